@@ -1,0 +1,113 @@
+"""The whole way with the shipped checkpoint: export, check, classify photographs, serve, post, stop. `make demo`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import skimage
+
+ROOT = Path(__file__).parent
+CHECKPOINT = Path("checkpoints/yynet_small_16_cifar10.pt")
+FOLDER = Path("build/demo")
+PHOTOGRAPHS = ("chelsea.png", "motorcycle_left.png", "rocket.jpg")  # from scikit-image, under free licences
+
+
+def main() -> int:
+    """Exit code 0 when every step did what the README says."""
+    os.chdir(ROOT)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    model = FOLDER / "yynet_small_16.onnx"
+    pictures = [Path(shutil.copy(Path(skimage.__file__).parent / "data" / name, FOLDER)) for name in PHOTOGRAPHS]
+    exported = call("export/to_onnx.py", str(CHECKPOINT), "-o", str(model))
+    call("runtime/classify.py", str(model), *map(str, pictures), "--top", "3")
+    answers = json.loads(call("runtime/classify.py", str(model), *map(str, pictures), "--json", quiet=True))
+    served = serve_and_post(model, pictures)
+    agree = [a["answers"][0]["label"] == s["answers"][0]["label"] for a, s in zip(answers["results"], served)]
+    table(model, exported, pictures, served)
+    if not all(agree):
+        print("the server's answers differ from the command line's", file=sys.stderr)
+    return 0 if all(agree) else 1
+
+
+def call(script: str, *arguments: str, quiet: bool = False) -> str:
+    """Run one of the documented scripts as a user would, show it, and return what it printed."""
+    command = ["python", script, *arguments]
+    if not quiet:
+        print(f"\n$ {shlex.join(command)}", flush=True)
+    done = subprocess.run([sys.executable, *command[1:]], stdout=subprocess.PIPE, text=True, check=False)
+    if not quiet:
+        print(done.stdout, end="", flush=True)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return done.stdout
+
+
+def serve_and_post(model: Path, pictures: list[Path]) -> list[dict]:
+    """Start the server on a free port, post each picture, stop it; the answers as the server gave them."""
+    print(f"\n$ python server/serve.py {model} --port 0", flush=True)
+    command = [sys.executable, "server/serve.py", str(model), "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        print(line, end="")
+        url = re.search(r"http://\S+", line)
+        if url is None:
+            raise SystemExit("the server did not start")
+        with httpx.Client(base_url=url[0], timeout=30) as client:
+            wait_until_ready(client)
+            answers = [post(client, picture) for picture in pictures]
+    finally:
+        server.send_signal(signal.SIGTERM)
+        code = server.wait(timeout=30)
+    print(f"server stopped with exit code {code}")
+    return answers
+
+
+def wait_until_ready(client: httpx.Client) -> None:
+    for _ in range(200):
+        try:
+            if client.get("/health/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise SystemExit("the server was not ready within 10 s")
+
+
+def post(client: httpx.Client, picture: Path) -> dict:
+    """POST /classify with the file's bytes; the reply with `http_ms`, the fastest of five round trips."""
+    kind = {".png": "image/png", ".jpg": "image/jpeg"}[picture.suffix]
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        reply = client.post("/classify", content=picture.read_bytes(), headers={"Content-Type": kind})
+        times.append(1e3 * (time.perf_counter() - began))
+        reply.raise_for_status()
+    return {**reply.json(), "http_ms": min(times)}
+
+
+def table(model: Path, exported: str, pictures: list[Path], served: list[dict]) -> None:
+    """The summary: the artefact, its parity, and each photograph's answer with its latency over HTTP."""
+    parity = re.search(r"top-1 the same on (\d+ of \d+) pictures, largest logit difference (\S+)", exported)
+    assert parity is not None
+    print(f"\n{'artefact':<28}{'size':>8}  parity with PyTorch")
+    print(f"{model.name:<28}{model.stat().st_size / 1e3:>5.0f} kB  top-1 {parity[1]}, logits within {parity[2]}\n")
+    print(f"{'photograph':<28}{'top answer':>12}{'probability':>13}{'HTTP latency':>14}")
+    for picture, reply in zip(pictures, served):
+        best = reply["answers"][0]
+        print(f"{picture.name:<28}{best['label']:>12}{best['probability']:>12.1%} {reply['http_ms']:>11.1f} ms")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,7 @@
+"""What export raises beyond the errors of taijitu_training (checkpoints) and taijitu_runtime (artefacts)."""
+
+from __future__ import annotations
+
+
+class ExportError(Exception):
+    """The artefact that was made is not right, and was not kept; the text says what was measured."""

@@ -1,0 +1,104 @@
+"""PyTorch checkpoint -> ONNX: the first arrow of the README's diagram."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+from taijitu_runtime import ModelCard
+from taijitu_training.checkpoint import Checkpoint, producer_versions
+from torch import Tensor, nn
+
+from taijitu_export.nish_node import DOMAIN, OPSET, nish_function, with_nish_as
+from taijitu_export.passes import GlobalAveragePoolPass, LowerToOpset17Pass, StripTracesPass
+
+INPUT_FORMS = ("uint8", "float32")
+NISH_FORMS = ("op", "decomposed")
+
+
+class NormalisedInput(nn.Module):
+    """The network behind a normalisation of its own: uint8 (N, H, W, 3) RGB -> logits float32 (N, K).
+
+    The arithmetic is that of taijitu_training.data.normalise, so the answer is the same as in training.
+    """
+
+    def __init__(self, model: nn.Module, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(mean) * 255.0)
+        self.register_buffer("std", torch.tensor(std) * 255.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(((images.float() - self.mean) / self.std).permute(0, 3, 1, 2))
+        return logits
+
+
+def card_of(checkpoint: Checkpoint, source_sha256: str) -> ModelCard:
+    """The contract of an artefact made from `checkpoint`, whose file has the hash `source_sha256`."""
+    producer = checkpoint.producer | producer_versions() | {"onnx": onnx.__version__}
+    return ModelCard.from_dict(checkpoint.contract() | {"producer": producer, "source_sha256": source_sha256})
+
+
+def network_of(checkpoint: Checkpoint, card: ModelCard, input_form: str) -> tuple[nn.Module, Tensor]:
+    """What is exported, in evaluation mode and without gradients, and two blank pictures that fit it."""
+    model = checkpoint.model().requires_grad_(False)
+    height, width = card.input.height, card.input.width
+    if input_form == "float32":
+        return model, torch.zeros(2, 3, height, width)
+    blank = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    return NormalisedInput(model, card.input.mean, card.input.std).eval(), blank
+
+
+def onnx_from_checkpoint(
+    checkpoint: Checkpoint, source_sha256: str = "", *, input_form: str = "uint8", nish: str = "op"
+) -> onnx.ModelProto:
+    """Export with torch's dynamo exporter, a dynamic batch and the contract in `metadata_props`.
+
+    `input_form` "uint8": input `images` uint8 (N, H, W, 3) RGB, normalised inside; "float32": `images` float32
+    (N, 3, H, W), normalised by the caller. Output `logits` float32 (N, K). `nish` "op": one node of our domain with its
+    function body in the file; "decomposed": standard operators only. CheckpointError or ArtefactError where the
+    checkpoint's weights or contract are wrong.
+    """
+    card = card_of(checkpoint, source_sha256)
+    network, blank = network_of(checkpoint, card, input_form)
+    model = _export(with_nish_as(network, nish), blank)
+    passes = ir.passes.Sequential(
+        StripTracesPass(), GlobalAveragePoolPass(), LowerToOpset17Pass(), RemoveUnusedNodesPass()
+    )
+    proto = ir.to_proto(passes(model).model)
+    if any(node.domain == DOMAIN for node in proto.graph.node):
+        proto.functions.append(nish_function())
+        if DOMAIN not in {opset.domain for opset in proto.opset_import}:
+            proto.opset_import.append(onnx.helper.make_opsetid(DOMAIN, OPSET))
+    proto.producer_name, proto.producer_version = "taijitu", producer_versions()["taijitu"]
+    proto.graph.name = card.architecture.name
+    onnx.helper.set_model_props(proto, card.to_metadata())
+    return proto
+
+
+def _export(network: nn.Module, blank: Tensor) -> ir.Model:
+    """The graph as torch's exporter makes it, at opset 18, with dimension 0 of the input dynamic."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own internals, which no user can act on
+            program = torch.onnx.export(
+                network,
+                (blank,),
+                dynamo=True,
+                opset_version=18,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=["images"],
+                output_names=["logits"],
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(level)
+    assert program is not None  # None only when a file name was given
+    return program.model

@@ -1,0 +1,45 @@
+"""ReduceMean over height and width becomes GlobalAveragePool, which every runtime has a fast kernel for."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+
+class GlobalAveragePoolPass(ir.passes.InPlacePass):
+    """Replace ReduceMean(x, axes) by GlobalAveragePool(x), and by Flatten after it where dimensions were dropped.
+
+    Rules. A node is replaced when all of these hold:
+
+    1. x has rank 4.
+    2. The axes are constant and are height and width: {2, 3}, negative ones counted from the end.
+    3. With keepdims=0, the result (N, C) is what Flatten(axis=1) of (N, C, 1, 1) gives: always so for rank 4.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        modified = False
+        for node in list(model.graph):
+            if node.op_type == "ReduceMean" and node.domain == "" and _is_spatial(node):
+                _replace(model.graph, node)
+                modified = True
+        return ir.passes.PassResult(model, modified=modified)
+
+
+def _is_spatial(node: ir.Node) -> bool:
+    x = node.inputs[0]
+    axes = node.inputs[1] if len(node.inputs) > 1 else None
+    if x is None or x.shape is None or x.shape.rank() != 4:  # rule 1
+        return False
+    constant = ir.convenience.get_const_tensor(axes) if axes is not None else None
+    if constant is None:  # rule 2
+        return False
+    return sorted(int(axis) % 4 for axis in constant.numpy()) == [2, 3]  # rule 2
+
+
+def _replace(graph: ir.Graph, node: ir.Node) -> None:
+    keepdims = node.attributes.get_int("keepdims", 1)
+    out = node.outputs[0]
+    pool = ir.node("GlobalAveragePool", [node.inputs[0]], name=f"{node.name}_pool")
+    new = [pool] if keepdims else [pool, ir.node("Flatten", pool.outputs, {"axis": 1}, name=f"{node.name}_flat")]
+    new[-1].outputs[0].name, out.name = out.name, f"{out.name}_replaced"
+    new[-1].outputs[0].shape, new[-1].outputs[0].type = out.shape, out.type
+    ir.convenience.replace_nodes_and_values(graph, node, [node], new, [out], [new[-1].outputs[0]])

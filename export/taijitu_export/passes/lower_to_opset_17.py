@@ -1,0 +1,53 @@
+"""Opset 18, the lowest that torch exports, down to 17, the highest that TensorRT 8.5 and 8.6 parse."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+
+class LowerToOpset17Pass(ir.passes.InPlacePass):
+    """Declare opset 17 and IR version 8 where the graph means the same there.
+
+    Rules. The model is lowered when every node of the default domain satisfies one of these, and left alone otherwise:
+
+    1. Its operator has the same schema in opset 17 as in 18.
+    2. It is a ReduceMean over named, constant axes: they become the attribute that opset 17 has in place of the input.
+    3. It is a Split that lists its sizes as an input, which opset 17 reads in the same way.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        nodes = [node for node in model.graph if node.domain == ""]
+        if model.opset_imports.get("") != 18 or not all(_lowerable(node) for node in nodes):
+            return ir.passes.PassResult(model, modified=False)
+        for node in nodes:
+            if node.op_type == "ReduceMean":
+                _axes_to_attribute(node)
+            if node.op_type == "Split":
+                node.attributes.pop("num_outputs", None)
+            node.version = None
+        model.opset_imports[""] = 17
+        model.graph.opset_imports[""] = 17
+        model.ir_version = 8
+        return ir.passes.PassResult(model, modified=True)
+
+
+def _lowerable(node: ir.Node) -> bool:
+    if node.op_type == "ReduceMean":  # rule 2
+        return bool(_axes(node))
+    if node.op_type == "Split":  # rule 3
+        return len(node.inputs) == 2
+    return onnx.defs.get_schema(node.op_type, 18, "").since_version <= 17  # rule 1
+
+
+def _axes(node: ir.Node) -> list[int]:
+    """The constant axes; none where they are not named or not constant."""
+    axes = node.inputs[1] if len(node.inputs) > 1 else None
+    constant = ir.convenience.get_const_tensor(axes) if axes is not None else None
+    return [] if constant is None else [int(axis) for axis in constant.numpy()]
+
+
+def _axes_to_attribute(node: ir.Node) -> None:
+    node.attributes.add(ir.AttrInt64s("axes", _axes(node)))
+    node.attributes.pop("noop_with_empty_axes", None)
+    node.resize_inputs(1)

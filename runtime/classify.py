@@ -1,0 +1,5 @@
+"""Name what is in pictures: python runtime/classify.py model.onnx picture... [--top 5] [--json]"""
+
+from taijitu_runtime.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,175 @@
+"""What every backend does: load on enter, `infer`, free on exit. Only this file checks inputs and contracts."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.errors import ArtefactError, InputError, UsageError
+from taijitu_runtime.preprocess import describe
+
+Layout = Literal["uint8 NHWC", "float32 NCHW"]
+Self = TypeVar("Self", bound="Backend")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInput:
+    """The array that a model takes.
+
+    `layout`: "uint8 NHWC", RGB in [0, 255], normalised inside the model; or "float32 NCHW", normalised by the caller.
+    `height`, `width`: pixels. `min_batch` to `max_batch`: pictures in one call; `max_batch` None: no limit.
+    """
+
+    layout: Layout
+    height: int
+    width: int
+    min_batch: int = 1
+    max_batch: int | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type: uint8 or float32."""
+        return np.dtype(self.layout.split()[0])
+
+    def shape(self, batch: int) -> tuple[int, int, int, int]:
+        """The whole shape for a batch of that many pictures."""
+        if self.layout == "uint8 NHWC":
+            return (batch, self.height, self.width, 3)
+        return (batch, 3, self.height, self.width)
+
+
+class Backend(abc.ABC):
+    """One loaded model: `with Backend(path) as backend: logits = backend.infer(images)`.
+
+    `load` and `close` do the same as enter and exit; both may be called twice. `infer` may be called from several
+    threads at once. A subclass fills in `_load`, `_infer` and `_free`, and checks nothing that is checked here.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._contract: tuple[ModelCard, ModelInput] | None = None
+
+    @abc.abstractmethod
+    def _load(self) -> tuple[ModelCard, ModelInput, int]:
+        """Load the model; its card, its input and its number of logits. ArtefactError if it cannot be used."""
+
+    @abc.abstractmethod
+    def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Checked images to logits (N, K) in memory that the backend will not use again."""
+
+    @abc.abstractmethod
+    def _free(self) -> None:
+        """Release what `_load` took; called once for every `_load`, a failed one included."""
+
+    def load(self) -> None:
+        """Load the model. ArtefactError if the file is missing, unreadable, not ours, or at odds with its card."""
+        if self._contract is not None:
+            return
+        check_file(self.path)
+        try:
+            card, model_input, classes = self._load()
+            self._check_contract(card, model_input, classes)
+        except BaseException:
+            self._free()
+            raise
+        self._contract = (card, model_input)
+
+    def close(self) -> None:
+        """Free the model. A call of `infer` that is under way in another thread still finishes."""
+        if self._contract is not None:
+            self._contract = None
+            self._free()
+
+    def __enter__(self: Self) -> Self:
+        self.load()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's card. UsageError while the model is not loaded."""
+        return self._loaded()[0]
+
+    @property
+    def input(self) -> ModelInput:
+        """The array that `infer` takes. UsageError while the model is not loaded."""
+        return self._loaded()[1]
+
+    def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits, float32 (N, K), of N prepared pictures of dtype and shape as in `input`, C-contiguous.
+
+        The images are only read. The logits are a fresh array at each call, the caller's own. InputError for another
+        dtype, shape or memory order; ArtefactError if the model fails; UsageError while it is not loaded.
+        """
+        card, model_input = self._loaded()
+        check_images(images, model_input)
+        logits = self._infer(images)
+        expected = (len(images), len(card.labels))
+        if logits.shape != expected or logits.dtype != np.float32:
+            raise ArtefactError(
+                f"{self.path}: got {describe(logits)} from the model, expected float32 {expected}; "
+                "make it again with: python export/to_onnx.py"
+            )
+        return logits
+
+    def _loaded(self) -> tuple[ModelCard, ModelInput]:
+        if self._contract is None:
+            raise UsageError(
+                f"{self.path}: got a call on a model that is not loaded or was closed; use it inside `with`"
+            )
+        return self._contract
+
+    def _check_contract(self, card: ModelCard, model_input: ModelInput, classes: int) -> None:
+        size, promised = (model_input.height, model_input.width), (card.input.height, card.input.width)
+        if size != promised:
+            raise ArtefactError(
+                f"{self.path}: got a model input of {size} pixels (height, width), expected {promised} as its card "
+                "says; make it again with: python export/to_onnx.py"
+            )
+        if classes != len(card.labels):
+            raise ArtefactError(
+                f"{self.path}: got {classes} logits, expected {len(card.labels)}, one for each label of its card; "
+                "make it again with: python export/to_onnx.py"
+            )
+
+
+def check_file(path: Path) -> None:
+    """ArtefactError unless the path is a file with something in it."""
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no such file"
+        raise ArtefactError(f"{path}: got {kind}, expected a model file; check the path")
+    if path.stat().st_size == 0:
+        raise ArtefactError(f"{path}: got an empty file, expected a model; copy or export it again")
+
+
+def check_images(images: object, expected: ModelInput) -> None:
+    """InputError unless `images` is a C-contiguous array of the dtype, shape and batch size that `expected` says."""
+    if (
+        not isinstance(images, np.ndarray)
+        or images.dtype != expected.dtype
+        or images.ndim != 4
+        or images.shape[1:] != expected.shape(1)[1:]
+    ):
+        wanted = f"{expected.dtype} (N, {', '.join(map(str, expected.shape(1)[1:]))})"
+        raise InputError(f"got {describe(images)}, expected {wanted}; prepare pictures with Classifier.prepare")
+    if not images.flags.c_contiguous:
+        raise InputError(
+            f"got {describe(images)} that is not C-contiguous, expected it so; use numpy.ascontiguousarray"
+        )
+    upper = expected.max_batch
+    if len(images) < expected.min_batch or (upper is not None and len(images) > upper):
+        limits = f"at least {expected.min_batch}" if upper is None else f"{expected.min_batch} to {upper}"
+        raise InputError(f"got a batch of {len(images)}, expected {limits}; split or pad it, or use Classifier.logits")

@@ -1,0 +1,111 @@
+"""ONNX Runtime: any model.onnx with taijitu's metadata, on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.backends.base import Backend, Layout, ModelInput
+from taijitu_runtime.card import METADATA_PREFIX, ModelCard
+from taijitu_runtime.errors import ArtefactError, UsageError, require
+
+LAYOUTS: dict[str, Layout] = {"tensor(uint8)": "uint8 NHWC", "tensor(float)": "float32 NCHW"}
+LOG_FATAL = 4
+
+
+class OrtBackend(Backend):
+    """ONNX Runtime on the CPU, or on other execution providers by their ONNX Runtime names, the preferred one first.
+
+    `threads`: of one inference; 0 lets ONNX Runtime take one per physical core. UsageError for a negative number or
+    for a provider that is not installed; MissingDependencyError on loading if onnxruntime is not installed.
+    """
+
+    name: ClassVar[str] = "onnxruntime"
+
+    def __init__(
+        self, path: str | Path, *, threads: int = 0, providers: Sequence[str] = ("CPUExecutionProvider",)
+    ) -> None:
+        super().__init__(path)
+        if threads < 0:
+            raise UsageError(f"got threads={threads}, expected 0 (ONNX Runtime decides) or more")
+        self._threads = threads
+        self._providers = list(providers)
+        self._session: Any = None
+
+    def _load(self) -> tuple[ModelCard, ModelInput, int]:
+        self._session = self._new_session()
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if not any(key.startswith(METADATA_PREFIX) for key in metadata):
+            raise self._not_ours("an ONNX model without taijitu's metadata (labels, preprocessing)")
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if [node.name for node in inputs] != ["images"] or [node.name for node in outputs] != ["logits"]:
+            names = [node.name for node in inputs], [node.name for node in outputs]
+            raise self._not_ours(f"inputs {names[0]} and outputs {names[1]} instead of 'images' and 'logits'")
+        if outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 2:
+            raise self._not_ours(f"logits of {outputs[0].type} {outputs[0].shape} instead of tensor(float) [N, K]")
+        card = ModelCard.read_onnx_metadata(metadata)
+        classes = outputs[0].shape[1]
+        # Where the graph leaves K open, the base compares every batch of logits with the labels.
+        return card, self._model_input(inputs[0]), classes if isinstance(classes, int) else len(card.labels)
+
+    def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        session = self._session
+        if session is None:
+            raise UsageError(f"{self.path}: got a call on a model that was closed meanwhile; close it after the last")
+        try:
+            logits: NDArray[np.float32] = session.run(["logits"], {"images": images})[0]
+        except Exception as error:
+            raise ArtefactError(f"{self.path}: ONNX Runtime failed on {images.shape}: {_line(error)}") from error
+        return logits
+
+    def _free(self) -> None:
+        self._session = None
+
+    def _new_session(self) -> Any:
+        ort = require("onnxruntime", "taijitu[ort]")
+        available = ort.get_available_providers()
+        missing = [name for name in self._providers if name not in available]
+        if missing or not self._providers:
+            raise UsageError(f"got execution providers {self._providers}, expected some of {available}")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        # Failures are raised; below that ONNX Runtime writes optimiser remarks to stderr that no user can act on.
+        options.log_severity_level = LOG_FATAL
+        try:
+            session = ort.InferenceSession(str(self.path), options, providers=self._providers)
+        except Exception as error:
+            raise ArtefactError(
+                f"{self.path}: got a file that ONNX Runtime cannot load ({_line(error)}), expected a whole ONNX model; "
+                "copy it again, or make it again with: python export/to_onnx.py"
+            ) from error
+        active = session.get_providers()
+        if any(name not in active for name in self._providers):
+            raise UsageError(f"got {active} on loading, expected {self._providers}: check the provider's libraries")
+        session.disable_fallback()
+        return session
+
+    def _model_input(self, node: Any) -> ModelInput:
+        layout = LAYOUTS.get(node.type)
+        shape = node.shape
+        if layout is None or len(shape) != 4:
+            raise self._not_ours(f"images of {node.type} {shape} instead of uint8 [N, H, W, 3] or float [N, 3, H, W]")
+        batch, channels = shape[0], shape[3] if layout == "uint8 NHWC" else shape[1]
+        height, width = shape[1:3] if layout == "uint8 NHWC" else shape[2:4]
+        if channels != 3 or not isinstance(height, int) or not isinstance(width, int):
+            raise self._not_ours(f"images of shape {shape} instead of a fixed height and width and 3 channels")
+        if isinstance(batch, int):
+            return ModelInput(layout, height, width, min_batch=batch, max_batch=batch)
+        return ModelInput(layout, height, width)
+
+    def _not_ours(self, got: str) -> ArtefactError:
+        return ArtefactError(
+            f"{self.path}: got {got}, expected a model made by: python export/to_onnx.py checkpoint.pt -o model.onnx"
+        )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,236 @@
+"""The model card: the contract that every artefact carries, from the checkpoint to the edge.
+
+A checkpoint keeps `ModelCard.to_dict()`, an ONNX file `to_metadata()` in its metadata_props. `ModelCard.from_dict` is
+the one validator: what it accepts is a card, whoever wrote it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from taijitu_runtime.errors import ArtefactError
+
+FORMAT_VERSION = 1
+METADATA_PREFIX = "taijitu."
+MAX_SIDE = 16384
+MAX_JSON_DEPTH = 32
+
+Part = TypeVar("Part")
+
+
+def _fail(field: str, got: object, expected: str) -> ArtefactError:
+    text = repr(got)
+    short = text if len(text) <= 80 else f"{text[:77]}..."
+    return ArtefactError(f"model card, {field}: got {short}, expected {expected}; correct it or make the file again")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What the network sees: how a picture becomes a uint8 RGB array (height, width, 3), and its normalisation.
+
+    `height`, `width`: pixels of the result.
+    `resize`: "shorter_side" scales the shorter side to `resize_size` pixels, keeps the aspect ratio and crops the
+    centre; "stretch" scales both sides to the result.
+    `resize_size`: pixels of the shorter side before the crop, at least the crop; for "stretch" the shorter of
+    `height` and `width`.
+    `mean`, `std`: R, G, B, of pixels in [0, 1]; the network gets (pixel / 255 - mean) / std.
+    ArtefactError for any field outside its range.
+    """
+
+    height: int
+    width: int
+    colour: str = "RGB"
+    resize: str
+    resize_size: int
+    crop: str = "centre"
+    interpolation: str = "bilinear_antialias"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "resize_size"):
+            _check_side(f"input.{name}", getattr(self, name))
+        _check_choice("input.colour", self.colour, ("RGB",))
+        _check_choice("input.resize", self.resize, ("shorter_side", "stretch"))
+        _check_choice("input.crop", self.crop, ("centre",))
+        _check_choice("input.interpolation", self.interpolation, ("bilinear_antialias",))
+        if self.resize == "shorter_side" and self.resize_size < max(self.height, self.width):
+            raise _fail("input.resize_size", self.resize_size, f"at least the crop, {max(self.height, self.width)}")
+        if self.resize == "stretch" and self.resize_size != min(self.height, self.width):
+            raise _fail("input.resize_size", self.resize_size, f"the final size, {min(self.height, self.width)}")
+        _check_triple("input.mean", self.mean, lambda value: 0 <= value <= 1, "in [0, 1]")
+        _check_triple("input.std", self.std, lambda value: 0 < value <= 1, "in (0, 1]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Name and options that `create_model` of the training package builds the network from; options are plain JSON."""
+
+    name: str
+    options: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise _fail("architecture.name", self.name, "a model's name")
+        _check_mapping("architecture.options", self.options)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """The contract of one model.
+
+    `labels`: the K classes in the order of the logits. `training`: data, recipe, metrics, date: free-form plain JSON.
+    `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made from, or
+    empty for a checkpoint that was trained from nothing. ArtefactError for any field outside its range.
+    """
+
+    format_version: int = FORMAT_VERSION
+    architecture: Architecture
+    labels: tuple[str, ...]
+    input: InputSpec
+    training: dict[str, Any]
+    producer: dict[str, str]
+    source_sha256: str
+
+    def __post_init__(self) -> None:
+        _check_version(self.format_version)
+        for name, kind in (("architecture", Architecture), ("input", InputSpec)):
+            if not isinstance(getattr(self, name), kind):
+                raise _fail(name, getattr(self, name), f"an {kind.__name__}")
+        _check_labels(self.labels)
+        _check_mapping("training", self.training)
+        _check_mapping("producer", self.producer)
+        for package, version in self.producer.items():
+            if not isinstance(version, str):
+                raise _fail(f"producer.{package}", version, "a version as text")
+        if not isinstance(self.source_sha256, str) or not re.fullmatch(r"([0-9a-f]{64})?", self.source_sha256):
+            raise _fail("source_sha256", self.source_sha256, "64 lower-case hex digits, or an empty text")
+
+    @classmethod
+    def from_dict(cls, card: Mapping[str, Any]) -> ModelCard:
+        """Validate a card in the form of `to_dict` (tuples pass for lists); ArtefactError where it is wrong."""
+        if not isinstance(card, Mapping):
+            raise _fail("whole", card, "a dict")
+        _check_version(card.get("format_version"))
+        plain = _plain("whole", dict(card))
+        fields = _fields(cls, "", plain)
+        architecture = _fields(Architecture, "architecture.", fields["architecture"])
+        spec = _fields(InputSpec, "input.", fields["input"])
+        for name in ("mean", "std"):
+            spec[name] = _tuple(spec[name])
+        fields["labels"] = _tuple(fields["labels"])
+        return cls(**{**fields, "architecture": Architecture(**architecture), "input": InputSpec(**spec)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as plain JSON types (dict, list, str, int, float, bool, None); a copy, the caller's own."""
+        plain = _plain("whole", dataclasses.asdict(self))
+        assert isinstance(plain, dict)
+        return plain
+
+    @classmethod
+    def read_onnx_metadata(cls, metadata: Mapping[str, str]) -> ModelCard:
+        """Read the card from a model's metadata: keys "taijitu.<field>", each a JSON value; other keys are ignored.
+
+        ArtefactError where a field is missing, is not JSON, or is wrong.
+        """
+        card: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            text = metadata.get(METADATA_PREFIX + field.name)
+            if text is not None:
+                card[field.name] = _json(METADATA_PREFIX + field.name, text)
+        return cls.from_dict(card)
+
+    def to_metadata(self) -> dict[str, str]:
+        """The card as metadata for an ONNX file: {"taijitu.<field>": JSON text}."""
+        return {
+            METADATA_PREFIX + name: json.dumps(value, ensure_ascii=False, allow_nan=False)
+            for name, value in self.to_dict().items()
+        }
+
+
+def _json(key: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _fail(f"metadata {key}", text, "JSON") from error
+
+
+def _fields(part: type[Part], prefix: str, got: object) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(part)]  # type: ignore[arg-type]  # every caller's is one
+    if not isinstance(got, dict):
+        raise _fail(prefix.rstrip("."), got, f"a dict with {', '.join(names)}")
+    for name in names:
+        if name not in got:
+            raise _fail(prefix + name, None, "this field")
+    for name in got:
+        if name not in names:
+            raise _fail(f"{prefix}{name}", got[name], f"no such field (known: {', '.join(names)})")
+    return dict(got)
+
+
+def _plain(field: str, value: object, depth: int = 0) -> object:
+    if depth > MAX_JSON_DEPTH:
+        raise _fail(field, "...", f"at most {MAX_JSON_DEPTH} levels of nesting")
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise _fail(field, key, "text as every key")
+        return {key: _plain(f"{field}.{key}".removeprefix("whole."), item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(f"{field}[{index}]", item, depth + 1) for index, item in enumerate(value)]
+    if value is None or type(value) in (str, int, bool):
+        return value
+    if type(value) is float and math.isfinite(value):
+        return value
+    raise _fail(field, value, "plain JSON (text, finite number, true, false, null, list, dict)")
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_version(got: object) -> None:
+    if type(got) is not int or got < 1:
+        raise _fail("format_version", got, f"an integer from 1 to {FORMAT_VERSION}")
+    if got > FORMAT_VERSION:
+        raise ArtefactError(
+            f"model card, format_version: got {got}, expected at most {FORMAT_VERSION}: the file was made by a newer "
+            "taijitu; do: pip install --upgrade taijitu"
+        )
+
+
+def _check_mapping(field: str, got: object) -> None:
+    if not isinstance(got, dict):
+        raise _fail(field, got, "a dict")
+    _plain(field, got)
+
+
+def _check_side(field: str, got: object) -> None:
+    if type(got) is not int or not 1 <= got <= MAX_SIDE:
+        raise _fail(field, got, f"an integer from 1 to {MAX_SIDE}, in pixels")
+
+
+def _check_choice(field: str, got: object, known: tuple[str, ...]) -> None:
+    if got not in known:
+        raise _fail(field, got, " or ".join(f'"{name}"' for name in known))
+
+
+def _check_triple(field: str, got: object, in_range: Callable[[float], bool], expected: str) -> None:
+    numbers = got if isinstance(got, tuple) else ()
+    if len(numbers) != 3 or not all(type(value) in (int, float) and in_range(value) for value in numbers):
+        raise _fail(field, got, f"3 numbers {expected}, for pixels in [0, 1]")
+
+
+def _check_labels(got: object) -> None:
+    if not isinstance(got, tuple) or not got:
+        raise _fail("labels", got, "at least one label")
+    for index, label in enumerate(got):
+        # A control character in a label would reach the terminal of whoever prints an answer.
+        if not isinstance(label, str) or not label or any(unicodedata.category(letter) == "Cc" for letter in label):
+            raise _fail(f"labels[{index}]", label, "text without control characters")

@@ -1,0 +1,151 @@
+"""Classifier: pictures in, labels with probabilities out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.backends import Backend, ModelInput, open_backend
+from taijitu_runtime.backends.base import check_images
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.errors import PictureError, UsageError
+from taijitu_runtime.postprocess import Answer, check_top, top_k
+from taijitu_runtime.preprocess import MAX_PIXELS, normalise, preprocess
+
+if TYPE_CHECKING:
+    from taijitu_runtime.preprocess import Picture
+
+USUAL_TOP = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the model says of one picture: its answers, the likeliest first, and all its logits, float32 (K,)."""
+
+    answers: tuple[Answer, ...]
+    logits: NDArray[np.float32] = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def best(self) -> Answer:
+        """The likeliest answer."""
+        return self.answers[0]
+
+
+class Classifier:
+    """A loaded model and everything around it:
+
+        with Classifier.from_file("model.onnx") as classifier:
+            print(classifier.predict("picture.jpg").best)
+
+    It takes ownership of the backend, loads it at once and closes it in `close`. `batch_size`: at most that many
+    pictures go through the network at a time; memory grows with it. Errors as for `Backend.load`, and UsageError for a
+    batch size below 1. One classifier may be used from several threads.
+    """
+
+    def __init__(self, backend: Backend, *, batch_size: int = 8) -> None:
+        if batch_size < 1:
+            raise UsageError(f"got batch_size={batch_size}, expected at least 1")
+        backend.load()
+        self.backend = backend
+        limit = backend.input.max_batch
+        self.batch_size = batch_size if limit is None else min(batch_size, limit)
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, batch_size: int = 8, threads: int = 0) -> Classifier:
+        """Load a model.onnx. `threads`: of one inference, 0 leaves it to the backend. ArtefactError if it is no use."""
+        return cls(open_backend(path, threads=threads), batch_size=batch_size)
+
+    def close(self) -> None:
+        """Free the model; every later call raises UsageError."""
+        self.backend.close()
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's card."""
+        return self.backend.card
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The K labels in the order of the logits."""
+        return self.card.labels
+
+    @overload
+    def predict(self, pictures: list[Any] | tuple[Any, ...], top: int | None = None) -> list[Prediction]: ...
+
+    @overload
+    def predict(self, pictures: Picture, top: int | None = None) -> Prediction: ...
+
+    def predict(self, pictures: Any, top: int | None = None) -> Prediction | list[Prediction]:
+        """The answers for one picture, or for each of a list or tuple of pictures.
+
+        A picture is a path, the bytes of a file, a PIL image, or a uint8 RGB array (H, W, 3), [0, 255]. `top`: how
+        many answers, 1 to K; None gives 5, or all where the model knows fewer. PictureError, naming the first picture
+        that cannot be decoded; InputError for anything that is no picture; UsageError for `top`.
+        """
+        top = self._checked_top(top)
+        if not isinstance(pictures, (list, tuple)):
+            return self._predict([self.prepare(pictures)], top)[0]
+        predictions = []
+        for start in range(0, len(pictures), self.batch_size):
+            batch = [
+                self._prepare_nth(start + offset, picture)
+                for offset, picture in enumerate(pictures[start : start + self.batch_size])
+            ]
+            predictions += self._predict(batch, top)
+        return predictions
+
+    def prepare(self, picture: Picture, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+        """Decode, resize and crop one picture: uint8 RGB (height, width, 3) for `logits`; errors as in `preprocess`."""
+        return preprocess(picture, self.card.input, max_pixels=max_pixels)
+
+    def logits(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits, float32 (N, K), of N >= 1 prepared pictures, uint8 RGB (N, height, width, 3), C-contiguous.
+
+        They go through the network `batch_size` at a time, padded where the model takes one size of batch only, and
+        normalised here where it takes float32. InputError for any other array.
+        """
+        taken = self.backend.input
+        check_images(prepared, ModelInput("uint8 NHWC", taken.height, taken.width))
+        chunks = [prepared[start : start + self.batch_size] for start in range(0, len(prepared), self.batch_size)]
+        parts = [self._infer(chunk) for chunk in chunks]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def predictions(self, logits: NDArray[np.float32], top: int | None = None) -> list[Prediction]:
+        """The predictions for float32 logits (N, K), `top` answers each, as in `predict`."""
+        answers = top_k(logits, self.labels, self._checked_top(top))
+        return [Prediction(tuple(row), scores.copy()) for row, scores in zip(answers, logits, strict=True)]
+
+    def _checked_top(self, top: int | None) -> int:
+        if top is None:
+            return min(USUAL_TOP, len(self.labels))
+        check_top(top, self.labels)
+        return top
+
+    def _prepare_nth(self, index: int, picture: Picture) -> NDArray[np.uint8]:
+        try:
+            return self.prepare(picture)
+        except PictureError as error:
+            raise PictureError(error.fault, error.reason, error.name or f"picture {index} of the list") from error
+
+    def _predict(self, batch: list[NDArray[np.uint8]], top: int) -> list[Prediction]:
+        return self.predictions(self.logits(np.stack(batch)), top)
+
+    def _infer(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:
+        taken = self.backend.input
+        missing = max(0, taken.min_batch - len(chunk))
+        padded = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), np.uint8)]) if missing else chunk
+        images = padded if taken.layout == "uint8 NHWC" else normalise(padded, self.card.input)
+        return self.backend.infer(images)[: len(chunk)]

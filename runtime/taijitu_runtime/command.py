@@ -1,0 +1,115 @@
+"""The `taijitu` command: finds its subcommands by the entry points of the group "taijitu.commands".
+
+Each entry point is a `main(argv: list[str]) -> int`; the first line of its module's docstring is its help, and its
+extras, in brackets, are what must be installed for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+import sys
+from collections.abc import Iterable
+from importlib.machinery import PathFinder
+from importlib.metadata import EntryPoint, distributions, entry_points
+from pathlib import Path
+
+from taijitu_runtime import __version__
+from taijitu_runtime.console import run
+from taijitu_runtime.errors import MissingDependencyError, UsageError
+
+GROUP = "taijitu.commands"
+DISTRIBUTION = "taijitu"
+
+
+@run("taijitu")
+def main(argv: list[str] | None = None) -> int:
+    """Run `taijitu COMMAND ...`; alone it lists the commands. The exit code is the command's, 2 for an unknown one."""
+    arguments = sys.argv[1:] if argv is None else argv
+    commands = {point.name: point for point in entry_points(group=GROUP)}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview(commands))
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        print(f"taijitu {__version__}")
+        return 0
+    if name not in commands:
+        close = difflib.get_close_matches(name, commands, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(sorted(commands)) or 'none'}"
+        raise UsageError(f"got the unknown command {name!r}; {hint}")
+    return _call(commands[name], rest)
+
+
+def missing_requirements(extras: Iterable[str], requirements: Iterable[str], installed: Iterable[str]) -> set[str]:
+    """The distributions that these extras of taijitu need and that are not installed.
+
+    `requirements` as in the package's metadata ('onnxruntime>=1.20; extra == "ort"'), `installed`: names. A variant
+    passes: onnxruntime-gpu for onnxruntime, opencv-python-headless for opencv-python.
+    """
+    needed: set[str] = set()
+    open_extras, seen = list(extras), set(extras)
+    parsed = [re.match(r"([\w.-]+)\s*(?:\[([^\]]*)\])?.*\bextra\s*==\s*['\"]([\w.-]+)['\"]", r) for r in requirements]
+    while open_extras:
+        extra = open_extras.pop()
+        for name, inner in ((m[1], m[2]) for m in parsed if m and m[3] == extra):
+            if _normal(name) != DISTRIBUTION:
+                needed.add(_normal(name))
+                continue
+            more = {part.strip() for part in (inner or "").split(",")} - seen
+            seen |= more
+            open_extras += more
+    names = [_normal(name) for name in installed]
+    return {need for need in needed if not any(name == need or name.startswith(f"{need}-") for name in names)}
+
+
+def _call(point: EntryPoint, arguments: list[str]) -> int:
+    try:
+        command = point.load()
+    except ModuleNotFoundError as error:
+        module = error.name or point.module
+        if module.startswith("taijitu_"):
+            raise
+        raise MissingDependencyError(module, _install(point), f"needed by taijitu {point.name}") from error
+    code: int = command(arguments)
+    return code
+
+
+def _install(point: EntryPoint) -> str:
+    return f"{DISTRIBUTION}[{','.join(point.extras)}]" if point.extras else DISTRIBUTION
+
+
+def _overview(commands: dict[str, EntryPoint]) -> str:
+    metadata = {_normal(found.metadata["Name"] or ""): found for found in distributions()}
+    requirements = (metadata[DISTRIBUTION].requires if DISTRIBUTION in metadata else None) or []
+    ready, lacking = [], []
+    width = max(map(len, commands), default=0)
+    for name, point in sorted(commands.items()):
+        if missing_requirements(point.extras, requirements, metadata):
+            lacking.append(f'  {name:<{width}}  pip install "{_install(point)}"')
+        else:
+            ready.append(f"  {name:<{width}}  {_summary(point.module)}".rstrip())
+    lines = [f"taijitu {__version__}", "", "usage: taijitu COMMAND ...   (taijitu COMMAND --help tells more)", ""]
+    lines += ready or ["  no command is installed"]
+    if lacking:
+        lines += ["", "not installed here:", *lacking]
+    return "\n".join(lines)
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _summary(module: str) -> str:
+    # Read from the source, because importing takes seconds (torch), or fails for what is not installed.
+    search: list[str] | None = None
+    origin: str | None = None
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:depth]), search)
+        if spec is None:
+            return ""
+        search, origin = spec.submodule_search_locations, spec.origin
+    docstring = ast.get_docstring(ast.parse(Path(origin).read_bytes())) if origin else None
+    return docstring.splitlines()[0] if docstring else ""

@@ -1,0 +1,65 @@
+"""From logits to answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from taijitu_runtime import Answer, ArtefactError, InputError, UsageError
+from taijitu_runtime.postprocess import softmax, top_k
+
+LABELS = ("ant", "bee", "cat", "dog")
+
+
+def test_softmax_is_float32_and_agrees_with_the_definition_in_double_precision() -> None:
+    logits = np.random.default_rng(0).normal(0, 5, (6, 50)).astype(np.float32)
+    powers = np.exp(logits.astype(np.float64))
+    got = softmax(logits)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, powers / powers.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_softmax_of_huge_logits_does_not_overflow() -> None:
+    np.testing.assert_allclose(softmax(np.float32([[3e38, 3e38, -3e38]])), [[0.5, 0.5, 0.0]])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_are_an_error_of_the_model(bad: float) -> None:
+    with pytest.raises(ArtefactError, match=r"got 1 of 4 logits that are NaN or infinite.*--precision fp32"):
+        top_k(np.float32([[1, bad, 0, 0]]), LABELS, 1)
+
+
+def test_answers_are_ordered_and_carry_label_index_and_probability() -> None:
+    logits = np.log(np.float32([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.15, 0.05]]))
+    first, second = top_k(logits, LABELS, 2)
+    assert [(a.label, a.index) for a in first] == [("dog", 3), ("cat", 2)]
+    assert [(a.label, a.index) for a in second] == [("ant", 0), ("cat", 2)]
+    assert [a.probability for a in first + second] == pytest.approx([0.4, 0.3, 0.7, 0.15])
+    assert type(first[0].probability) is float
+    assert type(first[0].index) is int
+
+
+def test_of_equal_logits_the_lower_index_comes_first() -> None:
+    logits = np.float32([[0, 1, 1, 1], [2, 2, 2, 2]])
+    assert [[a.index for a in row] for row in top_k(logits, LABELS, 4)] == [[1, 2, 3, 0], [0, 1, 2, 3]]
+
+
+def test_the_order_is_that_of_the_logits_even_where_probabilities_round_to_the_same() -> None:
+    logits = np.float32([[-200, -199, 0, -198]])
+    assert [a.index for a in top_k(logits, LABELS, 4)[0]] == [2, 3, 1, 0]
+
+
+@pytest.mark.parametrize("k", [0, -1, 5])
+def test_k_outside_the_labels_is_a_usage_error(k: int) -> None:
+    with pytest.raises(UsageError, match=rf"got top {k}, expected 1 to 4: the model knows 4 labels"):
+        top_k(np.zeros((1, 4), np.float32), LABELS, k)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 3), (1, 1, 4)])
+def test_logits_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"got logits of shape .*, expected \(N, 4\), one for each label"):
+        top_k(np.zeros(shape, np.float32), LABELS, 1)
+
+
+def test_an_answer_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Answer("ant", 0, 1.0).label = "bee"  # type: ignore[misc]

@@ -1,0 +1,123 @@
+"""Checkpoints: whole, unharmed, and never run as code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from taijitu_training import checkpoint, create_model
+from taijitu_training.checkpoint import Checkpoint
+from taijitu_training.errors import CheckpointError
+from taijitu_training.models import model_options
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    model = create_model("yynet_small_16", num_classes=3)
+    content = Checkpoint(
+        state_dict=model.state_dict(),
+        architecture={"name": "yynet_small_16", "options": model_options("yynet_small_16", num_classes=3)},
+        labels=["a", "b", "c"],
+        input={"height": 32, "width": 32},
+        training={"recipe": {}},
+        producer=checkpoint.producer_versions(),
+    )
+    checkpoint.save(content, tmp_path / "ckpt.pt")
+    return tmp_path / "ckpt.pt"
+
+
+def test_what_was_saved_is_loaded_and_answers_the_same(saved: Path) -> None:
+    loaded = checkpoint.load(saved)
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 32, 32)
+    model = create_model("yynet_small_16", num_classes=3)
+    model.load_state_dict(loaded.state_dict)
+    assert torch.equal(loaded.model()(x), model.eval()(x))
+    assert loaded.labels == ["a", "b", "c"]
+    assert not loaded.model().training
+    assert os.listdir(saved.parent) == ["ckpt.pt"]
+
+
+def test_pickled_code_is_refused_and_not_run(tmp_path: Path) -> None:
+    witness = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(witness),)
+
+    torch.save({"state_dict": Evil(), "format_version": 1}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError, match="holds objects that are not weights"):
+        checkpoint.load(tmp_path / "evil.pt")
+    (tmp_path / "legacy.pt").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(CheckpointError, match="truncated, or not a PyTorch file"):
+        checkpoint.load(tmp_path / "legacy.pt")
+    assert not witness.exists()
+
+
+def test_files_that_are_no_checkpoints_are_refused_in_one_line(saved: Path, tmp_path: Path) -> None:
+    whole = saved.read_bytes()
+    cases = {
+        "truncated.pt": whole[: len(whole) // 2],
+        "empty.pt": b"",
+        "text.pt": b"hello",
+    }
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pt")
+    with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
+        archive.writestr("a.txt", "hello")
+    for name in (*cases, "foreign.pt", "zip.pt", "missing.pt"):
+        with pytest.raises(CheckpointError) as error:
+            checkpoint.load(tmp_path / name)
+        text = str(error.value)
+        assert name in text
+        assert "\n" not in text
+        assert text.endswith("give a checkpoint that training/train.py wrote")
+
+
+def test_damaged_bytes_never_give_another_error(saved: Path, tmp_path: Path) -> None:
+    whole = bytearray(saved.read_bytes())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in torch.randint(0, len(whole), (20,), generator=generator).tolist():
+            damaged[place] ^= 0xFF
+        (tmp_path / "damaged.pt").write_bytes(damaged)
+        try:
+            checkpoint.load(tmp_path / "damaged.pt").model()
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_newer_format_says_so(saved: Path) -> None:
+    content = torch.load(saved, weights_only=True) | {"format_version": 2}
+    torch.save(content, saved)
+    with pytest.raises(CheckpointError, match="got format version 2, expected 1"):
+        checkpoint.load(saved)
+
+
+def test_weights_of_another_network_are_named(saved: Path) -> None:
+    content = torch.load(saved, weights_only=True)
+    content["architecture"]["name"] = "yynet_small_32"
+    torch.save(content, saved)
+    with pytest.raises(CheckpointError, match="weights do not fit yynet_small_32"):
+        checkpoint.load(saved).model()
+
+
+def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+    loaded = checkpoint.load(saved)
+
+    def full(content: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match=r"No space left.*untouched"):
+        checkpoint.save(loaded, saved)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]

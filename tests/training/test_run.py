@@ -1,0 +1,176 @@
+"""Whole runs on a tiny data set: what they leave, how they stop, and that they go on to the same numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from taijitu_training import checkpoint, loop
+from taijitu_training.cli import main
+
+SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
+
+
+def train(data: Path, out: Path, *more: str) -> int:
+    return main(["--model", "yynet_small_16", "--data", str(data), "--out", str(out), *SHORT, *more])
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "a"
+    assert train(tiny_data, out, "--preset", "public_code") == 0
+    return out
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_checkpoints_and_metrics(finished: Path) -> None:
+    assert sorted(os.listdir(finished)) == ["best.pt", "final.pt", "last.pt", "metrics.jsonl"]
+    assert [row["epoch"] for row in rows(finished)] == [1, 2, 3]
+    final = checkpoint.load(finished / "final.pt")
+    assert final.architecture["name"] == "yynet_small_16"
+    assert final.architecture["options"] == {
+        "num_classes": 2,
+        "act": "silu",
+        "fusion": "a*i",
+        "yin_input": "mean",
+        "dropout": 0.0,
+    }
+    assert final.labels == ["blue", "red"]
+    assert final.input["resize_size"] == 32
+    assert final.training["recipe"]["epochs"] == 3
+    assert final.training["metrics"]["eval_top1"] == rows(finished)[-1]["eval_top1"]
+    assert final.training["evaluation"] == "test"
+    assert final.resume == {}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", final.training["date"])
+
+
+def test_the_network_learned(finished: Path) -> None:
+    assert rows(finished)[-1]["train_loss"] < rows(finished)[0]["train_loss"]
+    assert rows(finished)[-1]["train_top1"] > 80.0
+
+
+def test_best_is_the_first_of_the_best_epochs_and_never_overwritten_by_a_worse_one(finished: Path) -> None:
+    best = max(rows(finished), key=lambda row: row["eval_top1"])
+    assert checkpoint.load(finished / "best.pt").training["metrics"]["epoch"] == best["epoch"]
+
+
+@pytest.mark.parametrize("steps", [1, 6, 9])
+def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
+    finished: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    out = tmp_path / "cut"
+    taken = 0
+    step = loop._step
+
+    def interrupted(*args: object) -> object:
+        nonlocal taken
+        taken += 1
+        if taken == steps:
+            signal.raise_signal(signal.SIGINT)
+        return step(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "_step", interrupted)
+    assert train(tiny_data, out, "--preset", "public_code") == 130
+    monkeypatch.undo()
+    assert taken == steps
+    assert train(tiny_data, out, "--preset", "public_code", "--resume") == 0
+    whole, resumed = checkpoint.load(finished / "final.pt"), checkpoint.load(out / "final.pt")
+    for name, weights in whole.state_dict.items():
+        assert torch.equal(weights, resumed.state_dict[name]), name
+
+    def numbers(folder: Path) -> list[dict[str, float]]:
+        return [{key: row[key] for key in row if not key.endswith("_s")} for row in rows(folder)]
+
+    assert numbers(out) == numbers(finished)
+
+
+def test_an_existing_run_is_not_overwritten(
+    finished: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (finished / "last.pt").read_bytes()
+    assert train(tiny_data, finished) == 2
+    assert "last.pt exists; add --resume to go on with that run, or choose another --out" in capsys.readouterr().err
+    assert (finished / "last.pt").read_bytes() == before
+
+
+def test_resume_needs_the_run_that_was_started(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert train(tiny_data, out, "--resume") == 2
+    assert "there is no" in capsys.readouterr().err
+    shutil.copytree(finished, out)
+    assert train(tiny_data, out, "--resume", "--option", "act=nish") == 2
+    assert "architecture was" in capsys.readouterr().err
+    assert train(tiny_data, out, "--resume", "--preset", "public_code", "--set", "max_lr=1") == 2
+    assert "max_lr was 0.01, now it is 1.0; resume with what it was started with" in capsys.readouterr().err
+    shutil.copy(out / "final.pt", out / "last.pt")
+    assert train(tiny_data, out, "--resume", "--preset", "public_code") == 2
+    assert "has no training state" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_its_step(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tiny_data, tmp_path / "nan", "--set", "max_lr=1e30", "--set", "mixed_precision=false") == 1
+    error = capsys.readouterr().err
+    assert re.search(r"the loss became (nan|inf) in epoch \d, step \d; .*smaller learning rate", error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--set", "batch_size=100"], "got 48 training pictures, expected at least batch_size=100"),
+        (["--model", "yynet_smal_16"], "unknown model 'yynet_smal_16'; did you mean"),
+        (["--option", "act=nisch"], "unknown activation 'nisch'; did you mean nish"),
+        (["--option", "colour=red"], "unknown option of yynet_small_16 'colour'"),
+        (["--preset", "public"], "unknown preset of yynet_small_16 'public'"),
+        (["--recipe", "yynet"], "unknown recipe 'yynet'; did you mean yynet_cifar10?"),
+        (["--validation", "1"], "got --validation 1.0, expected a share in [0, 1)"),
+        (["--device", "gpu"], "got --device gpu"),
+        (["--data", "nowhere"], "no such file or folder"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    assert train(tiny_data, tmp_path / "run", *arguments) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(root: Path, tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(tiny_data)]
+    environment = os.environ | {"PYTHONPATH": "training"}
+    process = subprocess.Popen(
+        [*command, "--out", str(out), "--set", "epochs=500", "--set", "batch_size=8"],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (out / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert f"everything so far is in {out / 'last.pt'}: add --resume to go on" in error
+    assert output.count("pictures/s") == len(rows(out))
+    assert checkpoint.load(out / "last.pt").resume

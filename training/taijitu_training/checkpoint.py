@@ -1,0 +1,102 @@
+"""Checkpoints: weights with the contract that every later artefact repeats. Reading one never runs code from it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import zipfile
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from taijitu_training.errors import CheckpointError, TaijituError
+from taijitu_training.models import create_model
+
+FORMAT_VERSION = 1
+_CONTRACT = ("architecture", "labels", "input", "training", "producer", "source_sha256")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and contract; all of it plain types and tensors.
+
+    `architecture` is {"name", "options"} for create_model, `labels` the K names in the order of the logits, `input`
+    what data.input_contract returns, `training` the data, recipe, metrics and date, `producer` versions by package,
+    `source_sha256` that of the training archive (empty for a folder), `resume` what only training.train needs.
+    """
+
+    state_dict: dict[str, Tensor]
+    architecture: dict[str, Any]
+    labels: list[str]
+    input: dict[str, Any]
+    training: dict[str, Any]
+    producer: dict[str, str]
+    source_sha256: str = ""
+    resume: dict[str, Any] = field(default_factory=dict)
+
+    def contract(self) -> dict[str, Any]:
+        """All but the weights, with the format version: what an exporter copies."""
+        return {"format_version": FORMAT_VERSION} | {key: getattr(self, key) for key in _CONTRACT}
+
+    def model(self) -> nn.Module:
+        """The network with these weights, in evaluation mode. CheckpointError where they do not fit each other."""
+        try:
+            model = create_model(self.architecture["name"], **self.architecture["options"])
+            model.load_state_dict(self.state_dict)
+        except (TaijituError, RuntimeError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"the checkpoint's weights do not fit {self.architecture['name']}: {reason}") from None
+        return model.eval()
+
+
+def producer_versions() -> dict[str, str]:
+    """Versions of what wrote a checkpoint."""
+    try:
+        ours = version("taijitu")
+    except PackageNotFoundError:
+        ours = "uninstalled"
+    return {"taijitu": ours, "torch": str(torch.__version__), "python": platform.python_version()}
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write to a temporary name beside `path`, then rename: `path` is either the old file or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    content = checkpoint.contract() | {"state_dict": checkpoint.state_dict}
+    if checkpoint.resume:
+        content["resume"] = checkpoint.resume
+    try:
+        torch.save(content, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: could not be written ({error}); what was there is untouched") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint with weights_only=True. CheckpointError, one line, for anything that is not one of ours."""
+    do = "give a checkpoint that training/train.py wrote"
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; {do}")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: truncated, or not a PyTorch file; {do}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path}: holds objects that are not weights (none was run), or is damaged; {do}") from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: damaged PyTorch file ({str(error).splitlines()[0]}); {do}") from None
+    if not isinstance(content, dict) or "state_dict" not in content or "format_version" not in content:
+        raise CheckpointError(f"{path}: got a PyTorch file without taijitu's contract; {do}")
+    if content["format_version"] != FORMAT_VERSION:
+        got = content["format_version"]
+        raise CheckpointError(f"{path}: got format version {got}, expected {FORMAT_VERSION}; use the taijitu that wrote it")
+    if missing := [key for key in _CONTRACT if key not in content]:
+        raise CheckpointError(f"{path}: the contract lacks {', '.join(missing)}; {do}")
+    fields = {key: content[key] for key in _CONTRACT}
+    return Checkpoint(state_dict=content["state_dict"], resume=content.get("resume", {}), **fields)

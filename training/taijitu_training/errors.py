@@ -1,0 +1,35 @@
+"""What training raises for input that a user can put right; the command line turns each into one line and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TaijituError(Exception):
+    """Base of every error that a user of `taijitu_training` may want to catch. Its text says: got, expected, do."""
+
+
+class UnknownNameError(TaijituError, ValueError):
+    """A model, activation, fusion, recipe or preset that does not exist; the text lists the close names.
+
+    `kind` is the singular noun ("model"), `known` every accepted name.
+    """
+
+    def __init__(self, kind: str, got: object, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(str(got).lower(), names, n=4, cutoff=0.5)
+        hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(names)}"
+        super().__init__(f"unknown {kind} {got!r}; {hint}")
+
+
+class DataError(TaijituError):
+    """The training pictures are missing, corrupt or do not fit together; the text names the file."""
+
+
+class CheckpointError(TaijituError):
+    """A file that is no checkpoint of ours, or one that does not fit what it was asked for."""
+
+
+class TrainingError(TaijituError):
+    """A run that cannot go on, with the step and what to try."""

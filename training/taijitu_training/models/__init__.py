@@ -1,0 +1,15 @@
+"""Network definitions. One import line per architecture file: that line is its registration."""
+
+from taijitu_training.models import vgnet, yynet  # noqa: F401  # registers their entry points
+from taijitu_training.models.activations import create_activation, list_activations, nish
+from taijitu_training.models.registry import create_model, list_models, model_options, register_model
+
+__all__ = [
+    "create_activation",
+    "create_model",
+    "list_activations",
+    "list_models",
+    "model_options",
+    "nish",
+    "register_model",
+]

@@ -1,0 +1,173 @@
+"""A whole training run: epochs, checkpoints, metrics, stopping and going on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from taijitu_training import checkpoint
+from taijitu_training.checkpoint import Checkpoint
+from taijitu_training.data import Augmenter, Dataset, Pictures, input_contract
+from taijitu_training.errors import CheckpointError, DataError
+from taijitu_training.loop import Totals, TrainState, evaluate, start, train_one_epoch
+from taijitu_training.models import create_model
+from taijitu_training.recipe import Recipe
+
+
+@dataclass
+class Run:
+    """One run in one folder: last.pt goes on, best.pt is the best epoch so far, final.pt the result of the last one."""
+
+    architecture: dict[str, Any]
+    recipe: Recipe
+    dataset: Dataset
+    out: Path
+    device: torch.device
+    history: list[dict[str, float]]
+
+    def train(self, resume_from: Path | None = None) -> bool:
+        """Train to the recipe's last epoch; False when a signal stopped it earlier (the state is then in last.pt)."""
+        torch.manual_seed(self.recipe.seed)
+        train = Pictures(self.dataset.train.images.to(self.device), self.dataset.train.targets.to(self.device))
+        steps = len(train) // self.recipe.batch_size
+        if steps == 0:
+            raise DataError(f"got {len(train)} training pictures, expected at least batch_size={self.recipe.batch_size}")
+        model = create_model(self.architecture["name"], **self.architecture["options"])
+        state = start(model.to(self.device, memory_format=torch.channels_last), self.recipe, steps)
+        if resume_from is not None:
+            self._resume(state, resume_from)
+        augmenter = Augmenter(train, self.recipe)
+        with StopRequest() as stop:
+            while state.epoch < self.recipe.epochs:
+                if not self._epoch(state, augmenter, steps, stop):
+                    self._save(state, "last.pt", resumable=True)
+                if stop.asked:
+                    break
+        return state.epoch == self.recipe.epochs
+
+    def _epoch(self, state: TrainState, augmenter: Augmenter, steps: int, stop: StopRequest) -> bool:
+        number = state.epoch + 1
+        bar = tqdm(
+            total=steps * self.recipe.batch_size,
+            initial=state.totals.pictures,
+            desc=f"epoch {number}/{self.recipe.epochs}",
+            unit="img",
+            disable=None,
+            leave=False,
+        )
+
+        def after_step(totals: Totals) -> bool:
+            bar.update(self.recipe.batch_size)
+            if state.step % 10 == 0:
+                sums = totals.metrics("train")
+                lr = state.optimizer.param_groups[0]["lr"]
+                bar.set_postfix_str(f"loss {sums['train_loss']:.3f}, {sums['train_top1']:.1f} %, lr {lr:.2e}")
+            return stop.asked
+
+        with bar:
+            if not train_one_epoch(state, augmenter, self.recipe, after_step):
+                return False
+        self._finish_epoch(state)
+        return True
+
+    def _finish_epoch(self, state: TrainState) -> None:
+        metrics = evaluate(state.average or state.model, self.dataset.evaluation, self.recipe)
+        row = {
+            "epoch": state.epoch,
+            "lr": float(state.optimizer.param_groups[0]["lr"]),
+            **state.totals.metrics("train"),
+            **metrics,
+            "pictures_per_s": state.totals.pictures / state.totals.seconds,
+            "train_s": state.totals.seconds,
+        }
+        best = max((past["eval_top1"] for past in self.history), default=-1.0)
+        self.history.append(row)
+        state.totals = Totals()
+        if row["eval_top1"] > best:
+            self._save(state, "best.pt")
+        self._save(state, "last.pt", resumable=True)
+        if state.epoch == self.recipe.epochs:
+            self._save(state, "final.pt")
+        self._write_metrics()
+        print(
+            f"epoch {state.epoch:3d}/{self.recipe.epochs}  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
+            f"  {self.dataset.evaluation_name} loss {row['eval_loss']:.4f}, {row['eval_top1']:.2f} %"
+            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s",
+            flush=True,
+        )
+
+    def _write_metrics(self) -> None:
+        """Rewrite metrics.jsonl whole: it then always tells the same story as last.pt, also after a crash."""
+        temporary = self.out / ".metrics.jsonl.tmp"
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.history))
+        temporary.replace(self.out / "metrics.jsonl")
+
+    def _save(self, state: TrainState, name: str, resumable: bool = False) -> None:
+        last = self.history[-1] if self.history else {}
+        training = {
+            "data": self.dataset.name,
+            "train_pictures": len(self.dataset.train),
+            "evaluation": self.dataset.evaluation_name,
+            "evaluation_pictures": len(self.dataset.evaluation),
+            "recipe": asdict(self.recipe) | {"mean": list(self.recipe.mean), "std": list(self.recipe.std)},
+            "metrics": {key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
+            "date": datetime.now(timezone.utc).date().isoformat(),
+        }
+        size = (int(self.dataset.train.images.shape[1]), int(self.dataset.train.images.shape[2]))
+        weights = (state.average or state.model).state_dict()
+        written = Checkpoint(
+            state_dict={key: value.detach().cpu().contiguous() for key, value in weights.items()},
+            architecture=self.architecture,
+            labels=list(self.dataset.labels),
+            input=input_contract(size, min(size), self.recipe),
+            training=training,
+            producer=checkpoint.producer_versions(),
+            source_sha256=self.dataset.sha256,
+            resume={"state": state.state_dict(), "history": self.history} if resumable else {},
+        )
+        checkpoint.save(written, self.out / name)
+
+    def _resume(self, state: TrainState, path: Path) -> None:
+        saved = checkpoint.load(path)
+        if not saved.resume:
+            raise CheckpointError(f"{path}: has no training state to go on from; give the run's last.pt")
+        mine = {"architecture": self.architecture, "labels": list(self.dataset.labels), **asdict(self.recipe)}
+        mine = mine | {"mean": list(self.recipe.mean), "std": list(self.recipe.std)}
+        theirs = {"architecture": saved.architecture, "labels": saved.labels, **saved.training["recipe"]}
+        if differing := [key for key in mine if mine[key] != theirs.get(key)]:
+            key = differing[0]
+            raise CheckpointError(
+                f"{path}: {key} was {theirs.get(key)!r}, now it is {mine[key]!r}; resume with what it was started with"
+            )
+        state.load_state_dict(saved.resume["state"])
+        self.history = saved.resume["history"]
+
+
+class StopRequest:
+    """Turns the first Ctrl-C or SIGTERM into a request to stop after the current step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> StopRequest:
+        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nstopping after this step; once more to stop at once", file=sys.stderr, flush=True)
