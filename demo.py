@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import skimage
@@ -52,7 +53,7 @@ def call(script: str, *arguments: str, quiet: bool = False) -> str:
     return done.stdout
 
 
-def serve_and_post(model: Path, pictures: list[Path]) -> list[dict]:
+def serve_and_post(model: Path, pictures: list[Path]) -> list[dict[str, Any]]:
     """Start the server on a free port, post each picture, stop it; the answers as the server gave them."""
     print(f"\n$ python server/serve.py {model} --port 0", flush=True)
     command = [sys.executable, "server/serve.py", str(model), "--port", "0"]
@@ -85,7 +86,7 @@ def wait_until_ready(client: httpx.Client) -> None:
     raise SystemExit("the server was not ready within 10 s")
 
 
-def post(client: httpx.Client, picture: Path) -> dict:
+def post(client: httpx.Client, picture: Path) -> dict[str, Any]:
     """POST /classify with the file's bytes; the reply with `http_ms`, the fastest of five round trips."""
     kind = {".png": "image/png", ".jpg": "image/jpeg"}[picture.suffix]
     times = []
@@ -97,7 +98,7 @@ def post(client: httpx.Client, picture: Path) -> dict:
     return {**reply.json(), "http_ms": min(times)}
 
 
-def table(model: Path, exported: str, pictures: list[Path], served: list[dict]) -> None:
+def table(model: Path, exported: str, pictures: list[Path], served: list[dict[str, Any]]) -> None:
     """The summary: the artefact, its parity, and each photograph's answer with its latency over HTTP."""
     parity = re.search(r"top-1 the same on (\d+ of \d+) pictures, largest logit difference (\S+)", exported)
     assert parity is not None

@@ -23,3 +23,27 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no pictures in {folder}; set TAIJITU_DATA to a folder with photos/ and cifar10-jpeg.tar.xz")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shipped_checkpoint(root: Path) -> Path:
+    """The trained checkpoint that the repository carries."""
+    return root / "checkpoints" / "yynet_small_16_cifar10.pt"
+
+
+@pytest.fixture(scope="session")
+def shipped_onnx(shipped_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped checkpoint as ONNX, made by the exporter."""
+    from taijitu_export.cli import main
+
+    path = tmp_path_factory.mktemp("shipped") / "model.onnx"
+    assert main([str(shipped_checkpoint), "-o", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def photograph() -> Path:
+    """A real photograph of a cat, 451 x 300 pixels, PNG."""
+    import skimage
+
+    return Path(skimage.__file__).parent / "data" / "chelsea.png"

@@ -26,6 +26,9 @@ class NormalisedInput(nn.Module):
     The arithmetic is that of taijitu_training.data.normalise, so the answer is the same as in training.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: nn.Module, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
         self.model = model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,12 +30,14 @@ Prepared: TypeAlias = "tuple[Path, NDArray[np.uint8] | PictureError]"
 @run("taijitu classify")
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: every picture was classified, 1: some were skipped, 2: wrong usage or model."""
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     with Classifier.from_file(options.model) as classifier:
         top = min(USUAL_TOP, len(classifier.labels)) if options.top is None else options.top
         check_top(top, classifier.labels)
         files = find_pictures(options.pictures)
-        with Progress(len(files)) as progress:
+        with Progress(len(files)) as progress, warnings.catch_warnings():
+            # Pillow remarks on odd EXIF and TIFF entries of pictures that it then decodes all the same.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
             report = (
                 JsonReport(progress, options.model, classifier.card)
                 if options.json
@@ -79,7 +82,8 @@ def classify(
             yield file, item if isinstance(item, PictureError) else next(answered).answers
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of runtime/classify.py and `taijitu classify`."""
     parser = Parser(prog="taijitu classify", description=__doc__)
     parser.add_argument("model", type=Path, help="model.onnx made by export/to_onnx.py")
     parser.add_argument("pictures", type=Path, nargs="+", metavar="picture", help="files, or folders searched in depth")

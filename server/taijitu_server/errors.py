@@ -38,7 +38,7 @@ def install_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(PictureError)
     async def picture(request: Request, error: PictureError) -> JSONResponse:
-        return error_response(422, str(error))
+        return error_response(413 if error.fault == "size" else 422, str(error))
 
     @app.exception_handler(Exception)
     async def internal(request: Request, error: Exception) -> JSONResponse:

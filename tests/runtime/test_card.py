@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 import pytest
+
 from taijitu_runtime import Architecture, ArtefactError, InputSpec, ModelCard
 
-NORMAL = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
+NORMAL: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
 
 
 def with_value(card: dict[str, Any], field: str, value: object) -> dict[str, Any]:

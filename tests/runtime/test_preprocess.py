@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
 from taijitu_runtime import InputError, InputSpec, PictureError
 from taijitu_runtime.preprocess import decode_picture, normalise, preprocess, resize_picture
 
@@ -25,7 +26,15 @@ SPECS = {
     "224 stretched": InputSpec(height=224, width=224, resize="stretch", resize_size=224, **NORMAL),
     "48 x 30 stretched": InputSpec(height=48, width=30, resize="stretch", resize_size=30, **NORMAL),
 }
-SAVED = {"PNG": {}, "JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "BMP": {}, "GIF": {}, "TIFF": {}, "PPM": {}}
+SAVED: dict[str, dict[str, Any]] = {
+    "PNG": {},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+    "BMP": {},
+    "GIF": {},
+    "TIFF": {},
+    "PPM": {},
+}
 
 
 def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
@@ -57,7 +66,7 @@ def largest_difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_photographs_get_the_pixels_of_torchvision(data_folder: Path, name: str) -> None:
-    photographs = sorted((data_folder / "photos").glob("*.JPEG"))[::2]
+    photographs = sorted((data_folder / "photos").glob("*.JPEG"))
     if not photographs:
         pytest.skip(f"no photographs in {data_folder}/photos")
     for path in photographs:
@@ -65,11 +74,57 @@ def test_photographs_get_the_pixels_of_torchvision(data_folder: Path, name: str)
         assert largest_difference(preprocess(path, SPECS[name]), reference(image, SPECS[name])) == 0, path.name
 
 
+def odd_pictures() -> dict[str, bytes]:
+    """Files of every mode that both training and serving accept, as name to bytes."""
+    image = Image.fromarray(scene(120, 90))
+    layer = image.copy()
+    layer.putalpha(Image.fromarray(scene(120, 90)[..., 1]))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    sixteen = Image.fromarray(scene(120, 90)[..., 0].astype(np.uint16) * 200 + 77)
+    few = image.quantize(16)
+    return {
+        "16-bit PNG": encoded(sixteen, "PNG"),
+        "16-bit PGM": encoded(sixteen, "PPM"),
+        "16-bit TIFF": encoded(sixteen, "TIFF"),
+        "CMYK JPEG": encoded(image.convert("CMYK"), "JPEG"),
+        "CMYK TIFF": encoded(image.convert("CMYK"), "TIFF"),
+        "EXIF JPEG": encoded(image, "JPEG", exif=turned),
+        "EXIF PNG with alpha": encoded(layer, "PNG", exif=turned),
+        "GIF": encoded(image, "GIF"),
+        "GIF, transparent": encoded(few, "GIF", transparency=3),
+        "GIF, animated": encoded(image, "GIF", save_all=True, append_images=[image.rotate(90)]),
+        "LA PNG": encoded(layer.convert("LA"), "PNG"),
+        "P PNG": encoded(few, "PNG"),
+        "P PNG, transparent": encoded(few, "PNG", transparency=3),
+        "P PNG, half transparent": encoded(few, "PNG", transparency=bytes(range(0, 256, 16))),
+        "RGB PNG, one colour transparent": encoded(image, "PNG", transparency=(0, 0, 0)),
+        "RGBA TIFF": encoded(layer, "TIFF"),
+        "RGBA WEBP": encoded(layer, "WEBP"),
+        "bits PNG": encoded(image.convert("1"), "PNG"),
+        "grey JPEG": encoded(image.convert("L"), "JPEG"),
+    }
+
+
+@pytest.mark.parametrize("name", odd_pictures())
+def test_training_evaluates_with_the_same_pixels(name: str) -> None:
+    pytest.importorskip("torchvision")
+    from taijitu_training.data import evaluation_transform
+
+    data = odd_pictures()[name]
+    for spec in (SPECS["32"], SPECS["96 x 160 of 181"]):
+        with Image.open(io.BytesIO(data)) as image:
+            expected = evaluation_transform(image, (spec.height, spec.width), spec.resize_size)
+        np.testing.assert_array_equal(preprocess(data, spec), expected)
+
+
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (3, 50), (33, 32), (255, 257), (31, 500), (640, 21)])
 def test_odd_sizes_get_the_pixels_of_torchvision(size: tuple[int, int], name: str) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
-    assert largest_difference(resize_picture(picture, SPECS[name]), reference(Image.fromarray(picture), SPECS[name])) == 0
+    assert (
+        largest_difference(resize_picture(picture, SPECS[name]), reference(Image.fromarray(picture), SPECS[name])) == 0
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (3, 200), (7, 1000), (2000, 40), (3001, 5)])
@@ -84,9 +139,9 @@ def test_a_thread_of_pixels_needs_no_gigabytes(size: tuple[int, int]) -> None:
     picture = np.zeros((*size, 3), np.uint8)
     middle = (slice(None), slice(900_000, 1_100_000)) if size[0] == 1 else (slice(900_000, 1_100_000),)
     picture[middle] = (10, 20, 30)
-    began = time.perf_counter()
+    began = time.process_time()
     got = resize_picture(picture, SPECS["224 of 256"])  # the shorter side at 256 would be 512 million pixels long
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert (got == (10, 20, 30)).all()
 
 
@@ -220,7 +275,7 @@ def test_a_progressive_jpeg_gives_the_pixels_of_a_baseline_one() -> None:
 def test_a_truncated_file_is_refused(format: str, share: float) -> None:
     noise = np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), format, **SAVED[format])
-    with pytest.raises(PictureError, match="got a damaged or truncated picture .*expected a whole one") as caught:
+    with pytest.raises(PictureError, match=r"got a damaged or truncated picture .*expected a whole one") as caught:
         decode_picture(data[: int(share * len(data))])
     assert caught.value.fault == "damaged"
 
@@ -264,7 +319,7 @@ def test_what_is_no_picture_is_named_with_its_file(tmp_path: Path, content: byte
     assert caught.value.name == str(path)
 
 
-@pytest.mark.parametrize("format", ["ICO", "PCX", "TGA", "SGI", "IM", "JPEG2000"])
+@pytest.mark.parametrize("format", ["ICO", "PCX", "TGA", "SGI", "JPEG2000"])
 def test_parsers_of_other_formats_are_never_reached(format: str) -> None:
     with pytest.raises(PictureError, match="unknown format"):
         decode_picture(encoded(Image.fromarray(scene(32, 32)), format))
@@ -290,7 +345,9 @@ BOMBS = {
     "within Pillow's warning": png_header(10_000, 10_000),
     "beyond Pillow's error": png_header(2**31 - 1, 2**31 - 1),
     "GIF": b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b",\0\0\0\0\1\0\1\0\0\2\2D\1\0;",
-    "BMP": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 58, 0, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 4, 1, 1, 0, 0) + bytes(4),
+    "BMP": b"BM"
+    + struct.pack("<IHHIIiiHHIIiiII", 58, 0, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 4, 1, 1, 0, 0)
+    + bytes(4),
     "PPM": b"P6 60000 60000 255\n" + bytes(30),
     "WEBP": b"RIFF\x1e\0\0\0WEBPVP8L\x11\0\0\0\x2f\xff\xff\xff\x0f" + bytes(13),
 }
@@ -298,11 +355,11 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_header_that_declares_too_many_pixels_is_refused_before_decoding(name: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(PictureError, match=r"got .* pixels") as caught:
         decode_picture(BOMBS[name])
     assert caught.value.fault == "size"
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_the_pixel_cap_is_the_callers() -> None:
@@ -317,12 +374,12 @@ def test_the_pixel_cap_is_the_callers() -> None:
 def test_a_jpeg_of_very_many_scans_is_refused_at_once() -> None:
     whole = encoded(Image.fromarray(scene(600, 800)), "JPEG", progressive=True)
     last = whole.rindex(b"\xff\xda")
-    bomb = whole[:-2] + whole[last:-2] * 2000 + whole[-2:]
-    began = time.perf_counter()
+    bomb = whole[:-2] + whole[last:-2] * 200 + whole[-2:]
+    began = time.process_time()
     with pytest.raises(PictureError, match=r"got a JPEG of \d+ scans, expected at most 100; save it again") as caught:
         decode_picture(bomb)
     assert caught.value.fault == "size"
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 0.2
 
 
 def test_an_array_is_resized_as_it_is_and_not_changed() -> None:

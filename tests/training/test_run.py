@@ -132,7 +132,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_its_step(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--set", "batch_size=100"], "got 48 training pictures, expected at least batch_size=100"),
+        (["--set", "batch_size=100"], "got 48 training pictures, expected at least 100, one batch"),
         (["--model", "yynet_smal_16"], "unknown model 'yynet_smal_16'; did you mean"),
         (["--option", "act=nisch"], "unknown activation 'nisch'; did you mean nish"),
         (["--option", "colour=red"], "unknown option of yynet_small_16 'colour'"),
@@ -141,6 +141,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_its_step(
         (["--validation", "1"], "got --validation 1.0, expected a share in [0, 1)"),
         (["--device", "gpu"], "got --device gpu"),
         (["--data", "nowhere"], "no such file or folder"),
+        (["--epochs", "3"], "unrecognized arguments: --epochs 3; see taijitu train --help"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -18,9 +19,14 @@ from taijitu_training.recipe import RECIPES, get_recipe, parse_like
 from taijitu_training.run import Run
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise TaijituError(f"{message}; see {self.prog} --help")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line of training/train.py and `taijitu train`."""
-    parser = argparse.ArgumentParser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
+    parser = _Parser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True, help="network, such as yynet_small_16")
     parser.add_argument("--data", required=True, type=Path, help="folder or tar with train/<label>/* and test/<label>/*")
     parser.add_argument("--recipe", default="yynet_cifar10", help=f"one of: {', '.join(sorted(RECIPES))}")
@@ -43,9 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 trained to the end, 1 the run failed, 2 wrong usage or input, 130 stopped by a signal."""
-    args = build_parser().parse_args(argv)
     try:
-        return _train(args)
+        return _train(build_parser().parse_args(argv))
     except TrainingError as error:
         print(f"taijitu train: {error}", file=sys.stderr)
         return 1

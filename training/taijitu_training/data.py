@@ -58,9 +58,14 @@ class Dataset:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as 8-bit RGB, upright: EXIF applied, 16 bits scaled (not cut), alpha laid on black."""
+    """Any Pillow image as 8-bit RGB, upright: EXIF applied, 16 bits scaled (not cut), alpha laid on black.
+
+    DataError for float pixels, whose range nobody states.
+    """
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode == "F":
+        raise DataError("got float pixels, expected 8 or 16 bits")
+    if image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float64)
         image = Image.fromarray(np.clip(np.rint(values / 257.0), 0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (image.mode == "P" and "transparency" in image.info):

@@ -53,11 +53,16 @@ class TrainState:
     step: int = 0
     totals: Totals = field(default_factory=Totals)
 
+    @property
+    def result(self) -> nn.Module:
+        """What the run is judged by: the average where the recipe keeps one, else the network."""
+        return self.model if self.average is None else self.average
+
     def state_dict(self) -> dict[str, Any]:
         """Plain types and tensors, for a checkpoint's `resume`."""
         return {
             "model": self.model.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
+            "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),

@@ -40,47 +40,40 @@ class Run:
         train = Pictures(self.dataset.train.images.to(self.device), self.dataset.train.targets.to(self.device))
         steps = len(train) // self.recipe.batch_size
         if steps == 0:
-            raise DataError(f"got {len(train)} training pictures, expected at least batch_size={self.recipe.batch_size}")
+            raise DataError(f"got {len(train)} training pictures, expected at least {self.recipe.batch_size}, one batch")
         model = create_model(self.architecture["name"], **self.architecture["options"])
-        state = start(model.to(self.device, memory_format=torch.channels_last), self.recipe, steps)
+        model = model.to(self.device).to(memory_format=torch.channels_last)
+        state = start(model, self.recipe, steps)
         if resume_from is not None:
             self._resume(state, resume_from)
         augmenter = Augmenter(train, self.recipe)
-        with StopRequest() as stop:
+        with StopRequest() as stop, self._bar(state, steps) as bar:
             while state.epoch < self.recipe.epochs:
-                if not self._epoch(state, augmenter, steps, stop):
+                if train_one_epoch(state, augmenter, self.recipe, lambda _: self._after_step(state, bar, stop)):
+                    self._finish_epoch(state)
+                else:
                     self._save(state, "last.pt", resumable=True)
                 if stop.asked:
                     break
         return state.epoch == self.recipe.epochs
 
-    def _epoch(self, state: TrainState, augmenter: Augmenter, steps: int, stop: StopRequest) -> bool:
-        number = state.epoch + 1
-        bar = tqdm(
-            total=steps * self.recipe.batch_size,
-            initial=state.totals.pictures,
-            desc=f"epoch {number}/{self.recipe.epochs}",
-            unit="img",
-            disable=None,
-            leave=False,
-        )
+    def _bar(self, state: TrainState, steps: int) -> tqdm[Any]:
+        """Pictures over the whole run, so that the time left is the run's; nothing where stderr is no terminal."""
+        done = (state.epoch * steps + state.step) * self.recipe.batch_size
+        total = self.recipe.epochs * steps * self.recipe.batch_size
+        return tqdm(total=total, initial=done, unit="pictures", unit_scale=True, disable=None, leave=False)
 
-        def after_step(totals: Totals) -> bool:
-            bar.update(self.recipe.batch_size)
-            if state.step % 10 == 0:
-                sums = totals.metrics("train")
-                lr = state.optimizer.param_groups[0]["lr"]
-                bar.set_postfix_str(f"loss {sums['train_loss']:.3f}, {sums['train_top1']:.1f} %, lr {lr:.2e}")
-            return stop.asked
-
-        with bar:
-            if not train_one_epoch(state, augmenter, self.recipe, after_step):
-                return False
-        self._finish_epoch(state)
-        return True
+    def _after_step(self, state: TrainState, bar: tqdm[Any], stop: StopRequest) -> bool:
+        bar.update(self.recipe.batch_size)
+        if state.step % 10 == 0:
+            bar.set_description_str(f"epoch {state.epoch + 1}/{self.recipe.epochs}", refresh=False)
+            means = state.totals.metrics("train")
+            lr = state.optimizer.param_groups[0]["lr"]
+            bar.set_postfix_str(f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, lr {lr:.2e}", refresh=False)
+        return stop.asked
 
     def _finish_epoch(self, state: TrainState) -> None:
-        metrics = evaluate(state.average or state.model, self.dataset.evaluation, self.recipe)
+        metrics = evaluate(state.result, self.dataset.evaluation, self.recipe)
         row = {
             "epoch": state.epoch,
             "lr": float(state.optimizer.param_groups[0]["lr"]),
@@ -98,12 +91,12 @@ class Run:
         if state.epoch == self.recipe.epochs:
             self._save(state, "final.pt")
         self._write_metrics()
-        print(
+        tqdm.write(
             f"epoch {state.epoch:3d}/{self.recipe.epochs}  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
             f"  {self.dataset.evaluation_name} loss {row['eval_loss']:.4f}, {row['eval_top1']:.2f} %"
-            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s",
-            flush=True,
+            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s"
         )
+        sys.stdout.flush()
 
     def _write_metrics(self) -> None:
         """Rewrite metrics.jsonl whole: it then always tells the same story as last.pt, also after a crash."""
@@ -123,7 +116,7 @@ class Run:
             "date": datetime.now(timezone.utc).date().isoformat(),
         }
         size = (int(self.dataset.train.images.shape[1]), int(self.dataset.train.images.shape[2]))
-        weights = (state.average or state.model).state_dict()
+        weights = state.result.state_dict()
         written = Checkpoint(
             state_dict={key: value.detach().cpu().contiguous() for key, value in weights.items()},
             architecture=self.architecture,

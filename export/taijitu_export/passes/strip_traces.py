@@ -9,17 +9,12 @@ class StripTracesPass(ir.passes.InPlacePass):
     """Empty the metadata and doc strings of every node, value and initializer. The model's own metadata stays."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
-        for node in model.graph:
-            modified |= bool(node.metadata_props or node.doc_string)
-            node.metadata_props.clear()
-            node.doc_string = None
-            for value in node.outputs:
-                value.metadata_props.clear()
-        for value in (*model.graph.inputs, *model.graph.initializers.values()):
-            modified |= bool(value.metadata_props or value.doc_string)
-            value.metadata_props.clear()
-            value.doc_string = None
-        model.graph.metadata_props.clear()
-        model.graph.doc_string = None
-        return ir.passes.PassResult(model, modified=modified)
+        graph = model.graph
+        carriers: list[ir.Node | ir.Value | ir.Graph] = [graph, *graph.inputs, *graph.initializers.values()]
+        for node in graph:
+            carriers += [node, *node.outputs]
+        noted = [carrier for carrier in carriers if carrier.metadata_props or carrier.doc_string]
+        for carrier in noted:
+            carrier.metadata_props.clear()
+            carrier.doc_string = None
+        return ir.passes.PassResult(model, modified=bool(noted))

@@ -172,4 +172,5 @@ def check_images(images: object, expected: ModelInput) -> None:
     upper = expected.max_batch
     if len(images) < expected.min_batch or (upper is not None and len(images) > upper):
         limits = f"at least {expected.min_batch}" if upper is None else f"{expected.min_batch} to {upper}"
+        limits = f"exactly {upper}" if expected.min_batch == upper else limits
         raise InputError(f"got a batch of {len(images)}, expected {limits}; split or pad it, or use Classifier.logits")

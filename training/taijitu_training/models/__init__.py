@@ -1,7 +1,7 @@
 """Network definitions. One import line per architecture file: that line is its registration."""
 
 from taijitu_training.models import vgnet, yynet  # noqa: F401  # registers their entry points
-from taijitu_training.models.activations import create_activation, list_activations, nish
+from taijitu_training.models.activations import create_activation, list_activations, nish, replace_activations
 from taijitu_training.models.registry import create_model, list_models, model_options, register_model
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "model_options",
     "nish",
     "register_model",
+    "replace_activations",
 ]

@@ -1,69 +1,15 @@
-"""The activation factory, and Nish.
-
-Nish is Eq. 3 of its paper (README, references)::
-
-    nish(x) = x                           for x >= 0
-              sigmoid(x) * (x + sin(x))   for x <  0
-
-Its derivative is 1 for x >= 0 and, with s = sigmoid(x), ``s (1 - s) (x + sin x) + s (1 + cos x)`` for x < 0 (the
-paper's Eq. 4 misprints the s of the second term as x). Range [-0.4974, inf), minimum at x = -1.08287.
-"""
+"""The activation factory, and the exchange of activations in other people's networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from taijitu_training.errors import UnknownNameError
+from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_training.models.nish_activation import Nish, nish
 
-
-def _value(x: Tensor) -> Tensor:
-    n = _negative_part(x)
-    return torch.where(x >= 0, x, torch.sigmoid(n) * (n + torch.sin(n)))
-
-
-def _slope(x: Tensor) -> Tensor:
-    n = _negative_part(x)
-    s = torch.sigmoid(n)
-    return torch.where(x >= 0, 1.0, s * (1 - s) * (n + torch.sin(n)) + s * (1 + torch.cos(n)))
-
-
-def _negative_part(x: Tensor) -> Tensor:
-    """min(x, 0), cut where sigmoid(x) rounds to 0 already: sin and sigmoid of -inf would make NaN of it."""
-    return x.clamp(-746.0 if x.dtype == torch.float64 else -104.0, 0.0)
-
-
-class _NishFunction(torch.autograd.Function):
-    """Keeps only its input for the backward pass; float16 and bfloat16 are computed in float32 and rounded once."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        return _value(wide).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]  # torch's stub lacks it
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        return (grads[0] * _slope(wide)).to(x.dtype)
-
-
-def nish(x: Tensor) -> Tensor:
-    """Nish of every element, Eq. 3: any shape and floating dtype, same shape and dtype back. NaN in, NaN out."""
-    out: Tensor = _NishFunction.apply(x)
-    return out
-
-
-class Nish(nn.Module):
-    """`nish` as a module."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nish(x)
-
+__all__ = ["Nish", "create_activation", "list_activations", "nish", "replace_activations"]
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -72,6 +18,14 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "mish": nn.Mish,
     "hardswish": nn.Hardswish,
     "nish": Nish,
+}
+
+_REPLACEABLE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Mish, nn.Hardswish, Nish)
+
+# timm's own classes (timm.layers.activations and activations_me) by name: training does not need timm.
+_REPLACEABLE_IN_TIMM = {
+    *("Swish", "Mish", "HardSwish", "HardMish", "GELU", "GELUTanh", "QuickGELU"),
+    *("SwishMe", "MishMe", "HardSwishMe", "HardMishMe"),
 }
 
 
@@ -85,3 +39,33 @@ def create_activation(name: str) -> nn.Module:
     if name not in _ACTIVATIONS:
         raise UnknownNameError("activation", name, _ACTIVATIONS)
     return _ACTIVATIONS[name]()
+
+
+def replace_activations(model: nn.Module, name: str) -> int:
+    """Put the activation `name` in the place of every one in `model`, in place; returns how many modules it replaced.
+
+    Replaced are this module's activations, ReLU6, LeakyReLU, ELU, and timm's own classes of the same functions. Gates
+    (Sigmoid, Hardsigmoid) and learnt activations (PReLU) stay. A module that stands in several places counts once and
+    is replaced by one module in all of them. A call in a `forward` (F.relu) cannot be seen from outside and stays as it
+    is. TaijituError where nothing was found; UnknownNameError for a name that does not exist.
+    """
+    create_activation(name)
+    replaced: dict[nn.Module, nn.Module] = {}
+    for parent in list(model.modules()):
+        # Not named_children(), which names a module that stands twice under one parent only once.
+        for key, child in parent._modules.items():
+            if child is not None and _is_replaceable(child):
+                if child not in replaced:
+                    replaced[child] = create_activation(name).train(child.training)
+                parent._modules[key] = replaced[child]
+    if not replaced:
+        raise TaijituError(
+            f"got a {type(model).__name__} without an activation module, expected at least one; "
+            "functional calls such as F.relu in its forward have to be edited by hand"
+        )
+    return len(replaced)
+
+
+def _is_replaceable(module: nn.Module) -> bool:
+    in_timm = type(module).__module__.startswith("timm.") and type(module).__name__ in _REPLACEABLE_IN_TIMM
+    return in_timm or isinstance(module, _REPLACEABLE)

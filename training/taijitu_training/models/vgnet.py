@@ -142,7 +142,12 @@ class VGNet(nn.Module):
     """
 
     def __init__(
-        self, size: str, options: VGNetCOptions, kernels: Tensor | None = None, learnable_last: bool = True, se: bool = False
+        self,
+        size: str,
+        options: VGNetCOptions,
+        kernels: Tensor | None = None,
+        learnable_last: bool = True,
+        se: bool = False,
     ) -> None:
         super().__init__()
         act = options.act

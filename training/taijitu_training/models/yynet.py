@@ -83,7 +83,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         main = self.bn2(self.conv2(self.act1(self.bn1(self.conv1(x)))))
-        return self.act2(main + self.shortcut(x))
+        out: Tensor = self.act2(main + self.shortcut(x))
+        return out
 
 
 class MBConv(nn.Module):
@@ -119,7 +120,8 @@ class MBConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         main = self.expand(self.bn0(x) if self.pre_norm else x)
         main = self.act2(self.bn2(self.depthwise(self.act1(self.bn1(main)))))
-        return self.bn3(self.project(self.se(main))) + self.shortcut(x)
+        out: Tensor = self.bn3(self.project(self.se(main))) + self.shortcut(x)
+        return out
 
 
 class YYNet(nn.Module):

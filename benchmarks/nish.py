@@ -1,0 +1,73 @@
+"""What Nish costs in training, beside other activations: python benchmarks/nish.py [--repetitions 50]
+
+One forward and one backward pass over (64, 64, 32, 32) on the CPU, in milliseconds: medians of repetitions that take
+turns, so that whatever else the machine does slows all of them. Nish is compiled before the first one is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from taijitu_training.models import nish
+
+SHAPE = (64, 64, 32, 32)
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"nish": nish, "mish": F.mish, "silu": F.silu, "relu": F.relu}
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def main() -> int:
+    """Print one row a dtype and layout."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=50, help="of each activation (default: 50)")
+    repetitions = parser.parse_args().repetitions
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("taijitu_training").setLevel(logging.INFO)  # says so where Nish could not be compiled
+    print(f"{datetime.now(timezone.utc):%Y-%m-%d}, torch {torch.__version__}, Python {platform.python_version()}")
+    print(f"{processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads, load {os.getloadavg()[0]:.1f}")
+    print(f"forward and backward of {SHAPE}, median ms of {repetitions}\n")
+    print(f"{'':24}" + "".join(f"{name:>9}" for name in ACTIVATIONS) + f"{'nish/mish':>12}")
+    for dtype in (torch.float32, torch.bfloat16):
+        for layout in LAYOUTS:
+            median_ms = measure(dtype, LAYOUTS[layout], repetitions)
+            row = "".join(f"{median_ms[name]:9.2f}" for name in ACTIVATIONS)
+            print(f"{f'{dtype} {layout}'[6:]:24}{row}{median_ms['nish'] / median_ms['mish']:12.2f}")
+    return 0
+
+
+def measure(dtype: torch.dtype, layout: torch.memory_format, repetitions: int) -> dict[str, float]:
+    """Median milliseconds by activation."""
+    x = torch.randn(SHAPE).to(dtype=dtype, memory_format=layout).requires_grad_()
+    grad = torch.randn(SHAPE).to(dtype=dtype, memory_format=layout)
+    times_ms: dict[str, list[float]] = {name: [] for name in ACTIVATIONS}
+    for repetition in range(repetitions + 1):
+        for name, activation in ACTIVATIONS.items():
+            began = time.perf_counter()
+            activation(x).backward(grad)
+            if repetition > 0:
+                times_ms[name].append((time.perf_counter() - began) * 1e3)
+            x.grad = None
+    return {name: statistics.median(times) for name, times in times_ms.items()}
+
+
+def processor() -> str:
+    """Its name where Linux tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

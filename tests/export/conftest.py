@@ -1,0 +1,44 @@
+"""Checkpoints of untrained networks, written as training writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from taijitu_training import checkpoint, create_model
+from taijitu_training.checkpoint import Checkpoint
+from taijitu_training.data import input_contract
+from taijitu_training.models import model_options
+from taijitu_training.recipe import RECIPES
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
+    """make_checkpoint("yynet", act="nish") -> path; batch norm has statistics that are not the initial ones."""
+
+    def make(name: str, num_classes: int = 10, size: int | None = None, **options: Any) -> Path:
+        torch.manual_seed(0)
+        model = create_model(name, num_classes=num_classes, **options)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+                torch.nn.init.normal_(module.bias, std=0.2)
+                torch.nn.init.normal_(module.running_mean, std=0.2)
+                torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+        height, width = (size, size) if size else model.input_size
+        content = Checkpoint(
+            state_dict=model.state_dict(),
+            architecture={"name": name, "options": model_options(name, num_classes=num_classes, **options)},
+            labels=[f"label {i}" for i in range(num_classes)],
+            input=input_contract((height, width), height, RECIPES["yynet_cifar10"]),
+            training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},
+            producer=checkpoint.producer_versions(),
+        )
+        path = tmp_path / f"{name}.pt"
+        checkpoint.save(content, path)
+        return path
+
+    return make

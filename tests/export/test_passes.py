@@ -1,0 +1,128 @@
+"""Each pass: that it happens, each rule that forbids it, and that the answers stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from taijitu_export.passes import GlobalAveragePoolPass, LowerToOpset17Pass, StripTracesPass
+
+
+def model_of(*lines: str, initializers: dict[str, np.ndarray] | None = None, rank: int = 4) -> ir.Model:
+    """A model of opset 18 from ONNX's text form; x has shape (2, 3, 5, 7) and the last line makes y."""
+    import onnx
+
+    shape = ", ".join(str(d) for d in (2, 3, 5, 7)[:rank])
+    header = f'<ir_version: 10, opset_import: ["" : 18]> g (float[{shape}] x) => (float[a, b, c, d] y)'
+    text = "\n".join([header, "{", *lines, "}"])
+    proto = onnx.parser.parse_model(text)
+    for name, value in (initializers or {}).items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    return ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+
+
+def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    y: np.ndarray = session.run(None, {"x": x})[0]
+    return y
+
+
+def operators(model: ir.Model) -> list[str]:
+    return [node.op_type for node in model.graph]
+
+
+X = np.random.default_rng(0).normal(size=(2, 3, 5, 7)).astype(np.float32)
+SPATIAL = {"axes": np.array([2, 3], np.int64)}
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [3, 2], [-1, -2]])
+@pytest.mark.parametrize(("keepdims", "expected"), [(1, ["GlobalAveragePool"]), (0, ["GlobalAveragePool", "Flatten"])])
+def test_a_mean_over_height_and_width_becomes_a_pool(axes: list[int], keepdims: int, expected: list[str]) -> None:
+    model = model_of(
+        f"y = ReduceMean<keepdims = {keepdims}>(x, axes)", initializers={"axes": np.array(axes, np.int64)}
+    )
+    before = run(model, X)
+    result = GlobalAveragePoolPass()(model)
+    assert result.modified
+    assert operators(model) == expected
+    np.testing.assert_allclose(run(model, X), before, atol=1e-6)
+    assert run(model, X).shape == before.shape
+
+
+def test_a_mean_in_the_middle_of_a_graph_keeps_its_neighbours() -> None:
+    model = model_of("a = Relu(x)", "b = ReduceMean<keepdims = 1>(a, axes)", "y = Mul(a, b)", initializers=SPATIAL)
+    before = run(model, X)
+    assert GlobalAveragePoolPass()(model).modified
+    np.testing.assert_allclose(run(model, X), before, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("lines", "initializers", "rank"),
+    [
+        (["y = ReduceMean(x, axes)"], {"axes": np.array([1, 2], np.int64)}, 3),  # rule 1
+        (["y = ReduceMean(x, axes)"], {"axes": np.array([1], np.int64)}, 4),  # rule 2: other axes
+        (["y = ReduceMean(x)"], {}, 4),  # rule 2: all axes
+        (["s = Shape<start = 2>(x)", "a = Mul(s, zero)", "b = Add(a, axes)", "y = ReduceMean(x, b)"],
+         {**SPATIAL, "zero": np.array(0, np.int64)}, 4),  # rule 2: computed axes
+    ],
+)  # fmt: skip
+def test_other_means_stay(lines: list[str], initializers: dict[str, np.ndarray], rank: int) -> None:
+    model = model_of(*lines, initializers=initializers, rank=rank)
+    before = operators(model)
+    assert not GlobalAveragePoolPass()(model).modified
+    assert operators(model) == before
+
+
+@pytest.mark.parametrize(
+    ("lines", "initializers"),
+    [
+        (["y = HardSwish(x)"], {}),  # rule 1
+        (["y = ReduceMean<keepdims = 1, noop_with_empty_axes = 0>(x, axes)"], {"axes": np.array([1], np.int64)}),
+        (["a, b = Split<axis = 1>(x, sizes)", "y = Concat<axis = 1>(b, a)"], {"sizes": np.array([1, 2], np.int64)}),
+    ],
+)
+def test_what_means_the_same_in_opset_17_is_lowered(lines: list[str], initializers: dict[str, np.ndarray]) -> None:
+    import onnx
+
+    model = model_of(*lines, initializers=initializers)
+    before = run(model, X)
+    assert LowerToOpset17Pass()(model).modified
+    proto = ir.to_proto(model)
+    assert (proto.opset_import[0].version, proto.ir_version) == (17, 8)
+    onnx.checker.check_model(proto)
+    np.testing.assert_array_equal(run(model, X), before)
+
+
+@pytest.mark.parametrize(
+    ("lines", "initializers"),
+    [
+        (["y = Mish(x)"], {}),  # rule 1: new in opset 18
+        (["y = ReduceMean(x)"], {}),  # rule 2: no axes
+        (["s = Shape<start = 3>(x)", "y = ReduceMean(x, s)"], {}),  # rule 2: computed axes
+        (["a, b, y = Split<axis = 1, num_outputs = 3>(x)"], {}),  # rule 3: sizes left to the runtime
+    ],
+)
+def test_what_opset_17_lacks_keeps_opset_18(lines: list[str], initializers: dict[str, np.ndarray]) -> None:
+    model = model_of(*lines, initializers=initializers)
+    assert not LowerToOpset17Pass()(model).modified
+    assert model.opset_imports[""] == 18
+
+
+def test_traces_go_and_the_models_own_metadata_stays() -> None:
+    model = model_of("y = Relu(x)")
+    model.metadata_props["taijitu.labels"] = "[]"
+    for carrier in (*model.graph, *model.graph.inputs, *model.graph.outputs):
+        carrier.metadata_props["trace"] = "secret path"
+        carrier.doc_string = "secret path"
+    assert StripTracesPass()(model).modified
+    content: Any = ir.to_proto(model).SerializeToString()
+    assert b"secret path" not in content
+    assert model.metadata_props == {"taijitu.labels": "[]"}
+    assert not StripTracesPass()(model).modified

@@ -1,0 +1,243 @@
+"""From a checkpoint file to an ONNX file that answers the same: through the command, on the real ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from taijitu_export import cli
+from taijitu_export.parity import Parity, sample_pictures
+from taijitu_runtime import ModelCard
+from taijitu_runtime.preprocess import normalise
+from taijitu_training import checkpoint
+
+Make = Callable[..., Path]
+
+
+def nodes(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+def answers(path: Path, images: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    logits: np.ndarray = session.run(["logits"], {"images": images})[0]
+    return logits
+
+
+def test_the_shipped_checkpoint_exports_and_the_file_says_what_it_is(
+    shipped_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model.onnx"
+    assert cli.main([str(shipped_checkpoint), "-o", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "top-1 the same on 64 of 64 pictures, largest logit difference" in printed
+    model = onnx.load(output)
+    (image,) = model.graph.input
+    shape = [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim]
+    assert (image.name, image.type.tensor_type.elem_type) == ("images", onnx.TensorProto.UINT8)
+    assert shape == ["batch", 32, 32, 3]
+    (logits,) = model.graph.output
+    assert (logits.name, logits.type.tensor_type.elem_type) == ("logits", onnx.TensorProto.FLOAT)
+    assert [d.dim_param or d.dim_value for d in logits.type.tensor_type.shape.dim] == ["batch", 10]
+    card = ModelCard.read_onnx_metadata({p.key: p.value for p in model.metadata_props})
+    assert card.architecture.name == "yynet_small_16"
+    assert card.labels[3] == "cat"
+    assert card.training["recipe"]["epochs"] == 40
+    assert card.source_sha256 == hashlib.sha256(shipped_checkpoint.read_bytes()).hexdigest()
+    assert {opset.domain: opset.version for opset in model.opset_import} == {"": 17}
+    assert os.listdir(tmp_path) == ["model.onnx"]
+
+
+def test_every_batch_size_answers_as_torch_does(shipped_checkpoint: Path, shipped_onnx: Path) -> None:
+    loaded = checkpoint.load(shipped_checkpoint)
+    pictures = sample_pictures(17, 32, 32, seed=5)
+    card = ModelCard.from_dict(loaded.contract())
+    with torch.inference_mode():
+        expected = loaded.model()(torch.from_numpy(normalise(pictures, card.input))).numpy()
+    for batch in (1, 2, 17):
+        np.testing.assert_allclose(answers(shipped_onnx, pictures[:batch]), expected[:batch], atol=2e-4)
+
+
+def test_float32_input_is_the_same_network_behind_the_callers_normalisation(
+    shipped_checkpoint: Path, shipped_onnx: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "float.onnx"
+    assert cli.main([str(shipped_checkpoint), "-o", str(output), "--input", "float32"]) == 0
+    pictures = sample_pictures(4, 32, 32)
+    card = ModelCard.from_dict(checkpoint.load(shipped_checkpoint).contract())
+    prepared = normalise(pictures, card.input)
+    assert prepared.shape == (4, 3, 32, 32)
+    np.testing.assert_allclose(answers(output, prepared), answers(shipped_onnx, pictures), atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("yynet_small_16", {"act": "mish", "fusion": "a*(1-i)+a-i"}),
+        ("yynet", {"size": 64}),
+        ("vgnetg_1_0mp", {"size": 64}),
+        ("vgnetg_1_0mp_se", {"size": 64, "act": "silu"}),
+        ("vgnetg_2_0mp", {"stem": "thumbnail", "blur": "sigma1"}),
+        ("vgnetc_1_5mp", {"stem": "thumbnail"}),
+        ("vgnetf2_1_5mp", {"stem": "thumbnail", "act": "nish"}),
+    ],
+)
+def test_networks_export_with_every_weight_a_constant(make_checkpoint: Make, name: str, options: dict[str, Any]) -> None:
+    source = make_checkpoint(name, **options)
+    assert cli.main([str(source)]) == 0
+    model = onnx.load(source.with_suffix(".onnx"))
+    constants = {initializer.name for initializer in model.graph.initializer}
+    weighted = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "BatchNormalization")]
+    assert weighted
+    for node in weighted:
+        assert set(node.input[1:]) <= constants, f"{node.name} has a weight that a node computes"
+    used = {name for node in model.graph.node for name in node.input}
+    assert constants <= used, "weights that nothing reads"
+
+
+def test_nish_is_one_node_with_its_body_in_the_file(make_checkpoint: Make) -> None:
+    source = make_checkpoint("yynet_small_16", act="nish")
+    assert cli.main([str(source)]) == 0
+    model = onnx.load(source.with_suffix(".onnx"))
+    assert nodes(model).count("Nish") == 31
+    assert not {"Sin", "Where"} & set(nodes(model))
+    assert [(f.domain, f.name) for f in model.functions] == [("taijitu", "Nish")]
+    inner = {name for node in model.functions[0].node for name in (*node.input, *node.output)}
+    outer = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    assert not inner & outer
+
+
+def test_nish_decomposed_needs_no_domain_of_ours_and_answers_the_same(make_checkpoint: Make, tmp_path: Path) -> None:
+    source = make_checkpoint("yynet_small_16", act="nish")
+    op, decomposed = tmp_path / "op.onnx", tmp_path / "decomposed.onnx"
+    assert cli.main([str(source), "-o", str(op)]) == 0
+    assert cli.main([str(source), "-o", str(decomposed), "--nish", "decomposed"]) == 0
+    model = onnx.load(decomposed)
+    assert {opset.domain for opset in model.opset_import} == {""}
+    assert not model.functions
+    pictures = sample_pictures(8, 32, 32)
+    np.testing.assert_allclose(answers(op, pictures), answers(decomposed, pictures), atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["op", "decomposed"])
+def test_nish_in_onnx_is_exact_at_the_special_values(form: str, tmp_path: Path) -> None:
+    from taijitu_export.nish_node import _NishOperators, nish_function
+    from taijitu_training.models.activations import nish
+
+    x = np.array([0.0, -0.0, 1e-30, -1e-30, 1.0, -1.0, 30.0, -30.0, -104.0, -1e4, 1e4, np.inf, -np.inf], np.float32)
+    expected = nish(torch.from_numpy(x)).numpy()
+    if form == "decomposed":
+        got = _NishOperators()(torch.from_numpy(x)).numpy()
+    else:
+        value = onnx.helper.make_tensor_value_info
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Nish", ["x"], ["y"], domain="taijitu")],
+            "nish",
+            [value("x", onnx.TensorProto.FLOAT, ["n"])],
+            [value("y", onnx.TensorProto.FLOAT, ["n"])],
+        )
+        opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("taijitu", 1)]
+        model = onnx.helper.make_model(graph, opset_imports=opsets, functions=[nish_function()], ir_version=8)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        (got,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_file_carries_no_paths_of_the_computer_that_made_it(shipped_onnx: Path, root: Path) -> None:
+    content = shipped_onnx.read_bytes()
+    for trace in (str(root).encode(), b"site-packages", b'File "', b"stack_trace"):
+        assert trace not in content
+
+
+def test_a_wrong_answer_leaves_no_file_and_exit_code_1(
+    shipped_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model.onnx"
+    output.write_text("what was there before")
+    export = cli.onnx_from_checkpoint
+
+    def with_a_wrong_weight(*args: Any, **kwargs: Any) -> onnx.ModelProto:
+        model = export(*args, **kwargs)
+        weights = next(i for i in model.graph.initializer if len(i.dims) == 4)
+        weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) * 1.01, weights.name))
+        return model
+
+    monkeypatch.setattr(cli, "onnx_from_checkpoint", with_a_wrong_weight)
+    assert cli.main([str(shipped_checkpoint), "-o", str(output)]) == 1
+    assert "not written, ONNX Runtime does not answer like PyTorch: top-1" in capsys.readouterr().err
+    assert output.read_text() == "what was there before"
+    assert os.listdir(tmp_path) == ["model.onnx"]
+
+
+def test_not_a_number_is_never_parity() -> None:
+    assert not Parity(64, 0, float("nan"), 10.0).holds
+    assert not Parity(64, 0, 0.0011, 10.0).holds
+    assert not Parity(64, 1, 0.0, 10.0).holds
+    assert Parity(64, 0, 0.0009, 10.0).holds
+
+
+def test_bad_checkpoints_are_one_line_and_exit_code_2(
+    shipped_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save(Evil(), tmp_path / "evil.pt")
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
+    (tmp_path / "short.pt").write_bytes(shipped_checkpoint.read_bytes()[:5000])
+    changed = torch.load(shipped_checkpoint, weights_only=True)
+    torch.save({**changed, "labels": ["only one"]}, tmp_path / "labels.pt")
+    torch.save({**changed, "input": {**changed["input"], "std": [0.0, 1.0, 1.0]}}, tmp_path / "std.pt")
+    torch.save({**changed, "architecture": {"name": "yynet_smal", "options": {}}}, tmp_path / "name.pt")
+    for name in ("evil.pt", "foreign.pt", "short.pt", "missing.pt", "labels.pt", "std.pt", "name.pt"):
+        assert cli.main([str(tmp_path / name)]) == 2, name
+        error = capsys.readouterr().err
+        assert error.startswith("taijitu onnx: ")
+        assert error.count("\n") == 1, error
+    assert not (tmp_path / "ran").exists()
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--input", "int8"], "invalid choice: 'int8'"),
+        (["-o", "nowhere/model.onnx"], "no folder nowhere"),
+        (["--opset", "9"], "unrecognized arguments: --opset 9"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    shipped_checkpoint: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    assert cli.main([str(shipped_checkpoint), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_the_documented_script_runs_by_itself(root: Path, shipped_checkpoint: Path, tmp_path: Path) -> None:
+    packages = os.pathsep.join(str(root / folder) for folder in ("training", "export", "runtime"))
+    done = subprocess.run(
+        [sys.executable, "export/to_onnx.py", str(shipped_checkpoint), "-o", str(tmp_path / "model.onnx")],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": packages},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    metadata = {p.key: p.value for p in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert json.loads(metadata["taijitu.labels"])[0] == "airplane"

@@ -1,0 +1,129 @@
+"""Which files a backend takes: every wrong one is refused with what it is and what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from taijitu_runtime import ArtefactError, UsageError
+from taijitu_runtime.backends import OrtBackend, open_backend
+
+Maker = Callable[..., Path]
+EXPORT = r"python export/to_onnx\.py"
+
+
+def test_an_onnx_file_goes_to_onnx_runtime(tiny_onnx: Path) -> None:
+    backend = open_backend(str(tiny_onnx), threads=1)
+    assert isinstance(backend, OrtBackend)
+    with backend:
+        assert backend.input.layout == "uint8 NHWC"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.onnx", None, r"gone\.onnx: got no such file, expected a model file; check the path"),
+        ("gone.pt", None, r"gone\.pt: got no such file"),
+        ("empty.onnx", b"", r"empty\.onnx: got an empty file, expected a model"),
+        ("random.onnx", b"random bytes " * 20, rf"got a file that ONNX Runtime cannot load \(.+\), .*{EXPORT}"),
+        ("best.pt", b"PK\x03\x04" + bytes(99), rf"got a checkpoint, expected a \.onnx file; do: {EXPORT} .*best\.pt"),
+        ("model.engine", b"ftrt" + bytes(99), r"got a TensorRT engine, .* engines come with a later version"),
+        ("model.bin", b"ftrt" + bytes(99), r"got a TensorRT engine"),
+        ("model.tflite", b"\x1c\0\0\0TFL3", r"got a file of an unknown kind, expected a \.onnx file"),
+    ],
+)
+def test_what_is_no_model_is_refused(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArtefactError, match=message), open_backend(path):
+        pass
+
+
+def test_a_folder_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="got a folder, expected a model file"), open_backend(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.99])
+def test_a_truncated_model_is_refused(tiny_onnx: Path, tmp_path: Path, share: float) -> None:
+    whole = tiny_onnx.read_bytes()
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ArtefactError, match=EXPORT), open_backend(path):
+        pass
+
+
+def test_a_foreign_onnx_model_names_the_exporter(make_onnx: Maker) -> None:
+    message = (
+        rf"got an ONNX model without taijitu's metadata \(labels, preprocessing\), expected .*{EXPORT} checkpoint\.pt"
+    )
+    with pytest.raises(ArtefactError, match=message), open_backend(make_onnx(metadata=False)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ("x", "y")}, r"got inputs \['x'\] and outputs \['y'\] instead of 'images' and 'logits'"),
+        (
+            {"size": (8, 6), "labels": ("a", "b"), "card": "wide"},
+            r"model input of \(8, 6\) .* expected \(8, 8\) as its card",
+        ),
+        ({"classes": 4}, r"got 4 logits, expected 3, one for each label of its card"),
+    ],
+)
+def test_a_model_at_odds_with_its_card_is_refused(
+    make_onnx: Maker, card: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    if "card" in options:
+        options = {**options, "card": {**card, "labels": ["a", "b"]}}
+    with pytest.raises(ArtefactError, match=rf"{message}.*{EXPORT}"), open_backend(make_onnx(**options)):
+        pass
+
+
+def test_a_wrong_card_is_refused(make_onnx: Maker, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.onnx"
+    path.write_bytes(make_onnx().read_bytes().replace(b'"shorter_side"', b'"longer__side"'))
+    with pytest.raises(ArtefactError, match=r"input\.resize: got 'longer__side'"), open_backend(path):
+        pass
+
+
+def test_a_provider_that_is_not_there_is_never_replaced_silently(tiny_onnx: Path) -> None:
+    with (
+        pytest.raises(UsageError, match=r"got execution providers \['WarpExecutionProvider'\], expected some of .*CPU"),
+        OrtBackend(tiny_onnx, providers=["WarpExecutionProvider"]),
+    ):
+        pass
+
+
+def test_a_failed_load_can_be_followed_by_a_good_one(tiny_onnx: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    backend = open_backend(path)
+    with pytest.raises(ArtefactError, match="no such file"):
+        backend.load()
+    path.write_bytes(tiny_onnx.read_bytes())
+    with backend:
+        assert backend.infer(np.zeros((1, 8, 8, 3), np.uint8)).shape == (1, 3)
+
+
+def test_onnx_runtime_keeps_its_remarks_to_itself(tiny_onnx: Path, tmp_path: Path, root: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"random bytes " * 20)
+    code = (
+        "import sys, numpy\n"
+        "from taijitu_runtime import ArtefactError\n"
+        "from taijitu_runtime.backends import open_backend\n"
+        "with open_backend(sys.argv[1]) as backend: backend.infer(numpy.zeros((1, 8, 8, 3), 'uint8'))\n"
+        "try: open_backend(sys.argv[2]).load()\n"
+        "except ArtefactError: print('refused')\n"
+    )
+    command = [sys.executable, "-c", code, str(tiny_onnx), str(broken)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root / "runtime", check=True)
+    assert (done.stdout, done.stderr) == ("refused\n", "")

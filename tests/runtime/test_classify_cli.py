@@ -1,0 +1,237 @@
+"""classify: what it prints, what it leaves with, in process and as the documented script."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from taijitu_runtime import Classifier, cli
+
+Capture = pytest.CaptureFixture[str]
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def with_bad_ones(pictures: Path, tmp_path: Path) -> Path:
+    """The folder of pictures with an empty and a truncated one added."""
+    folder = shutil.copytree(pictures, tmp_path / "mixed")
+    (folder / "empty.jpg").touch()
+    (folder / "cut.png").write_bytes((folder / "red.png").read_bytes()[:60])
+    return folder
+
+
+def test_one_picture_gets_a_table_with_bars(tiny_onnx: Path, pictures: Path, capsys: Capture) -> None:
+    assert run(tiny_onnx, pictures / "red.png") == 0
+    printed = capsys.readouterr()
+    name, *rows = printed.out.splitlines()
+    assert name == str(pictures / "red.png")
+    assert [re.sub(r"[ █]+", " ", row) for row in rows] == [" 93.73% red", " 4.57% blue", " 1.70% green"]
+    assert rows[0].count("█") == 28
+    assert len({row.index(label) for row, label in zip(rows, ["red", "blue", "green"])}) == 1
+    assert printed.err == ""
+
+
+def test_many_pictures_get_an_aligned_line_each_in_order(tiny_onnx: Path, pictures: Path, capsys: Capture) -> None:
+    assert run(tiny_onnx, pictures / "red.png", pictures, "--top", 1) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert [line.split() for line in lines] == [
+        [str(pictures / "red.png"), "93.7%", "red"],
+        [str(pictures / "deep" / "blue.jpg"), "97.4%", "blue"],
+        [str(pictures / "deep" / "er" / "green.PNG"), "97.6%", "green"],
+        [str(pictures / "red.png"), "93.7%", "red"],
+    ]
+    assert len({line.index("%") for line in lines}) == 1
+    assert printed.err == ""
+
+
+def test_json_is_one_object_and_nothing_else(tiny_onnx: Path, with_bad_ones: Path, capsys: Capture) -> None:
+    assert run(tiny_onnx, with_bad_ones, "--json", "--top", 2) == 1
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert set(document) == {"model", "architecture", "results", "skipped"}
+    assert (document["model"], document["architecture"]) == (str(tiny_onnx), "tiny")
+    assert [Path(result["file"]).name for result in document["results"]] == ["blue.jpg", "green.PNG", "red.png"]
+    assert [answer["label"] for answer in document["results"][2]["answers"]] == ["red", "blue"]
+    assert document["results"][2]["answers"][0] == {
+        "label": "red",
+        "index": 0,
+        "probability": pytest.approx(0.93726, abs=1e-5),
+    }
+    assert [Path(entry["file"]).name for entry in document["skipped"]] == ["cut.png", "empty.jpg"]
+    assert document["skipped"][1]["reason"].startswith("got an empty file")
+    assert len(printed.err.splitlines()) == 2
+
+
+def test_unreadable_files_are_named_and_skipped_and_the_exit_code_is_1(
+    tiny_onnx: Path, with_bad_ones: Path, capsys: Capture
+) -> None:
+    assert run(tiny_onnx, with_bad_ones, with_bad_ones / "gone.jpg") == 1
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 3
+    cut, empty, gone = printed.err.splitlines()
+    assert re.match(rf"{re.escape(str(with_bad_ones))}/cut\.png: got a damaged or truncated picture \(.+\)", cut)
+    assert empty.startswith(f"{with_bad_ones}/empty.jpg: got an empty file, expected JPEG")
+    reason = "got nothing (No such file or directory), expected a picture that can be read; check the path"
+    assert gone == f"{with_bad_ones}/gone.jpg: {reason}"
+
+
+def test_if_no_file_can_be_read_json_is_still_an_object(tiny_onnx: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert run(tiny_onnx, tmp_path / "a.jpg", tmp_path / "b.jpg", "--json") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["results"], len(document["skipped"])) == ([], 2)
+
+
+@pytest.mark.parametrize("count", [7, 8, 9, 40])
+def test_order_holds_over_many_batches(tiny_onnx: Path, pictures: Path, capsys: Capture, count: int) -> None:
+    names = ["red.png", "deep/blue.jpg", "missing.png"]
+    files = [pictures / names[index % 3] for index in range(count)]
+    assert run(tiny_onnx, *files, "--json", "--top", 1) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert [result["file"] for result in document["results"]] == [str(file) for file in files if file.exists()]
+    assert [r["answers"][0]["label"] for r in document["results"]] == [f.stem for f in files if f.exists()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["MODEL"], "the following arguments are required: picture; see taijitu classify --help"),
+        (["MODEL", "red.png", "--top", "x"], "argument --top: invalid int value: 'x'; see taijitu classify --help"),
+        (["MODEL", "red.png", "--tip", "1"], "unrecognized arguments: --tip 1; see taijitu classify --help"),
+        (["MODEL", "red.png", "--top", "0"], "got top 0, expected 1 to 3: the model knows 3 labels"),
+        (["MODEL", "red.png", "--top", "4"], "got top 4, expected 1 to 3: the model knows 3 labels"),
+        (["gone.onnx", "red.png"], "gone.onnx: got no such file, expected a model file; check the path"),
+    ],
+)
+@pytest.mark.parametrize("json_flag", [[], ["--json"]])
+def test_wrong_use_is_one_line_and_exit_code_2(
+    tiny_onnx: Path, capsys: Capture, arguments: list[str], message: str, json_flag: list[str]
+) -> None:
+    assert run(*[tiny_onnx if text == "MODEL" else text for text in arguments], *json_flag) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"taijitu classify: {message}\n"
+
+
+def test_a_folder_without_pictures_is_wrong_use(tiny_onnx: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    assert run(tiny_onnx, tmp_path / "empty") == 2
+    assert re.fullmatch(
+        r"taijitu classify: .*/empty: got a folder without pictures, expected \.bmp .* in it\n", capsys.readouterr().err
+    )
+
+
+def test_help_names_every_flag(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as left:
+        run("--help")
+    assert left.value.code == 0
+    assert {"--top", "--json", "model", "picture"} <= set(re.findall(r"[\w-]+", capsys.readouterr().out))
+
+
+def test_ctrl_c_leaves_with_130_and_no_traceback(
+    tiny_onnx: Path, pictures: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Classifier, "logits", interrupt)
+    assert run(tiny_onnx, pictures) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_names_that_could_drive_a_terminal_are_escaped(
+    tiny_onnx: Path, pictures: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    for name in ("clear\x1b[2J.png", "two\nlines.png", os.fsdecode(b"latin\xe9.png")):
+        (tmp_path / name).write_bytes((pictures / "red.png").read_bytes())
+    (tmp_path / "bad\nname.png").touch()
+    assert run(tiny_onnx, tmp_path) == 1
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out
+    assert len(printed.out.splitlines()) == 3
+    assert r"latin\udce9.png" in printed.out
+    assert printed.err.startswith(f"{tmp_path}/bad\\nname.png: got an empty file")
+    assert run(tiny_onnx, tmp_path, "--json") == 1
+    files = {result["file"] for result in json.loads(capsys.readouterr().out)["results"]}
+    assert files == {str(path) for path in tmp_path.iterdir()} - {str(tmp_path / "bad\nname.png")}
+
+
+def test_pillows_remarks_on_odd_pictures_stay_out_of_stderr(tiny_onnx: Path, tmp_path: Path, capsys: Capture) -> None:
+    cut_short = b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01"
+    Image.new("RGB", (20, 20), (255, 0, 0)).save(tmp_path / "odd.jpg", exif=cut_short)
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"), Image.open(tmp_path / "odd.jpg") as odd:
+        odd.getexif()
+    assert run(tiny_onnx, tmp_path / "odd.jpg", "--top", 1) == 0
+    printed = capsys.readouterr()
+    assert printed.out.endswith("red\n")
+    assert printed.err == ""
+
+
+def test_labels_that_the_terminal_cannot_show_do_not_stop_it(
+    make_onnx: Callable[..., Path], pictures: Path, root: Path
+) -> None:
+    model = make_onnx(labels=("赤", "緑", "青"))
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command: list[str | Path] = [sys.executable, "runtime/classify.py", model, pictures / "red.png"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment, check=True)
+    assert re.search(r"93\.73%  #{28} +\\u8d64$", done.stdout, re.MULTILINE)
+
+
+def test_the_documented_script_runs_from_a_checkout(tiny_onnx: Path, with_bad_ones: Path, root: Path) -> None:
+    command: list[str | Path] = [
+        sys.executable,
+        "-W",
+        "error",
+        "runtime/classify.py",
+        tiny_onnx,
+        with_bad_ones,
+        "--top",
+        "1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert done.returncode == 1
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["blue", "green", "red"]
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
+        f"{with_bad_ones}/cut.png",
+        f"{with_bad_ones}/empty.jpg",
+    ]
+
+
+def many(tiny_onnx: Path, pictures: Path, root: Path) -> subprocess.Popen[str]:
+    # more lines than a pipe holds, so that the command is still at it while its reader acts
+    command: list[str | Path] = [sys.executable, "runtime/classify.py", tiny_onnx, *[pictures / "red.png"] * 2500]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tiny_onnx: Path, pictures: Path, root: Path) -> None:
+    with many(tiny_onnx, pictures, root) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=120) == 141
+
+
+def test_an_interrupt_from_outside_is_no_traceback(tiny_onnx: Path, pictures: Path, root: Path) -> None:
+    with many(tiny_onnx, pictures, root) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+        assert (process.returncode, errors) == (130, "")

@@ -1,0 +1,118 @@
+"""The `taijitu` command finds its subcommands by entry points."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from taijitu_runtime import __version__, command
+
+REQUIREMENTS = [
+    "numpy>=1.26",
+    "onnxruntime>=1.20; extra == 'ort'",
+    "pillow>=11; extra == 'ort'",
+    'torch>=2.8; python_version >= "3.10" and extra == "train"',
+    "taijitu[train,ort]; extra == 'export'",
+    "onnx>=1.18; extra == 'export'",
+]
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entry points: greet (works), heavy (imports what is absent), broken (a bug of ours)."""
+    package = tmp_path / "taijitu_pretend"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise AssertionError('the overview must not import')\n")
+    (package / "greet.py").write_text('"""Say hello.\n\nMore."""\n')
+    (tmp_path / "greeting.py").write_text('"""Greet somebody."""\ndef main(argv): print("hello", *argv); return 7\n')
+    (tmp_path / "heavy.py").write_text('"""Weigh."""\nimport absent_heavyweight\n')
+    (tmp_path / "broken.py").write_text('"""Break."""\nimport taijitu_runtime.no_such_module\n')
+    points = [
+        EntryPoint("greet", "greeting:main", command.GROUP),
+        EntryPoint("hello", "taijitu_pretend.greet:main", command.GROUP),
+        EntryPoint("heavy", "heavy:main [absent]", command.GROUP),
+        EntryPoint("broken", "broken:main", command.GROUP),
+    ]
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(command, "entry_points", lambda group: points if group == "taijitu.commands" else [])
+
+
+@pytest.mark.usefixtures("commands")
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_alone_it_lists_the_commands_without_importing_them(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(argv) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == f"taijitu {__version__}"
+    assert "  greet   Greet somebody.\n  heavy   Weigh.\n  hello   Say hello.\n" in printed.out
+    assert printed.err == ""
+    assert "heavy" not in sys.modules
+
+
+@pytest.mark.usefixtures("commands")
+def test_what_an_extra_lacks_is_listed_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "missing_requirements", lambda extras, *_: set(extras))
+    command.main([])
+    printed = capsys.readouterr().out
+    assert "  greet   Greet somebody.\n" in printed
+    assert printed.endswith('\nnot installed here:\n  heavy   pip install "taijitu[absent]"\n')
+
+
+@pytest.mark.usefixtures("commands")
+def test_a_command_gets_the_rest_and_gives_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["greet", "you", "--all", "--version"]) == 7
+    assert capsys.readouterr().out == "hello you --all --version\n"
+
+
+@pytest.mark.usefixtures("commands")
+def test_an_unknown_command_suggests_close_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["great"]) == 2
+    assert capsys.readouterr().err == "taijitu: got the unknown command 'great'; did you mean greet?\n"
+    assert command.main(["xyz"]) == 2
+    assert capsys.readouterr().err.endswith("; known: broken, greet, heavy, hello\n")
+
+
+@pytest.mark.usefixtures("commands")
+def test_a_missing_package_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["heavy"]) == 2
+    expected = "taijitu: got no absent_heavyweight (needed by taijitu heavy), expected it to be installed; "
+    assert capsys.readouterr().err == expected + 'do: pip install "taijitu[absent]"\n'
+
+
+@pytest.mark.usefixtures("commands")
+def test_a_bug_of_ours_is_not_taken_for_a_missing_package() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        command.main(["broken"])
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"taijitu {__version__}\n"
+
+
+def test_without_any_command_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "entry_points", lambda group: [])
+    assert command.main([]) == 0
+    assert "no command is installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("extras", "installed", "missing"),
+    [
+        ([], [], set()),
+        (["ort"], ["onnxruntime", "Pillow"], set()),
+        (["ort"], ["onnxruntime-gpu", "pillow"], set()),
+        (["ort"], ["onnx", "numpy"], {"onnxruntime", "pillow"}),
+        (["train"], ["pillow"], {"torch"}),
+        (["export"], ["onnx", "pillow"], {"torch", "onnxruntime"}),
+        (["export"], ["onnx", "pillow", "torch", "onnxruntime"], set()),
+    ],
+)
+def test_extras_are_followed_to_what_they_need(extras: list[str], installed: list[str], missing: set[str]) -> None:
+    assert command.missing_requirements(extras, REQUIREMENTS, installed) == missing

@@ -1,0 +1,70 @@
+"""A real server process on a real socket."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+class Server:
+    """`python server/serve.py ...` as a child process."""
+
+    def __init__(self, root: Path, *arguments: str) -> None:
+        packages = os.pathsep.join(str(root / folder) for folder in ("runtime", "server"))
+        self.process = subprocess.Popen(
+            [sys.executable, "server/serve.py", *arguments],
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": packages},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        found = re.search(r"http://(\S+)", self.process.stdout.readline())
+        self.url = found[0] if found else ""
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.url}/health/ready").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.02)
+        raise AssertionError("the server did not become ready within 30 s")
+
+    def stop(self) -> tuple[int, str]:
+        """SIGTERM, then the exit code and all of stderr."""
+        self.process.send_signal(signal.SIGTERM)
+        _, error = self.process.communicate(timeout=30)
+        return self.process.returncode, error
+
+
+@pytest.fixture(scope="session")
+def start_server(root: Path) -> Callable[..., Server]:
+    """Starts a server with the given arguments."""
+    return lambda *arguments: Server(root, *arguments)
+
+
+@pytest.fixture(scope="module")
+def server(start_server: Callable[..., Server], shipped_onnx: Path) -> Iterator[Server]:
+    running = start_server(str(shipped_onnx), "--port", "0")
+    running.wait_until_ready()
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as connected:
+        yield connected

@@ -1,0 +1,179 @@
+"""The server as its clients see it: a real process, a real socket, real pictures."""
+
+from __future__ import annotations
+
+import io
+import socket
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from PIL import Image
+
+from taijitu_runtime import Classifier
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+@pytest.fixture(scope="module")
+def jpeg(photograph: Path) -> bytes:
+    out = io.BytesIO()
+    Image.open(photograph).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def expected(shipped_onnx: Path, jpeg: bytes) -> list[tuple[str, int]]:
+    with Classifier.from_file(shipped_onnx) as classifier:
+        return [(answer.label, answer.index) for answer in classifier.predict(jpeg, top=10).answers]
+
+
+@pytest.fixture(autouse=True)
+def still_right_afterwards(client: httpx.Client, jpeg: bytes, expected: list[tuple[str, int]]) -> Iterator[None]:
+    """Whatever a test sent, the server then lives and answers a good request as before."""
+    yield
+    assert client.get("/health/live").json() == {"status": "live"}
+    reply = client.post("/classify", content=jpeg, headers=JPEG)
+    assert reply.status_code == 200
+    assert reply.json()["answers"][0]["label"] == expected[0][0]
+
+
+def test_a_raw_body_gets_the_classifiers_answers(
+    client: httpx.Client, jpeg: bytes, expected: list[tuple[str, int]]
+) -> None:
+    reply = client.post("/classify", content=jpeg, headers=JPEG)
+    body = reply.json()
+    assert reply.status_code == 200
+    assert body["model"] == "yynet_small_16"
+    assert [(answer["label"], answer["index"]) for answer in body["answers"]] == expected[:5]
+    probabilities = [answer["probability"] for answer in body["answers"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert 0 < body["latency_ms"] < 30_000
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/octet-stream"}, {"Content-Type": "image/png"}])
+def test_the_content_decides_what_a_picture_is(
+    client: httpx.Client, photograph: Path, expected: list[tuple[str, int]], headers: dict[str, str]
+) -> None:
+    reply = client.post("/classify", content=photograph.read_bytes(), headers=headers)
+    assert reply.status_code == 200
+    assert reply.json()["answers"][0]["label"] == expected[0][0]
+
+
+def test_a_form_gets_the_same_answers(client: httpx.Client, jpeg: bytes) -> None:
+    raw = client.post("/classify", content=jpeg, headers=JPEG).json()
+    form = client.post("/classify", files={"file": ("cat.jpg", jpeg, "image/jpeg")}).json()
+    assert form["answers"] == raw["answers"]
+
+
+@pytest.mark.parametrize(("top", "count"), [("1", 1), ("3", 3), ("10", 10), ("1000", 10)])
+def test_top_chooses_how_many(client: httpx.Client, jpeg: bytes, top: str, count: int) -> None:
+    reply = client.post("/classify", params={"top": top}, content=jpeg, headers=JPEG)
+    assert len(reply.json()["answers"]) == count
+
+
+def test_health(client: httpx.Client) -> None:
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert client.get("/health/ready").json() == {"status": "ready", "model": "yynet_small_16"}
+
+
+def chunks(size: int) -> Iterator[bytes]:
+    for _ in range(size // 65536 + 1):
+        yield bytes(65536)
+
+
+def pixel_bomb() -> bytes:
+    """A PNG of a few bytes whose header declares 30,000 x 30,000 pixels."""
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    packed = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "text"),
+    [
+        ({"content": b""}, 400, "the body is empty"),
+        ({"content": b"x", "params": {"top": "0"}, "headers": JPEG}, 400, "query.top"),
+        ({"content": b"x", "params": {"top": "many"}, "headers": JPEG}, 400, "query.top"),
+        ({"files": {"picture": ("a.jpg", b"x", "image/jpeg")}}, 400, "no file field called 'file'"),
+        ({"content": b"no boundary", "headers": {"Content-Type": "multipart/form-data"}}, 400, ""),
+        ({"data": {"file": "text"}}, 415, "got Content-Type application/x-www-form-urlencoded"),
+        ({"json": {"file": "text"}}, 415, "got Content-Type application/json"),
+        ({"content": bytes(17 * 2**20), "headers": JPEG}, 413, "larger than 16777216 bytes"),
+        ({"content": chunks(17 * 2**20), "headers": JPEG}, 413, "larger than 16777216 bytes"),
+        ({"files": {"file": ("a.jpg", bytes(17 * 2**20), "image/jpeg")}}, 413, "larger than 16777216 bytes"),
+        ({"content": b"\xff\xd8\xff truncated", "headers": JPEG}, 422, "picture"),
+        ({"content": b"<svg xmlns='http://www.w3.org/2000/svg'/>", "headers": JPEG}, 422, "picture"),
+        ({"content": b"PK\x03\x04 zip", "headers": JPEG}, 422, "picture"),
+        ({"files": {"file": ("a.jpg", b"", "image/jpeg")}}, 422, "empty"),
+        ({"content": pixel_bomb(), "headers": {"Content-Type": "image/png"}}, 413, "expected at most 64000000"),
+    ],
+)
+def test_bad_requests_get_one_line_and_the_right_status(
+    client: httpx.Client, request_: dict[str, object], status: int, text: str
+) -> None:
+    reply = client.post("/classify", **request_)  # type: ignore[arg-type]
+    assert reply.status_code == status
+    assert list(reply.json()) == ["error"]
+    assert text in reply.json()["error"]
+    assert "\n" not in reply.json()["error"]
+
+
+def test_truncated_pictures_are_refused_not_guessed(client: httpx.Client, jpeg: bytes) -> None:
+    for share in (0.3, 0.6, 0.95):
+        reply = client.post("/classify", content=jpeg[: int(len(jpeg) * share)], headers=JPEG)
+        assert reply.status_code == 422, share
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/classify", 405), ("POST", "/health/live", 405)]
+)
+def test_unknown_paths_and_methods(client: httpx.Client, method: str, path: str, status: int) -> None:
+    reply = client.request(method, path)
+    assert reply.status_code == status
+    assert list(reply.json()) == ["error"]
+
+
+def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server, client: httpx.Client) -> None:
+    host, port = client.base_url.host, client.base_url.port
+    for _ in range(5):
+        with socket.create_connection((host, port)) as connection:
+            connection.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc")
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_sigterm_ends_it_with_exit_code_0_and_no_traceback(
+    start_server: Callable[..., Server], shipped_onnx: Path
+) -> None:
+    running = start_server(str(shipped_onnx), "--port", "0")
+    running.wait_until_ready()
+    code, error = running.stop()
+    assert code == 0
+    assert error == ""
+
+
+def test_what_cannot_start_says_why_in_one_line(
+    start_server: Callable[..., Server], server: Server, shipped_onnx: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(shipped_onnx.read_bytes()[:1000])
+    port = str(httpx.URL(server.url).port)
+    for arguments, text in [
+        ([str(shipped_onnx), "--port", port], f"cannot listen on 127.0.0.1 port {port}"),
+        ([str(shipped_onnx), "--port", "99999"], "cannot listen on 127.0.0.1 port 99999"),
+        ([str(broken)], "broken.onnx"),
+        ([str(tmp_path / "missing.onnx")], "missing.onnx"),
+    ]:
+        failed = start_server(*arguments)
+        _, error = failed.process.communicate(timeout=30)
+        assert failed.process.returncode == 2
+        assert text in error
+        assert error.count("\n") == 1

@@ -1,0 +1,43 @@
+"""The README and the code say the same."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+COMMANDS = {
+    "training/train.py": "taijitu_training.cli",
+    "export/to_onnx.py": "taijitu_export.cli",
+    "runtime/classify.py": "taijitu_runtime.cli",
+    "server/serve.py": "taijitu_server.cli",
+}
+
+
+@pytest.mark.parametrize(("script", "module"), COMMANDS.items())
+def test_every_flag_in_the_readme_exists_and_every_script_is_shown(root: Path, script: str, module: str) -> None:
+    readme = (root / "README.md").read_text().replace("\\\n", " ")
+    lines = [line for line in readme.splitlines() if re.match(rf"(\$ )?python {re.escape(script)} ", line)]
+    assert lines, f"the README never runs {script}"
+    parser = importlib.import_module(module).build_parser()
+    known = {flag for action in parser._actions for flag in action.option_strings}
+    for line in lines:
+        assert set(re.findall(r"(?<= )--?[a-z][\w-]*", line.split("#")[0])) <= known, line
+
+
+def test_python_blocks_run(root: Path, shipped_onnx: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch,
+                           capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    blocks = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        code = block.replace('"model.onnx"', repr(str(shipped_onnx))).replace('"cat.png"', repr(str(photograph)))
+        exec(compile(code, "README.md", "exec"), {})
+    assert "cat" in capsys.readouterr().out
+
+
+def test_links_to_files_lead_somewhere(root: Path) -> None:
+    for page in (root / "README.md", *(root / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,0 +1,128 @@
+"""YYNet's fusions, inputs and presets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from taijitu_training import TaijituError, UnknownNameError, create_model
+from taijitu_training.models import model_options
+from taijitu_training.models.yynet import MBConv
+
+# Table I, worked out by hand for a (Yang, colour) = 2 and i (Yin, form) = 3.
+FUSED_2_AND_3 = {
+    "a+i": 5.0,
+    "a*(1-i)": -4.0,
+    "a*i+a+i": 11.0,
+    "a*(1-i)+a-i": -5.0,
+    "a*i": 6.0,
+    "a*(1-i)+a+i": 1.0,
+}
+
+
+class Constant(nn.Module):
+    """Stands in for a branch: (N, 16, H / 2, W / 2), all of one value."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.full((x.shape[0], 16, x.shape[2] // 2, x.shape[3] // 2), self.value)
+
+
+def inputs_of(module: nn.Module) -> list[Tensor]:
+    """A list that grows by what `module` is given."""
+    seen: list[Tensor] = []
+    module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    return seen
+
+
+@pytest.mark.parametrize("fusion", FUSED_2_AND_3)
+@torch.inference_mode()
+def test_fusions_of_table_1(fusion: str) -> None:
+    model = create_model("yynet_small_16", fusion=fusion).eval()
+    model.yang, model.yin = Constant(2.0), Constant(3.0)
+    fused = inputs_of(model.path)
+    model(torch.zeros(2, 3, 32, 32))
+    assert fused[0].shape == (2, 16, 16, 16)
+    assert torch.equal(fused[0], torch.full((2, 16, 16, 16), FUSED_2_AND_3[fusion]))
+
+
+@torch.inference_mode()
+def test_the_fusion_joins_what_the_branches_saw() -> None:
+    model = create_model("yynet_small_16").eval()
+    x = torch.randn(2, 3, 32, 32)
+    fused = inputs_of(model.path)
+    model(x)
+    torch.testing.assert_close(fused[0], model.yang(x) + model.yin(x[:, :1]))
+
+
+@torch.inference_mode()
+def test_what_yin_is_given() -> None:
+    x = torch.randn(2, 3, 32, 32)
+    for yin_input, expected in (("red", x[:, 0:1]), ("mean", (x[:, 0:1] + x[:, 1:2] + x[:, 2:3]) / 3)):
+        model = create_model("yynet_small_16", yin_input=yin_input).eval()
+        seen, colours = inputs_of(model.yin), inputs_of(model.yang)
+        model(x)
+        torch.testing.assert_close(seen[0], expected)
+        assert colours[0] is x
+
+
+@torch.inference_mode()
+def test_the_single_path_ends_in_4_by_4() -> None:
+    model = create_model("yynet_small_32").eval()
+    path = model.path(torch.randn(1, 32, 16, 16))
+    assert path.shape == (1, 32, 4, 4)
+
+
+def test_presets() -> None:
+    paper = model_options("yynet_small_16")
+    assert (paper["act"], paper["fusion"], paper["yin_input"]) == ("gelu", "a+i", "red")
+    public = model_options("yynet_small_16", preset="public_code")
+    assert (public["act"], public["fusion"], public["yin_input"]) == ("silu", "a*i", "mean")
+    changed = model_options("yynet_small_16", num_classes=3, preset="public_code", fusion="a+i")
+    assert changed == public | {"fusion": "a+i", "num_classes": 3}
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+@torch.inference_mode()
+def test_pre_norm_decides_whether_the_first_bn_counts(pre_norm: bool) -> None:
+    model = create_model("yynet", num_classes=3, pre_norm=pre_norm).eval()
+    x = torch.randn(1, 3, 64, 64)
+    before = model(x)
+    first_norms = [block.bn0 for block in model.modules() if isinstance(block, MBConv)]
+    assert sum(p.numel() for norm in first_norms for p in norm.parameters()) == 1_304
+    for norm in first_norms:
+        norm.weight.fill_(0.5)
+    assert torch.equal(model(x), before) is not pre_norm
+
+
+def test_dropout_is_only_in_training() -> None:
+    torch.manual_seed(0)
+    model = create_model("yynet_small_16", dropout=0.5).eval()
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(model(x), model(x))
+    model.dropout.train()
+    assert not torch.equal(model(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fusion": "a+i*a"}, r"unknown fusion 'a\+i\*a'; did you mean .*a\+i"),
+        ({"yin_input": "green"}, r"unknown yin_input 'green'; did you mean red\?"),
+        ({"fussion": "a+i"}, "unknown option of yynet_small_16 'fussion'; did you mean fusion"),
+        ({"pre_norm": False}, "unknown option of yynet_small_16 'pre_norm'; known: act, dropout, fusion"),
+        ({"preset": "publiccode"}, "unknown preset of yynet_small_16 'publiccode'; did you mean public_code"),
+    ],
+)
+def test_unknown_names_list_the_close_ones(options: dict[str, str], message: str) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        create_model("yynet_small_16", **options)
+
+
+def test_dropout_has_a_range() -> None:
+    with pytest.raises(TaijituError, match=r"got dropout=1.0, expected a rate in \[0, 1\)"):
+        create_model("yynet_small_16", dropout=1.0)
