@@ -19,13 +19,14 @@ from datetime import datetime, timezone
 
 import torch
 from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
 from taijitu_training import create_model
 from taijitu_training.data import Augmenter, Pictures
 from taijitu_training.loop import Totals, TrainState, mixed_dtype, start, train_one_epoch
 from taijitu_training.recipe import RECIPES
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
 RECIPE = RECIPES["yynet_cifar10"]
 PICTURES = 6400

@@ -42,7 +42,9 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
 
 
 def test_no_module_is_named_like_somebody_elses(root: Path) -> None:
-    ours = {path.stem for folder in ("training", "export", "runtime", "server") for path in (root / folder).glob("*.py")}
+    ours = {
+        path.stem for folder in ("training", "export", "runtime", "server") for path in (root / folder).glob("*.py")
+    }
     assert ours
     assert not ours & (set(sys.stdlib_module_names) | {"torch", "onnx", "onnxruntime", "tensorrt", "cv2", "PIL"})
 

@@ -1,6 +1,6 @@
 """Export a checkpoint to ONNX, check it against PyTorch, and keep it only if both agree.
 
-    python export/to_onnx.py ckpt.pt [-o model.onnx] [--input uint8|float32] [--nish op|decomposed]
+python export/to_onnx.py ckpt.pt [-o model.onnx] [--input uint8|float32] [--nish op|decomposed]
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ import sys
 from pathlib import Path
 
 import onnx
+
+from taijitu_export.errors import ExportError
+from taijitu_export.onnx_from_checkpoint import INPUT_FORMS, NISH_FORMS, card_of, network_of, onnx_from_checkpoint
+from taijitu_export.parity import Parity, parity, sample_pictures
 from taijitu_runtime.backends import open_backend
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
@@ -18,10 +22,6 @@ from taijitu_runtime.preprocess import normalise
 from taijitu_training import TaijituError as TrainingPackageError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
-
-from taijitu_export.errors import ExportError
-from taijitu_export.onnx_from_checkpoint import INPUT_FORMS, NISH_FORMS, card_of, network_of, onnx_from_checkpoint
-from taijitu_export.parity import Parity, parity, sample_pictures
 
 PICTURES = 64
 
@@ -79,7 +79,9 @@ def export(source: Path, output: Path, input_form: str = "uint8", nish: str = "o
     finally:
         temporary.unlink(missing_ok=True)
     opset = next(o.version for o in proto.opset_import if not o.domain)
-    print(f"{output}: {output.stat().st_size / 1e3:.0f} kB, {len(proto.graph.node)} nodes, opset {opset}, input {input_form}")
+    print(
+        f"{output}: {output.stat().st_size / 1e3:.0f} kB, {len(proto.graph.node)} nodes, opset {opset}, input {input_form}"
+    )
     print(f"checked against PyTorch: {result}")
     return result
 

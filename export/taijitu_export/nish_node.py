@@ -10,8 +10,9 @@ import copy
 import onnx
 import torch
 from onnx import helper
-from taijitu_training.models.activations import Nish
 from torch import Tensor, nn
+
+from taijitu_training.models.activations import Nish
 
 DOMAIN = "taijitu"
 OPSET = 1

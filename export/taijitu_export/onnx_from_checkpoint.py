@@ -9,12 +9,12 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
-from taijitu_runtime import ModelCard
-from taijitu_training.checkpoint import Checkpoint, producer_versions
 from torch import Tensor, nn
 
 from taijitu_export.nish_node import DOMAIN, OPSET, nish_function, with_nish_as
 from taijitu_export.passes import GlobalAveragePoolPass, LowerToOpset17Pass, StripTracesPass
+from taijitu_runtime import ModelCard
+from taijitu_training.checkpoint import Checkpoint, producer_versions
 
 INPUT_FORMS = ("uint8", "float32")
 NISH_FORMS = ("op", "decomposed")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from taijitu_runtime.backends import Backend
 from torch import nn
+
+from taijitu_runtime.backends import Backend
 
 BATCH = 16  # pictures at a time: memory, not speed
 RELATIVE_TOLERANCE = 1e-4  # of the range of the reference's logits

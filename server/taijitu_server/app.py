@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import FastAPI, Query, Request
 from starlette.exceptions import HTTPException
-from taijitu_runtime import Classifier, __version__
 
+from taijitu_runtime import Classifier, __version__
 from taijitu_server.body import BodyLimit, read_picture
 from taijitu_server.errors import install_handlers
 from taijitu_server.settings import Settings

@@ -48,7 +48,9 @@ async def read_picture(request: Request) -> bytes:
     if kind in BINARY_TYPES or kind.startswith("image/"):
         body = await request.body()
         if not body:
-            raise HTTPException(400, "the body is empty; send the picture's bytes, or a multipart form with a field 'file'")
+            raise HTTPException(
+                400, "the body is empty; send the picture's bytes, or a multipart form with a field 'file'"
+            )
         return body
     raise HTTPException(
         415, f"got Content-Type {kind}, expected image/*, application/octet-stream or multipart/form-data"

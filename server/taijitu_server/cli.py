@@ -1,6 +1,6 @@
 """Serve a model over HTTP.
 
-    python server/serve.py model.onnx [--host 127.0.0.1] [--port 8000]
+python server/serve.py model.onnx [--host 127.0.0.1] [--port 8000]
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import socket
 from pathlib import Path
 
 import uvicorn
+
 from taijitu_runtime import Classifier
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
-
 from taijitu_server.app import create_app
 
 

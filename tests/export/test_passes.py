@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+
 from taijitu_export.passes import GlobalAveragePoolPass, LowerToOpset17Pass, StripTracesPass
 
 
@@ -45,9 +46,7 @@ SPATIAL = {"axes": np.array([2, 3], np.int64)}
 @pytest.mark.parametrize("axes", [[2, 3], [3, 2], [-1, -2]])
 @pytest.mark.parametrize(("keepdims", "expected"), [(1, ["GlobalAveragePool"]), (0, ["GlobalAveragePool", "Flatten"])])
 def test_a_mean_over_height_and_width_becomes_a_pool(axes: list[int], keepdims: int, expected: list[str]) -> None:
-    model = model_of(
-        f"y = ReduceMean<keepdims = {keepdims}>(x, axes)", initializers={"axes": np.array(axes, np.int64)}
-    )
+    model = model_of(f"y = ReduceMean<keepdims = {keepdims}>(x, axes)", initializers={"axes": np.array(axes, np.int64)})
     before = run(model, X)
     result = GlobalAveragePoolPass()(model)
     assert result.modified

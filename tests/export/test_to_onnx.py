@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+
 from taijitu_export import cli
 from taijitu_export.parity import Parity, sample_pictures
 from taijitu_runtime import ModelCard
@@ -93,7 +94,9 @@ def test_float32_input_is_the_same_network_behind_the_callers_normalisation(
         ("vgnetf2_1_5mp", {"stem": "thumbnail", "act": "nish"}),
     ],
 )
-def test_networks_export_with_every_weight_a_constant(make_checkpoint: Make, name: str, options: dict[str, Any]) -> None:
+def test_networks_export_with_every_weight_a_constant(
+    make_checkpoint: Make, name: str, options: dict[str, Any]
+) -> None:
     source = make_checkpoint(name, **options)
     assert cli.main([str(source)]) == 0
     model = onnx.load(source.with_suffix(".onnx"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from taijitu_training import checkpoint, create_model
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError

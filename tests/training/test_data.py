@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from taijitu_training.data import Augmenter, Pictures, load_dataset, normalise
 from taijitu_training.errors import DataError
 from taijitu_training.recipe import RECIPES

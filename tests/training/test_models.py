@@ -38,6 +38,7 @@ PARAMETERS = {
 GOLDEN = [
     ("yynet_small_16", {"preset": "public_code"}, "yynet_small_16.npz"),
     ("vgnetg_1_0mp", {}, "vgnetg_1_0mp.npz"),
+    ("vgnetf1_1_5mp", {"preset": "public_code"}, "vgnetf_1_5mp.npz"),
     ("vgnetf2_1_5mp", {}, "vgnetf_1_5mp.npz"),
 ]
 
@@ -59,6 +60,12 @@ def test_every_network_is_known() -> None:
 def test_parameters(name: str) -> None:
     model = create_model(name)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", ["vgnetf1_1_5mp", "vgnetf3_1_5mp"])
+def test_parameters_where_the_public_code_fixes_what_the_paper_learns(name: str) -> None:
+    model = create_model(name, preset="public_code")
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 1_485_896
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+
 from taijitu_training import TaijituError, UnknownNameError
 from taijitu_training.data import Augmenter, Pictures
 from taijitu_training.loop import TrainState, start, train_one_epoch
 from taijitu_training.recipe import RECIPES, get_recipe
-from torch import nn
 
 RECIPE = replace(RECIPES["yynet_cifar10"], epochs=10, batch_size=4, pad=1)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from taijitu_training import checkpoint, loop
 from taijitu_training.cli import main
 

@@ -50,7 +50,9 @@ class Checkpoint:
             model.load_state_dict(self.state_dict)
         except (TaijituError, RuntimeError, TypeError) as error:
             reason = str(error).splitlines()[0]
-            raise CheckpointError(f"the checkpoint's weights do not fit {self.architecture['name']}: {reason}") from None
+            raise CheckpointError(
+                f"the checkpoint's weights do not fit {self.architecture['name']}: {reason}"
+            ) from None
         return model.eval()
 
 
@@ -88,14 +90,18 @@ def load(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: holds objects that are not weights (none was run), or is damaged; {do}") from None
+        raise CheckpointError(
+            f"{path}: holds objects that are not weights (none was run), or is damaged; {do}"
+        ) from None
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: damaged PyTorch file ({str(error).splitlines()[0]}); {do}") from None
     if not isinstance(content, dict) or "state_dict" not in content or "format_version" not in content:
         raise CheckpointError(f"{path}: got a PyTorch file without taijitu's contract; {do}")
     if content["format_version"] != FORMAT_VERSION:
         got = content["format_version"]
-        raise CheckpointError(f"{path}: got format version {got}, expected {FORMAT_VERSION}; use the taijitu that wrote it")
+        raise CheckpointError(
+            f"{path}: got format version {got}, expected {FORMAT_VERSION}; use the taijitu that wrote it"
+        )
     if missing := [key for key in _CONTRACT if key not in content]:
         raise CheckpointError(f"{path}: the contract lacks {', '.join(missing)}; {do}")
     fields = {key: content[key] for key in _CONTRACT}

@@ -141,7 +141,9 @@ def _read_tar(path: Path, wanted: tuple[str, ...]) -> Iterator[_File]:
                     assert content is not None  # only links and folders have none
                     yield *place, member.name, content.read()
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{path}: not a readable tar ({error}); expected a folder or a .tar, .tar.gz, .tar.xz") from None
+        raise DataError(
+            f"{path}: not a readable tar ({error}); expected a folder or a .tar, .tar.gz, .tar.xz"
+        ) from None
 
 
 def _read_folder(path: Path, wanted: tuple[str, ...]) -> Iterator[_File]:

@@ -53,7 +53,9 @@ class Recipe:
         }
         for field, holds in rules.items():
             if not holds:
-                raise TaijituError(f"got {field}={getattr(self, field)}, which a recipe cannot use; see the field's range")
+                raise TaijituError(
+                    f"got {field}={getattr(self, field)}, which a recipe cannot use; see the field's range"
+                )
 
 
 RECIPES = {

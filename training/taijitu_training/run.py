@@ -40,7 +40,9 @@ class Run:
         train = Pictures(self.dataset.train.images.to(self.device), self.dataset.train.targets.to(self.device))
         steps = len(train) // self.recipe.batch_size
         if steps == 0:
-            raise DataError(f"got {len(train)} training pictures, expected at least {self.recipe.batch_size}, one batch")
+            raise DataError(
+                f"got {len(train)} training pictures, expected at least {self.recipe.batch_size}, one batch"
+            )
         model = create_model(self.architecture["name"], **self.architecture["options"])
         model = model.to(self.device).to(memory_format=torch.channels_last)
         state = start(model, self.recipe, steps)
@@ -69,7 +71,9 @@ class Run:
             bar.set_description_str(f"epoch {state.epoch + 1}/{self.recipe.epochs}", refresh=False)
             means = state.totals.metrics("train")
             lr = state.optimizer.param_groups[0]["lr"]
-            bar.set_postfix_str(f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, lr {lr:.2e}", refresh=False)
+            bar.set_postfix_str(
+                f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, lr {lr:.2e}", refresh=False
+            )
         return stop.asked
 
     def _finish_epoch(self, state: TrainState) -> None:

@@ -24,12 +24,18 @@ class ModelOptions:
             raise TaijituError(f"got num_classes={self.num_classes}, expected at least 1")
 
 
+class Network(nn.Module):
+    """What every architecture is: float32 (N, 3, H, W), normalised RGB, to logits (N, K)."""
+
+    input_size: tuple[int, int]  # H, W in pixels that it was designed for
+
+
 Options = TypeVar("Options", bound=ModelOptions)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    build: Callable[[Any], nn.Module]
+    build: Callable[[Any], Network]
     defaults: ModelOptions
     presets: Mapping[str, Mapping[str, Any]]
 
@@ -40,13 +46,13 @@ PAPER: Mapping[str, Mapping[str, Any]] = {"paper": {}}
 
 def register_model(
     defaults: Options, presets: Mapping[str, Mapping[str, Any]] = PAPER
-) -> Callable[[Callable[[Options], nn.Module]], Callable[[Options], nn.Module]]:
+) -> Callable[[Callable[[Options], Network]], Callable[[Options], Network]]:
     """Make a function from options to network known to `create_model` under the function's name.
 
     `defaults` are the options it is built with unless told otherwise; `presets` name sets of changes to them.
     """
 
-    def register(build: Callable[[Options], nn.Module]) -> Callable[[Options], nn.Module]:
+    def register(build: Callable[[Options], Network]) -> Callable[[Options], Network]:
         name = build.__name__
         if name in _ENTRIES:
             raise ValueError(f"two models are called {name}")
@@ -69,13 +75,11 @@ def model_options(name: str, num_classes: int | None = None, preset: str = "pape
     return dataclasses.asdict(_resolve(name, num_classes, preset, changes))
 
 
-def create_model(name: str, num_classes: int | None = None, preset: str = "paper", **changes: Any) -> nn.Module:
+def create_model(name: str, num_classes: int | None = None, preset: str = "paper", **changes: Any) -> Network:
     """Build a randomly initialised network.
 
     `num_classes` is the number of logits K (default: that of the model's paper), `preset` a named set of options,
-    `changes` single options in its place (`act="nish"`, `fusion="a*i"`, ...). Every network maps float32 (N, 3, H, W),
-    normalised RGB, to logits (N, K), and says in its attribute `input_size` (H, W in pixels) what it was designed for.
-    UnknownNameError for a model, a preset, an option or an option's value that does not exist.
+    `changes` single options in its place (`act="nish"`, `fusion="a*i"`, ...). UnknownNameError for a model, a preset, an option or an option's value that does not exist.
     """
     options = _resolve(name, num_classes, preset, changes)
     return _ENTRIES[name].build(options)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from taijitu_training.errors import UnknownNameError
 from taijitu_training.models.activations import create_activation
 from taijitu_training.models.layers import DepthwiseConv2d, FixedDepthwiseConv2d, SqueezeExcite, global_average
-from taijitu_training.models.registry import ModelOptions, register_model
+from taijitu_training.models.registry import ModelOptions, Network, register_model
 
 # Fig. 7 and Appendix D, float32 (6, 3, 3): E1, E2 Sobel, E3, E4 Laplacian, E5, E6 diagonal.
 EDGES = torch.tensor(
@@ -45,7 +45,8 @@ BLURS: dict[str, Tensor] = {
     "sigma1": (_SIGMA1 / _SIGMA1.sum()).unsqueeze(0),
 }
 
-# Input size (H, W in pixels), then the strides of the stem and of stages 1 to 4. Appendix B has 32x32 pictures.
+# Input size (H, W in pixels), then the strides of the stem and of stages 1 to 4. Appendix B has 32x32 pictures; the
+# public code learns the kernels of stage 1 for those in every variant, here G and F blur there too.
 STEMS: dict[str, tuple[tuple[int, int], tuple[int, ...]]] = {
     "imagenet": ((224, 224), (2, 2, 2, 2, 2)),
     "thumbnail": ((32, 32), (1, 1, 2, 2, 2)),
@@ -82,6 +83,22 @@ class VGNetOptions(VGNetCOptions):
         super().__post_init__()
         if self.blur not in BLURS:
             raise UnknownNameError("blur", self.blur, BLURS)
+
+
+@dataclass(frozen=True)
+class VGNetFOptions(VGNetOptions):
+    """`last` says whether the last depthwise kernels are "learnable" (shared, no BN) or "fixed" like the rest."""
+
+    last: str = "learnable"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.last not in ("learnable", "fixed"):
+            raise UnknownNameError("last", self.last, ("learnable", "fixed"))
+
+
+# Table 4 lets F1 and F3 learn their last kernels (1,485,448 parameters); the public code fixes them (1,485,896).
+F_PRESETS: dict[str, dict[str, str]] = {"paper": {}, "public_code": {"last": "fixed"}}
 
 
 class SharedDepthwiseConv2d(nn.Module):
@@ -133,22 +150,15 @@ class HalfIdentityBlock(nn.Module):
         return b, self.pointwise(torch.cat((a, self.depthwise(b)), 1))
 
 
-class VGNet(nn.Module):
+class VGNet(Network):
     """Stem, four stages, a last depthwise and 1x1, global average, Linear (Table 1).
 
     Maps float32 (N, 3, H, W), normalised RGB, to logits (N, K). `size` is a key of SIZES; `kernels` (K, 3, 3) are
-    those of the half-identity blocks, and of the last depthwise unless `learnable_last`: None learns them all. `se`
-    puts channel attention after every 1x1 but the last (Table 3).
+    those of the half-identity blocks, and of the last depthwise where `options.last` is "fixed": None learns them all.
+    `se` puts channel attention after every 1x1 but the last (Table 3).
     """
 
-    def __init__(
-        self,
-        size: str,
-        options: VGNetCOptions,
-        kernels: Tensor | None = None,
-        learnable_last: bool = True,
-        se: bool = False,
-    ) -> None:
+    def __init__(self, size: str, options: VGNetCOptions, kernels: Tensor | None = None, se: bool = False) -> None:
         super().__init__()
         act = options.act
         blur = BLURS[options.blur] if isinstance(options, VGNetOptions) else None
@@ -162,7 +172,8 @@ class VGNet(nn.Module):
             blocks = [HalfIdentityBlock(c, _mixing(c // 2, kernels), act, se) for _ in range(n - 1)]
             self.stages.append(nn.Sequential(DownsamplingBlock(before, c, halved, act, se), *blocks))
         c = channels[-1]
-        last = SharedDepthwiseConv2d(c) if learnable_last else _mixing(c, kernels)
+        fixed_last = isinstance(options, VGNetFOptions) and options.last == "fixed"
+        last = _mixing(c, kernels) if fixed_last else SharedDepthwiseConv2d(c)
         self.last = nn.Sequential(last, _pointwise(c, c, act, se=False))
         self.classifier = nn.Linear(c, options.num_classes)
 
@@ -249,25 +260,25 @@ def vgnetc_1_5mp(options: VGNetCOptions) -> VGNet:
     return VGNet("1.5MP", options)
 
 
-@register_model(VGNetOptions())
-def vgnetf1_1_5mp(options: VGNetOptions) -> VGNet:
-    """VGNetF1-1.5MP, six edge and two Gaussian kernels, learnable last ones, 1,485,448 parameters (Table 4: 66.8 %)."""
-    return VGNet("1.5MP", options, kernels=torch.cat((EDGES, GAUSSIANS)))
+@register_model(VGNetFOptions(), F_PRESETS)
+def vgnetf1_1_5mp(options: VGNetFOptions) -> VGNet:
+    """VGNetF1-1.5MP, six edge and two Gaussian kernels, the last ones learnable (Table 4: 66.8 %)."""
+    return VGNet("1.5MP", options, torch.cat((EDGES, GAUSSIANS)))
 
 
-@register_model(VGNetOptions())
-def vgnetf2_1_5mp(options: VGNetOptions) -> VGNet:
-    """VGNetF2-1.5MP, F1 with the last ones fixed too and their BN, 1,485,896 parameters (Table 4: 66.2 %)."""
-    return VGNet("1.5MP", options, kernels=torch.cat((EDGES, GAUSSIANS)), learnable_last=False)
+@register_model(VGNetFOptions(last="fixed"))
+def vgnetf2_1_5mp(options: VGNetFOptions) -> VGNet:
+    """VGNetF2-1.5MP, F1 with the last ones fixed too and BN after them, 1,485,896 parameters (Table 4: 66.2 %)."""
+    return VGNet("1.5MP", options, torch.cat((EDGES, GAUSSIANS)))
 
 
-@register_model(VGNetOptions())
-def vgnetf3_1_5mp(options: VGNetOptions) -> VGNet:
-    """VGNetF3-1.5MP, four edge kernels, learnable last ones, 1,485,448 parameters (Table 4: 66.1 %)."""
-    return VGNet("1.5MP", options, kernels=EDGES[:4])
+@register_model(VGNetFOptions(), F_PRESETS)
+def vgnetf3_1_5mp(options: VGNetFOptions) -> VGNet:
+    """VGNetF3-1.5MP, four edge kernels, the last ones learnable (Table 4: 66.1 %)."""
+    return VGNet("1.5MP", options, EDGES[:4])
 
 
-@register_model(VGNetOptions())
-def vgnetf4_1_5mp(options: VGNetOptions) -> VGNet:
-    """VGNetF4-1.5MP, F3 with the last ones fixed too and their BN, 1,485,896 parameters (Table 4: 64.4 %)."""
-    return VGNet("1.5MP", options, kernels=EDGES[:4], learnable_last=False)
+@register_model(VGNetFOptions(last="fixed"))
+def vgnetf4_1_5mp(options: VGNetFOptions) -> VGNet:
+    """VGNetF4-1.5MP, F3 with the last ones fixed too and BN after them, 1,485,896 parameters (Table 4: 64.4 %)."""
+    return VGNet("1.5MP", options, EDGES[:4])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from taijitu_training.errors import TaijituError, UnknownNameError
 from taijitu_training.models.activations import create_activation
 from taijitu_training.models.layers import DepthwiseConv2d, SqueezeExcite, global_average
-from taijitu_training.models.registry import ModelOptions, register_model
+from taijitu_training.models.registry import ModelOptions, Network, register_model
 
 # Table I; a is what Yang (colour) saw, i what Yin (form) saw.
 FUSIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -124,7 +124,7 @@ class MBConv(nn.Module):
         return out
 
 
-class YYNet(nn.Module):
+class YYNet(Network):
     """Yin(one channel) and Yang(RGB), fused, then `path`, then global average - Linear - act - dropout - Linear.
 
     Maps float32 (N, 3, H, W), normalised RGB, to logits (N, K). `head` is (channels of the path's output, width of the hidden layer).
