@@ -79,9 +79,8 @@ def export(source: Path, output: Path, input_form: str = "uint8", nish: str = "o
     finally:
         temporary.unlink(missing_ok=True)
     opset = next(o.version for o in proto.opset_import if not o.domain)
-    print(
-        f"{output}: {output.stat().st_size / 1e3:.0f} kB, {len(proto.graph.node)} nodes, opset {opset}, input {input_form}"
-    )
+    size_kb = output.stat().st_size / 1e3
+    print(f"{output}: {size_kb:.0f} kB, {len(proto.graph.node)} nodes, opset {opset}, input {input_form}")
     print(f"checked against PyTorch: {result}")
     return result
 

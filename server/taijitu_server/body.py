@@ -41,16 +41,14 @@ class BodyLimit:
 
 
 async def read_picture(request: Request) -> bytes:
-    """The picture's bytes from a raw body or the multipart field `file`; HTTPException 400 or 415 where there is none."""
+    """The bytes of the raw body or of the multipart field `file`; HTTPException 400 or 415 where there is none."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _read_form(request)
     if kind in BINARY_TYPES or kind.startswith("image/"):
         body = await request.body()
         if not body:
-            raise HTTPException(
-                400, "the body is empty; send the picture's bytes, or a multipart form with a field 'file'"
-            )
+            raise HTTPException(400, "the body is empty; send a picture's bytes, or a form with a file field 'file'")
         return body
     raise HTTPException(
         415, f"got Content-Type {kind}, expected image/*, application/octet-stream or multipart/form-data"

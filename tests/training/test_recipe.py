@@ -92,10 +92,8 @@ def test_average_is_a_tenth_of_itself_and_nine_tenths_of_the_weights_from_a_quar
         nonlocal steps, average
         steps += 1
         weights = [p.detach() for p in state.model.parameters()]
-        if steps > 2:  # 2 of 8 steps are the first quarter
-            average = [0.1 * a + 0.9 * w for a, w in zip(average, weights)]
-        else:
-            average = [w.clone() for w in weights]
+        keep = 0.1 if steps > 2 else 0.0  # 2 of 8 steps are the first quarter
+        average = [keep * a + (1 - keep) * w for a, w in zip(average, weights)]
         for got, expected in zip(state.average.parameters(), average):
             torch.testing.assert_close(got, expected)
         return False

@@ -28,9 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of training/train.py and `taijitu train`."""
     parser = _Parser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True, help="network, such as yynet_small_16")
-    parser.add_argument(
-        "--data", required=True, type=Path, help="folder or tar with train/<label>/* and test/<label>/*"
-    )
+    parser.add_argument("--data", required=True, type=Path, help="folder or tar of train/<label>/* and test/<label>/*")
     parser.add_argument("--recipe", default="yynet_cifar10", help=f"one of: {', '.join(sorted(RECIPES))}")
     parser.add_argument("--out", required=True, type=Path, help="folder for checkpoints and metrics.jsonl")
     parser.add_argument("--preset", default="paper", help="named options of the network, such as public_code")

@@ -1,4 +1,4 @@
-"""What training raises for input that a user can put right; the command line turns each into one line and exit code 2."""
+"""What training raises for input that a user can put right; the command line makes one line of each."""
 
 from __future__ import annotations
 

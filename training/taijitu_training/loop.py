@@ -183,7 +183,7 @@ def _step(state: TrainState, images: Tensor, targets: Tensor, recipe: Recipe) ->
 
 @torch.no_grad()
 def _update_average(state: TrainState, recipe: Recipe, steps: int) -> None:
-    """average = ema_keep * average + (1 - ema_keep) * weights from `ema_start` on; before it, the weights themselves."""
+    """average = ema_keep * average + (1 - ema_keep) * weights from `ema_start` on, the weights themselves before."""
     if state.average is None:
         return
     done = (state.epoch * steps + state.step) / (recipe.epochs * steps)

@@ -96,7 +96,8 @@ class Run:
             self._save(state, "final.pt")
         self._write_metrics()
         tqdm.write(
-            f"epoch {state.epoch:3d}/{self.recipe.epochs}  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
+            f"epoch {state.epoch:3d}/{self.recipe.epochs}"
+            f"  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
             f"  {self.dataset.evaluation_name} loss {row['eval_loss']:.4f}, {row['eval_top1']:.2f} %"
             f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s"
         )

@@ -79,7 +79,8 @@ def create_model(name: str, num_classes: int | None = None, preset: str = "paper
     """Build a randomly initialised network.
 
     `num_classes` is the number of logits K (default: that of the model's paper), `preset` a named set of options,
-    `changes` single options in its place (`act="nish"`, `fusion="a*i"`, ...). UnknownNameError for a model, a preset, an option or an option's value that does not exist.
+    `changes` single options in its place (`act="nish"`, `fusion="a*i"`, ...). UnknownNameError for a model, preset,
+    option or an option's value that does not exist.
     """
     options = _resolve(name, num_classes, preset, changes)
     return _ENTRIES[name].build(options)

@@ -127,7 +127,8 @@ class MBConv(nn.Module):
 class YYNet(Network):
     """Yin(one channel) and Yang(RGB), fused, then `path`, then global average - Linear - act - dropout - Linear.
 
-    Maps float32 (N, 3, H, W), normalised RGB, to logits (N, K). `head` is (channels of the path's output, width of the hidden layer).
+    Maps float32 (N, 3, H, W), normalised RGB, to logits (N, K). `head` is (channels that the path ends with, width
+    of the hidden layer).
     """
 
     def __init__(
