@@ -17,7 +17,7 @@ from taijitu_export.onnx_from_checkpoint import INPUT_FORMS, NISH_FORMS, card_of
 from taijitu_export.parity import Parity, parity, sample_pictures
 from taijitu_runtime.backends import open_backend
 from taijitu_runtime.console import Parser, run
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.preprocess import normalise
 from taijitu_training import TaijituError as TrainingPackageError
 from taijitu_training import checkpoint
@@ -42,9 +42,8 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 exported and checked, 1 made but wrong (no file is left), 2 wrong usage or input."""
     args = build_parser().parse_args(argv)
-    output = args.output or args.checkpoint.with_suffix(".onnx")
     try:
-        export(args.checkpoint, output, args.input, args.nish)
+        export(args.checkpoint, args.output, args.input, args.nish)
     except TrainingPackageError as error:
         raise UsageError(str(error)) from error
     except ExportError as error:
@@ -53,13 +52,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def export(source: Path, output: Path, input_form: str = "uint8", nish: str = "op") -> Parity:
+def export(source: Path, output: Path | None = None, input_form: str = "uint8", nish: str = "op") -> Parity:
     """Write `output` from the checkpoint `source`, print what was made, and return how well it agrees.
+
+    Without `output` the file stands beside the checkpoint, with .onnx for its suffix.
 
     The file appears under its name only after onnx.checker, ONNX Runtime and the comparison with PyTorch are content;
     otherwise ExportError, and whatever stood there before is untouched.
     """
     loaded = checkpoint.load(source)
+    output = output or source.with_suffix(".onnx")
+    if output.is_dir() or output.resolve() == source.resolve():
+        raise UsageError(f"got {output} as the output, expected a file other than the checkpoint; give -o model.onnx")
     if not output.parent.is_dir():
         raise UsageError(f"{output}: no folder {output.parent}; make it first")
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
@@ -72,8 +76,10 @@ def export(source: Path, output: Path, input_form: str = "uint8", nish: str = "o
         if not result.holds:
             raise ExportError(f"{output}: not written, ONNX Runtime does not answer like PyTorch: {result}")
         temporary.replace(output)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{output}: not written, onnx.checker found: {error}") from None
+    except ArtefactError as error:
+        raise ExportError(f"{output}: not written, ONNX Runtime refused it: {error}") from None
     except OSError as error:
         raise UsageError(f"{output}: could not be written ({error})") from None
     finally:

@@ -38,9 +38,10 @@ def with_nish_as(model: nn.Module, form: str) -> nn.Module:
     stand_in = {"op": _NishNode, "decomposed": _NishOperators}[form]
     model = copy.deepcopy(model)
     for module in model.modules():
-        for name, child in module.named_children():
+        # Not named_children(), which names a module that stands twice under one parent only once.
+        for name, child in module._modules.items():
             if isinstance(child, Nish):
-                setattr(module, name, stand_in())
+                module._modules[name] = stand_in()
     return model
 
 

@@ -29,7 +29,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     if not finite.all():
         raise ArtefactError(
             f"got {finite.size - np.count_nonzero(finite)} of {finite.size} logits that are NaN or infinite, expected "
-            "finite numbers; export the model again with --precision fp32 and check it with export/verify.py"
+            "finite numbers; export the model again from a good checkpoint"
         )
     with np.errstate(over="ignore"):  # a gap beyond float32 is a probability of 0
         powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=-1, keepdims=True)).astype(np.float32)

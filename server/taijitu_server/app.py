@@ -25,17 +25,16 @@ Top = Annotated[int, Query(ge=1, description="how many answers, best first; at m
 def create_app(classifier: Classifier, settings: Settings | None = None) -> FastAPI:
     """An ASGI application that answers POST /classify with `classifier`, which the caller opens and closes.
 
-    It becomes ready once a first blank picture went through the network.
+    A first blank picture goes through the network here: ArtefactError where it has no answer.
     """
     settings = settings or Settings()
+    spec = classifier.card.input
+    classifier.predict(np.zeros((spec.height, spec.width, 3), dtype=np.uint8))
     threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="classify")
     state = {"ready": False, "pending": 0}
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        spec = classifier.card.input
-        blank = np.zeros((spec.height, spec.width, 3), dtype=np.uint8)
-        await asyncio.get_running_loop().run_in_executor(threads, classifier.predict, blank)
         state["ready"] = True
         yield
         state["ready"] = False
@@ -52,7 +51,7 @@ def create_app(classifier: Classifier, settings: Settings | None = None) -> Fast
 
     @app.get("/health/ready")
     async def ready() -> dict[str, str]:
-        """200 once the model has answered a first time, 503 before and while shutting down."""
+        """200 from the application's start to its shutdown, else 503."""
         if not state["ready"]:
             raise HTTPException(503, "not ready")
         return {"status": "ready", "model": classifier.card.architecture.name}
@@ -65,7 +64,7 @@ def create_app(classifier: Classifier, settings: Settings | None = None) -> Fast
             raise HTTPException(503, f"{settings.max_pending} requests are waiting already; try again", headers)
         state["pending"] += 1
         try:
-            picture = await read_picture(request)
+            picture = await read_picture(request, settings.body_timeout_s)
             began = time.perf_counter()
             best = min(top, len(classifier.labels))
             loop = asyncio.get_running_loop()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taijitu_server.errors import error_response, too_large
@@ -40,7 +43,17 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
 
-async def read_picture(request: Request) -> bytes:
+async def read_picture(request: Request, timeout_s: float) -> bytes:
+    """The picture in a request; HTTPException 400, 408 or 415 where there is none, or not within `timeout_s`."""
+    try:
+        return await asyncio.wait_for(_read(request), timeout_s)
+    except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+        raise HTTPException(408, f"the body did not arrive within {timeout_s:g} s; send it faster") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the client left before its body was complete") from None
+
+
+async def _read(request: Request) -> bytes:
     """The bytes of the raw body or of the multipart field `file`; HTTPException 400 or 415 where there is none."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":

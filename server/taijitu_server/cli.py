@@ -15,6 +15,7 @@ from taijitu_runtime import Classifier
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
 from taijitu_server.app import create_app
+from taijitu_server.settings import Settings
 
 
 def build_parser() -> Parser:
@@ -44,13 +45,21 @@ def listen(host: str, port: int) -> socket.socket:
         raise UsageError(f"cannot listen on {host} port {port} ({error}); choose another --host or --port") from None
 
 
-def serve(classifier: Classifier, listener: socket.socket) -> None:
+def serve(classifier: Classifier, listener: socket.socket, settings: Settings | None = None) -> None:
     """Answer requests on `listener` until SIGTERM or SIGINT; what was accepted is still answered."""
+    settings = settings or Settings()
+    app = create_app(classifier, settings)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=settings.shutdown_s)
+    )
+
+    def stop(*_: object) -> None:
+        # For a signal before uvicorn's own handlers are in place, and the one it raises again when it is done.
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     host, port = listener.getsockname()[:2]
     at = f"[{host}]" if ":" in host else host
     print(f"serving {classifier.card.architecture.name} at http://{at}:{port} (POST /classify)", flush=True)
-    # uvicorn raises the signal again once it is done; here that has no further effect, and the exit code is 0.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    config = uvicorn.Config(create_app(classifier), log_level="warning", access_log=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    server.run(sockets=[listener])

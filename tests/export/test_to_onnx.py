@@ -55,6 +55,8 @@ def test_the_shipped_checkpoint_exports_and_the_file_says_what_it_is(
     assert card.architecture.name == "yynet_small_16"
     assert card.labels[3] == "cat"
     assert card.training["recipe"]["epochs"] == 40
+    assert (card.training["evaluation"], card.training["evaluation_pictures"]) == ("test", 10_000)
+    assert card.training["metrics"]["eval_top1"] >= 85.3
     assert card.source_sha256 == hashlib.sha256(shipped_checkpoint.read_bytes()).hexdigest()
     assert {opset.domain: opset.version for opset in model.opset_import} == {"": 17}
     assert os.listdir(tmp_path) == ["model.onnx"]
@@ -138,7 +140,9 @@ def test_nish_in_onnx_is_exact_at_the_special_values(form: str, tmp_path: Path) 
     from taijitu_export.nish_node import _NishOperators, nish_function
     from taijitu_training.models.activations import nish
 
-    x = np.array([0.0, -0.0, 1e-30, -1e-30, 1.0, -1.0, 30.0, -30.0, -104.0, -1e4, 1e4, np.inf, -np.inf], np.float32)
+    x = np.array(
+        [0.0, -0.0, 1e-30, -1e-30, 1.0, -1.0, 30.0, -30.0, -104.0, -1e4, 1e4, np.inf, -np.inf, np.nan], np.float32
+    )
     expected = nish(torch.from_numpy(x)).numpy()
     if form == "decomposed":
         got = _NishOperators()(torch.from_numpy(x)).numpy()

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,13 +20,14 @@ class Server:
     """`python server/serve.py ...` as a child process."""
 
     def __init__(self, root: Path, *arguments: str) -> None:
+        self.stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115  # open until `ended`; a pipe would block once full
         packages = os.pathsep.join(str(root / folder) for folder in ("runtime", "server"))
         self.process = subprocess.Popen(
             [sys.executable, "server/serve.py", *arguments],
             cwd=root,
             env=os.environ | {"PYTHONPATH": packages},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.stderr,
             text=True,
         )
         assert self.process.stdout is not None
@@ -45,8 +47,15 @@ class Server:
     def stop(self) -> tuple[int, str]:
         """SIGTERM, then the exit code and all of stderr."""
         self.process.send_signal(signal.SIGTERM)
-        _, error = self.process.communicate(timeout=30)
-        return self.process.returncode, error
+        return self.ended()
+
+    def ended(self) -> tuple[int, str]:
+        """The exit code and all of stderr, once the process is over."""
+        code = self.process.wait(timeout=30)
+        self.process.stdout.close()
+        self.stderr.seek(0)
+        with self.stderr:
+            return code, self.stderr.read()
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +69,7 @@ def server(start_server: Callable[..., Server], shipped_onnx: Path) -> Iterator[
     running = start_server(str(shipped_onnx), "--port", "0")
     running.wait_until_ready()
     yield running
-    if running.process.poll() is None:
-        running.stop()
+    assert running.stop() == (0, "")  # whatever the tests sent, there was nothing to log
 
 
 @pytest.fixture

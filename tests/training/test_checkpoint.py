@@ -93,6 +93,26 @@ def test_damaged_bytes_never_give_another_error(saved: Path, tmp_path: Path) -> 
             checkpoint.load(tmp_path / "damaged.pt").model()
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"architecture": [1]}, "the contract's architecture is a list, expected a dict"),
+        ({"architecture": {}}, "got architecture {}, expected a name and options"),
+        ({"producer": []}, "the contract's producer is a list, expected a dict"),
+        ({"labels": ["a"]}, "got 1 labels for 3 classes"),
+        ({"state_dict": {3: torch.zeros(1)}}, "got 3 among the weights"),
+        ({"state_dict": {"fc": torch.tensor([float("nan")])}}, "the weights in fc are NaN or infinite"),
+        ({"format_version": torch.tensor([1, 2])}, "got format version tensor"),
+    ],
+)
+def test_wrong_contents_are_named(saved: Path, change: dict[str, object], text: str) -> None:
+    torch.save({**torch.load(saved, weights_only=True), **change}, saved)
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.load(saved)
+    assert text in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_a_newer_format_says_so(saved: Path) -> None:
     content = torch.load(saved, weights_only=True) | {"format_version": 2}
     torch.save(content, saved)

@@ -67,8 +67,16 @@ def test_missing_parts_are_named(tiny_data: Path, tmp_path: Path) -> None:
     (tmp_path / "text.tar").write_text("no tar")
     with pytest.raises(DataError, match="not a readable tar"):
         load_dataset(tmp_path / "text.tar", (32, 32))
+    with tarfile.open(tmp_path / "damaged.tar.xz", "w:xz") as archive:
+        archive.add(tiny_data, arcname="data")
+    content = bytearray((tmp_path / "damaged.tar.xz").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 20] = bytes(20)
+    (tmp_path / "damaged.tar.xz").write_bytes(content)
+    with pytest.raises(DataError, match="not a readable tar"):
+        load_dataset(tmp_path / "damaged.tar.xz", (32, 32))
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="got 0 labels with pictures under train/"):
-        load_dataset(tmp_path, (32, 32))
+        load_dataset(tmp_path / "empty", (32, 32))
     data = shutil.copytree(tiny_data, tmp_path / "data")
     (data / "test" / "red").rename(data / "test" / "green")
     with pytest.raises(DataError, match="test/ has labels that train/ lacks: green"):

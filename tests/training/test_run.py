@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from taijitu_training import checkpoint, loop
+from taijitu_training import checkpoint, loop, run
 from taijitu_training.cli import main
+from taijitu_training.errors import CheckpointError
 
 SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
 
@@ -62,15 +63,55 @@ def test_the_network_learned(finished: Path) -> None:
     assert rows(finished)[-1]["train_top1"] > 80.0
 
 
-def test_best_is_the_first_of_the_best_epochs_and_never_overwritten_by_a_worse_one(finished: Path) -> None:
-    best = max(rows(finished), key=lambda row: row["eval_top1"])
-    assert checkpoint.load(finished / "best.pt").training["metrics"]["epoch"] == best["epoch"]
-
-
-@pytest.mark.parametrize("steps", [1, 6, 9])
-def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
-    finished: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    scores = iter([50.0, 80.0, 60.0])
+
+    def scored(*args: object) -> dict[str, float]:
+        if (score := next(scores)) == 80.0:
+            signal.raise_signal(signal.SIGINT)  # stop after the second epoch
+        return {"eval_loss": 1.0, "eval_top1": score}
+
+    monkeypatch.setattr(run, "evaluate", scored)
+    assert train(tiny_data, tmp_path / "run") == 130
+    assert train(tiny_data, tmp_path / "run", "--resume") == 0
+    assert checkpoint.load(tmp_path / "run" / "best.pt").training["metrics"]["epoch"] == 2
+    assert checkpoint.load(tmp_path / "run" / "final.pt").training["metrics"]["epoch"] == 3
+
+
+def test_a_run_that_dies_while_saving_its_result_makes_it_on_resume(
+    finished: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    save = checkpoint.save
+
+    def full(content: checkpoint.Checkpoint, path: Path) -> None:
+        if path.name == "final.pt":
+            raise CheckpointError(f"{path}: could not be written (No space left on device)")
+        save(content, path)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    assert train(tiny_data, out, "--preset", "public_code") == 2
+    assert "No space left on device" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert train(tiny_data, out, "--preset", "public_code", "--resume") == 0
+    assert [row["epoch"] for row in rows(out)] == [1, 2, 3]
+    whole, resumed = checkpoint.load(finished / "final.pt"), checkpoint.load(out / "final.pt")
+    assert all(torch.equal(whole.state_dict[name], resumed.state_dict[name]) for name in whole.state_dict)
+
+
+@pytest.mark.parametrize(
+    ("steps", "options"),
+    [(1, []), (6, []), (9, []), (8, ["--set", "ema=true", "--option", "dropout=0.2"])],
+)
+def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
+    finished: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, options: list[str]
+) -> None:
+    arguments = ["--preset", "public_code", *options]
+    if options:
+        finished = tmp_path / "whole"
+        assert train(tiny_data, finished, *arguments) == 0
     out = tmp_path / "cut"
     taken = 0
     step = loop._step
@@ -83,10 +124,10 @@ def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
         return step(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "_step", interrupted)
-    assert train(tiny_data, out, "--preset", "public_code") == 130
+    assert train(tiny_data, out, *arguments) == 130
     monkeypatch.undo()
     assert taken == steps
-    assert train(tiny_data, out, "--preset", "public_code", "--resume") == 0
+    assert train(tiny_data, out, *arguments, "--resume") == 0
     whole, resumed = checkpoint.load(finished / "final.pt"), checkpoint.load(out / "final.pt")
     for name, weights in whole.state_dict.items():
         assert torch.equal(weights, resumed.state_dict[name]), name
@@ -117,6 +158,8 @@ def test_resume_needs_the_run_that_was_started(
     assert "architecture was" in capsys.readouterr().err
     assert train(tiny_data, out, "--resume", "--preset", "public_code", "--set", "max_lr=1") == 2
     assert "max_lr was 0.01, now it is 1.0; resume with what it was started with" in capsys.readouterr().err
+    assert train(tiny_data, out, "--resume", "--preset", "public_code", "--validation", "0.25") == 2
+    assert "train_pictures was 48, now it is 36" in capsys.readouterr().err
     shutil.copy(out / "final.pt", out / "last.pt")
     assert train(tiny_data, out, "--resume", "--preset", "public_code") == 2
     assert "has no training state" in capsys.readouterr().err
@@ -127,7 +170,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_its_step(
 ) -> None:
     assert train(tiny_data, tmp_path / "nan", "--set", "max_lr=1e30", "--set", "mixed_precision=false") == 1
     error = capsys.readouterr().err
-    assert re.search(r"the loss became (nan|inf) in epoch \d, step \d; .*smaller learning rate", error)
+    assert re.search(r"the loss became (nan|inf) in epoch \d, step \d; .*with a smaller --set max_lr=", error)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +180,11 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_its_step(
         (["--model", "yynet_smal_16"], "unknown model 'yynet_smal_16'; did you mean"),
         (["--option", "act=nisch"], "unknown activation 'nisch'; did you mean nish"),
         (["--option", "colour=red"], "unknown option of yynet_small_16 'colour'"),
+        (["--option", "num_classes=7"], "unknown option of yynet_small_16 'num_classes'"),
+        (["--option", "act"], "got --option act, expected NAME=VALUE"),
+        (["--set", "std=2,2,2"], "got std=(2.0, 2.0, 2.0), out of the range"),
+        (["--device", "meta"], "got --device meta"),
+        (["--out", "/dev/null/run"], "got --out /dev/null/run, which cannot be a folder"),
         (["--preset", "public"], "unknown preset of yynet_small_16 'public'"),
         (["--recipe", "yynet"], "unknown recipe 'yynet'; did you mean yynet_cifar10?"),
         (["--validation", "1"], "got --validation 1.0, expected a share in [0, 1)"),

@@ -18,7 +18,14 @@ from taijitu_training.errors import CheckpointError, TaijituError
 from taijitu_training.models import create_model
 
 FORMAT_VERSION = 1
-_CONTRACT = ("architecture", "labels", "input", "training", "producer", "source_sha256")
+_CONTRACT = {
+    "architecture": dict,
+    "labels": list,
+    "input": dict,
+    "training": dict,
+    "producer": dict,
+    "source_sha256": str,
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Checkpoint:
 
     `architecture` is {"name", "options"} for create_model, `labels` the K names in the order of the logits, `input`
     what data.input_contract returns, `training` the data, recipe, metrics and date, `producer` versions by package,
-    `source_sha256` that of the training archive (empty for a folder), `resume` what only training.train needs.
+    `source_sha256` that of the training archive (empty for a folder), `resume` what only run.Run needs.
     """
 
     state_dict: dict[str, Tensor]
@@ -49,7 +56,8 @@ class Checkpoint:
             model = create_model(self.architecture["name"], **self.architecture["options"])
             model.load_state_dict(self.state_dict)
         except (TaijituError, RuntimeError, TypeError) as error:
-            reason = str(error).splitlines()[0]
+            lines = [line.strip() for line in str(error).splitlines()]
+            reason = lines[1] if len(lines) > 1 else lines[0]  # torch's first line only says that there are errors
             raise CheckpointError(
                 f"the checkpoint's weights do not fit {self.architecture['name']}: {reason}"
             ) from None
@@ -90,19 +98,36 @@ def load(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path}: holds objects that are not weights (none was run), or is damaged; {do}"
-        ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: damaged PyTorch file ({str(error).splitlines()[0]}); {do}") from None
+        raise CheckpointError(f"{path}: damaged, or holds objects that are not weights (none was run); {do}") from None
+    except Exception as error:  # a crafted file makes torch raise nearly anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: damaged PyTorch file ({reason}); {do}") from None
     if not isinstance(content, dict) or "state_dict" not in content or "format_version" not in content:
         raise CheckpointError(f"{path}: got a PyTorch file without taijitu's contract; {do}")
-    if content["format_version"] != FORMAT_VERSION:
+    if type(content["format_version"]) is not int or content["format_version"] != FORMAT_VERSION:
         got = content["format_version"]
         raise CheckpointError(
-            f"{path}: got format version {got}, expected {FORMAT_VERSION}; use the taijitu that wrote it"
+            f"{path}: got format version {got}, expected {FORMAT_VERSION}; use the version of taijitu that wrote it"
         )
-    if missing := [key for key in _CONTRACT if key not in content]:
-        raise CheckpointError(f"{path}: the contract lacks {', '.join(missing)}; {do}")
+    for field_name, kind in {**_CONTRACT, "state_dict": dict}.items():
+        if not isinstance(content.get(field_name), kind):
+            got = type(content.get(field_name)).__name__
+            raise CheckpointError(f"{path}: the contract's {field_name} is a {got}, expected a {kind.__name__}; {do}")
+    _check_contents(path, content)
     fields = {key: content[key] for key in _CONTRACT}
     return Checkpoint(state_dict=content["state_dict"], resume=content.get("resume", {}), **fields)
+
+
+def _check_contents(path: Path, content: dict[str, Any]) -> None:
+    architecture, labels = content["architecture"], content["labels"]
+    if not isinstance(architecture.get("name"), str) or not isinstance(architecture.get("options"), dict):
+        raise CheckpointError(f"{path}: got architecture {architecture}, expected a name and options; train it anew")
+    if (classes := architecture["options"].get("num_classes")) != len(labels):
+        raise CheckpointError(
+            f"{path}: got {len(labels)} labels for {classes} classes, expected as many; train it anew"
+        )
+    for name, weights in content["state_dict"].items():
+        if not isinstance(name, str) or not isinstance(weights, Tensor):
+            raise CheckpointError(f"{path}: got {name!r} among the weights, expected names with tensors; train it anew")
+        if not weights.isfinite().all():
+            raise CheckpointError(f"{path}: the weights in {name} are NaN or infinite; use an earlier checkpoint")

@@ -6,6 +6,7 @@ python training/train.py --model yynet_small_16 --data cifar10.tar.xz --recipe y
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +14,7 @@ from typing import NoReturn
 import torch
 
 from taijitu_training.data import load_dataset
-from taijitu_training.errors import TaijituError, TrainingError
+from taijitu_training.errors import TaijituError, TrainingError, UnknownNameError
 from taijitu_training.models import create_model, model_options
 from taijitu_training.recipe import RECIPES, get_recipe, parse_like
 from taijitu_training.run import Run
@@ -51,6 +52,12 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 trained to the end, 1 the run failed, 2 wrong usage or input, 130 stopped by a signal."""
     try:
         return _train(build_parser().parse_args(argv))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Python flushes stdout once more as it leaves; into the closed pipe that would print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except TrainingError as error:
         print(f"taijitu train: {error}", file=sys.stderr)
         return 1
@@ -64,8 +71,12 @@ def _train(args: argparse.Namespace) -> int:
     defaults = model_options(args.model, preset=args.preset)
     changes = {}
     for text in args.option:
-        name, _, value = text.partition("=")
-        changes[name] = parse_like(defaults.get(name, ""), name, value)
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise TaijituError(f"got --option {text}, expected NAME=VALUE, such as act=nish")
+        if name not in (known := defaults.keys() - {"num_classes"}):  # the data has the say about classes
+            raise UnknownNameError(f"option of {args.model}", name, known)
+        changes[name] = parse_like(defaults[name], name, value)
     input_size = create_model(args.model, preset=args.preset, **changes).input_size
     if not 0.0 <= args.validation < 1.0:
         raise TaijituError(f"got --validation {args.validation}, expected a share in [0, 1)")
@@ -75,9 +86,14 @@ def _train(args: argparse.Namespace) -> int:
     if args.resume and not last.exists():
         raise TaijituError(f"got --resume, but there is no {last}; start without it")
     device = _device(args.device)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TaijituError(
+            f"got --out {args.out}, which cannot be a folder ({error.strerror}); choose another"
+        ) from None
     dataset = load_dataset(args.data, input_size, args.validation, recipe.seed)
     options = model_options(args.model, num_classes=len(dataset.labels), preset=args.preset, **changes)
-    args.out.mkdir(parents=True, exist_ok=True)
     run = Run({"name": args.model, "options": options}, recipe, dataset, args.out, device, [])
     print(
         f"{args.model} on {dataset.name}: {len(dataset.train)} to train, {len(dataset.evaluation)} to evaluate "
@@ -95,6 +111,8 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
         torch.empty(0, device=device)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("unsupported")
     except (RuntimeError, AssertionError) as error:
         raise TaijituError(f"got --device {name}: {str(error).splitlines()[0]}; expected auto, cpu or cuda") from None
     return device

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
@@ -60,14 +62,16 @@ class Dataset:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow image as 8-bit RGB, upright: EXIF applied, 16 bits scaled (not cut), alpha laid on black.
 
-    DataError for float pixels, whose range nobody states.
+    DataError for float and 32-bit pixels, whose range nobody states.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise DataError("got float pixels, expected 8 or 16 bits")
     if image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray(np.clip(np.rint(values / 257.0), 0, 255).astype(np.uint8))
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError("got 32-bit pixels, expected 8 or 16 bits")
+        image = Image.fromarray(np.rint(values / 257.0).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (image.mode == "P" and "transparency" in image.info):
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
@@ -105,6 +109,8 @@ def load_dataset(path: Path, size: tuple[int, int], validation: float = 0.0, see
     files = _read_tar(path, wanted) if path.is_file() else _read_folder(path, wanted)
     decoded = _decode(files, size)
     labels = tuple(sorted({label for split, label, *_ in decoded if split == "train"}))
+    if unprintable := [label for label in labels if not label.isprintable()]:
+        raise DataError(f"{path}: label {unprintable[0]!r} is not printable text; rename its folder")
     if len(labels) < 2:
         raise DataError(f"{path}: got {len(labels)} labels with pictures under train/, expected train/<label>/*.jpg")
     train = _collect(decoded, "train", labels)
@@ -140,7 +146,7 @@ def _read_tar(path: Path, wanted: tuple[str, ...]) -> Iterator[_File]:
                     content = archive.extractfile(member)
                     assert content is not None  # only links and folders have none
                     yield *place, member.name, content.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise DataError(
             f"{path}: not a readable tar ({error}); expected a folder or a .tar, .tar.gz, .tar.xz"
         ) from None
@@ -149,9 +155,14 @@ def _read_tar(path: Path, wanted: tuple[str, ...]) -> Iterator[_File]:
 def _read_folder(path: Path, wanted: tuple[str, ...]) -> Iterator[_File]:
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; expected a folder or tar of train/<label>/*.jpg and test/")
-    for file in sorted(path.rglob("*")):
+    # os.walk and not rglob: label folders are often links.
+    found = sorted(Path(folder, name) for folder, _, names in os.walk(path, followlinks=True) for name in names)
+    for file in found:
         if place := _parse(file.relative_to(path).as_posix(), wanted):
-            yield *place, str(file), file.read_bytes()
+            try:
+                yield *place, str(file), file.read_bytes()
+            except OSError as error:
+                raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
 
 
 def _decode(files: Iterator[_File], size: tuple[int, int]) -> list[_Decoded]:
@@ -163,10 +174,14 @@ def _decode(files: Iterator[_File], size: tuple[int, int]) -> list[_Decoded]:
             with Image.open(io.BytesIO(content)) as image:
                 return split, label, evaluation_transform(image, size, min(size))
         except Exception as error:  # Pillow raises many kinds for a broken file
-            return f"{name} ({error})"
+            reason = "no picture" if isinstance(error, UnidentifiedImageError) else str(error)
+            return f"{name} ({reason})"
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
         decoded = list(pool.map(decode, files))
+    finally:
+        pool.shutdown(cancel_futures=True)
     if broken := [entry for entry in decoded if isinstance(entry, str)]:
         more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
         raise DataError(f"unreadable pictures: {'; '.join(broken[:3])}{more}; repair or remove them")
@@ -187,7 +202,10 @@ def _hold_out(pictures: Pictures, share: float, seed: int) -> tuple[Pictures, Pi
     for target in pictures.targets.unique():
         members = (pictures.targets == target).nonzero().flatten()
         order = members[torch.randperm(len(members), generator=generator)]
-        held[order[: max(1, round(share * len(members)))]] = True
+        count = max(1, round(share * len(members)))
+        if count == len(members):
+            raise DataError(f"got {count} training pictures of a label, too few to hold {share:g} of them out")
+        held[order[:count]] = True
     return pictures.subset((~held).nonzero().flatten()), pictures.subset(held.nonzero().flatten())
 
 

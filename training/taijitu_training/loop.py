@@ -68,6 +68,7 @@ class TrainState:
             "scaler": self.scaler.state_dict(),
             "generator": self.generator.get_state(),
             "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "epoch": self.epoch,
             "step": self.step,
             "totals": vars(self.totals).copy(),
@@ -83,6 +84,8 @@ class TrainState:
         self.scaler.load_state_dict(state["scaler"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch_rng"])
+        if len(state["cuda_rng"]) == torch.cuda.device_count() > 0:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.totals = Totals(**state["totals"])
 
@@ -169,7 +172,7 @@ def _step(state: TrainState, images: Tensor, targets: Tensor, recipe: Recipe) ->
     if not math.isfinite(value):
         raise TrainingError(
             f"the loss became {value} in epoch {state.epoch + 1}, step {state.step + 1}; "
-            "the last checkpoint is kept: resume with a smaller learning rate (--set max_lr=...)"
+            "earlier checkpoints are kept: start anew in another --out with a smaller --set max_lr=..."
         )
     state.optimizer.zero_grad()
     state.scaler.scale(loss).backward()

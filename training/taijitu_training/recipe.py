@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,8 +40,8 @@ class Recipe:
         rules = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
-            "max_lr": self.max_lr > 0,
-            "weight_decay_per_lr": self.weight_decay_per_lr >= 0,
+            "max_lr": 0 < self.max_lr < math.inf,
+            "weight_decay_per_lr": 0 <= self.weight_decay_per_lr < math.inf,
             "clip_norm": self.clip_norm > 0,
             "ema_start": 0 <= self.ema_start <= 1,
             "ema_keep": 0 <= self.ema_keep < 1,
@@ -48,8 +49,9 @@ class Recipe:
             "brightness": 0 <= self.brightness < 1,
             "pad": self.pad >= 0,
             "flip": 0 <= self.flip <= 1,
-            "std": all(s > 0 for s in self.std),
-            "seed": self.seed >= 0,
+            "mean": all(0 <= m <= 1 for m in self.mean),
+            "std": all(0 < s <= 1 for s in self.std),
+            "seed": 0 <= self.seed < 2**31,
         }
         for field, holds in rules.items():
             if not holds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from dataclasses import asdict, dataclass
@@ -91,10 +92,11 @@ class Run:
         state.totals = Totals()
         if row["eval_top1"] > best:
             self._save(state, "best.pt")
-        self._save(state, "last.pt", resumable=True)
         if state.epoch == self.recipe.epochs:
             self._save(state, "final.pt")
         self._write_metrics()
+        # Last: a run that dies before this line does the epoch again, and all of the above with it.
+        self._save(state, "last.pt", resumable=True)
         tqdm.write(
             f"epoch {state.epoch:3d}/{self.recipe.epochs}"
             f"  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
@@ -104,14 +106,29 @@ class Run:
         sys.stdout.flush()
 
     def _write_metrics(self) -> None:
-        """Rewrite metrics.jsonl whole: it then always tells the same story as last.pt, also after a crash."""
+        """Rewrite metrics.jsonl whole, so that an epoch that is done again after a crash stands in it once."""
         temporary = self.out / ".metrics.jsonl.tmp"
         temporary.write_text("".join(json.dumps(row) + "\n" for row in self.history))
         temporary.replace(self.out / "metrics.jsonl")
 
     def _save(self, state: TrainState, name: str, resumable: bool = False) -> None:
+        size = (int(self.dataset.train.images.shape[1]), int(self.dataset.train.images.shape[2]))
+        weights = state.result.state_dict()
+        written = Checkpoint(
+            state_dict={key: value.detach().cpu().contiguous() for key, value in weights.items()},
+            architecture=self.architecture,
+            labels=list(self.dataset.labels),
+            input=input_contract(size, min(size), self.recipe),
+            training=self._training(),
+            producer=checkpoint.producer_versions(),
+            source_sha256=self.dataset.sha256,
+            resume={"state": state.state_dict(), "history": self.history} if resumable else {},
+        )
+        checkpoint.save(written, self.out / name)
+
+    def _training(self) -> dict[str, Any]:
         last = self.history[-1] if self.history else {}
-        training = {
+        return {
             "data": self.dataset.name,
             "train_pictures": len(self.dataset.train),
             "evaluation": self.dataset.evaluation_name,
@@ -120,34 +137,28 @@ class Run:
             "metrics": {key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
             "date": datetime.now(timezone.utc).date().isoformat(),
         }
-        size = (int(self.dataset.train.images.shape[1]), int(self.dataset.train.images.shape[2]))
-        weights = state.result.state_dict()
-        written = Checkpoint(
-            state_dict={key: value.detach().cpu().contiguous() for key, value in weights.items()},
-            architecture=self.architecture,
-            labels=list(self.dataset.labels),
-            input=input_contract(size, min(size), self.recipe),
-            training=training,
-            producer=checkpoint.producer_versions(),
-            source_sha256=self.dataset.sha256,
-            resume={"state": state.state_dict(), "history": self.history} if resumable else {},
-        )
-        checkpoint.save(written, self.out / name)
 
     def _resume(self, state: TrainState, path: Path) -> None:
         saved = checkpoint.load(path)
         if not saved.resume:
             raise CheckpointError(f"{path}: has no training state to go on from; give the run's last.pt")
-        mine = {"architecture": self.architecture, "labels": list(self.dataset.labels), **asdict(self.recipe)}
-        mine = mine | {"mean": list(self.recipe.mean), "std": list(self.recipe.std)}
-        theirs = {"architecture": saved.architecture, "labels": saved.labels, **saved.training["recipe"]}
+        about_data = ("data", "train_pictures", "evaluation", "evaluation_pictures")
+        now = self._training()
+        mine: dict[str, Any] = {"architecture": self.architecture, "labels": list(self.dataset.labels)}
+        mine |= {key: now[key] for key in about_data} | {"data's sha256": self.dataset.sha256} | now["recipe"]
+        theirs: dict[str, Any] = {"architecture": saved.architecture, "labels": saved.labels}
+        theirs |= {key: saved.training.get(key) for key in about_data} | {"data's sha256": saved.source_sha256}
+        theirs |= saved.training.get("recipe", {})
         if differing := [key for key in mine if mine[key] != theirs.get(key)]:
             key = differing[0]
             raise CheckpointError(
                 f"{path}: {key} was {theirs.get(key)!r}, now it is {mine[key]!r}; resume with what it was started with"
             )
-        state.load_state_dict(saved.resume["state"])
-        self.history = saved.resume["history"]
+        try:
+            state.load_state_dict(saved.resume["state"])
+            self.history = saved.resume["history"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run") from None
 
 
 class StopRequest:
@@ -168,4 +179,5 @@ class StopRequest:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("\nstopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+        # Not print: the bar may be in the middle of a write to the same stream.
+        os.write(2, b"\nstopping after this step; once more to stop at once\n")
