@@ -110,8 +110,8 @@ def table(model: Path, exported: str, pictures: list[Path], served: list[dict[st
     for picture, reply in zip(pictures, served):
         best = reply["answers"][0]
         print(
-            f"{model.name:<21} {model.stat().st_size / 1e3:>4.0f} kB  {parity[1]:>2} of {parity[2]:<6} {picture.name:<20} "
-            f"{best['label'] + format(best['probability'], '8.1%'):<18} {reply['http_ms']:>9.1f} ms"
+            f"{model.name:<21} {model.stat().st_size / 1e3:>4.0f} kB  {parity[1]:>2} of {parity[2]:<6} "
+            f"{picture.name:<20} {best['label'] + format(best['probability'], '8.1%'):<18} {reply['http_ms']:>9.1f} ms"
         )
 
 

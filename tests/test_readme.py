@@ -27,6 +27,23 @@ def test_every_flag_in_the_readme_exists_and_every_script_is_shown(root: Path, s
         assert set(re.findall(r"(?<= )--?[a-z][\w-]*", line.split("#")[0])) <= known, line
 
 
+@pytest.mark.parametrize("module", COMMANDS.values())
+def test_every_flag_is_in_the_readme(root: Path, module: str) -> None:
+    readme = (root / "README.md").read_text()
+    parser = importlib.import_module(module).build_parser()
+    flags = {flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")}
+    assert [flag for flag in sorted(flags - {"--help", "--output"}) if flag not in readme] == []
+
+
+def test_flags_in_prose_exist(root: Path) -> None:
+    known = {"--help"}
+    for module in COMMANDS.values():
+        parser = importlib.import_module(module).build_parser()
+        known |= {flag for action in parser._actions for flag in action.option_strings}
+    prose = re.sub(r"```.*?```", "", (root / "README.md").read_text(), flags=re.DOTALL)
+    assert set(re.findall(r"`(--[a-z-]+)", prose)) <= known
+
+
 def test_python_blocks_run(root: Path, shipped_onnx: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch,
                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     blocks = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
