@@ -111,7 +111,7 @@ def table(model: Path, exported: str, pictures: list[Path], served: list[dict[st
         best = reply["answers"][0]
         print(
             f"{model.name:<21} {model.stat().st_size / 1e3:>4.0f} kB  {parity[1]:>2} of {parity[2]:<6} "
-            f"{picture.name:<20} {best['label'] + format(best['probability'], '8.1%'):<18} {reply['http_ms']:>9.1f} ms"
+            f"{picture.name:<20} {best['label']:<10} {best['probability']:>7.1%} {reply['http_ms']:>9.1f} ms"
         )
 
 
