@@ -30,7 +30,10 @@ def test_softmax_of_huge_logits_does_not_overflow() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_no_numbers_are_an_error_of_the_model(bad: float) -> None:
-    with pytest.raises(ArtefactError, match=r"got 1 of 4 logits that are NaN or infinite.*--precision fp32"):
+    with pytest.raises(
+        ArtefactError,
+        match=r"got 1 of 4 logits that are NaN or infinite.*export the model again from a good checkpoint",
+    ):
         top_k(float32([[1, bad, 0, 0]]), LABELS, 1)
 
 

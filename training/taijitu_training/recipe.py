@@ -55,9 +55,7 @@ class Recipe:
         }
         for field, holds in rules.items():
             if not holds:
-                raise TaijituError(
-                    f"got {field}={getattr(self, field)}, which a recipe cannot use; see the field's range"
-                )
+                raise TaijituError(f"got {field}={getattr(self, field)}, out of the range that a recipe can use")
 
 
 RECIPES = {
