@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import FastAPI, Query, Request
 from starlette.exceptions import HTTPException
 
@@ -19,6 +18,7 @@ from taijitu_server.body import BodyLimit, read_picture
 from taijitu_server.errors import install_handlers
 from taijitu_server.settings import Settings
 
+BLANK = b"P6 1 1 255\n\0\0\0"  # a picture file of one black pixel: decoders and network load before the first request
 Top = Annotated[int, Query(ge=1, description="how many answers, best first; at most the number of labels")]
 
 
@@ -28,8 +28,7 @@ def create_app(classifier: Classifier, settings: Settings | None = None) -> Fast
     A first blank picture goes through the network here: ArtefactError where it has no answer.
     """
     settings = settings or Settings()
-    spec = classifier.card.input
-    classifier.predict(np.zeros((spec.height, spec.width, 3), dtype=np.uint8))
+    classifier.predict(BLANK)
     threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="classify")
     state = {"ready": False, "pending": 0}
 

@@ -72,7 +72,7 @@ def test_missing_parts_are_named(tiny_data: Path, tmp_path: Path) -> None:
     content = bytearray((tmp_path / "damaged.tar.xz").read_bytes())
     content[len(content) // 2 : len(content) // 2 + 20] = bytes(20)
     (tmp_path / "damaged.tar.xz").write_bytes(content)
-    with pytest.raises(DataError, match="not a readable tar"):
+    with pytest.raises(DataError, match=r"not a readable tar|unreadable pictures"):
         load_dataset(tmp_path / "damaged.tar.xz", (32, 32))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="got 0 labels with pictures under train/"):
