@@ -92,8 +92,8 @@ def test_a_run_that_dies_while_saving_its_result_makes_it_on_resume(
         save(content, path)
 
     monkeypatch.setattr(checkpoint, "save", full)
-    assert train(tiny_data, out, "--preset", "public_code") == 2
-    assert "No space left on device" in capsys.readouterr().err
+    assert train(tiny_data, out, "--preset", "public_code") == 1
+    assert "No space left on device); make room, then --resume" in capsys.readouterr().err
     monkeypatch.undo()
     assert train(tiny_data, out, "--preset", "public_code", "--resume") == 0
     assert [row["epoch"] for row in rows(out)] == [1, 2, 3]

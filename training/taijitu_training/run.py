@@ -18,7 +18,7 @@ from tqdm import tqdm
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Augmenter, Dataset, Pictures, input_contract
-from taijitu_training.errors import CheckpointError, DataError
+from taijitu_training.errors import CheckpointError, DataError, TrainingError
 from taijitu_training.loop import Totals, TrainState, evaluate, start, train_one_epoch
 from taijitu_training.models import create_model
 from taijitu_training.recipe import Recipe
@@ -108,8 +108,13 @@ class Run:
     def _write_metrics(self) -> None:
         """Rewrite metrics.jsonl whole, so that an epoch that is done again after a crash stands in it once."""
         temporary = self.out / ".metrics.jsonl.tmp"
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.history))
-        temporary.replace(self.out / "metrics.jsonl")
+        try:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.history))
+            temporary.replace(self.out / "metrics.jsonl")
+        except OSError as error:
+            raise TrainingError(
+                f"{self.out}: metrics.jsonl could not be written ({error}); make room, then --resume"
+            ) from None
 
     def _save(self, state: TrainState, name: str, resumable: bool = False) -> None:
         size = (int(self.dataset.train.images.shape[1]), int(self.dataset.train.images.shape[2]))
@@ -124,7 +129,10 @@ class Run:
             source_sha256=self.dataset.sha256,
             resume={"state": state.state_dict(), "history": self.history} if resumable else {},
         )
-        checkpoint.save(written, self.out / name)
+        try:
+            checkpoint.save(written, self.out / name)
+        except CheckpointError as error:
+            raise TrainingError(f"{error}; make room, then --resume") from None
 
     def _training(self) -> dict[str, Any]:
         last = self.history[-1] if self.history else {}
