@@ -1,7 +1,4 @@
-"""Pictures for training: reading them, the evaluation transform, and augmentation on whole batches.
-
-The evaluation transform here is the reference that taijitu_runtime.preprocess is tested against.
-"""
+"""Folders and tars of pictures: train/<label>/*, test/<label>/*."""
 
 from __future__ import annotations
 
@@ -13,90 +10,18 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
-from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as TF
+from PIL import Image, UnidentifiedImageError
 
+from taijitu_training.data.pictures import Dataset, Pictures, evaluation_transform
 from taijitu_training.errors import DataError
-from taijitu_training.recipe import Recipe
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 EVALUATION_SPLITS = ("test", "val")
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """One split in memory: `images` uint8 (N, H, W, 3) RGB after the evaluation transform, `targets` int64 (N,)."""
-
-    images: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def subset(self, index: Tensor) -> Pictures:
-        """The pictures at `index`, int64 (M,)."""
-        return Pictures(self.images[index], self.targets[index])
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Training and evaluation pictures with the same labels; `evaluation_name` says which split the latter are."""
-
-    name: str
-    sha256: str  # of the archive; empty for a folder
-    labels: tuple[str, ...]
-    train: Pictures
-    evaluation: Pictures
-    evaluation_name: str
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as 8-bit RGB, upright: EXIF applied, 16 bits scaled (not cut), alpha laid on black.
-
-    DataError for float and 32-bit pixels, whose range nobody states.
-    """
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise DataError("got float pixels, expected 8 or 16 bits")
-    if image.mode.startswith("I"):
-        values = np.asarray(image, dtype=np.float64)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError("got 32-bit pixels, expected 8 or 16 bits")
-        image = Image.fromarray(np.rint(values / 257.0).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (image.mode == "P" and "transparency" in image.info):
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    return image.convert("RGB")
-
-
-def evaluation_transform(image: Image.Image, size: tuple[int, int], resize_size: int) -> NDArray[np.uint8]:
-    """Shorter side to `resize_size` pixels (bilinear, antialiased), centre crop to `size`: uint8 (H, W, 3) RGB."""
-    resized = TF.resize(to_rgb(image), [resize_size], antialias=True)
-    return np.asarray(TF.center_crop(resized, list(size)), dtype=np.uint8)
-
-
-def input_contract(size: tuple[int, int], resize_size: int, recipe: Recipe) -> dict[str, Any]:
-    """How a picture becomes the network's input: what checkpoints carry and every later artefact repeats."""
-    return {
-        "height": size[0],
-        "width": size[1],
-        "colour": "RGB",
-        "resize": "shorter_side",
-        "resize_size": resize_size,
-        "crop": "centre",
-        "interpolation": "bilinear_antialias",
-        "mean": list(recipe.mean),
-        "std": list(recipe.std),
-    }
 
 
 def load_dataset(path: Path, size: tuple[int, int], validation: float = 0.0, seed: int = 0) -> Dataset:
@@ -215,43 +140,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def normalise(images: Tensor, recipe: Recipe) -> Tensor:
-    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) with mean 0 and std 1 per channel, in channels_last memory."""
-    mean = torch.tensor(recipe.mean, device=images.device) * 255.0
-    std = torch.tensor(recipe.std, device=images.device) * 255.0
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2)
-
-
-class Augmenter:
-    """Random crop of reflect-padded pictures, mirroring and brightness, a whole batch in a few tensor operations.
-
-    Holds the padded training pictures (uint8, on their device) so that crop and mirror are one gather.
-    """
-
-    def __init__(self, pictures: Pictures, recipe: Recipe) -> None:
-        self.height, self.width = pictures.images.shape[1:3]
-        self.recipe = recipe
-        p = recipe.pad
-        if p >= min(self.height, self.width):
-            raise DataError(f"got pad={p}, expected less than the pictures' {self.height}x{self.width} pixels")
-        chunks = pictures.images.permute(0, 3, 1, 2).split(4096)
-        padded = [F.pad(chunk.float(), (p, p, p, p), mode="reflect").to(torch.uint8) for chunk in chunks]
-        self.padded = torch.cat(padded).permute(0, 2, 3, 1).contiguous()
-        self.targets = pictures.targets
-
-    def batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The pictures at `index`, int64 (B,): normalised float32 (B, 3, H, W) channels_last, and targets (B,)."""
-        n, device = len(index), self.padded.device
-
-        def draw(shape: tuple[int, ...]) -> Tensor:
-            return torch.rand(shape, generator=generator).to(device)
-
-        corner = (draw((2, n)) * (2 * self.recipe.pad + 1)).long()
-        rows = corner[0][:, None] + torch.arange(self.height, device=device)
-        columns = torch.arange(self.width, device=device).expand(n, -1)
-        columns = torch.where(draw((n, 1)) < self.recipe.flip, self.width - 1 - columns, columns) + corner[1][:, None]
-        images = self.padded[index[:, None, None], rows[:, :, None], columns[:, None, :]].float()
-        factor = 1.0 + self.recipe.brightness * (2.0 * draw((n, 1, 1, 1)) - 1.0)
-        return normalise((images * factor).clamp_(0.0, 255.0), self.recipe), self.targets[index]
