@@ -30,7 +30,7 @@ class Recipe:
     weight_decay: float = 0.0  # decoupled with adamw, added to the gradient with adam and sgd
     weight_decay_times_lr: bool = False  # decay = weight_decay * lr instead, set anew at each epoch's end
     decay_all: bool = True  # False: no decay on biases and the parameters of batch norm
-    clip_norm: float = math.inf  # largest L2 norm of all gradients together
+    clip_norm: float = 0.0  # largest L2 norm of all gradients together; 0: no limit
     mixed_precision: bool = True  # bfloat16 (on a GPU without it float16, scaled) where the processor computes in it
     ema: bool = False  # evaluate and keep a moving average of the weights in place of the weights
     ema_start: float = 0.25  # share of the run before averaging starts
@@ -59,7 +59,7 @@ class Recipe:
             "momentum": 0 <= self.momentum < 1 and not (self.momentum and self.optimizer != "sgd"),
             "amsgrad": not (self.amsgrad and self.optimizer == "sgd"),
             "weight_decay": 0 <= self.weight_decay < math.inf,
-            "clip_norm": self.clip_norm > 0,
+            "clip_norm": 0 <= self.clip_norm < math.inf,
             "ema_start": 0 <= self.ema_start <= 1,
             "ema_keep": 0 <= self.ema_keep < 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,

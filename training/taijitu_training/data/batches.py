@@ -75,19 +75,23 @@ class MemoryBatches:
             ]
 
 
-def generator_of(*numbers: int) -> torch.Generator:
-    """A generator on the CPU for `numbers`, such as (seed, epoch, step), so that a resumed run draws the same."""
-    # Folded as a polynomial over a prime, so that neighbours in one number are strangers in the result.
+def fold(*numbers: int) -> int:
+    """One seed from several numbers, such as (seed, epoch, step); neighbours in one number give unlike seeds."""
     folded = 0
     for number in numbers:
         folded = (folded * 6_364_136_223_846_793_005 + number + 1_442_695_040_888_963_407) % (2**63 - 25)
-    return torch.Generator().manual_seed(folded)
+    return folded
+
+
+def generator_of(*numbers: int) -> torch.Generator:
+    """A generator on the CPU seeded with `fold(*numbers)`, so that a resumed run draws what it would have drawn."""
+    return torch.Generator().manual_seed(fold(*numbers))
 
 
 def evaluation_batches(
     pictures: Pictures, device: torch.device, share: Share, batch_size: int = 250
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's share of `pictures`, each picture in exactly one: uint8 (B, H, W, 3) and int64 (B,) on `device`."""
+    """This process's share of `pictures`, each in exactly one: uint8 (B, H, W, 3) and int64 (B,) on `device`."""
     mine = slice(share.rank, None, share.processes)
     split = pictures.images[mine].split(batch_size), pictures.targets[mine].split(batch_size)
     for images, targets in zip(*split, strict=True):
