@@ -15,7 +15,8 @@ import torch
 
 from taijitu_training.console import INTERRUPTED, Parser, command
 from taijitu_training.data import load_dataset
-from taijitu_training.distributed import Processes, local_rank, processes
+from taijitu_training.devices import choose_device
+from taijitu_training.distributed import Processes, processes
 from taijitu_training.errors import TaijituError, UnknownNameError
 from taijitu_training.models import create_model, model_options
 from taijitu_training.recipe import Recipe, parse_like
@@ -66,20 +67,13 @@ LAST = Path()  # --resume without a file: OUT/last.pt
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 trained to the end, 1 the run failed, 2 wrong usage or input, 130 stopped by a signal."""
     args = build_parser().parse_args(argv)
-    recipe = get_recipe(args.recipe, args.set)
-    options = _options(args)
-    if not 0.0 <= args.validation < 1.0:
-        raise TaijituError(f"got --validation {args.validation}, expected a share in [0, 1)")
-    if args.accumulate < 1:
-        raise TaijituError(f"got --accumulate {args.accumulate}, expected 1 or more parts")
-    device = _device(args.device)
+    device = choose_device(args.device)
     with processes(device) as group:
-        return _train(args, recipe, options, device, group)
+        return _train(args, device, group)
 
 
-def _train(
-    args: argparse.Namespace, recipe: Recipe, options: dict[str, Any], device: torch.device, group: Processes
-) -> int:
+def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> int:
+    recipe, options = group.all_do(lambda: _settings(args))
     resume_from = group.first_does(lambda: _prepare_out(args))
     size = create_model(args.model, **options).input_size
     dataset = group.all_do(lambda: load_dataset(args.data, size, recipe, args.validation))
@@ -103,8 +97,13 @@ def _train(
     return 0
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
-    """Every option of the network, those of --preset and --option among them."""
+def _settings(args: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe, and every option of the network, those of --preset and --option among them."""
+    if not 0.0 <= args.validation < 1.0:
+        raise TaijituError(f"got --validation {args.validation}, expected a share in [0, 1)")
+    if args.accumulate < 1:
+        raise TaijituError(f"got --accumulate {args.accumulate}, expected 1 or more parts")
+    recipe = get_recipe(args.recipe, args.set)
     defaults = model_options(args.model, preset=args.preset)
     changes = {}
     for text in args.option:
@@ -115,7 +114,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
             raise UnknownNameError(f"option of {args.model}", name, known)
         changes[name] = parse_like(defaults[name], name, value)
     create_model(args.model, **{**defaults, **changes})  # an option's value that cannot be is found here
-    return {**defaults, **changes}
+    return recipe, {**defaults, **changes}
 
 
 def _prepare_out(args: argparse.Namespace) -> Path | None:
@@ -133,18 +132,3 @@ def _prepare_out(args: argparse.Namespace) -> Path | None:
             f"got --out {args.out}, which cannot be a folder ({error.strerror}); choose another"
         ) from None
     return resume_from
-
-
-def _device(name: str) -> torch.device:
-    if name in ("auto", "cuda") and torch.cuda.is_available():
-        name = f"cuda:{local_rank()}"
-    try:
-        device = torch.device("cpu" if name == "auto" else name)
-        torch.empty(0, device=device)
-        if device.type not in ("cpu", "cuda"):
-            raise RuntimeError("unsupported")
-    except (RuntimeError, AssertionError) as error:
-        raise TaijituError(f"got --device {name}: {str(error).splitlines()[0]}; expected auto, cpu or cuda") from None
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,7 +125,9 @@ def _peers_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo, NCCL and the store raise it and its subclasses, each with its own text
+        reason = re.search(r"Connection \w+ by peer|timed? ?out", str(error), re.IGNORECASE)
         raise TrainingError(
-            f"another process of this run ended or cannot be reached ({str(error).splitlines()[0]}); "
+            "another process of this run ended or cannot be reached "
+            f"({reason[0] if reason else str(error).splitlines()[0]}); "
             "if it left a message, put that right; then --resume"
         ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -108,8 +109,7 @@ def start(
         # On a GPU with CUDA graphs: small networks wait for kernel launches more than for kernels.
         runner = torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else "default")
     if processes.count > 1:
-        # Running statistics are averaged by _gradients, where rank 0's would overwrite the others' at every step.
-        runner = DistributedDataParallel(runner, [device] if device.type == "cuda" else None, broadcast_buffers=False)
+        runner = _shared(runner, device)
     return TrainState(
         model,
         runner,
@@ -118,6 +118,14 @@ def start(
         scheduler,
         torch.amp.GradScaler(device.type, enabled=scaled),
     )
+
+
+def _shared(model: nn.Module, device: torch.device) -> nn.Module:
+    with warnings.catch_warnings():
+        # Renamed in torch 2.13; older ones know only this name.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        # Running statistics are averaged by _gradients; here rank 0's would overwrite the others' at every step.
+        return DistributedDataParallel(model, [device] if device.type == "cuda" else None, broadcast_buffers=False)
 
 
 def mixed_dtype(device: str) -> torch.dtype:
@@ -202,7 +210,7 @@ def _averaged_over_parts(statistics: list[Tensor], parts: int) -> Iterator[Calla
 
     So they are the same whether parts are computed one after the other or in several processes.
     """
-    if parts == 1:
+    if parts == 1 or not statistics:
         yield lambda: None
         return
     before = [buffer.clone() for buffer in statistics]
@@ -230,13 +238,16 @@ def _update(state: TrainState, recipe: Recipe, steps: int) -> None:
 
 
 def _count(state: TrainState, counted: Tensor, recipe: Recipe, processes: Processes) -> None:
-    """Add the last steps' `counted`, (S, 2) of this process, to the totals. TrainingError for a loss that is not finite."""
+    """Add `counted`, (S, 2) of this process's last steps, to the totals. TrainingError for a loss of NaN or inf."""
     rows = processes.sum_(counted).tolist()
     for i, (loss, correct) in enumerate(rows):
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} in epoch {state.epoch + 1}, step {state.step - len(rows) + i + 1}; "
-                f"earlier checkpoints are kept: start anew in another --out with a smaller --set lr={recipe.lr / 4:g}"
+            bad = state.step - len(rows) + i + 1
+            processes.fail(
+                TrainingError(
+                    f"the loss became {loss} in epoch {state.epoch + 1}, step {bad}; earlier checkpoints are kept: "
+                    f"start anew in another --out with a smaller learning rate, such as --set lr={recipe.lr / 4:g}"
+                )
             )
         state.totals.loss += loss
         state.totals.correct += int(correct)
