@@ -24,7 +24,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         torch.manual_seed(0)
         model = create_model(name, num_classes=num_classes, **options)
         for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
+            if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)
                 torch.nn.init.normal_(module.bias, std=0.2)
                 torch.nn.init.normal_(module.running_mean, std=0.2)
@@ -38,7 +38,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
             training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},
             producer=checkpoint.producer_versions(),
         )
-        path = tmp_path / f"{name}.pt"
+        path = tmp_path / f"{name.replace('/', '_')}.pt"
         checkpoint.save(content, path)
         return path
 

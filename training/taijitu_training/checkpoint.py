@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import platform
@@ -65,12 +66,12 @@ class Checkpoint:
 
 
 def producer_versions() -> dict[str, str]:
-    """Versions of what wrote a checkpoint."""
-    try:
-        ours = version("taijitu")
-    except PackageNotFoundError:
-        ours = "uninstalled"
-    return {"taijitu": ours, "torch": str(torch.__version__), "python": platform.python_version()}
+    """Versions of what wrote a checkpoint; of torchvision and timm where they are installed."""
+    found = {"taijitu": "uninstalled", "torch": str(torch.__version__), "python": platform.python_version()}
+    for package in ("taijitu", "torchvision", "timm"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
