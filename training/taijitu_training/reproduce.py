@@ -5,13 +5,9 @@ python training/reproduce.py yynet-table1 --data cifar10.tar.xz --epochs 3 --see
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,16 +16,13 @@ from taijitu_training import checkpoint
 from taijitu_training.console import INTERRUPTED, Parser, command
 from taijitu_training.data import Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
-from taijitu_training.errors import DataError, TaijituError
+from taijitu_training.errors import TaijituError
 from taijitu_training.files import write_whole
 from taijitu_training.loop import evaluate
-from taijitu_training.models import create_model, model_options
-from taijitu_training.recipe import Recipe
-from taijitu_training.recipes import get_recipe
+from taijitu_training.models import create_model
+from taijitu_training.results import Result, ResultFile, identity, render
 from taijitu_training.run import Run
-from taijitu_training.tables import TABLES, Table, get_table
-
-Result = dict[str, Any]  # one finished run: what it was, and "numbers" by column
+from taijitu_training.tables import TABLES, Plan, Table, get_table, plan
 
 
 def build_parser() -> Parser:
@@ -53,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     table = get_table(args.table)
     if args.epochs < 0 or args.seeds < 0:
-        raise TaijituError(f"got --epochs {args.epochs} --seeds {args.seeds}, expected 1 or more")
+        raise TaijituError(f"got --epochs {args.epochs} --seeds {args.seeds}, expected 1 or more, or neither")
     plans = plan(table, args.seeds or table.seeds or 1, args.epochs)
     device = choose_device(args.device)
     size = create_model(plans[0].architecture["name"], **plans[0].architecture["options"]).input_size
@@ -70,43 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         results.add(result)
     text = render(table, plans, [result for planned in plans if (result := results.find(planned, dataset))])
     write_whole(args.out / f"{table.name}.md", text.encode())
-    print(f"\n{text}")
+    print(f"\n{text}", end="")
     return 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One run of a table."""
-
-    row: str
-    paper: Mapping[str, str]
-    architecture: dict[str, Any]
-    recipe: Recipe
-
-    @property
-    def name(self) -> str:
-        """Its folder's name, which two different runs never share: nish-depth and nish-noise use the same networks."""
-        options = self.architecture["options"]
-        told = "-".join(f"{key}={value}" for key, value in sorted(options.items()) if key != "num_classes")
-        recipe = f"{self.recipe.name}-e{self.recipe.epochs}-b{self.recipe.batch_size}-s{self.recipe.seed}"
-        return f"{self.architecture['name']}-{told}-{recipe}".replace("/", "_")
-
-
-def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
-    """The runs of `table`, all rows with one seed before the next; over `epochs` in place of the rows' own if not 0.
-
-    Rows that differ in their epochs alone are then one.
-    """
-    plans = {}
-    for seed in range(seeds):
-        for experiment in table.experiments:
-            recipe = replace(get_recipe(table.recipe, experiment.changes), seed=seed)
-            if epochs:
-                recipe = replace(recipe, epochs=epochs, warmup_epochs=recipe.warmup_epochs * epochs / recipe.epochs)
-            options = model_options(experiment.model, preset=table.preset, **experiment.options)
-            planned = Plan(experiment.row, experiment.paper, {"name": experiment.model, "options": options}, recipe)
-            plans.setdefault(planned.name, planned)
-    return list(plans.values())
 
 
 def carry_out(planned: Plan, table: Table, dataset: Dataset, out: Path, device: torch.device) -> Result | None:
@@ -148,58 +106,3 @@ def with_noise(batches: Iterator[tuple[Tensor, Tensor]], deviation: float) -> It
     for images, targets in batches:
         noise = torch.randn(images.shape[:3], generator=generator)[..., None].to(images.device)
         yield images + 255.0 * deviation * noise, targets
-
-
-def identity(planned: Plan, dataset: Dataset) -> Result:
-    """What makes two runs the same."""
-    return {"run": planned.name, "recipe": planned.recipe.as_dict(), "data": dataset.name}
-
-
-class ResultFile:
-    """Results, one JSON object a line, written as they come."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            lines = path.read_text().splitlines() if path.exists() else []
-            self.results: list[Result] = [json.loads(line) for line in lines]
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not the results of a table ({error}); repair or remove it") from None
-
-    def find(self, planned: Plan, dataset: Dataset) -> Result | None:
-        """The result of `planned` on `dataset`, if it is there."""
-        wanted = identity(planned, dataset)
-        return next((result for result in self.results if wanted.items() <= result.items()), None)
-
-    def add(self, result: Result) -> None:
-        """Append `result`, on the disk too."""
-        self.results.append(result)
-        write_whole(self.path, "".join(json.dumps(result) + "\n" for result in self.results).encode())
-
-
-def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
-    """Markdown: the paper's numbers beside ours, with n, epochs, data and machine."""
-    lines = [f"# {table.title}", ""]
-    lines.append(f"Paper: {table.data}{f', {table.seeds} runs' if table.seeds else ''}.")
-    for key, name in (("data", "Data"), ("train_pictures", "Pictures to train"), ("evaluation", "Pictures to test"),
-                      ("machine", "Machine"), ("date", "Date")):  # fmt: skip
-        lines.append(f"{name}: {', '.join(sorted({str(result[key]) for result in results}))}.")
-    lines += ["", "| | epochs | n | " + " | ".join(f"{c}, paper | {c}, ours" for c in table.columns) + " |"]
-    lines.append("|---" * (3 + 2 * len(table.columns)) + "|")
-    rows: dict[tuple[str, int], list[Result]] = {}
-    for planned, result in zip(plans, results, strict=True):
-        rows.setdefault((planned.row, planned.recipe.epochs), []).append(result)
-    papers = {(planned.row, planned.recipe.epochs): planned.paper for planned in plans}
-    for (row, epochs), mine in rows.items():
-        cells = [row, str(epochs), str(len(mine))]
-        for column in table.columns:
-            values = [result["numbers"][column] for result in mine]
-            cells += [papers[row, epochs].get(column, ""), mean_and_deviation(values, 2 if column == "top1" else 4)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def mean_and_deviation(values: list[float], digits: int) -> str:
-    """'87.61 ± 0.09': mean and sample standard deviation; the value alone of one run."""
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taijitu_training.errors import UnknownNameError
+from taijitu_training.models import model_options
+from taijitu_training.recipe import Recipe
+from taijitu_training.recipes import get_recipe
 
 ACTIVATIONS = {"ReLU": "relu", "Swish": "silu", "Mish": "mish", "Nish": "nish"}
 NOISE = tuple(i / 10 for i in range(11))  # standard deviations, of pixels in [0, 1]
@@ -118,7 +121,7 @@ def _vgnet_table4() -> Table:
         "vgnetf3_1_5mp": "66.1",
         "vgnetf4_1_5mp": "64.4",
     }
-    rows = tuple(Experiment(model, model, {"thumbnail": True}, (), {"top1": top1}) for model, top1 in paper.items())
+    rows = tuple(Experiment(model, model, {"stem": "thumbnail"}, (), {"top1": top1}) for model, top1 in paper.items())
     title = "VGNet Table 4: fixed kernels (ours as thumbnails on small pictures)"
     return Table("vgnet-table4", title, "ImageNet, 100 epochs", "vgnet_cifar", 1, ("top1",), rows)
 
@@ -144,3 +147,38 @@ def get_table(name: str) -> Table:
     if name not in TABLES:
         raise UnknownNameError("table", name, TABLES)
     return TABLES[name]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of a table."""
+
+    row: str
+    paper: Mapping[str, str]
+    architecture: dict[str, Any]
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """Its folder's name, which two different runs never share: nish-depth and nish-noise use the same networks."""
+        options = self.architecture["options"]
+        told = "-".join(f"{key}={value}" for key, value in sorted(options.items()) if key != "num_classes")
+        recipe = f"{self.recipe.name}-e{self.recipe.epochs}-b{self.recipe.batch_size}-s{self.recipe.seed}"
+        return f"{self.architecture['name']}-{told}-{recipe}".replace("/", "_")
+
+
+def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
+    """The runs of `table`, all rows with one seed before the next; over `epochs` in place of the rows' own if not 0.
+
+    Rows that differ in their epochs alone are then one.
+    """
+    plans = {}
+    for seed in range(seeds):
+        for experiment in table.experiments:
+            recipe = replace(get_recipe(table.recipe, experiment.changes), seed=seed)
+            if epochs:
+                recipe = replace(recipe, epochs=epochs, warmup_epochs=recipe.warmup_epochs * epochs / recipe.epochs)
+            options = model_options(experiment.model, preset=table.preset, **experiment.options)
+            planned = Plan(experiment.row, experiment.paper, {"name": experiment.model, "options": options}, recipe)
+            plans.setdefault(planned.name, planned)
+    return list(plans.values())
