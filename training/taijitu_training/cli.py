@@ -6,28 +6,22 @@ python training/train.py --model yynet_small_16 --data cifar10.tar.xz --recipe y
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
+from taijitu_training.console import Parser, command
 from taijitu_training.data import load_dataset
-from taijitu_training.errors import TaijituError, TrainingError, UnknownNameError
+from taijitu_training.errors import TaijituError, UnknownNameError
 from taijitu_training.models import create_model, model_options
 from taijitu_training.recipe import RECIPES, get_recipe, parse_like
 from taijitu_training.run import Run
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise TaijituError(f"{message}; see {self.prog} --help")
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The command line of training/train.py and `taijitu train`."""
-    parser = _Parser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
+    parser = Parser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True, help="network, such as yynet_small_16")
     parser.add_argument("--data", required=True, type=Path, help="folder or tar of train/<label>/* and test/<label>/*")
     parser.add_argument("--recipe", default="yynet_cifar10", help=f"one of: {', '.join(sorted(RECIPES))}")
@@ -48,22 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command("taijitu train")
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 trained to the end, 1 the run failed, 2 wrong usage or input, 130 stopped by a signal."""
-    try:
-        return _train(build_parser().parse_args(argv))
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Python flushes stdout once more as it leaves; into the closed pipe that would print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except TrainingError as error:
-        print(f"taijitu train: {error}", file=sys.stderr)
-        return 1
-    except TaijituError as error:
-        print(f"taijitu train: {error}", file=sys.stderr)
-        return 2
+    return _train(build_parser().parse_args(argv))
 
 
 def _train(args: argparse.Namespace) -> int:
