@@ -38,7 +38,7 @@ def command(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
                 sys.stdout.flush()
                 return code
             except TaijituError as error:
-                print(f"{prog}: {error}", file=sys.stderr)
+                print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
                 return FAILED if isinstance(error, TrainingError) else WRONG_USE
             except KeyboardInterrupt:
                 return INTERRUPTED

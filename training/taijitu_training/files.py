@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -15,8 +16,8 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise TaijituError(
             f"{path}: could not be written ({error.strerror}); make room or choose another folder"
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)

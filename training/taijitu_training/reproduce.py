@@ -76,7 +76,7 @@ def carry_out(planned: Plan, table: Table, dataset: Dataset, out: Path, device: 
         "options": {**planned.architecture["options"], "num_classes": len(dataset.labels)},
     }
     last = folder / "last.pt"
-    run = Run(architecture, planned.recipe, dataset, folder, device)
+    run = Run(architecture, planned.recipe, dataset, folder, device, report=False)
     if not run.train(last if last.exists() else None):
         return None
     row = run.history[-1]

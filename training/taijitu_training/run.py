@@ -16,12 +16,14 @@ from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
 from taijitu_training.distributed import ALONE, Processes
-from taijitu_training.errors import CheckpointError, TrainingError
+from taijitu_training.errors import CheckpointError, TaijituError, TrainingError
 from taijitu_training.loop import Totals, TrainState, evaluate, start, train_one_epoch
 from taijitu_training.memory import memory_named
 from taijitu_training.metrics import MetricsLog, Row
 from taijitu_training.models import create_model
+from taijitu_training.predictions import PredictionLog
 from taijitu_training.recipe import Recipe
+from taijitu_training.report import write_report
 from taijitu_training.stop import StopRequest
 
 
@@ -41,6 +43,7 @@ class Run:
     processes: Processes = ALONE
     accumulate: int = 1
     compiled: bool = False
+    report: bool = True
     history: list[Row] = field(default_factory=list)
 
     def train(self, resume_from: Path | None = None) -> bool:
@@ -112,6 +115,8 @@ class Run:
             self._save(state, "best.pt")
         if state.epoch == self.recipe.epochs:
             self._save(state, "final.pt")
+            if self.report:
+                self._write_report(state)
         # Last: a run that dies before this line does the epoch again, and all of the above with it.
         self._save(state, "last.pt", resumable=True)
         tqdm.write(
@@ -121,6 +126,17 @@ class Run:
             f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s"
         )
         sys.stdout.flush()
+
+    def _write_report(self, state: TrainState) -> None:
+        """Of all evaluation pictures, whichever process judged them before."""
+        seen = PredictionLog()
+        pictures = evaluation_batches(self.dataset.evaluation, self.device, Share())
+        evaluate(state.result, pictures, self.recipe, see=seen.add)
+        title = f"{self.architecture['name']} on {self.dataset.name}"
+        try:
+            write_report(self.out, title, self.history, self.dataset.labels, seen.result())
+        except TaijituError as error:
+            raise TrainingError(f"{error}, then --resume") from None
 
     def _save(self, state: TrainState, name: str, resumable: bool = False) -> None:
         if not self.processes.writes:
