@@ -38,7 +38,14 @@ def rows(out: Path) -> list[dict[str, float]]:
 
 
 def test_a_run_leaves_checkpoints_and_metrics(finished: Path) -> None:
-    assert sorted(os.listdir(finished)) == ["best.pt", "final.pt", "last.pt", "metrics.jsonl", "report.html", "tensorboard"]
+    assert sorted(os.listdir(finished)) == [
+        "best.pt",
+        "final.pt",
+        "last.pt",
+        "metrics.jsonl",
+        "report.html",
+        "tensorboard",
+    ]
     assert [row["epoch"] for row in rows(finished)] == [1, 2, 3]
     final = checkpoint.load(finished / "final.pt")
     assert final.architecture["name"] == "yynet_small_16"
