@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from taijitu_training.data.batches import Batches, Step, fold
-from taijitu_training.data.pictures import normalise
+from taijitu_training.data import Batches, normalise
+from taijitu_training.data.share import Step, fold
 from taijitu_training.distributed import ALONE, Processes
 from taijitu_training.errors import TrainingError
 from taijitu_training.optimization import create_optimizer, create_scheduler, set_weight_decay

@@ -38,6 +38,8 @@ def pad_reflecting(images: Tensor, pad: int) -> Tensor:
     """`images`, uint8 (N, H, W, 3), with `pad` pixels of reflection on every side. DataError where they are smaller."""
     if pad >= min(images.shape[1:3]):
         raise DataError(f"got pad={pad}, expected less than the pictures' {images.shape[1]}x{images.shape[2]} pixels")
+    if pad == 0:
+        return images
     chunks = images.permute(0, 3, 1, 2).split(4096)
     padded = [F.pad(chunk.float(), (pad,) * 4, mode="reflect").to(torch.uint8) for chunk in chunks]
     return torch.cat(padded).permute(0, 2, 3, 1).contiguous()

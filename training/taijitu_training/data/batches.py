@@ -3,63 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from taijitu_training.data.augment import augment, draw, pad_reflecting
+from taijitu_training.data.budget import fits_device
+from taijitu_training.data.dataset import Source
 from taijitu_training.data.pictures import Pictures
-from taijitu_training.errors import DataError, TaijituError
+from taijitu_training.data.share import Batches, Share, Step, generator_of
+from taijitu_training.data.stream import StreamBatches, stream_in_order
+from taijitu_training.errors import DataError
 from taijitu_training.recipe import Recipe
 
-Step = list[tuple[Tensor, Tensor]]  # this process's parts of one batch: normalised float32 (B, 3, H, W), int64 (B,)
+__all__ = ["Batches", "MemoryBatches", "Share", "Step", "batches", "evaluation_batches", "generator_of"]
 
 
-@dataclass(frozen=True)
-class Share:
-    """Which parts of every batch are this process's: the batch is cut into processes * accumulate equal parts."""
-
-    rank: int = 0
-    processes: int = 1
-    accumulate: int = 1  # parts that a process computes one after the other before a step
-
-    def parts(self, batch_size: int) -> list[slice]:
-        """Where this process's parts lie in a batch. TaijituError where it cannot be cut equally, or into single ones.
-
-        Batch norm needs two pictures a part.
-        """
-        count = self.processes * self.accumulate
-        if batch_size % count or batch_size // count < 2:
-            raise TaijituError(
-                f"got a batch of {batch_size} for {self.processes} processes x {self.accumulate} accumulated parts; "
-                f"expected a multiple of {count}, at least {2 * count}: set --set batch_size=..."
-            )
-        size = batch_size // count
-        first = self.rank * self.accumulate
-        return [slice(i * size, (i + 1) * size) for i in range(first, first + self.accumulate)]
-
-
-class Batches(Protocol):
-    """Where the loop gets its pictures from."""
-
-    steps: int  # whole batches in an epoch; what is left over is left out
-
-    def epoch(self, epoch: int, first_step: int) -> Iterator[Step]:
-        """Steps `first_step` to `steps` of `epoch` (from 0), shuffled and augmented by the recipe's seed alone."""
+def batches(source: Source, recipe: Recipe, device: torch.device, share: Share) -> Batches:
+    """The training batches of `source`, which was loaded for `recipe`. DataError where it is less than one batch."""
+    if isinstance(source, Pictures):
+        return MemoryBatches(source, recipe, device, share)
+    return StreamBatches(source, recipe, device, share)
 
 
 class MemoryBatches:
-    """Batches of pictures that lie, padded, on the training device."""
+    """Batches of pictures that lie, padded, on the training device; or on the host where they do not fit."""
 
     def __init__(self, pictures: Pictures, recipe: Recipe, device: torch.device, share: Share) -> None:
+        if recipe.crop == "resized":
+            raise DataError("got pictures already resized, expected undecoded ones for crop=resized; load them for it")
         self.recipe, self.device = recipe, device
         self.parts = share.parts(recipe.batch_size)
         self.steps = len(pictures) // recipe.batch_size
         if self.steps == 0:
             raise DataError(f"got {len(pictures)} training pictures, expected at least {recipe.batch_size}, one batch")
-        self.padded = pad_reflecting(pictures.images.to(device), recipe.pad)
+        height, width = (side + 2 * recipe.pad for side in pictures.images.shape[1:3])
+        home = device if fits_device(len(pictures) * height * width * 3, device) else torch.device("cpu")
+        self.padded = pad_reflecting(pictures.images.to(home), recipe.pad)
         self.targets = pictures.targets.to(device)
 
     def epoch(self, epoch: int, first_step: int) -> Iterator[Step]:
@@ -70,29 +50,26 @@ class MemoryBatches:
             index = order[step * size : (step + 1) * size]
             drawn = draw(size, self.recipe, generator_of(self.recipe.seed, epoch, step))
             yield [
-                (augment(self.padded, index[part], drawn.part(part), self.recipe), self.targets[index[part]])
+                (augment(*self._padded_at(index[part]), drawn.part(part), self.recipe), self.targets[index[part]])
                 for part in self.parts
             ]
 
-
-def fold(*numbers: int) -> int:
-    """One seed from several numbers, such as (seed, epoch, step); neighbours in one number give unlike seeds."""
-    folded = 0
-    for number in numbers:
-        folded = (folded * 6_364_136_223_846_793_005 + number + 1_442_695_040_888_963_407) % (2**63 - 25)
-    return folded
-
-
-def generator_of(*numbers: int) -> torch.Generator:
-    """A generator on the CPU seeded with `fold(*numbers)`, so that a resumed run draws what it would have drawn."""
-    return torch.Generator().manual_seed(fold(*numbers))
+    def _padded_at(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Padded pictures on the training device, and where among them those at `index` lie."""
+        if self.padded.device.type == self.device.type:
+            return self.padded, index
+        chosen = self.padded[index.to(self.padded.device)].to(self.device)
+        return chosen, torch.arange(len(index), device=self.device)
 
 
 def evaluation_batches(
-    pictures: Pictures, device: torch.device, share: Share, batch_size: int = 250
+    source: Source, device: torch.device, share: Share, batch_size: int = 250
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's share of `pictures`, each in exactly one: uint8 (B, H, W, 3) and int64 (B,) on `device`."""
+    """This process's share of `source`, each picture in exactly one: uint8 (B, H, W, 3) and int64 (B,) on `device`."""
+    if not isinstance(source, Pictures):
+        yield from stream_in_order(source, device, share, batch_size)
+        return
     mine = slice(share.rank, None, share.processes)
-    split = pictures.images[mine].split(batch_size), pictures.targets[mine].split(batch_size)
+    split = source.images[mine].split(batch_size), source.targets[mine].split(batch_size)
     for images, targets in zip(*split, strict=True):
         yield images.to(device), targets.to(device)

@@ -1,140 +1,127 @@
-"""Folders and tars of pictures: train/<label>/*, test/<label>/*."""
+"""Reading what lies in a folder or in a tar: pictures, or the files of a published data set."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import lzma
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-
-from taijitu_training.data.pictures import Dataset, Pictures, evaluation_transform
+from taijitu_training.data.budget import host_budget
+from taijitu_training.data.cifar import cifar10_binary, cifar10_pickles, cifar100_binary, cifar100_pickles
+from taijitu_training.data.found import Files, Found
+from taijitu_training.data.layout import Entry, found_in, skipped
+from taijitu_training.data.mnist import mnist_idx
+from taijitu_training.data.samples import Encoded
 from taijitu_training.errors import DataError
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
-EVALUATION_SPLITS = ("test", "val")
+FORMS = (
+    "train/<label>/*.jpg and test/<label>/* (or val/) in a folder or tar, <label>/*.jpg with --validation, "
+    "CIFAR's or MNIST's published files, or WebDataset shards train-*.tar and val-*.tar"
+)
 
 
-def load_dataset(path: Path, size: tuple[int, int], validation: float = 0.0, seed: int = 0) -> Dataset:
-    """Read `path`, a folder or tar of train/<label>/* and test/<label>/* (or val/), into memory at `size` (H, W).
-
-    `validation` > 0 holds that share of each class's training pictures out and evaluates on them instead of on the
-    test pictures, which are then not used at all. DataError names what is missing, corrupt or does not match.
-    """
-    wanted = ("train",) if validation else ("train", *EVALUATION_SPLITS)
-    files = _read_tar(path, wanted) if path.is_file() else _read_folder(path, wanted)
-    decoded = _decode(files, size)
-    labels = tuple(sorted({label for split, label, *_ in decoded if split == "train"}))
-    if unprintable := [label for label in labels if not label.isprintable()]:
-        raise DataError(f"{path}: label {unprintable[0]!r} is not printable text; rename its folder")
-    if len(labels) < 2:
-        raise DataError(f"{path}: got {len(labels)} labels with pictures under train/, expected train/<label>/*.jpg")
-    train = _collect(decoded, "train", labels)
-    sha256 = _sha256(path) if path.is_file() else ""
-    if validation:
-        train, held_out = _hold_out(train, validation, seed)
-        return Dataset(path.name, sha256, labels, train, held_out, f"validation ({validation:g} of train)")
-    name = next((s for s in EVALUATION_SPLITS if any(split == s for split, *_ in decoded)), None)
-    if name is None:
-        raise DataError(f"{path}: got no pictures to evaluate on, expected test/<label>/* or val/; or --validation 0.1")
-    if unknown := sorted({label for split, label, *_ in decoded if split == name} - set(labels)):
-        raise DataError(f"{path}: {name}/ has labels that train/ lacks: {', '.join(unknown[:5])}; name folders alike")
-    return Dataset(path.name, sha256, labels, train, _collect(decoded, name, labels), name)
+@dataclass(frozen=True)
+class _Published:
+    marks: tuple[str, ...]  # patterns of file names; one of each, side by side, tell the form
+    parts: tuple[str, ...]  # patterns of all the files that belong to it
+    read: Callable[[Files], Found]
 
 
-_File = tuple[str, str, str, bytes]  # split, label, name in the data set, content
-_Decoded = tuple[str, str, NDArray[np.uint8]]
+_PUBLISHED = (
+    _Published(("batches.meta",), ("batches.meta", "data_batch_[1-5]", "test_batch"), cifar10_pickles),
+    _Published(("batches.meta.txt",), ("batches.meta.txt", "*_batch*.bin"), cifar10_binary),
+    _Published(("meta", "train"), ("meta", "train", "test"), cifar100_pickles),
+    _Published(("fine_label_names.txt",), ("fine_label_names.txt", "train.bin", "test.bin"), cifar100_binary),
+    _Published(("*-images?idx3-ubyte*",), ("*-images?idx3-ubyte*", "*-labels?idx1-ubyte*"), mnist_idx),
+)
 
 
-def _parse(name: str, wanted: tuple[str, ...]) -> tuple[str, str] | None:
-    """(split, label) of a path that ends in split/label/picture.ext, else None."""
-    parts = PurePosixPath(name).parts
-    if len(parts) < 3 or PurePosixPath(name).suffix.lower() not in PICTURE_SUFFIXES or parts[-3] not in wanted:
-        return None
-    return parts[-3], parts[-2]
+def read_folder(path: Path, evaluation: bool) -> Found:
+    """The pictures of a folder; evaluation splits only where `evaluation`. DataError says what is wrong with it."""
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder; expected {FORMS}")
+    # "raw" is where torchvision puts MNIST.
+    here = [(folder, form) for folder in (path, *path.glob("*/"), *path.glob("*/raw/")) for form in _forms_of(folder)]
+    if len(here) > 1:
+        names = ", ".join(str(folder) for folder, _ in here)
+        raise DataError(f"{path}: got {len(here)} data sets, expected one; give one of: {names}")
+    if here:
+        folder, form = here[0]
+        parts = {file.name: file for pattern in form.parts for file in folder.glob(pattern)}
+        return form.read(Files(str(folder), parts))
+    return found_in(_walk(path, evaluation), str(path), "folder")
 
 
-def _read_tar(path: Path, wanted: tuple[str, ...]) -> Iterator[_File]:
+def _forms_of(folder: Path) -> list[_Published]:
+    return [
+        form for form in _PUBLISHED if all(any(file.is_file() for file in folder.glob(mark)) for mark in form.marks)
+    ]
+
+
+def _walk(path: Path, evaluation: bool) -> Iterator[Entry]:
+    # os.walk and not rglob: label folders are often links.
+    for folder, subfolders, names in os.walk(path, followlinks=True):
+        inside = Path(folder).relative_to(path).parts
+        for name in subfolders:
+            if not skipped((*inside, name, ""), evaluation):
+                yield Entry((*inside, name), None)
+        for name in names:
+            parts = (*inside, name)
+            if _is_picture(name) and not skipped(parts, evaluation):
+                yield Entry(parts, os.path.join(folder, name))  # noqa: PTH118, a million Paths would take a gigabyte
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
+
+
+def read_tar(path: Path, evaluation: bool) -> Found:
+    """The pictures of a .tar, .tar.gz or .tar.xz, undecoded, in memory. DataError says what is wrong with it."""
+    patterns = {pattern for form in _PUBLISHED for pattern in form.parts}
+    entries: list[Entry] = []
+    parts: dict[str, Path | bytes] = {}
+    budget = host_budget()
     try:
         with tarfile.open(path) as archive:
             for member in archive:
-                if member.isfile() and (place := _parse(member.name, wanted)):
-                    content = archive.extractfile(member)
-                    assert content is not None  # only links and folders have none
-                    yield *place, member.name, content.read()
+                place = PurePosixPath(member.name).parts
+                if member.isdir():
+                    if not skipped((*place, ""), evaluation):
+                        entries.append(Entry(place, None))
+                    continue
+                picture = bool(place) and _is_picture(place[-1]) and not skipped(place, evaluation)
+                part = bool(place) and any(fnmatch(place[-1], pattern) for pattern in patterns)
+                if not member.isfile() or not (picture or part):
+                    continue
+                if (budget := budget - member.size) < 0:
+                    raise DataError(
+                        f"{path}: its pictures take more than half of the free memory; unpack it, or make WebDataset "
+                        "shards train-*.tar and val-*.tar of it"
+                    )
+                content = archive.extractfile(member)
+                assert content is not None  # only links and folders have none
+                if picture:
+                    entries.append(Entry(place, Encoded(member.name, content.read())))
+                else:
+                    parts[place[-1]] = content.read()
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-        raise DataError(
-            f"{path}: not a readable tar ({error}); expected a folder or a .tar, .tar.gz, .tar.xz"
-        ) from None
+        reason = str(error).partition(":\n")[0]  # what every compression said of it follows
+        raise DataError(f"{path}: not a readable tar ({reason}); expected {FORMS}") from None
+    for form in _PUBLISHED:
+        if all(any(fnmatch(name, mark) for name in parts) for mark in form.marks):
+            return form.read(Files(str(path), parts))
+    return found_in(entries, str(path), "tar")
 
 
-def _read_folder(path: Path, wanted: tuple[str, ...]) -> Iterator[_File]:
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder; expected a folder or tar of train/<label>/*.jpg and test/")
-    # os.walk and not rglob: label folders are often links.
-    found = sorted(Path(folder, name) for folder, _, names in os.walk(path, followlinks=True) for name in names)
-    for file in found:
-        if place := _parse(file.relative_to(path).as_posix(), wanted):
-            try:
-                yield *place, str(file), file.read_bytes()
-            except OSError as error:
-                raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
-
-
-def _decode(files: Iterator[_File], size: tuple[int, int]) -> list[_Decoded]:
-    """Every picture through the evaluation transform, in threads; DataError names the unreadable ones."""
-
-    def decode(file: _File) -> _Decoded | str:
-        split, label, name, content = file
-        try:
-            with Image.open(io.BytesIO(content)) as image:
-                return split, label, evaluation_transform(image, size, min(size))
-        except Exception as error:  # Pillow raises many kinds for a broken file
-            reason = "no picture" if isinstance(error, UnidentifiedImageError) else str(error)
-            return f"{name} ({reason})"
-
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        decoded = list(pool.map(decode, files))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    if broken := [entry for entry in decoded if isinstance(entry, str)]:
-        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
-        raise DataError(f"unreadable pictures: {'; '.join(broken[:3])}{more}; repair or remove them")
-    return [entry for entry in decoded if not isinstance(entry, str)]
-
-
-def _collect(decoded: list[_Decoded], split: str, labels: tuple[str, ...]) -> Pictures:
-    index = {label: i for i, label in enumerate(labels)}
-    chosen = [(index[label], pixels) for s, label, pixels in decoded if s == split]
-    images = torch.from_numpy(np.stack([pixels for _, pixels in chosen]))
-    return Pictures(images, torch.tensor([target for target, _ in chosen]))
-
-
-def _hold_out(pictures: Pictures, share: float, seed: int) -> tuple[Pictures, Pictures]:
-    """(the rest, the held out): the same share of every class, drawn with `seed`."""
-    generator = torch.Generator().manual_seed(seed)
-    held = torch.zeros(len(pictures), dtype=torch.bool)
-    for target in pictures.targets.unique():
-        members = (pictures.targets == target).nonzero().flatten()
-        order = members[torch.randperm(len(members), generator=generator)]
-        count = max(1, round(share * len(members)))
-        if count == len(members):
-            raise DataError(f"got {count} training pictures of a label, too few to hold {share:g} of them out")
-        held[order[:count]] = True
-    return pictures.subset((~held).nonzero().flatten()), pictures.subset(held.nonzero().flatten())
-
-
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of the archive at `path`, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

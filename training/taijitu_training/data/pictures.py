@@ -34,18 +34,6 @@ class Pictures:
         return Pictures(self.images[index], self.targets[index])
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Training and evaluation pictures with the same labels; `evaluation_name` says which split the latter are."""
-
-    name: str
-    sha256: str  # of the archive; empty for a folder
-    labels: tuple[str, ...]
-    train: Pictures
-    evaluation: Pictures
-    evaluation_name: str
-
-
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow image as 8-bit RGB, upright: EXIF applied, 16 bits scaled (not cut), alpha laid on black.
 
