@@ -75,7 +75,9 @@ def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
 ) -> None:
     scores = iter([50.0, 80.0, 60.0])
 
-    def scored(*args: object) -> dict[str, float]:
+    def scored(*args: object, **see: object) -> dict[str, float]:
+        if see:  # the report at the end
+            return loop.evaluate(*args, **see)  # type: ignore[arg-type]
         if (score := next(scores)) == 80.0:
             signal.raise_signal(signal.SIGINT)  # stop after the second epoch
         return {"eval_loss": 1.0, "eval_top1": score}

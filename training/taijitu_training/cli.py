@@ -83,8 +83,9 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> 
     if group.writes:
         several = f", {group.count} processes" if group.count > 1 else ""
         print(
-            f"{args.model} on {dataset.name}: {len(dataset.train)} to train, {len(dataset.evaluation)} to evaluate "
-            f"({dataset.evaluation_name}), {len(dataset.labels)} labels, {recipe.epochs} epochs on {device}{several}",
+            f"{args.model} on {dataset.name} ({dataset.form}): {len(dataset.train)} to train, "
+            f"{len(dataset.evaluation)} to evaluate ({dataset.evaluation_name}), {len(dataset.labels)} labels, "
+            f"{recipe.epochs} epochs on {device}{several}",
             flush=True,
         )
     finished = run.train(resume_from)
