@@ -121,7 +121,7 @@ def _settings(args: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
 def _prepare_out(args: argparse.Namespace) -> Path | None:
     """Make the folder of the run; the checkpoint to resume from, if any."""
     last = args.out / "last.pt"
-    resume_from = last if args.resume == LAST else args.resume
+    resume_from: Path | None = last if args.resume == LAST else args.resume
     if last.exists() and resume_from != last:
         raise TaijituError(f"{last} exists; add --resume to go on with that run, or choose another --out")
     if resume_from is not None and not resume_from.exists():

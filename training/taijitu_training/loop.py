@@ -52,7 +52,7 @@ class TrainState:
     """
 
     model: nn.Module
-    runner: nn.Module  # what is called in training: the model, or a wrapper that shares it between processes
+    runner: Any  # what is called in training: the model, compiled or shared or as it is
     average: nn.Module | None
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
@@ -104,7 +104,7 @@ def start(
     set_weight_decay(optimizer, recipe)
     device = next(model.parameters()).device
     scaled = recipe.mixed_precision and mixed_dtype(device.type) == torch.float16
-    runner: nn.Module = model
+    runner: Any = model
     if compiled:
         # On a GPU with CUDA graphs: small networks wait for kernel launches more than for kernels.
         runner = torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else "default")
@@ -120,7 +120,7 @@ def start(
     )
 
 
-def _shared(model: nn.Module, device: torch.device) -> nn.Module:
+def _shared(model: Any, device: torch.device) -> DistributedDataParallel:
     with warnings.catch_warnings():
         # Renamed in torch 2.13; older ones know only this name.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
@@ -192,8 +192,9 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
     with _averaged_over_parts(statistics, len(step)) as after_part:
         for i, (images, targets) in enumerate(step):
             torch.manual_seed(fold(recipe.seed, state.epoch, state.step, processes.rank * len(step) + i))
-            exchange = i == len(step) - 1 or not isinstance(state.runner, DistributedDataParallel)
-            with nullcontext() if exchange else state.runner.no_sync():
+            last = i == len(step) - 1
+            shared = isinstance(state.runner, DistributedDataParallel)
+            with state.runner.no_sync() if shared and not last else nullcontext():
                 with _autocast(images.device.type, recipe):
                     logits = state.runner(images)
                     loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)

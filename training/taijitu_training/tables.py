@@ -172,7 +172,7 @@ def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
 
     Rows that differ in their epochs alone are then one.
     """
-    plans = {}
+    plans: dict[str, Plan] = {}
     for seed in range(seeds):
         for experiment in table.experiments:
             recipe = replace(get_recipe(table.recipe, experiment.changes), seed=seed)
