@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import platform
+import shutil
 import zipfile
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -84,9 +85,15 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         torch.save(content, temporary)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: could not be written ({error}); what was there is untouched") from None
+        # torch's own writer raises a RuntimeError that does not say why.
+        reason = error.strerror if isinstance(error, OSError) else f"{_free_megabytes(path):.1f} MB left on the disk"
+        raise CheckpointError(f"{path}: could not be written ({reason}); what was there is untouched") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _free_megabytes(path: Path) -> float:
+    return shutil.disk_usage(path.parent).free / 1e6
 
 
 def load(path: Path) -> Checkpoint:
