@@ -262,6 +262,7 @@ def test_pictures_that_lie_in_no_labels_folder_are_named(data: Path) -> None:
 
 def test_hidden_files_and_those_beside_the_splits_are_no_pictures_of_it(data: Path) -> None:
     shutil.copy(data / "train" / "red" / "00.png", data / "preview.png")
+    (data / "train-pictures.tar").write_bytes(b"where they came from")
     (data / "train" / "red" / "._00.png").write_bytes(b"what macOS puts into tars")
     assert len(load_dataset(data, (32, 32), RECIPE).train) == 48
 

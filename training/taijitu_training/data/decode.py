@@ -14,6 +14,8 @@ from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Job, Samples, fault, open_picture
 from taijitu_training.errors import DataError
 
+CHUNK = 64  # pictures a task: a million tasks would take a gigabyte
+
 
 def decode(samples: Samples, decoder: Decoder) -> Pictures:
     """All of `samples` after the evaluation transform. DataError names the broken ones."""
@@ -57,10 +59,16 @@ def bar_disabled() -> bool | None:
 
 
 def _in_threads(work: Callable[[int], str | None], count: int, what: str) -> None:
+    def chunk(start: int) -> list[str]:
+        return [fault for i in range(start, min(start + CHUNK, count)) if (fault := work(i)) is not None]
+
+    broken: list[str] = []
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        done = tqdm(pool.map(work, range(count)), what, count, unit=" pictures", disable=bar_disabled(), leave=False)
-        broken = [fault for fault in done if fault is not None]
+        with tqdm(desc=what, total=count, unit=" pictures", disable=bar_disabled(), leave=False) as bar:
+            for faults in pool.map(chunk, range(0, count, CHUNK)):
+                broken += faults
+                bar.update(CHUNK)
     finally:
         pool.shutdown(cancel_futures=True)
     if broken:

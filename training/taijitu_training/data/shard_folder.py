@@ -32,8 +32,13 @@ class FoundShards:
 
 
 def shards_by_split(folder: Path) -> dict[str, list[Path]]:
-    """train-000.tar, val-000.tar and their like, also imagenet1k-train-000.tar, by split; {} where there are none."""
+    """train-000.tar, val-000.tar and their like, also imagenet1k-train-000.tar, by split; {} where there are none.
+
+    Nor where there is a folder train/: what lies beside it is an archive of it.
+    """
     splits: dict[str, list[Path]] = {}
+    if any((folder / name).is_dir() for name in TRAIN_SPLITS):
+        return splits
     for path in sorted(folder.glob("*.tar")):
         if match := _SHARD.fullmatch(path.name):
             splits.setdefault(match[1].lower(), []).append(path)

@@ -19,7 +19,7 @@ from taijitu_training.recipe import Recipe
 class StreamBatches:
     """Batches of a `Stream`: decoded, and cropped where crop=resized, on the CPU, all else done on the device.
 
-    A picture's random numbers come from its place in the epoch, a batch's from its step, as in `MemoryBatches`.
+    A batch's random numbers come from its step, as in `MemoryBatches`, a random crop's from its place in the batch too.
     """
 
     def __init__(self, stream: Stream, recipe: Recipe, device: torch.device, share: Share) -> None:
@@ -41,8 +41,8 @@ class StreamBatches:
         pictures = self.stream.undecoded.shuffled(seed, epoch, first_step, size, self.share)
         for step in range(first_step, self.steps):
             for part in self.parts:
-                places = range(step * size + part.start, step * size + part.stop)
-                yield [Job(*next(pictures), (seed, epoch, place)) for place in places]
+                places = range(part.start, part.stop)
+                yield [Job(*next(pictures), (seed, epoch, step, place)) for place in places]
 
     def _augmented(self, images: Tensor, targets: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
         index = torch.arange(len(images), device=self.device)
