@@ -13,7 +13,7 @@ from taijitu_training import checkpoint, create_model
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
 from taijitu_training.models import model_options
-from taijitu_training.recipe import RECIPES
+from taijitu_training.recipes import RECIPES
 
 
 @pytest.fixture
