@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from taijitu_runtime import native
-from taijitu_runtime.native import build
 from tiny_model import card_dict, make_tiny_onnx, plain
 
 
@@ -49,26 +47,3 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / ".thumbnails").mkdir()
     (folder / ".thumbnails" / "red.png").write_bytes((folder / "red.png").read_bytes())
     return folder
-
-
-@pytest.fixture(scope="session")
-def compiler() -> list[str]:
-    """The C++ compiler that the build would take."""
-    found = build.find_compiler()
-    if found is None:
-        pytest.skip("no C++ compiler: the native Nish cannot be built here")
-    return found
-
-
-@pytest.fixture(scope="session")
-def nish_library(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library of Nish's kernels, built from the sources as they are now."""
-    return build.build_library(compiler, tmp_path_factory.mktemp("native"))
-
-
-@pytest.fixture
-def with_nish_library(nish_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, as the one that OrtBackend takes, and a cache folder of its own that does not exist yet."""
-    monkeypatch.setattr(native, "LIBRARY", nish_library)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return nish_library
