@@ -15,7 +15,7 @@ import onnx
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx_from_checkpoint import INPUT_FORMS, NISH_FORMS, card_of, network_of, onnx_from_checkpoint
 from taijitu_export.parity import Parity, parity, sample_pictures
-from taijitu_runtime.backends import open_backend
+from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.preprocess import normalise
@@ -96,5 +96,6 @@ def check(source: Checkpoint, artefact: Path, input_form: str) -> Parity:
     card = card_of(source, "")
     network, _ = network_of(source, card, input_form)
     pictures = sample_pictures(PICTURES, card.input.height, card.input.width)
-    with open_backend(artefact) as backend:
+    # Nish by its definition in the file: that is what every other program has.
+    with OrtBackend(artefact, native=False) as backend:
         return parity(network, backend, pictures if input_form == "uint8" else normalise(pictures, card.input))
