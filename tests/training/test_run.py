@@ -239,3 +239,14 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(root: Path, tiny_data:
     assert f"everything so far is in {out / 'last.pt'}: add --resume to go on" in error
     assert output.count("pictures/s") == len(rows(out))
     assert checkpoint.load(out / "last.pt").resume
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_trains_to_the_same_curve(tiny_data: Path, tmp_path: Path) -> None:
+    arguments = ["--model", "mlp", "--option", "act=relu", "--option", "depth=1", "--option", "dropout=0"]
+    arguments += ["--data", str(tiny_data), "--recipe", "nish_mnist", "--set", "epochs=2", "--set", "batch_size=8"]
+    assert main([*arguments, "--out", str(tmp_path / "plain")]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "compiled"), "--compile"]) == 0
+    for mine, theirs in zip(rows(tmp_path / "plain"), rows(tmp_path / "compiled"), strict=True):
+        assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=1e-4)
+        assert theirs["eval_loss"] == pytest.approx(mine["eval_loss"], rel=1e-4)
