@@ -48,6 +48,10 @@ class PictureSet:
         targets = None if self.targets is None else self.targets[index]
         return dataclasses.replace(self, names=tuple(self.names[i] for i in index), targets=targets)
 
+    def spread(self, count: int) -> PictureSet:
+        """At most `count` of the pictures, spread evenly."""
+        return self.subset(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64))
+
     def batches(self, spec: InputSpec, size: int = 64) -> Iterator[NDArray[np.uint8]]:
         """Every picture in order, preprocessed: uint8 RGB (at most `size`, H, W, 3). PictureError names a bad one."""
 
@@ -123,8 +127,7 @@ def calibration_and_judging(source: Path, labels: Labels, count: int) -> tuple[P
         if len(whole) < 2:
             raise UsageError(f"{source}: got 1 picture, expected some to calibrate and others to judge with; give more")
         calibrating, judging = (whole.subset(np.arange(first, len(whole), 2)) for first in (0, 1))
-    spread = np.linspace(0, len(calibrating) - 1, min(count, len(calibrating))).round().astype(np.int64)
-    return calibrating.subset(spread), judging
+    return calibrating.spread(count), judging
 
 
 def _labelled(source: Path, split: str, names: list[str], labels: Labels) -> PictureSet:
