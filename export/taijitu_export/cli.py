@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from taijitu_export.conversion import Smaller, convert
+from taijitu_export.conversion import Smaller, convert, material_for
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx_from_checkpoint import INPUT_FORMS, NISH_FORMS, card_of, network_of, onnx_from_checkpoint
 from taijitu_export.parity import Parity, parity, sample_pictures
@@ -89,6 +89,8 @@ def export(
     if not output.parent.is_dir():
         raise UsageError(f"{output}: no folder {output.parent}; make it first")
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    card = card_of(loaded, sha256)
+    material = material_for(smaller, card) if smaller else None
     proto = onnx_from_checkpoint(loaded, sha256, input_form=input_form, nish=nish)
     temporary = output.with_name(f".{output.stem}.{os.getpid()}.tmp.onnx")
     try:
@@ -97,8 +99,8 @@ def export(
         if not result.holds:
             raise ExportError(f"{output}: not written, ONNX Runtime does not answer like PyTorch: {result}")
         lines = [f"checked against PyTorch: {result}"]
-        if smaller:
-            proto, report = convert(proto, card_of(loaded, sha256), smaller)
+        if smaller and material:
+            proto, report = convert(proto, card, smaller, material)
             write(proto, temporary)
             check_answers(temporary)
             lines += report

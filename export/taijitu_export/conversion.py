@@ -37,9 +37,15 @@ class Smaller:
         return cls(precision, data, MAX_DROP[precision] if max_drop is None else max_drop)
 
 
-def convert(proto: onnx.ModelProto, card: ModelCard, smaller: Smaller) -> tuple[onnx.ModelProto, list[str]]:
+def material_for(smaller: Smaller, card: ModelCard) -> Material:
+    """The pictures that it was asked to take, or random ones. PictureError and UsageError where they are no use."""
+    return Material.random(card.input) if smaller.data is None else Material.of_data(smaller.data, card)
+
+
+def convert(
+    proto: onnx.ModelProto, card: ModelCard, smaller: Smaller, material: Material
+) -> tuple[onnx.ModelProto, list[str]]:
     """The float32 graph in a smaller precision, with that in its card, and what there is to say about it."""
-    material = Material.of_data(smaller.data, card) if smaller.data else Material.random(card.input)
     converted = CONVERSIONS[smaller.precision](proto, material, smaller.max_drop)
     judged = {"judged_on": material.judging_source, "drop_points": round(converted.comparison.counted_drop, 4)}
     calibration = converted.scales | ({"data": material.calibrating_source} if converted.scales else {}) | judged

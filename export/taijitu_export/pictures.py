@@ -157,7 +157,7 @@ def _pictures(names: Iterable[str]) -> list[str]:
 
 def _folder_names(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such file or folder, expected a folder or tar of pictures; check the path")
+        raise UsageError(f"{folder}: got no such file or folder, expected a folder or tar of pictures; check the path")
     # os.walk and not rglob: label folders are often links.
     walked = os.walk(folder, followlinks=True)
     found = (Path(parent, name).relative_to(folder).as_posix() for parent, _, names in walked for name in names)
