@@ -121,7 +121,11 @@ def export(
 
 
 def write(proto: onnx.ModelProto, path: Path) -> None:
-    """Write a model that onnx.checker accepts."""
+    """Write a model that onnx.checker accepts; types that constants have themselves are not written twice."""
+    constants = {constant.name for constant in proto.graph.initializer}
+    needed = [value for value in proto.graph.value_info if value.name not in constants]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(needed)
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString())
 
