@@ -1,5 +1,6 @@
 # make demo    export the shipped checkpoint, check it, classify photographs, serve it
-# make test    every test
+# make test    every test but the next ones, which take minutes
+# make test-networks    the seven networks of the Nish paper, exported with Nish and with Mish
 # make lint    ruff, mypy, import-linter
 # make bench   the measurements that the README quotes
 # Each makes .venv with what it needs; the second time nothing is installed and no network is needed.
@@ -10,13 +11,16 @@ BIN := $(VENV)/bin
 export UV_PYTHON := $(BIN)/python
 INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-networks lint bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST)
+
+test-networks: $(VENV)/.dev
+	$(BIN)/python -m pytest -m networks $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

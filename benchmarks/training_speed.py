@@ -3,14 +3,13 @@
 The usual loop: a DataLoader with worker processes, Pillow decoding and torchvision transforms per picture, NCHW
 float32. Ours: decoded once, augmented a batch at a time, channels_last, bfloat16 where the processor computes in it.
 
-    python benchmarks/training_speed.py [--steps 20] [--rounds 5]
+    python benchmarks/training_speed.py [--steps 20] [--rounds 5] [--device cuda]
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -24,9 +23,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from taijitu_training import create_model
-from taijitu_training.data import Augmenter, Pictures
-from taijitu_training.loop import Totals, TrainState, mixed_dtype, start, train_one_epoch
-from taijitu_training.recipe import RECIPES
+from taijitu_training.data import MemoryBatches, Pictures, Share
+from taijitu_training.devices import choose_device, describe_machine
+from taijitu_training.loop import FLUSH_STEPS, Totals, TrainState, mixed_dtype, start, train_one_epoch
+from taijitu_training.recipes import RECIPES
 
 RECIPE = RECIPES["yynet_cifar10"]
 PICTURES = 6400
@@ -74,7 +74,7 @@ def as_jpegs(images: Tensor) -> list[bytes]:
     return files
 
 
-def usual(images: Tensor, steps: int) -> Callable[[], float]:
+def usual(images: Tensor, steps: int, device: torch.device) -> Callable[[], float]:
     """A function that trains `steps` steps in the usual way and returns pictures/s."""
     loader = DataLoader(
         Jpegs(as_jpegs(images)), RECIPE.batch_size, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
@@ -85,43 +85,47 @@ def usual(images: Tensor, steps: int) -> Callable[[], float]:
             yield from loader
 
     batches = forever()
-    state = start(create_model("yynet_small_16", preset="public_code"), RECIPE, 1000)
+    state = start(create_model("yynet_small_16", preset="public_code").to(device), RECIPE, 1000)
     state.model.train()
 
     def run() -> float:
         began = time.perf_counter()
         for _ in range(steps):
-            batch, targets = next(batches)
+            batch, targets = (tensor.to(device, non_blocking=True) for tensor in next(batches))
             loss = nn.functional.cross_entropy(state.model(batch), targets)
             state.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(state.model.parameters(), RECIPE.clip_norm)
             state.optimizer.step()
             state.scheduler.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         return steps * RECIPE.batch_size / (time.perf_counter() - began)
 
     return run
 
 
-def ours(images: Tensor, steps: int) -> Callable[[], float]:
+def ours(images: Tensor, steps: int, device: torch.device) -> Callable[[], float]:
     """A function that trains `steps` steps with taijitu_training's loop and returns pictures/s."""
     recipe = replace(RECIPE, epochs=1000)
-    model = create_model("yynet_small_16", preset="public_code").to(memory_format=torch.channels_last)
-    augmenter = Augmenter(Pictures(images, torch.arange(PICTURES) % 10), recipe)
-    state: TrainState = start(model, recipe, PICTURES // recipe.batch_size)
+    model = create_model("yynet_small_16", preset="public_code").to(device).to(memory_format=torch.channels_last)
+    source = MemoryBatches(Pictures(images, torch.arange(PICTURES) % 10), recipe, device, Share())
+    state: TrainState = start(model, recipe, source.steps)
+
+    flush = FLUSH_STEPS[device.type]
 
     def run() -> float:
         taken = 0
 
         def enough(totals: Totals) -> bool:
             nonlocal taken
-            taken += 1
-            return taken == steps
+            taken += flush
+            return taken >= steps
 
         began = time.perf_counter()
         while taken < steps:
-            train_one_epoch(state, augmenter, recipe, enough)
-        return steps * recipe.batch_size / (time.perf_counter() - began)
+            train_one_epoch(state, source, recipe, after_steps=enough)
+        return taken * recipe.batch_size / (time.perf_counter() - began)
 
     return run
 
@@ -131,9 +135,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=20, help="steps a round and loop (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
     args = parser.parse_args()
+    device = choose_device(args.device)
     images = pictures()
-    loops = {"usual": usual(images, args.steps), "ours": ours(images, args.steps)}
+    loops = {"usual": usual(images, args.steps, device), "ours": ours(images, args.steps, device)}
     for run in loops.values():
         run()
     speeds: dict[str, list[float]] = {name: [] for name in loops}
@@ -142,9 +148,8 @@ def main() -> int:
             speeds[name].append(run())
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     print(
-        f"{datetime.now(timezone.utc).date()}, {platform.processor() or platform.machine()}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}, batch {RECIPE.batch_size}, "
-        f"{args.rounds} rounds of {args.steps} steps each, ours in {mixed_dtype('cpu')}"
+        f"{datetime.now(timezone.utc).date()}, {describe_machine(device)}, batch {RECIPE.batch_size}, "
+        f"{args.rounds} rounds of {args.steps} steps each, ours in {mixed_dtype(device.type)}"
     )
     for name, value in medians.items():
         print(f"{name:6} {value:7.0f} pictures/s  (rounds {min(speeds[name]):.0f} to {max(speeds[name]):.0f})")

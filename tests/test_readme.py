@@ -10,6 +10,8 @@ import pytest
 
 COMMANDS = {
     "training/train.py": "taijitu_training.cli",
+    "training/reproduce.py": "taijitu_training.reproduce",
+    "training/visualize.py": "taijitu_training.visualize",
     "export/to_onnx.py": "taijitu_export.cli",
     "runtime/classify.py": "taijitu_runtime.cli",
     "server/serve.py": "taijitu_server.cli",
@@ -29,7 +31,7 @@ def test_every_flag_in_the_readme_exists_and_every_script_is_shown(root: Path, s
 
 @pytest.mark.parametrize("module", COMMANDS.values())
 def test_every_flag_is_in_the_readme(root: Path, module: str) -> None:
-    readme = (root / "README.md").read_text()
+    readme = (root / "README.md").read_text() + (root / "docs" / "training.md").read_text()
     parser = importlib.import_module(module).build_parser()
     flags = {flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")}
     assert [flag for flag in sorted(flags - {"--help", "--output"}) if flag not in readme] == []

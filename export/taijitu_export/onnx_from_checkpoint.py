@@ -36,7 +36,9 @@ class NormalisedInput(nn.Module):
         self.register_buffer("std", torch.tensor(std) * 255.0)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(((images.float() - self.mean) / self.std).permute(0, 3, 1, 2))
+        normalised = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        # In channels_last, torch exports adaptive pooling with an as_strided: a Gather with computed indices in ONNX.
+        logits: Tensor = self.model(normalised.contiguous())
         return logits
 
 

@@ -40,6 +40,7 @@ class InputSpec:
     centre; "stretch" scales both sides to the result.
     `resize_size`: pixels of the shorter side before the crop, at least the crop; for "stretch" the shorter of
     `height` and `width`.
+    `interpolation`: "bilinear_antialias" or "bicubic_antialias", Pillow's filters of that name.
     `mean`, `std`: R, G, B, of pixels in [0, 1]; the network gets (pixel / 255 - mean) / std.
     ArtefactError for any field outside its range.
     """
@@ -60,7 +61,7 @@ class InputSpec:
         _check_choice("input.colour", self.colour, ("RGB",))
         _check_choice("input.resize", self.resize, ("shorter_side", "stretch"))
         _check_choice("input.crop", self.crop, ("centre",))
-        _check_choice("input.interpolation", self.interpolation, ("bilinear_antialias",))
+        _check_choice("input.interpolation", self.interpolation, ("bilinear_antialias", "bicubic_antialias"))
         if self.resize == "shorter_side" and self.resize_size < max(self.height, self.width):
             raise _fail("input.resize_size", self.resize_size, f"at least the crop, {max(self.height, self.width)}")
         if self.resize == "stretch" and self.resize_size != min(self.height, self.width):

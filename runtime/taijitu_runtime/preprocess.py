@@ -40,6 +40,8 @@ PLUGINS = {
     "PPM": "PpmImagePlugin",
 }
 FORMATS = ", ".join(PLUGINS)
+# Pillow's filter, and how far it reaches, in pixels of the result.
+FILTERS = {"bilinear_antialias": ("BILINEAR", 1), "bicubic_antialias": ("BICUBIC", 2)}
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -65,12 +67,12 @@ def decode_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[n
 
 
 def resize_picture(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    """Resize and crop uint8 RGB (H, W, 3) to (spec.height, spec.width, 3), antialiased bilinear; a fresh array.
+    """Resize and crop uint8 RGB (H, W, 3) to (spec.height, spec.width, 3), antialiased; a fresh array.
 
     "shorter_side": the shorter side becomes spec.resize_size, the longer int(resize_size * longer / shorter), and the
     crop starts at int(round((side - crop) / 2)): the pixels of torchvision's Resize and CenterCrop on PIL images.
-    They may differ by 1 for an aspect beyond 32 : 1, and between Pillow 12 and 13, which changed the order of the two
-    passes. InputError for any other array.
+    They may differ by 1 (bicubic: 2) for an aspect beyond 32 : 1, and between Pillow 12 and 13, which changed the order
+    of the two passes. InputError for any other array.
     """
     require("PIL", "taijitu[ort]")
     from PIL import Image
@@ -236,8 +238,10 @@ def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
 def _resized(image: Image.Image, spec: InputSpec) -> Image.Image:
     from PIL import Image as Pil
 
+    name, filter_reach = FILTERS[spec.interpolation]
+    resample = Pil.Resampling[name]
     if spec.resize == "stretch":
-        return image.resize((spec.width, spec.height), Pil.Resampling.BILINEAR)
+        return image.resize((spec.width, spec.height), resample)
     short, long = sorted(image.size)
     new_long = int(spec.resize_size * long / short)
     width, height = (spec.resize_size, new_long) if image.width <= image.height else (new_long, spec.resize_size)
@@ -245,20 +249,24 @@ def _resized(image: Image.Image, spec: InputSpec) -> Image.Image:
     top = round((height - spec.height) / 2.0)
     crop = (left, top, left + spec.width, top + spec.height)
     if long > MAX_EXACT_ASPECT * short:
-        return _cropped_first(image, (width, height), crop)
+        return _cropped_first(image, (width, height), crop, resample, filter_reach)
     # Resizing the crop alone would be quicker, but Pillow keeps a box in single precision: 2 % of the pixels differ.
-    return image.resize((width, height), Pil.Resampling.BILINEAR).crop(crop)
+    return image.resize((width, height), resample).crop(crop)
 
 
-def _cropped_first(image: Image.Image, size: tuple[int, int], crop: tuple[int, int, int, int]) -> Image.Image:
+def _cropped_first(
+    image: Image.Image,
+    size: tuple[int, int],
+    crop: tuple[int, int, int, int],
+    resample: Image.Resampling,
+    filter_reach: int,
+) -> Image.Image:
     # One pixel by 5000 would become 256 by 1,280,000 before the crop.
-    from PIL import Image as Pil
-
     scale = (image.width / size[0], image.height / size[1])
     box = [crop[0] * scale[0], crop[1] * scale[1], crop[2] * scale[0], crop[3] * scale[1]]
-    reach = [int(max(1.0, factor)) + 2 for factor in scale]
+    reach = [int(filter_reach * max(1.0, factor)) + 2 for factor in scale]
     left, top = max(0, int(box[0]) - reach[0]), max(0, int(box[1]) - reach[1])
     right, bottom = min(image.width, int(box[2]) + reach[0]), min(image.height, int(box[3]) + reach[1])
     window = image.crop((left, top, right, bottom))
     inner = (box[0] - left, box[1] - top, min(box[2] - left, window.width), min(box[3] - top, window.height))
-    return window.resize((crop[2] - crop[0], crop[3] - crop[1]), Pil.Resampling.BILINEAR, box=inner)
+    return window.resize((crop[2] - crop[0], crop[3] - crop[1]), resample, box=inner)

@@ -14,7 +14,7 @@ from taijitu_training import checkpoint, create_model
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
 from taijitu_training.models import model_options
-from taijitu_training.recipe import RECIPES
+from taijitu_training.recipes import RECIPES
 
 
 @pytest.fixture
@@ -25,12 +25,12 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         torch.manual_seed(0)
         model = create_model(name, num_classes=num_classes, **options)
         for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
+            if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)
                 torch.nn.init.normal_(module.bias, std=0.2)
-                torch.nn.init.normal_(module.running_mean, std=0.2)
-                torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+                module.momentum = 1.0
         height, width = (size, size) if size else model.input_size
+        model(torch.randn(8, 3, height, width))  # leaves statistics with which no signal fades on its way
         content = Checkpoint(
             state_dict=model.state_dict(),
             architecture={"name": name, "options": model_options(name, num_classes=num_classes, **options)},
@@ -39,7 +39,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
             training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},
             producer=checkpoint.producer_versions(),
         )
-        path = tmp_path / f"{name}.pt"
+        path = tmp_path / f"{name.replace('/', '_')}.pt"
         checkpoint.save(content, path)
         return path
 

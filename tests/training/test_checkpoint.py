@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import resource
 import zipfile
 from pathlib import Path
 
@@ -141,3 +142,16 @@ def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.Monk
         checkpoint.save(loaded, saved)
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(saved: Path) -> None:
+    before, content = saved.read_bytes(), checkpoint.load(saved)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # the kernel refuses to write on
+    try:
+        with pytest.raises(CheckpointError, match=r"ckpt.pt: could not be written \(.*\); what was there is untouched"):
+            checkpoint.save(content, saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == ["ckpt.pt"]

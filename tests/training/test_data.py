@@ -1,146 +1,287 @@
-"""Reading, holding out and augmenting pictures."""
+"""Folders and tars of pictures: reading, holding out, and naming what is wrong with them before training starts."""
 
 from __future__ import annotations
 
+import io
 import shutil
 import tarfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from taijitu_training.data import Augmenter, Pictures, load_dataset, normalise
+from taijitu_training.data import Dataset, Pictures, Stream, load, load_dataset
+from taijitu_training.data.budget import host_budget
 from taijitu_training.errors import DataError
-from taijitu_training.recipe import RECIPES
+from taijitu_training.recipes import RECIPES
 
-RECIPE = RECIPES["yynet_cifar10"]
-PLAIN = replace(RECIPE, brightness=0.0)
+RECIPE = replace(RECIPES["yynet_cifar10"], batch_size=8)
+RESIZED = replace(RECIPE, crop="resized", pad=0)
 
 
-def test_folder_and_tars_of_it_give_the_same_pictures(tiny_data: Path, tmp_path: Path) -> None:
-    folder = load_dataset(tiny_data, (32, 32))
-    assert folder.labels == ("blue", "red")
-    assert folder.train.images.shape == (48, 32, 32, 3)
-    assert folder.train.targets.tolist() == [0] * 24 + [1] * 24
-    assert folder.evaluation_name == "test"
-    assert len(folder.evaluation) == 12
+def in_memory(dataset: Dataset) -> tuple[Pictures, Pictures]:
+    assert isinstance(dataset.train, Pictures)
+    assert isinstance(dataset.evaluation, Pictures)
+    return dataset.train, dataset.evaluation
+
+
+@pytest.fixture
+def data(tiny_data: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny data set that a test may spoil."""
+    return shutil.copytree(tiny_data, tmp_path / "data")
+
+
+def test_folder_and_tars_of_it_give_the_same_pictures_in_the_same_order(tiny_data: Path, tmp_path: Path) -> None:
+    folder = load_dataset(tiny_data, (32, 32), RECIPE)
+    train, evaluation = in_memory(folder)
+    assert (folder.labels, folder.evaluation_name, folder.size) == (("blue", "red"), "test", (32, 32))
+    assert folder.form == "folder, in memory"
+    assert train.images.shape == (48, 32, 32, 3)
+    assert train.targets.tolist() == [0] * 24 + [1] * 24
+    assert len(evaluation) == 12
     # the blue pictures are blue: channel order and labels belong together
-    assert folder.train.images[:24].float().mean((0, 1, 2)).argmax() == 2
+    assert train.images[:24].float().mean((0, 1, 2)).argmax() == 2
     for name, mode in (("plain.tar", "w"), ("small.tar.xz", "w:xz"), ("small.tar.gz", "w:gz")):
         with tarfile.open(tmp_path / name, mode) as archive:
-            archive.add(tiny_data, arcname="anything")
-        packed = load_dataset(tmp_path / name, (32, 32))
-        assert packed.labels == folder.labels
-        assert sorted(image.numpy().tobytes() for image in packed.train.images) == sorted(
-            image.numpy().tobytes() for image in folder.train.images
-        )
+            for file in sorted(tiny_data.rglob("*.png"), reverse=True):
+                archive.add(file, arcname=Path("anything") / file.relative_to(tiny_data))
+        packed = load_dataset(tmp_path / name, (32, 32), RECIPE)
+        assert (packed.labels, packed.form) == (folder.labels, "tar, in memory")
+        assert torch.equal(in_memory(packed)[0].images, train.images)
+        assert len(packed.sha256) == 64
 
 
-def test_validation_pictures_are_held_out_of_every_class_and_the_test_pictures_stay_unread(
-    tiny_data: Path, tmp_path: Path
-) -> None:
-    data = shutil.copytree(tiny_data, tmp_path / "data")
+def test_the_centre_crop_keeps_the_recipes_share(tiny_data: Path) -> None:
+    cropped, _ = in_memory(load_dataset(tiny_data, (32, 32), replace(RECIPE, evaluation_crop=32 / 36)))
+    with Image.open(tiny_data / "train" / "blue" / "00.png") as image:  # 40 x 36: nothing to resize
+        expected = np.asarray(image)[2:34, 4:36]
+    np.testing.assert_array_equal(cropped.images[0].numpy(), expected)
+
+
+def test_validation_pictures_are_held_out_of_every_class_and_the_test_pictures_stay_unread(data: Path) -> None:
     (data / "test" / "red" / "00.png").write_bytes(b"unreadable")
-    held = load_dataset(data, (32, 32), validation=0.25, seed=3)
-    assert held.evaluation.targets.tolist() == [0] * 6 + [1] * 6
-    everything = {image.numpy().tobytes() for image in torch.cat([held.train.images, held.evaluation.images])}
+    (data / "test" / "loose.png").write_bytes(b"unreadable")
+    recipe = replace(RECIPE, seed=3)
+    train, held = in_memory(load_dataset(data, (32, 32), recipe, validation=0.25))
+    assert held.targets.tolist() == [0] * 6 + [1] * 6
+    everything = {image.numpy().tobytes() for image in torch.cat([train.images, held.images])}
     assert len(everything) == 48
-    again = load_dataset(data, (32, 32), validation=0.25, seed=3)
-    assert torch.equal(held.evaluation.images, again.evaluation.images)
-    other = load_dataset(data, (32, 32), validation=0.25, seed=4)
-    assert not torch.equal(held.evaluation.images, other.evaluation.images)
+    _, again = in_memory(load_dataset(data, (32, 32), recipe, validation=0.25))
+    assert torch.equal(held.images, again.images)
+    _, other = in_memory(load_dataset(data, (32, 32), replace(RECIPE, seed=4), validation=0.25))
+    assert not torch.equal(held.images, other.images)
+    with pytest.raises(DataError, match=r"got 24 pictures of blue, too few to hold 0\.99 of them out; add more"):
+        load_dataset(data, (32, 32), recipe, validation=0.99)
 
 
-def test_unreadable_pictures_are_named(tiny_data: Path, tmp_path: Path) -> None:
-    data = shutil.copytree(tiny_data, tmp_path / "data")
+def test_label_folders_without_splits_are_split_by_validation(tiny_data: Path, tmp_path: Path) -> None:
+    unsplit = shutil.copytree(tiny_data / "train", tmp_path / "colours")
+    with pytest.raises(DataError, match=r"no pictures to evaluate on \(folder without splits\).*--validation 0\.2"):
+        load_dataset(unsplit, (32, 32), RECIPE)
+    folder = load_dataset(unsplit, (32, 32), RECIPE, validation=0.25)
+    assert (folder.labels, len(folder.train), len(folder.evaluation)) == (("blue", "red"), 36, 12)
+    assert folder.form == "folder without splits, in memory"
+    with tarfile.open(tmp_path / "colours.tar", "w") as archive:
+        archive.add(unsplit, arcname="colours")
+    packed = load_dataset(tmp_path / "colours.tar", (32, 32), RECIPE, validation=0.25)
+    assert torch.equal(in_memory(packed)[1].images, in_memory(folder)[1].images)
+
+
+def test_digits_named_by_their_files_are_held_out_by_label(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "digits.tar.xz", "w:xz") as archive:
+        for i in range(100):
+            file = io.BytesIO()
+            Image.fromarray(np.full((28, 28), i, np.uint8)).save(file, "PNG")
+            member = tarfile.TarInfo(f"mnist_10k_test_images/{i:06d}-num{i % 10}.png")
+            member.size = file.tell()
+            file.seek(0)
+            archive.addfile(member, file)
+    digits = load_dataset(tmp_path / "digits.tar.xz", (28, 28), RECIPES["nish_mnist"], validation=0.2)
+    train, held = in_memory(digits)
+    assert digits.labels == tuple("0123456789")
+    assert digits.form == "tar without splits, labelled by file names, in memory"
+    assert held.targets.bincount().tolist() == [2] * 10
+    assert torch.equal(train.images[:, 0, 0, 1] % 10, train.targets)  # grey became three channels
+
+
+@pytest.mark.parametrize(("train", "evaluation"), [("training", "testing"), ("train", "val"), ("train", "valid")])
+def test_other_names_of_the_splits_are_known(data: Path, train: str, evaluation: str) -> None:
+    (data / "train").rename(data / train)
+    (data / "test").rename(data / evaluation)
+    (data / train / "red" / "07.png").rename(data / train / "red" / "n01440764_7.JPEG")  # ImageNet's suffix
+    dataset = load_dataset(data, (32, 32), RECIPE)
+    assert (len(dataset.train), len(dataset.evaluation), dataset.evaluation_name) == (48, 12, evaluation)
+
+
+def test_unreadable_pictures_are_named_with_their_files(data: Path) -> None:
     broken = data / "train" / "red" / "07.png"
     broken.write_bytes(broken.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"unreadable pictures: .*red/07.png .*repair or remove"):
-        load_dataset(data, (32, 32))
+    for name in ("01", "02", "03"):
+        (data / "train" / "blue" / f"{name}.png").write_bytes(b"no picture at all")
+    with pytest.raises(DataError) as caught:
+        load_dataset(data, (32, 32), RECIPE)
+    assert str(caught.value) == (
+        f"unreadable pictures: {data}/train/blue/01.png (no picture); {data}/train/blue/02.png (no picture); "
+        f"{data}/train/blue/03.png (no picture) and 1 more; repair or remove them"
+    )
+    for name in ("01", "02", "03"):
+        (data / "train" / "blue" / f"{name}.png").unlink()
+    with pytest.raises(DataError, match=r"unreadable pictures: \S+/train/red/07\.png \(.+\); repair or remove them$"):
+        load_dataset(data, (32, 32), RECIPE)
+    with tarfile.open(data / "packed.tar", "w") as archive:
+        archive.add(data / "train", arcname="train")
+    with pytest.raises(DataError, match=r"unreadable pictures: train/red/07\.png"):
+        load_dataset(data / "packed.tar", (32, 32), RECIPE, validation=0.25)
 
 
-def test_missing_parts_are_named(tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file or folder"):
-        load_dataset(tmp_path / "nowhere", (32, 32))
+def test_of_streamed_pictures_the_headers_are_checked(data: Path) -> None:
+    streamed = load_dataset(data, (32, 32), RESIZED, workers=0)
+    assert streamed.form == "folder, decoded while training"
+    assert isinstance(streamed.train, Stream)
+    assert isinstance(streamed.evaluation, Pictures)  # it fits, and is needed as it is after every epoch
+    (data / "train" / "red" / "07.png").write_bytes(b"no picture at all")
+    with pytest.raises(DataError, match=r"unreadable pictures: \S+/train/red/07\.png \(no picture\); repair or remove"):
+        load_dataset(data, (32, 32), RESIZED, workers=0)
+
+
+def test_what_does_not_fit_in_memory_is_streamed(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 48 * 40 * 40 * 3 + 12 * 32 * 32 * 3
+    for free, train, evaluation in (
+        (needed, Pictures, Pictures),
+        (needed - 1, Stream, Pictures),
+        (999, Stream, Stream),
+    ):
+        monkeypatch.setattr(load, "host_budget", lambda free=free: free)
+        dataset = load_dataset(tiny_data, (32, 32), RECIPE, workers=0)
+        assert (type(dataset.train), type(dataset.evaluation)) == (train, evaluation)
+        assert (len(dataset.train), len(dataset.evaluation)) == (48, 12)
+
+
+def test_a_tar_larger_than_the_memory_is_refused(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "large.tar", "w") as archive:
+        archive.add(tiny_data, arcname="data")
+    monkeypatch.setattr("taijitu_training.data.folder.host_budget", lambda: 50_000)
+    with pytest.raises(DataError, match=r"large\.tar: its pictures take more than half of the free memory; unpack it"):
+        load_dataset(tmp_path / "large.tar", (32, 32), RECIPE)
+
+
+def test_processes_of_one_host_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = host_budget()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert 0 < host_budget() < alone / 4
+
+
+def test_missing_files_are_named(tiny_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file or folder; expected train/<label>/"):
+        load_dataset(tmp_path / "nowhere", (32, 32), RECIPE)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="got 0 labels with pictures to train on, expected train/<label>/"):
+        load_dataset(tmp_path / "empty", (32, 32), RECIPE)
+
+
+def test_files_that_are_no_tar_are_refused(tiny_data: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.zeros(3))
+    torch.save({"x": torch.zeros(3)}, tmp_path / "data.pt")
     (tmp_path / "text.tar").write_text("no tar")
-    with pytest.raises(DataError, match="not a readable tar"):
-        load_dataset(tmp_path / "text.tar", (32, 32))
+    for name in ("data.npz", "data.pt", "text.tar"):
+        with pytest.raises(DataError, match=rf"{name}: not a readable tar \(.+\); expected train/<label>/"):
+            load_dataset(tmp_path / name, (32, 32), RECIPE)
     with tarfile.open(tmp_path / "damaged.tar.xz", "w:xz") as archive:
         archive.add(tiny_data, arcname="data")
     content = bytearray((tmp_path / "damaged.tar.xz").read_bytes())
     content[len(content) // 2 : len(content) // 2 + 20] = bytes(20)
     (tmp_path / "damaged.tar.xz").write_bytes(content)
-    with pytest.raises(DataError, match=r"not a readable tar|unreadable pictures"):
-        load_dataset(tmp_path / "damaged.tar.xz", (32, 32))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="got 0 labels with pictures under train/"):
-        load_dataset(tmp_path / "empty", (32, 32))
-    data = shutil.copytree(tiny_data, tmp_path / "data")
+    with pytest.raises(DataError, match=r"damaged\.tar\.xz: not a readable tar|unreadable pictures"):
+        load_dataset(tmp_path / "damaged.tar.xz", (32, 32), RECIPE)
+    with tarfile.open(tmp_path / "whole.tar", "w") as archive:
+        archive.add(tiny_data, arcname="data")
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "whole.tar").read_bytes()[:100_000])
+    with pytest.raises(DataError, match=r"cut\.tar: not a readable tar \(unexpected end of data\)"):
+        load_dataset(tmp_path / "cut.tar", (32, 32), RECIPE)
+
+
+def test_labels_that_only_one_split_has_are_named(data: Path) -> None:
     (data / "test" / "red").rename(data / "test" / "green")
-    with pytest.raises(DataError, match="test/ has labels that train/ lacks: green"):
-        load_dataset(data, (32, 32))
+    with pytest.raises(DataError, match="test/ has labels that train/ lacks: green; name folders alike"):
+        load_dataset(data, (32, 32), RECIPE)
+    shutil.rmtree(data / "test" / "green")
+    with pytest.raises(DataError, match=r"test lacks pictures of: red; without them its accuracy would mislead"):
+        load_dataset(data, (32, 32), RECIPE)
+    (data / "test" / "red").mkdir()
+    with pytest.raises(DataError, match="test lacks pictures of: red"):
+        load_dataset(data, (32, 32), RECIPE)
     shutil.rmtree(data / "test")
     with pytest.raises(DataError, match=r"no pictures to evaluate on.*--validation"):
-        load_dataset(data, (32, 32))
+        load_dataset(data, (32, 32), RECIPE)
+    (data / "train").rename(data / "test")
+    with pytest.raises(DataError, match="got test/ without train/, expected both"):
+        load_dataset(data, (32, 32), RECIPE)
 
 
-def test_augmented_pictures_are_crops_of_the_padded_one_mirrored_or_not() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (3, 6, 7, 3), dtype=torch.uint8, generator=generator)
-    recipe = replace(PLAIN, pad=2)
-    augmenter = Augmenter(Pictures(images, torch.tensor([5, 6, 7])), recipe)
-    padded = np.pad(images.numpy(), ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
-    seen = set()
-    for _ in range(250):
-        batch, targets = augmenter.batch(torch.tensor([2, 0]), generator)
-        assert targets.tolist() == [7, 5]
-        for source, got in zip((2, 0), batch):
-            matches = [
-                (top, left, mirrored)
-                for top in range(5)
-                for left in range(5)
-                for mirrored in (False, True)
-                if torch.allclose(
-                    normalise(torch.from_numpy(crop(padded[source], top, left, mirrored))[None], recipe)[0], got
-                )
-            ]
-            assert len(matches) == 1
-            seen.add(matches[0])
-    assert len(seen) == 50  # every corner, mirrored and not
+def test_an_empty_label_is_named(data: Path, tmp_path: Path) -> None:
+    (data / "train" / "green").mkdir()
+    (data / "train" / ".cache").mkdir()
+    expected = "no pictures to train on of: green; add some, or remove the label's folder"
+    with pytest.raises(DataError, match=expected):
+        load_dataset(data, (32, 32), RECIPE)
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(data, arcname="data")
+    with pytest.raises(DataError, match=expected):
+        load_dataset(tmp_path / "data.tar", (32, 32), RECIPE)
+    with pytest.raises(DataError, match=expected):
+        load_dataset(data / "train", (32, 32), RECIPE, validation=0.25)
 
 
-def crop(picture: np.ndarray, top: int, left: int, mirrored: bool) -> np.ndarray:
-    window = picture[top : top + 6, left : left + 7]
-    return np.ascontiguousarray(window[:, ::-1] if mirrored else window)
+def test_pictures_that_lie_in_no_labels_folder_are_named(data: Path) -> None:
+    (data / "test").rename(data / "val")
+    for label in ("red", "blue"):
+        for file in (data / "val" / label).iterdir():
+            file.rename(data / "val" / f"ILSVRC2012_val_{label}{file.name}")
+        (data / "val" / label).rmdir()
+    with pytest.raises(DataError, match=r"got val/ILSVRC2012_val_blue00\.png loose in val/.*valprep\.sh.*--validation"):
+        load_dataset(data, (32, 32), RECIPE)
+    assert len(load_dataset(data, (32, 32), RECIPE, validation=0.25).train) == 36
+    nested = data / "train" / "red" / "more"
+    nested.mkdir()
+    (data / "train" / "red" / "00.png").rename(nested / "00.png")
+    with pytest.raises(DataError, match=r"got train/red/more/00\.png, expected train/<label>/\*; move it up"):
+        load_dataset(data, (32, 32), RECIPE, validation=0.25)
+    shutil.rmtree(data / "val")
+    (data / "train").rename(data / "pictures")
+    with pytest.raises(DataError, match=r"got pictures/blue/00\.png, expected every picture in train/<label>/"):
+        load_dataset(data, (32, 32), RECIPE, validation=0.25)
 
 
-def test_brightness_stays_in_its_range_and_differs_between_pictures() -> None:
-    recipe = replace(RECIPE, brightness=0.2, pad=0, flip=0.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    grey = Pictures(torch.full((200, 4, 4, 3), 100, dtype=torch.uint8), torch.zeros(200, dtype=torch.long))
-    batch, _ = Augmenter(grey, recipe).batch(torch.arange(200), torch.Generator().manual_seed(0))
-    factors = batch[:, 0, 0, 0] * 255 / 100
-    assert batch.std((1, 2, 3)).max() < 1e-6  # one factor a picture
-    assert 0.8 <= factors.min() < 0.82
-    assert 1.18 < factors.max() <= 1.2
+def test_hidden_files_and_those_beside_the_splits_are_no_pictures_of_it(data: Path) -> None:
+    shutil.copy(data / "train" / "red" / "00.png", data / "preview.png")
+    (data / "train-pictures.tar").write_bytes(b"where they came from")
+    (data / "train" / "red" / "._00.png").write_bytes(b"what macOS puts into tars")
+    assert len(load_dataset(data, (32, 32), RECIPE).train) == 48
 
 
-def test_normalise_is_mean_zero_std_one_in_channels_last() -> None:
-    pixels = torch.tensor([[[[255, 0, 128]]]], dtype=torch.uint8)
-    got = normalise(pixels, RECIPE)
-    expected = [(1 - 0.4914) / 0.2023, (0 - 0.4822) / 0.1994, (128 / 255 - 0.4465) / 0.2010]
-    assert got.flatten().tolist() == pytest.approx(expected, rel=1e-6)
-    assert normalise(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), RECIPE).is_contiguous(
-        memory_format=torch.channels_last
+def test_labels_must_be_printable(data: Path) -> None:
+    (data / "train" / "red").rename(data / "train" / "r\x1bed")
+    with pytest.raises(DataError, match=r"label 'r\\x1bed' is not printable text; rename its folder"):
+        load_dataset(data, (32, 32), RECIPE, validation=0.25)
+
+
+def test_the_ten_thousand_digits_give_8000_to_train_and_2000_to_evaluate(data_folder: Path) -> None:
+    archive = data_folder / "mnist-10k-png.tar.xz"
+    if not archive.is_file():
+        pytest.skip(f"no {archive}")
+    digits = load_dataset(archive, (28, 28), RECIPES["nish_mnist"], validation=0.2)
+    assert digits.labels == tuple("0123456789")
+    assert (len(digits.train), len(digits.evaluation)) == (8000, 2000)
+    train, held = in_memory(digits)
+    shares = Counter(held.targets.tolist())
+    assert all(
+        abs(shares[label] - 0.2 * (shares[label] + n)) < 1 for label, n in Counter(train.targets.tolist()).items()
     )
-
-
-def test_the_same_generator_gives_the_same_batch() -> None:
-    images = torch.randint(0, 256, (8, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    augmenter = Augmenter(Pictures(images, torch.arange(8)), RECIPE)
-    first = augmenter.batch(torch.arange(8), torch.Generator().manual_seed(7))[0]
-    same = augmenter.batch(torch.arange(8), torch.Generator().manual_seed(7))[0]
-    other = augmenter.batch(torch.arange(8), torch.Generator().manual_seed(8))[0]
-    assert torch.equal(first, same)
-    assert not torch.equal(first, other)

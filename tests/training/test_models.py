@@ -15,6 +15,7 @@ from taijitu_training.models import create_activation, list_activations, model_o
 
 # Trainable parameters with the paper's options; facts of the papers' tables but for VGNetF (see its file).
 PARAMETERS = {
+    "mlp": 1_404_510,
     "yynet": 1_608_144,
     "yynet_small_16": 52_882,
     "yynet_small_32": 191_330,
@@ -85,7 +86,8 @@ def test_logits_of_a_batch_at_the_network_s_input_size(name: str) -> None:
 def test_every_parameter_learns(name: str) -> None:
     torch.manual_seed(0)
     model = create_model(name, num_classes=3)
-    model(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    height, width = (min(side, 64) for side in model.input_size)
+    model(torch.randn(2, 3, height, width)).square().sum().backward()
     without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert without == []
 
@@ -116,6 +118,31 @@ def test_the_authors_weights_give_the_authors_logits(
     assert all(key.endswith("num_batches_tracked") for key in missing)
     logits = model(torch.from_numpy(stored["x"]))
     torch.testing.assert_close(logits, torch.from_numpy(stored["logits"]), rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_mlp_is_the_layers_of_its_source_on_the_mean_of_the_channels() -> None:
+    model = create_model("mlp", depth=2, width=8, dropout=0.5, act="mish").eval()
+    x = torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    kinds = [nn.Linear, nn.BatchNorm1d, nn.Mish, nn.Dropout]
+    assert [type(module) for module in model.modules() if not list(module.children())] == [*kinds, *kinds, nn.Linear]
+    assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == [0.5, 0.5]
+    grey = x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(model(grey), model(x))
+    assert not torch.allclose(model(x.flip(2)), model(x)), "rows are told apart"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"depth": 0}, "got depth=0, expected at least 1 hidden layer"),
+        ({"width": 0}, "got width=0, expected at least 1 unit a layer"),
+        ({"dropout": 1.0}, r"got dropout=1.0, expected a rate in \[0, 1\)"),
+    ],
+)
+def test_mlp_says_which_option_is_out_of_range(options: dict[str, float], text: str) -> None:
+    with pytest.raises(TaijituError, match=text):
+        create_model("mlp", **options)
 
 
 def test_unknown_names_list_the_close_ones() -> None:

@@ -38,7 +38,14 @@ def rows(out: Path) -> list[dict[str, float]]:
 
 
 def test_a_run_leaves_checkpoints_and_metrics(finished: Path) -> None:
-    assert sorted(os.listdir(finished)) == ["best.pt", "final.pt", "last.pt", "metrics.jsonl"]
+    assert sorted(os.listdir(finished)) == [
+        "best.pt",
+        "final.pt",
+        "last.pt",
+        "metrics.jsonl",
+        "report.html",
+        "tensorboard",
+    ]
     assert [row["epoch"] for row in rows(finished)] == [1, 2, 3]
     final = checkpoint.load(finished / "final.pt")
     assert final.architecture["name"] == "yynet_small_16"
@@ -68,7 +75,9 @@ def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
 ) -> None:
     scores = iter([50.0, 80.0, 60.0])
 
-    def scored(*args: object) -> dict[str, float]:
+    def scored(*args: object, **see: object) -> dict[str, float]:
+        if see:  # the report at the end
+            return loop.evaluate(*args, **see)  # type: ignore[arg-type]
         if (score := next(scores)) == 80.0:
             signal.raise_signal(signal.SIGINT)  # stop after the second epoch
         return {"eval_loss": 1.0, "eval_top1": score}
@@ -114,16 +123,16 @@ def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
         assert train(tiny_data, finished, *arguments) == 0
     out = tmp_path / "cut"
     taken = 0
-    step = loop._step
+    gradients = loop._gradients
 
     def interrupted(*args: object) -> object:
         nonlocal taken
         taken += 1
         if taken == steps:
             signal.raise_signal(signal.SIGINT)
-        return step(*args)  # type: ignore[arg-type]
+        return gradients(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "_step", interrupted)
+    monkeypatch.setattr(loop, "_gradients", interrupted)
     assert train(tiny_data, out, *arguments) == 130
     monkeypatch.undo()
     assert taken == steps
@@ -155,9 +164,12 @@ def test_resume_needs_the_run_that_was_started(
     assert "there is no" in capsys.readouterr().err
     shutil.copytree(finished, out)
     assert train(tiny_data, out, "--resume", "--option", "act=nish") == 2
-    assert "architecture was" in capsys.readouterr().err
-    assert train(tiny_data, out, "--resume", "--preset", "public_code", "--set", "max_lr=1") == 2
-    assert "max_lr was 0.01, now it is 1.0; resume with what it was started with" in capsys.readouterr().err
+    assert (
+        "act was 'silu', now it is 'nish'; fusion was 'a*i', now it is 'a+i'; yin_input was 'mean'"
+        in capsys.readouterr().err
+    )
+    assert train(tiny_data, out, "--resume", "--preset", "public_code", "--set", "lr=1") == 2
+    assert "lr was 0.01, now it is 1.0; resume with what it was started with" in capsys.readouterr().err
     assert train(tiny_data, out, "--resume", "--preset", "public_code", "--validation", "0.25") == 2
     assert "train_pictures was 48, now it is 36" in capsys.readouterr().err
     shutil.copy(out / "final.pt", out / "last.pt")
@@ -168,9 +180,12 @@ def test_resume_needs_the_run_that_was_started(
 def test_a_loss_that_is_not_a_number_ends_the_run_with_its_step(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(tiny_data, tmp_path / "nan", "--set", "max_lr=1e30", "--set", "mixed_precision=false") == 1
+    assert train(tiny_data, tmp_path / "nan", "--set", "lr=1e30", "--set", "mixed_precision=false") == 1
     error = capsys.readouterr().err
-    assert re.search(r"the loss became (nan|inf) in epoch \d, step \d; .*with a smaller --set max_lr=", error)
+    assert re.search(
+        r"the loss became (nan|inf) in epoch \d, step \d; .*with a smaller learning rate, such as --set lr=2.5e\+29",
+        error,
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,7 +201,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_its_step(
         (["--device", "meta"], "got --device meta"),
         (["--out", "/dev/null/run"], "got --out /dev/null/run, which cannot be a folder"),
         (["--preset", "public"], "unknown preset of yynet_small_16 'public'"),
-        (["--recipe", "yynet"], "unknown recipe 'yynet'; did you mean yynet_cifar10?"),
+        (["--recipe", "yynet"], "unknown recipe 'yynet'; did you mean yynet_cifar10, yynet_imagenet?"),
         (["--validation", "1"], "got --validation 1.0, expected a share in [0, 1)"),
         (["--device", "gpu"], "got --device gpu"),
         (["--data", "nowhere"], "no such file or folder"),

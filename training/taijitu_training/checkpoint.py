@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import platform
+import shutil
 import zipfile
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -65,12 +67,12 @@ class Checkpoint:
 
 
 def producer_versions() -> dict[str, str]:
-    """Versions of what wrote a checkpoint."""
-    try:
-        ours = version("taijitu")
-    except PackageNotFoundError:
-        ours = "uninstalled"
-    return {"taijitu": ours, "torch": str(torch.__version__), "python": platform.python_version()}
+    """Versions of what wrote a checkpoint; of torchvision and timm where they are installed."""
+    found = {"taijitu": "uninstalled", "torch": str(torch.__version__), "python": platform.python_version()}
+    for package in ("taijitu", "torchvision", "timm"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -83,9 +85,15 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         torch.save(content, temporary)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: could not be written ({error}); what was there is untouched") from None
+        # torch's own writer raises a RuntimeError that does not say why.
+        reason = error.strerror if isinstance(error, OSError) else f"{_free_megabytes(path):.1f} MB left on the disk"
+        raise CheckpointError(f"{path}: could not be written ({reason}); what was there is untouched") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _free_megabytes(path: Path) -> float:
+    return shutil.disk_usage(path.parent).free / 1e6
 
 
 def load(path: Path) -> Checkpoint:

@@ -1,72 +1,109 @@
-"""Train a network on a folder or tar of pictures.
+"""Train a network on pictures.
 
 python training/train.py --model yynet_small_16 --data cifar10.tar.xz --recipe yynet_cifar10 --out runs/a
+torchrun --nproc-per-node=2 training/train.py ...   the same, shared by two processes
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import torch
 
+from taijitu_training.console import INTERRUPTED, Parser, command
 from taijitu_training.data import load_dataset
-from taijitu_training.errors import TaijituError, TrainingError, UnknownNameError
+from taijitu_training.devices import choose_device
+from taijitu_training.distributed import Processes, processes
+from taijitu_training.errors import TaijituError, UnknownNameError
 from taijitu_training.models import create_model, model_options
-from taijitu_training.recipe import RECIPES, get_recipe, parse_like
+from taijitu_training.recipe import Recipe, parse_like
+from taijitu_training.recipes import RECIPES, get_recipe
 from taijitu_training.run import Run
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise TaijituError(f"{message}; see {self.prog} --help")
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The command line of training/train.py and `taijitu train`."""
-    parser = _Parser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
+    parser = Parser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True, help="network, such as yynet_small_16")
-    parser.add_argument("--data", required=True, type=Path, help="folder or tar of train/<label>/* and test/<label>/*")
+    parser.add_argument(
+        "--data", required=True, type=Path,
+        help="folder or tar of train/<label>/* and test/<label>/*, CIFAR or MNIST files, WebDataset shards",
+    )  # fmt: skip
     parser.add_argument("--recipe", default="yynet_cifar10", help=f"one of: {', '.join(sorted(RECIPES))}")
-    parser.add_argument("--out", required=True, type=Path, help="folder for checkpoints and metrics.jsonl")
+    parser.add_argument(
+        "--out", required=True, type=Path, help="folder for checkpoints, metrics.jsonl, tensorboard/ and report.html"
+    )
     parser.add_argument("--preset", default="paper", help="named options of the network, such as public_code")
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network: act=nish"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe: max_lr=5e-3"
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe: lr=5e-3"
     )
     parser.add_argument(
         "--validation", type=float, default=0.0, metavar="SHARE",
         help="hold this share of the training pictures out and evaluate on them; the test pictures stay unread",
     )  # fmt: skip
+    parser.add_argument(
+        "--accumulate", type=int, default=1, metavar="PARTS",
+        help="compute each process's share of a batch in so many parts, one after the other, to save memory",
+    )  # fmt: skip
+    parser.add_argument("--compile", action="store_true", help="train through torch.compile; on a GPU with CUDA graphs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt, to the same numbers")
+    parser.add_argument(
+        "--resume", nargs="?", type=Path, const=LAST, metavar="CKPT",
+        help="go on from OUT/last.pt, or the last.pt given, to the numbers of a run that was never cut",
+    )  # fmt: skip
     return parser
 
 
+LAST = Path()  # --resume without a file: OUT/last.pt
+
+
+@command("taijitu train")
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 trained to the end, 1 the run failed, 2 wrong usage or input, 130 stopped by a signal."""
-    try:
-        return _train(build_parser().parse_args(argv))
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Python flushes stdout once more as it leaves; into the closed pipe that would print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except TrainingError as error:
-        print(f"taijitu train: {error}", file=sys.stderr)
-        return 1
-    except TaijituError as error:
-        print(f"taijitu train: {error}", file=sys.stderr)
-        return 2
+    args = build_parser().parse_args(argv)
+    device = choose_device(args.device)
+    with processes(device) as group:
+        return _train(args, device, group)
 
 
-def _train(args: argparse.Namespace) -> int:
+def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> int:
+    recipe, options = group.all_do(lambda: _settings(args))
+    resume_from = group.first_does(lambda: _prepare_out(args))
+    size = create_model(args.model, **options).input_size
+    dataset = group.all_do(lambda: load_dataset(args.data, size, recipe, args.validation))
+    options["num_classes"] = len(dataset.labels)
+    architecture = {"name": args.model, "options": options}
+    run = Run(architecture, recipe, dataset, args.out, device, group, args.accumulate, args.compile)
+    if group.writes:
+        several = f", {group.count} processes" if group.count > 1 else ""
+        print(
+            f"{args.model} on {dataset.name} ({dataset.form}): {len(dataset.train)} to train, "
+            f"{len(dataset.evaluation)} to evaluate ({dataset.evaluation_name}), {len(dataset.labels)} labels, "
+            f"{recipe.epochs} epochs on {device}{several}",
+            flush=True,
+        )
+    finished = run.train(resume_from)
+    if not group.writes:
+        return 0 if finished else INTERRUPTED
+    if not finished:
+        print(f"stopped; everything so far is in {args.out / 'last.pt'}: add --resume to go on", file=sys.stderr)
+        return INTERRUPTED
+    print(f"done: {args.out / 'final.pt'} ({run.history[-1]['eval_top1']:.2f} % on {dataset.evaluation_name})")
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe, and every option of the network, those of --preset and --option among them."""
+    if not 0.0 <= args.validation < 1.0:
+        raise TaijituError(f"got --validation {args.validation}, expected a share in [0, 1)")
+    if args.accumulate < 1:
+        raise TaijituError(f"got --accumulate {args.accumulate}, expected 1 or more parts")
     recipe = get_recipe(args.recipe, args.set)
     defaults = model_options(args.model, preset=args.preset)
     changes = {}
@@ -77,42 +114,22 @@ def _train(args: argparse.Namespace) -> int:
         if name not in (known := defaults.keys() - {"num_classes"}):  # the data has the say about classes
             raise UnknownNameError(f"option of {args.model}", name, known)
         changes[name] = parse_like(defaults[name], name, value)
-    input_size = create_model(args.model, preset=args.preset, **changes).input_size
-    if not 0.0 <= args.validation < 1.0:
-        raise TaijituError(f"got --validation {args.validation}, expected a share in [0, 1)")
+    create_model(args.model, **{**defaults, **changes})  # an option's value that cannot be is found here
+    return recipe, {**defaults, **changes}
+
+
+def _prepare_out(args: argparse.Namespace) -> Path | None:
+    """Make the folder of the run; the checkpoint to resume from, if any."""
     last = args.out / "last.pt"
-    if last.exists() and not args.resume:
+    resume_from: Path | None = last if args.resume == LAST else args.resume
+    if last.exists() and resume_from != last:
         raise TaijituError(f"{last} exists; add --resume to go on with that run, or choose another --out")
-    if args.resume and not last.exists():
-        raise TaijituError(f"got --resume, but there is no {last}; start without it")
-    device = _device(args.device)
+    if resume_from is not None and not resume_from.exists():
+        raise TaijituError(f"got --resume, but there is no {resume_from}; start without it")
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TaijituError(
             f"got --out {args.out}, which cannot be a folder ({error.strerror}); choose another"
         ) from None
-    dataset = load_dataset(args.data, input_size, args.validation, recipe.seed)
-    options = model_options(args.model, num_classes=len(dataset.labels), preset=args.preset, **changes)
-    run = Run({"name": args.model, "options": options}, recipe, dataset, args.out, device, [])
-    print(
-        f"{args.model} on {dataset.name}: {len(dataset.train)} to train, {len(dataset.evaluation)} to evaluate "
-        f"({dataset.evaluation_name}), {len(dataset.labels)} labels, {recipe.epochs} epochs on {device}",
-        flush=True,
-    )
-    if not run.train(last if args.resume else None):
-        print(f"stopped; everything so far is in {last}: add --resume to go on", file=sys.stderr)
-        return 130
-    print(f"done: {args.out / 'final.pt'} ({run.history[-1]['eval_top1']:.2f} % on {dataset.evaluation_name})")
-    return 0
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
-        torch.empty(0, device=device)
-        if device.type not in ("cpu", "cuda"):
-            raise RuntimeError("unsupported")
-    except (RuntimeError, AssertionError) as error:
-        raise TaijituError(f"got --device {name}: {str(error).splitlines()[0]}; expected auto, cpu or cuda") from None
-    return device
+    return resume_from

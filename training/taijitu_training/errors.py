@@ -18,8 +18,10 @@ class UnknownNameError(TaijituError, ValueError):
 
     def __init__(self, kind: str, got: object, known: Iterable[str]) -> None:
         names = sorted(known)
-        close = difflib.get_close_matches(str(got).lower(), names, n=4, cutoff=0.5)
-        hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(names)}"
+        by_lower = {name.lower(): name for name in names}
+        close = [by_lower[key] for key in difflib.get_close_matches(str(got).lower(), by_lower, n=4, cutoff=0.5)]
+        listed = names if len(names) <= 50 else [*names[:5], f"and {len(names) - 5} more"]
+        hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(listed)}"
         super().__init__(f"unknown {kind} {got!r}; {hint}")
 
 

@@ -5,23 +5,30 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
-from taijitu_training.data import Augmenter, Pictures, normalise
+from taijitu_training.data import Batches, normalise
+from taijitu_training.data.share import Step, fold
+from taijitu_training.distributed import ALONE, Processes
 from taijitu_training.errors import TrainingError
+from taijitu_training.optimization import create_optimizer, create_scheduler, set_weight_decay
 from taijitu_training.recipe import Recipe
+
+FLUSH_STEPS = {"cpu": 1, "cuda": 50}  # a GPU would wait for the host at every number that is read from it
 
 
 @dataclass
 class Totals:
-    """Sums over the pictures of an epoch so far."""
+    """Sums over the pictures of an epoch so far, of all processes."""
 
     loss: float = 0.0
     correct: int = 0
@@ -40,15 +47,16 @@ class Totals:
 class TrainState:
     """All that changes during a run; `state_dict` and `load_state_dict` carry a run across a stop to the same numbers.
 
-    `epoch` counts finished epochs, `step` finished steps of the current one; `generator` draws order and augmentation.
+    `epoch` counts finished epochs, `step` finished steps of the current one. Random numbers are no part of it: each
+    step's come from the seed, the epoch and the step.
     """
 
     model: nn.Module
+    runner: Any  # what is called in training: the model, compiled or shared or as it is
     average: nn.Module | None
     optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.OneCycleLR
+    scheduler: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
-    generator: torch.Generator
     epoch: int = 0
     step: int = 0
     totals: Totals = field(default_factory=Totals)
@@ -66,9 +74,6 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "generator": self.generator.get_state(),
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "epoch": self.epoch,
             "step": self.step,
             "totals": vars(self.totals).copy(),
@@ -82,37 +87,45 @@ class TrainState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
-        self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch_rng"])
-        if len(state["cuda_rng"]) == torch.cuda.device_count() > 0:
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.totals = Totals(**state["totals"])
 
 
-def start(model: nn.Module, recipe: Recipe, steps_per_epoch: int) -> TrainState:
-    """A fresh run of `recipe` on `model` (already on its device)."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.max_lr, amsgrad=recipe.amsgrad, fused=True)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=recipe.max_lr, epochs=recipe.epochs, steps_per_epoch=steps_per_epoch
-    )
+def start(
+    model: nn.Module,
+    recipe: Recipe,
+    steps_per_epoch: int,
+    processes: Processes = ALONE,
+    compiled: bool = False,
+) -> TrainState:
+    """A fresh run of `recipe` on `model` (already on its device), which is trained through torch.compile if told so."""
+    optimizer = create_optimizer(model, recipe)
+    scheduler = create_scheduler(optimizer, recipe, steps_per_epoch)
     set_weight_decay(optimizer, recipe)
-    device = next(model.parameters()).device.type
-    scaled = recipe.mixed_precision and mixed_dtype(device) == torch.float16
+    device = next(model.parameters()).device
+    scaled = recipe.mixed_precision and mixed_dtype(device.type) == torch.float16
+    runner: Any = model
+    if compiled:
+        # On a GPU with CUDA graphs: small networks wait for kernel launches more than for kernels.
+        runner = torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else "default")
+    if processes.count > 1:
+        runner = _shared(runner, device)
     return TrainState(
         model,
+        runner,
         copy.deepcopy(model) if recipe.ema else None,
         optimizer,
         scheduler,
-        torch.amp.GradScaler(device, enabled=scaled),
-        torch.Generator().manual_seed(recipe.seed),
+        torch.amp.GradScaler(device.type, enabled=scaled),
     )
 
 
-def set_weight_decay(optimizer: torch.optim.Optimizer, recipe: Recipe) -> None:
-    """Decay of every group = weight_decay_per_lr times its present learning rate (YYNet Table II)."""
-    for group in optimizer.param_groups:
-        group["weight_decay"] = recipe.weight_decay_per_lr * float(group["lr"])
+def _shared(model: Any, device: torch.device) -> DistributedDataParallel:
+    with warnings.catch_warnings():
+        # Renamed in torch 2.13; older ones know only this name.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        # Running statistics are averaged by _gradients; here rank 0's would overwrite the others' at every step.
+        return DistributedDataParallel(model, [device] if device.type == "cuda" else None, broadcast_buffers=False)
 
 
 def mixed_dtype(device: str) -> torch.dtype:
@@ -132,56 +145,114 @@ def _autocast(device: str, recipe: Recipe) -> AbstractContextManager[Any]:
 
 def train_one_epoch(
     state: TrainState,
-    augmenter: Augmenter,
+    batches: Batches,
     recipe: Recipe,
-    after_step: Callable[[Totals], bool] = lambda totals: False,
+    processes: Processes = ALONE,
+    after_steps: Callable[[Totals], bool] = lambda totals: False,
 ) -> bool:
-    """Finish the current epoch from `state.step` on; True when done, False when `after_step` asked to stop.
+    """Finish the current epoch from `state.step` on; True when done, False when `after_steps` asked to stop.
 
-    `after_step` is called after every step with the epoch's totals so far.
+    `after_steps` is called with the epoch's totals so far, after every step on a CPU and every 50 on a GPU; what one
+    process answers holds for all.
     """
-    device = augmenter.padded.device
-    steps = len(augmenter.targets) // recipe.batch_size
-    order = torch.randperm(
-        len(augmenter.targets), generator=torch.Generator().manual_seed(recipe.seed * 1_000_003 + state.epoch)
-    ).to(device)
+    flush_steps = FLUSH_STEPS[next(state.model.parameters()).device.type]
     state.model.train()
-    while state.step < steps:
-        began = time.perf_counter()
-        index = order[state.step * recipe.batch_size : (state.step + 1) * recipe.batch_size]
-        images, targets = augmenter.batch(index, state.generator)
-        loss, logits = _step(state, images, targets, recipe)
-        state.step += 1
-        _update_average(state, recipe, steps)
-        state.totals.loss += loss * len(index)
-        state.totals.correct += int((logits.argmax(1) == targets).sum())
-        state.totals.pictures += len(index)
+    began = time.perf_counter()
+    waiting: list[Tensor] = []
+    for step in batches.epoch(state.epoch, state.step):
+        waiting.append(_gradients(state, step, recipe, processes))
+        _update(state, recipe, batches.steps)
+        if state.step % flush_steps and state.step < batches.steps:
+            continue
+        _count(state, torch.stack(waiting), recipe, processes)
+        waiting.clear()
         state.totals.seconds += time.perf_counter() - began
-        if after_step(state.totals) and state.step < steps:
+        if processes.any(after_steps(state.totals), step[0][0].device) and state.step < batches.steps:
             return False
+        began = time.perf_counter()
     set_weight_decay(state.optimizer, recipe)
     state.epoch, state.step = state.epoch + 1, 0
     return True
 
 
-def _step(state: TrainState, images: Tensor, targets: Tensor, recipe: Recipe) -> tuple[float, Tensor]:
-    with _autocast(images.device.type, recipe):
-        logits = state.model(images)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"the loss became {value} in epoch {state.epoch + 1}, step {state.step + 1}; "
-            "earlier checkpoints are kept: start anew in another --out with a smaller --set max_lr=..."
-        )
+def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Processes) -> Tensor:
+    """Gradients of the mean loss over a whole batch, of which `step` is this process's parts.
+
+    Returns float32 (2,): the sum of the losses and the number of right answers in these parts.
+    """
     state.optimizer.zero_grad()
-    state.scaler.scale(loss).backward()
+    statistics = [
+        buffer
+        for module in state.model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for buffer in (module.running_mean, module.running_var)
+        if buffer is not None
+    ]
+    counted = torch.zeros(2, device=step[0][0].device)
+    with _averaged_over_parts(statistics, len(step)) as after_part:
+        for i, (images, targets) in enumerate(step):
+            torch.manual_seed(fold(recipe.seed, state.epoch, state.step, processes.rank * len(step) + i))
+            last = i == len(step) - 1
+            shared = isinstance(state.runner, DistributedDataParallel)
+            with state.runner.no_sync() if shared and not last else nullcontext():
+                with _autocast(images.device.type, recipe):
+                    logits = state.runner(images)
+                    loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
+                state.scaler.scale(loss / len(step)).backward()
+            counted += torch.stack((loss.detach() * len(targets), (logits.argmax(1) == targets).sum()))
+            after_part()
+    processes.mean_(statistics)
+    return counted
+
+
+@contextmanager
+def _averaged_over_parts(statistics: list[Tensor], parts: int) -> Iterator[Callable[[], None]]:
+    """Batch norm's running statistics after a step = the mean of what each part would have made of them.
+
+    So they are the same whether parts are computed one after the other or in several processes.
+    """
+    if parts == 1 or not statistics:
+        yield lambda: None
+        return
+    before = [buffer.clone() for buffer in statistics]
+    total = [torch.zeros_like(buffer) for buffer in statistics]
+
+    def after_part() -> None:
+        torch._foreach_add_(total, statistics)
+        torch._foreach_copy_(statistics, before)
+
+    yield after_part
+    torch._foreach_div_(total, parts)
+    torch._foreach_copy_(statistics, total)
+
+
+def _update(state: TrainState, recipe: Recipe, steps: int) -> None:
+    """One step along the gradients that `_gradients` left."""
     state.scaler.unscale_(state.optimizer)
-    nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
+    if recipe.clip_norm:
+        nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.scheduler.step()
-    return value, logits
+    state.step += 1
+    _update_average(state, recipe, steps)
+
+
+def _count(state: TrainState, counted: Tensor, recipe: Recipe, processes: Processes) -> None:
+    """Add `counted`, (S, 2) of this process's last steps, to the totals. TrainingError for a loss of NaN or inf."""
+    rows = processes.sum_(counted).tolist()
+    for i, (loss, correct) in enumerate(rows):
+        if not math.isfinite(loss):
+            bad = state.step - len(rows) + i + 1
+            processes.fail(
+                TrainingError(
+                    f"the loss became {loss} in epoch {state.epoch + 1}, step {bad}; earlier checkpoints are kept: "
+                    f"start anew in another --out with a smaller learning rate, such as --set lr={recipe.lr / 4:g}"
+                )
+            )
+        state.totals.loss += loss
+        state.totals.correct += int(correct)
+        state.totals.pictures += recipe.batch_size
 
 
 @torch.no_grad()
@@ -199,15 +270,25 @@ def _update_average(state: TrainState, recipe: Recipe, steps: int) -> None:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, pictures: Pictures, recipe: Recipe, batch_size: int = 250) -> dict[str, float]:
-    """Mean loss (nats) and top-1 (percent) in float32 over all of `pictures`: {"eval_loss", "eval_top1"}."""
+def evaluate(
+    model: nn.Module,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    recipe: Recipe,
+    processes: Processes = ALONE,
+    see: Callable[[Tensor, Tensor, Tensor], None] = lambda images, targets, logits: None,
+) -> dict[str, float]:
+    """Mean loss (nats) and top-1 (percent) in float32: {"eval_loss", "eval_top1"}.
+
+    `batches` are this process's pictures, uint8 (B, H, W, 3), and targets, int64 (B,); the result is that of all
+    processes. `see` is shown each batch with its logits, float32 (B, K).
+    """
     model.eval()
-    totals = Totals()
-    device = next(model.parameters()).device
-    for images, targets in zip(pictures.images.split(batch_size), pictures.targets.split(batch_size), strict=True):
-        images, targets = images.to(device), targets.to(device)
+    totals = torch.zeros(3, dtype=torch.float64, device=next(model.parameters()).device)
+    for images, targets in batches:
         logits = model(normalise(images, recipe))
-        totals.loss += float(F.cross_entropy(logits, targets, reduction="sum"))
-        totals.correct += int((logits.argmax(1) == targets).sum())
-        totals.pictures += len(targets)
-    return totals.metrics("eval")
+        loss = F.cross_entropy(logits, targets, reduction="sum")
+        right = (logits.argmax(1) == targets).sum()
+        totals += torch.stack((loss.double(), right.double(), torch.tensor(float(len(targets)), device=loss.device)))
+        see(images, targets, logits)
+    loss_sum, correct, pictures = processes.sum_(totals).tolist()
+    return Totals(loss_sum, int(correct), int(pictures)).metrics("eval")

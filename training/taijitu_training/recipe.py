@@ -1,7 +1,4 @@
-"""Recipes: every hyper-parameter of a training run, as data. Units and sources stand beside the numbers.
-
-"YYNet" below is the YYNet papers (Tables II and III), "code" the authors' public CIFAR-10 script.
-"""
+"""Recipes: every hyper-parameter of a training run, as data. recipes.py holds the ones that papers published."""
 
 from __future__ import annotations
 
@@ -12,92 +9,95 @@ from typing import Any
 
 from taijitu_training.errors import TaijituError, UnknownNameError
 
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("one_cycle", "cosine", "constant")
+CROPS = ("padded", "resized")
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a run does, apart from the network and the pictures."""
+    """What a run does, apart from the network and the pictures. The defaults are: nothing beyond the necessary."""
 
     name: str
     epochs: int  # passes over the training pictures
-    batch_size: int  # pictures a step
-    max_lr: float  # peak of the one-cycle schedule, which moves every step
-    weight_decay_per_lr: float  # decoupled decay = this times the lr, set anew at each epoch's end
-    amsgrad: bool
-    clip_norm: float  # largest L2 norm of all gradients together
-    mixed_precision: bool  # bfloat16 (on a GPU without it float16, scaled) where the processor computes in it
-    ema: bool  # evaluate and keep a moving average of the weights in place of the weights
-    ema_start: float  # share of the run before averaging starts
-    ema_keep: float  # average = ema_keep * average + (1 - ema_keep) * weights, every step
-    label_smoothing: float
-    brightness: float  # pictures are multiplied by a factor from [1 - brightness, 1 + brightness]
-    pad: int  # pixels of reflected border before the random crop back to size
-    flip: float  # probability of mirroring left and right
-    mean: tuple[float, float, float]  # of R, G, B in [0, 1]
-    std: tuple[float, float, float]
+    batch_size: int  # pictures a step, over all processes and accumulated parts together
+    optimizer: str  # one of OPTIMIZERS
+    lr: float  # the largest learning rate of the run
+    schedule: str  # one of SCHEDULES; every one moves at every step
+    warmup_epochs: float = 0.0  # linear rise to lr before cosine or constant; one_cycle has its own
+    momentum: float = 0.0  # sgd
+    amsgrad: bool = False  # adam and adamw
+    weight_decay: float = 0.0  # decoupled with adamw, added to the gradient with adam and sgd
+    weight_decay_times_lr: bool = False  # decay = weight_decay * lr instead, set anew at each epoch's end
+    decay_all: bool = True  # False: no decay on biases and the parameters of batch norm
+    clip_norm: float = 0.0  # largest L2 norm of all gradients together; 0: no limit
+    mixed_precision: bool = True  # bfloat16 (on a GPU without it float16, scaled) where the processor computes in it
+    ema: bool = False  # evaluate and keep a moving average of the weights in place of the weights
+    ema_start: float = 0.25  # share of the run before averaging starts
+    ema_keep: float = 0.1  # average = ema_keep * average + (1 - ema_keep) * weights, every step
+    label_smoothing: float = 0.0
+    crop: str = "padded"  # padded: reflect-pad, random crop back; resized: random area and shape, resized
+    pad: int = 0  # padded: pixels of border
+    crop_area: float = 0.08  # resized: smallest share of the picture's area
+    flip: float = 0.0  # probability of mirroring left and right
+    brightness: float = 0.0  # pictures are multiplied by a factor from [1 - brightness, 1 + brightness]
+    evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B in [0, 1]; ImageNet's
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field, names in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("crop", CROPS)):
+            if getattr(self, field) not in names:
+                raise UnknownNameError(field, getattr(self, field), names)
         rules = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
-            "max_lr": 0 < self.max_lr < math.inf,
-            "weight_decay_per_lr": 0 <= self.weight_decay_per_lr < math.inf,
-            "clip_norm": self.clip_norm > 0,
+            "lr": 0 < self.lr < math.inf,
+            "warmup_epochs": 0 <= self.warmup_epochs < self.epochs
+            and not (self.warmup_epochs and self.schedule == "one_cycle"),
+            "momentum": 0 <= self.momentum < 1 and not (self.momentum and self.optimizer != "sgd"),
+            "amsgrad": not (self.amsgrad and self.optimizer == "sgd"),
+            "weight_decay": 0 <= self.weight_decay < math.inf,
+            "clip_norm": 0 <= self.clip_norm < math.inf,
             "ema_start": 0 <= self.ema_start <= 1,
             "ema_keep": 0 <= self.ema_keep < 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
-            "brightness": 0 <= self.brightness < 1,
-            "pad": self.pad >= 0,
+            "pad": self.pad >= 0 and not (self.pad and self.crop != "padded"),
+            "crop_area": 0 < self.crop_area <= 1,
             "flip": 0 <= self.flip <= 1,
+            "brightness": 0 <= self.brightness < 1,
+            "evaluation_crop": 0 < self.evaluation_crop <= 1,
             "mean": all(0 <= m <= 1 for m in self.mean),
             "std": all(0 < s <= 1 for s in self.std),
             "seed": 0 <= self.seed < 2**31,
         }
         for field, holds in rules.items():
             if not holds:
-                raise TaijituError(f"got {field}={getattr(self, field)}, out of the range that a recipe can use")
+                context = f"optimizer={self.optimizer}, schedule={self.schedule}, crop={self.crop}"
+                raise TaijituError(
+                    f"got {field}={getattr(self, field)}, out of the range that a recipe with {context} can use"
+                )
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types, as a checkpoint keeps them."""
+        return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
-RECIPES = {
-    "yynet_cifar10": Recipe(
-        name="yynet_cifar10",
-        epochs=40,  # YYNet Table II
-        batch_size=64,  # YYNet Table II; Table I was made with 512
-        max_lr=1e-2,  # YYNet Table II
-        weight_decay_per_lr=1.56,  # YYNet Table II
-        amsgrad=True,  # code
-        clip_norm=1.0,  # YYNet Table II
-        mixed_precision=True,  # YYNet Table II
-        ema=False,  # only the preprint has it
-        ema_start=0.25,  # preprint
-        ema_keep=0.1,  # preprint
-        label_smoothing=0.0,
-        brightness=0.01,  # code
-        pad=4,  # code
-        flip=0.5,  # code
-        mean=(0.4914, 0.4822, 0.4465),  # code
-        std=(0.2023, 0.1994, 0.2010),  # code
-    ),
-}
+    def change(self, changes: Iterable[str]) -> Recipe:
+        """This recipe with `changes` such as "lr=5e-3" applied, each parsed as its field's type.
 
-
-def get_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
-    """The recipe called `name` with `changes` such as "max_lr=5e-3" applied, each parsed as its field's type.
-
-    UnknownNameError for a recipe or field that does not exist, TaijituError for a value that cannot be.
-    """
-    if name not in RECIPES:
-        raise UnknownNameError("recipe", name, RECIPES)
-    recipe = RECIPES[name]
-    values: dict[str, Any] = {}
-    for change in changes:
-        field, equals, text = change.partition("=")
-        if not equals:
-            raise TaijituError(f"got {change!r}, expected FIELD=VALUE, such as max_lr=5e-3")
-        if field not in (known := dataclasses.asdict(recipe).keys() - {"name"}):
-            raise UnknownNameError("recipe field", field, known)
-        values[field] = parse_like(getattr(recipe, field), field, text)
-    return dataclasses.replace(recipe, **values)
+        UnknownNameError for a field that does not exist, TaijituError for a value that cannot be.
+        """
+        values: dict[str, Any] = {}
+        known = {field.name for field in dataclasses.fields(self)} - {"name"}
+        for change in changes:
+            field, equals, text = change.partition("=")
+            if not equals:
+                raise TaijituError(f"got {change!r}, expected FIELD=VALUE, such as lr=5e-3")
+            if field not in known:
+                raise UnknownNameError("recipe field", field, known)
+            values[field] = parse_like(getattr(self, field), field, text)
+        return dataclasses.replace(self, **values)
 
 
 def parse_like(default: Any, field: str, text: str) -> Any:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import sys
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -17,68 +14,90 @@ from tqdm import tqdm
 
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.data import Augmenter, Dataset, Pictures, input_contract
-from taijitu_training.errors import CheckpointError, DataError, TrainingError
+from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
+from taijitu_training.distributed import ALONE, Processes
+from taijitu_training.errors import CheckpointError, TaijituError, TrainingError
 from taijitu_training.loop import Totals, TrainState, evaluate, start, train_one_epoch
+from taijitu_training.memory import memory_named
+from taijitu_training.metrics import MetricsLog, Row
 from taijitu_training.models import create_model
+from taijitu_training.predictions import PredictionLog
 from taijitu_training.recipe import Recipe
+from taijitu_training.report import write_report
+from taijitu_training.stop import StopRequest
 
 
 @dataclass
 class Run:
-    """One run in one folder: last.pt goes on, best.pt is the best epoch so far, final.pt the result of the last one."""
+    """One run in one folder: last.pt goes on, best.pt is the best epoch so far, final.pt the result of the last one.
+
+    `architecture` is {"name", "options"} for create_model. Of several `processes` each holds its own Run, and only the
+    first one prints and writes. `accumulate` cuts each process's share of a batch into parts computed one by one.
+    """
 
     architecture: dict[str, Any]
     recipe: Recipe
     dataset: Dataset
     out: Path
     device: torch.device
-    history: list[dict[str, float]]
+    processes: Processes = ALONE
+    accumulate: int = 1
+    compiled: bool = False
+    report: bool = True
+    history: list[Row] = field(default_factory=list)
 
     def train(self, resume_from: Path | None = None) -> bool:
-        """Train to the recipe's last epoch; False when a signal stopped it earlier (the state is then in last.pt)."""
+        """Train to the recipe's last epoch; False when a signal stopped it earlier (the state is then in last.pt).
+
+        TrainingError, CheckpointError or DataError where it cannot go on, one line each.
+        """
         torch.manual_seed(self.recipe.seed)
-        train = Pictures(self.dataset.train.images.to(self.device), self.dataset.train.targets.to(self.device))
-        steps = len(train) // self.recipe.batch_size
-        if steps == 0:
-            raise DataError(
-                f"got {len(train)} training pictures, expected at least {self.recipe.batch_size}, one batch"
-            )
         model = create_model(self.architecture["name"], **self.architecture["options"])
-        model = model.to(self.device).to(memory_format=torch.channels_last)
-        state = start(model, self.recipe, steps)
-        if resume_from is not None:
-            self._resume(state, resume_from)
-        augmenter = Augmenter(train, self.recipe)
-        with StopRequest() as stop, self._bar(state, steps) as bar:
-            while state.epoch < self.recipe.epochs:
-                if train_one_epoch(state, augmenter, self.recipe, lambda _: self._after_step(state, bar, stop)):
-                    self._finish_epoch(state)
-                else:
-                    self._save(state, "last.pt", resumable=True)
-                if stop.asked:
-                    break
+        share = Share(self.processes.rank, self.processes.count, self.accumulate)
+        with memory_named(self.recipe.batch_size, self.processes.count, self.accumulate):
+            source = batches(self.dataset.train, self.recipe, self.device, share)
+            model = model.to(self.device).to(memory_format=torch.channels_last)
+            state = start(model, self.recipe, source.steps, self.processes, self.compiled)
+            if resume_from is not None:
+                self._resume(state, resume_from)
+            with StopRequest() as stop, self._log() as log, self._bar(source.steps) as bar:
+
+                def after_steps(totals: Totals) -> bool:
+                    self._show(bar, state, source.steps)
+                    return stop.asked
+
+                while state.epoch < self.recipe.epochs:
+                    if train_one_epoch(state, source, self.recipe, self.processes, after_steps):
+                        self._finish_epoch(state, log)
+                    else:
+                        self._save(state, "last.pt", resumable=True)
+                    if self.processes.any(stop.asked, self.device):
+                        break
         return state.epoch == self.recipe.epochs
 
-    def _bar(self, state: TrainState, steps: int) -> tqdm[Any]:
+    def _log(self) -> AbstractContextManager[MetricsLog | None]:
+        return MetricsLog(self.out, self.history) if self.processes.writes else nullcontext()
+
+    def _bar(self, steps: int) -> tqdm[Any]:
         """Pictures over the whole run, so that the time left is the run's; nothing where stderr is no terminal."""
-        done = (state.epoch * steps + state.step) * self.recipe.batch_size
         total = self.recipe.epochs * steps * self.recipe.batch_size
-        return tqdm(total=total, initial=done, unit="pictures", unit_scale=True, disable=None, leave=False)
+        hidden = None if self.processes.writes else True
+        return tqdm(total=total, unit="pictures", unit_scale=True, disable=hidden, leave=False)
 
-    def _after_step(self, state: TrainState, bar: tqdm[Any], stop: StopRequest) -> bool:
-        bar.update(self.recipe.batch_size)
-        if state.step % 10 == 0:
-            bar.set_description_str(f"epoch {state.epoch + 1}/{self.recipe.epochs}", refresh=False)
-            means = state.totals.metrics("train")
-            lr = state.optimizer.param_groups[0]["lr"]
-            bar.set_postfix_str(
-                f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, lr {lr:.2e}", refresh=False
-            )
-        return stop.asked
+    def _show(self, bar: tqdm[Any], state: TrainState, steps: int) -> None:
+        done = (state.epoch * steps + state.step) * self.recipe.batch_size
+        if not bar.n:
+            bar.initial = bar.n = done  # of a run that goes on
+        means = state.totals.metrics("train")
+        lr = state.optimizer.param_groups[0]["lr"]
+        bar.set_description_str(f"epoch {state.epoch + 1}/{self.recipe.epochs}", refresh=False)
+        bar.set_postfix_str(f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, lr {lr:.2e}", refresh=False)
+        bar.update(done - bar.n)
 
-    def _finish_epoch(self, state: TrainState) -> None:
-        metrics = evaluate(state.result, self.dataset.evaluation, self.recipe)
+    def _finish_epoch(self, state: TrainState, log: MetricsLog | None) -> None:
+        share = Share(self.processes.rank, self.processes.count)
+        pictures = evaluation_batches(self.dataset.evaluation, self.device, share)
+        metrics = evaluate(state.result, pictures, self.recipe, self.processes)
         row = {
             "epoch": state.epoch,
             "lr": float(state.optimizer.param_groups[0]["lr"]),
@@ -87,14 +106,17 @@ class Run:
             "pictures_per_s": state.totals.pictures / state.totals.seconds,
             "train_s": state.totals.seconds,
         }
-        best = max((past["eval_top1"] for past in self.history), default=-1.0)
-        self.history.append(row)
         state.totals = Totals()
+        if log is None:
+            return
+        best = max((past["eval_top1"] for past in self.history), default=-1.0)
+        log.add(row)
         if row["eval_top1"] > best:
             self._save(state, "best.pt")
         if state.epoch == self.recipe.epochs:
             self._save(state, "final.pt")
-        self._write_metrics()
+            if self.report:
+                self._write_report(state)
         # Last: a run that dies before this line does the epoch again, and all of the above with it.
         self._save(state, "last.pt", resumable=True)
         tqdm.write(
@@ -105,25 +127,26 @@ class Run:
         )
         sys.stdout.flush()
 
-    def _write_metrics(self) -> None:
-        """Rewrite metrics.jsonl whole, so that an epoch that is done again after a crash stands in it once."""
-        temporary = self.out / ".metrics.jsonl.tmp"
+    def _write_report(self, state: TrainState) -> None:
+        """Of all evaluation pictures, whichever process judged them before."""
+        seen = PredictionLog()
+        pictures = evaluation_batches(self.dataset.evaluation, self.device, Share())
+        evaluate(state.result, pictures, self.recipe, see=seen.add)
+        title = f"{self.architecture['name']} on {self.dataset.name}"
         try:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.history))
-            temporary.replace(self.out / "metrics.jsonl")
-        except OSError as error:
-            raise TrainingError(
-                f"{self.out}: metrics.jsonl could not be written ({error}); make room, then --resume"
-            ) from None
+            write_report(self.out, title, self.history, self.dataset.labels, seen.result())
+        except TaijituError as error:
+            raise TrainingError(f"{error}, then --resume") from None
 
     def _save(self, state: TrainState, name: str, resumable: bool = False) -> None:
-        size = (int(self.dataset.train.images.shape[1]), int(self.dataset.train.images.shape[2]))
+        if not self.processes.writes:
+            return
         weights = state.result.state_dict()
         written = Checkpoint(
             state_dict={key: value.detach().cpu().contiguous() for key, value in weights.items()},
             architecture=self.architecture,
             labels=list(self.dataset.labels),
-            input=input_contract(size, min(size), self.recipe),
+            input=input_contract(self.dataset.size, self.recipe),
             training=self._training(),
             producer=checkpoint.producer_versions(),
             source_sha256=self.dataset.sha256,
@@ -141,51 +164,46 @@ class Run:
             "train_pictures": len(self.dataset.train),
             "evaluation": self.dataset.evaluation_name,
             "evaluation_pictures": len(self.dataset.evaluation),
-            "recipe": asdict(self.recipe) | {"mean": list(self.recipe.mean), "std": list(self.recipe.std)},
+            "recipe": self.recipe.as_dict(),
             "metrics": {key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
             "date": datetime.now(timezone.utc).date().isoformat(),
         }
 
     def _resume(self, state: TrainState, path: Path) -> None:
-        saved = checkpoint.load(path)
-        if not saved.resume:
-            raise CheckpointError(f"{path}: has no training state to go on from; give the run's last.pt")
-        about_data = ("data", "train_pictures", "evaluation", "evaluation_pictures")
-        now = self._training()
-        mine: dict[str, Any] = {"architecture": self.architecture, "labels": list(self.dataset.labels)}
-        mine |= {key: now[key] for key in about_data} | {"data's sha256": self.dataset.sha256} | now["recipe"]
-        theirs: dict[str, Any] = {"architecture": saved.architecture, "labels": saved.labels}
-        theirs |= {key: saved.training.get(key) for key in about_data} | {"data's sha256": saved.source_sha256}
-        theirs |= saved.training.get("recipe", {})
-        if differing := [key for key in mine if mine[key] != theirs.get(key)]:
-            key = differing[0]
-            raise CheckpointError(
-                f"{path}: {key} was {theirs.get(key)!r}, now it is {mine[key]!r}; resume with what it was started with"
-            )
+        saved = self.processes.first_does(lambda: self._resumable(path))
         try:
             state.load_state_dict(saved.resume["state"])
-            self.history = saved.resume["history"]
+            self.history[:] = saved.resume["history"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run") from None
+            self.processes.fail(CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run"))
+
+    def _resumable(self, path: Path) -> Checkpoint:
+        """The checkpoint at `path`. CheckpointError where it is not of this very run: what differs, all of it."""
+        saved = checkpoint.load(path)
+        now = {
+            "labels": list(self.dataset.labels),
+            "data's sha256": self.dataset.sha256,
+            **_what_must_agree(self.architecture, self._training()),
+        }
+        then = {
+            "labels": saved.labels,
+            "data's sha256": saved.source_sha256,
+            **_what_must_agree(saved.architecture, saved.training),
+        }
+        if differing := [key for key in {**now, **then} if now.get(key) != then.get(key)]:
+            changes = "; ".join(f"{key} was {then.get(key)!r}, now it is {now.get(key)!r}" for key in differing[:6])
+            more = f"; and {len(differing) - 6} more" if len(differing) > 6 else ""
+            raise CheckpointError(f"{path}: {changes}{more}; resume with what it was started with")
+        if not saved.resume:
+            raise CheckpointError(f"{path}: has no training state to go on from; give the run's last.pt")
+        return saved
 
 
-class StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after the current step; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> StopRequest:
-        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        # Not print: the bar may be in the middle of a write to the same stream.
-        os.write(2, b"\nstopping after this step; once more to stop at once\n")
+def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
+    data = ("data", "train_pictures", "evaluation", "evaluation_pictures")
+    return {
+        "model": architecture["name"],
+        **architecture["options"],
+        **{key: training.get(key) for key in data},
+        **training.get("recipe", {}),
+    }

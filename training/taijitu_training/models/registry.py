@@ -33,15 +33,20 @@ class Network(nn.Module):
 Options = TypeVar("Options", bound=ModelOptions)
 
 
+PAPER: Mapping[str, Mapping[str, Any]] = {"paper": {}}
+
+
 @dataclasses.dataclass(frozen=True)
-class _Entry:
+class Entry:
+    """How one network is built from its options, and what they are unless told otherwise."""
+
     build: Callable[[Any], Network]
     defaults: ModelOptions
     presets: Mapping[str, Mapping[str, Any]]
 
 
-_ENTRIES: dict[str, _Entry] = {}
-PAPER: Mapping[str, Mapping[str, Any]] = {"paper": {}}
+_ENTRIES: dict[str, Entry] = {}
+_SOURCES: dict[str, Callable[[str], Entry]] = {}
 
 
 def register_model(
@@ -56,14 +61,23 @@ def register_model(
         name = build.__name__
         if name in _ENTRIES:
             raise ValueError(f"two models are called {name}")
-        _ENTRIES[name] = _Entry(build, defaults, presets)
+        _ENTRIES[name] = Entry(build, defaults, presets)
         return build
 
     return register
 
 
+def register_source(find: Callable[[str], Entry]) -> Callable[[str], Entry]:
+    """Make other people's networks known to `create_model` as "SOURCE/NAME", SOURCE being the function's name.
+
+    The function is given NAME and raises UnknownNameError for one that does not exist.
+    """
+    _SOURCES[find.__name__] = find
+    return find
+
+
 def list_models(pattern: str = "*") -> list[str]:
-    """The names of all registered models that match a shell pattern ("vgnetg*"), sorted."""
+    """The names of all our models that match a shell pattern ("vgnetg*"), sorted; none of a source ("timm/...")."""
     return fnmatch.filter(sorted(_ENTRIES), pattern)
 
 
@@ -72,24 +86,31 @@ def model_options(name: str, num_classes: int | None = None, preset: str = "pape
 
     UnknownNameError for a model, a preset or an option that does not exist.
     """
-    return dataclasses.asdict(_resolve(name, num_classes, preset, changes))
+    return dataclasses.asdict(_resolve(name, _find(name), num_classes, preset, changes))
 
 
 def create_model(name: str, num_classes: int | None = None, preset: str = "paper", **changes: Any) -> Network:
     """Build a randomly initialised network.
 
-    `num_classes` is the number of logits K (default: that of the model's paper), `preset` a named set of options,
-    `changes` single options in its place (`act="nish"`, `fusion="a*i"`, ...). UnknownNameError for a model, preset,
-    option or an option's value that does not exist.
+    `name` is one of `list_models`, or "timm/NAME" or "torchvision/NAME" for a network of those libraries (see
+    external.py). `num_classes` is the number of logits K (default: that of the model's paper), `preset` a named set of
+    options, `changes` single options in its place (`act="nish"`, `fusion="a*i"`, ...). UnknownNameError for a model,
+    preset, option or an option's value that does not exist.
     """
-    options = _resolve(name, num_classes, preset, changes)
-    return _ENTRIES[name].build(options)
+    entry = _find(name)
+    return entry.build(_resolve(name, entry, num_classes, preset, changes))
 
 
-def _resolve(name: str, num_classes: int | None, preset: str, changes: Mapping[str, Any]) -> ModelOptions:
+def _find(name: str) -> Entry:
+    source, slash, rest = name.partition("/")
+    if slash and source in _SOURCES:
+        return _SOURCES[source](rest)
     if name not in _ENTRIES:
-        raise UnknownNameError("model", name, _ENTRIES)
-    entry = _ENTRIES[name]
+        raise UnknownNameError("model", name, [*_ENTRIES, *(f"{source}/NAME" for source in _SOURCES)])
+    return _ENTRIES[name]
+
+
+def _resolve(name: str, entry: Entry, num_classes: int | None, preset: str, changes: Mapping[str, Any]) -> ModelOptions:
     if preset not in entry.presets:
         raise UnknownNameError(f"preset of {name}", preset, entry.presets)
     known = [field.name for field in dataclasses.fields(entry.defaults)]

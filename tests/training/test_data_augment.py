@@ -1,0 +1,112 @@
+"""Augmentation: of whole batches on the device, and the random crop that is taken while decoding."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from taijitu_training.data import MemoryBatches, Pictures, Share, normalise
+from taijitu_training.data.augment import augment, draw, pad_reflecting
+from taijitu_training.data.crop import random_box, random_resized_crop
+from taijitu_training.errors import DataError
+from taijitu_training.recipes import RECIPES
+
+RECIPE = RECIPES["yynet_cifar10"]
+PLAIN = replace(RECIPE, brightness=0.0)
+
+
+def test_augmented_pictures_are_crops_of_the_padded_one_mirrored_or_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (3, 6, 7, 3), dtype=torch.uint8, generator=generator)
+    recipe = replace(PLAIN, pad=2)
+    reference = torch.from_numpy(np.pad(images.numpy(), ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect"))
+    windows = reference.unfold(1, 6, 1).unfold(2, 7, 1).permute(0, 1, 2, 4, 5, 3).reshape(3, 25, 6, 7, 3)
+    possible = torch.cat([windows, windows.flip(3)], dim=1)  # every corner, mirrored and not
+    padded = pad_reflecting(images, 2)
+    seen = set()
+    for _ in range(250):
+        batch = augment(padded, torch.tensor([2, 0]), draw(2, recipe, generator), recipe)
+        for source, got in zip((2, 0), batch):
+            difference = (normalise(possible[source], recipe) - got).abs().amax((1, 2, 3))
+            (match,) = (difference < 1e-5).nonzero().flatten().tolist()
+            seen.add(match)
+    assert len(seen) == 50
+
+
+def test_brightness_stays_in_its_range_and_differs_between_pictures() -> None:
+    recipe = replace(RECIPE, brightness=0.2, pad=0, flip=0.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    grey = torch.full((200, 4, 4, 3), 100, dtype=torch.uint8)
+    batch = augment(grey, torch.arange(200), draw(200, recipe, torch.Generator().manual_seed(0)), recipe)
+    factors = batch[:, 0, 0, 0] * 255 / 100
+    assert batch.std((1, 2, 3)).max() < 1e-6  # one factor a picture
+    assert 0.8 <= factors.min() < 0.82
+    assert 1.18 < factors.max() <= 1.2
+
+
+def test_normalise_is_mean_zero_std_one_in_channels_last() -> None:
+    pixels = torch.tensor([[[[255, 0, 128]]]], dtype=torch.uint8)
+    got = normalise(pixels, RECIPE)
+    expected = [(1 - 0.4914) / 0.2023, (0 - 0.4822) / 0.1994, (128 / 255 - 0.4465) / 0.2010]
+    assert got.flatten().tolist() == pytest.approx(expected, rel=1e-6)
+    assert normalise(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), RECIPE).is_contiguous(
+        memory_format=torch.channels_last
+    )
+
+
+def test_the_padding_must_be_smaller_than_the_pictures() -> None:
+    with pytest.raises(DataError, match="got pad=4, expected less than the pictures' 4x9 pixels"):
+        pad_reflecting(torch.zeros(1, 4, 9, 3, dtype=torch.uint8), 4)
+
+
+def test_pictures_already_resized_are_no_material_for_random_areas() -> None:
+    pictures = Pictures(torch.zeros(8, 8, 8, 3, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
+    recipe = replace(RECIPE, crop="resized", pad=0, batch_size=4)
+    with pytest.raises(DataError, match="expected undecoded ones for crop=resized"):
+        MemoryBatches(pictures, recipe, torch.device("cpu"), Share())
+
+
+def scene(height: int, width: int) -> np.ndarray:
+    """A smooth picture that no rotation or mirroring maps to itself."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([rows * 255 // height, columns * 255 // width, (rows + 2 * columns) % 256], axis=-1).astype(
+        np.uint8
+    )
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (200, 30), (30, 200), (5, 4), (1, 1)])
+def test_random_crops_are_torchvisions(shape: tuple[int, int]) -> None:
+    image = Image.fromarray(scene(*shape))
+    theirs = v2.RandomResizedCrop((24, 32), scale=(0.2, 1.0), antialias=True)
+    boxes = set()
+    for seed in range(40):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            expected = np.asarray(theirs(image))
+        got = random_resized_crop(image, (24, 32), 0.2, torch.Generator().manual_seed(seed))
+        np.testing.assert_array_equal(got, expected)
+        boxes.add(random_box(shape[1], shape[0], 0.2, torch.Generator().manual_seed(seed)))
+    assert (len(boxes) > 35) == (shape == (60, 90))  # in the others hardly one fits
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_large_jpegs_are_decoded_small_and_give_nearly_the_same_pixels(orientation: int) -> None:
+    upright = Image.fromarray(scene(1200, 900)[..., [0, 1, 1]])
+    stored = upright.transpose(Image.Transpose.ROTATE_90) if orientation == 6 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    stored.save(file, "JPEG", quality=95, subsampling=0, exif=exif)
+    widest = 0
+    for seed in range(10):
+        expected = random_resized_crop(upright, (32, 24), 0.3, torch.Generator().manual_seed(seed))
+        with Image.open(file) as jpeg:
+            got = random_resized_crop(jpeg, (32, 24), 0.3, torch.Generator().manual_seed(seed))
+            widest = max(widest, *jpeg.size)
+        assert np.abs(got.astype(int) - expected).mean() < 2
+    assert widest == 150  # an eighth

@@ -1,0 +1,244 @@
+"""WebDataset shards: counted, checked, and read in another order every epoch."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import webdataset
+from PIL import Image
+
+from taijitu_training.data import Dataset, Pictures, Share, Stream, batches, evaluation_batches, load, load_dataset
+from taijitu_training.data.webdataset_shards import Shards
+from taijitu_training.errors import DataError
+from taijitu_training.recipes import RECIPES
+
+CPU, ALONE = torch.device("cpu"), Share()
+PLAIN = replace(RECIPES["nish_mnist"], batch_size=4)  # neither padding nor mirroring: a picture is told by a pixel
+
+
+def picture(value: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_shard(path: Path, values: range, label: str = "cls") -> None:
+    """Pictures of one grey each; the label is the grey modulo 3."""
+    with webdataset.TarWriter(str(path)) as writer:
+        for value in values:
+            target: Any = value % 3 if label == "cls" else {"label": value % 3, "width": 8}
+            writer.write({"__key__": f"n{value:04d}", "png": picture(value), label: target})
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Six shards of 10, 10, 10, 10, 10 and 7 to train on, two of 6 to evaluate on; three labels with names."""
+    for i in range(6):
+        write_shard(tmp_path / f"train-{i:03d}.tar", range(10 * i, 57 if i == 5 else 10 * i + 10))
+    for i in range(2):
+        write_shard(tmp_path / f"val-{i:03d}.tar", range(100 + 6 * i, 106 + 6 * i))
+    (tmp_path / "labels.txt").write_text("zero\none\ntwo\n")
+    return tmp_path
+
+
+def load_shards(folder: Path) -> Dataset:
+    return load_dataset(folder, (8, 8), PLAIN, workers=0)
+
+
+def values_of(dataset: Dataset, share: Share = ALONE, epoch: int = 0, first: int = 0) -> list[int]:
+    """The greys of an epoch in their order; the targets must be theirs."""
+    got = []
+    mean, std = 255 * PLAIN.mean[0], 255 * PLAIN.std[0]
+    for step in batches(dataset.train, PLAIN, CPU, share).epoch(epoch, first):
+        for images, targets in step:
+            values = [round(value) for value in (images[:, 0, 0, 0] * std + mean).tolist()]
+            assert targets.tolist() == [value % 3 for value in values]
+            got += values
+    return got
+
+
+def test_shards_are_counted_and_named(shards: Path) -> None:
+    dataset = load_shards(shards)
+    assert dataset.labels == ("zero", "one", "two")
+    assert (len(dataset.train), len(dataset.evaluation), dataset.evaluation_name) == (57, 12, "val")
+    assert dataset.form == "WebDataset shards, counted by their headers, decoded while training"
+    assert isinstance(dataset.evaluation, Pictures)  # it fits
+    assert dataset.evaluation.images[:, 3, 3, 1].tolist() == list(range(100, 112))
+
+
+def test_an_epoch_has_every_sample_at_most_once_in_an_order_of_its_own(shards: Path) -> None:
+    dataset = load_shards(shards)
+    first, second = values_of(dataset), values_of(dataset, epoch=1)
+    for values in (first, second):
+        assert len(values) == len(set(values)) == 56  # 14 batches of 4 of the 57
+    assert first != second
+    assert values_of(dataset) == first
+    assert sum(a + 1 == b for a, b in pairwise(first)) < 10  # mixed within the shards, too
+    assert values_of(dataset, first=9) == first[36:]
+
+
+def test_processes_read_different_shards_and_make_as_many_steps(shards: Path) -> None:
+    dataset = load_shards(shards)
+    for processes, samples in ((2, 27), (3, 17), (4, 7)):  # in the smallest shards that one can get
+        recipe = replace(PLAIN, batch_size=2 * processes)
+        seen: Counter[int] = Counter()
+        for rank in range(processes):
+            mine = batches(dataset.train, recipe, CPU, Share(rank, processes))
+            assert mine.steps == samples // 2
+            seen.update(int(p) for step in mine.epoch(0, 0) for images, _ in step for p in (images[:, 0, 0, 0] * 1e4))
+        assert set(seen.values()) == {1}
+
+
+def test_every_evaluation_sample_is_counted_by_exactly_one_process(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "host_budget", lambda: 0)
+    dataset = load_shards(shards)
+    assert isinstance(dataset.evaluation, Stream)
+    for processes in (1, 2, 3):  # of three processes one has no shard
+        parts = [list(evaluation_batches(dataset.evaluation, CPU, Share(i, processes), 5)) for i in range(processes)]
+        values = [int(value) for part in parts for images, _ in part for value in images[:, 0, 0, 0]]
+        assert sorted(values) == list(range(100, 112))
+        targets = [int(target) for part in parts for _, targets in part for target in targets]
+        assert targets == [value % 3 for value in values]
+
+
+def test_more_processes_than_shards_are_refused(shards: Path) -> None:
+    with pytest.raises(DataError, match="got 6 training shards for 7 processes, expected at least one for each; write"):
+        batches(load_shards(shards).train, replace(PLAIN, batch_size=14), CPU, Share(processes=7))
+
+
+def test_labels_in_json_and_without_names_are_numbers(tmp_path: Path) -> None:
+    write_shard(tmp_path / "colours-train-0.tar", range(12), label="json")
+    write_shard(tmp_path / "colours-test-0.tar", range(6), label="json")
+    dataset = load_shards(tmp_path)
+    assert (dataset.labels, dataset.evaluation_name) == (("0", "1", "2"), "test")
+    assert sorted(values_of(dataset)) == list(range(12))
+
+
+def write_info(folder: Path, **lengths: int) -> None:
+    names = {path.name: 10 if path.name.startswith("train") else 6 for path in folder.glob("*.tar")}
+    names |= {"train-005.tar": 7} | {f"{name}.tar".replace("_", "-"): length for name, length in lengths.items()}
+    splits = {
+        split: {
+            "name": split,
+            "filenames": [name for name in sorted(names) if name.startswith(split)],
+            "shard_lengths": [names[name] for name in sorted(names) if name.startswith(split)],
+        }
+        for split in ("train", "val")
+    }
+    (folder / "_info.json").write_text(json.dumps({"splits": splits}))
+
+
+def test_info_json_saves_the_counting(shards: Path) -> None:
+    counted = load_shards(shards)
+    write_info(shards)
+    stated = load_shards(shards)
+    assert stated.form == "WebDataset shards, counted by _info.json, decoded while training"
+    assert (stated.labels, len(stated.train)) == (counted.labels, len(counted.train))
+    assert values_of(stated) == values_of(counted)
+    write_info(shards, train_000=14)
+    with pytest.raises(DataError, match=r"got fewer samples than _info\.json says; correct it, or remove it"):
+        values_of(load_shards(shards))
+    (shards / "_info.json").write_text('{"splits": {"train": {"filenames": ["train-000.tar"], "shard_lengths": [10]}}}')
+    with pytest.raises(DataError, match=r"_info\.json: lacks train-001\.tar; add it, or remove the file"):
+        load_shards(shards)
+    (shards / "_info.json").write_text('{"splits": 3}')
+    with pytest.raises(DataError, match=r"_info\.json: got .+, expected splits with filenames and shard_lengths"):
+        load_shards(shards)
+
+
+def test_a_shard_that_is_cut_off_is_named_before_training(shards: Path) -> None:
+    path = shards / "train-003.tar"
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(
+        DataError, match=r"train-003\.tar: got a damaged or cut off shard \(.+\), expected a whole tar; fetch"
+    ):
+        load_shards(shards)
+    path.write_bytes(b"PK\x03\x04" + bytes(2000))
+    with pytest.raises(
+        DataError, match=r"train-003\.tar: got a damaged or cut off shard \(.+\), expected a whole tar; fetch"
+    ):
+        load_shards(shards)
+    path.write_bytes(bytes(10240))
+    with pytest.raises(DataError, match=r"train-003\.tar: got no samples, expected KEY\.jpg with KEY\.cls"):
+        load_shards(shards)
+
+
+def test_a_shard_that_is_cut_off_later_is_named_in_mid_epoch(shards: Path) -> None:
+    dataset = load_shards(shards)
+    path = shards / "train-003.tar"
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(DataError, match=r"train-003\.tar: got a damaged or cut off shard \(.+\), expected a whole tar"):
+        values_of(dataset)
+
+
+# A sample that is added to val-001.tar, and the error.
+SPOILT: list[tuple[dict[str, Any], str]] = [
+    ({"png": picture(1)}, r"val-001\.tar: sample x: got no 'json', expected a number 0 to 2 in KEY\.cls or as"),
+    ({"png": picture(1), "cls": b"cat"}, r"sample x: got invalid literal .*'cat', expected a number 0 to 2 in KEY"),
+    ({"png": picture(1), "cls": 3}, r"val-001\.tar: sample x: got label 3, expected a number 0 to 2"),
+    ({"png": picture(1), "cls": -1}, "sample x: got label -1, expected a number 0 to 2"),
+    ({"png": picture(1), "json": {"caption": "a cat"}}, "sample x: got no 'label', expected a number"),
+    (
+        {"cls": 1, "txt": "a cat"},
+        r"val-001\.tar: sample x has no picture \(cls, txt\), expected one of jpg, jpeg, png, webp beside its cls",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sample", "message"), SPOILT)
+def test_a_sample_without_picture_or_label_is_named_before_training(
+    shards: Path, sample: dict[str, Any], message: str
+) -> None:
+    with webdataset.TarWriter(str(shards / "val-001.tar")) as writer:
+        writer.write({"__key__": "a", "png": picture(0), "cls": 0})
+        writer.write({"__key__": "x", **sample})
+    with pytest.raises(DataError, match=message):
+        load_shards(shards)
+
+
+def test_a_broken_picture_is_named_in_mid_epoch(shards: Path) -> None:
+    with webdataset.TarWriter(str(shards / "train-002.tar")) as writer:
+        writer.write({"__key__": "a", "png": picture(0), "cls": 0})
+        writer.write({"__key__": "broken", "jpg": b"no picture", "cls": 1})
+    with pytest.raises(
+        DataError, match=r"unreadable picture: \S+/train-002\.tar: broken\.jpg \(no picture\); repair or"
+    ):
+        values_of(load_shards(shards))
+
+
+def test_missing_splits_and_labels_are_named(shards: Path) -> None:
+    (shards / "labels.txt").write_text("zero\none\ntwo\nthree\n")
+    with pytest.raises(
+        DataError, match="the train shards have no pictures of: three; number the labels from 0 without"
+    ):
+        load_shards(shards)
+    with pytest.raises(DataError, match=r"got --validation for WebDataset shards, expected none; rename some of train"):
+        load_dataset(shards, (8, 8), PLAIN, validation=0.1)
+    (shards / "labels.txt").unlink()
+    write_shard(shards / "val-000.tar", range(0, 30, 3))
+    write_shard(shards / "val-001.tar", range(1, 30, 3))
+    with pytest.raises(DataError, match="the val shards have no pictures of: 2"):
+        load_shards(shards)
+    for path in shards.glob("val-*"):
+        path.unlink()
+    with pytest.raises(
+        DataError, match=r"got WebDataset shards, but no val-\*\.tar or test-\*\.tar; add some, or rename"
+    ):
+        load_shards(shards)
+
+
+def test_no_sample_is_lost_where_shards_are_equal_and_divide_evenly() -> None:
+    equal = Shards(("a", "b", "c", "d"), (100,) * 4, classes=2)
+    assert [equal.steps(20, Share(processes=processes)) for processes in (1, 2, 4)] == [20, 20, 20]
+    assert equal.steps(21, Share(processes=3)) == 14  # one of four shards is left out, another one every epoch

@@ -1,0 +1,159 @@
+"""Pictures decoded while training: the same as in memory, whoever shares them, wherever a run goes on."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from taijitu_training.data import Dataset, Share, Source, Stream, batches, evaluation_batches, load, load_dataset
+from taijitu_training.data.samples import Samples
+from taijitu_training.data.share import Step
+from taijitu_training.errors import DataError, TaijituError
+from taijitu_training.recipe import Recipe
+from taijitu_training.recipes import RECIPES
+
+CPU, ALONE = torch.device("cpu"), Share()
+PADDED = replace(RECIPES["yynet_cifar10"], batch_size=8, brightness=0.2)
+RESIZED = replace(PADDED, crop="resized", pad=0)
+SIZE = (24, 28)
+
+
+@pytest.fixture
+def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a host where not one picture fits."""
+    monkeypatch.setattr(load, "host_budget", lambda: 0)
+
+
+def steps_of(
+    source: Source, share: Share = ALONE, epoch: int = 0, first: int = 0, recipe: Recipe = RESIZED
+) -> list[Step]:
+    return list(batches(source, recipe, CPU, share).epoch(epoch, first))
+
+
+def joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    images, targets = zip(*parts, strict=True)
+    return torch.cat(images), torch.cat(targets)
+
+
+def assert_same(got: Sequence[Step], expected: Sequence[Step]) -> None:
+    assert len(got) == len(expected) > 0
+    for mine, theirs in zip(got, expected, strict=True):
+        for left, right in zip(joined(mine), joined(theirs), strict=True):
+            assert torch.equal(left, right)
+
+
+def undecoded(dataset: Dataset) -> Samples:
+    assert isinstance(dataset.train, Stream)
+    assert isinstance(dataset.train.undecoded, Samples)
+    return dataset.train.undecoded
+
+
+def test_a_stream_trains_and_evaluates_on_what_lies_in_memory_otherwise(
+    tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = load_dataset(tiny_data, SIZE, PADDED)
+    monkeypatch.setattr(load, "host_budget", lambda: 0)
+    streamed = load_dataset(tiny_data, SIZE, PADDED, workers=0)
+    assert isinstance(streamed.train, Stream)
+    assert batches(streamed.train, PADDED, CPU, ALONE).steps == 6
+    for epoch in (0, 1):
+        theirs = steps_of(held.train, epoch=epoch, recipe=PADDED)
+        assert_same(steps_of(streamed.train, epoch=epoch, recipe=PADDED), theirs)
+    for share in (ALONE, Share(rank=1, processes=3)):
+        mine = list(evaluation_batches(streamed.evaluation, CPU, share, batch_size=5))
+        assert_same([mine], [list(evaluation_batches(held.evaluation, CPU, share, batch_size=5))])
+        assert [len(targets) for _, targets in mine] == ([5, 5, 2] if share.processes == 1 else [4])
+
+
+@pytest.mark.parametrize("recipe", [PADDED, RESIZED], ids=["padded", "resized"])
+def test_processes_and_accumulation_share_the_batches_of_one_process(
+    tiny_data: Path, no_memory: None, recipe: Recipe
+) -> None:
+    train = load_dataset(tiny_data, SIZE, recipe, workers=0).train
+    whole = steps_of(train, recipe=recipe)
+    assert_same(steps_of(train, Share(accumulate=4), recipe=recipe), whole)
+    for processes, accumulate in ((2, 1), (2, 2), (4, 1)):
+        shares = [Share(rank, processes, accumulate) for rank in range(processes)]
+        together = [steps_of(train, share, recipe=recipe) for share in shares]
+        assert all(len(step) == accumulate for steps in together for step in steps)
+        assert_same([list(chain(*parts)) for parts in zip(*together, strict=True)], whole)
+
+
+def test_every_epoch_has_every_picture_once_in_another_order_and_crop(tiny_data: Path) -> None:
+    train = load_dataset(tiny_data, SIZE, RESIZED, workers=0).train
+    first, second = (steps_of(train, epoch=epoch) for epoch in (0, 1))
+    assert_same(steps_of(train, epoch=1), second)
+    assert not torch.equal(joined(joined_steps(first))[0], joined(joined_steps(second))[0])
+    for steps in (first, second):
+        assert joined(joined_steps(steps))[1].bincount().tolist() == [24, 24]
+    other = load_dataset(tiny_data, SIZE, replace(RESIZED, seed=1), workers=0).train
+    assert not torch.equal(first[0][0][0], steps_of(other, recipe=replace(RESIZED, seed=1))[0][0][0])
+
+
+def joined_steps(steps: Sequence[Step]) -> list[tuple[Tensor, Tensor]]:
+    return [part for step in steps for part in step]
+
+
+def test_a_run_that_goes_on_decodes_only_what_is_left_and_the_same(tmp_path: Path, tiny_data: Path) -> None:
+    shutil.copytree(tiny_data, tmp_path / "data")
+    dataset = load_dataset(tmp_path / "data", SIZE, RESIZED, workers=0)
+    whole = steps_of(dataset.train)
+    assert_same(steps_of(dataset.train, first=4), whole[4:])
+    path, _ = next(undecoded(dataset).shuffled(RESIZED.seed, 0, 1, 8, ALONE))
+    assert isinstance(path, str)
+    Path(path).write_bytes(Path(path).read_bytes()[:300])
+    assert_same(steps_of(dataset.train, first=2), whole[2:])
+    epoch = batches(dataset.train, RESIZED, CPU, ALONE).epoch(0, 0)
+    next(epoch)
+    with pytest.raises(DataError, match=rf"^unreadable picture: {path} \(.+\); repair or remove it$"):
+        next(epoch)
+
+
+def test_tars_and_arrays_are_cropped_as_folders_are(tiny_data: Path, tmp_path: Path) -> None:
+    folder = load_dataset(tiny_data, SIZE, RESIZED, workers=0)
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(tiny_data, arcname="data")
+    packed = load_dataset(tmp_path / "data.tar", SIZE, RESIZED, workers=0)
+    assert packed.form == "tar, decoded while training"
+    assert_same(steps_of(packed.train), steps_of(folder.train))
+    kept = load_dataset(tiny_data, (36, 40), PADDED).train  # the originals' own size
+    arrays = Samples(kept.images.numpy(), kept.targets)
+    assert isinstance(folder.train, Stream)
+    assert_same(steps_of(Stream(arrays, folder.train.workers)), steps_of(folder.train))
+
+
+def test_processes_that_decode_change_nothing_but_the_speed(tiny_data: Path, tmp_path: Path, no_memory: None) -> None:
+    recipe = replace(RESIZED, batch_size=48)  # more than one process decodes at a time
+    alone = load_dataset(tiny_data, SIZE, recipe, workers=0)
+    dataset = load_dataset(tiny_data, SIZE, recipe, workers=2)
+    before = torch.get_rng_state()
+    epoch = batches(dataset.train, replace(recipe, batch_size=4), CPU, ALONE).epoch(0, 0)
+    next(epoch)  # and stop there: what follows starts anew
+    for number in (0, 1):
+        expected = steps_of(alone.train, epoch=number, recipe=recipe)
+        assert_same(steps_of(dataset.train, epoch=number, recipe=recipe), expected)
+        mine, theirs = (list(evaluation_batches(source.evaluation, CPU, ALONE)) for source in (dataset, alone))
+        assert_same([mine], [theirs])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert isinstance(dataset.train, Stream)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    spoilt = Samples([str(broken)] * 60, torch.zeros(60, dtype=torch.int64))
+    with pytest.raises(DataError, match=r"^unreadable picture: \S+/broken\.png \(no picture\); repair or remove it$"):
+        steps_of(Stream(spoilt, dataset.train.workers), recipe=recipe)
+
+
+def test_less_than_a_batch_and_batches_that_cannot_be_shared_are_refused(tiny_data: Path) -> None:
+    train = load_dataset(tiny_data, SIZE, RESIZED, workers=0).train
+    with pytest.raises(DataError, match="got 48 training pictures, expected at least 49, one batch"):
+        batches(train, replace(RESIZED, batch_size=49), CPU, ALONE)
+    with pytest.raises(TaijituError, match="got a batch of 8 for 3 processes x 1 accumulated parts"):
+        batches(train, RESIZED, CPU, Share(processes=3))

@@ -1,0 +1,109 @@
+"""Several processes under torchrun: the same numbers as one, one writer, and a message when one of them dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from taijitu_training import checkpoint
+from taijitu_training.cli import main
+from taijitu_training.data import MemoryBatches, Pictures, Share
+from taijitu_training.errors import TaijituError
+from taijitu_training.recipes import get_recipe
+
+
+def arguments(data: Path, out: Path, *more: str) -> list[str]:
+    # 11 pictures to test are no multiple of two processes
+    return ["--model", "yynet_small_16", "--data", str(data), "--out", str(out), "--set", "batch_size=16", *more]
+
+
+def torchrun(root: Path, *args: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": "training", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    return subprocess.Popen(
+        [*command, "training/train.py", *args],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def odd_data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As tiny_data, with 11 pictures to test: no multiple of two processes."""
+    folder = tmp_path_factory.mktemp("odd") / "data"
+    for file in sorted(tiny_data.rglob("*.png")):
+        if file != tiny_data / "test" / "red" / "00.png":
+            link = folder / file.relative_to(tiny_data)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
+    return folder
+
+
+def test_two_processes_give_the_curve_of_one_that_accumulates_two_parts(
+    root: Path, odd_data: Path, tmp_path: Path
+) -> None:
+    settings = ("--set", "epochs=3", "--option", "dropout=0.1")
+    two = torchrun(root, *arguments(odd_data, tmp_path / "two", *settings))
+    assert main(arguments(odd_data, tmp_path / "one", *settings, "--accumulate", "2")) == 0
+    output, error = two.communicate(timeout=300)
+    assert two.returncode == 0, error
+    assert output.count("epoch ") == 3  # one process prints
+    assert "48 to train, 11 to evaluate (test), 2 labels, 3 epochs on cpu, 2 processes" in output
+    for mine, theirs in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+        assert theirs["train_loss"] == pytest.approx(mine["train_loss"], abs=1e-4)
+        assert theirs["eval_loss"] == pytest.approx(mine["eval_loss"], abs=1e-4)
+        assert theirs["eval_top1"] == mine["eval_top1"]  # every one of the 11 counted once
+    assert sorted(os.listdir(tmp_path / "two")) == sorted(os.listdir(tmp_path / "one"))
+
+
+def test_a_killed_process_ends_the_run_with_a_message_and_one_process_goes_on_with_it(
+    root: Path, odd_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    started = arguments(odd_data, out, "--set", "epochs=12")
+    process = torchrun(root, *started)
+    deadline = time.monotonic() + 120
+    while not (out / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[1]), signal.SIGKILL)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "taijitu train: another process of this run ended or cannot be reached" in error
+    assert "then --resume" in error
+    done = checkpoint.load(out / "last.pt").training["metrics"]["epoch"]
+    assert 1 <= done < 12
+    resumed = Path(out / "last.pt")
+    content = torch.load(resumed, weights_only=True)
+    assert content["resume"]["state"]["epoch"] == done
+    assert main([*started, "--resume", "--accumulate", "2"]) == 0
+    assert [row["epoch"] for row in rows(out)] == list(range(1, 13))
+
+
+def test_a_batch_that_cannot_be_cut_says_which_can() -> None:
+    recipe = get_recipe("yynet_cifar10", ["batch_size=10"])
+    pictures = Pictures(torch.zeros(20, 8, 8, 3, dtype=torch.uint8), torch.zeros(20, dtype=torch.long))
+    with pytest.raises(TaijituError, match=r"got a batch of 10 for 2 processes x 2 .* a multiple of 4, at least 8"):
+        MemoryBatches(pictures, recipe, torch.device("cpu"), Share(0, 2, 2))
+
+
+def test_wrong_input_is_said_once(root: Path, odd_data: Path, tmp_path: Path) -> None:
+    process = torchrun(root, *arguments(odd_data, tmp_path / "run", "--option", "act=nisch"))
+    _, error = process.communicate(timeout=120)
+    assert error.count("taijitu train: unknown activation 'nisch'; did you mean nish") == 1
+    assert not (tmp_path / "run").exists()

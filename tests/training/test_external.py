@@ -1,0 +1,199 @@
+"""Networks of timm and torchvision by name: as their libraries have them, or with another activation everywhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from taijitu_training import TaijituError, UnknownNameError, checkpoint, create_model, list_models
+from taijitu_training.checkpoint import Checkpoint
+from taijitu_training.models import irreplaceable_activations, model_options, replace_activations
+from taijitu_training.models.nish_activation import Nish
+
+# The Nish paper's networks, and how many activations and gates they have.
+NISH_PAPER = [
+    ("torchvision/squeezenet1_1", 26, 0),
+    ("torchvision/resnet18", 9, 0),  # each stands in two places
+    ("torchvision/mobilenet_v2", 35, 0),
+    ("torchvision/efficientnet_b0", 49, 16),
+    ("torchvision/efficientnet_v2_s", 102, 30),
+    ("timm/tinynet_b", 49, 16),
+    ("timm/tinynet_c", 46, 15),
+]
+
+
+def of_type(model: nn.Module, *kinds: type[nn.Module]) -> int:
+    return sum(isinstance(module, kinds) for module in model.modules())
+
+
+@pytest.mark.parametrize(("name", "activations", "gates"), NISH_PAPER)
+def test_the_nish_papers_networks_have_nish_everywhere_and_keep_their_gates(
+    name: str, activations: int, gates: int
+) -> None:
+    with torch.device("meta"):  # nothing is computed with it
+        model = create_model(name, num_classes=3, act="nish")
+    assert of_type(model, Nish) == activations
+    assert of_type(model, nn.ReLU, nn.ReLU6, nn.SiLU) == 0
+    assert of_type(model, nn.Sigmoid) == gates
+
+
+@pytest.mark.parametrize("name", ["timm/test_efficientnet", "torchvision/squeezenet1_1"])
+def test_without_options_a_network_is_its_librarys_weight_for_weight(name: str) -> None:
+    torch.manual_seed(0)
+    model = create_model(name)
+    torch.manual_seed(0)
+    source, _, architecture = name.partition("/")
+    if source == "timm":
+        theirs = pytest.importorskip("timm").create_model(architecture)
+        size = theirs.pretrained_cfg["input_size"][1:]
+    else:
+        theirs, size = pytest.importorskip("torchvision").models.get_model(architecture), (224, 224)
+    assert model.input_size == size
+    ours = {key.removeprefix("network."): value for key, value in model.state_dict().items()}
+    assert ours.keys() == theirs.state_dict().keys()
+    assert all(torch.equal(ours[key], value) for key, value in theirs.state_dict().items())
+    x = torch.randn(2, 3, *size)
+    torch.testing.assert_close(model.eval()(x), theirs.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["torchvision/squeezenet1_1", "timm/tinynet_c", "timm/test_vit"])
+def test_small_pictures_are_trained_on_where_the_network_can(name: str) -> None:
+    model = create_model(name, num_classes=4, image_size=64)
+    assert model.input_size == (64, 64)
+    logits = model(torch.randn(2, 3, 64, 64))
+    assert logits.shape == (2, 4)
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("torchvision/squeezenet1_1", {"image_size": 5}, r"got image_size=5 for \S+ \(.*too small\); try its own, 224"),
+        ("torchvision/vit_b_32", {"image_size": 50}, r"\(Input shape indivisible by patch size!\); try its own, 224"),
+        ("timm/resnet18", {"image_size": 0}, "got image_size=0, expected at least 1 pixel"),
+        ("timm/resnet18", {"num_classes": 0}, "got num_classes=0, expected at least 1"),
+        ("timm/vit_base_patch16_sapiens2", {}, "made for 1024x768 pixels, expected a network of square pictures"),
+    ],
+)
+def test_what_a_network_cannot_do_is_one_line(name: str, options: dict[str, int], text: str) -> None:
+    with pytest.raises(TaijituError, match=text) as error:
+        create_model(name, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_network_of_fixed_size_is_told_its() -> None:
+    with torch.device("meta"):
+        vit = create_model("torchvision/vit_b_32", image_size=64)
+    assert vit.get_parameter("network.encoder.pos_embedding").shape == (1, 2 * 2 + 1, 768)
+
+
+def test_a_network_without_logits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytest.importorskip("timm"), "create_model", lambda *_, **__: nn.Conv2d(3, 5, 3))
+    with pytest.raises(TaijituError, match=r"whose output for 2 pictures is \(2, 5, 222, 222\), expected logits"):
+        create_model("timm/resnet18")
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("torchvision/densenet121", r"relu \(1\)"),
+        ("torchvision/googlenet", r"relu \(57\)"),
+        ("timm/dm_nfnet_f0", "gelu"),
+    ],
+)
+def test_an_activation_that_would_stay_behind_is_an_error(name: str, left: str) -> None:
+    expected = rf"got act='nish' for {name}, which also calls {left}.*give act='own'"
+    with torch.device("meta"), pytest.raises(TaijituError, match=expected):
+        create_model(name, act="nish")
+
+
+def test_a_network_with_functional_activations_trains_as_it_is() -> None:
+    model = create_model("torchvision/googlenet", num_classes=3, image_size=64)
+    assert model(torch.randn(2, 3, 64, 64)).shape == (2, 3)
+
+
+class Mixed(nn.Module):
+    """Activations that can be replaced, that cannot, and gates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.replaceable = nn.Sequential(nn.ReLU(inplace=True), nn.ReLU6(), nn.GELU("tanh"), nn.LeakyReLU(), nn.Mish())
+        self.others = nn.Sequential(nn.PReLU(), nn.SELU(), nn.Sigmoid(), nn.Hardsigmoid(), nn.Tanh(), nn.Softmax(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.others(self.replaceable(x))
+        x = F.relu(torch.relu_(x.clone())).clamp(-5, 5)
+        return F.rrelu(F.relu6(F.silu(x)) + F.hardswish(x) * torch.sigmoid(x))
+
+
+def test_what_cannot_be_replaced_is_counted_before_and_after() -> None:
+    left = {"prelu": 1, "elu": 1, "relu": 2, "hardtanh": 1, "silu": 1, "hardswish": 1, "rrelu": 1}
+    model = Mixed()
+    with irreplaceable_activations(model) as calls:
+        model(torch.randn(2, 3))
+    assert calls == left
+    assert replace_activations(model, "nish") == 5
+    with irreplaceable_activations(model) as calls:
+        model(torch.randn(2, 3))
+    model(torch.randn(2, 3))  # outside the block nothing is counted
+    assert calls == left
+
+
+def test_names_of_other_libraries_are_looked_up_there_and_not_listed_among_ours() -> None:
+    assert not [name for name in list_models() if "/" in name]
+    with pytest.raises(UnknownNameError, match="unknown timm model 'resnet_18'; did you mean resnet18"):
+        create_model("timm/resnet_18")
+    with pytest.raises(UnknownNameError, match=r"unknown timm model 'xyzzy'; known: \S+, .* and \d+ more$"):
+        create_model("timm/xyzzy")
+    with pytest.raises(UnknownNameError, match="unknown torchvision model 'squeezenet'; did you mean squeezenet1_"):
+        create_model("torchvision/squeezenet")
+    with pytest.raises(UnknownNameError, match="unknown torchvision model 'fcn_resnet50'"):
+        create_model("torchvision/fcn_resnet50")  # segmentation
+    with pytest.raises(UnknownNameError, match=r"unknown model 'resnet18'; known: .*timm/NAME, torchvision/NAME"):
+        create_model("resnet18")
+    with pytest.raises(UnknownNameError, match="unknown activation 'misch'; did you mean mish"):
+        create_model("timm/resnet18", act="misch")
+    with pytest.raises(UnknownNameError, match="unknown option of timm/resnet18 'img_size'; did you mean image_size"):
+        create_model("timm/resnet18", img_size=32)
+
+
+def test_without_timm_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(TaijituError, match=r"got timm/resnet18, but no timm .*; do: pip install 'taijitu\[train\]'$"):
+        create_model("timm/resnet18")
+    assert create_model("torchvision/squeezenet1_1", image_size=32).input_size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "options"),
+    [
+        ("timm/tinynet_c", {}, {"num_classes": 3, "act": "own", "image_size": 184}),
+        ("torchvision/squeezenet1_1", {"act": "nish", "image_size": 32},
+         {"num_classes": 3, "act": "nish", "image_size": 32}),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_builds_the_same_network_again(
+    name: str, changes: dict[str, Any], options: dict[str, Any], tmp_path: Path
+) -> None:
+    assert model_options(name, num_classes=3, **changes) == options
+    model = create_model(name, num_classes=3, **changes).eval()
+    written = Checkpoint(
+        state_dict=model.state_dict(),
+        architecture={"name": name, "options": options},
+        labels=["a", "b", "c"],
+        input={},
+        training={},
+        producer=checkpoint.producer_versions(),
+    )
+    checkpoint.save(written, tmp_path / "ckpt.pt")
+    read = checkpoint.load(tmp_path / "ckpt.pt")
+    x = torch.randn(2, 3, *model.input_size)
+    torch.testing.assert_close(read.model()(x), model(x))
+    assert {"torch", "torchvision", "timm"} <= read.producer.keys()

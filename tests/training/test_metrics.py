@@ -1,0 +1,79 @@
+"""What a run records beside its checkpoints, and what it says when memory or the disk run out."""
+
+from __future__ import annotations
+
+import json
+import resource
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboardX.proto.event_pb2 import Event
+
+from taijitu_training.errors import TrainingError
+from taijitu_training.memory import memory_named
+from taijitu_training.metrics import MetricsLog
+
+
+@contextmanager
+def files_no_larger_than(limit: int) -> Iterator[None]:
+    """As a full disk does, the kernel then refuses to write on."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def events(folder: Path) -> list[Event]:
+    """The records of TensorBoard's files: length, its checksum, content, its checksum."""
+    found = []
+    for file in sorted((folder / "tensorboard").iterdir()):
+        content = file.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            found.append(Event.FromString(content[12 : 12 + length]))
+            content = content[16 + length :]
+    return found
+
+
+def test_rows_stand_in_metrics_jsonl_and_in_tensorboard(tmp_path: Path) -> None:
+    rows = [{"epoch": 1, "train_loss": 0.5, "lr": 0.1}]
+    with MetricsLog(tmp_path, rows) as log:  # a run that goes on after its first epoch
+        log.add({"epoch": 2, "train_loss": 0.25, "lr": 0.05})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["train_loss"] for line in lines] == [0.5, 0.25]
+    written = events(tmp_path)
+    assert [event.step for event in written if event.HasField("session_log")] == [2]  # forget what came from there on
+    scalars = {value.tag: value.simple_value for event in written for value in event.summary.value}
+    assert scalars == {"train/loss": 0.25, "lr": pytest.approx(0.05)}
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_metrics_that_were_there(tmp_path: Path) -> None:
+    with MetricsLog(tmp_path, []) as log:
+        log.add({"epoch": 1, "train_loss": 0.5})
+        before = (tmp_path / "metrics.jsonl").read_bytes()
+        with files_no_larger_than(20), pytest.raises(TrainingError, match=r"metrics.jsonl: could not .* then --resume"):
+            log.add({"epoch": 2, "train_loss": 0.4})
+        assert (tmp_path / "metrics.jsonl").read_bytes() == before
+        (board,) = (tmp_path / "tensorboard").iterdir()
+        with (
+            files_no_larger_than(board.stat().st_size),
+            pytest.raises(TrainingError, match=r"tensorboard: could not .* then --resume"),
+        ):
+            log.add({"epoch": 3, "train_loss": 0.3})
+
+
+def test_out_of_memory_names_a_batch_size_to_try() -> None:
+    with pytest.raises(TrainingError) as raised, memory_named(batch_size=64, processes=2, accumulate=1):
+        torch.empty(10**15)
+    assert str(raised.value) == (
+        "out of memory with 32 pictures at once; try --set batch_size=32 in a new --out, "
+        "or --accumulate 2, which keeps the batch of 64"
+    )
+    with pytest.raises(RuntimeError, match="shape"), memory_named(64, 1, 1):
+        torch.zeros(3) @ torch.zeros(4, 5)

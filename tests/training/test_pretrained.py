@@ -1,0 +1,120 @@
+"""Networks that were there before: weights and preprocessing in one checkpoint, or an error that says why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from taijitu_training import TaijituError, UnknownNameError
+from taijitu_training.models import replace_activations
+from taijitu_training.pretrained import checkpoint_of, preferred_input
+
+LABELS = ["cat", "dog", "fish"]
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+def timm_model(name: str, **arguments: Any) -> nn.Module:
+    model: nn.Module = pytest.importorskip("timm").create_model(name, num_classes=3, **arguments)
+    return with_statistics(model)
+
+
+def torchvision_model(name: str, **arguments: Any) -> nn.Module:
+    models = pytest.importorskip("torchvision").models
+    return with_statistics(models.get_model(name, num_classes=3, weights=None, **arguments))
+
+
+def with_statistics(model: nn.Module) -> nn.Module:
+    """Batch norm as training leaves it: weights alone do not make the same network, and signals do not fade."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model(torch.randn(4, 3, 64, 64))
+    return model
+
+
+def test_a_network_of_timm_brings_its_weights_and_its_preprocessing() -> None:
+    model = timm_model("test_efficientnet")
+    made = checkpoint_of("timm/test_efficientnet", model, LABELS)
+    assert made.input == {
+        "height": 160, "width": 160, "colour": "RGB", "resize": "shorter_side", "resize_size": 168, "crop": "centre",
+        "interpolation": "bicubic_antialias", **IMAGENET,
+    }  # fmt: skip
+    assert made.architecture["options"] == {"num_classes": 3, "act": "own", "image_size": 160}
+    assert made.labels == LABELS
+    assert model.training, "the network that was given is left as it was"
+    x = torch.randn(2, 3, 160, 160)
+    torch.testing.assert_close(made.model()(x), model.eval()(x))
+
+
+def test_a_network_of_torchvision_is_prepared_for_as_its_weights_say() -> None:
+    model = torchvision_model("resnet18")
+    made = checkpoint_of("torchvision/resnet18", model, LABELS)
+    assert made.input == {
+        "height": 224, "width": 224, "colour": "RGB", "resize": "shorter_side", "resize_size": 256, "crop": "centre",
+        "interpolation": "bilinear_antialias", **IMAGENET,
+    }  # fmt: skip
+    x = torch.randn(2, 3, 224, 224)
+    torch.testing.assert_close(made.model()(x), model.eval()(x))
+
+
+def test_weights_are_asked_for_where_they_make_a_difference() -> None:
+    model = nn.Identity()  # torchvision's modules know nothing of it, so any will do
+    sizes = {}
+    for weights in ("IMAGENET1K_V1", "IMAGENET1K_V2"):
+        contract = preferred_input("torchvision/efficientnet_b1", model, weights)
+        sizes[weights] = (contract["height"], contract["resize_size"], contract["interpolation"])
+    assert sizes["IMAGENET1K_V1"] == (240, 256, "bicubic_antialias")
+    assert sizes["IMAGENET1K_V2"] == (240, 255, "bilinear_antialias")
+    with pytest.raises(TaijituError, match=r"differ .*give weights=, one of IMAGENET1K_V1, IMAGENET1K_V2"):
+        preferred_input("torchvision/efficientnet_b1", model)
+    with pytest.raises(UnknownNameError, match="unknown weights of torchvision/resnet18 'IMAGENET1K_V3'; did you mean"):
+        preferred_input("torchvision/resnet18", model, "IMAGENET1K_V3")
+
+
+def test_fine_tuning_may_have_changed_preprocessing_and_activations() -> None:
+    model = timm_model("test_efficientnet")
+    replace_activations(model, "nish")
+    changes = {"height": 96, "width": 96, "resize_size": 96, "mean": (0.4, 0.4, 0.4)}
+    made = checkpoint_of("timm/test_efficientnet", model, LABELS, act="nish", **changes)
+    assert made.architecture["options"] == {"num_classes": 3, "act": "nish", "image_size": 96}
+    assert (made.input["resize_size"], made.input["mean"]) == (96, [0.4, 0.4, 0.4])
+    with pytest.raises(UnknownNameError, match="unknown field of the input 'size'"):
+        checkpoint_of("timm/test_efficientnet", model, LABELS, size=96)
+    with pytest.raises(TaijituError, match="got an input of 96x160 pixels, expected a square"):
+        checkpoint_of("timm/test_efficientnet", model, LABELS, height=96)
+
+
+def test_a_network_that_a_checkpoint_cannot_rebuild_is_refused() -> None:
+    silu = timm_model("test_efficientnet")
+    replace_activations(silu, "nish")
+    with pytest.raises(TaijituError, match="does not answer like timm/test_efficientnet with its weights"):
+        checkpoint_of("timm/test_efficientnet", silu, LABELS)
+    pooled = timm_model("test_efficientnet", global_pool="max")
+    with pytest.raises(TaijituError, match="does not answer like"):
+        checkpoint_of("timm/test_efficientnet", pooled, LABELS)
+    with pytest.raises(TaijituError, match="weights do not fit timm/test_efficientnet: size mismatch"):
+        checkpoint_of("timm/test_efficientnet", timm_model("test_efficientnet"), LABELS[:2])
+    with pytest.raises(TaijituError, match="weights do not fit timm/test_resnet"):
+        checkpoint_of("timm/test_resnet", timm_model("test_efficientnet"), LABELS)
+    transforming = torchvision_model("googlenet", aux_logits=False, init_weights=False, transform_input=True)
+    with pytest.raises(TaijituError, match="does not answer like torchvision/googlenet"):
+        checkpoint_of("torchvision/googlenet", transforming, LABELS)
+
+
+def test_preprocessing_that_a_checkpoint_cannot_express_is_refused() -> None:
+    model = timm_model("test_efficientnet")
+    model.pretrained_cfg |= {"crop_mode": "squash", "crop_pct": 1.0}
+    assert preferred_input("timm/test_efficientnet", model)["resize"] == "stretch"
+    model.pretrained_cfg |= {"crop_mode": "border"}
+    with pytest.raises(TaijituError, match=r"wants crop_mode border .* no checkpoint can express this"):
+        preferred_input("timm/test_efficientnet", model)
+    model.pretrained_cfg |= {"crop_mode": "center", "interpolation": "lanczos"}
+    with pytest.raises(TaijituError, match="got lanczos interpolation, expected bilinear or bicubic"):
+        preferred_input("timm/test_efficientnet", model)
+    with pytest.raises(TaijituError, match="got a Identity without pretrained_cfg as timm/test_efficientnet"):
+        preferred_input("timm/test_efficientnet", nn.Identity())
+    with pytest.raises(TaijituError, match="got yynet, expected timm/NAME or torchvision/NAME"):
+        preferred_input("yynet", model)

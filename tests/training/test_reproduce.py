@@ -1,0 +1,125 @@
+"""Tables of the papers: every run once, results as they come, and the paper's numbers beside ours."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from taijitu_training.models import create_model, list_models, model_options
+from taijitu_training.reproduce import main, with_noise
+from taijitu_training.results import mean_and_deviation
+from taijitu_training.run import Run
+from taijitu_training.tables import TABLES, get_table, plan
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dark and bright pictures, 70 of each to train (the recipe's batch is 128) and 8 to test."""
+    folder = tmp_path_factory.mktemp("greys")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 70), ("test", 8)):
+        for label, base in (("bright", 150), ("dark", 0)):
+            (folder / split / label).mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(base, base + 100, (28, 28), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / split / label / f"{i:02d}.png")
+    return folder
+
+
+def results(out: Path, table: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (out / f"{table}.jsonl").read_text().splitlines()]
+
+
+def test_a_killed_table_goes_on_where_it_stopped_and_prints_ours_beside_the_papers(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["nish-noise", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--seeds", "2"]
+    trained: list[str] = []
+    train = Run.train
+
+    def counted(run: Run, resume_from: Path | None = None) -> bool:
+        trained.append(run.out.name)
+        if len(trained) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return train(run, resume_from)
+
+    monkeypatch.setattr(Run, "train", counted)
+    assert main(command) == 130
+    assert [row["run"] for row in results(tmp_path, "nish-noise")] == trained[:2]
+    monkeypatch.setattr(Run, "train", lambda run, last=None: trained.append(run.out.name) or train(run, last))
+    capsys.readouterr()
+    assert main(command) == 0
+    assert len(trained) == 17  # 2 depths x 4 activations x 2 seeds, and the cut one once more
+    assert len(set(trained)) == 16
+    assert trained[3] == trained[2]
+    text = capsys.readouterr().out
+    assert text.endswith("\n" + (tmp_path / "nish-noise.md").read_text())
+    assert "Pictures to train: 140." in text
+    rows = [line for line in text.splitlines() if line.startswith("| 10 layers, Nish | 1 | 2 |")]
+    assert len(rows) == 1
+    assert rows[0].count("±") == 11  # one loss for each strength of the noise
+
+    main(command)
+    assert len(trained) == 17  # nothing is run again
+
+
+def test_two_tables_of_the_same_networks_share_their_runs() -> None:
+    depth, noise = ({planned.name for planned in plan(get_table(name), 2, 0)} for name in ("nish-depth", "nish-noise"))
+    assert noise < depth
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_every_run_of_a_table_has_a_name_of_its_own_and_a_network_that_exists(name: str) -> None:
+    table = TABLES[name]
+    plans = plan(table, 2, 0)
+    assert len(plans) == 2 * len(table.experiments)
+    for planned in plans[: len(table.experiments)]:
+        name, options = planned.architecture["name"], planned.architecture["options"]
+        assert model_options(name, **options) == options
+        if name in list_models():  # the others take a while to build
+            assert create_model(name, **options).input_size == ((28, 28) if name == "mlp" else (32, 32))
+
+
+def test_a_reduced_budget_makes_one_row_of_rows_that_differ_in_epochs() -> None:
+    table = TABLES["nish-table1"]
+    assert len(plan(table, 1, 0)) == 30
+    reduced = plan(table, 1, 3)
+    assert len(reduced) == 10
+    assert {planned.recipe.epochs for planned in reduced} == {3}
+    assert plan(TABLES["vgnet-table4"], 1, 40)[0].recipe.warmup_epochs == 1.0  # the same share: 5 of 200
+
+
+def test_noise_has_the_strength_it_says_and_is_the_same_for_every_network() -> None:
+    images = torch.full((8, 28, 28, 3), 100, dtype=torch.uint8)
+    batches = [(images, torch.zeros(8, dtype=torch.long))]
+    (noisy, _), (again, _) = next(with_noise(iter(batches), 0.4)), next(with_noise(iter(batches), 0.4))
+    assert torch.equal(noisy, again)
+    assert float((noisy - 100).std() / 255) == pytest.approx(0.4, rel=0.05)
+    assert torch.equal(noisy[..., 0], noisy[..., 2])  # grey pictures stay grey
+    assert torch.equal(next(with_noise(iter(batches), 0.0))[0], images.float())
+
+
+def test_mean_and_sample_deviation() -> None:
+    assert mean_and_deviation([87.0, 88.0, 89.0], 2) == "88.00 ± 1.00"
+    assert mean_and_deviation([0.12345], 4) == "0.1235"
+
+
+def test_wrong_input_is_one_line_and_exit_code_2(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def error(*arguments: str) -> str:
+        assert main([*arguments, "--data", str(data), "--out", str(tmp_path)]) == 2
+        text = capsys.readouterr().err
+        assert text.count("\n") == 1
+        return text
+
+    assert "unknown table 'nish-deep'; did you mean nish-depth" in error("nish-deep")
+    assert "got --epochs -1" in error("nish-depth", "--epochs", "-1")
+    (tmp_path / "nish-depth.jsonl").write_text("no json")
+    assert "nish-depth.jsonl: not the results of a table" in error("nish-depth")

@@ -1,0 +1,61 @@
+"""Augmentation of whole batches on the training device, its random numbers drawn apart from the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from taijitu_training.data.pictures import normalise
+from taijitu_training.errors import DataError
+from taijitu_training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random numbers of B pictures, on the CPU: the same ones whichever device or process uses which of them."""
+
+    corner: Tensor  # int64 (2, B): top and left of the crop, 0 to 2 * pad
+    mirrored: Tensor  # bool (B,)
+    brightness: Tensor  # float32 (B,): factors
+
+    def part(self, where: slice) -> Draw:
+        """The numbers of the pictures at `where`."""
+        return Draw(self.corner[:, where], self.mirrored[where], self.brightness[where])
+
+
+def draw(n: int, recipe: Recipe, generator: torch.Generator) -> Draw:
+    """The random numbers for `n` pictures."""
+    corner = (torch.rand(2, n, generator=generator) * (2 * recipe.pad + 1)).long()
+    mirrored = torch.rand(n, generator=generator) < recipe.flip
+    brightness = 1.0 + recipe.brightness * (2.0 * torch.rand(n, generator=generator) - 1.0)
+    return Draw(corner, mirrored, brightness)
+
+
+def pad_reflecting(images: Tensor, pad: int) -> Tensor:
+    """`images`, uint8 (N, H, W, 3), with `pad` pixels of reflection on every side. DataError where they are smaller."""
+    if pad >= min(images.shape[1:3]):
+        raise DataError(f"got pad={pad}, expected less than the pictures' {images.shape[1]}x{images.shape[2]} pixels")
+    if pad == 0:
+        return images
+    chunks = images.permute(0, 3, 1, 2).split(4096)
+    padded = [F.pad(chunk.float(), (pad,) * 4, mode="reflect").to(torch.uint8) for chunk in chunks]
+    return torch.cat(padded).permute(0, 2, 3, 1).contiguous()
+
+
+def augment(padded: Tensor, index: Tensor, drawn: Draw, recipe: Recipe) -> Tensor:
+    """The pictures at `index`, int64 (B,), of `padded` (from `pad_reflecting`), cropped, mirrored and brightened.
+
+    Crop and mirror are one gather. Normalised float32 (B, 3, H, W) in channels_last memory, on the device of `padded`.
+    """
+    device = padded.device
+    height, width = (side - 2 * recipe.pad for side in padded.shape[1:3])
+    top, left = drawn.corner.to(device)[:, :, None]
+    rows = top + torch.arange(height, device=device)
+    columns = torch.arange(width, device=device).expand(len(index), -1)
+    columns = torch.where(drawn.mirrored.to(device)[:, None], width - 1 - columns, columns) + left
+    images = padded[index[:, None, None], rows[:, :, None], columns[:, None, :]].float()
+    factor = drawn.brightness.to(device)[:, None, None, None]
+    return normalise((images * factor).clamp_(0.0, 255.0), recipe)

@@ -1,0 +1,75 @@
+"""The batches of an epoch, the same whatever number of processes and accumulated parts share them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from taijitu_training.data.augment import augment, draw, pad_reflecting
+from taijitu_training.data.budget import fits_device
+from taijitu_training.data.dataset import Source
+from taijitu_training.data.pictures import Pictures
+from taijitu_training.data.share import Batches, Share, Step, generator_of
+from taijitu_training.data.stream import StreamBatches, stream_in_order
+from taijitu_training.errors import DataError
+from taijitu_training.recipe import Recipe
+
+__all__ = ["Batches", "MemoryBatches", "Share", "Step", "batches", "evaluation_batches", "generator_of"]
+
+
+def batches(source: Source, recipe: Recipe, device: torch.device, share: Share) -> Batches:
+    """The training batches of `source`, which was loaded for `recipe`. DataError where it is less than one batch."""
+    if isinstance(source, Pictures):
+        return MemoryBatches(source, recipe, device, share)
+    return StreamBatches(source, recipe, device, share)
+
+
+class MemoryBatches:
+    """Batches of pictures that lie, padded, on the training device; or on the host where they do not fit."""
+
+    def __init__(self, pictures: Pictures, recipe: Recipe, device: torch.device, share: Share) -> None:
+        if recipe.crop == "resized":
+            raise DataError("got pictures already resized, expected undecoded ones for crop=resized; load them for it")
+        self.recipe, self.device = recipe, device
+        self.parts = share.parts(recipe.batch_size)
+        self.steps = len(pictures) // recipe.batch_size
+        if self.steps == 0:
+            raise DataError(f"got {len(pictures)} training pictures, expected at least {recipe.batch_size}, one batch")
+        height, width = (side + 2 * recipe.pad for side in pictures.images.shape[1:3])
+        home = device if fits_device(len(pictures) * height * width * 3, device) else torch.device("cpu")
+        self.padded = pad_reflecting(pictures.images.to(home), recipe.pad)
+        self.targets = pictures.targets.to(device)
+
+    def epoch(self, epoch: int, first_step: int) -> Iterator[Step]:
+        """See `Batches`."""
+        size = self.recipe.batch_size
+        order = torch.randperm(len(self.targets), generator=generator_of(self.recipe.seed, epoch)).to(self.device)
+        for step in range(first_step, self.steps):
+            index = order[step * size : (step + 1) * size]
+            drawn = draw(size, self.recipe, generator_of(self.recipe.seed, epoch, step))
+            yield [
+                (augment(*self._padded_at(index[part]), drawn.part(part), self.recipe), self.targets[index[part]])
+                for part in self.parts
+            ]
+
+    def _padded_at(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Padded pictures on the training device, and where among them those at `index` lie."""
+        if self.padded.device.type == self.device.type:
+            return self.padded, index
+        chosen = self.padded[index.to(self.padded.device)].to(self.device)
+        return chosen, torch.arange(len(index), device=self.device)
+
+
+def evaluation_batches(
+    source: Source, device: torch.device, share: Share, batch_size: int = 250
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's share of `source`, each picture in exactly one: uint8 (B, H, W, 3) and int64 (B,) on `device`."""
+    if not isinstance(source, Pictures):
+        yield from stream_in_order(source, device, share, batch_size)
+        return
+    mine = slice(share.rank, None, share.processes)
+    split = source.images[mine].split(batch_size), source.targets[mine].split(batch_size)
+    for images, targets in zip(*split, strict=True):
+        yield images.to(device), targets.to(device)

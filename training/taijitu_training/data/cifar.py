@@ -1,0 +1,92 @@
+"""CIFAR-10 and CIFAR-100 as their authors publish them: the "python" pickles and the "binary" files.
+
+https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from taijitu_training.data.found import Files, Found
+from taijitu_training.data.plain_pickle import load_plain_pickle
+from taijitu_training.data.samples import Samples
+from taijitu_training.errors import DataError
+
+PIXELS = 3 * 32 * 32  # the red plane, then green, then blue
+CIFAR10_TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
+
+
+def cifar10_pickles(files: Files) -> Found:
+    """cifar-10-batches-py: data_batch_1 to _5, test_batch, batches.meta."""
+    return _pickles("CIFAR-10 pickles", files, CIFAR10_TRAIN, "test_batch", "batches.meta", "label_names", "labels")
+
+
+def cifar100_pickles(files: Files) -> Found:
+    """cifar-100-python: train, test, meta; the 100 fine labels."""
+    return _pickles("CIFAR-100 pickles", files, ("train",), "test", "meta", "fine_label_names", "fine_labels")
+
+
+def cifar10_binary(files: Files) -> Found:
+    """cifar-10-batches-bin: a byte of label and 3072 of pixels a picture."""
+    train = tuple(f"{name}.bin" for name in CIFAR10_TRAIN)
+    return _binary("CIFAR-10 binary", files, train, "test_batch.bin", "batches.meta.txt", label_bytes=1)
+
+
+def cifar100_binary(files: Files) -> Found:
+    """cifar-100-binary: a byte of coarse label, one of fine label, 3072 of pixels; the 100 fine labels."""
+    return _binary("CIFAR-100 binary", files, ("train.bin",), "test.bin", "fine_label_names.txt", label_bytes=2)
+
+
+def _pickles(
+    form: str, files: Files, train: tuple[str, ...], test: str, meta: str, names_key: str, labels_key: str
+) -> Found:
+    names = load_plain_pickle(files.read(meta), f"{files.where}: {meta}").get(names_key)
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{files.where}: {meta} has no {names_key}, expected the labels' names; fetch it again")
+    labels = tuple(name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names)
+
+    def part(name: str) -> Samples:
+        where = f"{files.where}: {name}"
+        loaded = load_plain_pickle(files.read(name), where)
+        return _samples(loaded.get("data"), loaded.get(labels_key), len(labels), where)
+
+    return Found(form, labels, _joined([part(name) for name in train]), part(test))
+
+
+def _binary(form: str, files: Files, train: tuple[str, ...], test: str, names: str, label_bytes: int) -> Found:
+    labels = tuple(files.read(names).decode("latin1").split())
+
+    def part(name: str) -> Samples:
+        content = files.read(name)
+        if not content or len(content) % (label_bytes + PIXELS):
+            raise DataError(
+                f"{files.where}: {name}: got {len(content)} bytes, expected a multiple of {label_bytes + PIXELS}, "
+                "a picture each; it is cut off: fetch it again"
+            )
+        rows = np.frombuffer(content, np.uint8).reshape(-1, label_bytes + PIXELS)
+        targets = rows[:, label_bytes - 1].tolist()
+        return _samples(rows[:, label_bytes:], targets, len(labels), f"{files.where}: {name}")
+
+    return Found(form, labels, _joined([part(name) for name in train]), part(test))
+
+
+def _samples(data: Any, targets: Any, classes: int, where: str) -> Samples:
+    if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != PIXELS:
+        got = f"shape {data.shape}" if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
+        raise DataError(f"{where}: got pixels of {got}, expected uint8 (N, {PIXELS}); fetch it again")
+    if not isinstance(targets, list) or len(targets) != len(data):
+        got = f"{len(targets)} labels" if isinstance(targets, list) else "no list of labels"
+        raise DataError(f"{where}: got {got} for {len(data)} pictures, expected one each; fetch it again")
+    if wrong := [target for target in targets if not isinstance(target, int) or not 0 <= target < classes]:
+        raise DataError(f"{where}: got label {wrong[0]!r}, expected 0 to {classes - 1}; fetch it again")
+    pixels: NDArray[np.uint8] = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return Samples(np.ascontiguousarray(pixels), torch.tensor(targets, dtype=torch.int64))
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    contents = np.concatenate([np.asarray(part.contents) for part in parts])
+    return Samples(contents, torch.cat([part.targets for part in parts]))

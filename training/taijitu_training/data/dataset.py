@@ -1,0 +1,57 @@
+"""A data set that is ready to train on, in memory or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from taijitu_training.data.pictures import Pictures
+from taijitu_training.data.samples import Content
+from taijitu_training.data.share import Share
+from taijitu_training.data.workers import Workers
+
+
+class Undecoded(Protocol):
+    """Pictures as they lie on the disk: `Samples` has them in any order, `Shards` one shard after the other."""
+
+    def __len__(self) -> int: ...
+
+    def steps(self, batch_size: int, share: Share) -> int:
+        """Whole batches in an epoch, the same number in every process."""
+
+    def shuffled(
+        self, seed: int, epoch: int, first_step: int, batch_size: int, share: Share
+    ) -> Iterator[tuple[Content, int]]:
+        """This process's pictures and targets of `epoch` from `first_step` on, batch by batch."""
+
+    def in_order(self, share: Share) -> Iterator[tuple[Content, int]]:
+        """This process's pictures and targets, each of all of them in exactly one process."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One split that is decoded anew in every epoch, by `workers`."""
+
+    undecoded: Undecoded
+    workers: Workers
+
+    def __len__(self) -> int:
+        return len(self.undecoded)
+
+
+Source: TypeAlias = Pictures | Stream
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and evaluation pictures with the same labels; `evaluation_name` says which split the latter are."""
+
+    name: str
+    sha256: str  # of the archive; empty for a folder
+    labels: tuple[str, ...]
+    train: Source
+    evaluation: Source
+    evaluation_name: str
+    size: tuple[int, int]  # (H, W)
+    form: str  # as which of the forms it was read, and whether it lies in memory

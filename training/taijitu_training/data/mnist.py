@@ -1,0 +1,66 @@
+"""MNIST, and what was published in its form: idx files, packed or not; and the digits that PNG files are named by."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import struct
+import zlib
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from taijitu_training.data.found import Files, Found
+from taijitu_training.data.samples import Samples
+from taijitu_training.errors import DataError
+
+DIGITS = tuple(str(digit) for digit in range(10))
+UINT8 = 0x08  # the third byte of an idx file; the fourth is the number of dimensions
+
+
+def mnist_idx(files: Files) -> Found:
+    """train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-...: grey pictures, labels "0" to "9"."""
+    return Found("MNIST idx files", DIGITS, _split(files, "train"), _split(files, "t10k"))
+
+
+def digit_in_name(name: str) -> str | None:
+    """The label of 003479-num7.png: "7"."""
+    match = re.fullmatch(r"\d+-num(\d)\.png", name)
+    return match and match[1]
+
+
+def _split(files: Files, prefix: str) -> Samples:
+    images = _idx(files, f"{prefix}-images", 3)
+    targets = _idx(files, f"{prefix}-labels", 1)
+    if len(images) != len(targets):
+        raise DataError(
+            f"{files.where}: {prefix}: got {len(images)} pictures and {len(targets)} labels; fetch both files again"
+        )
+    if len(targets) and targets.max() >= len(DIGITS):
+        raise DataError(f"{files.where}: {prefix}-labels: got label {targets.max()}, expected 0 to 9; fetch it again")
+    return Samples(images, torch.from_numpy(targets.astype(np.int64)))
+
+
+def _idx(files: Files, stem: str, dimensions: int) -> NDArray[np.uint8]:
+    spellings = [f"{stem}{mark}idx{dimensions}-ubyte{packed}" for packed in ("", ".gz") for mark in "-."]
+    name = next((spelling for spelling in spellings if spelling in files), spellings[0])
+    content, where = files.read(name), f"{files.where}: {name}"
+    if name.endswith(".gz"):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{where}: not a readable gzip file ({error}); fetch it again") from None
+    header = 4 + 4 * dimensions
+    expected = struct.pack(">BBBB", 0, 0, UINT8, dimensions)
+    if content[:4] != expected or len(content) < header:
+        raise DataError(
+            f"{where}: got {content[:4].hex() or 'nothing'} at its beginning, expected {expected.hex()}, "
+            f"an idx file of bytes with {dimensions} dimensions; fetch it again"
+        )
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    if len(content) - header != math.prod(shape):
+        counts = " x ".join(map(str, shape))
+        raise DataError(f"{where}: got {len(content) - header} bytes, expected {counts}; it is cut off: fetch it again")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

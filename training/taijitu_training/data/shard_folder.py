@@ -1,0 +1,134 @@
+"""A folder of WebDataset shards: which are for training, how many samples they hold, what the labels are called."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from taijitu_training.data.decode import bar_disabled
+from taijitu_training.data.layout import EVALUATION_SPLITS, SPLITS, TRAIN_SPLITS
+from taijitu_training.data.webdataset_shards import Shards, headers_in, picture_of, target_of
+from taijitu_training.errors import DataError
+
+LABEL_FILES = ("labels.txt", "classes.txt")  # a name a line, in the order of the numbers
+INFO_FILE = "_info.json"  # timm's and Hugging Face's: {"splits": {NAME: {"filenames": [], "shard_lengths": []}}}
+_SHARD = re.compile(rf"(?:.+[-_.])?({'|'.join(SPLITS)})[-_.].*\.tar", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class FoundShards:
+    """The shards of a folder, with the labels that their targets count."""
+
+    form: str
+    labels: tuple[str, ...]
+    train: Shards
+    evaluation: Shards
+    evaluation_name: str
+
+
+def shards_by_split(folder: Path) -> dict[str, list[Path]]:
+    """train-000.tar, val-000.tar and their like, also imagenet1k-train-000.tar, by split; {} where there are none.
+
+    Nor where there is a folder train/: what lies beside it is an archive of it.
+    """
+    splits: dict[str, list[Path]] = {}
+    if any((folder / name).is_dir() for name in TRAIN_SPLITS):
+        return splits
+    for path in sorted(folder.glob("*.tar")):
+        if match := _SHARD.fullmatch(path.name):
+            splits.setdefault(match[1].lower(), []).append(path)
+    return splits
+
+
+def read_shards(folder: Path, splits: dict[str, list[Path]]) -> FoundShards:
+    """Labels and numbers of samples of the shards in `splits`, from `shards_by_split`.
+
+    Samples are counted by reading every header of the tars, and every label with them; no picture is decoded. Where
+    _info.json states the numbers and labels.txt the names, only the first sample of each shard is looked at. DataError
+    for a shard that is cut off, a sample without picture or label, and a label without samples.
+    """
+    train = next((splits[name] for name in TRAIN_SPLITS if name in splits), None)
+    name = next((name for name in EVALUATION_SPLITS if name in splits), None)
+    if train is None or name is None:
+        lacking = "train-*.tar" if train is None else "val-*.tar or test-*.tar"
+        raise DataError(f"{folder}: got WebDataset shards, but no {lacking}; add some, or rename some of the others")
+    labels = _labels(folder)
+    if labels and (stated := _stated_lengths(folder)):
+        mine, theirs = (_stated(folder, paths, stated, len(labels)) for paths in (train, splits[name]))
+        return FoundShards(f"WebDataset shards, counted by {INFO_FILE}", labels, mine, theirs, name)
+    lengths, per_label = _counted(train, len(labels) if labels else None)
+    labels = labels or tuple(str(number) for number in range(max(per_label) + 1))
+    _require_every_label(folder, "train", per_label, labels)
+    mine = _shards(train, lengths, len(labels))
+    lengths, per_label = _counted(splits[name], len(labels))
+    _require_every_label(folder, name, per_label, labels)
+    theirs = _shards(splits[name], lengths, len(labels))
+    return FoundShards("WebDataset shards, counted by their headers", labels, mine, theirs, name)
+
+
+def _shards(paths: list[Path], lengths: list[int], classes: int) -> Shards:
+    return Shards(tuple(map(str, paths)), tuple(lengths), classes)
+
+
+def _labels(folder: Path) -> tuple[str, ...] | None:
+    for name in LABEL_FILES:
+        if (folder / name).is_file():
+            return tuple(line.strip() for line in (folder / name).read_text("utf-8").splitlines() if line.strip())
+    return None
+
+
+def _stated_lengths(folder: Path) -> dict[str, int]:
+    """Samples by the shard's file name; empty where there is no _info.json."""
+    path = folder / INFO_FILE
+    if not path.is_file():
+        return {}
+    try:
+        splits = json.loads(path.read_text("utf-8"))["splits"].values()
+        return {
+            name: int(length)
+            for split in splits
+            for name, length in zip(split["filenames"], split["shard_lengths"], strict=True)
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: got {error!r}, expected splits with filenames and shard_lengths; correct it, or remove it to "
+            "count the samples"
+        ) from None
+
+
+def _stated(folder: Path, paths: list[Path], lengths: dict[str, int], classes: int) -> Shards:
+    for path in paths:
+        if path.name not in lengths:
+            raise DataError(f"{folder / INFO_FILE}: lacks {path.name}; add it, or remove the file to count the samples")
+        for sample in headers_in(str(path)):
+            picture_of(sample)
+            target_of(sample, classes)
+            break
+    return _shards(paths, [lengths[path.name] for path in paths], classes)
+
+
+def _counted(paths: list[Path], classes: int | None) -> tuple[list[int], Counter[int]]:
+    """(samples of each shard, samples of each label)."""
+    lengths, per_label = [], Counter[int]()
+    for path in tqdm(paths, "counting", unit=" shards", disable=bar_disabled(), leave=False):
+        before = per_label.total()
+        for sample in headers_in(str(path)):
+            picture_of(sample)
+            per_label[target_of(sample, classes)] += 1
+        lengths.append(per_label.total() - before)
+        if lengths[-1] == 0:
+            raise DataError(f"{path}: got no samples, expected KEY.jpg with KEY.cls; remove it, or fetch it again")
+    return lengths, per_label
+
+
+def _require_every_label(folder: Path, split: str, per_label: Counter[int], labels: tuple[str, ...]) -> None:
+    if missing := [label for number, label in enumerate(labels) if not per_label[number]]:
+        raise DataError(
+            f"{folder}: the {split} shards have no pictures of: {', '.join(missing[:5])}; number the labels from 0 "
+            "without gaps, and add pictures of each"
+        )

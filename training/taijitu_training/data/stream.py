@@ -1,0 +1,58 @@
+"""Batches of pictures that are decoded while the network trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from taijitu_training.data.augment import Draw, augment, draw, pad_reflecting
+from taijitu_training.data.dataset import Stream
+from taijitu_training.data.samples import Job
+from taijitu_training.data.share import Share, Step, generator_of
+from taijitu_training.errors import DataError
+from taijitu_training.recipe import Recipe
+
+
+class StreamBatches:
+    """Batches of a `Stream`: decoded, and cropped where crop=resized, on the CPU, all else done on the device.
+
+    A batch's random numbers come from its step, as in `MemoryBatches`, a random crop's from its place in the batch too.
+    """
+
+    def __init__(self, stream: Stream, recipe: Recipe, device: torch.device, share: Share) -> None:
+        self.stream, self.recipe, self.device, self.share = stream, recipe, device, share
+        self.parts = share.parts(recipe.batch_size)
+        self.steps = stream.undecoded.steps(recipe.batch_size, share)
+        if self.steps == 0:
+            raise DataError(f"got {len(stream)} training pictures, expected at least {recipe.batch_size}, one batch")
+
+    def epoch(self, epoch: int, first_step: int) -> Iterator[Step]:
+        """See `Batches`. What comes before `first_step` is not decoded. DataError names a broken picture."""
+        decoded = self.stream.workers.decoded(self._jobs(epoch, first_step), self.device)
+        for step in range(first_step, self.steps):
+            drawn = draw(self.recipe.batch_size, self.recipe, generator_of(self.recipe.seed, epoch, step))
+            yield [self._augmented(*next(decoded), drawn.part(part)) for part in self.parts]
+
+    def _jobs(self, epoch: int, first_step: int) -> Iterator[list[Job]]:
+        size, seed = self.recipe.batch_size, self.recipe.seed
+        pictures = self.stream.undecoded.shuffled(seed, epoch, first_step, size, self.share)
+        for step in range(first_step, self.steps):
+            for part in self.parts:
+                places = range(part.start, part.stop)
+                yield [Job(*next(pictures), (seed, epoch, step, place)) for place in places]
+
+    def _augmented(self, images: Tensor, targets: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
+        index = torch.arange(len(images), device=self.device)
+        return augment(pad_reflecting(images, self.recipe.pad), index, drawn, self.recipe), targets
+
+
+def stream_in_order(
+    stream: Stream, device: torch.device, share: Share, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's share of `stream` after the evaluation transform: see `evaluation_batches`."""
+    pictures = stream.undecoded.in_order(share)
+    jobs = (Job(content, target) for content, target in pictures)
+    return stream.workers.decoded(iter(lambda: list(islice(jobs, batch_size)), []), device)

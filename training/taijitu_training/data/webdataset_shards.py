@@ -1,0 +1,140 @@
+"""WebDataset: pictures in shards, tars of KEY.jpg and KEY.cls side by side, read from beginning to end.
+
+https://github.com/webdataset/webdataset
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taijitu_training.data.samples import Content, Encoded
+from taijitu_training.data.share import Share, generator_of
+from taijitu_training.errors import DataError
+
+PICTURES = ("jpg", "jpeg", "png", "webp")
+SHUFFLED = 2000  # samples that a process holds, undecoded, to draw the next one from
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The shards of one split, and how many samples each holds; a target is below `classes`."""
+
+    paths: tuple[str, ...]
+    lengths: tuple[int, ...]
+    classes: int
+
+    def __len__(self) -> int:
+        return sum(self.lengths)
+
+    def steps(self, batch_size: int, share: Share) -> int:
+        """Whole batches in an epoch, in every process the same: as many as the smallest shards make.
+
+        Each process reads len(paths) // processes shards an epoch, others every time; what is over is left out. So
+        no sample is left out but those of an incomplete batch, where shards are of one size and their number a
+        multiple of the processes. DataError where there are fewer shards than processes.
+        """
+        each = len(self.paths) // share.processes
+        if each == 0:
+            raise DataError(
+                f"got {len(self.paths)} training shards for {share.processes} processes, expected at least one for "
+                "each; write smaller shards, or train with fewer processes"
+            )
+        return sum(sorted(self.lengths)[:each]) // (batch_size // share.processes)
+
+    def shuffled(
+        self, seed: int, epoch: int, first_step: int, batch_size: int, share: Share
+    ) -> Iterator[tuple[Content, int]]:
+        """This process's samples of `epoch` from `first_step` on: shards in random order, then through a buffer.
+
+        The order depends on the number of processes. What is skipped is read, but not decoded.
+        """
+        import webdataset
+
+        order = torch.randperm(len(self.paths), generator=generator_of(seed, epoch)).tolist()
+        each = len(self.paths) // share.processes
+        mine = [self.paths[i] for i in order[share.rank :: share.processes][:each]]
+        shuffle = webdataset.shuffle(SHUFFLED, initial=SHUFFLED, rng=random.Random(f"{seed} {epoch} {share.rank}"))
+        yield from islice(shuffle(self._read(mine)), first_step * (batch_size // share.processes), None)
+        raise DataError(f"{mine[-1]}: got fewer samples than _info.json says; correct it, or remove it to count anew")
+
+    def in_order(self, share: Share) -> Iterator[tuple[Content, int]]:
+        """The samples of this process's shards, each shard in exactly one process."""
+        return self._read(self.paths[share.rank :: share.processes])
+
+    def _read(self, paths: Sequence[str]) -> Iterator[tuple[Content, int]]:
+        for path in paths:
+            for sample in samples_in(path):
+                name, suffix = picture_of(sample)
+                yield Encoded(f"{path}: {name}", sample[suffix]), target_of(sample, self.classes)
+
+
+def samples_in(path: str) -> Iterator[dict[str, Any]]:
+    """The samples of a shard as webdataset groups them: "__key__", "__url__" and the bytes of each suffix."""
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    # Opened here and not by webdataset, which would take a path for a URL, and leaves closing to the collector.
+    try:
+        with Path(path).open("rb") as file:
+            yield from group_by_keys(tar_file_expander([{"url": path, "stream": file}]))
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        raise DataError(_unreadable(path, error)) from None
+
+
+def headers_in(path: str) -> Iterator[dict[str, Any]]:
+    """As `samples_in`, but empty bytes in place of pictures, which are not read."""
+    from webdataset.tariterators import group_by_keys
+
+    def files(archive: tarfile.TarFile) -> Iterator[dict[str, Any]]:
+        for member in archive:
+            if member.isfile():
+                read = archive.extractfile(member) if member.name.lower().endswith((".cls", ".json")) else None
+                yield {"fname": member.name, "data": read.read() if read else b"", "__url__": path}
+            archive.members = []  # type: ignore[attr-defined]  # a tar remembers every header otherwise
+
+    try:
+        with tarfile.open(path, "r:") as archive:
+            yield from group_by_keys(files(archive))
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        raise DataError(_unreadable(path, error)) from None
+
+
+def picture_of(sample: dict[str, Any]) -> tuple[str, str]:
+    """(file name, suffix) of a sample's picture; DataError where it has none."""
+    for suffix in PICTURES:
+        if suffix in sample:
+            return f"{sample['__key__']}.{suffix}", suffix
+    has = ", ".join(key for key in sample if not key.startswith("__"))
+    raise DataError(
+        f"{sample['__url__']}: sample {sample['__key__']} has no picture ({has}), expected one of "
+        f"{', '.join(PICTURES)} beside its cls, under the same name; write the shard anew"
+    )
+
+
+def target_of(sample: dict[str, Any], classes: int | None) -> int:
+    """A sample's label: the number in its .cls, or "label" of its .json. DataError unless in [0, `classes`)."""
+    try:
+        target = int(sample["cls"]) if "cls" in sample else int(json.loads(sample["json"])["label"])
+        if target < 0 or (classes is not None and target >= classes):
+            raise ValueError(f"label {target}")
+    except (KeyError, TypeError, ValueError) as error:
+        expected = "from 0" if classes is None else f"0 to {classes - 1}"
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise DataError(
+            f"{sample['__url__']}: sample {sample['__key__']}: got {reason}, expected a number {expected} in KEY.cls "
+            'or as "label" in KEY.json; write the shard anew'
+        ) from None
+    return target
+
+
+def _unreadable(path: str, error: Exception) -> str:
+    reason = " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__
+    return f"{path}: got a damaged or cut off shard ({reason}), expected a whole tar; fetch it again"

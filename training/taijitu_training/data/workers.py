@@ -1,0 +1,112 @@
+"""Processes that decode pictures beside the training, with torch's DataLoader."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from taijitu_training.data.budget import local_processes
+from taijitu_training.data.samples import Decoder, Job
+from taijitu_training.errors import DataError, TrainingError
+
+CHUNK = 32  # pictures that a process decodes at a time: a large batch keeps all of them busy, and little in flight
+MOST = 16  # processes by default
+
+
+class Workers:
+    """`count` processes that decode, started with the first batch and kept; with 0 this process decodes by itself.
+
+    What they decode is sent to them picture by picture, in order: their number changes nothing but the speed.
+    """
+
+    def __init__(self, decoder: Decoder, count: int) -> None:
+        self.decoder, self.count = decoder, count
+        self._loader: DataLoader[Any] | None = None
+        self._chunks: Iterable[list[Job]] = ()
+
+    def decoded(self, batches: Iterable[list[Job]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """uint8 (B, H, W, 3) and int64 (B,) on `device` for each of `batches`, which must not be empty.
+
+        DataError names a broken picture. A call ends the one before it.
+        """
+        lengths: deque[int] = deque()  # in chunks, of the batches in flight
+
+        def chunks() -> Iterator[list[Job]]:
+            for batch in batches:
+                starts = range(0, len(batch), CHUNK)
+                lengths.append(len(starts))
+                for start in starts:
+                    yield batch[start : start + CHUNK]
+
+        self._chunks = chunks()
+        results = self._results(device)
+        for first in results:
+            parts = [first, *(next(results) for _ in range(lengths.popleft() - 1))]
+            images, targets = zip(*parts, strict=True)
+            yield torch.cat(images), torch.cat(targets)
+
+    def __iter__(self) -> Iterator[list[Job]]:
+        """The jobs of the present call: the DataLoader asks for them here, in the training process."""
+        return iter(self._chunks)
+
+    def _results(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._loader is None:
+            self._loader = self._start(pin=device.type == "cuda")
+        try:
+            for images, targets in self._loader:
+                if isinstance(images, str):
+                    raise DataError(f"unreadable picture: {images}; repair or remove it")
+                yield images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise TrainingError(
+                f"a decoding process ended by itself ({' '.join(str(error).split())}); give it more memory "
+                "(in a container also shared memory: --shm-size=8g), or use fewer workers"
+            ) from None
+
+    def _start(self, pin: bool) -> DataLoader[Any]:
+        # Forked, but not from this process, which has threads and perhaps CUDA: from one that has only imported what
+        # takes long. Not our own package: that server does not know this process's sys.path, it might find another.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["torch", "torchvision.transforms.v2"])
+        # A generator of its own: the loader would draw from the global one, and a resumed run would differ.
+        return DataLoader(
+            self.decoder,
+            batch_sampler=self,
+            num_workers=self.count,
+            collate_fn=_stack,
+            pin_memory=pin,
+            worker_init_fn=_leave_interrupts_to_the_parent,
+            multiprocessing_context=context if self.count else None,
+            persistent_workers=self.count > 0,
+            generator=torch.Generator(),
+        )
+
+
+def default_workers() -> int:
+    """The cores that this process may use, shared with its siblings on this host; at least 1, at most MOST."""
+    return max(1, min(MOST, len(os.sched_getaffinity(0)) // local_processes()))
+
+
+def _stack(pictures: list[tuple[NDArray[np.uint8] | str, int]]) -> tuple[Tensor | str, Tensor]:
+    targets = torch.tensor([target for _, target in pictures])
+    for pixels, _ in pictures:
+        if isinstance(pixels, str):
+            return pixels, targets
+    return torch.from_numpy(np.stack([pixels for pixels, _ in pictures])), targets
+
+
+def _leave_interrupts_to_the_parent(number: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the training still wants to finish its step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,133 @@
+"""One run on several processes, as torchrun starts them; a single process is the case of one."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from taijitu_training.errors import TaijituError, TrainingError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of this run: `count` of them, of which this one is `rank`.
+
+    Every method but `fail` is an exchange that all processes take part in, and raises TrainingError where one is gone.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that prints and writes files."""
+        return self.rank == 0
+
+    def sum_(self, values: Tensor) -> Tensor:
+        """`values` summed over the processes, in place."""
+        if self.count > 1:
+            with _peers_named():
+                dist.all_reduce(values)
+        return values
+
+    def mean_(self, tensors: Sequence[Tensor]) -> None:
+        """Every one of `tensors` (of one dtype) replaced by its mean over the processes."""
+        if self.count > 1 and tensors:
+            flat = self.sum_(torch.cat([tensor.flatten() for tensor in tensors])) / self.count
+            for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+                tensor.copy_(mean.view_as(tensor))
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether `flag` holds in any of the processes."""
+        return flag if self.count == 1 else bool(self.sum_(torch.tensor(float(flag), device=device)))
+
+    def first_does(self, do: Callable[[], T]) -> T:
+        """What `do` returns in the writing process, in every process: for files that only its machine may have."""
+        if self.count == 1:
+            return do()
+        box: list[T | None] = [None]
+        return self._agree(lambda: self._fill(box, do), lambda: self._received(box))
+
+    def all_do(self, do: Callable[[], T]) -> T:
+        """What `do` returns; an error in any process ends all of them, with one message."""
+        if self.count == 1:
+            return do()
+        box: list[T] = []
+        return self._agree(lambda: box.append(do()), lambda: box[0])
+
+    def fail(self, error: TaijituError) -> NoReturn:
+        """Raise an error that every process has come to: the others leave without a word."""
+        if self.writes:
+            raise error
+        raise SystemExit(1)
+
+    def _fill(self, box: list[T | None], do: Callable[[], T]) -> None:
+        if self.writes:
+            box[0] = do()
+
+    def _received(self, box: list[T | None]) -> T:
+        with _peers_named():
+            dist.broadcast_object_list(box)
+        result: T = box[0]  # type: ignore[assignment]  # the writing process put it there
+        return result
+
+    def _agree(self, do: Callable[[], None], then: Callable[[], T]) -> T:
+        mine: TaijituError | None = None
+        try:
+            do()
+        except TaijituError as error:
+            mine = error
+        failed: list[bool] = [False] * self.count
+        with _peers_named():
+            dist.all_gather_object(failed, mine is not None)
+        if not any(failed):
+            return then()
+        if mine is not None and failed.index(True) == self.rank:
+            raise mine
+        raise SystemExit(2)
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """Join the other processes where torchrun started this one (NCCL on GPUs, else gloo), and leave them at the end."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    with _peers_named():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def local_rank() -> int:
+    """This process's number on its machine, which is also its GPU's."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+@contextmanager
+def _peers_named() -> Iterator[None]:
+    """Turns the errors of a lost connection into a TrainingError that says what happened."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo, NCCL and the store raise it and its subclasses, each with its own text
+        reason = re.search(r"Connection \w+ by peer|timed? ?out", str(error), re.IGNORECASE)
+        raise TrainingError(
+            "another process of this run ended or cannot be reached "
+            f"({reason[0] if reason else str(error).splitlines()[0]}); "
+            "if it left a message, put that right; then --resume"
+        ) from None

@@ -1,0 +1,31 @@
+"""Out of memory: one line that names what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from taijitu_training.errors import TrainingError
+
+
+@contextmanager
+def memory_named(batch_size: int, processes: int, accumulate: int) -> Iterator[None]:
+    """Turns a failed allocation into a TrainingError that names a batch size to try.
+
+    `batch_size` pictures a step are cut into `accumulate` parts in each of `processes`.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        # On a CPU torch raises a bare RuntimeError.
+        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+            raise
+        parts = processes * accumulate
+        at_once = batch_size // parts
+        smaller = max(2, at_once // 2) * parts
+        raise TrainingError(
+            f"out of memory with {at_once} pictures at once; try --set batch_size={smaller} in a new --out, "
+            f"or --accumulate {2 * accumulate}, which keeps the batch of {batch_size}"
+        ) from None

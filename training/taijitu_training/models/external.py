@@ -1,0 +1,135 @@
+"""Networks of timm and torchvision by name, such as "timm/tinynet_c" and "torchvision/squeezenet1_1".
+
+They are built as their library defines them, without pretrained weights (taijitu_training.pretrained takes over those
+of a network that you have), for pictures of any size that they can take and with any of our activations. Seven of them
+are the networks of the Nish paper's Tables 1 and 2: torchvision's squeezenet1_1, resnet18, mobilenet_v2,
+efficientnet_b0 and efficientnet_v2_s, and timm's tinynet_b and tinynet_c.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_training.models.activations import irreplaceable_activations, list_activations, replace_activations
+from taijitu_training.models.registry import PAPER, Entry, ModelOptions, Network, register_source
+
+OWN = "own"
+
+
+@dataclass(frozen=True)
+class ExternalOptions(ModelOptions):
+    """`act` takes the place of every activation; "own" keeps those that the network comes with.
+
+    `image_size` is the side of the square pictures in pixels; the default is that of the library's own weights.
+    """
+
+    act: str = OWN
+    image_size: int = 224
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.act not in (known := [*list_activations(), OWN]):
+            raise UnknownNameError("activation", self.act, known)
+        if self.image_size < 1:
+            raise TaijituError(f"got image_size={self.image_size}, expected at least 1 pixel")
+
+
+class ExternalNetwork(Network):
+    """`network` is the library's module: float32 (N, 3, H, W), normalised RGB, to logits (N, K)."""
+
+    def __init__(self, network: nn.Module, image_size: int) -> None:
+        super().__init__()
+        self.input_size = (image_size, image_size)
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)
+        return logits
+
+
+@register_source
+def timm(name: str) -> Entry:
+    """Any network of timm.list_models(). TaijituError where timm is not installed, or where pictures are not square."""
+    try:
+        library: Any = importlib.import_module("timm")
+    except ImportError as error:
+        raise TaijituError(f"got timm/{name}, but no timm ({error}); do: pip install 'taijitu[train]'") from None
+    if name not in (known := library.list_models()):
+        raise UnknownNameError("timm model", name, known)
+    config = library.get_pretrained_cfg(name)
+    _, height, width = config.input_size
+    if height != width:
+        raise TaijituError(f"got timm/{name}, made for {height}x{width} pixels, expected a network of square pictures")
+
+    def build(options: ExternalOptions) -> Network:
+        # The others take any size without being told.
+        size = {"img_size": options.image_size} if config.fixed_input_size else {}
+        create = functools.partial(library.create_model, name, num_classes=options.num_classes, **size)
+        return _build(f"timm/{name}", create, options, height)
+
+    return Entry(build, ExternalOptions(image_size=height), PAPER)
+
+
+@register_source
+def torchvision(name: str) -> Entry:
+    """Any classification network of torchvision.models.list_models(module=torchvision.models)."""
+    from torchvision import models
+
+    if name not in (known := models.list_models(module=models)):
+        raise UnknownNameError("torchvision model", name, known)
+    (own_size,) = models.get_model_weights(name).DEFAULT.transforms().crop_size
+
+    def build(options: ExternalOptions) -> Network:
+        arguments = {"num_classes": options.num_classes, **_torchvision_arguments(name, options.image_size)}
+        create = functools.partial(models.get_model, name, weights=None, **arguments)
+        return _build(f"torchvision/{name}", create, options, own_size)
+
+    return Entry(build, ExternalOptions(image_size=own_size), PAPER)
+
+
+def _torchvision_arguments(name: str, image_size: int) -> dict[str, Any]:
+    if name in ("googlenet", "inception_v3"):
+        return {"aux_logits": False, "init_weights": True}  # in training they would return more than one set of logits
+    if name.startswith("vit_"):
+        return {"image_size": image_size}
+    return {"input_size": (image_size, image_size)} if name == "maxvit_t" else {}
+
+
+def _build(name: str, create: Callable[[], nn.Module], options: ExternalOptions, own_size: int) -> Network:
+    """The network with its activations replaced; TaijituError where it cannot take the size or some would stay."""
+    size = options.image_size
+    try:
+        network = create()
+        with irreplaceable_activations(network) as left:
+            shape = _output_shape(network, size)
+    except Exception as error:  # a size that does not fit makes other people's code raise nearly anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TaijituError(f"got image_size={size} for {name} ({reason}); try its own, {own_size}") from None
+    if shape != (2, options.num_classes):
+        raise TaijituError(f"got {name}, whose output for 2 pictures is {shape}, expected logits; use a classifier")
+    if options.act != OWN:
+        if left:
+            calls = ", ".join(f"{operator} ({count})" for operator, count in sorted(left.items()))
+            raise TaijituError(
+                f"got act={options.act!r} for {name}, which also calls {calls} where no module can be replaced; "
+                f"give act='{OWN}', or use another network"
+            )
+        replace_activations(network, options.act)
+    return ExternalNetwork(network, size)
+
+
+def _output_shape(network: nn.Module, size: int) -> tuple[int, ...]:
+    """What comes out for two pictures. Nothing is computed or changed: all tensors are on the meta device."""
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    state = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+    with torch.no_grad():
+        out: Tensor = torch.func.functional_call(network, state, torch.empty(2, 3, size, size, device="meta"))
+    return tuple(out.shape)

@@ -1,0 +1,63 @@
+"""From a recipe to an optimiser, its learning rate at every step and its weight decay."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from taijitu_training.recipe import Recipe
+
+
+def create_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over every learnable parameter of `model`.
+
+    With decay_all=False, biases and the parameters of batch norm (all that have one dimension) form a second group
+    without decay.
+    """
+    learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, object]] = [{"params": learnable, "decays": True}]
+    if not recipe.decay_all:
+        groups = [
+            {"params": [p for p in learnable if p.ndim > 1], "decays": True},
+            {"params": [p for p in learnable if p.ndim <= 1], "decays": False, "weight_decay": 0.0},
+        ]
+    optimizer: torch.optim.Optimizer
+    if recipe.optimizer == "sgd":
+        decay = recipe.weight_decay
+        optimizer = torch.optim.SGD(groups, recipe.lr, recipe.momentum, weight_decay=decay, fused=True)
+    else:
+        kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(groups, recipe.lr, weight_decay=recipe.weight_decay, amsgrad=recipe.amsgrad, fused=True)
+    return optimizer
+
+
+def create_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:
+    """The recipe's learning rate, which moves after every step.
+
+    one_cycle is torch's (Smith and Topin 2018): from lr / 25 up in the first 30 % of the steps, down to lr / 250,000;
+    the momentum, or Adam's first beta, goes the other way between 0.95 and 0.85. cosine and constant rise linearly to
+    lr over warmup_epochs, from one warm-up step's share in the first step.
+    """
+    if recipe.schedule == "one_cycle":
+        return OneCycleLR(optimizer, max_lr=recipe.lr, epochs=recipe.epochs, steps_per_epoch=steps_per_epoch)
+    warmup, total = recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch
+
+    def share(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        if recipe.schedule == "constant":
+            return 1.0
+        return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+    return LambdaLR(optimizer, share)
+
+
+def set_weight_decay(optimizer: torch.optim.Optimizer, recipe: Recipe) -> None:
+    """With weight_decay_times_lr, decay = weight_decay * the present learning rate (YYNet Table II)."""
+    if recipe.weight_decay_times_lr:
+        for group in optimizer.param_groups:
+            if group["decays"]:
+                group["weight_decay"] = recipe.weight_decay * float(group["lr"])

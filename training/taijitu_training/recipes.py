@@ -1,0 +1,129 @@
+"""The recipes of the papers, each number with its source.
+
+"YYNet": Tables II and III of the YYNet papers; "code": the authors' public CIFAR-10 and ImageNet scripts; "VGNet":
+section 5.1; "Nish": sections 4.1 and 4.2. "not stated" is our choice where the source is silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from taijitu_training.errors import UnknownNameError
+from taijitu_training.recipe import Recipe
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # code, for ImageNet too
+MNIST_MEAN, MNIST_STD = (0.1307,) * 3, (0.3081,) * 3  # of the 60,000 training digits
+
+_ALL = (
+    Recipe(
+        name="yynet_cifar10",
+        epochs=40,  # YYNet Table II
+        batch_size=64,  # YYNet Table II; Table I was made with 512
+        optimizer="adamw",  # YYNet Table II
+        lr=1e-2,  # YYNet Table II
+        schedule="one_cycle",  # YYNet Table II
+        amsgrad=True,  # code
+        weight_decay=1.56,  # YYNet Table II
+        weight_decay_times_lr=True,  # YYNet Table II
+        clip_norm=1.0,  # YYNet Table II
+        mixed_precision=True,  # YYNet Table II
+        ema=False,  # only the preprint has it: --set ema=true
+        ema_start=0.25,  # preprint
+        ema_keep=0.1,  # preprint
+        pad=4,  # code
+        flip=0.5,  # code
+        brightness=0.01,  # code
+        mean=CIFAR_MEAN,
+        std=CIFAR_STD,
+    ),
+    Recipe(
+        name="yynet_imagenet",
+        epochs=300,  # YYNet Table III
+        batch_size=32,  # YYNet Table III
+        optimizer="adamw",  # YYNet Table III
+        lr=18e-4,  # YYNet Table III
+        schedule="one_cycle",  # YYNet Table III
+        weight_decay=1.56,  # YYNet Table III
+        weight_decay_times_lr=True,  # YYNet Table III
+        clip_norm=1.0,  # YYNet Table III
+        mixed_precision=True,  # YYNet Table III
+        ema=False,  # only the preprint has it: --set ema=true
+        ema_start=0.25,  # preprint
+        ema_keep=0.1,  # preprint
+        pad=4,  # code: resized to 224, padded and cropped back
+        flip=0.5,  # code
+        brightness=0.01,  # code
+        mean=CIFAR_MEAN,
+        std=CIFAR_STD,
+    ),
+    Recipe(
+        name="vgnet_imagenet",
+        epochs=300,  # VGNet
+        batch_size=512,  # VGNet
+        optimizer="sgd",  # VGNet
+        lr=0.2,  # VGNet
+        schedule="cosine",  # VGNet
+        warmup_epochs=5.0,  # VGNet
+        momentum=0.9,  # VGNet
+        weight_decay=1e-4,  # VGNet
+        decay_all=False,  # VGNet: "the biases and alpha and beta in BN layers are left unregularized"
+        label_smoothing=0.1,  # VGNet
+        crop="resized",  # not stated; with these settings, what the field does
+        crop_area=0.08,  # not stated, likewise
+        flip=0.5,  # not stated, likewise
+        evaluation_crop=0.875,  # not stated: 224 of 256 pixels, likewise
+    ),
+    Recipe(
+        name="vgnet_cifar",
+        epochs=200,  # not stated in what we have of the paper, as all that is not marked VGNet below
+        batch_size=128,
+        optimizer="sgd",  # VGNet
+        lr=0.1,
+        schedule="cosine",  # VGNet
+        warmup_epochs=5.0,  # VGNet
+        momentum=0.9,  # VGNet
+        weight_decay=5e-4,
+        decay_all=False,  # VGNet
+        label_smoothing=0.1,  # VGNet
+        pad=4,
+        flip=0.5,
+        mean=CIFAR_MEAN,
+        std=CIFAR_STD,
+    ),
+    Recipe(
+        name="nish_cifar10",
+        epochs=50,  # Nish Table 1, which has 100 and 150 too: --set epochs=100
+        batch_size=128,  # not stated
+        optimizer="adam",  # Nish 4.2
+        lr=1e-3,  # not stated: Adam's own
+        schedule="cosine",  # not stated
+        pad=4,  # not stated
+        flip=0.5,  # not stated
+        mean=CIFAR_MEAN,
+        std=CIFAR_STD,
+    ),
+    Recipe(
+        name="nish_mnist",  # with the network mlp, which holds batch norm and dropout 0.25
+        epochs=15,  # not stated
+        batch_size=128,  # Nish 4.1
+        optimizer="sgd",  # Nish 4.1
+        lr=0.01,  # not stated
+        schedule="constant",  # not stated
+        momentum=0.9,  # not stated
+        mixed_precision=False,  # not stated
+        mean=MNIST_MEAN,
+        std=MNIST_STD,
+    ),
+)
+
+RECIPES = {recipe.name: recipe for recipe in _ALL}
+
+
+def get_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
+    """The recipe called `name` with `changes` such as "lr=5e-3" applied (see `Recipe.change`).
+
+    UnknownNameError for a recipe that does not exist.
+    """
+    if name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES)
+    return RECIPES[name].change(changes)

@@ -1,0 +1,108 @@
+"""Reproduce a paper's table: run its experiments one after the other, and print the paper's numbers beside ours.
+
+python training/reproduce.py yynet-table1 --data cifar10.tar.xz --epochs 3 --seeds 2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from taijitu_training import checkpoint
+from taijitu_training.console import INTERRUPTED, Parser, command
+from taijitu_training.data import Dataset, Share, evaluation_batches, load_dataset
+from taijitu_training.devices import choose_device, describe_machine
+from taijitu_training.errors import TaijituError
+from taijitu_training.files import write_whole
+from taijitu_training.loop import evaluate
+from taijitu_training.models import create_model
+from taijitu_training.results import Result, ResultFile, identity, render
+from taijitu_training.run import Run
+from taijitu_training.tables import TABLES, Plan, Table, get_table, plan
+
+
+def build_parser() -> Parser:
+    """The command line of training/reproduce.py."""
+    parser = Parser(prog="reproduce.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("table", help=f"one of: {', '.join(TABLES)}")
+    parser.add_argument("--data", required=True, type=Path, help="as for train.py")
+    parser.add_argument("--validation", type=float, default=0.0, metavar="SHARE", help="as for train.py")
+    parser.add_argument("--epochs", type=int, default=0, metavar="N", help="instead of the paper's: a reduced budget")
+    parser.add_argument("--seeds", type=int, default=0, metavar="K", help="runs of each row, instead of the paper's")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/reproduce"), help="folder of all runs and results (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    return parser
+
+
+@command("reproduce.py")
+def main(argv: list[str] | None = None) -> int:
+    """Exit code: 0 the table is complete, 1 a run failed, 2 wrong usage or input, 130 stopped by a signal."""
+    args = build_parser().parse_args(argv)
+    table = get_table(args.table)
+    if args.epochs < 0 or args.seeds < 0:
+        raise TaijituError(f"got --epochs {args.epochs} --seeds {args.seeds}, expected 1 or more, or neither")
+    plans = plan(table, args.seeds or table.seeds or 1, args.epochs)
+    device = choose_device(args.device)
+    size = create_model(plans[0].architecture["name"], **plans[0].architecture["options"]).input_size
+    dataset = load_dataset(args.data, size, plans[0].recipe, args.validation)
+    results = ResultFile(args.out / f"{table.name}.jsonl")
+    for number, planned in enumerate(plans, 1):
+        if results.find(planned, dataset):
+            continue
+        print(f"{table.name} {number}/{len(plans)}: {planned.name}", flush=True)
+        result = carry_out(planned, table, dataset, args.out, device)
+        if result is None:
+            print(f"stopped; the same command goes on from there. Results so far: {results.path}")
+            return INTERRUPTED
+        results.add(result)
+    text = render(table, plans, [result for planned in plans if (result := results.find(planned, dataset))])
+    write_whole(args.out / f"{table.name}.md", text.encode())
+    print(f"\n{text}", end="")
+    return 0
+
+
+def carry_out(planned: Plan, table: Table, dataset: Dataset, out: Path, device: torch.device) -> Result | None:
+    """Train, or go on training, and measure; None where a signal stopped it."""
+    folder = out / planned.name
+    folder.mkdir(parents=True, exist_ok=True)
+    architecture = {
+        "name": planned.architecture["name"],
+        "options": {**planned.architecture["options"], "num_classes": len(dataset.labels)},
+    }
+    last = folder / "last.pt"
+    run = Run(architecture, planned.recipe, dataset, folder, device, report=False)
+    if not run.train(last if last.exists() else None):
+        return None
+    row = run.history[-1]
+    numbers = {"top1": row["eval_top1"], "loss": row["eval_loss"]}
+    deviations = [column.partition("_at_")[2] for column in table.columns if "_at_" in column]
+    if deviations:
+        model = checkpoint.load(folder / "final.pt").model().to(device)
+        for deviation in deviations:
+            noisy = with_noise(evaluation_batches(dataset.evaluation, device, Share()), float(deviation))
+            numbers[f"loss_at_{deviation}"] = evaluate(model, noisy, planned.recipe)["eval_loss"]
+    return {
+        **identity(planned, dataset),
+        "numbers": {column: numbers[column] for column in table.columns},
+        "train_pictures": len(dataset.train),
+        "evaluation": f"{len(dataset.evaluation)} ({dataset.evaluation_name})",
+        "machine": describe_machine(device),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+
+
+def with_noise(batches: Iterator[tuple[Tensor, Tensor]], deviation: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Gaussian noise of `deviation` (of pixels in [0, 1]) on uint8 pictures, not clipped: float32 in [0, 255] and past.
+
+    The same noise for every network.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for images, targets in batches:
+        noise = torch.randn(images.shape[:3], generator=generator)[..., None].to(images.device)
+        yield images + 255.0 * deviation * noise, targets

@@ -1,0 +1,76 @@
+"""The results of a table: kept one by one as they come, printed beside the paper's."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from taijitu_training.data import Dataset
+from taijitu_training.errors import DataError
+from taijitu_training.files import write_whole
+from taijitu_training.tables import Plan, Table
+
+Result = dict[str, Any]  # one finished run: what it was, and "numbers" by column
+
+
+def identity(planned: Plan, dataset: Dataset) -> Result:
+    """What makes two runs the same."""
+    return {"run": planned.name, "recipe": planned.recipe.as_dict(), "data": dataset.name}
+
+
+class ResultFile:
+    """Results, one JSON object a line, written as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            lines = path.read_text().splitlines() if path.exists() else []
+            self.results: list[Result] = [json.loads(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not the results of a table ({error}); repair or remove it") from None
+
+    def find(self, planned: Plan, dataset: Dataset) -> Result | None:
+        """The result of `planned` on `dataset`, if it is there."""
+        wanted = identity(planned, dataset)
+        return next((result for result in self.results if wanted.items() <= result.items()), None)
+
+    def add(self, result: Result) -> None:
+        """Append `result`, on the disk too."""
+        self.results.append(result)
+        write_whole(self.path, "".join(json.dumps(result) + "\n" for result in self.results).encode())
+
+
+def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
+    """Markdown: the paper's numbers beside ours, with n, epochs, data and machine."""
+    lines = [f"# {table.title}", ""]
+    lines.append(f"Paper: {table.data}{f', {table.seeds} runs' if table.seeds else ''}.")
+    for key, name in (("data", "Data"), ("train_pictures", "Pictures to train"), ("evaluation", "Pictures to test"),
+                      ("machine", "Machine"), ("date", "Date")):  # fmt: skip
+        lines.append(f"{name}: {', '.join(sorted({str(result[key]) for result in results}))}.")
+    has_paper = {column for planned in plans for column in planned.paper}
+    columns = [
+        heading
+        for column in table.columns
+        for heading in ([f"{column}, paper"] if column in has_paper else []) + [f"{column}, ours"]
+    ]
+    lines += ["", f"| | epochs | n | {' | '.join(columns)} |", "|---" * (3 + len(columns)) + "|"]
+    rows: dict[tuple[str, int], list[tuple[Plan, Result]]] = {}
+    for planned, result in zip(plans, results, strict=True):
+        rows.setdefault((planned.row, planned.recipe.epochs), []).append((planned, result))
+    for (row, epochs), mine in rows.items():
+        cells = [row, str(epochs), str(len(mine))]
+        for column in table.columns:
+            if column in has_paper:
+                cells.append(mine[0][0].paper.get(column, ""))
+            values = [result["numbers"][column] for _, result in mine]
+            cells.append(mean_and_deviation(values, 2 if column == "top1" else 4))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def mean_and_deviation(values: list[float], digits: int) -> str:
+    """'87.61 ± 0.09': mean and sample standard deviation; the value alone of one run."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
