@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from pathlib import Path
 from types import TracebackType
@@ -12,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from taijitu_export.onnx_from_checkpoint import card_of, network_of
-from taijitu_runtime import Classifier, ModelCard, UsageError
+from taijitu_runtime import Classifier, InputSpec, ModelCard, UsageError
 from taijitu_training import checkpoint
 
 BATCH = 64
+NORMALISATION = ("mean", "std")  # each model's own affair: it happens inside, or in Classifier
 
 
 class Answering(Protocol):
@@ -67,7 +69,7 @@ def is_checkpoint(path: Path) -> bool:
 def class_order(candidate: ModelCard, reference: ModelCard) -> NDArray[np.int64]:
     """For each label of the candidate, int64 (K,), its index among the reference's: they are matched by name.
 
-    UsageError where one has a label that the other lacks, or where they see pictures of different geometry.
+    UsageError where one has a label that the other lacks, or where pictures are resized and cropped otherwise for it.
     """
     if missing := sorted(set(candidate.labels) ^ set(reference.labels)):
         side = "candidate" if missing[0] in candidate.labels else "reference"
@@ -75,11 +77,11 @@ def class_order(candidate: ModelCard, reference: ModelCard) -> NDArray[np.int64]
             f"got the label {missing[0]!r} of the {side} alone, expected the same labels in both; "
             "compare models of the same classes"
         )
-    for field in ("height", "width", "resize", "resize_size"):
-        ours, theirs = getattr(candidate.input, field), getattr(reference.input, field)
-        if ours != theirs:
+    for field in dataclasses.fields(InputSpec):
+        ours, theirs = getattr(candidate.input, field.name), getattr(reference.input, field.name)
+        if ours != theirs and field.name not in NORMALISATION:
             raise UsageError(
-                f"got input.{field} {ours} for the candidate and {theirs} for the reference, expected the same "
+                f"got input.{field.name} {ours} for the candidate and {theirs} for the reference, expected the same "
                 "pictures for both; compare models of the same input"
             )
     if candidate.labels == reference.labels:
