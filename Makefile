@@ -9,7 +9,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export UV_PYTHON := $(BIN)/python
-INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt
+# Reinstalled, so that the native Nish is compiled again where its sources changed.
+INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstall-package taijitu
+NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/taijitu_runtime/native/*.cpp)
 
 .PHONY: demo test test-networks lint bench clean
 
@@ -30,19 +32,20 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/nish.py
+	$(BIN)/python benchmarks/nish_onnx.py
 	$(BIN)/python benchmarks/training_speed.py
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 
-$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/uv
+$(VENV)/.demo: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/uv
 	$(INSTALL) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/uv
+$(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/uv
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runtime/taijitu_runtime/native/*.so

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from taijitu_runtime import native
+from taijitu_runtime.native import build
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -47,3 +50,26 @@ def photograph() -> Path:
     import skimage
 
     return Path(skimage.__file__).parent / "data" / "chelsea.png"
+
+
+@pytest.fixture(scope="session")
+def compiler() -> list[str]:
+    """The C++ compiler that the build would take."""
+    found = build.find_compiler()
+    if found is None:
+        pytest.skip("no C++ compiler: the native Nish cannot be built here")
+    return found
+
+
+@pytest.fixture(scope="session")
+def nish_library(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of Nish's kernels, built from the sources as they are now."""
+    return build.build_library(compiler, tmp_path_factory.mktemp("native"))
+
+
+@pytest.fixture
+def with_nish_library(nish_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, as the one that OrtBackend takes, and a cache folder of its own that does not exist yet."""
+    monkeypatch.setattr(native, "LIBRARY", nish_library)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return nish_library

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,11 +13,31 @@ from pathlib import Path
 
 import pytest
 
+from taijitu_runtime.native import build
+
+UV = Path(sys.executable).parent / "uv"
+
 
 def run(*command: str | Path, **kwargs: object) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **kwargs)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stderr
     return done  # type: ignore[no-any-return]
+
+
+def clean_environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "UV_PYTHON")}
+
+
+def fresh_environment(folder: Path, *install: str | Path) -> Path:
+    """A virtual environment with what `install`, arguments of pip install, names; its Python."""
+    run(UV, "venv", "--quiet", "--python", sys.executable, folder, env=clean_environment())
+    python = folder / "bin" / "python"
+    command = [UV, "pip", "install", "--quiet", "--python", python, *install]
+    try:
+        run(*command, "--offline", env=clean_environment())  # what make installed is in uv's cache
+    except AssertionError:
+        run(*command, env=clean_environment())
+    return python
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +62,26 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
     assert all(f"taijitu_{package}/py.typed" in names for package in ("export", "runtime", "server", "training"))
 
 
+def test_the_wheel_brings_the_native_nish_where_there_is_a_compiler(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        built = f"taijitu_runtime/native/{build.LIBRARY}" in archive.namelist()
+    compiler = build.find_compiler()
+    assert built == (compiler is not None)
+    platform = "none-any" if compiler is None else f"none-linux_{build.target_machine(compiler)}"
+    assert wheel.name.endswith(f"-py3-{platform}.whl")
+
+
+def test_without_a_compiler_the_wheel_is_pure_and_says_what_is_lost(root: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "CXX": "no-such-compiler"}
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    done = run(*command, cwd=root, env=environment)
+    (built,) = tmp_path.glob("*.whl")
+    assert built.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(built) as archive:
+        assert not [name for name in archive.namelist() if name.endswith(".so")]
+    assert "no C++ compiler found: Nish will run without its native kernel" in done.stdout + done.stderr
+
+
 def test_no_module_is_named_like_somebody_elses(root: Path) -> None:
     ours = {
         path.stem for folder in ("training", "export", "runtime", "server") for path in (root / folder).glob("*.py")
@@ -56,29 +97,35 @@ def test_pins_and_requirements_name_no_registry(root: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_editable_install_has_the_native_nish_beside_its_sources(root: Path, tmp_path: Path) -> None:
+    if build.find_compiler() is None:
+        pytest.skip("no C++ compiler: the native Nish cannot be built here")
+    source = tmp_path / "source"
+    for name in ("training", "export", "runtime", "server"):
+        shutil.copytree(root / name, source / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(root / name, source / name)
+    fresh_environment(tmp_path / "venv", "--no-deps", "--editable", source)
+    native = source / "runtime" / "taijitu_runtime" / "native"
+    others = {path.name for path in native.iterdir() if path.suffix not in (".py", ".h", ".cpp", ".cu")}
+    assert others == {build.LIBRARY}
+
+
+@pytest.mark.slow
 def test_an_edge_install_classifies_a_picture_and_shows_only_what_it_has(
     root: Path, wheel: Path, shipped_onnx: Path, photograph: Path, tmp_path: Path
 ) -> None:
-    uv = Path(sys.executable).parent / "uv"
-    venv = tmp_path / "edge"
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "UV_PYTHON")}
-    run(uv, "venv", "--quiet", "--python", sys.executable, venv, env=environment)
-    python = venv / "bin" / "python"
     requirement = f"taijitu[ort,camera] @ {wheel.as_uri()}"
-    constraints = root / "constraints.txt"
-    install = [uv, "pip", "install", "--quiet", "--python", python, "--constraints", constraints, requirement]
-    try:
-        run(*install, "--offline", env=environment)  # what make installed is in uv's cache
-    except AssertionError:
-        run(*install, env=environment)
-    command = venv / "bin" / "taijitu"
+    python = fresh_environment(tmp_path / "edge", "--constraints", root / "constraints.txt", requirement)
+    environment = clean_environment()
+    command = python.parent / "taijitu"
     done = run(command, "classify", shipped_onnx, photograph, "--json", env=environment, cwd=tmp_path)
     assert json.loads(done.stdout)["results"][0]["answers"][0]["label"] == "cat"
     overview = run(command, env=environment, cwd=tmp_path).stdout
     installed, missing = overview.split("not installed here:")
     assert "classify" in installed
     assert 'pip install "taijitu[train]"' in missing
-    assert not run(uv, "pip", "list", "--python", python, env=environment).stdout.count("torch")
+    assert not run(UV, "pip", "list", "--python", python, env=environment).stdout.count("torch")
     refused = subprocess.run([command, "train"], capture_output=True, text=True, check=False, env=environment)
     assert refused.returncode == 2
     assert "taijitu[train]" in refused.stderr

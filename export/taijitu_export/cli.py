@@ -20,7 +20,7 @@ from taijitu_export.onnx_from_checkpoint import INPUT_FORMS, NISH_FORMS, card_of
 from taijitu_export.parity import Parity, parity, sample_pictures
 from taijitu_export.precision import PrecisionError
 from taijitu_export.verify_cli import points
-from taijitu_runtime.backends import open_backend
+from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import ArtefactError, UsageError
@@ -135,13 +135,14 @@ def check(source: Checkpoint, artefact: Path, input_form: str) -> Parity:
     card = card_of(source, "")
     network, _ = network_of(source, card, input_form)
     pictures = sample_pictures(PICTURES, card.input.height, card.input.width)
-    with open_backend(artefact) as backend:
+    # Nish by its definition in the file: that is what every other program has.
+    with OrtBackend(artefact, native=False) as backend:
         return parity(network, backend, pictures if input_form == "uint8" else normalise(pictures, card.input))
 
 
 def check_answers(artefact: Path) -> None:
     """ExportError unless the file as it is answers on ONNX Runtime, with finite logits."""
-    with open_backend(artefact) as backend:
+    with OrtBackend(artefact) as backend:
         spec = backend.card.input
         pictures = sample_pictures(2, spec.height, spec.width)
         images = pictures if backend.input.layout == "uint8 NHWC" else normalise(pictures, spec)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from taijitu_export.parity import sample_pictures
 from taijitu_training import checkpoint, create_model
 from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.data import input_contract
+from taijitu_training.data import input_contract, normalise
 from taijitu_training.models import model_options
 from taijitu_training.recipes import RECIPES
 
@@ -30,12 +31,13 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
                 torch.nn.init.normal_(module.bias, std=0.2)
                 module.momentum = 1.0
         height, width = (size, size) if size else model.input_size
-        model(torch.randn(8, 3, height, width))  # leaves statistics with which no signal fades on its way
+        # Leaves statistics with which no signal of such pictures fades or grows on its way.
+        model(normalise(torch.from_numpy(sample_pictures(16, height, width, seed=1)), RECIPES["yynet_cifar10"]))
         content = Checkpoint(
             state_dict=model.state_dict(),
             architecture={"name": name, "options": model_options(name, num_classes=num_classes, **options)},
             labels=[f"label {i}" for i in range(num_classes)],
-            input=input_contract((height, width), height, RECIPES["yynet_cifar10"]),
+            input=input_contract((height, width), RECIPES["yynet_cifar10"]),
             training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},
             producer=checkpoint.producer_versions(),
         )

@@ -15,6 +15,7 @@ import torch
 
 from taijitu_training.console import INTERRUPTED, Parser, command
 from taijitu_training.data import load_dataset
+from taijitu_training.data.workers import default_workers
 from taijitu_training.devices import choose_device
 from taijitu_training.distributed import Processes, processes
 from taijitu_training.errors import TaijituError, UnknownNameError
@@ -52,6 +53,10 @@ def build_parser() -> Parser:
         help="compute each process's share of a batch in so many parts, one after the other, to save memory",
     )  # fmt: skip
     parser.add_argument("--compile", action="store_true", help="train through torch.compile; on a GPU with CUDA graphs")
+    parser.add_argument(
+        "--workers", type=int, default=default_workers(), metavar="N",
+        help="processes that decode pictures which do not fit in memory; 0: none (default here: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--resume", nargs="?", type=Path, const=LAST, metavar="CKPT",
@@ -76,7 +81,7 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> 
     recipe, options = group.all_do(lambda: _settings(args))
     resume_from = group.first_does(lambda: _prepare_out(args))
     size = create_model(args.model, **options).input_size
-    dataset = group.all_do(lambda: load_dataset(args.data, size, recipe, args.validation))
+    dataset = group.all_do(lambda: load_dataset(args.data, size, recipe, args.validation, args.workers))
     options["num_classes"] = len(dataset.labels)
     architecture = {"name": args.model, "options": options}
     run = Run(architecture, recipe, dataset, args.out, device, group, args.accumulate, args.compile)
@@ -104,6 +109,8 @@ def _settings(args: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
         raise TaijituError(f"got --validation {args.validation}, expected a share in [0, 1)")
     if args.accumulate < 1:
         raise TaijituError(f"got --accumulate {args.accumulate}, expected 1 or more parts")
+    if args.workers < 0:
+        raise TaijituError(f"got --workers {args.workers}, expected 0 or more processes")
     recipe = get_recipe(args.recipe, args.set)
     defaults = model_options(args.model, preset=args.preset)
     changes = {}

@@ -10,30 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import Backend, Layout, ModelInput
+from taijitu_runtime.backends.ort_session import open_nish_session, open_session
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import ArtefactError, UsageError, require
 
 LAYOUTS: dict[str, Layout] = {"tensor(uint8)": "uint8 NHWC", "tensor(float)": "float32 NCHW"}
-LOG_FATAL = 4
 
 
 class OrtBackend(Backend):
     """ONNX Runtime on the CPU, or on other execution providers by their ONNX Runtime names, the preferred one first.
 
-    `threads`: of one inference; 0 lets ONNX Runtime take one per physical core. UsageError for a negative number or
+    `threads`: of one inference; 0 lets ONNX Runtime take one per physical core. `native`: with our kernels for Nish,
+    where they are built; without, the file runs as any other program would run it. UsageError for a negative number or
     for a provider that is not installed; MissingDependencyError on loading if onnxruntime is not installed.
     """
 
     name: ClassVar[str] = "onnxruntime"
 
     def __init__(
-        self, path: str | Path, *, threads: int = 0, providers: Sequence[str] = ("CPUExecutionProvider",)
+        self,
+        path: str | Path,
+        *,
+        threads: int = 0,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        native: bool = True,
     ) -> None:
         super().__init__(path)
         if threads < 0:
             raise UsageError(f"got threads={threads}, expected 0 (ONNX Runtime decides) or more")
         self._threads = threads
         self._providers = list(providers)
+        self._native = native
         self._session: Any = None
 
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
@@ -71,12 +78,9 @@ class OrtBackend(Backend):
         missing = [name for name in self._providers if name not in available]
         if missing or not self._providers:
             raise UsageError(f"got execution providers {self._providers}, expected some of {available}")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        # Failures are raised; below that ONNX Runtime writes optimiser remarks to stderr that no user can act on.
-        options.log_severity_level = LOG_FATAL
         try:
-            session = ort.InferenceSession(str(self.path), options, providers=self._providers)
+            open_one = open_nish_session if self._native else open_session
+            session = open_one(ort, self.path, self._threads, self._providers)
         except Exception as error:
             raise ArtefactError(
                 f"{self.path}: got a file that ONNX Runtime cannot load ({_line(error)}), expected a whole ONNX model; "

@@ -72,7 +72,7 @@ class Workers:
                 raise
             raise TrainingError(
                 f"a decoding process ended by itself ({' '.join(str(error).split())}); give it more memory "
-                "(in a container also shared memory: --shm-size=8g), or use fewer workers"
+                "(in a container also shared memory: --shm-size=8g), or set --workers lower"
             ) from None
 
     def _start(self, pin: bool) -> DataLoader[Any]:

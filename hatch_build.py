@@ -1,0 +1,57 @@
+"""The wheel's build hook: compiles the native Nish where there is a C++ compiler, and tags the wheel for that platform.
+
+Without a compiler, or where it fails, the wheel is pure Python and complete, but Nish is slower. An editable install
+gets the library beside its sources.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+NATIVE = "runtime/taijitu_runtime/native"
+
+
+class NativeNishHook(BuildHookInterface[Any]):
+    """See the top of the file."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling before it collects the files of a wheel; `version` is "standard" or "editable"."""
+        build = _load(Path(self.root) / NATIVE / "build.py")
+        compiler = build.find_compiler() if sys.platform == "linux" else None
+        if compiler is None:
+            self.app.display_warning("taijitu: no C++ compiler found: Nish will run without its native kernel")
+            return
+        editable = version == "editable"
+        self._scratch = tempfile.TemporaryDirectory()
+        folder = Path(self.root) / NATIVE if editable else Path(self._scratch.name)
+        try:
+            library = build.build_library(compiler, folder)
+            machine = build.target_machine(compiler)
+        except (build.CompileError, OSError) as error:
+            self.app.display_warning(f"taijitu: Nish will run without its native kernel: {error}")
+            return
+        if not editable:
+            build_data["force_include"][str(library)] = f"taijitu_runtime/native/{library.name}"
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-linux_{machine}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Called when the wheel is whole."""
+        if hasattr(self, "_scratch"):
+            self._scratch.cleanup()
+
+
+def _load(path: Path) -> Any:
+    """A module by its file: its package needs numpy, which is no requirement of the build."""
+    spec = importlib.util.spec_from_file_location("taijitu_native_build", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,177 @@
+"""Nish inside ONNX Runtime's blocked layout (NCHWc), as a cache made when a model is loaded.
+
+The layout pass does not know our operator and reorders the memory before and after each. An elementwise kernel does
+not care: so the pass gets a stand-in that it knows (nish_graph.py), and Nish takes its place again in what comes out.
+That file holds for one processor and one version of ONNX Runtime, so it is kept beside nothing that is shipped, in
+XDG_CACHE_HOME/taijitu or ~/.cache/taijitu. Wherever anything is in doubt, the model is loaded as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stand_in
+
+_log = logging.getLogger(__name__)
+
+MAGIC = b"taijitu layout 1\n"
+KEPT_FILES = 32
+"""Of the cache; the oldest goes first. Each is as large as its model."""
+
+ALLOWED_DIFFERENCE = 1e-4
+"""Between logits, as a share of their range; two orders of the same float32 sums are a hundredth of it apart."""
+
+# What in /proc/cpuinfo tells a processor, and not its momentary state; the second line is aarch64's.
+CPU_KEYS = {
+    *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features"),
+}
+
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+NewSession = Callable[[bytes, Any], Any]
+
+# It would make the stand-in an attribute of Gemm, which has to have one then.
+DISABLED_OPTIMISERS = ["GemmActivationFusion"]
+LOG_FATAL = 4
+
+
+class DoubtError(Exception):
+    """Why the cache is not used; only ever logged."""
+
+
+def relaid_session(ort: Any, model: bytes, library: Path, new_session: NewSession) -> Any:
+    """A session of `model` with Nish in the blocked layout, or None where that is not possible or not safe.
+
+    `library`: that of the Nish kernels. `new_session(model, level)` makes a session that has them, `level` being one of
+    ONNX Runtime's GraphOptimizationLevel.
+    """
+    try:
+        folder = _private_folder()
+        file = folder / f"{_key(ort, model, library)}.layout"
+        relaid = _read(file) if file.exists() else None
+        made = relaid is None
+        if relaid is None:
+            relaid = _relay(ort, model, folder)
+        session = new_session(relaid, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+        if made or _log.isEnabledFor(logging.DEBUG):
+            _check_parity(session, new_session(model, ort.GraphOptimizationLevel.ORT_ENABLE_ALL))
+        if made:
+            _write(file, relaid)
+    except Exception as error:  # a cache may fail in any way, and never stop a model from being loaded
+        _log.debug("Nish in the plain layout: %s: %s", type(error).__name__, " ".join(str(error).split()))
+        return None
+    return session
+
+
+def _relay(ort: Any, model: bytes, folder: Path) -> bytes:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = LOG_FATAL
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        optimised = Path(scratch) / "optimised.onnx"
+        options.optimized_model_filepath = str(optimised)
+        ort.InferenceSession(
+            with_stand_in(model),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=DISABLED_OPTIMISERS,
+        )
+        relaid, restored = with_nish(optimised.read_bytes())
+    expected = count_nish(model)
+    if restored != expected:
+        raise DoubtError(f"{restored} of {expected} nodes were found again")
+    return relaid
+
+
+def _check_parity(session: Any, plain: Any) -> None:
+    """DoubtError unless both answer the same about a random input."""
+    random = np.random.default_rng(0)
+    inputs: dict[str, Any] = {}
+    for node in plain.get_inputs():
+        shape = [size if isinstance(size, int) else 2 for size in node.shape]
+        kinds = {
+            "tensor(uint8)": random.integers(0, 256, shape, dtype=np.uint8),
+            "tensor(float)": random.standard_normal(shape, dtype=np.float32),
+        }
+        inputs[node.name] = kinds[node.type]
+    for ours, theirs in zip(session.run(None, inputs), plain.run(None, inputs), strict=True):
+        difference, allowed = np.abs(ours - theirs).max(), ALLOWED_DIFFERENCE * np.ptp(theirs)
+        if not difference <= allowed:
+            raise DoubtError(f"the answers differ by {difference:.2g}, allowed {allowed:.2g}")
+
+
+def _key(ort: Any, model: bytes, library: Path) -> str:
+    """Changes with all that the file depends on."""
+    parts = [
+        hashlib.sha256(model).hexdigest(),
+        ort.__version__,
+        ort.get_build_info(),
+        _processor(Path("/proc/cpuinfo").read_text()),
+        hashlib.sha256(library.read_bytes()).hexdigest(),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _processor(cpuinfo: str) -> str:
+    kinds = set()
+    for block in cpuinfo.split("\n\n"):
+        lines = [line for line in block.splitlines() if line.partition(":")[0].strip() in CPU_KEYS]
+        kinds.add("\n".join(lines))
+    described = "\n\n".join(sorted(kinds - {""}))
+    if not described:
+        raise DoubtError("the processor does not say what it is")
+    return f"{platform.machine()}\n{described}"
+
+
+def _private_folder() -> Path:
+    """The cache's folder, made if missing. DoubtError unless nobody else can put a file there: a model is code."""
+    root = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    root = root if root.is_absolute() else Path.home() / ".cache"
+    folder = root / "taijitu"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = folder.resolve()
+    for place in (folder, *folder.parents):
+        status = place.stat()
+        is_ours = status.st_uid == os.geteuid()
+        # A folder above may be root's, and in one as /tmp others cannot rename what is ours.
+        is_above = place != folder
+        if not is_ours and not (is_above and status.st_uid == 0):
+            raise DoubtError(f"{place} belongs to another user")
+        if status.st_mode & OTHERS_WRITE and not (is_above and status.st_mode & stat.S_ISVTX):
+            raise DoubtError(f"other users can write to {place}")
+    return folder
+
+
+def _read(file: Path) -> bytes:
+    """The model in the file. DoubtError if another user could have written it, or if it is damaged; then it goes."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & OTHERS_WRITE:
+            raise DoubtError(f"{file} may be another user's")
+        content = stream.read()
+    head, digest, model = content[: len(MAGIC)], content[len(MAGIC) :][:32], content[len(MAGIC) + 32 :]
+    if head != MAGIC or digest != hashlib.sha256(model).digest():
+        file.unlink()
+        raise DoubtError(f"{file} was damaged")
+    return model
+
+
+def _write(file: Path, model: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as stream:
+        stream.write(MAGIC + hashlib.sha256(model).digest() + model)
+    Path(stream.name).replace(file)
+    by_age = sorted(file.parent.glob("*.layout"), key=lambda path: path.stat().st_mtime)
+    for old in by_age[:-KEPT_FILES]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""How a model becomes a session of ONNX Runtime: as it is, or with our kernels for Nish where it has Nish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from taijitu_runtime.backends.nish_graph import count_nish
+from taijitu_runtime.backends.nish_layout import relaid_session
+from taijitu_runtime.native import register_nish
+
+LOG_FATAL = 4
+
+
+def open_session(ort: Any, path: Path, threads: int, providers: Sequence[str]) -> Any:
+    """The model as it is: Nish is what its definition in the file says. Errors are those of `ort`, onnxruntime."""
+    return ort.InferenceSession(str(path), _options(ort, threads), providers=providers)
+
+
+def open_nish_session(ort: Any, path: Path, threads: int, providers: Sequence[str]) -> Any:
+    """`open_session`, and faster where the model has Nish and there is a library of kernels for it.
+
+    Nish is then one pass over memory, and on the CPU it stays in the blocked layout where that is possible.
+    """
+    model = path.read_bytes()
+    if not _has_nish(model):
+        return open_session(ort, path, threads, providers)
+    options = _options(ort, threads)
+    library = register_nish(options, providers[0])
+
+    def new_session(content: bytes, level: Any) -> Any:
+        options = _options(ort, threads)
+        options.graph_optimization_level = level
+        options.register_custom_ops_library(str(library))
+        return ort.InferenceSession(content, options, providers=providers)
+
+    if library is not None and list(providers) == ["CPUExecutionProvider"]:
+        session = relaid_session(ort, model, library, new_session)
+        if session is not None:
+            return session
+    return ort.InferenceSession(str(path), options, providers=providers)
+
+
+def _options(ort: Any, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Failures are raised; below that ONNX Runtime writes optimiser remarks to stderr that no user can act on.
+    options.log_severity_level = LOG_FATAL
+    return options
+
+
+def _has_nish(model: bytes) -> bool:
+    try:
+        return count_nish(model) > 0
+    except ValueError:  # no model at all: ONNX Runtime has the words for it
+        return False
