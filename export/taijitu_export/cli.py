@@ -1,6 +1,7 @@
 """Export a checkpoint to ONNX, check it against PyTorch, and keep it only if both agree.
 
 python export/to_onnx.py ckpt.pt [-o model.onnx] [--input uint8|float32] [--nish op|decomposed]
+                         [--precision fp32|fp16|int8] [--calibration DIR] [--max-drop POINTS]
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 
+from taijitu_export.conversion import Smaller, convert, material_for
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx_from_checkpoint import INPUT_FORMS, NISH_FORMS, card_of, network_of, onnx_from_checkpoint
 from taijitu_export.parity import Parity, parity, sample_pictures
+from taijitu_export.precision import PrecisionError
+from taijitu_export.verify_cli import points
 from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.preprocess import normalise
@@ -30,11 +36,18 @@ def build_parser() -> Parser:
     """The command line of export/to_onnx.py and `taijitu onnx`."""
     parser = Parser(prog="taijitu onnx", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="a checkpoint that training/train.py wrote")
-    parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: beside the checkpoint, as .onnx)")
+    parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: beside the checkpoint, as .onnx, "
+                        ".fp16.onnx or .int8.onnx)")  # fmt: skip
     parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="uint8: NHWC, normalised inside; "
                         "float32: NCHW, normalised by the caller (default: %(default)s)")  # fmt: skip
     parser.add_argument("--nish", choices=NISH_FORMS, default="op", help="op: one node with its function body; "
                         "decomposed: standard operators only (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the layers; those that would cost "
+                        "accuracy stay fp32 (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--calibration", type=Path, metavar="DIR", help="folder or tar of pictures: train/<label>/* to "
+                        "calibrate int8 with, val/ or test/ to judge fp16 and int8 with")  # fmt: skip
+    parser.add_argument("--max-drop", type=points, metavar="POINTS", help="of top-1 accuracy, in percent, that a "
+                        "smaller precision may cost (default: 0.05 for fp16, 0.5 for int8)")  # fmt: skip
     return parser
 
 
@@ -42,39 +55,55 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 exported and checked, 1 made but wrong (no file is left), 2 wrong usage or input."""
     args = build_parser().parse_args(argv)
+    smaller = Smaller.asked_for(args.precision, args.calibration, args.max_drop)
     try:
-        export(args.checkpoint, args.output, args.input, args.nish)
+        export(args.checkpoint, args.output, args.input, args.nish, smaller)
     except TrainingPackageError as error:
         raise UsageError(str(error)) from error
     except ExportError as error:
+        if isinstance(error, PrecisionError):
+            print(error.table)
         print(f"taijitu onnx: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def export(source: Path, output: Path | None = None, input_form: str = "uint8", nish: str = "op") -> Parity:
+def export(
+    source: Path,
+    output: Path | None = None,
+    input_form: str = "uint8",
+    nish: str = "op",
+    smaller: Smaller | None = None,
+) -> Parity:
     """Write `output` from the checkpoint `source`, print what was made, and return how well it agrees.
 
-    Without `output` the file stands beside the checkpoint, with .onnx for its suffix.
+    Without `output` the file stands beside the checkpoint, with .onnx for its suffix, or .fp16.onnx or .int8.onnx.
 
-    The file appears under its name only after onnx.checker, ONNX Runtime and the comparison with PyTorch are content;
-    otherwise ExportError, and whatever stood there before is untouched.
+    The file appears under its name only after onnx.checker, ONNX Runtime and the comparison with PyTorch, and with
+    float32 for a smaller precision, are content; otherwise ExportError, and whatever stood there before is untouched.
     """
     loaded = checkpoint.load(source)
-    output = output or source.with_suffix(".onnx")
+    output = output or source.with_suffix(f".{smaller.precision}.onnx" if smaller else ".onnx")
     if output.is_dir() or output.resolve() == source.resolve():
         raise UsageError(f"got {output} as the output, expected a file other than the checkpoint; give -o model.onnx")
     if not output.parent.is_dir():
         raise UsageError(f"{output}: no folder {output.parent}; make it first")
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    card = card_of(loaded, sha256)
+    material = material_for(smaller, card) if smaller else None
     proto = onnx_from_checkpoint(loaded, sha256, input_form=input_form, nish=nish)
     temporary = output.with_name(f".{output.stem}.{os.getpid()}.tmp.onnx")
     try:
-        onnx.checker.check_model(proto, full_check=True)
-        temporary.write_bytes(proto.SerializeToString())
+        write(proto, temporary)
         result = check(loaded, temporary, input_form)
         if not result.holds:
             raise ExportError(f"{output}: not written, ONNX Runtime does not answer like PyTorch: {result}")
+        lines = [f"checked against PyTorch: {result}"]
+        if smaller and material:
+            proto, report = convert(proto, card, smaller, material)
+            write(proto, temporary)
+            check_answers(temporary)
+            lines += report
         temporary.replace(output)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{output}: not written, onnx.checker found: {error}") from None
@@ -87,8 +116,18 @@ def export(source: Path, output: Path | None = None, input_form: str = "uint8", 
     opset = next(o.version for o in proto.opset_import if not o.domain)
     size_kb = output.stat().st_size / 1e3
     print(f"{output}: {size_kb:.0f} kB, {len(proto.graph.node)} nodes, opset {opset}, input {input_form}")
-    print(f"checked against PyTorch: {result}")
+    print("\n".join(lines))
     return result
+
+
+def write(proto: onnx.ModelProto, path: Path) -> None:
+    """Write a model that onnx.checker accepts; types that constants have themselves are not written twice."""
+    constants = {constant.name for constant in proto.graph.initializer}
+    needed = [value for value in proto.graph.value_info if value.name not in constants]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(needed)
+    onnx.checker.check_model(proto, full_check=True)
+    path.write_bytes(proto.SerializeToString())
 
 
 def check(source: Checkpoint, artefact: Path, input_form: str) -> Parity:
@@ -99,3 +138,13 @@ def check(source: Checkpoint, artefact: Path, input_form: str) -> Parity:
     # Nish by its definition in the file: that is what every other program has.
     with OrtBackend(artefact, native=False) as backend:
         return parity(network, backend, pictures if input_form == "uint8" else normalise(pictures, card.input))
+
+
+def check_answers(artefact: Path) -> None:
+    """ExportError unless the file as it is answers on ONNX Runtime, with finite logits."""
+    with OrtBackend(artefact) as backend:
+        spec = backend.card.input
+        pictures = sample_pictures(2, spec.height, spec.width)
+        images = pictures if backend.input.layout == "uint8 NHWC" else normalise(pictures, spec)
+        if not np.isfinite(backend.infer(images)).all():
+            raise ExportError(f"{artefact.name}: not kept, ONNX Runtime answers with NaN or infinite logits")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from taijitu_runtime.card import Architecture, InputSpec, ModelCard
+from taijitu_runtime.card import Architecture, InputSpec, ModelCard, Precision
 from taijitu_runtime.classifier import Classifier, Prediction
 from taijitu_runtime.errors import (
     ArtefactError,
@@ -34,6 +34,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelCard",
     "PictureError",
+    "Precision",
     "Prediction",
     "TaijituError",
     "UsageError",

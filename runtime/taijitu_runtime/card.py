@@ -19,6 +19,7 @@ from taijitu_runtime.errors import ArtefactError
 FORMAT_VERSION = 1
 METADATA_PREFIX = "taijitu."
 MAX_SIDE = 16384
+PRECISIONS = ("fp32", "fp16", "int8")
 MAX_JSON_DEPTH = 32
 
 Part = TypeVar("Part")
@@ -83,12 +84,33 @@ class Architecture:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Precision:
+    """How the numbers inside an artefact are held; ArtefactError for any field outside its range.
+
+    `name`: "fp32", "fp16" or "int8". `kept`: layers that stayed in float32 all the same, by the names of their weights.
+    `calibration`: what scales of int8 come from and what the loss was judged on (pictures, method, data), plain JSON;
+    empty for the others.
+    """
+
+    name: str = "fp32"
+    kept: tuple[str, ...] = ()
+    calibration: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_choice("precision.name", self.name, PRECISIONS)
+        if not isinstance(self.kept, tuple) or not all(isinstance(layer, str) for layer in self.kept):
+            raise _fail("precision.kept", self.kept, "names of layers")
+        _check_mapping("precision.calibration", self.calibration)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """The contract of one model.
 
     `labels`: the K classes in the order of the logits. `training`: data, recipe, metrics, date: free-form plain JSON.
     `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made from, or
-    empty for a checkpoint that was trained from nothing. ArtefactError for any field outside its range.
+    empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. ArtefactError for any
+    field outside its range.
     """
 
     format_version: int = FORMAT_VERSION
@@ -98,12 +120,13 @@ class ModelCard:
     training: dict[str, Any]
     producer: dict[str, str]
     source_sha256: str
+    precision: Precision = dataclasses.field(default_factory=Precision)
 
     def __post_init__(self) -> None:
         _check_version(self.format_version)
-        for name, kind in (("architecture", Architecture), ("input", InputSpec)):
+        for name, kind in (("architecture", Architecture), ("input", InputSpec), ("precision", Precision)):
             if not isinstance(getattr(self, name), kind):
-                raise _fail(name, getattr(self, name), f"an {kind.__name__}")
+                raise _fail(name, getattr(self, name), f"an instance of {kind.__name__}")
         _check_labels(self.labels)
         _check_mapping("training", self.training)
         _check_mapping("producer", self.producer)
@@ -115,18 +138,28 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, card: Mapping[str, Any]) -> ModelCard:
-        """Validate a card in the form of `to_dict` (tuples pass for lists); ArtefactError where it is wrong."""
+        """Validate a card in the form of `to_dict` (tuples pass for lists); ArtefactError where it is wrong.
+
+        `precision` may be missing: checkpoints have none, nor have artefacts from before there was any but float32.
+        """
         if not isinstance(card, Mapping):
             raise _fail("whole", card, "a dict")
         _check_version(card.get("format_version"))
-        plain = _plain("whole", dict(card))
+        plain = _plain("whole", {"precision": dataclasses.asdict(Precision()), **card})
         fields = _fields(cls, "", plain)
         architecture = _fields(Architecture, "architecture.", fields["architecture"])
         spec = _fields(InputSpec, "input.", fields["input"])
         for name in ("mean", "std"):
             spec[name] = _tuple(spec[name])
+        precision = _fields(Precision, "precision.", fields["precision"])
+        precision["kept"] = _tuple(precision["kept"])
         fields["labels"] = _tuple(fields["labels"])
-        return cls(**{**fields, "architecture": Architecture(**architecture), "input": InputSpec(**spec)})
+        parts = {
+            "architecture": Architecture(**architecture),
+            "input": InputSpec(**spec),
+            "precision": Precision(**precision),
+        }
+        return cls(**{**fields, **parts})
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON types (dict, list, str, int, float, bool, None); a copy, the caller's own."""

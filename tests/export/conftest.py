@@ -1,7 +1,8 @@
-"""Checkpoints of untrained networks, written as training writes them."""
+"""Checkpoints of untrained networks, written as training writes them, and labelled pictures."""
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,3 +46,19 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cifar_subset(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/<label>/* and test/<label>/*: the first 256 and 300 pictures of CIFAR-10, as JPEG."""
+    folder, left = tmp_path_factory.mktemp("cifar"), {"train": 256, "test": 300}
+    with tarfile.open(data_folder / "cifar10-jpeg.tar.xz") as archive:
+        for member in archive:
+            split = member.name.split("/")[0]
+            if member.isfile() and left.get(split, 0) > 0 and (content := archive.extractfile(member)):
+                left[split] -= 1
+                (folder / member.name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / member.name).write_bytes(content.read())
+            if not any(left.values()):
+                break
+    return folder

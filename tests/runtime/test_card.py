@@ -160,7 +160,7 @@ def test_a_card_built_directly_is_checked_too() -> None:
     with pytest.raises(ArtefactError, match=r"input\.resize_size: got 4, expected the final size, 6"):
         InputSpec(height=8, width=6, resize="stretch", resize_size=4, **NORMAL)
     spec = InputSpec(height=8, width=6, resize="stretch", resize_size=6, **NORMAL)
-    with pytest.raises(ArtefactError, match=r"architecture: got 'tiny', expected an Architecture"):
+    with pytest.raises(ArtefactError, match=r"architecture: got 'tiny', expected an instance of Architecture"):
         ModelCard(
             architecture="tiny",  # type: ignore[arg-type]
             labels=("a",),

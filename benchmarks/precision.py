@@ -1,0 +1,95 @@
+"""What a smaller precision costs and gains: python benchmarks/precision.py ckpt.pt --data DIR [--repetitions 300]
+
+Exports the checkpoint as fp32, fp16 and int8, judges each beside PyTorch on all test pictures, and times them on ONNX
+Runtime's CPU: medians of calls that take turns in one process, so that whatever else the machine does slows all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+
+import onnxruntime
+
+from taijitu_export.cli import export
+from taijitu_export.conversion import Smaller
+from taijitu_export.parity import sample_pictures
+from taijitu_export.verify import verify
+from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.card import PRECISIONS
+
+THREADS = 2
+BATCHES = (1, 16)
+WARM_UP = 20
+
+
+def main() -> int:
+    """Print one row a precision."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="folder or tar of train/<label>/* and test/<label>/*")
+    parser.add_argument("--repetitions", type=int, default=300, help="of each model and batch (default: %(default)s)")
+    args = parser.parse_args()
+    print(f"{datetime.now(timezone.utc):%Y-%m-%d}, onnxruntime {onnxruntime.__version__}, {processor()}")
+    print(f"{THREADS} threads, load of the machine {os.getloadavg()[0]:.1f}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        models = {precision: Path(folder, f"{precision}.onnx") for precision in PRECISIONS}
+        for precision, path in models.items():
+            smaller = None if precision == "fp32" else Smaller.asked_for(precision, args.data, None)
+            export(args.checkpoint, path, smaller=smaller)
+        latency_ms = {batch: median_latency_ms(models, batch, args.repetitions) for batch in BATCHES}
+        head = [
+            "file",
+            "bytes",
+            "top-1",
+            "drop",
+            "agreement",
+            "flips (near-equal)",
+            *(f"ms, batch {b}" for b in BATCHES),
+        ]
+        print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+        for precision, path in models.items():
+            found = verify(path, args.data, args.checkpoint)
+            assert found.comparison is not None
+            assert found.accuracy is not None
+            drop = found.comparison.measured_drop
+            row = [precision, f"{path.stat().st_size:,}", f"{found.accuracy.top1_percent:.2f} %", f"{drop:+.2f}"]
+            row += [f"{found.comparison.agreement_percent:.2f} %"]
+            row += [f"{len(found.comparison.flips)} ({found.comparison.near_equal})"]
+            row += [f"{latency_ms[batch][precision]:.3f}" for batch in BATCHES]
+            print(f"| {' | '.join(row)} |", flush=True)
+    return 0
+
+
+def median_latency_ms(models: dict[str, Path], batch: int, repetitions: int) -> dict[str, float]:
+    """Median milliseconds of a call with `batch` pictures, by model."""
+    times_ms: dict[str, list[float]] = {name: [] for name in models}
+    with ExitStack() as stack:
+        backends = {name: stack.enter_context(OrtBackend(path, threads=THREADS)) for name, path in models.items()}
+        taken = next(iter(backends.values())).input
+        pictures = sample_pictures(batch, taken.height, taken.width)
+        for repetition in range(WARM_UP + repetitions):
+            for name, backend in backends.items():
+                began = time.perf_counter()
+                backend.infer(pictures)
+                if repetition >= WARM_UP:
+                    times_ms[name].append((time.perf_counter() - began) * 1e3)
+    return {name: statistics.median(times) for name, times in times_ms.items()}
+
+
+def processor() -> str:
+    """The processor's name, and how many cores the process has."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

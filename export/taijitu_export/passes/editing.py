@@ -1,0 +1,52 @@
+"""What the passes that change precision share: constants replaced for some of their users, nodes put between others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+Belongs = Callable[[ir.Node], bool]
+
+
+def activations(graph: ir.Graph) -> list[ir.Value]:
+    """The float32 values that flow: inputs of the graph, and outputs of its nodes."""
+    flowing = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+    return [value for value in flowing if value.dtype == ir.DataType.FLOAT]
+
+
+def float32_constants(nodes: Collection[ir.Node]) -> list[ir.Value]:
+    """The float32 weights that these nodes read, each once."""
+    read = dict.fromkeys(value for node in nodes for value in node.inputs if value is not None)
+    return [value for value in read if value.is_initializer() and value.dtype == ir.DataType.FLOAT]
+
+
+def add_constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
+    """A new constant of the graph."""
+    value = ir.val(name, const_value=ir.tensor(array, name=name))
+    graph.register_initializer(value)
+    return value
+
+
+def replace_constant(graph: ir.Graph, value: ir.Value, array: NDArray[Any], suffix: str, users: Belongs) -> None:
+    """Give `users` the constant `array` for `value`: under its name, or with the suffix where others still read it."""
+    uses = [use for use in value.uses() if users(use.node)]
+    name = f"{value.name}_{suffix}"
+    if len(uses) == len(value.uses()):
+        assert value.name is not None
+        name = value.name
+        del graph.initializers[name]
+    made = add_constant(graph, name, array)
+    for use in uses:
+        use.node.replace_input_with(use.idx, made)
+
+
+def place(graph: ir.Graph, value: ir.Value, chain: Sequence[ir.Node]) -> None:
+    """Put the nodes of `chain` into the graph right after `value` is made."""
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(graph[0], chain)
+    else:
+        graph.insert_after(producer, chain)

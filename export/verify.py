@@ -1,0 +1,5 @@
+"""Judge a model on pictures: python export/verify.py model.onnx --data DIR [--reference ckpt.pt|other.onnx]"""
+
+from taijitu_export.verify_cli import main
+
+raise SystemExit(main())

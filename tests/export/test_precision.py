@@ -1,0 +1,299 @@
+"""--precision fp16 and int8: what the files are, what they cost, what stays in float32, and when there is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from taijitu_export import cli
+from taijitu_export.calibration import MagnitudeHistogram
+from taijitu_export.conversion import CONVERSIONS
+from taijitu_export.float16_from_float32 import float16_from_float32
+from taijitu_export.int8_from_float32 import fewest, int8_from_float32
+from taijitu_export.parity import sample_pictures
+from taijitu_export.precision import Converted, Material, PrecisionError, count_types
+from taijitu_runtime import Classifier, ModelCard, Precision
+from taijitu_training import checkpoint
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, shipped_onnx: Path) -> Path:
+    """train/<label>/* and test/<label>/*: random pictures, 48 and 64, under the shipped model's own answers."""
+    folder = tmp_path_factory.mktemp("pictures")
+    with Classifier.from_file(shipped_onnx) as classifier:
+        for split, count, seed in (("train", 48, 3), ("test", 64, 4)):
+            prepared = sample_pictures(count, 32, 32, seed)
+            for i, answer in enumerate(classifier.predictions(classifier.logits(prepared))):
+                (folder / split / answer.best.label).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(prepared[i]).save(folder / split / answer.best.label / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def exported_once(shipped_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporter's float32 graph of the shipped checkpoint, from the file that it has made already."""
+    monkeypatch.setattr(cli, "onnx_from_checkpoint", lambda *args, **kwargs: onnx.load(shipped_onnx))
+
+
+def card_of(path: Path) -> ModelCard:
+    return ModelCard.read_onnx_metadata({entry.key: entry.value for entry in onnx.load(path).metadata_props})
+
+
+def ends(model: onnx.ModelProto) -> list[tuple[str, int]]:
+    return [(v.name, v.type.tensor_type.elem_type) for v in (*model.graph.input, *model.graph.output)]
+
+
+def colours(*layers: tuple[str, float | list[float]], after: tuple[str, ...] = ()) -> onnx.ModelProto:
+    """uint8 pictures of 8 x 8 to the average of each colour, through a 1 x 1 convolution for each of `layers`.
+
+    Each is a name and a factor, or one for each colour; `after` are lines between the last one's output `h` and `z`.
+    """
+    constants = {f"{name}.weight": np.diag(np.broadcast_to(factor, 3))[..., None, None] for name, factor in layers}
+    lines = ["c = Cast<to = 1>(images)", "s = Div(c, full)", "h0 = Transpose<perm = [0, 3, 1, 2]>(s)"]
+    lines += [f"h{i + 1} = Conv(h{i}, w{i})" for i in range(len(layers))]
+    lines += [*after, "g = GlobalAveragePool(z)", "logits = Flatten(g)"]
+    if not after:
+        lines[-2] = f"g = GlobalAveragePool(h{len(layers)})"
+    header = '<ir_version: 8, opset_import: ["" : 17]> g (uint8[n, 8, 8, 3] images) => (float[n, 3] logits)'
+    model = onnx.parser.parse_model("\n".join([header, "{", *lines, "}"]).replace("(h,", f"(h{len(layers)},"))
+    for node in model.graph.node:
+        node.name = node.output[0]
+        node.input[:] = [f"{layers[int(x[1:])][0]}.weight" if x.startswith("w") else x for x in node.input]
+    for name, value in {**constants, "full": np.array(255.0), "large": np.array(4000.0)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+
+
+def paint(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy pictures of 8 x 8 in one of three colours, and which."""
+    generator = np.random.default_rng(seed)
+    targets = generator.integers(0, 3, count)
+    pixels = generator.integers(0, 120, (count, 8, 8, 3))
+    pixels[np.arange(count), :, :, targets] += 100
+    return pixels.astype(np.uint8), targets
+
+
+def painted() -> Material:
+    (calibrating, _), (judging, targets) = paint(32, 0), paint(64, 1)
+    return Material(calibrating, judging, targets, "some pictures", "others")
+
+
+@pytest.mark.usefixtures("exported_once")
+def test_an_fp16_file_is_float16_inside_with_uint8_in_and_float32_out(
+    shipped_checkpoint: Path, shipped_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model.onnx"
+    assert cli.main([str(shipped_checkpoint), "-o", str(output), "--precision", "fp16"]) == 0
+    printed = capsys.readouterr().out
+    model = onnx.load(output)
+    assert ends(model) == [("images", onnx.TensorProto.UINT8), ("logits", onnx.TensorProto.FLOAT)]
+    counted = count_types(model)
+    assert counted["float16"] > 20 * counted["float32"]
+    assert f"tensors: {counted['float16']} float16, {counted['float32']} float32" in printed
+    halves = [c.data_type == onnx.TensorProto.FLOAT16 for c in model.graph.initializer if len(c.dims) == 4]
+    assert len(halves) > 1
+    assert halves.count(False) == 0, "every kernel is float16"
+    assert output.stat().st_size < 0.65 * shipped_onnx.stat().st_size
+    precision = card_of(output).precision
+    assert (precision.name, precision.kept) == ("fp16", ())
+    assert precision.calibration["judged_on"] == "64 random pictures"
+    with Classifier.from_file(output) as half, Classifier.from_file(shipped_onnx) as full:
+        batch = sample_pictures(3, 32, 32, seed=9)
+        np.testing.assert_allclose(half.logits(batch), full.logits(batch), atol=0.05)
+    assert os.listdir(tmp_path) == ["model.onnx"]
+
+
+@pytest.mark.usefixtures("exported_once")
+def test_an_int8_file_is_calibrated_on_train_and_judged_on_test(
+    shipped_checkpoint: Path, shipped_onnx: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model.onnx"
+    options = ["--precision", "int8", "--calibration", str(pictures), "--max-drop", "5"]
+    assert cli.main([str(shipped_checkpoint), "-o", str(output), *options]) == 0
+    printed = capsys.readouterr().out
+    model = onnx.load(output)
+    assert ends(model) == [("images", onnx.TensorProto.UINT8), ("logits", onnx.TensorProto.FLOAT)]
+    kernels = [c.data_type for c in model.graph.initializer if len(c.dims) == 4]
+    assert set(kernels) == {onnx.TensorProto.INT8}
+    assert {c.data_type for c in model.graph.initializer if "bias" in c.name} == {onnx.TensorProto.FLOAT}
+    precision = card_of(output).precision
+    assert (precision.name, precision.kept) == ("int8", ())
+    assert precision.calibration["pictures"] == 48
+    assert "least squared error" in precision.calibration["method"]
+    assert precision.calibration["data"] == f"48 pictures of {pictures.name}/train"
+    assert precision.calibration["judged_on"] == f"64 pictures of {pictures.name}/test"
+    assert precision.calibration["drop_points"] <= 5
+    assert f"checked against float32 on 64 pictures of {pictures.name}/test" in printed
+    assert output.stat().st_size < 0.7 * shipped_onnx.stat().st_size
+
+
+def test_real_pictures_lose_little_in_either_precision(shipped_onnx: Path, cifar_subset: Path) -> None:
+    model, card = onnx.load(shipped_onnx), card_of(shipped_onnx)
+    real = Material.of_data(cifar_subset, card)
+    assert (len(real.calibrating), len(real.judging), real.judging_source[-5:]) == (256, 300, "/test")
+    half = float16_from_float32(model, real, max_drop=0.05)
+    assert half.kept == ()
+    assert len(half.comparison.flips) == half.comparison.near_equal
+    small = int8_from_float32(model, real, max_drop=2.0)
+    assert small.kept == ()
+    assert small.comparison.agreement_percent > 95
+
+
+def test_layers_that_overflow_float16_stay_in_float32() -> None:
+    """The layer that makes a million and the one that reads it are kept, and no other."""
+    model = colours(("up", 1e3), ("overflow", 1e3), ("down", 1e-3), ("last", 1e-3))
+    converted = float16_from_float32(model, painted(), max_drop=0.0)
+    assert converted.kept == ("overflow", "down")
+    kernels = {c.name: c.data_type == onnx.TensorProto.FLOAT for c in converted.model.graph.initializer}
+    assert [kernels[f"{name}.weight"] for name in ("up", "overflow", "down", "last")] == [False, True, True, False]
+    onnx.checker.check_model(converted.model, full_check=True)
+
+
+def test_layers_that_float16_makes_too_coarse_go_back_until_the_answers_are_right() -> None:
+    model = colours(("first", 1.0), after=("a = Add(h1, large)", "z = Sub(a, large)"))
+    converted = float16_from_float32(model, painted(), max_drop=0.0)
+    assert {"a", "z"} <= set(converted.kept) < {"first", "a", "z", "g", "logits"}
+    assert converted.comparison.flips == ()
+
+
+def test_a_layer_that_int8_cannot_hold_stays_in_float32() -> None:
+    """What flows into "narrow" is ten thousand times larger in one colour than in the others."""
+    model = colours(("wide", [1e3, 0.1, 0.1]), ("narrow", [1e-3, 10.0, 10.0]), ("last", 1.0))
+    whole = int8_from_float32(model, painted(), max_drop=100.0)
+    assert whole.kept == ()
+    assert whole.comparison.counted_drop > 30
+    converted = int8_from_float32(model, painted(), max_drop=1.0)
+    assert converted.kept == ("narrow",)
+    assert converted.comparison.counted_drop <= 1.0
+    assert (
+        sum(c.data_type == onnx.TensorProto.INT8 and len(c.dims) == 4 for c in converted.model.graph.initializer) == 2
+    )
+
+
+def test_where_every_layer_is_too_sensitive_the_table_of_layers_says_so() -> None:
+    model = colours(("wide", 1.0), ("narrow", [1e-3, 10.0, 10.0]))
+    model.graph.node[1].input[1] = "uneven"
+    uneven = np.array([0.255, 2550.0, 2550.0], np.float32)  # for pixels: 1000 in red, 0.1 in the others
+    model.graph.initializer.append(onnx.numpy_helper.from_array(uneven, "uneven"))
+    with pytest.raises(
+        PrecisionError, match=r"int8 costs \d+\.\d\d points of top-1 accuracy at best, allowed 1"
+    ) as caught:
+        int8_from_float32(model, painted(), max_drop=1.0)
+    rows = caught.value.table.splitlines()
+    assert rows[0].split()[0] == "layer"
+    assert sorted(row.split()[0] for row in rows[2:]) == ["narrow", "wide"]
+
+
+@pytest.mark.usefixtures("exported_once")
+def test_no_precision_is_exit_code_1_with_the_table_and_no_file(
+    shipped_checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def refuse(*arguments: object) -> Converted:
+        raise PrecisionError("int8 costs 9.00 points of top-1 accuracy at best, allowed 0.5", "layer\nfirst")
+
+    monkeypatch.setitem(CONVERSIONS, "int8", refuse)
+    output = tmp_path / "model.onnx"
+    options = ["-o", str(output), "--precision", "int8", "--calibration", str(pictures)]
+    assert cli.main([str(shipped_checkpoint), *options]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "layer\nfirst\n"
+    assert printed.err == "taijitu onnx: int8 costs 9.00 points of top-1 accuracy at best, allowed 0.5\n"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("enough", "most", "expected"), [(1, 9, 1), (2, 9, 2), (3, 9, 3), (7, 9, 7), (9, 9, 9), (10, 9, None), (1, 0, None)]
+)
+def test_the_fewest_that_suffice_are_found(enough: int, most: int, expected: int | None) -> None:
+    tried: list[int] = []
+
+    def suffices(count: int) -> bool:
+        tried.append(count)
+        return count >= enough
+
+    assert fewest(suffices, most) == expected
+    assert len(tried) == len(set(tried)) <= 7
+    assert all(1 <= count <= most for count in tried)
+
+
+def test_a_scale_cuts_off_what_is_rare_and_far_and_widens_for_what_is_not() -> None:
+    values = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+    plain, outlier = MagnitudeHistogram(), MagnitudeHistogram()
+    for part in np.split(values, 10):
+        plain.add(part)
+    outlier.add(values)
+    outlier.add(np.array([40.0], np.float32))
+    assert 3.0 < 127 * plain.scale() <= np.abs(values).max() + 0.01
+    assert 127 * outlier.scale() < 30
+    bounded = MagnitudeHistogram()
+    for limit in (0.1, 1.0, 5.0):
+        bounded.add(np.linspace(-limit, limit, 10_000, dtype=np.float32))
+    assert 127 * bounded.scale() == pytest.approx(5.0, rel=0.02)
+    nothing = MagnitudeHistogram()
+    nothing.add(np.zeros(10, np.float32))
+    assert nothing.scale() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--precision", "int8"], "give --calibration DIR"),
+        (["--calibration", "pictures"], "got --calibration without a precision that it is for"),
+        (["--max-drop", "1"], "got --max-drop without a precision that it is for"),
+        (["--precision", "fp16", "--calibration", "nowhere"], "nowhere: got no such file or folder"),
+        (["--precision", "fp16", "--max-drop", "101"], "expected points of accuracy from 0 to 100"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_leaves_no_file(
+    shipped_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    assert cli.main([str(shipped_checkpoint), "-o", str(tmp_path / "model.onnx"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_checkpoint_and_an_older_card_are_float32(shipped_checkpoint: Path) -> None:
+    assert ModelCard.from_dict(checkpoint.load(shipped_checkpoint).contract()).precision == Precision()
+
+
+def test_without_an_output_the_file_is_named_by_its_precision(make_checkpoint: Make) -> None:
+    source = make_checkpoint("yynet_small_16", act="nish")
+    assert cli.main([str(source), "--precision", "fp16"]) == 0
+    model = onnx.load(source.with_suffix(".fp16.onnx"))
+    assert [node.op_type for node in model.graph.node].count("Nish") == 31
+    assert not source.with_suffix(".onnx").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("act", ["silu", "nish"])
+def test_tensorrt_rtx_builds_engines_of_both_precisions(make_checkpoint: Make, pictures: Path, act: str) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx, which builds without a GPU")
+    source = make_checkpoint("yynet_small_16", act=act)
+    unlabelled = max((pictures / "train").iterdir(), key=lambda folder: len(os.listdir(folder)))
+    for precision in ("fp16", "int8"):
+        data = ["--calibration", str(unlabelled), "--max-drop", "100"] if precision == "int8" else []
+        assert cli.main([str(source), "--precision", precision, *data]) == 0
+        builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+        network = builder.create_network(0)
+        parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
+        parsed = parser.parse(source.with_suffix(f".{precision}.onnx").read_bytes())
+        assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
+        layers = [network.get_layer(i) for i in range(network.num_layers)]
+        made = {layer.get_output(i).dtype for layer in layers for i in range(layer.num_outputs)}
+        assert (trt.float16 if precision == "fp16" else trt.int8) in made
+        assert (network.get_input(0).dtype, network.get_output(0).dtype) == (trt.uint8, trt.float32)
+        config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+        profile.set_shape("images", (1, 32, 32, 3), (1, 32, 32, 3), (4, 32, 32, 3))
+        config.add_optimization_profile(profile)
+        assert builder.build_serialized_network(network, config) is not None

@@ -1,0 +1,190 @@
+"""The passes that change precision: that they happen, each rule that forbids it, and what they do to the answers."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from taijitu_export.nish_node import nish_function
+from taijitu_export.passes import Float16Pass, QuantisePass, RoundToFloat16Pass
+
+X = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
+W = np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype(np.float32)
+CONV = "a = Conv<pads = [1, 1, 1, 1]>(x, w)"
+
+
+def model_of(*lines: str, functions: bool = False, **constants: np.ndarray) -> onnx.ModelProto:
+    """A model of opset 17 from ONNX's text form, x (2, 3, 6, 6) to y, whose nodes are called n0, n1, ..."""
+    domains = '["" : 17, "taijitu" : 1]' if functions else '["" : 17]'
+    header = f"<ir_version: 8, opset_import: {domains}> g (float[2, 3, 6, 6] x) => (float[a, b, c, d] y)"
+    model = onnx.parser.parse_model("\n".join([header, "{", *lines, "}"]))
+    for i, node in enumerate(model.graph.node):
+        node.name = f"n{i}"
+    for name, value in constants.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    if functions:
+        model.functions.append(nish_function())
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+
+
+def applied(graph_pass: ir.passes.InPlacePass, model: onnx.ModelProto) -> onnx.ModelProto:
+    changed = ir.to_proto(graph_pass(ir.from_proto(copy.deepcopy(model))).model)
+    onnx.checker.check_model(changed, full_check=True)
+    return changed
+
+
+def run(model: onnx.ModelProto, x: np.ndarray = X) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    y: np.ndarray = session.run(["y"], {"x": x})[0]
+    return y
+
+
+def types(model: onnx.ModelProto) -> dict[str, str]:
+    """The element type of every tensor, by ONNX's inference."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    typed = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    typed |= {constant.name: constant.data_type for constant in graph.initializer}
+    return {name: onnx.TensorProto.DataType.Name(kind) for name, kind in typed.items()}
+
+
+def operators(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+def test_layers_compute_in_float16_between_float32_ends() -> None:
+    model = model_of("s = Mul(x, k)", CONV.replace("x,", "s,"), "b = Relu(a)", "y = Add(b, a)", w=W, k=np.float32(0.1))
+    changed = applied(Float16Pass(), model)
+    got = types(changed)
+    assert {name: got[name] for name in ("x", "s", "k", "w", "a", "b", "y")} == {
+        "x": "FLOAT", "s": "FLOAT", "k": "FLOAT", "w": "FLOAT16", "a": "FLOAT16", "b": "FLOAT16", "y": "FLOAT",
+    }  # fmt: skip
+    assert operators(changed).count("Cast") == 2
+    np.testing.assert_allclose(run(changed), run(model), atol=5e-3)
+
+
+@pytest.mark.parametrize("kept", ["n0", "n1", "n2"])
+def test_a_kept_layer_stays_in_float32_with_its_weights(kept: str) -> None:
+    """Rule 5."""
+    model = model_of(CONV, "b = Mul(a, w4)", "y = Mul(b, w4)", w=W, w4=W[:1, :1, :1, :1])
+    changed = applied(Float16Pass([kept]), model)
+    got = types(changed)
+    made = {"n0": "a", "n1": "b", "n2": "y"}
+    assert all((got[name] == "FLOAT16") == (node != kept) for node, name in made.items() if name != "y")
+    assert ("w4_float16" in got) == (kept != "n0"), "both precisions have constants of their own"
+    np.testing.assert_allclose(run(changed), run(model), atol=2e-2)
+
+
+def test_an_operator_without_float16_stays() -> None:
+    """Rule 1."""
+    lines = (CONV, 'r = Resize<mode = "nearest">(a, , scales)', "y = Relu(r)")
+    got = types(applied(Float16Pass(), model_of(*lines, w=W, scales=np.array([1, 1, 2, 2], np.float32))))
+    assert (got["a"], got["r"], got["scales"]) == ("FLOAT16", "FLOAT", "FLOAT")
+
+
+def test_what_comes_before_the_first_weights_stays() -> None:
+    """Rule 2."""
+    model = model_of("y = Relu(x)")
+    assert not Float16Pass()(ir.from_proto(model)).modified
+
+
+def test_a_cast_keeps_its_type() -> None:
+    """Rule 3."""
+    changed = applied(Float16Pass(), model_of(CONV, "b = Cast<to = 1>(a)", "y = Relu(b)", w=W))
+    got = types(changed)
+    assert (got["a"], got["b"]) == ("FLOAT16", "FLOAT")
+
+
+def test_constants_that_float16_cannot_hold_stay() -> None:
+    """Rule 4."""
+    got = types(applied(Float16Pass(), model_of(CONV, "b = Div(a, k)", "y = Relu(b)", w=W, k=np.float32(1e5))))
+    assert (got["a"], got["b"], got["k"]) == ("FLOAT16", "FLOAT", "FLOAT")
+    ones, small = np.ones(4, np.float32), np.full(4, 1.234e-6, np.float32)
+    lines = (CONV, "b = BatchNormalization(a, s, o, m, v)", "y = Relu(b)")
+    got = types(applied(Float16Pass(), model_of(*lines, w=W, s=ones, o=ones, m=ones, v=small)))
+    assert (got["b"], got["v"]) == ("FLOAT", "FLOAT")
+    got = types(applied(Float16Pass(), model_of(*lines, w=W, s=ones, o=ones, m=ones, v=ones)))
+    assert (got["b"], got["v"]) == ("FLOAT16", "FLOAT16")
+
+
+def test_nish_with_its_body_computes_in_float16_beside_one_in_float32() -> None:
+    model = model_of(CONV, "b = taijitu.Nish(a)", "c = taijitu.Nish(b)", "y = Relu(c)", functions=True, w=W)
+    for kept in ((), ("n2",)):
+        changed = applied(Float16Pass(kept), model)
+        got = types(changed)
+        assert (got["b"], got["c"]) == ("FLOAT16", "FLOAT" if kept else "FLOAT16")
+        np.testing.assert_allclose(run(changed), run(model), atol=1e-2)
+
+
+def test_rounding_spelt_out_shows_the_overflow_that_onnx_runtime_s_cpu_hides() -> None:
+    model = model_of(
+        CONV, "b = Relu(a)", "c = Mul(b, k)", "d = Relu(c)", "y = Mul(d, j)", w=W, k=np.float32(6e4), j=np.float32(1e-3)
+    )
+    assert np.isfinite(run(applied(Float16Pass(), model))).all()
+    assert not np.isfinite(run(applied(RoundToFloat16Pass(), model))).all()
+    assert np.isfinite(run(applied(RoundToFloat16Pass(["n2", "n3", "n4"]), model))).all()
+
+
+def test_rounding_spelt_out_rounds_every_tensor_once_and_keeps_its_name() -> None:
+    changed = applied(RoundToFloat16Pass(), model_of(CONV, "b = Relu(a)", "y = Neg(b)", w=W))
+    weights = np.pad(X, ((0, 0), (0, 0), (1, 1), (1, 1)))  # one output pixel by hand
+    half = np.float16
+    exact = (weights[0, :, 0:3, 0:3].astype(half).astype(np.float64) * W[0].astype(half).astype(np.float64)).sum()
+    assert run(changed)[0, 0, 0, 0] == -max(float(half(exact)), 0.0)
+    assert {"a", "b", "y"} <= set(types(changed))
+    assert set(types(changed).values()) == {"FLOAT", "FLOAT16"}
+
+
+def quantised_by_hand(array: np.ndarray, scale: np.ndarray | float) -> np.ndarray:
+    return np.asarray(np.clip(np.rint(array / scale), -127, 127) * scale, np.float32)
+
+
+def test_a_layer_is_quantised_symmetrically_its_weights_by_channel() -> None:
+    model = model_of("y = Conv<pads = [1, 1, 1, 1]>(x, w, bias)", w=W, bias=W[:, 0, 0, 0])
+    changed = applied(QuantisePass({"x": 0.02}), model)
+    constants = {c.name: onnx.numpy_helper.to_array(c) for c in changed.graph.initializer}
+    assert constants["w_quantised"].dtype == np.int8
+    assert "w" not in constants
+    assert constants["bias"].dtype == np.float32, "TensorRT wants no quantised bias"
+    assert all(not value.any() for name, value in constants.items() if name.startswith("zero_point"))
+    assert np.abs(constants["w_quantised"]).max(axis=(1, 2, 3)).tolist() == [127] * 4
+    scales = np.abs(W).max(axis=(1, 2, 3), keepdims=True) / 127
+    by_hand = copy.deepcopy(model)
+    by_hand.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(quantised_by_hand(W, scales), "w"))
+    np.testing.assert_allclose(run(changed), run(by_hand, quantised_by_hand(X, 0.02)), atol=1e-4)
+
+
+def test_layers_that_read_one_tensor_share_its_quantisation() -> None:
+    model = model_of(CONV, "b = Conv<pads = [1, 1, 1, 1]>(x, v)", "y = Add(a, b)", w=W, v=W[::-1].copy())
+    assert operators(applied(QuantisePass({"x": 0.02}), model)).count("QuantizeLinear") == 1
+
+
+@pytest.mark.parametrize(("transposed", "axis"), [(0, 1), (1, 0)])
+def test_the_channels_of_a_matrix_are_its_columns(transposed: int, axis: int) -> None:
+    weights = np.random.default_rng(2).normal(size=(5, 108)[:: 1 if transposed else -1]).astype(np.float32)
+    lines = ("f = Flatten(x)", f"g = Gemm<transB = {transposed}>(f, w)", "y = Reshape(g, s)")
+    model = model_of(*lines, w=weights, s=np.array([2, 5, 1, 1]))
+    changed = applied(QuantisePass({"f": 0.02}), model)
+    (dequantise,) = (node for node in changed.graph.node if node.input[0] == "w_quantised")
+    assert [a.i for a in dequantise.attribute if a.name == "axis"] == [axis]
+    np.testing.assert_allclose(run(changed), run(model), atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "scales", "keep"),
+    [
+        (["y = Relu(x)"], {"x": 0.02}, ()),  # rule 1: no weights
+        (["v = Relu(w)", "y = Conv(x, v)"], {"x": 0.02}, ()),  # rule 1: computed weights
+        (["y = Conv(x, w)"], {"z": 0.02}, ()),  # rule 2
+        (["y = Conv(x, w)"], {"x": 0.02}, ("n0",)),  # rule 3
+    ],
+)
+def test_other_nodes_stay_float32(lines: list[str], scales: dict[str, float], keep: tuple[str, ...]) -> None:
+    model = model_of(*lines, w=W)
+    assert not QuantisePass(scales, keep)(ir.from_proto(model)).modified

@@ -1,0 +1,360 @@
+"""verify: the verdict, what it rests on, what it leaves open, and the layer that it blames."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+from taijitu_export import verify_cli
+from taijitu_export.comparison import compare
+from taijitu_export.divergence import divergence
+from taijitu_export.parity import sample_pictures
+from taijitu_export.pictures import calibration_and_judging, evaluation_pictures
+from taijitu_runtime import ModelCard
+from tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
+
+PAINT = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+Change = Callable[[onnx.ModelProto], None]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """test/<colour>/*.png and train/<colour>/*.png: 4 pictures of each colour in both."""
+    paint(tmp_path / "data" / "test", 4)
+    paint(tmp_path / "data" / "train", 4)
+    return tmp_path / "data"
+
+
+def paint(folder: Path, count: int) -> None:
+    for label, colour in PAINT.items():
+        (folder / label).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(plain(colour, 10 + i, 12)).save(folder / label / f"{i}.png")
+
+
+def verify(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
+    """Exit code and what --json printed."""
+    code = verify_cli.main([*map(str, arguments), "--json"])
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return code, json.loads(printed.out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that a wrong call ends with."""
+    assert verify_cli.main(list(map(str, arguments))) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def changed(source: Path, output: Path, change: Change) -> Path:
+    model = onnx.load(source)
+    change(model)
+    onnx.save(model, output)
+    return output
+
+
+def scale_weights(model: onnx.ModelProto, name: str, factor: float) -> None:
+    weights = next(constant for constant in model.graph.initializer if constant.name == name)
+    weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(factor), name))
+
+
+def test_a_model_that_answers_like_its_reference_is_fine(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference, candidate = make_tiny_onnx(tmp_path / "a.onnx"), make_tiny_onnx(tmp_path / "b.onnx", scale=1.001)
+    assert verify_cli.main([str(candidate), "--data", str(data), "--reference", str(reference)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("fine: ")
+    assert lines[1] == "judged on 12 pictures of data/test"
+    assert [line.split() for line in lines if line.startswith("top-1")] == [["top-1", "100.00", "%", "100.00", "%"]]
+    assert not any(line.startswith("top-5") for line in lines), "three classes have no first five"
+
+
+def test_a_model_that_answers_otherwise_is_not(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference, candidate = make_tiny_onnx(tmp_path / "a.onnx"), make_tiny_onnx(tmp_path / "b.onnx", scale=-1.0)
+    assert verify_cli.main([str(candidate), "--data", str(data), "--reference", str(reference)]) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("NOT FINE: ")
+    assert "100.00 points" in printed.splitlines()[0]
+    assert "test/red/0.png: red became green, margin" in printed
+    code, found = verify(capsys, candidate, "--data", data, "--reference", reference, "--max-drop", "100")
+    assert (code, found["fine"], found["max_drop_points"]) == (0, True, 100.0)
+    assert len(found["comparison"]["flips"]) == 12
+    assert found["comparison"]["agreement_percent"] == 0.0
+    assert found["accuracy"]["candidate"]["top1_percent"] == 0.0
+
+
+def logits(*rows: tuple[float, ...]) -> np.ndarray:
+    """Rows of probabilities as logits."""
+    return np.log(np.array(rows, np.float32))
+
+
+def test_a_flip_between_near_equal_classes_counts_with_its_expected_cost_only() -> None:
+    reference = logits((0.50, 0.46, 0.04), (0.46, 0.50, 0.04), (0.70, 0.20, 0.10))
+    candidate = logits((0.46, 0.50, 0.04), (0.50, 0.46, 0.04), (0.70, 0.20, 0.10))
+    found = compare(candidate, reference, np.array([0, 1, 0]))
+    assert found.near_equal == 2
+    assert found.measured_drop == pytest.approx(100 * 2 / 3)
+    assert found.counted_drop == pytest.approx(100 * 2 * 0.04 / 3, rel=1e-4)
+
+
+def test_every_other_flip_counts_by_the_label_for_and_against() -> None:
+    reference = logits((0.60, 0.40), (0.60, 0.40), (0.60, 0.40), (0.60, 0.40))
+    candidate = logits((0.40, 0.60), (0.40, 0.60), (0.40, 0.60), (0.60, 0.40))
+    assert compare(candidate, reference, np.array([0, 0, 1, 1])).counted_drop == pytest.approx(25.0)
+    unlabelled = compare(candidate, reference)
+    assert unlabelled.measured_drop is None
+    assert unlabelled.counted_drop == pytest.approx(100 * 3 * 0.2 / 4, rel=1e-4)
+    assert [flip.margin for flip in unlabelled.flips] == pytest.approx([0.2] * 3, rel=1e-4)
+
+
+def test_nan_is_a_wrong_answer_and_never_fine(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference, candidate = make_tiny_onnx(tmp_path / "a.onnx"), make_tiny_onnx(tmp_path / "b.onnx", scale=3e38)
+    code, found = verify(capsys, candidate, "--data", data, "--reference", reference, "--max-drop", "100")
+    assert (code, found["not_finite_pictures"]) == (1, 12)
+    assert found["accuracy"]["candidate"]["top1_percent"] == 0.0
+    code, found = verify(capsys, candidate)
+    assert code == 1
+    assert found["reason"].endswith(" of 64 pictures give NaN or infinite logits")
+    assert refused(capsys, reference, "--reference", candidate).endswith("expected a sound reference; give another\n")
+
+
+def test_labels_in_another_order_are_matched_by_name(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = make_tiny_onnx(tmp_path / "a.onnx")
+
+    def reverse(model: onnx.ModelProto) -> None:
+        for constant in model.graph.initializer:
+            if constant.name in ("weights", "bias"):
+                flipped = np.ascontiguousarray(numpy_helper.to_array(constant)[..., ::-1])
+                constant.CopyFrom(numpy_helper.from_array(flipped, constant.name))
+        card = ModelCard.from_dict(card_dict(COLOURS[::-1]))
+        onnx.helper.set_model_props(model, card.to_metadata())
+
+    candidate = changed(reference, tmp_path / "b.onnx", reverse)
+    code, found = verify(capsys, candidate, "--data", data, "--reference", reference)
+    assert code == 0
+    assert found["comparison"]["max_logit_difference"] == 0.0
+    assert found["accuracy"]["candidate"]["top1_percent"] == 100.0
+
+
+def test_labels_that_differ_are_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    candidate = make_tiny_onnx(tmp_path / "a.onnx")
+    reference = make_tiny_onnx(tmp_path / "b.onnx", labels=("red", "green", "violet"))
+    assert "got the label 'blue' of the candidate alone" in refused(capsys, candidate, "--reference", reference)
+
+
+def test_models_of_other_pictures_are_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    candidate, reference = make_tiny_onnx(tmp_path / "a.onnx"), make_tiny_onnx(tmp_path / "b.onnx", size=(9, 9))
+    assert "got input.height 8 for the candidate and 9 for the ref" in refused(
+        capsys, candidate, "--reference", reference
+    )
+
+
+def test_without_labels_the_reference_s_own_probabilities_judge(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference, candidate = make_tiny_onnx(tmp_path / "a.onnx"), make_tiny_onnx(tmp_path / "b.onnx", scale=-1.0)
+    code, found = verify(capsys, candidate, "--data", data / "test" / "red", "--reference", reference)
+    assert code == 1
+    assert found["not_judged"] == ["accuracy, for lack of labels"]
+    assert found["picture_count"] == 4
+    assert found["accuracy"] == {"candidate": None, "reference": None}
+    assert found["comparison"]["counted_drop_points"] > 90
+
+
+def test_without_data_random_pictures_judge_and_the_report_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = make_tiny_onnx(tmp_path / "a.onnx")
+    code, found = verify(capsys, reference, "--reference", reference)
+    assert (code, found["pictures"]) == (0, "64 random pictures")
+    assert found["not_judged"][0] == "real pictures, for lack of --data: random ones stood in"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "scale", "code", "reason"),
+    [
+        (100.0, 1.0, 0, "its card records 100.00 %"),
+        (100.0, -1.0, 1, "top-1 is 0.00 %, its card records 100.00 %"),
+        (None, -1.0, 0, "top-1 is 0.00 %"),
+    ],
+)
+def test_without_a_reference_the_card_s_accuracy_is_the_measure(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    recorded: float,
+    scale: float,
+    code: int,
+    reason: str,
+) -> None:
+    metrics = {} if recorded is None else {"eval_top1": recorded}
+    card = card_dict(training={"metrics": metrics})
+    candidate = make_tiny_onnx(tmp_path / "a.onnx", card=card, scale=scale)
+    got, found = verify(capsys, candidate, "--data", data)
+    assert got == code
+    assert reason in found["reason"]
+    assert any("--reference" in what for what in found["not_judged"])
+    assert any("its card records none" in what for what in found["not_judged"]) == (recorded is None)
+
+
+def test_a_float32_model_and_one_of_a_fixed_batch_are_judged_alike(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = make_tiny_onnx(tmp_path / "a.onnx")
+    candidate = make_tiny_onnx(tmp_path / "b.onnx", layout="float32", batch=5)
+    code, found = verify(capsys, candidate, "--data", data, "--reference", reference)
+    assert (code, found["comparison"]["flips"]) == (0, [])
+
+
+def test_every_layout_of_pictures_is_found(data: Path, tmp_path: Path) -> None:
+    def kind(source: Path) -> tuple[str, int, bool]:
+        found = evaluation_pictures(source, COLOURS)
+        return found.split, len(found), found.targets is not None
+
+    assert kind(data) == ("test", 12, True)
+    assert kind(data / "train") == ("", 12, True)
+    assert kind(data / "test" / "red") == ("", 4, False)
+    paint(tmp_path / "other" / "val", 1)
+    assert kind(tmp_path / "other") == ("val", 3, True)
+    for name, top in (("whole.tar.gz", data), ("labels.tar.xz", data / "train"), ("loose.tar", data / "test" / "red")):
+        with tarfile.open(tmp_path / name, f"w:{Path(name).suffix[1:].replace('tar', '')}") as archive:
+            archive.add(top, arcname="." if name.startswith("whole") else "top")
+        assert kind(tmp_path / name) == kind(top)
+
+
+def test_a_tar_gives_the_pixels_and_labels_of_its_folder(data: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "data.tar.xz", "w:xz") as archive:
+        archive.add(data, arcname=".")
+    spec = ModelCard.from_dict(card_dict()).input
+    folder, tar = (evaluation_pictures(source, COLOURS) for source in (data, tmp_path / "data.tar.xz"))
+    order = np.argsort([Path(name).as_posix() for name in tar.names])
+    np.testing.assert_array_equal(tar.array(spec)[order], folder.array(spec))
+    assert tar.targets is not None
+    np.testing.assert_array_equal(tar.targets[order], folder.targets)
+    picked = tar.subset(np.array([1, 5, 11]))
+    np.testing.assert_array_equal(picked.array(spec), tar.array(spec)[[1, 5, 11]])
+
+
+def test_pictures_never_both_calibrate_and_judge(data: Path) -> None:
+    calibrating, judging = calibration_and_judging(data, COLOURS, 6)
+    assert (calibrating.split, len(calibrating), judging.split, len(judging)) == ("train", 6, "test", 12)
+    assert {name.split("/")[1] for name in calibrating.names} == set(COLOURS)
+    calibrating, judging = calibration_and_judging(data / "train", COLOURS, 100)
+    assert (len(calibrating), len(judging)) == (6, 6)
+    assert not set(calibrating.names) & set(judging.names)
+
+
+def test_wrong_pictures_are_one_line_that_names_them(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_tiny_onnx(tmp_path / "a.onnx")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no.tar").write_bytes(b"no tar")
+    paint(tmp_path / "only" / "train", 1)
+    paint(tmp_path / "named", 1)
+    (tmp_path / "named" / "red").rename(tmp_path / "named" / "rouge")
+    assert "no such file or folder" in refused(capsys, model, "--data", tmp_path / "missing")
+    assert "got no picture in it" in refused(capsys, model, "--data", tmp_path / "empty")
+    assert "got no readable tar" in refused(capsys, model, "--data", tmp_path / "no.tar")
+    assert "got train/ alone" in refused(capsys, model, "--data", tmp_path / "only")
+    assert "got 'rouge' for folders" in refused(capsys, model, "--data", tmp_path / "named")
+    (data / "test" / "red" / "1.png").write_bytes(b"no picture")
+    assert "test/red/1.png: got no picture" in refused(capsys, model, "--data", data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--max-drop", "-1"], "expected points of accuracy from 0 to 100"),
+        (["--max-drop", "nan"], "expected points of accuracy from 0 to 100"),
+        (["--explain"], "give --reference"),
+        (["--reference", "missing.onnx"], "missing.onnx: got no such file"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    assert text in refused(capsys, make_tiny_onnx(tmp_path / "a.onnx"), *arguments)
+
+
+def middle_layer(model: Path) -> str:
+    """The weights of the convolution in the middle."""
+    convolutions = [node for node in onnx.load(model).graph.node if node.op_type == "Conv"]
+    return str(convolutions[len(convolutions) // 2].input[1])
+
+
+def test_explain_names_the_layer_whose_weights_are_wrong(
+    shipped_onnx: Path, shipped_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guilty = middle_layer(shipped_onnx)
+    candidate = changed(shipped_onnx, tmp_path / "bad.onnx", lambda model: scale_weights(model, guilty, 0.3))
+    code, found = verify(capsys, candidate, "--reference", shipped_checkpoint, "--explain")
+    assert code == 1
+    assert found["divergence"]["first"] == guilty.removeprefix("model.").removesuffix(".weight")
+    layer = next(x for x in found["divergence"]["layers"] if x["name"] == found["divergence"]["first"])
+    assert layer["before"] < 1e-5 < 0.1 < layer["error"]
+    assert verify_cli.main([str(candidate), "--reference", str(shipped_onnx), "--explain"]) == 1
+    assert f"first layer that diverges: {found['divergence']['first']} (Conv): " in capsys.readouterr().out
+
+
+def test_layers_of_other_names_are_matched_by_their_order(shipped_onnx: Path) -> None:
+    guilty = middle_layer(shipped_onnx)
+    reference, candidate = onnx.load(shipped_onnx), onnx.load(shipped_onnx)
+    scale_weights(candidate, guilty, 0.3)
+    del candidate.graph.value_info[:]
+    for node in candidate.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [f"other_{name}" if name not in ("images", "logits") else name for name in names]
+    for constant in candidate.graph.initializer:
+        constant.name = f"other_{constant.name}"
+    found = divergence(candidate, reference, sample_pictures(2, 32, 32))
+    assert found.first.name == guilty.removeprefix("model.").removesuffix(".weight")
+
+
+def test_a_fine_model_needs_no_explanation(shipped_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = verify(capsys, shipped_onnx, "--reference", shipped_onnx, "--explain")
+    assert (code, found["divergence"]) == (0, None)
+
+
+def test_real_pictures_through_the_shipped_checkpoint_and_its_export_agree(
+    shipped_checkpoint: Path, shipped_onnx: Path, cifar_subset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = verify(capsys, shipped_onnx, "--data", cifar_subset, "--reference", shipped_checkpoint)
+    assert code == 0
+    assert (found["picture_count"], found["comparison"]["flips"]) == (300, [])
+    assert found["comparison"]["max_logit_difference"] < 1e-3
+    assert found["accuracy"]["candidate"] == found["accuracy"]["reference"]
+    assert found["accuracy"]["candidate"]["top1_percent"] > 75
+    assert found["accuracy"]["candidate"]["top5_percent"] > 95
+
+
+def test_the_documented_script_runs_by_itself(root: Path, tmp_path: Path) -> None:
+    packages = os.pathsep.join(str(root / folder) for folder in ("training", "export", "runtime"))
+    done = subprocess.run(
+        [sys.executable, "export/verify.py", str(make_tiny_onnx(tmp_path / "a.onnx"))],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": packages},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("fine: ")
