@@ -129,6 +129,15 @@ def test_weights_of_another_network_are_named(saved: Path) -> None:
         checkpoint.load(saved).model()
 
 
+def test_a_network_that_is_not_there_is_named(saved: Path) -> None:
+    content = torch.load(saved, weights_only=True)
+    content["architecture"]["name"] = "timm/resnet_18"
+    torch.save(content, saved)
+    expected = "network cannot be built: unknown timm model 'resnet_18'; did you mean resnet18"
+    with pytest.raises(CheckpointError, match=expected):
+        checkpoint.load(saved).model()
+
+
 def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = saved.read_bytes()
     loaded = checkpoint.load(saved)

@@ -56,8 +56,12 @@ class Checkpoint:
         """The network with these weights, in evaluation mode. CheckpointError where they do not fit each other."""
         try:
             model = create_model(self.architecture["name"], **self.architecture["options"])
-            model.load_state_dict(self.state_dict)
         except (TaijituError, RuntimeError, TypeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(f"the checkpoint's network cannot be built: {reason}") from None
+        try:
+            model.load_state_dict(self.state_dict)
+        except (RuntimeError, TypeError) as error:
             lines = [line.strip() for line in str(error).splitlines()]
             reason = lines[1] if len(lines) > 1 else lines[0]  # torch's first line only says that there are errors
             raise CheckpointError(

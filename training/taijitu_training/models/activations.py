@@ -93,7 +93,8 @@ def irreplaceable_activations(model: nn.Module) -> Iterator[Counter[str]]:
         with irreplaceable_activations(model) as calls:
             model(pictures)
 
-    Those are calls in a `forward` (F.relu), and modules that it does not replace (PReLU, SELU). Gates do not count.
+    Those are calls in a `forward` (F.relu), and modules that it does not replace (PReLU, SELU). Gates do not count, nor
+    does an activation spelt out in other operators: x * sigmoid(x) may be one or the other.
     """
     count = _OperatorCount()
     inside = [module for module in model.modules() if _is_replaceable(module)]
