@@ -35,7 +35,7 @@ from taijitu_training import checkpoint, create_model
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
 from taijitu_training.models import model_options
-from taijitu_training.recipe import RECIPES
+from taijitu_training.recipes import RECIPES
 
 NETWORKS = {"vgnetg_1_0mp": 1000, "yynet_small_16": 10}
 UNTIMED, TIMED = 2, 3  # runs in a turn: the first ones still have the threads of the one before beside them
@@ -97,7 +97,7 @@ def export(name: str, classes: int, act: str, folder: Path) -> Path:
         state_dict=model.state_dict(),
         architecture={"name": name, "options": model_options(name, num_classes=classes, act=act)},
         labels=[str(index) for index in range(classes)],
-        input=input_contract((height, width), height, RECIPES["yynet_cifar10"]),
+        input=input_contract((height, width), RECIPES["yynet_cifar10"]),
         training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},
         producer=checkpoint.producer_versions(),
     )

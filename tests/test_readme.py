@@ -13,6 +13,7 @@ COMMANDS = {
     "training/reproduce.py": "taijitu_training.reproduce",
     "training/visualize.py": "taijitu_training.visualize",
     "export/to_onnx.py": "taijitu_export.cli",
+    "export/verify.py": "taijitu_export.verify_cli",
     "runtime/classify.py": "taijitu_runtime.cli",
     "server/serve.py": "taijitu_server.cli",
 }
