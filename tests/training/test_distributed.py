@@ -27,7 +27,7 @@ def arguments(data: Path, out: Path, *more: str) -> list[str]:
 
 def torchrun(root: Path, *args: str) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": "training", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.Popen(
         [*command, "training/train.py", *args],
         cwd=root,

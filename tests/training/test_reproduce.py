@@ -61,7 +61,7 @@ def test_a_killed_table_goes_on_where_it_stopped_and_prints_ours_beside_the_pape
     text = capsys.readouterr().out
     assert text.endswith("\n" + (tmp_path / "nish-noise.md").read_text())
     assert "Pictures to train: 140." in text
-    rows = [line for line in text.splitlines() if line.startswith("| 10 layers, Nish | 1 | 2 |")]
+    rows = [line for line in text.splitlines() if line.startswith("| 10 layers, Nish | 1 of 15 | 2 |")]
     assert len(rows) == 1
     assert rows[0].count("±") == 11  # one loss for each strength of the noise
 

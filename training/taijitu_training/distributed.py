@@ -36,7 +36,7 @@ class Processes:
     def sum_(self, values: Tensor) -> Tensor:
         """`values` summed over the processes, in place."""
         if self.count > 1:
-            with _peers_named():
+            with peers_named():
                 dist.all_reduce(values)
         return values
 
@@ -76,7 +76,7 @@ class Processes:
             box[0] = do()
 
     def _received(self, box: list[T | None]) -> T:
-        with _peers_named():
+        with peers_named():
             dist.broadcast_object_list(box)
         result: T = box[0]  # type: ignore[assignment]  # the writing process put it there
         return result
@@ -88,7 +88,7 @@ class Processes:
         except TaijituError as error:
             mine = error
         failed: list[bool] = [False] * self.count
-        with _peers_named():
+        with peers_named():
             dist.all_gather_object(failed, mine is not None)
         if not any(failed):
             return then()
@@ -106,7 +106,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    with _peers_named():
+    with peers_named():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
@@ -120,12 +120,14 @@ def local_rank() -> int:
 
 
 @contextmanager
-def _peers_named() -> Iterator[None]:
-    """Turns the errors of a lost connection into a TrainingError that says what happened."""
+def peers_named() -> Iterator[None]:
+    """Turns the error of a lost connection into a TrainingError that says what happened; others pass."""
     try:
         yield
     except RuntimeError as error:  # gloo, NCCL and the store raise it and its subclasses, each with its own text
         reason = re.search(r"Connection \w+ by peer|timed? ?out", str(error), re.IGNORECASE)
+        if not reason and not isinstance(error, dist.DistError):
+            raise
         raise TrainingError(
             "another process of this run ended or cannot be reached "
             f"({reason[0] if reason else str(error).splitlines()[0]}); "

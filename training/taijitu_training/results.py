@@ -43,7 +43,7 @@ class ResultFile:
 
 
 def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
-    """Markdown: the paper's numbers beside ours, with n, epochs, data and machine."""
+    """Markdown: the paper's numbers beside ours, with n, epochs, data and machine; reduced budgets in their rows."""
     lines = [f"# {table.title}", ""]
     lines.append(f"Paper: {table.data}{f', {table.seeds} runs' if table.seeds else ''}.")
     for key, name in (("data", "Data"), ("train_pictures", "Pictures to train"), ("evaluation", "Pictures to test"),
@@ -60,7 +60,7 @@ def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
     for planned, result in zip(plans, results, strict=True):
         rows.setdefault((planned.row, planned.recipe.epochs), []).append((planned, result))
     for (row, epochs), mine in rows.items():
-        cells = [row, str(epochs), str(len(mine))]
+        cells = [row, out_of(epochs, mine[0][0].full_epochs), out_of(len(mine), table.seeds)]
         for column in table.columns:
             if column in has_paper:
                 cells.append(mine[0][0].paper.get(column, ""))
@@ -68,6 +68,11 @@ def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
             cells.append(mean_and_deviation(values, 2 if column == "top1" else 4))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def out_of(count: int, full: int) -> str:
+    """'3 of 40' where the budget was reduced."""
+    return f"{count} of {full}" if count < full else str(count)
 
 
 def mean_and_deviation(values: list[float], digits: int) -> str:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
-from taijitu_training.distributed import ALONE, Processes
+from taijitu_training.distributed import ALONE, Processes, peers_named
 from taijitu_training.errors import CheckpointError, TaijituError, TrainingError
 from taijitu_training.loop import Totals, TrainState, evaluate, start, train_one_epoch
 from taijitu_training.memory import memory_named
@@ -54,7 +54,7 @@ class Run:
         torch.manual_seed(self.recipe.seed)
         model = create_model(self.architecture["name"], **self.architecture["options"])
         share = Share(self.processes.rank, self.processes.count, self.accumulate)
-        with memory_named(self.recipe.batch_size, self.processes.count, self.accumulate):
+        with peers_named(), memory_named(self.recipe.batch_size, self.processes.count, self.accumulate):
             source = batches(self.dataset.train, self.recipe, self.device, share)
             model = model.to(self.device).to(memory_format=torch.channels_last)
             state = start(model, self.recipe, source.steps, self.processes, self.compiled)

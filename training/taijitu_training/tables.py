@@ -157,6 +157,7 @@ class Plan:
     paper: Mapping[str, str]
     architecture: dict[str, Any]
     recipe: Recipe
+    full_epochs: int  # what the table has; more than the recipe's where the budget is reduced
 
     @property
     def name(self) -> str:
@@ -176,9 +177,11 @@ def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
     for seed in range(seeds):
         for experiment in table.experiments:
             recipe = replace(get_recipe(table.recipe, experiment.changes), seed=seed)
+            full_epochs = recipe.epochs
             if epochs:
                 recipe = replace(recipe, epochs=epochs, warmup_epochs=recipe.warmup_epochs * epochs / recipe.epochs)
             options = model_options(experiment.model, preset=table.preset, **experiment.options)
-            planned = Plan(experiment.row, experiment.paper, {"name": experiment.model, "options": options}, recipe)
+            architecture = {"name": experiment.model, "options": options}
+            planned = Plan(experiment.row, experiment.paper, architecture, recipe, full_epochs)
             plans.setdefault(planned.name, planned)
     return list(plans.values())
