@@ -25,6 +25,8 @@ from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stan
 _log = logging.getLogger(__name__)
 
 MAGIC = b"taijitu layout 1\n"
+"""The number goes up when what stands in the files changes."""
+
 KEPT_FILES = 32
 """Of the cache; the oldest goes first. Each is as large as its model."""
 
