@@ -29,7 +29,8 @@ def make_nish_onnx(path: Path, *, seed: int = 0, extra: str = "") -> Path:
     constants = {
         "scale": np.float32(60.0),
         "mean": np.float32(128.0),
-        "w1": weights(16, 3, 3, 3),
+        "w0": weights(6, 1, 3, 3),  # two channels to the group: this convolution stays out of the layout
+        "w1": weights(16, 6, 3, 3),
         "w2": weights(16, 16, 3, 3),
         "w3": weights(20, 16, 3, 3),  # no multiple of a block: the layout pads its channels
         "w4": weights(20, 1, 3, 3),
@@ -46,7 +47,9 @@ def make_nish_onnx(path: Path, *, seed: int = 0, extra: str = "") -> Path:
         helper.make_node("Sub", ["pixels", "mean"], ["centred"]),
         helper.make_node("Div", ["centred", "scale"], ["normalised"]),
         helper.make_node("Transpose", ["normalised"], ["planes"], perm=[0, 3, 1, 2]),
-        nish("planes", "x0"),
+        nish("planes", "start"),
+        helper.make_node("Conv", ["start", "w0"], ["c0"], pads=[1, 1, 1, 1], group=3),
+        nish("c0", "x0"),
         helper.make_node("Conv", ["x0", "w1"], ["c1"], pads=[1, 1, 1, 1]),
         nish("c1", "x1"),
         helper.make_node("Conv", ["x1", "w2"], ["c2"], pads=[1, 1, 1, 1]),
@@ -57,11 +60,12 @@ def make_nish_onnx(path: Path, *, seed: int = 0, extra: str = "") -> Path:
         helper.make_node("Conv", ["x3", "w3"], ["c3"], pads=[1, 1, 1, 1]),
         nish("c3", "x4"),
         helper.make_node("Conv", ["x4", "w4"], ["c4"], pads=[1, 1, 1, 1], group=20),
-        helper.make_node("GlobalAveragePool", ["c4"], ["mean4"]),
+        nish("c4", "x5"),
+        helper.make_node("GlobalAveragePool", ["x5"], ["mean4"]),
         helper.make_node("Flatten", ["mean4"], ["flat"]),
         helper.make_node("Gemm", ["flat", "w5", "b5"], ["g5"], transB=1),
-        nish("g5", "x5"),
-        helper.make_node("Gemm", ["x5", "w6"], ["g6"], transB=1),
+        nish("g5", "x6"),
+        helper.make_node("Gemm", ["x6", "w6"], ["g6"], transB=1),
         helper.make_node(extra or "Identity", ["g6"], ["logits"]),
     ]
     graph = helper.make_graph(

@@ -25,6 +25,8 @@ from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stan
 _log = logging.getLogger(__name__)
 
 MAGIC = b"taijitu layout 1\n"
+"""The number goes up when what stands in the files changes."""
+
 KEPT_FILES = 32
 """Of the cache; the oldest goes first. Each is as large as its model."""
 
@@ -169,9 +171,11 @@ def _read(file: Path) -> bytes:
 
 
 def _write(file: Path, model: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as stream:
-        stream.write(MAGIC + hashlib.sha256(model).digest() + model)
-    Path(stream.name).replace(file)
+    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
+        whole = Path(scratch) / file.name
+        whole.touch(mode=0o600)
+        whole.write_bytes(MAGIC + hashlib.sha256(model).digest() + model)
+        whole.replace(file)
     by_age = sorted(file.parent.glob("*.layout"), key=lambda path: path.stat().st_mtime)
     for old in by_age[:-KEPT_FILES]:
         old.unlink(missing_ok=True)
