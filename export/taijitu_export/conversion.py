@@ -63,8 +63,8 @@ def report(converted: Converted, smaller: Smaller, material: Material) -> list[s
     lines += [f"kept in float32: {', '.join(kept)}"] if kept else []
     lines += [f"calibrated on {material.calibrating_source}: {converted.scales['method']}"] if converted.scales else []
     lines.append(
-        f"checked against float32 on {material.judging_source}: {len(found.flips)} flips, {found.near_equal} of them "
-        f"near-equal; points of top-1 accuracy lost: {measured}{found.counted_drop:.2f} counted (allowed "
-        f"{smaller.max_drop:g}; see export/verify.py)"
+        f"checked against float32 on {material.judging_source}: agreement {found.agreement_percent:.2f} %, "
+        f"{found.near_equal} of {len(found.flips)} flips near-equal; points of top-1 accuracy lost: {measured}"
+        f"{found.counted_drop:.2f} counted (allowed {smaller.max_drop:g})"
     )
     return lines

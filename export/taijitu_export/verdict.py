@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from taijitu_export.comparison import Accuracy, Comparison
 from taijitu_runtime import ModelCard
@@ -27,9 +28,9 @@ class Verdict:
     not_judged: tuple[str, ...]
 
 
-def verdict_beside(comparison: Comparison, max_drop: float, *, random: bool) -> Verdict:
-    """The verdict with a reference; `random`: random pictures stood in for real ones."""
-    not_judged = _not_real(random)
+def verdict_beside(comparison: Comparison, max_drop: float, unseen: Sequence[str] = ()) -> Verdict:
+    """The verdict with a reference; `unseen`: what the pictures and the processor cannot show."""
+    not_judged = list(unseen)
     if comparison.reference is None:
         not_judged.append("accuracy, for lack of labels")
     if comparison.not_finite:
@@ -41,10 +42,15 @@ def verdict_beside(comparison: Comparison, max_drop: float, *, random: bool) -> 
 
 
 def verdict_alone(
-    card: ModelCard, accuracy: Accuracy | None, not_finite: int, pictures: int, max_drop: float, *, random: bool
+    card: ModelCard,
+    accuracy: Accuracy | None,
+    not_finite: int,
+    pictures: int,
+    max_drop: float,
+    unseen: Sequence[str] = (),
 ) -> Verdict:
     """The verdict without a reference; `accuracy`: None without labels."""
-    not_judged = [*_not_real(random), "what its conversion changed, for lack of a --reference"]
+    not_judged = [*unseen, "what its conversion changed, for lack of a --reference"]
     promised = _promised_percent(card)
     if accuracy is None:
         not_judged.append("accuracy, for lack of labels")
@@ -66,10 +72,6 @@ def verdict_alone(
 
 def _not_finite(count: int, pictures: int, not_judged: list[str]) -> Verdict:
     return Verdict(False, f"{count} of {pictures} pictures give NaN or infinite logits", tuple(not_judged))
-
-
-def _not_real(random: bool) -> list[str]:
-    return ["real pictures, for lack of --data: random ones stood in"] if random else []
 
 
 def _promised_percent(card: ModelCard) -> float | None:
