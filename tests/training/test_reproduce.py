@@ -14,6 +14,7 @@ from taijitu_training.models import create_model, list_models, model_options
 from taijitu_training.reproduce import main, with_noise
 from taijitu_training.results import mean_and_deviation
 from taijitu_training.run import Run
+from taijitu_training.table_figures import panels_of
 from taijitu_training.tables import TABLES, get_table, plan
 
 
@@ -64,6 +65,9 @@ def test_a_killed_table_goes_on_where_it_stopped_and_prints_ours_beside_the_pape
     assert len(rows) == 1
     assert rows[0].count("±") == 11  # one loss for each strength of the noise
 
+    with Image.open(tmp_path / "nish-noise.png") as figure:
+        assert min(figure.size) > 300
+
     main(command)
     assert len(trained) == 17  # nothing is run again
 
@@ -71,6 +75,19 @@ def test_a_killed_table_goes_on_where_it_stopped_and_prints_ours_beside_the_pape
 def test_two_tables_of_the_same_networks_share_their_runs() -> None:
     depth, noise = ({planned.name for planned in plan(get_table(name), 2, 0)} for name in ("nish-depth", "nish-noise"))
     assert noise < depth
+
+
+@pytest.mark.parametrize(("name", "panels"), [("nish-depth", 2), ("nish-noise", 2), ("yynet-table1", 0)])
+def test_a_papers_figure_is_drawn_from_every_run(name: str, panels: int) -> None:
+    table = get_table(name)
+    plans = plan(table, 2, 1)
+    results = [{"data": "digits", "numbers": dict.fromkeys(table.columns, float(i))} for i in range(len(plans))]
+    drawn = panels_of(table, plans, results)
+    assert len(drawn) == panels
+    for panel in drawn:
+        assert list(panel.curves) == ["ReLU", "Swish", "Mish", "Nish"]
+    values = [value for panel in drawn for curve in panel.curves.values() for runs in curve.values() for value in runs]
+    assert len(values) == (len(plans) * len(table.columns) if panels else 0)
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))

@@ -22,6 +22,7 @@ from taijitu_training.loop import evaluate
 from taijitu_training.models import create_model
 from taijitu_training.results import Result, ResultFile, identity, render
 from taijitu_training.run import Run
+from taijitu_training.table_figures import figure_png
 from taijitu_training.tables import TABLES, Plan, Table, get_table, plan
 
 
@@ -61,8 +62,11 @@ def main(argv: list[str] | None = None) -> int:
             print(f"stopped; the same command goes on from there. Results so far: {results.path}")
             return INTERRUPTED
         results.add(result)
-    text = render(table, plans, [result for planned in plans if (result := results.find(planned, dataset))])
+    found = [result for planned in plans if (result := results.find(planned, dataset))]
+    text = render(table, plans, found)
     write_whole(args.out / f"{table.name}.md", text.encode())
+    if figure := figure_png(table, plans, found):
+        write_whole(args.out / f"{table.name}.png", figure)
     print(f"\n{text}", end="")
     return 0
 

@@ -38,6 +38,7 @@ class Table:
     columns: tuple[str, ...]
     experiments: tuple[Experiment, ...]
     preset: str = "paper"
+    along: str = ""  # "depth" or "noise" where the paper has a figure
 
 
 def _yynet_table1() -> Table:
@@ -108,7 +109,7 @@ def _nish_mnist(name: str, title: str, depths: tuple[int, ...], columns: tuple[s
         for depth in depths
         for label, act in ACTIVATIONS.items()
     )
-    return Table(name, title, "MNIST", "nish_mnist", 0, columns, rows)
+    return Table(name, title, "MNIST", "nish_mnist", 0, columns, rows, along=name.removeprefix("nish-"))
 
 
 def _vgnet_table4() -> Table:
