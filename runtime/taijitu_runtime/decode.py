@@ -19,8 +19,8 @@ INSTALL = "taijitu[ort]"
 # A JPEG of more pixels may be decoded at a half, a quarter or an eighth of its size.
 LARGE_PIXELS = 2_000_000
 MAX_SHRINKING_ASPECT = 32
-# What libjpeg says where it goes on with made-up pixels; its other remarks cost no pixel, and Pillow has the last word.
-MADE_UP = re.compile(r"Premature end|Corrupt JPEG data: (?!\d+ extraneous)")
+# What libjpeg remarks on, or simplejpeg does not take, without a pixel being made up: Pillow decodes these.
+HARMLESS = re.compile(r"\d+ extraneous bytes|JFIF revision|Adobe|subsampling")
 PLUGINS = {
     "JPEG": "JpegImagePlugin",
     "PNG": "PngImagePlugin",
@@ -108,7 +108,7 @@ def _from_jpeg(data: bytes, header: Header, limits: Limits, least_side: int) -> 
     try:
         pixels = decode_jpeg(data, "CMYK" if header.components == 4 else "RGB", **least)
     except ValueError as error:
-        if MADE_UP.match(str(error)):
+        if not HARMLESS.search(str(error)):
             raise
         return decode_image(open_image(data, "JPEG"), limits)
     if header.components == 4:  # whole; which ink is stored how is Pillow's to say

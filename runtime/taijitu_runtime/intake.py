@@ -27,7 +27,7 @@ MAGIC = {
     "BMP": re.compile(rb"BM"),
     "GIF": re.compile(rb"GIF8[79]a"),
     "TIFF": re.compile(rb"(II|MM)(\*\0|\0\*|\+\0|\0\+)"),
-    "PPM": re.compile(rb"P[1-6]\s"),
+    "PPM": re.compile(rb"P[56]\s"),
 }
 FORMATS = tuple(MAGIC)
 
@@ -36,6 +36,15 @@ MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
 FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN, END_OF_IMAGE, APP1 = 0xDA, 0xD9, 0xE1
 WITHOUT_CONTENT = frozenset({0x01, 0xD8})
+PNG_OF_PIXELS = frozenset({b"IDAT", b"fdAT", b"fcTL"})
+PPM_GAP = rb"(?:\s|#[^\n]*\n)+"
+PPM_HEADER = re.compile(rb"P[56]%b(\d{1,9})%b(\d{1,9})%b\d{1,5}\s" % (PPM_GAP, PPM_GAP, PPM_GAP))
+PPM_HEADER_BYTES = 4096
+# Decoders walk through segments, chunks and extensions in Python, and inflate some: millions would take minutes.
+MAX_PARTS = 4096
+MAX_PNG_EXTRAS = 128
+MAX_PNG_CHUNKS = 65536
+GIF_EXTENSION = 0x21
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ LIMITS = Limits()
 class Header(NamedTuple):
     """What a picture's header declares.
 
-    `format`: one of FORMATS. `width`, `height`: pixels as stored; 0 for PPM and TIFF, which Pillow's parser must tell.
+    `format`: one of FORMATS. `width`, `height`: pixels as stored; 0 for TIFF, whose header Pillow must read.
     `components`: of a JPEG: 1, 3, or 4 for CMYK. `has_metadata`: a JPEG may carry an orientation.
     """
 
@@ -127,7 +136,10 @@ def _jpeg(data: bytes, limits: Limits) -> Header:
     width = height = components = scans = 0
     has_metadata = False
     place = 2
-    while found := MARKER.search(data, place):
+    for _ in range(MAX_PARTS):
+        found = MARKER.search(data, place)
+        if not found:
+            raise damaged("a JPEG without its end")
         marker, place = found[1][0], found.end()
         if marker == END_OF_IMAGE:
             if not scans or not components:
@@ -148,13 +160,22 @@ def _jpeg(data: bytes, limits: Limits) -> Header:
         elif marker == APP1:
             has_metadata = True
         place += max(2, _number(data, place, 2))
-    raise damaged("a JPEG without its end")
+    raise damaged(f"a JPEG of more than {MAX_PARTS} segments")
 
 
 def _png(data: bytes, limits: Limits) -> Header:
     if data[12:16] != b"IHDR":
         raise damaged("a PNG that does not begin with its header")
-    return Header("PNG", _number(data, 16, 4), _number(data, 20, 4))
+    header = Header("PNG", _number(data, 16, 4), _number(data, 20, 4))
+    check_pixels(header.width, header.height, limits)
+    place, extras, chunks = 8, 0, 0
+    while place < len(data):
+        extras += data[place + 4 : place + 8] not in PNG_OF_PIXELS
+        chunks += 1
+        if extras > MAX_PNG_EXTRAS or chunks > MAX_PNG_CHUNKS:
+            raise damaged("a PNG of too many chunks")
+        place += 12 + _number(data, place, 4)
+    return header
 
 
 def _webp(data: bytes, limits: Limits) -> Header:
@@ -177,7 +198,25 @@ def _bmp(data: bytes, limits: Limits) -> Header:
 
 
 def _gif(data: bytes, limits: Limits) -> Header:
-    return Header("GIF", _number(data, 6, 2, "little"), _number(data, 8, 2, "little"))
+    width, height = _number(data, 6, 2, "little"), _number(data, 8, 2, "little")
+    flags = _number(data, 10, 1)
+    place = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    extension = False
+    for _ in range(MAX_PARTS):  # until the first frame: extensions, each of blocks that begin with their length
+        first = _number(data, place, 1)
+        if not extension and first != GIF_EXTENSION:
+            x, y, wide, high = (_number(data, place + 1 + 2 * i, 2, "little") for i in range(4))
+            return Header("GIF", max(width, x + wide), max(height, y + high))  # Pillow makes room for the first frame
+        place += 1 + first if extension else 2
+        extension = not extension or first > 0
+    raise damaged(f"a GIF of more than {MAX_PARTS} blocks before its first frame")
+
+
+def _ppm(data: bytes, limits: Limits) -> Header:
+    found = PPM_HEADER.match(data[:PPM_HEADER_BYTES])
+    if not found:
+        raise damaged("its header is cut off")
+    return Header("PPM", int(found[1]), int(found[2]))
 
 
 def _number(data: bytes, place: int, length: int, order: Literal["big", "little"] = "big") -> int:
@@ -194,5 +233,5 @@ PARSERS: dict[str, Callable[[bytes, Limits], Header]] = {
     "BMP": _bmp,
     "GIF": _gif,
     "TIFF": lambda data, limits: Header("TIFF"),
-    "PPM": lambda data, limits: Header("PPM"),
+    "PPM": _ppm,
 }
