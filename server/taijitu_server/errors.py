@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from taijitu_runtime.errors import PictureError
+from taijitu_runtime.errors import PictureError, PictureTooLargeError
 
 log = logging.getLogger("taijitu.server")
 
@@ -39,7 +39,7 @@ def install_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(PictureError)
     async def picture(request: Request, error: PictureError) -> JSONResponse:
-        return error_response(413 if error.fault == "size" else 422, str(error))
+        return error_response(413 if isinstance(error, PictureTooLargeError) else 422, str(error))
 
     @app.exception_handler(Exception)
     async def internal(request: Request, error: Exception) -> JSONResponse:
