@@ -9,10 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard, Precision
 from taijitu_runtime.classifier import Classifier, Prediction
+from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import (
     ArtefactError,
     DamagedPictureError,
+    DeviceError,
     EmptyPictureError,
+    EngineError,
     InputError,
     MissingDependencyError,
     PictureError,
@@ -39,7 +42,10 @@ __all__ = [
     "ArtefactError",
     "Classifier",
     "DamagedPictureError",
+    "DeviceError",
     "EmptyPictureError",
+    "EngineCard",
+    "EngineError",
     "InputError",
     "InputSpec",
     "Limits",

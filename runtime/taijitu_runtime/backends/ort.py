@@ -23,6 +23,7 @@ class OrtBackend(Backend):
     `threads`: of one inference; 0 lets ONNX Runtime take one per physical core. `native`: with our kernels for Nish,
     where they are built; without, the file runs as any other program would run it. UsageError for a negative number or
     for a provider that is not installed; MissingDependencyError on loading if onnxruntime is not installed.
+    `profile_prefix`: ONNX Runtime writes the times of every node to a file of that name, with the date behind it.
     """
 
     name: ClassVar[str] = "onnxruntime"
@@ -34,6 +35,7 @@ class OrtBackend(Backend):
         threads: int = 0,
         providers: Sequence[str] = ("CPUExecutionProvider",),
         native: bool = True,
+        profile_prefix: Path | None = None,
     ) -> None:
         super().__init__(path)
         if threads < 0:
@@ -41,7 +43,14 @@ class OrtBackend(Backend):
         self._threads = threads
         self._providers = list(providers)
         self._native = native
+        self._profile_prefix = profile_prefix
         self._session: Any = None
+
+    @property
+    def session(self) -> Any:
+        """The onnxruntime.InferenceSession. UsageError while the model is not loaded."""
+        self._loaded()
+        return self._session
 
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
         self._session = self._new_session()
@@ -80,7 +89,7 @@ class OrtBackend(Backend):
             raise UsageError(f"got execution providers {self._providers}, expected some of {available}")
         try:
             open_one = open_nish_session if self._native else open_session
-            session = open_one(ort, self.path, self._threads, self._providers)
+            session = open_one(ort, self.path, self._threads, self._providers, self._profile_prefix)
         except Exception as error:
             raise ArtefactError(
                 f"{self.path}: got a file that ONNX Runtime cannot load ({_line(error)}), expected a whole ONNX model; "

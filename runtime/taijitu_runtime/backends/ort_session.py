@@ -13,24 +13,28 @@ from taijitu_runtime.native import register_nish
 LOG_FATAL = 4
 
 
-def open_session(ort: Any, path: Path, threads: int, providers: Sequence[str]) -> Any:
+def open_session(
+    ort: Any, path: Path, threads: int, providers: Sequence[str], profile_prefix: Path | None = None
+) -> Any:
     """The model as it is: Nish is what its definition in the file says. Errors are those of `ort`, onnxruntime."""
-    return ort.InferenceSession(str(path), _options(ort, threads), providers=providers)
+    return ort.InferenceSession(str(path), _options(ort, threads, profile_prefix), providers=providers)
 
 
-def open_nish_session(ort: Any, path: Path, threads: int, providers: Sequence[str]) -> Any:
+def open_nish_session(
+    ort: Any, path: Path, threads: int, providers: Sequence[str], profile_prefix: Path | None = None
+) -> Any:
     """`open_session`, and faster where the model has Nish and there is a library of kernels for it.
 
     Nish is then one pass over memory, and on the CPU it stays in the blocked layout where that is possible.
     """
     model = path.read_bytes()
     if not _has_nish(model):
-        return open_session(ort, path, threads, providers)
-    options = _options(ort, threads)
+        return open_session(ort, path, threads, providers, profile_prefix)
+    options = _options(ort, threads, profile_prefix)
     library = register_nish(options, providers[0])
 
     def new_session(content: bytes, level: Any) -> Any:
-        options = _options(ort, threads)
+        options = _options(ort, threads, profile_prefix)
         options.graph_optimization_level = level
         options.register_custom_ops_library(str(library))
         return ort.InferenceSession(content, options, providers=providers)
@@ -42,8 +46,11 @@ def open_nish_session(ort: Any, path: Path, threads: int, providers: Sequence[st
     return ort.InferenceSession(str(path), options, providers=providers)
 
 
-def _options(ort: Any, threads: int) -> Any:
+def _options(ort: Any, threads: int, profile_prefix: Path | None) -> Any:
     options = ort.SessionOptions()
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_prefix)
     options.intra_op_num_threads = threads
     # Failures are raised; below that ONNX Runtime writes optimiser remarks to stderr that no user can act on.
     options.log_severity_level = LOG_FATAL

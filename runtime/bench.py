@@ -1,0 +1,5 @@
+"""Measure models: python runtime/bench.py model.onnx|model.engine... [trtexec's flags] [--json]"""
+
+from taijitu_runtime.bench.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,233 @@
+"""Measure how fast a model answers, with trtexec's flags and report; several models take turns, and get a ratio."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from taijitu_runtime.backends import Backend, OrtBackend, TrtBackend, open_backend
+from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, load_warnings, machine
+from taijitu_runtime.bench.ort_probe import OrtProbe, random_images
+from taijitu_runtime.bench.queries import Loop, Probe, measure
+from taijitu_runtime.bench.report import Result, explanations, profile_for_export, ratio_line, times_for_export
+from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
+from taijitu_runtime.bench.trt_probe import TrtProbe
+from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.errors import UsageError
+
+PROFILED_QUERIES = 100
+NO_USE: dict[type[Backend], dict[str, str]] = {
+    OrtBackend: {
+        "useCudaGraph": "ONNX Runtime runs it without CUDA graphs",
+        "noDataTransfers": "on a CPU nothing is copied, and elsewhere ONNX Runtime copies within its call",
+        "rebuild": "an ONNX file is not built",
+    },
+    TrtBackend: {"cpuThreads": "an engine runs on the GPU"},
+}
+EXPORTS = ("exportTimes", "exportProfile", "exportLayerInfo")
+
+
+@run("taijitu bench")
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; 0: measured, whatever the warnings say, 2: wrong usage or model."""
+    options = build_parser().parse_args(argv)
+    check_options(options)
+    loop = Loop(options.warmUp, options.duration, options.iterations, options.avgRuns)
+    with ExitStack() as opened:
+        backends = [opened.enter_context(backend) for backend in prepare_backends(options)]
+        probes = [open_probe(backend, options) for backend in backends]
+        before = CpuTimes.now()
+        traces = measure(probes, loop)
+        load = load_warnings(before, CpuTimes.now())
+        results = [
+            Result.of(probe, trace, options.percentile, [*clock_warnings(probe.device), *load])
+            for probe, trace in zip(probes, traces)
+        ]
+        times = [[[query.latency_ms for query in turn] for turn in trace.turns] for trace in traces]
+        ratios = [ratio_of_turns(ours, times[0]) for ours in times[1:]]
+        modes = [modes_of(backend, probe, loop, options) for backend, probe in zip(backends, probes)]
+        export(options, probes[0], results[0])
+    if options.json:
+        print(json.dumps(as_json(options.models, modes, results, ratios), indent=1))
+        return 0
+    for model, mode, result in zip(options.models, modes, results):
+        say("\n".join(text_of(model, mode, result, options)), sys.stdout)
+    for model, ratio in zip(options.models[1:], ratios):
+        say(ratio_line(shown(model), shown(options.models[0]), ratio), sys.stdout)
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of runtime/bench.py and `taijitu bench`: trtexec's spelling and meaning."""
+    parser = Parser(prog="taijitu bench", description=__doc__)
+    parser.add_argument("models", type=Path, nargs="+", metavar="model", help="model.onnx or model.engine of export/")
+    parser.add_argument("--shapes", help="such as images:8x32x32x3; one picture, or the smallest batch, if not given")
+    parser.add_argument("--warmUp", type=float, default=200, metavar="MS", help="before measuring (%(default)s ms)")
+    parser.add_argument(
+        "--duration", type=float, default=3, metavar="S", help="at least (%(default)s s for each model)"
+    )
+    parser.add_argument("--iterations", type=int, default=10, metavar="N", help="at least (%(default)s)")
+    parser.add_argument(
+        "--avgRuns", type=int, default=10, metavar="N", help="queries in a turn, averaged with --verbose (%(default)s)"
+    )
+    parser.add_argument(
+        "--percentile", type=percentages, default=(90, 95, 99), metavar="P1,P2", help="of the times (90,95,99)"
+    )
+    parser.add_argument("--cpuThreads", type=int, metavar="N", help="of ONNX Runtime (one for each core)")
+    parser.add_argument("--useCudaGraph", action="store_true", help="engines: the network is one CUDA graph")
+    parser.add_argument("--noDataTransfers", action="store_true", help="engines: copy nothing to and from the GPU")
+    parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
+    parser.add_argument("--exportTimes", type=Path, metavar="F.json", help="begin and end of every step of every query")
+    parser.add_argument("--exportProfile", type=Path, metavar="F.json", help="the time of every layer")
+    parser.add_argument("--exportLayerInfo", type=Path, metavar="F.json", help="the layers as they are run")
+    parser.add_argument("--verbose", action="store_true", help="every --avgRuns queries averaged, and explanations")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    return parser
+
+
+def percentages(text: str) -> tuple[float, ...]:
+    """From "90,95,99"."""
+    numbers = tuple(float(part) for part in text.split(","))
+    if not all(0 <= number <= 100 for number in numbers):
+        raise argparse.ArgumentTypeError(f"got {text}, expected percentages from 0 to 100")
+    return numbers
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """UsageError for a number out of range, or a file to write that would hold only one of several models."""
+    for name, least in (("warmUp", 0), ("duration", 0), ("iterations", 1), ("avgRuns", 1), ("cpuThreads", 1)):
+        value = getattr(options, name)
+        if value is not None and not value >= least:
+            raise UsageError(f"got --{name}={value:g}, expected at least {least}")
+    if options.verbose and options.json:
+        raise UsageError("got --verbose with --json, expected one of them; --exportTimes has every single time")
+    for name in EXPORTS:
+        if getattr(options, name) is not None and len(options.models) > 1:
+            raise UsageError(f"got --{name} and {len(options.models)} models, expected one; measure them one by one")
+
+
+def prepare_backends(options: argparse.Namespace) -> list[Backend]:
+    """The backends, not loaded yet. UsageError for a flag that none of them has a use for, with the reason."""
+    threads = options.cpuThreads or 0
+    backends = [
+        open_backend(model, threads=threads, rebuild=options.rebuild and model.suffix.lower() != ".onnx")
+        for model in options.models
+    ]
+    kinds = {type(backend) for backend in backends}
+    for name, reason in NO_USE[kinds.pop()].items() if len(kinds) == 1 else ():
+        if getattr(options, name):
+            raise UsageError(f"got --{name} for {options.models[0]}: {reason}; leave it away")
+    for backend in backends:
+        if isinstance(backend, TrtBackend):
+            backend.cuda_graph = options.useCudaGraph
+    return backends
+
+
+def open_probe(backend: Backend, options: argparse.Namespace) -> Probe:
+    """What measures this backend, with random pictures of the shape that was asked for."""
+    shape = shape_of(backend, options.shapes)
+    images = random_images(shape, backend.input.dtype)
+    if isinstance(backend, TrtBackend):
+        return TrtProbe(backend, images, transfers=not options.noDataTransfers)
+    assert isinstance(backend, OrtBackend), "open_backend makes no other"
+    return OrtProbe(backend, images, options.cpuThreads or 0)
+
+
+def shape_of(backend: Backend, text: str | None) -> tuple[int, ...]:
+    """The input's shape from "images:8x32x32x3". UsageError where the model does not take it."""
+    taken = backend.input
+    if text is None:
+        return taken.shape(taken.min_batch)
+    match = re.fullmatch(r"'?images'?:(\d+(?:x\d+)*)", text)
+    shape = tuple(int(size) for size in match[1].split("x")) if match else ()
+    limit = taken.max_batch
+    fits = bool(shape) and shape[0] >= taken.min_batch and (limit is None or shape[0] <= limit)
+    if not fits or shape != taken.shape(shape[0]):
+        sizes = "x".join(map(str, taken.shape(1)[1:]))
+        most = "" if limit is None else f" to {limit}"
+        raise UsageError(
+            f"{backend.path}: got --shapes={text}, expected images:Nx{sizes} with N from {taken.min_batch}{most}"
+        )
+    return shape
+
+
+def modes_of(backend: Backend, probe: Probe, loop: Loop, options: argparse.Namespace) -> dict[str, str]:
+    """All that the numbers depend on, as text by name."""
+    shape = "x".join(map(str, shape_of(backend, options.shapes)))
+    return {
+        "Model": f"{backend.card.architecture.name}, {backend.card.precision.name}",
+        **probe.modes,
+        "Input inference shape": f"images={shape}",
+        "Iterations": str(loop.iterations),
+        "Duration": f"{loop.duration_s:g}s (+ {loop.warm_up_ms:g}ms warm up)",
+        "Averages": f"{loop.turn} inferences",
+        "Machine": machine(),
+        "Date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def text_of(model: Path, modes: dict[str, str], result: Result, options: argparse.Namespace) -> Iterator[str]:
+    """One model's report."""
+    yield f"=== {shown(model)} ==="
+    yield from (f"{name}: {text}" for name, text in modes.items())
+    yield f"Warmup completed {result.trace.warm_up_queries} queries over {options.warmUp:g} ms"
+    yield f"Timing trace has {len(result.trace.queries)} queries over {result.trace.wall_ms / 1000:g} s"
+    if options.verbose:
+        yield ""
+        yield from result.trace_lines(options.avgRuns)
+    yield ""
+    yield from result.summary_lines()
+    if options.verbose:
+        yield ""
+        yield explanations(result.device)
+    yield ""
+
+
+def as_json(
+    models: Sequence[Path], modes: Sequence[dict[str, str]], results: Sequence[Result], ratios: Sequence[Ratio]
+) -> dict[str, Any]:
+    """The object that --json prints."""
+    return {
+        "models": [
+            {"model": str(model), "modes": mode, **result.to_dict()}
+            for model, mode, result in zip(models, modes, results)
+        ],
+        "ratios": [
+            {"model": str(model), "to": str(models[0]), "median": ratio.median, "low": ratio.low, "high": ratio.high}
+            for model, ratio in zip(models[1:], ratios)
+        ],
+    }
+
+
+def export(options: argparse.Namespace, probe: Probe, result: Result) -> None:
+    """Write the files that were asked for, in trtexec's form."""
+    if options.exportTimes:
+        write_json(options.exportTimes, times_for_export(result.trace.queries))
+    if options.exportProfile:
+        count = max(PROFILED_QUERIES, options.iterations)
+        write_json(options.exportProfile, profile_for_export(probe.profile(count), count))
+    if options.exportLayerInfo:
+        write_json(options.exportLayerInfo, probe.layer_info())
+
+
+def write_json(path: Path, content: list[dict[str, Any]] | dict[str, Any]) -> None:
+    """Write the whole file or none, a list with one row in a line. UsageError where it cannot be written."""
+    if isinstance(content, list):
+        text = "[\n" + ",\n".join(map(json.dumps, content)) + "\n]\n"
+    else:
+        text = json.dumps(content, indent=1) + "\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another file") from None

@@ -1,0 +1,116 @@
+"""What around a measurement makes it less trustworthy: changing clocks, other programs, a host that takes its share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+CPU_GOVERNORS = "devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"
+JETSON_GPU = "class/devfreq/*gpu*"
+FIXED_GOVERNOR = "performance"
+MOST_LOAD_PERCENT = 5.0
+MOST_STOLEN_PERCENT = 1.0
+LOW_CLOCK = 0.9
+"""Of the highest: below it, a GPU under load is being held back."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CpuTimes:
+    """Clock ticks of all CPUs since the start: busy ones, those that the host took, all; and those of this process."""
+
+    busy: int
+    stolen: int
+    all: int
+    ours: float
+
+    @classmethod
+    def now(cls) -> CpuTimes | None:
+        """As of now; None where the system has no /proc/stat."""
+        try:
+            line = Path("/proc/stat").read_text().partition("\n")[0]
+        except OSError:
+            return None
+        times = os.times()
+        ours = (times.user + times.system + times.children_user + times.children_system) * os.sysconf("SC_CLK_TCK")
+        return cls.from_line(line, ours)
+
+    @classmethod
+    def from_line(cls, line: str, ours: float) -> CpuTimes:
+        """From the first line of /proc/stat: cpu user nice system idle iowait irq softirq steal."""
+        user, nice, system, idle, waiting, irq, softirq, stolen = map(int, line.split()[1:9])
+        busy = user + nice + system + irq + softirq
+        return cls(busy, stolen, busy + idle + waiting + stolen, ours)
+
+
+def load_warnings(before: CpuTimes | None, after: CpuTimes | None) -> list[str]:
+    """What other programs and the host took of the CPUs in between, where it is too much."""
+    if before is None or after is None or after.all <= before.all:
+        return []
+    whole = after.all - before.all
+    others = 100 * (after.busy - before.busy - (after.ours - before.ours)) / whole
+    stolen = 100 * (after.stolen - before.stolen) / whole
+    warnings = []
+    if others > MOST_LOAD_PERCENT:
+        warnings.append(f"Other programs took {others:.0f}% of the CPUs meanwhile. Stop them and measure again.")
+    if stolen > MOST_STOLEN_PERCENT:
+        warnings.append(f"The host of this virtual machine took {stolen:.0f}% of the CPUs meanwhile.")
+    return warnings
+
+
+def clock_warnings(device: str, system: Path = Path("/sys")) -> list[str]:
+    """Clocks that are not fixed, as far as the system shows them, right after a run; `device`: "CPU" or "GPU"."""
+    warnings = []
+    governors = {file.read_text().strip() for file in system.glob(CPU_GOVERNORS)} - {FIXED_GOVERNOR}
+    if governors:
+        warnings.append(
+            f"The CPU's clock is not fixed (governor {', '.join(sorted(governors))}). "
+            "sudo cpupower frequency-set -g performance fixes it."
+        )
+    if device == "GPU":
+        warnings += _jetson_warnings(system) or _nvidia_smi_warnings()
+    return warnings
+
+
+def gpu_clock_warnings(answer: str) -> list[str]:
+    """From nvidia-smi's line "clock, highest clock" in MHz."""
+    try:
+        clock, highest = (float(part) for part in answer.splitlines()[0].split(","))
+    except (ValueError, IndexError):
+        return []
+    if clock >= LOW_CLOCK * highest:
+        return []
+    return [f"The GPU ran at {clock:.0f} of {highest:.0f} MHz. sudo nvidia-smi -lgc {highest:.0f} fixes its clock."]
+
+
+def machine() -> str:
+    """The processor's name and how many of it this process may use."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {_usable_cpus()} CPUs"
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _jetson_warnings(system: Path) -> list[str]:
+    for folder in system.glob(JETSON_GPU):
+        lowest, highest = ((folder / name).read_text().strip() for name in ("min_freq", "max_freq"))
+        if lowest != highest:
+            return ["The GPU's clock is not fixed. sudo nvpmodel -m 0 && sudo jetson_clocks fixes it."]
+    return []
+
+
+def _nvidia_smi_warnings() -> list[str]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    command = [program, "--query-gpu=clocks.sm,clocks.max.sm", "--format=csv,noheader,nounits"]
+    return gpu_clock_warnings(subprocess.run(command, capture_output=True, text=True, check=False).stdout)

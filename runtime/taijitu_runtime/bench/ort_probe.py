@@ -1,0 +1,113 @@
+"""Measuring a model in ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.bench.queries import LayerTime, Probe, Query
+from taijitu_runtime.errors import require
+
+CPU = "CPUExecutionProvider"
+KERNEL = "_kernel_time"
+
+
+class OrtProbe(Probe):
+    """A loaded OrtBackend, and images that it takes; `threads` as it was given to the backend.
+
+    On the CPU there is nothing to copy and nothing to enqueue: a query is one call. On a GPU the call copies as well,
+    and ONNX Runtime does not say how long.
+    """
+
+    def __init__(self, backend: OrtBackend, images: NDArray[Any], threads: int) -> None:
+        self._backend, self._images, self._threads = backend, images, threads
+        self._start_s = time.perf_counter()
+        self._profiled: list[dict[str, Any]] = []
+        providers = backend.session.get_providers()
+        self.device = "CPU" if providers[0] == CPU else "GPU"
+        self.absent = {
+            "enqueue": "the call returns with the answer",
+            "h2d": "nothing is copied" if self.device == "CPU" else "within the compute time",
+            "d2h": "nothing is copied" if self.device == "CPU" else "within the compute time",
+        }
+        self.modes = {
+            "Backend": f"ONNX Runtime {require('onnxruntime', 'taijitu[ort]').__version__}, {', '.join(providers)}",
+            "CPU threads": str(threads) if threads else "one for each core",
+            "Data transfers": f"Absent ({self.absent['h2d']})",
+            "CUDA Graph": "Absent",
+        }
+
+    def run(self, count: int) -> list[Query]:
+        """As in Probe."""
+        return [self._query() for _ in range(count)]
+
+    def profile(self, count: int) -> list[LayerTime]:
+        """As in Probe; ONNX Runtime counts in whole microseconds, so that only the average over many queries holds."""
+        times: dict[tuple[int, str], list[float]] = {}
+        self._profiled = self._kernel_events(count)
+        for event in self._profiled:
+            node = int(event["args"]["node_index"]), _name(event)
+            times.setdefault(node, []).append(event["dur"] / 1000)
+        return [LayerTime(name, found) for (_, name), found in times.items()]
+
+    def layer_info(self) -> dict[str, Any]:
+        """The nodes of the optimised graph in the order in which they run, in the words of trtexec's file."""
+        layers = [
+            {
+                "Name": _name(event),
+                "LayerType": event["args"]["op_name"],
+                "Inputs": _tensors(event["args"].get("input_type_shape", [])),
+                "Outputs": _tensors(event["args"].get("output_type_shape", [])),
+                "Provider": event["args"]["provider"],
+            }
+            # ONNX Runtime numbers its own nodes anew in each session: those of a profile keep their names here.
+            for event in _one_query(self._profiled or self._kernel_events(1))
+        ]
+        return {"Layers": layers, "Bindings": ["images", "logits"]}
+
+    def _query(self) -> Query:
+        begin = time.perf_counter()
+        self._backend.session.run(["logits"], {"images": self._images})
+        end = time.perf_counter()
+        return Query(compute=(1000 * (begin - self._start_s), 1000 * (end - self._start_s)))
+
+    def _kernel_events(self, count: int) -> list[dict[str, Any]]:
+        """What ONNX Runtime's profiler says of each node of each query, after one that is left out."""
+        with tempfile.TemporaryDirectory() as folder:
+            prefix = Path(folder) / "profile"
+            with OrtBackend(self._backend.path, threads=self._threads, profile_prefix=prefix) as backend:
+                for _ in range(1 + count):
+                    backend.infer(self._images)
+                file = Path(backend.session.end_profiling())
+            events = json.loads(file.read_bytes())
+        kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(KERNEL)]
+        return kernels[len(kernels) // (1 + count) :]
+
+
+def random_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Random pictures, uint8 in [0, 255] or normal float32; the same ones in every run."""
+    random = np.random.default_rng(0)
+    if dtype == np.uint8:
+        return random.integers(0, 256, shape, dtype=np.uint8)
+    return random.standard_normal(shape, dtype=np.float32)
+
+
+def _name(event: dict[str, Any]) -> str:
+    return str(event["name"]).removesuffix(KERNEL)
+
+
+def _one_query(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    first = events[0]["args"]["node_index"]
+    later = [place for place, event in enumerate(events) if place and event["args"]["node_index"] == first]
+    return events[: later[0]] if later else events
+
+
+def _tensors(described: list[dict[str, list[int]]]) -> list[dict[str, Any]]:
+    return [{"Format/Datatype": kind, "Dimensions": shape} for tensor in described for kind, shape in tensor.items()]

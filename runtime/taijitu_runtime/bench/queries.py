@@ -1,0 +1,133 @@
+"""The measuring loop: warm up, then turns of queries, several models one after the other within each round."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+SHORTEST_TURN_MS = 10.0
+"""Where several models take turns, so that a fast one gets as much time as a slow one."""
+
+Span = tuple[float, float]
+"""Begin and end, in milliseconds since the model was opened for measuring."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """When one batch went through. None for a step that this backend does not have, which is not one of 0 ms."""
+
+    compute: Span
+    enqueue: Span | None = None
+    h2d: Span | None = None
+    d2h: Span | None = None
+
+    @property
+    def whole(self) -> Span:
+        """From the first step to the end of the last."""
+        return (self.h2d or self.compute)[0], (self.d2h or self.compute)[1]
+
+    @property
+    def latency_ms(self) -> float:
+        """The sum of the transfers and the computation, trtexec's latency."""
+        return sum(end - begin for begin, end in (self.h2d or (0, 0), self.compute, self.d2h or (0, 0)))
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerTime:
+    """The times of one layer or node, one for each profiled query, in milliseconds."""
+
+    name: str
+    times_ms: list[float]
+
+
+class Probe(abc.ABC):
+    """A loaded model with a batch to run through it again and again.
+
+    `device`: "CPU" or "GPU". `modes`: what a number depends on, as text by name, for whoever reads it later.
+    `absent`: for each step of a query that this backend does not have ("enqueue", "h2d", "d2h") the reason.
+    """
+
+    device: str
+    modes: dict[str, str]
+    absent: dict[str, str]
+
+    @abc.abstractmethod
+    def run(self, count: int) -> list[Query]:
+        """So many queries, one after the other."""
+
+    @abc.abstractmethod
+    def profile(self, count: int) -> list[LayerTime]:
+        """The layers in their order, timed over so many queries, which are slower for it."""
+
+    @abc.abstractmethod
+    def layer_info(self) -> dict[str, Any]:
+        """The layers as the backend runs them: {"Layers": [...], "Bindings": [...]}."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """How long to measure: trtexec's --warmUp, --duration and --iterations (both have to be reached), --avgRuns."""
+
+    warm_up_ms: float = 200.0
+    duration_s: float = 3.0
+    iterations: int = 10
+    turn: int = 10
+
+
+@dataclasses.dataclass
+class Trace:
+    """What was measured of one model. `turns`: its queries. `wall_ms`: of its turns, without what ran in between."""
+
+    warm_up_queries: int = 0
+    turns: list[list[Query]] = dataclasses.field(default_factory=list)
+    wall_ms: float = 0.0
+
+    @property
+    def queries(self) -> list[Query]:
+        """All queries in their order."""
+        return [query for turn in self.turns for query in turn]
+
+    def add(self, turn: list[Query]) -> None:
+        """Take a turn."""
+        self.turns.append(turn)
+        self.wall_ms += _wall_ms(turn)
+
+
+def measure(probes: Sequence[Probe], loop: Loop) -> list[Trace]:
+    """Warm each up, then let them take turns, each round in the opposite order, until each had its time."""
+    traces = [Trace(_warm_up(probe, loop.warm_up_ms)) for probe in probes]
+    places = list(range(len(probes)))
+    while any(_goes_on(trace, loop) for trace in traces):
+        for place in places:
+            if len(probes) > 1:
+                probes[place].run(1)  # not counted: it finds the caches full of the other model
+            traces[place].add(_turn(probes[place], loop.turn, SHORTEST_TURN_MS if len(probes) > 1 else 0))
+        places.reverse()
+    return traces
+
+
+def _goes_on(trace: Trace, loop: Loop) -> bool:
+    return trace.wall_ms < 1000 * loop.duration_s or len(trace.turns) * loop.turn < loop.iterations
+
+
+def _turn(probe: Probe, count: int, shortest_ms: float) -> list[Query]:
+    turn = probe.run(count)
+    while _wall_ms(turn) < shortest_ms:
+        turn += probe.run(count)
+    return turn
+
+
+def _wall_ms(turn: Sequence[Query]) -> float:
+    return turn[-1].whole[1] - turn[0].whole[0]
+
+
+def _warm_up(probe: Probe, warm_up_ms: float) -> int:
+    end = time.perf_counter() + warm_up_ms / 1000
+    count = 0
+    while time.perf_counter() < end:
+        probe.run(1)
+        count += 1
+    return count

@@ -1,0 +1,104 @@
+"""Measuring an engine, with CUDA's own clock for what runs on the GPU."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.backends import TrtBackend
+from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.backends.preflight import NAMES
+from taijitu_runtime.backends.trt_engine import Engine
+from taijitu_runtime.bench.queries import LayerTime, Probe, Query
+
+
+class TrtProbe(Probe):
+    """A loaded TrtBackend, and images that it takes. `transfers`: copy images and logits in every query.
+
+    One stream, and one query at a time: each is waited for before the next one starts, as in `infer`.
+    """
+
+    device = "GPU"
+
+    def __init__(self, backend: TrtBackend, images: NDArray[Any], *, transfers: bool) -> None:
+        self._backend, self._images, self._transfers = backend, images, transfers
+        self.absent = {} if transfers else {"h2d": "--noDataTransfers", "d2h": "--noDataTransfers"}
+        card = backend.engine_card
+        assert card is not None, "the backend is loaded"
+        self.modes = {
+            "Backend": f"{NAMES[card.library.name]} {card.library.version}",
+            "GPU": backend.on_owner(lambda engine, gpu: f"{gpu.name}, compute capability {gpu.compute_capability}"),
+            "Layers": ", ".join(f"{count} {dtype}" for dtype, count in card.precision.layers.items()),
+            "Data transfers": "Enabled" if transfers else "Disabled",
+            "CUDA Graph": "Enabled" if backend.cuda_graph else "Disabled",
+            "Streams": "1, one query at a time",
+        }
+        backend.on_owner(self._prepare)
+
+    def run(self, count: int) -> list[Query]:
+        """As in Probe."""
+        return self._backend.on_owner(lambda engine, gpu: [self._query(engine, gpu) for _ in range(count)])
+
+    def profile(self, count: int) -> list[LayerTime]:
+        """As in Probe; without a CUDA graph, which has no layers."""
+        return self._backend.on_owner(lambda engine, gpu: self._profile(engine, gpu, count))
+
+    def layer_info(self) -> dict[str, Any]:
+        """What TensorRT's engine inspector says; names only, unless it was built with --profilingVerbosity=detailed."""
+
+        def inspect(engine: Engine, gpu: Gpu) -> dict[str, Any]:
+            inspector = engine.engine.create_engine_inspector()
+            inspector.execution_context = engine.context
+            found: dict[str, Any] = json.loads(inspector.get_engine_information(engine.json_format))
+            return found
+
+        return self._backend.on_owner(inspect)
+
+    def _prepare(self, engine: Engine, gpu: Gpu) -> None:
+        batch = len(self._images)
+        if self._backend.cuda_graph:
+            engine.capture(batch)
+        engine.set_batch(batch)
+        engine.host_images[:batch] = self._images
+        self._base, *self._events = [gpu.event() for _ in range(5)]
+        engine.upload()
+        gpu.record(self._base, engine.stream)
+        gpu.synchronise(engine.stream)
+        self._start_s = time.perf_counter()
+
+    def _query(self, engine: Engine, gpu: Gpu) -> Query:
+        begin, computing, computed, end = self._events
+        gpu.record(begin, engine.stream)
+        if self._transfers:
+            engine.upload()
+        gpu.record(computing, engine.stream)
+        enqueued_s = time.perf_counter()
+        engine.enqueue()
+        done_s = time.perf_counter()
+        gpu.record(computed, engine.stream)
+        if self._transfers:
+            engine.download()
+        gpu.record(end, engine.stream)
+        gpu.synchronise(engine.stream)
+        times = [gpu.elapsed_ms(self._base, event) for event in self._events]
+        return Query(
+            compute=(times[1], times[2]),
+            enqueue=(1000 * (enqueued_s - self._start_s), 1000 * (done_s - self._start_s)),
+            h2d=(times[0], times[1]) if self._transfers else None,
+            d2h=(times[2], times[3]) if self._transfers else None,
+        )
+
+    def _profile(self, engine: Engine, gpu: Gpu, count: int) -> list[LayerTime]:
+        graph, engine.graph = engine.graph, None
+        layers: dict[str, list[float]] = {}
+        try:
+            with engine.reporting_layers(lambda name, time_ms: layers.setdefault(name, []).append(time_ms)):
+                for _ in range(count):
+                    self._query(engine, gpu)
+        finally:
+            engine.graph = graph
+        return [LayerTime(name, np.asarray(times, float).tolist()) for name, times in layers.items()]

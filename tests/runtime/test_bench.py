@@ -1,0 +1,190 @@
+"""The command `bench` on real models, and what it says about the machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taijitu_runtime.bench.cli import main
+from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, gpu_clock_warnings, load_warnings
+from tiny_engine import make_tiny_engine
+from tiny_model import make_tiny_onnx
+
+QUICK = ["--warmUp=0", "--duration=0", "--iterations=30"]
+NUMBERS = r"min = \S+ ms, max = \S+ ms, mean = \S+ ms, median = \S+ ms, percentile\(90%\) = \S+ ms, .*"
+
+
+def measured(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    assert main([*map(str, arguments), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert isinstance(printed, dict)
+    return printed
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main(list(map(str, arguments))) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_the_block_has_trtexecs_lines_and_no_transfers_on_a_cpu(
+    tiny_onnx: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tiny_onnx), *QUICK]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    block = lines[lines.index("=== Performance summary ===") + 1 :]
+    for line, pattern in zip(
+        block,
+        [
+            r"Throughput: \S+ qps",
+            rf"Latency: {NUMBERS}",
+            r"Enqueue Time: absent \(the call returns with the answer\)",
+            r"H2D Latency: absent \(nothing is copied\)",
+            rf"CPU Compute Time: {NUMBERS}",
+            r"D2H Latency: absent \(nothing is copied\)",
+            r"Total Host Walltime: \S+ s",
+            r"Total CPU Compute Time: \S+ s",
+        ],
+    ):
+        assert re.fullmatch(pattern, line), line
+    assert "Timing trace has 30 queries over " in "\n".join(lines)
+
+
+def test_the_script_is_the_command(
+    root: Path, tiny_onnx: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bench.py", str(tiny_onnx), *QUICK])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(root / "runtime" / "bench.py"), run_name="__main__")
+    assert "=== Performance summary ===" in capsys.readouterr().out
+
+
+def test_verbose_prints_averages_and_what_the_lines_mean(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tiny_onnx), *QUICK, "--verbose", "--avgRuns=15"]) == 0
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^Average on 15 runs - CPU latency: \S+ ms - Host latency: \S+ ms$", printed, re.M)) == 2
+    assert "Throughput: queries divided by the Total Host Walltime." in printed
+
+
+def test_json_has_the_numbers_and_the_modes(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = measured(capsys, tiny_onnx, *QUICK, "--shapes=images:5x8x8x3", "--cpuThreads=1", "--percentile=50,99.9")
+    (model,) = whole["models"]
+    assert (model["queries"], model["h2d_ms"], model["enqueue_ms"]) == (30, None, None)
+    assert set(model["compute_ms"]["percentiles"]) == {"50", "99.9"}
+    assert model["latency_ms"]["min"] <= model["latency_ms"]["median"] <= model["latency_ms"]["max"]
+    assert model["throughput_qps"] == pytest.approx(30 / model["host_walltime_s"])
+    assert model["modes"]["Input inference shape"] == "images=5x8x8x3"
+    assert model["modes"]["CPU threads"] == "1"
+    assert model["modes"]["Backend"].startswith("ONNX Runtime ")
+    assert whole["ratios"] == []
+
+
+def test_two_models_are_compared_in_one_run(
+    tmp_path: Path, tiny_onnx: Path, shipped_onnx: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = measured(capsys, tiny_onnx, shipped_onnx, "--warmUp=20", "--duration=0.2", "--cpuThreads=1")
+    assert [model["model"] for model in whole["models"]] == [str(tiny_onnx), str(shipped_onnx)]
+    (ratio,) = whole["ratios"]
+    assert (ratio["model"], ratio["to"]) == (str(shipped_onnx), str(tiny_onnx))
+    assert 1 < ratio["low"] <= ratio["median"] <= ratio["high"]  # 170 nodes against 5
+    assert main([str(tiny_onnx), str(shipped_onnx), *QUICK]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"{shipped_onnx} / {tiny_onnx}: median latency x")
+
+
+def test_what_is_exported(tmp_path: Path, shipped_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {name: tmp_path / f"{name}.json" for name in ("exportTimes", "exportProfile", "exportLayerInfo")}
+    assert main([str(shipped_onnx), *QUICK, *(f"--{name}={file}" for name, file in files.items())]) == 0
+    times, profile, info = (json.loads(file.read_text()) for file in files.values())
+    assert len(times) == 30
+    assert all(row["endComputeMs"] - row["startComputeMs"] == pytest.approx(row["computeMs"]) for row in times)
+    assert profile[0] == {"count": 100}
+    assert sum(row["percentage"] for row in profile[1:]) == pytest.approx(100)
+    assert [layer["Name"] for layer in info["Layers"]] == [row["name"] for row in profile[1:]]
+    assert "Conv" in {layer["LayerType"] for layer in info["Layers"]}
+    assert info["Layers"][0]["Inputs"][0] == {"Format/Datatype": "uint8", "Dimensions": [1, 32, 32, 3]}
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(file.name for file in files.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--useCudaGraph"], r"got --useCudaGraph for .*: ONNX Runtime runs it without CUDA graphs; leave it away"),
+        (["--noDataTransfers"], r"got --noDataTransfers for .*: on a CPU nothing is copied"),
+        (["--rebuild"], r"got --rebuild for .*: an ONNX file is not built"),
+        (["--shapes=images:2x9x8x3"], r"got --shapes=images:2x9x8x3, expected images:Nx8x8x3 with N from 1$"),
+        (["--shapes=images:0x8x8x3"], r"expected images:Nx8x8x3 with N from 1$"),
+        (["--shapes=pixels:1x8x8x3"], r"expected images:Nx8x8x3"),
+        (["--percentile=101"], r"got 101, expected percentages from 0 to 100"),
+        (["--percentile=p"], r"invalid percentages value: 'p'"),
+        (["--duration=-1"], r"got --duration=-1, expected at least 0"),
+        (["--duration=nan"], r"got --duration=nan, expected at least 0"),
+        (["--iterations=0"], r"got --iterations=0, expected at least 1"),
+        (["--verbose", "--json"], r"got --verbose with --json"),
+        (["--exportTimes=/no/such/folder/t.json", *QUICK], r"t\.json: cannot be written \(No such file or directory\)"),
+        (["gone.onnx"], r"gone\.onnx: got no such file"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    tiny_onnx: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert re.search(message, refused(capsys, tiny_onnx, *arguments).strip())
+
+
+def test_a_fixed_batch_is_taken_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_tiny_onnx(tmp_path / "four.onnx", batch=4)
+    assert measured(capsys, model, *QUICK)["models"][0]["modes"]["Input inference shape"] == "images=4x8x8x3"
+    assert "expected images:Nx8x8x3 with N from 4 to 4" in refused(capsys, model, "--shapes=images:1x8x8x3")
+
+
+def test_exports_of_two_models_are_refused(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "got --exportTimes and 2 models" in refused(capsys, tiny_onnx, tiny_onnx, "--exportTimes=t.json")
+
+
+def test_flags_of_the_cpu_are_refused_for_an_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = make_tiny_engine(tmp_path / "model.engine")
+    assert "got --cpuThreads for" in refused(capsys, engine, "--cpuThreads=2")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flags", [[], ["--useCudaGraph"], ["--noDataTransfers"]])
+def test_an_engine_is_measured_on_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+    (model,) = measured(capsys, make_tiny_engine(tmp_path / "model.engine"), *QUICK, *flags)["models"]
+    assert model["enqueue_ms"]["median"] > 0
+    assert (model["h2d_ms"] is None) == ("--noDataTransfers" in flags)
+
+
+def test_other_programs_and_the_host_are_noticed() -> None:
+    before = CpuTimes.from_line("cpu  1000 0 0 5000 0 0 0 0 0 0", ours=500.0)
+    assert load_warnings(before, CpuTimes.from_line("cpu  1100 0 0 5100 0 0 0 0 0 0", ours=600.0)) == []
+    # of 200 ticks 100 were busy, 40 of them ours: 60 are 30 %
+    (warning,) = load_warnings(before, CpuTimes.from_line("cpu  1080 10 10 5100 0 0 0 0 0 0", ours=540.0))
+    assert warning.startswith("Other programs took 30% of the CPUs meanwhile.")
+    (warning,) = load_warnings(before, CpuTimes.from_line("cpu  1100 0 0 5090 0 0 0 10 0 0", ours=600.0))
+    assert warning == "The host of this virtual machine took 5% of the CPUs meanwhile."
+    assert load_warnings(None, None) == []
+
+
+def test_clocks_that_are_not_fixed_are_noticed(tmp_path: Path) -> None:
+    governor = tmp_path / "devices/system/cpu/cpu0/cpufreq/scaling_governor"
+    governor.parent.mkdir(parents=True)
+    governor.write_text("performance\n")
+    assert clock_warnings("CPU", tmp_path) == []
+    governor.write_text("schedutil\n")
+    (warning,) = clock_warnings("CPU", tmp_path)
+    assert warning.startswith("The CPU's clock is not fixed (governor schedutil).")
+    jetson = tmp_path / "class/devfreq/17000000.gpu"
+    jetson.mkdir(parents=True)
+    (jetson / "min_freq").write_text("306000000\n")
+    (jetson / "max_freq").write_text("918000000\n")
+    assert clock_warnings("GPU", tmp_path)[1].endswith("sudo nvpmodel -m 0 && sudo jetson_clocks fixes it.")
+    assert gpu_clock_warnings("1980, 1980\n") == []
+    assert gpu_clock_warnings("[N/A], [N/A]\n") == []
+    assert gpu_clock_warnings("210, 1980\n")[0].startswith("The GPU ran at 210 of 1980 MHz.")
