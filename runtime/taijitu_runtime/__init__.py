@@ -14,6 +14,7 @@ from taijitu_runtime.errors import (
     InputError,
     MissingDependencyError,
     PictureError,
+    ProviderError,
     TaijituError,
     UsageError,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "PictureError",
     "Precision",
     "Prediction",
+    "ProviderError",
     "TaijituError",
     "UsageError",
     "__version__",

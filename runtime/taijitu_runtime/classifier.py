@@ -56,9 +56,15 @@ class Classifier:
         self.batch_size = batch_size if limit is None else min(batch_size, limit)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, batch_size: int = 8, threads: int = 0) -> Classifier:
-        """Load a model.onnx. `threads`: of one inference, 0 leaves it to the backend. ArtefactError if it is no use."""
-        return cls(open_backend(path, threads=threads), batch_size=batch_size)
+    def from_file(
+        cls, path: str | Path, *, batch_size: int = 8, threads: int = 0, provider: str | None = None
+    ) -> Classifier:
+        """Load a model.onnx. `threads`: of one inference, 0 leaves it to the backend. ArtefactError if it is no use.
+
+        `provider`, of ONNX Runtime: "cpu", which is also what None means, "cuda" or "tensorrt"; ProviderError, and
+        never another one instead, where it cannot be used.
+        """
+        return cls(open_backend(path, threads=threads, provider=provider), batch_size=batch_size)
 
     def close(self) -> None:
         """Free the model; every later call raises UsageError."""

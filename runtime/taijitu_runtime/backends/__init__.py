@@ -14,14 +14,14 @@ CHECKPOINT_MAGIC = b"PK\x03\x04"
 ENGINE_MAGIC = b"ftrt"
 
 
-def open_backend(path: str | Path, *, threads: int = 0) -> Backend:
-    """The backend for a model file, not yet loaded; `threads` as for OrtBackend.
+def open_backend(path: str | Path, *, threads: int = 0, provider: str | None = None) -> Backend:
+    """The backend for a model file, not yet loaded; `threads` and `provider` as for OrtBackend, None being its default.
 
     A file named .onnx goes to ONNX Runtime. ArtefactError, saying what the file is, for any other.
     """
     path = Path(path)
     if path.suffix.lower() == ".onnx":
-        return OrtBackend(path, threads=threads)
+        return OrtBackend(path, threads=threads, provider="cpu" if provider is None else provider)
     check_file(path)
     with path.open("rb") as file:
         magic = file.read(4)

@@ -12,13 +12,16 @@ from taijitu_runtime.native import register_nish
 
 LOG_FATAL = 4
 
+Providers = Sequence[tuple[str, dict[str, str]]]
+"""Execution providers by their ONNX Runtime names, the preferred one first, each with its options."""
 
-def open_session(ort: Any, path: Path, threads: int, providers: Sequence[str]) -> Any:
+
+def open_session(ort: Any, path: Path, threads: int, providers: Providers) -> Any:
     """The model as it is: Nish is what its definition in the file says. Errors are those of `ort`, onnxruntime."""
     return ort.InferenceSession(str(path), _options(ort, threads), providers=providers)
 
 
-def open_nish_session(ort: Any, path: Path, threads: int, providers: Sequence[str]) -> Any:
+def open_nish_session(ort: Any, path: Path, threads: int, providers: Providers) -> Any:
     """`open_session`, and faster where the model has Nish and there is a library of kernels for it.
 
     Nish is then one pass over memory, and on the CPU it stays in the blocked layout where that is possible.
@@ -27,7 +30,8 @@ def open_nish_session(ort: Any, path: Path, threads: int, providers: Sequence[st
     if not _has_nish(model):
         return open_session(ort, path, threads, providers)
     options = _options(ort, threads)
-    library = register_nish(options, providers[0])
+    names = [name for name, _ in providers]
+    library = register_nish(options, names[0])
 
     def new_session(content: bytes, level: Any) -> Any:
         options = _options(ort, threads)
@@ -35,7 +39,7 @@ def open_nish_session(ort: Any, path: Path, threads: int, providers: Sequence[st
         options.register_custom_ops_library(str(library))
         return ort.InferenceSession(content, options, providers=providers)
 
-    if library is not None and list(providers) == ["CPUExecutionProvider"]:
+    if library is not None and names == ["CPUExecutionProvider"]:
         session = relaid_session(ort, model, library, new_session)
         if session is not None:
             return session
