@@ -98,7 +98,7 @@ def why_not_loaded(error: str) -> tuple[str, str]:
     reason = f"{library} is missing" if missing else " ".join(error.split())
     if library.startswith("libcuda.so"):
         return f"{reason}: no NVIDIA driver", "install the driver; a container takes --gpus all"
-    if library.startswith("libnv"):
+    if library.startswith(("libnvinfer", "libnvonnxparser")):
         release = library.rpartition(".so.")[2]
         return reason, f"install TensorRT {release} and name the folder of its libraries in LD_LIBRARY_PATH"
     return reason, INSTALL if missing else "taijitu doctor"
