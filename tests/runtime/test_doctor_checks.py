@@ -173,6 +173,14 @@ def test_an_environment_that_hides_the_systems_tensorrt(tree: Tree, tmp_path: Pa
     assert outside.check_system_tensorrt(tree({}) / "empty", hidden, is_visible=False, is_jetson=True) == []
 
 
+def test_a_python_that_apt_knows_nothing_of(tree: Tree, tmp_path: Path) -> None:
+    conda = system.Interpreter((3, 10), Path("/opt/conda"), Path("/opt/conda"))
+    found = only(outside.check_system_tensorrt(tree(ORIN), conda, is_visible=False, is_jetson=True), "problem")
+    assert found.cure == "/usr/bin/python3 -m venv --system-site-packages DIR"
+    assert outside.check_system_sight(conda).cure == found.cure
+    assert outside.check_system_sight(system.Interpreter((3, 10), Path("/usr"), Path("/usr"))).level == "ok"
+
+
 def test_an_environment_of_another_python_than_tensorrts(tree: Tree, tmp_path: Path) -> None:
     other = virtual(tmp_path / "venv", (3, 12), system_packages=True)
     found = only(outside.check_system_tensorrt(tree(ORIN), other, is_visible=False, is_jetson=True), "problem")
@@ -291,6 +299,14 @@ def test_tensorrt_rtx_beside_a_data_centre_gpu() -> None:
     assert gpu.check_rtx(["9.0"], is_installed=False) == gpu.check_rtx(["8.9"], is_installed=True) == []
 
 
+@pytest.mark.parametrize(("built_for", "newest", "count"), [("13.0", 12040, 1), ("12.8", 12040, 0), ("", 12040, 0)])
+def test_a_library_for_a_newer_cuda_than_the_drivers(built_for: str, newest: int, count: int) -> None:
+    found = gpu.check_cuda_release("onnxruntime-gpu", built_for, newest)
+    assert len(found) == count
+    for one in found:
+        assert one.text == "made for CUDA 13.0, and the driver knows CUDA up to 12.4"
+
+
 # cameras
 
 
@@ -367,7 +383,8 @@ def test_a_tensorrt_copied_from_another_python_is_found_out(tree: Tree, tmp_path
     here = virtual(tmp_path / "venv", (3, 12))
     found = only([libraries.check_library(broken, "tensorrt", here, folder, has_gpu=True)], "problem")
     assert "has binaries for Python 3.10, and this is 3.12" in found.text
-    assert "python3.10 -m venv --system-site-packages DIR" in found.cure
+    assert found.cure.startswith("pip install --force-reinstall tensorrt; ")
+    assert found.cure.endswith("python3.10 -m venv --system-site-packages DIR")
 
 
 def test_what_is_not_installed_is_no_problem_unless_nothing_answers(tmp_path: Path) -> None:
@@ -378,6 +395,19 @@ def test_what_is_not_installed_is_no_problem_unless_nothing_answers(tmp_path: Pa
     assert only(libraries.check_any_answers(imported), "problem").cure == 'pip install "taijitu[ort]"'
     imported["onnxruntime"] = Imported("onnxruntime", "loaded", "1.31.1", "/x/onnxruntime/__init__.py")
     assert libraries.check_any_answers(imported) == []
+
+
+def test_tensorrt_without_pycuda(tree: Tree) -> None:
+    imported = {name: Imported(name, "absent") for name in libraries.LIBRARIES}
+    root = tree({"etc/x": ""})
+    assert libraries.check_engines_can_answer(imported, root, has_gpu=True) == []
+    imported["tensorrt"] = Imported("tensorrt", "loaded", "10.3.0", "/x/tensorrt/__init__.py")
+    found = only(libraries.check_engines_can_answer(imported, root, has_gpu=True), "problem")
+    assert found.cure.startswith("install the CUDA toolkit")
+    tree({"usr/local/cuda/include/cuda.h": ""})
+    found = only(libraries.check_engines_can_answer(imported, root, has_gpu=True), "problem")
+    assert found.cure.endswith("/usr/local/cuda/include pip install pycuda")
+    assert libraries.check_engines_can_answer(imported, root, has_gpu=False) == []
 
 
 def test_the_native_nish(nish_library: Path, tmp_path: Path) -> None:

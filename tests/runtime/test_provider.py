@@ -102,8 +102,17 @@ def test_the_cure_depends_on_what_is_installed(packages: set[str], is_jetson: bo
             "libnvinfer.so.10 is missing",
             "install TensorRT 10 and name the folder of its libraries in LD_LIBRARY_PATH",
         ),
-        ("CUDA failure 100: no device;\n GPU=-1", "CUDA failure 100: no device; GPU=-1", "taijitu doctor"),
-        ("", "its libraries load, but it found no GPU that it can use", "taijitu doctor"),
+        (
+            "/x/libonnxruntime_providers_cuda.so: undefined symbol: cuTensorMapEncodeTiled",
+            "NVIDIA's driver is too old for it: undefined symbol: cuTensorMapEncodeTiled",
+            "update the driver",
+        ),
+        (
+            "CUDA failure 100: no device;\n GPU=-1",
+            "CUDA failure 100: no device; GPU=-1",
+            "look at the GPU lines of: taijitu doctor",
+        ),
+        ("", "its libraries load, but it found no GPU that it can use", "look at the GPU lines of: taijitu doctor"),
     ],
 )
 def test_the_missing_library_decides_the_cure(error: str, reason: str, cure: str) -> None:

@@ -33,8 +33,10 @@ PROVIDER_HELP = "where ONNX Runtime computes; one that does not load is an error
 
 CPU_BUILD, GPU_BUILD = "onnxruntime", "onnxruntime-gpu"
 INSTALL = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
+LOOK = "look at the GPU lines of: taijitu doctor"
 LOG_WARNING, LOG_FATAL = 2, 4
 MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\d.]*): cannot open shared object file")
+TOO_OLD_DRIVER = re.compile(r"undefined symbol: (cu[A-Z]\w+)|CUDA driver version is insufficient")
 GIVEN_UP = re.compile(r"EP Error (.+?)\s+when using", re.DOTALL)
 
 
@@ -92,7 +94,10 @@ def why_not_built_in(packages: Collection[str], is_jetson: bool) -> tuple[str, s
 def why_not_loaded(error: str) -> tuple[str, str]:
     """The reason and the cure where a provider is built in; `error`: what was said as it was loaded, or ""."""
     if not error:
-        return "its libraries load, but it found no GPU that it can use", "taijitu doctor"
+        return "its libraries load, but it found no GPU that it can use", LOOK
+    too_old = TOO_OLD_DRIVER.search(error)
+    if too_old:
+        return f"NVIDIA's driver is too old for it: {too_old[0]}", "update the driver"
     missing = MISSING_LIBRARY.search(error)
     library = missing[1] if missing else ""
     reason = f"{library} is missing" if missing else " ".join(error.split())
@@ -101,7 +106,7 @@ def why_not_loaded(error: str) -> tuple[str, str]:
     if library.startswith(("libnvinfer", "libnvonnxparser")):
         release = library.rpartition(".so.")[2]
         return reason, f"install TensorRT {release} and name the folder of its libraries in LD_LIBRARY_PATH"
-    return reason, INSTALL if missing else "taijitu doctor"
+    return reason, INSTALL if missing else LOOK
 
 
 def installed_packages() -> set[str]:

@@ -79,6 +79,10 @@ class Checkup:
             distribution = DISTRIBUTIONS.get(module, module)
             yield libraries.check_library(found, distribution, self.interpreter, _folder(module), self.has_gpu)
         yield from libraries.check_any_answers(self.imported)
+        yield from libraries.check_engines_can_answer(self.imported, self.root, self.has_gpu)
+        about = self.imported["onnxruntime"].about
+        if about and not self.cuda.error:
+            yield from gpu.check_cuda_release("onnxruntime-gpu", about["cuda"], self.cuda.value["cuda"])
         for name in libraries.providers_to_try(self.imported, PROVIDERS):
             yield libraries.check_provider(name, ask("provider", name), self.has_gpu)
 

@@ -58,6 +58,15 @@ def check_rtx(capabilities: list[str], is_installed: bool) -> list[Finding]:
     return [warning("TensorRT-RTX", text, 'use TensorRT: pip install "taijitu[gpu]"')]
 
 
+def check_cuda_release(library: str, built_for: str, newest: int) -> list[Finding]:
+    """A library made for a CUDA that the driver knows: `built_for` such as "13.0", `newest` as 12060 for 12.6."""
+    major = built_for.partition(".")[0]
+    if not major.isdecimal() or int(major) <= newest // 1000:
+        return []
+    text = f"made for CUDA {built_for}, and the driver knows CUDA up to {newest // 1000}.{newest % 1000 // 10}"
+    return [problem(library, text, f"update NVIDIA's driver, or install a release of it for CUDA {newest // 1000}")]
+
+
 def check_device_files(root: Path) -> list[Finding]:
     """We may open what the driver is reached through."""
     names = ("nvidia0", "nvidiactl", "nvidia-uvm", "nvmap", "nvhost-ctrl", "nvhost-gpu")

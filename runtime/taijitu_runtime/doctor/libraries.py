@@ -46,8 +46,8 @@ def check_library(
     if pythons and interpreter.version not in pythons:
         made_for = " and ".join(f"Python {dotted(version)}" for version in sorted(pythons))
         text = f"{folder} has binaries for {made_for}, and this is {dotted(interpreter.version)} ({imported.error})"
-        versions = f"python{dotted(max(pythons))} -m venv --system-site-packages"
-        return problem(title, text, f"make the environment with that Python: {versions} DIR")
+        there = f"python{dotted(max(pythons))} -m venv --system-site-packages DIR"
+        return problem(title, text, f"pip install --force-reinstall {distribution}; if the system brings it: {there}")
     if needs_gpu and not has_gpu and "libcuda.so" in imported.error:
         return ok(title, f"installed, and no use without NVIDIA's driver ({imported.error})")
     return problem(title, f"does not load: {imported.error}", cure(imported.error, distribution))
@@ -59,6 +59,19 @@ def check_any_answers(imported: Mapping[str, Imported]) -> list[Finding]:
     if any(imported[name].state == "loaded" for name in backends):
         return []
     return [problem("backends", "none loads, so nothing can be classified", 'pip install "taijitu[ort]"')]
+
+
+def check_engines_can_answer(imported: Mapping[str, Imported], root: Path, has_gpu: bool) -> list[Finding]:
+    """TensorRT has PyCUDA beside it, which pip compiles."""
+    engines = [name for name in ("tensorrt", "tensorrt_rtx") if imported[name].state == "loaded"]
+    if not engines or not has_gpu or imported["pycuda.driver"].state != "absent":
+        return []
+    cuda = root / "usr/local/cuda"
+    if (cuda / "include/cuda.h").is_file():
+        what_to_do = f"PATH={cuda}/bin:$PATH CPATH={cuda}/include pip install pycuda"
+    else:
+        what_to_do = "install the CUDA toolkit, whose headers it is compiled with, and then: pip install pycuda"
+    return [problem("engines", f"{' and '.join(engines)} cannot answer without PyCUDA", what_to_do)]
 
 
 def check_provider(name: str, reply: Reply, has_gpu: bool) -> Finding:
@@ -99,5 +112,6 @@ def elf_machine(library: Path) -> str:
 
 def providers_to_try(imported: Mapping[str, Imported], known: Mapping[str, Iterable[str]]) -> list[str]:
     """The providers, but for the CPU's, that the installed ONNX Runtime was built with."""
-    built_in = set(imported["onnxruntime"].about or ())
+    about = imported["onnxruntime"].about
+    built_in = set(about["providers"]) if about else set()
     return [name for name, needed in known.items() if name != "cpu" and set(needed) <= built_in]

@@ -44,12 +44,7 @@ def check_system_tensorrt(root: Path, interpreter: Interpreter, is_visible: bool
         made_for = dotted(max(system.pythons))
         text = f"{where}: it is for Python {made_for}, and this is {dotted(interpreter.version)}"
         return [found("system's TensorRT", text, f"/usr/bin/python{made_for} -m venv --system-site-packages DIR")]
-    if interpreter.sees_the_system:
-        return [
-            found("system's TensorRT", where, f"use /usr/bin/python3: this is the Python of {interpreter.base_prefix}")
-        ]
-    again = f"/usr/bin/python3 -m venv --system-site-packages {interpreter.prefix}"
-    return [found("system's TensorRT", where, f"{again} (on top: it keeps what is installed)")]
+    return [found("system's TensorRT", where, interpreter.command_to_see_it)]
 
 
 def check_system_opencv(root: Path, loaded_from: str, has_gstreamer: bool, is_jetson: bool) -> list[Finding]:
@@ -69,8 +64,5 @@ def check_system_sight(interpreter: Interpreter) -> Finding:
     """On a Jetson, TensorRT and OpenCV lie among the system's packages."""
     if interpreter.sees_the_system:
         return ok("system's packages", "visible from here")
-    return warning(
-        "system's packages",
-        f"{interpreter.prefix} was made without --system-site-packages",
-        f"/usr/bin/python3 -m venv --system-site-packages {interpreter.prefix} (on top: it keeps what is installed)",
-    )
+    text = f"{interpreter.prefix} does not see them"
+    return warning("system's packages", text, interpreter.command_to_see_it)

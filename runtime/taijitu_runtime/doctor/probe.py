@@ -19,7 +19,10 @@ COMPUTE_CAPABILITY = (75, 76)  # cuDeviceGetAttribute: major, minor
 def library(name: str) -> dict[str, Any]:
     """Import a module: its version, its file and, for some, what it says of itself."""
     about: dict[str, Callable[[Any], Any]] = {
-        "onnxruntime": lambda module: module.get_available_providers(),
+        "onnxruntime": lambda module: {
+            "providers": module.get_available_providers(),
+            "cuda": getattr(module, "cuda_version", ""),  # from 1.21 on; "" in a build for CPUs
+        },
         "cv2": lambda module: module.getBuildInformation(),
     }
     module = importlib.import_module(name)

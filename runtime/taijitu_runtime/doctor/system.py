@@ -27,12 +27,26 @@ class Interpreter:
         return self.prefix != self.base_prefix
 
     @property
+    def is_the_systems(self) -> bool:
+        """Whether this is the Python that apt installs modules for, or a virtual environment of it."""
+        return self.base_prefix == Path("/usr")
+
+    @property
     def sees_the_system(self) -> bool:
-        """Whether the system's packages are on the search path."""
+        """Whether what apt installed is on the search path."""
         config = self.prefix / "pyvenv.cfg"
         if not self.is_virtual or not config.is_file():
-            return True
-        return bool(re.search(r"^include-system-site-packages\s*=\s*true", config.read_text(), re.M | re.I))
+            return self.is_the_systems
+        seen = re.search(r"^include-system-site-packages\s*=\s*true", config.read_text(), re.M | re.I)
+        return self.is_the_systems and seen is not None
+
+    @property
+    def command_to_see_it(self) -> str:
+        """What to type for an environment that does."""
+        if self.is_virtual and self.is_the_systems:
+            again = f"/usr/bin/python3 -m venv --system-site-packages {self.prefix}"
+            return f"{again} (on top: what is installed stays)"
+        return "/usr/bin/python3 -m venv --system-site-packages DIR"
 
 
 def check_python(interpreter: Interpreter, pointer_bits: int, machine: str) -> Finding:
