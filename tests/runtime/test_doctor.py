@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pty
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from taijitu_runtime.doctor.child import ask, try_import
+from taijitu_runtime.doctor.cli import build_parser
 from taijitu_runtime.doctor.cures import cure
+from taijitu_runtime.doctor.libraries import LIBRARIES
 
 UV = Path(sys.executable).parent / "uv"
 DOCTOR = "import sys; from taijitu_runtime.doctor.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -177,3 +180,22 @@ def test_a_provider_is_tried_with_a_real_session() -> None:
 )
 def test_the_text_decides_the_cure(error: str, expected: str) -> None:
     assert cure(error, "lib").startswith(expected)
+
+
+def test_every_line_and_flag_is_documented(root: Path) -> None:
+    page = (root / "docs" / "doctor.md").read_text()
+    subjects = set()
+    for file in sorted((root / "runtime" / "taijitu_runtime" / "doctor").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            if (
+                is_call
+                and node.func.id in ("ok", "warning", "problem", "found")
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                subjects.add(node.args[0].value)
+    subjects |= {library.title for library in LIBRARIES.values()}
+    assert {"cache", "CSI cameras", "GPU files"} <= subjects
+    assert [subject for subject in sorted(subjects) if f"`{subject}`" not in page] == []
+    flags = {flag for action in build_parser()._actions for flag in action.option_strings if flag.startswith("--")}
+    assert [flag for flag in sorted(flags - {"--help"}) if f"`{flag}`" not in page] == []
