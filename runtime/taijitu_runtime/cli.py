@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import PictureError, UsageError
@@ -31,7 +32,7 @@ Prepared: TypeAlias = "tuple[Path, NDArray[np.uint8] | PictureError]"
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: every picture was classified, 1: some were skipped, 2: wrong usage or model."""
     options = build_parser().parse_args(argv)
-    with Classifier.from_file(options.model, rebuild=options.rebuild) as classifier:
+    with Classifier.from_file(options.model, provider=options.provider, rebuild=options.rebuild) as classifier:
         top = min(USUAL_TOP, len(classifier.labels)) if options.top is None else options.top
         check_top(top, classifier.labels)
         files = find_pictures(options.pictures)
@@ -89,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("pictures", type=Path, nargs="+", metavar="picture", help="files, or folders searched in depth")
     parser.add_argument("--top", type=int, help=f"answers for each picture ({USUAL_TOP}, or all labels if fewer)")
     parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
+    parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
 

@@ -15,6 +15,7 @@ TaijituError
 │       └── TooManyScansError
 ├── InputError                   an array of the wrong type, dtype or shape
 ├── MissingDependencyError       an optional package is not installed
+├── ProviderError                ONNX Runtime cannot use the processor that was asked for
 └── UsageError                   a wrong argument, or a call at the wrong time
 
 Every text says what was got, what was expected and what to do. Anything else that escapes is a bug of ours.
@@ -119,6 +120,15 @@ class MissingDependencyError(TaijituError):
 
     def __init__(self, module: str, install: str, detail: object = "no such module") -> None:
         super().__init__(f'got no {module} ({detail}), expected it to be installed; do: pip install "{install}"')
+
+
+class ProviderError(TaijituError):
+    """ONNX Runtime cannot use the processor that was asked for; the text says why, and the cure."""
+
+    def __init__(self, provider: str, reason: str, cure: str) -> None:
+        super().__init__(f"got no provider {provider!r} ({reason}), expected ONNX Runtime to load it; do: {cure}")
+        self.reason = reason
+        self.cure = cure
 
 
 class UsageError(TaijituError):

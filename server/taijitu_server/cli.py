@@ -12,6 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from taijitu_runtime import Classifier
+from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
 from taijitu_server.app import create_app
@@ -24,6 +25,7 @@ def build_parser() -> Parser:
     parser.add_argument("model", type=Path, help="an artefact, such as model.onnx")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     return parser
 
 
@@ -31,7 +33,10 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 served until SIGTERM or Ctrl-C, 2 wrong usage, model or address."""
     args = build_parser().parse_args(argv)
-    with listen(args.host, args.port) as listener, Classifier.from_file(args.model) as classifier:
+    with (
+        listen(args.host, args.port) as listener,
+        Classifier.from_file(args.model, provider=args.provider) as classifier,
+    ):
         serve(classifier, listener)
     return 0
 

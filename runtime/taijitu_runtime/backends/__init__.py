@@ -17,17 +17,20 @@ ENGINE_MAGIC = (b"ftrt", b"vtrt")
 """How plans of TensorRT and of TensorRT-RTX begin."""
 
 
-def open_backend(path: str | Path, *, threads: int = 0, rebuild: bool = False) -> Backend:
-    """The backend for a model file, not yet loaded; `threads` as for OrtBackend, `rebuild` as for TrtBackend.
+def open_backend(path: str | Path, *, threads: int = 0, provider: str | None = None, rebuild: bool = False) -> Backend:
+    """The backend for a model file, not yet loaded.
+
+    `threads` and `provider` as for OrtBackend, None being its default; `rebuild` as for TrtBackend.
 
     A file named .onnx goes to ONNX Runtime; an engine, by its name or its first bytes, to TensorRT, which takes no
-    `threads`. ArtefactError, saying what the file is, for any other. UsageError for `rebuild` of what is no engine.
+    `threads`. ArtefactError, saying what the file is, for any other. UsageError for `rebuild` of what is no engine
+    and for a `provider` of what is one.
     """
     path = Path(path)
     if path.suffix.lower() == ".onnx":
         if rebuild:
             raise UsageError(f"{path}: got rebuild for an ONNX file, expected an engine; leave it away")
-        return OrtBackend(path, threads=threads)
+        return OrtBackend(path, threads=threads, provider="cpu" if provider is None else provider)
     check_file(path)
     with path.open("rb") as file:
         magic = file.read(4)
@@ -36,6 +39,8 @@ def open_backend(path: str | Path, *, threads: int = 0, rebuild: bool = False) -
             f"{path}: got a checkpoint, expected a .onnx file; do: python export/to_onnx.py {path} -o model.onnx"
         )
     if magic in ENGINE_MAGIC or path.suffix.lower() in ENGINE_SUFFIXES:
+        if provider is not None:
+            raise UsageError(f"{path}: got provider={provider!r} for an engine, expected an ONNX file; leave it away")
         return TrtBackend(path, rebuild=rebuild)
     raise ArtefactError(
         f"{path}: got a file of an unknown kind, expected a .onnx file or an engine ({', '.join(ENGINE_SUFFIXES)}); "

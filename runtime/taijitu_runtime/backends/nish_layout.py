@@ -3,7 +3,7 @@
 The layout pass does not know our operator and reorders the memory before and after each. An elementwise kernel does
 not care: so the pass gets a stand-in that it knows (nish_graph.py), and Nish takes its place again in what comes out.
 That file holds for one processor and one version of ONNX Runtime, so it is kept beside nothing that is shipped, in
-XDG_CACHE_HOME/taijitu or ~/.cache/taijitu. Wherever anything is in doubt, the model is loaded as it is.
+the cache folder (cache.py). Wherever anything is in doubt, the model is loaded as it is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stand_in
+from taijitu_runtime.cache import OTHERS_WRITE, cache_folder, private_folder
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +39,6 @@ CPU_KEYS = {
     *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
     *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features"),
 }
-
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 NewSession = Callable[[bytes, Any], Any]
 
@@ -59,7 +58,7 @@ def relaid_session(ort: Any, model: bytes, library: Path, new_session: NewSessio
     ONNX Runtime's GraphOptimizationLevel.
     """
     try:
-        folder = _private_folder()
+        folder = private_folder(cache_folder())
         file = folder / f"{_key(ort, model, library)}.layout"
         relaid = _read(file) if file.exists() else None
         made = relaid is None
@@ -134,25 +133,6 @@ def _processor(cpuinfo: str) -> str:
     if not described:
         raise DoubtError("the processor does not say what it is")
     return f"{platform.machine()}\n{described}"
-
-
-def _private_folder() -> Path:
-    """The cache's folder, made if missing. DoubtError unless nobody else can put a file there: a model is code."""
-    root = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    root = root if root.is_absolute() else Path.home() / ".cache"
-    folder = root / "taijitu"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = folder.resolve()
-    for place in (folder, *folder.parents):
-        status = place.stat()
-        is_ours = status.st_uid == os.geteuid()
-        # A folder above may be root's, and in one as /tmp others cannot rename what is ours.
-        is_above = place != folder
-        if not is_ours and not (is_above and status.st_uid == 0):
-            raise DoubtError(f"{place} belongs to another user")
-        if status.st_mode & OTHERS_WRITE and not (is_above and status.st_mode & stat.S_ISVTX):
-            raise DoubtError(f"other users can write to {place}")
-    return folder
 
 
 def _read(file: Path) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,20 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import Backend, Layout, ModelInput
+from taijitu_runtime.backends.ort_provider import check_provider, open_on_provider
 from taijitu_runtime.backends.ort_session import open_nish_session, open_session
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
-from taijitu_runtime.errors import ArtefactError, UsageError, require
+from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, require
 
 LAYOUTS: dict[str, Layout] = {"tensor(uint8)": "uint8 NHWC", "tensor(float)": "float32 NCHW"}
 
 
 class OrtBackend(Backend):
-    """ONNX Runtime on the CPU, or on other execution providers by their ONNX Runtime names, the preferred one first.
+    """ONNX Runtime on the CPU, or through its providers "cuda" and "tensorrt" on an NVIDIA GPU; never on another one.
 
     `threads`: of one inference; 0 lets ONNX Runtime take one per physical core. `native`: with our kernels for Nish,
     where they are built; without, the file runs as any other program would run it. UsageError for a negative number or
-    for a provider that is not installed; MissingDependencyError on loading if onnxruntime is not installed.
-    `profile_prefix`: ONNX Runtime writes the times of every node to a file of that name, with the date behind it.
+    an unknown provider. On loading, MissingDependencyError if onnxruntime is not installed, and ProviderError if the
+    provider is not in it or cannot be used here. `profile_prefix`: ONNX Runtime writes the times of every node to a
+    file of that name, with the date behind it.
     """
 
     name: ClassVar[str] = "onnxruntime"
@@ -33,15 +34,16 @@ class OrtBackend(Backend):
         path: str | Path,
         *,
         threads: int = 0,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        provider: str = "cpu",
         native: bool = True,
         profile_prefix: Path | None = None,
     ) -> None:
         super().__init__(path)
         if threads < 0:
             raise UsageError(f"got threads={threads}, expected 0 (ONNX Runtime decides) or more")
+        check_provider(provider)
         self._threads = threads
-        self._providers = list(providers)
+        self._provider = provider
         self._native = native
         self._profile_prefix = profile_prefix
         self._session: Any = None
@@ -83,23 +85,20 @@ class OrtBackend(Backend):
 
     def _new_session(self) -> Any:
         ort = require("onnxruntime", "taijitu[ort]")
-        available = ort.get_available_providers()
-        missing = [name for name in self._providers if name not in available]
-        if missing or not self._providers:
-            raise UsageError(f"got execution providers {self._providers}, expected some of {available}")
+        open_one = open_nish_session if self._native else open_session
         try:
-            open_one = open_nish_session if self._native else open_session
-            session = open_one(ort, self.path, self._threads, self._providers, self._profile_prefix)
+            return open_on_provider(
+                ort,
+                self._provider,
+                lambda found: open_one(ort, self.path, self._threads, found, self._profile_prefix),
+            )
+        except ProviderError:
+            raise
         except Exception as error:
             raise ArtefactError(
                 f"{self.path}: got a file that ONNX Runtime cannot load ({_line(error)}), expected a whole ONNX model; "
                 "copy it again, or make it again with: python export/to_onnx.py"
             ) from error
-        active = session.get_providers()
-        if any(name not in active for name in self._providers):
-            raise UsageError(f"got {active} on loading, expected {self._providers}: check the provider's libraries")
-        session.disable_fallback()
-        return session
 
     def _model_input(self, node: Any) -> ModelInput:
         layout = LAYOUTS.get(node.type)

@@ -12,16 +12,17 @@ from taijitu_runtime.native import register_nish
 
 LOG_FATAL = 4
 
+Providers = Sequence[tuple[str, dict[str, str]]]
+"""Execution providers by their ONNX Runtime names, the preferred one first, each with its options."""
 
-def open_session(
-    ort: Any, path: Path, threads: int, providers: Sequence[str], profile_prefix: Path | None = None
-) -> Any:
+
+def open_session(ort: Any, path: Path, threads: int, providers: Providers, profile_prefix: Path | None = None) -> Any:
     """The model as it is: Nish is what its definition in the file says. Errors are those of `ort`, onnxruntime."""
     return ort.InferenceSession(str(path), _options(ort, threads, profile_prefix), providers=providers)
 
 
 def open_nish_session(
-    ort: Any, path: Path, threads: int, providers: Sequence[str], profile_prefix: Path | None = None
+    ort: Any, path: Path, threads: int, providers: Providers, profile_prefix: Path | None = None
 ) -> Any:
     """`open_session`, and faster where the model has Nish and there is a library of kernels for it.
 
@@ -31,7 +32,8 @@ def open_nish_session(
     if not _has_nish(model):
         return open_session(ort, path, threads, providers, profile_prefix)
     options = _options(ort, threads, profile_prefix)
-    library = register_nish(options, providers[0])
+    names = [name for name, _ in providers]
+    library = register_nish(options, names[0])
 
     def new_session(content: bytes, level: Any) -> Any:
         options = _options(ort, threads, profile_prefix)
@@ -39,7 +41,7 @@ def open_nish_session(
         options.register_custom_ops_library(str(library))
         return ort.InferenceSession(content, options, providers=providers)
 
-    if library is not None and list(providers) == ["CPUExecutionProvider"]:
+    if library is not None and names == ["CPUExecutionProvider"]:
         session = relaid_session(ort, model, library, new_session)
         if session is not None:
             return session

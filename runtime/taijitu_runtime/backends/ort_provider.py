@@ -1,0 +1,159 @@
+"""ONNX Runtime's execution providers by short names; one that was asked for and did not load is an error.
+
+ONNX Runtime itself goes on with the CPU then. It tells its log, or prints, and the session looks like any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import difflib
+import importlib
+import io
+import platform
+import re
+from collections.abc import Callable, Collection, Iterator
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any, Literal
+
+from taijitu_runtime.cache import cache_folder, private_folder
+from taijitu_runtime.errors import ProviderError, UsageError
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+Options = dict[str, str]
+
+# TensorRT leaves what it cannot do to the next one; without CUDA beside it that would be the CPU.
+PROVIDERS: dict[str, tuple[str, ...]] = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider",),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
+PROVIDER_HELP = "where ONNX Runtime computes; one that does not load is an error (default: cpu)"
+
+CPU_BUILD, GPU_BUILD = "onnxruntime", "onnxruntime-gpu"
+INSTALL = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
+LOOK = "look at the GPU lines of: taijitu doctor"
+LOG_WARNING, LOG_FATAL = 2, 4
+MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\d.]*): cannot open shared object file")
+TOO_OLD_DRIVER = re.compile(r"undefined symbol: (cu[A-Z]\w+)|CUDA driver version is insufficient")
+GIVEN_UP = re.compile(r"EP Error (.+?)\s+when using", re.DOTALL)
+
+
+def check_provider(name: str) -> None:
+    """UsageError, with close names, unless `name` is one of PROVIDERS."""
+    if name not in PROVIDERS:
+        close = difflib.get_close_matches(name, PROVIDERS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UsageError(f"got the provider {name!r}, expected {', '.join(PROVIDERS)}{hint}")
+
+
+def open_on_provider(ort: Any, provider: str, new_session: Callable[[list[tuple[str, Options]]], Any]) -> Any:
+    """The session that `new_session(providers)` makes, with `provider` in it, and no way back to another one.
+
+    `providers`: names and options for onnxruntime.InferenceSession. ProviderError where the provider is not in this
+    ONNX Runtime or did not load. Other errors are those of `new_session`.
+    """
+    wanted = PROVIDERS[provider]
+    if not set(wanted) <= set(ort.get_available_providers()):
+        reason, cure = why_not_built_in(installed_packages(), is_jetson=Path("/etc/nv_tegra_release").exists())
+        raise ProviderError(provider, reason, cure)
+    printed = io.StringIO()
+    if provider == "cpu":
+        session = new_session([(name, {}) for name in wanted])
+    else:
+        with _quiet(ort, printed):
+            _load_libraries(ort, provider)
+            session = new_session([(name, _options(name)) for name in wanted])
+    if not set(wanted) <= set(session.get_providers()):
+        given_up = GIVEN_UP.search(printed.getvalue())
+        error = _loading_error(ort, provider) or (given_up[1] if given_up else "")
+        raise ProviderError(provider, *why_not_loaded(error))
+    session.disable_fallback()
+    return session
+
+
+def why_not_built_in(packages: Collection[str], is_jetson: bool) -> tuple[str, str]:
+    """The reason and the cure where ONNX Runtime has only other providers; `packages`: names of what is installed."""
+    if is_jetson:
+        return (
+            "this ONNX Runtime was built without it",
+            "pip uninstall -y onnxruntime onnxruntime-gpu, then install the onnxruntime-gpu wheel that NVIDIA "
+            "publishes for your JetPack (the public index has none for Jetson)",
+        )
+    if CPU_BUILD in packages and GPU_BUILD in packages:
+        return (
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files",
+            f"pip uninstall -y onnxruntime onnxruntime-gpu && {INSTALL}",
+        )
+    if GPU_BUILD in packages:
+        return f"the onnxruntime-gpu for {platform.machine()} was built without it", "install another build of it"
+    return "onnxruntime is the build for CPUs only", f"pip uninstall -y onnxruntime && {INSTALL}"
+
+
+def why_not_loaded(error: str) -> tuple[str, str]:
+    """The reason and the cure where a provider is built in; `error`: what was said as it was loaded, or ""."""
+    if not error:
+        return "its libraries load, but it found no GPU that it can use", LOOK
+    too_old = TOO_OLD_DRIVER.search(error)
+    if too_old:
+        return f"NVIDIA's driver is too old for it: {too_old[0]}", "update the driver"
+    missing = MISSING_LIBRARY.search(error)
+    library = missing[1] if missing else ""
+    reason = f"{library} is missing" if missing else " ".join(error.split())
+    if library.startswith("libcuda.so"):
+        return f"{reason}: no NVIDIA driver", "install the driver; a container takes --gpus all"
+    if library.startswith(("libnvinfer", "libnvonnxparser")):
+        release = library.rpartition(".so.")[2]
+        return reason, f"install TensorRT {release} and name the folder of its libraries in LD_LIBRARY_PATH"
+    return reason, INSTALL if missing else LOOK
+
+
+def installed_packages() -> set[str]:
+    """The names of the installed distributions, as the index writes them."""
+    return {re.sub(r"[-_.]+", "-", found.metadata["Name"] or "").lower() for found in distributions()}
+
+
+def _load_libraries(ort: Any, provider: str) -> None:
+    """Load what wheels bring, which lies where no loader looks; whatever fails is found out by the session."""
+    if hasattr(ort, "preload_dlls"):  # from 1.21 on
+        ort.preload_dlls()
+    if provider == "tensorrt":
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorrt")
+
+
+def _options(name: str) -> Options:
+    if name != "TensorrtExecutionProvider":
+        return {}
+    try:
+        folder = str(private_folder(cache_folder() / "tensorrt"))
+    except (OSError, RuntimeError):  # no cache: engines are built at each start
+        return {}
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": folder,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": folder,
+    }
+
+
+def _loading_error(ort: Any, provider: str) -> str:
+    """What the system says on loading the provider's library. Only for after a session tried: it has to come first."""
+    library = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{provider}.so"
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+@contextlib.contextmanager
+def _quiet(ort: Any, printed: io.StringIO) -> Iterator[None]:
+    """ONNX Runtime prints on stdout, and logs, when it gives up a provider: we say it ourselves, in one line."""
+    ort.set_default_logger_severity(LOG_FATAL)
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        ort.set_default_logger_severity(LOG_WARNING)  # its default; there is no way to ask for what it was

@@ -1,0 +1,118 @@
+"""All checks on this machine, section by section."""
+
+from __future__ import annotations
+
+import os
+import platform
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+
+from taijitu_runtime import native
+from taijitu_runtime.backends.ort_provider import PROVIDERS
+from taijitu_runtime.cache import cache_folder
+from taijitu_runtime.doctor import camera, folders, gpu, jetson, libraries, outside, packages, system
+from taijitu_runtime.doctor.child import Imported, Reply, ask, can_find, try_import
+from taijitu_runtime.doctor.finding import Finding, warning
+
+# Where the distribution is not called as the module is.
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "pycuda.driver": "pycuda", "tensorrt_rtx": "tensorrt-rtx"}
+
+Section = tuple[str, list[Finding]]
+
+
+class Checkup:
+    """What several sections look at, asked for once."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+        self.machine = platform.machine()
+        self.interpreter = system.Interpreter(sys.version_info[:2], Path(sys.prefix), Path(sys.base_prefix))
+        self.is_jetson = jetson.is_jetson(root)
+        self.installed = list(distributions())
+        self.cuda: Reply = ask("cuda")
+        self.has_gpu = self.is_jetson or not self.cuda.error or gpu.pci_cards(root) > 0
+        self.imported: dict[str, Imported] = {}
+
+    def sections(self) -> Iterator[Section]:
+        """Each section's title and findings as they are found; sections that found nothing are left out."""
+        sections: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+            ("Python and packages", self._python),
+            ("Jetson", self._jetson),
+            ("GPU", self._gpu),
+            ("Libraries", self._libraries),
+            ("Camera", self._camera),
+            ("taijitu", self._own),
+        ]
+        for title, check in sections:
+            findings = list(_guarded(title, check))
+            if findings:
+                yield title, findings
+
+    def _python(self) -> Iterator[Finding]:
+        yield system.check_python(self.interpreter, 8 * struct.calcsize("P"), self.machine)
+        yield from system.check_python_path(self.interpreter, os.environ)
+        names = packages.packages_by_name(self.installed)
+        yield from packages.check_onnx_runtimes(names)
+        yield from packages.check_opencvs(names)
+        yield packages.check_wheels(self.installed, self.interpreter.version, self.machine)
+
+    def _jetson(self) -> Iterator[Finding]:
+        if self.is_jetson:
+            yield jetson.check_l4t(self.root, self.interpreter)
+            yield from jetson.check_apt(jetson.debian_packages(self.root))
+            yield outside.check_system_sight(self.interpreter)
+        is_visible = can_find("tensorrt")
+        yield from outside.check_system_tensorrt(self.root, self.interpreter, is_visible, self.is_jetson)
+
+    def _gpu(self) -> Iterator[Finding]:
+        yield from gpu.check_gpus(self.root, self.cuda, self.is_jetson)
+        yield from gpu.check_device_files(self.root)
+        yield from gpu.check_rtx(gpu.capabilities(self.cuda), can_find("tensorrt_rtx"))
+
+    def _libraries(self) -> Iterator[Finding]:
+        for module in libraries.LIBRARIES:
+            self.imported[module] = found = try_import(module)
+            distribution = DISTRIBUTIONS.get(module, module)
+            yield libraries.check_library(found, distribution, self.interpreter, _folder(module), self.has_gpu)
+        yield from libraries.check_any_answers(self.imported)
+        yield from libraries.check_engines_can_answer(self.imported, self.root, self.has_gpu)
+        about = self.imported["onnxruntime"].about
+        if about and not self.cuda.error:
+            yield from gpu.check_cuda_release("onnxruntime-gpu", about["cuda"], self.cuda.value["cuda"])
+        for name in libraries.providers_to_try(self.imported, PROVIDERS):
+            yield libraries.check_provider(name, ask("provider", name), self.has_gpu)
+
+    def _camera(self) -> Iterator[Finding]:
+        yield from camera.check_video_devices(self.root)
+        yield from camera.check_argus(self.root, self.is_jetson)
+        cv2 = self.imported["cv2"]
+        if cv2.state == "loaded":
+            has_gstreamer = camera.built_with(cv2.about, "GStreamer")
+            yield from camera.check_opencv_build(cv2.about)
+            yield from outside.check_system_opencv(self.root, cv2.file, has_gstreamer, self.is_jetson)
+
+    def _own(self) -> Iterator[Finding]:
+        if self.imported["onnxruntime"].state == "loaded":
+            there = native.LIBRARY.is_file()
+            reply = ask("nish", str(native.LIBRARY)) if there else Reply()
+            yield libraries.check_native_nish(native.LIBRARY, reply, self.machine, native.LOST, native.BUILD)
+        yield folders.check_cache(cache_folder())
+
+
+def _guarded(title: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    # A doctor is called where things are broken; what one section cannot stand must not hide the others.
+    try:
+        yield from check()
+    except Exception as error:
+        text = f"these checks failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        yield warning(title, text, "report it as a bug of taijitu")
+
+
+def _folder(module: str) -> Path | None:
+    """The folder of a module's package, found without importing it."""
+    spec = find_spec(module.partition(".")[0])
+    return Path(spec.origin).parent if spec is not None and spec.origin and spec.submodule_search_locations else None

@@ -1,0 +1,96 @@
+"""Ask things of libraries in a process of their own: importing one may abort, hang, or print what nobody wants."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from taijitu_runtime.doctor.probe import MARK
+
+TIMEOUT_S = 120.0
+"""The first import of a GPU's libraries from a slow SD card takes most of a minute."""
+
+# The search path is ours, so that the working directory's files are not taken for libraries.
+RUN = """
+import json, runpy, sys
+sys.path[:] = json.loads(sys.argv.pop(1))
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """What a child process answered: `value`, or `error`, one line that is not empty."""
+
+    value: Any = None
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """What became of an import. `about`: what the library says of itself (probe.py); `error`: one line."""
+
+    module: str
+    state: Literal["loaded", "absent", "broken"]
+    version: str = ""
+    file: str = ""
+    about: Any = None
+    error: str = ""
+
+
+def ask(question: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> Reply:
+    """What the function `question` of probe.py returns, in a child process with our module search path."""
+    probe = str(Path(__file__).with_name("probe.py"))
+    command = [sys.executable, "-W", "ignore", "-c", RUN, json.dumps(sys.path), probe, question, *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False, cwd=os.sep
+        )
+    except subprocess.TimeoutExpired:
+        return Reply(error=f"no answer within {timeout_s:.0f} s")
+    for line in done.stdout.splitlines():
+        if line.startswith(MARK):
+            return Reply(json.loads(line.removeprefix(MARK)))
+    if done.returncode < 0:
+        return Reply(error=f"the process died of {signal.Signals(-done.returncode).name}{_last_words(done.stderr)}")
+    return Reply(error=_exception(done.stderr) or f"the process left with exit code {done.returncode}")
+
+
+def try_import(module: str) -> Imported:
+    """Import `module` in a child process."""
+    if not can_find(module):
+        return Imported(module, "absent")
+    reply = ask("library", module)
+    if reply.error:
+        return Imported(module, "broken", error=reply.error)
+    return Imported(module, "loaded", **reply.value)
+
+
+def can_find(module: str) -> bool:
+    """Whether a module, or the package that it is in, is on the search path; it is not imported."""
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _exception(stderr: str) -> str:
+    # After the last traceback, the lines that start in the first column are the exception and its text.
+    lines = stderr.strip().splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback ")]
+    after = [line for line in lines[starts[-1] + 1 :] if not line.startswith(" ")] if starts else lines[-1:]
+    text = " ".join(" ".join(after).split())
+    kind, _, rest = text.partition(": ")
+    return rest if kind in ("ImportError", "ModuleNotFoundError", "OSError") and rest else text
+
+
+def _last_words(stderr: str) -> str:
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    return f" ({' '.join(lines[-1].split())})" if lines else ""

@@ -1,0 +1,40 @@
+"""Find what keeps models from running on this machine, and say the cure."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+
+from taijitu_runtime import __version__
+from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.doctor.checkup import Checkup
+from taijitu_runtime.doctor.page import Page, as_dict, count
+
+
+@run("taijitu doctor")
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; 0: no problem, warnings perhaps, 1: at least one problem, 2: wrong usage."""
+    options = build_parser().parse_args(argv)
+    page = Page(sys.stdout)
+    head = f"taijitu {__version__} on {platform.system()} {platform.release()} {platform.machine()}"
+    if not options.json:
+        say(head, sys.stdout)
+    sections = []
+    for title, findings in Checkup().sections():
+        sections.append((title, findings))
+        if not options.json:
+            say(page.section(title, findings), sys.stdout)
+            sys.stdout.flush()
+    if options.json:
+        print(json.dumps({"system": head, **as_dict(sections)}, indent=1))
+    else:
+        say(page.summary(sections), sys.stdout)
+    return 1 if count(sections)["problem"] else 0
+
+
+def build_parser() -> Parser:
+    """The command line of `taijitu doctor`."""
+    parser = Parser(prog="taijitu doctor", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    return parser

@@ -1,0 +1,90 @@
+"""NVIDIA Jetson: L4T, JetPack and what comes with them by apt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
+from taijitu_runtime.doctor.system import Interpreter, dotted
+
+# L4T: its JetPack, that one's TensorRT, and the Python that TensorRT's module was built for. The longest match counts.
+JETPACKS = {
+    "35": ("5", "8.5", (3, 8)),
+    "36.3": ("6.0", "8.6", (3, 10)),
+    "36.4": ("6.1", "10.3", (3, 10)),
+    "36.4.3": ("6.2", "10.3", (3, 10)),
+    "36.4.4": ("6.2.1", "10.3", (3, 10)),
+    "38.2": ("7.0", "10.13", (3, 12)),
+    "38.4": ("7.1", "10.13", (3, 12)),
+}
+
+
+def is_jetson(root: Path) -> bool:
+    """Whether this is a Jetson, or a container on one."""
+    return (root / "etc/nv_tegra_release").exists() or "nvidia,tegra" in _read(root / "proc/device-tree/compatible")
+
+
+def check_l4t(root: Path, interpreter: Interpreter) -> Finding:
+    """The release of L4T and the JetPack that it belongs to."""
+    board = _read(root / "proc/device-tree/model") or "Jetson"
+    release = l4t_release(root)
+    if release is None:
+        return warning(
+            "L4T",
+            f"{board}: /etc/nv_tegra_release is missing",
+            "in a container: mount it, or use an image made for this JetPack",
+        )
+    parts = release.split(".")
+    known = [JETPACKS[key] for n in (3, 2, 1) if (key := ".".join(parts[:n])) in JETPACKS]
+    if not known:
+        return warning(f"L4T {release}", f"{board}: a release that this version does not know", "update taijitu")
+    jetpack, tensorrt, python = known[0]
+    text = f"{board}, JetPack {jetpack}: TensorRT {tensorrt} for Python {dotted(python)}"
+    if python < (3, 10):
+        return problem(f"L4T {release}", f"{text}, which is too old", "use a container with Python 3.10, or JetPack 6")
+    if python != interpreter.version:
+        do = f"/usr/bin/python{dotted(python)} -m venv --system-site-packages DIR"
+        return warning(f"L4T {release}", f"{text}, and this is {dotted(interpreter.version)}", do)
+    return ok(f"L4T {release}", text)
+
+
+def check_apt(packages: Mapping[str, str]) -> list[Finding]:
+    """What of JetPack is installed; `packages`: Debian's, with versions."""
+    findings = []
+    jetpack = packages.get("nvidia-jetpack")
+    if jetpack is not None:
+        findings.append(ok("JetPack", jetpack))
+    library = next((packages[name] for name in ("libnvinfer10", "libnvinfer8") if name in packages), None)
+    if library is None:
+        findings.append(problem("TensorRT", "not installed", "sudo apt-get install nvidia-jetpack"))
+    elif "python3-libnvinfer" not in packages:
+        text = f"{library} is installed without its Python module"
+        findings.append(problem("TensorRT", text, "sudo apt-get install python3-libnvinfer"))
+    else:
+        findings.append(ok("TensorRT", f"{library} by apt"))
+    return findings
+
+
+def l4t_release(root: Path) -> str | None:
+    """Such as "36.4.3"; None where the file is missing or says nothing."""
+    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _read(root / "etc/nv_tegra_release"))
+    return f"{found[1]}.{found[2]}" if found else None
+
+
+def debian_packages(root: Path) -> dict[str, str]:
+    """The installed packages of Debian or Ubuntu, with versions."""
+    packages = {}
+    for block in _read(root / "var/lib/dpkg/status").split("\n\n"):
+        fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", block, re.MULTILINE))
+        if fields.get("Status", "").endswith(" installed"):
+            packages[fields["Package"]] = fields.get("Version", "")
+    return packages
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip("\0\n ")
+    except OSError:
+        return ""

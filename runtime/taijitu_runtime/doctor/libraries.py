@@ -1,0 +1,117 @@
+"""The libraries that answer, each imported in a process of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from taijitu_runtime.doctor.child import Imported, Reply
+from taijitu_runtime.doctor.cures import cure
+from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
+from taijitu_runtime.doctor.system import Interpreter, dotted
+
+
+class Library(NamedTuple):
+    """`title`: what people call it; `brought_by`: a distribution or an extra of ours; `purpose`: what it does."""
+
+    title: str
+    brought_by: str
+    purpose: str
+    needs_gpu: bool = False
+
+
+LIBRARIES = {
+    "onnxruntime": Library("ONNX Runtime", "taijitu[ort]", "answers with .onnx files"),
+    "tensorrt": Library("TensorRT", "taijitu[gpu]", "answers with .engine files on NVIDIA GPUs", needs_gpu=True),
+    "tensorrt_rtx": Library("TensorRT-RTX", "taijitu[rtx]", "answers with .engine files on RTX cards", needs_gpu=True),
+    "pycuda.driver": Library("PyCUDA", "taijitu[gpu]", "moves pictures to and from a GPU", needs_gpu=True),
+    "PIL": Library("Pillow", "taijitu[ort]", "reads pictures"),
+    "cv2": Library("OpenCV", "taijitu[camera]", "reads cameras and videos"),
+}
+BINARY = re.compile(r"\.cpython-(\d)(\d+)-([\w-]+)\.so$")
+
+
+def check_library(
+    imported: Imported, distribution: str, interpreter: Interpreter, folder: Path | None, has_gpu: bool
+) -> Finding:
+    """One library: it loads, it is not there, or it fails and why. `folder`: that of its package, None if unknown."""
+    title, brought_by, purpose, needs_gpu = LIBRARIES[imported.module]
+    if imported.state == "absent":
+        return ok(title, f"not installed; it {purpose} ({brought_by})")
+    if imported.state == "loaded":
+        return ok(f"{title} {imported.version}".rstrip(), str(Path(imported.file).parent))
+    pythons = binary_pythons(folder) if folder else set()
+    if pythons and interpreter.version not in pythons:
+        made_for = " and ".join(f"Python {dotted(version)}" for version in sorted(pythons))
+        text = f"{folder} has binaries for {made_for}, and this is {dotted(interpreter.version)} ({imported.error})"
+        there = f"python{dotted(max(pythons))} -m venv --system-site-packages DIR"
+        return problem(title, text, f"pip install --force-reinstall {distribution}; if the system brings it: {there}")
+    if needs_gpu and not has_gpu and "libcuda.so" in imported.error:
+        return ok(title, f"installed, and no use without NVIDIA's driver ({imported.error})")
+    return problem(title, f"does not load: {imported.error}", cure(imported.error, distribution))
+
+
+def check_any_answers(imported: Mapping[str, Imported]) -> list[Finding]:
+    """At least one library that computes networks."""
+    backends = ("onnxruntime", "tensorrt", "tensorrt_rtx")
+    if any(imported[name].state == "loaded" for name in backends):
+        return []
+    return [problem("backends", "none loads, so nothing can be classified", 'pip install "taijitu[ort]"')]
+
+
+def check_engines_can_answer(imported: Mapping[str, Imported], root: Path, has_gpu: bool) -> list[Finding]:
+    """TensorRT has PyCUDA beside it, which pip compiles."""
+    engines = [name for name in ("tensorrt", "tensorrt_rtx") if imported[name].state == "loaded"]
+    if not engines or not has_gpu or imported["pycuda.driver"].state != "absent":
+        return []
+    cuda = root / "usr/local/cuda"
+    if (cuda / "include/cuda.h").is_file():
+        what_to_do = f"PATH={cuda}/bin:$PATH CPATH={cuda}/include pip install pycuda"
+    else:
+        what_to_do = "install the CUDA toolkit, whose headers it is compiled with, and then: pip install pycuda"
+    return [problem("engines", f"{' and '.join(engines)} cannot answer without PyCUDA", what_to_do)]
+
+
+def check_provider(name: str, reply: Reply, has_gpu: bool) -> Finding:
+    """One of ONNX Runtime's providers; `reply`: None if it works, else the reason and the cure."""
+    title = f"--provider {name}"
+    if reply.value is None and not reply.error:
+        return ok(title, "computes")
+    reason, what_to_do = (reply.error, cure(reply.error, "onnxruntime-gpu")) if reply.error else reply.value
+    return problem(title, reason, what_to_do) if has_gpu else ok(title, f"cannot be used without a GPU ({reason})")
+
+
+def check_native_nish(library: Path, reply: Reply, machine: str, lost: str, build: str) -> Finding:
+    """The native kernels of Nish; `reply`: whether ONNX Runtime took them, or an error."""
+    title = "native Nish"
+    if not library.is_file():
+        return warning(title, f"not built: {lost}", f"install a C++ compiler and do: {build}")
+    made_for = elf_machine(library)
+    if made_for not in ("", machine):
+        return warning(title, f"{library} is for {made_for}, and this is {machine}: {lost}", build)
+    if reply.error:
+        return warning(title, f"{library} cannot be loaded ({reply.error}): {lost}", build)
+    return ok(title, str(library))
+
+
+def binary_pythons(folder: Path) -> set[tuple[int, int]]:
+    """The versions of CPython that the extension modules in a package's folder were made for."""
+    found = (BINARY.search(path.name) for path in folder.rglob("*.so"))
+    return {(int(match[1]), int(match[2])) for match in found if match}
+
+
+def elf_machine(library: Path) -> str:
+    """The processor that a library was made for, as `uname -m` says it; "" for others than ours or no library."""
+    with library.open("rb") as file:
+        head = file.read(20)
+    machines = {62: "x86_64", 183: "aarch64"}
+    return machines.get(int.from_bytes(head[18:20], "little"), "") if head[:4] == b"\x7fELF" else ""
+
+
+def providers_to_try(imported: Mapping[str, Imported], known: Mapping[str, Iterable[str]]) -> list[str]:
+    """The providers, but for the CPU's, that the installed ONNX Runtime was built with."""
+    about = imported["onnxruntime"].about
+    built_in = set(about["providers"]) if about else set()
+    return [name for name, needed in known.items() if name != "cpu" and set(needed) <= built_in]

@@ -1,0 +1,97 @@
+"""What is asked of libraries in a process of their own; child.py runs this file by its path.
+
+Nothing of ours is imported at its top, because that takes most of the time of a short question.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+MARK = "taijitu-doctor:"
+COMPUTE_CAPABILITY = (75, 76)  # cuDeviceGetAttribute: major, minor
+
+
+def library(name: str) -> dict[str, Any]:
+    """Import a module: its version, its file and, for some, what it says of itself."""
+    about: dict[str, Callable[[Any], Any]] = {
+        "onnxruntime": lambda module: {
+            "providers": module.get_available_providers(),
+            "cuda": getattr(module, "cuda_version", ""),  # from 1.21 on; "" in a build for CPUs
+        },
+        "cv2": lambda module: module.getBuildInformation(),
+    }
+    module = importlib.import_module(name)
+    version, file = getattr(module, "__version__", None), getattr(module, "__file__", None)
+    return {"version": str(version or ""), "file": file or "", "about": about[name](module) if name in about else None}
+
+
+def cuda() -> dict[str, Any]:
+    """What NVIDIA's driver says: the code of cuInit, the newest CUDA it knows (12060 is 12.6), and its devices."""
+    driver = ctypes.CDLL("libcuda.so.1")
+    number, text, size = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_size_t()
+    code = driver.cuInit(0)
+    driver.cuDriverGetVersion(ctypes.byref(number))
+    found: dict[str, Any] = {"code": code, "cuda": number.value, "devices": []}
+    if code:
+        return found
+    driver.cuDeviceGetCount(ctypes.byref(number))
+    for index in range(number.value):
+        device = ctypes.c_int()
+        driver.cuDeviceGet(ctypes.byref(device), index)
+        driver.cuDeviceGetName(text, len(text), device)
+        driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+        capability = []
+        for attribute in COMPUTE_CAPABILITY:
+            driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+            capability.append(str(number.value))
+        found["devices"].append(
+            {"name": text.value.decode(), "capability": ".".join(capability), "memory_bytes": size.value}
+        )
+    return found
+
+
+def nish(path: str) -> None:
+    """Whether ONNX Runtime takes a library of Nish's kernels; an exception if not."""
+    importlib.import_module("onnxruntime").SessionOptions().register_custom_ops_library(path)
+
+
+def provider(name: str) -> tuple[str, str] | None:
+    """None if a provider of ONNX Runtime computes; else the reason and the cure."""
+    import numpy as np
+
+    from taijitu_runtime.backends.ort_provider import open_on_provider
+    from taijitu_runtime.errors import ProviderError
+
+    ort = importlib.import_module("onnxruntime")
+    try:
+        session = open_on_provider(ort, name, lambda found: ort.InferenceSession(absolute_value(), providers=found))
+        session.run(None, {"x": np.ones(1, np.float32)})
+    except ProviderError as error:
+        return error.reason, error.cure
+    return None
+
+
+def absolute_value() -> bytes:
+    """The smallest ONNX model: y = Abs(x) of one float32."""
+    from taijitu_runtime.backends import wire
+    from taijitu_runtime.backends.wire import BYTES, VARINT, Field
+
+    def message(number: int, *fields: Field) -> Field:
+        return Field(number, BYTES, wire.write(list(fields)))
+
+    shape = message(2, message(1, Field(1, VARINT, 1)))
+    kind = message(2, message(1, Field(1, VARINT, 1), shape))
+    node = message(1, wire.text(1, "x"), wire.text(2, "y"), wire.text(4, "Abs"))
+    values = [message(number, wire.text(1, name), kind) for number, name in ((11, "x"), (12, "y"))]
+    graph = message(7, node, wire.text(2, "abs"), *values)
+    return wire.write([Field(1, VARINT, 8), graph, message(8, Field(2, VARINT, 17))])
+
+
+if __name__ == "__main__":
+    questions: dict[str, Callable[..., Any]] = {"library": library, "cuda": cuda, "nish": nish, "provider": provider}
+    print(MARK + json.dumps(questions[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,81 @@
+"""The Python that runs this, and what it is told to load."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
+
+TESTED = ((3, 10), (3, 13))
+
+
+@dataclasses.dataclass(frozen=True)
+class Interpreter:
+    """A Python: `version` such as (3, 11); `prefix`, `base_prefix` as in sys: equal outside a virtual environment."""
+
+    version: tuple[int, int]
+    prefix: Path
+    base_prefix: Path
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether this is a virtual environment."""
+        return self.prefix != self.base_prefix
+
+    @property
+    def is_the_systems(self) -> bool:
+        """Whether this is the Python that apt installs modules for, or a virtual environment of it."""
+        return self.base_prefix == Path("/usr")
+
+    @property
+    def sees_the_system(self) -> bool:
+        """Whether what apt installed is on the search path."""
+        config = self.prefix / "pyvenv.cfg"
+        if not self.is_virtual or not config.is_file():
+            return self.is_the_systems
+        seen = re.search(r"^include-system-site-packages\s*=\s*true", config.read_text(), re.M | re.I)
+        return self.is_the_systems and seen is not None
+
+    @property
+    def command_to_see_it(self) -> str:
+        """What to type for an environment that does."""
+        if self.is_virtual and self.is_the_systems:
+            again = f"/usr/bin/python3 -m venv --system-site-packages {self.prefix}"
+            return f"{again} (on top: what is installed stays)"
+        return "/usr/bin/python3 -m venv --system-site-packages DIR"
+
+
+def check_python(interpreter: Interpreter, pointer_bits: int, machine: str) -> Finding:
+    """A Python that wheels exist for, 64 bits wide on a 64-bit processor."""
+    name = f"Python {dotted(interpreter.version)}"
+    if pointer_bits == 32:
+        return problem(
+            name, f"32 bits wide on {machine}: no ONNX Runtime is published for it", "install a 64-bit system"
+        )
+    if not TESTED[0] <= interpreter.version <= TESTED[1]:
+        tested = f"{dotted(TESTED[0])} to {dotted(TESTED[1])}"
+        return warning(name, f"tested are {tested}", f"make the environment with one of {tested}")
+    kind = "virtual environment" if interpreter.is_virtual else "no virtual environment"
+    return ok(name, f"{kind} {interpreter.prefix}, {machine}")
+
+
+def check_python_path(interpreter: Interpreter, environment: Mapping[str, str]) -> list[Finding]:
+    """PYTHONPATH with another Python's packages, as ROS and old shell profiles leave it, loads wrong binaries."""
+    foreign = []
+    for entry in filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)):
+        version = re.search(r"python(\d)\.(\d+)", entry)
+        if version and (int(version[1]), int(version[2])) != interpreter.version:
+            foreign.append(entry)
+    if not foreign:
+        return []
+    text = f"{', '.join(foreign)} is of another Python than this {dotted(interpreter.version)}"
+    return [problem("PYTHONPATH", text, "unset PYTHONPATH, and look for it in ~/.bashrc")]
+
+
+def dotted(version: tuple[int, ...]) -> str:
+    """(3, 10) as "3.10"."""
+    return ".".join(map(str, version))

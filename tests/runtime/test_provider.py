@@ -1,0 +1,153 @@
+"""--provider: what was asked for, or one line that says why not; never the CPU in silence."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from taijitu_runtime import Classifier, ProviderError, UsageError, cli
+from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.backends.ort_provider import why_not_built_in, why_not_loaded
+from tiny_model import plain
+
+UV = Path(sys.executable).parent / "uv"
+INSTALL = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
+
+
+@pytest.fixture
+def cpu_build() -> None:
+    """onnxruntime as `pip install taijitu[ort]` brings it."""
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this is a build with CUDA")
+
+
+def test_the_cpu_is_the_default(tiny_onnx: Path) -> None:
+    picture = plain((200, 10, 10))
+    with Classifier.from_file(tiny_onnx) as usual, Classifier.from_file(tiny_onnx, provider="cpu") as asked:
+        np.testing.assert_array_equal(usual.predict(picture).logits, asked.predict(picture).logits)
+
+
+def test_an_unknown_provider_is_refused_with_the_known_ones(tiny_onnx: Path) -> None:
+    with pytest.raises(UsageError, match=r"^got the provider 'tensort', expected cpu, cuda, tensorrt; did you mean te"):
+        OrtBackend(tiny_onnx, provider="tensort")
+
+
+@pytest.mark.usefixtures("cpu_build")
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_build_for_cpus_names_the_package_to_install(tiny_onnx: Path, provider: str) -> None:
+    with pytest.raises(ProviderError) as caught:
+        Classifier.from_file(tiny_onnx, provider=provider)
+    assert str(caught.value) == (
+        f"got no provider {provider!r} (onnxruntime is the build for CPUs only), expected ONNX Runtime to load it; "
+        f"do: pip uninstall -y onnxruntime && {INSTALL}"
+    )
+
+
+@pytest.mark.usefixtures("cpu_build")
+def test_classify_ends_with_one_line(tiny_onnx: Path, photograph: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([str(tiny_onnx), str(photograph), "--provider", "cuda", "--json"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("taijitu classify: got no provider 'cuda' (")
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("packages", "is_jetson", "reason", "cure"),
+    [
+        ({"onnxruntime"}, False, "is the build for CPUs only", f"pip uninstall -y onnxruntime && {INSTALL}"),
+        (
+            {"onnxruntime", "onnxruntime-gpu"},
+            False,
+            "are both installed and overwrite each other's files",
+            f"pip uninstall -y onnxruntime onnxruntime-gpu && {INSTALL}",
+        ),
+        ({"onnxruntime-gpu"}, False, "was built without it", "install another build"),
+        (
+            {"onnxruntime"},
+            True,
+            "was built without it",
+            "the onnxruntime-gpu wheel that NVIDIA publishes for your JetP",
+        ),
+    ],
+)
+def test_the_cure_depends_on_what_is_installed(packages: set[str], is_jetson: bool, reason: str, cure: str) -> None:
+    got = why_not_built_in(packages, is_jetson)
+    assert reason in got[0]
+    assert cure in got[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "cure"),
+    [  # as ONNX Runtime 1.31.1 and the loader of glibc say it
+        (
+            "libcublasLt.so.13: cannot open shared object file: No such file or directory",
+            "libcublasLt.so.13 is missing",
+            INSTALL,
+        ),
+        (
+            "libcuda.so.1: cannot open shared object file: No such file or directory",
+            "libcuda.so.1 is missing: no NVIDIA driver",
+            "install the driver; a container takes --gpus all",
+        ),
+        (
+            "libnvinfer.so.10: cannot open shared object file: No such file or directory",
+            "libnvinfer.so.10 is missing",
+            "install TensorRT 10 and name the folder of its libraries in LD_LIBRARY_PATH",
+        ),
+        (
+            "/x/libonnxruntime_providers_cuda.so: undefined symbol: cuTensorMapEncodeTiled",
+            "NVIDIA's driver is too old for it: undefined symbol: cuTensorMapEncodeTiled",
+            "update the driver",
+        ),
+        (
+            "CUDA failure 100: no device;\n GPU=-1",
+            "CUDA failure 100: no device; GPU=-1",
+            "look at the GPU lines of: taijitu doctor",
+        ),
+        ("", "its libraries load, but it found no GPU that it can use", "look at the GPU lines of: taijitu doctor"),
+    ],
+)
+def test_the_missing_library_decides_the_cure(error: str, reason: str, cure: str) -> None:
+    assert why_not_loaded(error) == (reason, cure)
+
+
+def environment_with(folder: Path, *packages: str) -> Path:
+    """A virtual environment with `packages` out of uv's cache, one after the other; its Python."""
+    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    python = folder / "bin" / "python"
+    for package in packages:
+        command = [UV, "pip", "install", "--quiet", "--offline", "--python", python, package]
+        if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            pytest.skip(f"{package} is not in uv's cache; to fill it: {UV} pip install --reinstall {package}")
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("packages", "reason"),
+    [
+        (("onnxruntime-gpu",), r"(lib\w+.so.\d+ is missing|its libraries load)"),
+        (("onnxruntime-gpu", "onnxruntime"), "onnxruntime and onnxruntime-gpu are both installed"),
+    ],
+)
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_the_real_gpu_build_without_a_gpu_says_one_line(
+    root: Path, tiny_onnx: Path, photograph: Path, tmp_path: Path, packages: tuple[str, ...], reason: str, provider: str
+) -> None:
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has an NVIDIA GPU")
+    python = environment_with(tmp_path / "venv", *packages, "pillow")
+    command = [python, root / "runtime" / "classify.py", tiny_onnx, photograph, "--json", "--provider", provider]
+    environment = {**os.environ, "PYTHONPATH": str(root / "runtime")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    pattern = rf"^taijitu classify: got no provider '{provider}' \({reason}.*\), expected .*; do: .+\n$"
+    assert re.match(pattern, done.stderr), done.stderr
