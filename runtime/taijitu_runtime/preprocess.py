@@ -134,14 +134,15 @@ def _read(path: str | Path, limits: Limits) -> bytes:
 
 def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
     size = _resized_size(picture, spec)
-    if size == (spec.width, spec.height) == picture.pixels.shape[1::-1]:
-        return np.array(picture.pixels, order="C")
+    pixels = picture.pixels
+    if isinstance(pixels, np.ndarray) and size == (spec.width, spec.height) == pixels.shape[1::-1]:
+        return np.array(pixels, order="C")
     require("PIL", INSTALL)
     from PIL import Image
 
     name, filter_reach = FILTERS[spec.interpolation]
     resample = Image.Resampling[name]
-    image = Image.fromarray(picture.pixels)
+    image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
     left = round((size[0] - spec.width) / 2.0)
     top = round((size[1] - spec.height) / 2.0)
     crop = (left, top, left + spec.width, top + spec.height)
