@@ -109,6 +109,7 @@ def _decoded(picture: Picture, limits: Limits, least_side: int) -> Decoded:
 
 
 def _decoded_image(picture: object, limits: Limits) -> Decoded:
+    require("PIL", INSTALL)
     from PIL import Image
 
     if not isinstance(picture, Image.Image):
