@@ -45,10 +45,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="default: ../shared/data")
     data = parser.parse_args().data
     cv2.setNumThreads(1)
-    print(
-        f"{datetime.now(timezone.utc):%Y-%m-%d}, Python {platform.python_version()}, Pillow {PIL.__version__}, ", end=""
-    )
-    print(f"simplejpeg {simplejpeg.__version__}, OpenCV {cv2.__version__}, load {os.getloadavg()[0]:.1f}\n")
+    versions = f"Pillow {PIL.__version__}, simplejpeg {simplejpeg.__version__}, OpenCV {cv2.__version__}"
+    print(f"{datetime.now(timezone.utc):%Y-%m-%d}, Python {platform.python_version()}, {versions}")
+    print(f"one thread of {os.cpu_count()}, load {os.getloadavg()[0]:.1f}\n")
     photographs = [path.read_bytes() for path in sorted((data / "photos").glob("*.JPEG"))]
     cifar = tar_contents(data / "cifar10-jpeg.tar.xz", "test/")
     large = mosaic(photographs)

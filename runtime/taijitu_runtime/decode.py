@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 INSTALL = "taijitu[ort]"
 # A JPEG of more pixels may be decoded at a half, a quarter or an eighth of its size.
 LARGE_PIXELS = 2_000_000
-MAX_SHRINKING_ASPECT = 32
+# Beyond this ratio of the sides pictures are resized in another way (preprocess.py), and never shrunk.
+MAX_EXACT_ASPECT = 32
 # What libjpeg remarks on, or simplejpeg does not take, without a pixel being made up: Pillow decodes these.
 HARMLESS = re.compile(r"\d+ extraneous bytes|JFIF revision|Adobe|subsampling")
 PLUGINS = {
@@ -38,12 +40,13 @@ ROWS_ARE_COLUMNS, LEFT_IS_RIGHT, TOP_IS_BOTTOM = {5, 6, 7, 8}, {2, 3, 6, 7}, {3,
 class Decoded(NamedTuple):
     """A decoded picture, upright.
 
-    `pixels`: uint8 RGB (H, W, 3), [0, 255]; may be a view, and smaller than the picture where it was shrunk.
+    `pixels`: uint8 RGB (H, W, 3), [0, 255], or a Pillow image in mode RGB, whichever the decoder made: a copy of a
+    large one would double the memory. May be a view, and smaller than the picture where it was shrunk.
     `width`, `height`: of the whole picture in pixels.
     `extent`: (left, top, right, bottom) of the whole picture in `pixels`: a shrunk one may end within its last pixel.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | Image.Image
     width: int
     height: int
     extent: tuple[float, float, float, float]
@@ -71,7 +74,8 @@ def decode_image(image: Image.Image, limits: Limits = LIMITS) -> Decoded:
     """The same of a Pillow image, of which nothing need be decoded yet; TooManyPixelsError, UnknownFormatError."""
     check_pixels(*image.size, limits)
     image.load()
-    return _upright(np.asarray(_rgb_from_image(image)), orientation_of(image), 1, *image.size)
+    orientation = orientation_of(image)
+    return _decoded(_turned_image(_rgb_from_image(image), orientation), orientation, 1, *image.size)
 
 
 def open_image(data: bytes, format: str) -> Image.Image:
@@ -114,26 +118,42 @@ def _from_jpeg(data: bytes, header: Header, limits: Limits, least_side: int) -> 
     if header.components == 4:  # whole; which ink is stored how is Pillow's to say
         return decode_image(open_image(data, "JPEG"), limits)
     orientation = orientation_of(open_image(data, "JPEG")) if header.has_metadata else 1
-    return _upright(pixels, orientation, shrink, header.width, header.height)
+    return _decoded(_turned_array(pixels, orientation), orientation, shrink, header.width, header.height)
 
 
 def _shrink(header: Header, least_side: int) -> int:
     short, long = sorted((header.width, header.height))
-    if not least_side or short * long <= LARGE_PIXELS or long > MAX_SHRINKING_ASPECT * short:
+    if not least_side or short * long <= LARGE_PIXELS or long > MAX_EXACT_ASPECT * short:
         return 1
     return next((factor for factor in (8, 4, 2) if short >= factor * least_side), 1)
 
 
-def _upright(pixels: NDArray[np.uint8], orientation: int, shrink: int, width: int, height: int) -> Decoded:
-    wide, high = width / shrink, height / shrink
+def _turned_array(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     if orientation in ROWS_ARE_COLUMNS:
         pixels = pixels.transpose(1, 0, 2)
-        width, height, wide, high = height, width, high, wide
-    left = top = 0.0
     if orientation in LEFT_IS_RIGHT:
-        pixels, left = pixels[:, ::-1], pixels.shape[1] - wide
-    if orientation in TOP_IS_BOTTOM:
-        pixels, top = pixels[::-1], pixels.shape[0] - high
+        pixels = pixels[:, ::-1]
+    return pixels[::-1] if orientation in TOP_IS_BOTTOM else pixels
+
+
+def _turned_image(image: Image.Image, orientation: int) -> Image.Image:
+    from PIL.Image import Transpose
+
+    if orientation in ROWS_ARE_COLUMNS:
+        image = image.transpose(Transpose.TRANSPOSE)
+    if orientation in LEFT_IS_RIGHT:
+        image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
+    return image.transpose(Transpose.FLIP_TOP_BOTTOM) if orientation in TOP_IS_BOTTOM else image
+
+
+def _decoded(
+    pixels: NDArray[np.uint8] | Image.Image, orientation: int, shrink: int, width: int, height: int
+) -> Decoded:
+    if orientation in ROWS_ARE_COLUMNS:
+        width, height = height, width
+    wide, high = width / shrink, height / shrink
+    left = math.ceil(wide) - wide if orientation in LEFT_IS_RIGHT else 0.0
+    top = math.ceil(high) - high if orientation in TOP_IS_BOTTOM else 0.0
     return Decoded(pixels, width, height, (left, top, left + wide, top + high))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.decode import INSTALL, Decoded, decode, decode_image
+from taijitu_runtime.decode import INSTALL, MAX_EXACT_ASPECT, Decoded, decode, decode_image
 from taijitu_runtime.errors import InputError, PictureError, TaijituError, UnreadablePictureError, require
 from taijitu_runtime.intake import LIMITS, Limits, damaged
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Source: TypeAlias = str | Path | bytes | bytearray | memoryview
     Picture: TypeAlias = Source | NDArray[np.uint8] | Image.Image
 
-MAX_EXACT_ASPECT = 32
 # Large JPEGs are decoded at a fraction of their size, but at no less than this many times the resized one.
 OVERSAMPLING = 2
 # Pillow's filter, and how far it reaches, in pixels of the result.
@@ -109,6 +108,7 @@ def _decoded(picture: Picture, limits: Limits, least_side: int) -> Decoded:
 
 
 def _decoded_image(picture: object, limits: Limits) -> Decoded:
+    require("PIL", INSTALL)
     from PIL import Image
 
     if not isinstance(picture, Image.Image):
@@ -134,14 +134,15 @@ def _read(path: str | Path, limits: Limits) -> bytes:
 
 def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
     size = _resized_size(picture, spec)
-    if size == (spec.width, spec.height) == picture.pixels.shape[1::-1]:
-        return np.array(picture.pixels, order="C")
+    pixels = picture.pixels
+    if isinstance(pixels, np.ndarray) and size == (spec.width, spec.height) == pixels.shape[1::-1]:
+        return np.array(pixels, order="C")
     require("PIL", INSTALL)
     from PIL import Image
 
     name, filter_reach = FILTERS[spec.interpolation]
     resample = Image.Resampling[name]
-    image = Image.fromarray(picture.pixels)
+    image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
     left = round((size[0] - spec.width) / 2.0)
     top = round((size[1] - spec.height) / 2.0)
     crop = (left, top, left + spec.width, top + spec.height)
