@@ -2,6 +2,7 @@
 # make test    every test but the next ones, which take minutes
 # make test-networks    the seven networks of the Nish paper, exported with Nish and with Mish
 # make lint    ruff, mypy, import-linter
+# make fuzz   20,000 damaged pictures: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes
 # Each makes .venv with what it needs; the second time nothing is installed and no network is needed.
 
@@ -13,7 +14,7 @@ export UV_PYTHON := $(BIN)/python
 INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstall-package taijitu
 NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/taijitu_runtime/native/*.cpp)
 
-.PHONY: demo test test-networks lint bench clean
+.PHONY: demo test test-networks lint fuzz bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py
@@ -30,10 +31,15 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+PHOTOS ?= ../shared/data/photos
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/fuzz_pictures.py $(PHOTOS)
+
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/nish.py
 	$(BIN)/python benchmarks/nish_onnx.py
 	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/pictures.py
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)

@@ -60,7 +60,7 @@ class PictureSet:
             try:
                 return preprocess(content, spec)
             except PictureError as error:
-                raise PictureError(error.fault, error.reason, f"{self.source}: {name}") from error
+                raise error.named(f"{self.source}: {name}") from error
 
         contents = _tar_contents(self.source, self.names) if self.source.is_file() else self._files()
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -11,12 +11,21 @@ from taijitu_runtime.card import Architecture, InputSpec, ModelCard, Precision
 from taijitu_runtime.classifier import Classifier, Prediction
 from taijitu_runtime.errors import (
     ArtefactError,
+    DamagedPictureError,
+    EmptyPictureError,
     InputError,
     MissingDependencyError,
     PictureError,
+    PictureTooLargeError,
     TaijituError,
+    TooManyBytesError,
+    TooManyPixelsError,
+    TooManyScansError,
+    UnknownFormatError,
+    UnreadablePictureError,
     UsageError,
 )
+from taijitu_runtime.intake import Limits
 from taijitu_runtime.postprocess import Answer
 
 try:
@@ -29,14 +38,23 @@ __all__ = [
     "Architecture",
     "ArtefactError",
     "Classifier",
+    "DamagedPictureError",
+    "EmptyPictureError",
     "InputError",
     "InputSpec",
+    "Limits",
     "MissingDependencyError",
     "ModelCard",
     "PictureError",
+    "PictureTooLargeError",
     "Precision",
     "Prediction",
     "TaijituError",
+    "TooManyBytesError",
+    "TooManyPixelsError",
+    "TooManyScansError",
+    "UnknownFormatError",
+    "UnreadablePictureError",
     "UsageError",
     "__version__",
 ]

@@ -14,8 +14,9 @@ from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_images
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import PictureError, UsageError
+from taijitu_runtime.intake import LIMITS, Limits
 from taijitu_runtime.postprocess import Answer, check_top, top_k
-from taijitu_runtime.preprocess import MAX_PIXELS, normalise, preprocess
+from taijitu_runtime.preprocess import normalise, preprocess
 
 if TYPE_CHECKING:
     from taijitu_runtime.preprocess import Picture
@@ -107,9 +108,9 @@ class Classifier:
             predictions += self._predict(batch, top)
         return predictions
 
-    def prepare(self, picture: Picture, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-        """Decode, resize and crop one picture: uint8 RGB (height, width, 3) for `logits`; errors as in `preprocess`."""
-        return preprocess(picture, self.card.input, max_pixels=max_pixels)
+    def prepare(self, picture: Picture, limits: Limits = LIMITS) -> NDArray[np.uint8]:
+        """Check, decode, resize and crop one picture: uint8 RGB (height, width, 3) for `logits`, as `preprocess`."""
+        return preprocess(picture, self.card.input, limits)
 
     def logits(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, float32 (N, K), of N >= 1 prepared pictures, uint8 RGB (N, height, width, 3), C-contiguous.
@@ -138,7 +139,7 @@ class Classifier:
         try:
             return self.prepare(picture)
         except PictureError as error:
-            raise PictureError(error.fault, error.reason, error.name or f"picture {index} of the list") from error
+            raise error.named(error.name or f"picture {index} of the list") from error
 
     def _predict(self, batch: list[NDArray[np.uint8]], top: int) -> list[Prediction]:
         return self.predictions(self.logits(np.stack(batch)), top)

@@ -1,11 +1,19 @@
 """What this package raises for anything that a user can put right.
 
 TaijituError
-├── ArtefactError            a model file that is missing, unreadable, not ours, or whose contract does not hold
-├── PictureError             a picture that cannot be decoded or is refused
-├── InputError               an array of the wrong type, dtype or shape
-├── MissingDependencyError   an optional package is not installed
-└── UsageError               a wrong argument, or a call at the wrong time
+├── ArtefactError                a model file that is missing, unreadable, not ours, or whose contract does not hold
+├── PictureError                 a picture that cannot be decoded or is refused
+│   ├── UnreadablePictureError       no such file, or no permission
+│   ├── EmptyPictureError            no bytes at all
+│   ├── UnknownFormatError           no picture of a known kind
+│   ├── DamagedPictureError          truncated or damaged
+│   └── PictureTooLargeError         more than the limits allow
+│       ├── TooManyBytesError
+│       ├── TooManyPixelsError
+│       └── TooManyScansError
+├── InputError                   an array of the wrong type, dtype or shape
+├── MissingDependencyError       an optional package is not installed
+└── UsageError                   a wrong argument, or a call at the wrong time
 
 Every text says what was got, what was expected and what to do. Anything else that escapes is a bug of ours.
 """
@@ -13,9 +21,7 @@ Every text says what was got, what was expected and what to do. Anything else th
 from __future__ import annotations
 
 import importlib
-from typing import Any, Literal
-
-PictureFault = Literal["unreadable", "empty", "format", "size", "damaged"]
+from typing import Any, ClassVar
 
 
 class TaijituError(Exception):
@@ -27,18 +33,68 @@ class ArtefactError(TaijituError):
 
 
 class PictureError(TaijituError):
-    """A picture that cannot be decoded, or is refused before it is.
+    """A picture that cannot be decoded, or is refused before it is; always one of the classes below.
 
-    `reason` is one sentence without the picture's name. `fault` is for programs: "unreadable" (no such file, no
-    permission), "empty", "format" (no picture of a known kind), "size" (more pixels, bytes or scans than allowed) or
-    "damaged". `name` is the picture's path, or empty for bytes.
+    `reason` is one sentence without the picture's name. `fault` is one word for programs, the same for all errors of a
+    class. `name` is the picture's path, or empty for bytes.
     """
 
-    def __init__(self, fault: PictureFault, reason: str, name: str = "") -> None:
+    fault: ClassVar[str]
+
+    def __init__(self, reason: str, name: str = "") -> None:
         super().__init__(f"{name}: {reason}" if name else reason)
-        self.fault: PictureFault = fault
         self.reason = reason
         self.name = name
+
+    def named(self, name: str) -> PictureError:
+        """The same error about a picture called `name`."""
+        return type(self)(self.reason, name)
+
+
+class UnreadablePictureError(PictureError):
+    """There is no such file, or it may not be read."""
+
+    fault = "unreadable"
+
+
+class EmptyPictureError(PictureError):
+    """A file without a byte."""
+
+    fault = "empty"
+
+
+class UnknownFormatError(PictureError):
+    """Bytes that begin like no picture format that is read, or pixels whose range nobody states."""
+
+    fault = "format"
+
+
+class DamagedPictureError(PictureError):
+    """A picture that is cut off or damaged: some of its pixels would have to be guessed."""
+
+    fault = "damaged"
+
+
+class PictureTooLargeError(PictureError):
+    """A picture that would cost more memory or time than `Limits` allow; always one of the three below."""
+
+
+class TooManyBytesError(PictureTooLargeError):
+    """A file longer than `Limits.max_bytes`."""
+
+    fault = "bytes"
+
+
+class TooManyPixelsError(PictureTooLargeError):
+    """A header that declares more than `Limits.max_pixels`."""
+
+    fault = "pixels"
+
+
+class TooManyScansError(PictureTooLargeError):
+    """A JPEG of more than `Limits.max_jpeg_scans`."""
+
+    fault = "scans"
 
 
 class InputError(TaijituError):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from taijitu_runtime.errors import ArtefactError, PictureError
+from taijitu_runtime.errors import ArtefactError, PictureError, PictureTooLargeError
 
 
 class HttpError(Exception):
@@ -52,7 +52,7 @@ def http_error(error: Exception) -> HttpError:
     if isinstance(error, HttpError):
         return error
     if isinstance(error, PictureError):
-        return HttpError(413 if error.fault == "size" else 422, f"picture_{error.fault}", str(error))
+        return HttpError(413 if isinstance(error, PictureTooLargeError) else 422, f"picture_{error.fault}", str(error))
     if isinstance(error, (ModelFailedError, ArtefactError)):
         return HttpError(500, "model", "internal error: the model gave no answer for this request")
     return HttpError(500, "internal", "internal error")

@@ -34,6 +34,7 @@ class ServedModel:
         self.input: ModelInput = classifier.backend.input
         self.pending = 0
         self._settings = settings
+        self._limits = settings.picture_limits()
         self._metrics = metrics.of_model(name, version)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._batcher = Batcher(
@@ -104,11 +105,11 @@ class ServedModel:
 
     def _prepared(self, index: int, count: int, picture: bytes) -> Any:
         try:
-            return self.classifier.prepare(picture, max_pixels=self._settings.max_pixels)
+            return self.classifier.prepare(picture, self._limits)
         except PictureError as error:
             if count == 1:
                 raise
-            raise PictureError(error.fault, error.reason, f"picture {index}") from error
+            raise error.named(f"picture {index}") from error
 
     def _deliver(self, jobs: Sequence[Job]) -> None:
         assert self._loop is not None

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.intake import Limits
 
 PREFIX = "TAIJITU_"
 
@@ -39,7 +40,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="of one request, unpacked; a larger one gets 413")
     max_buffered_bytes: int = Field(256 * 2**20, ge=1, description="of all bodies held at once; then 503")
     max_pictures: int = Field(32, ge=1, description="pictures in one request; more get 413")
-    max_pixels: int = Field(64_000_000, ge=1, description="width times height of one picture; a larger one gets 413")
+    max_pixels: int = Field(40_000_000, ge=1, description="width times height of one picture; a larger one gets 413")
+    max_jpeg_scans: int = Field(32, ge=1, description="scans of one JPEG; more get 413")
+    formats: str = Field("JPEG,PNG,WEBP,BMP,GIF", description="picture formats that are decoded; others get 422")
     max_header_bytes: int = Field(65_536, ge=256, description="request line and headers; more get 431")
     max_connections: int = Field(1024, ge=1, description="open connections; a further one gets 503 and is closed")
 
@@ -52,6 +55,11 @@ class Settings(BaseSettings):
     api_keys: Path | None = Field(None, description="file with one key a line; without a key a request gets 401")
     cors_origins: str = Field("", description="origins that browsers may call from, comma-separated; * for all")
     access_log: bool = Field(True, description="one JSON line on stderr for each request")
+
+    def picture_limits(self) -> Limits:
+        """The limits of one picture. UsageError for an unknown format."""
+        formats = tuple(name.strip().upper() for name in self.formats.split(","))
+        return Limits(self.max_body_bytes, self.max_pixels, self.max_jpeg_scans, formats)
 
     @classmethod
     def settings_customise_sources(
@@ -88,7 +96,9 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
 
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return FromFile(**given)
+        settings = FromFile(**given)
+        settings.picture_limits()
+        return settings
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"

@@ -144,7 +144,7 @@ def pixel_bomb() -> bytes:
         ({"content": b"<svg xmlns='http://www.w3.org/2000/svg'/>", "headers": JPEG}, 422, "picture"),
         ({"content": b"PK\x03\x04 zip", "headers": JPEG}, 422, "picture"),
         ({"files": {"file": ("a.jpg", b"", "image/jpeg")}}, 422, "empty"),
-        ({"content": pixel_bomb(), "headers": {"Content-Type": "image/png"}}, 413, "expected at most 64000000"),
+        ({"content": pixel_bomb(), "headers": {"Content-Type": "image/png"}}, 413, "expected at most 40000000"),
     ],
 )
 def test_bad_requests_get_one_line_and_the_right_status(

@@ -1,0 +1,254 @@
+"""What is refused before it is decoded, by which class, and how large JPEGs are shrunk while they are decoded."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import taijitu_runtime
+from taijitu_runtime import (
+    DamagedPictureError,
+    EmptyPictureError,
+    InputSpec,
+    Limits,
+    PictureError,
+    PictureTooLargeError,
+    TooManyBytesError,
+    TooManyPixelsError,
+    TooManyScansError,
+    UnknownFormatError,
+    UnreadablePictureError,
+    UsageError,
+)
+from taijitu_runtime.intake import FORMATS, inspect
+from taijitu_runtime.preprocess import decode_picture, preprocess, resize_picture
+
+NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+SPEC = InputSpec(height=48, width=64, resize="shorter_side", resize_size=72, **NORMAL)
+STRETCHED = InputSpec(height=48, width=64, resize="stretch", resize_size=48, **NORMAL)
+HANGING_S = 1.0
+
+
+def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def photograph_like(height: int, width: int) -> NDArray[np.uint8]:
+    """Smooth shapes with some fine detail, that no mirroring maps to itself."""
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    ramp = columns / width - rows / height
+    waves = [np.sin(rows / 37) * np.cos(columns / 53), np.sin((rows + 2 * columns) / 91), ramp]
+    noise = np.random.default_rng(6).normal(0, 6, (height, width, 1))
+    return np.clip(np.stack(waves, -1) * 90 + 128 + noise, 0, 255).astype(np.uint8)
+
+
+IMAGE = Image.fromarray(photograph_like(120, 160))
+JPEG = encoded(IMAGE, "JPEG")
+PROGRESSIVE = encoded(IMAGE, "JPEG", progressive=True)
+CMYK = encoded(IMAGE.convert("CMYK"), "JPEG")
+PNG = encoded(IMAGE, "PNG")
+GIF = encoded(IMAGE, "GIF")
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def with_scans(count: int) -> bytes:
+    last = PROGRESSIVE.rindex(b"\xff\xda")
+    return PROGRESSIVE[:-2] + PROGRESSIVE[last:-2] * count + PROGRESSIVE[-2:]
+
+
+def jpeg_of_size(width: int, height: int) -> bytes:
+    frame = JPEG.index(b"\xff\xc0")
+    return JPEG[: frame + 5] + struct.pack(">HH", height, width) + JPEG[frame + 9 :]
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    return PNG[:8] + chunk(b"IHDR", struct.pack(">II", width, height) + PNG[24:29]) + PNG[33:]
+
+
+HOSTILE: dict[str, tuple[bytes, type[PictureError]]] = {
+    "empty": (b"", EmptyPictureError),
+    "random": (random.Random(1).randbytes(1 << 20), UnknownFormatError),
+    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UnknownFormatError),
+    "ZIP": (b"PK\x03\x04" + bytes(1000), UnknownFormatError),
+    "JPEG's magic and zeros": (b"\xff\xd8\xff" + bytes(1 << 20), DamagedPictureError),
+    "JPEG's magic and fill bytes": (b"\xff" * 2 + b"\xd8" + b"\xff" * (1 << 20), UnknownFormatError),
+    "JPEG's magic and its end": (b"\xff\xd8\xff\xd9", DamagedPictureError),
+    "JPEG of millions of segments": (b"\xff\xd8" + b"\xff\xe0\0\2" * (1 << 21), DamagedPictureError),
+    "JPEG of a forged huge size": (jpeg_of_size(65000, 65000), TooManyPixelsError),
+    "JPEG of a forged large size": (jpeg_of_size(6000, 6000), DamagedPictureError),
+    "JPEG of no size": (jpeg_of_size(0, 0), DamagedPictureError),
+    "JPEG of 33 scans": (with_scans(23), TooManyScansError),
+    "JPEG of 400 scans": (with_scans(390), TooManyScansError),
+    "JPEG of 80,000 scans": (b"\xff\xd8" + b"\xff\xda\0\2\0" * 80_000, TooManyScansError),
+    "PNG of a forged huge size": (png_of_size(2**31 - 1, 2**31 - 1), TooManyPixelsError),
+    "PNG of a forged large size": (png_of_size(6000, 6000), DamagedPictureError),
+    "PNG of 49 million black pixels": (encoded(Image.new("L", (7000, 7000)), "PNG"), TooManyPixelsError),
+    "PNG of a million chunks": (PNG[:33] + chunk(b"abCd", b"") * 1_000_000 + PNG[33:], DamagedPictureError),
+    "PNG of gigabytes of profiles": (
+        PNG[:33] + chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(1 << 20))) * 2000 + PNG[33:],
+        DamagedPictureError,
+    ),
+    "GIF of a huge size": (GIF[:6] + b"\xff\xff\xff\xff" + GIF[10:], TooManyPixelsError),
+    "GIF of a million comments": (
+        GIF[: 13 + 768] + b"\x21\xfe" + b"\x01x" * 1_000_000 + b"\0" + GIF[13 + 768 :],
+        DamagedPictureError,
+    ),
+    "GIF whose frame is larger than its screen": (
+        b"GIF89a" + struct.pack("<HHBBB", 16, 16, 0, 0, 0) + b",\0\0\0\0" + b"\xff\xff\xff\xff" + b"\0\2\2D\1\0;",
+        TooManyPixelsError,
+    ),
+    "BMP of a negative width": (
+        b"BM" + bytes(12) + struct.pack("<Iii", 40, -5, 60_000) + bytes(40),
+        TooManyPixelsError,
+    ),
+    "PPM of a long comment": (b"P6 #" + b"x" * (8 << 20) + b"\n9 9 255\n" + bytes(243), DamagedPictureError),
+    "TIFF without a directory": (b"II*\0" + bytes(100), DamagedPictureError),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_bytes_are_refused_at_once_by_a_class_of_their_own(name: str) -> None:
+    data, expected = HOSTILE[name]
+    began = time.process_time()
+    with pytest.raises(PictureError) as caught:
+        preprocess(data, SPEC)
+    assert time.process_time() - began < HANGING_S
+    assert type(caught.value) is expected
+
+
+@pytest.mark.parametrize("data", [JPEG, PROGRESSIVE, CMYK], ids=["baseline", "progressive", "CMYK"])
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["cut", "end mended"])
+def test_a_truncated_jpeg_is_refused_wherever_it_is_cut(data: bytes, end: bytes) -> None:
+    for length in np.linspace(3, len(data) - 3, 40).astype(int):
+        with pytest.raises(DamagedPictureError):
+            decode_picture(data[:length] + end)
+    with pytest.raises(DamagedPictureError):
+        decode_picture(data[:-1])
+
+
+def test_photographs_that_are_cut_are_refused(data_folder: Path) -> None:
+    for path in sorted((data_folder / "photos").glob("*.JPEG"))[:5]:
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        for end in (b"", b"\xff\xd9"):
+            with pytest.raises(DamagedPictureError):
+                decode_picture(whole[:middle] + end)
+
+
+def test_bytes_that_cost_no_pixel_are_no_damage() -> None:
+    expected = decode_picture(JPEG)
+    table = JPEG.index(b"\xff\xdb")
+    segment = b"\xff\xe5" + struct.pack(">H", 2 + 400) + b"\xff\xda" * 200
+    for data in (
+        JPEG + b"\xff\xda" * 200,  # what follows the end, as the film in a phone's motion photograph
+        JPEG[:2] + segment + JPEG[2:],  # what looks like scans within a segment, as thumbnails do
+        JPEG[:table] + bytes(3) + JPEG[table:],
+        JPEG.replace(b"JFIF\0\1", b"JFIF\0\7"),
+    ):
+        np.testing.assert_array_equal(decode_picture(data), expected)
+
+
+def test_a_sampling_that_simplejpeg_does_not_know_is_decoded_all_the_same() -> None:
+    data = bytearray(encoded(Image.new("RGB", (16, 16), (9, 90, 200)), "JPEG", subsampling=0))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 11], data[frame + 14], data[frame + 17] = 0x31, 0x11, 0x11
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(decode_picture(data), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_header_is_read_without_decoding(format: str) -> None:
+    header = inspect(encoded(IMAGE, format))
+    assert header.format == format
+    assert (header.width, header.height) == ((0, 0) if format == "TIFF" else (160, 120))
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}, {}])
+def test_each_kind_of_webp_declares_its_size(options: dict[str, Any]) -> None:
+    header = inspect(encoded(IMAGE, "WEBP", **options))
+    assert (header.width, header.height) == (160, 120)
+
+
+def test_a_bmp_of_os2_and_one_from_the_top_declare_their_size() -> None:
+    old = b"BM" + bytes(12) + struct.pack("<IHHHH", 12, 160, 120, 1, 24)
+    from_top = b"BM" + bytes(12) + struct.pack("<Iii", 40, 160, -120)
+    assert [inspect(data)[1:3] for data in (old, from_top)] == [(160, 120), (160, 120)]
+
+
+def test_every_limit_is_the_callers(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(PROGRESSIVE)
+    for source in (PROGRESSIVE, path, str(path), bytearray(PROGRESSIVE)):
+        assert decode_picture(source, Limits(len(PROGRESSIVE), 120 * 160, 10, ("JPEG",))).shape == (120, 160, 3)
+        for limits, expected in (
+            (Limits(max_bytes=len(PROGRESSIVE) - 1), TooManyBytesError),
+            (Limits(max_pixels=120 * 160 - 1), TooManyPixelsError),
+            (Limits(max_jpeg_scans=9), TooManyScansError),
+            (Limits(formats=("PNG", "GIF")), UnknownFormatError),
+        ):
+            with pytest.raises(expected):
+                decode_picture(source, limits)
+    with pytest.raises(UnknownFormatError, match="expected PNG, GIF; convert it"):
+        decode_picture(PROGRESSIVE, Limits(formats=("PNG", "GIF")))
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_bytes": 0}, {"max_pixels": -1}, {"max_jpeg_scans": 0}, {"formats": ("SVG",)}]
+)
+def test_a_limit_that_makes_no_sense_is_a_usage_error(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"^got .*, expected "):
+        Limits(**options)
+
+
+def test_every_class_has_a_fault_of_its_own_and_keeps_it_when_named() -> None:
+    classes = [
+        UnreadablePictureError,
+        EmptyPictureError,
+        UnknownFormatError,
+        DamagedPictureError,
+        TooManyBytesError,
+        TooManyPixelsError,
+        TooManyScansError,
+    ]
+    assert len({each.fault for each in classes}) == len(classes)
+    assert all(each.__name__ in taijitu_runtime.__all__ for each in classes)
+    assert {each for each in classes if issubclass(each, PictureTooLargeError)} == set(classes[-3:])
+    error = TooManyScansError("got many").named("a.jpg")
+    assert (type(error), str(error), error.reason) == (TooManyScansError, "a.jpg: got many", "got many")
+
+
+@pytest.mark.parametrize("spec", [SPEC, STRETCHED], ids=["shorter side", "stretched"])
+@pytest.mark.parametrize("size", [(1500, 2000), (2003, 1501)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_jpeg_is_shrunk_and_hardly_differs(size: tuple[int, int], orientation: int, spec: InputSpec) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(photograph_like(*size)), "JPEG", quality=90, exif=exif)
+    exact = resize_picture(decode_picture(data), spec).astype(int)
+    got = preprocess(data, spec)
+    assert 10 * np.log10(255**2 / np.square(got - exact).mean()) > 45
+    assert np.abs(got - exact).max() <= 4
+
+
+def test_many_threads_get_the_same_pixels() -> None:
+    pictures = [JPEG, PROGRESSIVE, PNG, GIF, encoded(IMAGE.rotate(90), "JPEG"), CMYK]
+    expected = [preprocess(data, SPEC) for data in pictures]
+    with ThreadPoolExecutor(8) as pool:
+        for got in pool.map(lambda _: [preprocess(data, SPEC) for data in pictures], range(40)):
+            np.testing.assert_array_equal(got, expected)
