@@ -1,6 +1,8 @@
-"""HTTP around a classifier. Imports taijitu_runtime and FastAPI; never torch."""
+"""HTTP around classifiers. Imports taijitu_runtime, FastAPI and uvicorn; never torch."""
 
 from taijitu_server.app import create_app
+from taijitu_server.metrics import Metrics
+from taijitu_server.registry import Registry
 from taijitu_server.settings import Settings
 
-__all__ = ["Settings", "create_app"]
+__all__ = ["Metrics", "Registry", "Settings", "create_app"]

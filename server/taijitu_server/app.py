@@ -1,79 +1,156 @@
-"""The application: routes around a classifier that is passed in. No state at module level."""
+"""The application: routes around models that are passed in. No state at module level."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import time
+import contextlib
+import logging
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
-from taijitu_runtime import Classifier, __version__
-from taijitu_server.body import BodyLimit, read_picture
-from taijitu_server.errors import install_handlers
+from taijitu_runtime import __version__
+from taijitu_runtime.errors import TaijituError
+from taijitu_server.errors import HttpError
+from taijitu_server.gate import Gate
+from taijitu_server.kserve import EXTENSIONS, model_metadata
+from taijitu_server.openapi import with_post_routes
+from taijitu_server.registry import Registry
+from taijitu_server.routes import post_routes
 from taijitu_server.settings import Settings
+from taijitu_server.state import ServerState
 
-BLANK = b"P6 1 1 255\n\0\0\0"  # a picture file of one black pixel: decoders and network load before the first request
-Top = Annotated[int, Query(ge=1, description="how many answers, best first; at most the number of labels")]
+log = logging.getLogger("taijitu.server")
 
 
-def create_app(classifier: Classifier, settings: Settings | None = None) -> FastAPI:
-    """An ASGI application that answers POST /classify with `classifier`, which the caller opens and closes.
+def create_app(registry: Registry, settings: Settings | None = None) -> FastAPI:
+    """An ASGI application that serves the registry's models, and frees them when it ends.
 
-    A first blank picture goes through the network here: ArtefactError where it has no answer.
+    `app.state.server` is its ServerState. The models are loaded already: see `Registry.load_all`.
     """
-    settings = settings or Settings()
-    classifier.predict(BLANK)
-    threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="classify")
-    state = {"ready": False, "pending": 0}
+    state = ServerState(registry, settings or registry.settings)
+    app = FastAPI(title="taijitu", version=__version__, lifespan=_lifespan)
+    app.state.server = state
+    app.add_middleware(Gate, state=state, find=post_routes(state))
+    if state.settings.cors_origins:
+        origins = [origin.strip() for origin in state.settings.cors_origins.split(",")]
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
+    app.openapi = with_post_routes(app)  # type: ignore[method-assign]  # as FastAPI's documentation has it
+    _add_errors(app)
+    _add_health(app, state)
+    _add_kserve(app, state)
+    return app
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state["ready"] = True
-        yield
-        state["ready"] = False
-        threads.shutdown()
 
-    app = FastAPI(title="taijitu", version=__version__, lifespan=lifespan)
-    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
-    install_handlers(app)
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    state: ServerState = app.state.server
+    watcher = asyncio.create_task(_watch(state)) if state.settings.reload_s else None
+    state.is_started = True
+    yield
+    state.is_draining = True
+    if watcher is not None:
+        watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watcher
+    state.close()
 
-    @app.get("/health/live")
+
+async def _watch(state: ServerState) -> None:
+    while True:
+        await asyncio.sleep(state.settings.reload_s)
+        try:
+            await state.registry.refresh()
+        except TaijituError as error:
+            log.error("the models were not looked at: %s", error)
+        except Exception as error:
+            log.error("the models were not looked at: %s", error, exc_info=error)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        text = {404: "no such path; see /docs", 405: f"got {request.method}, which this path does not take"}
+        headers = dict(error.headers) if error.headers else None
+        content = {"error": text.get(error.status_code, str(error.detail))}
+        return JSONResponse(content, status_code=error.status_code, headers=headers)
+
+    @app.exception_handler(HttpError)
+    async def ours(request: Request, error: HttpError) -> JSONResponse:
+        return JSONResponse({"error": error.text}, status_code=error.status, headers=error.headers)
+
+
+def _add_health(app: FastAPI, state: ServerState) -> None:
+    @app.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
         """200 as long as the process answers."""
         return {"status": "live"}
 
-    @app.get("/health/ready")
-    async def ready() -> dict[str, str]:
-        """200 from the application's start to its shutdown, else 503."""
-        if not state["ready"]:
-            raise HTTPException(503, "not ready")
-        return {"status": "ready", "model": classifier.card.architecture.name}
+    @app.get("/health/ready", tags=["health"])
+    async def ready() -> dict[str, Any]:
+        """200 while work may be sent here, else 503. `failures`: files that could not take over, and why."""
+        if state.unready:
+            raise HttpError(503, "not_ready", f"not ready: {state.unready}")
+        models = {name: sorted(versions, key=int) for name, versions in sorted(state.registry.served.items())}
+        failures = {f"{name}/{version}": reason for (name, version), reason in state.registry.failures.items()}
+        return {"status": "ready", "models": models, "failures": failures}
 
-    @app.post("/classify")
-    async def classify(request: Request, top: Top = 5) -> dict[str, Any]:
-        """Classify one picture: its bytes as the body, or a multipart form with a field `file`."""
-        if state["pending"] >= settings.max_pending:
-            headers = {"Retry-After": str(settings.retry_after_s)}
-            raise HTTPException(503, f"{settings.max_pending} requests are waiting already; try again", headers)
-        state["pending"] += 1
-        try:
-            picture = await read_picture(request, settings.body_timeout_s)
-            began = time.perf_counter()
-            best = min(top, len(classifier.labels))
-            loop = asyncio.get_running_loop()
-            prediction = await loop.run_in_executor(threads, lambda: classifier.predict(picture, top=best))
-        finally:
-            state["pending"] -= 1
-        return {
-            "model": classifier.card.architecture.name,
-            "answers": [vars(answer) for answer in prediction.answers],
-            "latency_ms": round(1e3 * (time.perf_counter() - began), 3),
-        }
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    async def metrics() -> Response:
+        """Metrics in Prometheus' text format."""
+        return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    return app
+    @app.get("/models", tags=["models"])
+    async def models() -> list[dict[str, Any]]:
+        """Every served version: its labels and its card."""
+        return [
+            {
+                "model": model.name,
+                "version": model.version,
+                "labels": list(model.labels),
+                "backend": model.classifier.backend.name,
+                "card": model.classifier.card.to_dict(),
+            }
+            for model in state.registry.all()
+        ]
+
+
+def _add_kserve(app: FastAPI, state: ServerState) -> None:
+    @app.get("/v2", tags=["KServe v2"])
+    async def server_metadata() -> dict[str, Any]:
+        """Name, version and protocol extensions of the server."""
+        return {"name": "taijitu", "version": __version__, "extensions": list(EXTENSIONS)}
+
+    @app.get("/v2/health/live", tags=["KServe v2"])
+    async def v2_live() -> dict[str, bool]:
+        """200 as long as the process answers."""
+        return {"live": True}
+
+    @app.get("/v2/health/ready", tags=["KServe v2"])
+    async def v2_ready() -> dict[str, bool]:
+        """200 while work may be sent here, else 503."""
+        if state.unready:
+            raise HttpError(503, "not_ready", f"not ready: {state.unready}")
+        return {"ready": True}
+
+    @app.get("/v2/models/{model}", tags=["KServe v2"])
+    @app.get("/v2/models/{model}/versions/{version}", tags=["KServe v2"])
+    async def metadata(model: str, version: str | None = None) -> dict[str, Any]:
+        """What a model takes and gives."""
+        found = state.registry.get(model, version)
+        return model_metadata(found, sorted(state.registry.served[model], key=int))
+
+    @app.get("/v2/models/{model}/ready", tags=["KServe v2"])
+    @app.get("/v2/models/{model}/versions/{version}/ready", tags=["KServe v2"])
+    async def model_ready(model: str, version: str | None = None) -> dict[str, Any]:
+        """200 while a model answers, else 503."""
+        found = state.registry.get(model, version)
+        if not found.is_alive or state.unready:
+            raise HttpError(503, "not_ready", f"{found.name} is not ready")
+        return {"name": found.name, "ready": True}

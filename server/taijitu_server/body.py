@@ -1,76 +1,85 @@
-"""From a request to the bytes of one picture, within limits."""
+"""A request's body: within a limit of its own, within one for all requests together, and unpacked."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+import zlib
+from collections.abc import AsyncIterator
 
-from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from taijitu_server.errors import ClientGoneError, HttpError, bad_request, body_too_large, overloaded
+from taijitu_server.exchange import Call
+from taijitu_server.settings import Settings
 
-from taijitu_server.errors import error_response, too_large
-
-BINARY_TYPES = frozenset({"", "application/octet-stream"})
+# wbits for zlib: with a gzip header; with a zlib header.
+ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
-class BodyLimit:
-    """ASGI middleware: 413 for a body over the limit, by its declared length before reading, else while it comes in."""
+class Bodies:
+    """Reads bodies, and counts the bytes that all of them hold."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
-        self.app = app
-        self.max_body_bytes = max_body_bytes
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._held_bytes = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_body_bytes:
-            error = too_large(self.max_body_bytes)
-            response = error_response(error.status_code, error.detail, {"Connection": "close"})
-            return await response(scope, receive, send)
+    async def read(self, call: Call) -> bytes:
+        """The whole body, unpacked. HttpError 400, 413, 415 or 503; ClientGoneError."""
+        chunks = [chunk async for chunk in self.chunks(call)]
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        encoding = call.header(b"content-encoding").strip().lower()
+        if encoding in ("", "identity"):
+            return body
+        if encoding not in ENCODINGS:
+            raise HttpError(415, "encoding", f"got Content-Encoding {encoding[:40]!r}, expected gzip or deflate")
+        unpacked = await asyncio.to_thread(unpack, body, encoding, self._settings.max_body_bytes)
+        self._hold(call, len(unpacked))
+        return unpacked
+
+    async def chunks(self, call: Call) -> AsyncIterator[bytes]:
+        """The body's pieces as they come in, still packed; errors as for `read`."""
+        limit = self._settings.max_body_bytes
+        declared = call.header(b"content-length")
+        if declared.isdigit() and int(declared) > limit:
+            raise body_too_large(limit)
+        began = time.perf_counter()
         received = 0
+        while True:
+            message = await call.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            chunk = message.get("body", b"")
+            received += len(chunk)
+            if received > limit:
+                raise body_too_large(limit)
+            self._hold(call, len(chunk))
+            yield chunk
+            if not message.get("more_body", False):
+                break
+        call.notes["body_bytes"] = received
+        call.read_s = time.perf_counter() - began
 
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_body_bytes:
-                raise too_large(self.max_body_bytes)
-            return message
+    def release(self, call: Call) -> None:
+        """The call is over, its body forgotten."""
+        self._held_bytes -= call.held_bytes
+        call.held_bytes = 0
 
-        await self.app(scope, counted, send)
+    def _hold(self, call: Call, count: int) -> None:
+        if self._held_bytes + count > self._settings.max_buffered_bytes:
+            text = "too many bytes of other requests are held already; try again"
+            raise overloaded("buffered_bytes", text, self._settings.retry_after_s)
+        self._held_bytes += count
+        call.held_bytes += count
 
 
-async def read_picture(request: Request, timeout_s: float) -> bytes:
-    """The picture in a request; HTTPException 400, 408 or 415 where there is none, or not within `timeout_s`."""
+def unpack(body: bytes, encoding: str, limit: int) -> bytes:
+    """A gzip or deflate body; HttpError 400 where it is damaged, 413 where it would grow beyond `limit` bytes."""
+    unpacker = zlib.decompressobj(ENCODINGS[encoding])
     try:
-        return await asyncio.wait_for(_read(request), timeout_s)
-    except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
-        raise HTTPException(408, f"the body did not arrive within {timeout_s:g} s; send it faster") from None
-    except ClientDisconnect:
-        raise HTTPException(400, "the client left before its body was complete") from None
-
-
-async def _read(request: Request) -> bytes:
-    """The bytes of the raw body or of the multipart field `file`; HTTPException 400 or 415 where there is none."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        return await _read_form(request)
-    if kind in BINARY_TYPES or kind.startswith("image/"):
-        body = await request.body()
-        if not body:
-            raise HTTPException(400, "the body is empty; send a picture's bytes, or a form with a file field 'file'")
-        return body
-    raise HTTPException(
-        415, f"got Content-Type {kind}, expected image/*, application/octet-stream or multipart/form-data"
-    )
-
-
-async def _read_form(request: Request) -> bytes:
-    async with request.form(max_files=1, max_fields=16) as form:
-        part = form.get("file")
-        if not isinstance(part, UploadFile):
-            raise HTTPException(400, "the form has no file field called 'file'; send the picture under that name")
-        return await part.read()
+        unpacked = unpacker.decompress(body, limit + 1)
+    except zlib.error:
+        raise bad_request(f"the body is not {encoding}, as its Content-Encoding says") from None
+    if len(unpacked) > limit:
+        raise body_too_large(limit)
+    if not unpacker.eof:
+        raise bad_request(f"the {encoding} body is cut off")
+    return unpacked

@@ -1,47 +1,63 @@
-"""Every error that a client gets: a status and {"error": text}, nothing else."""
+"""Every error that a client gets: a status and {"error": text}, nothing else.
+
+`reason` is one word for the log and the metrics. What is not listed here is 500 'internal error': its cause is logged,
+never sent.
+"""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+import orjson
 
-from taijitu_runtime.errors import PictureError, PictureTooLargeError
-
-log = logging.getLogger("taijitu.server")
+from taijitu_runtime.errors import ArtefactError, PictureError, PictureTooLargeError
 
 
-def too_large(limit_bytes: int) -> HTTPException:
-    """413 for a body of more than `limit_bytes`."""
-    return HTTPException(413, f"the body is larger than {limit_bytes} bytes; send a smaller picture")
+class HttpError(Exception):
+    """A request that is refused: its status, one line for the client, and a word for the metrics."""
+
+    def __init__(self, status: int, reason: str, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+        self.text = text
+        self.headers = dict(headers or {})
 
 
-def error_response(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
+class ClientGoneError(Exception):
+    """The client closed its connection; there is nobody to answer."""
+
+
+class ModelFailedError(Exception):
+    """The model raised, or gave what is no answer: an internal error of the requests in that run."""
+
+
+def bad_request(text: str) -> HttpError:
+    """400, for anything that the client should have written otherwise."""
+    return HttpError(400, "bad_request", text)
+
+
+def body_too_large(limit_bytes: int) -> HttpError:
+    """413 for a body of more than `limit_bytes`; the rest of it is not kept."""
+    return HttpError(413, "body_bytes", f"the body is larger than {limit_bytes} bytes; send less")
+
+
+def overloaded(reason: str, text: str, retry_after_s: int) -> HttpError:
+    """503 with the time after which to try again."""
+    return HttpError(503, reason, text, {"Retry-After": str(retry_after_s)})
+
+
+def http_error(error: Exception) -> HttpError:
+    """The answer to any exception; status 500 where it is not the client's fault."""
+    if isinstance(error, HttpError):
+        return error
+    if isinstance(error, PictureError):
+        return HttpError(413 if isinstance(error, PictureTooLargeError) else 422, f"picture_{error.fault}", str(error))
+    if isinstance(error, (ModelFailedError, ArtefactError)):
+        return HttpError(500, "model", "internal error: the model gave no answer for this request")
+    return HttpError(500, "internal", "internal error")
+
+
+def error_body(text: str) -> bytes:
     """The one JSON form of all errors."""
-    return JSONResponse({"error": text}, status_code=status, headers=headers)
-
-
-def install_handlers(app: FastAPI) -> None:
-    """Give every exception its status: ours and HTTP's keep their text, anything else is 500 'internal error'."""
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        headers = dict(error.headers) if error.headers else None
-        return error_response(error.status_code, str(error.detail), headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        return error_response(400, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
-
-    @app.exception_handler(PictureError)
-    async def picture(request: Request, error: PictureError) -> JSONResponse:
-        return error_response(413 if isinstance(error, PictureTooLargeError) else 422, str(error))
-
-    @app.exception_handler(Exception)
-    async def internal(request: Request, error: Exception) -> JSONResponse:
-        log.error("internal error: %s %s", request.method, request.url.path)
-        return error_response(500, "internal error")
+    return orjson.dumps({"error": text})

@@ -1,16 +1,116 @@
-"""What an operator may change, with the defaults."""
+"""What an operator may change: flags, else environment variables TAIJITU_*, else a TOML file, else these defaults."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from taijitu_runtime.backends.ort_provider import Provider
+from taijitu_runtime.errors import UsageError
+from taijitu_runtime.intake import Limits
+
+PREFIX = "TAIJITU_"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Limits of one server process."""
+class Settings(BaseSettings):
+    """All of one server. The description of each field is its flag's help."""
 
-    max_body_bytes: int = 16 * 2**20  # a larger request is refused with 413
-    max_pending: int = 64  # requests being read, decoded or answered at once; the next one gets 503
-    retry_after_s: int = 1  # what a 503 tells the client to wait
-    body_timeout_s: float = 30.0  # for a request's whole body to arrive; then 408
-    shutdown_s: int = 10  # for work in flight after SIGTERM
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, description="port; 0 takes a free one")
+    workers: int = Field(1, ge=1, le=256, description="server processes that share the port")
+
+    models: Path | None = Field(None, description="folder of models: NAME.onnx, or NAME/VERSION/*.onnx")
+    reload_s: float = Field(0.0, ge=0, description="look for changed models this often; 0 never")
+    reload_by_post: bool = Field(False, description="let clients load and unload models of the folder")
+
+    provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda or tensorrt")
+    inference_threads: int = Field(1, ge=0, description="threads of one run of a network; 0 one per core")
+    instances: int = Field(1, ge=1, le=64, description="batches of one model that may run at once")
+    decode_threads: int = Field(2, ge=1, le=64, description="threads that decode pictures, for all models together")
+    max_batch: int = Field(8, ge=1, le=1024, description="pictures in one run of a network")
+    max_delay_ms: float = Field(0.0, ge=0, le=1000, description="how long a batch waits for more pictures")
+    queue_size: int = Field(128, ge=1, description="requests waiting or running for one model; the next one gets 503")
+    queue_timeout_ms: float = Field(5000.0, gt=0, description="a request that waited longer gets 504 and is not run")
+    retry_after_s: int = Field(1, ge=0, description="what a 503 tells the client to wait")
+
+    max_body_bytes: int = Field(16 * 2**20, ge=1, description="of one request, unpacked; a larger one gets 413")
+    max_buffered_bytes: int = Field(256 * 2**20, ge=1, description="of all bodies held at once; then 503")
+    max_pictures: int = Field(32, ge=1, description="pictures in one request; more get 413")
+    max_pixels: int = Field(40_000_000, ge=1, description="width times height of one picture; a larger one gets 413")
+    max_jpeg_scans: int = Field(32, ge=1, description="scans of one JPEG; more get 413")
+    formats: str = Field("JPEG,PNG,WEBP,BMP,GIF", description="picture formats that are decoded; others get 422")
+    max_header_bytes: int = Field(65_536, ge=256, description="request line and headers; more get 431")
+    max_connections: int = Field(1024, ge=1, description="open connections; a further one gets 503 and is closed")
+
+    header_timeout_s: float = Field(10.0, gt=0, description="for a request's line and headers to arrive; then 408")
+    body_timeout_s: float = Field(30.0, gt=0, description="for a request's whole body to arrive; then 408")
+    keep_alive_s: float = Field(75.0, gt=0, description="an idle connection is closed after this time")
+    drain_s: float = Field(0.0, ge=0, description="after SIGTERM, say 'not ready' this long before closing the port")
+    shutdown_s: int = Field(10, ge=1, description="after that, for work in flight to finish")
+
+    api_keys: Path | None = Field(None, description="file with one key a line; without a key a request gets 401")
+    cors_origins: str = Field("", description="origins that browsers may call from, comma-separated; * for all")
+    access_log: bool = Field(True, description="one JSON line on stderr for each request")
+
+    def picture_limits(self) -> Limits:
+        """The limits of one picture. UsageError for an unknown format."""
+        formats = tuple(name.strip().upper() for name in self.formats.split(","))
+        return Limits(self.max_body_bytes, self.max_pixels, self.max_jpeg_scans, formats)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The order of precedence, the first one wins."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """A flag for each setting; one that is not given is None."""
+    for name, field in Settings.model_fields.items():
+        default = "none" if field.default is None else field.default
+        text = f"{field.description} (default: {default})".replace("%", "%%")
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(field.default, bool):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            parser.add_argument(flag, metavar=name.rpartition("_")[2].upper(), help=text)
+
+
+def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
+    """The settings for parsed flags (None: not given) and a TOML file. UsageError for a wrong one, by its name."""
+    if file is not None and not file.is_file():
+        raise UsageError(f"{file}: got no such file, expected settings in TOML; check the path")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        settings = FromFile(**given)
+        settings.picture_limits()
+        return settings
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise UsageError(f"{name}: got {str(first['input'])[:100]!r}: {first['msg'].lower()}") from None
+    except ValueError as error:  # tomllib.TOMLDecodeError is one
+        raise UsageError(f"{file}: {error}; expected settings in TOML") from None
+
+
+def shown_settings(settings: Settings) -> str:
+    """What differs from the defaults, as one line of text."""
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    changed = {name: value for name, value in settings if value != defaults[name]}
+    return ", ".join(f"{name}={value}" for name, value in changed.items()) or "all at their defaults"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "server/serve.py", *arguments],
             cwd=root,
-            env=os.environ | {"PYTHONPATH": packages},
+            env=os.environ | {"PYTHONPATH": packages, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=self.stderr,
             text=True,
@@ -69,7 +70,9 @@ def server(start_server: Callable[..., Server], shipped_onnx: Path) -> Iterator[
     running = start_server(str(shipped_onnx), "--port", "0")
     running.wait_until_ready()
     yield running
-    assert running.stop() == (0, "")  # whatever the tests sent, there was nothing to log
+    code, log = running.stop()
+    assert code == 0
+    assert {line["level"] for line in map(json.loads, log.splitlines())} <= {"info"}  # whatever the tests sent
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import socket
 import struct
@@ -56,6 +57,9 @@ def test_a_raw_body_gets_the_classifiers_answers(
     probabilities = [answer["probability"] for answer in body["answers"]]
     assert probabilities == sorted(probabilities, reverse=True)
     assert 0 < body["latency_ms"] < 30_000
+    assert list(body["stages_ms"]) == ["read", "decode", "queue", "infer"]
+    assert sum(body["stages_ms"].values()) <= body["latency_ms"]
+    assert reply.headers["Server-Timing"] == ", ".join(f"{k};dur={v}" for k, v in body["stages_ms"].items())
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/octet-stream"}, {"Content-Type": "image/png"}])
@@ -73,6 +77,25 @@ def test_a_form_gets_the_same_answers(client: httpx.Client, jpeg: bytes) -> None
     assert form["answers"] == raw["answers"]
 
 
+def test_several_pictures_get_several_answers_in_their_order(client: httpx.Client, jpeg: bytes) -> None:
+    black = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(black, "PNG")
+    alone = [client.post("/classify", content=picture).json()["answers"] for picture in (jpeg, black.getvalue())]
+    form = [("note", (None, "not a picture")), ("file", ("a.jpg", jpeg)), ("file", ("b.png", black.getvalue()))]
+    texts = [base64.b64encode(picture).decode() for picture in (jpeg, black.getvalue())]
+    for reply in (client.post("/classify", files=form), client.post("/classify", json={"images": texts})):
+        found = [[answer["label"] for answer in result["answers"]] for result in reply.json()["results"]]
+        assert found == [[answer["label"] for answer in answers] for answers in alone]
+    one = client.post("/classify", json={"image": texts[0]})
+    assert [a["index"] for a in one.json()["answers"]] == [a["index"] for a in alone[0]]
+
+
+def test_one_bad_picture_of_several_is_named(client: httpx.Client, jpeg: bytes) -> None:
+    reply = client.post("/classify", files=[("file", ("a.jpg", jpeg)), ("file", ("b.jpg", jpeg[:2000]))])
+    assert reply.status_code == 422
+    assert reply.json()["error"].startswith("picture 1: ")
+
+
 @pytest.mark.parametrize(("top", "count"), [("1", 1), ("3", 3), ("10", 10), ("1000", 10)])
 def test_top_chooses_how_many(client: httpx.Client, jpeg: bytes, top: str, count: int) -> None:
     reply = client.post("/classify", params={"top": top}, content=jpeg, headers=JPEG)
@@ -81,7 +104,8 @@ def test_top_chooses_how_many(client: httpx.Client, jpeg: bytes, top: str, count
 
 def test_health(client: httpx.Client) -> None:
     assert client.get("/health/live").json() == {"status": "live"}
-    assert client.get("/health/ready").json() == {"status": "ready", "model": "yynet_small_16"}
+    ready = {"status": "ready", "models": {"yynet_small_16": ["1"]}, "failures": {}}
+    assert client.get("/health/ready").json() == ready
 
 
 def chunks(size: int) -> Iterator[bytes]:
@@ -106,7 +130,13 @@ def pixel_bomb() -> bytes:
         ({"files": {"picture": ("a.jpg", b"x", "image/jpeg")}}, 400, "no file field called 'file'"),
         ({"content": b"no boundary", "headers": {"Content-Type": "multipart/form-data"}}, 400, ""),
         ({"data": {"file": "text"}}, 415, "got Content-Type application/x-www-form-urlencoded"),
-        ({"json": {"file": "text"}}, 415, "got Content-Type application/json"),
+        ({"json": {"file": "text"}}, 400, 'expected {"image": base64}'),
+        ({"json": {"image": "http://example.com/cat.jpg"}}, 400, "URLs are not fetched"),
+        ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "no JSON"),
+        ({"json": {"images": ["AA=="] * 33}}, 413, "more than 32 pictures"),
+        ({"files": [("file", ("a.jpg", b"x", "image/jpeg"))] * 33}, 413, "more than 32 pictures"),
+        ({"content": b"x", "headers": JPEG, "params": {"model": "yynet_smal"}}, 404, "there is yynet_small_16"),
+        ({"content": b"x", "headers": JPEG, "params": {"version": "7"}}, 404, "no version '7'"),
         ({"content": bytes(17 * 2**20), "headers": JPEG}, 413, "larger than 16777216 bytes"),
         ({"content": chunks(17 * 2**20), "headers": JPEG}, 413, "larger than 16777216 bytes"),
         ({"files": {"file": ("a.jpg", bytes(17 * 2**20), "image/jpeg")}}, 413, "larger than 16777216 bytes"),
@@ -148,16 +178,6 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server, client:
         with socket.create_connection((host, port)) as connection:
             connection.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc")
     assert client.get("/health/ready").status_code == 200
-
-
-def test_sigterm_ends_it_with_exit_code_0_and_no_traceback(
-    start_server: Callable[..., Server], shipped_onnx: Path
-) -> None:
-    running = start_server(str(shipped_onnx), "--port", "0")
-    running.wait_until_ready()
-    code, error = running.stop()
-    assert code == 0
-    assert error == ""
 
 
 def test_what_cannot_start_says_why_in_one_line(

@@ -1,0 +1,216 @@
+"""One model's queue and the thread that empties it: a batch is what gathered while the last one ran.
+
+No timer is needed under load, and a lone request never waits. Results go back to the event loop by one call a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_server.errors import HttpError, ModelFailedError
+
+Rows = NDArray[Any]
+Deliver = Callable[[Sequence["Job"]], None]
+
+MAX_RESTARTS_A_MINUTE = 5
+
+
+class Scores(NamedTuple):
+    """What a model says of N pictures: logits and probabilities, float32 (N, K), and the labels' order, int (N, K)."""
+
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    order: NDArray[np.intp]
+
+    def part(self, start: int, end: int) -> Scores:
+        """Those of the pictures from `start` to before `end`."""
+        return Scores(self.logits[start:end], self.probabilities[start:end], self.order[start:end])
+
+
+Infer = Callable[[Rows], Scores]
+Prepare = Callable[["Job"], Rows]
+
+
+class Job:
+    """One request on its way: made in the event loop, filled by the threads, and delivered back to the loop once.
+
+    `prepare` gives the rows that the model takes; `deadline` is a `time.monotonic`, after which nothing is run for it:
+    `prepare` may bring it forward.
+    """
+
+    __slots__ = (
+        "batch",
+        "deadline",
+        "decode_s",
+        "future",
+        "infer_s",
+        "outcome",
+        "prepare",
+        "put_at",
+        "queue_s",
+        "rows",
+    )
+
+    def __init__(self, future: asyncio.Future[Scores], prepare: Prepare, deadline: float) -> None:
+        self.future = future
+        self.prepare = prepare
+        self.deadline = deadline
+        self.put_at = time.monotonic()
+        self.decode_s = self.queue_s = self.infer_s = 0.0
+        self.batch = 0
+        self.rows: Rows
+        self.outcome: Scores | Exception
+
+    def is_dropped(self) -> bool:
+        """Whether nobody waits any more: the client left, or the deadline passed; the outcome says so."""
+        if self.future.cancelled():
+            self.outcome = HttpError(499, "client_gone", "the client left")
+            return True
+        if time.monotonic() > self.deadline:
+            self.outcome = HttpError(504, "deadline", "the request waited too long for its turn; try again later")
+            return True
+        return False
+
+
+class Batcher:
+    """Runs `infer` on what is put in, up to `max_batch` rows at a time, in `instances` threads.
+
+    `deliver` is called from those threads with jobs whose outcome is set; every job put in is delivered once. A thread
+    that dies (SystemExit from a driver, say) fails the jobs it held, and is replaced a few times a minute at most:
+    `is_alive` is False after that.
+    """
+
+    def __init__(
+        self, name: str, infer: Infer, deliver: Deliver, *, max_batch: int, max_delay_s: float, instances: int
+    ) -> None:
+        self._name = name
+        self._infer = infer
+        self._deliver = deliver
+        self._max_batch = max_batch
+        self._max_delay_s = max_delay_s
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._deaths: list[float] = []
+        self._lock = threading.Lock()
+        self.is_alive = True
+        self._threads = [self._start() for _ in range(instances)]
+
+    def put(self, job: Job) -> None:
+        """Queue a job whose rows are ready."""
+        self._queue.put(job)
+        if not self.is_alive:
+            self._fail_queued()
+
+    def close(self) -> None:
+        """End the threads once the jobs before this call are done."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._work, name=f"infer-{self._name}", daemon=True)
+        thread.start()
+        return thread
+
+    def _work(self) -> None:
+        jobs: list[Job] = []
+        try:
+            while self._gather(jobs):
+                self._run(jobs)
+                self._deliver(jobs)
+                jobs.clear()
+        except BaseException as error:
+            self._died(jobs, error)
+
+    def _gather(self, jobs: list[Job]) -> bool:
+        """Wait for a job, then take what there is; False when closed."""
+        rows, wait_until = 0, 0.0
+        while rows < self._max_batch:
+            try:
+                job = self._queue.get(timeout=self._remaining(jobs, wait_until))
+            except queue.Empty:
+                break
+            if job is None:
+                if not jobs:
+                    return False
+                self._queue.put(None)  # for the next round
+                break
+            if not jobs:
+                wait_until = time.monotonic() + self._max_delay_s
+            jobs.append(job)
+            rows += len(job.rows)
+        return True
+
+    def _remaining(self, jobs: list[Job], wait_until: float) -> float | None:
+        if not jobs:
+            return None
+        return max(0.0, wait_until - time.monotonic()) if self._max_delay_s else 0.0
+
+    def _run(self, jobs: list[Job]) -> None:
+        live = [job for job in jobs if not job.is_dropped()]
+        if not live:
+            return
+        began = time.monotonic()
+        try:
+            self._run_together(live)
+        except Exception as error:
+            if len(live) == 1:
+                live[0].outcome = _failure(error)
+            else:
+                for job in live:  # one at a time, so that only the one at fault fails
+                    try:
+                        self._run_together([job])
+                    except Exception as alone:
+                        job.outcome = _failure(alone)
+        infer_s = time.monotonic() - began
+        for job in live:
+            job.queue_s = began - job.put_at - job.decode_s
+            job.infer_s = infer_s
+            job.batch = len(live)
+
+    def _run_together(self, jobs: list[Job]) -> None:
+        scores = self._infer(jobs[0].rows if len(jobs) == 1 else np.concatenate([job.rows for job in jobs]))
+        start = 0
+        for job in jobs:
+            end = start + len(job.rows)
+            job.outcome = scores.part(start, end)
+            start = end
+
+    def _died(self, jobs: list[Job], error: BaseException) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._deaths = [at for at in self._deaths if now - at < 60] + [now]
+            restarts = len(self._deaths) <= MAX_RESTARTS_A_MINUTE
+            if restarts:
+                self._threads = [t for t in self._threads if t is not threading.current_thread()] + [self._start()]
+            else:
+                self.is_alive = False
+        for job in jobs:
+            job.outcome = _failure(error)
+        self._deliver(jobs)
+        if not restarts:
+            self._fail_queued()
+
+    def _fail_queued(self) -> None:
+        while True:
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if job is not None:
+                job.outcome = ModelFailedError(f"{self._name}: its inference thread is dead")
+                self._deliver([job])
+
+
+def _failure(error: BaseException) -> ModelFailedError:
+    failure = ModelFailedError(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,87 @@
+"""What Prometheus scrapes: base units, one registry a server, and one folder for all worker processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from taijitu_server.batcher import Job
+
+SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64)
+WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Metrics:
+    """All metrics of one server process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        model = ("model", "version")
+        self.requests = self._counter("taijitu_requests", "Answered requests.", ("path", "status"))
+        self.request_s = self._histogram("taijitu_request_seconds", "From headers to answer.", ("path",))
+        self.rejected = self._counter("taijitu_rejected_requests", "Requests refused, by reason.", ("reason",))
+        self.stage_s = self._histogram("taijitu_stage_seconds", "Time of a request in a stage.", (*model, "stage"))
+        self.pending = Gauge(
+            "taijitu_pending_requests", "Requests waiting or running.", model,
+            registry=self.registry, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.batch = Histogram(
+            "taijitu_batch_requests", "Requests in one run of a network.", model, buckets=ROWS, registry=self.registry
+        )
+        self.loads = self._counter("taijitu_model_loads", "Models loaded, by outcome.", ("model", "outcome"))
+        self._requests: dict[tuple[str, int], Counter] = {}
+        self._request_s: dict[str, Histogram] = {}
+
+    def of_model(self, name: str, version: str) -> ModelMetrics:
+        """Those of one model."""
+        return ModelMetrics(self, name, version)
+
+    def observe_request(self, path: str, status: int, reason: str, seconds: float) -> None:
+        """Count one answer; `path` is one of the documented ones, for a client must not make new series."""
+        if (path, status) not in self._requests:  # `labels` costs more than what it is for
+            self._requests[path, status] = self.requests.labels(path, str(status))
+            self._request_s[path] = self.request_s.labels(path)
+        self._requests[path, status].inc()
+        self._request_s[path].observe(seconds)
+        if reason:
+            self.rejected.labels(reason).inc()
+
+    def text(self) -> bytes:
+        """The text that Prometheus reads, of all workers together."""
+        if WORKERS_FOLDER not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # prometheus_client leaves it open
+        return generate_latest(together)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Histogram:
+        return Histogram(name, text, labels, buckets=SECONDS, registry=self.registry)
+
+
+class ModelMetrics:
+    """The series of one model, looked up once."""
+
+    def __init__(self, metrics: Metrics, name: str, version: str) -> None:
+        self.pending = metrics.pending.labels(name, version)
+        self._batch = metrics.batch.labels(name, version)
+        self._stages = [metrics.stage_s.labels(name, version, stage) for stage in ("decode", "queue", "infer")]
+
+    def observe(self, jobs: Sequence[Job], pending: int) -> None:
+        """Count jobs that came back together."""
+        self.pending.set(pending)
+        ran = [job for job in jobs if job.batch]
+        if not ran:
+            return
+        self._batch.observe(len(ran))
+        decode, queue, infer = self._stages
+        for job in ran:
+            decode.observe(job.decode_s)
+            queue.observe(job.queue_s)
+            infer.observe(job.infer_s)

@@ -1,0 +1,148 @@
+"""uvicorn's HTTP connection, with the limits that it lacks: on time, on headers, on chunks, on connections.
+
+A stalled client costs one timer; a request that arrives whole costs none. Leaving clients are noticed at once, so that
+work queued for them can be dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from taijitu_server.errors import error_body
+from taijitu_server.exchange import CONNECTION
+from taijitu_server.settings import Settings
+
+MAX_CHUNKS = 65_536
+LINGER_S = 1.0
+
+OnRefused = Callable[[int, str], None]  # status, reason
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection. `waiting`: what is cancelled when the client leaves; `refused`: why we closed it."""
+
+    settings: ClassVar[Settings]
+    on_refused: ClassVar[OnRefused]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.waiting: asyncio.Future[Any] | None = None
+        self.is_gone = False
+        self.refused: tuple[int, str] | None = None
+        self._phase = "head"  # what is being waited for: "head", "body", or "" where nothing is
+        self._timed = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._head_bytes = self._chunks = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        if len(self.connections) > self.settings.max_connections:
+            self._refuse(503, "connections", "too many connections; try again later")
+            return
+        self._set_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_gone = True
+        self._phase = ""
+        self._set_timer()
+        super().connection_lost(exc)
+        if self.waiting is not None:
+            self.waiting.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self.refused is not None:
+            return
+        if not self._phase:
+            self._phase = "head"
+        if self._phase == "head":
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._phase == "head" and self._head_bytes > self.settings.max_header_bytes and not self.is_gone:
+            self._refuse_head()
+        if self._phase != self._timed:
+            self._set_timer()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._phase = "head"
+        self._chunks = 0
+        self.scope["extensions"] = {CONNECTION: {"connection": self}}
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self.settings.max_header_bytes:
+            self._refuse_head()
+        if self.refused is not None:
+            return
+        self._phase = "body"
+        super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+        if self._chunks > MAX_CHUNKS and self.refused is None:
+            self._refuse(400, "chunks", f"the body comes in more than {MAX_CHUNKS} chunks; send larger ones")
+
+    def on_body(self, body: bytes) -> None:
+        if self.refused is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._phase = ""
+        if self.refused is None:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn calls where the parser gave up."""
+        self._refuse(400, "http", "the request is no valid HTTP")
+
+    def _refuse_head(self) -> None:
+        limit = self.settings.max_header_bytes
+        self._refuse(431, "header_bytes", f"the request line and headers are larger than {limit} bytes; send less")
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timed = self._phase
+        if self._phase:
+            settings = self.settings
+            after_s = settings.header_timeout_s if self._phase == "head" else settings.body_timeout_s
+            self._timer = self.loop.call_later(after_s, self._late)
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._phase == "body":
+            after_s = self.settings.body_timeout_s
+            self._refuse(408, "body_timeout", f"the body did not arrive within {after_s:g} s; send it faster")
+        elif self._head_bytes:
+            after_s = self.settings.header_timeout_s
+            self._refuse(408, "header_timeout", f"the headers did not arrive within {after_s:g} s; send them faster")
+        else:
+            self.transport.close()  # it never sent anything: nobody expects an answer
+
+    def _refuse(self, status: int, reason: str, text: str) -> None:
+        """Answer, unless an answer has begun that this would end up in, and close."""
+        if self.refused is not None:
+            return
+        self.refused = (status, reason)
+        in_body, self._phase = self._phase == "body", ""
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        if not is_answering:
+            type(self).on_refused(status, reason)  # else the log line of the request says so
+        if (in_body and not self.cycle.response_started) or not (in_body or is_answering):
+            body = error_body(text)
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            self.transport.write(STATUS_LINE[status] + head + body)
+        # Closing with data unread would reset the connection, and the client might never see the answer.
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
+
+
+def connection_class(settings: Settings, on_refused: OnRefused) -> type[Connection]:
+    """The class for one server, for uvicorn's `http=`."""
+    return type("ServerConnection", (Connection,), {"settings": settings, "on_refused": staticmethod(on_refused)})

@@ -1,0 +1,64 @@
+"""One server process: uvicorn around the application, and an orderly end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import uvicorn
+
+from taijitu_server import logs
+from taijitu_server.app import create_app
+from taijitu_server.protocol import connection_class
+from taijitu_server.registry import Registry
+from taijitu_server.state import ServerState
+
+
+def serve(registry: Registry, listener: socket.socket) -> None:
+    """Answer requests on `listener` until SIGTERM or SIGINT; what was accepted is still answered."""
+    settings = registry.settings
+    logs.set_up()
+    app = create_app(registry)
+    state: ServerState = app.state.server
+
+    def refused(status: int, reason: str) -> None:
+        state.metrics.observe_request("other", status, reason, 0.0)
+
+    config = uvicorn.Config(
+        app,
+        http=connection_class(settings, refused),
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=int(settings.keep_alive_s),
+        timeout_graceful_shutdown=settings.shutdown_s,
+    )
+    _Server(config, state).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which first says 'not ready', and only then closes its port."""
+
+    def __init__(self, config: uvicorn.Config, state: ServerState) -> None:
+        super().__init__(config)
+        self._state = state
+        for number in (signal.SIGINT, signal.SIGTERM):  # before uvicorn's own handlers, and after them
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, frame: object) -> None:
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """Called for a signal: a second one does not wait for the drain."""
+        drain_s = self._state.settings.drain_s
+        if self._state.is_draining or not drain_s or not self.started:
+            self._state.is_draining = True
+            self.should_exit = True
+            return
+        self._state.is_draining = True
+        signal.signal(signal.SIGALRM, self._stop)
+        signal.setitimer(signal.ITIMER_REAL, drain_s)

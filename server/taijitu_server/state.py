@@ -1,0 +1,43 @@
+"""What all requests of one server share."""
+
+from __future__ import annotations
+
+from taijitu_server.auth import Keys
+from taijitu_server.body import Bodies
+from taijitu_server.decoding import DecodePool
+from taijitu_server.logs import AccessLog
+from taijitu_server.registry import Registry
+from taijitu_server.settings import Settings
+
+
+class ServerState:
+    """Made by create_app; `is_started` and `is_draining` change with the server's life."""
+
+    def __init__(self, registry: Registry, settings: Settings) -> None:
+        self.registry = registry
+        self.settings = settings
+        self.metrics = registry.metrics
+        self.keys = Keys(settings.api_keys)
+        self.bodies = Bodies(settings)
+        self.pool = DecodePool(settings.decode_threads)
+        self.access_log = AccessLog(settings.access_log)
+        self.is_started = False
+        self.is_draining = False
+
+    @property
+    def unready(self) -> str:
+        """Why no work should be sent here now; empty where it should."""
+        if not self.is_started:
+            return "not started"
+        if self.is_draining:
+            return "shutting down"
+        dead = [f"{model.name} version {model.version}" for model in self.registry.all() if not model.is_alive]
+        if dead:
+            return f"not running: {', '.join(dead)}; restart the server"
+        return "" if self.registry.served else "no model is loaded"
+
+    def close(self) -> None:
+        """Let every thread finish what it has, and free the models."""
+        self.pool.close()
+        self.registry.close()
+        self.access_log.flush()
