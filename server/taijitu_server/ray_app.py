@@ -16,6 +16,7 @@ from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
 
 CONFIG, MODEL = "serve.yaml", "model.onnx"
+DEPLOYMENT = "Classifier"
 
 
 def build_parser() -> Parser:
@@ -66,7 +67,7 @@ def configuration(name: str, model: Path, least: int, most: int, threads: int, p
     too, and the next one gets 503. A replica is added when those that run have half their share waiting.
     """
     deployment: dict[str, Any] = {
-        "name": "Classifier",
+        "name": DEPLOYMENT,
         "max_ongoing_requests": 32,
         "max_queued_requests": 256,
         "autoscaling_config": {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": 16},

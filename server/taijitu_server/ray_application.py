@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: Ray makes Arguments of serve.yaml only where it sees the class itself.
 
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -11,8 +12,7 @@ from ray.serve import Application
 
 from taijitu_runtime import Classifier
 from taijitu_server.app import create_app
-
-DEPLOYMENT = "Classifier"
+from taijitu_server.ray_app import DEPLOYMENT
 
 
 class Arguments(BaseModel):
@@ -28,5 +28,6 @@ def application(arguments: Arguments) -> Application:
     def build() -> FastAPI:
         return create_app(Classifier.from_file(arguments.model, threads=arguments.threads))
 
-    deployed: Application = serve.deployment(serve.ingress(build)(), name=DEPLOYMENT).bind()
-    return deployed
+    replicated: Any = serve.deployment(serve.ingress(build)(), name=DEPLOYMENT)
+    bound: Application = replicated.bind()
+    return bound
