@@ -1,0 +1,157 @@
+"""A Ray Serve application, on a real local Ray where it is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from taijitu_server.ray_app import main
+from tiny_model import make_tiny_onnx, plain
+
+CLIENTS = 8
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def replicas() -> list[int]:
+    """Process ids of all replicas on this machine."""
+    found = []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if command.read_bytes().startswith(b"ray::ServeReplica:"):
+                found.append(int(command.parent.name))
+        except OSError:  # it ended just now
+            continue
+    return found
+
+
+@pytest.fixture
+def application(tmp_path: Path, root: Path) -> Iterator[str]:
+    """The address of an application of two replicas."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[serve]'")
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("two replicas reserve two processors; this machine has one")
+    port = free_port()
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    command = [str(model), "--out", str(tmp_path / "app"), "--min-replicas", "2", "--max-replicas", "2"]
+    assert main([*command, "--port", str(port)]) == 0
+    # Ray's sockets lie below its folder, and a socket's path has at most 107 characters.
+    scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    packages = os.pathsep.join(str(root / folder) for folder in ("runtime", "server"))
+    environment = {"PYTHONPATH": packages, "RAY_TMPDIR": scratch, "RAY_USAGE_STATS_ENABLED": "0"}
+    with (tmp_path / "log").open("w") as log:
+        serve = Path(sys.executable).with_name("serve")
+        process = subprocess.Popen(
+            [serve, "run", str(tmp_path / "app" / "serve.yaml")],
+            env=os.environ | environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: len(replicas()) == 2 and is_ready(address), tmp_path / "log")
+        yield address
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def is_ready(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], log: Path | None = None, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text() if log else "it did not come true in time"
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_killed_replica_costs_only_what_it_had_in_hand(application: str, tmp_path: Path) -> None:
+    picture = tmp_path / "red.png"
+    Image.fromarray(plain((255, 0, 0))).save(picture)
+    body, stop = picture.read_bytes(), threading.Event()
+    answers: list[tuple[float, int, str]] = []
+
+    def load() -> None:
+        with httpx.Client(base_url=application, timeout=30) as client:
+            while not stop.is_set():
+                began = time.monotonic()
+                response = client.post("/classify", content=body, headers={"Content-Type": "image/png"})
+                label = response.json()["answers"][0]["label"] if response.status_code == 200 else response.text
+                answers.append((began, response.status_code, label))
+
+    clients = [threading.Thread(target=load) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    wait_for(lambda: len(answers) > 200)
+    before = replicas()
+    killed_at = time.monotonic()
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: len(set(replicas()) - {before[0]}) == 2)  # Ray starts another one
+    wait_for(lambda: sum(began > killed_at for began, _, _ in answers) > 200)
+    stop.set()
+    for client in clients:
+        client.join()
+    lost = [answer for answer in answers if answer[1] != 200]
+    assert len(lost) <= CLIENTS, lost
+    assert {label for _, status, label in answers if status == 200} == {"red"}
+
+
+def test_the_configuration_says_how_many_and_where(tmp_path: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    command = [str(model), "--out", str(tmp_path / "app"), "--max-replicas", "3", "--threads", "2", "--port", "8123"]
+    assert main([*command, "--mounted-at", "/srv/app"]) == 0
+    assert (tmp_path / "app" / "model.onnx").read_bytes() == model.read_bytes()
+    config = json.loads((tmp_path / "app" / "serve.yaml").read_text())
+    (application,) = config["applications"]
+    (deployment,) = application["deployments"]
+    assert application["args"] == {"model": "/srv/app/model.onnx", "threads": 2}
+    assert deployment["autoscaling_config"]["max_replicas"] == 3
+    assert deployment["ray_actor_options"] == {"num_cpus": 2}
+    assert config["http_options"]["port"] == 8123
+    schema = pytest.importorskip("ray.serve.schema", reason="Ray is not installed: pip install 'ray[serve]'")
+    assert schema.ServeDeploySchema(**config).applications[0].deployments[0].max_queued_requests == 256
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--min-replicas", "3", "--max-replicas", "2"], "expected 1 <= min <= max"),
+        (["--threads", "0"], "at least 1 thread"),
+        (["--out", "."], "exists already; give another --out"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    assert main([str(model), "--out", str(tmp_path / "app"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"taijitu ray-app: .*\n", error)
+    assert words in error
+    assert not (tmp_path / "app").exists()

@@ -1,0 +1,101 @@
+"""A Triton model repository, read with Triton's own schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from taijitu_runtime import Classifier
+from taijitu_server.triton_repo import main
+from tiny_model import COLOURS, make_tiny_onnx
+from tiny_nish_model import make_nish_onnx
+
+
+def config_in(folder: Path) -> model_config_pb2.ModelConfig:
+    return text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+
+
+def test_the_repository_says_what_the_model_takes_and_gives(tmp_path: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    assert main([str(model), "--out", str(tmp_path / "models"), "--name", "colours", "--max-batch", "16"]) == 0
+    folder = tmp_path / "models" / "colours"
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*")) == [
+        "1/model.onnx",
+        "config.pbtxt",
+        "labels.txt",
+    ]
+    assert (folder / "labels.txt").read_text().splitlines() == list(COLOURS)
+    config = config_in(folder)
+    assert (config.name, config.backend, config.max_batch_size) == ("colours", "onnxruntime", 16)
+    assert config.HasField("dynamic_batching")
+    (taken,), (given,) = config.input, config.output
+    assert (taken.name, taken.data_type, list(taken.dims)) == ("images", model_config_pb2.TYPE_UINT8, [8, 8, 3])
+    assert (given.name, given.data_type, list(given.dims)) == ("logits", model_config_pb2.TYPE_FP32, [len(COLOURS)])
+    assert given.label_filename == "labels.txt"
+    assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
+    # What Triton would feed the model as its warm-up, the model takes.
+    blank = config.model_warmup[0].inputs["images"]
+    with Classifier.from_file(folder / "1" / "model.onnx") as classifier:
+        images = np.zeros((config.model_warmup[0].batch_size, *blank.dims), np.uint8)
+        assert classifier.logits(images).shape == (1, *given.dims)
+
+
+def test_a_batch_of_a_fixed_size_is_part_of_the_shape(tmp_path: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx", batch=2)
+    assert main([str(model), "--out", str(tmp_path / "models"), "--gpu"]) == 0
+    (folder,) = (tmp_path / "models").iterdir()
+    config = config_in(folder)
+    assert (config.max_batch_size, list(config.input[0].dims)) == (0, [2, 8, 8, 3])
+    assert list(config.output[0].dims) == [2, len(COLOURS)]
+    assert not config.HasField("dynamic_batching")
+    assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+
+
+def test_nish_brings_its_kernel_along_under_the_path_that_triton_sees(tmp_path: Path, with_nish_library: Path) -> None:
+    model = make_nish_onnx(tmp_path / "model.onnx")
+    command = [str(model), "--out", str(tmp_path / "models"), "--name", "nish", "--mounted-at", "/models"]
+    assert main(command) == 0
+    config = config_in(tmp_path / "models" / "nish")
+    assert list(config.model_operations.op_library_filename) == [f"/models/nish/{with_nish_library.name}"]
+    copied = tmp_path / "models" / "nish" / with_nish_library.name
+    assert copied.read_bytes() == with_nish_library.read_bytes()
+
+
+def test_another_version_joins_the_model_and_nothing_that_is_there_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    command = [str(model), "--out", str(tmp_path / "models"), "--name", "colours"]
+    assert main(command) == 0
+    assert main([*command, "--model-version", "2"]) == 0
+    folder = tmp_path / "models" / "colours"
+    assert (folder / "2" / "model.onnx").read_bytes() == model.read_bytes()
+    assert main([*command, "--model-version", "2"]) == 2
+    assert "version 2 is there already; give another --model-version" in capsys.readouterr().err
+    assert main([*command, "--model-version", "3", "--max-batch", "8"]) == 2
+    assert "config.pbtxt: not what this model needs; give another --name" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "config.pbtxt", "labels.txt"]
+    assert [path.name for path in folder.parent.iterdir()] == ["colours"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--name", "a/b"], "got the name 'a/b', expected letters"),
+        (["--model-version", "0"], "expected both to be at least 1"),
+        (["--max-batch", "-1"], "expected both to be at least 1"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_writes_nothing(
+    flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    assert main([str(model), "--out", str(tmp_path / "models"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "models").exists()
