@@ -124,6 +124,11 @@ def test_an_edge_install_classifies_a_picture_and_shows_only_what_it_has(
     overview = run(command, env=environment, cwd=tmp_path).stdout
     installed, missing = overview.split("not installed here:")
     assert "classify" in installed
+    assert "doctor" in installed
+    # Its exit code is about the machine.
+    doctor = subprocess.run([command, "doctor", "--json"], capture_output=True, check=False, env=environment)
+    native = {check["subject"]: check["level"] for check in json.loads(doctor.stdout)["checks"]}["native Nish"]
+    assert native == ("warning" if build.find_compiler() is None else "ok")
     assert 'pip install "taijitu[train]"' in missing
     assert not run(UV, "pip", "list", "--python", python, env=environment).stdout.count("torch")
     refused = subprocess.run([command, "train"], capture_output=True, text=True, check=False, env=environment)

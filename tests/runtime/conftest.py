@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from machine_tree import Files, Tree, write_tree
 from tiny_model import card_dict, make_tiny_onnx, plain
 
 
@@ -47,3 +48,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / ".thumbnails").mkdir()
     (folder / ".thumbnails" / "red.png").write_bytes((folder / "red.png").read_bytes())
     return folder
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """Writes files below a folder that stands for the root of a file system; later calls add to it."""
+
+    def write(files: Files) -> Path:
+        return write_tree(tmp_path / "root", files)
+
+    return write

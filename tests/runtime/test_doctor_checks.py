@@ -1,95 +1,17 @@
-"""The checks of `taijitu doctor`, each on a real tree of files laid out as on the machine in question."""
+"""The doctor's checks of Python, packages, libraries and what is ours, on real folders."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
-from taijitu_runtime.doctor import camera, folders, gpu, jetson, libraries, outside, packages, system
+from machine_tree import Tree, only, virtual
+from taijitu_runtime.doctor import folders, libraries, packages, system
 from taijitu_runtime.doctor.child import Imported, Reply
 from taijitu_runtime.doctor.finding import Finding
-
-Tree = Callable[[dict[str, str | bytes]], Path]
-NOBODY = 65534
-
-NV_TEGRA_RELEASE = (
-    "# R{0} (release), REVISION: {1}, GCID: 38968081, BOARD: generic, EABI: aarch64, "
-    "DATE: Wed Jan  8 01:49:37 UTC 2025\n"
-    "# KERNEL_VARIANT: oot\nTARGET_USERSPACE_LIB_DIR=nvidia\n"
-)
-DPKG_STATUS = """Package: libnvinfer10
-Status: install ok installed
-Architecture: arm64
-Version: 10.3.0.30-1+cuda12.5
-Description: TensorRT runtime libraries
-
-Package: python3-libnvinfer
-Status: deinstall ok config-files
-Version: 10.3.0.30-1+cuda12.5
-
-Package: nvidia-jetpack
-Status: install ok installed
-Version: 6.2+b77
-"""
-ORIN: dict[str, str | bytes] = {
-    "etc/nv_tegra_release": NV_TEGRA_RELEASE.format(36, "4.3"),
-    "proc/device-tree/model": b"NVIDIA Jetson Orin Nano Developer Kit\0",
-    "var/lib/dpkg/status": DPKG_STATUS,
-    "usr/lib/python3.10/dist-packages/tensorrt/__init__.py": "",
-    "usr/lib/python3.10/dist-packages/tensorrt/tensorrt.so": b"\x7fELF",
-    "usr/lib/python3.10/dist-packages/cv2/python-3.10/cv2.cpython-310-aarch64-linux-gnu.so": b"\x7fELF",
-}
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    """Writes files below a folder that stands for the root of a file system."""
-
-    def write(files: dict[str, str | bytes]) -> Path:
-        for name, content in files.items():
-            path = tmp_path / "root" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return tmp_path / "root"
-
-    return write
-
-
-def virtual(folder: Path, version: tuple[int, int] = (3, 10), system_packages: bool = False) -> system.Interpreter:
-    """A virtual environment of the system's Python, as `python3 -m venv` describes it in its pyvenv.cfg."""
-    folder.mkdir(exist_ok=True)
-    seen = str(system_packages).lower()
-    (folder / "pyvenv.cfg").write_text(f"home = /usr/bin\ninclude-system-site-packages = {seen}\nversion = 3.10.12\n")
-    return system.Interpreter(version, folder, Path("/usr"))
-
-
-def only(findings: list[Finding], level: str) -> Finding:
-    (found,) = findings
-    assert found.level == level, found
-    assert bool(found.cure) == (level != "ok"), found
-    return found
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """As a user without rights, where root runs the tests."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-# Python and packages
 
 
 def test_pythonpath_of_another_python_is_a_problem(tmp_path: Path) -> None:
@@ -157,226 +79,6 @@ def test_which_wheels_fit(tag: str, is_fit: bool) -> None:
     assert packages.fits(tag, (3, 11), "x86_64") == is_fit
 
 
-# Jetson
-
-
-def test_an_environment_that_hides_the_systems_tensorrt(tree: Tree, tmp_path: Path) -> None:
-    root = tree(ORIN)
-    hidden = virtual(tmp_path / "venv")
-    found = only(outside.check_system_tensorrt(root, hidden, is_visible=False, is_jetson=True), "problem")
-    assert "python3.10/dist-packages/tensorrt is there, and this environment does not see it" in found.text
-    assert found.cure.startswith(f"/usr/bin/python3 -m venv --system-site-packages {tmp_path / 'venv'}")
-    assert outside.check_system_sight(hidden).level == "warning"
-    seeing = virtual(tmp_path / "venv", system_packages=True)
-    assert outside.check_system_sight(seeing).level == "ok"
-    assert outside.check_system_tensorrt(root, seeing, is_visible=True, is_jetson=True) == []
-    assert outside.check_system_tensorrt(tree({}) / "empty", hidden, is_visible=False, is_jetson=True) == []
-
-
-def test_a_python_that_apt_knows_nothing_of(tree: Tree, tmp_path: Path) -> None:
-    conda = system.Interpreter((3, 10), Path("/opt/conda"), Path("/opt/conda"))
-    found = only(outside.check_system_tensorrt(tree(ORIN), conda, is_visible=False, is_jetson=True), "problem")
-    assert found.cure == "/usr/bin/python3 -m venv --system-site-packages DIR"
-    assert outside.check_system_sight(conda).cure == found.cure
-    assert outside.check_system_sight(system.Interpreter((3, 10), Path("/usr"), Path("/usr"))).level == "ok"
-
-
-def test_an_environment_of_another_python_than_tensorrts(tree: Tree, tmp_path: Path) -> None:
-    other = virtual(tmp_path / "venv", (3, 12), system_packages=True)
-    found = only(outside.check_system_tensorrt(tree(ORIN), other, is_visible=False, is_jetson=True), "problem")
-    assert "it is for Python 3.10, and this is 3.12" in found.text
-    assert found.cure == "/usr/bin/python3.10 -m venv --system-site-packages DIR"
-    assert only([jetson.check_l4t(tree(ORIN), other)], "warning").cure == found.cure
-
-
-@pytest.mark.parametrize(
-    ("release", "revision", "level", "text"),
-    [
-        (36, "4.3", "ok", "NVIDIA Jetson Orin Nano Developer Kit, JetPack 6.2: TensorRT 10.3 for Python 3.10"),
-        (36, "4.0", "ok", "JetPack 6.1: TensorRT 10.3"),
-        (36, "3.0", "ok", "JetPack 6.0: TensorRT 8.6"),
-        (35, "4.1", "problem", "JetPack 5: TensorRT 8.5 for Python 3.8, which is too old"),
-        (38, "2.0", "warning", "JetPack 7.0: TensorRT 10.13 for Python 3.12, and this is 3.10"),
-        (99, "1", "warning", "does not know"),
-    ],
-)
-def test_l4t_tells_the_jetpack(tree: Tree, tmp_path: Path, release: int, revision: str, level: str, text: str) -> None:
-    root = tree({**ORIN, "etc/nv_tegra_release": NV_TEGRA_RELEASE.format(release, revision)})
-    found = only([jetson.check_l4t(root, virtual(tmp_path / "venv"))], level)
-    assert found.subject == f"L4T {release}.{revision}"
-    assert text in found.text
-
-
-def test_a_pc_is_no_jetson_and_a_container_on_one_is(tree: Tree, tmp_path: Path) -> None:
-    assert not jetson.is_jetson(tree({"etc/os-release": "ID=debian"}))
-    container = tree({"proc/device-tree/compatible": b"nvidia,p3768-0000+p3767-0005\0nvidia,tegra234\0"})
-    assert jetson.is_jetson(container)
-    assert "/etc/nv_tegra_release is missing" in jetson.check_l4t(container, virtual(tmp_path / "venv")).text
-
-
-def test_what_apt_installed_of_jetpack(tree: Tree) -> None:
-    installed = jetson.debian_packages(tree(ORIN))
-    assert installed == {"libnvinfer10": "10.3.0.30-1+cuda12.5", "nvidia-jetpack": "6.2+b77"}
-    found = jetson.check_apt(installed)
-    assert [(one.level, one.subject, one.cure) for one in found] == [
-        ("ok", "JetPack", ""),
-        ("problem", "TensorRT", "sudo apt-get install python3-libnvinfer"),
-    ]
-    assert only(jetson.check_apt({}), "problem").cure == "sudo apt-get install nvidia-jetpack"
-    assert {one.level for one in jetson.check_apt({**installed, "python3-libnvinfer": "10.3.0"})} == {"ok"}
-
-
-def test_opencv_of_the_index_shadows_the_jetsons(tree: Tree) -> None:
-    root = tree(ORIN)
-    shadow = "/home/me/venv/lib/python3.10/site-packages/cv2/__init__.py"
-    found = only(outside.check_system_opencv(root, shadow, has_gstreamer=False, is_jetson=True), "problem")
-    assert found.text.startswith("/home/me/venv/lib/python3.10/site-packages/cv2 has no GStreamer, and shadows ")
-    assert found.cure.startswith("pip uninstall -y opencv-python ")
-    assert outside.check_system_opencv(root, shadow, has_gstreamer=True, is_jetson=True) == []
-    assert outside.check_system_opencv(root, shadow, has_gstreamer=False, is_jetson=False) == []
-
-
-# GPU
-
-
-def card(vendor: str = "0x10de", kind: str = "0x030200") -> dict[str, str | bytes]:
-    device = "sys/bus/pci/devices/0000:01:00.0"
-    return {f"{device}/vendor": f"{vendor}\n", f"{device}/class": f"{kind}\n"}
-
-
-NO_LIBCUDA = Reply(error="libcuda.so.1: cannot open shared object file: No such file or directory")
-
-
-def test_a_machine_without_a_gpu_is_well(tree: Tree) -> None:
-    root = tree(card(vendor="0x8086"))
-    assert only(gpu.check_gpus(root, NO_LIBCUDA, is_jetson=False), "ok").text == "none of NVIDIA's: the CPU answers"
-
-
-@pytest.mark.parametrize(
-    ("files", "is_jetson", "text", "cure"),
-    [
-        ({}, False, "no driver for it", "install NVIDIA's driver, and reboot"),
-        ({"sys/module/nouveau/version": ""}, False, "driven by nouveau", "install NVIDIA's driver, and reboot"),
-        ({".dockerenv": ""}, False, "this container does not have it", "start it with --gpus all"),
-        ({"run/.containerenv": ""}, True, "this container does not have it", "start it with --runtime nvidia"),
-        ({}, True, "no CUDA driver", "sudo apt-get install nvidia-l4t-cuda, then sudo ldconfig"),
-    ],
-)
-def test_a_gpu_without_a_driver(
-    tree: Tree, files: dict[str, str | bytes], is_jetson: bool, text: str, cure: str
-) -> None:
-    found = only(gpu.check_gpus(tree({**card(), **files}), NO_LIBCUDA, is_jetson), "problem")
-    assert text in found.text
-    assert found.cure == cure
-
-
-@pytest.mark.parametrize(
-    ("line", "version"),
-    [
-        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024", "550.54.15"),
-        ("NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build  (buildbrain)", "540.4.0"),
-    ],
-)
-def test_the_gpu_line(tree: Tree, line: str, version: str) -> None:
-    root = tree({**card(), "proc/driver/nvidia/version": line})
-    device = {"name": "Orin", "capability": "8.7", "memory_bytes": 7_990_870_016}
-    reply = Reply({"code": 0, "cuda": 12060, "devices": [device]})
-    found = only(gpu.check_gpus(root, reply, is_jetson=True), "ok")
-    assert found.text == f"Orin, compute capability 8.7, 7.4 GiB, driver {version}, CUDA up to 12.6"
-    assert gpu.capabilities(reply) == ["8.7"]
-
-
-@pytest.mark.parametrize(("code", "cure"), [(803, "reboot"), (100, "--gpus all"), (34, "stubs"), (12345, "dmesg")])
-def test_a_driver_that_fails(tree: Tree, code: int, cure: str) -> None:
-    reply = Reply({"code": code, "cuda": 12060, "devices": []})
-    found = only(gpu.check_gpus(tree(card()), reply, is_jetson=False), "problem")
-    assert str(code) in found.text
-    assert cure in found.cure
-
-
-def test_tensorrt_rtx_beside_a_data_centre_gpu() -> None:
-    assert "9.0" in only(gpu.check_rtx(["9.0", "8.9"], is_installed=True), "warning").text
-    assert gpu.check_rtx(["9.0"], is_installed=False) == gpu.check_rtx(["8.9"], is_installed=True) == []
-
-
-@pytest.mark.parametrize(("built_for", "newest", "count"), [("13.0", 12040, 1), ("12.8", 12040, 0), ("", 12040, 0)])
-def test_a_library_for_a_newer_cuda_than_the_drivers(built_for: str, newest: int, count: int) -> None:
-    found = gpu.check_cuda_release("onnxruntime-gpu", built_for, newest)
-    assert len(found) == count
-    for one in found:
-        assert one.text == "made for CUDA 13.0, and the driver knows CUDA up to 12.4"
-
-
-# cameras
-
-
-@pytest.fixture
-def devices() -> Iterator[Path]:
-    """A root that everybody may look into, with /dev/video0, video2 and video10 and the name of one of them."""
-    with TemporaryDirectory() as folder:
-        root = Path(folder)
-        names = root / "sys/class/video4linux/video0"
-        for made in (root / "dev", names):
-            made.mkdir(parents=True)
-        (names / "name").write_text("HD Pro Webcam C920\n")
-        for number in (10, 0, 2):
-            (root / "dev" / f"video{number}").touch(mode=0o666)
-            (root / "dev" / f"video{number}").chmod(0o666)
-        root.chmod(0o755)
-        yield root
-
-
-def test_cameras_that_we_may_not_open(devices: Path) -> None:
-    with as_nobody():
-        found = camera.check_video_devices(devices)
-    assert [(one.subject, one.text) for one in found] == [
-        ("/dev/video0", "HD Pro Webcam C920"),
-        ("/dev/video2", "unnamed"),
-        ("/dev/video10", "unnamed"),
-    ]
-    (devices / "dev/video2").chmod(0)
-    with as_nobody():
-        found = camera.check_video_devices(devices)
-    assert [one.level for one in found] == ["ok", "problem", "ok"]
-    assert found[1].cure == "sudo usermod -aG video $USER, then log in again"
-
-
-def test_gpu_files_that_we_may_not_open(devices: Path) -> None:
-    (devices / "dev/nvmap").touch()
-    (devices / "dev/nvmap").chmod(0)
-    with as_nobody():
-        found = only(gpu.check_device_files(devices), "problem")
-    assert found.text == "no permission for /dev/nvmap"
-    (devices / "dev/nvmap").chmod(0o666)
-    with as_nobody():
-        assert gpu.check_device_files(devices) == []
-
-
-def test_no_camera_is_no_problem(tree: Tree) -> None:
-    only(camera.check_video_devices(tree({"dev/null": ""})), "ok")
-
-
-@pytest.mark.parametrize(
-    ("video", "gstreamer", "level"), [("YES", "NO", "ok"), ("NO", "YES (1.20.3)", "ok"), ("NO", "NO", "warning")]
-)
-def test_what_opencv_was_built_with(video: str, gstreamer: str, level: str) -> None:
-    information = (
-        f"  Video I/O:\n    FFMPEG:                      {video}\n    GStreamer:                   {gstreamer}\n"
-    )
-    only(camera.check_opencv_build(information), level)
-
-
-def test_csi_cameras_need_the_plugin_and_its_daemon(tree: Tree) -> None:
-    assert camera.check_argus(tree({}), is_jetson=False) == []
-    assert "nvarguscamerasrc" in only(camera.check_argus(tree({"etc/x": ""}), is_jetson=True), "warning").text
-    root = tree({"usr/lib/aarch64-linux-gnu/gstreamer-1.0/libgstnvarguscamerasrc.so": ""})
-    assert "-v /tmp/argus_socket" in only(camera.check_argus(root, is_jetson=True), "warning").cure
-    only(camera.check_argus(tree({"tmp/argus_socket": ""}), is_jetson=True), "ok")
-
-
-# libraries and what is ours
-
-
 def test_a_tensorrt_copied_from_another_python_is_found_out(tree: Tree, tmp_path: Path) -> None:
     folder = tree({"site-packages/tensorrt/tensorrt.cpython-310-aarch64-linux-gnu.so": b""}) / "site-packages/tensorrt"
     broken = Imported("tensorrt", "broken", error="No module named 'tensorrt.tensorrt'")
@@ -408,6 +110,15 @@ def test_tensorrt_without_pycuda(tree: Tree) -> None:
     found = only(libraries.check_engines_can_answer(imported, root, has_gpu=True), "problem")
     assert found.cure.endswith("/usr/local/cuda/include pip install pycuda")
     assert libraries.check_engines_can_answer(imported, root, has_gpu=False) == []
+
+
+def test_a_provider_that_does_not_load_matters_where_there_is_a_gpu() -> None:
+    missing = Reply(("libx.so.1 is missing", "install it"))
+    assert libraries.check_provider("cuda", Reply(), has_gpu=True).level == "ok"
+    assert libraries.check_provider("cuda", missing, has_gpu=False).level == "ok"
+    assert only([libraries.check_provider("cuda", missing, has_gpu=True)], "problem").cure == "install it"
+    assert only([libraries.check_provider("tensorrt", missing, has_gpu=True)], "warning").cure == "install it"
+    assert "SIGSEGV" in only([libraries.check_provider("cuda", Reply(error="SIGSEGV"), has_gpu=True)], "problem").text
 
 
 def test_the_native_nish(nish_library: Path, tmp_path: Path) -> None:

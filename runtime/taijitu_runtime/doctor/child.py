@@ -55,6 +55,8 @@ def ask(question: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> Reply:
         )
     except subprocess.TimeoutExpired:
         return Reply(error=f"no answer within {timeout_s:.0f} s")
+    except OSError as error:
+        return Reply(error=f"{sys.executable or 'this Python'} cannot be started again ({error.strerror})")
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
             return Reply(json.loads(line.removeprefix(MARK)))

@@ -58,7 +58,8 @@ def check_apt(packages: Mapping[str, str]) -> list[Finding]:
         findings.append(ok("JetPack", jetpack))
     library = next((packages[name] for name in ("libnvinfer10", "libnvinfer8") if name in packages), None)
     if library is None:
-        findings.append(problem("TensorRT", "not installed", "sudo apt-get install nvidia-jetpack"))
+        text = "not installed: only the CPU answers"
+        findings.append(warning("TensorRT", text, "sudo apt-get install nvidia-jetpack"))
     elif "python3-libnvinfer" not in packages:
         text = f"{library} is installed without its Python module"
         findings.append(problem("TensorRT", text, "sudo apt-get install python3-libnvinfer"))

@@ -80,7 +80,10 @@ def check_provider(name: str, reply: Reply, has_gpu: bool) -> Finding:
     if reply.value is None and not reply.error:
         return ok(title, "computes")
     reason, what_to_do = (reply.error, cure(reply.error, "onnxruntime-gpu")) if reply.error else reply.value
-    return problem(title, reason, what_to_do) if has_gpu else ok(title, f"cannot be used without a GPU ({reason})")
+    if not has_gpu:
+        return ok(title, f"cannot be used without a GPU ({reason})")
+    # TensorRT is an extra beside ONNX Runtime's GPU build; CUDA is what that build is for.
+    return (problem if name == "cuda" else warning)(title, reason, what_to_do)
 
 
 def check_native_nish(library: Path, reply: Reply, machine: str, lost: str, build: str) -> Finding:

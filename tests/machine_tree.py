@@ -1,0 +1,37 @@
+"""Trees of files laid out as on the machines that `taijitu doctor` is for, and what its checks make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from taijitu_runtime.doctor import system
+from taijitu_runtime.doctor.finding import Finding
+
+Files = Mapping[str, str | bytes]
+Tree = Callable[[Files], Path]
+
+
+def write_tree(root: Path, files: Files) -> Path:
+    """Write files below `root`, which stands for the root of a file system; `root`."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+def virtual(folder: Path, version: tuple[int, int] = (3, 10), system_packages: bool = False) -> system.Interpreter:
+    """A virtual environment of the system's Python, as `python3 -m venv` describes it in its pyvenv.cfg."""
+    folder.mkdir(exist_ok=True)
+    seen = str(system_packages).lower()
+    (folder / "pyvenv.cfg").write_text(f"home = /usr/bin\ninclude-system-site-packages = {seen}\nversion = 3.10.12\n")
+    return system.Interpreter(version, folder, Path("/usr"))
+
+
+def only(findings: list[Finding], level: str) -> Finding:
+    """The only finding, which is of that level and has a cure unless all is well."""
+    (found,) = findings
+    assert found.level == level, found
+    assert bool(found.cure) == (level != "ok"), found
+    return found
