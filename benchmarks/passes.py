@@ -38,6 +38,7 @@ from taijitu_runtime.preprocess import normalise
 from taijitu_training import checkpoint, create_model, list_models
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
+from taijitu_training.data import normalise as normalise_batch
 from taijitu_training.models import model_options
 from taijitu_training.recipes import RECIPES
 
@@ -46,7 +47,7 @@ UNTIMED, TIMED = 2, 3  # runs in a turn
 REST_S = 0.01  # before a turn, until the threads of the one before it sleep
 FEWEST_TURNS = 15
 RELATIVE_TOLERANCE = 1e-4  # of the range of the logits, as in export/to_onnx.py
-INPUT_PASS = "planes first"
+INPUT_ORDER = "planes first"
 
 Run = Callable[[], Any]
 
@@ -99,7 +100,7 @@ def main() -> int:
 
 
 def measured(name: str, input_form: str, threads: int, seconds: float) -> dict[str, Variant]:
-    """ "plain", "ours", "without PASS" for each pass, and "OpenVINO, plain" and "OpenVINO, ours" where it is there."""
+    """What `files` makes, and "OpenVINO, plain" and "OpenVINO, ours" where OpenVINO is there."""
     protos = files(untrained(name), input_form)
     height, width = create_model(name).input_size
     pictures = sample_pictures(1, height, width)
@@ -119,7 +120,7 @@ def measured(name: str, input_form: str, threads: int, seconds: float) -> dict[s
 
 
 def files(content: Checkpoint, input_form: str) -> dict[str, onnx.ModelProto]:
-    """The same network as several files."""
+    """The same network as several files: "plain", "ours", and "without PASS" for each pass that makes a difference."""
     card = card_of(content, "")
     network, blank = network_of(content, card, input_form)
     graph = ir.to_proto(torch_graph(network, blank))
@@ -131,8 +132,8 @@ def files(content: Checkpoint, input_form: str) -> dict[str, onnx.ModelProto]:
         rest = [graph_pass for graph_pass in PASSES if graph_pass is not left_out]
         made[f"without {pass_name(left_out)}"] = finished(ir.from_proto(graph), card, rest)
     if input_form == "uint8":
-        made[f"without {INPUT_PASS}"] = finished(ir.from_proto(plain), card)
-    return made
+        made[f"without {INPUT_ORDER}"] = finished(ir.from_proto(plain), card)
+    return {name: proto for name, proto in made.items() if name == "ours" or proto != made["ours"]}
 
 
 def pass_name(graph_pass: ir.passes.InPlacePass) -> str:
@@ -149,14 +150,15 @@ def untrained(name: str) -> Checkpoint:
             nn.init.normal_(module.bias, std=0.2)
             module.momentum = 1.0
     height, width = model.input_size
-    contract = input_contract((height, width), RECIPES["yynet_cifar10"])
-    model(torch.randn(4, 3, height, width))  # leaves statistics with which no signal fades or grows on its way
+    recipe = RECIPES["yynet_cifar10"]
+    # Leaves statistics with which no signal of such pictures fades or grows on its way.
+    model(normalise_batch(torch.from_numpy(sample_pictures(4, height, width, seed=1)), recipe))
     options = model_options(name)
     return Checkpoint(
         state_dict=model.state_dict(),
         architecture={"name": name, "options": options},
         labels=[str(index) for index in range(options["num_classes"])],
-        input=contract,
+        input=input_contract((height, width), recipe),
         training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},
         producer=checkpoint.producer_versions(),
     )
@@ -220,20 +222,21 @@ def overview(found: Mapping[str, Mapping[str, Variant]]) -> str:
 
 
 def contributions(found: Mapping[str, Mapping[str, Variant]]) -> str:
-    """How much of each file would come back without a pass: nodes / kB / latency in percent, one row a network."""
-    first = next(iter(found.values()))
-    columns = [key for key in first if key.startswith("without ")]
-    lines = [f"| | {' | '.join(key.removeprefix('without ') for key in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    """What each file would have more without a pass, nodes / kB / latency in percent: one row a network."""
+    names = [*map(pass_name, PASSES), INPUT_ORDER]
+    columns = [name for name in names if any(f"without {name}" in variants for variants in found.values())]
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, variants in found.items():
-        ours = variants["ours"]
-        cells = []
-        for key in columns:
-            other = variants[key]
-            percent = (other.median_ms / ours.median_ms - 1) * 100
-            changed = (other.nodes - ours.nodes, round(other.size_kb - ours.size_kb, 1))
-            cells.append(f"{changed[0]:+d} / {changed[1]:+.1f} / {percent:+.0f} %" if any(changed) else "")
+        cells = [more(variants.get(f"without {column}"), variants["ours"]) for column in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "Nodes, kB and latency more without the pass (empty: the same file):\n\n" + "\n".join(lines) + "\n"
+    return "Without a pass, nodes, kB and latency more (empty: the same file):\n\n" + "\n".join(lines) + "\n"
+
+
+def more(other: Variant | None, ours: Variant) -> str:
+    if other is None:
+        return ""
+    percent = (other.median_ms / ours.median_ms - 1) * 100
+    return f"{other.nodes - ours.nodes:+d} / {other.size_kb - ours.size_kb:+.1f} / {percent:+.0f} %"
 
 
 def processor() -> str:
