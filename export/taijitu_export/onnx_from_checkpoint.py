@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 
 import onnx
 import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnx_ir.passes.common import DeduplicateInitializersPass, RemoveUnusedNodesPass
 from torch import Tensor, nn
 
 from taijitu_export.nish_node import DOMAIN, OPSET, nish_function, with_nish_as
-from taijitu_export.passes import GlobalAveragePoolPass, LowerToOpset17Pass, StripTracesPass
+from taijitu_export.passes import (
+    FoldBatchNormPass,
+    FoldScalePass,
+    GeluOrderPass,
+    GlobalAveragePoolPass,
+    LowerToOpset17Pass,
+    SplitConcatPass,
+    StripTracesPass,
+)
 from taijitu_runtime import ModelCard
 from taijitu_training.checkpoint import Checkpoint, producer_versions
 
 INPUT_FORMS = ("uint8", "float32")
 NISH_FORMS = ("op", "decomposed")
+
+# In this order; benchmarks/passes.py measures what each is worth.
+PASSES: tuple[ir.passes.InPlacePass, ...] = (
+    StripTracesPass(),
+    GlobalAveragePoolPass(),
+    SplitConcatPass(),
+    FoldBatchNormPass(),
+    FoldScalePass(),
+    GeluOrderPass(),
+    DeduplicateInitializersPass(),
+    LowerToOpset17Pass(),
+    RemoveUnusedNodesPass(),
+)
 
 
 class NormalisedInput(nn.Module):
@@ -32,11 +54,12 @@ class NormalisedInput(nn.Module):
     def __init__(self, model: nn.Module, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("mean", torch.tensor(mean) * 255.0)
-        self.register_buffer("std", torch.tensor(std) * 255.0)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255.0)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255.0)
 
     def forward(self, images: Tensor) -> Tensor:
-        normalised = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        # As bytes, a picture is a quarter to transpose; and planes of one mean and std each are quick to normalise.
+        normalised = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
         # In channels_last, torch exports adaptive pooling with an as_strided: a Gather with computed indices in ONNX.
         logits: Tensor = self.model(normalised.contiguous())
         return logits
@@ -70,11 +93,12 @@ def onnx_from_checkpoint(
     """
     card = card_of(checkpoint, source_sha256)
     network, blank = network_of(checkpoint, card, input_form)
-    model = _export(with_nish_as(network, nish), blank)
-    passes = ir.passes.Sequential(
-        StripTracesPass(), GlobalAveragePoolPass(), LowerToOpset17Pass(), RemoveUnusedNodesPass()
-    )
-    proto = ir.to_proto(passes(model).model)
+    return finished(torch_graph(with_nish_as(network, nish), blank), card)
+
+
+def finished(model: ir.Model, card: ModelCard, passes: Sequence[ir.passes.InPlacePass] = PASSES) -> onnx.ModelProto:
+    """torch's graph as it is shipped: through the passes, in place, with the contract and what Nish means."""
+    proto = ir.to_proto(ir.passes.Sequential(*passes)(model).model)
     if any(node.domain == DOMAIN for node in proto.graph.node):
         proto.functions.append(nish_function())
         if DOMAIN not in {opset.domain for opset in proto.opset_import}:
@@ -85,7 +109,7 @@ def onnx_from_checkpoint(
     return proto
 
 
-def _export(network: nn.Module, blank: Tensor) -> ir.Model:
+def torch_graph(network: nn.Module, blank: Tensor) -> ir.Model:
     """The graph as torch's exporter makes it, at opset 18, with dimension 0 of the input dynamic."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -6,40 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
+from onnx_text import X, model_of, operators, run
 from taijitu_export.passes import GlobalAveragePoolPass, LowerToOpset17Pass, StripTracesPass
 
-
-def model_of(*lines: str, initializers: dict[str, np.ndarray] | None = None, rank: int = 4) -> ir.Model:
-    """A model of opset 18 from ONNX's text form; x has shape (2, 3, 5, 7) and the last line makes y."""
-    import onnx
-
-    shape = ", ".join(str(d) for d in (2, 3, 5, 7)[:rank])
-    header = f'<ir_version: 10, opset_import: ["" : 18]> g (float[{shape}] x) => (float[a, b, c, d] y)'
-    text = "\n".join([header, "{", *lines, "}"])
-    proto = onnx.parser.parse_model(text)
-    for name, value in (initializers or {}).items():
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-    return ir.from_proto(onnx.shape_inference.infer_shapes(proto))
-
-
-def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    y: np.ndarray = session.run(None, {"x": x})[0]
-    return y
-
-
-def operators(model: ir.Model) -> list[str]:
-    return [node.op_type for node in model.graph]
-
-
-X = np.random.default_rng(0).normal(size=(2, 3, 5, 7)).astype(np.float32)
 SPATIAL = {"axes": np.array([2, 3], np.int64)}
 
 

@@ -2,17 +2,25 @@
 anything."""
 
 from taijitu_export.passes.float16 import Float16Pass
+from taijitu_export.passes.fold_batch_norm import FoldBatchNormPass
+from taijitu_export.passes.fold_scale import FoldScalePass
+from taijitu_export.passes.gelu_order import GeluOrderPass
 from taijitu_export.passes.global_average_pool import GlobalAveragePoolPass
 from taijitu_export.passes.lower_to_opset_17 import LowerToOpset17Pass
 from taijitu_export.passes.quantise import QuantisePass
 from taijitu_export.passes.round_to_float16 import RoundToFloat16Pass
+from taijitu_export.passes.split_concat import SplitConcatPass
 from taijitu_export.passes.strip_traces import StripTracesPass
 
 __all__ = [
     "Float16Pass",
+    "FoldBatchNormPass",
+    "FoldScalePass",
+    "GeluOrderPass",
     "GlobalAveragePoolPass",
     "LowerToOpset17Pass",
     "QuantisePass",
     "RoundToFloat16Pass",
+    "SplitConcatPass",
     "StripTracesPass",
 ]

@@ -1,0 +1,251 @@
+"""What the export's passes are worth on ONNX Runtime: python benchmarks/passes.py [network ...] [--seconds 15]
+[--threads 2] [--input uint8|float32]
+
+Every network of ours, untrained, one picture of its own size on the CPU. "plain" is the file that torch.onnx.export
+writes, with the normalisation as training has it; "ours" is what export/to_onnx.py writes; and for each pass, ours
+without that pass. Latencies are medians of turns in one process, in a new random order each time, so that whatever
+else the machine does slows all of them. OpenVINO reads the same two files of VGNetG-1.0MP where it is installed
+(pip install openvino).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from taijitu_export.onnx_from_checkpoint import INPUT_FORMS, PASSES, card_of, finished, network_of, torch_graph
+from taijitu_export.parity import sample_pictures
+from taijitu_runtime.preprocess import normalise
+from taijitu_training import checkpoint, create_model, list_models
+from taijitu_training.checkpoint import Checkpoint
+from taijitu_training.data import input_contract
+from taijitu_training.data import normalise as normalise_batch
+from taijitu_training.models import model_options
+from taijitu_training.recipes import RECIPES
+
+BESIDE_OPENVINO = "vgnetg_1_0mp"
+UNTIMED, TIMED = 2, 3  # runs in a turn
+REST_S = 0.01  # before a turn, until the threads of the one before it sleep
+FEWEST_TURNS = 15
+RELATIVE_TOLERANCE = 1e-4  # of the range of the logits, as in export/to_onnx.py
+INPUT_ORDER = "planes first"
+
+Run = Callable[[], Any]
+
+
+class PlainInput(nn.Module):
+    """The network behind training's normalisation, written as training has it: uint8 (N, H, W, 3) -> logits (N, K)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(mean) * 255.0)
+        self.register_buffer("std", torch.tensor(std) * 255.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        normalised = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        logits: Tensor = self.model(normalised.contiguous())
+        return logits
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One file: its nodes, its size, and its median latency."""
+
+    nodes: int
+    size_kb: float
+    median_ms: float
+
+
+def main() -> int:
+    """Print two tables in Markdown."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("networks", nargs="*", default=list_models(), help="of ours (default: all)")
+    parser.add_argument("--seconds", type=float, default=15.0, help="to measure each network for (default: 15)")
+    parser.add_argument("--threads", type=int, default=2, help="of one inference (default: 2)")
+    parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="of the network (default: uint8)")
+    args = parser.parse_args()
+    print(f"{datetime.now(timezone.utc):%Y-%m-%d}, onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, "
+          f"Python {platform.python_version()}, input {args.input}")  # fmt: skip
+    print(f"{processor()}, {args.threads} of {os.cpu_count()} threads, load {os.getloadavg()[0]:.1f}\n")
+    found = {}
+    for name in args.networks:
+        found[name] = measured(name, args.input, args.threads, args.seconds)
+        print(f"{name} {len(found)}/{len(args.networks)}", file=sys.stderr)
+    print(overview(found))
+    print(contributions(found))
+    return 0
+
+
+def measured(name: str, input_form: str, threads: int, seconds: float) -> dict[str, Variant]:
+    """What `files` makes, and "OpenVINO, plain" and "OpenVINO, ours" where OpenVINO is there."""
+    protos = files(untrained(name), input_form)
+    height, width = create_model(name).input_size
+    pictures = sample_pictures(1, height, width)
+    contract = card_of(untrained(name), "").input
+    images = pictures if input_form == "uint8" else normalise(pictures, contract)
+    runs = {variant: on_onnx_runtime(proto, images, threads) for variant, proto in protos.items()}
+    if name == BESIDE_OPENVINO and find_spec("openvino"):
+        runs |= {f"OpenVINO, {key}": on_openvino(protos[key], images, threads) for key in ("plain", "ours")}
+    expected = runs["plain"]()
+    for variant, run in runs.items():
+        difference = np.abs(run() - expected).max() / np.ptp(expected)
+        if not difference <= RELATIVE_TOLERANCE:
+            raise SystemExit(f"{name}, {variant}: the logits are off by {difference:.2g} of their range")
+    median_ms = measure(runs, seconds)
+    sizes = {key: (len(proto.graph.node), proto.ByteSize() / 1e3) for key, proto in protos.items()}
+    return {key: Variant(*sizes[key.removeprefix("OpenVINO, ")], ms) for key, ms in median_ms.items()}
+
+
+def files(content: Checkpoint, input_form: str) -> dict[str, onnx.ModelProto]:
+    """The same network as several files: "plain", "ours", and "without PASS" for each pass that makes a difference."""
+    card = card_of(content, "")
+    network, blank = network_of(content, card, input_form)
+    graph = ir.to_proto(torch_graph(network, blank))
+    plain = graph
+    if input_form == "uint8":
+        plain = ir.to_proto(torch_graph(PlainInput(content.model(), card.input.mean, card.input.std).eval(), blank))
+    made = {"plain": plain, "ours": finished(ir.from_proto(graph), card)}
+    for left_out in PASSES:
+        rest = [graph_pass for graph_pass in PASSES if graph_pass is not left_out]
+        made[f"without {pass_name(left_out)}"] = finished(ir.from_proto(graph), card, rest)
+    if input_form == "uint8":
+        made[f"without {INPUT_ORDER}"] = finished(ir.from_proto(plain), card)
+    return {name: proto for name, proto in made.items() if name == "ours" or proto != made["ours"]}
+
+
+def pass_name(graph_pass: ir.passes.InPlacePass) -> str:
+    return type(graph_pass).__name__.removesuffix("Pass")
+
+
+def untrained(name: str) -> Checkpoint:
+    """A network of random weights, whose batch norm does something."""
+    torch.manual_seed(0)
+    model = create_model(name)
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            module.momentum = 1.0
+    height, width = model.input_size
+    recipe = RECIPES["yynet_cifar10"]
+    # Leaves statistics with which no signal of such pictures fades or grows on its way.
+    model(normalise_batch(torch.from_numpy(sample_pictures(4, height, width, seed=1)), recipe))
+    options = model_options(name)
+    return Checkpoint(
+        state_dict=model.state_dict(),
+        architecture={"name": name, "options": options},
+        labels=[str(index) for index in range(options["num_classes"])],
+        input=input_contract((height, width), recipe),
+        training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},
+        producer=checkpoint.producer_versions(),
+    )
+
+
+def on_onnx_runtime(proto: onnx.ModelProto, images: NDArray[Any], threads: int) -> Run:
+    """One inference, with the options of the runtime's backend."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(["logits"], {"images": images})[0]
+
+
+def on_openvino(proto: onnx.ModelProto, images: NDArray[Any], threads: int) -> Run:
+    """The same on OpenVINO, in float32."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(proto.SerializeToString())
+    model.reshape(list(images.shape))  # faster there than a batch left open
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    return lambda: request.infer({0: images})[0]
+
+
+def measure(runs: Mapping[str, Run], seconds: float) -> dict[str, float]:
+    """Median milliseconds by variant."""
+    times_ms: dict[str, list[float]] = {name: [] for name in runs}
+    order, began, turns = list(runs), time.perf_counter(), 0
+    while turns < FEWEST_TURNS or time.perf_counter() - began < seconds:
+        random.shuffle(order)
+        turns += 1
+        for name in order:
+            time.sleep(REST_S)
+            for repetition in range(UNTIMED + TIMED):
+                start = time.perf_counter()
+                runs[name]()
+                if repetition >= UNTIMED:
+                    times_ms[name].append((time.perf_counter() - start) * 1e3)
+    return {name: statistics.median(times) for name, times in times_ms.items()}
+
+
+def overview(found: Mapping[str, Mapping[str, Variant]]) -> str:
+    """The plain file and ours: one row a network, and what OpenVINO needs."""
+    lines = ["| network | nodes | | kB | | ms | | |", "|---|---|---|---|---|---|---|---|"]
+    lines += ["| | plain | ours | plain | ours | plain | ours | ours / plain |"]
+    for name, variants in found.items():
+        plain, ours = variants["plain"], variants["ours"]
+        lines.append(
+            f"| {name} | {plain.nodes} | {ours.nodes} | {plain.size_kb:.0f} | {ours.size_kb:.0f} | "
+            f"{plain.median_ms:.3f} | {ours.median_ms:.3f} | **{ours.median_ms / plain.median_ms:.2f}** |"
+        )
+    for name, variants in found.items():
+        for key in ("OpenVINO, plain", "OpenVINO, ours"):
+            if key in variants:
+                ms = variants[key].median_ms
+                lines.append(f"\n{name}, {key}: {ms:.3f} ms; ours on ONNX Runtime / that: "
+                             f"**{variants['ours'].median_ms / ms:.2f}**")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def contributions(found: Mapping[str, Mapping[str, Variant]]) -> str:
+    """What each file would have more without a pass, nodes / kB / latency in percent: one row a network."""
+    names = [*map(pass_name, PASSES), INPUT_ORDER]
+    columns = [name for name in names if any(f"without {name}" in variants for variants in found.values())]
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, variants in found.items():
+        cells = [more(variants.get(f"without {column}"), variants["ours"]) for column in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "Without a pass, nodes, kB and latency more (empty: the same file):\n\n" + "\n".join(lines) + "\n"
+
+
+def more(other: Variant | None, ours: Variant) -> str:
+    if other is None:
+        return ""
+    percent = (other.median_ms / ours.median_ms - 1) * 100
+    return f"{other.nodes - ours.nodes:+d} / {other.size_kb - ours.size_kb:+.1f} / {percent:+.0f} %"
+
+
+def processor() -> str:
+    """Its name where Linux tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
