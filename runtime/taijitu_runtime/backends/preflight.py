@@ -64,7 +64,7 @@ def check_gpu(path: Path, card: EngineCard, name: str, compute_capability: str) 
         fits, wanted = here >= OLDEST_BY_DEFAULT, "compute capability 8.0 and later"
     else:
         fits = compute_capability in built_for.compute_capabilities
-        wanted = f"compute capability {', '.join(built_for.compute_capabilities)}"
+        wanted = f"compute capability {', '.join(built_for.compute_capabilities) or '(none is named)'}"
     if not fits:
         wanted += f" ({built_for.gpu})" if built_for.gpu else ""
         raise _built_for(path, card, wanted, f"{compute_capability} ({name})")

@@ -116,11 +116,8 @@ def check_options(options: argparse.Namespace) -> None:
 
 def prepare_backends(options: argparse.Namespace) -> list[Backend]:
     """The backends, not loaded yet. UsageError for a flag that none of them has a use for, with the reason."""
-    threads = options.cpuThreads or 0
-    backends = [
-        open_backend(model, threads=threads, rebuild=options.rebuild and model.suffix.lower() != ".onnx")
-        for model in options.models
-    ]
+    onnx, engine = {"threads": options.cpuThreads or 0}, {"rebuild": options.rebuild}
+    backends = [open_backend(model, **(onnx if is_onnx(model) else engine)) for model in options.models]
     kinds = {type(backend) for backend in backends}
     for name, reason in NO_USE[kinds.pop()].items() if len(kinds) == 1 else ():
         if getattr(options, name):
@@ -129,6 +126,11 @@ def prepare_backends(options: argparse.Namespace) -> list[Backend]:
         if isinstance(backend, TrtBackend):
             backend.cuda_graph = options.useCudaGraph
     return backends
+
+
+def is_onnx(model: Path) -> bool:
+    """Whether the file's name says so, which is what the choice of the backend goes by."""
+    return model.suffix.lower() == ".onnx"
 
 
 def open_probe(backend: Backend, options: argparse.Namespace) -> Probe:
