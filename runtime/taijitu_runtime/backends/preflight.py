@@ -75,6 +75,8 @@ def check_gpu(path: Path, card: EngineCard, name: str, compute_capability: str) 
 def check_validity(path: Path, card: EngineCard, runtime: Any, trt: Any, plan: bytes) -> None:
     """EngineError where TensorRT-RTX, which does not load the plan for that, says that it cannot; needs a driver."""
     validity, diagnostics = runtime.get_engine_validity(plan)
+    if validity == trt.EngineValidity.SUBOPTIMAL:
+        _log.warning("%s: TensorRT-RTX says that an engine built for this GPU would be faster", path)
     if validity != trt.EngineValidity.INVALID:
         return
     kinds = trt.EngineInvalidityDiagnostics
