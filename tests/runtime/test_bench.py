@@ -130,6 +130,7 @@ def test_what_is_exported(tmp_path: Path, shipped_onnx: Path, capsys: pytest.Cap
         (["--verbose", "--json"], r"got --verbose with --json"),
         (["--exportTimes=/no/such/folder/t.json", *QUICK], r"t\.json: cannot be written \(No such file or directory\)"),
         (["gone.onnx"], r"gone\.onnx: got no such file"),
+        (["--provider=cuda"], r"got no provider 'cuda' \(onnxruntime is the build for CPUs only\)"),
     ],
 )
 def test_wrong_usage_is_one_line(
@@ -151,6 +152,7 @@ def test_exports_of_two_models_are_refused(tiny_onnx: Path, capsys: pytest.Captu
 def test_flags_of_the_cpu_are_refused_for_an_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = make_tiny_engine(tmp_path / "model.engine")
     assert "got --cpuThreads for" in refused(capsys, engine, "--cpuThreads=2")
+    assert "got --provider for" in refused(capsys, engine, "--provider=cpu")
 
 
 @pytest.mark.gpu

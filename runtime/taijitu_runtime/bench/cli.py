@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.backends import Backend, OrtBackend, TrtBackend, open_backend
+from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, load_warnings, machine
 from taijitu_runtime.bench.ort_probe import OrtProbe, random_images
 from taijitu_runtime.bench.queries import Loop, Probe, measure
@@ -30,7 +31,7 @@ NO_USE: dict[type[Backend], dict[str, str]] = {
         "noDataTransfers": "on a CPU nothing is copied, and elsewhere ONNX Runtime copies within its call",
         "rebuild": "an ONNX file is not built",
     },
-    TrtBackend: {"cpuThreads": "an engine runs on the GPU"},
+    TrtBackend: {"cpuThreads": "an engine runs on the GPU", "provider": "an engine runs through TensorRT itself"},
 }
 EXPORTS = ("exportTimes", "exportProfile", "exportLayerInfo")
 
@@ -82,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--percentile", type=percentages, default=(90, 95, 99), metavar="P1,P2", help="of the times (90,95,99)"
     )
     parser.add_argument("--cpuThreads", type=int, metavar="N", help="of ONNX Runtime (one for each core)")
+    parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument("--useCudaGraph", action="store_true", help="engines: the network is one CUDA graph")
     parser.add_argument("--noDataTransfers", action="store_true", help="engines: copy nothing to and from the GPU")
     parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
@@ -116,9 +118,11 @@ def check_options(options: argparse.Namespace) -> None:
 
 def prepare_backends(options: argparse.Namespace) -> list[Backend]:
     """The backends, not loaded yet. UsageError for a flag that none of them has a use for, with the reason."""
-    threads = options.cpuThreads or 0
+    threads, provider, rebuild = options.cpuThreads or 0, options.provider, options.rebuild
     backends = [
-        open_backend(model, threads=threads, rebuild=options.rebuild and model.suffix.lower() != ".onnx")
+        open_backend(model, threads=threads, provider=provider)
+        if model.suffix.lower() == ".onnx"
+        else open_backend(model, rebuild=rebuild)
         for model in options.models
     ]
     kinds = {type(backend) for backend in backends}
@@ -138,7 +142,7 @@ def open_probe(backend: Backend, options: argparse.Namespace) -> Probe:
     if isinstance(backend, TrtBackend):
         return TrtProbe(backend, images, transfers=not options.noDataTransfers)
     assert isinstance(backend, OrtBackend), "open_backend makes no other"
-    return OrtProbe(backend, images, options.cpuThreads or 0)
+    return OrtProbe(backend, images, options.cpuThreads or 0, options.provider or "cpu")
 
 
 def shape_of(backend: Backend, text: str | None) -> tuple[int, ...]:

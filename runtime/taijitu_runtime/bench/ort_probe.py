@@ -20,14 +20,14 @@ KERNEL = "_kernel_time"
 
 
 class OrtProbe(Probe):
-    """A loaded OrtBackend, and images that it takes; `threads` as it was given to the backend.
+    """A loaded OrtBackend, and images that it takes; `threads` and `provider` as they were given to the backend.
 
     On the CPU there is nothing to copy and nothing to enqueue: a query is one call. On a GPU the call copies as well,
     and ONNX Runtime does not say how long.
     """
 
-    def __init__(self, backend: OrtBackend, images: NDArray[Any], threads: int) -> None:
-        self._backend, self._images, self._threads = backend, images, threads
+    def __init__(self, backend: OrtBackend, images: NDArray[Any], threads: int, provider: str) -> None:
+        self._backend, self._images, self._threads, self._provider = backend, images, threads, provider
         self._start_s = time.perf_counter()
         self._profiled: list[dict[str, Any]] = []
         providers = backend.session.get_providers()
@@ -82,7 +82,9 @@ class OrtProbe(Probe):
         """What ONNX Runtime's profiler says of each node of each query, after one that is left out."""
         with tempfile.TemporaryDirectory() as folder:
             prefix = Path(folder) / "profile"
-            with OrtBackend(self._backend.path, threads=self._threads, profile_prefix=prefix) as backend:
+            with OrtBackend(
+                self._backend.path, threads=self._threads, provider=self._provider, profile_prefix=prefix
+            ) as backend:
                 for _ in range(1 + count):
                     backend.infer(self._images)
                 file = Path(backend.session.end_profiling())

@@ -48,7 +48,7 @@ class TrtProbe(Probe):
         return self._backend.on_owner(lambda engine, gpu: self._profile(engine, gpu, count))
 
     def layer_info(self) -> dict[str, Any]:
-        """What TensorRT's engine inspector says; names only, unless it was built with --profilingVerbosity=detailed."""
+        """What TensorRT's engine inspector says; names only, unless it was built to tell more."""
 
         def inspect(engine: Engine, gpu: Gpu) -> dict[str, Any]:
             inspector = engine.engine.create_engine_inspector()

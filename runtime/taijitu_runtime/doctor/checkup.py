@@ -19,7 +19,12 @@ from taijitu_runtime.doctor.child import Imported, Reply, ask, can_find, try_imp
 from taijitu_runtime.doctor.finding import Finding, warning
 
 # Where the distribution is not called as the module is.
-DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "pycuda.driver": "pycuda", "tensorrt_rtx": "tensorrt-rtx"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+    "cuda.bindings.driver": "cuda-bindings",
+    "tensorrt_rtx": "tensorrt-rtx",
+}
 
 Section = tuple[str, list[Finding]]
 
@@ -79,7 +84,8 @@ class Checkup:
             distribution = DISTRIBUTIONS.get(module, module)
             yield libraries.check_library(found, distribution, self.interpreter, _folder(module), self.has_gpu)
         yield from libraries.check_any_answers(self.imported)
-        yield from libraries.check_engines_can_answer(self.imported, self.root, self.has_gpu)
+        newest = 0 if self.cuda.error else self.cuda.value["cuda"] // 1000
+        yield from libraries.check_engines_can_answer(self.imported, newest, self.has_gpu)
         about = self.imported["onnxruntime"].about
         if about and not self.cuda.error:
             yield from gpu.check_cuda_release("onnxruntime-gpu", about["cuda"], self.cuda.value["cuda"])
