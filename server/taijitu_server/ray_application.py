@@ -10,9 +10,11 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 
-from taijitu_runtime import Classifier
 from taijitu_server.app import create_app
+from taijitu_server.metrics import Metrics
 from taijitu_server.ray_app import DEPLOYMENT
+from taijitu_server.registry import Registry
+from taijitu_server.settings import Settings
 
 
 class Arguments(BaseModel):
@@ -26,7 +28,10 @@ def application(arguments: Arguments) -> Application:
     """One deployment, whose replicas each load the model and answer with the server's own application."""
 
     def build() -> FastAPI:
-        return create_app(Classifier.from_file(arguments.model, threads=arguments.threads))
+        settings = Settings(inference_threads=arguments.threads, decode_threads=1)
+        registry = Registry(settings, Metrics(), arguments.model)
+        registry.load_all()
+        return create_app(registry)
 
     replicated: Any = serve.deployment(serve.ingress(build)(), name=DEPLOYMENT)
     bound: Application = replicated.bind()

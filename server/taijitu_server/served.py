@@ -43,7 +43,7 @@ class ServedModel:
             self._deliver,
             max_batch=classifier.batch_size,
             max_delay_s=settings.max_delay_ms / 1e3,
-            instances=settings.instances,
+            instances=settings.batches_at_once(),
         )
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ class Settings(BaseSettings):
 
     provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda or tensorrt")
     inference_threads: int = Field(1, ge=0, description="threads of one run of a network; 0 one per core")
-    instances: int = Field(1, ge=1, le=64, description="batches of one model that may run at once")
-    decode_threads: int = Field(2, ge=1, le=64, description="threads that decode pictures, for all models together")
+    instances: int = Field(0, ge=0, le=64, description="batches of one model that may run at once; 0 one per core")
+    decode_threads: int = Field(1, ge=1, le=64, description="threads that decode pictures, for all models together")
     max_batch: int = Field(8, ge=1, le=1024, description="pictures in one run of a network")
     max_delay_ms: float = Field(0.0, ge=0, le=1000, description="how long a batch waits for more pictures")
     queue_size: int = Field(128, ge=1, description="requests waiting or running for one model; the next one gets 503")
@@ -57,6 +58,10 @@ class Settings(BaseSettings):
     api_keys: Path | None = Field(None, description="file with one key a line; without a key a request gets 401")
     cors_origins: str = Field("", description="origins that browsers may call from, comma-separated; * for all")
     access_log: bool = Field(True, description="one JSON line on stderr for each request")
+
+    def batches_at_once(self) -> int:
+        """`instances`, where 0 shares the cores of this process out among the workers."""
+        return self.instances or max(1, len(os.sched_getaffinity(0)) // self.workers)
 
     def picture_limits(self) -> Limits:
         """The limits of one picture. UsageError for an unknown format."""
