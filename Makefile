@@ -1,6 +1,7 @@
 # make demo    export the shipped checkpoint, check it, classify photographs, serve it
 # make test    every test but the next ones, which take minutes
 # make test-networks    the seven networks of the Nish paper, exported with Nish and with Mish
+# make test-ray    the Ray Serve application on a real local Ray
 # make lint    ruff, mypy, import-linter
 # make fuzz   20,000 damaged pictures: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes
@@ -14,13 +15,16 @@ export UV_PYTHON := $(BIN)/python
 INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstall-package taijitu
 NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/taijitu_runtime/native/*.cpp)
 
-.PHONY: demo test test-networks lint fuzz bench clean
+.PHONY: demo test test-networks test-ray lint fuzz bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST)
+
+test-ray: $(VENV)/.dev
+	$(BIN)/python -m pytest -m ray $(PYTEST)
 
 test-networks: $(VENV)/.dev
 	$(BIN)/python -m pytest -m networks $(PYTEST)

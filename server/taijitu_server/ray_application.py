@@ -14,7 +14,7 @@ from taijitu_server.app import create_app
 from taijitu_server.metrics import Metrics
 from taijitu_server.ray_app import DEPLOYMENT
 from taijitu_server.registry import Registry
-from taijitu_server.settings import Settings
+from taijitu_server.settings import settings_from
 
 
 class Arguments(BaseModel):
@@ -28,7 +28,7 @@ def application(arguments: Arguments) -> Application:
     """One deployment, whose replicas each load the model and answer with the server's own application."""
 
     def build() -> FastAPI:
-        settings = Settings(inference_threads=arguments.threads, decode_threads=1)
+        settings = settings_from({"inference_threads": arguments.threads, "decode_threads": 1}, None)
         registry = Registry(settings, Metrics(), arguments.model)
         registry.load_all()
         return create_app(registry)

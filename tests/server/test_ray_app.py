@@ -90,7 +90,7 @@ def wait_for(condition: Callable[[], bool], log: Path | None = None, seconds: fl
         time.sleep(0.2)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_killed_replica_costs_only_what_it_had_in_hand(application: str, tmp_path: Path) -> None:
     picture = tmp_path / "red.png"
     Image.fromarray(plain((255, 0, 0))).save(picture)
