@@ -13,10 +13,10 @@ from pathlib import Path
 
 from taijitu_runtime import native
 from taijitu_runtime.backends.ort_provider import PROVIDERS
-from taijitu_runtime.cache import cache_folder
 from taijitu_runtime.doctor import camera, folders, gpu, jetson, libraries, outside, packages, system
 from taijitu_runtime.doctor.child import Imported, Reply, ask, can_find, try_import
 from taijitu_runtime.doctor.finding import Finding, warning
+from taijitu_runtime.installed import installed_versions
 
 # Where the distribution is not called as the module is.
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "pycuda.driver": "pycuda", "tensorrt_rtx": "tensorrt-rtx"}
@@ -55,7 +55,7 @@ class Checkup:
     def _python(self) -> Iterator[Finding]:
         yield system.check_python(self.interpreter, 8 * struct.calcsize("P"), self.machine)
         yield from system.check_python_path(self.interpreter, os.environ)
-        names = packages.packages_by_name(self.installed)
+        names = installed_versions(self.installed)
         yield from packages.check_onnx_runtimes(names)
         yield from packages.check_opencvs(names)
         yield packages.check_wheels(self.installed, self.interpreter.version, self.machine)
@@ -100,7 +100,7 @@ class Checkup:
             there = native.LIBRARY.is_file()
             reply = ask("nish", str(native.LIBRARY)) if there else Reply()
             yield libraries.check_native_nish(native.LIBRARY, reply, self.machine, native.LOST, native.BUILD)
-        yield folders.check_cache(cache_folder())
+        yield folders.check_cache(os.environ)
 
 
 def _guarded(title: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
