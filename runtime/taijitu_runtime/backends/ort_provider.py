@@ -121,7 +121,7 @@ def _options(name: str) -> Options:
     if name != "TensorrtExecutionProvider":
         return {}
     try:
-        folder = str(private_folder(cache_folder() / "tensorrt"))
+        folder = str(private_folder(cache_folder() / "onnxruntime-tensorrt"))
     except (OSError, RuntimeError):  # no cache: engines are built at each start
         return {}
     return {

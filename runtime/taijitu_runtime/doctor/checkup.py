@@ -19,7 +19,12 @@ from taijitu_runtime.doctor.finding import Finding, warning
 from taijitu_runtime.installed import installed_versions
 
 # Where the distribution is not called as the module is.
-DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "pycuda.driver": "pycuda", "tensorrt_rtx": "tensorrt-rtx"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+    libraries.CUDA: "cuda-bindings",
+    "tensorrt_rtx": "tensorrt-rtx",
+}
 
 Section = tuple[str, list[Finding]]
 
@@ -79,7 +84,7 @@ class Checkup:
             distribution = DISTRIBUTIONS.get(module, module)
             yield libraries.check_library(found, distribution, self.interpreter, _folder(module), self.has_gpu)
         yield from libraries.check_any_answers(self.imported)
-        yield from libraries.check_engines_can_answer(self.imported, self.root, self.has_gpu)
+        yield from libraries.check_engines_can_answer(self.imported, self.has_gpu)
         about = self.imported["onnxruntime"].about
         if about and not self.cuda.error:
             yield from gpu.check_cuda_release("onnxruntime-gpu", about["cuda"], self.cuda.value["cuda"])
@@ -114,5 +119,5 @@ def _guarded(title: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
 
 def _folder(module: str) -> Path | None:
     """The folder of a module's package, found without importing it."""
-    spec = find_spec(module.partition(".")[0])
+    spec = find_spec(module) if "." not in module and can_find(module) else None
     return Path(spec.origin).parent if spec is not None and spec.origin and spec.submodule_search_locations else None

@@ -22,11 +22,12 @@ class Library(NamedTuple):
     needs_gpu: bool = False
 
 
+CUDA = "cuda.bindings.driver"
 LIBRARIES = {
     "onnxruntime": Library("ONNX Runtime", "taijitu[ort]", "answers with .onnx files"),
     "tensorrt": Library("TensorRT", "taijitu[gpu]", "answers with .engine files on NVIDIA GPUs", needs_gpu=True),
     "tensorrt_rtx": Library("TensorRT-RTX", "taijitu[rtx]", "answers with .engine files on RTX cards", needs_gpu=True),
-    "pycuda.driver": Library("PyCUDA", "taijitu[gpu]", "moves pictures to and from a GPU", needs_gpu=True),
+    CUDA: Library("cuda-bindings", "taijitu[gpu]", "moves pictures to and from a GPU", needs_gpu=True),
     "PIL": Library("Pillow", "taijitu[ort]", "reads pictures"),
     "cv2": Library("OpenCV", "taijitu[camera]", "reads cameras and videos"),
 }
@@ -61,17 +62,14 @@ def check_any_answers(imported: Mapping[str, Imported]) -> list[Finding]:
     return [problem("backends", "none loads, so nothing can be classified", 'pip install "taijitu[ort]"')]
 
 
-def check_engines_can_answer(imported: Mapping[str, Imported], root: Path, has_gpu: bool) -> list[Finding]:
-    """TensorRT has PyCUDA beside it, which pip compiles."""
+def check_engines_can_answer(imported: Mapping[str, Imported], has_gpu: bool) -> list[Finding]:
+    """TensorRT has NVIDIA's cuda-bindings beside it, which move the pictures."""
     engines = [name for name in ("tensorrt", "tensorrt_rtx") if imported[name].state == "loaded"]
-    if not engines or not has_gpu or imported["pycuda.driver"].state != "absent":
+    if not engines or not has_gpu or imported[CUDA].state != "absent":
         return []
-    cuda = root / "usr/local/cuda"
-    if (cuda / "include/cuda.h").is_file():
-        what_to_do = f"PATH={cuda}/bin:$PATH CPATH={cuda}/include pip install pycuda"
-    else:
-        what_to_do = "install the CUDA toolkit, whose headers it is compiled with, and then: pip install pycuda"
-    return [problem("engines", f"{' and '.join(engines)} cannot answer without PyCUDA", what_to_do)]
+    return [
+        problem("engines", f"{' and '.join(engines)} cannot answer without cuda-bindings", "pip install cuda-bindings")
+    ]
 
 
 def check_provider(name: str, reply: Reply, has_gpu: bool) -> Finding:
