@@ -18,6 +18,7 @@ from pathlib import Path
 from taijitu_runtime import __version__
 from taijitu_runtime.console import run
 from taijitu_runtime.errors import MissingDependencyError, UsageError
+from taijitu_runtime.installed import normal_name
 
 GROUP = "taijitu.commands"
 DISTRIBUTION = "taijitu"
@@ -54,13 +55,13 @@ def missing_requirements(extras: Iterable[str], requirements: Iterable[str], ins
     while open_extras:
         extra = open_extras.pop()
         for name, inner in ((m[1], m[2]) for m in parsed if m and m[3] == extra):
-            if _normal(name) != DISTRIBUTION:
-                needed.add(_normal(name))
+            if normal_name(name) != DISTRIBUTION:
+                needed.add(normal_name(name))
                 continue
             more = {part.strip() for part in (inner or "").split(",")} - seen
             seen |= more
             open_extras += more
-    names = [_normal(name) for name in installed]
+    names = [normal_name(name) for name in installed]
     return {need for need in needed if not any(name == need or name.startswith(f"{need}-") for name in names)}
 
 
@@ -81,7 +82,7 @@ def _install(point: EntryPoint) -> str:
 
 
 def _overview(commands: dict[str, EntryPoint]) -> str:
-    metadata = {_normal(found.metadata["Name"] or ""): found for found in distributions()}
+    metadata = {normal_name(found.metadata["Name"] or ""): found for found in distributions()}
     requirements = (metadata[DISTRIBUTION].requires if DISTRIBUTION in metadata else None) or []
     ready, lacking = [], []
     width = max(map(len, commands), default=0)
@@ -95,10 +96,6 @@ def _overview(commands: dict[str, EntryPoint]) -> str:
     if lacking:
         lines += ["", "not installed here:", *lacking]
     return "\n".join(lines)
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _summary(module: str) -> str:

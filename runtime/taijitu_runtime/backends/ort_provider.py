@@ -13,14 +13,13 @@ import io
 import platform
 import re
 from collections.abc import Callable, Collection, Iterator
-from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from taijitu_runtime.cache import cache_folder, private_folder
 from taijitu_runtime.errors import ProviderError, UsageError
+from taijitu_runtime.installed import installed_versions
 
-Provider = Literal["cpu", "cuda", "tensorrt"]
 Options = dict[str, str]
 
 # TensorRT leaves what it cannot do to the next one; without CUDA beside it that would be the CPU.
@@ -56,7 +55,7 @@ def open_on_provider(ort: Any, provider: str, new_session: Callable[[list[tuple[
     """
     wanted = PROVIDERS[provider]
     if not set(wanted) <= set(ort.get_available_providers()):
-        reason, cure = why_not_built_in(installed_packages(), is_jetson=Path("/etc/nv_tegra_release").exists())
+        reason, cure = why_not_built_in(installed_versions(), is_jetson=Path("/etc/nv_tegra_release").exists())
         raise ProviderError(provider, reason, cure)
     printed = io.StringIO()
     if provider == "cpu":
@@ -109,11 +108,6 @@ def why_not_loaded(error: str) -> tuple[str, str]:
     return reason, INSTALL if missing else LOOK
 
 
-def installed_packages() -> set[str]:
-    """The names of the installed distributions, as the index writes them."""
-    return {re.sub(r"[-_.]+", "-", found.metadata["Name"] or "").lower() for found in distributions()}
-
-
 def _load_libraries(ort: Any, provider: str) -> None:
     """Load what wheels bring, which lies where no loader looks; whatever fails is found out by the session."""
     if hasattr(ort, "preload_dlls"):  # from 1.21 on
@@ -127,7 +121,7 @@ def _options(name: str) -> Options:
     if name != "TensorrtExecutionProvider":
         return {}
     try:
-        folder = str(private_folder(cache_folder() / "tensorrt"))
+        folder = str(private_folder(cache_folder() / "onnxruntime-tensorrt"))
     except (OSError, RuntimeError):  # no cache: engines are built at each start
         return {}
     return {

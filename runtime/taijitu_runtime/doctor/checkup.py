@@ -13,16 +13,16 @@ from pathlib import Path
 
 from taijitu_runtime import native
 from taijitu_runtime.backends.ort_provider import PROVIDERS
-from taijitu_runtime.cache import cache_folder
 from taijitu_runtime.doctor import camera, folders, gpu, jetson, libraries, outside, packages, system
 from taijitu_runtime.doctor.child import Imported, Reply, ask, can_find, try_import
 from taijitu_runtime.doctor.finding import Finding, warning
+from taijitu_runtime.installed import installed_versions
 
 # Where the distribution is not called as the module is.
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python",
-    "cuda.bindings.driver": "cuda-bindings",
+    libraries.CUDA: "cuda-bindings",
     "tensorrt_rtx": "tensorrt-rtx",
 }
 
@@ -60,7 +60,7 @@ class Checkup:
     def _python(self) -> Iterator[Finding]:
         yield system.check_python(self.interpreter, 8 * struct.calcsize("P"), self.machine)
         yield from system.check_python_path(self.interpreter, os.environ)
-        names = packages.packages_by_name(self.installed)
+        names = installed_versions(self.installed)
         yield from packages.check_onnx_runtimes(names)
         yield from packages.check_opencvs(names)
         yield packages.check_wheels(self.installed, self.interpreter.version, self.machine)
@@ -84,8 +84,7 @@ class Checkup:
             distribution = DISTRIBUTIONS.get(module, module)
             yield libraries.check_library(found, distribution, self.interpreter, _folder(module), self.has_gpu)
         yield from libraries.check_any_answers(self.imported)
-        newest = 0 if self.cuda.error else self.cuda.value["cuda"] // 1000
-        yield from libraries.check_engines_can_answer(self.imported, newest, self.has_gpu)
+        yield from libraries.check_engines_can_answer(self.imported, self.has_gpu)
         about = self.imported["onnxruntime"].about
         if about and not self.cuda.error:
             yield from gpu.check_cuda_release("onnxruntime-gpu", about["cuda"], self.cuda.value["cuda"])
@@ -106,7 +105,7 @@ class Checkup:
             there = native.LIBRARY.is_file()
             reply = ask("nish", str(native.LIBRARY)) if there else Reply()
             yield libraries.check_native_nish(native.LIBRARY, reply, self.machine, native.LOST, native.BUILD)
-        yield folders.check_cache(cache_folder())
+        yield folders.check_cache(os.environ)
 
 
 def _guarded(title: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -120,5 +119,5 @@ def _guarded(title: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
 
 def _folder(module: str) -> Path | None:
     """The folder of a module's package, found without importing it."""
-    spec = find_spec(module.partition(".")[0])
+    spec = find_spec(module) if "." not in module and can_find(module) else None
     return Path(spec.origin).parent if spec is not None and spec.origin and spec.submodule_search_locations else None

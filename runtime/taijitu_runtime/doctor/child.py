@@ -78,7 +78,7 @@ def try_import(module: str) -> Imported:
 def can_find(module: str) -> bool:
     """Whether a module, or the package that it is in, is on the search path; it is not imported."""
     try:
-        return importlib.util.find_spec(module.partition(".")[0]) is not None
+        return importlib.util.find_spec(module.rpartition(".")[0] or module) is not None
     except (ImportError, ValueError):
         return False
 

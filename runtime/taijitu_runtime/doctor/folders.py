@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from pathlib import Path
+from collections.abc import Mapping
 
-from taijitu_runtime.cache import UnsafeFolderError, private_folder
+from taijitu_runtime.cache import UnsafeFolderError, cache_folder, private_folder
 from taijitu_runtime.doctor.finding import Finding, ok, warning
 
 ENOUGH_BYTES = 200 * 2**20
 LOST = "models and engines are prepared again at each start"
 
 
-def check_cache(folder: Path) -> Finding:
+def check_cache(environment: Mapping[str, str]) -> Finding:
     """The cache folder can be written, by us only, and has room."""
+    try:
+        folder = cache_folder(environment)
+    except RuntimeError:
+        return warning("cache", f"there is no home: {LOST}", "set XDG_CACHE_HOME to a folder that can be written")
     try:
         folder = private_folder(folder)
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -22,13 +22,12 @@ class Library(NamedTuple):
     needs_gpu: bool = False
 
 
+CUDA = "cuda.bindings.driver"
 LIBRARIES = {
     "onnxruntime": Library("ONNX Runtime", "taijitu[ort]", "answers with .onnx files"),
     "tensorrt": Library("TensorRT", "taijitu[gpu]", "answers with .engine files on NVIDIA GPUs", needs_gpu=True),
     "tensorrt_rtx": Library("TensorRT-RTX", "taijitu[rtx]", "answers with .engine files on RTX cards", needs_gpu=True),
-    "cuda.bindings.driver": Library(
-        "cuda-bindings", "taijitu[gpu]", "moves pictures to and from a GPU", needs_gpu=True
-    ),
+    CUDA: Library("cuda-bindings", "taijitu[gpu]", "moves pictures to and from a GPU", needs_gpu=True),
     "PIL": Library("Pillow", "taijitu[ort]", "reads pictures"),
     "cv2": Library("OpenCV", "taijitu[camera]", "reads cameras and videos"),
 }
@@ -63,13 +62,14 @@ def check_any_answers(imported: Mapping[str, Imported]) -> list[Finding]:
     return [problem("backends", "none loads, so nothing can be classified", 'pip install "taijitu[ort]"')]
 
 
-def check_engines_can_answer(imported: Mapping[str, Imported], cuda: int, has_gpu: bool) -> list[Finding]:
-    """TensorRT has cuda-bindings beside it; `cuda`: the major version that the driver knows, 0 if unknown."""
+def check_engines_can_answer(imported: Mapping[str, Imported], has_gpu: bool) -> list[Finding]:
+    """TensorRT has NVIDIA's cuda-bindings beside it, which move the pictures."""
     engines = [name for name in ("tensorrt", "tensorrt_rtx") if imported[name].state == "loaded"]
-    if not engines or not has_gpu or imported["cuda.bindings.driver"].state != "absent":
+    if not engines or not has_gpu or imported[CUDA].state != "absent":
         return []
-    wanted = f'"cuda-bindings<{cuda + 1}"' if cuda else "cuda-bindings"
-    return [problem("engines", f"{' and '.join(engines)} cannot answer without cuda-bindings", f"pip install {wanted}")]
+    return [
+        problem("engines", f"{' and '.join(engines)} cannot answer without cuda-bindings", "pip install cuda-bindings")
+    ]
 
 
 def check_provider(name: str, reply: Reply, has_gpu: bool) -> Finding:

@@ -7,15 +7,11 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import Distribution
 
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
+from taijitu_runtime.installed import normal_name
 
 # Each set installs files under one name, so the last one to be installed wins, and removing one damages the other.
 ONNX_RUNTIMES = {f"onnxruntime{end}" for end in ("", "-gpu", "-training", "-directml", "-openvino", "-qnn", "-rocm")}
 OPENCVS = {f"opencv{middle}-python{end}" for middle in ("", "-contrib") for end in ("", "-headless")}
-
-
-def packages_by_name(distributions: Iterable[Distribution]) -> dict[str, str]:
-    """Names as the index writes them, with versions."""
-    return {normal(found.metadata["Name"]): found.version for found in distributions if found.metadata["Name"]}
 
 
 def check_onnx_runtimes(packages: Mapping[str, str]) -> list[Finding]:
@@ -44,7 +40,7 @@ def check_wheels(distributions: Iterable[Distribution], version: tuple[int, int]
         tags = re.findall(r"^Tag:\s*(\S+)", distribution.read_text("WHEEL") or "", re.MULTILINE)
         count += bool(tags)
         if tags and not any(fits(tag, version, machine) for tag in tags):
-            wrong.append((normal(distribution.metadata["Name"]), tags[0]))
+            wrong.append((normal_name(distribution.metadata["Name"]), tags[0]))
     if not wrong:
         return ok("wheels", f"{count} installed, all for this Python and {machine}")
     text = f"not for Python {version[0]}.{version[1]} on {machine}: " + ", ".join(f"{n} ({tag})" for n, tag in wrong)
@@ -64,8 +60,3 @@ def fits(tag: str, version: tuple[int, int], machine: str) -> bool:
     is_stable = "abi3" in abis and not older.isdisjoint(pythons)
     is_exact = exact in pythons and not {exact, f"{exact}t", "none"}.isdisjoint(abis)
     return (is_pure or is_stable or is_exact) and any(p == "any" or p.endswith(machine) for p in platforms)
-
-
-def normal(name: str) -> str:
-    """A distribution's name as the index writes it: opencv_python as opencv-python."""
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -26,7 +26,8 @@ def library(name: str) -> dict[str, Any]:
         "cv2": lambda module: module.getBuildInformation(),
     }
     module = importlib.import_module(name)
-    version, file = getattr(module, "__version__", None), getattr(module, "__file__", None)
+    package = importlib.import_module(name.rpartition(".")[0] or name)
+    version, file = getattr(package, "__version__", None), getattr(module, "__file__", None)
     return {"version": str(version or ""), "file": file or "", "about": about[name](module) if name in about else None}
 
 
