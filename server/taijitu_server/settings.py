@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from taijitu_runtime.backends.ort_provider import Provider
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.intake import Limits
 
@@ -30,7 +29,9 @@ class Settings(BaseSettings):
     reload_s: float = Field(0.0, ge=0, description="look for changed models this often; 0 never")
     reload_by_post: bool = Field(False, description="let clients load and unload models of the folder")
 
-    provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda or tensorrt")
+    provider: Literal["cpu", "cuda", "tensorrt"] | None = Field(
+        None, description="where ONNX Runtime computes: cpu, cuda or tensorrt"
+    )
     inference_threads: int = Field(1, ge=0, description="threads of one run of a network; 0 one per core")
     instances: int = Field(0, ge=0, le=64, description="batches of one model that may run at once; 0 one per core")
     decode_threads: int = Field(1, ge=1, le=64, description="threads that decode pictures, for all models together")
