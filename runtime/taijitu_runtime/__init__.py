@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard, Precision
 from taijitu_runtime.classifier import Classifier, Prediction
+from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import (
     ArtefactError,
     InputError,
@@ -29,6 +30,7 @@ __all__ = [
     "Architecture",
     "ArtefactError",
     "Classifier",
+    "EngineCard",
     "InputError",
     "InputSpec",
     "MissingDependencyError",

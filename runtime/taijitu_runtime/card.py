@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.fields import (
+    SHA256,
+    check_choice,
+    check_mapping,
+    check_version,
+    fail,
+    json_from_text,
+    plain,
+    read_fields,
+    tuple_from_list,
+)
 
 FORMAT_VERSION = 1
 METADATA_PREFIX = "taijitu."
 MAX_SIDE = 16384
 PRECISIONS = ("fp32", "fp16", "int8")
-MAX_JSON_DEPTH = 32
-
-Part = TypeVar("Part")
-
-
-def _fail(field: str, got: object, expected: str) -> ArtefactError:
-    text = repr(got)
-    short = text if len(text) <= 80 else f"{text[:77]}..."
-    return ArtefactError(f"model card, {field}: got {short}, expected {expected}; correct it or make the file again")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,14 +58,14 @@ class InputSpec:
     def __post_init__(self) -> None:
         for name in ("height", "width", "resize_size"):
             _check_side(f"input.{name}", getattr(self, name))
-        _check_choice("input.colour", self.colour, ("RGB",))
-        _check_choice("input.resize", self.resize, ("shorter_side", "stretch"))
-        _check_choice("input.crop", self.crop, ("centre",))
-        _check_choice("input.interpolation", self.interpolation, ("bilinear_antialias", "bicubic_antialias"))
+        check_choice("input.colour", self.colour, ("RGB",))
+        check_choice("input.resize", self.resize, ("shorter_side", "stretch"))
+        check_choice("input.crop", self.crop, ("centre",))
+        check_choice("input.interpolation", self.interpolation, ("bilinear_antialias", "bicubic_antialias"))
         if self.resize == "shorter_side" and self.resize_size < max(self.height, self.width):
-            raise _fail("input.resize_size", self.resize_size, f"at least the crop, {max(self.height, self.width)}")
+            raise fail("input.resize_size", self.resize_size, f"at least the crop, {max(self.height, self.width)}")
         if self.resize == "stretch" and self.resize_size != min(self.height, self.width):
-            raise _fail("input.resize_size", self.resize_size, f"the final size, {min(self.height, self.width)}")
+            raise fail("input.resize_size", self.resize_size, f"the final size, {min(self.height, self.width)}")
         _check_triple("input.mean", self.mean, lambda value: 0 <= value <= 1, "in [0, 1]")
         _check_triple("input.std", self.std, lambda value: 0 < value <= 1, "in (0, 1]")
 
@@ -79,8 +79,8 @@ class Architecture:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise _fail("architecture.name", self.name, "a model's name")
-        _check_mapping("architecture.options", self.options)
+            raise fail("architecture.name", self.name, "a model's name")
+        check_mapping("architecture.options", self.options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,10 +97,10 @@ class Precision:
     calibration: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_choice("precision.name", self.name, PRECISIONS)
+        check_choice("precision.name", self.name, PRECISIONS)
         if not isinstance(self.kept, tuple) or not all(isinstance(layer, str) for layer in self.kept):
-            raise _fail("precision.kept", self.kept, "names of layers")
-        _check_mapping("precision.calibration", self.calibration)
+            raise fail("precision.kept", self.kept, "names of layers")
+        check_mapping("precision.calibration", self.calibration)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,18 +123,18 @@ class ModelCard:
     precision: Precision = dataclasses.field(default_factory=Precision)
 
     def __post_init__(self) -> None:
-        _check_version(self.format_version)
+        check_version(self.format_version, FORMAT_VERSION)
         for name, kind in (("architecture", Architecture), ("input", InputSpec), ("precision", Precision)):
             if not isinstance(getattr(self, name), kind):
-                raise _fail(name, getattr(self, name), f"an instance of {kind.__name__}")
+                raise fail(name, getattr(self, name), f"an instance of {kind.__name__}")
         _check_labels(self.labels)
-        _check_mapping("training", self.training)
-        _check_mapping("producer", self.producer)
+        check_mapping("training", self.training)
+        check_mapping("producer", self.producer)
         for package, version in self.producer.items():
             if not isinstance(version, str):
-                raise _fail(f"producer.{package}", version, "a version as text")
-        if not isinstance(self.source_sha256, str) or not re.fullmatch(r"([0-9a-f]{64})?", self.source_sha256):
-            raise _fail("source_sha256", self.source_sha256, "64 lower-case hex digits, or an empty text")
+                raise fail(f"producer.{package}", version, "a version as text")
+        if not isinstance(self.source_sha256, str) or not re.fullmatch(f"({SHA256})?", self.source_sha256):
+            raise fail("source_sha256", self.source_sha256, "64 lower-case hex digits, or an empty text")
 
     @classmethod
     def from_dict(cls, card: Mapping[str, Any]) -> ModelCard:
@@ -143,17 +143,17 @@ class ModelCard:
         `precision` may be missing: checkpoints have none, nor have artefacts from before there was any but float32.
         """
         if not isinstance(card, Mapping):
-            raise _fail("whole", card, "a dict")
-        _check_version(card.get("format_version"))
-        plain = _plain("whole", {"precision": dataclasses.asdict(Precision()), **card})
-        fields = _fields(cls, "", plain)
-        architecture = _fields(Architecture, "architecture.", fields["architecture"])
-        spec = _fields(InputSpec, "input.", fields["input"])
+            raise fail("whole", card, "a dict")
+        check_version(card.get("format_version"), FORMAT_VERSION)
+        whole = plain("whole", {"precision": dataclasses.asdict(Precision()), **card})
+        fields = read_fields(cls, "", whole)
+        architecture = read_fields(Architecture, "architecture.", fields["architecture"])
+        spec = read_fields(InputSpec, "input.", fields["input"])
         for name in ("mean", "std"):
-            spec[name] = _tuple(spec[name])
-        precision = _fields(Precision, "precision.", fields["precision"])
-        precision["kept"] = _tuple(precision["kept"])
-        fields["labels"] = _tuple(fields["labels"])
+            spec[name] = tuple_from_list(spec[name])
+        precision = read_fields(Precision, "precision.", fields["precision"])
+        precision["kept"] = tuple_from_list(precision["kept"])
+        fields["labels"] = tuple_from_list(fields["labels"])
         parts = {
             "architecture": Architecture(**architecture),
             "input": InputSpec(**spec),
@@ -163,9 +163,9 @@ class ModelCard:
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON types (dict, list, str, int, float, bool, None); a copy, the caller's own."""
-        plain = _plain("whole", dataclasses.asdict(self))
-        assert isinstance(plain, dict)
-        return plain
+        card = plain("whole", dataclasses.asdict(self))
+        assert isinstance(card, dict)
+        return card
 
     @classmethod
     def read_onnx_metadata(cls, metadata: Mapping[str, str]) -> ModelCard:
@@ -177,7 +177,7 @@ class ModelCard:
         for field in dataclasses.fields(cls):
             text = metadata.get(METADATA_PREFIX + field.name)
             if text is not None:
-                card[field.name] = _json(METADATA_PREFIX + field.name, text)
+                card[field.name] = json_from_text(METADATA_PREFIX + field.name, text)
         return cls.from_dict(card)
 
     def to_metadata(self) -> dict[str, str]:
@@ -188,83 +188,21 @@ class ModelCard:
         }
 
 
-def _json(key: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _fail(f"metadata {key}", text, "JSON") from error
-
-
-def _fields(part: type[Part], prefix: str, got: object) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(part)]  # type: ignore[arg-type]  # every caller's is one
-    if not isinstance(got, dict):
-        raise _fail(prefix.rstrip("."), got, f"a dict with {', '.join(names)}")
-    for name in names:
-        if name not in got:
-            raise _fail(prefix + name, None, "this field")
-    for name in got:
-        if name not in names:
-            raise _fail(f"{prefix}{name}", got[name], f"no such field (known: {', '.join(names)})")
-    return dict(got)
-
-
-def _plain(field: str, value: object, depth: int = 0) -> object:
-    if depth > MAX_JSON_DEPTH:
-        raise _fail(field, "...", f"at most {MAX_JSON_DEPTH} levels of nesting")
-    if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                raise _fail(field, key, "text as every key")
-        return {key: _plain(f"{field}.{key}".removeprefix("whole."), item, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(f"{field}[{index}]", item, depth + 1) for index, item in enumerate(value)]
-    if value is None or type(value) in (str, int, bool):
-        return value
-    if type(value) is float and math.isfinite(value):
-        return value
-    raise _fail(field, value, "plain JSON (text, finite number, true, false, null, list, dict)")
-
-
-def _tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _check_version(got: object) -> None:
-    if type(got) is not int or got < 1:
-        raise _fail("format_version", got, f"an integer from 1 to {FORMAT_VERSION}")
-    if got > FORMAT_VERSION:
-        raise ArtefactError(
-            f"model card, format_version: got {got}, expected at most {FORMAT_VERSION}: the file was made by a newer "
-            "taijitu; do: pip install --upgrade taijitu"
-        )
-
-
-def _check_mapping(field: str, got: object) -> None:
-    if not isinstance(got, dict):
-        raise _fail(field, got, "a dict")
-    _plain(field, got)
-
-
 def _check_side(field: str, got: object) -> None:
     if type(got) is not int or not 1 <= got <= MAX_SIDE:
-        raise _fail(field, got, f"an integer from 1 to {MAX_SIDE}, in pixels")
-
-
-def _check_choice(field: str, got: object, known: tuple[str, ...]) -> None:
-    if got not in known:
-        raise _fail(field, got, " or ".join(f'"{name}"' for name in known))
+        raise fail(field, got, f"an integer from 1 to {MAX_SIDE}, in pixels")
 
 
 def _check_triple(field: str, got: object, in_range: Callable[[float], bool], expected: str) -> None:
     numbers = got if isinstance(got, tuple) else ()
     if len(numbers) != 3 or not all(type(value) in (int, float) and in_range(value) for value in numbers):
-        raise _fail(field, got, f"3 numbers {expected}, for pixels in [0, 1]")
+        raise fail(field, got, f"3 numbers {expected}, for pixels in [0, 1]")
 
 
 def _check_labels(got: object) -> None:
     if not isinstance(got, tuple) or not got:
-        raise _fail("labels", got, "at least one label")
+        raise fail("labels", got, "at least one label")
     for index, label in enumerate(got):
         # A control character in a label would reach the terminal of whoever prints an answer.
         if not isinstance(label, str) or not label or any(unicodedata.category(letter) == "Cc" for letter in label):
-            raise _fail(f"labels[{index}]", label, "text without control characters")
+            raise fail(f"labels[{index}]", label, "text without control characters")

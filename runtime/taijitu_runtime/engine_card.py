@@ -1,0 +1,304 @@
+"""The engine card: `model.engine.json` beside a TensorRT plan, which itself stays a bare, byte-valid plan.
+
+It holds the model's card, what the plan was built for and from, and how to build it again. `EngineCard.from_dict` is
+the one validator; `save_engine` and `EngineCard.read` are the two ends of the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from taijitu_runtime.card import PRECISIONS, ModelCard
+from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.fields import (
+    SHA256,
+    check_choice,
+    check_text,
+    check_version,
+    fail,
+    plain,
+    read_fields,
+    tuple_from_list,
+)
+
+ENGINE_FORMAT_VERSION = 1
+LIBRARIES = ("tensorrt", "tensorrt_rtx")
+HARDWARE_COMPATIBILITY = ("none", "ampere+", "sameComputeCapability")
+BUILD_AGAIN = "python export/to_engine.py model.onnx --saveEngine=model.engine"
+
+
+@dataclasses.dataclass(frozen=True)
+class Library:
+    """What built the plan: the Python module's name, one of LIBRARIES, and its version, such as "10.3.0"."""
+
+    name: str
+    version: str
+
+    def __post_init__(self) -> None:
+        check_choice("library.name", self.name, LIBRARIES)
+        check_text("library.version", self.version, 'a version such as "10.3.0"', r"\d+\.\d+[\w.+-]*")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuiltFor:
+    """Where the plan runs.
+
+    `platform`: as `platform_here()`. `compute_capabilities`: such as ("8.6", "8.9"); empty for TensorRT-RTX's default,
+    Ampere and later. `gpu`, `driver`: name and version of the GPU and driver that it was built with; None where it was
+    built without one. `hardware_compatibility`: trtexec's --hardwareCompatibilityLevel. `dla_core`: its number, or None
+    for a plan that uses none.
+    """
+
+    platform: str
+    compute_capabilities: tuple[str, ...]
+    gpu: str | None
+    driver: str | None
+    hardware_compatibility: str = "none"
+    dla_core: int | None = None
+
+    def __post_init__(self) -> None:
+        check_text("built_for.platform", self.platform, 'such as "linux_x86_64"')
+        if not isinstance(self.compute_capabilities, tuple):
+            raise fail("built_for.compute_capabilities", self.compute_capabilities, 'a list such as ["8.6", "8.9"]')
+        for number in self.compute_capabilities:
+            check_text("built_for.compute_capabilities", number, 'numbers such as "8.6"', r"\d{1,2}\.\d")
+        for name in ("gpu", "driver"):
+            if getattr(self, name) is not None:
+                check_text(f"built_for.{name}", getattr(self, name), "text, or null where it was built without one")
+        check_choice("built_for.hardware_compatibility", self.hardware_compatibility, HARDWARE_COMPATIBILITY)
+        if self.dla_core is not None and (type(self.dla_core) is not int or self.dla_core < 0):
+            raise fail("built_for.dla_core", self.dla_core, "the number of a DLA core, or null")
+
+
+@dataclasses.dataclass(frozen=True)
+class EnginePrecision:
+    """`asked`: "fp32", "fp16" or "int8". `layers`: how many layers of the plan compute in which type (float16: 31)."""
+
+    asked: str
+    layers: dict[str, int]
+
+    def __post_init__(self) -> None:
+        check_choice("precision.asked", self.asked, PRECISIONS)
+        if not isinstance(self.layers, dict) or not self.layers:
+            raise fail("precision.layers", self.layers, 'a count for each type, such as {"float16": 31}')
+        for name, count in self.layers.items():
+            if type(count) is not int or count < 0:
+                raise fail(f"precision.layers.{name}", count, "a number of layers")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapeRange:
+    """The smallest, the usual and the largest shape of an input in one optimisation profile."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("min", "opt", "max"):
+            _check_shape(f"profiles.{name}", getattr(self, name), smallest=0)
+        if not len(self.min) == len(self.opt) == len(self.max) or not all(
+            low <= usual <= high for low, usual, high in zip(self.min, self.opt, self.max)
+        ):
+            raise fail("profiles", [self.min, self.opt, self.max], "min <= opt <= max in every dimension")
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """An input or output: its name, numpy's name of its type ("uint8", "float32"), its shape, -1 where it is open."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_text("tensor name", self.name, "a name")
+        check_text(f"tensor {self.name}, dtype", self.dtype, 'a type such as "float32"', r"[a-z]+\d*\w*")
+        _check_shape(f"tensor {self.name}, shape", self.shape, smallest=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The ONNX file that the plan was built from: its path as seen from the sidecar's folder, and its sha256."""
+
+    path: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_text("source.path", self.path, "a path relative to the sidecar")
+        if PurePosixPath(self.path).is_absolute():
+            raise fail("source.path", self.path, "a path relative to the sidecar, so that both can be moved")
+        check_text("source.sha256", self.sha256, "64 lower-case hex digits", SHA256)
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """When the plan was built (`date`, ISO 8601 with the offset from UTC) and how long it took (`seconds`)."""
+
+    date: str
+    seconds: float
+
+    def __post_init__(self) -> None:
+        check_text("built.date", self.date, "a date such as 2026-11-21T13:30:00+00:00", r"\d{4}-\d\d-\d\dT\S+")
+        if type(self.seconds) not in (int, float) or self.seconds < 0:
+            raise fail("built.seconds", self.seconds, "a number of seconds")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineCard:
+    """The contract of one engine.
+
+    `card`: the model's, as in the ONNX file. `profiles`: for each optimisation profile the range of each input's shape.
+    `flags`: the names of the builder's and the network's flags that were set ("FP16", "STRONGLY_TYPED").
+    `plan_sha256`: 64 hex digits of the plan. `arguments`: of export/to_engine.py, without the ONNX and --saveEngine,
+    which follow from `source` and the sidecar's own name. ArtefactError for any field outside its range.
+    """
+
+    format_version: int = ENGINE_FORMAT_VERSION
+    card: ModelCard
+    library: Library
+    built_for: BuiltFor
+    precision: EnginePrecision
+    profiles: tuple[dict[str, ShapeRange], ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    flags: tuple[str, ...]
+    plan_sha256: str
+    source: Source
+    arguments: tuple[str, ...]
+    built: Build
+
+    def __post_init__(self) -> None:
+        check_version(self.format_version, ENGINE_FORMAT_VERSION)
+        check_text("plan_sha256", self.plan_sha256, "64 lower-case hex digits", SHA256)
+        for name in ("flags", "arguments"):
+            texts = getattr(self, name)
+            if not isinstance(texts, tuple) or not all(isinstance(text, str) and text.isprintable() for text in texts):
+                raise fail(name, texts, "a list of texts")
+        if any(text == "--saveEngine" or text.startswith("--saveEngine=") for text in self.arguments):
+            raise fail("arguments", self.arguments, "none that says where the engine goes: its own name does")
+        if not self.inputs or not self.outputs:
+            raise fail("inputs, outputs", (len(self.inputs), len(self.outputs)), "at least one of each")
+        for profile in self.profiles:
+            if set(profile) - {tensor.name for tensor in self.inputs}:
+                raise fail("profiles", sorted(profile), "names of inputs")
+
+    @classmethod
+    def from_dict(cls, card: Mapping[str, Any]) -> EngineCard:
+        """Validate an engine card in the form of `to_dict`; ArtefactError where it is wrong."""
+        if not isinstance(card, Mapping):
+            raise fail("whole", card, "a dict")
+        check_version(card.get("format_version"), ENGINE_FORMAT_VERSION)
+        fields = read_fields(cls, "", plain("whole", dict(card)))
+        built_for = read_fields(BuiltFor, "built_for.", fields["built_for"])
+        built_for["compute_capabilities"] = tuple_from_list(built_for["compute_capabilities"])
+        parts = {
+            "card": ModelCard.from_dict(fields["card"]),
+            "library": Library(**read_fields(Library, "library.", fields["library"])),
+            "built_for": BuiltFor(**built_for),
+            "precision": EnginePrecision(**read_fields(EnginePrecision, "precision.", fields["precision"])),
+            "profiles": tuple(_profile(profile) for profile in _list("profiles", fields["profiles"])),
+            "inputs": tuple(_tensor(tensor) for tensor in _list("inputs", fields["inputs"])),
+            "outputs": tuple(_tensor(tensor) for tensor in _list("outputs", fields["outputs"])),
+            "flags": tuple_from_list(fields["flags"]),
+            "source": Source(**read_fields(Source, "source.", fields["source"])),
+            "arguments": tuple_from_list(fields["arguments"]),
+            "built": Build(**read_fields(Build, "built.", fields["built"])),
+        }
+        return cls(**{**fields, **parts})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as plain JSON types; a copy, the caller's own."""
+        whole = plain("whole", dataclasses.asdict(self))
+        assert isinstance(whole, dict)
+        return whole
+
+    @classmethod
+    def read(cls, plan: Path) -> EngineCard:
+        """Read and validate the sidecar of a plan. ArtefactError, naming it, where it is missing, no JSON, or wrong."""
+        path = sidecar_of(plan)
+        try:
+            return cls.from_dict(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            got = f"{plan}: got no {path.name} beside it, expected the sidecar that export/to_engine.py writes"
+            raise ArtefactError(f"{got}; copy it too, or build the engine again: {BUILD_AGAIN}") from None
+        except OSError as error:
+            raise ArtefactError(f"{path}: got a file that cannot be read ({error.strerror}); check it") from None
+        except (ValueError, RecursionError) as error:
+            raise ArtefactError(
+                f"{path}: got no JSON ({error}), expected an engine's sidecar; copy it again, or build the engine "
+                f"again: {BUILD_AGAIN}"
+            ) from None
+        except ArtefactError as error:
+            raise ArtefactError(f"{path}: {error}") from None
+
+
+def save_engine(path: Path, plan: bytes, card: EngineCard) -> None:
+    """Write a plan and its sidecar so that a killed run leaves the old engine, the new one, or one seen to be torn.
+
+    ArtefactError if the card is not this plan's, or if a file cannot be written.
+    """
+    digest = hashlib.sha256(plan).hexdigest()
+    if card.plan_sha256 != digest:
+        raise ArtefactError(f"{path}: got a card of the plan {card.plan_sha256}, expected {digest}")
+    sidecar = sidecar_of(path)
+    text = json.dumps(card.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    contents = {path: plan, sidecar: text.encode()}
+    temporary = {target: target.with_name(f".{target.name}.{os.getpid()}.tmp") for target in contents}
+    try:
+        for target, content in contents.items():
+            temporary[target].write_bytes(content)
+        for target in contents:
+            temporary[target].replace(target)
+    except OSError as error:
+        raise ArtefactError(
+            f"{path}: could not be written ({error.strerror}); make room or choose another folder"
+        ) from None
+    finally:
+        for file in temporary.values():
+            file.unlink(missing_ok=True)
+
+
+def sidecar_of(plan: Path) -> Path:
+    """The sidecar's path: the plan's with .json behind it."""
+    return plan.with_name(f"{plan.name}.json")
+
+
+def platform_here() -> str:
+    """Operating system and processor, as engines are bound to: "linux_x86_64", "linux_aarch64"."""
+    return f"{platform.system()}_{platform.machine()}".lower()
+
+
+def _check_shape(field: str, got: object, smallest: int) -> None:
+    if not isinstance(got, tuple) or not all(type(size) is int and size >= smallest for size in got):
+        raise fail(field, got, f"a list of integers from {smallest} on")
+
+
+def _list(field: str, got: object) -> list[Any]:
+    if not isinstance(got, list):
+        raise fail(field, got, "a list")
+    return got
+
+
+def _profile(got: object) -> dict[str, ShapeRange]:
+    if not isinstance(got, dict):
+        raise fail("profiles", got, "a dict of inputs")
+    return {name: _range(name, shapes) for name, shapes in got.items()}
+
+
+def _range(name: str, got: object) -> ShapeRange:
+    fields = read_fields(ShapeRange, f"profiles.{name}.", got)
+    low, usual, high = (tuple_from_list(fields[key]) for key in ("min", "opt", "max"))
+    return ShapeRange(low, usual, high)  # type: ignore[arg-type]  # checked there
+
+
+def _tensor(got: object) -> TensorSpec:
+    fields = read_fields(TensorSpec, "tensor.", got)
+    return TensorSpec(fields["name"], fields["dtype"], tuple_from_list(fields["shape"]))  # type: ignore[arg-type]  # checked there

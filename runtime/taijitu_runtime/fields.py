@@ -1,0 +1,98 @@
+"""Fields of a card in its plain form: what is JSON, what is missing, what is unknown, and how that is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from typing import Any, TypeVar
+
+from taijitu_runtime.errors import ArtefactError
+
+MAX_JSON_DEPTH = 32
+SHA256 = r"[0-9a-f]{64}"
+
+Part = TypeVar("Part")
+
+
+def fail(field: str, got: object, expected: str) -> ArtefactError:
+    """The error to raise for a field that is not as expected."""
+    text = repr(got)
+    short = text if len(text) <= 80 else f"{text[:77]}..."
+    return ArtefactError(f"model card, {field}: got {short}, expected {expected}; correct it or make the file again")
+
+
+def json_from_text(key: str, text: str) -> Any:
+    """Parse the JSON text under `key` of a file's metadata; ArtefactError where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise fail(f"metadata {key}", text, "JSON") from error
+
+
+def read_fields(part: type[Part], prefix: str, got: object) -> dict[str, Any]:
+    """`got` as the fields of the dataclass `part`; ArtefactError where one is missing or unknown, or it is no dict."""
+    names = [field.name for field in dataclasses.fields(part)]  # type: ignore[arg-type]  # every caller's is one
+    if not isinstance(got, dict):
+        raise fail(prefix.rstrip("."), got, f"a dict with {', '.join(names)}")
+    for name in names:
+        if name not in got:
+            raise fail(prefix + name, None, "this field")
+    for name in got:
+        if name not in names:
+            raise fail(f"{prefix}{name}", got[name], f"no such field (known: {', '.join(names)})")
+    return dict(got)
+
+
+def plain(field: str, value: object, depth: int = 0) -> object:
+    """A copy of `value` as plain JSON types, tuples as lists; ArtefactError, naming the place, for any other type."""
+    if depth > MAX_JSON_DEPTH:
+        raise fail(field, "...", f"at most {MAX_JSON_DEPTH} levels of nesting")
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise fail(field, key, "text as every key")
+        return {key: plain(f"{field}.{key}".removeprefix("whole."), item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(f"{field}[{index}]", item, depth + 1) for index, item in enumerate(value)]
+    if value is None or type(value) in (str, int, bool):
+        return value
+    if type(value) is float and math.isfinite(value):
+        return value
+    raise fail(field, value, "plain JSON (text, finite number, true, false, null, list, dict)")
+
+
+def tuple_from_list(value: object) -> object:
+    """A list as a tuple; anything else as it is, for the checks that follow to name."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_mapping(field: str, got: object) -> None:
+    """ArtefactError unless `got` is a dict of plain JSON."""
+    if not isinstance(got, dict):
+        raise fail(field, got, "a dict")
+    plain(field, got)
+
+
+def check_choice(field: str, got: object, known: tuple[str, ...]) -> None:
+    """ArtefactError unless `got` is one of the known names."""
+    if got not in known:
+        raise fail(field, got, " or ".join(f'"{name}"' for name in known))
+
+
+def check_version(got: object, newest: int) -> None:
+    """ArtefactError unless `got` is a format version from 1 to `newest`, the one that this package writes."""
+    if type(got) is not int or got < 1:
+        raise fail("format_version", got, f"an integer from 1 to {newest}")
+    if got > newest:
+        raise ArtefactError(
+            f"model card, format_version: got {got}, expected at most {newest}: the file was made by a newer "
+            "taijitu; do: pip install --upgrade taijitu"
+        )
+
+
+def check_text(field: str, got: object, expected: str, pattern: str = r"[^\x00-\x1f\x7f]+") -> None:
+    """ArtefactError, naming what is `expected`, unless `got` is text that matches the whole pattern (printable)."""
+    if not isinstance(got, str) or not re.fullmatch(pattern, got):
+        raise fail(field, got, expected)
