@@ -7,10 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from taijitu_runtime import native
+from taijitu_runtime import TaijituError, native
+from taijitu_runtime.backends.cuda import Gpu
 from taijitu_runtime.native import build
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def why_no_gpu() -> str | None:
+    """Why there is no GPU to run engines on here, or None where there is one."""
+    try:
+        Gpu().close()
+    except TaijituError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture(autouse=True)
+def skipped_without_a_gpu(request: pytest.FixtureRequest) -> None:
+    """What the mark `gpu` promises."""
+    if request.node.get_closest_marker("gpu") and (reason := request.getfixturevalue("why_no_gpu")):
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

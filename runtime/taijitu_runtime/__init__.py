@@ -12,6 +12,8 @@ from taijitu_runtime.classifier import Classifier, Prediction
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import (
     ArtefactError,
+    DeviceError,
+    EngineError,
     InputError,
     MissingDependencyError,
     PictureError,
@@ -30,7 +32,9 @@ __all__ = [
     "Architecture",
     "ArtefactError",
     "Classifier",
+    "DeviceError",
     "EngineCard",
+    "EngineError",
     "InputError",
     "InputSpec",
     "MissingDependencyError",

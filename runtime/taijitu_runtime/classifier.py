@@ -56,9 +56,14 @@ class Classifier:
         self.batch_size = batch_size if limit is None else min(batch_size, limit)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, batch_size: int = 8, threads: int = 0) -> Classifier:
-        """Load a model.onnx. `threads`: of one inference, 0 leaves it to the backend. ArtefactError if it is no use."""
-        return cls(open_backend(path, threads=threads), batch_size=batch_size)
+    def from_file(cls, path: str | Path, *, batch_size: int = 8, threads: int = 0, rebuild: bool = False) -> Classifier:
+        """Load a model.onnx, or a model.engine with its model.engine.json beside it. ArtefactError if it is no use.
+
+        `threads`: of one inference on the CPU, 0 leaves it to the backend. `rebuild`: an engine that was built for
+        another GPU, TensorRT or platform, or is damaged, is built again from its ONNX, which takes minutes on a small
+        board; without, EngineError says what it was built for.
+        """
+        return cls(open_backend(path, threads=threads, rebuild=rebuild), batch_size=batch_size)
 
     def close(self) -> None:
         """Free the model; every later call raises UsageError."""

@@ -31,7 +31,7 @@ Prepared: TypeAlias = "tuple[Path, NDArray[np.uint8] | PictureError]"
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: every picture was classified, 1: some were skipped, 2: wrong usage or model."""
     options = build_parser().parse_args(argv)
-    with Classifier.from_file(options.model) as classifier:
+    with Classifier.from_file(options.model, rebuild=options.rebuild) as classifier:
         top = min(USUAL_TOP, len(classifier.labels)) if options.top is None else options.top
         check_top(top, classifier.labels)
         files = find_pictures(options.pictures)
@@ -85,9 +85,10 @@ def classify(
 def build_parser() -> argparse.ArgumentParser:
     """The command line of runtime/classify.py and `taijitu classify`."""
     parser = Parser(prog="taijitu classify", description=__doc__)
-    parser.add_argument("model", type=Path, help="model.onnx made by export/to_onnx.py")
+    parser.add_argument("model", type=Path, help="model.onnx or model.engine of export/")
     parser.add_argument("pictures", type=Path, nargs="+", metavar="picture", help="files, or folders searched in depth")
     parser.add_argument("--top", type=int, help=f"answers for each picture ({USUAL_TOP}, or all labels if fewer)")
+    parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
 

@@ -2,6 +2,8 @@
 
 TaijituError
 ├── ArtefactError            a model file that is missing, unreadable, not ours, or whose contract does not hold
+│   └── EngineError          an engine that is damaged, or of another GPU, TensorRT or platform: it can be built again
+├── DeviceError              no GPU or driver to run an engine on, or it failed
 ├── PictureError             a picture that cannot be decoded or is refused
 ├── InputError               an array of the wrong type, dtype or shape
 ├── MissingDependencyError   an optional package is not installed
@@ -24,6 +26,17 @@ class TaijituError(Exception):
 
 class ArtefactError(TaijituError):
     """A model file that is missing, unreadable, without taijitu's contract, or at odds with it."""
+
+
+class EngineError(ArtefactError):
+    """An engine that does not run here: damaged, or built for another GPU, TensorRT or platform.
+
+    The text says what it was built for, what is here and what to type. Building it again from its ONNX helps.
+    """
+
+
+class DeviceError(TaijituError):
+    """No GPU or driver to run an engine on, or a call of CUDA that failed."""
 
 
 class PictureError(TaijituError):

@@ -1,4 +1,4 @@
-"""What every backend promises. A new backend is one line in BACKENDS."""
+"""What every backend promises. A new backend is one line in BACKENDS; those on a GPU run where there is one."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ import pytest
 from numpy.typing import NDArray
 
 from taijitu_runtime import InputError, UsageError
-from taijitu_runtime.backends import Backend, ModelInput, OrtBackend
+from taijitu_runtime.backends import Backend, ModelInput, OrtBackend, TrtBackend
+from tiny_engine import make_tiny_engine
 from tiny_model import make_tiny_onnx
 
 # a backend, and what makes a file for it from make_tiny_onnx's options (the colour model of tests/tiny_model.py)
 BACKENDS: dict[str, Callable[..., Backend]] = {
     "onnxruntime": lambda folder, **options: OrtBackend(make_tiny_onnx(folder / "model.onnx", **options), threads=2),
+    "tensorrt": lambda folder, **options: TrtBackend(
+        make_tiny_engine(folder / "model.engine", library="tensorrt", **options)
+    ),
+    "tensorrt_rtx": lambda folder, **options: TrtBackend(make_tiny_engine(folder / "model.engine", **options)),
 }
+NEED_A_GPU = {"tensorrt", "tensorrt_rtx"}
 LAYOUTS = ["uint8", "float32"]
 
 Opener = Callable[..., Backend]
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.gpu if name in NEED_A_GPU else ()) for name in BACKENDS])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Makes a model with the given options and a backend for it, not yet loaded."""
     return lambda **options: BACKENDS[request.param](tmp_path, **options)

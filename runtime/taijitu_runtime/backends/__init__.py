@@ -6,21 +6,27 @@ from pathlib import Path
 
 from taijitu_runtime.backends.base import Backend, ModelInput, check_file
 from taijitu_runtime.backends.ort import OrtBackend
-from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.backends.trt import TrtBackend
+from taijitu_runtime.errors import ArtefactError, UsageError
 
-__all__ = ["Backend", "ModelInput", "OrtBackend", "open_backend"]
+__all__ = ["Backend", "ModelInput", "OrtBackend", "TrtBackend", "open_backend"]
 
 CHECKPOINT_MAGIC = b"PK\x03\x04"
-ENGINE_MAGIC = b"ftrt"
+ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
+ENGINE_MAGIC = (b"ftrt", b"vtrt")
+"""How plans of TensorRT and of TensorRT-RTX begin."""
 
 
-def open_backend(path: str | Path, *, threads: int = 0) -> Backend:
-    """The backend for a model file, not yet loaded; `threads` as for OrtBackend.
+def open_backend(path: str | Path, *, threads: int = 0, rebuild: bool = False) -> Backend:
+    """The backend for a model file, not yet loaded; `threads` as for OrtBackend, `rebuild` as for TrtBackend.
 
-    A file named .onnx goes to ONNX Runtime. ArtefactError, saying what the file is, for any other.
+    A file named .onnx goes to ONNX Runtime; an engine, by its name or its first bytes, to TensorRT, which takes no
+    `threads`. ArtefactError, saying what the file is, for any other. UsageError for `rebuild` of what is no engine.
     """
     path = Path(path)
     if path.suffix.lower() == ".onnx":
+        if rebuild:
+            raise UsageError(f"{path}: got rebuild for an ONNX file, expected an engine; leave it away")
         return OrtBackend(path, threads=threads)
     check_file(path)
     with path.open("rb") as file:
@@ -29,9 +35,9 @@ def open_backend(path: str | Path, *, threads: int = 0) -> Backend:
         raise ArtefactError(
             f"{path}: got a checkpoint, expected a .onnx file; do: python export/to_onnx.py {path} -o model.onnx"
         )
-    if magic == ENGINE_MAGIC or path.suffix.lower() in (".engine", ".plan"):
-        raise ArtefactError(
-            f"{path}: got a TensorRT engine, expected a .onnx file: engines come with a later version; "
-            "give the model.onnx that it was built from"
-        )
-    raise ArtefactError(f"{path}: got a file of an unknown kind, expected a .onnx file; rename it if it is one")
+    if magic in ENGINE_MAGIC or path.suffix.lower() in ENGINE_SUFFIXES:
+        return TrtBackend(path, rebuild=rebuild)
+    raise ArtefactError(
+        f"{path}: got a file of an unknown kind, expected a .onnx file or an engine ({', '.join(ENGINE_SUFFIXES)}); "
+        "rename it if it is one"
+    )

@@ -1,0 +1,145 @@
+"""All calls of CUDA: one GPU's primary context, its memory, streams, events and graphs. TensorRT is not known here.
+
+Through NVIDIA's cuda-python (its part cuda-bindings), because it comes as wheels for x86-64 and aarch64 and can capture
+CUDA graphs; pycuda is compiled at every installation and cannot.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.errors import DeviceError, require
+
+INSTALL = "cuda-bindings"
+NO_DRIVER = "got no usable GPU ({}), expected NVIDIA's driver and a GPU; try nvidia-smi, in a container --gpus all"
+
+
+class Gpu:
+    """The first GPU that CUDA shows (CUDA_VISIBLE_DEVICES chooses), in its primary context.
+
+    The context is made current on the thread that calls this, and every method must be called there. The Gpu owns all
+    that it hands out (memory, streams, events, graphs) and frees it in `close`, the last first. DeviceError without a
+    driver or GPU; MissingDependencyError without cuda-bindings.
+    """
+
+    def __init__(self) -> None:
+        self._driver = require("cuda.bindings.driver", INSTALL)
+        self._owned = ExitStack()
+        try:
+            self._call("cuInit", 0)
+            self._device = self._call("cuDeviceGet", 0)
+        except DeviceError as error:
+            raise DeviceError(NO_DRIVER.format(error)) from None
+        # The primary context is the one that TensorRT, PyTorch and all else that uses CUDA's runtime share.
+        context = self._call("cuDevicePrimaryCtxRetain", self._device)
+        self._owned.callback(self._call, "cuDevicePrimaryCtxRelease", self._device)
+        self._call("cuCtxPushCurrent", context)
+        self._owned.callback(self._call, "cuCtxPopCurrent")
+
+    def close(self) -> None:
+        """Free everything; may be called twice."""
+        self._owned.close()
+
+    @property
+    def name(self) -> str:
+        """Such as "NVIDIA GeForce RTX 4090"."""
+        text: bytes = self._call("cuDeviceGetName", 256, self._device)
+        return text.split(b"\0")[0].decode()
+
+    @property
+    def compute_capability(self) -> str:
+        """Such as "8.9"."""
+        kinds = self._driver.CUdevice_attribute
+        major = self._call("cuDeviceGetAttribute", kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, self._device)
+        minor = self._call("cuDeviceGetAttribute", kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, self._device)
+        return f"{major}.{minor}"
+
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Page-locked host memory as an array, which copies run to and from without a detour; freed with the Gpu."""
+        size = max(1, int(np.prod(shape))) * np.dtype(dtype).itemsize
+        address = int(self._call("cuMemHostAlloc", size, 0))
+        self._owned.callback(self._call, "cuMemFreeHost", address)
+        raw = (ctypes.c_uint8 * size).from_address(address)
+        return np.frombuffer(raw, dtype, count=int(np.prod(shape))).reshape(shape)
+
+    def memory(self, size_bytes: int) -> int:
+        """The address of that much memory of the GPU."""
+        address = int(self._call("cuMemAlloc", max(1, size_bytes)))
+        self._owned.callback(self._call, "cuMemFree", address)
+        return address
+
+    def stream(self) -> int:
+        """A stream of its own, as the integer that TensorRT takes."""
+        stream = self._call("cuStreamCreate", self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value)
+        self._owned.callback(self._call, "cuStreamDestroy", stream)
+        return int(stream)
+
+    def event(self) -> Any:
+        """An event that takes the time."""
+        event = self._call("cuEventCreate", self._driver.CUevent_flags.CU_EVENT_DEFAULT.value)
+        self._owned.callback(self._call, "cuEventDestroy", event)
+        return event
+
+    def record(self, event: Any, stream: int) -> None:
+        """The event happens when the stream gets there."""
+        self._call("cuEventRecord", event, stream)
+
+    def elapsed_ms(self, start: Any, end: Any) -> float:
+        """Between two events that have happened."""
+        return float(self._call("cuEventElapsedTime", start, end))
+
+    def upload(self, target: int, source: NDArray[Any], stream: int) -> None:
+        """Start to copy a pinned, C-contiguous array to the GPU."""
+        self._call("cuMemcpyHtoDAsync", target, source.ctypes.data, source.nbytes, stream)
+
+    def download(self, target: NDArray[Any], source: int, stream: int) -> None:
+        """Start to copy from the GPU into a pinned, C-contiguous array."""
+        self._call("cuMemcpyDtoHAsync", target.ctypes.data, source, target.nbytes, stream)
+
+    def synchronise(self, stream: int) -> None:
+        """Wait until the stream has done all; a fault on the GPU is raised here."""
+        self._call("cuStreamSynchronize", stream)
+
+    @contextmanager
+    def capturing(self, stream: int) -> Iterator[list[Any]]:
+        """Record what is put on the stream, instead of running it; the list then holds one graph for `launch`."""
+        graphs: list[Any] = []
+        mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call("cuStreamBeginCapture", stream, mode)
+        try:
+            yield graphs
+        except BaseException:
+            # The stream must leave capture mode also where what was captured failed; then there is no graph.
+            self._driver.cuStreamEndCapture(stream)
+            raise
+        graph = self._call("cuStreamEndCapture", stream)
+        try:
+            executable = self._call("cuGraphInstantiate", graph, 0)
+        finally:
+            self._call("cuGraphDestroy", graph)
+        self._owned.callback(self._call, "cuGraphExecDestroy", executable)
+        graphs.append(executable)
+
+    def launch(self, graph: Any, stream: int) -> None:
+        """Put a captured graph on the stream."""
+        self._call("cuGraphLaunch", graph, stream)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        return _checked(self._driver, name, getattr(self._driver, name), arguments)
+
+
+def _checked(driver: Any, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """What the call returns beside its status: None, a value, or a tuple of them. DeviceError for a bad status."""
+    try:
+        status, *values = function(*arguments)
+    except (RuntimeError, OSError) as error:  # no libcuda, or one that is too old to know this call
+        raise DeviceError(f"{name}: {' '.join(str(error).split())}") from None
+    if status != driver.CUresult.CUDA_SUCCESS:
+        raise DeviceError(f"{name}: {status.name}")
+    return values[0] if len(values) == 1 else tuple(values) or None

@@ -1,0 +1,110 @@
+"""What is checked before a byte of a plan reaches TensorRT, which answers a wrong one with a riddle, or not at all.
+
+Each check raises EngineError in one line: what the engine was built for, what is here, what to type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shlex
+from pathlib import Path
+from typing import Any
+
+from taijitu_runtime.engine_card import EngineCard, platform_here
+from taijitu_runtime.errors import DeviceError, EngineError, MissingDependencyError, require
+
+_log = logging.getLogger(__name__)
+
+NAMES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+INSTALLS = {"tensorrt": "taijitu[gpu]", "tensorrt_rtx": "taijitu[rtx]"}
+OLDEST_BY_DEFAULT = (8, 0)
+"""The compute capability from which on a TensorRT-RTX engine runs that was built for no GPU in particular: Ampere."""
+
+
+def read_plan(path: Path, card: EngineCard) -> bytes:
+    """The plan's bytes. EngineError where they are not the sidecar's: truncated, damaged or swapped."""
+    plan = path.read_bytes()
+    digest = hashlib.sha256(plan).hexdigest()
+    if digest != card.plan_sha256:
+        raise EngineError(
+            f"{path}: got {len(plan)} bytes with sha256 {digest[:12]}..., expected {card.plan_sha256[:12]}... as its "
+            f"sidecar says: the file is damaged or of another build; copy both again, or {_build_again(path, card)}"
+        )
+    return plan
+
+
+def load_library(path: Path, card: EngineCard) -> Any:
+    """The module, `tensorrt` or `tensorrt_rtx`, that this engine needs. EngineError for another platform or version.
+
+    MissingDependencyError where it is not installed.
+    """
+    here = platform_here()
+    if card.built_for.platform != here:
+        raise _built_for(path, card, card.built_for.platform, here)
+    try:
+        trt = require(card.library.name, INSTALLS[card.library.name])
+    except MissingDependencyError as error:
+        name = f"{NAMES[card.library.name]} {card.library.version}"
+        raise MissingDependencyError(
+            card.library.name, INSTALLS[card.library.name], f"{path} was built with {name}; {error.__cause__}"
+        ) from None
+    if not _version_fits(card, trt.__version__):
+        name = NAMES[card.library.name]
+        raise _built_for(path, card, f"{name} {card.library.version}", f"{name} {trt.__version__}")
+    return trt
+
+
+def check_gpu(path: Path, card: EngineCard, name: str, compute_capability: str) -> None:
+    """EngineError unless the engine runs on a GPU of this name and compute capability ("8.9")."""
+    built_for = card.built_for
+    here = _numbers(compute_capability)
+    rtx_default = card.library.name == "tensorrt_rtx" and not built_for.compute_capabilities
+    if rtx_default or built_for.hardware_compatibility == "ampere+":
+        fits, wanted = here >= OLDEST_BY_DEFAULT, "compute capability 8.0 and later"
+    else:
+        fits = compute_capability in built_for.compute_capabilities
+        wanted = f"compute capability {', '.join(built_for.compute_capabilities)}"
+    if not fits:
+        wanted += f" ({built_for.gpu})" if built_for.gpu else ""
+        raise _built_for(path, card, wanted, f"{compute_capability} ({name})")
+    if card.library.name == "tensorrt" and built_for.hardware_compatibility == "none" and built_for.gpu != name:
+        _log.warning("%s was built on %s, runs on %s: one built here may be faster", path, built_for.gpu, name)
+
+
+def check_validity(path: Path, card: EngineCard, runtime: Any, trt: Any, plan: bytes) -> None:
+    """EngineError where TensorRT-RTX, which does not load the plan for that, says that it cannot; needs a driver."""
+    validity, diagnostics = runtime.get_engine_validity(plan)
+    if validity != trt.EngineValidity.INVALID:
+        return
+    kinds = trt.EngineInvalidityDiagnostics
+    reasons = [name for name, kind in kinds.__members__.items() if int(diagnostics) & int(kind)]
+    if "CUDA_ERROR" in reasons or not reasons:
+        raise DeviceError(
+            f"{path}: TensorRT-RTX could not ask the GPU ({', '.join(reasons) or 'no reason given'}), "
+            "expected a driver and a GPU; check nvidia-smi"
+        )
+    text = ", ".join(reason.lower().replace("_", " ") for reason in reasons)
+    raise EngineError(
+        f"{path}: TensorRT-RTX {trt.__version__} says that it cannot run here: {text}; {_build_again(path, card)}"
+    )
+
+
+def _version_fits(card: EngineCard, here: str) -> bool:
+    built, found = _numbers(card.library.version), _numbers(here)
+    if "VERSION_COMPATIBLE" in card.flags:
+        return built[0] == found[0] and found >= built[:3]
+    return built[:3] == found[:3]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
+
+
+def _built_for(path: Path, card: EngineCard, wanted: str, here: str) -> EngineError:
+    return EngineError(f"{path}: built for {wanted}, here is {here}; {_build_again(path, card)}")
+
+
+def _build_again(path: Path, card: EngineCard) -> str:
+    arguments = shlex.join([str(path.parent / card.source.path), f"--saveEngine={path}", *card.arguments])
+    return f"add --rebuild (rebuild=True), or build it here: python export/to_engine.py {arguments}"

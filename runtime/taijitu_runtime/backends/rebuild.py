@@ -1,0 +1,65 @@
+"""Build an engine again, from the ONNX file and with the arguments that its sidecar names, for the machine at hand."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from taijitu_runtime.engine_card import EngineCard
+from taijitu_runtime.errors import ArtefactError, MissingDependencyError
+
+BUILDER = "taijitu_export.engine_cli"
+TARGET_FLAG = "--computeCapabilities"
+
+
+def rebuild_engine(path: Path, card: EngineCard, compute_capability: str | None = None) -> None:
+    """Run export/to_engine.py's module in a process of its own; its progress goes to stderr.
+
+    `compute_capability`: of the GPU at hand, which takes the place of those that TensorRT-RTX was told to build for.
+    ArtefactError where the ONNX is missing or another one than the engine was built from, or where the build fails.
+    MissingDependencyError where there is no builder.
+    """
+    source = path.parent / card.source.path
+    if not source.is_file():
+        raise ArtefactError(
+            f"{path}: cannot be built again: got no {source}, expected the ONNX that it was built from; copy it there"
+        )
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    if digest != card.source.sha256:
+        raise ArtefactError(
+            f"{path}: cannot be built again: got another {source} (sha256 {digest[:12]}...) than it was built from "
+            f"({card.source.sha256[:12]}...); for this one: python export/to_engine.py {source} --saveEngine={path}"
+        )
+    if not _has_builder():
+        raise MissingDependencyError(BUILDER, "taijitu[export]", f"needed to build {path} again")
+    arguments = [str(source), f"--saveEngine={path}", *arguments_for(card, compute_capability)]
+    done = subprocess.run([sys.executable, "-m", BUILDER, *arguments], stdout=subprocess.DEVNULL, check=False)
+    if done.returncode != 0:
+        raise ArtefactError(
+            f"{path}: building it again failed (exit code {done.returncode}, the reason is above); "
+            f"try: python export/to_engine.py {shlex.join(arguments)}"
+        )
+
+
+def arguments_for(card: EngineCard, compute_capability: str | None) -> list[str]:
+    """The recorded arguments, with `compute_capability`, if given, for those that the engine was built for."""
+    if compute_capability is None or not any(text.startswith(TARGET_FLAG) for text in card.arguments):
+        return list(card.arguments)
+    kept: list[str] = []
+    skip = False
+    for text in card.arguments:
+        if not skip and not text.startswith(TARGET_FLAG):
+            kept.append(text)
+        skip = text == TARGET_FLAG  # its value is the next one
+    return [*kept, f"{TARGET_FLAG}={compute_capability}"]
+
+
+def _has_builder() -> bool:
+    try:
+        return importlib.util.find_spec(BUILDER) is not None
+    except ModuleNotFoundError:
+        return False

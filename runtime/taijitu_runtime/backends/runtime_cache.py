@@ -1,0 +1,59 @@
+"""TensorRT-RTX compiles kernels on the GPU at hand; they are kept, so that only the first start takes the time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from taijitu_runtime.cache import OTHERS_WRITE, cache_folder, private_folder
+
+KEPT_FILES = 32
+"""Of the cache; the oldest goes first."""
+
+
+class RuntimeCache:
+    """The runtime cache of one plan, in `config` (an IRuntimeConfig) from the start, and in a file after `save`.
+
+    Without a folder that nobody else can write to there is no file: what is in it is code.
+    """
+
+    def __init__(self, config: Any, plan_sha256: str) -> None:
+        self._cache = config.create_runtime_cache()
+        self._file: Path | None = None
+        self._known = b""
+        with contextlib.suppress(OSError, RuntimeError):
+            self._file = private_folder(cache_folder() / "rtx") / f"{plan_sha256}.rtxcache"
+            known = _read_own(self._file)
+            # It says no to what another driver, GPU or release has written; then it starts empty.
+            self._known = known if self._cache.deserialize(known) else b""
+        config.set_runtime_cache(self._cache)
+
+    def save(self) -> None:
+        """Keep what was compiled since, if anything was; a disk that is full costs nothing but the cache."""
+        content = bytes(self._cache.serialize())
+        if self._file is None or content == self._known:
+            return
+        temporary = self._file.with_name(f".{self._file.name}.{os.getpid()}.tmp")
+        with contextlib.suppress(OSError):
+            try:
+                temporary.touch(mode=0o600)
+                temporary.write_bytes(content)
+                temporary.replace(self._file)
+            finally:
+                temporary.unlink(missing_ok=True)
+            by_age = sorted(self._file.parent.glob("*.rtxcache"), key=lambda path: path.stat().st_mtime)
+            for old in by_age[:-KEPT_FILES]:
+                old.unlink(missing_ok=True)
+
+
+def _read_own(file: Path) -> bytes:
+    """The file's content. OSError where there is none, or another user could have written it."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & OTHERS_WRITE:
+            raise PermissionError(f"{file} may be another user's")
+        return stream.read()

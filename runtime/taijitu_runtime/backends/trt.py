@@ -1,0 +1,119 @@
+"""TensorRT and TensorRT-RTX: a plan with its sidecar, model.engine and model.engine.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.backends.base import Backend, ModelInput
+from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library, read_plan
+from taijitu_runtime.backends.rebuild import rebuild_engine
+from taijitu_runtime.backends.trt_engine import Engine, logger_of
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.engine_card import EngineCard
+from taijitu_runtime.errors import EngineError, UsageError
+
+Result = TypeVar("Result")
+
+
+class TrtBackend(Backend):
+    """An engine on the first GPU that CUDA shows.
+
+    One thread of its own makes the GPU's primary context current and does all work with CUDA and TensorRT, because a
+    context belongs to the thread where it is current; `infer` hands its images over and waits. So it may be called from
+    any thread, and calls from several run one after the other.
+
+    `rebuild`: an engine that does not run here is built again, once, from the ONNX that its sidecar names. On loading,
+    EngineError where it does not run here, before any of the plan is deserialised; ArtefactError for a sidecar that is
+    missing or wrong; DeviceError without a driver or GPU; MissingDependencyError without TensorRT or cuda-bindings.
+    """
+
+    name: ClassVar[str] = "tensorrt"
+
+    def __init__(self, path: str | Path, *, rebuild: bool = False) -> None:
+        super().__init__(path)
+        self._rebuild = rebuild
+        self._owner: ThreadPoolExecutor | None = None
+        self._gpu: Gpu | None = None
+        self._engine: Engine | None = None
+        self.engine_card: EngineCard | None = None
+
+    def _load(self) -> tuple[ModelCard, ModelInput, int]:
+        card = EngineCard.read(self.path)
+        try:
+            engine = self._open(card)
+        except EngineError:
+            if not self._rebuild:
+                raise
+            here = self._gpu.compute_capability if self._gpu else None
+            self._free()
+            rebuild_engine(self.path, card, here)
+            card = EngineCard.read(self.path)
+            engine = self._open(card)
+        self.engine_card, self._engine = card, engine
+        return card.card, engine.input, engine.classes
+
+    def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        return self.on_owner(lambda engine, gpu: engine.infer(images))
+
+    def on_owner(self, work: Callable[[Engine, Gpu], Result]) -> Result:
+        """What `work(engine, gpu)` returns, done on the thread that owns them. UsageError once it was closed."""
+
+        def here() -> Result:
+            if self._engine is None or self._gpu is None:
+                raise self._closed()
+            return work(self._engine, self._gpu)
+
+        owner = self._owner
+        if owner is None:
+            raise self._closed()
+        try:
+            waiting = owner.submit(here)
+        except RuntimeError:  # shut down between the lines
+            raise self._closed() from None
+        return waiting.result()
+
+    def _free(self) -> None:
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.submit(self._close_here).result()
+            owner.shutdown()
+
+    def _closed(self) -> UsageError:
+        return UsageError(f"{self.path}: got a call on a model that was closed meanwhile; close it after the last")
+
+    def _open(self, card: EngineCard) -> Engine:
+        """The pre-flight, what needs no GPU first, and then the engine, made on its thread."""
+        plan = read_plan(self.path, card)
+        trt = load_library(self.path, card)
+        self._owner = ThreadPoolExecutor(1, thread_name_prefix="tensorrt")
+        return self._owner.submit(self._open_here, trt, plan, card).result()
+
+    def _open_here(self, trt: Any, plan: bytes, card: EngineCard) -> Engine:
+        gpu = self._gpu = Gpu()
+        check_gpu(self.path, card, gpu.name, gpu.compute_capability)
+        runtime = trt.Runtime(logger_of(trt))
+        if card.library.name == "tensorrt_rtx":
+            check_validity(self.path, card, runtime, trt, plan)
+        if card.built_for.dla_core is not None:
+            runtime.DLA_core = card.built_for.dla_core
+        if "VERSION_COMPATIBLE" in card.flags:
+            runtime.engine_host_code_allowed = True  # such a plan brings its own runtime
+        return Engine(gpu, trt, runtime, self.path, plan, card)
+
+    def _close_here(self) -> None:
+        engine, self._engine = self._engine, None
+        gpu, self._gpu = self._gpu, None
+        try:
+            if engine is not None and engine.cache is not None:
+                engine.cache.save()
+        finally:
+            del engine  # TensorRT's objects go before the context that they live in
+            if gpu is not None:
+                gpu.close()

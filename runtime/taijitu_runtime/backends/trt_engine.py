@@ -1,0 +1,162 @@
+"""A TensorRT engine on the one thread that owns it: deserialised plan, execution context, buffers, stream, graph.
+
+`trt` is the module `tensorrt` (8.6 to 11) or `tensorrt_rtx`: named tensors and execute_async_v3 are the same in all.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.backends.base import Layout, ModelInput
+from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.backends.runtime_cache import RuntimeCache
+from taijitu_runtime.engine_card import EngineCard
+from taijitu_runtime.errors import ArtefactError, DeviceError
+
+_log = logging.getLogger(__name__)
+
+LAYOUTS: dict[str, Layout] = {"uint8": "uint8 NHWC", "float32": "float32 NCHW"}
+KEPT_MESSAGES = 4
+
+
+class Engine:
+    """One plan, ready to run. Every method must be called on the thread that made it and the Gpu.
+
+    The engine owns `host_images` and `host_logits`, pinned, and their counterparts on the GPU, each for the largest
+    batch; the Gpu frees them. Nothing of them leaves: `infer` copies in and out. ArtefactError, with TensorRT's own
+    words, where the plan does not deserialise or is not one of ours.
+    """
+
+    def __init__(self, gpu: Gpu, trt: Any, runtime: Any, path: Path, plan: bytes, card: EngineCard) -> None:
+        self._gpu, self._trt, self._path = gpu, trt, path
+        self._messages = logger_of(trt).messages
+        self.engine = self._made(runtime.deserialize_cuda_engine(plan), "deserialise it")
+        self.input, self.classes = self._contract()
+        self.cache: RuntimeCache | None = None
+        self.context = self._made(self._new_context(card), "create an execution context")
+        self.stream = gpu.stream()
+        largest = self.input.max_batch or 1
+        self.host_images = gpu.pinned(self.input.shape(largest), self.input.dtype)
+        self.host_logits = gpu.pinned((largest, self.classes), np.float32)
+        self._images, self._logits = gpu.memory(self.host_images.nbytes), gpu.memory(self.host_logits.nbytes)
+        self.context.set_tensor_address("images", self._images)
+        self.context.set_tensor_address("logits", self._logits)
+        self._batch = 0
+        self.graph: Any = None
+        if self.input.min_batch == largest and card.library.name == "tensorrt":  # RTX captures by itself
+            self._try_capture(largest)
+
+    def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Checked images to logits (N, K), a copy that is the caller's own."""
+        self.set_batch(len(images))
+        self.host_images[: len(images)] = images
+        self.upload()
+        self.enqueue()
+        self.download()
+        self._gpu.synchronise(self.stream)
+        logits: NDArray[np.float32] = self.host_logits[: len(images)].copy()
+        return logits
+
+    def set_batch(self, batch: int) -> None:
+        """Fix the shape of what follows to so many pictures."""
+        if batch != self._batch:
+            if not self.context.set_input_shape("images", self.input.shape(batch)):
+                raise self._failed(f"take {batch} pictures")
+            self._batch = batch
+
+    def upload(self) -> None:
+        """Start to copy the batch to the GPU."""
+        self._gpu.upload(self._images, self.host_images[: self._batch], self.stream)
+
+    def enqueue(self) -> None:
+        """Start the network, as one CUDA graph where there is one."""
+        if self.graph is not None:
+            self._gpu.launch(self.graph, self.stream)
+        elif not self.context.execute_async_v3(self.stream):
+            raise self._failed("run it")
+
+    def download(self) -> None:
+        """Start to copy the logits back."""
+        self._gpu.download(self.host_logits[: self._batch], self._logits, self.stream)
+
+    def capture(self, batch: int) -> None:
+        """Make a CUDA graph for so many pictures, which `enqueue` then uses. DeviceError where that fails."""
+        self.graph = None
+        self.set_batch(batch)
+        self.enqueue()  # once without: TensorRT finishes its own setting up at the first
+        self._gpu.synchronise(self.stream)
+        with self._gpu.capturing(self.stream) as graphs:
+            self.enqueue()
+        self.graph = graphs[0]
+
+    def _try_capture(self, batch: int) -> None:
+        try:
+            self.capture(batch)
+        except (DeviceError, ArtefactError) as error:
+            _log.warning("%s: runs without a CUDA graph: %s", self._path, error)
+
+    def _new_context(self, card: EngineCard) -> Any:
+        if card.library.name == "tensorrt":
+            return self.engine.create_execution_context()
+        config = self.engine.create_runtime_config()
+        config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        self.cache = RuntimeCache(config, card.plan_sha256)
+        return self.engine.create_execution_context(config)
+
+    def _contract(self) -> tuple[ModelInput, int]:
+        engine, trt = self.engine, self._trt
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        modes = {name: engine.get_tensor_mode(name) for name in names}
+        if modes != {"images": trt.TensorIOMode.INPUT, "logits": trt.TensorIOMode.OUTPUT}:
+            raise self._not_ours(f"tensors {names} instead of the input 'images' and the output 'logits'")
+        shape, logits = tuple(engine.get_tensor_shape("images")), tuple(engine.get_tensor_shape("logits"))
+        layout = LAYOUTS.get(np.dtype(trt.nptype(engine.get_tensor_dtype("images"))).name)
+        if layout is None or len(shape) != 4:
+            raise self._not_ours(f"images of {engine.get_tensor_dtype('images')} {shape}")
+        if engine.get_tensor_dtype("logits") != trt.float32 or len(logits) != 2:
+            raise self._not_ours(f"logits of {engine.get_tensor_dtype('logits')} {logits} instead of float32 (N, K)")
+        channels, (height, width) = (shape[3], shape[1:3]) if layout == "uint8 NHWC" else (shape[1], shape[2:4])
+        if channels != 3 or min(height, width, logits[1]) < 1:
+            raise self._not_ours(f"images {shape} and logits {logits} instead of a fixed size, 3 channels and fixed K")
+        smallest, _, largest = engine.get_tensor_profile_shape("images", 0)
+        return ModelInput(layout, height, width, max(1, smallest[0]), largest[0]), logits[1]
+
+    def _made(self, thing: Any, what: str) -> Any:
+        if thing is None:
+            raise self._failed(what)
+        return thing
+
+    def _failed(self, what: str) -> ArtefactError:
+        words = " ".join(" ".join(self._messages).split()) or "it gave no reason"
+        self._messages.clear()
+        return ArtefactError(f"{self._path}: TensorRT could not {what}: {words}")
+
+    def _not_ours(self, got: str) -> ArtefactError:
+        return ArtefactError(
+            f"{self._path}: got {got}, expected an engine of a model made by export/to_onnx.py; "
+            "build it again: python export/to_engine.py"
+        )
+
+
+@functools.cache
+def logger_of(trt: Any) -> Any:
+    """The one logger of a TensorRT module, which keeps the first it is given: `messages` has its latest errors."""
+
+    class Errors(trt.ILogger):  # type: ignore[misc]  # the class is known only here
+        def __init__(self) -> None:
+            super().__init__()
+            self.messages: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self.messages[KEPT_MESSAGES - 1 :] = [message]
+            else:
+                _log.debug("%s", message)
+
+    return Errors()

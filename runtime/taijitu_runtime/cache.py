@@ -1,0 +1,36 @@
+"""The folder where things lie that are made when a model is loaded: XDG_CACHE_HOME/taijitu or ~/.cache/taijitu."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class UnsafeFolderError(OSError):
+    """Why the cache is not used: somebody else could put a file there, and a model is code."""
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the cache is, or would be. RuntimeError where there is neither a home nor XDG_CACHE_HOME."""
+    root = Path(environment.get("XDG_CACHE_HOME", ""))
+    return (root if root.is_absolute() else Path.home() / ".cache") / "taijitu"
+
+
+def private_folder(folder: Path) -> Path:
+    """`folder`, made if missing, resolved. UnsafeFolderError unless nobody else can put a file there; OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = folder.resolve()
+    for place in (folder, *folder.parents):
+        status = place.stat()
+        is_ours = status.st_uid == os.geteuid()
+        # A folder above may be root's, and in one as /tmp others cannot rename what is ours.
+        is_above = place != folder
+        if not is_ours and not (is_above and status.st_uid == 0):
+            raise UnsafeFolderError(f"{place} belongs to another user")
+        if status.st_mode & OTHERS_WRITE and not (is_above and status.st_mode & stat.S_ISVTX):
+            raise UnsafeFolderError(f"other users can write to {place}")
+    return folder
