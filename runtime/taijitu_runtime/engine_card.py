@@ -79,13 +79,20 @@ class BuiltFor:
 
 @dataclasses.dataclass(frozen=True)
 class EnginePrecision:
-    """`asked`: "fp32", "fp16" or "int8". `layers`: how many layers of the plan compute in which type (float16: 31)."""
+    """What was asked for, and what was counted.
+
+    `asked`: "fp32", "fp16" or "int8". `layers`: how many layers compute in which type (float16: 31). `counted_in`:
+    "engine", every layer of the plan, or "network", the layers with weights of the typed network that it was built
+    from, where the plan could not be opened.
+    """
 
     asked: str
     layers: dict[str, int]
+    counted_in: str = "network"
 
     def __post_init__(self) -> None:
         check_choice("precision.asked", self.asked, PRECISIONS)
+        check_choice("precision.counted_in", self.counted_in, ("network", "engine"))
         if not isinstance(self.layers, dict) or not self.layers:
             raise fail("precision.layers", self.layers, 'a count for each type, such as {"float16": 31}')
         for name, count in self.layers.items():

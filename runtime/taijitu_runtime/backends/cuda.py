@@ -60,6 +60,18 @@ class Gpu:
         minor = self._call("cuDeviceGetAttribute", kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, self._device)
         return f"{major}.{minor}"
 
+    @property
+    def driver(self) -> str:
+        """The newest CUDA that the driver knows, such as "CUDA 13.0"."""
+        version = int(self._call("cuDriverGetVersion"))
+        return f"CUDA {version // 1000}.{version % 1000 // 10}"
+
+    @property
+    def free_bytes(self) -> int:
+        """How much of its memory nobody uses now."""
+        free, _ = self._call("cuMemGetInfo")
+        return int(free)
+
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """Page-locked host memory as an array, which copies run to and from without a detour; freed with the Gpu."""
         size = max(1, int(np.prod(shape))) * np.dtype(dtype).itemsize
