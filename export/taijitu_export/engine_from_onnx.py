@@ -87,7 +87,7 @@ def is_typed(library: Library, options: Options) -> bool:
 def check_options(library: Library, options: Options, gpu: Gpu | None) -> None:
     """UsageError for an option that this library has no use for, or that does not go with another."""
     if options.precision == "int8":
-        library.need("quantised activations", "int8")
+        library.need("quantised activations", "int8 (--int8, or an int8 graph)")
     if options.optimisation_level is not None:
         library.need("optimisation level", "--builderOptimizationLevel")
     if options.hardware_compatibility != "none":
@@ -106,6 +106,8 @@ def check_options(library: Library, options: Options, gpu: Gpu | None) -> None:
             raise UsageError("got --useDLACore for float32, expected what a DLA core computes in; add --fp16 or --int8")
     if options.gpu_fallback and options.dla_core is None:
         raise UsageError("got --allowGPUFallback without --useDLACore; name a core, or leave it away")
+    if "tacticSharedMem" in options.pools:
+        library.need("tactic shared memory", "--memPoolSize=tacticSharedMem")
     for pool in options.pools:
         if pool.startswith("dla") and options.dla_core is None:
             raise UsageError(f"got --memPoolSize={pool} without --useDLACore; name a core, or leave it away")
@@ -169,6 +171,8 @@ def _parser_error(library: Library, error: Any, model: onnx.ModelProto) -> str:
     if 0 <= index < len(nodes):
         name, operator = name or nodes[index].name, operator or nodes[index].op_type
     reason = " ".join(error.desc().split())
+    if reason == "false":  # the condition that failed, in full
+        reason = "this library does not have the operator"
     return f"node {name or index!r} ({operator or 'unknown operator'}): {reason} [{error.code().name}]"
 
 

@@ -30,7 +30,7 @@ def engine_dict(**changes: Any) -> dict[str, Any]:
             "hardware_compatibility": "none",
             "dla_core": None,
         },
-        "precision": {"asked": "fp16", "layers": {"float16": 31, "float32": 2}},
+        "precision": {"asked": "fp16", "layers": {"float16": 31, "float32": 2}, "counted_in": "network"},
         "profiles": [{"images": {"min": [1, 8, 8, 3], "opt": [4, 8, 8, 3], "max": [8, 8, 8, 3]}}],
         "inputs": [{"name": "images", "dtype": "uint8", "shape": [-1, 8, 8, 3]}],
         "outputs": [{"name": "logits", "dtype": "float32", "shape": [-1, 3]}],

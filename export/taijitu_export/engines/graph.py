@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import onnx.inliner
+import onnx.shape_inference
 
 from taijitu_export.conversion import MAX_DROP, Smaller, convert, material_for
 from taijitu_runtime import ModelCard
@@ -82,7 +83,13 @@ def parser_graph(graph: Graph) -> onnx.ModelProto:
     ArtefactError for a node of another domain that is left: it has no definition in the file, TensorRT-RTX has no
     plugins that could be its own, and its parser ends the process for some of them.
     """
-    model = onnx.inliner.inline_local_functions(graph.model)
+    # A function of another opset than the graph's has to be converted, for which the types must be known.
+    typed = onnx.shape_inference.infer_shapes(graph.model)
+    try:
+        model = onnx.inliner.inline_local_functions(typed, convert_version=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ArtefactError(f"got functions that cannot be written out ({reason}); export it again") from None
     known = {(opset.domain, opset.version) for opset in model.opset_import}
     for node in model.graph.node:
         version = next((version for domain, version in known if domain == node.domain), 0)

@@ -75,6 +75,12 @@ DIFFERENCES: dict[str, Difference] = {
         "used",
         "8.6 adds levels 0 to 5",
     ),
+    "tactic shared memory": Difference(
+        "MemoryPoolType.TACTIC_SHARED_MEMORY",
+        ((10, 0), None),
+        "used",
+        "10.0 adds this pool",
+    ),
     "timing cache": Difference(
         "IBuilderConfig.create_timing_cache",
         ((8, 6), None),
