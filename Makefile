@@ -1,6 +1,7 @@
 # make demo    export the shipped checkpoint, check it, classify photographs, serve it
 # make test    every test but the next ones, which take minutes
 # make test-networks    the seven networks of the Nish paper, exported with Nish and with Mish
+# make test-engines    an RTX engine of every network, float32 and float16, fixed and dynamic batch, for minutes
 # make lint    ruff, mypy, import-linter
 # make bench   the measurements that the README quotes
 # Each makes .venv with what it needs; the second time nothing is installed and no network is needed.
@@ -13,7 +14,7 @@ export UV_PYTHON := $(BIN)/python
 INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstall-package taijitu
 NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/taijitu_runtime/native/*.cpp)
 
-.PHONY: demo test test-networks lint bench clean
+.PHONY: demo test test-networks test-engines lint bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py
@@ -23,6 +24,9 @@ test: $(VENV)/.dev
 
 test-networks: $(VENV)/.dev
 	$(BIN)/python -m pytest -m networks $(PYTEST)
+
+test-engines: $(VENV)/.dev
+	$(BIN)/python -m pytest -m engines $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

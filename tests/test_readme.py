@@ -14,6 +14,7 @@ COMMANDS = {
     "training/visualize.py": "taijitu_training.visualize",
     "export/to_onnx.py": "taijitu_export.cli",
     "export/verify.py": "taijitu_export.verify_cli",
+    "export/to_engine.py": "taijitu_export.engine_cli",
     "runtime/classify.py": "taijitu_runtime.cli",
     "server/serve.py": "taijitu_server.cli",
 }
@@ -21,7 +22,8 @@ COMMANDS = {
 
 @pytest.mark.parametrize(("script", "module"), COMMANDS.items())
 def test_every_flag_in_the_readme_exists_and_every_script_is_shown(root: Path, script: str, module: str) -> None:
-    readme = (root / "README.md").read_text().replace("\\\n", " ")
+    pages = (root / "README.md", *sorted((root / "docs").glob("*.md")))
+    readme = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")
     lines = [line for line in readme.splitlines() if re.match(rf"(\$ )?python {re.escape(script)} ", line)]
     assert lines, f"the README never runs {script}"
     parser = importlib.import_module(module).build_parser()
@@ -32,7 +34,7 @@ def test_every_flag_in_the_readme_exists_and_every_script_is_shown(root: Path, s
 
 @pytest.mark.parametrize("module", COMMANDS.values())
 def test_every_flag_is_in_the_readme(root: Path, module: str) -> None:
-    readme = (root / "README.md").read_text() + (root / "docs" / "training.md").read_text()
+    readme = "".join(page.read_text() for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))))
     parser = importlib.import_module(module).build_parser()
     flags = {flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")}
     assert [flag for flag in sorted(flags - {"--help", "--output"}) if flag not in readme] == []
@@ -44,7 +46,7 @@ def test_flags_in_prose_exist(root: Path) -> None:
         parser = importlib.import_module(module).build_parser()
         known |= {flag for action in parser._actions for flag in action.option_strings}
     prose = re.sub(r"```.*?```", "", (root / "README.md").read_text(), flags=re.DOTALL)
-    assert set(re.findall(r"`(--[a-z-]+)", prose)) <= known
+    assert set(re.findall(r"`(--[a-zA-Z\d-]+)", prose)) <= known
 
 
 def test_python_blocks_run(root: Path, shipped_onnx: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch,

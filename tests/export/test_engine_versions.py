@@ -30,8 +30,8 @@ HOLDS = {
     "engine": "ICudaEngine",
     "inspector": "EngineInspector",
 }
-ENUMS = ("BuilderFlag", "NetworkDefinitionCreationFlag", "MemoryPoolType", "ProfilingVerbosity", "DeviceType", "LayerType",
-         "LayerInformationFormat")  # fmt: skip
+ENUMS = ("BuilderFlag", "NetworkDefinitionCreationFlag", "MemoryPoolType", "ProfilingVerbosity", "DeviceType",
+         "LayerType", "LayerInformationFormat")  # fmt: skip
 
 
 def has(surface: dict[str, Any], symbol: str) -> bool:
