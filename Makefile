@@ -29,6 +29,9 @@ test-ray: $(VENV)/.dev
 test-networks: $(VENV)/.dev
 	$(BIN)/python -m pytest -m networks $(PYTEST)
 
+test-engines: $(VENV)/.dev
+	$(BIN)/python -m pytest -m engines $(PYTEST)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -20,7 +20,7 @@ import onnxruntime
 
 from taijitu_export.cli import export
 from taijitu_export.conversion import Smaller
-from taijitu_export.parity import sample_pictures
+from taijitu_export.sample_pictures import sample_pictures
 from taijitu_export.verify import verify
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import PRECISIONS

@@ -17,8 +17,9 @@ import onnx
 from taijitu_export.conversion import Smaller, convert, material_for
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx_from_checkpoint import INPUT_FORMS, NISH_FORMS, card_of, network_of, onnx_from_checkpoint
-from taijitu_export.parity import Parity, parity, sample_pictures
+from taijitu_export.parity import Parity, parity
 from taijitu_export.precision import PrecisionError
+from taijitu_export.sample_pictures import sample_pictures
 from taijitu_export.verify_cli import points
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import PRECISIONS

@@ -37,19 +37,6 @@ class Parity:
         )
 
 
-def sample_pictures(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """`count` random pictures with large shapes and fine grain, uint8 (count, height, width, 3).
-
-    They stand in for photographs where none are at hand; all values from 0 to 255 occur.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 3, 4, 4, generator=generator)
-    shapes = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
-    grain = 0.1 * torch.randn(count, 3, height, width, generator=generator)
-    pixels = ((shapes + grain) * 255.0).round().clamp(0, 255).to(torch.uint8)
-    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
-
-
 def parity(reference: nn.Module, candidate: Backend, images: NDArray[np.uint8] | NDArray[np.float32]) -> Parity:
     """Compare logits on `images`, an array in the form that both take (N pictures)."""
     batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]

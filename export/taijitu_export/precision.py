@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from taijitu_export.comparison import Comparison, compare
 from taijitu_export.errors import ExportError
 from taijitu_export.intermediates import Intermediates
-from taijitu_export.parity import sample_pictures
 from taijitu_export.pictures import calibration_and_judging
+from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime import InputSpec, ModelCard
 
 CALIBRATING_PICTURES = 512

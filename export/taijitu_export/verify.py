@@ -15,9 +15,9 @@ from taijitu_export.comparison import Accuracy, Comparison, accuracy, compare
 from taijitu_export.divergence import Divergence, divergence
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx_from_checkpoint import onnx_from_checkpoint
-from taijitu_export.parity import sample_pictures
 from taijitu_export.pictures import PictureSet, evaluation_pictures
 from taijitu_export.reference import BATCH, Answering, class_order, is_checkpoint, open_reference
+from taijitu_export.sample_pictures import sample_pictures
 from taijitu_export.verdict import Verdict, verdict_alone, verdict_beside
 from taijitu_runtime import ArtefactError, Classifier, InputSpec, ModelCard
 from taijitu_runtime.report import Progress

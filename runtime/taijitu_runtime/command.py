@@ -1,7 +1,7 @@
 """The `taijitu` command: finds its subcommands by the entry points of the group "taijitu.commands".
 
 Each entry point is a `main(argv: list[str]) -> int`; the first line of its module's docstring is its help, and its
-extras, in brackets, are what must be installed for it.
+extras, in brackets, are what must be installed for it: one of them, where there are several.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ def _call(point: EntryPoint, arguments: list[str]) -> int:
         module = error.name or point.module
         if module.startswith("taijitu_"):
             raise
-        raise MissingDependencyError(module, _install(point), f"needed by taijitu {point.name}") from error
+        raise MissingDependencyError(module, _install(point)[0], f"needed by taijitu {point.name}") from error
     code: int = command(arguments)
     return code
 
 
-def _install(point: EntryPoint) -> str:
-    return f"{DISTRIBUTION}[{','.join(point.extras)}]" if point.extras else DISTRIBUTION
+def _install(point: EntryPoint) -> list[str]:
+    return [f"{DISTRIBUTION}[{extra}]" for extra in point.extras] or [DISTRIBUTION]
 
 
 def _overview(commands: dict[str, EntryPoint]) -> str:
@@ -87,8 +87,8 @@ def _overview(commands: dict[str, EntryPoint]) -> str:
     ready, lacking = [], []
     width = max(map(len, commands), default=0)
     for name, point in sorted(commands.items()):
-        if missing_requirements(point.extras, requirements, metadata):
-            lacking.append(f'  {name:<{width}}  pip install "{_install(point)}"')
+        if point.extras and all(missing_requirements([extra], requirements, metadata) for extra in point.extras):
+            lacking.append(f"  {name:<{width}}  pip install " + " or ".join(f'"{one}"' for one in _install(point)))
         else:
             ready.append(f"  {name:<{width}}  {_summary(point.module)}".rstrip())
     lines = [f"taijitu {__version__}", "", "usage: taijitu COMMAND ...   (taijitu COMMAND --help tells more)", ""]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from taijitu_export.parity import sample_pictures
+from taijitu_export.sample_pictures import sample_pictures
 from taijitu_training import checkpoint, create_model
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract, normalise

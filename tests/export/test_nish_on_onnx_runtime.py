@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from taijitu_export.onnx_from_checkpoint import onnx_from_checkpoint
-from taijitu_export.parity import sample_pictures
+from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_training import checkpoint
 

@@ -16,8 +16,8 @@ from taijitu_export.calibration import MagnitudeHistogram
 from taijitu_export.conversion import CONVERSIONS
 from taijitu_export.float16_from_float32 import float16_from_float32
 from taijitu_export.int8_from_float32 import fewest, int8_from_float32
-from taijitu_export.parity import sample_pictures
 from taijitu_export.precision import Converted, Material, PrecisionError, count_types
+from taijitu_export.sample_pictures import sample_pictures
 from taijitu_export.verify import verify
 from taijitu_runtime import Classifier, ModelCard, Precision
 from taijitu_training import checkpoint

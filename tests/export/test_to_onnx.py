@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from taijitu_export import cli
-from taijitu_export.parity import Parity, sample_pictures
+from taijitu_export.parity import Parity
+from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime import ModelCard
 from taijitu_runtime.preprocess import normalise
 from taijitu_training import checkpoint

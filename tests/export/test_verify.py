@@ -20,8 +20,8 @@ from PIL import Image
 from taijitu_export import verify_cli
 from taijitu_export.comparison import compare
 from taijitu_export.divergence import divergence
-from taijitu_export.parity import sample_pictures
 from taijitu_export.pictures import calibration_and_judging, evaluation_pictures
+from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime import ModelCard
 from tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
 

@@ -64,6 +64,18 @@ def test_what_an_extra_lacks_is_listed_apart(
     assert printed.endswith('\nnot installed here:\n  heavy   pip install "taijitu[absent]"\n')
 
 
+def test_one_of_several_extras_is_enough(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    point = EntryPoint("build", "building:main [rtx,jetson]", command.GROUP)
+    monkeypatch.setattr(command, "entry_points", lambda group: [point])
+    lacks = {"rtx", "jetson"}
+    monkeypatch.setattr(command, "missing_requirements", lambda extras, *_: lacks & set(extras))
+    command.main([])
+    assert capsys.readouterr().out.endswith('  build  pip install "taijitu[rtx]" or "taijitu[jetson]"\n')
+    lacks.remove("jetson")
+    command.main([])
+    assert "not installed here" not in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("commands")
 def test_a_command_gets_the_rest_and_gives_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["greet", "you", "--all", "--version"]) == 7

@@ -1,0 +1,45 @@
+"""The GPU that an engine is built on, if there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from taijitu_runtime.backends import cuda
+from taijitu_runtime.errors import DeviceError, MissingDependencyError
+
+DRIVER_VERSION = Path("/sys/module/nvidia/version")
+MEMORY = Path("/proc/meminfo")
+TEGRA = Path("/etc/nv_tegra_release")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """`compute_capability`: such as "8.7"; `driver`: its version; `free_bytes`: of memory that a build may use."""
+
+    name: str
+    compute_capability: str
+    driver: str
+    free_bytes: int
+
+
+def gpu_here() -> Gpu | None:
+    """The first GPU that CUDA shows; None without one, without a driver, or without cuda-bindings to ask it."""
+    try:
+        device = cuda.Gpu()
+    except (DeviceError, MissingDependencyError):
+        return None
+    try:
+        free_bytes = device.free_bytes
+        # A Jetson has one memory for both; what the kernel holds as file cache is free for us too.
+        if TEGRA.exists():
+            free_bytes = max(free_bytes, _available_bytes())
+        driver = DRIVER_VERSION.read_text().strip() if DRIVER_VERSION.exists() else device.driver
+        return Gpu(device.name, device.compute_capability, driver, free_bytes)
+    finally:
+        device.close()
+
+
+def _available_bytes() -> int:
+    lines = (line.split() for line in MEMORY.read_text().splitlines())
+    return next((int(line[1]) * 1024 for line in lines if line[0] == "MemAvailable:"), 0)

@@ -1,0 +1,93 @@
+"""In which precision an engine computes: counted, never believed.
+
+TensorRT, on its GPU, opens the engine, and the engine's own layers are counted. TensorRT-RTX builds without a GPU but
+opens nothing without one, and its engines are one compiled layer: there the layers with weights of the typed network
+are counted after parsing, whose types the library has to keep to.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+WEIGHTED = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "FULLY_CONNECTED", "EINSUM")
+NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "FP8": "float8"}
+WANTED = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
+
+# How the inspector writes types: "Half", "Channel major FP16 format where channel % 8 == 0", from 11.0 on "HALF".
+FORMATS = (
+    ("int8", r"int8"),
+    ("float16", r"half|fp16|float16"),
+    ("bfloat16", r"bf16|bfloat16"),
+    ("float8", r"fp8|float8"),
+    ("float32", r"fp32|float"),
+)
+
+
+@dataclass(frozen=True)
+class Count:
+    """`layers`: how many compute in which type, by numpy's name. `counted_in`: "network" or "engine"."""
+
+    layers: dict[str, int]
+    counted_in: Literal["network", "engine"]
+
+    def __str__(self) -> str:
+        total = sum(self.layers.values())
+        parts = ", ".join(f"{count} {name}" for name, count in sorted(self.layers.items(), key=lambda item: -item[1]))
+        what = "layers with weights of the typed network" if self.counted_in == "network" else "layers of the engine"
+        return f"{parts} of {total} {what}"
+
+
+def count_network(trt: Any, network: Any) -> Count:
+    """The layers with weights of a parsed, strongly typed INetworkDefinition."""
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    makers = {layer.get_output(index).name: layer for layer in layers for index in range(layer.num_outputs)}
+    weighted = [layer for layer in layers if layer.type.name in WEIGHTED]
+    return Count(dict(collections.Counter(_computes_in(trt, layer, makers) for layer in weighted)), "network")
+
+
+def count_engine(trt: Any, engine: Any) -> Count:
+    """The layers of an ICudaEngine that was built with detailed profiling verbosity, by what they put out."""
+    inspector = engine.create_engine_inspector()
+    told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    types = (_type_of(layer) for layer in told["Layers"] if isinstance(layer, dict))
+    return Count(dict(collections.Counter(name for name in types if name)), "engine")
+
+
+def shortfall(asked: str, count: Count, kept: int) -> str:
+    """Why an engine is not of the precision "fp32", "fp16" or "int8" that was asked for; empty where it is.
+
+    `kept`: layers that the graph keeps in float32 for the sake of accuracy. An engine's own choice of a larger type for
+    some of its layers is TensorRT's right, because they are faster so, or have no other kernel.
+    """
+    wanted = WANTED[asked]
+    got = count.layers.get(wanted, 0)
+    others = sum(count.layers.values()) - got
+    if got == 0:
+        return f"got no layer in {wanted} ({count})"
+    if asked == "fp32" and others:
+        return f"got layers in a smaller type than float32 ({count})"
+    if count.counted_in == "network" and others > kept:
+        return f"got {others} layers that are not {wanted}, expected at most the {kept} that the graph keeps ({count})"
+    return ""
+
+
+def _computes_in(trt: Any, layer: Any, makers: dict[str, Any]) -> str:
+    """The type of what flows in; int8 where both factors come from int8, which the library then multiplies as such."""
+    sources = [makers.get(layer.get_input(index).name) for index in range(layer.num_inputs)]
+    data: str = layer.get_input(0).dtype.name
+    if sources and sources[0] is not None and sources[0].type == trt.LayerType.DEQUANTIZE:
+        data = sources[0].get_input(0).dtype.name
+    return NAMES.get(data, data.lower())
+
+
+def _type_of(layer: dict[str, Any]) -> str:
+    for output in layer.get("Outputs", []):
+        text = " ".join(str(value) for key, value in output.items() if re.match(r"format|data", key, re.IGNORECASE))
+        for name, pattern in FORMATS:
+            if re.search(rf"(?<![a-z])(?:{pattern})(?![0-9])", text, re.IGNORECASE):
+                return name
+    return ""

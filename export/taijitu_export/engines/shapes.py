@@ -1,0 +1,80 @@
+"""Shapes of inputs: trtexec's text for them, and the optimisation profile that they make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from taijitu_runtime.engine_card import ShapeRange
+from taijitu_runtime.errors import ArtefactError, UsageError
+
+Shape = tuple[int, ...]
+
+MAX_BATCH = 16
+"""Of a dynamic batch that no flag limits: what a server gathers. One picture at a time is what it is tuned for."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What --minShapes, --optShapes and --maxShapes say: shapes by the name of the input."""
+
+    min: Mapping[str, Shape]
+    opt: Mapping[str, Shape]
+    max: Mapping[str, Shape]
+
+
+def shapes_from_text(text: str) -> dict[str, Shape]:
+    """trtexec's "images:1x32x32x3,other:1x4". ValueError, saying what was expected, for anything else."""
+    shapes: dict[str, Shape] = {}
+    for part in text.split(","):
+        name, _, sizes = part.rpartition(":")
+        if not name or not re.fullmatch(r"\d+(x\d+)*", sizes):
+            raise ValueError(f"got {part!r}, expected NAME:SHAPE such as images:1x32x32x3")
+        if name.strip("'\"") in shapes:
+            raise ValueError(f"got two shapes of {name}")
+        shapes[name.strip("'\"")] = tuple(map(int, sizes.split("x")))
+    return shapes
+
+
+def profile_for(inputs: Mapping[str, Shape], asked: Shapes) -> dict[str, ShapeRange]:
+    """The range of each input's shape, for inputs by name with -1 for a dynamic dimension.
+
+    What is missing follows from what is there, as in trtexec: --optShapes alone fixes the shape. An input that no flag
+    names has 1 to MAX_BATCH pictures, and is tuned for one. UsageError for shapes that do not fit the inputs.
+    """
+    for flag, shapes in (("--minShapes", asked.min), ("--optShapes", asked.opt), ("--maxShapes", asked.max)):
+        for name, shape in shapes.items():
+            _check(flag, name, shape, inputs)
+    return {name: _range(name, shape, asked) for name, shape in inputs.items()}
+
+
+def _check(flag: str, name: str, shape: Shape, inputs: Mapping[str, Shape]) -> None:
+    got = f"got {flag}={name}:{'x'.join(map(str, shape))}"
+    if name not in inputs:
+        raise UsageError(f"{got}, expected an input of the network: {', '.join(inputs)}")
+    expected = inputs[name]
+    if len(shape) != len(expected) or any(size < 1 or fixed not in (-1, size) for size, fixed in zip(shape, expected)):
+        text = "x".join("N" if size == -1 else str(size) for size in expected)
+        raise UsageError(f"{got}, expected {name}:{text}" + (" with N at least 1" if "N" in text else ""))
+
+
+def _range(name: str, shape: Shape, asked: Shapes) -> ShapeRange:
+    given = [shapes.get(name) for shapes in (asked.min, asked.opt, asked.max)]
+    if not any(given):
+        return ShapeRange(_batch(name, shape, 1), _batch(name, shape, 1), _batch(name, shape, MAX_BATCH))
+    low, usual, high = given
+    usual = usual or high or low
+    assert usual is not None
+    try:
+        return ShapeRange(low or usual, usual, high or usual)
+    except ArtefactError:
+        raise UsageError(
+            f"got {low or usual}, {usual} and {high or usual} for {name}, expected min <= opt <= max in every dimension"
+        ) from None
+
+
+def _batch(name: str, shape: Shape, batch: int) -> Shape:
+    if -1 in shape[1:]:
+        raise UsageError(f"got {name} {shape} without a shape for what is dynamic; give --minShapes and --maxShapes")
+    return (batch if shape[0] == -1 else shape[0], *shape[1:])

@@ -1,0 +1,24 @@
+"""Random pictures for want of photographs; without torch, which no board that engines are built on has."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def sample_pictures(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """`count` random pictures with large shapes and fine grain, uint8 (count, height, width, 3).
+
+    They stand in for photographs where none are at hand; all values from 0 to 255 occur.
+    """
+    from PIL import Image
+
+    generator = np.random.default_rng(seed)
+    coarse = generator.random((count, 3, 4, 4), dtype=np.float32)
+    pictures = np.empty((count, height, width, 3), np.uint8)
+    for picture, planes in zip(pictures, coarse):
+        large = [Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC) for plane in planes]
+        grain = 0.1 * generator.standard_normal((height, width, 3), dtype=np.float32)
+        pixels = (np.stack([np.asarray(plane) for plane in large], axis=-1) + grain) * 255.0
+        picture[...] = np.rint(pixels).clip(0, 255)
+    return pictures

@@ -1,0 +1,5 @@
+"""Build a TensorRT engine: python export/to_engine.py model.onnx --saveEngine=model.engine [trtexec's flags]"""
+
+from taijitu_export.engine_cli import main
+
+raise SystemExit(main())

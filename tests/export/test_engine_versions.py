@@ -1,0 +1,124 @@
+"""The table of what differs between releases, walked against what the releases have.
+
+`surfaces/` holds the members of the classes in NVIDIA's own Python bindings of four releases, which install without the
+library; they were read by dir(), with empty libraries in place of those that the bindings link to.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taijitu_export.engines.library import Library
+from taijitu_export.engines.versions import DIFFERENCES, OLDEST, Difference
+from taijitu_runtime import UsageError
+
+SURFACES = {file.stem: json.loads(file.read_text()) for file in sorted((Path(__file__).parent / "surfaces").glob("*"))}
+
+# What the variables of the builder's code hold, and who uses them only where the table allows it.
+HOLDS = {
+    "config": "IBuilderConfig",
+    "builder": "Builder",
+    "network": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "error": "ParserError",
+    "runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "inspector": "EngineInspector",
+}
+ENUMS = ("BuilderFlag", "NetworkDefinitionCreationFlag", "MemoryPoolType", "ProfilingVerbosity", "DeviceType",
+         "LayerType", "LayerInformationFormat")  # fmt: skip
+
+
+def has(surface: dict[str, Any], symbol: str) -> bool:
+    name, member = symbol.split(".")
+    return member in surface["members"].get(name, ())
+
+
+def number(surface: dict[str, Any]) -> tuple[int, int]:
+    major, minor = surface["version"].split(".")[:2]
+    return int(major), int(minor)
+
+
+def test_the_four_releases_are_recorded() -> None:
+    assert [surface["version"] for surface in SURFACES.values()] == ["10.13.0", "10.3.0", "11.4.0", "8.6.1"]
+    assert min(map(number, SURFACES.values())) == OLDEST["tensorrt"]
+
+
+@pytest.mark.parametrize("name", SURFACES)
+@pytest.mark.parametrize(("feature", "difference"), DIFFERENCES.items(), ids=list(DIFFERENCES))
+def test_each_row_is_what_the_release_has(name: str, feature: str, difference: Difference) -> None:
+    surface = SURFACES[name]
+    assert has(surface, difference.symbol) == difference.in_tensorrt(number(surface))
+    assert Library("tensorrt", None, surface["version"]).has(feature) == has(surface, difference.symbol)
+
+
+@pytest.mark.parametrize(("feature", "difference"), DIFFERENCES.items(), ids=list(DIFFERENCES))
+def test_each_row_is_what_tensorrt_rtx_has(feature: str, difference: Difference) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX here")
+    name, member = difference.symbol.split(".")
+    assert hasattr(getattr(trt, name), member) == (difference.rtx != "absent")
+    assert Library("tensorrt_rtx", trt, trt.__version__).has(feature) == (difference.rtx == "used")
+
+
+def used(root: Path) -> dict[str, str]:
+    """Every "Class.member" that the builder's code uses, with the file it is in."""
+    package = root / "export" / "taijitu_export"
+    found = {}
+    for file in (package / "engine_from_onnx.py", *(package / "engines").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Attribute):
+                continue
+            holder = node.value
+            if isinstance(holder, ast.Attribute) and holder.attr in ENUMS and not node.attr.startswith("_"):
+                found[f"{holder.attr}.{node.attr}"] = file.name
+            elif isinstance(holder, ast.Name) and holder.id in HOLDS:
+                found[f"{HOLDS[holder.id]}.{node.attr}"] = file.name
+    return found
+
+
+def test_whatever_the_builder_uses_is_in_every_release_or_in_the_table(root: Path) -> None:
+    names = used(root)
+    assert {"IBuilderConfig.set_flag", "BuilderFlag.TF32", "ParserError.desc"} <= set(names)
+    rows = {difference.symbol for difference in DIFFERENCES.values()}
+    # These come with a row's symbol.
+    rows |= {"ParserError.node_operator", "IBuilderConfig.num_compute_capabilities"}
+    missing = {
+        symbol: (file, surface["version"])
+        for symbol, file in names.items()
+        for surface in SURFACES.values()
+        if symbol not in rows and not has(surface, symbol)
+    }
+    assert missing == {}
+
+
+def test_a_flag_for_a_feature_that_a_release_lacks_says_why() -> None:
+    library = Library("tensorrt", None, "10.3.0")
+    with pytest.raises(UsageError) as error:
+        library.need("same compute capability", "--hardwareCompatibilityLevel=sameComputeCapability")
+    assert str(error.value) == (
+        "got --hardwareCompatibilityLevel=sameComputeCapability, which TensorRT 10.3.0 has no use for: 10.9 adds it "
+        "(release notes); TensorRT-RTX has --computeCapabilities; leave it away"
+    )
+    library.need("hardware compatibility", "--hardwareCompatibilityLevel")
+
+
+@pytest.mark.parametrize(
+    ("module", "version", "dla_core", "typed"),
+    [
+        ("tensorrt", "8.6.2", None, False),
+        ("tensorrt", "10.3.0", None, True),
+        ("tensorrt", "10.3.0", 0, False),
+        ("tensorrt", "11.4.1", None, True),
+        ("tensorrt", "11.4.1", 0, True),
+        ("tensorrt_rtx", "1.7.1", None, True),
+    ],
+)
+def test_who_builds_typed_networks(module: str, version: str, dla_core: int | None, typed: bool) -> None:
+    from taijitu_export.engine_from_onnx import Options, is_typed
+
+    assert is_typed(Library(module, None, version), Options(dla_core=dla_core)) == typed

@@ -1,0 +1,385 @@
+"""Engines, built for real by TensorRT-RTX, which needs no GPU for that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from taijitu_export import engine_cli
+from taijitu_export.engine_from_onnx import Options, engine_from_onnx
+from taijitu_export.engines.graph import check_precision, parser_graph, read_graph
+from taijitu_export.engines.library import open_library
+from taijitu_export.engines.progress import Progress
+from taijitu_runtime import ModelCard, UsageError
+from taijitu_runtime.engine_card import EngineCard, ShapeRange
+from tiny_model import make_tiny_onnx
+from tiny_nish_model import make_nish_onnx
+
+pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small network with Nish, dynamic batch, pictures of 16 x 16."""
+    return make_nish_onnx(tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
+    """refused(2, argument, ...) -> the one line on stderr, after checking the exit code."""
+
+    def call(code: int, *arguments: str | Path) -> str:
+        assert engine_cli.main(list(map(str, arguments))) == code
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        return printed.err
+
+    return call
+
+
+def build(*arguments: str | Path) -> None:
+    assert engine_cli.main(list(map(str, arguments))) == 0
+
+
+def metadata(path: Path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+def test_the_plan_is_bare_and_the_sidecar_says_what_it_is(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = model.with_suffix(".engine")
+    build(model)
+    assert plan.read_bytes()[:4] == b"vtrt"
+    card = EngineCard.read(plan)
+    assert card.card == ModelCard.read_onnx_metadata(metadata(model))
+    assert card.library.name == "tensorrt_rtx"
+    assert card.plan_sha256 == hashlib.sha256(plan.read_bytes()).hexdigest()
+    assert (card.source.path, card.source.sha256) == ("model.onnx", hashlib.sha256(model.read_bytes()).hexdigest())
+    assert card.precision.layers == {"float32": 7}
+    assert card.precision.counted_in == "network"
+    assert "STRONGLY_TYPED" in card.flags
+    assert card.inputs[0].shape == (-1, 16, 16, 3)
+    assert card.profiles == ({"images": ShapeRange((1, 16, 16, 3), (1, 16, 16, 3), (16, 16, 16, 3))},)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{plan}: ")
+    assert "fp32: 7 float32 of 7 layers with weights of the typed network\n" in printed
+    assert "it has not been run" in printed or card.built_for.gpu
+
+
+def test_trtexecs_flags_with_a_space_or_an_equals_sign_as_the_sidecar_records_them(model: Path, tmp_path: Path) -> None:
+    first, again = tmp_path / "a" / "first.engine", tmp_path / "again.engine"
+    first.parent.mkdir()
+    build(f"--onnx={model}", "--saveEngine", first, "--backend", "rtx", "--minShapes=images:1x16x16x3",
+          "--optShapes", "images:4x16x16x3", "--maxShapes=images:8x16x16x3", "--memPoolSize=workspace:256M",
+          "--computeCapabilities=8.6,8.9", "--builderOptimizationLevel", "2", "--noTF32",
+          "--skipInference")  # fmt: skip
+    card = EngineCard.read(first)
+    assert card.profiles[0]["images"] == ShapeRange((1, 16, 16, 3), (4, 16, 16, 3), (8, 16, 16, 3))
+    assert card.built_for.compute_capabilities == ("8.6", "8.9")
+    assert "TF32" not in card.flags
+    assert card.source.path == "../model.onnx"
+    build(model, f"--saveEngine={again}", *card.arguments)
+    rebuilt = EngineCard.read(again)
+    assert rebuilt.arguments == card.arguments
+    assert (rebuilt.profiles, rebuilt.built_for, rebuilt.flags) == (card.profiles, card.built_for, card.flags)
+
+
+def test_opt_shapes_alone_fix_the_batch(model: Path) -> None:
+    build(model, "--optShapes=images:3x16x16x3")
+    (profile,) = EngineCard.read(model.with_suffix(".engine")).profiles
+    assert profile["images"] == ShapeRange(*[(3, 16, 16, 3)] * 3)
+
+
+def test_a_graph_with_a_fixed_batch_needs_no_shapes(tmp_path: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx", batch=2, layout="float32")
+    build(model)
+    card = EngineCard.read(model.with_suffix(".engine"))
+    assert card.inputs[0].shape == (2, 3, 8, 8)
+    assert card.profiles[0]["images"].max == (2, 3, 8, 8)
+
+
+def test_json_prints_the_sidecar_and_nothing_else(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build(model, "--json")
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == json.loads(model.with_suffix(".engine.json").read_text())
+
+
+def test_fp16_of_a_float32_graph_without_torch(shipped_onnx: Path, root: Path, tmp_path: Path) -> None:
+    plain, half = tmp_path / "plain.engine", tmp_path / "half.engine"
+    build(shipped_onnx, "--saveEngine", plain)
+    absent = ("torch", "torchvision", "timm", "onnxscript", "taijitu_training")
+    code = f"import sys\nfor name in {absent!r}: sys.modules[name] = None\n"
+    code += "from taijitu_export.engine_cli import main\nraise SystemExit(main(sys.argv[1:]))"
+    paths = [str(root / folder) for folder in ("export", "runtime")]
+    command = [sys.executable, "-W", "error", "-c", f"import sys\nsys.path[:0] = {paths!r}\n{code}"]
+    done = subprocess.run([*command, shipped_onnx, "--fp16", f"--saveEngine={half}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "fp16: 54 float16 of 54 layers with weights of the typed network\n" in done.stdout
+    card = EngineCard.read(half)
+    assert (card.precision.asked, card.precision.layers) == ("fp16", {"float16": 54})
+    assert card.card.precision.name == "fp16"
+    assert [(tensor.name, tensor.dtype) for tensor in (*card.inputs, *card.outputs)] == [
+        ("images", "uint8"),
+        ("logits", "float32"),
+    ]
+    # What is compiled into the plans says the same.
+    compiled = {
+        path: re.findall(rb"const_payload_size=\d+ .*? type=(\w+)", path.read_bytes()) for path in (plain, half)
+    }
+    assert compiled[plain].count(b"half") == 0 < compiled[plain].count(b"float")
+    assert compiled[half].count(b"half") > 100
+
+
+def claim(path: Path, precision: str) -> Path:
+    """Let a file's card say that its layers are of another precision than they are."""
+    model = onnx.load(path)
+    card = ModelCard.read_onnx_metadata(metadata(path)).to_dict()
+    card["precision"] = {"name": precision, "kept": [], "calibration": {}}
+    onnx.helper.set_model_props(model, ModelCard.from_dict(card).to_metadata())
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("asked", [["--fp16"], []])
+def test_an_engine_of_another_precision_is_not_kept_and_the_old_one_stays(
+    model: Path, asked: list[str], refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(model)
+    plan, sidecar = model.with_suffix(".engine"), model.with_suffix(".engine.json")
+    before = plan.read_bytes(), sidecar.read_bytes()
+    capsys.readouterr()
+    text = refused(1, claim(model, "fp16"), *asked)
+    assert text == (
+        "taijitu engine: not kept: asked for fp16, got no layer in float16 (7 float32 of 7 layers with weights of the "
+        "typed network)\n"
+    )
+    assert (plan.read_bytes(), sidecar.read_bytes()) == before
+    assert sorted(path.name for path in model.parent.iterdir()) == ["model.engine", "model.engine.json", "model.onnx"]
+
+
+def test_layers_that_the_graph_keeps_in_float32_are_allowed_and_no_more() -> None:
+    from taijitu_export.engines.layers import Count, shortfall
+
+    counted = Count({"float16": 5, "float32": 2}, "network")
+    assert shortfall("fp16", counted, kept=2) == ""
+    assert "got 2 layers that are not float16, expected at most the 1" in shortfall("fp16", counted, kept=1)
+    assert "smaller type than float32" in shortfall("fp32", counted, kept=0)
+    # An engine's own choice of a larger type for some layer is TensorRT's.
+    assert shortfall("fp16", Count({"float16": 5, "float32": 2}, "engine"), kept=0) == ""
+
+
+def test_layers_of_an_engine_are_counted_as_the_inspector_writes_them() -> None:
+    from taijitu_export.engines.layers import count_engine
+
+    # As TensorRT 8.6 to 10.x, and 11.0, write them; no engine can be opened without a GPU.
+    told = [
+        {"Name": "a", "Outputs": [{"Format/Datatype": "Channel major FP16 format where channel % 8 == 0"}]},
+        {"Name": "b", "Outputs": [{"Format/Datatype": "Half"}]},
+        {"Name": "c", "Outputs": [{"Format/Datatype": "Row major linear FP32"}]},
+        {"Name": "d", "Outputs": [{"Format/Datatype": "Four wide channel vectorized row major Int8 format"}]},
+        {"Name": "e", "Outputs": [{"Format": "Row major linear", "DataType": "HALF"}]},
+        {"Name": "f", "Outputs": [{"Format/Datatype": "UInt8"}]},
+    ]
+
+    class Engine:
+        def create_engine_inspector(self) -> Engine:
+            return self
+
+        def get_engine_information(self, form: object) -> str:
+            return json.dumps({"Layers": told})
+
+    counted = count_engine(pytest.importorskip("tensorrt_rtx"), Engine())
+    assert counted.layers == {"float16": 3, "float32": 1, "int8": 1}
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ("--versionCompatible", "engines of TensorRT-RTX hold for one release"),
+        ("--hardwareCompatibilityLevel=ampere+", "has --computeCapabilities for that"),
+        ("--hardwareCompatibilityLevel=sameComputeCapability", "has --computeCapabilities for that"),
+        ("--timingCacheFile=cache", "changes nothing (release notes 1.1)"),
+        ("--useDLACore=0", "RTX cards, which have no DLA"),
+    ],
+)
+def test_a_flag_that_this_library_has_no_use_for_is_an_error_that_says_why(
+    model: Path, flag: str, reason: str, refused: Refused
+) -> None:
+    text = refused(2, model, flag)
+    assert text.startswith(f"taijitu engine: got {flag.partition('=')[0]}")
+    assert "which TensorRT-RTX 1." in text
+    assert reason in text
+    assert text.count("\n") == 1
+    assert not model.with_suffix(".engine").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--optShapes=pictures:1x16x16x3"], "expected an input of the network: images"),
+        (["--optShapes=images:1x32x32x3"], "expected images:Nx16x16x3"),
+        (["--optShapes=images:0x16x16x3"], "with N at least 1"),
+        (["--minShapes=images:4x16x16x3", "--optShapes=images:2x16x16x3"], "expected min <= opt <= max"),
+        (["--optShapes=1x16x16x3"], "expected NAME:SHAPE such as images:1x32x32x3"),
+        (["--memPoolSize=workspce:1G"], "expected POOL:SIZE such as workspace:256M"),
+        (["--memPoolSize=dlaSRAM:1M"], "without --useDLACore"),
+        (["--allowGPUFallback"], "without --useDLACore"),
+        (["--computeCapabilities=9.9"], "expected of TensorRT-RTX"),
+        (["--computeCapabilities=86"], "expected compute capabilities such as 8.6,8.9,12.0"),
+        (["--builderOptimizationLevel=9"], "choose from"),
+        (["--fp16", "--int8"], "not allowed with"),
+        (["--fp32"], "unrecognized arguments: --fp32"),
+        (["--int8"], "INT8 WoQ GEMM"),
+        (["--saveEngine=no/such/folder/model.engine"], "make it first"),
+        (["--saveEngine=model.onnx"], "expected a file of its own"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_leaves_nothing(
+    model: Path, arguments: list[str], expected: str, refused: Refused
+) -> None:
+    text = refused(2, model, *arguments)
+    assert expected in text
+    assert text.count("\n") == 1
+    assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
+
+
+def test_one_onnx_file_has_to_be_named(model: Path, refused: Refused) -> None:
+    assert "expected one ONNX file" in refused(2)
+    assert "expected one ONNX file" in refused(2, model, f"--onnx={model}")
+
+
+def test_tensorrt_that_is_not_installed_is_named_with_what_to_install(model: Path, refused: Refused) -> None:
+    if "tensorrt" in sys.modules:
+        pytest.skip("TensorRT is installed here")
+    assert 'pip install "taijitu[gpu]"' in refused(2, model, "--backend=tensorrt")
+
+
+def test_files_that_are_no_model_of_ours(tmp_path: Path, refused: Refused) -> None:
+    assert "no such file" in refused(2, tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("not a model")
+    assert "no ONNX model" in refused(2, tmp_path / "text.onnx")
+    assert "model card" in refused(2, make_tiny_onnx(tmp_path / "cardless.onnx", metadata=False))
+
+
+def test_an_int8_graph_is_refused_where_it_would_not_run_in_int8(model: Path, refused: Refused) -> None:
+    changed = onnx.load(model)
+    (clip,) = [node for node in changed.graph.node if node.op_type == "Identity"]
+    scale = onnx.numpy_helper.from_array(np.float32(0.1), "scale")
+    changed.graph.initializer.append(scale)
+    quantise = onnx.helper.make_node("QuantizeLinear", [clip.input[0], "scale"], ["q"])
+    dequantise = onnx.helper.make_node("DequantizeLinear", ["q", "scale"], ["dq"])
+    clip.input[0] = "dq"
+    changed.graph.node.insert(len(changed.graph.node) - 1, quantise)
+    changed.graph.node.insert(len(changed.graph.node) - 1, dequantise)
+    model.write_bytes(changed.SerializeToString())
+    claim(model, "int8")
+    for arguments in (["--int8"], []):
+        assert "INT8 WoQ GEMM" in refused(2, model, *arguments)
+    assert "expected --int8, or the float32 or float16" in refused(2, model, "--fp16")
+
+
+def test_int8_of_a_graph_without_scales_says_what_to_type(model: Path) -> None:
+    # Where int8 is of use, that is TensorRT, which needs a GPU to build.
+    with pytest.raises(UsageError, match="--precision int8 --calibration DIR"):
+        check_precision(read_graph(model), model, "int8")
+
+
+def test_a_nish_node_without_its_body_never_reaches_the_parser(model: Path, refused: Refused) -> None:
+    stripped = onnx.load(model)
+    del stripped.functions[:]
+    model.write_bytes(stripped.SerializeToString())
+    text = refused(2, model)
+    assert text.count("\n") == 1
+    assert "got the node 'start' of type taijitu::Nish without its definition" in text
+    assert not model.with_suffix(".engine").exists()
+
+
+def test_every_parser_error_is_printed_with_node_operator_and_reason(model: Path, refused: Refused) -> None:
+    changed = onnx.load(model)
+    pools = [node for node in changed.graph.node if node.op_type in ("MaxPool", "GlobalAveragePool")]
+    for node in pools:
+        node.op_type, node.name = "Bernoulli", f"strange_{node.output[0]}"
+        del node.attribute[:]
+    model.write_bytes(changed.SerializeToString())
+    lines = refused(1, model).splitlines()
+    assert re.fullmatch(r"taijitu engine: TensorRT-RTX \S+ cannot parse the graph: \d+ errors", lines[-1])
+    assert lines[:-1]
+    for line in lines[:-1]:
+        assert re.fullmatch(r"node '\w+' \(\w+\): .+ \[\w+\]", line)
+    assert lines[0] == ("node 'strange_pooled' (Bernoulli): this library does not have the operator [UNSUPPORTED_NODE]")
+
+
+def test_a_build_that_fails_says_what_the_library_said(model: Path, refused: Refused) -> None:
+    lines = refused(1, model, "--memPoolSize=workspace:1B").splitlines()
+    assert lines[-1] == "taijitu engine: TensorRT could not build the engine"
+    assert "workspace" in lines[0]
+
+
+def test_phases_nest_and_steps_are_counted(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    seen: list[tuple[str, str]] = []
+    for name in ("start", "step", "finish"):
+        original = getattr(Progress, name)
+
+        def spy(
+            self: Progress, phase: str, *rest: int, name: str = name, original: Callable[..., object] = original
+        ) -> object:
+            seen.append((name, phase))
+            return original(self, phase, *rest)
+
+        monkeypatch.setattr(Progress, name, spy)
+    build(model)
+    started = [phase for name, phase in seen if name == "start"]
+    assert started[0] == "Building engine"
+    assert sorted(phase for name, phase in seen if name == "finish") == sorted(started)
+    assert sum(name == "step" for name, _ in seen) > 50
+
+
+def test_ctrl_c_ends_a_build(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    def interrupt(self: Progress, name: str, step: int) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "step", interrupt)
+    assert engine_cli.main([str(model)]) == 130
+    assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
+
+
+def test_the_bar_shows_phase_steps_and_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    progress = Progress(shown=True)
+    progress.start("Building engine", 6)
+    progress.start("Timing graph nodes", 30)
+    assert progress.step("Timing graph nodes", 11)
+    progress.close()
+    assert re.search(r"Timing graph nodes +.* 12/30 \[\d\d:\d\d\]", capsys.readouterr().err)
+
+
+def test_functions_of_another_opset_than_the_graphs_are_written_out_too(model: Path) -> None:
+    newer = onnx.load(model)
+    newer.opset_import[0].version = 18
+    model.write_bytes(newer.SerializeToString())
+    build(model)
+    assert EngineCard.read(model.with_suffix(".engine")).precision.layers == {"float32": 7}
+
+
+def test_names_are_given_to_nodes_that_have_none(model: Path) -> None:
+    graph = parser_graph(read_graph(model))
+    assert all(node.name for node in graph.graph.node)
+    assert not any(node.domain for node in graph.graph.node)
+
+
+def test_the_library_can_be_called_directly(model: Path) -> None:
+    library = open_library("auto", None, for_rtx=False)
+    built = engine_from_onnx(parser_graph(read_graph(model)), library, Options(), None, kept=0)
+    assert built.count.layers == {"float32": 7}
