@@ -15,7 +15,7 @@ export UV_PYTHON := $(BIN)/python
 INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstall-package taijitu
 NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/taijitu_runtime/native/*.cpp)
 
-.PHONY: demo test test-networks test-ray lint fuzz bench clean
+.PHONY: demo test test-networks test-engines test-ray lint fuzz bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from taijitu_export.onnx_from_checkpoint import INPUT_FORMS, PASSES, card_of, finished, network_of, torch_graph
-from taijitu_export.parity import sample_pictures
+from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.preprocess import normalise
 from taijitu_training import checkpoint, create_model, list_models
 from taijitu_training.checkpoint import Checkpoint

@@ -14,6 +14,7 @@ COMMANDS = {
     "training/visualize.py": "taijitu_training.visualize",
     "export/to_onnx.py": "taijitu_export.cli",
     "export/verify.py": "taijitu_export.verify_cli",
+    "export/to_engine.py": "taijitu_export.engine_cli",
     "runtime/bench.py": "taijitu_runtime.bench.cli",
     "runtime/classify.py": "taijitu_runtime.cli",
     "server/serve.py": "taijitu_server.cli",

@@ -58,8 +58,8 @@ class NormalisedInput(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255.0)
 
     def forward(self, images: Tensor) -> Tensor:
-        # As bytes, a picture is a quarter to transpose; and planes of one mean and std each are quick to normalise.
-        normalised = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        # Planes of one mean and one std each are quick to normalise. As float first: TensorRT does not transpose bytes.
+        normalised = (images.float().permute(0, 3, 1, 2) - self.mean) / self.std
         # In channels_last, torch exports adaptive pooling with an as_strided: a Gather with computed indices in ONNX.
         logits: Tensor = self.model(normalised.contiguous())
         return logits
