@@ -42,9 +42,10 @@ PHOTOS ?= ../shared/data/photos
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz_pictures.py $(PHOTOS)
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/nish.py
 	$(BIN)/python benchmarks/nish_onnx.py
+	$(BIN)/python benchmarks/passes.py
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/pictures.py
 
@@ -59,6 +60,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/uv
 $(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/uv
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(INSTALL) --editable '.[bench]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runtime/taijitu_runtime/native/*.so

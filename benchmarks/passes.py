@@ -5,7 +5,7 @@ Every network of ours, untrained, one picture of its own size on the CPU. "plain
 writes, with the normalisation as training has it; "ours" is what export/to_onnx.py writes; and for each pass, ours
 without that pass. Latencies are medians of turns in one process, in a new random order each time, so that whatever
 else the machine does slows all of them. OpenVINO reads the same two files of VGNetG-1.0MP where it is installed
-(pip install openvino).
+(pip install '.[bench]').
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from taijitu_training.recipes import RECIPES
 BESIDE_OPENVINO = "vgnetg_1_0mp"
 UNTIMED, TIMED = 2, 3  # runs in a turn
 REST_S = 0.01  # before a turn, until the threads of the one before it sleep
-FEWEST_TURNS = 4
-SESSIONS = 5  # of each variant, one after another: where its memory lies is luck, and costs up to 15 %
+FEWEST_TURNS = 3
+SESSIONS = 8  # of each variant, one after another: where its memory lies is luck, and costs up to 15 %
 RELATIVE_TOLERANCE = 1e-4  # of the range of the logits, as in export/to_onnx.py
 INPUT_ORDER = "planes first"
 
@@ -109,13 +109,15 @@ def measured(name: str, input_form: str, threads: int, seconds: float) -> dict[s
     protos = files(content, input_form)
     times_ms: dict[str, list[float]] = {}
     for _ in range(SESSIONS):
-        runs = {variant: on_onnx_runtime(proto, images, threads) for variant, proto in protos.items()}
+        in_any_order = random.sample(list(protos), len(protos))
+        runs = {variant: on_onnx_runtime(protos[variant], images, threads) for variant in in_any_order}
         if name == BESIDE_OPENVINO and find_spec("openvino"):
             runs |= {f"OpenVINO, {key}": on_openvino(protos[key], images, threads) for key in ("plain", "ours")}
         if not times_ms:
             compare(name, runs)
         for variant, times in measure(runs, seconds / SESSIONS).items():
             times_ms.setdefault(variant, []).extend(times)
+        runs.clear()
     sizes = {key: (len(proto.graph.node), proto.ByteSize() / 1e3) for key, proto in protos.items()}
     return {
         key: Variant(*sizes[key.removeprefix("OpenVINO, ")], statistics.median(times))

@@ -261,6 +261,8 @@ def test_no_vgnet_joins_tensors(make_checkpoint: Make, name: str) -> None:
     model = onnx.load(source.with_suffix(".onnx"))
     assert not {"Concat", "Slice", "Split", "Div"} & {node.op_type for node in model.graph.node}
     assert {opset.domain: opset.version for opset in model.opset_import} == {"": 17}
+    contents = [constant.raw_data for constant in model.graph.initializer if len(constant.raw_data) < 4096]
+    assert len(contents) == len(set(contents)), "a fixed kernel is there twice"
 
 
 @pytest.mark.parametrize("name", ["yynet", "yynet_small_32", "mlp"])
