@@ -81,11 +81,11 @@ def test_trtexecs_flags_with_a_space_or_an_equals_sign_as_the_sidecar_records_th
     first.parent.mkdir()
     build(f"--onnx={model}", "--saveEngine", first, "--backend", "rtx", "--minShapes=images:1x16x16x3",
           "--optShapes", "images:4x16x16x3", "--maxShapes=images:8x16x16x3", "--memPoolSize=workspace:256M",
-          "--computeCapabilities=8.6,8.9", "--builderOptimizationLevel", "2", "--noTF32",
+          "--computeCapabilities=8.6,8.9,12.0", "--builderOptimizationLevel", "2", "--noTF32",
           "--skipInference")  # fmt: skip
     card = EngineCard.read(first)
     assert card.profiles[0]["images"] == ShapeRange((1, 16, 16, 3), (4, 16, 16, 3), (8, 16, 16, 3))
-    assert card.built_for.compute_capabilities == ("8.6", "8.9")
+    assert card.built_for.compute_capabilities == ("8.6", "8.9", "12.0")
     assert "TF32" not in card.flags
     assert card.source.path == "../model.onnx"
     build(model, f"--saveEngine={again}", *card.arguments)

@@ -1,0 +1,118 @@
+"""Build time and size of TensorRT-RTX engines: python benchmarks/engines.py > docs/results/engines.md
+
+Every network of ours, and those of the Nish paper with Nish, untrained, as the exporter writes them, in float32 and in
+float16, for batches of 1 to 16. No GPU is needed: TensorRT-RTX compiles for GPUs that are not there. Build time is that
+of parsing and building, the median of --turns; conversion to float16 is not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+
+import onnx
+import torch
+
+from taijitu_export.conversion import Smaller, convert
+from taijitu_export.engine_artefact import Made, Request, make_engine
+from taijitu_export.onnx_from_checkpoint import card_of, onnx_from_checkpoint
+from taijitu_export.precision import Material
+from taijitu_export.sample_pictures import sample_pictures
+from taijitu_training import checkpoint, create_model, list_models
+from taijitu_training.checkpoint import Checkpoint
+from taijitu_training.data import input_contract
+from taijitu_training.models import model_options
+from taijitu_training.recipes import RECIPES
+
+NISH_PAPER = (
+    "torchvision/squeezenet1_1",
+    "torchvision/resnet18",
+    "torchvision/mobilenet_v2",
+    "torchvision/efficientnet_b0",
+    "torchvision/efficientnet_v2_s",
+    "timm/tinynet_b",
+    "timm/tinynet_c",
+)
+PRECISIONS = ("fp32", "fp16")
+
+
+def main() -> int:
+    """Print a page of Markdown."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--networks", default=",".join((*list_models(), *NISH_PAPER)), help="by name (default: all)")
+    parser.add_argument("--turns", type=int, default=3, help="builds of each engine (default: 3)")
+    args = parser.parse_args()
+    rows = [row(name, args.turns) for name in args.networks.split(",")]
+    library = rows[0][0].library
+    date, load = f"{datetime.now(timezone.utc):%Y-%m-%d}", os.getloadavg()[0]
+    versions = f"onnx {onnx.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+    print("# Engines\n")
+    print(f"`python benchmarks/engines.py`, {date}, {os.cpu_count()} cores of an {processor()}, no GPU,")
+    print(f"load {load:.1f}; {library}, {versions}.")
+    print("Untrained networks with Nish and 1000 labels,")
+    print("batches of 1 to 16, for compute capability 8.0 and later. Build time is the median of")
+    print(f"{args.turns}, parsing included, conversion to float16 not.\n")
+    print("| network | input | ONNX MB | fp32: built in s | engine MB | fp16: built in s | engine MB |")
+    print("|---|---|---|---|---|---|---|")
+    for plain, half, onnx_bytes, texts in rows:
+        height, width = plain.card.card.input.height, plain.card.card.input.width
+        cells = [f"`{plain.card.card.architecture.name}`", f"{height} x {width}", f"{onnx_bytes / 1e6:.2f}", texts[0]]
+        print("|", " | ".join([*cells, size(plain), texts[1], size(half)]), "|")
+    return 0
+
+
+def row(name: str, turns: int) -> tuple[Made, Made, int, list[str]]:
+    """Both engines of a network, the size of its ONNX file, and their build times as text."""
+    with tempfile.TemporaryDirectory() as scratch:
+        files = onnx_files(name, Path(scratch))
+        made, texts = [], []
+        for file in files:
+            turns_made = [make_engine(Request(source=file, output=file.with_suffix(".engine"))) for _ in range(turns)]
+            made.append(turns_made[-1])
+            texts.append(f"{statistics.median(one.built.seconds for one in turns_made):.2f}")
+        return made[0], made[1], files[0].stat().st_size, texts
+
+
+def onnx_files(name: str, folder: Path) -> list[Path]:
+    """An untrained network as the exporter writes it, with Nish, in float32 and in float16."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=1000, act="nish")
+    height, width = model.input_size
+    content = Checkpoint(
+        state_dict=model.state_dict(),
+        architecture={"name": name, "options": model_options(name, num_classes=1000, act="nish")},
+        labels=[str(index) for index in range(1000)],
+        input=input_contract((height, width), RECIPES["yynet_cifar10"]),
+        training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},
+        producer=checkpoint.producer_versions(),
+    )
+    plain = onnx_from_checkpoint(content)
+    pictures = sample_pictures(2, height, width)
+    # An untrained network has no accuracy to lose.
+    nothing = Material(pictures, pictures, None, "2 random pictures", "2 random pictures")
+    half, _ = convert(plain, card_of(content, ""), Smaller("fp16", None, 100.0), nothing)
+    files = [folder / f"{precision}.onnx" for precision in PRECISIONS]
+    for file, proto in zip(files, (plain, half)):
+        onnx.save(proto, file)
+    return files
+
+
+def size(made: Made) -> str:
+    return f"{len(made.built.plan) / 1e6:.2f}"
+
+
+def processor() -> str:
+    """Its name where Linux tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
