@@ -32,7 +32,7 @@ def test_every_flag_in_the_readme_exists_and_every_script_is_shown(root: Path, s
 
 @pytest.mark.parametrize("module", COMMANDS.values())
 def test_every_flag_is_in_the_readme(root: Path, module: str) -> None:
-    readme = (root / "README.md").read_text() + (root / "docs" / "training.md").read_text()
+    readme = "".join(page.read_text() for page in (root / "README.md", *(root / "docs").glob("*.md")))
     parser = importlib.import_module(module).build_parser()
     flags = {flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")}
     assert [flag for flag in sorted(flags - {"--help", "--output"}) if flag not in readme] == []
