@@ -14,6 +14,7 @@ import random
 import time
 import traceback
 import warnings
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -29,6 +30,7 @@ SPEC = InputSpec(
 )
 LIMIT_S = 1.0
 PROGRESS = 1000
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -126,6 +128,18 @@ def damaged(seeds: list[bytes], draw: random.Random) -> bytes:
             data[place : place + length] = other[start : start + length]
         else:
             del data[place + 1 :]
+    return with_checksums(data) if data.startswith(PNG_MAGIC) and draw.random() < 0.8 else bytes(data)
+
+
+def with_checksums(data: bytearray) -> bytes:
+    """A PNG whose chunks have right checksums again; without them no change would be looked at but by the checksum."""
+    place = len(PNG_MAGIC)
+    while place + 12 <= len(data):
+        end = place + 8 + int.from_bytes(data[place : place + 4], "big")
+        if end + 4 > len(data):
+            break
+        data[end : end + 4] = zlib.crc32(data[place + 4 : end]).to_bytes(4, "big")
+        place = end + 4
     return bytes(data)
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 INSTALL = "taijitu[ort]"
 # A JPEG of more pixels may be decoded at a half, a quarter or an eighth of its size.
 LARGE_PIXELS = 2_000_000
-MAX_SHRINKING_ASPECT = 32
+# Beyond this ratio of the sides pictures are resized in another way (preprocess.py), and never shrunk.
+MAX_EXACT_ASPECT = 32
 # What libjpeg remarks on, or simplejpeg does not take, without a pixel being made up: Pillow decodes these.
 HARMLESS = re.compile(r"\d+ extraneous bytes|JFIF revision|Adobe|subsampling")
 PLUGINS = {
@@ -122,7 +123,7 @@ def _from_jpeg(data: bytes, header: Header, limits: Limits, least_side: int) -> 
 
 def _shrink(header: Header, least_side: int) -> int:
     short, long = sorted((header.width, header.height))
-    if not least_side or short * long <= LARGE_PIXELS or long > MAX_SHRINKING_ASPECT * short:
+    if not least_side or short * long <= LARGE_PIXELS or long > MAX_EXACT_ASPECT * short:
         return 1
     return next((factor for factor in (8, 4, 2) if short >= factor * least_side), 1)
 

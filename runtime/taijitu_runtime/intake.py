@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from taijitu_runtime.errors import (
     DamagedPictureError,
@@ -26,7 +26,7 @@ MAGIC = {
     "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
     "BMP": re.compile(rb"BM"),
     "GIF": re.compile(rb"GIF8[79]a"),
-    "TIFF": re.compile(rb"(II|MM)(\*\0|\0\*|\+\0|\0\+)"),
+    "TIFF": re.compile(rb"II\*\0|MM\0\*"),
     "PPM": re.compile(rb"P[56]\s"),
 }
 FORMATS = tuple(MAGIC)
@@ -45,6 +45,11 @@ MAX_PARTS = 4096
 MAX_PNG_EXTRAS = 128
 MAX_PNG_CHUNKS = 65536
 GIF_EXTENSION = 0x21
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+TIFF_SHORT, TIFF_BYTES = 3, frozenset({1, 2, 6, 7})
+MAX_TIFF_VALUES = 65536
+
+Order: TypeAlias = Literal["big", "little"]
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,13 @@ LIMITS = Limits()
 class Header(NamedTuple):
     """What a picture's header declares.
 
-    `format`: one of FORMATS. `width`, `height`: pixels as stored; 0 for TIFF, whose header Pillow must read.
+    `format`: one of FORMATS. `width`, `height`: pixels as stored.
     `components`: of a JPEG: 1, 3, or 4 for CMYK. `has_metadata`: a JPEG may carry an orientation.
     """
 
     format: str
-    width: int = 0
-    height: int = 0
+    width: int
+    height: int
     components: int = 0
     has_metadata: bool = False
 
@@ -212,6 +217,22 @@ def _gif(data: bytes, limits: Limits) -> Header:
     raise damaged(f"a GIF of more than {MAX_PARTS} blocks before its first frame")
 
 
+def _tiff(data: bytes, limits: Limits) -> Header:
+    order: Order = "little" if data[:2] == b"II" else "big"
+    place = _number(data, 4, 4, order)
+    entries = _number(data, place, 2, order)
+    if entries > MAX_PARTS:
+        raise damaged(f"a TIFF of more than {MAX_PARTS} tags")
+    sides = {TIFF_WIDTH: 0, TIFF_HEIGHT: 0}
+    for entry in range(place + 2, place + 2 + 12 * entries, 12):
+        tag, kind = _number(data, entry, 2, order), _number(data, entry + 2, 2, order)
+        if kind not in TIFF_BYTES and _number(data, entry + 4, 4, order) > MAX_TIFF_VALUES:
+            raise damaged(f"a TIFF of more than {MAX_TIFF_VALUES} values in a tag")
+        if tag in sides:
+            sides[tag] = _number(data, entry + 8, 2 if kind == TIFF_SHORT else 4, order)
+    return Header("TIFF", sides[TIFF_WIDTH], sides[TIFF_HEIGHT])
+
+
 def _ppm(data: bytes, limits: Limits) -> Header:
     found = PPM_HEADER.match(data[:PPM_HEADER_BYTES])
     if not found:
@@ -219,7 +240,7 @@ def _ppm(data: bytes, limits: Limits) -> Header:
     return Header("PPM", int(found[1]), int(found[2]))
 
 
-def _number(data: bytes, place: int, length: int, order: Literal["big", "little"] = "big") -> int:
+def _number(data: bytes, place: int, length: int, order: Order = "big") -> int:
     part = data[place : place + length]
     if len(part) < length:
         raise damaged("its header is cut off")
@@ -232,6 +253,6 @@ PARSERS: dict[str, Callable[[bytes, Limits], Header]] = {
     "WEBP": _webp,
     "BMP": _bmp,
     "GIF": _gif,
-    "TIFF": lambda data, limits: Header("TIFF"),
+    "TIFF": _tiff,
     "PPM": _ppm,
 }

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.decode import INSTALL, Decoded, decode, decode_image
+from taijitu_runtime.decode import INSTALL, MAX_EXACT_ASPECT, Decoded, decode, decode_image
 from taijitu_runtime.errors import InputError, PictureError, TaijituError, UnreadablePictureError, require
 from taijitu_runtime.intake import LIMITS, Limits, damaged
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Source: TypeAlias = str | Path | bytes | bytearray | memoryview
     Picture: TypeAlias = Source | NDArray[np.uint8] | Image.Image
 
-MAX_EXACT_ASPECT = 32
 # Large JPEGs are decoded at a fraction of their size, but at no less than this many times the resized one.
 OVERSAMPLING = 2
 # Pillow's filter, and how far it reaches, in pixels of the result.
