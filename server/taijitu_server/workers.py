@@ -58,7 +58,7 @@ class _Workers:
             process, status = os.wait()
             code = os.waitstatus_to_exitcode(status)
             lived_s = time.monotonic() - self._started_at.pop(process)
-            mark_process_dead(process, self._folder)
+            mark_process_dead(process, self._folder)  # type: ignore[no-untyped-call]  # prometheus_client leaves it open
             if self._is_stopping:
                 if code != -signal.SIGTERM:  # else it had not begun to serve
                     worst = max(worst, abs(code))
