@@ -5,6 +5,8 @@
 # make lint    ruff, mypy, import-linter
 # make fuzz   20,000 damaged pictures: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes
+# make bench-server   our server beside a naive one and LitServe, under wrk (apt-get install wrk)
+# make soak   10 minutes of good, bad and slow clients and reloads; SOAK=--seconds 60 for less
 # Each makes .venv with what it needs; the second time nothing is installed and no network is needed.
 
 PYTHON ?= python3
@@ -15,7 +17,7 @@ export UV_PYTHON := $(BIN)/python
 INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstall-package taijitu
 NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/taijitu_runtime/native/*.cpp)
 
-.PHONY: demo test test-networks test-engines test-ray lint fuzz bench clean
+.PHONY: demo test test-networks test-engines test-ray lint fuzz soak bench bench-server clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py
@@ -49,6 +51,12 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/pictures.py
 
+bench-server: $(VENV)/.bench
+	$(BIN)/python benchmarks/server.py $(BENCH)
+
+soak: $(VENV)/.dev
+	$(BIN)/python tests/soak_server.py $(SOAK)
+
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
@@ -61,9 +69,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/uv
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
-$(VENV)/.bench: $(VENV)/.dev
+$(VENV)/.bench: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/uv
 	$(INSTALL) --editable '.[bench]'
-	@touch $@
+	@touch $@ $(VENV)/.dev $(VENV)/.demo
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runtime/taijitu_runtime/native/*.so

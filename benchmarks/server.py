@@ -168,7 +168,7 @@ def started(name: str, case: Case) -> Iterator[Running]:
     began = time.perf_counter()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, *commands[name]], env=env, stdout=log, stderr=log, start_new_session=True
+            [sys.executable, *commands[name]], env=env, stdout=log, stderr=log, preexec_fn=os.setpgrp
         )
         try:
             url = f"http://127.0.0.1:{port}/{case.paths[name]}"

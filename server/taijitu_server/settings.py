@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     inference_threads: int = Field(1, ge=0, description="threads of one run of a network; 0 one per core")
     instances: int = Field(0, ge=0, le=64, description="batches of one model that may run at once; 0 one per core")
     decode_threads: int = Field(1, ge=1, le=64, description="threads that decode pictures, for all models together")
-    max_batch: int = Field(8, ge=1, le=1024, description="pictures in one run of a network")
+    max_batch: int = Field(4, ge=1, le=1024, description="pictures in one run of a network")
     max_delay_ms: float = Field(0.0, ge=0, le=1000, description="how long a batch waits for more pictures")
     queue_size: int = Field(128, ge=1, description="requests waiting or running for one model; the next one gets 503")
     queue_timeout_ms: float = Field(5000.0, gt=0, description="a request that waited longer gets 504 and is not run")

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from taijitu_runtime.errors import TaijituError
 from taijitu_server import logs
 from taijitu_server.metrics import WORKERS_FOLDER
@@ -32,14 +34,15 @@ def serve_in_workers(work: Callable[[], None], settings: Settings) -> int:
     folder = tempfile.mkdtemp(prefix="taijitu-metrics-")
     os.environ[WORKERS_FOLDER] = folder
     try:
-        return _Workers(work, settings).watch()
+        return _Workers(work, settings, folder).watch()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Workers:
-    def __init__(self, work: Callable[[], None], settings: Settings) -> None:
+    def __init__(self, work: Callable[[], None], settings: Settings, folder: str) -> None:
         self._work = work
+        self._folder = folder
         self._settings = settings
         self._started_at: dict[int, float] = {}
         self._is_stopping = False
@@ -55,8 +58,10 @@ class _Workers:
             process, status = os.wait()
             code = os.waitstatus_to_exitcode(status)
             lived_s = time.monotonic() - self._started_at.pop(process)
+            mark_process_dead(process, self._folder)  # type: ignore[no-untyped-call]  # prometheus_client leaves it open
             if self._is_stopping:
-                worst = max(worst, abs(code))
+                if code != -signal.SIGTERM:  # else it had not begun to serve
+                    worst = max(worst, abs(code))
                 continue
             log.error("worker %d ended with code %d after %.1f s", process, code, lived_s)
             quick_deaths = quick_deaths + 1 if lived_s < QUICK_DEATH_S else 0

@@ -1,0 +1,216 @@
+"""Bytes that no HTTP client would send, against a real server; after each one it lives and answers a good request."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from taijitu_runtime import Classifier
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+HEAD = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n"
+
+
+@pytest.fixture(scope="module")
+def strict(start_server: Callable[..., Server], shipped_onnx: Path) -> Iterator[Server]:
+    limits = ["--header-timeout-s", "0.5", "--body-timeout-s", "0.5", "--keep-alive-s", "1", "--max-connections", "40"]
+    running = start_server(str(shipped_onnx), "--port", "0", *limits)
+    running.wait_until_ready()
+    yield running
+    code, log = running.stop()
+    assert code == 0
+    assert {line["level"] for line in map(json.loads, log.splitlines())} <= {"info"}
+    assert "Traceback" not in log
+
+
+@pytest.fixture(scope="module")
+def jpeg(photograph: Path) -> bytes:
+    out = io.BytesIO()
+    Image.open(photograph).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def still_right_afterwards(strict: Server, jpeg: bytes) -> Iterator[None]:
+    yield
+    assert httpx.get(f"{strict.url}/v2/health/live").status_code == 200
+    reply = httpx.post(f"{strict.url}/classify", content=jpeg, timeout=30)
+    assert reply.json()["answers"][0]["label"] == "cat"
+
+
+def connect(server: Server) -> socket.socket:
+    url = httpx.URL(server.url)
+    return socket.create_connection((url.host, url.port or 80), timeout=10)
+
+
+def received(connection: socket.socket) -> bytes:
+    """Everything until the server closes."""
+    parts = []
+    try:
+        while part := connection.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def exchange(server: Server, sent: bytes) -> tuple[int, str]:
+    """Status and error text of the answer to some bytes, after which the server closes."""
+    with connect(server) as connection:
+        connection.sendall(sent)
+        reply = received(connection)
+    head, _, body = reply.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "text"),
+    [
+        (b"nonsense\r\n\r\n", 400, "no valid HTTP"),
+        (HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "no valid HTTP"),
+        (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "no valid HTTP"),
+        (HEAD + b"Content-Length: -3\r\n\r\n", 400, "no valid HTTP"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400, "no valid HTTP"),
+        (HEAD + b"X-Long: " + bytes(200_000).replace(b"\0", b"a"), 431, "larger than 65536 bytes"),
+        (HEAD + b"X: a\r\n" * 40_000 + b"\r\n", 431, "larger than 65536 bytes"),
+        (b"GET /" + b"a" * 100_000, 431, "larger than 65536 bytes"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 65_537, 400, "more than 65536 chunks"),
+        (HEAD, 408, "headers did not arrive within 0.5 s"),
+        (HEAD + b"Content-Length: 100\r\n\r\nabc", 408, "body did not arrive within 0.5 s"),
+    ],
+    ids=[
+        *["nonsense", "length and chunked", "two lengths", "negative", "bad chunk", "long header", "many headers"],
+        *["long path", "many chunks", "stalled head", "stalled body"],
+    ],
+)
+def test_refused_bytes(strict: Server, sent: bytes, status: int, text: str) -> None:
+    found = exchange(strict, sent)
+    assert found[0] == status
+    assert text in found[1]
+
+
+def test_a_connection_that_never_speaks_is_closed(strict: Server) -> None:
+    with connect(strict) as connection:
+        assert received(connection) == b""
+
+
+def test_a_slow_dribble_of_headers_does_not_win_time(strict: Server) -> None:
+    began = time.monotonic()
+    with connect(strict) as connection:
+        connection.sendall(HEAD)
+        while time.monotonic() - began < 5:
+            try:
+                connection.sendall(b"X-A: b\r\n")
+            except OSError:
+                break
+            time.sleep(0.1)
+    assert time.monotonic() - began < 5
+
+
+def test_connections_beyond_the_limit_are_told_so(strict: Server) -> None:
+    opened = [connect(strict) for _ in range(40)]
+    try:
+        assert exchange(strict, b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")[0] == 503
+    finally:
+        for connection in opened:
+            connection.close()
+    time.sleep(0.2)
+
+
+def test_clients_that_leave_while_they_wait_are_dropped(strict: Server, jpeg: bytes) -> None:
+    def gone() -> float:
+        text = httpx.get(f"{strict.url}/metrics").text
+        lines = [line for line in text.splitlines() if line.startswith("taijitu_requests_total{") and "499" in line]
+        return sum(float(line.split()[-1]) for line in lines)
+
+    before = gone()
+    for _ in range(20):
+        with connect(strict) as connection:
+            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg[:-1])
+    deadline = time.monotonic() + 10
+    while gone() < before + 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def with_scans(jpeg: bytes, count: int) -> bytes:
+    """A progressive JPEG whose last scan stands there many times."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(jpeg)).save(out, "JPEG", progressive=True)
+    whole = out.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    return whole[:-2] + whole[last:-2] * count + whole[-2:]
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that is right but for its pixels, of which there are none."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b""))]
+    packed = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def test_pictures_that_would_cost_too_much_are_refused_at_once(strict: Server, jpeg: bytes) -> None:
+    bomb = io.BytesIO()
+    Image.new("1", (8000, 6200)).save(bomb, "PNG")
+    for name, picture, statuses in [
+        ("pixels", bomb.getvalue(), {413}),
+        ("forged size", png_of(2**31 - 1, 2**31 - 1), {413}),
+        ("no size", png_of(0, 0), {422}),
+        ("scans", with_scans(jpeg, 400), {413}),
+    ]:
+        reply = httpx.post(f"{strict.url}/classify", content=picture, timeout=30)
+        assert reply.status_code in statuses, name
+        assert list(reply.json()) == ["error"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_stored_turned_are_classified_upright(strict: Server, photograph: Path, orientation: int) -> None:
+    turns = Image.Transpose
+    undo = [None, turns.FLIP_LEFT_RIGHT, turns.ROTATE_180, turns.FLIP_TOP_BOTTOM, turns.TRANSPOSE, turns.ROTATE_90]
+    undo += [turns.TRANSVERSE, turns.ROTATE_270]
+    image = Image.open(photograph).convert("RGB")
+    turn = undo[orientation - 1]
+    exif = Image.Exif()
+    exif[274] = orientation
+    out = io.BytesIO()
+    (image if turn is None else image.transpose(turn)).save(out, "JPEG", quality=95, exif=exif)
+    reply = httpx.post(f"{strict.url}/classify", content=out.getvalue())
+    assert reply.json()["answers"][0]["label"] == "cat"
+
+
+@pytest.mark.parametrize(
+    ("mode", "format_", "options"),
+    [
+        ("CMYK", "JPEG", {}),
+        ("RGB", "JPEG", {"progressive": True}),
+        ("RGBA", "PNG", {}),
+        ("P", "PNG", {}),
+        ("RGB", "WEBP", {}),
+        ("RGB", "BMP", {}),
+        ("RGB", "GIF", {"save_all": True, "append_images": [Image.new("RGB", (451, 300))]}),
+        ("RGB", "WEBP", {"save_all": True, "append_images": [Image.new("RGB", (451, 300))]}),
+    ],
+)
+def test_every_kind_of_picture_gets_the_class_of_its_pixels(
+    strict: Server, shipped_onnx: Path, photograph: Path, mode: str, format_: str, options: dict[str, object]
+) -> None:
+    out = io.BytesIO()
+    Image.open(photograph).convert(mode).save(out, format_, **options)
+    reply = httpx.post(f"{strict.url}/classify", content=out.getvalue())
+    with Classifier.from_file(shipped_onnx) as classifier:
+        expected = classifier.predict(np.asarray(Image.open(out).convert("RGB"))).best
+    assert reply.json()["answers"][0]["label"] == expected.label

@@ -1,0 +1,154 @@
+"""Several models, versions, and hot reload: what is accepted is answered, and a bad file takes nothing away."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import tritonclient.http as triton
+from PIL import Image
+from tritonclient.utils import InferenceServerException
+
+from tiny_model import make_tiny_onnx
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    models = tmp_path / "models"
+    for version in ("1", "2"):
+        (models / "colours" / version).mkdir(parents=True)
+        make_tiny_onnx(models / "colours" / version / "model.onnx")
+    make_tiny_onnx(models / "french.onnx", labels=("rouge", "vert", "bleu"))
+    (models / "notes.txt").write_text("no model")
+    return models
+
+
+@pytest.fixture
+def reloading(start_server: Callable[..., Server], folder: Path) -> Iterator[Server]:
+    running = start_server("--models", str(folder), "--port", "0", "--reload-s", "0.1", "--reload-by-post")
+    running.wait_until_ready()
+    yield running
+    if running.process.poll() is None:
+        assert running.stop()[0] == 0
+
+
+def red() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16), (255, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+def classify(server: Server, **query: Any) -> httpx.Response:
+    return httpx.post(f"{server.url}/classify", params=query, content=red(), timeout=30)
+
+
+def swap_in(path: Path, content: bytes) -> None:
+    new = path.with_suffix(".new")
+    new.write_bytes(content)
+    new.replace(path)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ready(server: Server) -> dict[str, Any]:
+    reply: dict[str, Any] = httpx.get(f"{server.url}/health/ready").json()
+    return reply
+
+
+def test_models_and_versions_are_chosen_by_name(reloading: Server) -> None:
+    assert ready(reloading)["models"] == {"colours": ["1", "2"], "french": ["1"]}
+    assert classify(reloading, model="colours").json()["version"] == "2"
+    assert classify(reloading, model="colours", version="1").json()["version"] == "1"
+    assert classify(reloading, model="french").json()["answers"][0]["label"] == "rouge"
+    unnamed, unknown = classify(reloading), classify(reloading, model="color")
+    assert (unnamed.status_code, unknown.status_code) == (400, 404)
+    assert "colours, french" in unnamed.json()["error"]
+    assert "colours" in unknown.json()["error"]
+    listed = httpx.get(f"{reloading.url}/models").json()
+    assert [(model["model"], model["version"]) for model in listed] == [
+        ("colours", "1"),
+        ("colours", "2"),
+        ("french", "1"),
+    ]
+    assert listed[2]["labels"] == ["rouge", "vert", "bleu"]
+
+
+def test_a_new_file_takes_over_under_load_and_a_bad_one_does_not(
+    reloading: Server, folder: Path, tmp_path: Path
+) -> None:
+    german = make_tiny_onnx(tmp_path / "german.onnx", labels=("rot", "gruen", "blau")).read_bytes()
+    found: list[tuple[int, str]] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        with httpx.Client(timeout=30) as client:
+            while not stop.is_set():
+                reply = client.post(f"{reloading.url}/classify?model=french", content=red())
+                found.append((reply.status_code, reply.json().get("answers", [{}])[0].get("label", reply.text)))
+
+    clients = [threading.Thread(target=load) for _ in range(4)]
+    for client in clients:
+        client.start()
+    try:
+        wait_for(lambda: len(found) > 20)
+        swap_in(folder / "french.onnx", german)
+        wait_for(lambda: found[-1][1] == "rot")
+        swap_in(folder / "french.onnx", german[: len(german) // 2])
+        wait_for(lambda: "french/1" in ready(reloading)["failures"])
+        count = len(found)
+        wait_for(lambda: len(found) > count + 20)
+        swap_in(folder / "french.onnx", german)
+        wait_for(lambda: ready(reloading)["failures"] == {})
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+    assert set(found) == {(200, "rouge"), (200, "rot")}
+    metrics = httpx.get(f"{reloading.url}/metrics").text
+    assert 'taijitu_model_loads_total{model="french",outcome="failed"} 1.0' in metrics
+
+
+def test_models_come_and_go_with_their_files(reloading: Server, folder: Path) -> None:
+    make_tiny_onnx(folder / "late.onnx")
+    wait_for(lambda: "late" in ready(reloading)["models"])
+    assert classify(reloading, model="late").status_code == 200
+    (folder / "late.onnx").unlink()
+    wait_for(lambda: "late" not in ready(reloading)["models"])
+    assert classify(reloading, model="late").status_code == 404
+
+
+def test_loading_and_unloading_by_post(start_server: Callable[..., Server], folder: Path) -> None:
+    running = start_server("--models", str(folder), "--port", "0", "--reload-by-post")
+    running.wait_until_ready()
+    with triton.InferenceServerClient(running.url.removeprefix("http://")) as client:
+        client.unload_model("french")
+        assert not client.is_model_ready("colours", "9")
+        with pytest.raises(InferenceServerException, match="no model 'french'"):
+            client.is_model_ready("french") or client.get_model_metadata("french")
+        client.load_model("french")
+        assert client.is_model_ready("french")
+        good = (folder / "french.onnx").read_bytes()
+        swap_in(folder / "french.onnx", b"no model")
+        with pytest.raises(InferenceServerException, match="what was served before still is"):
+            client.load_model("french")
+        assert classify(running, model="french").json()["answers"][0]["label"] == "rouge"
+        swap_in(folder / "french.onnx", good)
+        client.load_model("french")
+        with pytest.raises(InferenceServerException, match="expected none"):
+            client.load_model("french", config=json.dumps({"a": 1}))
+    assert running.stop()[0] == 0

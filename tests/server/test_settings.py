@@ -1,0 +1,107 @@
+"""Settings from flags, environment and file; keys; and what the server says of itself."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from PIL import Image
+
+from taijitu_runtime.errors import UsageError
+from taijitu_server.settings import Settings, settings_from
+from tiny_model import make_tiny_onnx
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+
+def test_a_flag_goes_before_the_environment_and_that_before_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("port = 1\nmax_batch = 2\nqueue_size = 3\n")
+    monkeypatch.setenv("TAIJITU_PORT", "4")
+    monkeypatch.setenv("TAIJITU_MAX_BATCH", "5")
+    found = settings_from({"port": "6", "host": None}, file)
+    assert (found.port, found.max_batch, found.queue_size, found.host) == (6, 5, 3, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("flags", "toml", "text"),
+    [
+        ({"port": "x"}, "", "port: got 'x'"),
+        ({"port": "-1"}, "", "port: got '-1'"),
+        ({}, "prot = 1", "prot: got '1'"),
+        ({}, "port =", "server.toml"),
+        ({"formats": "JPEG,EXE"}, "", "'EXE'"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, flags: dict[str, str], toml: str, text: str) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(toml)
+    with pytest.raises(UsageError, match=text):
+        settings_from(flags, file)
+    with pytest.raises(UsageError, match="no such file"):
+        settings_from({}, tmp_path / "missing.toml")
+
+
+def test_every_setting_is_documented(root: Path) -> None:
+    text = (root / "docs" / "serving.md").read_text()
+    missing = [name for name in Settings.model_fields if f"`--{name.replace('_', '-')}`" not in text]
+    assert missing == []
+
+
+def test_keys_open_the_server_and_origins_are_told_to_browsers(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("# one a line\n0123456789abcdef\nfedcba9876543210\n")
+    model = make_tiny_onnx(tmp_path / "tiny.onnx")
+    running = start_server(
+        *(str(model), "--port", "0", "--api-keys", str(keys), "--cors-origins", "https://a.example", "--no-access-log")
+    )
+    running.wait_until_ready()
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8), (0, 255, 0)).save(picture, "PNG")
+    with httpx.Client(base_url=running.url) as client:
+        for headers, status in [
+            ({}, 401),
+            ({"X-API-Key": "0123456789abcdeX"}, 401),
+            ({"X-API-Key": "0123456789abcdef"}, 200),
+            ({"Authorization": "Bearer fedcba9876543210"}, 200),
+            ({"Authorization": "Basic fedcba9876543210"}, 401),
+        ]:
+            for reply in (client.post("/classify", content=picture.getvalue(), headers=headers),
+                          client.get("/models", headers=headers)):  # fmt: skip
+                assert reply.status_code == status, headers
+        assert client.get("/health/ready").status_code == 200
+        assert client.get("/metrics").headers["WWW-Authenticate"] == "Bearer"
+        allowed = client.post("/classify", content=picture.getvalue(), headers={"Origin": "https://a.example"})
+        assert allowed.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        other = client.get("/health/live", headers={"Origin": "https://b.example"})
+        assert "Access-Control-Allow-Origin" not in other.headers
+    assert running.stop() == (0, "")
+
+
+def test_one_line_a_request(start_server: Callable[..., Server], tmp_path: Path) -> None:
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--port", "0")
+    running.wait_until_ready()
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8), (0, 255, 0)).save(picture, "PNG")
+    good = httpx.post(f"{running.url}/classify", content=picture.getvalue(), headers={"X-Request-Id": "mine-1"})
+    bad = httpx.post(f"{running.url}/classify", content=b"no picture")
+    code, log = running.stop()
+    lines = {line["id"]: line for line in map(json.loads, log.splitlines()) if line.get("path") == "/classify"}
+    assert code == 0
+    assert good.headers["X-Request-Id"] == "mine-1"
+    assert lines["mine-1"]["status"] == 200
+    assert lines["mine-1"]["body_bytes"] == len(picture.getvalue())
+    assert list(lines["mine-1"]["stages_ms"]) == ["read", "decode", "queue", "infer"]
+    line = lines[bad.headers["X-Request-Id"]]
+    assert (line["status"], line["reason"], line["level"]) == (422, "picture_format", "info")
+    assert "no picture" not in log
