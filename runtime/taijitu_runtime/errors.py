@@ -4,6 +4,7 @@ TaijituError
 ├── ArtefactError            a model file that is missing, unreadable, not ours, or whose contract does not hold
 ├── PictureError             a picture that cannot be decoded or is refused
 ├── InputError               an array of the wrong type, dtype or shape
+├── SourceError              a camera, stream or video that cannot be opened, or was lost for good
 ├── MissingDependencyError   an optional package is not installed
 └── UsageError               a wrong argument, or a call at the wrong time
 
@@ -43,6 +44,10 @@ class PictureError(TaijituError):
 
 class InputError(TaijituError):
     """An array whose type, dtype, shape or memory order is not what the function takes."""
+
+
+class SourceError(TaijituError):
+    """A camera, stream or video that cannot be opened, or that was lost and did not come back."""
 
 
 class MissingDependencyError(TaijituError):
