@@ -147,7 +147,7 @@ class Sender:
                 "shape": self._shape,
                 "read": self._read,
                 "captured_s": captured_s,
-                "position_s": capture.position_s,
+                "position_s": None if self._live else capture.position_s,
                 "name": capture.name,
             }
         )

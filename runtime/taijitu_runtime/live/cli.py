@@ -18,7 +18,7 @@ from typing import TextIO
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.console import Parser, run, say
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.live.outputs import JsonLines, TextLines, VideoFile, Window, has_screen
+from taijitu_runtime.live.outputs import JsonLines, TextLines, VideoFile, Window, has_windows
 from taijitu_runtime.live.reader import Reader
 from taijitu_runtime.live.region import EXPECTED as REGIONS
 from taijitu_runtime.live.region import Region
@@ -62,7 +62,7 @@ def build_parser() -> Parser:
     parser = Parser(prog=PROG, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="model.onnx made by export/to_onnx.py")
     parser.add_argument("--source", required=True, help=SOURCES)
-    parser.add_argument("--threads", type=int, default=0, help="of one inference; 0 leaves it to the backend")
+    parser.add_argument("--threads", type=int, default=1, help="of one inference; more wait busily (%(default)s)")
     parser.add_argument("--verbose", action="store_true", help="print the pipeline, states, and what libraries say")
 
     camera = parser.add_argument_group("camera", "also as csi://0?width=1280&height=720&rate=30&flip=2")
@@ -98,6 +98,10 @@ def _mode(options: Namespace) -> Mode:
 
 
 def _patience(options: Namespace) -> Patience:
+    for name, least in (("open_timeout", 0.1), ("stall_timeout", 0.1), ("wait", 0.0), ("give_up", 0.0)):
+        if not getattr(options, name) >= least:
+            flag = name.replace("_", "-")
+            raise UsageError(f"got --{flag} {getattr(options, name)}, expected at least {least:g} seconds")
     return Patience(options.open_timeout, options.stall_timeout, options.wait, options.give_up)
 
 
@@ -108,7 +112,7 @@ def _outputs(
     outputs: list[Callable[[Result], None]] = []
     window = None
     asked_none = options.display is None and not options.save and not options.jsonl
-    if options.display or (asked_none and has_screen()):
+    if options.display or (asked_none and has_windows()):
         window = stack.enter_context(Window(stop))
         outputs.append(window)
     if options.save:

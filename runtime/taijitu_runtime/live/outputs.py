@@ -191,6 +191,11 @@ def has_screen() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def has_windows() -> bool:
+    """Whether there is a screen, and this OpenCV can open a window on it."""
+    return has_screen() and bool(require("cv2", "taijitu[camera]").currentUIFramework())
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -139,7 +139,10 @@ class Reader:
             over = self._read_until_over()
         finally:
             self._end_process()
-            self._become(State.FAILED if over.final else State.ENDED, over.reason)
+            if over.final and not self._quit.is_set():
+                self._become(State.FAILED, over.reason)
+            else:
+                self._become(State.ENDED)
 
     def _read_until_over(self) -> _Closed:
         retry_s = self._patience.first_retry_s
@@ -153,7 +156,8 @@ class Reader:
             if self._counters.read > read:
                 lost_s = now_s
                 retry_s = self._patience.first_retry_s if now_s - began_s > STEADY_S else retry_s
-            if closed.final or now_s - lost_s >= (self._patience.give_up_s if ran else self._patience.wait_s):
+            given_s = self._patience.give_up_s if ran else self._patience.wait_s
+            if closed.final or not self.source.live or now_s - lost_s >= given_s:
                 return dataclasses.replace(closed, final=True)
             self._become(State.RECONNECTING if ran else State.OPENING, closed.reason)
             self._quit.wait(retry_s)
@@ -181,12 +185,18 @@ class Reader:
                 message = self._hear(process, self._limits.stall_s)
         except TimeoutError as error:
             self._end_process()
-            return _Closed(cure(self.source, process.said, str(error)))
+            return self._closed(process, str(error))
         except (EOFError, OSError):
             how = self._end_process()
-            reason = cure(self.source, process.said, f"the process that captures ended with {how}")
-            return _Closed(reason, final=not self.source.live)
-        return _Closed(message["final"] or cure(self.source, process.said), final=message["final"] is not None)
+            return self._closed(process, f"the process that captures ended with {how}", final=not self.source.live)
+        if message["final"]:
+            return _Closed(message["final"], final=True)
+        return self._closed(process)
+
+    def _closed(self, process: CaptureProcess, event: str = "", *, final: bool = False) -> _Closed:
+        if self._quit.is_set():
+            return _Closed("it was closed")
+        return _Closed(cure(self.source, process.said, event), final=final)
 
     def _hear(self, process: CaptureProcess, limit_s: float) -> Message:
         """The process's next message; TimeoutError where it is silent for longer than the limit, or does not quit."""
@@ -196,7 +206,7 @@ class Reader:
             if self._quit.is_set():
                 process.quit()
                 limit_s = min(limit_s, 2 * LAST_WISH_S)
-            if self._waiting and not self.source.live:
+            if self._waiting and not self.source.live and not self._quit.is_set():
                 heard_s = time.monotonic()  # it is we who keep it waiting
             elif silent_s > limit_s + GRACE_S:
                 raise TimeoutError(f"nothing came for {silent_s:.1f} s")

@@ -129,6 +129,8 @@ def watch(
     `reader` is opened and closed here. `idle` is called with the state about every 0.1 s while no frame comes.
     SourceError if the source never gave a frame, UsageError for a view that fits neither model nor frames.
     """
+    if view and view.smoothing_s and reader.source.kind == "pictures":
+        raise UsageError("got smoothing over pictures, expected a camera, stream or video with it; leave it out")
     watcher = Watcher(classifier, view)
     stop = stop or threading.Event()
     # The first picture is slow: decoders are imported, the network's memory is laid out.
