@@ -128,7 +128,7 @@ def measure_load(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         video, model = Path(folder) / "hd.mp4", Path(folder) / "model.onnx"
         write_video(video, seconds=14)
-        export = [sys.executable, ROOT / "export" / "to_onnx.py", CHECKPOINT, "-o", model]
+        export: list[str | Path] = [sys.executable, ROOT / "export" / "to_onnx.py", CHECKPOINT, "-o", model]
         subprocess.run(export, check=True, stdout=subprocess.DEVNULL)
         runner: list[str | Path] = [
             sys.executable,

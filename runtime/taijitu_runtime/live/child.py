@@ -37,7 +37,9 @@ FFMPEG_ERRORS = "16"  # libavutil's AV_LOG_ERROR: the reason why a stream cannot
 
 def main(arguments: list[str]) -> None:
     """Serve the line whose descriptor and configuration are given, until told to quit or the reader is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal and systemd send these to us too; the reader acts on them, and gives the camera time to close.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     told = json.loads(arguments[1])
     source = Source(**{**told["source"], "mode": Mode(**told["source"]["mode"])})
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_ERRORS)

@@ -37,7 +37,6 @@ class CaptureProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in the terminal is for us to act on
             )
         assert self._process.stdout is not None
         self._output = self._process.stdout
