@@ -16,6 +16,7 @@ TaijituError
 ├── InputError                   an array of the wrong type, dtype or shape
 ├── MissingDependencyError       an optional package is not installed
 ├── ProviderError                ONNX Runtime cannot use the processor that was asked for
+├── SourceError                  a camera, stream or video that cannot be opened, or was lost for good
 └── UsageError                   a wrong argument, or a call at the wrong time
 
 Every text says what was got, what was expected and what to do. Anything else that escapes is a bug of ours.
@@ -113,6 +114,10 @@ class TooManyScansError(PictureTooLargeError):
 
 class InputError(TaijituError):
     """An array whose type, dtype, shape or memory order is not what the function takes."""
+
+
+class SourceError(TaijituError):
+    """A camera, stream or video that cannot be opened, or that was lost and did not come back."""
 
 
 class MissingDependencyError(TaijituError):

@@ -1,0 +1,106 @@
+"""Frames from OpenCV or from picture files, one at a time. Runs in the capturing process only."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.live.pipelines import Plan
+from taijitu_runtime.preprocess import decode_picture
+
+
+class Capture(Protocol):
+    """An open source. `grab` waits for the next frame, `retrieve` decodes it: the moment between is its capture."""
+
+    name: str
+    position_s: float | None
+    rate_hz: float | None
+
+    def grab(self) -> bool:
+        """Wait for the next frame; False where the source has ended or is lost. `name`, `position_s` belong to it."""
+
+    def retrieve(self, into: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+        """The frame, uint8 BGR (H, W, 3), in `into` where it has that shape; None, or PictureError, if it is broken."""
+
+    def close(self) -> None:
+        """Give the source back."""
+
+
+def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float) -> Capture | None:
+    """Open as planned; None if that fails. FFmpeg keeps the time limits, for opening and for each frame, itself."""
+    if plan.opener == "pictures":
+        # Not Path.glob, which takes no absolute pattern.
+        found = sorted(glob.glob(plan.target, recursive=True))  # noqa: PTH207
+        names = [plan.target] if Path(plan.target).is_file() else found
+        return PictureCapture(iter(names)) if names else None
+    if plan.opener == "ffmpeg":
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * open_s)]
+        limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(1000 * stall_s)]
+        video = cv2.VideoCapture(plan.target, cv2.CAP_FFMPEG, limits)
+    else:
+        video = cv2.VideoCapture(plan.target, cv2.CAP_GSTREAMER if plan.opener == "gstreamer" else cv2.CAP_V4L2)
+    if not video.isOpened():
+        video.release()
+        return None
+    for name, value in plan.properties:
+        number = cv2.VideoWriter.fourcc(*value) if isinstance(value, str) else value
+        video.set(getattr(cv2, f"CAP_PROP_{name}"), number)
+    return VideoCapture(cv2, video)
+
+
+class VideoCapture:
+    """A camera, stream or video file, through cv2.VideoCapture."""
+
+    name = ""
+
+    def __init__(self, cv2: Any, video: Any) -> None:
+        self._cv2, self._video = cv2, video
+        self.rate_hz: float | None = video.get(cv2.CAP_PROP_FPS) or None
+        self.position_s: float | None = None
+
+    def grab(self) -> bool:
+        """See Capture."""
+        grabbed = bool(self._video.grab())
+        self.position_s = self._video.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
+        return grabbed
+
+    def retrieve(self, into: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+        """See Capture."""
+        good, picture = self._video.retrieve(into)
+        if not good:
+            return None
+        if picture.ndim == 2 or picture.shape[2] == 1:
+            return np.asarray(self._cv2.cvtColor(picture, self._cv2.COLOR_GRAY2BGR))
+        return np.asarray(picture)
+
+    def close(self) -> None:
+        """See Capture."""
+        self._video.release()
+
+
+class PictureCapture:
+    """Picture files, decoded as everywhere in this package (EXIF rotation, transparency, 16 bits)."""
+
+    position_s: float | None = None
+    rate_hz: float | None = None
+
+    def __init__(self, names: Iterator[str]) -> None:
+        self._names = names
+        self.name = ""
+
+    def grab(self) -> bool:
+        """See Capture."""
+        self.name = next(self._names, "")
+        return bool(self.name)
+
+    def retrieve(self, into: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+        """See Capture."""
+        return decode_picture(self.name)[..., ::-1]
+
+    def close(self) -> None:
+        """See Capture."""

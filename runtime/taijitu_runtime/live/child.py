@@ -1,0 +1,191 @@
+"""The capturing process: opens the source when told to and writes its frames into shared memory.
+
+A process of its own, because a camera's driver or a dead network can block a read for good, and a thread that is
+blocked cannot be ended: it and its descriptors would stay. A process can be killed. It also takes crashes of drivers
+upon itself, gives us what libraries print, and imports OpenCV before anything else (the cure for "cannot allocate
+memory in static TLS block").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.errors import PictureError, TaijituError, require
+from taijitu_runtime.live.capture import Capture, open_capture
+from taijitu_runtime.live.link import SLOTS, Link, Memory, Message
+from taijitu_runtime.live.pipelines import Platform, detect_platform, plan_from_source
+from taijitu_runtime.live.sources import Mode, Source, without_password
+
+LAST_WISH_S = 1.0  # to give the camera back (Argus keeps it busy otherwise) before the process ends itself
+LONGEST_PAUSE_S = 0.5
+
+# Live streams are not to be buffered anywhere. What the user set stays.
+FFMPEG_LIVE = {"rtsp": "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay", "http": "fflags;nobuffer|flags;low_delay"}
+FFMPEG_ERRORS = "16"  # libavutil's AV_LOG_ERROR: the reason why a stream cannot be opened, and nothing more
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the line whose descriptor and configuration are given, until told to quit or the reader is gone."""
+    # A terminal and systemd send these to us too; the reader acts on them, and gives the camera time to close.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    told = json.loads(arguments[1])
+    source = Source(**{**told["source"], "mode": Mode(**told["source"]["mode"])})
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_ERRORS)
+    if source.kind in FFMPEG_LIVE:
+        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG_LIVE[source.kind])
+    link = Link(socket.socket(fileno=int(arguments[0])))
+    orders = Orders(link)
+    sender = Sender(link, orders, live=source.live, realtime=told["realtime"])
+    # The reader may be gone at any moment.
+    with contextlib.suppress(OSError):
+        for order in orders.openings():
+            final = _attempt(source, sender, order["open_s"], order["stall_s"])
+            link.send({"is": "closed", "final": final})
+    os._exit(0)  # a driver's own threads must not keep it
+
+
+def _attempt(source: Source, sender: Sender, open_s: float, stall_s: float) -> str | None:
+    """Send all frames; where no further attempt can help, why."""
+    try:
+        cv2 = None if source.kind == "pictures" else require("cv2", "taijitu[camera]")
+        plan = plan_from_source(source, detect_platform(cv2) if cv2 else Platform(False, False))
+        sender.link.send({"is": "plan", "text": without_password(str(plan))})
+        capture = open_capture(cv2, plan, open_s, stall_s)
+        if capture is not None:
+            with contextlib.closing(capture):
+                sender.send_all(capture)
+    except TaijituError as error:
+        return str(error)
+    return None
+
+
+class Orders:
+    """What the reader asks for, taken by a thread, so that it is heard while a read is blocked."""
+
+    def __init__(self, link: Link) -> None:
+        self.quit = threading.Event()
+        self._link = link
+        self._openings: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._freed: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def openings(self) -> Iterator[Message]:
+        """Wait for the orders to open, each with its time limits: "open_s" and "stall_s", in seconds."""
+        while (order := self._openings.get()) is not None:
+            yield order
+
+    def freed(self, *, wait: bool) -> tuple[int, int] | None:
+        """The next slot that was given back, with the number of its memory; None if there is none, or to quit."""
+        try:
+            return self._freed.get(block=wait)
+        except queue.Empty:
+            return None
+
+    def _listen(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while (order := self._link.receive()[0])["do"] != "quit":
+                if order["do"] == "open":
+                    self._openings.put(order)
+                else:
+                    self._freed.put((order["memory"], order["slot"]))
+        self.quit.set()
+        self._openings.put(None)
+        self._freed.put(None)
+        time.sleep(LAST_WISH_S)
+        os._exit(0)
+
+
+class Sender:
+    """Writes frames into free slots. A live source's frame without a free slot is dropped, a file waits for one."""
+
+    def __init__(self, link: Link, orders: Orders, *, live: bool, realtime: bool) -> None:
+        self.link = link
+        self._orders, self._live, self._realtime = orders, live, realtime
+        self._memory: Memory | None = None
+        self._memories = 0
+        self._free: list[int] = []
+        self._shape: tuple[int, ...] = (0,)
+        self._read = 0
+
+    def send_all(self, capture: Capture) -> None:
+        """Send frames until the capture has no more, or it is time to quit."""
+        self.link.send({"is": "opened", "rate_hz": capture.rate_hz})
+        began_s = time.monotonic()
+        while not self._orders.quit.is_set() and capture.grab():
+            if self._realtime and capture.position_s is not None:
+                self._wait_until(began_s + capture.position_s)
+            captured_s = time.monotonic()
+            self._read += 1
+            if self._take_slot():
+                self._send(capture, captured_s)
+
+    def _send(self, capture: Capture, captured_s: float) -> None:
+        try:
+            picture = capture.retrieve(self._slot())
+        except PictureError as error:
+            self.link.send({"is": "skipped", "read": self._read, "text": str(error)})
+            return
+        if picture is None:
+            self.link.send({"is": "skipped", "read": self._read, "text": "got a frame that cannot be decoded"})
+            return
+        self._place(picture)
+        self.link.send(
+            {
+                "is": "frame",
+                "memory": self._memories,
+                "slot": self._free.pop(),
+                "shape": self._shape,
+                "read": self._read,
+                "captured_s": captured_s,
+                "position_s": None if self._live else capture.position_s,
+                "name": capture.name,
+            }
+        )
+
+    def _take_slot(self) -> bool:
+        while freed := self._orders.freed(wait=False):
+            self._take_back(freed)
+        while not self._free and self._memory and not self._live:
+            freed = self._orders.freed(wait=True)
+            if freed is None:
+                return False
+            self._take_back(freed)
+        return bool(self._free) or self._memory is None
+
+    def _take_back(self, freed: tuple[int, int]) -> None:
+        memory, slot = freed
+        if memory == self._memories:
+            self._free.append(slot)
+
+    def _slot(self) -> NDArray[np.uint8] | None:
+        return self._memory.picture(self._free[-1], self._shape) if self._memory else None
+
+    def _place(self, picture: NDArray[np.uint8]) -> None:
+        """Have the picture in the slot: it is there already unless the source's size is new or has changed."""
+        if self._memory is None or picture.nbytes > self._memory.slot_bytes:
+            descriptor = Memory.descriptor(picture.nbytes)
+            self._memory = Memory(descriptor, picture.nbytes)
+            self._memories += 1
+            self._free = list(range(SLOTS))
+            self.link.send({"is": "memory", "number": self._memories, "slot_bytes": picture.nbytes}, descriptor)
+            os.close(descriptor)
+        self._shape = picture.shape
+        slot = self._memory.picture(self._free[-1], self._shape)
+        if not np.may_share_memory(picture, slot):
+            np.copyto(slot, picture)
+
+    def _wait_until(self, due_s: float) -> None:
+        while (left_s := due_s - time.monotonic()) > 0 and not self._orders.quit.wait(min(left_s, LONGEST_PAUSE_S)):
+            self.link.send({"is": "pause"})

@@ -1,0 +1,177 @@
+"""Classify what a camera, a stream, a video or pictures show, as it comes.
+
+python runtime/camera.py model.onnx --source 0
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from taijitu_runtime.classifier import USUAL_TOP, Classifier
+from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.errors import UsageError
+from taijitu_runtime.live.outputs import JsonLines, TextLines, VideoFile, Window, has_windows
+from taijitu_runtime.live.reader import Reader
+from taijitu_runtime.live.region import EXPECTED as REGIONS
+from taijitu_runtime.live.region import Region
+from taijitu_runtime.live.sources import EXPECTED as SOURCES
+from taijitu_runtime.live.sources import Mode, Source, source_from_text
+from taijitu_runtime.live.states import Patience
+from taijitu_runtime.live.watch import Result, View, watch
+
+PROG = "taijitu camera"
+USUAL = Patience()
+
+
+@run(PROG)
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; 0: the file's end, or stopped; 1: lost for good, or pictures skipped; 2: never opened, usage."""
+    options = build_parser().parse_args(argv)
+    source = source_from_text(options.source, _mode(options))
+    if options.realtime and (source.live or source.kind == "pictures"):
+        raise UsageError("got --realtime, expected a video file with it; leave it out: others have their own pace")
+    reader = Reader(source, patience=_patience(options), realtime=options.realtime)
+    region = Region.from_text(options.roi) if options.roi else None
+    view = View(options.top, options.threshold, options.every, options.smoothing, region)
+    stop = threading.Event()
+    with _said_on_stderr(verbose=options.verbose), _until_signal(stop), ExitStack() as stack:
+        classifier = stack.enter_context(Classifier.from_file(options.model, threads=options.threads))
+        outputs, window = _outputs(options, reader, stop, stack)
+
+        def show(result: Result) -> None:
+            for output in outputs:
+                output(result)
+
+        summary = watch(classifier, reader, show, view=view, stop=stop, idle=window.idle if window else None)
+    say(str(summary), sys.stderr)
+    if summary.error:
+        say(f"{PROG}: {summary.error}", sys.stderr)
+    return 1 if summary.error or (source.kind == "pictures" and summary.counters.failed) else 0
+
+
+def build_parser() -> Parser:
+    """The command line of runtime/camera.py and `taijitu camera`."""
+    parser = Parser(prog=PROG, description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", type=Path, help="model.onnx made by export/to_onnx.py")
+    parser.add_argument("--source", required=True, help=SOURCES)
+    parser.add_argument("--threads", type=int, default=1, help="of one inference; more wait busily (%(default)s)")
+    parser.add_argument("--verbose", action="store_true", help="print the pipeline, states, and what libraries say")
+
+    camera = parser.add_argument_group("camera", "also as csi://0?width=1280&height=720&rate=30&flip=2")
+    camera.add_argument("--width", type=int, help="pixels (csi: 1280)")
+    camera.add_argument("--height", type=int, help="pixels (csi: 720)")
+    camera.add_argument("--rate", type=int, help="frames/s (csi: 30)")
+    camera.add_argument("--flip", type=int, help="of csi, 0 to 7: 0 none, 2 by 180 degrees, 4 mirrored, 6 upside down")
+    camera.add_argument("--codec", choices=("raw", "mjpg", "h264", "h265"), help="raw, mjpg of USB, h264, h265 of RTSP")
+    parser.add_argument("--realtime", action="store_true", help="read a video file no faster than it plays")
+
+    view = parser.add_argument_group("answers")
+    view.add_argument("--top", type=int, help=f"answers for each frame ({USUAL_TOP}, or all labels if fewer)")
+    view.add_argument("--threshold", type=float, default=0.0, help="leave out answers below this probability")
+    view.add_argument("--every", type=int, default=1, help="classify every Nth frame")
+    view.add_argument("--smoothing", type=float, default=0.0, metavar="S", help="average over about S seconds")
+    view.add_argument("--roi", help=f"classify this part: {REGIONS}".replace("%", "%%"))
+
+    output = parser.add_argument_group("output", "without any of these: a window where there is a screen, else text")
+    output.add_argument("--display", action=BooleanOptionalAction, help="a window; q closes it")
+    output.add_argument("--save", type=Path, help="an annotated video: .mp4, .avi or .mkv")
+    output.add_argument("--jsonl", help="a JSON object a line and frame into this file, - is stdout")
+
+    patience = parser.add_argument_group("patience, in seconds")
+    patience.add_argument("--open-timeout", type=float, default=USUAL.open_s, help="for the first frame (%(default)s)")
+    patience.add_argument("--stall-timeout", type=float, default=USUAL.stall_s, help="for the next frame (%(default)s)")
+    patience.add_argument("--wait", type=float, default=USUAL.wait_s, help="for a source at the start (%(default)s)")
+    patience.add_argument("--give-up", type=float, default=USUAL.give_up_s, help="on a lost live source (never)")
+    return parser
+
+
+def _mode(options: Namespace) -> Mode:
+    return Mode(options.width, options.height, options.rate, options.flip, options.codec)
+
+
+def _patience(options: Namespace) -> Patience:
+    for name, least in (("open_timeout", 0.1), ("stall_timeout", 0.1), ("wait", 0.0), ("give_up", 0.0)):
+        if not getattr(options, name) >= least:
+            flag = name.replace("_", "-")
+            raise UsageError(f"got --{flag} {getattr(options, name)}, expected at least {least:g} seconds")
+    return Patience(options.open_timeout, options.stall_timeout, options.wait, options.give_up)
+
+
+def _outputs(
+    options: Namespace, reader: Reader, stop: threading.Event, stack: ExitStack
+) -> tuple[list[Callable[[Result], None]], Window | None]:
+    """The outputs asked for, closed by `stack`; the first is the window, if there is one."""
+    outputs: list[Callable[[Result], None]] = []
+    window = None
+    asked_none = options.display is None and not options.save and not options.jsonl
+    if options.display or (asked_none and has_windows()):
+        window = stack.enter_context(Window(stop))
+        outputs.append(window)
+    if options.save:
+        _check_save(options.save, reader.source)
+        outputs.append(
+            stack.enter_context(VideoFile(options.save, live=reader.source.live, rate_hz=lambda: reader.rate_hz))
+        )
+    if options.jsonl == "-":
+        outputs.append(JsonLines(sys.stdout))
+    elif options.jsonl:
+        outputs.append(JsonLines(stack.enter_context(_opened(options.jsonl))))
+    if not outputs:
+        outputs.append(TextLines(live=reader.source.live))
+    return outputs, window
+
+
+def _check_save(path: Path, source: Source) -> None:
+    if source.kind == "video" and path.exists() and Path(source.address).exists() and path.samefile(source.address):
+        raise UsageError(f"got {path} as source and as --save, expected two files; choose another name")
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[TextIO]:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(Path(name).open("w", encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"got --jsonl {name}, expected a file that can be written ({error.strerror})") from error
+        yield file
+
+
+@contextmanager
+def _said_on_stderr(*, verbose: bool) -> Iterator[None]:
+    logger = logging.getLogger("taijitu_runtime.live")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{PROG}: %(message)s"))
+    logger.addHandler(handler)
+    before = logger.level
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+@contextmanager
+def _until_signal(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set `stop`; a second one ends the program as usual."""
+
+    def handle(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,119 @@
+"""Why a source gives no frames, and what to do about it: one line for whoever stands in front of the camera."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from taijitu_runtime.live.sources import EXPECTED, Source
+
+# What libraries print, and what it means; the first that is found tells.
+MESSAGES = (
+    (
+        r"cannot allocate memory in static TLS block",
+        "got no room for a library's thread memory, expected OpenCV to load; start with LD_PRELOAD set to the library "
+        "that is named in: {line}",
+    ),
+    (
+        r'no element "nvarguscamerasrc"',
+        "got a GStreamer without nvarguscamerasrc, expected NVIDIA's plug-ins; sudo apt install nvidia-l4t-gstreamer, "
+        "and in a container mount them (--runtime nvidia) and /tmp/argus_socket",
+    ),
+    (
+        r'no element "(?P<name>[\w-]+)"',
+        "got a GStreamer without {name}, expected its plug-in; find the package with: gst-inspect-1.0 {name}",
+    ),
+    (
+        r"(Failed to create CaptureSession|No cameras available|Invalid camera device|Argus.*(Error|Timeout))",
+        "got no session from NVIDIA's camera service, expected a free camera; end what else uses it, check the "
+        "ribbon cable and the sensor's number, then: sudo systemctl restart nvargus-daemon",
+    ),
+    (
+        r"(Device or resource busy|VIDIOC_(REQBUFS|STREAMON|S_FMT).*errno=16)",
+        "got a busy camera, expected it free; end the program that uses it (fuser -v /dev/video*)",
+    ),
+    (r"40[13] (Unauthorized|Forbidden)", "got a refusal ({line}), expected access; check user and password in the URL"),
+    (r"404 Not Found", "got no such stream (404), expected one; check the URL's path"),
+    (r"Connection refused", "got a refused connection, expected a server; check that it runs, host and port"),
+    (
+        r"(Failed to resolve hostname|Name or service not known|Temporary failure in name resolution)",
+        "got a host without an address, expected a known one; check the URL's host and the network",
+    ),
+    (
+        r"(No route to host|Network is unreachable)",
+        "got no way to the host, expected a network; check cable and address",
+    ),
+    (r"moov atom not found", "got a video whose index is missing, expected a finished one; copy it again"),
+)
+NOISE = r"backend is generally available but can't be used"
+
+
+def cure(source: Source, said: Iterable[str], event: str = "") -> str:
+    """Why `source` gave no frame, from what lies on this machine and what the libraries said; `event` if that is known.
+
+    The text says what was got, what was expected and what to do.
+    """
+    lines = list(said)
+    found = _on_this_machine(source) or _in_messages(lines)
+    if not found:
+        telling = [line for line in lines if not re.search(NOISE, line)]
+        last = f" ({telling[-1]})" if telling else ""
+        found = f"got {event or 'no frame'}{last}, expected frames; {_advice(source)}"
+    return f"{source.shown}: {found}"
+
+
+def holders(device: str) -> list[str]:
+    """The processes that have the device open, as "name (pid)", as far as this user may see them."""
+    names = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if str(link.readlink()) == device and (pid := link.parts[2]) != str(os.getpid()):
+                names.append(f"{Path('/proc', pid, 'comm').read_text().strip()} ({pid})")
+        except OSError:
+            continue
+    return sorted(set(names))
+
+
+def _on_this_machine(source: Source) -> str | None:
+    if source.kind == "device":
+        return _about_device(source.address)
+    if source.kind == "video" and "://" not in source.address:
+        path = Path(source.address)
+        if not path.exists():
+            return f"got no such file, expected {EXPECTED}; check the path"
+        if not os.access(path, os.R_OK):
+            return "got a file that may not be read, expected the permission; chmod a+r it"
+    if source.kind == "pictures" and not Path(source.address).exists():
+        return "got no picture of that name, expected at least one; check the path, and quote the pattern"
+    return None
+
+
+def _about_device(device: str) -> str | None:
+    if not Path(device).exists():
+        there = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
+        return f"got no such camera, expected one that is here: {there}; plug it in; containers need --device {device}"
+    if not os.access(device, os.R_OK | os.W_OK):
+        return "got a camera that may not be used, expected the permission; sudo usermod -aG video $USER, log in again"
+    if users := holders(os.path.realpath(device)):
+        return f"got a busy camera, expected it free; end what uses it: {', '.join(users)}"
+    return None
+
+
+def _in_messages(lines: list[str]) -> str | None:
+    for pattern, text in MESSAGES:
+        for line in reversed(lines):
+            if match := re.search(pattern, line):
+                return text.format(line=line, **match.groupdict())
+    return None
+
+
+def _advice(source: Source) -> str:
+    if source.kind in ("rtsp", "http"):
+        return "check that the stream plays elsewhere (ffplay, VLC)"
+    if source.kind in ("video", "pictures"):
+        return "check that it is a video or picture that plays elsewhere"
+    if source.kind == "pipeline":
+        return "try it with gst-launch-1.0, with autovideosink for appsink"
+    return "unplug and return the camera, try another port; --verbose shows what the libraries say"

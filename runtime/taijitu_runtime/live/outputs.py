@@ -1,0 +1,202 @@
+"""Where results go: lines of text, lines of JSON, a window, a video file. Each is called with every result."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.console import say, shown
+from taijitu_runtime.errors import UsageError, require
+from taijitu_runtime.live.overlay import draw_banner
+from taijitu_runtime.live.states import State
+from taijitu_runtime.live.watch import Result
+
+TITLE = "taijitu camera"
+QUIT_KEYS = (ord("q"), 27)  # 27: Escape
+CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
+LIVE_RATE_HZ, PICTURES_RATE_HZ = 25.0, 1.0
+LONGEST_STILL_S = 2.0
+TEXT_EVERY_S = 1.0
+
+
+class TextLines:
+    """A line on stdout: of a live source when the answer changes and once a second, of a file for every result."""
+
+    def __init__(self, *, live: bool) -> None:
+        self._live = live
+        self._said: tuple[str | None, float] = (None, 0.0)
+
+    def __call__(self, result: Result) -> None:
+        """Print the result."""
+        best = result.answers[0].label if result.answers else None
+        now_s = time.monotonic()
+        if not result.classified or (self._live and best == self._said[0] and now_s - self._said[1] < TEXT_EVERY_S):
+            return
+        self._said = best, now_s
+        answers = "  ".join(f"{answer.probability:6.1%} {answer.label}" for answer in result.answers) or "     -"
+        place = shown(result.frame.name) or f"frame {result.frame.number}"
+        say(f"{place}: {answers}  ({result.rate_hz:.1f} frames/s, age {result.age_ms:.0f} ms)", sys.stdout)
+
+
+class JsonLines:
+    """A JSON object a line, for every frame that was classified; whole lines only, written at once."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __call__(self, result: Result) -> None:
+        """Write the result."""
+        if not result.classified:
+            return
+        frame = result.frame
+        captured = datetime.fromtimestamp(time.time() - frame.age_ms / 1000, timezone.utc)
+        line = {
+            "frame": frame.number,
+            "captured": captured.isoformat(timespec="milliseconds"),
+            "position_s": None if frame.position_s is None else round(frame.position_s, 3),
+            "file": frame.name or None,
+            "answers": [vars(answer) for answer in result.answers],
+            "latency_ms": round(result.latency_ms, 3),
+            "age_ms": round(result.age_ms, 3),
+        }
+        self._stream.write(json.dumps(line) + "\n")
+        self._stream.flush()
+
+
+class Window:
+    """A window that shows the annotated frames; q, Escape or closing it sets `stop`. UsageError without a screen."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        if not has_screen():
+            raise UsageError(
+                "got --display without a screen (no DISPLAY or WAYLAND_DISPLAY), expected one; leave it out"
+            )
+        self._cv2 = require("cv2", "taijitu[camera]")
+        self._stop = stop
+        self._last: NDArray[np.uint8] | None = None
+        try:
+            self._cv2.namedWindow(TITLE, self._cv2.WINDOW_NORMAL)
+        except self._cv2.error as error:
+            raise UsageError(
+                "got an OpenCV without windows, expected one with them; install opencv-python in place of "
+                "opencv-python-headless, or leave out --display"
+            ) from error
+
+    def __call__(self, result: Result) -> None:
+        """Show the result."""
+        self._last = result.annotated
+        self._show(self._last)
+
+    def idle(self, state: State) -> None:
+        """Keep the window alive while no frames come, and say so."""
+        if self._last is not None and state is not State.RUNNING:
+            self._show(draw_banner(self._last, state.value))
+        else:
+            self._cv2.waitKey(1)
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cv2.destroyAllWindows()
+
+    def _show(self, picture: NDArray[np.uint8]) -> None:
+        self._cv2.imshow(TITLE, picture)
+        pressed = self._cv2.waitKey(1) & 0xFF
+        if pressed in QUIT_KEYS or self._cv2.getWindowProperty(TITLE, self._cv2.WND_PROP_VISIBLE) < 1:
+            self._stop.set()
+
+
+class VideoFile:
+    """The annotated frames as a video file, which appears under its name when it is whole.
+
+    Of a file every frame, at `rate_hz` (the file's own); of a live source as many frames as make the video as long as
+    the time was. All have the size of the first. UsageError for a name of another kind, or where it cannot be written.
+    """
+
+    def __init__(self, path: Path, *, live: bool, rate_hz: Callable[[], float | None]) -> None:
+        if path.suffix.lower() not in CODECS:
+            raise UsageError(f"got --save {path}, expected a name that ends in {', '.join(CODECS)}")
+        self._cv2 = require("cv2", "taijitu[camera]")
+        self._path, self._live, self._rate_of_source = path, live, rate_hz
+        self._rate_hz = LIVE_RATE_HZ
+        self._writer: Any = None
+        self._due_s = 0.0
+        try:
+            handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+        except OSError as error:
+            raise UsageError(f"got --save {path}, expected a folder that can be written ({error.strerror})") from error
+        os.close(handle)
+        self._temporary = Path(name)
+
+    def __call__(self, result: Result) -> None:
+        """Write the result's frame, as often as its time asks for."""
+        picture = result.annotated
+        if self._writer is None:
+            self._open(picture, result.frame.captured_s)
+        if (picture.shape[1], picture.shape[0]) != self._size:
+            picture = self._cv2.resize(picture, self._size, interpolation=self._cv2.INTER_AREA)
+        if not self._live:
+            self._writer.write(picture)
+            return
+        self._due_s = max(self._due_s, result.frame.captured_s - LONGEST_STILL_S)
+        while self._due_s <= result.frame.captured_s:
+            self._writer.write(picture)
+            self._due_s += 1 / self._rate_hz
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.release()
+        if kind is None and self._writer is not None:
+            self._temporary.chmod(0o666 & ~_umask())
+            self._temporary.replace(self._path)
+        else:
+            self._temporary.unlink()
+
+    def _open(self, picture: NDArray[np.uint8], time_s: float) -> None:
+        if not self._live:
+            self._rate_hz = self._rate_of_source() or PICTURES_RATE_HZ
+        self._size = (picture.shape[1], picture.shape[0])
+        self._due_s = time_s
+        codec = self._cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
+        self._writer = self._cv2.VideoWriter(str(self._temporary), codec, self._rate_hz, self._size)
+        if not self._writer.isOpened():
+            raise UsageError(
+                f"got an OpenCV that cannot write {self._path.suffix} of {self._size[0]} x {self._size[1]}, expected "
+                f"one that can; try another of {', '.join(CODECS)}"
+            )
+
+
+def has_screen() -> bool:
+    """Whether there is a screen to open a window on."""
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def has_windows() -> bool:
+    """Whether there is a screen, and this OpenCV can open a window on it."""
+    return has_screen() and bool(require("cv2", "taijitu[camera]").currentUIFramework())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,125 @@
+"""The reader's side of the capturing process: start it, hear it, kill it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+
+from taijitu_runtime.live.link import Link, Memory, Message
+from taijitu_runtime.live.sources import Source, without_password
+
+# With our sys.path, so that it finds what we found, however we were started.
+BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from taijitu_runtime.live.child import main; main(sys.argv[2:])"  # noqa: E501
+LINES_KEPT = 40
+
+logger = logging.getLogger(__name__)
+
+
+class CaptureProcess:
+    """A running capturing process. `said`: the last lines that it and its libraries printed."""
+
+    def __init__(self, source: Source, *, realtime: bool) -> None:
+        self._link, theirs = Link.pair()
+        configuration = json.dumps({"source": dataclasses.asdict(source), "realtime": realtime})
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", BOOT, json.dumps(sys.path), str(theirs.fileno()), configuration],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
+        self._sending = threading.Lock()  # the descriptor must not be closed, and be another's, while one sends
+        self._unfinished = b""
+        self._memories: dict[int, Memory] = {}
+        self.said: deque[str] = deque(maxlen=LINES_KEPT)
+        self._poll = select.poll()
+        self._poll.register(self._link.fileno(), select.POLLIN)
+        self._poll.register(self._output.fileno(), select.POLLIN)
+
+    def open(self, *, open_s: float, stall_s: float) -> None:
+        """Tell it to open the source within these limits; OSError if it is gone."""
+        self._link.send({"do": "open", "open_s": open_s, "stall_s": stall_s})
+
+    def free(self, memory: int, slot: int) -> None:
+        """Give a slot back."""
+        self._send_if_there({"do": "free", "memory": memory, "slot": slot})
+
+    def receive(self, timeout_s: float) -> Message | None:
+        """The next message, None where none came in time; EOFError where the process is gone."""
+        deadline_s = time.monotonic() + timeout_s
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            ready = {descriptor for descriptor, _ in self._poll.poll(1000 * left_s)}
+            if self._output.fileno() in ready:
+                self._hear()
+            if self._link.fileno() in ready:
+                message = self._take()
+                if message is not None:
+                    return message
+        return None
+
+    def memory(self, number: int) -> Memory:
+        """The memory of that number, the last or the one before."""
+        return self._memories[number]
+
+    def quit(self) -> None:
+        """Ask it to give the camera back and to end; within LAST_WISH_S it is gone, unless it is stopped."""
+        self._send_if_there({"do": "quit"})
+
+    def kill(self) -> str:
+        """End it at once, free everything here that belongs to it, and say how it ended."""
+        self._process.kill()
+        code = self._process.wait()
+        self._drain()
+        with self._sending:
+            self._link.close()
+        self._output.close()
+        self._memories.clear()
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def _send_if_there(self, message: Message) -> None:
+        with self._sending, contextlib.suppress(OSError):
+            self._link.send(message)
+
+    def _take(self) -> Message | None:
+        try:
+            message, descriptor = self._link.receive()
+        except ConnectionError as error:
+            raise EOFError("the capturing process is gone") from error
+        if descriptor is None:
+            return message
+        try:
+            number: int = message["number"]
+            self._memories = {n: m for n, m in self._memories.items() if n == number - 1}
+            self._memories[number] = Memory(descriptor, message["slot_bytes"])
+        finally:
+            os.close(descriptor)
+        return None
+
+    def _drain(self) -> None:
+        while self._output.fileno() in {descriptor for descriptor, _ in self._poll.poll(0)} and self._hear():
+            pass
+
+    def _hear(self) -> bool:
+        chunk = os.read(self._output.fileno(), 65536)
+        if not chunk:
+            self._poll.unregister(self._output.fileno())
+            return False
+        *lines, self._unfinished = (self._unfinished + chunk).split(b"\n")
+        for line in lines:
+            text = without_password(line.decode(errors="replace").strip())
+            if text:
+                self.said.append(text)
+                logger.debug("%s", text)
+        return True

@@ -1,0 +1,46 @@
+"""The part of the frame that is looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from taijitu_runtime.errors import UsageError
+
+EXPECTED = "x,y,width,height in pixels (100,50,640,480) or in percent of the frame (25%,0%,50%,100%)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """A rectangle, in pixels, or in percent of the frame's width and height."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    percent: bool
+
+    @classmethod
+    def from_text(cls, text: str) -> Region:
+        """From "x,y,width,height"; UsageError for anything else."""
+        parts = [part.strip() for part in text.split(",")]
+        percent = all(re.fullmatch(r"\d+(\.\d+)?%", part) for part in parts)
+        if len(parts) != 4 or not (percent or all(re.fullmatch(r"\d+", part) for part in parts)):
+            raise UsageError(f"got the region {text!r}, expected {EXPECTED}")
+        left, top, width, height = (float(part.rstrip("%")) for part in parts)
+        region = cls(left, top, width, height, percent)
+        if not (region.width and region.height):
+            raise UsageError(f"got the region {text!r}, expected a width and a height above 0: {EXPECTED}")
+        return region
+
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom in pixels of a frame of this size; UsageError where it does not lie inside."""
+        scale_x, scale_y = (width / 100, height / 100) if self.percent else (1.0, 1.0)
+        left, top = round(self.left * scale_x), round(self.top * scale_y)
+        right, bottom = round((self.left + self.width) * scale_x), round((self.top + self.height) * scale_y)
+        if right > width or bottom > height or right <= left or bottom <= top:
+            raise UsageError(
+                f"got a region from ({left}, {top}) to ({right}, {bottom}), expected at least a pixel inside the "
+                f"frame of {width} x {height}"
+            )
+        return left, top, right, bottom

@@ -1,0 +1,152 @@
+"""What a user writes after --source, understood: camera, stream, file, pictures or pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qsl
+
+from taijitu_runtime.cli import SUFFIXES
+from taijitu_runtime.errors import UsageError
+
+Kind = Literal["device", "csi", "rtsp", "http", "video", "pictures", "pipeline"]
+Codec = Literal["raw", "mjpg", "h264", "h265"]
+
+SCHEMES: dict[str, Kind] = {"csi": "csi", "rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http"}
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
+EXPECTED = "0, /dev/video0, csi://0, rtsp://..., http://..., video.mp4, 'pictures/*.jpg' or a GStreamer pipeline"
+CODECS: dict[Kind, tuple[Codec, ...]] = {"device": ("raw", "mjpg"), "rtsp": ("h264", "h265")}
+MODES: dict[Kind, tuple[str, ...]] = {
+    "csi": ("width", "height", "rate", "flip"),
+    "device": ("width", "height", "rate", "codec"),
+    "rtsp": ("codec",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """What a camera is asked for; None leaves it to the camera.
+
+    `width`, `height` in pixels, `rate` in frames/s, `flip` 0 to 7 as nvvidconv's flip-method (2 turns by 180 degrees).
+    `codec`: how a USB camera ("raw", "mjpg") or an RTSP stream ("h264", "h265") sends its pictures.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    rate: int | None = None
+    flip: int | None = None
+    codec: Codec | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A source of frames. `live`: it does not wait, so frames that nobody takes are dropped.
+
+    `address` is what is opened: a device's path, a CSI sensor's number, a URL, a path, a glob or a pipeline.
+    """
+
+    text: str
+    kind: Kind
+    address: str
+    live: bool
+    mode: Mode = Mode()
+
+    @property
+    def shown(self) -> str:
+        """The source as it may be printed: without the password of a URL."""
+        return without_password(self.text)
+
+
+def source_from_text(text: str, mode: Mode | None = None) -> Source:
+    """Understand what the user wrote; nothing is opened.
+
+    The query of a camera (`csi://0?width=1280&height=720`) says the same as `mode`; what both say is refused.
+    UsageError for what is no source, an unknown scheme, or a mode that this kind of source does not have.
+    """
+    kind, address, query = _split(text)
+    asked = _mode_from_query(text, kind, query)
+    for name, value in vars(mode or Mode()).items():
+        if value is not None and getattr(asked, name) is not None:
+            raise UsageError(f"got {name} twice, as an option and in {text!r}, expected it once; leave one out")
+        asked = dataclasses.replace(asked, **{name: value}) if value is not None else asked
+    _check_mode(kind, asked)
+    return Source(text, kind, address, _is_live(kind, address), asked)
+
+
+def without_password(text: str) -> str:
+    """The same text with the password of any URL in it replaced by stars."""
+    return re.sub(r"(\w+://[^/\s:@]*):[^/\s]*@", r"\1:***@", text)
+
+
+def _split(text: str) -> tuple[Kind, str, str]:
+    path, _, query = text.partition("?")
+    if re.fullmatch(r"\d+", path):
+        return "device", f"/dev/video{path}", query
+    if path.startswith("/dev/"):
+        return "device", path, query
+    if re.search(r"(^|\s)!\s", text) and not Path(text).exists():
+        return "pipeline", text, ""
+    if match := re.match(r"([A-Za-z][\w+.-]*)://", text):
+        return _split_url(text, match[1].lower())
+    if not text.strip():
+        raise UsageError(f"got an empty source, expected {EXPECTED}")
+    if Path(text).is_dir():
+        raise UsageError(f"{text}: got a folder, expected {EXPECTED}; write '{text.rstrip('/')}/*.jpg', in quotes")
+    if Path(text).suffix.lower() in SUFFIXES or (re.search(r"[*?\[]", text) and not Path(text).exists()):
+        return "pictures", text, ""
+    return "video", text, ""
+
+
+def _split_url(text: str, scheme: str) -> tuple[Kind, str, str]:
+    if scheme not in SCHEMES:
+        close = difflib.get_close_matches(scheme, SCHEMES, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(SCHEMES)}"
+        raise UsageError(f"got the unknown scheme {scheme}:// in {without_password(text)!r}; {hint}")
+    kind = SCHEMES[scheme]
+    if kind == "csi":
+        sensor, _, query = text.partition("://")[2].partition("?")
+        if not re.fullmatch(r"\d+", sensor):
+            raise UsageError(f"got the CSI camera {sensor!r}, expected a sensor's number such as csi://0")
+        return kind, sensor, query
+    path = re.split(r"[?#]", text)[0]
+    if kind == "http" and Path(path).suffix.lower() in VIDEO_SUFFIXES:
+        return "video", text, ""
+    return kind, text, ""
+
+
+def _is_live(kind: Kind, address: str) -> bool:
+    if kind == "pipeline":
+        return "filesrc" not in address
+    return kind not in ("video", "pictures")
+
+
+def _mode_from_query(text: str, kind: Kind, query: str) -> Mode:
+    values: dict[str, int | str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        known = MODES[kind]
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3)
+            hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(known)}"
+            raise UsageError(f"got the unknown option {name!r} in {text!r}; {hint}")
+        if name != "codec" and not re.fullmatch(r"\d+", value):
+            raise UsageError(f"got {name}={value!r} in {text!r}, expected a whole number")
+        values[name] = value if name == "codec" else int(value)
+    return Mode(**values)  # type: ignore[arg-type]  # the names and types are those of MODES, checked above
+
+
+def _check_mode(kind: Kind, mode: Mode) -> None:
+    for name, value in vars(mode).items():
+        if value is None:
+            continue
+        if name not in MODES.get(kind, ()):
+            homes = [home for home, names in MODES.items() if name in names]
+            raise UsageError(f"got {name}={value} for a source of kind {kind}, expected it for {', '.join(homes)} only")
+        if name == "codec" and value not in CODECS[kind]:
+            raise UsageError(f"got codec={value} for {kind}, expected {' or '.join(CODECS[kind])}")
+        if name == "flip" and not 0 <= value <= 7:
+            raise UsageError(f"got flip={value}, expected 0 to 7 (0 none, 2 by 180 degrees, 4 mirrored, 6 upside down)")
+        if name in ("width", "height", "rate") and value < 1:
+            raise UsageError(f"got {name}={value}, expected at least 1")

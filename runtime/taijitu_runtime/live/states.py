@@ -1,0 +1,112 @@
+"""What a reader tells of itself, and how patient it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+REOPENING_S = 1.5
+USUAL_TIMES = 3
+MISSED_FRAMES = 5
+NEW_SHARE = 0.1
+
+
+class State(str, enum.Enum):
+    """Where a source is: OPENING, RUNNING, RECONNECTING, and for good ENDED (a file's end, or closed) or FAILED."""
+
+    OPENING = "opening"
+    RUNNING = "running"
+    RECONNECTING = "reconnecting"
+    ENDED = "ended"
+    FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """How long a reader waits, in seconds.
+
+    `open_s`: for the first frame after opening. `stall_s`: for the next frame. `wait_s`: for a live source that is not
+    there at the start; 0 is one attempt. `give_up_s`: for a live source that was lost. `first_retry_s`: between two
+    attempts, doubled with each up to `last_retry_s`.
+    """
+
+    open_s: float = 10.0
+    stall_s: float = 2.0
+    wait_s: float = 0.0
+    give_up_s: float = math.inf
+    first_retry_s: float = 0.1
+    last_retry_s: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One frame: uint8 BGR (H, W, 3), its own copy.
+
+    `number` counts the source's frames from 1, dropped ones included. `captured_s`: when it came out of the source, as
+    time.monotonic(). `position_s`: where it is in a video file. `name`: a picture's file.
+    """
+
+    number: int
+    pixels: NDArray[np.uint8] = dataclasses.field(repr=False)
+    captured_s: float
+    position_s: float | None = None
+    name: str = ""
+
+    @property
+    def age_ms(self) -> float:
+        """How long ago it came out of the source."""
+        return 1000 * (time.monotonic() - self.captured_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counters:
+    """Frames `read` = `taken` + `dropped` (a newer one came first) + `failed` (broken) + the few that wait now."""
+
+    read: int = 0
+    taken: int = 0
+    dropped: int = 0
+    failed: int = 0
+    reconnects: int = 0
+
+
+class Limits:
+    """The time limits of one source, learned from how it behaves.
+
+    A source that once opened is given USUAL_TIMES as long as its slowest opening, so that one that comes back while an
+    attempt hangs is not kept waiting; one with few frames a second is silent between them.
+    """
+
+    def __init__(self, patience: Patience, *, live: bool) -> None:
+        self._patience, self._live = patience, live
+        self._slowest_opening_s: float | None = None
+        self._interval_s = 0.0
+        self._last_s: float | None = None
+
+    @property
+    def open_s(self) -> float:
+        """For the first frame."""
+        if self._slowest_opening_s is None:
+            return self._patience.open_s
+        return min(self._patience.open_s, max(REOPENING_S, USUAL_TIMES * self._slowest_opening_s))
+
+    @property
+    def stall_s(self) -> float:
+        """For the next frame."""
+        return max(self._patience.stall_s, MISSED_FRAMES * self._interval_s) if self._live else self._patience.open_s
+
+    def opened(self, took_s: float) -> None:
+        """The first frame came."""
+        self._slowest_opening_s = max(self._slowest_opening_s or 0.0, took_s)
+        self._last_s = None
+
+    def frame(self, captured_s: float) -> None:
+        """A frame came."""
+        if self._last_s is not None:
+            interval_s = captured_s - self._last_s
+            self._interval_s += (interval_s - self._interval_s) * (NEW_SHARE if self._interval_s else 1.0)
+        self._last_s = captured_s

@@ -1,0 +1,79 @@
+"""What a run was like: counts, rates, and how long things took, in memory that does not grow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter, deque
+
+from taijitu_runtime.live.states import Counters
+
+STEP = 1.01  # percentiles are right within half of this
+LEAST_MS = 0.01
+RATE_WINDOW_S = 2.0
+
+
+class Percentiles:
+    """Percentiles of durations of 0.01 ms and more, within 0.5 %."""
+
+    def __init__(self) -> None:
+        self._bins: Counter[int] = Counter()
+        self.count = 0
+
+    def add(self, value_ms: float) -> None:
+        """Count one duration."""
+        self._bins[round(math.log(max(value_ms, LEAST_MS)) / math.log(STEP))] += 1
+        self.count += 1
+
+    def percentile(self, percent: float) -> float:
+        """The duration in ms that `percent` of all do not exceed; NaN without any."""
+        wanted, seen = math.ceil(self.count * percent / 100), 0
+        for place in sorted(self._bins):
+            seen += self._bins[place]
+            if seen >= wanted:
+                return float(STEP**place)
+        return math.nan
+
+
+class Rate:
+    """How often something happened in the last seconds."""
+
+    def __init__(self) -> None:
+        self._times_s: deque[float] = deque()
+
+    def add(self, time_s: float) -> float:
+        """It happened at `time_s`; the rate in 1/s, 0 for the first time."""
+        self._times_s.append(time_s)
+        while time_s - self._times_s[0] > RATE_WINDOW_S:
+            self._times_s.popleft()
+        span_s = time_s - self._times_s[0]
+        return (len(self._times_s) - 1) / span_s if span_s > 0 else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A run: its source, how long it took, counts, durations in ms, and why the source was lost, if it was."""
+
+    source: str
+    seconds: float
+    counters: Counters
+    classified: int
+    latency: Percentiles
+    age: Percentiles
+    error: str | None = None
+
+    def __str__(self) -> str:
+        counted, seconds = self.counters, max(self.seconds, 1e-9)
+        lines = [
+            f"{self.source}: {self.seconds:.1f} s",
+            f"  frames      {counted.read} read, {self.classified} classified, {counted.dropped} dropped, "
+            f"{counted.failed} failed; {counted.reconnects} reconnects",
+            f"  rates       {counted.read / seconds:.1f} frames/s read, {self.classified / seconds:.1f} classified",
+        ]
+        if self.classified:
+            lines += [f"  latency     {_row(self.latency)}", f"  frame age   {_row(self.age)}"]
+        return "\n".join(lines)
+
+
+def _row(percentiles: Percentiles) -> str:
+    return ", ".join(f"p{percent} {percentiles.percentile(percent):.1f} ms" for percent in (50, 95, 99))

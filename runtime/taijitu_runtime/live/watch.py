@@ -1,0 +1,165 @@
+"""Classify a source's frames as they come."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.classifier import USUAL_TOP, Classifier
+from taijitu_runtime.errors import SourceError, UsageError, require
+from taijitu_runtime.live.overlay import draw
+from taijitu_runtime.live.reader import Reader
+from taijitu_runtime.live.region import Region
+from taijitu_runtime.live.smoothing import Smoother
+from taijitu_runtime.live.states import Frame, State
+from taijitu_runtime.live.summary import Percentiles, Rate, Summary
+from taijitu_runtime.postprocess import Answer, check_top, softmax
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+GLANCE_S = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How frames are looked at.
+
+    `top` answers of a probability of at least `threshold` are given. Every `every`th frame is classified; the others
+    carry its answers. `smoothing_s`: see Smoother. `region`: the part that is classified; None is all of it.
+    """
+
+    top: int | None = None
+    threshold: float = 0.0
+    every: int = 1
+    smoothing_s: float = 0.0
+    region: Region | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise UsageError(f"got threshold {self.threshold}, expected a probability from 0 to 1")
+        if self.every < 1:
+            raise UsageError(f"got every {self.every}, expected at least 1: every frame")
+        if not self.smoothing_s >= 0:
+            raise UsageError(f"got smoothing {self.smoothing_s}, expected seconds, 0 for none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One frame with its answers, the likeliest first, smoothed, none below the threshold.
+
+    `classified`: False where the answers are those of an earlier frame. `latency_ms`: from the frame to its answers.
+    `age_ms`: how old the frame was when they were there. `rate_hz`: frames classified per second, lately. `box`: the
+    region, as left, top, right, bottom in pixels.
+    """
+
+    frame: Frame
+    answers: tuple[Answer, ...]
+    classified: bool
+    latency_ms: float
+    age_ms: float
+    rate_hz: float
+    box: tuple[int, int, int, int] | None
+
+    @functools.cached_property
+    def annotated(self) -> NDArray[np.uint8]:
+        """The frame, uint8 BGR, with the answers drawn on it; drawn once, whoever asks."""
+        return draw(self.frame.pixels, self.answers, self.box, f"{self.rate_hz:.1f} frames/s  age {self.age_ms:.0f} ms")
+
+
+class Watcher:
+    """Turns frames into results. UsageError for a view that does not fit the model."""
+
+    def __init__(self, classifier: Classifier, view: View | None = None) -> None:
+        self._classifier = classifier
+        self._view = view or View()
+        self._top = min(USUAL_TOP, len(classifier.labels)) if self._view.top is None else self._view.top
+        check_top(self._top, classifier.labels)
+        self._smoother = Smoother(self._view.smoothing_s)
+        self._rate = Rate()
+        self._seen = 0
+        self._last: tuple[tuple[Answer, ...], float, float] = ((), 0.0, 0.0)
+
+    def look(self, frame: Frame) -> Result:
+        """The result for the next frame; UsageError if the region does not lie inside it."""
+        height, width = frame.pixels.shape[:2]
+        box = self._view.region.box(width, height) if self._view.region else None
+        classified = self._seen % self._view.every == 0
+        self._seen += 1
+        if classified:
+            began_s = time.perf_counter()
+            answers = self._answers(frame, box)
+            latency_ms = 1000 * (time.perf_counter() - began_s)
+            self._last = answers, latency_ms, self._rate.add(time.monotonic())
+        answers, latency_ms, rate_hz = self._last
+        return Result(frame, answers, classified, latency_ms, frame.age_ms, rate_hz, box)
+
+    def _answers(self, frame: Frame, box: tuple[int, int, int, int] | None) -> tuple[Answer, ...]:
+        pixels = frame.pixels
+        if box:
+            left, top, right, bottom = box
+            pixels = pixels[top:bottom, left:right]
+        prepared = self._classifier.prepare(picture_from_bgr(pixels))
+        probabilities = softmax(self._classifier.logits(prepared[np.newaxis]))[0]
+        time_s = frame.captured_s if frame.position_s is None else frame.position_s
+        average = self._smoother.add(probabilities, time_s)
+        order = np.argsort(-average, kind="stable")[: self._top]
+        answers = (Answer(self._classifier.labels[i], i, float(average[i])) for i in order.tolist())
+        return tuple(answer for answer in answers if answer.probability >= self._view.threshold)
+
+
+def watch(
+    classifier: Classifier,
+    reader: Reader,
+    callback: Callable[[Result], None],
+    *,
+    view: View | None = None,
+    stop: threading.Event | None = None,
+    idle: Callable[[State], None] | None = None,
+) -> Summary:
+    """Give `callback` every result until the source is over or `stop` is set; the run's summary.
+
+    `reader` is opened and closed here. `idle` is called with the state about every 0.1 s while no frame comes.
+    SourceError if the source never gave a frame, UsageError for a view that fits neither model nor frames.
+    """
+    if view and view.smoothing_s and reader.source.kind == "pictures":
+        raise UsageError("got smoothing over pictures, expected a camera, stream or video with it; leave it out")
+    watcher = Watcher(classifier, view)
+    stop = stop or threading.Event()
+    # The first picture is slow: decoders are imported, the network's memory is laid out.
+    classifier.predict(picture_from_bgr(np.zeros((64, 64, 3), np.uint8)))
+    latency, age = Percentiles(), Percentiles()
+    with reader:
+        began_s = time.monotonic()
+        while not stop.is_set():
+            frame = reader.take(GLANCE_S)
+            if frame is not None:
+                result = watcher.look(frame)
+                if result.classified:
+                    latency.add(result.latency_ms)
+                    age.add(result.age_ms)
+                callback(result)
+            elif reader.state in (State.ENDED, State.FAILED):
+                break
+            elif idle:
+                idle(reader.state)
+        seconds = time.monotonic() - began_s
+        lost = reader.error if reader.state is State.FAILED else None
+    if lost and not reader.counters.read:
+        raise SourceError(lost)
+    return Summary(reader.source.shown, seconds, reader.counters, latency.count, latency, age, lost)
+
+
+def picture_from_bgr(pixels: NDArray[np.uint8]) -> Image.Image:
+    """A PIL image in RGB of uint8 BGR (H, W, 3): Pillow swaps the colours while it copies."""
+    image = require("PIL.Image", "taijitu[camera]")
+    height, width = pixels.shape[:2]
+    picture: Image.Image = image.frombytes("RGB", (width, height), np.ascontiguousarray(pixels), "raw", "BGR", 0, 1)
+    return picture

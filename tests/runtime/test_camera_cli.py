@@ -1,0 +1,162 @@
+"""`camera` as its users run it: exit codes, lines, files, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mjpeg_server import MjpegServer
+
+from taijitu_runtime.live.cli import main
+
+RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
+
+
+@pytest.fixture(autouse=True)
+def _without_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6 red frames, then 6 blue ones, at 20 frames/s, 320 x 240 pixels."""
+    path = tmp_path_factory.mktemp("video") / "colours.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (320, 240))
+    for index in range(12):
+        writer.write(np.full((240, 320, 3), RED if index < 6 else BLUE, np.uint8))
+    writer.release()
+    return path
+
+
+def start(root: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", root / "runtime" / "camera.py", *arguments]
+    return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_json_lines_and_an_annotated_video_of_a_file(
+    tiny_onnx: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "out.mp4"
+    assert main([str(tiny_onnx), "--source", str(video), "--jsonl", "-", "--save", str(saved), "--top", "1"]) == 0
+    printed = capsys.readouterr()
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    assert [line["answers"][0]["label"] for line in lines] == ["red"] * 6 + ["blue"] * 6
+    assert [line["frame"] for line in lines] == list(range(1, 13))
+    assert lines[2]["position_s"] == 0.1
+    assert all(line["age_ms"] >= line["latency_ms"] > 0 for line in lines)
+    assert "12 read, 12 classified, 0 dropped, 0 failed; 0 reconnects" in printed.err
+    assert os.listdir(tmp_path) == ["out.mp4"]
+    capture = cv2.VideoCapture(str(saved))
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(read[1])
+    assert capture.get(cv2.CAP_PROP_FPS) == 20
+    assert len(frames) == 12
+    assert np.abs(frames[0][120, 160].astype(int) - RED).max() < 25  # the picture
+    assert np.abs(frames[0][5, 5].astype(int) - RED).max() > 50  # and something drawn on it
+
+
+def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
+    tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 20, 3), RED, np.uint8))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    cv2.imwrite(str(tmp_path / "c.png"), np.full((30, 50, 3), BLUE, np.uint8))
+    assert main([str(tiny_onnx), "--source", f"{tmp_path}/*.png", "--top", "1"]) == 1
+    printed = capsys.readouterr()
+    (first, second) = printed.out.splitlines()
+    assert first.startswith(f"{tmp_path}/a.png: ")
+    assert " red " in first
+    assert second.startswith(f"{tmp_path}/c.png: ")
+    assert " blue " in second
+    assert f"{tmp_path}/b.png: got no picture" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--source", "absent.mp4"], "taijitu camera: absent.mp4: got no such file, expected "),
+        (["--source", "http://127.0.0.1:1/a.mjpg"], "got a refused connection, expected a server"),
+        (["--source", "csi://0"], "got csi://0, expected a Jetson"),
+        (["--source", "VIDEO", "--roi", "0,0,321,1"], "expected at least a pixel inside the frame of 320 x 240"),
+        (["--source", "VIDEO", "--display"], "got --display without a screen"),
+        (["--source", "VIDEO", "--save", "out.gif"], "expected a name that ends in .mp4, .avi, .mkv"),
+        (["--source", "VIDEO", "--save", "no/such/folder/out.mp4"], "expected a folder that can be written"),
+        (["--source", "VIDEO", "--save", "VIDEO"], "as source and as --save, expected two files"),
+        (["--source", "VIDEO", "--top", "4"], "got top 4, expected 1 to 3"),
+        (["--source", "0", "--realtime"], "got --realtime, expected a video file with it"),
+        (["--source", "*.none", "--smoothing", "1"], "got smoothing over pictures"),
+        (["--source", "0", "--stall-timeout", "0"], "got --stall-timeout 0.0, expected"),
+    ],
+)
+def test_wrong_use_is_one_line_and_2(
+    tiny_onnx: Path, video: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert main([str(tiny_onnx), *(str(video) if word == "VIDEO" else word for word in arguments)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert told in printed.err
+
+
+def test_a_refused_run_leaves_no_video(tiny_onnx: Path, video: Path, tmp_path: Path) -> None:
+    arguments = ["--source", str(video), "--roi", "0,0,999,9", "--save", str(tmp_path / "out.mp4")]
+    assert main([str(tiny_onnx), *arguments]) == 2
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_live_run_with_a_summary_and_a_whole_video(
+    root: Path, tiny_onnx: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    saved = tmp_path / "out.avi"
+    with MjpegServer(colour=RED) as server, start(
+        root, tiny_onnx, "--source", server.url, "--jsonl", "-", "--save", saved
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        for _ in range(3):
+            assert json.loads(running.stdout.readline())["answers"][0]["label"] == "red"
+        assert not saved.exists()
+        running.send_signal(number)
+        _, told = running.communicate(timeout=30)
+    assert running.returncode == 0
+    for row in (server.url, "  frames ", "  rates ", "  latency     p50 ", "  frame age   p50 "):
+        assert row in told
+    assert cv2.VideoCapture(str(saved)).read()[0]
+
+
+def test_a_source_that_is_lost_for_good_is_1_and_says_why(root: Path, tiny_onnx: Path) -> None:
+    with MjpegServer(colour=BLUE) as server, start(
+        root, tiny_onnx, "--source", server.url, "--jsonl", "-", "--give-up", "0.3", "--verbose"
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        running.stdout.readline()
+        server.unplug()
+        _, told = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert f"opening ffmpeg: {server.url}" in told
+    assert "lost, trying to get it back" in told
+    assert "got a refused connection" in told.splitlines()[-1]
+
+
+def test_the_capturing_process_goes_with_its_reader_even_if_that_is_killed(root: Path, tiny_onnx: Path) -> None:
+    with MjpegServer() as server, start(root, tiny_onnx, "--source", server.url, "--jsonl", "-") as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        lists = Path(f"/proc/{running.pid}/task").glob("*/children")
+        (child,) = [int(number) for found in lists for number in found.read_text().split()]
+        running.kill()
+        running.communicate()
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{child}").exists() and Path(f"/proc/{child}/cmdline").read_bytes():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

@@ -1,0 +1,208 @@
+"""Frames from real sockets and files: the newest first, whatever the source does, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mjpeg_server import MjpegServer, age_ms
+from PIL import Image
+
+from taijitu_runtime.errors import UsageError
+from taijitu_runtime.live import Patience, Reader, State
+
+QUICK = Patience(open_s=2.0, stall_s=0.5)
+
+
+@pytest.fixture
+def server() -> Iterator[MjpegServer]:
+    with MjpegServer() as running:
+        yield running
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """12 frames at 20 frames/s of 64 x 48 pixels, each of its own grey: 10, 30, 50, ..."""
+    path = tmp_path / "grey.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
+    for index in range(12):
+        writer.write(np.full((48, 64, 3), 10 + 20 * index, np.uint8))
+    writer.release()
+    return path
+
+
+def children() -> set[int]:
+    """The processes that this one has started and that are still there."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(child) for found in lists for child in found.read_text().split()}
+
+
+def held() -> tuple[int, int, set[int]]:
+    """Descriptors, reader's threads and child processes of this process."""
+    threads = sum(thread.name == "camera" for thread in threading.enumerate())
+    return len(os.listdir("/proc/self/fd")), threads, children()
+
+
+def wait_until(true: Callable[[], bool], within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not come in time"
+        time.sleep(0.02)
+
+
+def test_a_slow_taker_gets_the_newest_frame_of_a_live_source(server: MjpegServer) -> None:
+    with Reader(server.url) as reader:
+        assert reader.take(20) is not None
+        for taken in range(2, 10):
+            time.sleep(0.3)  # nine frames at 30 a second
+            frame = reader.take(5)
+            assert frame is not None
+            counters = reader.counters
+            assert counters.taken == taken
+            assert counters.read - frame.number < 5
+            assert age_ms(frame.pixels) < 1000
+        assert counters.dropped > 20
+        assert counters.read - counters.taken - counters.dropped in (0, 1)  # the one that waits now
+
+
+def test_every_frame_of_a_video_comes_in_order_however_slow_the_taker(video: Path) -> None:
+    with Reader(str(video)) as reader:
+        greys, positions = [], []
+        while (frame := reader.take(20)) is not None:
+            greys.append(int(frame.pixels.mean()))
+            positions.append(frame.position_s)
+            time.sleep(0.02)
+        assert reader.state is State.ENDED
+        assert reader.error is None
+        assert reader.counters.read == reader.counters.taken == 12
+        assert reader.rate_hz == 20
+    assert greys == pytest.approx([10 + 20 * index for index in range(12)], abs=2)
+    assert positions == pytest.approx([index / 20 for index in range(12)])
+
+
+def test_a_pause_of_the_taker_is_no_stall_of_the_file(video: Path) -> None:
+    with Reader(str(video), patience=Patience(open_s=0.3)) as reader:
+        assert reader.take(20) is not None
+        time.sleep(1.5)
+        assert sum(1 for _ in iter(lambda: reader.take(20), None)) == 11
+        assert reader.state is State.ENDED
+
+
+def test_realtime_is_as_slow_as_the_video(video: Path) -> None:
+    with Reader(str(video), realtime=True) as reader:
+        assert reader.take(20) is not None
+        began = time.monotonic()
+        while reader.take(20) is not None:
+            pass
+        assert 0.45 < time.monotonic() - began < 2  # 11 frames at 20 frames/s
+
+
+def test_pictures_of_any_size_come_by_name_and_broken_ones_are_counted(tmp_path: Path) -> None:
+    for index, size in enumerate([(20, 10), (40, 30), (8, 8)]):
+        Image.new("RGB", size, (200, 100, index)).save(tmp_path / f"{index}.png")
+    (tmp_path / "1broken.png").write_bytes(b"no picture")
+    with Reader(f"{tmp_path}/*.png") as reader:
+        frames = list(iter(lambda: reader.take(20), None))
+        counters = reader.counters
+        assert reader.state is State.ENDED
+    assert [Path(frame.name).name for frame in frames] == ["0.png", "1.png", "2.png"]
+    assert [frame.pixels.shape for frame in frames] == [(10, 20, 3), (30, 40, 3), (8, 8, 3)]
+    assert [frame.pixels[0, 0].tolist() for frame in frames] == [[index, 100, 200] for index in range(3)]  # BGR
+    assert (counters.read, counters.taken, counters.failed) == (4, 3, 1)
+
+
+def test_a_source_that_goes_and_comes_back_is_read_on(server: MjpegServer) -> None:
+    with Reader(server.url) as reader:
+        for reconnects in (1, 2):
+            assert reader.take(20) is not None
+            server.unplug()
+            wait_until(lambda: reader.state is State.RECONNECTING)
+            assert "Connection refused" not in (reader.error or "")
+            server.restore()
+            wait_until(lambda expected=reconnects: reader.counters.reconnects >= expected)  # type: ignore[misc]
+            assert reader.state is State.RUNNING
+        frame = reader.take(5)
+        assert frame is not None
+        assert age_ms(frame.pixels) < 1000
+        assert frame.number == reader.counters.taken + reader.counters.dropped
+
+
+def test_a_source_that_stalls_without_a_word_is_left_and_tried_again(server: MjpegServer) -> None:
+    with Reader(server.url, patience=QUICK) as reader:
+        assert reader.take(20) is not None
+        server.stall()
+        wait_until(lambda: reader.state is State.RECONNECTING)
+        connections = server.connections
+        wait_until(lambda: server.connections > connections)
+        server.restore()
+        wait_until(lambda: reader.counters.reconnects >= 1)
+
+
+def test_a_process_that_hangs_is_killed_and_replaced(server: MjpegServer) -> None:
+    before = children()
+    with Reader(server.url, patience=QUICK) as reader:
+        assert reader.take(20) is not None
+        (child,) = children() - before
+        os.kill(child, signal.SIGSTOP)  # as a driver would: it does not answer, and keeps no limit
+        wait_until(lambda: reader.counters.reconnects >= 1)
+        assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_process_that_crashes_is_replaced(server: MjpegServer) -> None:
+    before = children()
+    with Reader(server.url, patience=QUICK) as reader:
+        assert reader.take(20) is not None
+        (child,) = children() - before
+        os.kill(child, signal.SIGSEGV)
+        wait_until(lambda: reader.counters.reconnects >= 1)
+
+
+def test_one_that_never_answers_fails_in_time(server: MjpegServer) -> None:
+    server.stall()
+    with Reader(server.url, patience=Patience(open_s=0.5)) as reader:
+        began = time.monotonic()
+        assert reader.take(30) is None
+        assert time.monotonic() - began < 15  # and not after the 30 s of FFmpeg
+        assert reader.state is State.FAILED
+        assert "expected frames; check that the stream plays elsewhere" in (reader.error or "")
+
+
+def test_patience_decides_when_a_lost_source_is_given_up(server: MjpegServer) -> None:
+    with Reader(server.url, patience=Patience(give_up_s=0.5)) as reader:
+        assert reader.take(20) is not None
+        server.unplug()
+        wait_until(lambda: reader.state is State.FAILED)
+        assert "got a refused connection" in (reader.error or "")
+
+
+def test_a_source_may_come_later_where_it_is_waited_for(server: MjpegServer) -> None:
+    server.unplug()
+    with Reader(server.url, patience=Patience(wait_s=30)) as reader:
+        wait_until(lambda: reader.error is not None)
+        assert reader.state is State.OPENING
+        server.restore()
+        assert reader.take(20) is not None
+
+
+def test_closing_leaves_nothing_even_while_the_source_hangs(server: MjpegServer) -> None:
+    before = held()
+    with Reader(server.url) as reader:
+        assert reader.take(20) is not None
+        server.stall()
+        time.sleep(0.2)
+    assert reader.state is State.ENDED
+    assert held()[1:] == before[1:]
+    server.unplug()  # its own sockets
+    wait_until(lambda: held()[0] <= before[0])
+
+
+def test_one_that_is_no_source_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="unknown scheme"):
+        Reader("gopher://x")

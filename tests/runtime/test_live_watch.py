@@ -1,0 +1,169 @@
+"""From frames to answers: colours, regions, smoothing, rates and percentiles."""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from taijitu_runtime import Classifier
+from taijitu_runtime.errors import SourceError, UsageError
+from taijitu_runtime.live import Frame, Reader, Region, Result, View, Watcher, watch
+from taijitu_runtime.live.smoothing import Smoother
+from taijitu_runtime.live.summary import Percentiles, Rate
+from taijitu_runtime.live.watch import picture_from_bgr
+
+RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
+
+
+@pytest.fixture
+def halves() -> Frame:
+    """80 x 40: the left half red, the right blue."""
+    pixels = np.full((40, 80, 3), RED, np.uint8)
+    pixels[:, 40:] = BLUE
+    return Frame(1, pixels, captured_s=0.0)
+
+
+def test_opencvs_colours_reach_the_network_in_its_own_order(tiny_onnx: Path) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier:
+        watcher = Watcher(classifier)
+        for colour, label in ((RED, "red"), ((0, 230, 0), "green"), (BLUE, "blue")):
+            frame = Frame(1, np.full((48, 64, 3), colour, np.uint8), captured_s=0.0)
+            assert watcher.look(frame).answers[0].label == label
+
+
+def test_a_frame_is_prepared_to_the_very_pixels_of_a_picture(tiny_onnx: Path, photograph: Path) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier:
+        frame = cv2.imread(str(photograph))
+        assert frame is not None
+        prepared = classifier.prepare(picture_from_bgr(np.asarray(frame, np.uint8)))
+        np.testing.assert_array_equal(prepared, classifier.prepare(photograph))
+
+
+def test_the_region_is_what_is_classified(tiny_onnx: Path, halves: Frame) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier:
+        for text, label, box in (("0,0,40,40", "red", (0, 0, 40, 40)), ("50%,0%,50%,100%", "blue", (40, 0, 80, 40))):
+            result = Watcher(classifier, View(region=Region.from_text(text))).look(halves)
+            assert (result.answers[0].label, result.box) == (label, box)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1,2,3", "got the region '1,2,3', expected x,y,width,height"),
+        ("1,2,3%,4", "expected x,y,width,height in pixels"),
+        ("-1,0,3,4", "expected x,y,width,height in pixels"),
+        ("0,0,0,4", "expected a width and a height above 0"),
+        ("70,0,20,20", r"got a region from \(70, 0\) to \(90, 20\), expected .* inside the frame of 80 x 40"),
+        ("60%,0%,50%,100%", "expected at least a pixel inside the frame"),
+    ],
+)
+def test_a_region_that_makes_no_sense_is_refused(text: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        Region.from_text(text).box(80, 40)
+
+
+def test_smoothing_worked_out_by_hand() -> None:
+    smoother = Smoother(2.0)
+    first, second = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
+    np.testing.assert_allclose(smoother.add(first, 10.0), [1, 0])
+    past = math.exp(-0.5)  # one second later, of two
+    np.testing.assert_allclose(smoother.add(second, 11.0), [past, 1 - past])
+    np.testing.assert_allclose(smoother.add(second, 13.0), [past * math.exp(-1), 1 - past * math.exp(-1)])
+    off = Smoother(0.0)
+    off.add(first, 0.0)
+    np.testing.assert_array_equal(off.add(second, 0.0), second)
+
+
+def test_smoothed_answers_change_later_than_the_picture(tiny_onnx: Path) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier:
+        watcher = Watcher(classifier, View(smoothing_s=1.0))
+        frames = [Frame(i, np.full((8, 8, 3), RED if i < 5 else BLUE, np.uint8), i / 10) for i in range(30)]
+        labels = [watcher.look(frame).answers[0].label for frame in frames]
+    assert labels[5] == "red"
+    assert labels[-1] == "blue"
+    # Equal weights after the time constant times ln 2: 7 frames of 0.1 s.
+    assert labels.index("blue") == 4 + 7
+
+
+def test_every_third_frame_is_classified_and_the_others_carry_its_answers(tiny_onnx: Path) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier:
+        watcher = Watcher(classifier, View(every=3, top=1))
+        colours = [RED, BLUE, BLUE, BLUE]
+        results = [watcher.look(Frame(i, np.full((8, 8, 3), c, np.uint8), 0.0)) for i, c in enumerate(colours)]
+    assert [result.classified for result in results] == [True, False, False, True]
+    assert [result.answers[0].label for result in results] == ["red", "red", "red", "blue"]
+    assert len(results[0].answers) == 1
+
+
+def test_answers_below_the_threshold_are_left_out(tiny_onnx: Path, halves: Frame) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier:
+        everything = Watcher(classifier).look(halves).answers
+        threshold = everything[1].probability
+        assert len(everything) == 3
+        assert Watcher(classifier, View(threshold=threshold)).look(halves).answers == everything[:2]
+        assert Watcher(classifier, View(threshold=1.0)).look(halves).answers == ()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"threshold": 1.5}, {"every": 0}, {"smoothing_s": -1.0}, {"smoothing_s": math.nan}, {"top": 4}, {"top": 0}],
+)
+def test_a_view_out_of_range_is_refused(tiny_onnx: Path, wrong: dict[str, float]) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier, pytest.raises(UsageError, match=r"got .* expected"):
+        Watcher(classifier, View(**wrong))  # type: ignore[arg-type]
+
+
+def test_the_picture_shows_bar_and_region_and_the_frame_stays_as_it_was(tiny_onnx: Path) -> None:
+    frame = Frame(1, np.full((240, 320, 3), (200, 200, 200), np.uint8), captured_s=0.0)
+    with Classifier.from_file(tiny_onnx) as classifier:
+        result = Watcher(classifier, View(region=Region.from_text("100,100,50,60"))).look(frame)
+    drawn = result.annotated
+    assert drawn is result.annotated
+    assert (frame.pixels == 200).all()
+    changed = (drawn != 200).any(axis=2)
+    assert changed[100, 100:150].all()  # the region's upper edge
+    assert changed[:14, :100].all()  # the first answer's panel
+    bar = (drawn[:14] == (60, 150, 60)).all(axis=2).any(axis=0)
+    assert bar.sum() == pytest.approx(196 * result.answers[0].probability, abs=3)
+
+
+def test_a_callback_sees_every_frame_of_a_file_and_may_stop(tiny_onnx: Path, tmp_path: Path) -> None:
+    for index in range(5):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((20, 20, 3), RED, np.uint8))
+    seen: list[Result] = []
+    stop = threading.Event()
+    with Classifier.from_file(tiny_onnx) as classifier:
+        summary = watch(classifier, Reader(f"{tmp_path}/*.png"), seen.append)
+        assert [Path(result.frame.name).stem for result in seen] == ["0", "1", "2", "3", "4"]
+        assert (summary.counters.read, summary.classified, summary.error) == (5, 5, None)
+        assert summary.age.percentile(50) >= summary.latency.percentile(50) > 0
+        summary = watch(classifier, Reader(f"{tmp_path}/*.png"), lambda _: stop.set(), stop=stop)
+        assert summary.classified == 1
+
+
+def test_a_source_that_never_opened_is_an_error(tiny_onnx: Path) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier, pytest.raises(SourceError, match="got no such file"):
+        watch(classifier, Reader("absent.mp4"), print)
+
+
+def test_percentiles_are_those_of_numpy_within_half_a_percent() -> None:
+    values = np.random.default_rng(0).lognormal(3, 1, 1000)
+    percentiles = Percentiles()
+    assert math.isnan(percentiles.percentile(50))
+    for value in values:
+        percentiles.add(value)
+    for percent in (50, 95, 99):
+        exact = np.percentile(values, percent, method="inverted_cdf")
+        assert percentiles.percentile(percent) == pytest.approx(exact, rel=0.006)
+
+
+def test_the_rate_is_that_of_the_last_two_seconds() -> None:
+    rate = Rate()
+    assert rate.add(0.0) == 0
+    assert [rate.add(index / 10) for index in range(1, 31)][-1] == pytest.approx(10)
+    assert [rate.add(3 + index / 4) for index in range(1, 13)][-1] == pytest.approx(4)
