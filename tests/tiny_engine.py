@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from taijitu_runtime.backends.cuda import Gpu
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.engine_card import (
     Build,
@@ -37,17 +38,16 @@ def make_tiny_engine(path: Path, *, library: str = "tensorrt_rtx", **options: An
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     images, logits = network.get_input(0), network.get_output(0)
     batch, *rest = tuple(images.shape)
+    height, width = rest[:2] if rest[2] == 3 else rest[1:]
     low, usual, high = (1, 2, MAX_BATCH) if batch == -1 else (batch, batch, batch)
     shapes = [(size, *rest) for size in (low, usual, high)]
     profile.set_shape("images", *shapes)
     config.add_optimization_profile(profile)
     plan = bytes(builder.build_serialized_network(network, config))
     card = EngineCard(
-        card=ModelCard.from_dict(options.get("card") or card_dict(height=rest[0], width=rest[1]))
-        if options.get("layout", "uint8") == "uint8"
-        else ModelCard.from_dict(card_dict(height=rest[1], width=rest[2])),
+        card=ModelCard.from_dict(card_dict(height=height, width=width)),
         library=Library(library, trt.__version__),
-        built_for=BuiltFor(platform=platform_here(), compute_capabilities=(), gpu=None, driver=None),
+        built_for=_built_for(library),
         precision=EnginePrecision("fp32", {"float32": network.num_layers}),
         profiles=({"images": ShapeRange(*shapes)},),
         inputs=(TensorSpec("images", options.get("layout", "uint8"), (batch, *rest)),),
@@ -60,3 +60,15 @@ def make_tiny_engine(path: Path, *, library: str = "tensorrt_rtx", **options: An
     )
     save_engine(path, plan, card)
     return path
+
+
+def _built_for(library: str) -> BuiltFor:
+    if library == "tensorrt_rtx":
+        return BuiltFor(platform=platform_here(), compute_capabilities=(), gpu=None, driver=None)
+    gpu = Gpu()
+    try:
+        return BuiltFor(
+            platform=platform_here(), compute_capabilities=(gpu.compute_capability,), gpu=gpu.name, driver=None
+        )
+    finally:
+        gpu.close()

@@ -9,9 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from taijitu_runtime import ArtefactError, Classifier, DeviceError, EngineCard, EngineError, MissingDependencyError, cli
+from taijitu_runtime import (
+    ArtefactError,
+    Classifier,
+    DeviceError,
+    EngineCard,
+    EngineError,
+    MissingDependencyError,
+    UsageError,
+    cli,
+)
 from taijitu_runtime.backends import TrtBackend, open_backend
 from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library
 from taijitu_runtime.backends.rebuild import arguments_for, rebuild_engine
@@ -123,6 +133,28 @@ def test_classify_says_it_in_one_line_and_exit_code_2(
     assert printed.out == ""
     assert printed.err.startswith("taijitu classify: got no usable GPU")
     assert printed.err.count("\n") == 1
+
+
+def test_flags_of_one_kind_of_file_are_refused_for_the_other(engine: Path) -> None:
+    with pytest.raises(UsageError, match=r"model\.engine: got threads=2 for an engine"):
+        open_backend(engine, threads=2)
+    with pytest.raises(UsageError, match=r"model\.onnx: got rebuild for an ONNX file"):
+        open_backend(engine.with_suffix(".onnx"), rebuild=True)
+
+
+@pytest.mark.gpu
+def test_what_tensorrt_rtx_compiled_is_kept_for_the_next_start(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    answers = []
+    for _ in range(2):
+        with open_backend(engine) as backend:
+            answers.append(backend.infer(np.zeros(backend.input.shape(1), backend.input.dtype)))
+    (file,) = (tmp_path / "cache" / "taijitu" / "rtx").iterdir()
+    assert file.stat().st_size > 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    np.testing.assert_array_equal(*answers)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ ENGINE_MAGIC = (b"ftrt", b"vtrt")
 def open_backend(path: str | Path, *, threads: int = 0, rebuild: bool = False) -> Backend:
     """The backend for a model file, not yet loaded; `threads` as for OrtBackend, `rebuild` as for TrtBackend.
 
-    A file named .onnx goes to ONNX Runtime; an engine, by its name or its first bytes, to TensorRT, which takes no
-    `threads`. ArtefactError, saying what the file is, for any other. UsageError for `rebuild` of what is no engine.
+    A file named .onnx goes to ONNX Runtime; an engine, by its name or its first bytes, to TensorRT. ArtefactError,
+    saying what the file is, for any other. UsageError for `threads` of an engine and `rebuild` of an ONNX file.
     """
     path = Path(path)
     if path.suffix.lower() == ".onnx":
@@ -36,6 +36,8 @@ def open_backend(path: str | Path, *, threads: int = 0, rebuild: bool = False) -
             f"{path}: got a checkpoint, expected a .onnx file; do: python export/to_onnx.py {path} -o model.onnx"
         )
     if magic in ENGINE_MAGIC or path.suffix.lower() in ENGINE_SUFFIXES:
+        if threads:
+            raise UsageError(f"{path}: got threads={threads} for an engine, which runs on the GPU; leave it away")
         return TrtBackend(path, rebuild=rebuild)
     raise ArtefactError(
         f"{path}: got a file of an unknown kind, expected a .onnx file or an engine ({', '.join(ENGINE_SUFFIXES)}); "

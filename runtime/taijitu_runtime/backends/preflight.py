@@ -64,7 +64,7 @@ def check_gpu(path: Path, card: EngineCard, name: str, compute_capability: str) 
         fits, wanted = here >= OLDEST_BY_DEFAULT, "compute capability 8.0 and later"
     else:
         fits = compute_capability in built_for.compute_capabilities
-        wanted = f"compute capability {', '.join(built_for.compute_capabilities)}"
+        wanted = f"compute capability {', '.join(built_for.compute_capabilities) or '(none is named)'}"
     if not fits:
         wanted += f" ({built_for.gpu})" if built_for.gpu else ""
         raise _built_for(path, card, wanted, f"{compute_capability} ({name})")
@@ -75,6 +75,8 @@ def check_gpu(path: Path, card: EngineCard, name: str, compute_capability: str) 
 def check_validity(path: Path, card: EngineCard, runtime: Any, trt: Any, plan: bytes) -> None:
     """EngineError where TensorRT-RTX, which does not load the plan for that, says that it cannot; needs a driver."""
     validity, diagnostics = runtime.get_engine_validity(plan)
+    if validity == trt.EngineValidity.SUBOPTIMAL:
+        _log.warning("%s: TensorRT-RTX says that an engine built for this GPU would be faster", path)
     if validity != trt.EngineValidity.INVALID:
         return
     kinds = trt.EngineInvalidityDiagnostics

@@ -29,6 +29,8 @@ class TrtBackend(Backend):
     context belongs to the thread where it is current; `infer` hands its images over and waits. So it may be called from
     any thread, and calls from several run one after the other.
 
+    `cuda_graph`, set before loading: where shapes are fixed, and always on TensorRT-RTX, the network is one CUDA graph.
+
     `rebuild`: an engine that does not run here is built again, once, from the ONNX that its sidecar names. On loading,
     EngineError where it does not run here, before any of the plan is deserialised; ArtefactError for a sidecar that is
     missing or wrong; DeviceError without a driver or GPU; MissingDependencyError without TensorRT or cuda-bindings.
@@ -39,6 +41,7 @@ class TrtBackend(Backend):
     def __init__(self, path: str | Path, *, rebuild: bool = False) -> None:
         super().__init__(path)
         self._rebuild = rebuild
+        self.cuda_graph = True
         self._owner: ThreadPoolExecutor | None = None
         self._gpu: Gpu | None = None
         self._engine: Engine | None = None
@@ -105,7 +108,7 @@ class TrtBackend(Backend):
             runtime.DLA_core = card.built_for.dla_core
         if "VERSION_COMPATIBLE" in card.flags:
             runtime.engine_host_code_allowed = True  # such a plan brings its own runtime
-        return Engine(gpu, trt, runtime, self.path, plan, card)
+        return Engine(gpu, trt, runtime, self.path, plan, card, cuda_graph=self.cuda_graph)
 
     def _close_here(self) -> None:
         engine, self._engine = self._engine, None

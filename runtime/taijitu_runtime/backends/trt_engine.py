@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,16 @@ class Engine:
     words, where the plan does not deserialise or is not one of ours.
     """
 
-    def __init__(self, gpu: Gpu, trt: Any, runtime: Any, path: Path, plan: bytes, card: EngineCard) -> None:
+    def __init__(
+        self, gpu: Gpu, trt: Any, runtime: Any, path: Path, plan: bytes, card: EngineCard, *, cuda_graph: bool
+    ) -> None:
         self._gpu, self._trt, self._path = gpu, trt, path
+        self._rtx = card.library.name == "tensorrt_rtx"
         self._messages = logger_of(trt).messages
         self.engine = self._made(runtime.deserialize_cuda_engine(plan), "deserialise it")
         self.input, self.classes = self._contract()
         self.cache: RuntimeCache | None = None
-        self.context = self._made(self._new_context(card), "create an execution context")
+        self.context = self._made(self._new_context(card, cuda_graph), "create an execution context")
         self.stream = gpu.stream()
         largest = self.input.max_batch or 1
         self.host_images = gpu.pinned(self.input.shape(largest), self.input.dtype)
@@ -49,7 +54,7 @@ class Engine:
         self.context.set_tensor_address("logits", self._logits)
         self._batch = 0
         self.graph: Any = None
-        if self.input.min_batch == largest and card.library.name == "tensorrt":  # RTX captures by itself
+        if cuda_graph and self.input.min_batch == largest:
             self._try_capture(largest)
 
     def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
@@ -87,6 +92,8 @@ class Engine:
 
     def capture(self, batch: int) -> None:
         """Make a CUDA graph for so many pictures, which `enqueue` then uses. DeviceError where that fails."""
+        if self._rtx:  # captures by itself, every shape, as its runtime config says
+            return
         self.graph = None
         self.set_batch(batch)
         self.enqueue()  # once without: TensorRT finishes its own setting up at the first
@@ -95,17 +102,34 @@ class Engine:
             self.enqueue()
         self.graph = graphs[0]
 
+    @property
+    def json_format(self) -> Any:
+        """The name by which the engine's inspector is asked for JSON."""
+        return self._trt.LayerInformationFormat.JSON
+
+    @contextmanager
+    def reporting_layers(self, report: Callable[[str, float], None]) -> Iterator[None]:
+        """Call `report(name, time_ms)` for every layer of every query; the context keeps the profiler it is given."""
+
+        class Profiler(self._trt.IProfiler):  # type: ignore[misc, name-defined]  # the class is known only here
+            def report_layer_time(self, name: str, time_ms: float) -> None:
+                report(name, time_ms)
+
+        self.context.profiler = Profiler()
+        yield
+
     def _try_capture(self, batch: int) -> None:
         try:
             self.capture(batch)
         except (DeviceError, ArtefactError) as error:
             _log.warning("%s: runs without a CUDA graph: %s", self._path, error)
 
-    def _new_context(self, card: EngineCard) -> Any:
-        if card.library.name == "tensorrt":
+    def _new_context(self, card: EngineCard, cuda_graph: bool) -> Any:
+        if not self._rtx:
             return self.engine.create_execution_context()
         config = self.engine.create_runtime_config()
-        config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        strategies = self._trt.CudaGraphStrategy
+        config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE if cuda_graph else strategies.DISABLED
         self.cache = RuntimeCache(config, card.plan_sha256)
         return self.engine.create_execution_context(config)
 
