@@ -20,6 +20,7 @@ import torch
 
 from taijitu_export.conversion import Smaller, convert
 from taijitu_export.engine_artefact import Made, Request, make_engine
+from taijitu_export.engines.library import open_library
 from taijitu_export.onnx_from_checkpoint import card_of, onnx_from_checkpoint
 from taijitu_export.precision import Material
 from taijitu_export.sample_pictures import sample_pictures
@@ -47,22 +48,21 @@ def main() -> int:
     parser.add_argument("--networks", default=",".join((*list_models(), *NISH_PAPER)), help="by name (default: all)")
     parser.add_argument("--turns", type=int, default=3, help="builds of each engine (default: 3)")
     args = parser.parse_args()
-    rows = [row(name, args.turns) for name in args.networks.split(",")]
-    library = rows[0][0].library
+    library = open_library("rtx", None, for_rtx=True)
     date, load = f"{datetime.now(timezone.utc):%Y-%m-%d}", os.getloadavg()[0]
     versions = f"onnx {onnx.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     print("# Engines\n")
     print(f"`python benchmarks/engines.py`, {date}, {os.cpu_count()} cores of an {processor()}, no GPU,")
-    print(f"load {load:.1f}; {library}, {versions}.")
-    print("Untrained networks with Nish and 1000 labels,")
-    print("batches of 1 to 16, for compute capability 8.0 and later. Build time is the median of")
-    print(f"{args.turns}, parsing included, conversion to float16 not.\n")
+    print(f"beside other programs (load {load:.1f}); {library}, {versions}.")
+    print("Untrained networks with Nish and 1000 labels, batches of 1 to 16, for compute capability 8.0 and later.")
+    print(f"Build time is the median of {args.turns}, parsing included, conversion to float16 not.\n")
     print("| network | input | ONNX MB | fp32: built in s | engine MB | fp16: built in s | engine MB |")
     print("|---|---|---|---|---|---|---|")
-    for plain, half, onnx_bytes, texts in rows:
+    for name in args.networks.split(","):
+        plain, half, onnx_bytes, texts = row(name, args.turns)
         height, width = plain.card.card.input.height, plain.card.card.input.width
         cells = [f"`{plain.card.card.architecture.name}`", f"{height} x {width}", f"{onnx_bytes / 1e6:.2f}", texts[0]]
-        print("|", " | ".join([*cells, size(plain), texts[1], size(half)]), "|")
+        print("|", " | ".join([*cells, size(plain), texts[1], size(half)]), "|", flush=True)
     return 0
 
 
