@@ -1,28 +1,31 @@
 """Write a model as a Triton model repository.
 
-taijitu triton-repo model.onnx --out models
+taijitu triton-repo model.onnx|model.engine --out models
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
-from taijitu_runtime import Classifier, native
-from taijitu_runtime.backends import ModelInput
+from taijitu_runtime import Classifier, EngineCard, ModelCard, native
+from taijitu_runtime.backends import ENGINE_SUFFIXES, ModelInput
 from taijitu_runtime.backends.nish_graph import count_nish
+from taijitu_runtime.backends.preflight import read_plan
+from taijitu_runtime.backends.trt_engine import LAYOUTS
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
 
-CONFIG, LABELS, MODEL = "config.pbtxt", "labels.txt", "model.onnx"
+CONFIG, LABELS = "config.pbtxt", "labels.txt"
 
 
 def build_parser() -> Parser:
     """The command line of `taijitu triton-repo`."""
     parser = Parser(prog="taijitu triton-repo", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path, help="a model.onnx")
+    parser.add_argument("model", type=Path, help="a model.onnx or model.engine")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the repository; made if it is missing")
     parser.add_argument("--name", default="", help="the model's name there (default: the network's)")
     parser.add_argument("--model-version", type=int, default=1, metavar="N", help="its folder (default: %(default)s)")
@@ -38,7 +41,7 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 written, 2 wrong usage or input."""
     args = build_parser().parse_args(argv)
-    written = triton_repository_from_onnx(
+    written = triton_repository(
         args.model,
         args.out,
         name=args.name,
@@ -51,7 +54,19 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def triton_repository_from_onnx(
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What a repository is made of: the model's file and card, what it takes, and what Triton runs it with."""
+
+    path: Path
+    card: ModelCard
+    taken: ModelInput
+    backend: str  # Triton's name for it
+    file: str  # the name that this backend expects
+    library: Path | None = None  # of custom operators
+
+
+def triton_repository(
     model: Path,
     out: Path,
     *,
@@ -61,34 +76,52 @@ def triton_repository_from_onnx(
     mounted_at: Path | None = None,
     gpu: bool = False,
 ) -> Path:
-    """`out`/NAME/ with config.pbtxt, labels.txt and VERSION/model.onnx for Triton's onnxruntime backend; its path.
+    """`out`/NAME/ with config.pbtxt, labels.txt and VERSION/model.onnx or model.plan for Triton; its path.
 
-    The model is loaded first, so that what is written is known to run. Where it has Nish, the native kernel goes beside
-    it and is named in the configuration, by its path under `mounted_at`. A version is added to a model that is there
-    already if both configurations are the same. ArtefactError for the model, UsageError for the rest.
+    An ONNX file is loaded first, so that what is written is known to run; of an engine, which may be for another GPU,
+    the sidecar and the plan's hash are checked. Where an ONNX file has Nish, the native kernel goes beside it and is
+    named in the configuration, by its path under `mounted_at`. A version is added to a model that is there already if
+    both configurations are the same. ArtefactError for the model, UsageError for the rest.
     """
     if version < 1 or max_batch < 1:
         raise UsageError(f"got --model-version {version} --max-batch {max_batch}, expected both to be at least 1")
-    with Classifier.from_file(model) as classifier:
-        card, taken = classifier.card, classifier.backend.input
-    name = name or card.architecture.name.replace("/", "_")
+    subject = _engine(model) if model.suffix.lower() in ENGINE_SUFFIXES else _onnx(model, gpu)
+    name = name or subject.card.architecture.name.replace("/", "_")
     if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
         raise UsageError(f"got the name {name!r}, expected letters, digits, dots, dashes and underscores; give --name")
     target = out / name
-    library = native.CUDA_LIBRARY if gpu else native.LIBRARY
-    has_kernel = count_nish(model.read_bytes()) > 0 and library.is_file()
-    seen_library = (mounted_at or out.resolve()) / name / library.name if has_kernel else None
+    seen = (mounted_at or out.resolve()) / name
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as folder:
         made = Path(folder, name)
         (made / str(version)).mkdir(parents=True)
-        shutil.copyfile(model, made / str(version) / MODEL)
-        if has_kernel:
-            shutil.copyfile(library, made / library.name)
-        (made / LABELS).write_text("".join(f"{label}\n" for label in card.labels))
-        (made / CONFIG).write_text(configuration(name, taken, len(card.labels), max_batch, gpu, seen_library))
+        shutil.copyfile(model, made / str(version) / subject.file)
+        if subject.library is not None:
+            shutil.copyfile(subject.library, made / subject.library.name)
+        (made / LABELS).write_text("".join(f"{label}\n" for label in subject.card.labels))
+        (made / CONFIG).write_text(configuration(name, subject, max_batch, gpu, seen))
         _publish(made, target, version)
     return target
+
+
+def _onnx(model: Path, gpu: bool) -> Subject:
+    with Classifier.from_file(model) as classifier:
+        card, taken = classifier.card, classifier.backend.input
+    library = native.CUDA_LIBRARY if gpu else native.LIBRARY
+    has_kernel = count_nish(model.read_bytes()) > 0 and library.is_file()
+    return Subject(model, card, taken, "onnxruntime", "model.onnx", library if has_kernel else None)
+
+
+def _engine(model: Path) -> Subject:
+    engine = EngineCard.read(model)
+    read_plan(model, engine)
+    if engine.library.name != "tensorrt":
+        raise UsageError(f"{model}: got an engine of TensorRT-RTX, expected one of TensorRT, which is what Triton runs")
+    images, shapes = engine.inputs[0], engine.profiles[0]["images"]
+    layout = LAYOUTS[images.dtype]
+    spec = engine.card.input
+    taken = ModelInput(layout, spec.height, spec.width, shapes.min[0], shapes.max[0])
+    return Subject(model, engine.card, taken, "tensorrt", "model.plan")
 
 
 def _publish(made: Path, target: Path, version: int) -> None:
@@ -104,29 +137,33 @@ def _publish(made: Path, target: Path, version: int) -> None:
     (made / str(version)).rename(target / str(version))
 
 
-def configuration(name: str, taken: ModelInput, classes: int, max_batch: int, gpu: bool, library: Path | None) -> str:
+def configuration(name: str, subject: Subject, max_batch: int, gpu: bool, seen: Path) -> str:
     """A ModelConfig in protobuf's text form, as Triton's model_config.proto (field by field) defines it.
 
-    A batch of any number is Triton's to fill; one of a fixed number is part of the shape.
+    A batch of any number is Triton's to fill; one of a fixed number is part of the shape. `seen`: the model's folder as
+    Triton sees it.
     """
+    taken = subject.taken
     batched = taken.max_batch is None or taken.max_batch > taken.min_batch
     limit = min(max_batch, taken.max_batch or max_batch) if batched else 0
     lead = [] if batched else [taken.min_batch]
     image = [*lead, *taken.shape(1)[1:]]
+    logits = [*lead, len(subject.card.labels)]
     kind = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}[taken.dtype.name]
+    processor = "KIND_GPU" if gpu or subject.backend == "tensorrt" else "KIND_CPU"
     lines = [
         f'name: "{name}"',
-        'backend: "onnxruntime"',
+        f'backend: "{subject.backend}"',
         f"max_batch_size: {limit}",
         f'input [{{ name: "images" data_type: {kind} dims: {image} }}]',
-        f'output [{{ name: "logits" data_type: TYPE_FP32 dims: {[*lead, classes]} label_filename: "{LABELS}" }}]',
-        f"instance_group [{{ kind: {'KIND_GPU' if gpu else 'KIND_CPU'} count: 1 }}]",
-        # The first request is not to pay for what ONNX Runtime sets up on its first run.
+        f'output [{{ name: "logits" data_type: TYPE_FP32 dims: {logits} label_filename: "{LABELS}" }}]',
+        f"instance_group [{{ kind: {processor} count: 1 }}]",
+        # The first request is not to pay for what a backend sets up on its first run.
         f'model_warmup [{{ name: "blank" batch_size: {1 if batched else 0} '
         f'inputs {{ key: "images" value {{ data_type: {kind} dims: {image} zero_data: true }} }} }}]',
     ]
     if batched:
         lines.append("dynamic_batching { }")
-    if library is not None:
-        lines.append(f'model_operations {{ op_library_filename: "{library}" }}')
+    if subject.library is not None:
+        lines.append(f'model_operations {{ op_library_filename: "{seen / subject.library.name}" }}')
     return "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from taijitu_runtime import Classifier
+from taijitu_runtime import Classifier, EngineCard
+from taijitu_runtime.engine_card import Library, save_engine
 from taijitu_server.triton_repo import main
+from tiny_engine import MAX_BATCH, make_tiny_engine
 from tiny_model import COLOURS, make_tiny_onnx
 from tiny_nish_model import make_nish_onnx
 
@@ -53,6 +56,32 @@ def test_a_batch_of_a_fixed_size_is_part_of_the_shape(tmp_path: Path) -> None:
     assert list(config.output[0].dims) == [2, len(COLOURS)]
     assert not config.HasField("dynamic_batching")
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+
+
+def test_an_engine_of_tensorrt_is_a_plan_within_its_profile(tmp_path: Path) -> None:
+    engine = make_tiny_engine(tmp_path / "model.engine")
+    card = EngineCard.read(engine)
+    # No TensorRT can be installed here; what Triton needs to know of its engines is in the sidecar alone.
+    save_engine(engine, engine.read_bytes(), dataclasses.replace(card, library=Library("tensorrt", "10.3.0")))
+    assert main([str(engine), "--out", str(tmp_path / "models"), "--name", "colours"]) == 0
+    folder = tmp_path / "models" / "colours"
+    assert (folder / "1" / "model.plan").read_bytes() == engine.read_bytes()
+    config = config_in(folder)
+    assert (config.backend, config.max_batch_size) == ("tensorrt", MAX_BATCH)
+    assert list(config.input[0].dims) == [8, 8, 3]
+    assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+
+
+def test_triton_runs_no_engine_of_tensorrt_rtx_and_no_damaged_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = make_tiny_engine(tmp_path / "model.engine")
+    assert main([str(engine), "--out", str(tmp_path / "models")]) == 2
+    assert "got an engine of TensorRT-RTX, expected one of TensorRT" in capsys.readouterr().err
+    engine.write_bytes(engine.read_bytes()[:-1])
+    assert main([str(engine), "--out", str(tmp_path / "models")]) == 2
+    assert "the file is damaged or of another build" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
 
 
 def test_nish_brings_its_kernel_along_under_the_path_that_triton_sees(tmp_path: Path, with_nish_library: Path) -> None:
