@@ -174,6 +174,10 @@ def test_unknown_paths_and_methods(client: httpx.Client, method: str, path: str,
     assert list(reply.json()) == ["error"]
 
 
+def test_no_torch_in_the_process(server: Server) -> None:
+    assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
 def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server, client: httpx.Client) -> None:
     host, port = client.base_url.host, client.base_url.port
     for _ in range(5):
