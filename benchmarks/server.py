@@ -112,10 +112,10 @@ def cases(folder: Path) -> list[Case]:
 def export_untrained(name: str, classes: int, folder: Path) -> Path:
     """An untrained network: how fast it is does not depend on its weights."""
     torch.manual_seed(0)
-    model = create_model(name, num_classes=classes)
+    model = create_model(name, num_classes=classes, act="nish")
     content = Checkpoint(
         state_dict=model.state_dict(),
-        architecture={"name": name, "options": model_options(name, num_classes=classes)},
+        architecture={"name": name, "options": model_options(name, num_classes=classes, act="nish")},
         labels=[str(index) for index in range(classes)],
         input=input_contract(model.input_size, RECIPES["yynet_cifar10"]),
         training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},

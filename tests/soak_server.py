@@ -128,13 +128,21 @@ def main() -> int:
             server.send_signal(signal.SIGTERM)
             code = server.wait(60)
             log.seek(0)
-            errors = [line for line in log if json.loads(line)["level"] == "error" and "stays as it was" not in line]
+            errors = [line.rstrip() for line in log if is_error(line)]
     print(f"{args.seconds:.0f} s: {dict(sorted(soak.seen.items()))}")
     print(f"growth: {growth[0] / 1e6:+.1f} MB, {growth[1]:+d} descriptors; exit code {code}")
     for text in soak.wrong + errors[:10]:
         print(text)
     is_right = not soak.wrong and not errors and code == 0
     return 0 if is_right and growth[0] < ALLOWED_GROWTH_BYTES and growth[1] < ALLOWED_DESCRIPTORS else 1
+
+
+def is_error(line: str) -> bool:
+    """Whether a line of the log is no JSON, or an error other than that a bad model was not taken."""
+    try:
+        return bool(json.loads(line)["level"] == "error") and "stays as it was" not in line
+    except ValueError:
+        return True
 
 
 async def run(soak: Soak, process: int, model: Path, source: Path, seconds: float) -> tuple[int, int]:

@@ -64,6 +64,7 @@ def set_up() -> None:
     """Send our log, and uvicorn's errors, to stderr as JSON; what uvicorn warns of, our own lines say better."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it would warn of each malformed form
     for name, level in (("taijitu", logging.INFO), ("taijitu_runtime", logging.WARNING), ("uvicorn", logging.ERROR)):
         logger = logging.getLogger(name)
         logger.handlers = [handler]

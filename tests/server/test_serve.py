@@ -128,7 +128,9 @@ def pixel_bomb() -> bytes:
         ({"content": b"x", "params": {"top": "0"}, "headers": JPEG}, 400, "query.top"),
         ({"content": b"x", "params": {"top": "many"}, "headers": JPEG}, 400, "query.top"),
         ({"files": {"picture": ("a.jpg", b"x", "image/jpeg")}}, 400, "no file field called 'file'"),
-        ({"content": b"no boundary", "headers": {"Content-Type": "multipart/form-data"}}, 400, ""),
+        ({"content": b"no boundary", "headers": {"Content-Type": "multipart/form-data"}}, 400, "no boundary of 1"),
+        ({"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}, 400, "malformed"),
+        ({"content": b"--b\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}, 400, "cut off"),
         ({"data": {"file": "text"}}, 415, "got Content-Type application/x-www-form-urlencoded"),
         ({"json": {"file": "text"}}, 400, 'expected {"image": base64}'),
         ({"json": {"image": "http://example.com/cat.jpg"}}, 400, "URLs are not fetched"),
@@ -170,6 +172,10 @@ def test_unknown_paths_and_methods(client: httpx.Client, method: str, path: str,
     reply = client.request(method, path)
     assert reply.status_code == status
     assert list(reply.json()) == ["error"]
+
+
+def test_no_torch_in_the_process(server: Server) -> None:
+    assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
 
 
 def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server, client: httpx.Client) -> None:
