@@ -83,6 +83,8 @@ class Window:
             raise UsageError(
                 "got --display without a screen (no DISPLAY or WAYLAND_DISPLAY), expected one; leave it out"
             )
+        # Qt remarks on fonts that its wheel does not bring, and that no text here needs.
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
         self._cv2 = require("cv2", "taijitu[camera]")
         self._stop = stop
         self._last: NDArray[np.uint8] | None = None
