@@ -195,7 +195,10 @@ def has_screen() -> bool:
 
 def has_windows() -> bool:
     """Whether there is a screen, and this OpenCV can open a window on it."""
-    return has_screen() and bool(require("cv2", "taijitu[camera]").currentUIFramework())
+    if not has_screen():
+        return False
+    framework = getattr(require("cv2", "taijitu[camera]"), "currentUIFramework", None)
+    return framework is None or bool(framework())  # before OpenCV 4.7, which does not say: the system's, with windows
 
 
 def _umask() -> int:
