@@ -34,6 +34,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/nish.py
 	$(BIN)/python benchmarks/nish_onnx.py
 	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/camera.py
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
