@@ -50,6 +50,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/passes.py
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/pictures.py
+	$(BIN)/python benchmarks/camera.py
 
 bench-server: $(VENV)/.bench
 	$(BIN)/python benchmarks/server.py $(BENCH)

@@ -17,14 +17,19 @@ COMMANDS = {
     "export/to_engine.py": "taijitu_export.engine_cli",
     "runtime/bench.py": "taijitu_runtime.bench.cli",
     "runtime/classify.py": "taijitu_runtime.cli",
+    "runtime/camera.py": "taijitu_runtime.live.cli",
     "server/serve.py": "taijitu_server.cli",
 }
 
 
+def documentation(root: Path) -> str:
+    """The README and the pages under docs/, one after the other."""
+    return "\n".join(page.read_text() for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))))
+
+
 @pytest.mark.parametrize(("script", "module"), COMMANDS.items())
 def test_every_flag_in_the_readme_exists_and_every_script_is_shown(root: Path, script: str, module: str) -> None:
-    pages = (root / "README.md", *sorted((root / "docs").glob("*.md")))
-    readme = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")
+    readme = documentation(root).replace("\\\n", " ")
     lines = [line for line in readme.splitlines() if re.match(rf"(\$ )?python {re.escape(script)} ", line)]
     assert lines, f"the README never runs {script}"
     parser = importlib.import_module(module).build_parser()
@@ -35,7 +40,7 @@ def test_every_flag_in_the_readme_exists_and_every_script_is_shown(root: Path, s
 
 @pytest.mark.parametrize("module", COMMANDS.values())
 def test_every_flag_is_in_the_readme(root: Path, module: str) -> None:
-    readme = "".join(page.read_text() for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))))
+    readme = documentation(root)
     parser = importlib.import_module(module).build_parser()
     flags = {flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")}
     assert [flag for flag in sorted(flags - {"--help", "--output"}) if flag not in readme] == []
@@ -50,13 +55,14 @@ def test_flags_in_prose_exist(root: Path) -> None:
     assert set(re.findall(r"`(--[a-zA-Z\d-]+)", prose)) <= known
 
 
-def test_python_blocks_run(root: Path, shipped_onnx: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("page", ["README.md", "docs/camera.md"])
+def test_python_blocks_run(page: str, root: Path, shipped_onnx: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch,
                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
-    blocks = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (root / page).read_text(), re.DOTALL)
     assert blocks
     for block in blocks:
         code = block.replace('"model.onnx"', repr(str(shipped_onnx))).replace('"cat.png"', repr(str(photograph)))
-        exec(compile(code, "README.md", "exec"), {})
+        exec(compile(code, page, "exec"), {})
     assert "cat" in capsys.readouterr().out
 
 

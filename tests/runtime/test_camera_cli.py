@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -132,6 +134,34 @@ def test_a_signal_ends_a_live_run_with_a_summary_and_a_whole_video(
     for row in (server.url, "  frames ", "  rates ", "  latency     p50 ", "  frame age   p50 "):
         assert row in told
     assert cv2.VideoCapture(str(saved)).read()[0]
+
+
+@pytest.fixture
+def screen() -> Iterator[str]:
+    """A real X server without a monitor; the value of DISPLAY for it."""
+    if shutil.which("Xvfb") is None:
+        pytest.skip("no Xvfb (Debian: apt install xvfb): the window is not tested here")
+    reading, writing = os.pipe()
+    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
+    with subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL) as server:
+        os.close(writing)
+        with os.fdopen(reading) as line:
+            yield f":{line.readline().strip()}"
+        server.terminate()
+
+
+def test_a_window_is_the_output_where_there_is_a_screen(
+    root: Path, tiny_onnx: Path, video: Path, screen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY", screen)
+    with start(root, tiny_onnx, "--source", video) as running:
+        printed, told = running.communicate(timeout=60)
+    assert running.returncode == 0, told
+    assert printed == ""  # no lines of text beside it
+    assert told.startswith(f"{video}: ")  # the summary, and nothing of Qt's before it
+    with start(root, tiny_onnx, "--source", video, "--no-display", "--top", "1") as running:
+        printed, _ = running.communicate(timeout=60)
+    assert len(printed.splitlines()) == 12
 
 
 def test_a_source_that_is_lost_for_good_is_1_and_says_why(root: Path, tiny_onnx: Path) -> None:

@@ -31,7 +31,7 @@ def test_every_module_imports_without_the_optional_packages(root: Path) -> None:
 
 def test_numpy_is_the_only_third_party_import(root: Path) -> None:
     code = (
-        "import taijitu_runtime.bench.cli, taijitu_runtime.cli, taijitu_runtime.command\n"
+        "import taijitu_runtime.bench.cli, taijitu_runtime.cli, taijitu_runtime.command, taijitu_runtime.live.cli\n"
         "tops = {name.partition('.')[0] for name, module in sys.modules.items() if module is not None}\n"
         "print(*sorted(name for name in tops - set(sys.stdlib_module_names) if not name.startswith('_')))\n"
     )

@@ -17,6 +17,7 @@ from PIL import Image
 
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live import Patience, Reader, State
+from taijitu_runtime.live.states import Limits
 
 QUICK = Patience(open_s=2.0, stall_s=0.5)
 
@@ -206,3 +207,22 @@ def test_closing_leaves_nothing_even_while_the_source_hangs(server: MjpegServer)
 def test_one_that_is_no_source_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match="unknown scheme"):
         Reader("gopher://x")
+
+
+def test_time_limits_are_learned_from_the_source() -> None:
+    limits = Limits(Patience(open_s=10, stall_s=2), live=True)
+    assert (limits.open_s, limits.stall_s) == (10, 10)  # nothing is known of it
+    limits.opened(0.7)
+    limits.frame(0.0)
+    assert limits.open_s == pytest.approx(2.1)
+    assert limits.stall_s == pytest.approx(2.1)
+    limits.frame(0.9)
+    assert limits.stall_s == pytest.approx(4.5)  # five intervals
+    for index in range(30):
+        limits.frame(1 + index / 30)
+    assert limits.stall_s == 2
+    limits.opened(0.1)
+    assert limits.open_s == pytest.approx(2.1)  # the slowest opening counts
+    limits.opened(9.0)
+    assert limits.open_s == 10
+    assert Limits(Patience(open_s=10), live=False).stall_s == 10  # a file on a slow disk

@@ -50,7 +50,7 @@ def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float) -> Capture
     for name, value in plan.properties:
         number = cv2.VideoWriter.fourcc(*value) if isinstance(value, str) else value
         video.set(getattr(cv2, f"CAP_PROP_{name}"), number)
-    return VideoCapture(cv2, video)
+    return VideoCapture(cv2, video, has_positions=plan.opener == "ffmpeg")
 
 
 class VideoCapture:
@@ -58,15 +58,16 @@ class VideoCapture:
 
     name = ""
 
-    def __init__(self, cv2: Any, video: Any) -> None:
-        self._cv2, self._video = cv2, video
+    def __init__(self, cv2: Any, video: Any, *, has_positions: bool) -> None:
+        self._cv2, self._video, self._has_positions = cv2, video, has_positions
         self.rate_hz: float | None = video.get(cv2.CAP_PROP_FPS) or None
         self.position_s: float | None = None
 
     def grab(self) -> bool:
         """See Capture."""
         grabbed = bool(self._video.grab())
-        self.position_s = self._video.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._has_positions:  # GStreamer warns of its own, frame by frame
+            self.position_s = self._video.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
         return grabbed
 
     def retrieve(self, into: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.console import Parser, run, say
 from taijitu_runtime.errors import UsageError
@@ -43,7 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     view = View(options.top, options.threshold, options.every, options.smoothing, region)
     stop = threading.Event()
     with _said_on_stderr(verbose=options.verbose), _until_signal(stop), ExitStack() as stack:
-        classifier = stack.enter_context(Classifier.from_file(options.model, threads=options.threads))
+        loaded = Classifier.from_file(
+            options.model, threads=options.threads, provider=options.provider, rebuild=options.rebuild
+        )
+        classifier = stack.enter_context(loaded)
         outputs, window = _outputs(options, reader, stop, stack)
 
         def show(result: Result) -> None:
@@ -60,8 +64,10 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> Parser:
     """The command line of runtime/camera.py and `taijitu camera`."""
     parser = Parser(prog=PROG, description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path, help="model.onnx made by export/to_onnx.py")
+    parser.add_argument("model", type=Path, help="model.onnx or model.engine of export/")
     parser.add_argument("--source", required=True, help=SOURCES)
+    parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
+    parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
     parser.add_argument("--threads", type=int, default=1, help="of one inference; more wait busily (%(default)s)")
     parser.add_argument("--verbose", action="store_true", help="print the pipeline, states, and what libraries say")
 

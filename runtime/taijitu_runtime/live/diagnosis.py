@@ -47,7 +47,7 @@ MESSAGES = (
     ),
     (r"moov atom not found", "got a video whose index is missing, expected a finished one; copy it again"),
 )
-NOISE = r"backend is generally available but can't be used"
+NOISE = r"backend is generally available but can't be used|pipeline have not been created"
 
 
 def cure(source: Source, said: Iterable[str], event: str = "") -> str:

@@ -83,6 +83,8 @@ class Window:
             raise UsageError(
                 "got --display without a screen (no DISPLAY or WAYLAND_DISPLAY), expected one; leave it out"
             )
+        # Qt remarks on fonts that its wheel does not bring, and that no text here needs.
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
         self._cv2 = require("cv2", "taijitu[camera]")
         self._stop = stop
         self._last: NDArray[np.uint8] | None = None
@@ -193,7 +195,10 @@ def has_screen() -> bool:
 
 def has_windows() -> bool:
     """Whether there is a screen, and this OpenCV can open a window on it."""
-    return has_screen() and bool(require("cv2", "taijitu[camera]").currentUIFramework())
+    if not has_screen():
+        return False
+    framework = getattr(require("cv2", "taijitu[camera]"), "currentUIFramework", None)
+    return framework is None or bool(framework())  # before OpenCV 4.7, which does not say: the system's, with windows
 
 
 def _umask() -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 REOPENING_S = 1.5
 USUAL_TIMES = 3
 MISSED_FRAMES = 5
-NEW_SHARE = 0.1
+LONGER_SHARE, SHORTER_SHARE = 0.1, 0.5  # of a new interval in the average: the first ones are often long
 
 
 class State(str, enum.Enum):
@@ -97,7 +97,10 @@ class Limits:
     @property
     def stall_s(self) -> float:
         """For the next frame."""
-        return max(self._patience.stall_s, MISSED_FRAMES * self._interval_s) if self._live else self._patience.open_s
+        if not self._live:
+            return self._patience.open_s
+        known_s = MISSED_FRAMES * self._interval_s if self._interval_s else self.open_s
+        return max(self._patience.stall_s, known_s)
 
     def opened(self, took_s: float) -> None:
         """The first frame came."""
@@ -107,6 +110,7 @@ class Limits:
     def frame(self, captured_s: float) -> None:
         """A frame came."""
         if self._last_s is not None:
-            interval_s = captured_s - self._last_s
-            self._interval_s += (interval_s - self._interval_s) * (NEW_SHARE if self._interval_s else 1.0)
+            longer_s = captured_s - self._last_s - self._interval_s
+            share = (LONGER_SHARE if longer_s > 0 else SHORTER_SHARE) if self._interval_s else 1.0
+            self._interval_s += share * longer_s
         self._last_s = captured_s
