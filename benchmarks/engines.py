@@ -24,6 +24,7 @@ from taijitu_export.engines.library import open_library
 from taijitu_export.onnx_from_checkpoint import card_of, onnx_from_checkpoint
 from taijitu_export.precision import Material
 from taijitu_export.sample_pictures import sample_pictures
+from taijitu_runtime.bench.conditions import machine
 from taijitu_training import checkpoint, create_model, list_models
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
@@ -52,7 +53,7 @@ def main() -> int:
     date, load = f"{datetime.now(timezone.utc):%Y-%m-%d}", os.getloadavg()[0]
     versions = f"onnx {onnx.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     print("# Engines\n")
-    print(f"`python benchmarks/engines.py`, {date}, {os.cpu_count()} cores of an {processor()}, no GPU,")
+    print(f"`python benchmarks/engines.py`, {date}, {machine()}, no GPU,")
     print(f"beside other programs (load {load:.1f}); {library}, {versions}.")
     print("Untrained networks with Nish and 1000 labels, batches of 1 to 16, for compute capability 8.0 and later.")
     print(f"Build time is the median of {args.turns}, parsing included, conversion to float16 not.\n")
@@ -104,14 +105,6 @@ def onnx_files(name: str, folder: Path) -> list[Path]:
 
 def size(made: Made) -> str:
     return f"{len(made.built.plan) / 1e6:.2f}"
-
-
-def processor() -> str:
-    """Its name where Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from taijitu_runtime.bench.conditions import machine
 from taijitu_training.models import nish
 
 SHAPE = (64, 64, 32, 32)
@@ -35,7 +35,7 @@ def main() -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("taijitu_training").setLevel(logging.INFO)  # says so where Nish could not be compiled
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, torch {torch.__version__}, Python {platform.python_version()}")
-    print(f"{processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads, load {os.getloadavg()[0]:.1f}")
+    print(f"{machine()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
     print(f"forward and backward of {SHAPE}, median ms of {repetitions}\n")
     print(f"{'':24}" + "".join(f"{name:>9}" for name in ACTIVATIONS) + f"{'nish/mish':>12}")
     for dtype in (torch.float32, torch.bfloat16):
@@ -59,14 +59,6 @@ def measure(dtype: torch.dtype, layout: torch.memory_format, repetitions: int) -
                 times_ms[name].append((time.perf_counter() - began) * 1e3)
             x.grad = None
     return {name: statistics.median(times) for name, times in times_ms.items()}
-
-
-def processor() -> str:
-    """Its name where Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

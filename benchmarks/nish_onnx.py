@@ -31,6 +31,7 @@ import torch
 from taijitu_export.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_runtime import native
 from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.bench.conditions import machine
 from taijitu_training import checkpoint, create_model
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
@@ -53,7 +54,7 @@ def main() -> int:
     logging.getLogger("taijitu_runtime").setLevel(logging.INFO)  # says so where the native Nish is missing
     versions = f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, {versions}")
-    print(f"{processor()}, {args.threads} of {os.cpu_count()} threads, load {os.getloadavg()[0]:.1f}")
+    print(f"{machine()}, {args.threads} threads, load {os.getloadavg()[0]:.1f}")
     print(f"one picture, median ms of {args.turns} turns of {TIMED}, and times SiLU's\n")
     for name, classes in NETWORKS.items():
         with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
@@ -119,14 +120,6 @@ def measure(runs: dict[str, Run], turns: int) -> dict[str, float]:
                 if repetition >= UNTIMED:
                     times_ms[name].append((time.perf_counter() - began) * 1e3)
     return {name: statistics.median(times) for name, times in times_ms.items()}
-
-
-def processor() -> str:
-    """Its name where Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

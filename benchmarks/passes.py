@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from torch import Tensor, nn
 
 from taijitu_export.onnx_from_checkpoint import INPUT_FORMS, PASSES, card_of, finished, network_of, torch_graph
 from taijitu_export.sample_pictures import sample_pictures
+from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.preprocess import normalise
 from taijitu_training import checkpoint, create_model, list_models
 from taijitu_training.checkpoint import Checkpoint
@@ -90,7 +90,7 @@ def main() -> int:
     args = parser.parse_args()
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, "
           f"Python {platform.python_version()}, input {args.input}")  # fmt: skip
-    print(f"{processor()}, {args.threads} of {os.cpu_count()} threads, load {os.getloadavg()[0]:.1f}\n")
+    print(f"{machine()}, {args.threads} threads, load {os.getloadavg()[0]:.1f}\n")
     found = {}
     for name in args.networks:
         found[name] = measured(name, args.input, args.threads, args.seconds)
@@ -252,14 +252,6 @@ def more(other: Variant | None, ours: Variant) -> str:
         return ""
     percent = (other.median_ms / ours.median_ms - 1) * 100
     return f"{other.nodes - ours.nodes:+d} / {other.size_kb - ours.size_kb:+.1f} / {percent:+.0f} %"
-
-
-def processor() -> str:
-    """Its name where Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

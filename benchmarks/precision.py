@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -23,6 +22,7 @@ from taijitu_export.conversion import Smaller
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_export.verify import verify
 from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.card import PRECISIONS
 
 THREADS = 2
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder or tar of train/<label>/* and test/<label>/*")
     parser.add_argument("--repetitions", type=int, default=300, help="of each model and batch (default: %(default)s)")
     args = parser.parse_args()
-    print(f"{datetime.now(timezone.utc):%Y-%m-%d}, onnxruntime {onnxruntime.__version__}, {processor()}")
+    print(f"{datetime.now(timezone.utc):%Y-%m-%d}, onnxruntime {onnxruntime.__version__}, {machine()}")
     print(f"{THREADS} threads, load of the machine {os.getloadavg()[0]:.1f}\n")
     with tempfile.TemporaryDirectory() as folder:
         models = {precision: Path(folder, f"{precision}.onnx") for precision in PRECISIONS}
@@ -82,13 +82,6 @@ def median_latency_ms(models: dict[str, Path], batch: int, repetitions: int) -> 
                 if repetition >= WARM_UP:
                     times_ms[name].append((time.perf_counter() - began) * 1e3)
     return {name: statistics.median(times) for name, times in times_ms.items()}
-
-
-def processor() -> str:
-    """The processor's name, and how many cores the process has."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

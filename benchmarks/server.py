@@ -36,6 +36,7 @@ from PIL import Image
 
 from taijitu_export.cli import main as to_onnx
 from taijitu_export.onnx_from_checkpoint import onnx_from_checkpoint
+from taijitu_runtime.bench.conditions import machine
 from taijitu_training import checkpoint, create_model
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
@@ -82,7 +83,7 @@ def main() -> int:
     args = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed; do: apt-get install wrk")
-    print(f"{datetime.now(timezone.utc):%Y-%m-%d}, {processor()}, Python {platform.python_version()}, onnxruntime")
+    print(f"{datetime.now(timezone.utc):%Y-%m-%d}, {machine()}, Python {platform.python_version()}, onnxruntime")
     print(f"{onnxruntime.__version__}, LitServe {litserve.__version__}, {args.connections} connections,")
     print(f"medians of {args.rounds} turns of {args.seconds} s, load of the machine {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
@@ -233,13 +234,6 @@ def memory_mb(process: int) -> float:
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6 + sum(memory_mb(int(child)) for child in children)
-
-
-def processor() -> str:
-    """The processor's name, and how many cores the process has."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"
 
 
 if __name__ == "__main__":
