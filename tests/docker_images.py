@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import skimage
@@ -78,9 +79,8 @@ class Workshop:
         self.volumes = volumes
 
     def buildah(self, *arguments: str | Path) -> str:
-        """Run it, its progress on stderr; what it prints."""
-        storage = ["--root", self.folder / "storage", "--runroot", self.folder / "run"]
-        return run("buildah", *storage, *arguments)
+        """Run it; what it prints."""
+        return run("buildah", "--root", self.folder / "storage", "--runroot", self.folder / "run", *arguments)
 
     def base(self, recipe: Recipe) -> str:
         """The name of an image of a bare Debian."""
@@ -127,12 +127,12 @@ class Image:
 
     recipe: Recipe
     tree: Path
-    config: dict[str, object]
+    config: dict[str, Any]
     cpuinfo: Path | None
 
     def words(self, key: str) -> list[str]:
         """A command of the image's configuration."""
-        return list(self.config[key] or [])  # type: ignore[call-overload]
+        return list(self.config[key] or [])
 
     def command(self, models: Path, words: list[str], **environment: str) -> list[str]:
         """What runs `words` in a container of it: its user, its variables and `environment`, nothing writable."""
@@ -156,7 +156,7 @@ class Image:
             port = str(free.getsockname()[1])
         environment = {"TAIJITU_PORT": port}
         words = [*self.words("Entrypoint"), *self.words("Cmd")]
-        check = self.config["Healthcheck"]["Test"][1:]  # type: ignore[index]
+        check = self.config["Healthcheck"]["Test"][1:]
         process = subprocess.Popen(self.command(models, words, **environment))
         try:
             deadline_s = time.monotonic() + STARTS_WITHIN_S
