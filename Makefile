@@ -2,6 +2,7 @@
 # make test    every test but the next ones, which take minutes
 # make test-networks    the seven networks of the Nish paper, exported with Nish and with Mish
 # make test-ray    the Ray Serve application on a real local Ray
+# make test-docker    docker/*.Dockerfile built by buildah, as root, and answering; DOCKER=server for one of them
 # make lint    ruff, mypy, import-linter
 # make fuzz   20,000 damaged pictures: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes
@@ -17,7 +18,7 @@ export UV_PYTHON := $(BIN)/python
 INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstall-package taijitu
 NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/taijitu_runtime/native/*.cpp)
 
-.PHONY: demo test test-networks test-engines test-ray lint fuzz soak bench bench-server clean
+.PHONY: demo test test-networks test-engines test-ray test-docker lint fuzz soak bench bench-server clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py
@@ -33,6 +34,9 @@ test-networks: $(VENV)/.dev
 
 test-engines: $(VENV)/.dev
 	$(BIN)/python -m pytest -m engines $(PYTEST)
+
+test-docker: $(VENV)/.dev
+	$(BIN)/python tests/docker_images.py $(DOCKER)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

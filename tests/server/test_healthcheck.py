@@ -1,0 +1,30 @@
+"""docker/healthcheck.py, which the images run, asked about a real server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+
+def health(root: Path, port: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, root / "docker" / "healthcheck.py"]
+    environment = os.environ | {"TAIJITU_PORT": str(port)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_server_that_is_ready_is_healthy(root: Path, server: Any) -> None:
+    done = health(root, httpx.URL(server.url).port or 0)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_no_server_is_not_and_one_line_says_why(root: Path) -> None:
+    done = health(root, 1)
+    assert done.returncode == 1
+    assert "Connection refused" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
