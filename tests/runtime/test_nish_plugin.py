@@ -90,6 +90,7 @@ def test_it_is_one_object_for_every_capability_and_its_copies_are_like_it(trt: A
         assert (copy.plugin_name, copy.plugin_namespace, copy.plugin_version) == ("Nish", "taijitu", "1")
         assert copy.num_outputs == 1
     assert plugin.get_output_data_types([trt.float16]) == [trt.float16]
+    assert type(plugin.get_fields_to_serialize()) is trt.PluginFieldCollection_  # a list is not always taken
 
 
 @pytest.mark.parametrize(

@@ -64,12 +64,21 @@ def nish_creator(trt: Any, launch: Any) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.name, self.plugin_namespace, self.plugin_version = NAME, NAMESPACE, VERSION
-            self.field_names = trt.PluginFieldCollection([])
+            self.field_names = no_fields(trt)
 
         def create_plugin(self, name: str, field_collection: Any, phase: Any) -> Any:
             return plugin()
 
     return NishCreator()
+
+
+def no_fields(trt: Any) -> Any:
+    """What a plugin without a state has to keep in a plan.
+
+    In the type that TensorRT asks for: the bindings convert a list to it only where Python called TensorRT, on the same
+    thread, and else fail.
+    """
+    return trt.PluginFieldCollection_(trt.PluginFieldCollection([]))
 
 
 def _plugin_class(trt: Any, launch: Any) -> type:
@@ -116,7 +125,7 @@ def _plugin_class(trt: Any, launch: Any) -> type:
             return self.clone()
 
         def get_fields_to_serialize(self) -> Any:
-            return trt.PluginFieldCollection([])
+            return no_fields(trt)
 
         def enqueue(
             self,
