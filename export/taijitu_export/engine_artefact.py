@@ -80,7 +80,7 @@ def make_engine(request: Request) -> Made:
     if asked == "fp16" and graph.card.precision.name == "fp32" and is_typed(library, options):
         graph = float16_graph(graph)
     try:
-        model = parser_graph(graph)
+        model = parser_graph(graph, plugin=options.nish_plugin)
     except ArtefactError as error:
         raise ArtefactError(f"{request.source}: {error}") from None
     built = engine_from_onnx(model, library, options, gpu, len(graph.card.precision.kept))

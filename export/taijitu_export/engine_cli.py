@@ -46,6 +46,8 @@ def build_parser() -> Parser:
                         "the user's cache folder)")  # fmt: skip
     parser.add_argument("--builderOptimizationLevel", type=int, choices=range(6), metavar="0..5",
                         help="more takes longer to build (default: the library's)")  # fmt: skip
+    parser.add_argument("--nishPlugin", action="store_true", help="compute Nish by our CUDA kernel, as a plugin "
+                        "(default: written out in standard operators; not measured which is faster)")  # fmt: skip
     parser.add_argument("--skipInference", action="store_true", help="keep the engine without a first answer from it")
     parser.add_argument("--verbose", action="store_true", help="print all that the library says, on stderr")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, the sidecar, and nothing "
@@ -118,6 +120,7 @@ def request_from(args: argparse.Namespace) -> Request:
         gpu_fallback=args.allowGPUFallback,
         tf32=not args.noTF32,
         timing_cache=args.timingCacheFile,
+        nish_plugin=args.nishPlugin,
         progress=not args.verbose,
     )
     return Request(

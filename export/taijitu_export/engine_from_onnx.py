@@ -18,6 +18,7 @@ from taijitu_export.engines.progress import Progress, progress_monitor
 from taijitu_export.engines.shapes import Shapes, profile_for
 from taijitu_export.engines.timing_cache import TimingCache
 from taijitu_export.errors import ExportError
+from taijitu_runtime.backends import nish_plugin
 from taijitu_runtime.backends.trt_engine import logger_of
 from taijitu_runtime.engine_card import ShapeRange, TensorSpec
 from taijitu_runtime.errors import UsageError
@@ -44,7 +45,8 @@ class Options:
     `precision`: "fp32", "fp16" or "int8". `pools`: bytes by memory.POOLS. `optimisation_level`: 0 to 5, None for the
     library's own. `compute_capabilities`: such as ("8.6", "8.9"), for TensorRT-RTX; none for its default, Ampere and
     later. `dla_core`: its number; what it cannot do runs on the GPU if `gpu_fallback`. `timing_cache`: a file, None for
-    one in the user's cache folder. `progress`: show a bar, where there is a terminal.
+    one in the user's cache folder. `nish_plugin`: the graph's Nish nodes are our plugin's. `progress`: show a bar,
+    where there is a terminal.
     """
 
     precision: str = "fp32"
@@ -58,6 +60,7 @@ class Options:
     gpu_fallback: bool = False
     tf32: bool = True
     timing_cache: Path | None = None
+    nish_plugin: bool = False
     progress: bool = False
 
 
@@ -85,7 +88,10 @@ def is_typed(library: Library, options: Options) -> bool:
 
 
 def check_options(library: Library, options: Options, gpu: Gpu | None) -> None:
-    """UsageError for an option that this library has no use for, or that does not go with another."""
+    """UsageError for an option that this library has no use for, or that does not go with another.
+
+    DeviceError for the plugin of Nish without its CUDA library.
+    """
     if options.precision == "int8":
         library.need("quantised activations", "int8 (--int8, or an int8 graph)")
     if options.optimisation_level is not None:
@@ -100,6 +106,9 @@ def check_options(library: Library, options: Options, gpu: Gpu | None) -> None:
         library.need("compute capabilities", "--computeCapabilities")
     if options.timing_cache is not None:
         library.need("timing cache", "--timingCacheFile")
+    if options.nish_plugin:
+        library.need("plugin for Nish", "--nishPlugin")
+        nish_plugin.cuda_launcher()
     if options.dla_core is not None:
         library.need("DLA", "--useDLACore")
         if options.precision == "fp32":
@@ -127,6 +136,8 @@ def engine_from_onnx(model: onnx.ModelProto, library: Library, options: Options,
     trt, began = library.trt, time.perf_counter()
     logger = logger_of(trt)
     logger.messages.clear()
+    if options.nish_plugin:
+        nish_plugin.register_nish_plugin(trt)
     builder = _made(trt.Builder(logger), "start its builder", logger)
     network = builder.create_network(_network_flags(library, options))
     _parse(library, network, model, logger)
@@ -241,7 +252,8 @@ def _set_dla(library: Library, builder: Any, config: Any, options: Options) -> N
 
 def _flags_set(library: Library, config: Any, options: Options) -> tuple[str, ...]:
     names = [name for name, flag in library.trt.BuilderFlag.__members__.items() if config.get_flag(flag)]
-    return (*names, "STRONGLY_TYPED") if is_typed(library, options) else tuple(names)
+    names += ["STRONGLY_TYPED"] if is_typed(library, options) else []
+    return (*names, nish_plugin.FLAG) if options.nish_plugin else tuple(names)
 
 
 def _build(library: Library, builder: Any, network: Any, config: Any, options: Options, logger: Any) -> bytes:

@@ -15,9 +15,12 @@ import pytest
 
 from taijitu_export.engines.library import Library
 from taijitu_export.engines.versions import DIFFERENCES, OLDEST, Difference
-from taijitu_runtime import UsageError
+from taijitu_runtime import DeviceError, UsageError, native
 
 SURFACES = {file.stem: json.loads(file.read_text()) for file in sorted((Path(__file__).parent / "surfaces").glob("*"))}
+
+SHOWN = {feature: difference for feature, difference in DIFFERENCES.items() if difference.symbol is not None}
+"""The rows that a member shows."""
 
 # What the variables of the builder's code hold, and who uses them only where the table allows it.
 HOLDS = {
@@ -34,7 +37,8 @@ ENUMS = ("BuilderFlag", "NetworkDefinitionCreationFlag", "MemoryPoolType", "Prof
          "LayerType", "LayerInformationFormat")  # fmt: skip
 
 
-def has(surface: dict[str, Any], symbol: str) -> bool:
+def has(surface: dict[str, Any], symbol: str | None) -> bool:
+    assert symbol is not None
     name, member = symbol.split(".")
     return member in surface["members"].get(name, ())
 
@@ -50,15 +54,16 @@ def test_the_four_releases_are_recorded() -> None:
 
 
 @pytest.mark.parametrize("name", SURFACES)
-@pytest.mark.parametrize(("feature", "difference"), DIFFERENCES.items(), ids=list(DIFFERENCES))
+@pytest.mark.parametrize(("feature", "difference"), SHOWN.items(), ids=list(SHOWN))
 def test_each_row_is_what_the_release_has(name: str, feature: str, difference: Difference) -> None:
     surface = SURFACES[name]
     assert has(surface, difference.symbol) == difference.in_tensorrt(number(surface))
     assert Library("tensorrt", None, surface["version"]).has(feature) == has(surface, difference.symbol)
 
 
-@pytest.mark.parametrize(("feature", "difference"), DIFFERENCES.items(), ids=list(DIFFERENCES))
+@pytest.mark.parametrize(("feature", "difference"), SHOWN.items(), ids=list(SHOWN))
 def test_each_row_is_what_tensorrt_rtx_has(feature: str, difference: Difference) -> None:
+    assert difference.symbol is not None
     trt = pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX here")
     name, member = difference.symbol.split(".")
     assert hasattr(getattr(trt, name), member) == (difference.rtx != "absent")
@@ -122,3 +127,26 @@ def test_who_builds_typed_networks(module: str, version: str, dla_core: int | No
     from taijitu_export.engine_from_onnx import Options, is_typed
 
     assert is_typed(Library(module, None, version), Options(dla_core=dla_core)) == typed
+
+
+@pytest.mark.parametrize(
+    ("module", "version", "name"),
+    [
+        ("tensorrt", "8.6.2", "TensorRT 8.6.2"),
+        ("tensorrt", "10.6.0", "TensorRT 10.6.0"),
+        ("tensorrt_rtx", "1.7.1", "TensorRT-RTX 1.7.1"),
+    ],
+)
+def test_the_plugin_for_nish_is_refused_before_10_7_and_on_rtx(module: str, version: str, name: str) -> None:
+    from taijitu_export.engine_from_onnx import Options, check_options
+
+    with pytest.raises(UsageError, match=rf"^got --nishPlugin, which {name} has no use for: from 10\.7 on the parser"):
+        check_options(Library(module, None, version), Options(nish_plugin=True), None)
+
+
+def test_the_plugin_for_nish_takes_its_cuda_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from taijitu_export.engine_from_onnx import Options, check_options
+
+    monkeypatch.setattr(native, "CUDA_LIBRARY", tmp_path / "none.so")
+    with pytest.raises(DeviceError, match=r"none\.so, expected it for Nish as a plugin; .*native\.build --cuda$"):
+        check_options(Library("tensorrt", None, "10.7.0"), Options(nish_plugin=True), None)

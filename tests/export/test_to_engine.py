@@ -210,6 +210,7 @@ def test_layers_of_an_engine_are_counted_as_the_inspector_writes_them() -> None:
         ("--hardwareCompatibilityLevel=sameComputeCapability", "has --computeCapabilities for that"),
         ("--timingCacheFile=cache", "changes nothing (release notes 1.1)"),
         ("--useDLACore=0", "RTX cards, which have no DLA"),
+        ("--nishPlugin", "TensorRT-RTX has no plugins"),
     ],
 )
 def test_a_flag_that_this_library_has_no_use_for_is_an_error_that_says_why(
@@ -302,6 +303,26 @@ def test_a_nish_node_without_its_body_never_reaches_the_parser(model: Path, refu
     assert text.count("\n") == 1
     assert "got the node 'start' of type taijitu::Nish without its definition" in text
     assert not model.with_suffix(".engine").exists()
+
+
+def test_for_the_plugin_nodes_of_nish_stay_and_name_it(model: Path) -> None:
+    plain, graph = parser_graph(read_graph(model)), parser_graph(read_graph(model), plugin=True)
+    nodes = [node for node in graph.graph.node if node.domain]
+    assert {(node.domain, node.op_type) for node in nodes} == {("taijitu", "Nish")}
+    assert len(nodes) == sum(node.op_type == "Sin" for node in plain.graph.node) > 0
+    for node in nodes:
+        assert {entry.name: entry.s for entry in node.attribute} == {
+            "plugin_namespace": b"taijitu",
+            "plugin_version": b"1",
+        }
+    assert not graph.functions
+    assert not any(node.op_type == "Sin" for node in graph.graph.node)
+
+
+def test_the_plugin_is_refused_for_a_graph_without_nish(tmp_path: Path) -> None:
+    graph = read_graph(make_tiny_onnx(tmp_path / "model.onnx"))
+    with pytest.raises(UsageError, match="got --nishPlugin for a graph without a node taijitu::Nish"):
+        parser_graph(graph, plugin=True)
 
 
 def test_every_parser_error_is_printed_with_node_operator_and_reason(model: Path, refused: Refused) -> None:

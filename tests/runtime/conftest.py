@@ -1,7 +1,8 @@
-"""The tiny model, and pictures for it."""
+"""The tiny model, pictures for it, and the library with the CUDA kernels."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from machine_tree import Files, Tree, write_tree
+from taijitu_runtime.native import build
 from tiny_model import card_dict, make_tiny_onnx, plain
 
 
@@ -58,3 +60,18 @@ def tree(tmp_path: Path) -> Tree:
         return write_tree(tmp_path / "root", files)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def nvcc() -> str:
+    """NVIDIA's compiler."""
+    found = shutil.which("nvcc")
+    if found is None:
+        pytest.skip("no nvcc: the CUDA kernels cannot be compiled here")
+    return found
+
+
+@pytest.fixture(scope="session")
+def cuda_library(compiler: list[str], nvcc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of Nish's kernels with those for NVIDIA GPUs, built from the sources as they are now."""
+    return build.build_cuda_library(compiler, nvcc, tmp_path_factory.mktemp("cuda"))

@@ -21,6 +21,7 @@ from taijitu_runtime import (
     MissingDependencyError,
     UsageError,
     cli,
+    native,
 )
 from taijitu_runtime.backends import TrtBackend, open_backend
 from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library
@@ -113,6 +114,16 @@ def test_a_missing_tensorrt_is_named_with_what_to_install(engine: Path) -> None:
             open_backend(engine).load()
     else:
         pytest.skip("there is a tensorrt here")
+
+
+def test_an_engine_with_the_plugin_for_nish_takes_its_cuda_library(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(engine, lambda card: card["flags"].append("NISH_PLUGIN"))
+    monkeypatch.setattr(native, "CUDA_LIBRARY", tmp_path / "none.so")
+    message = r"model\.engine: got no .*none\.so, expected it for Nish as a plugin; .*; or build the engine without"
+    with pytest.raises(DeviceError, match=message):
+        open_backend(engine).load()
 
 
 def test_a_machine_without_a_driver_is_one_clear_line(engine: Path, no_gpu: None) -> None:

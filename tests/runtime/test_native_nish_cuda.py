@@ -18,19 +18,6 @@ from tiny_nish_model import make_nish_onnx, nish_pictures
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def nvcc() -> str:
-    found = shutil.which("nvcc")
-    if found is None:
-        pytest.skip("no nvcc: the CUDA kernels cannot be compiled here")
-    return found
-
-
-@pytest.fixture(scope="module")
-def cuda_library(compiler: list[str], nvcc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build.build_cuda_library(compiler, nvcc, tmp_path_factory.mktemp("cuda"))
-
-
 @pytest.fixture
 def gpu() -> None:
     smi = shutil.which("nvidia-smi")

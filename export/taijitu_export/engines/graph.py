@@ -12,11 +12,13 @@ import onnx.shape_inference
 
 from taijitu_export.conversion import MAX_DROP, Smaller, convert, material_for
 from taijitu_runtime import ModelCard
+from taijitu_runtime.backends import nish_plugin
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.errors import ArtefactError, UsageError
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 STANDARD_DOMAINS = ("", "ai.onnx")
+NISH = (nish_plugin.NAMESPACE, nish_plugin.NAME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +78,18 @@ def check_precision(graph: Graph, path: Path, asked: str) -> None:
         raise UsageError(f"{path}: got a graph in {has}, expected float32")
 
 
-def parser_graph(graph: Graph) -> onnx.ModelProto:
+def parser_graph(graph: Graph, *, plugin: bool = False) -> onnx.ModelProto:
     """The model with its functions written out in standard operators, which every parser knows.
 
     TensorRT 8 does not parse functions, and 10.3 confuses names inside them with those outside; so none gets any.
+    `plugin`: but for Nish, whose nodes stay, for the plugin; UsageError where there are none.
     ArtefactError for a node of another domain that is left: it has no definition in the file, TensorRT-RTX has no
     plugins that could be its own, and its parser ends the process for some of them.
     """
     # A function of another opset than the graph's has to be converted, for which the types must be known.
     typed = onnx.shape_inference.infer_shapes(graph.model)
+    if plugin:
+        _drop_definition(typed, NISH)
     try:
         model = onnx.inliner.inline_local_functions(typed, convert_version=True)
     except RuntimeError as error:
@@ -95,12 +100,33 @@ def parser_graph(graph: Graph) -> onnx.ModelProto:
         version = next((version for domain, version in known if domain == node.domain), 0)
         if node.domain in STANDARD_DOMAINS and onnx.defs.has(node.op_type, version, node.domain):
             continue
+        if plugin and (node.domain, node.op_type) == NISH:
+            _name_plugin(node)
+            continue
         name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         raise ArtefactError(
             f"got the node {node.name or node.output[0]!r} of type {name} without its definition, expected it as a "
             "function in the file; export it again: python export/to_onnx.py ckpt.pt -o model.onnx"
         )
     return _with_names(model)
+
+
+def _drop_definition(model: onnx.ModelProto, function: tuple[str, str]) -> None:
+    """So that the parser has the plugin or fails, and never takes the definition instead without a word."""
+    if not any((node.domain, node.op_type) == function for node in model.graph.node):
+        raise UsageError(
+            f"got --nishPlugin for a graph without a node {'::'.join(function)}, expected one that to_onnx.py wrote "
+            "with --nish op; leave it away"
+        )
+    kept = [each for each in model.functions if (each.domain, each.name) != function]
+    del model.functions[:]
+    model.functions.extend(kept)
+
+
+def _name_plugin(node: onnx.NodeProto) -> None:
+    """Say in full which plugin a node is: before 10.10 the parser does not try the node's domain as its namespace."""
+    for name, value in (("plugin_namespace", nish_plugin.NAMESPACE), ("plugin_version", nish_plugin.VERSION)):
+        node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
 def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -19,12 +19,13 @@ OLDEST = {"tensorrt": (8, 6), "tensorrt_rtx": (1, 2)}
 class Difference:
     """One row of the table.
 
-    `symbol`: "Class.member" of the Python module. `tensorrt`: from which release on TensorRT has it, and from which on
-    no longer (None: it still does); None where it never had. `rtx`: whether TensorRT-RTX has it ("used"), has the name
-    but does nothing with it, or worse ("idle"), or has not even that ("absent"). `why`: what is said of it, and where.
+    `symbol`: "Class.member" of the Python module; None for what the parser does, which no member shows. `tensorrt`:
+    from which release on TensorRT has it, and from which on no longer (None: it still does); None where it never had.
+    `rtx`: whether TensorRT-RTX has it ("used"), has the name but does nothing with it, or worse ("idle"), or has not
+    even that ("absent"). `why`: what is said of it, and where.
     """
 
-    symbol: str
+    symbol: str | None
     tensorrt: tuple[Version, Version | None] | None
     rtx: Literal["used", "idle", "absent"]
     why: str
@@ -125,5 +126,12 @@ DIFFERENCES: dict[str, Difference] = {
         ((10, 0), None),
         "used",
         "10.0 tells the name and the operator of a node that cannot be parsed; 8.6 tells its number",
+    ),
+    "plugin for Nish": Difference(
+        None,
+        ((10, 7), None),
+        "idle",
+        "from 10.7 on the parser takes a plugin where the file also has a definition, before that the definition "
+        "(release notes); TensorRT-RTX has no plugins, and its parser ends the process for a node that is one",
     ),
 }

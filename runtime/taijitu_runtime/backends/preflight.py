@@ -11,6 +11,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from taijitu_runtime.backends import nish_plugin
 from taijitu_runtime.engine_card import EngineCard, platform_here
 from taijitu_runtime.errors import DeviceError, EngineError, MissingDependencyError, require
 
@@ -53,6 +54,16 @@ def load_library(path: Path, card: EngineCard) -> Any:
         name = NAMES[card.library.name]
         raise _built_for(path, card, f"{name} {card.library.version}", f"{name} {trt.__version__}")
     return trt
+
+
+def register_plugins(path: Path, card: EngineCard, trt: Any) -> None:
+    """Make the plugin known to TensorRT that the plan holds, if any. DeviceError where that is not possible here."""
+    if nish_plugin.FLAG not in card.flags:
+        return
+    try:
+        nish_plugin.register_nish_plugin(trt)
+    except DeviceError as error:
+        raise DeviceError(f"{path}: {error}; or build the engine without --nishPlugin") from None
 
 
 def check_gpu(path: Path, card: EngineCard, name: str, compute_capability: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import Backend, ModelInput
 from taijitu_runtime.backends.cuda import Gpu
-from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library, read_plan
+from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library, read_plan, register_plugins
 from taijitu_runtime.backends.rebuild import rebuild_engine
 from taijitu_runtime.backends.trt_engine import Engine, logger_of
 from taijitu_runtime.card import ModelCard
@@ -95,6 +95,7 @@ class TrtBackend(Backend):
         """The pre-flight, what needs no GPU first, and then the engine, made on its thread."""
         plan = read_plan(self.path, card)
         trt = load_library(self.path, card)
+        register_plugins(self.path, card, trt)
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="tensorrt")
         return self._owner.submit(self._open_here, trt, plan, card).result()
 

@@ -42,3 +42,12 @@ const char* queue_nish(const std::uint16_t* x, std::uint16_t* y, std::size_t cou
 }
 
 }  // namespace taijitu
+
+// For the TensorRT plugin, which is Python and finds this by its name.
+extern "C" __attribute__((visibility("default"))) const char* taijitu_queue_nish(const void* x, void* y,
+                                                                                 std::size_t count, int is_float16,
+                                                                                 void* stream) {
+    using taijitu::queue_nish;
+    return is_float16 ? queue_nish(static_cast<const std::uint16_t*>(x), static_cast<std::uint16_t*>(y), count, stream)
+                      : queue_nish(static_cast<const float*>(x), static_cast<float*>(y), count, stream);
+}

@@ -1,0 +1,144 @@
+"""Nish as a plugin of TensorRT: one pass of our CUDA kernel where the graph has a Nish node.
+
+Only for engines that were built with --nishPlugin. TensorRT knows a plugin by its registered creator, which it needs
+where it parses the graph and again where it deserialises the plan.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from typing import Any
+
+from taijitu_runtime import native
+from taijitu_runtime.errors import DeviceError
+
+NAME, NAMESPACE, VERSION = "Nish", "taijitu", "1"
+"""What the plugin is looked up by. Its name and namespace are the node's operator and domain too."""
+
+FLAG = "NISH_PLUGIN"
+"""Stands among an engine card's flags where the plan holds the plugin."""
+
+
+@functools.cache
+def register_nish_plugin(trt: Any) -> Any:
+    """Make the plugin known to a TensorRT of 10.7 or later, once in this process.
+
+    Its creator, kept for as long as the process lives: TensorRT calls it and does not own it. DeviceError where our
+    CUDA library is not built or cannot be loaded, or where TensorRT does not take the plugin.
+    """
+    creator = nish_creator(trt, cuda_launcher())
+    if not trt.get_plugin_registry().register_creator(creator, NAMESPACE):
+        raise DeviceError(f"got no room for the plugin {NAMESPACE}::{NAME} in TensorRT's registry, expected no other "
+                          "of that name; load no other library that has it")  # fmt: skip
+    return creator
+
+
+def cuda_launcher() -> Any:
+    """`taijitu_queue_nish` of the CUDA library: (x, y, count, is_float16, stream) -> None, or what CUDA says is wrong.
+
+    x and y are addresses in the GPU's memory and may be the same. DeviceError where the library cannot be used.
+    """
+    library, build = native.CUDA_LIBRARY, f"{native.BUILD} --cuda"
+    if not library.is_file():
+        raise DeviceError(
+            f"got no {library}, expected it for Nish as a plugin; install a C++ compiler and nvcc and do: {build}"
+        )
+    try:
+        launch = ctypes.CDLL(str(library)).taijitu_queue_nish
+    except (OSError, AttributeError) as error:  # for another processor or system, or built before there was a plugin
+        raise DeviceError(
+            f"got {library} that cannot be used ({error}), expected one built here; do: {build}"
+        ) from None
+    launch.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p]
+    launch.restype = ctypes.c_char_p
+    return launch
+
+
+def nish_creator(trt: Any, launch: Any) -> Any:
+    """What makes plugins for TensorRT, when it parses a node and when it opens a plan; `launch`: of cuda_launcher."""
+    plugin = _plugin_class(trt, launch)
+
+    class NishCreator(trt.IPluginCreatorV3One):  # type: ignore[misc]  # the class is known only here
+        def __init__(self) -> None:
+            super().__init__()
+            self.name, self.plugin_namespace, self.plugin_version = NAME, NAMESPACE, VERSION
+            self.field_names = no_fields(trt)
+
+        def create_plugin(self, name: str, field_collection: Any, phase: Any) -> Any:
+            return plugin()
+
+    return NishCreator()
+
+
+def no_fields(trt: Any) -> Any:
+    """What a plugin without a state has to keep in a plan.
+
+    In the type that TensorRT asks for: the bindings convert a list to it only where Python called TensorRT, on the same
+    thread, and else fail.
+    """
+    return trt.PluginFieldCollection_(trt.PluginFieldCollection([]))
+
+
+def _plugin_class(trt: Any, launch: Any) -> type:
+    """IPluginV3 with its three capabilities in one object. It holds nothing, so that any copy is as good."""
+
+    class NishPlugin(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):  # type: ignore[misc]
+        def __init__(self) -> None:
+            for base in NishPlugin.__bases__:
+                base.__init__(self)
+            self.plugin_name, self.plugin_namespace, self.plugin_version = NAME, NAMESPACE, VERSION
+            self.num_outputs = 1
+
+        def get_capability_interface(self, type: Any) -> Any:
+            return self
+
+        def clone(self) -> Any:
+            return NishPlugin()
+
+        # Building
+
+        def get_output_data_types(self, input_types: list[Any]) -> list[Any]:
+            return input_types
+
+        def get_output_shapes(self, inputs: list[Any], shape_inputs: list[Any], expr_builder: Any) -> list[Any]:
+            return inputs
+
+        def supports_format_combination(self, pos: int, in_out: list[Any], num_inputs: int) -> bool:
+            tensor = in_out[pos].desc
+            linear = tensor.format == trt.TensorFormat.LINEAR
+            return linear and tensor.type in (trt.float32, trt.float16) and tensor.type == in_out[0].desc.type
+
+        def configure_plugin(self, inputs: list[Any], outputs: list[Any]) -> None:
+            pass
+
+        # Running
+
+        def set_tactic(self, tactic: int) -> None:
+            pass
+
+        def on_shape_change(self, inputs: list[Any], outputs: list[Any]) -> None:
+            pass
+
+        def attach_to_context(self, resource_context: Any) -> Any:
+            return self.clone()
+
+        def get_fields_to_serialize(self) -> Any:
+            return no_fields(trt)
+
+        def enqueue(
+            self,
+            input_desc: list[Any],
+            output_desc: list[Any],
+            inputs: list[int],
+            outputs: list[int],
+            workspace: int,
+            stream: int,
+        ) -> None:
+            is_float16 = input_desc[0].type == trt.float16
+            wrong = launch(inputs[0], outputs[0], math.prod(input_desc[0].dims), is_float16, stream)
+            if wrong is not None:  # TensorRT prints it, and its call that led here fails
+                raise DeviceError(f"Nish: {wrong.decode()}")
+
+    return NishPlugin
