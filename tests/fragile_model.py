@@ -1,4 +1,4 @@
-"""A real ONNX model that names the strongest colour of a picture, and fails in ONNX Runtime itself for a few pictures."""
+"""A real ONNX model that names the strongest colour of a picture; for a few pictures ONNX Runtime itself fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model raises, runs out of memory or gives NaN, its thread dies: the requests at fault get 500, the others answers.
+"""The model raises, runs out of memory, gives NaN, or its thread dies: only the requests at fault get 500.
 
 Hard case 14. The failures are those of ONNX Runtime itself, in a real server process.
 """
