@@ -30,6 +30,7 @@ from taijitu_runtime import Classifier
 
 ROOT = Path(__file__).parent.parent
 NAME = "small"
+SAMPLES = 20  # of memory and descriptors, evenly over the time
 WARM_UP_SHARE = 0.2  # of the time, before growth counts
 ALLOWED_GROWTH_BYTES = 30_000_000
 ALLOWED_DESCRIPTORS = 64
@@ -149,10 +150,14 @@ async def run(soak: Soak, process: int, model: Path, source: Path, seconds: floa
     """All clients until the end; growth of memory in bytes and of open descriptors since the warm-up."""
     clients = [soak.good() for _ in range(8)] + [soak.bad() for _ in range(4)] + [soak.leaving() for _ in range(4)]
     tasks = [asyncio.create_task(client) for client in [*clients, soak.reloads(model, source)]]
-    await asyncio.sleep(seconds * WARM_UP_SHARE)
-    before = resources(process)
+    samples = []
+    for number in range(1, SAMPLES + 1):
+        await asyncio.sleep(seconds / SAMPLES)
+        samples.append(resources(process))
+        memory, descriptors = samples[-1]
+        print(f"{seconds * number / SAMPLES:6.0f} s: {memory / 1e6:.1f} MB, {descriptors} descriptors", flush=True)
     await asyncio.gather(*tasks)
-    after = resources(process)
+    before, after = samples[int(WARM_UP_SHARE * SAMPLES) - 1], resources(process)
     return after[0] - before[0], after[1] - before[1]
 
 

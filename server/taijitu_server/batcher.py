@@ -6,6 +6,7 @@ No timer is needed under load, and a lone request never waits. Results go back t
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 import time
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_server.errors import HttpError, ModelFailedError
+
+log = logging.getLogger("taijitu.server")
 
 Rows = NDArray[Any]
 Deliver = Callable[[Sequence["Job"]], None]
@@ -193,6 +196,8 @@ class Batcher:
                 self._threads = [t for t in self._threads if t is not threading.current_thread()] + [self._start()]
             else:
                 self.is_alive = False
+        after = "it is replaced" if restarts else "it is not replaced any more"
+        log.error("an inference thread of %s died of %s: %s; %s", self._name, type(error).__name__, error, after)
         for job in jobs:
             job.outcome = _failure(error)
         self._deliver(jobs)

@@ -98,5 +98,8 @@ async def _change(state: ServerState, call: Call) -> None:
         content = orjson.loads(text) if text else {}
     except orjson.JSONDecodeError:
         raise bad_request("the request is no JSON") from None
-    if isinstance(content, dict) and any(name != "unload_dependents" for name in content.get("parameters") or {}):
+    parameters = content.get("parameters", {}) if isinstance(content, dict) else None
+    if not isinstance(parameters, dict):
+        raise bad_request("expected a JSON object, and parameters, if any, as an object")
+    if parameters.keys() - {"unload_dependents"}:
         raise bad_request("got parameters, expected none: models come from the server's folder only")

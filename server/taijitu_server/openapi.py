@@ -69,6 +69,32 @@ INFER_EXAMPLE = {
     "outputs": [{"name": "probabilities", "parameters": {"classification": 3}}],
 }
 OBJECT = {"type": "object"}
+TENSOR = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "enum": ["images"]},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 8},
+        "datatype": {"type": "string", "enum": ["UINT8", "FP32", "BYTES"]},
+        "parameters": OBJECT,
+        "data": {"type": "array", "description": "Numbers, flat or nested as the shape is; for BYTES base64 text."},
+    },
+    "required": ["name", "shape", "datatype"],
+}
+OUTPUT = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "enum": ["logits", "probabilities"]}, "parameters": OBJECT},
+    "required": ["name"],
+}
+INFER_REQUEST = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "maxLength": 256},
+        "parameters": OBJECT,
+        "inputs": {"type": "array", "items": TENSOR, "minItems": 1, "maxItems": 1},
+        "outputs": {"type": "array", "items": OUTPUT},
+    },
+    "required": ["inputs"],
+}
 
 
 def with_post_routes(app: FastAPI) -> Callable[[], dict[str, Any]]:
@@ -112,7 +138,10 @@ def _paths() -> dict[str, Any]:
         _parameter("model", "query", {"type": "string"}, "The model's name, where there are several."),
         _parameter("version", "query", {"type": "string"}, "Its version, if not the highest."),
     )
-    request = {"application/json": {"schema": OBJECT, "example": INFER_EXAMPLE}, "application/octet-stream": PICTURE}
+    request = {
+        "application/json": {"schema": INFER_REQUEST, "example": INFER_EXAMPLE},
+        "application/octet-stream": PICTURE,
+    }
     anything = {"application/json": {"schema": OBJECT, "example": {}}}
     infer = "Infer, in JSON or with binary tensors; datatype BYTES takes picture files"
     return {

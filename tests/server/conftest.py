@@ -18,13 +18,13 @@ import pytest
 
 
 class Server:
-    """`python server/serve.py ...` as a child process."""
+    """`python server/serve.py ...` as a child process, or another script that does the same."""
 
-    def __init__(self, root: Path, *arguments: str) -> None:
+    def __init__(self, root: Path, *arguments: str, script: str = "server/serve.py") -> None:
         self.stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115  # open until `ended`; a pipe would block once full
         packages = os.pathsep.join(str(root / folder) for folder in ("runtime", "server"))
         self.process = subprocess.Popen(
-            [sys.executable, "server/serve.py", *arguments],
+            [sys.executable, script, *arguments],
             cwd=root,
             env=os.environ | {"PYTHONPATH": packages, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
@@ -62,7 +62,7 @@ class Server:
 @pytest.fixture(scope="session")
 def start_server(root: Path) -> Callable[..., Server]:
     """Starts a server with the given arguments."""
-    return lambda *arguments: Server(root, *arguments)
+    return lambda *arguments, **options: Server(root, *arguments, **options)
 
 
 @pytest.fixture(scope="module")

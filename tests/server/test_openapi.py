@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -15,16 +16,27 @@ from tiny_model import make_tiny_onnx
 if TYPE_CHECKING:
     from conftest import Server
 
-EXAMPLES = 15
+EXAMPLES = 12
+PATHS = [
+    "/classify",
+    "/v2/models/{model}/infer",
+    "/v2/models/{model}/versions/{version}/infer",
+    "/v2/repository/index",
+    "/v2/repository/models/{model}/load",
+    "/v2/repository/models/{model}/unload",
+]
 
 
 @pytest.fixture(scope="module")
 def tiny(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    model = make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
-    running = start_server(str(model), "--port", "0", "--no-access-log")
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny_onnx(folder / "tiny.onnx")
+    running = start_server("--models", str(folder), "--reload-by-post", "--port", "0", "--no-access-log")
     running.wait_until_ready()
     yield running
-    assert running.stop() == (0, "")
+    code, log = running.stop()
+    assert code == 0
+    assert "Traceback" not in log
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +62,41 @@ def test_every_path_is_documented(document: dict[str, Any]) -> None:
     ]
 
 
-@pytest.mark.parametrize("path", ["/classify", "/v2/models/{model}/infer", "/v2/repository/models/{model}/load"])
-def test_generated_requests_get_documented_answers(tiny: Server, document: dict[str, Any], path: str) -> None:
+def test_every_post_path_is_tried_below(document: dict[str, Any]) -> None:
+    assert {path for path, methods in document["paths"].items() if "post" in methods} == set(PATHS)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["any model", "the model that there is"])
+@pytest.mark.parametrize("path", PATHS)
+def test_generated_requests_get_documented_answers(
+    tiny: Server, document: dict[str, Any], path: str, named: bool
+) -> None:
     operation = schemathesis.openapi.from_dict(document)[path]["POST"]
-    statuses: set[int] = set()
+    responses = document["paths"][path]["post"]["responses"]
 
     @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(case=operation.as_strategy())
     def check(case: Any) -> None:
-        reply = case.call(base_url=tiny.url)
-        statuses.add(reply.status_code)
-        assert str(reply.status_code) in document["paths"][path]["post"]["responses"], reply.text
-        assert reply.status_code == 200 or list(reply.json()) == ["error"]
+        if named:
+            there = {"model": "tiny", "version": "1"}
+            case.path_parameters = {name: there[name] for name in case.path_parameters or {}}
+        reply = case.call(base_url=tiny.url, session=session)
+        assert str(reply.status_code) in responses, reply.text
         assert reply.status_code != 500
+        if reply.status_code != 200:
+            assert list(reply.json()) == ["error"]
 
-    check()
-    assert statuses
+    with requests.Session() as session:
+        check()
+    assert requests.post(f"{tiny.url}/v2/repository/models/tiny/load", timeout=30).status_code == 200
+    good = {"name": "images", "shape": [1, 8, 8, 3], "datatype": "UINT8", "data": [0] * 192}
+    reply = requests.post(f"{tiny.url}/v2/models/tiny/infer", json={"inputs": [good]}, timeout=30)
+    assert (reply.status_code, reply.json()["outputs"][0]["shape"]) == (200, [1, 3])
+
+
+@pytest.mark.parametrize("body", ["5", "[]", "null", '"text"', '{"parameters": 5}', '{"parameters": ["config"]}'])
+@pytest.mark.parametrize("change", ["load", "unload"])
+def test_changes_of_models_with_other_json_are_refused(tiny: Server, change: str, body: str) -> None:
+    reply = httpx.post(f"{tiny.url}/v2/repository/models/tiny/{change}", content=body)
+    assert (reply.status_code, list(reply.json())) == (400, ["error"])
