@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from taijitu_runtime import __version__
 from taijitu_runtime.errors import TaijituError
+from taijitu_server.camera_routes import add_cameras
 from taijitu_server.errors import HttpError
 from taijitu_server.gate import Gate
 from taijitu_server.kserve import EXTENSIONS, model_metadata
@@ -45,6 +46,7 @@ def create_app(registry: Registry, settings: Settings | None = None) -> FastAPI:
     _add_errors(app)
     _add_health(app, state)
     _add_kserve(app, state)
+    add_cameras(app, state)
     return app
 
 
@@ -52,9 +54,11 @@ def create_app(registry: Registry, settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: ServerState = app.state.server
     watcher = asyncio.create_task(_watch(state)) if state.settings.reload_s else None
+    state.cameras.start()
     state.is_started = True
     yield
     state.is_draining = True
+    await state.cameras.stop()
     if watcher is not None:
         watcher.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taijitu_server.auth import Keys
 from taijitu_server.body import Bodies
+from taijitu_server.cameras import Cameras
 from taijitu_server.decoding import DecodePool
 from taijitu_server.logs import AccessLog
 from taijitu_server.registry import Registry
@@ -21,6 +22,9 @@ class ServerState:
         self.bodies = Bodies(settings)
         self.pool = DecodePool(settings.decode_threads)
         self.access_log = AccessLog(settings.access_log)
+        self.cameras = Cameras(settings, lambda: registry.get(settings.camera_model or None))
+        if settings.camera:
+            self.metrics.registry.register(self.cameras)
         self.is_started = False
         self.is_draining = False
 
