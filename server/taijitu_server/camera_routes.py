@@ -11,12 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from fastapi import FastAPI, Request, WebSocket
+from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from taijitu_server.camera import Camera
 from taijitu_server.camera_picture import BOUNDARY
+from taijitu_server.cameras import Cameras
 from taijitu_server.errors import HttpError
 from taijitu_server.exchange import CONNECTION
 from taijitu_server.newest import Newest
@@ -28,23 +29,18 @@ STUCK_S = 5.0  # a viewer that takes nothing for this long is given up
 SUBPROTOCOL = "taijitu"
 
 
-def add_cameras(app: FastAPI, state: ServerState) -> None:
-    """Add the routes; without cameras, the list is empty and every name unknown."""
-
-    @app.get("/cameras", tags=["cameras"])
-    async def cameras() -> list[dict[str, Any]]:
-        """Every camera as `/cameras/{name}` gives it."""
-        return [camera.status() for camera in state.cameras.by_name.values()]
+def add_camera_routes(app: FastAPI, state: ServerState, cameras: Cameras) -> None:
+    """Add what there is below /cameras/{name}."""
 
     @app.get("/cameras/{name}", tags=["cameras"])
     async def camera(name: str) -> dict[str, Any]:
         """State, age of the newest frame, rates, counts and the latest answers."""
-        return state.cameras.get(name).status()
+        return cameras.get(name).status()
 
     @app.get("/cameras/{name}/stream", tags=["cameras"], response_class=Response)
     async def stream(name: str) -> Response:
         """MJPEG (multipart/x-mixed-replace). While no frames come, the last one, darkened, says so once a second."""
-        found = state.cameras.get(name)
+        found = cameras.get(name)
         if not found.is_on:
             raise HttpError(503, "camera_off", f"{name} is {found.state}")
         return FrameStream(found, state)
@@ -52,14 +48,16 @@ def add_cameras(app: FastAPI, state: ServerState) -> None:
     @app.post("/cameras/{name}/start", tags=["cameras"])
     async def start(name: str, request: Request) -> dict[str, Any]:
         """Open the camera; only with --camera-control."""
-        found = _controlled(state, name, request.headers)
+        _check_control(state, request.headers)
+        found = cameras.get(name)
         found.start()
         return found.status()
 
     @app.post("/cameras/{name}/stop", tags=["cameras"])
     async def stop(name: str, request: Request) -> dict[str, Any]:
         """Give the camera back; only with --camera-control."""
-        found = _controlled(state, name, request.headers)
+        _check_control(state, request.headers)
+        found = cameras.get(name)
         await found.stop()
         return found.status()
 
@@ -67,18 +65,17 @@ def add_cameras(app: FastAPI, state: ServerState) -> None:
     async def results(socket: WebSocket, name: str) -> None:
         try:
             _check_origin(state, socket.headers)
-            found = state.cameras.get(name)
+            found = cameras.get(name)
         except HttpError as error:
             await socket.send_denial_response(JSONResponse({"error": error.text}, status_code=error.status))
             return
         await _tell_results(found, state, socket)
 
 
-def _controlled(state: ServerState, name: str, headers: Mapping[str, str]) -> Camera:
+def _check_control(state: ServerState, headers: Mapping[str, str]) -> None:
     if not state.settings.camera_control:
         raise HttpError(403, "camera_control", "starting and stopping cameras is off; the server has --camera-control")
     _check_origin(state, headers)
-    return state.cameras.get(name)
 
 
 def _check_origin(state: ServerState, headers: Mapping[str, str]) -> None:
@@ -161,7 +158,7 @@ async def _tell_results(camera: Camera, state: ServerState, socket: WebSocket) -
                 await asyncio.wait_for(socket.send_text(orjson.dumps(camera.status()).decode()), STUCK_S)
         if not gone.done():
             await socket.close(1001, "the server is shutting down")
-    except (asyncio.TimeoutError, RuntimeError, OSError):
+    except (asyncio.TimeoutError, WebSocketDisconnect, RuntimeError):
         return  # it does not listen any more
     finally:
         gone.cancel()

@@ -33,8 +33,7 @@ class Cameras(Collector):
         found = self.by_name.get(name)
         if found is None:
             close = difflib.get_close_matches(name, self.by_name, 3, 0.4) or sorted(self.by_name)
-            there_is = f"there is {', '.join(close[:8])}" if close else "start the server with --camera NAME=SOURCE"
-            raise HttpError(404, "camera_unknown", f"no camera {name[:100]!r}; {there_is}")
+            raise HttpError(404, "camera_unknown", f"no camera {name[:100]!r}; there is {', '.join(close[:8])}")
         return found
 
     def start(self) -> None:
