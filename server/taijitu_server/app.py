@@ -21,6 +21,7 @@ from taijitu_server.errors import HttpError
 from taijitu_server.gate import Gate
 from taijitu_server.kserve import EXTENSIONS, model_metadata
 from taijitu_server.openapi import with_post_routes
+from taijitu_server.page import add_page
 from taijitu_server.registry import Registry
 from taijitu_server.routes import post_routes
 from taijitu_server.settings import Settings
@@ -35,7 +36,8 @@ def create_app(registry: Registry, settings: Settings | None = None) -> FastAPI:
     `app.state.server` is its ServerState. The models are loaded already: see `Registry.load_all`.
     """
     state = ServerState(registry, settings or registry.settings)
-    app = FastAPI(title="taijitu", version=__version__, lifespan=_lifespan)
+    # FastAPI's pages of documentation load scripts from the internet; ours works without.
+    app = FastAPI(title="taijitu", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
     app.state.server = state
     app.add_middleware(Gate, state=state, find=post_routes(state))
     if state.settings.cors_origins:
@@ -45,6 +47,8 @@ def create_app(registry: Registry, settings: Settings | None = None) -> FastAPI:
     _add_errors(app)
     _add_health(app, state)
     _add_kserve(app, state)
+    _add_cameras(app, state)
+    add_page(app)
     return app
 
 
@@ -52,9 +56,13 @@ def create_app(registry: Registry, settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: ServerState = app.state.server
     watcher = asyncio.create_task(_watch(state)) if state.settings.reload_s else None
+    if state.cameras is not None:
+        state.cameras.start()
     state.is_started = True
     yield
     state.is_draining = True
+    if state.cameras is not None:
+        await state.cameras.stop()
     if watcher is not None:
         watcher.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -154,3 +162,15 @@ def _add_kserve(app: FastAPI, state: ServerState) -> None:
         if not found.is_alive or state.unready:
             raise HttpError(503, "not_ready", f"{found.name} is not ready")
         return {"name": found.name, "ready": True}
+
+
+def _add_cameras(app: FastAPI, state: ServerState) -> None:
+    @app.get("/cameras", tags=["cameras"])
+    async def cameras() -> list[dict[str, Any]]:
+        """Every camera as `/cameras/{name}` gives it."""
+        return [camera.status() for camera in state.cameras.by_name.values()] if state.cameras else []
+
+    if state.cameras is not None:
+        from taijitu_server.camera_routes import add_camera_routes
+
+        add_camera_routes(app, state, state.cameras)

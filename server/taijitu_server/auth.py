@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from pathlib import Path
 
 from taijitu_runtime.errors import UsageError
 from taijitu_server.errors import HttpError
 from taijitu_server.exchange import Call
 
-OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
-"""For orchestrators, which have no keys."""
+OPEN_PATHS = frozenset({"/", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
+"""For orchestrators, which have no keys, and for browsers, whose page asks for one."""
 
 MIN_KEY_LENGTH = 16
 
@@ -23,11 +24,15 @@ class Keys:
         self._digests = [] if file is None else [_digest(key) for key in _read(file)]
 
     def check(self, call: Call) -> None:
-        """HttpError 401 unless the request bears a key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+        """HttpError 401 unless the request bears a key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+
+        Browsers can send neither with a WebSocket: there, `Sec-WebSocket-Protocol: taijitu, key.HEX` bears it.
+        """
         if not self._digests or call.path in OPEN_PATHS:
             return
         kind, _, bearer = call.header(b"authorization").partition(" ")
-        given = _digest(bearer.strip() if kind.lower() == "bearer" else call.header(b"x-api-key"))
+        key = bearer.strip() if kind.lower() == "bearer" else call.header(b"x-api-key")
+        given = _digest(key or _key_from_protocols(call.header(b"sec-websocket-protocol")))
         if sum(hmac.compare_digest(given, known) for known in self._digests) == 0:
             text = "got no valid key, expected Authorization: Bearer KEY, or X-API-Key: KEY"
             raise HttpError(401, "api_key", text, {"WWW-Authenticate": "Bearer"})
@@ -42,6 +47,14 @@ def _read(file: Path) -> list[str]:
     if not keys or min(map(len, keys)) < MIN_KEY_LENGTH:
         raise UsageError(f"{file}: got a key shorter than {MIN_KEY_LENGTH} characters, or none; write one key a line")
     return keys
+
+
+def _key_from_protocols(protocols: str) -> str:
+    found = re.search(r"(?:^|[ ,])key\.([0-9a-f]+)", protocols)
+    try:
+        return bytes.fromhex(found[1]).decode() if found else ""
+    except ValueError:
+        return ""
 
 
 def _digest(key: str) -> bytes:

@@ -36,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError("give either a model.onnx or --models DIR; see taijitu serve --help")
     if settings.reload_by_post and (settings.workers > 1 or model is not None):
         raise UsageError("--reload-by-post needs --models and one worker; with several workers use --reload-s")
+    if settings.camera and settings.workers > 1:
+        raise UsageError("--camera needs one worker: a camera cannot be opened by several processes")
     with listen(settings.host, settings.port) as listener:
         if settings.workers > 1:
             return serve_in_workers(lambda: _serve(model, settings, listener), settings)

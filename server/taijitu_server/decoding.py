@@ -35,16 +35,20 @@ class DecodePool:
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            job, ready, failed = item
-            if job.is_dropped():
-                failed([job])
-                continue
-            began = time.monotonic()
-            try:
-                job.rows = job.prepare(job)
-            except Exception as error:
-                job.outcome = error
-                failed([job])
-            else:
-                job.decode_s = time.monotonic() - began
-                ready(job)
+            prepare(*item)
+
+
+def prepare(job: Job, ready: Put, failed: Deliver) -> None:
+    """Call the job's `prepare` in this thread, then `ready(job)`, or `failed([job])` with its outcome set."""
+    if job.is_dropped():
+        failed([job])
+        return
+    began = time.monotonic()
+    try:
+        job.rows = job.prepare(job)
+    except Exception as error:
+        job.outcome = error
+        failed([job])
+    else:
+        job.decode_s = time.monotonic() - began
+        ready(job)

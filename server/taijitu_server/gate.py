@@ -41,10 +41,11 @@ class Gate:
         self._count = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            return await self._pass_on(self._with_id(scope, receive), send)
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        call = Call(scope, receive, "")
-        call.id = self._id(call)
+        call = self._with_id(scope, receive)
         path, handler = self.find(call.path) or ("", None)
         if handler is None:
             return await self._pass_on(call, send)
@@ -74,13 +75,15 @@ class Gate:
             self.state.bodies.release(call)
 
     async def _pass_on(self, call: Call, send: Send) -> None:
+        """Let FastAPI answer an HTTP request, or the handshake of a WebSocket and all that follows."""
         status = 0
+        kind = "websocket." if call.scope["type"] == "websocket" else ""
 
         async def noted(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message.setdefault("headers", []).append((b"x-request-id", call.id.encode()))
+            if message["type"] in (f"{kind}http.response.start", "websocket.accept"):
+                status = message.get("status", 101)
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", call.id.encode())]
             await send(message)
 
         try:
@@ -88,21 +91,22 @@ class Gate:
             await self.app(call.scope, call.receive, noted)
         except HttpError as error:
             status = error.status
-            await _send(_error(error)[0], call.id, send)
+            await _send(_error(error)[0], call.id, send, kind)
         except Exception as error:
             log.error("request %s failed: %s", call.id, error, exc_info=error)
             if status:
                 raise
             status = 500
-            await _send(Reply(error_body("internal error"), 500), call.id, send)
+            await _send(Reply(error_body("internal error"), 500), call.id, send, kind)
         route = call.scope.get("route")
         self._record(call, getattr(route, "path", "other"), status, "")
 
-    def _id(self, call: Call) -> str:
+    def _with_id(self, scope: Scope, receive: Receive) -> Call:
+        call = Call(scope, receive, "")
         given = call.headers.get(b"x-request-id")
-        if given is not None and ID.fullmatch(given):
-            return given.decode()
-        return f"{self._process}-{next(self._count):x}"
+        is_good = given is not None and ID.fullmatch(given)
+        call.id = given.decode() if given and is_good else f"{self._process}-{next(self._count):x}"
+        return call
 
     def _record(self, call: Call, path: str, status: int, reason: str) -> None:
         connection = call.connection
@@ -114,7 +118,7 @@ class Gate:
             "time": now(),
             "level": "error" if status == 500 else "info",
             "id": call.id,
-            "method": call.scope["method"],
+            "method": call.scope.get("method", "WEBSOCKET"),
             "path": call.path[:MAX_LOGGED_PATH],
             "status": status,
             "latency_ms": latency_ms,
@@ -128,7 +132,7 @@ def _error(error: HttpError) -> tuple[Reply, str]:
     return Reply(error_body(error.text), error.status, headers=error.headers), error.reason
 
 
-async def _send(reply: Reply, id_: str, send: Send) -> None:
+async def _send(reply: Reply, id_: str, send: Send, kind: str = "") -> None:
     headers = [
         (b"content-type", reply.content_type.encode()),
         (b"content-length", b"%d" % len(reply.body)),
@@ -136,5 +140,5 @@ async def _send(reply: Reply, id_: str, send: Send) -> None:
     ]
     if reply.headers:
         headers += [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in reply.headers.items()]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    await send({"type": f"{kind}http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": f"{kind}http.response.body", "body": reply.body})

@@ -96,6 +96,12 @@ class Connection(HttpToolsProtocol):
         if self.refused is None:
             super().on_message_complete()
 
+    def handle_websocket_upgrade(self) -> None:
+        """What uvicorn calls to hand the connection over: our limits end here."""
+        self._phase = ""
+        self._set_timer()
+        super().handle_websocket_upgrade()
+
     def send_400_response(self, msg: str) -> None:
         """What uvicorn calls where the parser gave up."""
         self._refuse(400, "http", "the request is no valid HTTP")

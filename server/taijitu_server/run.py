@@ -13,6 +13,8 @@ from taijitu_server.protocol import connection_class
 from taijitu_server.registry import Registry
 from taijitu_server.state import ServerState
 
+MAX_WEBSOCKET_BYTES = 1024  # clients have nothing to say there
+
 
 def serve(registry: Registry, listener: socket.socket) -> None:
     """Answer requests on `listener` until SIGTERM or SIGINT; what was accepted is still answered."""
@@ -27,7 +29,8 @@ def serve(registry: Registry, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         http=connection_class(settings, refused),
-        ws="none",
+        ws="websockets-sansio" if settings.camera else "none",
+        ws_max_size=MAX_WEBSOCKET_BYTES,
         loop="uvloop",
         lifespan="on",
         log_config=None,

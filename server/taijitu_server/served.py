@@ -7,7 +7,7 @@ import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,14 +17,17 @@ from taijitu_runtime.errors import PictureError
 from taijitu_runtime.postprocess import softmax
 from taijitu_runtime.preprocess import normalise
 from taijitu_server.batcher import Batcher, Job, Prepare, Rows, Scores
-from taijitu_server.decoding import DecodePool
+from taijitu_server.decoding import DecodePool, prepare
 from taijitu_server.errors import overloaded
 from taijitu_server.metrics import Metrics
 from taijitu_server.settings import Settings
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 
 class ServedModel:
-    """One version of one model. `open` does all that may fail; `submit` is called in the event loop only."""
+    """One version of one model. `open` does all that may fail; `submit` and `accept` belong to the event loop."""
 
     def __init__(self, name: str, version: str, classifier: Classifier, settings: Settings, metrics: Metrics) -> None:
         self.name = name
@@ -69,6 +72,12 @@ class ServedModel:
 
     def submit(self, pool: DecodePool, prepare: Prepare, timeout_s: float) -> Job:
         """Queue one request; its `future` gives the scores. HttpError 503 where the queue is full."""
+        job = self.accept(prepare, timeout_s)
+        pool.put(job, self._batcher.put, self._deliver)
+        return job
+
+    def accept(self, prepare: Prepare, timeout_s: float) -> Job:
+        """A place in the queue for a job that `prepare` is called with next. HttpError 503 where there is none."""
         settings = self._settings
         if not self.is_alive:
             raise overloaded("model_dead", f"{self.name} is not running", settings.retry_after_s)
@@ -79,13 +88,19 @@ class ServedModel:
         job = Job(self._loop.create_future(), prepare, time.monotonic() + timeout_s)
         self.pending += 1
         self._metrics.pending.set(self.pending)
-        pool.put(job, self._batcher.put, self._deliver)
         return job
+
+    def prepare(self, job: Job) -> None:
+        """Prepare an accepted job in the calling thread, which may be any, and queue it."""
+        prepare(job, self._batcher.put, self._deliver)
 
     def rows_from_pictures(self, pictures: Sequence[bytes]) -> Rows:
         """Rows as the model takes them, from the bytes of picture files. PictureError, naming the first bad one."""
-        prepared = np.stack([self._prepared(index, len(pictures), picture) for index, picture in enumerate(pictures)])
-        return prepared if self.input.layout == "uint8 NHWC" else normalise(prepared, self.classifier.card.input)
+        return self._rows([self._prepared(index, len(pictures), picture) for index, picture in enumerate(pictures)])
+
+    def rows_from_picture(self, picture: Image.Image) -> Rows:
+        """One row as the model takes it, from a picture that is decoded already."""
+        return self._rows([self.classifier.prepare(picture)])
 
     def scores(self, rows: Rows) -> Scores:
         """Run the network, `max_batch` rows at a time; ArtefactError where it fails or gives NaN."""
@@ -104,6 +119,10 @@ class ServedModel:
         """Answer what was accepted, then free the model; blocks until then."""
         self._batcher.close()
         self.classifier.close()
+
+    def _rows(self, prepared: Sequence[Rows]) -> Rows:
+        rows = np.stack(prepared)
+        return rows if self.input.layout == "uint8 NHWC" else normalise(rows, self.classifier.card.input)
 
     def _prepared(self, index: int, count: int, picture: bytes) -> Any:
         try:

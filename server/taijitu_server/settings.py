@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.intake import Limits
 
 PREFIX = "TAIJITU_"
+CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Settings(BaseSettings):
@@ -57,8 +65,21 @@ class Settings(BaseSettings):
     shutdown_s: int = Field(10, ge=1, description="after that, for work in flight to finish")
 
     api_keys: Path | None = Field(None, description="file with one key a line; without a key a request gets 401")
+    camera: Annotated[dict[str, str], NoDecode] = Field(
+        {}, description="a camera to classify and show, as NAME=SOURCE; several: repeat it"
+    )
+    camera_model: str = Field("", description="the model that answers for cameras, where there are several")
+    camera_smoothing_s: float = Field(0.5, ge=0, description="cameras' answers are averaged over about this time")
+    camera_width: int = Field(960, ge=64, description="of the pictures that viewers get, in pixels; none is enlarged")
+    camera_control: bool = Field(False, description="let clients start and stop cameras")
+
     cors_origins: str = Field("", description="origins that browsers may call from, comma-separated; * for all")
     access_log: bool = Field(True, description="one JSON line on stderr for each request")
+
+    @field_validator("camera", mode="before")
+    @classmethod
+    def _cameras(cls, given: Any) -> Any:
+        return cameras_from(given)
 
     def batches_at_once(self) -> int:
         """`instances`, where 0 shares the cores of this process out among the workers."""
@@ -82,13 +103,40 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
+def cameras_from(given: Any) -> Any:
+    """Names to sources, from flags, from lines of an environment variable, or from a table of a TOML file.
+
+    UsageError for a name or a source that is none.
+    """
+    if isinstance(given, str):
+        given = [line.strip() for line in given.splitlines() if line.strip()]
+    if isinstance(given, list):
+        pairs = [str(item).partition("=") for item in given]
+        if len({name for name, _, _ in pairs}) < len(pairs):
+            raise UsageError(f"camera: got a name twice in {', '.join(map(str, given))}, expected each name once")
+        given = {name: source for name, _, source in pairs}
+    if isinstance(given, dict) and given:
+        from taijitu_runtime.live.sources import source_from_text
+
+        for name, source in given.items():
+            if not CAMERA_NAME.fullmatch(name) or not source:
+                raise UsageError(
+                    f"camera: got {name}={source}, expected NAME=SOURCE such as door=rtsp://camera/stream, "
+                    "where NAME is letters, digits, . _ and -"
+                )
+            source_from_text(str(source))
+    return given
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """A flag for each setting; one that is not given is None."""
     for name, field in Settings.model_fields.items():
-        default = "none" if field.default is None else field.default
+        default = "none" if field.default in (None, "", {}) else field.default
         text = f"{field.description} (default: {default})".replace("%", "%%")
         flag = f"--{name.replace('_', '-')}"
-        if isinstance(field.default, bool):
+        if isinstance(field.default, dict):
+            parser.add_argument(flag, metavar="NAME=SOURCE", action="append", default=None, help=text)
+        elif isinstance(field.default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
             parser.add_argument(flag, metavar=name.rpartition("_")[2].upper(), help=text)
@@ -116,7 +164,11 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
 
 
 def shown_settings(settings: Settings) -> str:
-    """What differs from the defaults, as one line of text."""
+    """What differs from the defaults, as one line of text without passwords."""
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     changed = {name: value for name, value in settings if value != defaults[name]}
+    if settings.camera:
+        from taijitu_runtime.live.sources import without_password
+
+        changed["camera"] = {name: without_password(source) for name, source in settings.camera.items()}
     return ", ".join(f"{name}={value}" for name, value in changed.items()) or "all at their defaults"

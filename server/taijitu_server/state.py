@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from taijitu_server.auth import Keys
 from taijitu_server.body import Bodies
 from taijitu_server.decoding import DecodePool
 from taijitu_server.logs import AccessLog
 from taijitu_server.registry import Registry
 from taijitu_server.settings import Settings
+
+if TYPE_CHECKING:
+    from taijitu_server.cameras import Cameras
 
 
 class ServerState:
@@ -21,6 +26,7 @@ class ServerState:
         self.bodies = Bodies(settings)
         self.pool = DecodePool(settings.decode_threads)
         self.access_log = AccessLog(settings.access_log)
+        self.cameras = self._cameras() if settings.camera else None
         self.is_started = False
         self.is_draining = False
 
@@ -35,6 +41,13 @@ class ServerState:
         if dead:
             return f"not running: {', '.join(dead)}; restart the server"
         return "" if self.registry.served else "no model is loaded"
+
+    def _cameras(self) -> Cameras:
+        from taijitu_server.cameras import Cameras  # a server without any need not pay for them
+
+        cameras = Cameras(self.settings, lambda: self.registry.get(self.settings.camera_model or None))
+        self.metrics.registry.register(cameras)
+        return cameras
 
     def close(self) -> None:
         """Let every thread finish what it has, and free the models."""

@@ -178,6 +178,12 @@ def test_no_torch_in_the_process(server: Server) -> None:
     assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
 
 
+def test_without_cameras_there_are_none_and_no_opencv(server: Server, client: httpx.Client) -> None:
+    assert client.get("/cameras").json() == []
+    assert client.get("/cameras/door/stream").status_code == 404
+    assert "cv2" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
 def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server, client: httpx.Client) -> None:
     host, port = client.base_url.host, client.base_url.port
     for _ in range(5):

@@ -1,0 +1,306 @@
+"""Cameras of a real server: a real MJPEG camera on a real socket, which is unplugged and stalls; real viewers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from mjpeg_server import MjpegServer, age_ms, stamped
+from numpy.typing import NDArray
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from taijitu_runtime.errors import UsageError
+from taijitu_server.settings import settings_from, shown_settings
+from tiny_model import make_tiny_onnx
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+KEY = "0123456789abcdef"
+PATIENCE_S = 30.0
+PART = re.compile(rb"--frame\r\n.*?Content-Length: (\d+)\r\n\r\n", re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[MjpegServer]:
+    with MjpegServer(rate_hz=20) as camera:  # red
+        yield camera
+
+
+@pytest.fixture(scope="module")
+def yard() -> Iterator[MjpegServer]:
+    """Frames that JPEG cannot make small, so that whoever does not take them is full soon."""
+    noise = np.random.default_rng(0).integers(-60, 60, (480, 640, 3), np.int16)
+
+    def make(time_s: float) -> NDArray[np.uint8]:
+        frame = np.clip(stamped(time_s, 640, 480, (190, 60, 60)) + noise, 0, 255).astype(np.uint8)
+        frame[:16] = stamped(time_s, 640, 16, (0, 0, 0))
+        return frame
+
+    with MjpegServer(rate_hz=10) as camera:
+        camera._make = make  # type: ignore[assignment]
+        yield camera
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def live(start_server: Callable[..., Server], tiny: Path, door: MjpegServer, yard: MjpegServer) -> Iterator[Server]:
+    running = start_server(
+        *(str(tiny), "--port", "0", "--camera", f"door={door.url}", "--camera", f"yard={yard.url}", "--no-access-log")
+    )
+    running.wait_until_ready()
+    yield running
+    code, log = running.stop()
+    assert code == 0
+    assert {line["level"] for line in map(json.loads, log.splitlines())} <= {"info", "warning"}
+
+
+def eventually(check: Callable[[], Any]) -> Any:
+    """What `check` gives once that is true."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := check()):
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+    return found
+
+
+def status(server: Server, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{server.url}/cameras/{name}").json()
+    return found
+
+
+def when_running(server: Server, name: str) -> dict[str, Any]:
+    def running() -> dict[str, Any] | None:
+        found = status(server, name)
+        return found if found["state"] == "running" and found["latest"] else None
+
+    found: dict[str, Any] = eventually(running)
+    return found
+
+
+def metric(server: Server, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(f"{server.url}/metrics").text, re.MULTILINE)
+    assert found, name
+    return float(found[1])
+
+
+def frames(server: Server, name: str) -> Iterator[NDArray[np.uint8]]:
+    """The pictures of a camera's stream, as an MJPEG client sees them."""
+    with httpx.stream("GET", f"{server.url}/cameras/{name}/stream", timeout=PATIENCE_S) as reply:
+        assert reply.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
+        yield from pictures(reply.iter_raw())
+
+
+def pictures(chunks: Iterator[bytes]) -> Iterator[NDArray[np.uint8]]:
+    kept = b""
+    for chunk in chunks:
+        kept += chunk
+        while (head := PART.search(kept)) and len(kept) >= (end := head.end() + int(head[1])):
+            yield cv2.imdecode(np.frombuffer(kept[head.end() : end], np.uint8), cv2.IMREAD_COLOR)
+            kept = kept[end:]
+
+
+def red_is_red(server: Server) -> bool:
+    picture = cv2.imencode(".png", np.full((8, 8, 3), (0, 0, 255), np.uint8))[1].tobytes()
+    reply = httpx.post(f"{server.url}/classify", content=picture)
+    return reply.status_code == 200 and reply.json()["answers"][0]["label"] == "red"
+
+
+def test_each_camera_is_answered_for_beside_requests(live: Server) -> None:
+    answers = {name: when_running(live, name)["latest"]["answers"][0]["label"] for name in ("door", "yard")}
+    assert answers == {"door": "red", "yard": "blue"}
+    assert red_is_red(live)
+    assert [camera["name"] for camera in httpx.get(f"{live.url}/cameras").json()] == ["door", "yard"]
+    unknown = httpx.get(f"{live.url}/cameras/dor")
+    assert (unknown.status_code, unknown.json()) == (404, {"error": "no camera 'dor'; there is door"})
+    assert metric(live, 'taijitu_camera_frames_total{camera="door",outcome="classified"}') > 0
+
+
+@pytest.mark.parametrize("trouble", ["stall", "unplug"])
+def test_a_lost_camera_is_known_to_all_and_comes_back(live: Server, door: MjpegServer, trouble: str) -> None:
+    when_running(live, "door")
+    reconnects = status(live, "door")["reconnects"]
+    seen, told = [], []
+    is_back = threading.Event()
+
+    def look() -> None:
+        for frame in frames(live, "door"):
+            seen.append(float(frame[100:200].mean()))
+            if is_back.is_set():
+                return
+
+    def listen() -> None:
+        with connect(live.url.replace("http", "ws") + "/cameras/door/results") as results:
+            while not is_back.is_set():
+                told.append(json.loads(results.recv())["state"])
+
+    viewers = [threading.Thread(target=look), threading.Thread(target=listen)]
+    for viewer in viewers:
+        viewer.start()
+    eventually(lambda: seen and told)
+    getattr(door, trouble)()
+    eventually(lambda: metric(live, 'taijitu_camera_state{camera="door",state="reconnecting"}') == 1)
+    age_s = metric(live, 'taijitu_camera_frame_age_seconds{camera="door"}')
+    eventually(lambda: metric(live, 'taijitu_camera_frame_age_seconds{camera="door"}') > age_s + 0.5)
+    assert httpx.get(f"{live.url}/health/live").status_code == 200
+    assert red_is_red(live)
+    assert status(live, "yard")["state"] == "running"
+    eventually(lambda: seen[-1] < 0.6 * seen[0])  # the darkened one
+    door.restore()
+    eventually(lambda: status(live, "door")["reconnects"] == reconnects + 1)
+    eventually(lambda: seen[-1] > 0.9 * seen[0])
+    is_back.set()
+    for viewer in viewers:
+        viewer.join()
+    assert {"running", "reconnecting"} <= set(told)
+    assert metric(live, 'taijitu_camera_frame_age_seconds{camera="door"}') < age_s
+
+
+def test_a_slow_viewer_loses_frames_and_slows_nobody(live: Server) -> None:
+    when_running(live, "yard")
+    host, port = live.url.removeprefix("http://").split(":")
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        slow.settimeout(PATIENCE_S)
+        slow.connect((host, int(port)))
+        slow.sendall(b"GET /cameras/yard/stream HTTP/1.0\r\n\r\n")
+        until = time.monotonic() + 4.5  # megabytes more than the system keeps for the slow one
+        ages = []
+        for frame in frames(live, "yard"):
+            ages.append(age_ms(frame))
+            if time.monotonic() > until:
+                break
+        assert len(ages) > 15
+        assert ages[-1] < 1000
+        made = [time.monotonic() - age_ms(frame) / 1e3 for frame in until_fresh(slow)]
+    assert max(later - earlier for earlier, later in pairwise(made)) > 1
+
+
+def until_fresh(viewer: socket.socket) -> Iterator[NDArray[np.uint8]]:
+    """The pictures that waited for it, and the first that did not."""
+    for frame in pictures(iter(lambda: viewer.recv(1 << 16), b"")):
+        yield frame
+        if age_ms(frame) < 500:
+            return
+
+
+def test_opencv_stays_out_of_the_server(live: Server) -> None:
+    when_running(live, "door")
+    assert "cv2" not in Path(f"/proc/{live.process.pid}/maps").read_text()
+
+
+def test_who_may_watch_and_who_may_stop(
+    start_server: Callable[..., Server], tiny: Path, door: MjpegServer, live: Server, tmp_path: Path
+) -> None:
+    assert httpx.post(f"{live.url}/cameras/door/stop").status_code == 403
+    keys = tmp_path / "keys"
+    keys.write_text(KEY)
+    camera = ["--camera", f"door={door.url}", "--camera-control", "--api-keys", str(keys)]
+    running = start_server(str(tiny), "--port", "0", *camera, "--header-timeout-s", "1")
+    running.wait_until_ready()
+    results = running.url.replace("http", "ws") + "/cameras/door/results"
+    headers = {"X-API-Key": KEY}
+    with pytest.raises(InvalidStatus) as refused, connect(results):
+        pass
+    assert refused.value.response.status_code == 401
+    with pytest.raises(InvalidStatus) as refused, connect(results, origin="http://elsewhere.example",  # type: ignore[arg-type]
+                                                          additional_headers=headers):  # fmt: skip
+        pass
+    assert refused.value.response.status_code == 403
+    with pytest.raises(InvalidStatus) as refused, connect(results.replace("door", "dor"), additional_headers=headers):
+        pass
+    assert refused.value.response.status_code == 404
+    with connect(results, subprotocols=["taijitu", f"key.{KEY.encode().hex()}"]) as socket_:  # type: ignore[list-item]
+        assert socket_.subprotocol == "taijitu"
+        until = time.monotonic() + 2  # longer than a request may take to arrive
+        while time.monotonic() < until:
+            assert json.loads(socket_.recv())["name"] == "door"
+        with httpx.Client(base_url=running.url, headers=headers) as client:
+            elsewhere = client.post("/cameras/door/stop", headers={"Origin": "http://elsewhere.example"})
+            assert elsewhere.status_code == 403
+            assert client.post("/cameras/door/stop").json()["state"] == "stopped"
+            stream = client.get("/cameras/door/stream")
+            assert (stream.status_code, stream.json()) == (503, {"error": "door is stopped"})
+            read = client.get("/cameras/door").json()["frames"]["read"]
+            assert read > 0
+            assert client.post("/cameras/door/start").status_code == 200
+            eventually(lambda: client.get("/cameras/door").json()["frames"]["read"] > read)
+        code, log = running.stop()
+        assert code == 0
+        assert "Traceback" not in log
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                socket_.recv()
+        assert socket_.close_code == 1001  # viewers are told that the server goes
+
+
+def test_a_full_queue_drops_frames_not_requests(
+    start_server: Callable[..., Server], door: MjpegServer, tmp_path: Path
+) -> None:
+    slow = make_tiny_onnx(tmp_path / "slow.onnx", size=(1024, 1024))
+    limits = ["--queue-size", "1", "--instances", "1", "--camera", f"door={door.url}"]
+    running = start_server(str(slow), "--port", "0", *limits, "--no-access-log")
+    running.wait_until_ready()
+    when_running(running, "door")
+    until, statuses = time.monotonic() + 3, set()
+    dropped = status(running, "door")["frames"]["dropped"]
+    picture = cv2.imencode(".png", np.full((8, 8, 3), (0, 0, 255), np.uint8))[1].tobytes()
+
+    def ask() -> None:
+        with httpx.Client(base_url=running.url, timeout=PATIENCE_S) as client:
+            while time.monotonic() < until:
+                statuses.add(client.post("/classify", content=picture).status_code)
+
+    askers = [threading.Thread(target=ask) for _ in range(3)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    assert statuses == {200, 503}
+    assert status(running, "door")["frames"]["dropped"] > dropped
+    classified = status(running, "door")["frames"]["classified"]
+    eventually(lambda: status(running, "door")["frames"]["classified"] > classified)
+    assert running.stop()[0] == 0
+
+
+def test_cameras_from_flags_environment_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('[camera]\ndoor = "0"\nyard = "rtsp://user:secret@camera/stream"\n')
+    found = settings_from({}, file)
+    assert found.camera == {"door": "0", "yard": "rtsp://user:secret@camera/stream"}
+    assert "secret" not in shown_settings(found)
+    monkeypatch.setenv("TAIJITU_CAMERA", "gate=csi://0?width=640\nhall=v4l2src ! appsink")
+    assert settings_from({}, file).camera == {"gate": "csi://0?width=640", "hall": "v4l2src ! appsink"}
+    assert settings_from({"camera": ["one=1"]}, file).camera == {"one": "1"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["0"], "expected NAME=SOURCE"),
+        (["a b=0"], "expected NAME=SOURCE"),
+        (["a=0", "a=1"], "a name twice"),
+        (["a=ftp://x/y"], "ftp"),
+        (["a=csi://0?widht=3"], "did you mean width"),
+    ],
+)
+def test_a_wrong_camera_is_named(flags: list[str], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        settings_from({"camera": flags}, None)
