@@ -5,9 +5,11 @@ TensorRT-RTX has the classes of plugins, and a registry for them, though no netw
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,39 @@ def test_a_run_is_one_launch_over_all_values_on_tensorrts_stream(
     tensor = described(trt, getattr(trt, dtype), trt.TensorFormat.LINEAR, 2, 3, 4)
     plugin.enqueue([tensor], [tensor], [0x100], [0x200], 0, 0x300)
     assert launches == [(0x100, 0x200, 24, is_float16, 0x300)]
+
+
+DRIVEN = """\
+taijitu Nish 1
+taijitu Nish 1
+outputs 1, tactics 0
+takes float16: 1 1
+takes two types: 0
+types: 0, 1
+shapes: 0, 1
+configure: 0, workspace 0
+tactic: 0, fields 0
+shape: 0
+enqueue: 0
+"""
+
+
+def test_it_answers_calls_from_cpp_as_tensorrt_makes_them(
+    trt: Any,
+    launches: list[tuple[Any, ...]],
+    compiler: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    source, library = Path(__file__).with_name("nish_plugin_driver.cpp"), tmp_path / "driver.so"
+    subprocess.run([*compiler, "-std=c++17", "-shared", "-fPIC", source, "-o", library], check=True)
+    creator = nish_plugin.nish_creator(trt, lambda *arguments: launches.append(arguments))
+    # pybind11 keeps the address of its C++ object behind the head that every Python object has.
+    address = ctypes.c_void_p.from_address(id(creator) + object.__basicsize__)
+    ctypes.CDLL(str(library)).drive(address)
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == (DRIVEN, "")
+    assert launches == [(0x100, 0x200, 120, True, 0x300)]
 
 
 def test_without_the_cuda_library_it_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
