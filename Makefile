@@ -3,7 +3,7 @@
 # make test-networks    the seven networks of the Nish paper, exported with Nish and with Mish
 # make test-ray    the Ray Serve application on a real local Ray
 # make lint    ruff, mypy, import-linter
-# make fuzz   20,000 damaged pictures: no crash, no hang; PHOTOS=folder of photographs
+# make fuzz   20,000 damaged pictures, 4,000 damaged requests: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes
 # make bench-server   our server beside a naive one and LitServe, under wrk (apt-get install wrk)
 # make soak   10 minutes of good, bad and slow clients and reloads; SOAK=--seconds 60 for less
@@ -43,6 +43,7 @@ lint: $(VENV)/.dev
 PHOTOS ?= ../shared/data/photos
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz_pictures.py $(PHOTOS)
+	$(BIN)/python tests/fuzz_server.py $(PHOTOS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/nish.py
