@@ -4,7 +4,7 @@
 # make test-ray    the Ray Serve application on a real local Ray
 # make test-docker    docker/*.Dockerfile built by buildah, as root, and answering; DOCKER=server for one of them
 # make lint    ruff, mypy, import-linter
-# make fuzz   20,000 damaged pictures: no crash, no hang; PHOTOS=folder of photographs
+# make fuzz   20,000 damaged pictures, 4,000 damaged requests: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes
 # make bench-server   our server beside a naive one and LitServe, under wrk (apt-get install wrk)
 # make soak   10 minutes of good, bad and slow clients and reloads; SOAK=--seconds 60 for less
@@ -47,6 +47,7 @@ lint: $(VENV)/.dev
 PHOTOS ?= ../shared/data/photos
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz_pictures.py $(PHOTOS)
+	$(BIN)/python tests/fuzz_server.py $(PHOTOS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/nish.py

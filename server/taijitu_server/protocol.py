@@ -132,18 +132,35 @@ class Connection(HttpToolsProtocol):
             self.transport.close()  # it never sent anything: nobody expects an answer
 
     def _refuse(self, status: int, reason: str, text: str) -> None:
-        """Answer, unless an answer has begun that this would end up in, and close."""
+        """Answer, unless this would end up in another answer, and close once earlier requests are answered."""
         if self.refused is not None:
             return
         self.refused = (status, reason)
         in_body, self._phase = self._phase == "body", ""
-        is_answering = self.cycle is not None and not self.cycle.response_complete
-        if not is_answering:
+        cycle = self.cycle
+        is_unanswered = cycle is not None and not cycle.response_complete
+        if not (in_body and is_unanswered) or self.pipeline:
             type(self).on_refused(status, reason)  # else the log line of the request says so
-        if (in_body and not self.cycle.response_started) or not (in_body or is_answering):
+        if self.pipeline or (is_unanswered and not in_body):
+            if in_body:
+                self.pipeline.popleft()  # this request, behind others that came whole
+            return
+        if not in_body or not cycle.response_started:
             body = error_body(text)
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             self.transport.write(STATUS_LINE[status] + head + body)
+        if is_unanswered:  # nothing may be written behind our answer
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._hang_up()
+
+    def on_response_complete(self) -> None:
+        was_last = not self.pipeline
+        super().on_response_complete()
+        if was_last and self.refused is not None and not self.transport.is_closing():
+            self._hang_up()
+
+    def _hang_up(self) -> None:
         # Closing with data unread would reset the connection, and the client might never see the answer.
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
