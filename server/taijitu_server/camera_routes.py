@@ -50,7 +50,7 @@ def add_camera_routes(app: FastAPI, state: ServerState, cameras: Cameras) -> Non
         """Open the camera; only with --camera-control."""
         _check_control(state, request.headers)
         found = cameras.get(name)
-        found.start()
+        await found.start()
         return found.status()
 
     @app.post("/cameras/{name}/stop", tags=["cameras"])
