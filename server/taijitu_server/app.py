@@ -57,7 +57,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: ServerState = app.state.server
     watcher = asyncio.create_task(_watch(state)) if state.settings.reload_s else None
     if state.cameras is not None:
-        state.cameras.start()
+        await state.cameras.start()
     state.is_started = True
     yield
     state.is_draining = True

@@ -65,8 +65,10 @@ class Camera:
         self._classified = self._refused = self._failed = 0
         self._start_anew()
 
-    def start(self) -> None:
-        """Open the source, unless it is open; returns at once."""
+    async def start(self) -> None:
+        """Open the source, unless it is open; what was stopped just now is waited for."""
+        if self._thread is not None and not self.is_on:
+            await asyncio.to_thread(self._thread.join)
         if self.is_on:
             return
         self._loop = asyncio.get_running_loop()
@@ -93,6 +95,8 @@ class Camera:
         """A reader's state, or "stopped"."""
         if self._thread is None or self._quit.is_set():
             return STOPPED
+        if self._is_broken:
+            return State.FAILED.value
         return self._reader.state.value if self._reader else State.OPENING.value
 
     @property
@@ -136,6 +140,7 @@ class Camera:
         self._smoother = Smoother(self._settings.camera_smoothing_s)
         self._latest: dict[str, Any] | None = None
         self._trouble: str | None = None  # why the last frame got no answer
+        self._is_broken = False  # by an error of ours
         self._picture: Image.Image | None = None
         self._samples: deque[tuple[float, int, int]] = deque()  # when, frames read, frames classified
         self._rates_hz = (0.0, 0.0)
@@ -150,6 +155,13 @@ class Camera:
     # From here on: in the camera's thread.
 
     def _work(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:
+            self._is_broken, self._trouble = True, "internal error"
+            log.error("camera %s failed: %s", self.name, error, exc_info=error)
+
+    def _watch(self) -> None:
         realtime = self.source.kind == "video"
         quit_ = self._quit
         with Reader(self.source, patience=PATIENCE, realtime=realtime) as reader:

@@ -27,6 +27,7 @@ GLANCE_S = 0.5  # how soon a watcher notices that the server is shutting down
 TELL_S = 1.0
 STUCK_S = 5.0  # a viewer that takes nothing for this long is given up
 SUBPROTOCOL = "taijitu"
+RESTART = 1012  # what uvicorn says too, whoever is first
 
 
 def add_camera_routes(app: FastAPI, state: ServerState, cameras: Cameras) -> None:
@@ -50,7 +51,7 @@ def add_camera_routes(app: FastAPI, state: ServerState, cameras: Cameras) -> Non
         """Open the camera; only with --camera-control."""
         _check_control(state, request.headers)
         found = cameras.get(name)
-        found.start()
+        await found.start()
         return found.status()
 
     @app.post("/cameras/{name}/stop", tags=["cameras"])
@@ -157,7 +158,7 @@ async def _tell_results(camera: Camera, state: ServerState, socket: WebSocket) -
                 number, told_s = camera.news.number, now_s
                 await asyncio.wait_for(socket.send_text(orjson.dumps(camera.status()).decode()), STUCK_S)
         if not gone.done():
-            await socket.close(1001, "the server is shutting down")
+            await socket.close(RESTART, "the server is shutting down")
     except (asyncio.TimeoutError, WebSocketDisconnect, RuntimeError):
         return  # it does not listen any more
     finally:

@@ -36,10 +36,9 @@ class Cameras(Collector):
             raise HttpError(404, "camera_unknown", f"no camera {name[:100]!r}; there is {', '.join(close[:8])}")
         return found
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Open all of them."""
-        for camera in self.by_name.values():
-            camera.start()
+        await asyncio.gather(*(camera.start() for camera in self.by_name.values()))
 
     async def stop(self) -> None:
         """Give all of them back."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
+from taijitu_server.errors import HttpError
 from taijitu_server.metrics import Metrics
 from taijitu_server.registry import Registry
 from taijitu_server.run import serve
@@ -48,6 +49,11 @@ def main(argv: list[str] | None = None) -> int:
 def _serve(model: Path | None, settings: Settings, listener: socket.socket) -> None:
     registry = Registry(settings, Metrics(), model)
     registry.load_all()
+    if settings.camera:
+        try:
+            registry.get(settings.camera_model or None)
+        except HttpError as error:
+            raise UsageError(f"--camera-model: {error.text}") from None
     host, port = listener.getsockname()[:2]
     at = f"[{host}]" if ":" in host else host
     print(f"serving {', '.join(registry.names())} at http://{at}:{port} (POST /classify)", flush=True)

@@ -30,7 +30,7 @@ def add_page(app: FastAPI) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        return RedirectResponse("/#api")
+        return RedirectResponse("./#api")
 
 
 def policy(html: str) -> str:

@@ -31,6 +31,7 @@ def serve(registry: Registry, listener: socket.socket) -> None:
         http=connection_class(settings, refused),
         ws="websockets-sansio" if settings.camera else "none",
         ws_max_size=MAX_WEBSOCKET_BYTES,
+        ws_per_message_deflate=False,
         loop="uvloop",
         lifespan="on",
         log_config=None,

@@ -248,7 +248,7 @@ def test_who_may_watch_and_who_may_stop(
         with contextlib.suppress(ConnectionClosed):
             while True:
                 socket_.recv()
-        assert socket_.close_code == 1001  # viewers are told that the server goes
+        assert socket_.close_code == 1012  # viewers are told that the server goes
 
 
 def test_a_full_queue_drops_frames_not_requests(
