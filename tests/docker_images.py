@@ -43,7 +43,7 @@ TENSORRT = "usr/lib/python3/dist-packages/tensorrt-10.3.0.dist-info/METADATA"
 ENTER = """
 root=$1 models=$2 user=$3 options=nosuid,nodev,$4 cpuinfo=$5; shift 5
 mount --bind -o ro "$root" "$root"; mount -o remount,bind,ro "$root"
-mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"
+mount -t proc proc "$root/proc"; mount -t sysfs -o ro sys "$root/sys"; mount --rbind /dev "$root/dev"
 mount -t tmpfs -o "$options,mode=1777" tmp "$root/tmp"
 mount -t tmpfs -o "$options,mode=700,uid=$user,gid=$user" cache "$root/cache"
 mount --bind "$models" "$root/models"; mount -o remount,bind,ro "$root/models"
