@@ -49,6 +49,10 @@ def prepare(job: Job, ready: Put, failed: Deliver) -> None:
     except Exception as error:
         job.outcome = error
         failed([job])
+    except BaseException as error:  # this thread is all there is: it must not end
+        job.outcome = RuntimeError(f"{type(error).__name__}: {error}")
+        job.outcome.__cause__ = error
+        failed([job])
     else:
         job.decode_s = time.monotonic() - began
         ready(job)

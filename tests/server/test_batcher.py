@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from taijitu_server.batcher import Batcher, Job, Scores
+from taijitu_server.decoding import DecodePool
 from taijitu_server.errors import HttpError, ModelFailedError
 
 LONG_S = 30.0
@@ -139,3 +141,20 @@ def test_closing_answers_what_was_put_in_before() -> None:
         jobs = [b.put(number) for number in range(50)]
         b.batcher.close()
         assert all(isinstance(job.outcome, Scores) for job in jobs)
+
+
+def test_a_decoding_thread_outlives_whatever_a_decoder_raises() -> None:
+    def prepare(job: Job) -> Any:
+        raise SystemExit("the decoder gave up")
+
+    pool, done = DecodePool(1), queue.SimpleQueue[Job]()
+    loop = asyncio.new_event_loop()
+    try:
+        for _ in range(3):
+            job = Job(loop.create_future(), prepare, time.monotonic() + LONG_S)
+            pool.put(job, done.put, lambda jobs: done.put(jobs[0]))
+            assert done.get(timeout=LONG_S) is job
+            assert isinstance(job.outcome, RuntimeError)
+    finally:
+        pool.close()
+        loop.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import random
 import socket
 import struct
 import zlib
@@ -142,9 +143,11 @@ def pixel_bomb() -> bytes:
         ({"content": bytes(17 * 2**20), "headers": JPEG}, 413, "larger than 16777216 bytes"),
         ({"content": chunks(17 * 2**20), "headers": JPEG}, 413, "larger than 16777216 bytes"),
         ({"files": {"file": ("a.jpg", bytes(17 * 2**20), "image/jpeg")}}, 413, "larger than 16777216 bytes"),
+        ({"json": {"image": "A" * (17 * 2**20)}}, 413, "larger than 16777216 bytes"),
         ({"content": b"\xff\xd8\xff truncated", "headers": JPEG}, 422, "picture"),
         ({"content": b"<svg xmlns='http://www.w3.org/2000/svg'/>", "headers": JPEG}, 422, "picture"),
         ({"content": b"PK\x03\x04 zip", "headers": JPEG}, 422, "picture"),
+        ({"content": random.Random(0).randbytes(5000), "headers": JPEG}, 422, "picture"),
         ({"files": {"file": ("a.jpg", b"", "image/jpeg")}}, 422, "empty"),
         ({"content": pixel_bomb(), "headers": {"Content-Type": "image/png"}}, 413, "expected at most 40000000"),
     ],
