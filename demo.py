@@ -69,8 +69,8 @@ def build_engine(model: Path) -> Path | None:
 
 def serve_and_post(model: Path, pictures: list[Path]) -> tuple[list[dict[str, Any]], int]:
     """Start the server on a free port, post each picture, stop it; the server's answers and its exit code."""
-    print(f"\n$ python server/serve.py {model} --port 0", flush=True)
-    command = [sys.executable, "server/serve.py", str(model), "--port", "0"]
+    print(f"\n$ python server/serve.py {model} --port 0 --no-access-log", flush=True)
+    command = [sys.executable, "server/serve.py", str(model), "--port", "0", "--no-access-log"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
