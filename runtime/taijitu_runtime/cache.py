@@ -14,6 +14,10 @@ class UnsafeFolderError(OSError):
     """Why the cache is not used: somebody else could put a file there, and a model is code."""
 
 
+class UnsafeFileError(OSError):
+    """Why a cached file is not used: another user could have written it."""
+
+
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Where the cache is, or would be. RuntimeError where there is neither a home nor XDG_CACHE_HOME."""
     root = Path(environment.get("XDG_CACHE_HOME", ""))
@@ -34,3 +38,13 @@ def private_folder(folder: Path) -> Path:
         if status.st_mode & OTHERS_WRITE and not (is_above and status.st_mode & stat.S_ISVTX):
             raise UnsafeFolderError(f"other users can write to {place}")
     return folder
+
+
+def read_own(file: Path) -> bytes:
+    """The content of a cached file. UnsafeFileError if another user could have written it; OSError."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & OTHERS_WRITE:
+            raise UnsafeFileError(f"{file} may be another user's")
+        return stream.read()

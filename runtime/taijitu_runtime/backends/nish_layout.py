@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import platform
-import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stand_in
-from taijitu_runtime.cache import OTHERS_WRITE, cache_folder, private_folder
+from taijitu_runtime.cache import cache_folder, private_folder, read_own
 
 _log = logging.getLogger(__name__)
 
@@ -136,13 +134,8 @@ def _processor(cpuinfo: str) -> str:
 
 
 def _read(file: Path) -> bytes:
-    """The model in the file. DoubtError if another user could have written it, or if it is damaged; then it goes."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & OTHERS_WRITE:
-            raise DoubtError(f"{file} may be another user's")
-        content = stream.read()
+    """The model in the file. OSError as read_own; DoubtError if it is damaged; then it goes."""
+    content = read_own(file)
     head, digest, model = content[: len(MAGIC)], content[len(MAGIC) :][:32], content[len(MAGIC) + 32 :]
     if head != MAGIC or digest != hashlib.sha256(model).digest():
         file.unlink()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.cache import OTHERS_WRITE, cache_folder, private_folder
+from taijitu_runtime.cache import cache_folder, private_folder, read_own
 
 KEPT_FILES = 32
 """Of the cache; the oldest goes first."""
@@ -26,7 +25,7 @@ class RuntimeCache:
         self._known = b""
         with contextlib.suppress(OSError, RuntimeError):
             self._file = private_folder(cache_folder() / "rtx") / f"{plan_sha256}.rtxcache"
-            known = _read_own(self._file)
+            known = read_own(self._file)
             # It says no to what another driver, GPU or release has written; then it starts empty.
             self._known = known if self._cache.deserialize(known) else b""
         config.set_runtime_cache(self._cache)
@@ -47,13 +46,3 @@ class RuntimeCache:
             by_age = sorted(self._file.parent.glob("*.rtxcache"), key=lambda path: path.stat().st_mtime)
             for old in by_age[:-KEPT_FILES]:
                 old.unlink(missing_ok=True)
-
-
-def _read_own(file: Path) -> bytes:
-    """The file's content. OSError where there is none, or another user could have written it."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & OTHERS_WRITE:
-            raise PermissionError(f"{file} may be another user's")
-        return stream.read()
