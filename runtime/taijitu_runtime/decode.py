@@ -63,10 +63,10 @@ def decode(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Decoded
         if header.format == "JPEG":
             return _from_jpeg(data, header, limits, least_side)
         return decode_image(open_image(data, header.format), limits)
-    except TaijituError:
+    except (TaijituError, MemoryError):
         raise
     except Exception as error:
-        # Damaged files make Pillow raise nearly anything: OSError, SyntaxError, ValueError, struct.error, MemoryError.
+        # Damaged files make Pillow raise nearly anything: OSError, SyntaxError, ValueError, struct.error.
         raise damaged(" ".join(str(error).split()) or type(error).__name__) from error
 
 

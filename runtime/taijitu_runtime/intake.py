@@ -44,6 +44,8 @@ PPM_HEADER_BYTES = 4096
 MAX_PARTS = 4096
 MAX_PNG_EXTRAS = 128
 MAX_PNG_CHUNKS = 65536
+PNG_CHANNELS = {b"\2": 3, b"\4": 2, b"\6": 4}  # by colour type; the others have one
+MAX_DEFLATE_RATIO = 1032  # bytes from one: 258 at most from two bits
 GIF_EXTENSION = 0x21
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 TIFF_SHORT, TIFF_BYTES = 3, frozenset({1, 2, 6, 7})
@@ -173,13 +175,19 @@ def _png(data: bytes, limits: Limits) -> Header:
         raise damaged("a PNG that does not begin with its header")
     header = Header("PNG", _number(data, 16, 4), _number(data, 20, 4))
     check_pixels(header.width, header.height, limits)
-    place, extras, chunks = 8, 0, 0
+    row_bytes = (header.width * PNG_CHANNELS.get(data[25:26], 1) * _number(data, 24, 1) + 7) // 8
+    place, extras, chunks, packed_bytes = 8, 0, 0, 0
     while place < len(data):
-        extras += data[place + 4 : place + 8] not in PNG_OF_PIXELS
+        kind = data[place + 4 : place + 8]
+        extras += kind not in PNG_OF_PIXELS
+        packed_bytes += _number(data, place, 4) if kind == b"IDAT" else 0
         chunks += 1
         if extras > MAX_PNG_EXTRAS or chunks > MAX_PNG_CHUNKS:
             raise damaged("a PNG of too many chunks")
         place += 12 + _number(data, place, 4)
+    packed_bytes -= max(0, place - len(data))
+    if header.height * row_bytes > MAX_DEFLATE_RATIO * packed_bytes:  # its decoder would fill the rest, however large
+        raise damaged(f"a PNG with {max(0, packed_bytes)} bytes for {header.width} x {header.height} pixels")
     return header
 
 

@@ -9,7 +9,7 @@ import orjson
 from taijitu_server.batcher import Job, Rows, Scores
 from taijitu_server.exchange import Call, Reply, server_timing
 from taijitu_server.forms import read_pictures
-from taijitu_server.served import ServedModel
+from taijitu_server.served import QUICK_BYTES, ServedModel
 from taijitu_server.state import ServerState
 
 USUAL_TOP = 5
@@ -26,7 +26,8 @@ async def classify(state: ServerState, call: Call) -> Reply:
     def prepare(_: Job) -> Rows:
         return model.rows_from_pictures(pictures())
 
-    job = model.submit(state.pool, prepare, state.settings.queue_timeout_ms / 1e3)
+    is_quick = call.held_bytes <= QUICK_BYTES and all(map(model.is_quick, pictures()))
+    job = model.submit(None if is_quick else state.pool, prepare, state.settings.queue_timeout_ms / 1e3)
     scores = await call.answered(job)
     stages_ms = call.note_stages(job)
     call.notes["model"] = model.name

@@ -12,6 +12,8 @@ import orjson
 
 from taijitu_runtime.errors import ArtefactError, PictureError, PictureTooLargeError
 
+MEMORY_RETRY_S = 1
+
 
 class HttpError(Exception):
     """A request that is refused: its status, one line for the client, and a word for the metrics."""
@@ -53,6 +55,8 @@ def http_error(error: Exception) -> HttpError:
         return error
     if isinstance(error, PictureError):
         return HttpError(413 if isinstance(error, PictureTooLargeError) else 422, f"picture_{error.fault}", str(error))
+    if isinstance(error, MemoryError):
+        return overloaded("memory", "out of memory for this request; try again, or send less", MEMORY_RETRY_S)
     if isinstance(error, (ModelFailedError, ArtefactError)):
         return HttpError(500, "model", "internal error: the model gave no answer for this request")
     return HttpError(500, "internal", "internal error")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from taijitu_server.errors import error_body
 from taijitu_server.exchange import CONNECTION
+from taijitu_server.joined_writes import JoinedWrites
 from taijitu_server.settings import Settings
 
 MAX_CHUNKS = 65_536
@@ -39,7 +40,7 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = self._chunks = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
         if len(self.connections) > self.settings.max_connections:
             self._refuse(503, "connections", "too many connections; try again later")
             return

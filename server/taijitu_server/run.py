@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
+import sys
 
 import uvicorn
 
@@ -14,6 +16,8 @@ from taijitu_server.registry import Registry
 from taijitu_server.state import ServerState
 
 MAX_WEBSOCKET_BYTES = 1024  # clients have nothing to say there
+# A thread that comes back from the network waits for the interpreter's lock; 5 ms, the default, is half an answer.
+LOCK_S = 0.0005
 
 
 def serve(registry: Registry, listener: socket.socket) -> None:
@@ -41,6 +45,9 @@ def serve(registry: Registry, listener: socket.socket) -> None:
         timeout_keep_alive=int(settings.keep_alive_s),
         timeout_graceful_shutdown=settings.shutdown_s,
     )
+    sys.setswitchinterval(LOCK_S)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: looking for garbage in it would stop all requests for tens of milliseconds
     _Server(config, state).run(sockets=[listener])
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from taijitu_runtime import Classifier
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.errors import PictureError
+from taijitu_runtime.intake import inspect
 from taijitu_runtime.postprocess import softmax
 from taijitu_runtime.preprocess import normalise
 from taijitu_server.batcher import Batcher, Job, Prepare, Rows, Scores
@@ -24,6 +25,11 @@ from taijitu_server.settings import Settings
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+# Handing a picture to another thread and back takes about as long as decoding this many pixels.
+QUICK_PIXELS = 64 * 64
+QUICK_BYTES = 8192
 
 
 class ServedModel:
@@ -70,11 +76,30 @@ class ServedModel:
         """False once its inference threads died for good."""
         return self._batcher.is_alive
 
-    def submit(self, pool: DecodePool, prepare: Prepare, timeout_s: float) -> Job:
-        """Queue one request; its `future` gives the scores. HttpError 503 where the queue is full."""
+    def submit(self, pool: DecodePool | None, prepare: Prepare, timeout_s: float) -> Job:
+        """Queue one request; its `future` gives the scores. HttpError 503 where the queue is full.
+
+        Prepared in `pool`, or in the calling thread where there is none.
+        """
         job = self.accept(prepare, timeout_s)
-        pool.put(job, self._batcher.put, self._deliver)
+        if pool is None:
+            self.prepare(job)
+        else:
+            pool.put(job, self._batcher.put, self._deliver)
         return job
+
+    def is_quick(self, picture: bytes) -> bool:
+        """Whether a picture file is prepared in less time than another thread would be told of it.
+
+        That is a JPEG as small as those of CIFAR-10, for a network that takes such.
+        """
+        if len(picture) > QUICK_BYTES or self.input.height * self.input.width > QUICK_PIXELS:
+            return False
+        try:
+            header = inspect(picture, self._limits)
+        except PictureError:
+            return True  # refused at the same place when it is prepared
+        return header.format == "JPEG" and not header.has_metadata and header.width * header.height <= QUICK_PIXELS
 
     def accept(self, prepare: Prepare, timeout_s: float) -> Job:
         """A place in the queue for a job that `prepare` is called with next. HttpError 503 where there is none."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import random
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +107,7 @@ HOSTILE: dict[str, tuple[bytes, type[PictureError]]] = {
     "JPEG of 80,000 scans": (b"\xff\xd8" + b"\xff\xda\0\2\0" * 80_000, TooManyScansError),
     "PNG of a forged huge size": (png_of_size(2**31 - 1, 2**31 - 1), TooManyPixelsError),
     "PNG of a forged large size": (png_of_size(6000, 6000), DamagedPictureError),
+    "PNG of 40 million pixels and no data": (png_of_size(8000, 5000)[:-16] + chunk(b"IEND", b""), DamagedPictureError),
     "PNG of 49 million black pixels": (encoded(Image.new("L", (7000, 7000)), "PNG"), TooManyPixelsError),
     "PNG of a million chunks": (PNG[:33] + chunk(b"abCd", b"") * 1_000_000 + PNG[33:], DamagedPictureError),
     "PNG of gigabytes of profiles": (
@@ -261,3 +264,34 @@ def test_many_threads_get_the_same_pixels() -> None:
     with ThreadPoolExecutor(8) as pool:
         for got in pool.map(lambda _: [preprocess(data, SPEC) for data in pictures], range(40)):
             np.testing.assert_array_equal(got, expected)
+
+
+def test_a_png_of_one_colour_is_read_however_well_it_packs() -> None:
+    for mode, bits in (("1", 1), ("L", 8), ("RGB", 24), ("RGBA", 32)):
+        picture = encoded(Image.new(mode, (3000, 3000)), "PNG", compress_level=9)
+        assert decode_picture(picture).shape == (3000, 3000, 3), f"{bits} bits a pixel, {len(picture)} bytes"
+
+
+def test_a_png_without_data_for_its_pixels_says_so() -> None:
+    with pytest.raises(DamagedPictureError, match=r"bytes for 6000 x 6000 pixels"):
+        inspect(png_of_size(6000, 6000))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_a_lack_of_memory_is_not_the_pictures_fault() -> None:
+    code = """
+import io, resource, sys
+from PIL import Image
+from taijitu_runtime.preprocess import decode_picture
+file = io.BytesIO()
+Image.new("RGB", (5000, 5000)).save(file, "PNG")
+decode_picture(file.getvalue())
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20),) * 2)
+try:
+    decode_picture(file.getvalue())
+except MemoryError:
+    print("no memory")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "no memory\n", done.stderr

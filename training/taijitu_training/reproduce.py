@@ -34,6 +34,7 @@ def build_parser() -> Parser:
     parser.add_argument("--validation", type=float, default=0.0, metavar="SHARE", help="as for train.py")
     parser.add_argument("--epochs", type=int, default=0, metavar="N", help="instead of the paper's: a reduced budget")
     parser.add_argument("--seeds", type=int, default=0, metavar="K", help="runs of each row, instead of the paper's")
+    parser.add_argument("--row", action="append", metavar="NAME", help="only this row of the table; several allowed")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/reproduce"), help="folder of all runs and results (default: %(default)s)"
     )
@@ -46,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 the table is complete, 1 a run failed, 2 wrong usage or input, 130 stopped by a signal."""
     args = build_parser().parse_args(argv)
     table = get_table(args.table)
+    if args.row:
+        table = table.only(args.row)
     if args.epochs < 0 or args.seeds < 0:
         raise TaijituError(f"got --epochs {args.epochs} --seeds {args.seeds}, expected 1 or more, or neither")
     plans = plan(table, args.seeds or table.seeds or 1, args.epochs)

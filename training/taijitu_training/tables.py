@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +39,14 @@ class Table:
     experiments: tuple[Experiment, ...]
     preset: str = "paper"
     along: str = ""  # "depth" or "noise" where the paper has a figure
+
+    def only(self, rows: Sequence[str]) -> Table:
+        """The table with `rows` alone, in its own order; UnknownNameError lists the close ones."""
+        known = [experiment.row for experiment in self.experiments]
+        for row in rows:
+            if row not in known:
+                raise UnknownNameError(f"row of {self.name}", row, known)
+        return replace(self, experiments=tuple(found for found in self.experiments if found.row in rows))
 
 
 def _yynet_table1() -> Table:
