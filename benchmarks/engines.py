@@ -30,23 +30,15 @@ from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
 from taijitu_training.models import model_options
 from taijitu_training.recipes import RECIPES
+from taijitu_training.tables import NISH_NETWORKS
 
-NISH_PAPER = (
-    "torchvision/squeezenet1_1",
-    "torchvision/resnet18",
-    "torchvision/mobilenet_v2",
-    "torchvision/efficientnet_b0",
-    "torchvision/efficientnet_v2_s",
-    "timm/tinynet_b",
-    "timm/tinynet_c",
-)
 PRECISIONS = ("fp32", "fp16")
 
 
 def main() -> int:
     """Print a page of Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--networks", default=",".join((*list_models(), *NISH_PAPER)), help="by name (default: all)")
+    parser.add_argument("--networks", default=",".join((*list_models(), *NISH_NETWORKS)), help="by name (default: all)")
     parser.add_argument("--turns", type=int, default=3, help="builds of each engine (default: 3)")
     args = parser.parse_args()
     library = open_library("rtx", None, for_rtx=True)

@@ -63,9 +63,15 @@ class Recipe:
     stand_in: str | None = None
     """A package's metadata that the base has to bring, as a path in it."""
 
+    @property
+    def dockerfile(self) -> Path:
+        """Its path; `server-cuda` is of server.Dockerfile."""
+        return ROOT / "docker" / f"{self.name.partition('-')[0]}.Dockerfile"
+
 
 RECIPES = (
     Recipe("server", "trixie", "amd64"),
+    Recipe("server-cuda", "trixie", "amd64", arguments=("EXTRA=server-cuda",)),
     Recipe("train", "trixie", "amd64"),
     Recipe("jetson", "bookworm", "arm64", stand_in=TENSORRT),
 )
@@ -108,7 +114,7 @@ class Workshop:
         """Every step of the Dockerfile."""
         tag = f"localhost/taijitu-{recipe.name}"
         command = ["build", "--isolation", "chroot", "--format", "docker", "--layers", "--pull-never"]
-        command += ["--arch", recipe.machine, "--tag", tag, "--file", f"{ROOT}/docker/{recipe.name}.Dockerfile"]
+        command += ["--arch", recipe.machine, "--tag", tag, "--file", recipe.dockerfile]
         command += [part for volume in self.volumes for part in ("--volume", volume)]
         base = self.base(recipe)
         self.buildah(*command, *(f"--build-arg={one}" for one in (f"BASE={base}", *recipe.arguments)), ROOT)
@@ -177,7 +183,7 @@ def check_server(image: Image, models: Path) -> None:
     touched = image.run(models, "touch", "/opt/taijitu/file")
     expect("Read-only file system" in touched.stderr, f"the root is writable: {touched}")
     expect(not list(image.tree.glob("opt/taijitu/lib/python3*/site-packages/torch")), "torch is installed")
-    if image.recipe.name == "server":
+    if image.recipe.dockerfile.stem == "server":
         found = [name for name in COMPILERS if (image.tree / "usr/bin" / name).exists()]
         expect(not found, f"it has compilers: {found}")
     doctor = image.run(models, "taijitu", "doctor", "--json")

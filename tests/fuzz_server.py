@@ -12,13 +12,9 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import os
 import random
 import re
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -26,12 +22,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+from server_process import ROOT, Server
 
 from fuzz_pictures import NUMBERS, damaged, seeds_from
 from taijitu_export.cli import main as to_onnx
 from taijitu_runtime import Classifier
 
-ROOT = Path(__file__).parent.parent
 LIMIT_S = 1.0
 HANGS_S = 10.0
 PROGRESS = 500
@@ -64,25 +60,16 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="this input alone, with its answer")
     options = parser.parse_args()
     seeds = seeds_from(options.folder)
-    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w+") as log:
+    with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model.onnx")
         assert to_onnx([str(ROOT / "checkpoints" / f"{MODEL}_cifar10.pt"), "-o", str(model)]) == 0
-        server = subprocess.Popen(
-            [sys.executable, "server/serve.py", str(model), "--port", "0", *LIMITS],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": f"{ROOT / 'runtime'}{os.pathsep}{ROOT / 'server'}"},
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        assert server.stdout is not None
-        url = server.stdout.readline().split()[3]
-        failed = run(url, seeds, good_request(model, seeds[0]), options)
-        server.send_signal(signal.SIGTERM)
-        if code := server.wait(60):
-            failed.append(f"the server ended with exit code {code}")
-        log.seek(0)
-        failed += [line.rstrip()[-1000:] for line in log if '"level":"error"' in line or not line.startswith("{")]
+        server = Server(str(model), "--port", "0", *LIMITS)
+        failed = run(server.url, seeds, good_request(model, seeds[0]), options)
+        code, log = server.stop()
+    if code:
+        failed.append(f"the server ended with exit code {code}")
+    lines = log.splitlines()
+    failed += [line[-1000:] for line in lines if '"level":"error"' in line or not line.startswith("{")]
     print(f"failed: {len(failed)}")
     print("\n".join(failed[:20]))
     return 1 if failed else 0

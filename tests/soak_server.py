@@ -13,9 +13,6 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,11 +21,11 @@ from pathlib import Path
 import httpx
 import skimage
 from PIL import Image
+from server_process import ROOT, Server
 
 from taijitu_export.cli import main as to_onnx
 from taijitu_runtime import Classifier
 
-ROOT = Path(__file__).parent.parent
 NAME = "small"
 SAMPLES = 20  # of memory and descriptors, evenly over the time
 WARM_UP_SHARE = 0.2  # of the time, before growth counts
@@ -113,23 +110,11 @@ def main() -> int:
         models.mkdir()
         assert to_onnx([str(ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"), "-o", str(source)]) == 0
         shutil.copy(source, models / f"{NAME}.onnx")
-        with Path(folder, "log").open("w+") as log:
-            server = subprocess.Popen(
-                [sys.executable, "server/serve.py", "--models", str(models), "--port", "0", "--reload-s", "0.5"],
-                cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": f"{ROOT / 'runtime'}{os.pathsep}{ROOT / 'server'}"},
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-            assert server.stdout is not None
-            url = server.stdout.readline().split()[3]
-            soak = Soak(url, labelled_pictures(source), args.seconds)
-            growth = asyncio.run(run(soak, server.pid, models / f"{NAME}.onnx", source, args.seconds))
-            server.send_signal(signal.SIGTERM)
-            code = server.wait(60)
-            log.seek(0)
-            errors = [line.rstrip() for line in log if is_error(line)]
+        server = Server("--models", str(models), "--port", "0", "--reload-s", "0.5")
+        soak = Soak(server.url, labelled_pictures(source), args.seconds)
+        growth = asyncio.run(run(soak, server.process.pid, models / f"{NAME}.onnx", source, args.seconds))
+        code, log = server.stop()
+    errors = [line for line in log.splitlines() if is_error(line)]
     print(f"{args.seconds:.0f} s: {dict(sorted(soak.seen.items()))}")
     print(f"growth: {growth[0] / 1e6:+.1f} MB, {growth[1]:+d} descriptors; exit code {code}")
     for text in soak.wrong + errors[:10]:

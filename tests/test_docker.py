@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from taijitu_runtime import TaijituError
+from taijitu_server.settings import settings_from
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -118,6 +119,19 @@ def test_compose_builds_and_starts_what_there_is(services: dict[str, Any]) -> No
             dockerfile = ROOT / service["build"]["dockerfile"]
             known = {rest.split("=")[0] for word, rest in instructions(dockerfile) if word == "ARG"}
             assert set(service["build"].get("args", {})) <= known, name
+
+
+def test_the_server_takes_the_settings_that_compose_gives(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {name: service["environment"] for name, service in services.items() if "environment" in service}
+    assert given
+    for name, environment in given.items():
+        with monkeypatch.context() as patch:
+            for variable, text in environment.items():
+                patch.setenv(variable, text)
+            settings = settings_from({}, None).model_dump(exclude_unset=True)
+        assert {f"TAIJITU_{key.upper()}" for key in settings} == set(environment), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

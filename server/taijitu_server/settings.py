@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -17,6 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from taijitu_runtime.backends.ort_provider import Provider
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.intake import Limits
 
@@ -37,9 +38,7 @@ class Settings(BaseSettings):
     reload_s: float = Field(0.0, ge=0, description="look for changed models this often; 0 never")
     reload_by_post: bool = Field(False, description="let clients load and unload models of the folder")
 
-    provider: Literal["cpu", "cuda", "tensorrt"] | None = Field(
-        None, description="where ONNX Runtime computes: cpu, cuda or tensorrt"
-    )
+    provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda or tensorrt")
     inference_threads: int = Field(1, ge=0, description="threads of one run of a network; 0 one per core")
     instances: int = Field(0, ge=0, le=64, description="batches of one model that may run at once; 0 one per core")
     decode_threads: int = Field(1, ge=1, le=64, description="threads that decode pictures, for all models together")

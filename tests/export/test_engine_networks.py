@@ -17,6 +17,7 @@ from taijitu_export.onnx_from_checkpoint import card_of, onnx_from_checkpoint
 from taijitu_export.precision import Material
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_training import checkpoint, list_models
+from taijitu_training.tables import NISH_NETWORKS
 
 pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
 
@@ -24,18 +25,7 @@ Make = Callable[..., Path]
 
 ACTIVATIONS = ("relu", "silu", "gelu", "nish")
 OURS = [(name, act) for name in list_models() for act in ACTIVATIONS]
-NISH_PAPER = [
-    (name, "nish")
-    for name in (
-        "torchvision/squeezenet1_1",
-        "torchvision/resnet18",
-        "torchvision/mobilenet_v2",
-        "torchvision/efficientnet_b0",
-        "torchvision/efficientnet_v2_s",
-        "timm/tinynet_b",
-        "timm/tinynet_c",
-    )
-]
+NISH_PAPER = [(name, "nish") for name in NISH_NETWORKS]
 SOME = [("yynet_small_16", "nish"), ("vgnetg_1_0mp_se", "gelu")]
 
 

@@ -27,7 +27,7 @@ from taijitu_server.settings import settings_from, shown_settings
 from tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from server_process import Server
 
 KEY = "0123456789abcdef"
 PATIENCE_S = 30.0

@@ -20,7 +20,7 @@ from fragile_model import NAN, OUT_OF_MEMORY, RAISES, make_fragile_onnx
 from tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from server_process import Server
 
 INTERNAL = {"error": "internal error: the model gave no answer for this request"}
 

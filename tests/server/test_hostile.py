@@ -22,7 +22,7 @@ from PIL import Image
 from taijitu_runtime import Classifier
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from server_process import Server
 
 HEAD = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n"
 

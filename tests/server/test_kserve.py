@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 from taijitu_runtime import Classifier
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from server_process import Server
 
 MODEL = "yynet_small_16"
 INFER = f"/v2/models/{MODEL}/infer"

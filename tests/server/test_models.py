@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 from tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from server_process import Server
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from server_process import Server
 
 EXAMPLES = 12
 PATHS = [

@@ -20,7 +20,7 @@ from PIL import Image
 from tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from server_process import Server
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +84,9 @@ def test_a_full_queue_says_when_to_come_back(start_server: Callable[..., Server]
 
 
 def test_who_waited_too_long_is_not_run(start_server: Callable[..., Server], slow_onnx: Path, blue: bytes) -> None:
-    limits = ["--queue-timeout-ms", "20", "--instances", "1", "--max-batch", "1"]
+    limits = ["--queue-timeout-ms", "100", "--instances", "1", "--max-batch", "1"]
     running = started(start_server, str(slow_onnx), *limits)
-    found = counted(asyncio.run(flood(running.url, blue, 24, 2)))
+    found = counted(asyncio.run(flood(running.url, blue, 64, 2)))
     assert set(found) == {200, 504}
     metrics = httpx.get(f"{running.url}/metrics").text
     runs = [line for line in metrics.splitlines() if line.startswith("taijitu_batch_requests_sum")]

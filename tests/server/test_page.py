@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from server_process import Server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]

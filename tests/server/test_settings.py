@@ -17,7 +17,7 @@ from taijitu_server.settings import Settings, settings_from
 from tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from server_process import Server
 
 
 def test_a_flag_goes_before_the_environment_and_that_before_the_file(

@@ -72,6 +72,16 @@ def test_a_killed_table_goes_on_where_it_stopped_and_prints_ours_beside_the_pape
     assert len(trained) == 17  # nothing is run again
 
 
+def test_rows_are_run_one_at_a_time_into_one_table(data: Path, tmp_path: Path) -> None:
+    command = ["nish-noise", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--seeds", "1"]
+    assert main([*command, "--row", "10 layers, Mish"]) == 0
+    assert len(results(tmp_path, "nish-noise")) == 1
+    assert main([*command, "--row", "5 layers, Nish", "--row", "5 layers, ReLU"]) == 0
+    lines = (tmp_path / "nish-noise.md").read_text().splitlines()
+    rows = [line.split(" | ")[0] for line in lines if " layers, " in line]
+    assert rows == ["| 5 layers, ReLU", "| 5 layers, Nish", "| 10 layers, Mish"]
+
+
 def test_two_tables_of_the_same_networks_share_their_runs() -> None:
     depth, noise = ({planned.name for planned in plan(get_table(name), 2, 0)} for name in ("nish-depth", "nish-noise"))
     assert noise < depth
@@ -136,6 +146,9 @@ def test_wrong_input_is_one_line_and_exit_code_2(
         return text
 
     assert "unknown table 'nish-deep'; did you mean nish-depth" in error("nish-deep")
+    assert "unknown row '5 layers, Nisch'; did you mean 5 layers, Nish" in error(
+        "nish-depth", "--row", "5 layers, Nisch"
+    )
     assert "got --epochs -1" in error("nish-depth", "--epochs", "-1")
     (tmp_path / "nish-depth.jsonl").write_text("no json")
     assert "nish-depth.jsonl: not the results of a table" in error("nish-depth")

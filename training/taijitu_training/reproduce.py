@@ -5,7 +5,7 @@ python training/reproduce.py yynet-table1 --data cifar10.tar.xz --epochs 3 --see
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from taijitu_training import checkpoint
 from taijitu_training.console import INTERRUPTED, Parser, command
 from taijitu_training.data import Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
-from taijitu_training.errors import TaijituError
+from taijitu_training.errors import TaijituError, UnknownNameError
 from taijitu_training.files import write_whole
 from taijitu_training.loop import evaluate
 from taijitu_training.models import create_model
@@ -34,7 +34,9 @@ def build_parser() -> Parser:
     parser.add_argument("--validation", type=float, default=0.0, metavar="SHARE", help="as for train.py")
     parser.add_argument("--epochs", type=int, default=0, metavar="N", help="instead of the paper's: a reduced budget")
     parser.add_argument("--seeds", type=int, default=0, metavar="K", help="runs of each row, instead of the paper's")
-    parser.add_argument("--row", action="append", metavar="NAME", help="only this row of the table; several allowed")
+    parser.add_argument(
+        "--row", action="append", metavar="NAME", help="run only this row of the table; several allowed"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("runs/reproduce"), help="folder of all runs and results (default: %(default)s)"
     )
@@ -47,31 +49,40 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 the table is complete, 1 a run failed, 2 wrong usage or input, 130 stopped by a signal."""
     args = build_parser().parse_args(argv)
     table = get_table(args.table)
-    if args.row:
-        table = table.only(args.row)
     if args.epochs < 0 or args.seeds < 0:
         raise TaijituError(f"got --epochs {args.epochs} --seeds {args.seeds}, expected 1 or more, or neither")
     plans = plan(table, args.seeds or table.seeds or 1, args.epochs)
+    wanted = rows_of(plans, args.row) if args.row else plans
     device = choose_device(args.device)
     size = create_model(plans[0].architecture["name"], **plans[0].architecture["options"]).input_size
     dataset = load_dataset(args.data, size, plans[0].recipe, args.validation)
     results = ResultFile(args.out / f"{table.name}.jsonl")
-    for number, planned in enumerate(plans, 1):
+    for number, planned in enumerate(wanted, 1):
         if results.find(planned, dataset):
             continue
-        print(f"{table.name} {number}/{len(plans)}: {planned.name}", flush=True)
+        print(f"{table.name} {number}/{len(wanted)}: {planned.name}", flush=True)
         result = carry_out(planned, table, dataset, args.out, device)
         if result is None:
             print(f"stopped; the same command goes on from there. Results so far: {results.path}")
             return INTERRUPTED
         results.add(result)
-    found = [result for planned in plans if (result := results.find(planned, dataset))]
-    text = render(table, plans, found)
+    known = [planned for planned in plans if results.find(planned, dataset)]
+    found = [result for planned in known if (result := results.find(planned, dataset))]
+    text = render(table, known, found)
     write_whole(args.out / f"{table.name}.md", text.encode())
-    if figure := figure_png(table, plans, found):
+    if len(known) == len(plans) and (figure := figure_png(table, plans, found)):
         write_whole(args.out / f"{table.name}.png", figure)
     print(f"\n{text}", end="")
     return 0
+
+
+def rows_of(plans: Sequence[Plan], rows: Sequence[str]) -> list[Plan]:
+    """The runs of `rows`; UnknownNameError for a row that the table does not have."""
+    known = [planned.row for planned in plans]
+    for row in rows:
+        if row not in known:
+            raise UnknownNameError("row", row, known)
+    return [planned for planned in plans if planned.row in rows]
 
 
 def carry_out(planned: Plan, table: Table, dataset: Dataset, out: Path, device: torch.device) -> Result | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,15 @@ from taijitu_training.models import model_options
 from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import get_recipe
 
+NISH_NETWORKS = (  # of the Nish paper's Tables 1 and 2
+    "torchvision/squeezenet1_1",
+    "torchvision/resnet18",
+    "torchvision/mobilenet_v2",
+    "torchvision/efficientnet_b0",
+    "torchvision/efficientnet_v2_s",
+    "timm/tinynet_b",
+    "timm/tinynet_c",
+)
 ACTIVATIONS = {"ReLU": "relu", "Swish": "silu", "Mish": "mish", "Nish": "nish"}
 NOISE = tuple(i / 10 for i in range(11))  # standard deviations, of pixels in [0, 1]
 
@@ -39,14 +48,6 @@ class Table:
     experiments: tuple[Experiment, ...]
     preset: str = "paper"
     along: str = ""  # "depth" or "noise" where the paper has a figure
-
-    def only(self, rows: Sequence[str]) -> Table:
-        """The table with `rows` alone, in its own order; UnknownNameError lists the close ones."""
-        known = [experiment.row for experiment in self.experiments]
-        for row in rows:
-            if row not in known:
-                raise UnknownNameError(f"row of {self.name}", row, known)
-        return replace(self, experiments=tuple(found for found in self.experiments if found.row in rows))
 
 
 def _yynet_table1() -> Table:

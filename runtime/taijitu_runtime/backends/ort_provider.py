@@ -14,13 +14,14 @@ import platform
 import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from taijitu_runtime.cache import cache_folder, private_folder
 from taijitu_runtime.errors import ProviderError, UsageError
 from taijitu_runtime.installed import installed_versions
 
 Options = dict[str, str]
+Provider = Literal["cpu", "cuda", "tensorrt"]
 
 # TensorRT leaves what it cannot do to the next one; without CUDA beside it that would be the CPU.
 PROVIDERS: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,66 @@
+"""What a turn of the loop writes leaves together, and nothing is lost when a connection closes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from taijitu_server.joined_writes import JoinedWrites
+
+
+class Sent(asyncio.Transport):
+    """Keeps what was sent, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[bytes | str] = []
+
+    def write(self, data: Any) -> None:
+        self.calls.append(bytes(data))
+
+    def write_eof(self) -> None:
+        self.calls.append("eof")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return f"the {name}"
+
+
+def after_a_turn(act: Callable[[JoinedWrites], object]) -> list[bytes | str]:
+    async def turn() -> list[bytes | str]:
+        sent = Sent()
+        act(JoinedWrites(sent, asyncio.get_running_loop()))
+        await asyncio.sleep(0)
+        return sent.calls
+
+    return asyncio.run(turn())
+
+
+@pytest.mark.parametrize(
+    ("acts", "sent"),
+    [
+        ([("write", b"head"), ("write", b"body")], [b"headbody"]),
+        ([("write", b"alone")], [b"alone"]),
+        ([("write", b"last"), ("close",)], [b"last", "close"]),
+        ([("write", b"last"), ("write_eof",)], [b"last", "eof"]),
+        ([("write", b"a"), ("write", b"b"), ("write", b"c"), ("close",)], [b"ab", b"c", "close"]),
+    ],
+    ids=["an answer", "a piece of a stream", "closed at once", "ended at once", "more than two"],
+)
+def test_what_is_written_in_one_turn_leaves_in_order(acts: list[tuple[Any, ...]], sent: list[bytes | str]) -> None:
+    def act(transport: JoinedWrites) -> None:
+        for name, *data in acts:
+            getattr(transport, name)(*data)
+
+    assert after_a_turn(act) == sent
+
+
+def test_all_else_is_the_transports_own() -> None:
+    seen: list[str] = []
+    after_a_turn(lambda transport: seen.append(transport.get_extra_info("peername")))
+    assert seen == ["the peername"]
