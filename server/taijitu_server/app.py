@@ -21,7 +21,7 @@ from taijitu_runtime.errors import TaijituError
 from taijitu_server.errors import HttpError
 from taijitu_server.gate import Gate
 from taijitu_server.kserve import EXTENSIONS, model_metadata
-from taijitu_server.openapi import with_post_routes
+from taijitu_server.openapi import REFUSALS, with_post_routes
 from taijitu_server.page import add_page
 from taijitu_server.registry import Registry
 from taijitu_server.routes import post_routes
@@ -38,7 +38,14 @@ def create_app(registry: Registry, settings: Settings | None = None) -> FastAPI:
     """
     state = ServerState(registry, settings or registry.settings)
     # FastAPI's pages of documentation load scripts from the internet; ours works without.
-    app = FastAPI(title="taijitu", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="taijitu",
+        version=__version__,
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=REFUSALS,
+    )
     app.state.server = state
     app.openapi = with_post_routes(app)  # type: ignore[method-assign]  # as FastAPI's documentation has it
     _add_errors(app)

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the paths that our own handlers answer; FastAPI writes that of the others."""
+"""The OpenAPI document of the paths that our own handlers answer; FastAPI writes that of the others, with REFUSALS."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from taijitu_server.exchange import JSON
 from taijitu_server.routes import INDEX, INFER, INFER_VERSION, LOAD, UNLOAD
 
 ERROR = {
@@ -29,6 +30,10 @@ STATUSES = {
     "500": "Internal error.",
     "503": "Overloaded, or shutting down: try again after Retry-After seconds.",
     "504": "The request waited too long in the queue, and was not run.",
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "Refused: what was got, expected, and what to do.", "content": {JSON: {"schema": ERROR}}},
+    "5XX": {"description": "Not ready, or an internal error.", "content": {JSON: {"schema": ERROR}}},
 }
 PICTURE = {"schema": {"type": "string", "format": "binary"}}
 ANSWER = {

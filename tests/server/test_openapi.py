@@ -62,6 +62,15 @@ def test_every_path_is_documented(document: dict[str, Any]) -> None:
     ]
 
 
+def test_the_refusals_of_get_paths_are_documented_as_they_are(tiny: Server, document: dict[str, Any]) -> None:
+    refusal = document["paths"]["/v2/models/{model}"]["get"]["responses"]["4XX"]
+    wanted = refusal["content"]["application/json"]["schema"]["required"]
+    reply = httpx.get(f"{tiny.url}/v2/models/nobody")
+    assert reply.status_code == 404
+    assert list(reply.json()) == wanted
+    assert "HTTPValidationError" not in document.get("components", {}).get("schemas", {})  # FastAPI's, never sent
+
+
 def test_every_post_path_is_tried_below(document: dict[str, Any]) -> None:
     assert {path for path, methods in document["paths"].items() if "post" in methods} == set(PATHS)
 
