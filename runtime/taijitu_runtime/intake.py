@@ -36,6 +36,7 @@ MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
 FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN, END_OF_IMAGE, APP1 = 0xDA, 0xD9, 0xE1
 WITHOUT_CONTENT = frozenset({0x01, 0xD8})
+FIRST_MARKER = 0xC0  # below: reserved
 PNG_OF_PIXELS = frozenset({b"IDAT", b"fdAT", b"fcTL"})
 PPM_GAP = rb"(?:\s|#[^\n]*\n)+"
 PPM_HEADER = re.compile(rb"P[56]%b(\d{1,9})%b(\d{1,9})%b\d{1,5}\s" % (PPM_GAP, PPM_GAP, PPM_GAP))
@@ -154,7 +155,11 @@ def _jpeg(data: bytes, limits: Limits) -> Header:
             return Header("JPEG", width, height, components, has_metadata)
         if marker in WITHOUT_CONTENT:
             continue
+        if marker < FIRST_MARKER:  # decoders skip these two bytes, and would find what we skip as its content
+            raise damaged("a JPEG with an unknown marker")
         if marker in FRAME_MARKERS:
+            if components:  # decoders take the first one, or give up
+                raise damaged("a JPEG of two frames")
             height, width = _number(data, place + 3, 2), _number(data, place + 5, 2)
             components = _number(data, place + 7, 1)
             check_pixels(width, height, limits)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taijitu_server.errors import ClientGoneError, HttpError, error_body, http_error
 from taijitu_server.exchange import Call, Reply
-from taijitu_server.logs import now
+from taijitu_server.logs import json_line, now
 from taijitu_server.state import ServerState
 
 log = logging.getLogger("taijitu.server")
@@ -114,6 +114,8 @@ class Gate:
             status, reason = connection.refused
         latency_ms = call.latency_ms
         self.state.metrics.observe_request(path, status, reason, latency_ms / 1e3)
+        if self.state.access_log is None:
+            return
         line: dict[str, Any] = {
             "time": now(),
             "level": "error" if status == 500 else "info",
@@ -125,7 +127,7 @@ class Gate:
         }
         if reason:
             line["reason"] = reason
-        self.state.access_log.add(line | call.notes)
+        self.state.access_log.put(json_line(line | call.notes))
 
 
 def _error(error: HttpError) -> tuple[Reply, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from taijitu_server.batcher import Job
@@ -13,6 +13,13 @@ from taijitu_server.batcher import Job
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def share_metrics(folder: str) -> None:
+    """Keep the numbers of this process and of those it forks in files of `folder`, so that each can tell the sum."""
+    os.environ[WORKERS_FOLDER] = folder
+    # prometheus_client chose as it was imported, by that variable.
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
 
 class Metrics:

@@ -23,7 +23,7 @@ LOCK_S = 0.0005
 def serve(registry: Registry, listener: socket.socket) -> None:
     """Answer requests on `listener` until SIGTERM or SIGINT; what was accepted is still answered."""
     settings = registry.settings
-    logs.set_up()
+    log = logs.set_up()
     app = create_app(registry)
     state: ServerState = app.state.server
 
@@ -48,7 +48,10 @@ def serve(registry: Registry, listener: socket.socket) -> None:
     sys.setswitchinterval(LOCK_S)
     gc.collect()
     gc.freeze()  # what is loaded stays: looking for garbage in it would stop all requests for tens of milliseconds
-    _Server(config, state).run(sockets=[listener])
+    try:
+        _Server(config, state).run(sockets=[listener])
+    finally:
+        log.close()
 
 
 class _Server(uvicorn.Server):

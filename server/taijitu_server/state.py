@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from taijitu_server.auth import Keys
 from taijitu_server.body import Bodies
 from taijitu_server.decoding import DecodePool
-from taijitu_server.logs import AccessLog
+from taijitu_server.logs import LineWriter
 from taijitu_server.registry import Registry
 from taijitu_server.settings import Settings
 
@@ -25,7 +25,7 @@ class ServerState:
         self.keys = Keys(settings.api_keys)
         self.bodies = Bodies(settings)
         self.pool = DecodePool(settings.decode_threads)
-        self.access_log = AccessLog(settings.access_log)
+        self.access_log = LineWriter() if settings.access_log else None
         self.cameras = self._cameras() if settings.camera else None
         self.is_started = False
         self.is_draining = False
@@ -53,4 +53,5 @@ class ServerState:
         """Let every thread finish what it has, and free the models."""
         self.pool.close()
         self.registry.close()
-        self.access_log.flush()
+        if self.access_log is not None:
+            self.access_log.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -9,33 +10,38 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
 from taijitu_runtime.errors import TaijituError
 from taijitu_server import logs
-from taijitu_server.metrics import WORKERS_FOLDER
+from taijitu_server.metrics import share_metrics
 from taijitu_server.settings import Settings
 
 log = logging.getLogger("taijitu.server")
 
 QUICK_DEATH_S = 5.0
 MAX_QUICK_DEATHS = 5
+RETRY_S = 1.0
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve_in_workers(work: Callable[[], None], settings: Settings) -> int:
     """Run `work` in `settings.workers` processes until SIGTERM or SIGINT, replacing those that die.
 
-    0 at an orderly end; 1 where workers die faster than they can be replaced; 2 where the first of them cannot start.
+    0 at an orderly end. While others serve, one that cannot start is tried again and again; where none does, the end is
+    1 if they die faster than they can be replaced, and 2 if one cannot start.
     """
-    logs.set_up()
+    writer = logs.set_up()
     folder = tempfile.mkdtemp(prefix="taijitu-metrics-")
-    os.environ[WORKERS_FOLDER] = folder
+    share_metrics(folder)
     try:
         return _Workers(work, settings, folder).watch()
     finally:
+        writer.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -49,7 +55,7 @@ class _Workers:
 
     def watch(self) -> int:
         """Keep the workers alive until a signal; their exit code."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             signal.signal(number, self._stop)
         for _ in range(self._settings.workers):
             self._start()
@@ -65,22 +71,34 @@ class _Workers:
                 continue
             log.error("worker %d ended with code %d after %.1f s", process, code, lived_s)
             quick_deaths = quick_deaths + 1 if lived_s < QUICK_DEATH_S else 0
-            if code == 2 or quick_deaths >= MAX_QUICK_DEATHS:
+            if not self._any_serves() and (code == 2 or quick_deaths >= MAX_QUICK_DEATHS):
                 worst = code if code == 2 else 1
                 self._stop(signal.SIGTERM, None)
-            else:
-                self._start()
+                continue
+            if quick_deaths:
+                time.sleep(RETRY_S)
+            self._start()
         return 1 if worst not in (0, 2) else worst
 
+    def _any_serves(self) -> bool:
+        now = time.monotonic()
+        return any(now - started_at >= QUICK_DEATH_S for started_at in self._started_at.values())
+
     def _start(self) -> None:
-        process = os.fork()
-        if process:
-            self._started_at[process] = time.monotonic()
-            return
+        with _held(STOPPING):  # a signal between the fork and the note of it would miss the new process
+            if self._is_stopping:
+                return
+            process = os.fork()
+            if process:
+                self._started_at[process] = time.monotonic()
+                return
+            for number in STOPPING:
+                signal.signal(number, signal.SIG_DFL)
+        self._work_and_exit()
+
+    def _work_and_exit(self) -> None:
         code = 1
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
             self._work()
             code = 0
         except TaijituError as error:
@@ -94,4 +112,14 @@ class _Workers:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._is_stopping = True
         for process in self._started_at:
-            os.kill(process, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it ended, and is about to be noted
+                os.kill(process, signal.SIGTERM)
+
+
+@contextmanager
+def _held(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -102,6 +102,14 @@ HOSTILE: dict[str, tuple[bytes, type[PictureError]]] = {
     "JPEG of a forged huge size": (jpeg_of_size(65000, 65000), TooManyPixelsError),
     "JPEG of a forged large size": (jpeg_of_size(6000, 6000), DamagedPictureError),
     "JPEG of no size": (jpeg_of_size(0, 0), DamagedPictureError),
+    "JPEG of two frames, the last one small": (
+        jpeg_of_size(6000, 6000)[:-2] + b"\xff\xc0\0\x0b\x08\0\x08\0\x08\1\1\x11\0" + b"\xff\xd9",
+        DamagedPictureError,
+    ),
+    "JPEG with 300 scans behind a reserved marker": (
+        PROGRESSIVE[:-2] + b"\xff\x02" + struct.pack(">H", 300 * 14 + 4) + b"\xff\xd0" + bytes(300 * 14) + b"\xff\xd9",
+        DamagedPictureError,
+    ),
     "JPEG of 33 scans": (with_scans(23), TooManyScansError),
     "JPEG of 400 scans": (with_scans(390), TooManyScansError),
     "JPEG of 80,000 scans": (b"\xff\xd8" + b"\xff\xda\0\2\0" * 80_000, TooManyScansError),

@@ -1,0 +1,96 @@
+"""Several server processes behind one port."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tiny_model import make_tiny_onnx
+
+if TYPE_CHECKING:
+    from server_process import Server
+
+SCRIPT = "tests/server/quick_workers.py"
+LONG_S = 20.0
+
+
+def children(server: Server) -> set[str]:
+    process = server.process.pid
+    return set(Path(f"/proc/{process}/task/{process}/children").read_text().split())
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LONG_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_tiny_onnx(tmp_path / "tiny.onnx")
+
+
+@pytest.fixture
+def pair(start_server: Callable[..., Server], model: Path) -> Iterator[Server]:
+    running = start_server(str(model), "--workers", "2", "--port", "0", script=SCRIPT)
+    running.wait_until_ready()
+    yield running
+    assert running.stop()[0] == 0
+
+
+def test_every_scrape_tells_the_sum_of_all_workers(pair: Server, photograph: Path) -> None:
+    for _ in range(12):  # each on a connection of its own, so that both workers get some
+        assert httpx.post(f"{pair.url}/classify", content=photograph.read_bytes()).status_code == 200
+    wanted = re.compile(r'^taijitu_requests_total\{path="/classify",status="200"\} 12\.0$', re.MULTILINE)
+    for _ in range(6):
+        text = httpx.get(f"{pair.url}/metrics").text
+        assert wanted.search(text), text
+
+
+def test_a_worker_that_cannot_start_again_stops_nobody_else(pair: Server, model: Path, photograph: Path) -> None:
+    def answers() -> bool:
+        return httpx.post(f"{pair.url}/classify", content=photograph.read_bytes()).status_code == 200
+
+    time.sleep(0.5)  # both are trusted now
+    good = model.with_suffix(".good")
+    shutil.copy(model, good)
+    model.with_suffix(".bad").write_bytes(b"no model")
+    model.with_suffix(".bad").replace(model)
+    killed, other = sorted(children(pair))
+    os.kill(int(killed), signal.SIGKILL)
+    eventually(lambda: killed not in children(pair))
+    tried: set[str] = set()
+
+    def tried_twice() -> bool:
+        tried.update(children(pair) - {other})
+        return len(tried) > 1
+
+    eventually(tried_twice)
+    assert answers()
+    good.replace(model)
+
+    def is_whole_again() -> bool:
+        before = children(pair)
+        time.sleep(0.5)
+        return len(before) == 2 and before == children(pair)
+
+    eventually(is_whole_again)
+    assert answers()
+
+
+def test_a_model_that_no_worker_can_load_is_exit_code_2(start_server: Callable[..., Server], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"no model")
+    code, log = start_server(str(bad), "--workers", "2", "--port", "0", script=SCRIPT).ended()
+    assert code == 2
+    assert "bad.onnx" in log
