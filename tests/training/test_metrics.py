@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
+from torch.distributed import DistBackendError
 
 from taijitu_training.errors import TrainingError
 from taijitu_training.memory import memory_named
@@ -77,3 +78,9 @@ def test_out_of_memory_names_a_batch_size_to_try() -> None:
     )
     with pytest.raises(RuntimeError, match="shape"), memory_named(64, 1, 1):
         torch.zeros(3) @ torch.zeros(4, 5)
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no kernel"), DistBackendError("Connection reset by peer")])
+def test_other_failures_are_not_called_a_lack_of_memory(error: RuntimeError) -> None:
+    with pytest.raises(type(error), match=str(error)), memory_named(64, 1, 1):
+        raise error

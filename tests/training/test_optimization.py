@@ -146,6 +146,11 @@ def test_constant_stays_where_its_warm_up_ends() -> None:
     assert rates(recipe, 3) == pytest.approx([0.1, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3])
 
 
+def test_a_warm_up_that_ends_within_a_step_does_not_overshoot() -> None:
+    recipe = replace(RECIPES["vgnet_imagenet"], epochs=4, warmup_epochs=0.25, lr=0.2)
+    assert max(rates(recipe, 5)) == pytest.approx(0.2)  # one step and a quarter
+
+
 def test_biases_and_batch_norm_are_left_without_decay_where_the_recipe_says_so() -> None:
     recipe = replace(RECIPES["vgnet_imagenet"], weight_decay=0.5, momentum=0.0, lr=0.1)
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))

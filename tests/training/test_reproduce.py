@@ -82,6 +82,17 @@ def test_rows_are_run_one_at_a_time_into_one_table(data: Path, tmp_path: Path) -
     assert rows == ["| 5 layers, ReLU", "| 5 layers, Nish", "| 10 layers, Mish"]
 
 
+def test_results_of_other_pictures_are_not_taken_for_these(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["nish-noise", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--seeds", "1"]
+    command += ["--row", "5 layers, Nish"]
+    assert main(command) == 0
+    assert main([*command, "--validation", "0.05"]) == 2
+    assert "evaluation was 'test', now it is" in capsys.readouterr().err
+    assert len(results(tmp_path, "nish-noise")) == 1
+
+
 def test_two_tables_of_the_same_networks_share_their_runs() -> None:
     depth, noise = ({planned.name for planned in plan(get_table(name), 2, 0)} for name in ("nish-depth", "nish-noise"))
     assert noise < depth
@@ -118,6 +129,7 @@ def test_a_reduced_budget_makes_one_row_of_rows_that_differ_in_epochs() -> None:
     reduced = plan(table, 1, 3)
     assert len(reduced) == 10
     assert {planned.recipe.epochs for planned in reduced} == {3}
+    assert plan(table, 1, 100)[0].paper["top1"] == "90.98"  # the paper's after as many epochs
     assert plan(TABLES["vgnet-table4"], 1, 40)[0].recipe.warmup_epochs == 1.0  # the same share: 5 of 200
 
 
@@ -149,6 +161,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert "unknown row '5 layers, Nisch'; did you mean 5 layers, Nish" in error(
         "nish-depth", "--row", "5 layers, Nisch"
     )
+    assert "got nan, expected a share in [0, 1)" in error("nish-depth", "--validation", "nan")
     assert "got --epochs -1" in error("nish-depth", "--epochs", "-1")
     (tmp_path / "nish-depth.jsonl").write_text("no json")
     assert "nish-depth.jsonl: not the results of a table" in error("nish-depth")

@@ -188,6 +188,25 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_its_step(
     )
 
 
+def test_weights_that_the_last_step_of_an_epoch_ruined_are_not_saved(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_step = ["--set", "batch_size=48", "--set", "epochs=2", "--set", "clip_norm=0"]
+    assert train(tiny_data, tmp_path / "a", *one_step, "--set", "lr=1e38", "--set", "mixed_precision=false") == 1
+    assert "became NaN or infinite by epoch 1; earlier checkpoints are kept" in capsys.readouterr().err
+    assert not list((tmp_path / "a").glob("*.pt"))
+    assert not (tmp_path / "a" / "metrics.jsonl").exists()
+
+
+def test_the_documented_script_streams_pictures_from_processes(root: Path, tiny_data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(tiny_data)]
+    command += ["--out", str(tmp_path / "a"), "--set", "crop=resized", "--set", "pad=0", "--workers", "1"]
+    command += ["--set", "epochs=1", "--set", "batch_size=24"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a" / "final.pt").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -202,7 +221,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_its_step(
         (["--out", "/dev/null/run"], "got --out /dev/null/run, which cannot be a folder"),
         (["--preset", "public"], "unknown preset of yynet_small_16 'public'"),
         (["--recipe", "yynet"], "unknown recipe 'yynet'; did you mean yynet_cifar10, yynet_imagenet?"),
-        (["--validation", "1"], "got --validation 1.0, expected a share in [0, 1)"),
+        (["--validation", "1"], "argument --validation: got 1, expected a share in [0, 1)"),
         (["--device", "gpu"], "got --device gpu"),
         (["--data", "nowhere"], "no such file or folder"),
         (["--epochs", "3"], "unrecognized arguments: --epochs 3; see taijitu train --help"),

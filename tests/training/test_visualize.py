@@ -23,6 +23,7 @@ from taijitu_training.models import create_activation, list_activations, model_o
 from taijitu_training.models.vgnet import EDGES, GAUSSIANS
 from taijitu_training.recipes import get_recipe
 from taijitu_training.visualize import (
+    activation_figures,
     calls,
     contract_of,
     feature_figures,
@@ -126,6 +127,11 @@ def test_other_networks_are_drawn_as_far_as_they_can_be(capsys: pytest.CaptureFi
         assert list(kernel_figures("other", network)) == []
         error = capsys.readouterr().err
         assert error == "taijitu visualize: kernels: not drawn, other has no depthwise convolution\n"
+
+
+def test_the_activations_of_another_library_s_network_are_left_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(activation_figures("torchvision/squeezenet1_1", "own")) == []
+    assert "activation: not drawn, torchvision/squeezenet1_1 keeps" in capsys.readouterr().err
 
 
 class Pyramid(nn.Module):

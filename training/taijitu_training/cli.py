@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from taijitu_training.console import INTERRUPTED, Parser, command
+from taijitu_training.console import INTERRUPTED, Parser, command, share
 from taijitu_training.data import load_dataset
 from taijitu_training.data.workers import default_workers
 from taijitu_training.devices import choose_device
 from taijitu_training.distributed import Processes, processes
 from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_training.files import make_out
 from taijitu_training.models import create_model, model_options
 from taijitu_training.recipe import Recipe, parse_like
 from taijitu_training.recipes import RECIPES, get_recipe
@@ -45,7 +46,7 @@ def build_parser() -> Parser:
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe: lr=5e-3"
     )
     parser.add_argument(
-        "--validation", type=float, default=0.0, metavar="SHARE",
+        "--validation", type=share, default=0.0, metavar="SHARE",
         help="hold this share of the training pictures out and evaluate on them; the test pictures stay unread",
     )  # fmt: skip
     parser.add_argument(
@@ -105,8 +106,6 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> 
 
 def _settings(args: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
     """The recipe, and every option of the network, those of --preset and --option among them."""
-    if not 0.0 <= args.validation < 1.0:
-        raise TaijituError(f"got --validation {args.validation}, expected a share in [0, 1)")
     if args.accumulate < 1:
         raise TaijituError(f"got --accumulate {args.accumulate}, expected 1 or more parts")
     if args.workers < 0:
@@ -133,10 +132,5 @@ def _prepare_out(args: argparse.Namespace) -> Path | None:
         raise TaijituError(f"{last} exists; add --resume to go on with that run, or choose another --out")
     if resume_from is not None and not resume_from.exists():
         raise TaijituError(f"got --resume, but there is no {resume_from}; start without it")
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TaijituError(
-            f"got --out {args.out}, which cannot be a folder ({error.strerror}); choose another"
-        ) from None
+    make_out(args.out)
     return resume_from

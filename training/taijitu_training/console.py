@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import sys
@@ -22,6 +23,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
         raise TaijituError(f"{message}; see {self.prog} --help")
+
+
+def share(text: str) -> float:
+    """An option's value from 0 to below 1, for argparse."""
+    with contextlib.suppress(ValueError):
+        if 0.0 <= float(text) < 1.0:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"got {text}, expected a share in [0, 1)")
 
 
 def command(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:

@@ -9,6 +9,14 @@ from pathlib import Path
 from taijitu_training.errors import TaijituError
 
 
+def make_out(out: Path) -> None:
+    """Make the folder that --out names; TaijituError where it cannot be one."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TaijituError(f"got --out {out}, which cannot be a folder ({error.strerror}); choose another") from None
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write to a temporary name beside `path`, then rename: `path` is either the old file or the whole new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

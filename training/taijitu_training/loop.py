@@ -20,6 +20,7 @@ from taijitu_training.data import Batches, normalise
 from taijitu_training.data.share import Step, fold
 from taijitu_training.distributed import ALONE, Processes
 from taijitu_training.errors import TrainingError
+from taijitu_training.models.yynet import MBConv
 from taijitu_training.optimization import create_optimizer, create_scheduler, set_weight_decay
 from taijitu_training.recipe import Recipe
 
@@ -86,7 +87,8 @@ class TrainState:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty from a processor that needs none
+            self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.totals = Totals(**state["totals"])
 
@@ -97,8 +99,12 @@ def start(
     steps_per_epoch: int,
     processes: Processes = ALONE,
     compiled: bool = False,
+    parts: int = 1,
 ) -> TrainState:
-    """A fresh run of `recipe` on `model` (already on its device), which is trained through torch.compile if told so."""
+    """A fresh run of `recipe` on `model` (already on its device), which is trained through torch.compile if told so.
+
+    `parts`: how many a step is computed in, one after the other.
+    """
     optimizer = create_optimizer(model, recipe)
     scheduler = create_scheduler(optimizer, recipe, steps_per_epoch)
     set_weight_decay(optimizer, recipe)
@@ -106,8 +112,10 @@ def start(
     scaled = recipe.mixed_precision and mixed_dtype(device.type) == torch.float16
     runner: Any = model
     if compiled:
-        # On a GPU with CUDA graphs: small networks wait for kernel launches more than for kernels.
-        runner = torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else "default")
+        # On a GPU with CUDA graphs: small networks wait for kernel launches more than for kernels. But a graph's next
+        # replay overwrites the gradients of the last one, which several parts have to add up.
+        with_graphs = device.type == "cuda" and parts == 1
+        runner = torch.compile(model, mode="reduce-overhead" if with_graphs else "default")
     if processes.count > 1:
         runner = _shared(runner, device)
     return TrainState(
@@ -125,7 +133,12 @@ def _shared(model: Any, device: torch.device) -> DistributedDataParallel:
         # Renamed in torch 2.13; older ones know only this name.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         # Running statistics are averaged by _gradients; here rank 0's would overwrite the others' at every step.
-        return DistributedDataParallel(model, [device] if device.type == "cuda" else None, broadcast_buffers=False)
+        return DistributedDataParallel(
+            model,
+            [device] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=any(isinstance(part, MBConv) and not part.pre_norm for part in model.modules()),
+        )
 
 
 def mixed_dtype(device: str) -> torch.dtype:
@@ -238,18 +251,34 @@ def _update(state: TrainState, recipe: Recipe, steps: int) -> None:
     _update_average(state, recipe, steps)
 
 
+def check_finite(state: TrainState, recipe: Recipe, processes: Processes, *numbers: float) -> None:
+    """TrainingError, in every process, where a weight, or one of `numbers`, is NaN or infinite: not to be saved."""
+    bad = [
+        name
+        for network in {state.model, state.result}
+        for name, tensor in network.state_dict().items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if bad or not all(map(math.isfinite, numbers)):
+        what = f"weights in {bad[0]}" if bad else "the loss on the evaluation pictures"
+        processes.fail(diverged(f"{what} became NaN or infinite by epoch {state.epoch + (state.step > 0)}", recipe))
+
+
+def diverged(what: str, recipe: Recipe) -> TrainingError:
+    """The error about a run that cannot come back, with what to try."""
+    return TrainingError(
+        f"{what}; earlier checkpoints are kept: "
+        f"start anew in another --out with a smaller learning rate, such as --set lr={recipe.lr / 4:g}"
+    )
+
+
 def _count(state: TrainState, counted: Tensor, recipe: Recipe, processes: Processes) -> None:
     """Add `counted`, (S, 2) of this process's last steps, to the totals. TrainingError for a loss of NaN or inf."""
     rows = processes.sum_(counted).tolist()
     for i, (loss, correct) in enumerate(rows):
         if not math.isfinite(loss):
             bad = state.step - len(rows) + i + 1
-            processes.fail(
-                TrainingError(
-                    f"the loss became {loss} in epoch {state.epoch + 1}, step {bad}; earlier checkpoints are kept: "
-                    f"start anew in another --out with a smaller learning rate, such as --set lr={recipe.lr / 4:g}"
-                )
-            )
+            processes.fail(diverged(f"the loss became {loss} in epoch {state.epoch + 1}, step {bad}", recipe))
         state.totals.loss += loss
         state.totals.correct += int(correct)
         state.totals.pictures += recipe.batch_size

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from taijitu_training.errors import TrainingError
+
+OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
 
 
 @contextmanager
@@ -18,9 +21,10 @@ def memory_named(batch_size: int, processes: int, accumulate: int) -> Iterator[N
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        # On a CPU torch raises a bare RuntimeError.
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU torch raises a bare RuntimeError; lost peers and failed kernels are other kinds of it.
+        is_known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not is_known and not OUT_OF_MEMORY.search(str(error)):
             raise
         parts = processes * accumulate
         at_once = batch_size // parts

@@ -47,7 +47,7 @@ def create_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per
 
     def share(step: int) -> float:
         if step < warmup:
-            return (step + 1) / warmup
+            return min(1.0, (step + 1) / warmup)  # warm-up may end within a step
         if recipe.schedule == "constant":
             return 1.0
         return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (total - warmup)))

@@ -56,7 +56,8 @@ class Recipe:
             "lr": 0 < self.lr < math.inf,
             "warmup_epochs": 0 <= self.warmup_epochs < self.epochs
             and not (self.warmup_epochs and self.schedule == "one_cycle"),
-            "momentum": 0 <= self.momentum < 1 and not (self.momentum and self.optimizer != "sgd"),
+            "momentum": 0 <= self.momentum < 1
+            and not (self.momentum and (self.optimizer != "sgd" or self.schedule == "one_cycle")),  # which has its own
             "amsgrad": not (self.amsgrad and self.optimizer == "sgd"),
             "weight_decay": 0 <= self.weight_decay < math.inf,
             "clip_norm": 0 <= self.clip_norm < math.inf,

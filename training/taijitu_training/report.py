@@ -40,7 +40,7 @@ def write_report(
 _CURVES = (
     'Means over each epoch.<span class="key" style="background: var(--training)"></span>training, in the pictures as '
     'they were augmented<span class="key" style="background: var(--evaluation)"></span>evaluation. '
-    "The ring is the best epoch. The learning rate is that of the epoch's last step."
+    "The ring is the best epoch. The learning rate is that after the epoch's last step."
 )
 _SHADES = "Blue is right, orange is wrong; the root of a cell's share of its row is its strength."
 _MATRIX = f"Evaluation pictures by true label (rows) and answer (columns). {_SHADES}"

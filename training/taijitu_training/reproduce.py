@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from taijitu_training import checkpoint
-from taijitu_training.console import INTERRUPTED, Parser, command
+from taijitu_training.console import INTERRUPTED, Parser, command, share
 from taijitu_training.data import Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
 from taijitu_training.errors import TaijituError, UnknownNameError
-from taijitu_training.files import write_whole
+from taijitu_training.files import make_out, write_whole
 from taijitu_training.loop import evaluate
 from taijitu_training.models import create_model
 from taijitu_training.results import Result, ResultFile, identity, render
@@ -31,7 +31,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="reproduce.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("table", help=f"one of: {', '.join(TABLES)}")
     parser.add_argument("--data", required=True, type=Path, help="as for train.py")
-    parser.add_argument("--validation", type=float, default=0.0, metavar="SHARE", help="as for train.py")
+    parser.add_argument("--validation", type=share, default=0.0, metavar="SHARE", help="as for train.py")
     parser.add_argument("--epochs", type=int, default=0, metavar="N", help="instead of the paper's: a reduced budget")
     parser.add_argument("--seeds", type=int, default=0, metavar="K", help="runs of each row, instead of the paper's")
     parser.add_argument(
@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         raise TaijituError(f"got --epochs {args.epochs} --seeds {args.seeds}, expected 1 or more, or neither")
     plans = plan(table, args.seeds or table.seeds or 1, args.epochs)
     wanted = rows_of(plans, args.row) if args.row else plans
+    make_out(args.out)
     device = choose_device(args.device)
     size = create_model(plans[0].architecture["name"], **plans[0].architecture["options"]).input_size
     dataset = load_dataset(args.data, size, plans[0].recipe, args.validation)
@@ -108,8 +109,6 @@ def carry_out(planned: Plan, table: Table, dataset: Dataset, out: Path, device: 
     return {
         **identity(planned, dataset),
         "numbers": {column: numbers[column] for column in table.columns},
-        "train_pictures": len(dataset.train),
-        "evaluation": f"{len(dataset.evaluation)} ({dataset.evaluation_name})",
         "machine": describe_machine(device),
         "date": datetime.now(timezone.utc).date().isoformat(),
     }

@@ -17,7 +17,13 @@ Result = dict[str, Any]  # one finished run: what it was, and "numbers" by colum
 
 def identity(planned: Plan, dataset: Dataset) -> Result:
     """What makes two runs the same."""
-    return {"run": planned.name, "recipe": planned.recipe.as_dict(), "data": dataset.name}
+    return {
+        "run": planned.name,
+        "recipe": planned.recipe.as_dict(),
+        "data": dataset.name,
+        "train_pictures": len(dataset.train),
+        "evaluation": f"{len(dataset.evaluation)} ({dataset.evaluation_name})",
+    }
 
 
 class ResultFile:

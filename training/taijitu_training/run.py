@@ -17,7 +17,7 @@ from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
 from taijitu_training.distributed import ALONE, Processes, peers_named
 from taijitu_training.errors import CheckpointError, TaijituError, TrainingError
-from taijitu_training.loop import Totals, TrainState, evaluate, start, train_one_epoch
+from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
 from taijitu_training.memory import memory_named
 from taijitu_training.metrics import MetricsLog, Row
 from taijitu_training.models import create_model
@@ -57,7 +57,7 @@ class Run:
         with peers_named(), memory_named(self.recipe.batch_size, self.processes.count, self.accumulate):
             source = batches(self.dataset.train, self.recipe, self.device, share)
             model = model.to(self.device).to(memory_format=torch.channels_last)
-            state = start(model, self.recipe, source.steps, self.processes, self.compiled)
+            state = start(model, self.recipe, source.steps, self.processes, self.compiled, self.accumulate)
             if resume_from is not None:
                 self._resume(state, resume_from)
             with StopRequest() as stop, self._log() as log, self._bar(source.steps) as bar:
@@ -70,6 +70,7 @@ class Run:
                     if train_one_epoch(state, source, self.recipe, self.processes, after_steps):
                         self._finish_epoch(state, log)
                     else:
+                        check_finite(state, self.recipe, self.processes)
                         self._save(state, "last.pt", resumable=True)
                     if self.processes.any(stop.asked, self.device):
                         break
@@ -98,6 +99,7 @@ class Run:
         share = Share(self.processes.rank, self.processes.count)
         pictures = evaluation_batches(self.dataset.evaluation, self.device, share)
         metrics = evaluate(state.result, pictures, self.recipe, self.processes)
+        check_finite(state, self.recipe, self.processes, *metrics.values())
         row = {
             "epoch": state.epoch,
             "lr": float(state.optimizer.param_groups[0]["lr"]),

@@ -181,7 +181,7 @@ class Plan:
 def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
     """The runs of `table`, all rows with one seed before the next; over `epochs` in place of the rows' own if not 0.
 
-    Rows that differ in their epochs alone are then one.
+    Rows that differ in their epochs alone are then one: the one whose epochs they are, if any is.
     """
     plans: dict[str, Plan] = {}
     for seed in range(seeds):
@@ -193,5 +193,6 @@ def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
             options = model_options(experiment.model, preset=table.preset, **experiment.options)
             architecture = {"name": experiment.model, "options": options}
             planned = Plan(experiment.row, experiment.paper, architecture, recipe, full_epochs)
-            plans.setdefault(planned.name, planned)
+            if planned.name not in plans or full_epochs == epochs:
+                plans[planned.name] = planned
     return list(plans.values())

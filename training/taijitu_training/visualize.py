@@ -22,12 +22,13 @@ from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.console import Parser, command
 from taijitu_training.data import evaluation_transform
-from taijitu_training.errors import CheckpointError, DataError, TaijituError
+from taijitu_training.errors import CheckpointError, DataError
 from taijitu_training.figures.activation import activation_figure
 from taijitu_training.figures.feature_maps import features_figure, yin_yang_figure
 from taijitu_training.figures.kernels import depthwise_layers, kernels_figure
-from taijitu_training.files import write_whole
+from taijitu_training.files import make_out, write_whole
 from taijitu_training.models import create_activation, model_options
+from taijitu_training.models.external import OWN
 from taijitu_training.models.yynet import YYNet
 
 Figure = tuple[str, bytes]
@@ -50,16 +51,13 @@ def main(argv: list[str] | None = None) -> int:
     loaded = checkpoint.load(args.checkpoint)
     model = loaded.model()
     name, options = loaded.architecture["name"], loaded.architecture["options"]
-    drawn = [kernel_figures(name, model), activation_figures(model_options(name, **options)["act"])]
+    drawn = [kernel_figures(name, model), activation_figures(name, model_options(name, **options)["act"])]
     if args.image is not None:
         contract = contract_of(loaded)
         pixels = read_picture(args.image, contract)
         drawn.append(feature_figures(name, model, pixels, network_input(pixels, contract)))
     out = args.out or args.checkpoint.with_name(f"{args.checkpoint.stem}_pictures")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TaijituError(f"got --out {out}, which cannot be a folder ({error.strerror}); choose another") from None
+    make_out(out)
     for figure, content in chain.from_iterable(drawn):
         path = out / f"{figure}.png"
         write_whole(path, content)
@@ -89,9 +87,12 @@ def kernel_figures(title: str, model: nn.Module) -> Iterator[Figure]:
         _not_drawn("kernels", f"{title} has no depthwise convolution")
 
 
-def activation_figures(act: str) -> Iterator[Figure]:
-    """The figure of the activation function called `act`."""
-    yield "activation", activation_figure(create_activation(act))
+def activation_figures(title: str, act: str) -> Iterator[Figure]:
+    """The figure of the activation function called `act`; a line on stderr where it is the network's own."""
+    if act == OWN:
+        _not_drawn("activation", f"{title} keeps what its library gives it")
+    else:
+        yield "activation", activation_figure(create_activation(act))
 
 
 def feature_figures(title: str, model: nn.Module, pixels: NDArray[np.uint8], x: Tensor) -> Iterator[Figure]:
