@@ -82,4 +82,6 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
         raise body_too_large(limit)
     if not unpacker.eof:
         raise bad_request(f"the {encoding} body is cut off")
+    if unpacker.unused_data:
+        raise bad_request(f"the body goes on after the end of its {encoding} data; send it as one piece")
     return unpacked

@@ -12,6 +12,7 @@ from taijitu_server.errors import HttpError, bad_request
 from taijitu_server.exchange import Call, Reply, server_timing
 from taijitu_server.kserve_reply import reply_from_scores
 from taijitu_server.kserve_request import DATATYPES, INPUT, OUTPUTS, InferRequest, infer_request_from_body
+from taijitu_server.origin import check_origin
 from taijitu_server.served import ServedModel
 from taijitu_server.state import ServerState
 
@@ -99,6 +100,7 @@ def model_metadata(model: ServedModel, versions: list[str]) -> dict[str, Any]:
 async def _change(state: ServerState, call: Call) -> None:
     if not state.settings.reload_by_post:
         raise HttpError(403, "reload_off", "models are not loaded by POST here; start the server with --reload-by-post")
+    check_origin(call.header(b"origin"), call.header(b"host"), state.settings)
     text = await state.bodies.read(call)
     try:
         content = orjson.loads(text) if text else {}

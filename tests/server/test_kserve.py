@@ -223,6 +223,7 @@ def test_packed_bodies(client: httpx.Client) -> None:
     for encoding, packed, status in [
         ("gzip", gzip.compress(body), 200),
         ("gzip", gzip.compress(body)[:-20], 400),
+        ("gzip", gzip.compress(body) + gzip.compress(body), 400),
         ("gzip", b"no gzip", 400),
         ("br", body, 415),
         ("gzip", gzip.compress(bytes(40_000_000)), 413),
