@@ -205,14 +205,19 @@ class Batcher:
             self._fail_queued()
 
     def _fail_queued(self) -> None:
-        while True:
+        ends = 0
+        while not self._queue.empty():
             try:
                 job = self._queue.get_nowait()
             except queue.Empty:
-                return
-            if job is not None:
+                break
+            if job is None:
+                ends += 1
+            else:
                 job.outcome = ModelFailedError(f"{self._name}: its inference thread is dead")
                 self._deliver([job])
+        for _ in range(ends):  # they are `close`'s, for the threads that are still there
+            self._queue.put(None)
 
 
 def _failure(error: BaseException) -> ModelFailedError:

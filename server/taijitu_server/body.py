@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator
 
 from taijitu_server.errors import ClientGoneError, HttpError, bad_request, body_too_large, overloaded
 from taijitu_server.exchange import Call
@@ -24,7 +23,7 @@ class Bodies:
 
     async def read(self, call: Call) -> bytes:
         """The whole body, unpacked. HttpError 400, 413, 415 or 503; ClientGoneError."""
-        chunks = [chunk async for chunk in self.chunks(call)]
+        chunks = await self._chunks(call)
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         encoding = call.header(b"content-encoding").strip().lower()
         if encoding in ("", "identity"):
@@ -35,14 +34,14 @@ class Bodies:
         self._hold(call, len(unpacked))
         return unpacked
 
-    async def chunks(self, call: Call) -> AsyncIterator[bytes]:
-        """The body's pieces as they come in, still packed; errors as for `read`."""
+    async def _chunks(self, call: Call) -> list[bytes]:
         limit = self._settings.max_body_bytes
         declared = call.header(b"content-length")
         if declared.isdigit() and int(declared) > limit:
             raise body_too_large(limit)
         began = time.perf_counter()
         received = 0
+        chunks = []
         while True:
             message = await call.receive()
             if message["type"] == "http.disconnect":
@@ -52,11 +51,12 @@ class Bodies:
             if received > limit:
                 raise body_too_large(limit)
             self._hold(call, len(chunk))
-            yield chunk
+            chunks.append(chunk)
             if not message.get("more_body", False):
                 break
         call.notes["body_bytes"] = received
         call.read_s = time.perf_counter() - began
+        return chunks
 
     def release(self, call: Call) -> None:
         """The call is over, its body forgotten."""
@@ -82,4 +82,6 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
         raise body_too_large(limit)
     if not unpacker.eof:
         raise bad_request(f"the {encoding} body is cut off")
+    if unpacker.unused_data:
+        raise bad_request(f"the body goes on after the end of its {encoding} data; send it as one piece")
     return unpacked

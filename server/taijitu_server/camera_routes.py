@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
@@ -21,6 +20,7 @@ from taijitu_server.cameras import Cameras
 from taijitu_server.errors import HttpError
 from taijitu_server.exchange import CONNECTION
 from taijitu_server.newest import Newest
+from taijitu_server.origin import check_origin
 from taijitu_server.state import ServerState
 
 GLANCE_S = 0.5  # how soon a watcher notices that the server is shutting down
@@ -65,7 +65,7 @@ def add_camera_routes(app: FastAPI, state: ServerState, cameras: Cameras) -> Non
     @app.websocket("/cameras/{name}/results")
     async def results(socket: WebSocket, name: str) -> None:
         try:
-            _check_origin(state, socket.headers)
+            check_origin(socket.headers.get("origin", ""), socket.headers.get("host", ""), state.settings)
             found = cameras.get(name)
         except HttpError as error:
             await socket.send_denial_response(JSONResponse({"error": error.text}, status_code=error.status))
@@ -76,16 +76,7 @@ def add_camera_routes(app: FastAPI, state: ServerState, cameras: Cameras) -> Non
 def _check_control(state: ServerState, headers: Mapping[str, str]) -> None:
     if not state.settings.camera_control:
         raise HttpError(403, "camera_control", "starting and stopping cameras is off; the server has --camera-control")
-    _check_origin(state, headers)
-
-
-def _check_origin(state: ServerState, headers: Mapping[str, str]) -> None:
-    """HttpError 403 for a page of another site: browsers let it open WebSockets and send simple POSTs."""
-    origin = headers.get("origin")
-    allowed = [text.strip() for text in state.settings.cors_origins.split(",")]
-    if origin is None or "*" in allowed or origin in allowed or urlsplit(origin).netloc == headers.get("host"):
-        return
-    raise HttpError(403, "origin", f"got a page of {origin[:100]}, expected one of this server, or of --cors-origins")
+    check_origin(headers.get("origin", ""), headers.get("host", ""), state.settings)
 
 
 @contextmanager

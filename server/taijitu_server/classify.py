@@ -23,10 +23,12 @@ async def classify(state: ServerState, call: Call) -> Reply:
     pictures = await read_pictures(call, state.bodies, state.settings.max_pictures)
     model = state.registry.get(name, version)  # it may have been replaced meanwhile
 
-    def prepare(_: Job) -> Rows:
-        return model.rows_from_pictures(pictures())
+    found = pictures() if call.held_bytes <= QUICK_BYTES else None
 
-    is_quick = call.held_bytes <= QUICK_BYTES and all(map(model.is_quick, pictures()))
+    def prepare(_: Job) -> Rows:
+        return model.rows_from_pictures(pictures() if found is None else found)
+
+    is_quick = found is not None and all(map(model.is_quick, found))
     job = model.submit(None if is_quick else state.pool, prepare, state.settings.queue_timeout_ms / 1e3)
     scores = await call.answered(job)
     stages_ms = call.note_stages(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -24,7 +24,7 @@ Pictures = Callable[[], list[bytes]]
 
 
 async def read_pictures(call: Call, bodies: Bodies, max_pictures: int) -> Pictures:
-    """Read the body; what is returned gives its pictures, and is to be called off the event loop.
+    """Read the body; what is returned parses it for its pictures: for a large body, to be called off the event loop.
 
     HttpError 400, 413 or 415, from here or from the call.
     """
@@ -35,10 +35,11 @@ async def read_pictures(call: Call, bodies: Bodies, max_pictures: int) -> Pictur
             raise bad_request("the body is empty; send a picture's bytes, or a form with a file field 'file'")
         return lambda: [body]
     if kind == "multipart/form-data":
-        if call.header(b"content-encoding"):
-            raise HttpError(415, "encoding", "a form must not have a Content-Encoding; send it as it is")
-        found = await _read_form(call.headers[b"content-type"], bodies.chunks(call), max_pictures)
-        return lambda: found
+        boundary = parse_options_header(call.headers[b"content-type"])[1].get(b"boundary", b"")
+        if not 1 <= len(boundary) <= 200:
+            raise bad_request("the form has no boundary of 1 to 200 characters in its Content-Type")
+        form = await bodies.read(call)
+        return lambda: pictures_from_form(form, boundary, max_pictures)
     if kind == "application/json":
         text = await bodies.read(call)
         return lambda: pictures_from_json(text, max_pictures)
@@ -66,19 +67,11 @@ def pictures_from_json(text: bytes, max_pictures: int) -> list[bytes]:
         raise bad_request("got text that is no base64; URLs are not fetched: send the picture itself") from None
 
 
-def too_many(max_pictures: int) -> HttpError:
-    """413 for a request with more pictures than that."""
-    return HttpError(413, "pictures", f"got more than {max_pictures} pictures in one request; send fewer at a time")
-
-
-async def _read_form(content_type: bytes, chunks: AsyncIterator[bytes], max_pictures: int) -> list[bytes]:
-    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
-    if not 1 <= len(boundary) <= 200:
-        raise bad_request("the form has no boundary of 1 to 200 characters in its Content-Type")
+def pictures_from_form(body: bytes, boundary: bytes, max_pictures: int) -> list[bytes]:
+    """The file fields called 'file' of a multipart form; HttpError 400 or 413."""
     form = _Form(boundary, max_pictures)
     try:
-        async for chunk in chunks:
-            form.parser.write(chunk)
+        form.parser.write(body)
     except MultipartParseError as error:
         raise bad_request(f"the form is malformed: {str(error)[:100]}") from None
     if not form.is_complete:
@@ -88,8 +81,13 @@ async def _read_form(content_type: bytes, chunks: AsyncIterator[bytes], max_pict
     return [bytes(picture) for picture in form.pictures]
 
 
+def too_many(max_pictures: int) -> HttpError:
+    """413 for a request with more pictures than that."""
+    return HttpError(413, "pictures", f"got more than {max_pictures} pictures in one request; send fewer at a time")
+
+
 class _Form:
-    """Keeps the bytes of the file fields named `file`, and forgets all other fields as they come in."""
+    """Keeps the bytes of the file fields named `file`, and nothing of all other fields."""
 
     def __init__(self, boundary: bytes, max_pictures: int) -> None:
         self.pictures: list[bytearray] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -9,12 +10,14 @@ import orjson
 from taijitu_server.batcher import Job, Rows
 from taijitu_server.errors import HttpError, bad_request
 from taijitu_server.exchange import Call, Reply, server_timing
-from taijitu_server.kserve_reply import packed, reply_from_scores
+from taijitu_server.kserve_reply import reply_from_scores
 from taijitu_server.kserve_request import DATATYPES, INPUT, OUTPUTS, InferRequest, infer_request_from_body
+from taijitu_server.origin import check_origin
 from taijitu_server.served import ServedModel
 from taijitu_server.state import ServerState
 
 EXTENSIONS = ("classification", "binary_tensor_data", "model_repository")
+QUICK_VALUES = 1024  # an answer of so many scores is written out in about the time that another thread takes to begin
 
 
 async def infer(state: ServerState, call: Call, name: str, version: str | None) -> Reply:
@@ -26,7 +29,7 @@ async def infer(state: ServerState, call: Call, name: str, version: str | None) 
     parsed: list[InferRequest] = []
 
     def prepare(job: Job) -> Rows:
-        request = infer_request_from_body(body, header_length, model.input, state.settings.max_pictures)
+        request = infer_request_from_body(body, header_length, model.input, state.settings)
         parsed.append(request)
         if request.timeout_s is not None:
             job.deadline = min(job.deadline, job.put_at + request.timeout_s)
@@ -36,9 +39,13 @@ async def infer(state: ServerState, call: Call, name: str, version: str | None) 
     scores = await call.answered(job)
     stages_ms = call.note_stages(job)
     call.notes["model"] = model.name
-    reply = reply_from_scores(model, parsed[0], scores)
+    accepted = call.header(b"accept-encoding")
+    if scores.logits.size <= QUICK_VALUES:
+        reply = reply_from_scores(model, parsed[0], scores, accepted)
+    else:
+        reply = await asyncio.to_thread(reply_from_scores, model, parsed[0], scores, accepted)
     reply.headers["Server-Timing"] = server_timing(stages_ms)
-    return packed(reply, call.header(b"accept-encoding"))
+    return reply
 
 
 async def index(state: ServerState, call: Call) -> Reply:
@@ -93,6 +100,7 @@ def model_metadata(model: ServedModel, versions: list[str]) -> dict[str, Any]:
 async def _change(state: ServerState, call: Call) -> None:
     if not state.settings.reload_by_post:
         raise HttpError(403, "reload_off", "models are not loaded by POST here; start the server with --reload-by-post")
+    check_origin(call.header(b"origin"), call.header(b"host"), state.settings)
     text = await state.bodies.read(call)
     try:
         content = orjson.loads(text) if text else {}

@@ -19,8 +19,11 @@ SMALLEST_PACKED_BYTES = 1024
 PACK_LEVEL = 1
 
 
-def reply_from_scores(model: ServedModel, request: InferRequest, scores: Scores) -> Reply:
-    """The answer to a request, its outputs in the order that the client asked for."""
+def reply_from_scores(model: ServedModel, request: InferRequest, scores: Scores, accepted: str) -> Reply:
+    """The answer to a request, its outputs in the order that the client asked for.
+
+    In gzip or deflate, where `accepted` (Accept-Encoding) names one and it is worth it.
+    """
     outputs, binary = [], []
     for wanted in request.outputs:
         output, data = _output(model, wanted, scores)
@@ -32,13 +35,13 @@ def reply_from_scores(model: ServedModel, request: InferRequest, scores: Scores)
         content["id"] = request.id
     head = orjson.dumps(content | {"outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
     if not binary:
-        return Reply(head)
+        return _packed(Reply(head), accepted)
     headers = {"Inference-Header-Content-Length": str(len(head))}
-    return Reply(b"".join([head, *binary]), content_type="application/octet-stream", headers=headers)
+    reply = Reply(b"".join([head, *binary]), content_type="application/octet-stream", headers=headers)
+    return _packed(reply, accepted)
 
 
-def packed(reply: Reply, accepted: str) -> Reply:
-    """The same answer in gzip or deflate, where `accepted` (Accept-Encoding) names one and it is worth it."""
+def _packed(reply: Reply, accepted: str) -> Reply:
     if len(reply.body) < SMALLEST_PACKED_BYTES:
         return reply
     offered = {part.partition(";")[0].strip() for part in accepted.lower().split(",") if "q=0" not in part.split(";")}

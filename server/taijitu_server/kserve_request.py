@@ -6,6 +6,7 @@ import base64
 import binascii
 import struct
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import orjson
 
 from taijitu_runtime.backends import ModelInput
 from taijitu_server.batcher import Rows
-from taijitu_server.errors import bad_request
+from taijitu_server.errors import HttpError, bad_request
 from taijitu_server.forms import too_many
+from taijitu_server.settings import Settings
 
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities")
@@ -43,10 +45,10 @@ class InferRequest:
     pictures: tuple[bytes, ...]
 
 
-def infer_request_from_body(body: bytes, header_length: str, taken: ModelInput, max_pictures: int) -> InferRequest:
+def infer_request_from_body(body: bytes, header_length: str, taken: ModelInput, settings: Settings) -> InferRequest:
     """Parse and check a request. `header_length`: the header Inference-Header-Content-Length, or nothing.
 
-    HttpError 400, which says what was got and expected; 413 for more pictures than that.
+    HttpError 400, which says what was got and expected; 413 for more pictures or rows than `settings` allow.
     """
     json_bytes, binary = _split(body, header_length)
     try:
@@ -60,7 +62,7 @@ def infer_request_from_body(body: bytes, header_length: str, taken: ModelInput, 
     inputs = _list(content.get("inputs"), "inputs")
     if len(inputs) != 1:
         raise bad_request(f"got {len(inputs)} inputs, expected one, called {INPUT}")
-    rows, pictures = _input(_object(inputs[0], "inputs[0]"), binary, taken, max_pictures)
+    rows, pictures = _input(_object(inputs[0], "inputs[0]"), binary, taken, settings)
     request_id = content.get("id")
     if request_id is not None and (not isinstance(request_id, str) or len(request_id) > MAX_ID_LENGTH):
         raise bad_request(f"id: expected text of at most {MAX_ID_LENGTH} characters")
@@ -79,7 +81,7 @@ def _split(body: bytes, header_length: str) -> tuple[bytes, memoryview]:
 
 
 def _input(
-    given: dict[str, Any], binary: memoryview, taken: ModelInput, most: int
+    given: dict[str, Any], binary: memoryview, taken: ModelInput, settings: Settings
 ) -> tuple[Rows | None, tuple[bytes, ...]]:
     if given.get("name") != INPUT:
         raise bad_request(f"got an input called {str(given.get('name'))[:40]!r}, expected {INPUT!r}")
@@ -96,15 +98,17 @@ def _input(
         raise bad_request(f"got {len(binary)} bytes after the JSON that no input claims")
     datatype, expected = given.get("datatype"), DATATYPES[taken.dtype.name]
     if datatype == "BYTES":
-        return None, _pictures(given, shape, binary if size is not None else None, most)
+        return None, _pictures(given, shape, binary if size is not None else None, settings.max_pictures)
     if datatype != expected:
         raise bad_request(f"got datatype {str(datatype)[:40]!r}, expected {expected}, or BYTES for picture files")
     if shape[1:] != taken.shape(1)[1:]:
         wanted = ", ".join(map(str, taken.shape(1)[1:]))
         raise bad_request(f"got shape {list(shape)[:8]}, expected [N, {wanted}]")
+    if shape[0] > settings.max_rows:
+        raise too_many(settings.max_rows)
     if size is not None:
         return _rows_from_binary(binary, shape, taken.dtype), ()
-    return _rows_from_numbers(given["data"], shape, taken.dtype), ()
+    return rows_from_numbers(given["data"], shape, taken.dtype), ()
 
 
 def _pictures(given: dict[str, Any], shape: tuple[int, ...], binary: memoryview | None, most: int) -> tuple[bytes, ...]:
@@ -112,14 +116,15 @@ def _pictures(given: dict[str, Any], shape: tuple[int, ...], binary: memoryview 
         raise bad_request(f"got shape {list(shape)[:8]} of BYTES, expected [N], one element for each picture file")
     if shape[0] > most:
         raise too_many(most)
-    pictures = _texts(given["data"]) if binary is None else elements_from_binary(binary)
-    if len(pictures) != shape[0]:
-        raise bad_request(f"got {len(pictures)} elements, expected {shape[0]} as the shape says")
-    return tuple(pictures)
+    count = shape[0]
+    return tuple(_texts(given["data"], count) if binary is None else elements_from_binary(binary, count))
 
 
-def _texts(data: object) -> list[bytes]:
-    flat = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in _list(data, "data")]
+def _texts(data: object, count: int) -> list[bytes]:
+    items = _list(data, "data")
+    if len(items) != count:
+        raise bad_request(f"got {len(items)} elements, expected {count} as the shape says")
+    flat = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in items]
     if not all(isinstance(item, str) for item in flat):
         raise bad_request("data: expected base64 text for each picture file")
     try:
@@ -128,10 +133,13 @@ def _texts(data: object) -> list[bytes]:
         raise bad_request("data: got text that is no base64, expected picture files in base64") from None
 
 
-def elements_from_binary(binary: memoryview) -> list[bytes]:
-    """The elements of a BYTES tensor, each after its length in 4 bytes, little-endian. HttpError 400."""
-    elements, at = [], 0
+def elements_from_binary(binary: memoryview, count: int) -> list[bytes]:
+    """The `count` elements of a BYTES tensor, each after its length in 4 bytes, little-endian. HttpError 400."""
+    elements: list[bytes] = []
+    at = 0
     while at < len(binary):
+        if len(elements) == count:
+            raise bad_request(f"got more than {count} elements, expected {count} as the shape says")
         if len(binary) - at < 4:
             raise bad_request("the BYTES tensor is cut off within a length")
         (length,) = struct.unpack_from("<I", binary, at)
@@ -139,6 +147,8 @@ def elements_from_binary(binary: memoryview) -> list[bytes]:
             raise bad_request(f"an element of the BYTES tensor claims {length} bytes, {len(binary) - at - 4} are there")
         elements.append(bytes(binary[at + 4 : at + 4 + length]))
         at += 4 + length
+    if len(elements) != count:
+        raise bad_request(f"got {len(elements)} elements, expected {count} as the shape says")
     return elements
 
 
@@ -150,21 +160,44 @@ def _rows_from_binary(binary: memoryview, shape: tuple[int, ...], dtype: np.dtyp
     return _finite(rows)
 
 
-def _rows_from_numbers(data: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
-    problem = f"data: expected {_count(shape)} numbers for the shape {list(shape)}, flat or nested as the shape is"
-    try:
-        numbers = np.array(_list(data, "data"))
-    except (ValueError, TypeError, OverflowError):
-        raise bad_request(problem) from None
-    if numbers.dtype.kind not in ("iu" if dtype.kind == "u" else "iuf") or numbers.shape not in (
-        (_count(shape),),
-        shape,
-    ):
-        raise bad_request(problem)
+def rows_from_numbers(data: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
+    """Rows of a tensor in JSON, flat or nested as `shape` is. HttpError 400.
+
+    Row by row, and nothing that does not fit: numpy lets no other thread run while it converts a list.
+    """
+    items, of_row = _list(data, "data"), _count(shape[1:])
+    if len(items) == shape[0] and type(items[0]) is list:
+        flat_rows = (_flat(item, shape[1:]) for item in items)
+    elif len(items) == _count(shape):
+        flat_rows = (items[start : start + of_row] for start in range(0, len(items), of_row))
+    else:
+        raise _wrong_numbers(shape)
+    return np.stack([_row(flat, shape, dtype) for flat in flat_rows])
+
+
+def _flat(item: object, sides: tuple[int, ...]) -> list[Any]:
+    """What is innermost in nested lists whose lengths are `sides`; nothing where they are others."""
+    level = [item]
+    for side in sides:
+        if not all(type(inner) is list and len(inner) == side for inner in level):
+            return []
+        level = list(chain.from_iterable(level))  # type: ignore[arg-type]  # they are lists
+    return level
+
+
+def _row(flat: list[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
+    if not flat or not set(map(type, flat)) <= ({int} if dtype.kind == "u" else {int, float}):
+        raise _wrong_numbers(shape)
+    numbers = np.array(flat)
     if dtype.kind == "u" and (numbers.min() < 0 or numbers.max() > 255):
         raise bad_request("data: got numbers outside 0 to 255 in a tensor of UINT8")
     with np.errstate(over="ignore"):
-        return _finite(np.ascontiguousarray(numbers.reshape(shape), dtype))
+        return _finite(numbers.astype(dtype).reshape(shape[1:]))
+
+
+def _wrong_numbers(shape: tuple[int, ...]) -> HttpError:
+    expected = f"expected {_count(shape)} numbers for the shape {list(shape)}, flat or nested as the shape is"
+    return bad_request(f"data: {expected}")
 
 
 def _finite(rows: Rows) -> Rows:

@@ -19,10 +19,12 @@ log = logging.getLogger("taijitu.server")
 
 SUFFIXES = (".onnx", ".engine", ".plan")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
 ONLY_VERSION = "1"
 
 Key = tuple[str, str]  # name, version
-Stamp = tuple[str, int, int, int]  # path, inode, time of change in ns, bytes
+Files = tuple[Path, ...]  # of one version: one, but for a mistake
+Stamp = tuple[tuple[str, int, int, int], ...]  # of each file: path, inode, time of change in ns, bytes
 
 
 @dataclass
@@ -35,16 +37,17 @@ class Registry:
     served: dict[str, dict[str, ServedModel]] = field(default_factory=dict)
     failures: dict[Key, str] = field(default_factory=dict)
     _stamps: dict[Key, Stamp] = field(default_factory=dict)
+    _unloaded: set[str] = field(default_factory=set)  # by POST: looked at again when one loads them
     _single_name: str = ""  # from its card
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def load_all(self) -> None:
         """Load everything there is before serving starts. ArtefactError for the first that cannot be served."""
-        for key, path in self._found().items():
-            model = self._open(key, path)
+        for key, files in self._found().items():
+            model = self._open(key, files)
             if self.single is not None:
                 self._single_name = model.name
-            self._stamps[model.name, model.version] = _stamp(path)
+            self._stamps[model.name, model.version] = _stamp(files)
             self._put(model)
         if not self.served:
             raise ArtefactError(
@@ -79,30 +82,38 @@ class Registry:
     async def refresh(self, only: str | None = None, again: bool = False) -> list[str]:
         """Load what is new or changed, drop what is gone, of one name or of all; what failed, in one line each.
 
+        A name that was unloaded stays so until it is asked for `again`, by itself.
         A file that cannot be served leaves the version before it serving, and is tried again once it changes.
         """
         async with self._changing:
-            found = {key: path for key, path in self._found().items() if only in (None, key[0])}
+            if again:
+                self._unloaded -= {only}
+            found = {
+                key: files
+                for key, files in self._found().items()
+                if only in (None, key[0]) and key[0] not in self._unloaded
+            }
             failed = []
-            for key, path in found.items():
+            for key, files in found.items():
                 try:
-                    stamp = _stamp(path)
+                    stamp = _stamp(files)
                     if stamp != self._stamps.get(key) or (again and key in self.failures):
                         self._stamps[key] = stamp
-                        await self._replace(key, path)
+                        await self._replace(key, files)
                 except (TaijituError, OSError) as error:
                     self.failures[key] = " ".join(str(error).split())
                     failed.append(self.failures[key])
                     self.metrics.loads.labels(key[0], "failed").inc()
                     log.error("model %s version %s stays as it was: %s", *key, error)
-            gone = [key for key in self._stamps if only in (None, key[0]) and key not in found]
-            for key in gone:
+            known = self._stamps.keys() | self.failures.keys()
+            for key in [key for key in known if only in (None, key[0]) and key not in found]:
                 await self._drop(key)
             return failed
 
     async def unload(self, name: str) -> None:
-        """Stop serving a model, once what it accepted is answered."""
+        """Stop serving a model, once what it accepted is answered, until it is loaded again."""
         async with self._changing:
+            self._unloaded.add(name)
             for version in list(self.served.get(name, {})):
                 await self._drop((name, version))
 
@@ -112,25 +123,28 @@ class Registry:
             model.close()
         self.served.clear()
 
-    def _found(self) -> dict[Key, Path]:
+    def _found(self) -> dict[Key, Files]:
         if self.single is not None:
-            return {(self._single_name, ONLY_VERSION): self.single}
+            return {(self._single_name, ONLY_VERSION): (self.single,)}
         folder = self.settings.models
         if folder is None or not folder.is_dir():
             raise UsageError(f"{folder}: got no folder, expected one with NAME.onnx or NAME/VERSION/*.onnx in it")
         return find_models(folder)
 
-    def _open(self, key: Key, path: Path) -> ServedModel:
+    def _open(self, key: Key, files: Files) -> ServedModel:
         name, version = key
-        model = ServedModel.open(name, version, path, self.settings, self.metrics)
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise ArtefactError(f"{files[0].parent}: got {names}, expected one file; remove the others")
+        model = ServedModel.open(name, version, files[0], self.settings, self.metrics)
         self.metrics.loads.labels(model.name, "loaded").inc()
         return model
 
     def _put(self, model: ServedModel) -> None:
         self.served[model.name] = {**self.served.get(model.name, {}), model.version: model}
 
-    async def _replace(self, key: Key, path: Path) -> None:
-        model = await asyncio.to_thread(self._open, key, path)
+    async def _replace(self, key: Key, files: Files) -> None:
+        model = await asyncio.to_thread(self._open, key, files)
         old = self.served.get(model.name, {}).get(model.version)
         self._put(model)
         self.failures.pop(key, None)
@@ -151,17 +165,19 @@ class Registry:
             await _retire(model)
 
 
-def find_models(folder: Path) -> dict[Key, Path]:
-    """The artefacts of a folder: NAME.onnx is version 1, NAME/VERSION/ holds one artefact each; others are left out."""
-    found: dict[Key, Path] = {}
+def find_models(folder: Path) -> dict[Key, Files]:
+    """The artefacts of a folder: NAME.onnx is version 1, NAME/VERSION/ should hold one each; others are left out."""
+    found: dict[Key, Files] = {}
     for entry in sorted(folder.iterdir()):
         if entry.is_file() and entry.suffix in SUFFIXES and NAME.fullmatch(entry.stem):
-            found.setdefault((entry.stem, ONLY_VERSION), entry)
+            found.setdefault((entry.stem, ONLY_VERSION), (entry,))
         elif entry.is_dir() and NAME.fullmatch(entry.name):
             for version in sorted(entry.iterdir()):
-                files = sorted(p for p in version.iterdir() if p.suffix in SUFFIXES) if version.is_dir() else []
-                if re.fullmatch(r"[1-9][0-9]{0,8}", version.name) and len(files) == 1:
-                    found[entry.name, version.name] = files[0]
+                if not (VERSION.fullmatch(version.name) and version.is_dir()):
+                    continue
+                files = sorted(file for file in version.iterdir() if file.suffix in SUFFIXES and file.is_file())
+                if files:
+                    found[entry.name, version.name] = tuple(files)
     return found
 
 
@@ -172,6 +188,6 @@ async def _retire(model: ServedModel) -> None:
     await asyncio.to_thread(model.close)
 
 
-def _stamp(path: Path) -> Stamp:
-    found = path.stat()
-    return (str(path), found.st_ino, found.st_mtime_ns, found.st_size)
+def _stamp(files: Files) -> Stamp:
+    found = [(str(file), file.stat()) for file in files]
+    return tuple((path, stat.st_ino, stat.st_mtime_ns, stat.st_size) for path, stat in found)

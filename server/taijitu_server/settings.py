@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="of one request, unpacked; a larger one gets 413")
     max_buffered_bytes: int = Field(256 * 2**20, ge=1, description="of all bodies held at once; then 503")
     max_pictures: int = Field(32, ge=1, description="pictures in one request; more get 413")
+    max_rows: int = Field(1024, ge=1, description="pictures in one tensor of KServe v2, decoded already; more get 413")
     max_pixels: int = Field(40_000_000, ge=1, description="width times height of one picture; a larger one gets 413")
     max_jpeg_scans: int = Field(32, ge=1, description="scans of one JPEG; more get 413")
     formats: str = Field("JPEG,PNG,WEBP,BMP,GIF", description="picture formats that are decoded; others get 422")

@@ -143,6 +143,34 @@ def test_closing_answers_what_was_put_in_before() -> None:
         assert all(isinstance(job.outcome, Scores) for job in jobs)
 
 
+def test_closing_ends_the_threads_that_are_left_when_one_died_for_good() -> None:
+    held = threading.Event()
+
+    def infer(rows: Any) -> Scores:
+        if (rows < 0).any():
+            raise SystemExit(1)
+        assert held.wait(LONG_S)
+        return Scores(rows, rows, rows)
+
+    with bench(infer, instances=2) as b:
+        b.gate.set()
+        kept = b.put(0)
+        b.wait_for(lambda: b.runs == [[0]])
+        for death in range(1, 7):
+            b.put(-1)
+            b.wait_for(lambda: len(b.done) == death)  # noqa: B023  # called at once
+        b.wait_for(lambda: not b.batcher.is_alive)
+        closing = threading.Thread(target=b.batcher.close)
+        closing.start()
+        b.wait_for(lambda: b.batcher._queue.qsize() == 2)
+        late = b.put(1)
+        assert isinstance(late.outcome, ModelFailedError)
+        held.set()
+        closing.join(2)
+        assert not closing.is_alive()
+        assert isinstance(kept.outcome, Scores)
+
+
 def test_a_decoding_thread_outlives_whatever_a_decoder_raises() -> None:
     def prepare(job: Job) -> Any:
         raise SystemExit("the decoder gave up")

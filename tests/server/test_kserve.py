@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import itertools
 import json
+import time
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +23,9 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from taijitu_runtime import Classifier
+from taijitu_server.errors import HttpError
+from taijitu_server.kserve_request import rows_from_numbers
+from tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
     from server_process import Server
@@ -152,7 +160,8 @@ def nested(depth: int) -> bytes:
         (one_input(shape=[1, 32, 32]), 400, "got shape"),
         (one_input(shape=[-1, 32, 32, 3]), 400, "whole numbers from 1"),
         (one_input(shape=[2**31, 2**31, 2**31, 3]), 400, "whole numbers from 1"),
-        (one_input(shape=[2**30, 32, 32, 3]), 400, "expected 3298534883328 numbers"),
+        (one_input(shape=[2**30, 32, 32, 3]), 413, "more than 1024 pictures"),
+        (one_input(shape=[1024, 32, 32, 3]), 400, "expected 3145728 numbers"),
         (one_input(shape=[True, 32, 32, 3]), 400, "whole numbers from 1"),
         (one_input(datatype="FP32"), 400, "got datatype 'FP32', expected UINT8"),
         (one_input(data=[0] * 3071), 400, "expected 3072 numbers"),
@@ -162,6 +171,9 @@ def nested(depth: int) -> bytes:
         (one_input(data=[10**30] * 3072), 400, ""),
         (one_input(data=["0"] * 3072), 400, "expected 3072 numbers"),
         (one_input(data=[[0], [0, 0]]), 400, "expected 3072 numbers"),
+        (one_input(data=[[[[0] * 3] * 32] * 31 + [[[0] * 3] * 31]]), 400, "expected 3072 numbers"),
+        (one_input(data=[[[[[0]] * 3] * 32] * 32]), 400, "expected 3072 numbers"),
+        (one_input(datatype="BYTES", shape=[2], data=["aaaa"]), 400, "got 1 elements, expected 2"),
         (one_input(parameters={"binary_data_size": 3072}), 400, "either data or"),
         (one_input(parameters={"shared_memory_region": "a"}), 400, "shared memory"),
         (one_input() | {"outputs": [{"name": "logits"}, {"name": "logits"}]}, 400, "twice"),
@@ -189,10 +201,15 @@ def test_wrong_header_lengths(client: httpx.Client, length: str) -> None:
 
 @pytest.mark.parametrize(
     ("binary", "text"),
-    [(b"", "claims 5 bytes, 0"), (b"\1\0", "cut off"), (b"\xff\xff\xff\xff", "claims 4294967295 bytes, 0 are there")],
+    [
+        (b"", "got 0 elements, expected 1"),
+        (b"\5\0\0\0", "claims 5 bytes, 0"),
+        (b"\1\0", "cut off"),
+        (b"\xff\xff\xff\xff", "claims 4294967295 bytes, 0 are there"),
+        (bytes(8), "got more than 1 elements"),
+    ],
 )
 def test_wrong_binary_tensors(client: httpx.Client, binary: bytes, text: str) -> None:
-    binary = binary or b"\5\0\0\0"
     given = one_input(datatype="BYTES", shape=[1], parameters={"binary_data_size": len(binary)})
     del given["inputs"][0]["data"]
     head = json.dumps(given).encode()
@@ -206,9 +223,64 @@ def test_packed_bodies(client: httpx.Client) -> None:
     for encoding, packed, status in [
         ("gzip", gzip.compress(body), 200),
         ("gzip", gzip.compress(body)[:-20], 400),
+        ("gzip", gzip.compress(body) + gzip.compress(body), 400),
         ("gzip", b"no gzip", 400),
         ("br", body, 415),
         ("gzip", gzip.compress(bytes(40_000_000)), 413),
     ]:
         reply = client.post(INFER, content=packed, headers={"Content-Encoding": encoding})
         assert reply.status_code == status, reply.text
+
+
+@pytest.mark.parametrize(
+    "data", [[7] * 2**20, [[7] * 2**20], [[[[7] * 2**20] * 32] * 32], [[7] * 2**10] * 3072], ids=range(4)
+)
+def test_numbers_that_do_not_fit_are_refused_before_they_are_converted(data: Any) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(HttpError, match="expected 3072 numbers"):
+            rows_from_numbers(data, (1, 32, 32, 3), np.dtype("uint8"))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_numbers_are_read_flat_and_nested(nested: bool, dtype: str) -> None:
+    rows = np.arange(2 * 3 * 4 * 3).reshape(2, 3, 4, 3).astype(dtype)
+    if dtype == "float32":
+        rows -= 0.5
+    found = rows_from_numbers((rows if nested else rows.ravel()).tolist(), rows.shape, rows.dtype)
+    assert found.dtype == rows.dtype
+    np.testing.assert_array_equal(found, rows)
+
+
+def test_others_are_answered_while_a_large_answer_is_written(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    model = make_tiny_onnx(tmp_path / "tiny.onnx", labels=tuple(f"label {n}" for n in range(100)))
+    outputs = [{"name": name, "parameters": {"classification": 100}} for name in ("logits", "probabilities")]
+    given = {"name": "images", "shape": [1024, 8, 8, 3], "datatype": "UINT8", "data": [0] * 1024 * 8 * 8 * 3}
+    running = start_server(str(model), "--port", "0")
+    running.wait_until_ready()
+
+    def infer() -> float:
+        with httpx.stream("POST", f"{running.url}/v2/models/tiny/infer", timeout=60, json={
+            "inputs": [given], "outputs": outputs
+        }, headers={"Accept-Encoding": "gzip"}) as reply:  # fmt: skip
+            assert (reply.status_code, reply.headers["Content-Encoding"]) == (200, "gzip")
+            return time.monotonic()
+
+    asked: list[float] = []
+    with httpx.Client(base_url=running.url) as client, ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        answer = pool.submit(infer)
+        while not answer.done():
+            assert client.get("/health/live").status_code == 200
+            asked.append(time.monotonic())
+            time.sleep(0.005)
+        took_s = answer.result() - began
+        gaps_s = [after - before for before, after in itertools.pairwise(asked)]
+    assert max(gaps_s) < took_s / 3  # writing takes most of the time
+    assert running.stop()[0] == 0

@@ -152,3 +152,39 @@ def test_loading_and_unloading_by_post(start_server: Callable[..., Server], fold
         with pytest.raises(InferenceServerException, match="expected none"):
             client.load_model("french", config=json.dumps({"a": 1}))
     assert running.stop()[0] == 0
+
+
+def test_what_was_unloaded_stays_so_until_it_is_loaded(reloading: Server, folder: Path) -> None:
+    change = f"{reloading.url}/v2/repository/models/french/"
+    for origin in ("https://elsewhere.example", "http://[", "null"):
+        refused = httpx.post(f"{change}unload", headers={"Origin": origin})
+        assert (refused.status_code, "got a page of" in refused.text) == (403, True)
+    assert httpx.post(f"{change}unload", headers={"Origin": reloading.url}).status_code == 200
+    make_tiny_onnx(folder / "late.onnx")
+    wait_for(lambda: "late" in ready(reloading)["models"])  # so the folder has been looked at since
+    assert "french" not in ready(reloading)["models"]
+    assert httpx.post(f"{change}load").status_code == 200
+    assert "french" in ready(reloading)["models"]
+
+
+def test_a_version_with_two_files_stays_as_it_was_and_says_so(reloading: Server, folder: Path) -> None:
+    (folder / "colours" / "3").mkdir()
+    (folder / "colours" / "3" / "model.onnx").symlink_to("nowhere.onnx")  # no file
+    second = folder / "colours" / "2" / "second.onnx"
+    swap_in(second, (folder / "colours" / "2" / "model.onnx").read_bytes())
+    wait_for(lambda: ready(reloading)["failures"] != {})
+    assert list(ready(reloading)["failures"]) == ["colours/2"]
+    assert "got model.onnx, second.onnx, expected one file" in ready(reloading)["failures"]["colours/2"]
+    assert classify(reloading, model="colours").json()["version"] == "2"
+    second.unlink()
+    wait_for(lambda: ready(reloading)["failures"] == {})
+    assert classify(reloading, model="colours").json()["version"] == "2"
+
+
+def test_a_failure_is_forgotten_with_its_file(reloading: Server, folder: Path) -> None:
+    (folder / "colours" / "3").mkdir()
+    bad = folder / "colours" / "3" / "model.onnx"
+    swap_in(bad, b"no model")
+    wait_for(lambda: list(ready(reloading)["failures"]) == ["colours/3"])
+    bad.unlink()
+    wait_for(lambda: ready(reloading)["failures"] == {})

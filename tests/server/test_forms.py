@@ -1,0 +1,58 @@
+"""The pictures of a request for /classify: what is parsed when."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import Any
+
+import pytest
+
+from taijitu_server.body import Bodies
+from taijitu_server.errors import HttpError
+from taijitu_server.exchange import Call
+from taijitu_server.forms import Pictures, read_pictures
+from taijitu_server.settings import Settings
+
+PICTURE = b"\xff\xd8 \r\n-- \r\n"
+FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n' + PICTURE + b"\r\n--b--\r\n"
+
+
+def read(*pieces: bytes, most: int = 2, **headers: str) -> Pictures:
+    """What `read_pictures` gives for a form that comes in these pieces."""
+    waiting = list(pieces)
+
+    async def receive() -> dict[str, Any]:
+        piece = waiting.pop(0)
+        return {"type": "http.request", "body": piece, "more_body": bool(waiting)}
+
+    named = {"content-type": "multipart/form-data; boundary=b"} | headers
+    raw = [(name.replace("_", "-").encode(), text.encode()) for name, text in named.items()]
+    scope = {"type": "http", "path": "/classify", "query_string": b"", "headers": raw}
+    return asyncio.run(read_pictures(Call(scope, receive, ""), Bodies(Settings()), most))
+
+
+@pytest.mark.parametrize("size", [1, 7, len(FORM)])
+def test_a_form_gives_its_files_however_it_comes_in(size: int) -> None:
+    assert read(*(FORM[start : start + size] for start in range(0, len(FORM), size)))() == [PICTURE]
+
+
+def test_a_form_may_be_packed() -> None:
+    assert read(gzip.compress(FORM), content_encoding="gzip")() == [PICTURE]
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "text"),
+    [
+        (b"x", 400, "malformed"),
+        (FORM[:-10], 400, "cut off"),
+        (b"", 400, "cut off"),
+        (FORM.replace(b"file", b"name", 1), 400, "no file field"),
+        (FORM.replace(b"\r\n--b--", b"\r\n" + FORM[:-7]), 413, "more than 1 pictures"),
+    ],
+)
+def test_a_form_is_parsed_by_whoever_calls_for_its_pictures(form: bytes, status: int, text: str) -> None:
+    pictures = read(form, most=1)  # in the event loop: nothing is said yet
+    with pytest.raises(HttpError, match=text) as refused:
+        pictures()
+    assert refused.value.status == status

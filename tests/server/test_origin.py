@@ -1,0 +1,40 @@
+"""Whose pages may change something."""
+
+from __future__ import annotations
+
+import pytest
+
+from taijitu_server.errors import HttpError
+from taijitu_server.origin import check_origin
+from taijitu_server.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "cors_origins"),
+    [
+        ("", "a.example", ""),
+        ("http://a.example:8000", "a.example:8000", ""),
+        ("https://b.example", "a.example", "https://c.example, https://b.example"),
+        ("https://b.example", "a.example", "*"),
+        ("null", "a.example", "*"),
+    ],
+)
+def test_pages_of_this_server_and_of_the_allowed_ones_are_let_in(origin: str, host: str, cors_origins: str) -> None:
+    check_origin(origin, host, Settings(cors_origins=cors_origins))
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("https://b.example", "a.example"),
+        ("http://a.example:8001", "a.example:8000"),
+        ("http://[", "a.example"),
+        ("null", "a.example"),
+        ("null", ""),
+        ("a.example", "a.example"),
+    ],
+)
+def test_other_pages_are_refused(origin: str, host: str) -> None:
+    with pytest.raises(HttpError, match="expected one of this server") as refused:
+        check_origin(origin, host, Settings(cors_origins="https://c.example"))
+    assert (refused.value.status, refused.value.reason) == (403, "origin")
