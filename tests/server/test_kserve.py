@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
-import itertools
 import json
-import time
 import tracemalloc
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +21,6 @@ from tritonclient.utils import InferenceServerException
 from taijitu_runtime import Classifier
 from taijitu_server.errors import HttpError
 from taijitu_server.kserve_request import rows_from_numbers
-from tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
     from server_process import Server
@@ -254,33 +249,3 @@ def test_numbers_are_read_flat_and_nested(nested: bool, dtype: str) -> None:
     found = rows_from_numbers((rows if nested else rows.ravel()).tolist(), rows.shape, rows.dtype)
     assert found.dtype == rows.dtype
     np.testing.assert_array_equal(found, rows)
-
-
-def test_others_are_answered_while_a_large_answer_is_written(
-    start_server: Callable[..., Server], tmp_path: Path
-) -> None:
-    model = make_tiny_onnx(tmp_path / "tiny.onnx", labels=tuple(f"label {n}" for n in range(100)))
-    outputs = [{"name": name, "parameters": {"classification": 100}} for name in ("logits", "probabilities")]
-    given = {"name": "images", "shape": [1024, 8, 8, 3], "datatype": "UINT8", "data": [0] * 1024 * 8 * 8 * 3}
-    running = start_server(str(model), "--port", "0")
-    running.wait_until_ready()
-
-    def infer() -> float:
-        with httpx.stream("POST", f"{running.url}/v2/models/tiny/infer", timeout=60, json={
-            "inputs": [given], "outputs": outputs
-        }, headers={"Accept-Encoding": "gzip"}) as reply:  # fmt: skip
-            assert (reply.status_code, reply.headers["Content-Encoding"]) == (200, "gzip")
-            return time.monotonic()
-
-    asked: list[float] = []
-    with httpx.Client(base_url=running.url) as client, ThreadPoolExecutor(1) as pool:
-        began = time.monotonic()
-        answer = pool.submit(infer)
-        while not answer.done():
-            assert client.get("/health/live").status_code == 200
-            asked.append(time.monotonic())
-            time.sleep(0.005)
-        took_s = answer.result() - began
-        gaps_s = [after - before for before, after in itertools.pairwise(asked)]
-    assert max(gaps_s) < took_s / 3  # writing takes most of the time
-    assert running.stop()[0] == 0
