@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+KEPT_FILES = 32
+"""Of each kind in the cache; the oldest goes first. Most are as large as their model."""
 
 
 class UnsafeFolderError(OSError):
@@ -48,3 +52,13 @@ def read_own(file: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & OTHERS_WRITE:
             raise UnsafeFileError(f"{file} may be another user's")
         return stream.read()
+
+
+def keep_newest(places: Iterable[Path], count: int = KEPT_FILES) -> None:
+    """Remove all but the `count` files, or folders with all in them, that were changed last. OSError."""
+    by_age = sorted(places, key=lambda place: place.stat().st_mtime_ns)
+    for old in by_age[:-count]:
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
+from taijitu_runtime import cache
 from taijitu_runtime.backends import OrtBackend, nish_layout
 from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stand_in
 from tiny_nish_model import make_nish_onnx, nish_pictures
@@ -195,7 +196,7 @@ def test_weights_in_another_file_stay_there(model: Path, tmp_path: Path, debug: 
 
 
 def test_old_files_make_room(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nish_layout, "KEPT_FILES", 2)
+    monkeypatch.setattr(nish_layout, "keep_newest", lambda places: cache.keep_newest(places, 2))
     for seed in range(3):
         with OrtBackend(make_nish_onnx(tmp_path / f"{seed}.onnx", seed=seed)):
             newest = max(cached(tmp_path), key=lambda path: path.stat().st_mtime_ns)

@@ -19,15 +19,12 @@ from typing import Any
 import numpy as np
 
 from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stand_in
-from taijitu_runtime.cache import cache_folder, private_folder, read_own
+from taijitu_runtime.cache import cache_folder, keep_newest, private_folder, read_own
 
 _log = logging.getLogger(__name__)
 
 MAGIC = b"taijitu layout 1\n"
 """The number goes up when what stands in the files changes."""
-
-KEPT_FILES = 32
-"""Of the cache; the oldest goes first. Each is as large as its model."""
 
 ALLOWED_DIFFERENCE = 1e-4
 """Between logits, as a share of their range; two orders of the same float32 sums are a hundredth of it apart."""
@@ -149,6 +146,4 @@ def _write(file: Path, model: bytes) -> None:
         whole.touch(mode=0o600)
         whole.write_bytes(MAGIC + hashlib.sha256(model).digest() + model)
         whole.replace(file)
-    by_age = sorted(file.parent.glob("*.layout"), key=lambda path: path.stat().st_mtime)
-    for old in by_age[:-KEPT_FILES]:
-        old.unlink(missing_ok=True)
+    keep_newest(file.parent.glob("*.layout"))
