@@ -30,7 +30,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 def private_folder(folder: Path) -> Path:
     """`folder`, made if missing, resolved. UnsafeFolderError unless nobody else can put a file there; OSError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(folder)
     folder = folder.resolve()
     for place in (folder, *folder.parents):
         status = place.stat()
@@ -42,6 +42,13 @@ def private_folder(folder: Path) -> Path:
         if status.st_mode & OTHERS_WRITE and not (is_above and status.st_mode & stat.S_ISVTX):
             raise UnsafeFolderError(f"other users can write to {place}")
     return folder
+
+
+def _make(folder: Path) -> None:
+    """Path.mkdir gives its mode to the last folder only; the umask may let others write to those above."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def read_own(file: Path) -> bytes:
