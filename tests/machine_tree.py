@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from taijitu_runtime.doctor import system
 from taijitu_runtime.doctor.finding import Finding
+
+NOBODY = 65534
 
 Files = Mapping[str, str | bytes]
 Tree = Callable[[Files], Path]
@@ -35,3 +39,16 @@ def only(findings: list[Finding], level: str) -> Finding:
     assert found.level == level, found
     assert bool(found.cure) == (level != "ok"), found
     return found
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """As a user without rights, where root runs the tests."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

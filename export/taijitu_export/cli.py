@@ -6,6 +6,7 @@ python export/to_onnx.py ckpt.pt [-o model.onnx] [--input uint8|float32] [--nish
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -26,6 +27,7 @@ from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.preprocess import normalise
+from taijitu_runtime.target import check_target
 from taijitu_training import TaijituError as TrainingPackageError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -87,8 +89,7 @@ def export(
     output = output or source.with_suffix(f".{smaller.precision}.onnx" if smaller else ".onnx")
     if output.is_dir() or output.resolve() == source.resolve():
         raise UsageError(f"got {output} as the output, expected a file other than the checkpoint; give -o model.onnx")
-    if not output.parent.is_dir():
-        raise UsageError(f"{output}: no folder {output.parent}; make it first")
+    check_target(output)
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
     card = card_of(loaded, sha256)
     material = material_for(smaller, card) if smaller else None
@@ -113,7 +114,8 @@ def export(
     except OSError as error:
         raise UsageError(f"{output}: could not be written ({error})") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     opset = next(o.version for o in proto.opset_import if not o.domain)
     size_kb = output.stat().st_size / 1e3
     print(f"{output}: {size_kb:.0f} kB, {len(proto.graph.node)} nodes, opset {opset}, input {input_form}")

@@ -18,6 +18,7 @@ from taijitu_export.engines.library import Library, open_library
 from taijitu_export.errors import ExportError
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import open_backend
+from taijitu_runtime.console import shown
 from taijitu_runtime.engine_card import (
     Build,
     BuiltFor,
@@ -31,6 +32,7 @@ from taijitu_runtime.engine_card import (
 from taijitu_runtime.engine_card import Library as LibraryName
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.preprocess import normalise
+from taijitu_runtime.target import check_target
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,8 +99,19 @@ def check_output(request: Request) -> None:
     output = request.output
     if output.is_dir() or output.resolve() == request.source.resolve() or output.suffix.lower() == ".onnx":
         raise UsageError(f"got {output} for the engine, expected a file of its own; give --saveEngine=model.engine")
-    if not output.parent.is_dir():
-        raise UsageError(f"{output}: no folder {output.parent}; make it first")
+    for file in (output, sidecar_of(output)):
+        check_target(file)
+    try:
+        os.fsencode(source_beside(request)).decode()
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"got {shown(request.source)}, whose path is not UTF-8, which the sidecar is; rename it"
+        ) from None
+
+
+def source_beside(request: Request) -> str:
+    """The path of the ONNX file as the sidecar has it: from the plan's folder."""
+    return Path(os.path.relpath(request.source, request.output.parent)).as_posix()
 
 
 def engine_card(
@@ -125,7 +138,7 @@ def engine_card(
         outputs=built.outputs,
         flags=built.flags,
         plan_sha256=hashlib.sha256(built.plan).hexdigest(),
-        source=Source(Path(os.path.relpath(request.source, request.output.parent)).as_posix(), graph.sha256),
+        source=Source(source_beside(request), graph.sha256),
         arguments=(f"--backend={library.backend}", *request.arguments),
         built=Build(now.isoformat(timespec="seconds"), round(built.seconds, 3)),
     )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime import InputSpec, PictureError, UsageError
-from taijitu_runtime.cli import SUFFIXES
+from taijitu_runtime.cli import SUFFIXES, refuse_folder
 from taijitu_runtime.preprocess import preprocess
 
 TRAINING_SPLIT = "train"
@@ -82,7 +82,7 @@ def find_pictures(source: Path, labels: Labels) -> dict[str, PictureSet]:
     2. Otherwise all pictures are one split, named "". In folders, they are labelled by them; all in one place, and
        that place not named like a label, they have no labels.
 
-    UsageError where there is no picture, or a folder is not named like one of `labels`.
+    UsageError where there is no picture, a folder cannot be read, or one is not named like one of `labels`.
     """
     names = _tar_names(source) if source.is_file() else _folder_names(source)
     if not names:
@@ -159,7 +159,7 @@ def _folder_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise UsageError(f"{folder}: got no such file or folder, expected a folder or tar of pictures; check the path")
     # os.walk and not rglob: label folders are often links.
-    walked = os.walk(folder, followlinks=True)
+    walked = os.walk(folder, onerror=refuse_folder, followlinks=True)
     found = (Path(parent, name).relative_to(folder).as_posix() for parent, _, names in walked for name in names)
     return sorted(_pictures(found))
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+KEPT_FILES = 32
+"""Of each kind in the cache; the oldest goes first. Most are as large as their model."""
 
 
 class UnsafeFolderError(OSError):
@@ -26,7 +30,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 def private_folder(folder: Path) -> Path:
     """`folder`, made if missing, resolved. UnsafeFolderError unless nobody else can put a file there; OSError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(folder)
     folder = folder.resolve()
     for place in (folder, *folder.parents):
         status = place.stat()
@@ -40,6 +44,13 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
+def _make(folder: Path) -> None:
+    """Path.mkdir gives its mode to the last folder only; the umask may let others write to those above."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def read_own(file: Path) -> bytes:
     """The content of a cached file. UnsafeFileError if another user could have written it; OSError."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -48,3 +59,13 @@ def read_own(file: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & OTHERS_WRITE:
             raise UnsafeFileError(f"{file} may be another user's")
         return stream.read()
+
+
+def keep_newest(places: Iterable[Path], count: int = KEPT_FILES) -> None:
+    """Remove all but the `count` files, or folders with all in them, that were changed last. OSError."""
+    by_age = sorted(places, key=lambda place: place.stat().st_mtime_ns)
+    for old in by_age[:-count]:
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)

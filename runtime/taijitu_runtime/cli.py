@@ -61,7 +61,8 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     """
     files: list[Path] = []
     for path in paths:
-        found = _pictures_in(path) if path.is_dir() else [path]
+        # Path.is_dir raises where it may not look, and then one picture would end the run; this one says no.
+        found = _pictures_in(path) if os.path.isdir(path) else [path]  # noqa: PTH112
         if not found:
             raise UsageError(f"{path}: got a folder without pictures, expected {' '.join(sorted(SUFFIXES))} in it")
         files += found
@@ -95,14 +96,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _pictures_in(folder: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise UsageError(
-            f"{error.filename}: got a folder that cannot be read ({error.strerror}); check its permissions"
-        )
+def refuse_folder(error: OSError) -> None:
+    """For os.walk's `onerror`, which leaves out what it cannot read: a UsageError with the folder's name."""
+    raise UsageError(f"{error.filename}: got a folder that cannot be read ({error.strerror}); check its permissions")
 
+
+def _pictures_in(folder: Path) -> list[Path]:
     found = []
-    for parent, folders, names in os.walk(folder, onerror=refuse):
+    for parent, folders, names in os.walk(folder, onerror=refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent, name) for name in names if not name.startswith(".")]
     return sorted(path for path in found if path.suffix.lower() in SUFFIXES)

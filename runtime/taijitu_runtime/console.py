@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, ParamSpec, TextIO
 
 from taijitu_runtime.errors import TaijituError, UsageError
@@ -27,12 +29,14 @@ class Parser(argparse.ArgumentParser):
 def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's main: a TaijituError becomes one line on stderr, after the name `prog`, and exit code 2.
 
-    Ctrl-C gives 130; a reader of stdout that went away (`... | head`) gives 141, as in a shell.
+    Ctrl-C gives 130; a reader of stdout that went away (`... | head`) gives 141, as in a shell. A stdout that cannot be
+    written, such as a full disk's, is one line and 2; one that is closed (`>&-`) takes nothing and is no error.
     """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> int:
+            _open_closed_streams()
             try:
                 code = main(*args, **kwargs)
                 sys.stdout.flush()
@@ -43,13 +47,35 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
             except KeyboardInterrupt:
                 return INTERRUPTED
             except BrokenPipeError:
-                # Python flushes stdout once more as it leaves; into the closed pipe that would print a traceback.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _leave_stdout()
                 return PIPE_CLOSED
+            except OSError as error:
+                _leave_stdout()
+                say(f"{prog}: {_os_error_line(error)}", sys.stderr)
+                return WRONG_USE
 
         return wrapped
 
     return decorate
+
+
+def _open_closed_streams() -> None:
+    """Python has None for a stream that its parent closed; what is written to it goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 -- until the process ends
+
+
+def _leave_stdout() -> None:
+    """Python flushes stdout once more as it leaves; into a closed pipe or a full disk that would print a traceback."""
+    with contextlib.suppress(OSError, ValueError):  # a test's stdout has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _os_error_line(error: OSError) -> str:
+    if error.filename is None:
+        return f"the output cannot be written ({error.strerror or error}); make room, or write it elsewhere"
+    return f"{shown(error.filename)}: {error.strerror or error}; check it and its permissions"
 
 
 def say(text: str, stream: TextIO) -> None:

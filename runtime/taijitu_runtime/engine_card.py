@@ -6,6 +6,7 @@ the one validator; `save_engine` and `EngineCard.read` are the two ends of the f
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -271,7 +272,8 @@ def save_engine(path: Path, plan: bytes, card: EngineCard) -> None:
         ) from None
     finally:
         for file in temporary.values():
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def sidecar_of(plan: Path) -> Path:

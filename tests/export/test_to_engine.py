@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +22,7 @@ from taijitu_export.engine_from_onnx import Options, engine_from_onnx
 from taijitu_export.engines.graph import check_precision, parser_graph, read_graph
 from taijitu_export.engines.library import open_library
 from taijitu_export.engines.progress import Progress
+from taijitu_export.engines.timing_cache import TimingCache
 from taijitu_runtime import ModelCard, UsageError
 from taijitu_runtime.engine_card import EngineCard, ShapeRange
 from tiny_model import make_tiny_onnx
@@ -404,3 +408,18 @@ def test_the_library_can_be_called_directly(model: Path) -> None:
     library = open_library("auto", None, for_rtx=False)
     built = engine_from_onnx(parser_graph(read_graph(model)), library, Options(), None, kept=0)
     assert built.count.layers == {"float32": 7}
+
+
+def test_what_cannot_be_written_is_refused_before_the_engine_is_built(model: Path, refused: Refused) -> None:
+    os.mkfifo(model.with_suffix(".engine.json"))
+    assert "model.engine.json: got a device or pipe, expected a regular file" in refused(2, model)
+    assert model.with_suffix(".engine.json").is_fifo()
+    odd = model.rename(model.parent / os.fsdecode(b"mod\xe9l.onnx"))
+    assert r"mod\udce9l.onnx, whose path is not UTF-8, which the sidecar is; rename it" in refused(2, odd)
+
+
+def test_a_timing_cache_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    library: Any = SimpleNamespace(has=lambda what: True)
+    gpu: Any = object()
+    with pytest.raises(UsageError, match=r"got a timing cache that cannot be read \(Is a directory\)"):
+        TimingCache(library, None, gpu, tmp_path).__enter__()

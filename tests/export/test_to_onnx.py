@@ -223,6 +223,7 @@ def test_bad_checkpoints_are_one_line_and_exit_code_2(
     [
         (["--input", "int8"], "invalid choice: 'int8'"),
         (["-o", "nowhere/model.onnx"], "no folder nowhere"),
+        (["-o", "/dev/null"], "/dev/null: got a device or pipe, expected a regular file"),
         (["--opset", "9"], "unrecognized arguments: --opset 9"),
     ],
 )

@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
+from machine_tree import as_nobody
 from taijitu_export import verify_cli
 from taijitu_export.comparison import compare
 from taijitu_export.divergence import divergence
 from taijitu_export.pictures import calibration_and_judging, evaluation_pictures
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import ModelCard
+from taijitu_runtime import ModelCard, UsageError
 from tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
 
 PAINT = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -238,6 +240,17 @@ def test_every_layout_of_pictures_is_found(data: Path, tmp_path: Path) -> None:
         with tarfile.open(tmp_path / name, f"w:{Path(name).suffix[1:].replace('tar', '')}") as archive:
             archive.add(top, arcname="." if name.startswith("whole") else "top")
         assert kind(tmp_path / name) == kind(top)
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out() -> None:
+    with TemporaryDirectory() as name:  # not in tmp_path, whose parents are root's alone if root runs the tests
+        folder = Path(name)
+        paint(folder / "test", 1)
+        folder.chmod(0o755)
+        (folder / "test" / "red").chmod(0)
+        with as_nobody(), pytest.raises(UsageError, match=r"red: got a folder that cannot be read \(Permission denied"):
+            evaluation_pictures(folder, COLOURS)
+        (folder / "test" / "red").chmod(0o700)
 
 
 def test_a_tar_gives_the_pixels_and_labels_of_its_folder(data: Path, tmp_path: Path) -> None:

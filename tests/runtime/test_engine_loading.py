@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -283,3 +284,16 @@ def test_a_damaged_engine_is_built_again_with_the_recorded_arguments(
     assert EngineCard.read(engine).arguments == ("--backend=rtx",)
     with pytest.raises(DeviceError):
         open_backend(engine).load()
+
+
+def test_the_owning_thread_ends_even_where_freeing_fails(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise DeviceError("the GPU is gone")
+
+    backend = TrtBackend(engine)
+    owner = backend._owner = ThreadPoolExecutor(1)
+    monkeypatch.setattr(backend, "_close_here", fail)
+    with pytest.raises(DeviceError, match="the GPU is gone"):
+        backend._free()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        owner.submit(fail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
+from taijitu_runtime import cache
 from taijitu_runtime.backends import OrtBackend, nish_layout
 from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stand_in
 from tiny_nish_model import make_nish_onnx, nish_pictures
@@ -157,13 +159,26 @@ def test_what_belongs_to_another_user_is_not_loaded(
 
 
 @pytest.mark.parametrize("cache", ["/proc/no/such/place", "file/cache"])
-def test_where_nothing_can_be_written_the_model_still_loads(
+def test_where_nothing_can_be_written_the_layout_is_made_at_each_start(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, debug: pytest.LogCaptureFixture, cache: str
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
     assert_answers_are_right(model)
-    assert [message for message in debug.messages if message.startswith(PLAIN)]
+    (message,) = debug.messages
+    assert message.startswith(nish_layout.NOT_KEPT)
+
+
+def test_a_file_that_cannot_be_kept_does_not_cost_the_session(
+    model: Path, monkeypatch: pytest.MonkeyPatch, debug: pytest.LogCaptureFixture
+) -> None:
+    def full(places: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(nish_layout, "keep_newest", full)
+    assert_answers_are_right(model)
+    (message,) = debug.messages
+    assert message.startswith(nish_layout.NOT_KEPT)
 
 
 def test_a_file_with_other_answers_is_found_out_when_debugging(
@@ -195,7 +210,7 @@ def test_weights_in_another_file_stay_there(model: Path, tmp_path: Path, debug: 
 
 
 def test_old_files_make_room(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nish_layout, "KEPT_FILES", 2)
+    monkeypatch.setattr(nish_layout, "keep_newest", lambda places: cache.keep_newest(places, 2))
     for seed in range(3):
         with OrtBackend(make_nish_onnx(tmp_path / f"{seed}.onnx", seed=seed)):
             newest = max(cached(tmp_path), key=lambda path: path.stat().st_mtime_ns)

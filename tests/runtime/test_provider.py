@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -14,8 +15,9 @@ import pytest
 
 from taijitu_runtime import Classifier, ProviderError, UsageError, cli
 from taijitu_runtime.backends import OrtBackend
-from taijitu_runtime.backends.ort_provider import why_not_built_in, why_not_loaded
+from taijitu_runtime.backends.ort_provider import PROVIDERS, why_not_built_in, why_not_loaded
 from tiny_model import plain
+from tiny_nish_model import make_nish_onnx
 
 UV = Path(sys.executable).parent / "uv"
 INSTALL = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
@@ -48,6 +50,31 @@ def test_a_build_for_cpus_names_the_package_to_install(tiny_onnx: Path, provider
         f"got no provider {provider!r} (onnxruntime is the build for CPUs only), expected ONNX Runtime to load it; "
         f"do: pip uninstall -y onnxruntime && {INSTALL}"
     )
+
+
+@pytest.mark.usefixtures("cpu_build")
+def test_a_model_that_was_trained_again_gets_no_engine_of_the_old_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    offered = [name for provider in PROVIDERS.values() for name in provider]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, providers: asked.append(dict(providers)) or given)
+    given = SimpleNamespace(get_providers=lambda: offered, disable_fallback=lambda: None)
+    asked: list[dict[str, dict[str, str]]] = []
+
+    def folder_of(model: Path) -> Path:
+        OrtBackend(model, provider="tensorrt")._new_session()
+        options = asked[-1]["TensorrtExecutionProvider"]
+        assert options["trt_timing_cache_path"] == str(tmp_path / "taijitu" / "onnxruntime-tensorrt")
+        return Path(options["trt_engine_cache_path"])
+
+    model = make_nish_onnx(tmp_path / "model.onnx")
+    first = folder_of(model)
+    (first / "some.engine").touch()
+    assert folder_of(make_nish_onnx(model, seed=1)) != first
+    assert folder_of(make_nish_onnx(model)) == first
+    assert (first / "some.engine").exists()
 
 
 @pytest.mark.usefixtures("cpu_build")

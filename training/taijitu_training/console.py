@@ -8,6 +8,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, ParamSpec
 
 from taijitu_training.errors import TaijituError, TrainingError
@@ -36,12 +37,14 @@ def share(text: str) -> float:
 def command(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's main: a TaijituError becomes one line on stderr, after the name `prog`, and exit code 2.
 
-    A TrainingError gives 1, Ctrl-C 130; a reader of stdout that went away (`... | head`) gives 141, as in a shell.
+    A TrainingError gives 1, Ctrl-C 130; a reader of stdout that went away (`... | head`) gives 141, as in a shell. A
+    stdout that cannot be written, such as a full disk's, is one line and 2; one that is closed (`>&-`) takes nothing.
     """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> int:
+            _open_closed_streams()
             try:
                 code = main(*args, **kwargs)
                 sys.stdout.flush()
@@ -52,10 +55,27 @@ def command(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
             except KeyboardInterrupt:
                 return INTERRUPTED
             except BrokenPipeError:
-                # Python flushes stdout once more as it leaves; into the closed pipe that would print a traceback.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _leave_stdout()
                 return PIPE_CLOSED
+            except OSError as error:
+                _leave_stdout()
+                what = "the output" if error.filename is None else error.filename
+                print(f"{prog}: {what}: {error.strerror or error}; make room, or check the path", file=sys.stderr)
+                return WRONG_USE
 
         return wrapped
 
     return decorate
+
+
+def _open_closed_streams() -> None:
+    """Python has None for a stream that its parent closed; what is written to it goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 -- until the process ends
+
+
+def _leave_stdout() -> None:
+    """Python flushes stdout once more as it leaves; into a closed pipe or a full disk that would print a traceback."""
+    with contextlib.suppress(OSError, ValueError):  # a test's stdout has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any
 from taijitu_export.engines.gpu import Gpu
 from taijitu_export.engines.library import Library
 from taijitu_runtime.cache import UnsafeFolderError, cache_folder, private_folder
+from taijitu_runtime.errors import UsageError
 
 
 class TimingCache:
@@ -17,7 +19,7 @@ class TimingCache:
 
     `file`: where it lies; None for one in the user's cache folder, of this release and GPU. Nothing for TensorRT-RTX,
     which times nothing while it builds. A cache of another release or GPU, or a folder that cannot be written, costs
-    time and nothing else.
+    time and nothing else. UsageError on entering for a file that is there and cannot be read.
     """
 
     def __init__(self, library: Library, config: Any, gpu: Gpu | None, file: Path | None) -> None:
@@ -28,7 +30,7 @@ class TimingCache:
 
     def __enter__(self) -> TimingCache:
         if self._file is not None:
-            known = self._file.read_bytes() if self._file.is_file() else b""
+            known = _content(self._file)
             cache = self._config.create_timing_cache(known)
             if not self._config.set_timing_cache(cache, False) and known:
                 self._config.set_timing_cache(self._config.create_timing_cache(b""), False)
@@ -44,7 +46,20 @@ class TimingCache:
             temporary.write_bytes(bytes(self._config.get_timing_cache().serialize()))
             temporary.replace(self._file)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise UsageError(
+            f"{file}: got a timing cache that cannot be read ({error.strerror}); check it, or name another with "
+            "--timingCacheFile"
+        ) from None
 
 
 def _default_file(library: Library, gpu: Gpu) -> Path | None:

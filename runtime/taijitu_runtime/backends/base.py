@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, TypeVar
@@ -147,11 +148,22 @@ class Backend(abc.ABC):
 
 
 def check_file(path: Path) -> None:
-    """ArtefactError unless the path is a file with something in it."""
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no such file"
+    """ArtefactError unless the path is a file that can be read, with something in it."""
+    try:
+        status = path.stat()
+        is_file = stat.S_ISREG(status.st_mode)
+        if is_file:  # opening a pipe would wait for who writes to it
+            path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtefactError(f"{path}: got no such file, expected a model file; check the path") from None
+    except OSError as error:
+        raise ArtefactError(
+            f"{path}: got a file that cannot be read ({error.strerror}), expected a model file; check its permissions"
+        ) from None
+    if not is_file:
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
         raise ArtefactError(f"{path}: got {kind}, expected a model file; check the path")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise ArtefactError(f"{path}: got an empty file, expected a model; copy or export it again")
 
 

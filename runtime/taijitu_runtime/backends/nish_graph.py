@@ -37,11 +37,16 @@ def count_nish(model: bytes) -> int:
     return found
 
 
+def has_outside_weights(model: bytes) -> bool:
+    """Whether a serialised ModelProto, or one that only looks so, has weights in other files."""
+    return EXTERNAL_DATA_BYTES in model
+
+
 def with_stand_in(model: bytes) -> bytes:
     """The model with STAND_IN for Nish. ValueError where they could not be told apart, or where weights are outside."""
     if STAND_IN_BYTES in model:
         raise ValueError(f"it has {STAND_IN[1]} of its own")
-    if EXTERNAL_DATA_BYTES in model:
+    if has_outside_weights(model):
         raise ValueError("it has weights in other files")
     return _rewrite_nodes(model, lambda node: [_renamed(node, STAND_IN) if _operator(node) == NISH else node])
 

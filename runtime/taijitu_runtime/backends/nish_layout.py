@@ -3,7 +3,8 @@
 The layout pass does not know our operator and reorders the memory before and after each. An elementwise kernel does
 not care: so the pass gets a stand-in that it knows (nish_graph.py), and Nish takes its place again in what comes out.
 That file holds for one processor and one version of ONNX Runtime, so it is kept beside nothing that is shipped, in
-the cache folder (cache.py). Wherever anything is in doubt, the model is loaded as it is.
+the cache folder (cache.py); without one it is made at each start. Wherever anything is in doubt, the model is loaded
+as it is.
 """
 
 from __future__ import annotations
@@ -19,18 +20,17 @@ from typing import Any
 import numpy as np
 
 from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stand_in
-from taijitu_runtime.cache import cache_folder, private_folder, read_own
+from taijitu_runtime.cache import cache_folder, keep_newest, private_folder, read_own
 
 _log = logging.getLogger(__name__)
 
 MAGIC = b"taijitu layout 1\n"
 """The number goes up when what stands in the files changes."""
 
-KEPT_FILES = 32
-"""Of the cache; the oldest goes first. Each is as large as its model."""
-
 ALLOWED_DIFFERENCE = 1e-4
 """Between logits, as a share of their range; two orders of the same float32 sums are a hundredth of it apart."""
+
+NOT_KEPT = "Nish in the blocked layout, and not kept for the next start: "
 
 # What in /proc/cpuinfo tells a processor, and not its momentary state; the second line is aarch64's.
 CPU_KEYS = {
@@ -56,16 +56,15 @@ def relaid_session(ort: Any, model: bytes, library: Path, new_session: NewSessio
     ONNX Runtime's GraphOptimizationLevel.
     """
     try:
-        folder = private_folder(cache_folder())
-        file = folder / f"{_key(ort, model, library)}.layout"
-        relaid = _read(file) if file.exists() else None
+        file = _file(_key(ort, model, library))
+        relaid = _read(file) if file is not None and file.exists() else None
         made = relaid is None
         if relaid is None:
-            relaid = _relay(ort, model, folder)
+            relaid = _relay(ort, model, file.parent if file is not None else None)
         session = new_session(relaid, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
         if made or _log.isEnabledFor(logging.DEBUG):
             _check_parity(session, new_session(model, ort.GraphOptimizationLevel.ORT_ENABLE_ALL))
-        if made:
+        if made and file is not None:
             _write(file, relaid)
     except Exception as error:  # a cache may fail in any way, and never stop a model from being loaded
         _log.debug("Nish in the plain layout: %s: %s", type(error).__name__, " ".join(str(error).split()))
@@ -73,7 +72,16 @@ def relaid_session(ort: Any, model: bytes, library: Path, new_session: NewSessio
     return session
 
 
-def _relay(ort: Any, model: bytes, folder: Path) -> bytes:
+def _file(key: str) -> Path | None:
+    """Where the cached model lies, or will; None without a folder for it: then it is made at each start."""
+    try:
+        return private_folder(cache_folder()) / f"{key}.layout"
+    except (OSError, RuntimeError) as error:
+        _log.debug("%s%s: %s", NOT_KEPT, type(error).__name__, error)
+        return None
+
+
+def _relay(ort: Any, model: bytes, folder: Path | None) -> bytes:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = LOG_FATAL
@@ -144,11 +152,12 @@ def _read(file: Path) -> bytes:
 
 
 def _write(file: Path, model: bytes) -> None:
-    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-        whole = Path(scratch) / file.name
-        whole.touch(mode=0o600)
-        whole.write_bytes(MAGIC + hashlib.sha256(model).digest() + model)
-        whole.replace(file)
-    by_age = sorted(file.parent.glob("*.layout"), key=lambda path: path.stat().st_mtime)
-    for old in by_age[:-KEPT_FILES]:
-        old.unlink(missing_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
+            whole = Path(scratch) / file.name
+            whole.touch(mode=0o600)
+            whole.write_bytes(MAGIC + hashlib.sha256(model).digest() + model)
+            whole.replace(file)
+        keep_newest(file.parent.glob("*.layout"))
+    except OSError as error:  # a full disk costs the cache, not the session that was just made
+        _log.debug("%s%s: %s", NOT_KEPT, type(error).__name__, error)

@@ -91,6 +91,7 @@ class OrtBackend(Backend):
                 ort,
                 self._provider,
                 lambda found: open_one(ort, self.path, self._threads, found, self._profile_prefix),
+                self.path,
             )
         except ProviderError:
             raise

@@ -8,15 +8,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import difflib
+import hashlib
 import importlib
 import io
+import os
 import platform
 import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from taijitu_runtime.cache import cache_folder, private_folder
+from taijitu_runtime.backends.nish_graph import has_outside_weights
+from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
 from taijitu_runtime.errors import ProviderError, UsageError
 from taijitu_runtime.installed import installed_versions
 
@@ -48,10 +51,13 @@ def check_provider(name: str) -> None:
         raise UsageError(f"got the provider {name!r}, expected {', '.join(PROVIDERS)}{hint}")
 
 
-def open_on_provider(ort: Any, provider: str, new_session: Callable[[list[tuple[str, Options]]], Any]) -> Any:
+def open_on_provider(
+    ort: Any, provider: str, new_session: Callable[[list[tuple[str, Options]]], Any], model: Path | None = None
+) -> Any:
     """The session that `new_session(providers)` makes, with `provider` in it, and no way back to another one.
 
-    `providers`: names and options for onnxruntime.InferenceSession. ProviderError where the provider is not in this
+    `providers`: names and options for onnxruntime.InferenceSession. `model`: its file, which a cache of engines needs
+    to know; None for a session that is not worth one. ProviderError where the provider is not in this
     ONNX Runtime or did not load. Other errors are those of `new_session`.
     """
     wanted = PROVIDERS[provider]
@@ -64,7 +70,7 @@ def open_on_provider(ort: Any, provider: str, new_session: Callable[[list[tuple[
     else:
         with _quiet(ort, printed):
             _load_libraries(ort, provider)
-            session = new_session([(name, _options(name)) for name in wanted])
+            session = new_session([(name, _options(name, model)) for name in wanted])
     if not set(wanted) <= set(session.get_providers()):
         given_up = GIVEN_UP.search(printed.getvalue())
         error = _loading_error(ort, provider) or (given_up[1] if given_up else "")
@@ -118,19 +124,30 @@ def _load_libraries(ort: Any, provider: str) -> None:
             importlib.import_module("tensorrt")
 
 
-def _options(name: str) -> Options:
-    if name != "TensorrtExecutionProvider":
+def _options(name: str, model: Path | None) -> Options:
+    if name != "TensorrtExecutionProvider" or model is None:
         return {}
     try:
-        folder = str(private_folder(cache_folder() / "onnxruntime-tensorrt"))
+        folder = private_folder(cache_folder() / "onnxruntime-tensorrt")
+        engines = _engine_folder(folder, model.read_bytes())
     except (OSError, RuntimeError):  # no cache: engines are built at each start
         return {}
-    return {
-        "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": folder,
-        "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": folder,
-    }
+    options = {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder)}
+    return options | ({"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(engines)} if engines else {})
+
+
+def _engine_folder(folder: Path, model: bytes) -> Path | None:
+    """Where the engines of this very model lie, below `folder`; None for one whose weights are in other files.
+
+    ONNX Runtime knows an engine again by names in the graph and of its file, whatever the weights are
+    (https://github.com/microsoft/onnxruntime/issues/6455); so a model that was trained again gets another folder.
+    """
+    if has_outside_weights(model):
+        return None
+    engines = private_folder(folder / hashlib.sha256(model).hexdigest())
+    os.utime(engines)  # the folders that are used are the last to go
+    keep_newest(path for path in folder.iterdir() if path.is_dir())
+    return engines
 
 
 def _loading_error(ort: Any, provider: str) -> str:

@@ -7,10 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.cache import cache_folder, private_folder, read_own
-
-KEPT_FILES = 32
-"""Of the cache; the oldest goes first."""
+from taijitu_runtime.cache import cache_folder, keep_newest, private_folder, read_own
 
 
 class RuntimeCache:
@@ -43,6 +40,4 @@ class RuntimeCache:
                 temporary.replace(self._file)
             finally:
                 temporary.unlink(missing_ok=True)
-            by_age = sorted(self._file.parent.glob("*.rtxcache"), key=lambda path: path.stat().st_mtime)
-            for old in by_age[:-KEPT_FILES]:
-                old.unlink(missing_ok=True)
+            keep_newest(self._file.parent.glob("*.rtxcache"))

@@ -85,8 +85,10 @@ class TrtBackend(Backend):
     def _free(self) -> None:
         owner, self._owner = self._owner, None
         if owner is not None:
-            owner.submit(self._close_here).result()
-            owner.shutdown()
+            try:
+                owner.submit(self._close_here).result()
+            finally:
+                owner.shutdown()
 
     def _closed(self) -> UsageError:
         return UsageError(f"{self.path}: got a call on a model that was closed meanwhile; close it after the last")

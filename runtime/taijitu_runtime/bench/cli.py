@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -23,6 +24,7 @@ from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_probe import TrtProbe
 from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.target import check_target
 
 PROFILED_QUERIES = 100
 NO_USE: dict[type[Backend], dict[str, str]] = {
@@ -104,7 +106,7 @@ def percentages(text: str) -> tuple[float, ...]:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """UsageError for a number out of range, or a file to write that would hold only one of several models."""
+    """UsageError for a number out of range, or a file to write that cannot be, or would hold one of several models."""
     for name, least in (("warmUp", 0), ("duration", 0), ("iterations", 1), ("avgRuns", 1), ("cpuThreads", 1)):
         value = getattr(options, name)
         if value is not None and not value >= least:
@@ -112,8 +114,12 @@ def check_options(options: argparse.Namespace) -> None:
     if options.verbose and options.json:
         raise UsageError("got --verbose with --json, expected one of them; --exportTimes has every single time")
     for name in EXPORTS:
-        if getattr(options, name) is not None and len(options.models) > 1:
+        file = getattr(options, name)
+        if file is None:
+            continue
+        if len(options.models) > 1:
             raise UsageError(f"got --{name} and {len(options.models)} models, expected one; measure them one by one")
+        check_target(file)
 
 
 def prepare_backends(options: argparse.Namespace) -> list[Backend]:
@@ -233,5 +239,6 @@ def write_json(path: Path, content: list[dict[str, Any]] | dict[str, Any]) -> No
         temporary.write_text(text)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another file") from None

@@ -23,7 +23,7 @@ CUDA_ERRORS = {
         "sudo modprobe -r nvidia_uvm && sudo modprobe nvidia_uvm, or reboot",
     ),
 }
-RTX_CAPABILITIES = ("7.5", "8.6", "8.9", "12.0", "12.1")
+RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 NVIDIA_VENDOR = "0x10de"
 
 

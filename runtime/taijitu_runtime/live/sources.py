@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -93,7 +94,7 @@ def _split(text: str) -> tuple[Kind, str, str]:
         return _split_url(text, match[1].lower())
     if not text.strip():
         raise UsageError(f"got an empty source, expected {EXPECTED}")
-    if Path(text).is_dir():
+    if os.path.isdir(text):  # noqa: PTH112 -- Path.is_dir raises where it may not look
         raise UsageError(f"{text}: got a folder, expected {EXPECTED}; write '{text.rstrip('/')}/*.jpg', in quotes")
     if Path(text).suffix.lower() in SUFFIXES or (re.search(r"[*?\[]", text) and not Path(text).exists()):
         return "pictures", text, ""

@@ -1,0 +1,27 @@
+"""Where a result is to be written, looked at before any work is spent on it."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from taijitu_runtime.console import shown
+from taijitu_runtime.errors import UsageError
+
+
+def check_target(path: Path) -> None:
+    """UsageError unless `path` is in a folder, and names a regular file or nothing yet.
+
+    Results get their names when they are whole, by a rename, which would also put them in the place of /dev/null.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if not path.parent.is_dir():
+            raise UsageError(f"{shown(path)}: no folder {shown(path.parent)}; make it first") from None
+        return
+    except OSError as error:
+        raise UsageError(f"{shown(path)}: cannot be written ({error.strerror}); choose another file") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
+        raise UsageError(f"{shown(path)}: got {kind}, expected a regular file or a new name; choose another file")

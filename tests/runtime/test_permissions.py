@@ -1,0 +1,58 @@
+"""Paths that may not be entered or read, or whose names are too long: one line, and the rest of the run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from machine_tree import as_nobody
+from taijitu_runtime import ArtefactError, cli
+from taijitu_runtime.backends.base import check_file
+from taijitu_runtime.live.sources import source_from_text
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that anybody may enter, with a file `secret` that nobody may read, and `locked`, that nobody may enter.
+
+    Not in tmp_path, whose parents are root's alone if root runs the tests.
+    """
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "secret").write_bytes(b"content")
+        (folder / "locked").mkdir()
+        (folder / "locked" / "inside.jpg").write_bytes(b"content")
+        (folder / "secret").chmod(0)
+        (folder / "locked").chmod(0)
+        folder.chmod(0o755)
+        yield folder
+        (folder / "locked").chmod(0o700)
+
+
+def test_a_model_that_may_not_be_read_is_an_error_of_the_model(folder: Path) -> None:
+    for name in ("secret", "locked/inside.jpg"):
+        with as_nobody(), pytest.raises(ArtefactError, match=r"got a file that cannot be read \(Permission denied\)"):
+            check_file(folder / name)
+    with pytest.raises(ArtefactError, match="File name too long"):
+        check_file(folder / ("x" * 300))
+
+
+def test_a_picture_in_a_locked_folder_is_left_to_the_decoder(folder: Path) -> None:
+    picture = folder / "locked" / "inside.jpg"
+    with as_nobody():
+        assert cli.find_pictures([picture]) == [picture]
+        assert source_from_text(str(picture)).kind == "pictures"
+
+
+def test_a_name_that_is_too_long_does_not_end_the_run(
+    tiny_onnx: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "x" * 300 + ".jpg"
+    assert cli.main([str(tiny_onnx), name, str(pictures / "red.png"), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert [entry["file"] for entry in document["skipped"]] == [name]
+    assert [result["file"] for result in document["results"]] == [str(pictures / "red.png")]
