@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from taijitu_server.errors import error_body
@@ -61,11 +62,40 @@ class Connection(HttpToolsProtocol):
             self._phase = "head"
         if self._phase == "head":
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._parse(data)
+        if self.refused is not None:
+            self._phase = ""
         if self._phase == "head" and self._head_bytes > self.settings.max_header_bytes and not self.is_gone:
             self._refuse_head()
         if self._phase != self._timed:
             self._set_timer()
+
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn, but who asks for a protocol that we lack, such as HTTP/2, is answered as if it had not."""
+        self._unset_keepalive_if_required()
+        pieces: list[bytes | memoryview] = [data]
+        try:
+            while pieces and self.refused is None:
+                piece = pieces.pop()
+                try:
+                    self.parser.feed_data(piece)
+                except httptools.HttpParserUpgrade as upgrade:
+                    if self.refused is not None:
+                        return
+                    if self._should_upgrade():
+                        self.handle_websocket_upgrade()
+                        return
+                    # The parser takes a body here for the next request: a new one gets the head without the wish.
+                    pieces = [memoryview(piece)[upgrade.args[0] :], self._head_without_upgrade()]
+                    self.parser = httptools.HttpRequestParser(self)
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        except httptools.HttpParserError:
+            self._refuse(400, "http", "the request is no valid HTTP")
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        headers = b"".join(b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade")
+        return b"%s %s HTTP/%s\r\n%s\r\n" % (self.parser.get_method(), self.url, version, headers)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -74,6 +104,10 @@ class Connection(HttpToolsProtocol):
         self.scope["extensions"] = {CONNECTION: {"connection": self}}
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse(400, "http", "CONNECT is for proxies; this is none")
+            return  # `_parse` begins this request again
         self._head_bytes = 0
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.settings.max_header_bytes:
@@ -93,8 +127,8 @@ class Connection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._phase = ""
-        if self.refused is None:
+        if self._phase == "body":  # else it is refused, or `_parse` begins it again
+            self._phase = ""
             super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
@@ -102,10 +136,6 @@ class Connection(HttpToolsProtocol):
         self._phase = ""
         self._set_timer()
         super().handle_websocket_upgrade()
-
-    def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls where the parser gave up."""
-        self._refuse(400, "http", "the request is no valid HTTP")
 
     def _refuse_head(self) -> None:
         limit = self.settings.max_header_bytes

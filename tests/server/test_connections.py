@@ -1,0 +1,84 @@
+"""Connections at the edge of HTTP, against a real server: upgrades, trailers, pipelines, and clients that never end."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from PIL import Image
+from raw_http import answers, connect, received
+from tiny_model import make_tiny_onnx
+
+if TYPE_CHECKING:
+    from server_process import Server
+
+ASK = b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n"
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+
+
+@pytest.fixture(scope="module")
+def edge(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    model = make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
+    limits = ["--header-timeout-s", "1", "--body-timeout-s", "1", "--keep-alive-s", "1"]
+    running = start_server(str(model), "--port", "0", "--camera", "door=http://127.0.0.1:9/none", *limits)
+    running.wait_until_ready()
+    yield running
+    code, log = running.stop()
+    assert code == 0
+    assert {line["level"] for line in map(json.loads, log.splitlines())} <= {"info", "warning"}  # no such camera
+
+
+@pytest.fixture(scope="module")
+def blue() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64), (0, 0, 255)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def still_right_afterwards(edge: Server, blue: bytes) -> Iterator[None]:
+    yield
+    assert label(httpx.post(f"{edge.url}/classify", content=blue).json()) == "blue"
+
+
+def label(reply: dict[str, list[dict[str, str]]]) -> str:
+    return reply["answers"][0]["label"]
+
+
+def sent_picture(picture: bytes, headers: bytes = b"") -> bytes:
+    return b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%s\r\n" % (len(picture), headers) + picture
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+@pytest.mark.parametrize("upgrade", [H2C, b"Connection: upgrade\r\nUpgrade: something\r\n"])
+def test_who_asks_for_another_protocol_is_answered_in_this_one(
+    edge: Server, blue: bytes, upgrade: bytes, size: int
+) -> None:
+    data = (ASK.replace(b"\r\n\r\n", b"\r\n" + upgrade + b"\r\n") + sent_picture(blue, upgrade)) * 2
+    with connect(edge) as connection:
+        for start in range(0, len(data), size):
+            connection.sendall(data[start : start + size])
+        found = answers(connection)
+    assert [status for status, _ in found] == [200] * 4
+    assert [label(found[1][1]), label(found[3][1])] == ["blue", "blue"]
+
+
+def test_a_body_behind_an_upgrade_is_no_request(edge: Server) -> None:
+    with connect(edge) as connection:
+        head, _, body = sent_picture(ASK, H2C).partition(b"\r\n\r\n")
+        connection.sendall(head + b"\r\n\r\n")
+        time.sleep(0.1)
+        connection.sendall(body)
+        assert [status for status, _ in answers(connection)] == [422]
+
+
+def test_what_a_tunnel_would_carry_is_no_request(edge: Server) -> None:
+    with connect(edge) as connection:
+        connection.sendall(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n" + ASK)
+        assert [status for status, _ in answers(connection)] == [400]
