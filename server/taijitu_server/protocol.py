@@ -19,6 +19,7 @@ from taijitu_server.joined_writes import JoinedWrites
 from taijitu_server.settings import Settings
 
 MAX_CHUNKS = 65_536
+CHUNK_LINE_BYTES = 16  # a chunk's length and line ends, and a little more; what is above counts as a header
 LINGER_S = 1.0
 
 OnRefused = Callable[[int, str], None]  # status, reason
@@ -38,7 +39,7 @@ class Connection(HttpToolsProtocol):
         self._phase = "head"  # what is being waited for: "head", "body", or "" where nothing is
         self._timed = ""
         self._timer: asyncio.TimerHandle | None = None
-        self._head_bytes = self._chunks = 0
+        self._framing_bytes = self._chunks = 0  # of the current request: all but its body; its chunks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
@@ -60,13 +61,14 @@ class Connection(HttpToolsProtocol):
             return
         if not self._phase:
             self._phase = "head"
-        if self._phase == "head":
-            self._head_bytes += len(data)
+        self._framing_bytes += len(data)
         self._parse(data)
         if self.refused is not None:
             self._phase = ""
-        if self._phase == "head" and self._head_bytes > self.settings.max_header_bytes and not self.is_gone:
-            self._refuse_head()
+        if self._phase and not self.is_gone:
+            chunk_lines_bytes = self._chunks * CHUNK_LINE_BYTES
+            if self._framing_bytes - chunk_lines_bytes > self.settings.max_header_bytes:
+                self._refuse_headers()
         if self._phase != self._timed:
             self._set_timer()
 
@@ -108,14 +110,16 @@ class Connection(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 self._refuse(400, "http", "CONNECT is for proxies; this is none")
             return  # `_parse` begins this request again
-        self._head_bytes = 0
+        self._framing_bytes = 0
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.settings.max_header_bytes:
-            self._refuse_head()
+            self._refuse_headers()
         if self.refused is not None:
             return
         self._phase = "body"
         super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            self.headers = []  # where the parser puts trailers, which take nothing from the request's own headers
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
@@ -123,12 +127,14 @@ class Connection(HttpToolsProtocol):
             self._refuse(400, "chunks", f"the body comes in more than {MAX_CHUNKS} chunks; send larger ones")
 
     def on_body(self, body: bytes) -> None:
+        self._framing_bytes -= len(body)
         if self.refused is None:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._phase == "body":  # else it is refused, or `_parse` begins it again
             self._phase = ""
+            self._framing_bytes = 0
             super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
@@ -137,9 +143,9 @@ class Connection(HttpToolsProtocol):
         self._set_timer()
         super().handle_websocket_upgrade()
 
-    def _refuse_head(self) -> None:
+    def _refuse_headers(self) -> None:
         limit = self.settings.max_header_bytes
-        self._refuse(431, "header_bytes", f"the request line and headers are larger than {limit} bytes; send less")
+        self._refuse(431, "header_bytes", f"request line, headers and trailers are larger than {limit} bytes; send less")
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -156,7 +162,7 @@ class Connection(HttpToolsProtocol):
         if self._phase == "body":
             after_s = self.settings.body_timeout_s
             self._refuse(408, "body_timeout", f"the body did not arrive within {after_s:g} s; send it faster")
-        elif self._head_bytes:
+        elif self._framing_bytes:
             after_s = self.settings.header_timeout_s
             self._refuse(408, "header_timeout", f"the headers did not arrive within {after_s:g} s; send them faster")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import time
@@ -82,3 +83,31 @@ def test_what_a_tunnel_would_carry_is_no_request(edge: Server) -> None:
     with connect(edge) as connection:
         connection.sendall(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n" + ASK)
         assert [status for status, _ in answers(connection)] == [400]
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize("trailers", [b"a: b\r\n" * 200_000, b"a: " + b"b" * 1_200_000, b"1;" + b"b" * 1_200_000])
+def test_trailers_count_as_headers(edge: Server, trailers: bytes) -> None:
+    end = b"" if trailers.startswith(b"1;") else b"0\r\n"  # what comes behind the chunk's length counts too
+    with connect(edge) as connection:
+        connection.sendall(sent_picture(b"", CHUNKED).replace(b"Content-Length: 0\r\n", b"") + end)
+        time.sleep(0.05)
+        with contextlib.suppress(OSError):
+            connection.sendall(trailers)
+        found = answers(connection)
+    assert [(status, reply["error"][-36:]) for status, reply in found] == [(431, "are larger than 65536 bytes; send less"[-36:])]
+
+
+def test_a_body_in_small_chunks_is_taken_and_its_trailers_change_nothing(edge: Server, blue: bytes) -> None:
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in blue * 60)  # of more bytes around them than headers may have
+    assert 5 * len(blue) * 60 > 65_536
+    head = b"POST /classify HTTP/1.1\r\nHost: a\r\nX-Request-ID: one\r\n" + CHUNKED + b"\r\n"
+    with connect(edge) as connection:
+        connection.sendall(head)
+        time.sleep(0.05)
+        connection.sendall(chunks + b"0\r\nX-Request-ID: two\r\nContent-Type: text/plain\r\n\r\n")
+        reply = received(connection)
+    assert reply.startswith(b"HTTP/1.1 200")
+    assert b"x-request-id: one\r\n" in reply
