@@ -13,9 +13,15 @@ if TYPE_CHECKING:
     from server_process import Server
 
 
-def connect(server: Server) -> socket.socket:
+def connect(server: Server, receive_bytes: int = 0) -> socket.socket:
+    """A connection; `receive_bytes`: what the system takes for a client that does not read, 0 for its default."""
     url = httpx.URL(server.url)
-    return socket.create_connection((url.host, url.port or 80), timeout=10)
+    connection = socket.socket()
+    connection.settimeout(10)
+    if receive_bytes:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    connection.connect((url.host, url.port or 80))
+    return connection
 
 
 def received(connection: socket.socket) -> bytes:

@@ -1,6 +1,6 @@
 """uvicorn's HTTP connection, with the limits that it lacks: on time, on headers, on chunks, on connections.
 
-A stalled client costs one timer; a request that arrives whole costs none. Leaving clients are noticed at once, so that
+A stalled client costs one timer; a request that arrives whole, and an answer that is taken at once, cost none. Leaving clients are noticed at once, so that
 work queued for them can be dropped.
 """
 
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from taijitu_server.errors import error_body
 from taijitu_server.exchange import CONNECTION
 from taijitu_server.joined_writes import JoinedWrites
 from taijitu_server.settings import Settings
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 MAX_CHUNKS = 65_536
 CHUNK_LINE_BYTES = 16  # a chunk's length and line ends, and a little more; what is above counts as a header
@@ -36,13 +39,16 @@ class Connection(HttpToolsProtocol):
         self.waiting: asyncio.Future[Any] | None = None
         self.is_gone = False
         self.refused: tuple[int, str] | None = None
+        self._running: RequestResponseCycle | None = None  # uvicorn's `cycle` is the newest, which may wait behind it
         self._phase = "head"  # what is being waited for: "head", "body", or "" where nothing is
         self._timed = ""
         self._timer: asyncio.TimerHandle | None = None
+        self._untaken: asyncio.TimerHandle | None = None
         self._framing_bytes = self._chunks = 0  # of the current request: all but its body; its chunks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
+        joined = JoinedWrites(transport, self.loop, self.settings.body_timeout_s)
+        super().connection_made(cast(asyncio.Transport, joined))
         if len(self.connections) > self.settings.max_connections:
             self._refuse(503, "connections", "too many connections; try again later")
             return
@@ -52,9 +58,26 @@ class Connection(HttpToolsProtocol):
         self.is_gone = True
         self._phase = ""
         self._set_timer()
+        if self._untaken is not None:
+            self._untaken.cancel()
         super().connection_lost(exc)
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
         if self.waiting is not None:
             self.waiting.cancel()
+
+    def pause_writing(self) -> None:
+        """What the loop calls once the client leaves too much of the answers untaken."""
+        super().pause_writing()
+        self._untaken = self.loop.call_later(self.settings.body_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """What the loop calls once it has taken most of that."""
+        super().resume_writing()
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
 
     def data_received(self, data: bytes) -> None:
         if self.refused is not None:
@@ -118,6 +141,8 @@ class Connection(HttpToolsProtocol):
             return
         self._phase = "body"
         super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
         if not self.parser.should_upgrade():
             self.headers = []  # where the parser puts trailers, which take nothing from the request's own headers
 
@@ -138,10 +163,18 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """What uvicorn calls to hand the connection over: our limits end here."""
+        """Hand the connection over to uvicorn's protocol; of our limits only that on the handshake's time goes on."""
         self._phase = ""
         self._set_timer()
         super().handle_websocket_upgrade()
+        websocket = self.transport.get_protocol()
+        self.loop.call_later(self.settings.header_timeout_s, self._end_handshake, websocket)
+
+    def _end_handshake(self, websocket: WebSocketsSansIOProtocol) -> None:
+        if not websocket.handshake_complete:  # it waits for a body, which a handshake has not
+            type(self).on_refused(408, "header_timeout")
+            self._write_refusal(408, "the handshake was not complete in time; send it without a body")
+            self.transport.close()
 
     def _refuse_headers(self) -> None:
         limit = self.settings.max_header_bytes
@@ -183,16 +216,21 @@ class Connection(HttpToolsProtocol):
                 self.pipeline.popleft()  # this request, behind others that came whole
             return
         if not in_body or not cycle.response_started:
-            body = error_body(text)
-            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-            self.transport.write(STATUS_LINE[status] + head + body)
+            self._write_refusal(status, text)
         if is_unanswered:  # nothing may be written behind our answer
             cycle.disconnected = True
             cycle.message_event.set()
         self._hang_up()
 
+    def _write_refusal(self, status: int, text: str) -> None:
+        body = error_body(text)
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[status] + head + body)
+
     def on_response_complete(self) -> None:
         was_last = not self.pipeline
+        if not was_last:
+            self._running = self.pipeline[-1][0]
         super().on_response_complete()
         if was_last and self.refused is not None and not self.transport.is_closing():
             self._hang_up()

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from raw_http import answers, connect, received
 from tiny_model import make_tiny_onnx
+from websockets.sync.client import connect as websocket_connect
 
 if TYPE_CHECKING:
     from server_process import Server
@@ -100,9 +101,11 @@ def test_trailers_count_as_headers(edge: Server, trailers: bytes) -> None:
     assert [(status, reply["error"][-36:]) for status, reply in found] == [(431, "are larger than 65536 bytes; send less"[-36:])]
 
 
-def test_a_body_in_small_chunks_is_taken_and_its_trailers_change_nothing(edge: Server, blue: bytes) -> None:
-    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in blue * 60)  # of more bytes around them than headers may have
-    assert 5 * len(blue) * 60 > 65_536
+def test_a_body_in_small_chunks_is_taken_and_its_trailers_change_nothing(edge: Server) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (90, 60), (0, 0, 255)).save(out, "BMP")
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in out.getvalue())
+    assert len(chunks) - out.tell() > 65_536  # more bytes around the body than headers may have
     head = b"POST /classify HTTP/1.1\r\nHost: a\r\nX-Request-ID: one\r\n" + CHUNKED + b"\r\n"
     with connect(edge) as connection:
         connection.sendall(head)
@@ -111,3 +114,34 @@ def test_a_body_in_small_chunks_is_taken_and_its_trailers_change_nothing(edge: S
         reply = received(connection)
     assert reply.startswith(b"HTTP/1.1 200")
     assert b"x-request-id: one\r\n" in reply
+
+
+def test_a_client_that_takes_no_answers_is_left(edge: Server) -> None:
+    count = 400
+    with connect(edge, receive_bytes=4096) as connection:
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * count)
+        time.sleep(2)
+        taken = received(connection)
+    assert 0 < taken.count(b"HTTP/1.1 200") < count
+
+
+@pytest.mark.parametrize("body", [b"", b"0123"])
+def test_a_handshake_that_waits_for_a_body_is_ended(edge: Server, body: bytes) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 10\r\n"
+    with connect(edge) as connection:
+        connection.sendall(b"GET /cameras/door/results HTTP/1.1\r\nHost: a\r\n" + upgrade + b"\r\n" + body)
+        assert [status for status, _ in answers(connection)] == [408]
+
+
+def test_a_good_handshake_outlives_the_time_for_it(edge: Server) -> None:
+    with websocket_connect(edge.url.replace("http", "ws") + "/cameras/door/results") as results:
+        until = time.monotonic() + 1.3
+        while time.monotonic() < until:
+            assert json.loads(results.recv(timeout=3))["name"] == "door"
+
+
+def test_a_client_that_leaves_others_of_its_requests_waiting_is_no_error(edge: Server, blue: bytes) -> None:
+    for count in (2, 20, 200):
+        with connect(edge) as connection:
+            connection.sendall((sent_picture(blue) + ASK) * count)
+            connection.recv(1)  # the fixture `edge` looks for errors in the log
