@@ -160,6 +160,8 @@ class Connection(HttpToolsProtocol):
         if self._phase == "body":  # else it is refused, or `_parse` begins it again
             self._phase = ""
             self._framing_bytes = 0
+            if self._timer is not None:
+                self._set_timer()  # so that the next request, which may begin in the same piece, has time of its own
             super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:

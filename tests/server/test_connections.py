@@ -145,3 +145,13 @@ def test_a_client_that_leaves_others_of_its_requests_waiting_is_no_error(edge: S
         with connect(edge) as connection:
             connection.sendall((sent_picture(blue) + ASK) * count)
             connection.recv(1)  # the fixture `edge` looks for errors in the log
+
+
+def test_pipelined_requests_have_time_of_their_own_each(edge: Server, blue: bytes) -> None:
+    request = sent_picture(blue)
+    pieces = [request[:-1], *[request[-1:] + request[:-1]] * 4, request[-1:]]
+    with connect(edge) as connection:
+        for piece in pieces:  # 2 s all together, of which each request may take 1
+            connection.sendall(piece)
+            time.sleep(0.4)
+        assert [status for status, _ in answers(connection)] == [200] * 5
