@@ -27,7 +27,7 @@ H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A
 @pytest.fixture(scope="module")
 def edge(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model = make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
-    limits = ["--header-timeout-s", "1", "--body-timeout-s", "1", "--keep-alive-s", "1"]
+    limits = ["--header-timeout-s", "1", "--body-timeout-s", "1", "--keep-alive-s", "0.9"]
     running = start_server(str(model), "--port", "0", "--camera", "door=http://127.0.0.1:9/none", *limits)
     running.wait_until_ready()
     yield running
@@ -155,3 +155,13 @@ def test_pipelined_requests_have_time_of_their_own_each(edge: Server, blue: byte
             connection.sendall(piece)
             time.sleep(0.4)
         assert [status for status, _ in answers(connection)] == [200] * 5
+
+
+def test_an_idle_connection_is_kept_for_a_part_of_a_second(edge: Server) -> None:
+    with connect(edge) as connection:
+        for _ in range(3):
+            connection.sendall(ASK)
+            time.sleep(0.3)
+        began = time.monotonic()
+        assert [status for status, _ in answers(connection)] == [200] * 3
+    assert time.monotonic() - began < 5  # by the server, not by the test's own timeout
