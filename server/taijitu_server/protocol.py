@@ -1,7 +1,7 @@
 """uvicorn's HTTP connection, with the limits that it lacks: on time, on headers, on chunks, on connections.
 
-A stalled client costs one timer; a request that arrives whole, and an answer that is taken at once, cost none. Leaving clients are noticed at once, so that
-work queued for them can be dropped.
+A stalled client costs one timer; a request that arrives whole, and an answer that is taken at once, cost none. Leaving
+clients are noticed at once, so that work queued for them can be dropped.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Connection(HttpToolsProtocol):
         self._phase = ""
         self._set_timer()
         super().handle_websocket_upgrade()
-        websocket = self.transport.get_protocol()
+        websocket = cast("WebSocketsSansIOProtocol", self.transport.get_protocol())
         self.loop.call_later(self.settings.header_timeout_s, self._end_handshake, websocket)
 
     def _end_handshake(self, websocket: WebSocketsSansIOProtocol) -> None:
@@ -180,7 +180,9 @@ class Connection(HttpToolsProtocol):
 
     def _refuse_headers(self) -> None:
         limit = self.settings.max_header_bytes
-        self._refuse(431, "header_bytes", f"request line, headers and trailers are larger than {limit} bytes; send less")
+        self._refuse(
+            431, "header_bytes", f"request line, headers and trailers are larger than {limit} bytes; send less"
+        )
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -226,8 +228,10 @@ class Connection(HttpToolsProtocol):
 
     def _write_refusal(self, status: int, text: str) -> None:
         body = error_body(text)
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[status] + head + body)
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+        if status == 503:
+            head += b"retry-after: %d\r\n" % self.settings.retry_after_s
+        self.transport.write(STATUS_LINE[status] + head + b"\r\n" + body)
 
     def on_response_complete(self) -> None:
         was_last = not self.pipeline

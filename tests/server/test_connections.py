@@ -7,15 +7,15 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from PIL import Image
 from raw_http import answers, connect, received
-from tiny_model import make_tiny_onnx
 from websockets.sync.client import connect as websocket_connect
+
+from tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
     from server_process import Server
@@ -98,7 +98,8 @@ def test_trailers_count_as_headers(edge: Server, trailers: bytes) -> None:
         with contextlib.suppress(OSError):
             connection.sendall(trailers)
         found = answers(connection)
-    assert [(status, reply["error"][-36:]) for status, reply in found] == [(431, "are larger than 65536 bytes; send less"[-36:])]
+    assert [status for status, _ in found] == [431]
+    assert found[0][1]["error"].endswith("larger than 65536 bytes; send less")
 
 
 def test_a_body_in_small_chunks_is_taken_and_its_trailers_change_nothing(edge: Server) -> None:
