@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from taijitu_runtime import __version__
 from taijitu_runtime.errors import TaijituError
-from taijitu_server.errors import HttpError
+from taijitu_server.errors import HttpError, overloaded
 from taijitu_server.gate import Gate
 from taijitu_server.kserve import EXTENSIONS, model_metadata
 from taijitu_server.openapi import REFUSALS, with_post_routes
@@ -107,6 +107,10 @@ def _add_errors(app: FastAPI) -> None:
         return JSONResponse({"error": error.text}, status_code=error.status, headers=error.headers)
 
 
+def _not_ready(state: ServerState, text: str) -> HttpError:
+    return overloaded("not_ready", text, state.settings.retry_after_s)
+
+
 def _add_health(app: FastAPI, state: ServerState) -> None:
     @app.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
@@ -117,7 +121,7 @@ def _add_health(app: FastAPI, state: ServerState) -> None:
     async def ready() -> dict[str, Any]:
         """200 while work may be sent here, else 503. `failures`: files that could not take over, and why."""
         if state.unready:
-            raise HttpError(503, "not_ready", f"not ready: {state.unready}")
+            raise _not_ready(state, f"not ready: {state.unready}")
         models = {name: sorted(versions, key=int) for name, versions in sorted(state.registry.served.items())}
         failures = {f"{name}/{version}": reason for (name, version), reason in state.registry.failures.items()}
         return {"status": "ready", "models": models, "failures": failures}
@@ -157,7 +161,7 @@ def _add_kserve(app: FastAPI, state: ServerState) -> None:
     async def v2_ready() -> dict[str, bool]:
         """200 while work may be sent here, else 503."""
         if state.unready:
-            raise HttpError(503, "not_ready", f"not ready: {state.unready}")
+            raise _not_ready(state, f"not ready: {state.unready}")
         return {"ready": True}
 
     @app.get("/v2/models/{model}", tags=["KServe v2"])
@@ -173,7 +177,7 @@ def _add_kserve(app: FastAPI, state: ServerState) -> None:
         """200 while a model answers, else 503."""
         found = state.registry.get(model, version)
         if not found.is_alive or state.unready:
-            raise HttpError(503, "not_ready", f"{found.name} is not ready")
+            raise _not_ready(state, f"{found.name} is not ready")
         return {"name": found.name, "ready": True}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from taijitu_server.errors import ClientGoneError, HttpError, error_body, http_error
+from taijitu_server.errors import ClientGoneError, HttpError, error_body, http_error, overloaded
 from taijitu_server.exchange import Call, Reply
 from taijitu_server.logs import json_line, now
 from taijitu_server.state import ServerState
@@ -60,12 +60,12 @@ class Gate:
             if call.scope["method"] != "POST":
                 raise HttpError(405, "method", f"got {call.scope['method'][:20]}, expected POST", {"Allow": "POST"})
             if self.state.is_draining:
-                raise HttpError(503, "draining", "the server is shutting down", {"Connection": "close"})
+                raise self._draining()
             return await handler(call), ""
         except ClientGoneError:
             return None, "client_gone"
         except asyncio.CancelledError:  # uvicorn gives up at the end of the shutdown's time
-            return _error(HttpError(503, "draining", "the server is shutting down", {"Connection": "close"}))
+            return _error(self._draining())
         except Exception as error:
             found = http_error(error)
             if found.status == 500:
@@ -73,6 +73,11 @@ class Gate:
             return _error(found)
         finally:
             self.state.bodies.release(call)
+
+    def _draining(self) -> HttpError:
+        error = overloaded("draining", "the server is shutting down", self.state.settings.retry_after_s)
+        error.headers["Connection"] = "close"
+        return error
 
     async def _pass_on(self, call: Call, send: Send) -> None:
         """Let FastAPI answer an HTTP request, or the handshake of a WebSocket and all that follows."""

@@ -11,11 +11,15 @@ from typing import Any
 
 
 class JoinedWrites:
-    """A transport around another one. All but writing is the other's."""
+    """A transport around another one. All but writing is the other's.
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    `patience_s`: how long a closed connection may stay for a client that does not take what it was sent.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, patience_s: float) -> None:
         self._transport = transport
         self._loop = loop
+        self._patience_s = patience_s
         self._waiting: list[bytes] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -38,6 +42,11 @@ class JoinedWrites:
         """Send what waits, then close."""
         self._flush()
         self._transport.close()
+        self._loop.call_soon(self._limit_closing)  # uvloop sends at the end of this turn; then nothing is left mostly
+
+    def _limit_closing(self) -> None:
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(self._patience_s, self._transport.abort)
 
     def _flush(self) -> None:
         if self._waiting:

@@ -42,7 +42,7 @@ def serve(registry: Registry, listener: socket.socket) -> None:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=int(settings.keep_alive_s),
+        timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # it takes any number of seconds
         timeout_graceful_shutdown=settings.shutdown_s,
     )
     sys.setswitchinterval(LOCK_S)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-import re
-import socket
 import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from raw_http import answers, connect, received
 
 from taijitu_runtime import Classifier
 
@@ -54,22 +53,6 @@ def still_right_afterwards(strict: Server, jpeg: bytes) -> Iterator[None]:
     assert reply.json()["answers"][0]["label"] == "cat"
 
 
-def connect(server: Server) -> socket.socket:
-    url = httpx.URL(server.url)
-    return socket.create_connection((url.host, url.port or 80), timeout=10)
-
-
-def received(connection: socket.socket) -> bytes:
-    """Everything until the server closes."""
-    parts = []
-    try:
-        while part := connection.recv(65536):
-            parts.append(part)
-    except ConnectionResetError:
-        pass
-    return b"".join(parts)
-
-
 def exchange(server: Server, sent: bytes) -> tuple[int, str]:
     """Status and error text of the answer to some bytes, after which the server closes."""
     with connect(server) as connection:
@@ -103,17 +86,6 @@ def test_refused_bytes(strict: Server, sent: bytes, status: int, text: str) -> N
     found = exchange(strict, sent)
     assert found[0] == status
     assert text in found[1]
-
-
-def answers(connection: socket.socket) -> list[tuple[int, Any]]:
-    """Status and JSON of every answer until the server closes."""
-    found, rest = [], received(connection)
-    while rest:
-        head, _, rest = rest.partition(b"\r\n\r\n")
-        length = int(re.search(rb"\r\ncontent-length: (\d+)", head)[1])  # type: ignore[index]
-        found.append((int(head.split()[1]), json.loads(rest[:length])))
-        rest = rest[length:]
-    return found
 
 
 # A path that waits for the rest of the body, and two that are answered without it.
@@ -157,7 +129,10 @@ def test_a_slow_dribble_of_headers_does_not_win_time(strict: Server) -> None:
 def test_connections_beyond_the_limit_are_told_so(strict: Server) -> None:
     opened = [connect(strict) for _ in range(40)]
     try:
-        assert exchange(strict, b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")[0] == 503
+        with connect(strict) as further:
+            reply = received(further)
+        assert reply.startswith(b"HTTP/1.1 503")
+        assert b"\r\nretry-after: 1\r\n" in reply
     finally:
         for connection in opened:
             connection.close()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from taijitu_server.joined_writes import JoinedWrites
 
@@ -27,6 +30,9 @@ class Sent(asyncio.Transport):
     def close(self) -> None:
         self.calls.append("close")
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return f"the {name}"
 
@@ -34,7 +40,7 @@ class Sent(asyncio.Transport):
 def after_a_turn(act: Callable[[JoinedWrites], object]) -> list[bytes | str]:
     async def turn() -> list[bytes | str]:
         sent = Sent()
-        act(JoinedWrites(sent, asyncio.get_running_loop()))
+        act(JoinedWrites(sent, asyncio.get_running_loop(), patience_s=1))
         await asyncio.sleep(0)
         return sent.calls
 
@@ -64,3 +70,31 @@ def test_all_else_is_the_transports_own() -> None:
     seen: list[str] = []
     after_a_turn(lambda transport: seen.append(transport.get_extra_info("peername")))
     assert seen == ["the peername"]
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_client_that_takes_nothing_does_not_hold_a_closed_connection(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    lost: list[Exception | None] = []
+
+    class Told(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(exc)
+
+    async def close_unsent(ours: socket.socket) -> list[Exception | None]:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(Told, sock=ours)
+        joined = JoinedWrites(transport, loop, patience_s=0.2)
+        joined.write(bytes(8 << 20))
+        joined.close()
+        await asyncio.sleep(0.1)
+        early = list(lost)
+        await asyncio.sleep(0.3)
+        return early
+
+    ours, theirs = socket.socketpair()
+    loop = new_loop()
+    with theirs, contextlib.closing(loop):
+        assert loop.run_until_complete(close_unsent(ours)) == []  # what it may still want to read
+    assert lost == [None]

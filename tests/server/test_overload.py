@@ -118,7 +118,7 @@ def test_sigterm_under_load_answers_what_was_accepted(
 
 
 def test_the_drain_says_not_ready_first(start_server: Callable[..., Server], slow_onnx: Path, blue: bytes) -> None:
-    running = started(start_server, str(slow_onnx), "--drain-s", "1")
+    running = started(start_server, str(slow_onnx), "--drain-s", "1", "--retry-after-s", "7")
     running.process.send_signal(signal.SIGTERM)
     time.sleep(0.2)
     assert httpx.get(f"{running.url}/health/live").status_code == 200
@@ -126,6 +126,7 @@ def test_the_drain_says_not_ready_first(start_server: Callable[..., Server], slo
     assert (ready.status_code, ready.json()) == (503, {"error": "not ready: shutting down"})
     refused = httpx.post(f"{running.url}/classify", content=blue)
     assert (refused.status_code, refused.json()) == (503, {"error": "the server is shutting down"})
+    assert [reply.headers["Retry-After"] for reply in (ready, refused)] == ["7", "7"]
     assert running.ended()[0] == 0
 
 

@@ -1,0 +1,168 @@
+"""Connections at the edge of HTTP, against a real server: upgrades, trailers, pipelines, and clients that never end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from PIL import Image
+from raw_http import answers, connect, received
+from websockets.sync.client import connect as websocket_connect
+
+from tiny_model import make_tiny_onnx
+
+if TYPE_CHECKING:
+    from server_process import Server
+
+ASK = b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n"
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+
+
+@pytest.fixture(scope="module")
+def edge(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    model = make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
+    limits = ["--header-timeout-s", "1", "--body-timeout-s", "1", "--keep-alive-s", "0.9"]
+    running = start_server(str(model), "--port", "0", "--camera", "door=http://127.0.0.1:9/none", *limits)
+    running.wait_until_ready()
+    yield running
+    code, log = running.stop()
+    assert code == 0
+    assert {line["level"] for line in map(json.loads, log.splitlines())} <= {"info", "warning"}  # no such camera
+
+
+@pytest.fixture(scope="module")
+def blue() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64), (0, 0, 255)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def still_right_afterwards(edge: Server, blue: bytes) -> Iterator[None]:
+    yield
+    assert label(httpx.post(f"{edge.url}/classify", content=blue).json()) == "blue"
+
+
+def label(reply: dict[str, list[dict[str, str]]]) -> str:
+    return reply["answers"][0]["label"]
+
+
+def sent_picture(picture: bytes, headers: bytes = b"") -> bytes:
+    return b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%s\r\n" % (len(picture), headers) + picture
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+@pytest.mark.parametrize("upgrade", [H2C, b"Connection: upgrade\r\nUpgrade: something\r\n"])
+def test_who_asks_for_another_protocol_is_answered_in_this_one(
+    edge: Server, blue: bytes, upgrade: bytes, size: int
+) -> None:
+    data = (ASK.replace(b"\r\n\r\n", b"\r\n" + upgrade + b"\r\n") + sent_picture(blue, upgrade)) * 2
+    with connect(edge) as connection:
+        for start in range(0, len(data), size):
+            connection.sendall(data[start : start + size])
+        found = answers(connection)
+    assert [status for status, _ in found] == [200] * 4
+    assert [label(found[1][1]), label(found[3][1])] == ["blue", "blue"]
+
+
+def test_a_body_behind_an_upgrade_is_no_request(edge: Server) -> None:
+    with connect(edge) as connection:
+        head, _, body = sent_picture(ASK, H2C).partition(b"\r\n\r\n")
+        connection.sendall(head + b"\r\n\r\n")
+        time.sleep(0.1)
+        connection.sendall(body)
+        assert [status for status, _ in answers(connection)] == [422]
+
+
+def test_what_a_tunnel_would_carry_is_no_request(edge: Server) -> None:
+    with connect(edge) as connection:
+        connection.sendall(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n" + ASK)
+        assert [status for status, _ in answers(connection)] == [400]
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize("trailers", [b"a: b\r\n" * 200_000, b"a: " + b"b" * 1_200_000, b"1;" + b"b" * 1_200_000])
+def test_trailers_count_as_headers(edge: Server, trailers: bytes) -> None:
+    end = b"" if trailers.startswith(b"1;") else b"0\r\n"  # what comes behind the chunk's length counts too
+    with connect(edge) as connection:
+        connection.sendall(sent_picture(b"", CHUNKED).replace(b"Content-Length: 0\r\n", b"") + end)
+        time.sleep(0.05)
+        with contextlib.suppress(OSError):
+            connection.sendall(trailers)
+        found = answers(connection)
+    assert [status for status, _ in found] == [431]
+    assert found[0][1]["error"].endswith("larger than 65536 bytes; send less")
+
+
+def test_a_body_in_small_chunks_is_taken_and_its_trailers_change_nothing(edge: Server) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (90, 60), (0, 0, 255)).save(out, "BMP")
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in out.getvalue())
+    assert len(chunks) - out.tell() > 65_536  # more bytes around the body than headers may have
+    head = b"POST /classify HTTP/1.1\r\nHost: a\r\nX-Request-ID: one\r\n" + CHUNKED + b"\r\n"
+    with connect(edge) as connection:
+        connection.sendall(head)
+        time.sleep(0.05)
+        connection.sendall(chunks + b"0\r\nX-Request-ID: two\r\nContent-Type: text/plain\r\n\r\n")
+        reply = received(connection)
+    assert reply.startswith(b"HTTP/1.1 200")
+    assert b"x-request-id: one\r\n" in reply
+
+
+def test_a_client_that_takes_no_answers_is_left(edge: Server) -> None:
+    count = 400
+    with connect(edge, receive_bytes=4096) as connection:
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * count)
+        time.sleep(2)
+        taken = received(connection)
+    assert 0 < taken.count(b"HTTP/1.1 200") < count
+
+
+@pytest.mark.parametrize("body", [b"", b"0123"])
+def test_a_handshake_that_waits_for_a_body_is_ended(edge: Server, body: bytes) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 10\r\n"
+    with connect(edge) as connection:
+        connection.sendall(b"GET /cameras/door/results HTTP/1.1\r\nHost: a\r\n" + upgrade + b"\r\n" + body)
+        assert [status for status, _ in answers(connection)] == [408]
+
+
+def test_a_good_handshake_outlives_the_time_for_it(edge: Server) -> None:
+    with websocket_connect(edge.url.replace("http", "ws") + "/cameras/door/results") as results:
+        until = time.monotonic() + 1.3
+        while time.monotonic() < until:
+            assert json.loads(results.recv(timeout=3))["name"] == "door"
+
+
+def test_a_client_that_leaves_others_of_its_requests_waiting_is_no_error(edge: Server, blue: bytes) -> None:
+    for count in (2, 20, 200):
+        with connect(edge) as connection:
+            connection.sendall((sent_picture(blue) + ASK) * count)
+            connection.recv(1)  # the fixture `edge` looks for errors in the log
+
+
+def test_pipelined_requests_have_time_of_their_own_each(edge: Server, blue: bytes) -> None:
+    request = sent_picture(blue)
+    pieces = [request[:-1], *[request[-1:] + request[:-1]] * 4, request[-1:]]
+    with connect(edge) as connection:
+        for piece in pieces:  # 2 s all together, of which each request may take 1
+            connection.sendall(piece)
+            time.sleep(0.4)
+        assert [status for status, _ in answers(connection)] == [200] * 5
+
+
+def test_an_idle_connection_is_kept_for_a_part_of_a_second(edge: Server) -> None:
+    with connect(edge) as connection:
+        for _ in range(3):
+            connection.sendall(ASK)
+            time.sleep(0.3)
+        began = time.monotonic()
+        assert [status for status, _ in answers(connection)] == [200] * 3
+    assert time.monotonic() - began < 5  # by the server, not by the test's own timeout
