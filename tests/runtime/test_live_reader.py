@@ -175,6 +175,17 @@ def test_one_that_never_answers_fails_in_time(server: MjpegServer) -> None:
         assert "expected frames; check that the stream plays elsewhere" in (reader.error or "")
 
 
+def test_a_diagnosis_that_fails_ends_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise FileNotFoundError("a process that is gone")
+
+    monkeypatch.setattr("taijitu_runtime.live.reader.cure", fail)
+    with Reader("/dev/null", patience=Patience(wait_s=60)) as reader:  # a device, and no camera
+        wait_until(lambda: reader.error is not None)
+        assert reader.state is State.OPENING
+        assert reader.error == "/dev/null: got no frame, expected frames"
+
+
 def test_patience_decides_when_a_lost_source_is_given_up(server: MjpegServer) -> None:
     with Reader(server.url, patience=Patience(give_up_s=0.5)) as reader:
         assert reader.take(20) is not None

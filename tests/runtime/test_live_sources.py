@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,3 +168,16 @@ def test_who_holds_a_camera_is_named(tmp_path: Path) -> None:
         holder.stdout.readline()
         assert [name.rsplit(" ", 1)[1] for name in holders(str(device))] == [f"({holder.pid})"]
         holder.communicate()
+
+
+def test_a_process_that_ends_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = tmp_path / "video0"
+    scandir, gone = os.scandir, f"/proc/{os.getppid()}/fd"
+
+    def scan(path: Any = ".") -> Any:
+        if str(path) == gone:  # what the kernel says of a process that ended after it was listed
+            raise FileNotFoundError(2, "No such file or directory", gone)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert holders(str(device)) == []

@@ -196,7 +196,12 @@ class Reader:
     def _closed(self, process: CaptureProcess, event: str = "", *, final: bool = False) -> _Closed:
         if self._quit.is_set():
             return _Closed("it was closed")
-        return _Closed(cure(self.source, process.said, event), final=final)
+        try:
+            reason = cure(self.source, process.said, event)
+        except Exception:  # a camera is not given up because nobody can say why it stopped
+            logger.debug("%s: no diagnosis", self.source.shown, exc_info=True)
+            reason = f"{self.source.shown}: got {event or 'no frame'}, expected frames"
+        return _Closed(reason, final=final)
 
     def _hear(self, process: CaptureProcess, limit_s: float) -> Message:
         """The process's next message; TimeoutError where it is silent for longer than the limit, or does not quit."""
