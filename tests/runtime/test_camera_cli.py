@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -176,6 +178,37 @@ def test_a_source_that_is_lost_for_good_is_1_and_says_why(root: Path, tiny_onnx:
     assert f"opening ffmpeg: {server.url}" in told
     assert "lost, trying to get it back" in told
     assert "got a refused connection" in told.splitlines()[-1]
+
+
+def test_a_file_that_stalls_halfway_is_1(tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film, over = tmp_path / "film.mkv", threading.Event()
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 25, (320, 240))
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    for _ in range(30):
+        writer.write(noise)
+    writer.release()
+
+    class Halfway(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            whole = film.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(whole)))
+            self.end_headers()
+            self.wfile.write(whole[: len(whole) // 2])
+            over.wait(20)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Halfway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/film.mkv"
+        assert main([str(tiny_onnx), "--source", url, "--open-timeout", "0.7"]) == 1
+        over.set()
+        server.shutdown()
+    printed = capsys.readouterr()
+    assert 5 < len(printed.out.splitlines()) < 20
+    assert f"{url}: got no frame for " in printed.err.splitlines()[-1]
 
 
 def test_the_capturing_process_goes_with_its_reader_even_if_that_is_killed(root: Path, tiny_onnx: Path) -> None:

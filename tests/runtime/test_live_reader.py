@@ -156,6 +156,17 @@ def test_a_process_that_hangs_is_killed_and_replaced(server: MjpegServer) -> Non
         assert not Path(f"/proc/{child}").exists()
 
 
+def test_a_file_whose_process_hangs_is_lost_and_not_over(video: Path) -> None:
+    before = children()
+    with Reader(str(video), patience=Patience(open_s=0.5)) as reader:
+        assert reader.take(20) is not None
+        (child,) = children() - before
+        os.kill(child, signal.SIGSTOP)
+        assert sum(1 for _ in iter(lambda: reader.take(20), None)) < 11
+        assert reader.state is State.FAILED
+        assert "got no frame for" in (reader.error or "")
+
+
 def test_a_process_that_crashes_is_replaced(server: MjpegServer) -> None:
     before = children()
     with Reader(server.url, patience=QUICK) as reader:

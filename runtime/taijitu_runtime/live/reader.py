@@ -185,12 +185,14 @@ class Reader:
                 message = self._hear(process, self._limits.stall_s)
         except TimeoutError as error:
             self._end_process()
-            return self._closed(process, str(error))
+            return self._closed(process, str(error), final=not self.source.live)
         except (EOFError, OSError):
             how = self._end_process()
             return self._closed(process, f"the process that captures ended with {how}", final=not self.source.live)
         if message["final"]:
             return _Closed(message["final"], final=True)
+        if message["stalled"]:
+            return self._closed(process, message["stalled"], final=True)
         return self._closed(process)
 
     def _closed(self, process: CaptureProcess, event: str = "", *, final: bool = False) -> _Closed:
@@ -214,7 +216,7 @@ class Reader:
             if self._waiting and not self.source.live and not self._quit.is_set():
                 heard_s = time.monotonic()  # it is we who keep it waiting
             elif silent_s > limit_s + GRACE_S:
-                raise TimeoutError(f"nothing came for {silent_s:.1f} s")
+                raise TimeoutError(f"no frame for {silent_s:.1f} s")
         if self._quit.is_set():
             process.quit()
         return message
