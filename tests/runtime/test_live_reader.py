@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -165,6 +166,20 @@ def test_a_file_whose_process_hangs_is_lost_and_not_over(video: Path) -> None:
         assert sum(1 for _ in iter(lambda: reader.take(20), None)) < 11
         assert reader.state is State.FAILED
         assert "got no frame for" in (reader.error or "")
+
+
+def test_a_process_without_memory_for_frames_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.new("RGB", (640, 480)).save(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))  # less than three frames; the process inherits it
+    try:
+        with Reader(str(path)) as reader:
+            assert reader.take(20) is None
+            assert reader.state is State.FAILED
+            assert "ended with exit code 1 (OSError: [Errno 27] File too large)" in (reader.error or "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_process_that_crashes_is_replaced(server: MjpegServer) -> None:

@@ -49,8 +49,8 @@ def main(arguments: list[str]) -> None:
     link = Link(socket.socket(fileno=int(arguments[0])))
     orders = Orders(link)
     sender = Sender(link, orders, live=source.live, realtime=told["realtime"])
-    # The reader may be gone at any moment.
-    with contextlib.suppress(OSError):
+    # The reader may be gone at any moment. Other errors end the process too, but are said: the reader passes them on.
+    with contextlib.suppress(ConnectionError):
         for order in orders.openings():
             final, stalled = None, None
             try:
