@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import SourceError, UsageError
-from taijitu_runtime.live import Mode, source_from_text
+from taijitu_runtime.live import Mode, Source, source_from_text
 from taijitu_runtime.live.capture import VideoCapture, gives_grey
 from taijitu_runtime.live.diagnosis import cure, holders
 from taijitu_runtime.live.pipelines import Platform, plan_from_source
@@ -200,6 +200,11 @@ def test_an_absent_camera_is_told_from_a_forbidden_one(tmp_path: Path, monkeypat
     assert "got no such camera" in cure(source_from_text("/dev/video99"), [])
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may open everything
     assert "sudo usermod -aG video" in cure(source_from_text("/dev/null"), [])
+
+
+def test_a_file_out_of_reach_is_told() -> None:
+    name = "a" * 300 + ".mp4"
+    assert "got a file that cannot be reached (File name too long)" in cure(Source(name, "video", name, live=False), [])
 
 
 def test_who_holds_a_camera_is_named(tmp_path: Path) -> None:

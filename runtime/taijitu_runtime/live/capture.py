@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,7 +43,7 @@ def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float) -> Capture
     if plan.opener == "pictures":
         # Not Path.glob, which takes no absolute pattern.
         found = sorted(glob.glob(plan.target, recursive=True))  # noqa: PTH207
-        names = [plan.target] if Path(plan.target).is_file() else found
+        names = [plan.target] if os.path.isfile(plan.target) else found  # noqa: PTH113  # it raises for no name
         return PictureCapture(iter(names)) if names else None
     if plan.opener == "ffmpeg":
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * open_s)]

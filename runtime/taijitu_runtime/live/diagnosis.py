@@ -89,13 +89,21 @@ def _on_this_machine(source: Source) -> str | None:
     if source.kind == "device":
         return _about_device(source.address)
     if source.kind == "video" and "://" not in source.address:
-        path = Path(source.address)
-        if not path.exists():
-            return f"got no such file, expected {EXPECTED}; check the path"
-        if not os.access(path, os.R_OK):
-            return "got a file that may not be read, expected the permission; chmod a+r it"
+        return _about_file(source.address)
     if source.kind == "pictures" and not Path(source.address).exists():
         return "got no picture of that name, expected at least one; check the path, and quote the pattern"
+    return None
+
+
+def _about_file(path: str) -> str | None:
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return f"got no such file, expected {EXPECTED}; check the path"
+    except OSError as error:
+        return f"got a file that cannot be reached ({error.strerror}), expected another; check its path and folders"
+    if not os.access(path, os.R_OK):
+        return "got a file that may not be read, expected the permission; chmod a+r it"
     return None
 
 
