@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -17,7 +20,10 @@ import numpy as np
 import pytest
 from mjpeg_server import MjpegServer
 
+from taijitu_runtime.errors import UsageError
+from taijitu_runtime.live import Frame, Result
 from taijitu_runtime.live.cli import main
+from taijitu_runtime.live.outputs import VideoFile
 
 RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
 
@@ -92,7 +98,9 @@ def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
         (["--source", "VIDEO", "--roi", "0,0,321,1"], "expected at least a pixel inside the frame of 320 x 240"),
         (["--source", "VIDEO", "--display"], "got --display without a screen"),
         (["--source", "VIDEO", "--save", "out.gif"], "expected a name that ends in .mp4, .avi, .mkv"),
-        (["--source", "VIDEO", "--save", "no/such/folder/out.mp4"], "expected a folder that can be written"),
+        (["--source", "VIDEO", "--save", "FOLDER.mp4"], "which is a folder, expected a file's name"),
+        (["--source", "VIDEO", "--save", f"{'a' * 300}.mp4"], "a name that can be written (File name too long"),
+        (["--source", "VIDEO", "--save", "no/such/folder/out.mp4"], "expected a folder and a name that can be written"),
         (["--source", "VIDEO", "--save", "VIDEO"], "as source and as --save, expected two files"),
         (["--source", "VIDEO", "--top", "4"], "got top 4, expected 1 to 3"),
         (["--source", "0", "--realtime"], "got --realtime, expected a video file with it"),
@@ -101,9 +109,11 @@ def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
     ],
 )
 def test_wrong_use_is_one_line_and_2(
-    tiny_onnx: Path, video: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+    tiny_onnx: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
 ) -> None:
-    assert main([str(tiny_onnx), *(str(video) if word == "VIDEO" else word for word in arguments)]) == 2
+    (folder := tmp_path / "folder.mp4").mkdir()
+    places = {"VIDEO": str(video), "FOLDER.mp4": str(folder)}
+    assert main([str(tiny_onnx), *(places.get(word, word) for word in arguments)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
@@ -114,6 +124,43 @@ def test_a_refused_run_leaves_no_video(tiny_onnx: Path, video: Path, tmp_path: P
     arguments = ["--source", str(video), "--roi", "0,0,999,9", "--save", str(tmp_path / "out.mp4")]
     assert main([str(tiny_onnx), *arguments]) == 2
     assert os.listdir(tmp_path) == []
+
+
+def record(path: Path, count: int, then: type[Exception] | None = None) -> None:
+    """Save frames of noise, 320 x 240, and raise `then` before the file is closed."""
+    pixels = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    with VideoFile(path, live=False, rate_hz=lambda: 29.97) as video:
+        for number in range(count):
+            video(Result(Frame(number, pixels, time.monotonic()), (), True, 0.0, 0.0, 0.0, None))
+        if then:
+            raise then
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
+@pytest.mark.parametrize("count", [2, 40])
+def test_a_full_disk_is_told_and_leaves_the_video_before_as_it_was(tmp_path: Path, suffix: str, count: int) -> None:
+    saved = tmp_path / f"out{suffix}"
+    record(saved, count)
+    before, limits = saved.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    # For the one who writes, a limit is as a full disk: the write fails, and Python ignores the signal.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(0.4 * len(before)), limits[1]))
+    try:
+        with pytest.raises(UsageError, match="is the disk full") as caught:
+            record(saved, count)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert saved.read_bytes() == before
+    (kept,) = (name for name in os.listdir(tmp_path) if name != saved.name)
+    assert f"expected {count} frames in it" in str(caught.value)
+    assert str(caught.value).endswith(str(tmp_path / kept))
+
+
+def test_an_error_of_another_output_leaves_the_video_up_to_it(tmp_path: Path) -> None:
+    saved = tmp_path / "out.avi"
+    with pytest.raises(BrokenPipeError):
+        record(saved, 5, then=BrokenPipeError)
+    assert os.listdir(tmp_path) == ["out.avi"]
+    assert cv2.VideoCapture(str(saved)).get(cv2.CAP_PROP_FRAME_COUNT) == 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -176,6 +223,37 @@ def test_a_source_that_is_lost_for_good_is_1_and_says_why(root: Path, tiny_onnx:
     assert f"opening ffmpeg: {server.url}" in told
     assert "lost, trying to get it back" in told
     assert "got a refused connection" in told.splitlines()[-1]
+
+
+def test_a_file_that_stalls_halfway_is_1(tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film, over = tmp_path / "film.mkv", threading.Event()
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 25, (320, 240))
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    for _ in range(30):
+        writer.write(noise)
+    writer.release()
+
+    class Halfway(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            whole = film.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(whole)))
+            self.end_headers()
+            self.wfile.write(whole[: len(whole) // 2])
+            over.wait(20)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Halfway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/film.mkv"
+        assert main([str(tiny_onnx), "--source", url, "--open-timeout", "0.7"]) == 1
+        over.set()
+        server.shutdown()
+    printed = capsys.readouterr()
+    assert 5 < len(printed.out.splitlines()) < 20
+    assert f"{url}: got no frame for " in printed.err.splitlines()[-1]
 
 
 def test_the_capturing_process_goes_with_its_reader_even_if_that_is_killed(root: Path, tiny_onnx: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -156,6 +157,31 @@ def test_a_process_that_hangs_is_killed_and_replaced(server: MjpegServer) -> Non
         assert not Path(f"/proc/{child}").exists()
 
 
+def test_a_file_whose_process_hangs_is_lost_and_not_over(video: Path) -> None:
+    before = children()
+    with Reader(str(video), patience=Patience(open_s=0.5)) as reader:
+        assert reader.take(20) is not None
+        (child,) = children() - before
+        os.kill(child, signal.SIGSTOP)
+        assert sum(1 for _ in iter(lambda: reader.take(20), None)) < 11
+        assert reader.state is State.FAILED
+        assert "got no frame for" in (reader.error or "")
+
+
+def test_a_process_without_memory_for_frames_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.new("RGB", (640, 480)).save(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))  # less than three frames; the process inherits it
+    try:
+        with Reader(str(path)) as reader:
+            assert reader.take(20) is None
+            assert reader.state is State.FAILED
+            assert "ended with exit code 1 (OSError: [Errno 27] File too large)" in (reader.error or "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def test_a_process_that_crashes_is_replaced(server: MjpegServer) -> None:
     before = children()
     with Reader(server.url, patience=QUICK) as reader:
@@ -173,6 +199,17 @@ def test_one_that_never_answers_fails_in_time(server: MjpegServer) -> None:
         assert time.monotonic() - began < 15  # and not after the 30 s of FFmpeg
         assert reader.state is State.FAILED
         assert "expected frames; check that the stream plays elsewhere" in (reader.error or "")
+
+
+def test_a_diagnosis_that_fails_ends_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise FileNotFoundError("a process that is gone")
+
+    monkeypatch.setattr("taijitu_runtime.live.reader.cure", fail)
+    with Reader("/dev/null", patience=Patience(wait_s=60)) as reader:  # a device, and no camera
+        wait_until(lambda: reader.error is not None)
+        assert reader.state is State.OPENING
+        assert reader.error == "/dev/null: got no frame, expected frames"
 
 
 def test_patience_decides_when_a_lost_source_is_given_up(server: MjpegServer) -> None:

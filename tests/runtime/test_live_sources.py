@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taijitu_runtime.errors import SourceError, UsageError
-from taijitu_runtime.live import Mode, source_from_text
+from taijitu_runtime.live import Mode, Source, source_from_text
+from taijitu_runtime.live.capture import VideoCapture, gives_grey
 from taijitu_runtime.live.diagnosis import cure, holders
 from taijitu_runtime.live.pipelines import Platform, plan_from_source
 
@@ -128,6 +134,47 @@ def test_what_a_platform_cannot_open_is_said_with_the_cure(text: str, platform: 
         plan_from_source(source_from_text(text), platform)
 
 
+class Appsink:
+    """Stands for a cv2.VideoCapture with GStreamer, which no wheel of OpenCV has: it gives one frame."""
+
+    def __init__(self, frame: NDArray[Any]) -> None:
+        self._frame = frame
+
+    def get(self, _: int) -> float:
+        return 30.0
+
+    def retrieve(self, _: object) -> tuple[bool, NDArray[Any]]:
+        return True, self._frame
+
+
+@pytest.mark.parametrize(
+    ("what", "shape", "dtype"),
+    [
+        ("BGRx", (24, 32, 4), np.uint8),
+        ("I420", (36, 32), np.uint8),
+        ("UYVY", (24, 32, 2), np.uint8),
+        ("GRAY16_LE", (24, 32), np.uint16),
+    ],
+)
+def test_frames_that_are_not_bgr_are_refused_with_the_cure(what: str, shape: tuple[int, ...], dtype: type) -> None:
+    plan = plan_from_source(source_from_text(f"v4l2src ! video/x-raw,format={what} ! appsink"), JETSON)
+    capture = VideoCapture(cv2, Appsink(np.zeros(shape, dtype)), has_positions=False, gives_grey=gives_grey(plan))
+    with pytest.raises(SourceError, match=re.escape(f"got frames of {np.dtype(dtype)} {shape}, expected")) as caught:
+        capture.retrieve(None)
+    assert f"'{SINK}'" in str(caught.value)
+
+
+@pytest.mark.parametrize("caps", ["format=GRAY8", "format=(string)GRAY8,width=32", 'width=32, format = "GRAY8"'])
+def test_grey_is_taken_where_the_pipeline_says_so(caps: str) -> None:
+    plan = plan_from_source(source_from_text(f"src ! x,format=NV12 ! convert ! video/x-raw,{caps} ! appsink"), JETSON)
+    frame = Appsink(np.full((24, 32), 7, np.uint8))
+    capture = VideoCapture(cv2, frame, has_positions=False, gives_grey=gives_grey(plan))
+    picture = capture.retrieve(None)
+    assert picture is not None
+    assert picture.shape == (24, 32, 3)
+    assert (picture == 7).all()
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [
@@ -155,6 +202,11 @@ def test_an_absent_camera_is_told_from_a_forbidden_one(tmp_path: Path, monkeypat
     assert "sudo usermod -aG video" in cure(source_from_text("/dev/null"), [])
 
 
+def test_a_file_out_of_reach_is_told() -> None:
+    name = "a" * 300 + ".mp4"
+    assert "got a file that cannot be reached (File name too long)" in cure(Source(name, "video", name, live=False), [])
+
+
 def test_who_holds_a_camera_is_named(tmp_path: Path) -> None:
     import subprocess
     import sys
@@ -167,3 +219,16 @@ def test_who_holds_a_camera_is_named(tmp_path: Path) -> None:
         holder.stdout.readline()
         assert [name.rsplit(" ", 1)[1] for name in holders(str(device))] == [f"({holder.pid})"]
         holder.communicate()
+
+
+def test_a_process_that_ends_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = tmp_path / "video0"
+    scandir, gone = os.scandir, f"/proc/{os.getppid()}/fd"
+
+    def scan(path: Any = ".") -> Any:
+        if str(path) == gone:  # what the kernel says of a process that ended after it was listed
+            raise FileNotFoundError(2, "No such file or directory", gone)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert holders(str(device)) == []

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import glob
+import os
+import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.live.pipelines import Plan
+from taijitu_runtime.errors import SourceError
+from taijitu_runtime.live.pipelines import SINK, Plan
 from taijitu_runtime.preprocess import decode_picture
+
+RAW_FORMAT = re.compile(r"\bformat\s*=\s*(?:\(string\)\s*)?\"?(\w+)")
 
 
 class Capture(Protocol):
@@ -25,7 +29,10 @@ class Capture(Protocol):
         """Wait for the next frame; False where the source has ended or is lost. `name`, `position_s` belong to it."""
 
     def retrieve(self, into: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
-        """The frame, uint8 BGR (H, W, 3), in `into` where it has that shape; None, or PictureError, if it is broken."""
+        """The frame, uint8 BGR (H, W, 3), in `into` where it has that shape; None, or PictureError, if it is broken.
+
+        SourceError where the source gives frames of another kind.
+        """
 
     def close(self) -> None:
         """Give the source back."""
@@ -36,7 +43,7 @@ def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float) -> Capture
     if plan.opener == "pictures":
         # Not Path.glob, which takes no absolute pattern.
         found = sorted(glob.glob(plan.target, recursive=True))  # noqa: PTH207
-        names = [plan.target] if Path(plan.target).is_file() else found
+        names = [plan.target] if os.path.isfile(plan.target) else found  # noqa: PTH113  # it raises for no name
         return PictureCapture(iter(names)) if names else None
     if plan.opener == "ffmpeg":
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * open_s)]
@@ -50,7 +57,12 @@ def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float) -> Capture
     for name, value in plan.properties:
         number = cv2.VideoWriter.fourcc(*value) if isinstance(value, str) else value
         video.set(getattr(cv2, f"CAP_PROP_{name}"), number)
-    return VideoCapture(cv2, video, has_positions=plan.opener == "ffmpeg")
+    return VideoCapture(cv2, video, has_positions=plan.opener == "ffmpeg", gives_grey=gives_grey(plan))
+
+
+def gives_grey(plan: Plan) -> bool:
+    """Whether the pipeline says that it ends in 8 bit grey."""
+    return plan.opener == "gstreamer" and RAW_FORMAT.findall(plan.target)[-1:] == ["GRAY8"]
 
 
 class VideoCapture:
@@ -58,8 +70,8 @@ class VideoCapture:
 
     name = ""
 
-    def __init__(self, cv2: Any, video: Any, *, has_positions: bool) -> None:
-        self._cv2, self._video, self._has_positions = cv2, video, has_positions
+    def __init__(self, cv2: Any, video: Any, *, has_positions: bool, gives_grey: bool) -> None:
+        self._cv2, self._video, self._has_positions, self._gives_grey = cv2, video, has_positions, gives_grey
         self.rate_hz: float | None = video.get(cv2.CAP_PROP_FPS) or None
         self.position_s: float | None = None
 
@@ -75,9 +87,16 @@ class VideoCapture:
         good, picture = self._video.retrieve(into)
         if not good:
             return None
-        if picture.ndim == 2 or picture.shape[2] == 1:
+        channels = 1 if picture.ndim == 2 else picture.shape[2]
+        if picture.dtype == np.uint8 and channels == 3:
+            return np.asarray(picture)
+        if picture.dtype == np.uint8 and channels == 1 and self._gives_grey:
             return np.asarray(self._cv2.cvtColor(picture, self._cv2.COLOR_GRAY2BGR))
-        return np.asarray(picture)
+        # RGBA looks like BGRx, and I420 like grey: what the bytes mean, appsink does not say.
+        raise SourceError(
+            f"got frames of {picture.dtype} {picture.shape}, expected uint8 (height, width, 3) in BGR; end the "
+            f"pipeline in '{SINK}'"
+        )
 
     def close(self) -> None:
         """See Capture."""

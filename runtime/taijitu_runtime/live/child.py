@@ -29,6 +29,7 @@ from taijitu_runtime.live.sources import Mode, Source, without_password
 
 LAST_WISH_S = 1.0  # to give the camera back (Argus keeps it busy otherwise) before the process ends itself
 LONGEST_PAUSE_S = 0.5
+STALL_SHARE = 0.9  # FFmpeg says "no more frames" of a file's end and of its own time limit alike: its time tells
 
 # Live streams are not to be buffered anywhere. What the user set stays.
 FFMPEG_LIVE = {"rtsp": "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay", "http": "fflags;nobuffer|flags;low_delay"}
@@ -48,27 +49,31 @@ def main(arguments: list[str]) -> None:
     link = Link(socket.socket(fileno=int(arguments[0])))
     orders = Orders(link)
     sender = Sender(link, orders, live=source.live, realtime=told["realtime"])
-    # The reader may be gone at any moment.
-    with contextlib.suppress(OSError):
+    # The reader may be gone at any moment. Other errors end the process too, but are said: the reader passes them on.
+    with contextlib.suppress(ConnectionError):
         for order in orders.openings():
-            final = _attempt(source, sender, order["open_s"], order["stall_s"])
-            link.send({"is": "closed", "final": final})
+            final, stalled = None, None
+            try:
+                _attempt(source, sender, order["open_s"], order["stall_s"])
+            except TaijituError as error:
+                final = str(error)
+            except TimeoutError as error:
+                stalled = str(error)
+            link.send({"is": "closed", "final": final, "stalled": stalled})
     os._exit(0)  # a driver's own threads must not keep it
 
 
-def _attempt(source: Source, sender: Sender, open_s: float, stall_s: float) -> str | None:
-    """Send all frames; where no further attempt can help, why."""
-    try:
-        cv2 = None if source.kind == "pictures" else require("cv2", "taijitu[camera]")
-        plan = plan_from_source(source, detect_platform(cv2) if cv2 else Platform(False, False))
-        sender.link.send({"is": "plan", "text": without_password(str(plan))})
-        capture = open_capture(cv2, plan, open_s, stall_s)
-        if capture is not None:
-            with contextlib.closing(capture):
-                sender.send_all(capture)
-    except TaijituError as error:
-        return str(error)
-    return None
+def _attempt(source: Source, sender: Sender, open_s: float, stall_s: float) -> None:
+    """Send all frames. TaijituError where no further attempt can help, TimeoutError for a file that stalls."""
+    cv2 = None if source.kind == "pictures" else require("cv2", "taijitu[camera]")
+    plan = plan_from_source(source, detect_platform(cv2) if cv2 else Platform(False, False))
+    sender.link.send({"is": "plan", "text": without_password(str(plan))})
+    capture = open_capture(cv2, plan, open_s, stall_s)
+    if capture is not None:
+        with contextlib.closing(capture):
+            waited_s = sender.send_all(capture)
+        if not source.live and waited_s > STALL_SHARE * stall_s:
+            raise TimeoutError(f"no frame for {waited_s:.1f} s")
 
 
 class Orders:
@@ -119,10 +124,10 @@ class Sender:
         self._shape: tuple[int, ...] = (0,)
         self._read = 0
 
-    def send_all(self, capture: Capture) -> None:
-        """Send frames until the capture has no more, or it is time to quit."""
+    def send_all(self, capture: Capture) -> float:
+        """Send frames until the capture has no more, or it is time to quit; how long it took to find that out."""
         self.link.send({"is": "opened", "rate_hz": capture.rate_hz})
-        began_s = time.monotonic()
+        began_s = asked_s = time.monotonic()
         while not self._orders.quit.is_set() and capture.grab():
             if self._realtime and capture.position_s is not None:
                 self._wait_until(began_s + capture.position_s)
@@ -130,6 +135,8 @@ class Sender:
             self._read += 1
             if self._take_slot():
                 self._send(capture, captured_s)
+            asked_s = time.monotonic()
+        return time.monotonic() - asked_s
 
     def _send(self, capture: Capture, captured_s: float) -> None:
         try:

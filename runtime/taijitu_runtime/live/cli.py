@@ -11,7 +11,7 @@ import sys
 import threading
 from argparse import BooleanOptionalAction, Namespace
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -136,8 +136,9 @@ def _outputs(
 
 
 def _check_save(path: Path, source: Source) -> None:
-    if source.kind == "video" and path.exists() and Path(source.address).exists() and path.samefile(source.address):
-        raise UsageError(f"got {path} as source and as --save, expected two files; choose another name")
+    with suppress(OSError):  # one that is not there, or out of reach, is not the other
+        if source.kind == "video" and path.samefile(source.address):
+            raise UsageError(f"got {path} as source and as --save, expected two files; choose another name")
 
 
 @contextmanager

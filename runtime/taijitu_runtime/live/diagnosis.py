@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -66,27 +67,43 @@ def cure(source: Source, said: Iterable[str], event: str = "") -> str:
 
 def holders(device: str) -> list[str]:
     """The processes that have the device open, as "name (pid)", as far as this user may see them."""
-    names = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if str(link.readlink()) == device and (pid := link.parts[2]) != str(os.getpid()):
-                names.append(f"{Path('/proc', pid, 'comm').read_text().strip()} ({pid})")
-        except OSError:
-            continue
-    return sorted(set(names))
+    names = set()
+    for pid in os.listdir("/proc"):
+        if pid.isdigit() and pid != str(os.getpid()) and _has_open(pid, device):
+            with contextlib.suppress(OSError):
+                names.add(f"{Path('/proc', pid, 'comm').read_text().strip()} ({pid})")
+    return sorted(names)
+
+
+def _has_open(pid: str, device: str) -> bool:
+    # Not Path.glob: on Python 3.10 and 3.11 it raises where a process ends while it looks.
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as links:
+        for link in links:
+            with contextlib.suppress(OSError):
+                if str(Path(link).readlink()) == device:
+                    return True
+    return False
 
 
 def _on_this_machine(source: Source) -> str | None:
     if source.kind == "device":
         return _about_device(source.address)
     if source.kind == "video" and "://" not in source.address:
-        path = Path(source.address)
-        if not path.exists():
-            return f"got no such file, expected {EXPECTED}; check the path"
-        if not os.access(path, os.R_OK):
-            return "got a file that may not be read, expected the permission; chmod a+r it"
+        return _about_file(source.address)
     if source.kind == "pictures" and not Path(source.address).exists():
         return "got no picture of that name, expected at least one; check the path, and quote the pattern"
+    return None
+
+
+def _about_file(path: str) -> str | None:
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return f"got no such file, expected {EXPECTED}; check the path"
+    except OSError as error:
+        return f"got a file that cannot be reached ({error.strerror}), expected another; check its path and folders"
+    if not os.access(path, os.R_OK):
+        return "got a file that may not be read, expected the permission; chmod a+r it"
     return None
 
 

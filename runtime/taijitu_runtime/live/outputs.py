@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from taijitu_runtime.errors import UsageError, require
 from taijitu_runtime.live.overlay import draw_banner
 from taijitu_runtime.live.states import State
 from taijitu_runtime.live.watch import Result
+
+logger = logging.getLogger(__name__)
 
 TITLE = "taijitu camera"
 QUIT_KEYS = (ord("q"), 27)  # 27: Escape
@@ -127,7 +130,8 @@ class VideoFile:
     """The annotated frames as a video file, which appears under its name when it is whole.
 
     Of a file every frame, at `rate_hz` (the file's own); of a live source as many frames as make the video as long as
-    the time was. All have the size of the first. UsageError for a name of another kind, or where it cannot be written.
+    the time was. All have the size of the first. UsageError for a name of another kind, or where it cannot be written;
+    also at the end, for a video that is not whole. An error of others leaves the video up to it.
     """
 
     def __init__(self, path: Path, *, live: bool, rate_hz: Callable[[], float | None]) -> None:
@@ -137,11 +141,16 @@ class VideoFile:
         self._path, self._live, self._rate_of_source = path, live, rate_hz
         self._rate_hz = LIVE_RATE_HZ
         self._writer: Any = None
+        self._written = 0  # frames
         self._due_s = 0.0
         try:
+            if path.is_dir():
+                raise UsageError(f"got --save {path}, which is a folder, expected a file's name; write {path}/out.mp4")
             handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
         except OSError as error:
-            raise UsageError(f"got --save {path}, expected a folder that can be written ({error.strerror})") from error
+            raise UsageError(
+                f"got --save {path}, expected a folder and a name that can be written ({error.strerror})"
+            ) from error
         os.close(handle)
         self._temporary = Path(name)
 
@@ -153,11 +162,11 @@ class VideoFile:
         if (picture.shape[1], picture.shape[0]) != self._size:
             picture = self._cv2.resize(picture, self._size, interpolation=self._cv2.INTER_AREA)
         if not self._live:
-            self._writer.write(picture)
+            self._write(picture)
             return
         self._due_s = max(self._due_s, result.frame.captured_s - LONGEST_STILL_S)
         while self._due_s <= result.frame.captured_s:
-            self._writer.write(picture)
+            self._write(picture)
             self._due_s += 1 / self._rate_hz
 
     def __enter__(self) -> VideoFile:
@@ -168,11 +177,49 @@ class VideoFile:
     ) -> None:
         if self._writer is not None:
             self._writer.release()
-        if kind is None and self._writer is not None:
+        if not self._written:
+            self._temporary.unlink()
+            return
+        try:
+            self._put_in_place()
+        except UsageError as found:
+            if error is None:
+                raise
+            logger.warning("%s", found)  # the error that is on its way tells more
+
+    def _write(self, picture: NDArray[np.uint8]) -> None:
+        self._writer.write(picture)
+        self._written += 1
+
+    def _put_in_place(self) -> None:
+        kept = f"what there is was kept as {self._temporary}"
+        if not self._is_whole():
+            raise UsageError(
+                f"got a damaged video for --save {self._path}, expected {self._written} frames in it; is the disk "
+                f"full? {kept}"
+            )
+        try:
             self._temporary.chmod(0o666 & ~_umask())
             self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"got --save {self._path}, expected a file that can be written ({error.strerror}); {kept}"
+            ) from error
+
+    def _is_whole(self) -> bool:
+        """Whether the file has the frames, the last one too. OpenCV's writer tells nothing of a full disk."""
+        if not self._cv2.videoio_registry.hasBackend(self._cv2.CAP_FFMPEG):
+            return True  # nothing else counts frames reliably
+        video = self._cv2.VideoCapture(str(self._temporary), self._cv2.CAP_FFMPEG)
+        try:
+            count = video.get(self._cv2.CAP_PROP_FRAME_COUNT) if video.isOpened() else 0
+            # Some containers hold a length in time, from which the count is worked out.
+            if abs(count - self._written) > 1 + self._written // 100:
+                return False
+            video.set(self._cv2.CAP_PROP_POS_FRAMES, min(count, self._written) - 1)
+            return bool(video.grab())
+        finally:
+            video.release()
 
     def _open(self, picture: NDArray[np.uint8], time_s: float) -> None:
         if not self._live:

@@ -185,18 +185,25 @@ class Reader:
                 message = self._hear(process, self._limits.stall_s)
         except TimeoutError as error:
             self._end_process()
-            return self._closed(process, str(error))
+            return self._closed(process, str(error), final=not self.source.live)
         except (EOFError, OSError):
             how = self._end_process()
             return self._closed(process, f"the process that captures ended with {how}", final=not self.source.live)
         if message["final"]:
             return _Closed(message["final"], final=True)
+        if message["stalled"]:
+            return self._closed(process, message["stalled"], final=True)
         return self._closed(process)
 
     def _closed(self, process: CaptureProcess, event: str = "", *, final: bool = False) -> _Closed:
         if self._quit.is_set():
             return _Closed("it was closed")
-        return _Closed(cure(self.source, process.said, event), final=final)
+        try:
+            reason = cure(self.source, process.said, event)
+        except Exception:  # a camera is not given up because nobody can say why it stopped
+            logger.debug("%s: no diagnosis", self.source.shown, exc_info=True)
+            reason = f"{self.source.shown}: got {event or 'no frame'}, expected frames"
+        return _Closed(reason, final=final)
 
     def _hear(self, process: CaptureProcess, limit_s: float) -> Message:
         """The process's next message; TimeoutError where it is silent for longer than the limit, or does not quit."""
@@ -209,7 +216,7 @@ class Reader:
             if self._waiting and not self.source.live and not self._quit.is_set():
                 heard_s = time.monotonic()  # it is we who keep it waiting
             elif silent_s > limit_s + GRACE_S:
-                raise TimeoutError(f"nothing came for {silent_s:.1f} s")
+                raise TimeoutError(f"no frame for {silent_s:.1f} s")
         if self._quit.is_set():
             process.quit()
         return message
