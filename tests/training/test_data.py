@@ -91,6 +91,33 @@ def test_label_folders_without_splits_are_split_by_validation(tiny_data: Path, t
     assert torch.equal(in_memory(packed)[1].images, in_memory(folder)[1].images)
 
 
+def test_a_label_that_is_called_as_a_split_is_kept_with_validation(data: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (data / split / "red").rename(data / split / "valid")
+    (data / "val").mkdir()
+    shutil.copy(data / "test" / "blue" / "00.png", data / "val" / "loose.png")  # still left out
+    assert load_dataset(data, (32, 32), RECIPE, validation=0.25).labels == ("blue", "valid")
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(data, arcname="colours")
+    packed = load_dataset(tmp_path / "data.tar", (32, 32), RECIPE, validation=0.25)
+    assert (packed.labels, len(packed.train), len(packed.evaluation)) == (("blue", "valid"), 36, 12)
+    (data / "train" / "blue" / "test").mkdir()
+    (data / "train" / "blue" / "00.png").rename(data / "train" / "blue" / "test" / "00.png")
+    with pytest.raises(DataError, match=r"got train/blue/test/00\.png, expected train/<label>/\*; move it up"):
+        load_dataset(data, (32, 32), RECIPE, validation=0.25)
+
+
+def test_a_folder_that_may_be_a_label_or_a_split_is_not_left_out_in_silence(tiny_data: Path, tmp_path: Path) -> None:
+    unsplit = shutil.copytree(tiny_data / "train", tmp_path / "colours")
+    (unsplit / "red").rename(unsplit / "valid")
+    with tarfile.open(tmp_path / "colours.tar", "w") as archive:
+        for file in sorted(unsplit.rglob("*.png")):
+            archive.add(file, arcname=file.relative_to(tmp_path))
+    for path, got in ((unsplit, "valid"), (tmp_path / "colours.tar", "colours/valid")):
+        with pytest.raises(DataError, match=rf"got {got}/ without train/, which may be a label .* into train/<label>/"):
+            load_dataset(path, (32, 32), RECIPE, validation=0.25)
+
+
 def test_digits_named_by_their_files_are_held_out_by_label(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "digits.tar.xz", "w:xz") as archive:
         for i in range(100):
@@ -151,7 +178,7 @@ def test_of_streamed_pictures_the_headers_are_checked(data: Path) -> None:
 def test_what_does_not_fit_in_memory_is_streamed(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = 48 * 40 * 40 * 3 + 12 * 32 * 32 * 3
+    needed = 48 * (32 * 32 + 40 * 40) * 3 + 12 * 32 * 32 * 3  # those to train on lie beside their padded copies
     for free, train, evaluation in (
         (needed, Pictures, Pictures),
         (needed - 1, Stream, Pictures),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from taijitu_training.data import MemoryBatches, Pictures, Share, normalise
-from taijitu_training.data.augment import augment, draw, pad_reflecting
+from taijitu_training.data.augment import augment, draw, pad_reflecting, padded_bytes
 from taijitu_training.data.crop import random_box, random_resized_crop
 from taijitu_training.errors import DataError
 from taijitu_training.recipes import RECIPES
@@ -62,6 +63,24 @@ def test_normalise_is_mean_zero_std_one_in_channels_last() -> None:
 def test_the_padding_must_be_smaller_than_the_pictures() -> None:
     with pytest.raises(DataError, match="got pad=4, expected less than the pictures' 4x9 pixels"):
         pad_reflecting(torch.zeros(1, 4, 9, 3, dtype=torch.uint8), 4)
+
+
+def test_padding_takes_no_more_memory_than_the_padded_pictures() -> None:
+    def status(key: str) -> int:
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return 1024 * int(lines[key].split()[0])
+
+    images = torch.full((4000, 64, 64, 3), 7, dtype=torch.uint8)
+    pad_reflecting(images[:8], 4)  # what torch allocates once
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    except OSError:
+        pytest.skip("/proc/self/clear_refs cannot be written here")
+    before = status("VmRSS")
+    padded = pad_reflecting(images, 4)
+    assert status("VmHWM") - before < 1.2 * padded.nbytes
+    assert padded.nbytes + images.nbytes == padded_bytes(4000, (64, 64), 4)
+    assert padded_bytes(4000, (64, 64), 0) == images.nbytes  # no copy
 
 
 def test_pictures_already_resized_are_no_material_for_random_areas() -> None:

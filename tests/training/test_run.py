@@ -177,6 +177,19 @@ def test_resume_needs_the_run_that_was_started(
     assert "has no training state" in capsys.readouterr().err
 
 
+def test_resume_needs_as_many_steps_in_an_epoch(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    content = torch.load(out / "last.pt", weights_only=True)
+    assert (content["resume"]["steps_per_epoch"], content["resume"]["processes"]) == (6, 1)
+    content["resume"].update(steps_per_epoch=5, processes=2)  # as two processes make of some shards
+    torch.save(content, out / "last.pt")
+    assert train(tiny_data, out, "--resume", "--preset", "public_code") == 2
+    error = capsys.readouterr().err
+    assert "steps per epoch were 5 with 2 processes, now they are 6 with 1; resume with as many processes, 2" in error
+
+
 def test_a_loss_that_is_not_a_number_ends_the_run_with_its_step(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,7 +47,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--validation", type=share, default=0.0, metavar="SHARE",
-        help="hold this share of the training pictures out and evaluate on them; the test pictures stay unread",
+        help="hold this share of the training pictures out and evaluate on them, not on the test pictures",
     )  # fmt: skip
     parser.add_argument(
         "--accumulate", type=int, default=1, metavar="PARTS",

@@ -45,6 +45,7 @@ class Run:
     compiled: bool = False
     report: bool = True
     history: list[Row] = field(default_factory=list)
+    _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, and the processes they are for
 
     def train(self, resume_from: Path | None = None) -> bool:
         """Train to the recipe's last epoch; False when a signal stopped it earlier (the state is then in last.pt).
@@ -56,6 +57,7 @@ class Run:
         share = Share(self.processes.rank, self.processes.count, self.accumulate)
         with peers_named(), memory_named(self.recipe.batch_size, self.processes.count, self.accumulate):
             source = batches(self.dataset.train, self.recipe, self.device, share)
+            self._steps = {"steps_per_epoch": source.steps, "processes": self.processes.count}
             model = model.to(self.device).to(memory_format=torch.channels_last)
             state = start(model, self.recipe, source.steps, self.processes, self.compiled, self.accumulate)
             if resume_from is not None:
@@ -152,7 +154,7 @@ class Run:
             training=self._training(),
             producer=checkpoint.producer_versions(),
             source_sha256=self.dataset.sha256,
-            resume={"state": state.state_dict(), "history": self.history} if resumable else {},
+            resume={"state": state.state_dict(), "history": self.history, **self._steps} if resumable else {},
         )
         try:
             checkpoint.save(written, self.out / name)
@@ -198,6 +200,13 @@ class Run:
             raise CheckpointError(f"{path}: {changes}{more}; resume with what it was started with")
         if not saved.resume:
             raise CheckpointError(f"{path}: has no training state to go on from; give the run's last.pt")
+        then_steps, now_steps = saved.resume.get("steps_per_epoch"), self._steps["steps_per_epoch"]
+        if then_steps not in (None, now_steps):  # WebDataset shards: the schedule would end early or late
+            count = saved.resume["processes"]
+            raise CheckpointError(
+                f"{path}: steps per epoch were {then_steps} with {count} processes, now they are {now_steps} with "
+                f"{self.processes.count}; resume with as many processes, {count}"
+            )
         return saved
 
 

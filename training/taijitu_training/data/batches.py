@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from taijitu_training.data.augment import augment, draw, pad_reflecting
+from taijitu_training.data.augment import augment, draw, pad_reflecting, padded_bytes
 from taijitu_training.data.budget import fits_device
 from taijitu_training.data.dataset import Source
 from taijitu_training.data.pictures import Pictures
@@ -37,8 +37,9 @@ class MemoryBatches:
         self.steps = len(pictures) // recipe.batch_size
         if self.steps == 0:
             raise DataError(f"got {len(pictures)} training pictures, expected at least {recipe.batch_size}, one batch")
-        height, width = (side + 2 * recipe.pad for side in pictures.images.shape[1:3])
-        home = device if fits_device(len(pictures) * height * width * 3, device) else torch.device("cpu")
+        height, width = pictures.images.shape[1:3]
+        needed = padded_bytes(len(pictures), (height, width), recipe.pad)
+        home = device if fits_device(needed, device) else torch.device("cpu")
         self.padded = pad_reflecting(pictures.images.to(home), recipe.pad)
         self.targets = pictures.targets.to(device)
 

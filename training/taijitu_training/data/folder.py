@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from taijitu_training.data.budget import host_budget
 from taijitu_training.data.cifar import cifar10_binary, cifar10_pickles, cifar100_binary, cifar100_pickles
 from taijitu_training.data.found import Files, Found
-from taijitu_training.data.layout import Entry, found_in, skipped
+from taijitu_training.data.layout import Entry, found_in, is_loose, skipped
 from taijitu_training.data.mnist import mnist_idx
 from taijitu_training.data.samples import Encoded
 from taijitu_training.errors import DataError
@@ -74,8 +74,12 @@ def _walk(path: Path, evaluation: bool) -> Iterator[Entry]:
                 yield Entry((*inside, name), None)
         for name in names:
             parts = (*inside, name)
-            if _is_picture(name) and not skipped(parts, evaluation):
+            if not _is_picture(name):
+                continue
+            if not skipped(parts, evaluation):
                 yield Entry(parts, os.path.join(folder, name))  # noqa: PTH118, a million Paths would take a gigabyte
+            elif is_loose(parts):
+                yield Entry(inside, None)
 
 
 def _is_picture(name: str) -> bool:
@@ -96,7 +100,11 @@ def read_tar(path: Path, evaluation: bool) -> Found:
                     if not skipped((*place, ""), evaluation):
                         entries.append(Entry(place, None))
                     continue
-                picture = bool(place) and _is_picture(place[-1]) and not skipped(place, evaluation)
+                picture = bool(place) and _is_picture(place[-1])
+                if picture and skipped(place, evaluation):
+                    if is_loose(place):
+                        entries.append(Entry(place[:-1], None))
+                    continue
                 part = bool(place) and any(fnmatch(place[-1], pattern) for pattern in patterns)
                 if not member.isfile() or not (picture or part):
                     continue

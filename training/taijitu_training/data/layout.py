@@ -29,8 +29,18 @@ _Labelled = dict[str, list[Content]]  # by label; a label's empty folder has an 
 
 def skipped(parts: tuple[str, ...], evaluation: bool) -> bool:
     """Whether a path is none of the data: hidden, or of an evaluation split where none is wanted."""
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return hidden or (not evaluation and any(part in EVALUATION_SPLITS for part in parts[-3:-1]))
+    in_label = len(parts) >= 3 and parts[-3] in EVALUATION_SPLITS
+    return _hidden(parts) or (not evaluation and (in_label or is_loose(parts)))
+
+
+def is_loose(parts: tuple[str, ...]) -> bool:
+    """Whether a path lies in an evaluation split, but in no label of it; in train/ a label may have a split's name."""
+    in_train = any(part in TRAIN_SPLITS for part in parts[:-2])
+    return len(parts) >= 2 and parts[-2] in EVALUATION_SPLITS and not in_train and not _hidden(parts)
+
+
+def _hidden(parts: tuple[str, ...]) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def found_in(entries: Iterable[Entry], where: str, form: str) -> Found:
@@ -63,18 +73,23 @@ def _place(entry: Entry, where: str) -> tuple[str, str] | None:
     # The folder test/train/ is no empty label called train, but a data set in a folder called test.
     if len(parts) >= up and parts[-up] in SPLITS and (is_picture or parts[-1] not in SPLITS):
         return parts[-up], parts[1 - up]
+    if is_picture and any(part in SPLITS for part in parts[:-3]):
+        raise DataError(f"{where}: got {'/'.join(parts)}, expected train/<label>/*; move it up to its label's folder")
     if is_picture and len(parts) >= 2 and parts[-2] in SPLITS:
         raise DataError(
             f"{where}: got {'/'.join(parts)} loose in {parts[-2]}/, expected {parts[-2]}/<label>/*; move each picture "
             "into its label's folder (for ImageNet's val with valprep.sh), or use --validation 0.1 in place of it"
         )
-    if is_picture and any(part in SPLITS for part in parts[:-3]):
-        raise DataError(f"{where}: got {'/'.join(parts)}, expected train/<label>/*; move it up to its label's folder")
     return None
 
 
 def _unsplit(ordered: list[Entry], where: str, form: str) -> Found:
     pictures = [(entry.parts, entry.content) for entry in ordered if entry.content is not None]
+    if doubtful := [parts for parts, content in ordered if content is None and is_loose((*parts, ""))]:
+        raise DataError(
+            f"{where}: got {'/'.join(doubtful[0])}/ without train/, which may be a label or pictures to test with; "
+            "put the labels into train/<label>/, or rename it"
+        )
     form = f"{form} without splits"
     digits = [digit_in_name(parts[-1]) for parts, _ in pictures]
     train: _Labelled = {}

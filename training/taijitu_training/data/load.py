@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from taijitu_training.data.augment import padded_bytes
 from taijitu_training.data.budget import host_budget
 from taijitu_training.data.dataset import Dataset, Source, Stream
 from taijitu_training.data.decode import check_headers, decode
@@ -33,10 +34,11 @@ def load_dataset(
     `validation` > 0 holds that share of each label's training pictures out, drawn by the recipe's seed, and evaluates
     on them instead of on the test pictures, which are then not used at all.
 
-    Pictures lie decoded in memory where the recipe crops padded ones and all of them take less than half of the free
-    memory, shards apart. The others are decoded while the network trains, in `workers` processes (None: as many as
-    there are cores, up to 16; 0: in this one). DataError names what is missing, corrupt or does not match, before
-    training starts; of a picture that is streamed, only the header is looked at (see `check_headers`).
+    Pictures lie decoded in memory where the recipe crops padded ones and all of them, with the padded copies, take at
+    most half of the free memory, shards apart. The others are decoded while the network trains, in `workers` processes
+    (None: as many as there are cores, up to 16; 0: in this one). DataError names what is missing, corrupt or does not
+    match, before training starts; of a picture that is streamed, only the header is looked at (see `check_headers`), of
+    one to train on in a shard not even that.
     """
     pool = Workers(Decoder.of(size, recipe), default_workers() if workers is None else workers)
     if splits := shards_by_split(path):
@@ -51,7 +53,7 @@ def load_dataset(
         name = f"validation ({validation:g} of train)"
     assert evaluation is not None  # _check_pictures
     evaluation_room = _pixels(len(evaluation), size)
-    train_room = _pixels(len(train), (size[0] + 2 * recipe.pad, size[1] + 2 * recipe.pad))
+    train_room = padded_bytes(len(train), size, recipe.pad)
     budget = host_budget()
     in_memory = recipe.crop == "padded" and train_room + evaluation_room <= budget
     train_source = _source(train, pool, in_memory)
