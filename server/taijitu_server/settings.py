@@ -58,8 +58,8 @@ class Settings(BaseSettings):
     max_header_bytes: int = Field(65_536, ge=256, description="request line and headers; more get 431")
     max_connections: int = Field(1024, ge=1, description="open connections; a further one gets 503 and is closed")
 
-    header_timeout_s: float = Field(10.0, gt=0, description="for a request's head, or a WebSocket's handshake; then 408")
-    body_timeout_s: float = Field(30.0, gt=0, description="for a request's body (then 408), or for an answer to be taken")
+    header_timeout_s: float = Field(10.0, gt=0, description="for a head, or a WebSocket's handshake; then 408")
+    body_timeout_s: float = Field(30.0, gt=0, description="for a body (then 408), or an answer to be taken")
     keep_alive_s: float = Field(75.0, gt=0, description="an idle connection is closed after this time")
     drain_s: float = Field(0.0, ge=0, description="after SIGTERM, say 'not ready' this long before closing the port")
     shutdown_s: int = Field(10, ge=1, description="after that, for work in flight to finish")
