@@ -55,9 +55,9 @@ def _content(file: Path) -> bytes:
         return file.read_bytes()
     except FileNotFoundError:
         return b""
-    except OSError as error:
+    except OSError as refusal:
         raise UsageError(
-            f"{file}: got a timing cache that cannot be read ({error.strerror}); check it, or name another with "
+            f"{file}: got a timing cache that cannot be read ({refusal.strerror}); check it, or name another with "
             "--timingCacheFile"
         ) from None
 
