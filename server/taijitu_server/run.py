@@ -48,6 +48,7 @@ def serve(registry: Registry, listener: socket.socket) -> None:
     sys.setswitchinterval(LOCK_S)
     gc.collect()
     gc.freeze()  # what is loaded stays: looking for garbage in it would stop all requests for tens of milliseconds
+    gc.collect()  # of nothing: CPython waits for new garbage to be a quarter of what it found the last time
     try:
         _Server(config, state).run(sockets=[listener])
     finally:
