@@ -59,9 +59,9 @@ def create_app(registry: Registry, settings: Settings | None = None) -> FastAPI:
 
 
 def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
-    if not settings.cors_origins:
+    origins = settings.allowed_origins()
+    if not origins:
         return app
-    origins = [origin.strip() for origin in settings.cors_origins.split(",")]
     return CORSMiddleware(app, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
 
 

@@ -81,6 +81,10 @@ class Settings(BaseSettings):
     def _cameras(cls, given: Any) -> Any:
         return cameras_from(given)
 
+    def allowed_origins(self) -> list[str]:
+        """`cors_origins`, one by one."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
     def batches_at_once(self) -> int:
         """`instances`, where 0 shares the cores of this process out among the workers."""
         return self.instances or max(1, len(os.sched_getaffinity(0)) // self.workers)

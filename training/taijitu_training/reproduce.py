@@ -67,11 +67,11 @@ def main(argv: list[str] | None = None) -> int:
             print(f"stopped; the same command goes on from there. Results so far: {results.path}")
             return INTERRUPTED
         results.add(result)
-    known = [planned for planned in plans if results.find(planned, dataset)]
-    found = [result for planned in known if (result := results.find(planned, dataset))]
-    text = render(table, known, found)
+    known = [(planned, result) for planned in plans if (result := results.find(planned, dataset))]
+    found = [result for _, result in known]
+    text = render(table, [planned for planned, _ in known], found)
     write_whole(args.out / f"{table.name}.md", text.encode())
-    if len(known) == len(plans) and (figure := figure_png(table, plans, found)):
+    if len(found) == len(plans) and (figure := figure_png(table, plans, found)):
         write_whole(args.out / f"{table.name}.png", figure)
     print(f"\n{text}", end="")
     return 0
