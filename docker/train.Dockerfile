@@ -24,10 +24,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         "taijitu[export] @ file://$(echo /wheels/*.whl)"
 
 FROM ${BASE}
-# torch.compile, and with it Nish in training, compiles C++ while it runs: this image alone keeps a compiler.
+# torch.compile, and with it Nish in training, compiles C++ while it runs, and calls openssl: this image alone keeps a
+# compiler.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ python3 python3-dev \
+    && apt-get install --yes --no-install-recommends g++ openssl python3 python3-dev \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin taijitu \
     && install -d -o taijitu -g taijitu -m 0700 /cache /runs \

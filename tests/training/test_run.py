@@ -273,12 +273,26 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(root: Path, tiny_data:
     assert checkpoint.load(out / "last.pt").resume
 
 
+MLP = ["--model", "mlp", "--option", "act=relu", "--option", "depth=1", "--option", "dropout=0"]
+MLP += ["--recipe", "nish_mnist", "--set", "epochs=2", "--set", "batch_size=8"]
+
+
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_network_trains_to_the_same_curve(tiny_data: Path, tmp_path: Path) -> None:
-    arguments = ["--model", "mlp", "--option", "act=relu", "--option", "depth=1", "--option", "dropout=0"]
-    arguments += ["--data", str(tiny_data), "--recipe", "nish_mnist", "--set", "epochs=2", "--set", "batch_size=8"]
+    arguments = [*MLP, "--data", str(tiny_data)]
     assert main([*arguments, "--out", str(tmp_path / "plain")]) == 0
     assert main([*arguments, "--out", str(tmp_path / "compiled"), "--compile"]) == 0
     for mine, theirs in zip(rows(tmp_path / "plain"), rows(tmp_path / "compiled"), strict=True):
         assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=1e-4)
         assert theirs["eval_loss"] == pytest.approx(mine["eval_loss"], rel=1e-4)
+
+
+def test_compile_without_a_compiler_is_one_line(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch._dynamo.reset()
+    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):
+        assert main([*MLP, "--data", str(tiny_data), "--out", str(tmp_path / "a"), "--compile"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("taijitu train: torch.compile failed (InvalidCxxCompiler: No working C++ compiler found")
+    assert line.endswith("or leave out --compile")

@@ -17,8 +17,8 @@ from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
 from taijitu_training.distributed import ALONE, Processes, peers_named
 from taijitu_training.errors import CheckpointError, TaijituError, TrainingError
+from taijitu_training.failures import compiler_named, memory_named
 from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
-from taijitu_training.memory import memory_named
 from taijitu_training.metrics import MetricsLog, Row
 from taijitu_training.models import create_model
 from taijitu_training.predictions import PredictionLog
@@ -55,7 +55,8 @@ class Run:
         torch.manual_seed(self.recipe.seed)
         model = create_model(self.architecture["name"], **self.architecture["options"])
         share = Share(self.processes.rank, self.processes.count, self.accumulate)
-        with peers_named(), memory_named(self.recipe.batch_size, self.processes.count, self.accumulate):
+        memory = memory_named(self.recipe.batch_size, self.processes.count, self.accumulate)
+        with peers_named(), compiler_named(), memory:
             source = batches(self.dataset.train, self.recipe, self.device, share)
             self._steps = {"steps_per_epoch": source.steps, "processes": self.processes.count}
             model = model.to(self.device).to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Out of memory: one line that names what to change."""
+"""Failures of torch that its user can cure: one line that names what to change."""
 
 from __future__ import annotations
 
@@ -32,4 +32,21 @@ def memory_named(batch_size: int, processes: int, accumulate: int) -> Iterator[N
         raise TrainingError(
             f"out of memory with {at_once} pictures at once; try --set batch_size={smaller} in a new --out, "
             f"or --accumulate {2 * accumulate}, which keeps the batch of {batch_size}"
+        ) from None
+
+
+@contextmanager
+def compiler_named() -> Iterator[None]:
+    """Turns a torch.compile that cannot compile here into a TrainingError that names what it lacks."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import BackendCompilerFailed  # a second's import, and torch.compile's alone
+
+        if not isinstance(error, BackendCompilerFailed):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(
+            f"torch.compile failed ({reason}); it takes a C++ compiler, openssl and Python's headers (on Debian: "
+            "apt-get install g++ openssl python3-dev); or leave out --compile"
         ) from None
