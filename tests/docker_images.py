@@ -34,6 +34,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"
 PHOTOGRAPH = Path(skimage.__file__).parent / "data" / "chelsea.png"
 STARTS_WITHIN_S = 300  # under qemu Python takes half a minute to import what the server needs
+CAMERA_S = 60
+PIPELINE = (
+    "videotestsrc is-live=true ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
+)
 COMPILERS = ("c++", "g++", "gcc", "cc", "clang")
 
 # ONNX Runtime reads it, and crashes on what it finds of the other machine under qemu; for that there is no /sys either.
@@ -199,6 +203,15 @@ def check_server(image: Image, models: Path) -> None:
         expect(reply.status_code == 200 and reply.json()["answers"][0]["label"] == "cat", "the answer is wrong")
 
 
+def check_jetson(image: Image, models: Path) -> None:
+    """All of a server's, and frames come from GStreamer through the system's OpenCV."""
+    check_server(image, models)
+    words = ["taijitu", "camera", "/models/model.onnx", "--source", PIPELINE, "--jsonl", "-"]
+    watched = image.run(models, "timeout", "--preserve-status", "--signal=TERM", str(CAMERA_S), *words)
+    print(f"{image.recipe.name}: {watched.stderr}")
+    expect(watched.returncode == 0 and '"answers"' in watched.stdout, "the camera gave nothing")
+
+
 def check_train(image: Image, models: Path) -> None:
     """It exports the checkpoint, compared with PyTorch, and trains through torch.compile, which finds what it calls."""
     shutil.copy(CHECKPOINT, models / "model.pt")
@@ -210,6 +223,9 @@ def check_train(image: Image, models: Path) -> None:
     trained = image.run(pictures(models.parent / "pictures"), *words)
     print(f"{image.recipe.name}: {trained.stdout}{trained.stderr}")
     expect(trained.returncode == 0 and "epoch   1/1" in trained.stdout, "no training")
+
+
+CHECKS = {"server": check_server, "server-cuda": check_server, "train": check_train, "jetson": check_jetson}
 
 
 def pictures(folder: Path) -> Path:
@@ -272,7 +288,7 @@ def main() -> int:
             print(f"{recipe.name}: SKIPPED: {reason}")
             continue
         image = workshop.build(recipe)
-        (check_train if recipe.name == "train" else check_server)(image, models)
+        CHECKS[recipe.name](image, models)
         print(f"{recipe.name}: passed")
     return 0
 
