@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from taijitu_export.errors import ExportError
 from taijitu_runtime import InputSpec, ModelCard
+from taijitu_runtime.errors import require
 from taijitu_runtime.preprocess import normalise
 
 LOG_FATAL = 4
@@ -26,6 +26,7 @@ class Intermediates:
     def __init__(self, model: onnx.ModelProto, names: Collection[str] = (), *, threads: int = 0) -> None:
         self._spec = _input_spec(model)
         self._names = list(names) or [output.name for output in model.graph.output]
+        onnxruntime = require("onnxruntime", "taijitu[export]")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = LOG_FATAL
         options.intra_op_num_threads = threads

@@ -5,6 +5,7 @@ Importing this imports numpy and nothing else; Pillow and onnxruntime follow at 
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard, Precision
@@ -31,6 +32,10 @@ from taijitu_runtime.errors import (
 )
 from taijitu_runtime.intake import Limits
 from taijitu_runtime.postprocess import Answer
+
+# From 1.29 on ONNX Runtime sends its maker the names and hashes of models, and of the processor, as soon as it is
+# imported, which is later than this. Who wants that sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 try:
     __version__ = version("taijitu")
