@@ -57,6 +57,7 @@ class Camera:
         self.news: Newest[bool] = Newest()
         self._find_model = find_model
         self._settings = settings
+        self._smoothing_s = 0.0 if source.kind == "pictures" else settings.camera_smoothing_s
         self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
         self._quit = threading.Event()
@@ -100,6 +101,15 @@ class Camera:
         return self._reader.state.value if self._reader else State.OPENING.value
 
     @property
+    def error(self) -> str | None:
+        """Why no frames come, or else why the last one got no answer."""
+        state = self.state
+        if state == STOPPED:
+            return None
+        lost = self._reader.error if self._reader and state != State.RUNNING.value else None
+        return lost or self._trouble
+
+    @property
     def age_ms(self) -> float | None:
         """How old the newest frame is; None before the first."""
         return self._reader.age_ms if self._reader else None
@@ -114,13 +124,12 @@ class Camera:
     def status(self) -> dict[str, Any]:
         """What GET /cameras/{name} and the WebSocket tell."""
         counted, age_ms = self.counters, self.age_ms
-        read_hz, classified_hz = self._rates_hz
+        read_hz, classified_hz = self._rates_hz if self.is_on else (0.0, 0.0)
         return {
             "name": self.name,
             "source": self.source.shown,
             "state": self.state,
-            "error": (self._reader.error if self._reader and self.state != State.RUNNING.value else None)
-            or self._trouble,
+            "error": self.error,
             "age_ms": None if age_ms is None else round(age_ms, 1),
             "read_hz": round(read_hz, 1),
             "classified_hz": round(classified_hz, 1),
@@ -137,7 +146,7 @@ class Camera:
 
     def _start_anew(self) -> None:
         self._model: ServedModel | None = None
-        self._smoother = Smoother(self._settings.camera_smoothing_s)
+        self._smoother = Smoother(self._smoothing_s)
         self._latest: dict[str, Any] | None = None
         self._trouble: str | None = None  # why the last frame got no answer
         self._is_broken = False  # by an error of ours
@@ -212,7 +221,7 @@ class Camera:
 
     def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> list[dict[str, Any]]:
         if model is not self._model:  # its labels may be others
-            self._model, self._smoother = model, Smoother(self._settings.camera_smoothing_s)
+            self._model, self._smoother = model, Smoother(self._smoothing_s)
         average = self._smoother.add(scores.probabilities[0], time_s)
         order = np.argsort(-average, kind="stable")[:TOP].tolist()
         return [{"label": model.labels[i], "index": i, "probability": float(average[i])} for i in order]

@@ -173,6 +173,41 @@ def test_a_lost_camera_is_known_to_all_and_comes_back(live: Server, door: MjpegS
     assert metric(live, 'taijitu_camera_frame_age_seconds{camera="door"}') < age_s
 
 
+def test_who_talks_on_a_websocket_is_closed_and_slows_nobody(live: Server) -> None:
+    results = live.url.replace("http", "ws") + "/cameras/door/results"
+    host, port = live.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as flood:
+        flood.sendall(
+            b"GET /cameras/door/results HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert b"101" in flood.recv(64)
+        with contextlib.suppress(ConnectionError):  # it is cut while we send
+            for _ in range(50):
+                flood.sendall(b"\x89\x80\0\0\0\0" * 100_000)  # empty pings
+            pytest.fail("30 MB of pings were taken")
+    with connect(results) as listener:
+        listener.send("x" * 900)
+        assert json.loads(listener.recv())["name"] == "door"
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(50):
+                listener.send("x" * 900)
+                listener.recv()
+        assert listener.close_code == 1008
+    with connect(results) as listener:
+        listener.send(b"\xff", text=True)  # no UTF-8
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                listener.recv()
+        assert listener.close_code == 1007
+    with pytest.raises(InvalidStatus) as refused, connect(live.url.replace("http", "ws") + "/nowhere"):
+        pass
+    assert (refused.value.response.status_code, refused.value.response.body) == (
+        404,
+        b'{"error":"no such path; see /docs"}',
+    )  # and the log has no errors: see `live`
+
+
 def test_a_slow_viewer_loses_frames_and_slows_nobody(live: Server) -> None:
     when_running(live, "yard")
     host, port = live.url.removeprefix("http://").split(":")
@@ -238,7 +273,9 @@ def test_who_may_watch_and_who_may_stop(
             assert client.post("/cameras/door/stop").json()["state"] == "stopped"
             stream = client.get("/cameras/door/stream")
             assert (stream.status_code, stream.json()) == (503, {"error": "door is stopped"})
-            read = client.get("/cameras/door").json()["frames"]["read"]
+            stopped = client.get("/cameras/door").json()
+            assert (stopped["read_hz"], stopped["classified_hz"]) == (0, 0)
+            read = stopped["frames"]["read"]
             assert read > 0
             assert client.post("/cameras/door/start").status_code == 200
             eventually(lambda: client.get("/cameras/door").json()["frames"]["read"] > read)
@@ -280,9 +317,36 @@ def test_a_full_queue_drops_frames_not_requests(
     assert running.stop()[0] == 0
 
 
+def test_a_camera_keeps_its_model_and_the_pictures_of_a_folder_are_answered_one_by_one(
+    start_server: Callable[..., Server], door: MjpegServer, tmp_path: Path
+) -> None:
+    make_tiny_onnx(tmp_path / "one.onnx")
+    for number, colour in enumerate([(0, 0, 255), (0, 255, 0), (255, 0, 0)]):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8, 3), colour, np.uint8))
+    cameras = ["--camera", f"door={door.url}", "--camera", f"folder={tmp_path}/*.png"]
+    running = start_server("--models", str(tmp_path), "--reload-by-post", "--port", "0", *cameras, "--no-access-log")
+    running.wait_until_ready()
+    eventually(lambda: status(running, "folder")["state"] == "ended")
+    best = status(running, "folder")["latest"]["answers"][0]
+    assert (best["label"], best["probability"] > 0.8) == ("blue", True)  # nothing of those before it
+    when_running(running, "door")
+    make_tiny_onnx(tmp_path / "two.onnx")
+    repository = f"{running.url}/v2/repository/models"
+    assert httpx.post(f"{repository}/two/load").status_code == 200
+    frame = when_running(running, "door")["latest"]["frame"]
+    eventually(lambda: status(running, "door")["latest"]["frame"] > frame)
+    assert status(running, "door")["latest"]["model"] == "one"
+    assert httpx.post(f"{repository}/one/unload").status_code == 200
+    eventually(lambda: status(running, "door")["error"] == "no model 'one'; there is two")
+    assert httpx.post(f"{repository}/two/unload").status_code == 200
+    eventually(lambda: status(running, "door")["error"] == "no model is loaded")
+    assert httpx.post(f"{running.url}/classify", content=b"").status_code == 404
+    assert running.stop()[0] == 0
+
+
 def test_cameras_from_flags_environment_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "server.toml"
-    file.write_text('[camera]\ndoor = "0"\nyard = "rtsp://user:secret@camera/stream"\n')
+    file.write_text('[camera]\ndoor = 0\nyard = "rtsp://user:secret@camera/stream"\n')
     found = settings_from({}, file)
     assert found.camera == {"door": "0", "yard": "rtsp://user:secret@camera/stream"}
     assert "secret" not in shown_settings(found)
@@ -295,12 +359,15 @@ def test_cameras_from_flags_environment_and_file(tmp_path: Path, monkeypatch: py
     ("flags", "text"),
     [
         (["0"], "expected NAME=SOURCE"),
-        (["a b=0"], "expected NAME=SOURCE"),
-        (["a=0", "a=1"], "a name twice"),
+        (["a b=rtsp://user:secret@camera"], "got a b=rtsp://user:.*expected NAME=SOURCE"),
+        (["rtsp://user:secret@camera/?a=b"], "expected NAME=SOURCE"),
+        (["a=rtsp://user:secret@camera", "a=1"], "a name twice in a, a"),
+        ({"a": ["rtsp://user:secret@camera"]}, "camera.a: got"),
         (["a=ftp://x/y"], "ftp"),
         (["a=csi://0?widht=3"], "did you mean width"),
     ],
 )
-def test_a_wrong_camera_is_named(flags: list[str], text: str) -> None:
-    with pytest.raises(UsageError, match=text):
+def test_a_wrong_camera_is_named_without_its_password(flags: Any, text: str) -> None:
+    with pytest.raises(UsageError, match=text) as refused:
         settings_from({"camera": flags}, None)
+    assert "secret" not in str(refused.value)
