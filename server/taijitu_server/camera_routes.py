@@ -73,6 +73,7 @@ def add_camera_routes(app: FastAPI, state: ServerState, cameras: Cameras) -> Non
 
     @app.websocket("/{path:path}")
     async def nowhere(socket: WebSocket, path: str) -> None:
+        socket.scope.pop("route")  # it is counted with all others that are unknown
         await _deny(socket, HttpError(404, "path", "no such path; see /docs"))
 
 

@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 from mjpeg_server import MjpegServer, age_ms, stamped
 from numpy.typing import NDArray
+from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from taijitu_runtime.errors import UsageError
+from taijitu_server.camera_picture import banner
 from taijitu_server.settings import settings_from, shown_settings
 from tiny_model import make_tiny_onnx
 
@@ -206,6 +208,15 @@ def test_who_talks_on_a_websocket_is_closed_and_slows_nobody(live: Server) -> No
         404,
         b'{"error":"no such path; see /docs"}',
     )  # and the log has no errors: see `live`
+    assert metric(live, 'taijitu_requests_total{path="other",status="404"}') == 1
+
+
+@pytest.mark.parametrize("size", [(640, 480), (720, 1280), (320, 240)])
+def test_what_is_said_of_a_lost_camera_fits_its_picture(size: tuple[int, int]) -> None:
+    said = np.asarray(banner(Image.new("RGB", size), f"{'camera' * 10}: reconnecting, no frame for 3600 s"))
+    columns = np.flatnonzero(said.max(axis=(0, 2)))
+    assert 0 < columns[0] < 0.1 * size[0]
+    assert 0.9 * size[0] < columns[-1] < size[0] - 1
 
 
 def test_a_slow_viewer_loses_frames_and_slows_nobody(live: Server) -> None:

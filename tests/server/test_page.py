@@ -299,6 +299,19 @@ def test_more_cameras_than_a_browser_has_connections_are_all_seen(
     until(opened, lambda: min(opened.locator(".camera canvas").evaluate_all(reds) or [0]) > 150)
     upload(opened, png((0, 0, 255)))  # there is a connection left for it
     expect(opened.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
+
+    def viewers() -> int:
+        return sum(camera["viewers"] for camera in httpx.get(f"{running.url}/cameras").json())
+
+    turn = """isHidden => {  // as when another tab is opened, or this one again
+        Object.defineProperty(document, "hidden", {value: isHidden, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    assert viewers()
+    opened.evaluate(turn, True)
+    until(opened, lambda: viewers() == 0)
+    opened.evaluate(turn, False)
+    until(opened, viewers)
     opened.close()
     assert running.stop()[0] == 0
 
