@@ -250,7 +250,7 @@ class Camera:
         self._loop.call_soon_threadsafe(self.news.publish, True)
         if not is_live and self.parts.watchers:
             since = "no frame yet" if age_ms is None else f"no frame for {age_ms / 1e3:.0f} s"
-            self._publish_part(banner(self._picture, f"{self.name}: {state.value}, {since}"))
+            self._publish_part(banner(self._picture, f"{self.name}\n{state.value}, {since}"))
 
     def _publish_part(self, picture: Image.Image) -> None:
         part = part_from_picture(picture, self._settings.camera_width)

@@ -268,6 +268,7 @@ def test_another_model_is_asked_at_once_and_one_that_went_is_not_taken_for_live(
     opened.locator("#which").select_option("two")
     expect(opened.locator("#answers li b").first).to_have_text("rot", timeout=SLOW_MS)
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert opened.locator("nav").evaluate("nav => nav.getBoundingClientRect().right <= innerWidth - 20")
     tile = opened.locator(".camera")
     tile.scroll_into_view_if_needed()
     expect(tile.locator("li b").first).to_have_text(hostile[0], timeout=SLOW_MS)
