@@ -32,7 +32,7 @@ from taijitu_server.settings import Settings
 log = logging.getLogger("taijitu.server")
 
 GLANCE_S = 0.25
-STALE_MS = 1000.0  # a frame older than this is not live: who watches is told, once a second
+STALE_MS = 1000.0  # of a camera with many frames a second
 TELL_S = 1.0
 RATE_WINDOW_S = 2.0
 TOP = 5
@@ -115,6 +115,11 @@ class Camera:
         return self._reader.age_ms if self._reader else None
 
     @property
+    def stale_ms(self) -> float:
+        """A frame that is older is not live, and who watches is told: a second, or twice the frames' distance."""
+        return max(STALE_MS, 2e3 * self._interval_s)
+
+    @property
     def counters(self) -> Counters:
         """Since the server started; `taken` are those that were classified."""
         read = self._read()
@@ -131,6 +136,7 @@ class Camera:
             "state": self.state,
             "error": self.error,
             "age_ms": None if age_ms is None else round(age_ms, 1),
+            "stale_ms": round(self.stale_ms, 1),
             "read_hz": round(read_hz, 1),
             "classified_hz": round(classified_hz, 1),
             "frames": {
@@ -151,6 +157,8 @@ class Camera:
         self._trouble: str | None = None  # why the last frame got no answer
         self._is_broken = False  # by an error of ours
         self._picture: Image.Image | None = None
+        self._newest: Frame | None = None
+        self._interval_s = 0.0  # between the newest frames
         self._samples: deque[tuple[float, int, int]] = deque()  # when, frames read, frames classified
         self._rates_hz = (0.0, 0.0)
         self._told: tuple[str, bool, float] = (State.OPENING.value, False, -math.inf)
@@ -186,6 +194,9 @@ class Camera:
 
     def _look(self, frame: Frame) -> None:
         self._picture = picture = picture_from_bgr(frame.pixels)
+        if self._newest is not None:
+            self._interval_s = (frame.captured_s - self._newest.captured_s) / (frame.number - self._newest.number)
+        self._newest = frame
         if self.parts.watchers:
             self._publish_part(picture)
         try:
@@ -240,7 +251,7 @@ class Camera:
         state, age_ms = reader.state, reader.age_ms
         before, had_error, told_s = self._told
         has_error = state is not State.RUNNING and reader.error is not None
-        is_live = state is State.RUNNING and age_ms is not None and age_ms < STALE_MS
+        is_live = state is State.RUNNING and age_ms is not None and age_ms < self.stale_ms
         if (state.value, has_error) != (before, had_error):
             level = logging.INFO if state is State.RUNNING and before == State.OPENING.value else logging.WARNING
             log.log(level, "camera %s is %s%s", self.name, state.value, f": {reader.error}" if has_error else "")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,15 +58,23 @@ def yard() -> Iterator[MjpegServer]:
 
 
 @pytest.fixture(scope="module")
+def gate() -> Iterator[MjpegServer]:
+    with MjpegServer(rate_hz=0.8) as camera:
+        yield camera
+
+
+@pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
 
 
 @pytest.fixture(scope="module")
-def live(start_server: Callable[..., Server], tiny: Path, door: MjpegServer, yard: MjpegServer) -> Iterator[Server]:
-    running = start_server(
-        *(str(tiny), "--port", "0", "--camera", f"door={door.url}", "--camera", f"yard={yard.url}", "--no-access-log")
-    )
+def live(
+    start_server: Callable[..., Server], tiny: Path, door: MjpegServer, yard: MjpegServer, gate: MjpegServer
+) -> Iterator[Server]:
+    cameras = {"door": door, "yard": yard, "gate": gate}
+    flags = [flag for name, camera in cameras.items() for flag in ("--camera", f"{name}={camera.url}")]
+    running = start_server(str(tiny), "--port", "0", *flags, "--no-access-log")
     running.wait_until_ready()
     yield running
     code, log = running.stop()
@@ -129,7 +137,7 @@ def test_each_camera_is_answered_for_beside_requests(live: Server) -> None:
     answers = {name: when_running(live, name)["latest"]["answers"][0]["label"] for name in ("door", "yard")}
     assert answers == {"door": "red", "yard": "blue"}
     assert red_is_red(live)
-    assert [camera["name"] for camera in httpx.get(f"{live.url}/cameras").json()] == ["door", "yard"]
+    assert [camera["name"] for camera in httpx.get(f"{live.url}/cameras").json()] == ["door", "yard", "gate"]
     unknown = httpx.get(f"{live.url}/cameras/dor")
     assert (unknown.status_code, unknown.json()) == (404, {"error": "no camera 'dor'; there is door"})
     assert metric(live, 'taijitu_camera_frames_total{camera="door",outcome="classified"}') > 0
@@ -236,7 +244,7 @@ def test_a_slow_viewer_loses_frames_and_slows_nobody(live: Server) -> None:
         assert len(ages) > 15
         assert ages[-1] < 1000
         made = [time.monotonic() - age_ms(frame) / 1e3 for frame in until_fresh(slow)]
-    assert max(later - earlier for earlier, later in pairwise(made)) > 1
+    assert max(later - earlier for earlier, later in itertools.pairwise(made)) > 1
 
 
 def until_fresh(viewer: socket.socket) -> Iterator[NDArray[np.uint8]]:
@@ -245,6 +253,13 @@ def until_fresh(viewer: socket.socket) -> Iterator[NDArray[np.uint8]]:
         yield frame
         if age_ms(frame) < 500:
             return
+
+
+def test_a_camera_with_few_frames_a_second_is_not_taken_for_lost(live: Server) -> None:
+    when_running(live, "gate")
+    eventually(lambda: status(live, "gate")["frames"]["classified"] > 1)
+    shown = [float(frame[100:200].mean()) for frame in itertools.islice(frames(live, "gate"), 3)]
+    assert min(shown) > 0.9 * max(shown)  # none is darkened
 
 
 def test_opencv_stays_out_of_the_server(live: Server) -> None:
