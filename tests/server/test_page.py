@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from server_process import Server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+FAKE_CAMERA = "--use-fake-device-for-media-stream"
 SLOW_MS = 30_000
 KEY = "0123456789abcdef"
 
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
     if found is None:
         pytest.skip(f"no {', '.join(BROWSERS)} on PATH; apt-get install chromium")
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *FAKE_CAMERA])
+        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", FAKE_CAMERA])
         yield running
         running.close()
 
@@ -63,7 +63,7 @@ def shown(start_server: Callable[..., Server], slow_onnx: Path, camera: MjpegSer
 @pytest.fixture
 def page(browser: Browser, shown: Server) -> Iterator[Page]:
     """The page, which asks nobody but its server, and whose script and policy agree."""
-    context = browser.new_context(viewport={"width": 390, "height": 844})
+    context = browser.new_context(viewport={"width": 390, "height": 844}, permissions=["camera"])
     opened = context.new_page()
     opened.set_default_timeout(SLOW_MS)
     asked: list[str] = []
@@ -220,6 +220,13 @@ def test_who_thinks_about_the_camera_and_takes_a_picture_gets_its_answer(page: P
     expect(page.locator("#empty")).to_be_visible()
 
 
+def test_who_does_not_allow_the_camera_is_told_where_to(page: Page) -> None:
+    page.context.clear_permissions()
+    page.locator("#eye").click()
+    expect(page.get_by_role("alert")).to_contain_text("Allow it in the browser", timeout=SLOW_MS)
+    expect(page.locator("#eye")).to_contain_text("Use this device")
+
+
 def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
     expect(page.locator("#to-cameras")).to_be_visible(timeout=SLOW_MS)
     reached = []
@@ -331,8 +338,10 @@ def test_a_key_is_asked_for_and_opens_everything(
     model = make_tiny_onnx(tmp_path / "tiny.onnx")
     running = start_server(str(model), "--port", "0", "--api-keys", str(keys), "--camera", f"door={camera.url}")
     running.wait_until_ready()
-    opened = browser.new_page()
+    opened = browser.new_page(viewport={"width": 320, "height": 600})
     opened.goto(running.url)
+    expect(opened.locator("#ask-key")).to_be_visible(timeout=SLOW_MS)
+    assert opened.locator("#ask-key").evaluate("dialog => dialog.getBoundingClientRect().left") >= 16
     opened.get_by_label("Key", exact=True).fill(KEY)
     opened.keyboard.press("Enter")
     expect(opened.locator("#cards")).to_contain_text("tiny", timeout=SLOW_MS)
