@@ -50,7 +50,7 @@ def _read(file: Path) -> list[str]:
 
 
 def _key_from_protocols(protocols: str) -> str:
-    found = re.search(r"(?:^|[ ,])key\.([0-9a-f]+)", protocols)
+    found = re.search(r"(?:^|[ ,])key\.([0-9a-fA-F]+)", protocols)
     try:
         return bytes.fromhex(found[1]).decode() if found else ""
     except ValueError:

@@ -32,7 +32,7 @@ from taijitu_server.settings import Settings
 log = logging.getLogger("taijitu.server")
 
 GLANCE_S = 0.25
-STALE_MS = 1000.0  # a frame older than this is not live: who watches is told, once a second
+STALE_MS = 1000.0  # of a camera with many frames a second
 TELL_S = 1.0
 RATE_WINDOW_S = 2.0
 TOP = 5
@@ -57,6 +57,7 @@ class Camera:
         self.news: Newest[bool] = Newest()
         self._find_model = find_model
         self._settings = settings
+        self._smoothing_s = 0.0 if source.kind == "pictures" else settings.camera_smoothing_s
         self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
         self._quit = threading.Event()
@@ -100,9 +101,23 @@ class Camera:
         return self._reader.state.value if self._reader else State.OPENING.value
 
     @property
+    def error(self) -> str | None:
+        """Why no frames come, or else why the last one got no answer."""
+        state = self.state
+        if state == STOPPED:
+            return None
+        lost = self._reader.error if self._reader and state != State.RUNNING.value else None
+        return lost or self._trouble
+
+    @property
     def age_ms(self) -> float | None:
         """How old the newest frame is; None before the first."""
         return self._reader.age_ms if self._reader else None
+
+    @property
+    def stale_ms(self) -> float:
+        """A frame that is older is not live, and who watches is told: a second, or twice the frames' distance."""
+        return max(STALE_MS, 2e3 * self._interval_s)
 
     @property
     def counters(self) -> Counters:
@@ -114,14 +129,14 @@ class Camera:
     def status(self) -> dict[str, Any]:
         """What GET /cameras/{name} and the WebSocket tell."""
         counted, age_ms = self.counters, self.age_ms
-        read_hz, classified_hz = self._rates_hz
+        read_hz, classified_hz = self._rates_hz if self.is_on else (0.0, 0.0)
         return {
             "name": self.name,
             "source": self.source.shown,
             "state": self.state,
-            "error": (self._reader.error if self._reader and self.state != State.RUNNING.value else None)
-            or self._trouble,
+            "error": self.error,
             "age_ms": None if age_ms is None else round(age_ms, 1),
+            "stale_ms": round(self.stale_ms, 1),
             "read_hz": round(read_hz, 1),
             "classified_hz": round(classified_hz, 1),
             "frames": {
@@ -137,11 +152,13 @@ class Camera:
 
     def _start_anew(self) -> None:
         self._model: ServedModel | None = None
-        self._smoother = Smoother(self._settings.camera_smoothing_s)
+        self._smoother = Smoother(self._smoothing_s)
         self._latest: dict[str, Any] | None = None
         self._trouble: str | None = None  # why the last frame got no answer
         self._is_broken = False  # by an error of ours
         self._picture: Image.Image | None = None
+        self._newest: Frame | None = None
+        self._interval_s = 0.0  # between the newest frames
         self._samples: deque[tuple[float, int, int]] = deque()  # when, frames read, frames classified
         self._rates_hz = (0.0, 0.0)
         self._told: tuple[str, bool, float] = (State.OPENING.value, False, -math.inf)
@@ -177,6 +194,9 @@ class Camera:
 
     def _look(self, frame: Frame) -> None:
         self._picture = picture = picture_from_bgr(frame.pixels)
+        if self._newest is not None:
+            self._interval_s = (frame.captured_s - self._newest.captured_s) / (frame.number - self._newest.number)
+        self._newest = frame
         if self.parts.watchers:
             self._publish_part(picture)
         try:
@@ -212,7 +232,7 @@ class Camera:
 
     def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> list[dict[str, Any]]:
         if model is not self._model:  # its labels may be others
-            self._model, self._smoother = model, Smoother(self._settings.camera_smoothing_s)
+            self._model, self._smoother = model, Smoother(self._smoothing_s)
         average = self._smoother.add(scores.probabilities[0], time_s)
         order = np.argsort(-average, kind="stable")[:TOP].tolist()
         return [{"label": model.labels[i], "index": i, "probability": float(average[i])} for i in order]
@@ -231,7 +251,7 @@ class Camera:
         state, age_ms = reader.state, reader.age_ms
         before, had_error, told_s = self._told
         has_error = state is not State.RUNNING and reader.error is not None
-        is_live = state is State.RUNNING and age_ms is not None and age_ms < STALE_MS
+        is_live = state is State.RUNNING and age_ms is not None and age_ms < self.stale_ms
         if (state.value, has_error) != (before, had_error):
             level = logging.INFO if state is State.RUNNING and before == State.OPENING.value else logging.WARNING
             log.log(level, "camera %s is %s%s", self.name, state.value, f": {reader.error}" if has_error else "")
@@ -241,7 +261,7 @@ class Camera:
         self._loop.call_soon_threadsafe(self.news.publish, True)
         if not is_live and self.parts.watchers:
             since = "no frame yet" if age_ms is None else f"no frame for {age_ms / 1e3:.0f} s"
-            self._publish_part(banner(self._picture, f"{self.name}: {state.value}, {since}"))
+            self._publish_part(banner(self._picture, f"{self.name}\n{state.value}, {since}"))
 
     def _publish_part(self, picture: Image.Image) -> None:
         part = part_from_picture(picture, self._settings.camera_width)

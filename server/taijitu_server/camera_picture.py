@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 BOUNDARY = b"--frame\r\n"
 QUALITY = 80
 NOTHING_YET = (640, 360)
-ROWS = 18  # of text in a picture's height
+ROWS, SHARE = 18, 0.9  # of text in a picture's height; of its width that text may take
 SHADE, WHITE = 0.35, (255, 255, 255)
 
 
@@ -25,8 +25,12 @@ def part_from_picture(picture: Image.Image, width: int) -> bytes:
 
 
 def banner(last: Image.Image | None, text: str) -> Image.Image:
-    """The last picture, darkened, or a black one, with a line of text: what is shown while no frames come."""
+    """The last picture, darkened, or a black one, with lines of text: what is shown while no frames come."""
     dark = Image.new("RGB", NOTHING_YET) if last is None else last.point(lambda value: value * SHADE)
-    font = ImageFont.load_default(max(12, dark.height // ROWS))
-    ImageDraw.Draw(dark).text((dark.width // 2, dark.height // 2), text, fill=WHITE, font=font, anchor="mm")
+    size = max(12, dark.height // ROWS)
+    longest = max(map(ImageFont.load_default(size).getlength, text.split("\n")))
+    font = ImageFont.load_default(min(size, size * SHARE * dark.width / longest))
+    ImageDraw.Draw(dark).text(
+        (dark.width // 2, dark.height // 2), text, fill=WHITE, font=font, anchor="mm", align="center"
+    )
     return dark

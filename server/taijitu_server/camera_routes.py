@@ -68,9 +68,17 @@ def add_camera_routes(app: FastAPI, state: ServerState, cameras: Cameras) -> Non
             check_origin(socket.headers.get("origin", ""), socket.headers.get("host", ""), state.settings)
             found = cameras.get(name)
         except HttpError as error:
-            await socket.send_denial_response(JSONResponse({"error": error.text}, status_code=error.status))
-            return
+            return await _deny(socket, error)
         await _tell_results(found, state, socket)
+
+    @app.websocket("/{path:path}")
+    async def nowhere(socket: WebSocket, path: str) -> None:
+        socket.scope.pop("route")  # it is counted with all others that are unknown
+        await _deny(socket, HttpError(404, "path", "no such path; see /docs"))
+
+
+async def _deny(socket: WebSocket, error: HttpError) -> None:
+    await socket.send_denial_response(JSONResponse({"error": error.text}, status_code=error.status))
 
 
 def _check_control(state: ServerState, headers: Mapping[str, str]) -> None:

@@ -56,7 +56,7 @@ class Cameras(Collector):
         state = GaugeMetricFamily("taijitu_camera_state", "1 for the state it is in.", labels=["camera", "state"])
         viewers = GaugeMetricFamily("taijitu_camera_viewers", "Open MJPEG streams.", labels=label)
         for name, camera in self.by_name.items():
-            counted, age_ms = camera.counters, camera.age_ms
+            counted, age_ms, now = camera.counters, camera.age_ms, camera.state
             read.add_metric([name], counted.read)
             outcomes = {"classified": counted.taken, "dropped": counted.dropped, "failed": counted.failed}
             for outcome, count in outcomes.items():
@@ -65,6 +65,6 @@ class Cameras(Collector):
             if age_ms is not None:
                 age.add_metric([name], age_ms / 1e3)
             for each in STATES:
-                state.add_metric([name, each], each == camera.state)
+                state.add_metric([name, each], each == now)
             viewers.add_metric([name], camera.parts.watchers)
         yield from (read, frames, reconnects, age, state, viewers)

@@ -89,6 +89,8 @@ def set_up() -> LineWriter:
         logger.handlers = [handler]
         logger.setLevel(level)
         logger.propagate = False
+    # Of WebSockets uvicorn tells as errors what their clients do wrong, and what the gate has told already.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.module != "websockets_sansio_impl")
     return writer
 
 

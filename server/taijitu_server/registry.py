@@ -56,6 +56,8 @@ class Registry:
 
     def get(self, name: str | None = None, version: str | None = None) -> ServedModel:
         """A model by name (None: the only one) and version (None: the highest). HttpError 400 or 404 otherwise."""
+        if not self.served:
+            raise HttpError(404, "model_unknown", "no model is loaded")
         if name is None:
             if len(self.served) != 1:
                 raise HttpError(400, "model_unnamed", f"say which model: ?model= one of {', '.join(self.names())}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 import socket
@@ -33,7 +34,7 @@ def serve(registry: Registry, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         http=connection_class(settings, refused),
-        ws="websockets-sansio" if settings.camera else "none",
+        ws=_listening_only() if settings.camera else "none",
         ws_max_size=MAX_WEBSOCKET_BYTES,
         ws_per_message_deflate=False,
         loop="uvloop",
@@ -53,6 +54,12 @@ def serve(registry: Registry, listener: socket.socket) -> None:
         _Server(config, state).run(sockets=[listener])
     finally:
         log.close()
+
+
+def _listening_only() -> type[asyncio.Protocol]:
+    from taijitu_server.listening import ListeningOnly  # a server without cameras need not pay for it
+
+    return ListeningOnly
 
 
 class _Server(uvicorn.Server):

@@ -116,20 +116,28 @@ def cameras_from(given: Any) -> Any:
         given = [line.strip() for line in given.splitlines() if line.strip()]
     if isinstance(given, list):
         pairs = [str(item).partition("=") for item in given]
-        if len({name for name, _, _ in pairs}) < len(pairs):
-            raise UsageError(f"camera: got a name twice in {', '.join(map(str, given))}, expected each name once")
+        names = [name for name, _, _ in pairs]
+        if len(set(names)) < len(names):
+            raise UsageError(f"camera: got a name twice in {', '.join(names)}, expected each name once")
         given = {name: source for name, _, source in pairs}
     if isinstance(given, dict) and given:
         from taijitu_runtime.live.sources import source_from_text
 
+        given = {name: str(source) if type(source) is int else source for name, source in given.items()}
         for name, source in given.items():
             if not CAMERA_NAME.fullmatch(name) or not source:
                 raise UsageError(
-                    f"camera: got {name}={source}, expected NAME=SOURCE such as door=rtsp://camera/stream, "
-                    "where NAME is letters, digits, . _ and -"
+                    f"camera: got {_without_password(f'{name}={source}')}, expected NAME=SOURCE such as "
+                    "door=rtsp://camera/stream, where NAME is letters, digits, . _ and -"
                 )
             source_from_text(str(source))
     return given
+
+
+def _without_password(given: Any) -> str:
+    from taijitu_runtime.live.sources import without_password  # a server without cameras need not pay for them
+
+    return without_password(str(given))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +170,7 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise UsageError(f"{name}: got {str(first['input'])[:100]!r}: {first['msg'].lower()}") from None
+        raise UsageError(f"{name}: got {_without_password(first['input'])[:100]!r}: {first['msg'].lower()}") from None
     except ValueError as error:  # tomllib.TOMLDecodeError is one
         raise UsageError(f"{file}: {error}; expected settings in TOML") from None
 
@@ -172,7 +180,5 @@ def shown_settings(settings: Settings) -> str:
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     changed = {name: value for name, value in settings if value != defaults[name]}
     if settings.camera:
-        from taijitu_runtime.live.sources import without_password
-
-        changed["camera"] = {name: without_password(source) for name, source in settings.camera.items()}
+        changed["camera"] = {name: _without_password(source) for name, source in settings.camera.items()}
     return ", ".join(f"{name}={value}" for name, value in changed.items()) or "all at their defaults"

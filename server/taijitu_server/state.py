@@ -45,7 +45,8 @@ class ServerState:
     def _cameras(self) -> Cameras:
         from taijitu_server.cameras import Cameras  # a server without any need not pay for them
 
-        cameras = Cameras(self.settings, lambda: self.registry.get(self.settings.camera_model or None))
+        model = self.registry.get(self.settings.camera_model or None).name  # whichever are loaded later
+        cameras = Cameras(self.settings, lambda: self.registry.get(model))
         self.metrics.registry.register(cameras)
         return cameras
 

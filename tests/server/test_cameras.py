@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +19,19 @@ import numpy as np
 import pytest
 from mjpeg_server import MjpegServer, age_ms, stamped
 from numpy.typing import NDArray
+from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from taijitu_runtime.errors import UsageError
+from taijitu_server.camera_picture import banner
 from taijitu_server.settings import settings_from, shown_settings
 from tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
     from server_process import Server
 
-KEY = "0123456789abcdef"
+KEY = "0123456789klmnop"
 PATIENCE_S = 30.0
 PART = re.compile(rb"--frame\r\n.*?Content-Length: (\d+)\r\n\r\n", re.DOTALL)
 
@@ -56,15 +58,23 @@ def yard() -> Iterator[MjpegServer]:
 
 
 @pytest.fixture(scope="module")
+def gate() -> Iterator[MjpegServer]:
+    with MjpegServer(rate_hz=0.8) as camera:
+        yield camera
+
+
+@pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
 
 
 @pytest.fixture(scope="module")
-def live(start_server: Callable[..., Server], tiny: Path, door: MjpegServer, yard: MjpegServer) -> Iterator[Server]:
-    running = start_server(
-        *(str(tiny), "--port", "0", "--camera", f"door={door.url}", "--camera", f"yard={yard.url}", "--no-access-log")
-    )
+def live(
+    start_server: Callable[..., Server], tiny: Path, door: MjpegServer, yard: MjpegServer, gate: MjpegServer
+) -> Iterator[Server]:
+    cameras = {"door": door, "yard": yard, "gate": gate}
+    flags = [flag for name, camera in cameras.items() for flag in ("--camera", f"{name}={camera.url}")]
+    running = start_server(str(tiny), "--port", "0", *flags, "--no-access-log")
     running.wait_until_ready()
     yield running
     code, log = running.stop()
@@ -127,7 +137,7 @@ def test_each_camera_is_answered_for_beside_requests(live: Server) -> None:
     answers = {name: when_running(live, name)["latest"]["answers"][0]["label"] for name in ("door", "yard")}
     assert answers == {"door": "red", "yard": "blue"}
     assert red_is_red(live)
-    assert [camera["name"] for camera in httpx.get(f"{live.url}/cameras").json()] == ["door", "yard"]
+    assert [camera["name"] for camera in httpx.get(f"{live.url}/cameras").json()] == ["door", "yard", "gate"]
     unknown = httpx.get(f"{live.url}/cameras/dor")
     assert (unknown.status_code, unknown.json()) == (404, {"error": "no camera 'dor'; there is door"})
     assert metric(live, 'taijitu_camera_frames_total{camera="door",outcome="classified"}') > 0
@@ -173,6 +183,50 @@ def test_a_lost_camera_is_known_to_all_and_comes_back(live: Server, door: MjpegS
     assert metric(live, 'taijitu_camera_frame_age_seconds{camera="door"}') < age_s
 
 
+def test_who_talks_on_a_websocket_is_closed_and_slows_nobody(live: Server) -> None:
+    results = live.url.replace("http", "ws") + "/cameras/door/results"
+    host, port = live.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as flood:
+        flood.sendall(
+            b"GET /cameras/door/results HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert b"101" in flood.recv(64)
+        with contextlib.suppress(ConnectionError):  # it is cut while we send
+            for _ in range(50):
+                flood.sendall(b"\x89\x80\0\0\0\0" * 100_000)  # empty pings
+            pytest.fail("30 MB of pings were taken")
+    with connect(results) as listener:
+        listener.send("x" * 900)
+        assert json.loads(listener.recv())["name"] == "door"
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(50):
+                listener.send("x" * 900)
+                listener.recv()
+        assert listener.close_code == 1008
+    with connect(results) as listener:
+        listener.send(b"\xff", text=True)  # no UTF-8
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                listener.recv()
+        assert listener.close_code == 1007
+    with pytest.raises(InvalidStatus) as refused, connect(live.url.replace("http", "ws") + "/nowhere"):
+        pass
+    assert (refused.value.response.status_code, refused.value.response.body) == (
+        404,
+        b'{"error":"no such path; see /docs"}',
+    )  # and the log has no errors: see `live`
+    assert metric(live, 'taijitu_requests_total{path="other",status="404"}') == 1
+
+
+@pytest.mark.parametrize("size", [(640, 480), (720, 1280), (320, 240)])
+def test_what_is_said_of_a_lost_camera_fits_its_picture(size: tuple[int, int]) -> None:
+    said = np.asarray(banner(Image.new("RGB", size), f"{'camera' * 10}\nreconnecting, no frame for 3600 s"))
+    columns = np.flatnonzero(said.max(axis=(0, 2)))
+    assert 0 < columns[0] < 0.15 * size[0]
+    assert 0.85 * size[0] < columns[-1] < size[0] - 1
+
+
 def test_a_slow_viewer_loses_frames_and_slows_nobody(live: Server) -> None:
     when_running(live, "yard")
     host, port = live.url.removeprefix("http://").split(":")
@@ -190,7 +244,7 @@ def test_a_slow_viewer_loses_frames_and_slows_nobody(live: Server) -> None:
         assert len(ages) > 15
         assert ages[-1] < 1000
         made = [time.monotonic() - age_ms(frame) / 1e3 for frame in until_fresh(slow)]
-    assert max(later - earlier for earlier, later in pairwise(made)) > 1
+    assert max(later - earlier for earlier, later in itertools.pairwise(made)) > 1
 
 
 def until_fresh(viewer: socket.socket) -> Iterator[NDArray[np.uint8]]:
@@ -199,6 +253,13 @@ def until_fresh(viewer: socket.socket) -> Iterator[NDArray[np.uint8]]:
         yield frame
         if age_ms(frame) < 500:
             return
+
+
+def test_a_camera_with_few_frames_a_second_is_not_taken_for_lost(live: Server) -> None:
+    when_running(live, "gate")
+    eventually(lambda: status(live, "gate")["frames"]["classified"] > 1)
+    shown = [float(frame[100:200].mean()) for frame in itertools.islice(frames(live, "gate"), 3)]
+    assert min(shown) > 0.9 * max(shown)  # none is darkened
 
 
 def test_opencv_stays_out_of_the_server(live: Server) -> None:
@@ -227,7 +288,7 @@ def test_who_may_watch_and_who_may_stop(
     with pytest.raises(InvalidStatus) as refused, connect(results.replace("door", "dor"), additional_headers=headers):
         pass
     assert refused.value.response.status_code == 404
-    with connect(results, subprotocols=["taijitu", f"key.{KEY.encode().hex()}"]) as socket_:  # type: ignore[list-item]
+    with connect(results, subprotocols=["taijitu", f"key.{KEY.encode().hex().upper()}"]) as socket_:  # type: ignore[list-item]
         assert socket_.subprotocol == "taijitu"
         until = time.monotonic() + 2  # longer than a request may take to arrive
         while time.monotonic() < until:
@@ -238,7 +299,9 @@ def test_who_may_watch_and_who_may_stop(
             assert client.post("/cameras/door/stop").json()["state"] == "stopped"
             stream = client.get("/cameras/door/stream")
             assert (stream.status_code, stream.json()) == (503, {"error": "door is stopped"})
-            read = client.get("/cameras/door").json()["frames"]["read"]
+            stopped = client.get("/cameras/door").json()
+            assert (stopped["read_hz"], stopped["classified_hz"]) == (0, 0)
+            read = stopped["frames"]["read"]
             assert read > 0
             assert client.post("/cameras/door/start").status_code == 200
             eventually(lambda: client.get("/cameras/door").json()["frames"]["read"] > read)
@@ -280,9 +343,36 @@ def test_a_full_queue_drops_frames_not_requests(
     assert running.stop()[0] == 0
 
 
+def test_a_camera_keeps_its_model_and_the_pictures_of_a_folder_are_answered_one_by_one(
+    start_server: Callable[..., Server], door: MjpegServer, tmp_path: Path
+) -> None:
+    make_tiny_onnx(tmp_path / "one.onnx")
+    for number, colour in enumerate([(0, 0, 255), (0, 255, 0), (255, 0, 0)]):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8, 3), colour, np.uint8))
+    cameras = ["--camera", f"door={door.url}", "--camera", f"folder={tmp_path}/*.png"]
+    running = start_server("--models", str(tmp_path), "--reload-by-post", "--port", "0", *cameras, "--no-access-log")
+    running.wait_until_ready()
+    eventually(lambda: status(running, "folder")["state"] == "ended")
+    best = status(running, "folder")["latest"]["answers"][0]
+    assert (best["label"], best["probability"] > 0.8) == ("blue", True)  # nothing of those before it
+    when_running(running, "door")
+    make_tiny_onnx(tmp_path / "two.onnx")
+    repository = f"{running.url}/v2/repository/models"
+    assert httpx.post(f"{repository}/two/load").status_code == 200
+    frame = when_running(running, "door")["latest"]["frame"]
+    eventually(lambda: status(running, "door")["latest"]["frame"] > frame)
+    assert status(running, "door")["latest"]["model"] == "one"
+    assert httpx.post(f"{repository}/one/unload").status_code == 200
+    eventually(lambda: status(running, "door")["error"] == "no model 'one'; there is two")
+    assert httpx.post(f"{repository}/two/unload").status_code == 200
+    eventually(lambda: status(running, "door")["error"] == "no model is loaded")
+    assert httpx.post(f"{running.url}/classify", content=b"").status_code == 404
+    assert running.stop()[0] == 0
+
+
 def test_cameras_from_flags_environment_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "server.toml"
-    file.write_text('[camera]\ndoor = "0"\nyard = "rtsp://user:secret@camera/stream"\n')
+    file.write_text('[camera]\ndoor = 0\nyard = "rtsp://user:secret@camera/stream"\n')
     found = settings_from({}, file)
     assert found.camera == {"door": "0", "yard": "rtsp://user:secret@camera/stream"}
     assert "secret" not in shown_settings(found)
@@ -295,12 +385,15 @@ def test_cameras_from_flags_environment_and_file(tmp_path: Path, monkeypatch: py
     ("flags", "text"),
     [
         (["0"], "expected NAME=SOURCE"),
-        (["a b=0"], "expected NAME=SOURCE"),
-        (["a=0", "a=1"], "a name twice"),
+        (["a b=rtsp://user:secret@camera"], "got a b=rtsp://user:.*expected NAME=SOURCE"),
+        (["rtsp://user:secret@camera/?a=b"], "expected NAME=SOURCE"),
+        (["a=rtsp://user:secret@camera", "a=1"], "a name twice in a, a"),
+        ({"a": ["rtsp://user:secret@camera"]}, "camera.a: got"),
         (["a=ftp://x/y"], "ftp"),
         (["a=csi://0?widht=3"], "did you mean width"),
     ],
 )
-def test_a_wrong_camera_is_named(flags: list[str], text: str) -> None:
-    with pytest.raises(UsageError, match=text):
+def test_a_wrong_camera_is_named_without_its_password(flags: Any, text: str) -> None:
+    with pytest.raises(UsageError, match=text) as refused:
         settings_from({"camera": flags}, None)
+    assert "secret" not in str(refused.value)

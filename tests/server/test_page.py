@@ -16,13 +16,13 @@ from mjpeg_server import MjpegServer
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tiny_model import make_tiny_onnx
+from tiny_model import card_dict, make_tiny_onnx
 
 if TYPE_CHECKING:
     from server_process import Server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+FAKE_CAMERA = "--use-fake-device-for-media-stream"
 SLOW_MS = 30_000
 KEY = "0123456789abcdef"
 
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
     if found is None:
         pytest.skip(f"no {', '.join(BROWSERS)} on PATH; apt-get install chromium")
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *FAKE_CAMERA])
+        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", FAKE_CAMERA])
         yield running
         running.close()
 
@@ -63,7 +63,7 @@ def shown(start_server: Callable[..., Server], slow_onnx: Path, camera: MjpegSer
 @pytest.fixture
 def page(browser: Browser, shown: Server) -> Iterator[Page]:
     """The page, which asks nobody but its server, and whose script and policy agree."""
-    context = browser.new_context(viewport={"width": 390, "height": 844})
+    context = browser.new_context(viewport={"width": 390, "height": 844}, permissions=["camera"])
     opened = context.new_page()
     opened.set_default_timeout(SLOW_MS)
     asked: list[str] = []
@@ -185,6 +185,48 @@ def test_the_camera_of_the_device_is_answered_until_it_is_stopped(page: Page) ->
     expect(page.locator("#answers li")).to_have_count(0)
 
 
+def test_who_thinks_about_the_camera_and_takes_a_picture_gets_its_answer(page: Page, shown: Server) -> None:
+    page.add_init_script("""
+        const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media);
+        media.getUserMedia = async wish => {
+            await new Promise(done => setTimeout(done, 500));  // the time of a click on "Allow"
+            const stream = await ask(wish);
+            (window.streams ??= []).push(stream);
+            return stream;
+        };
+    """)
+    page.goto(shown.url)
+    live = "(window.streams ?? []).filter(stream => stream.active).length"
+    page.locator("#eye").dblclick()
+    expect(page.locator("#answers li").first).to_be_visible(timeout=SLOW_MS)
+    assert page.evaluate(live) == 1
+    page.locator("#eye").click()
+    assert page.evaluate(live) == 0
+    page.locator("#eye").click()
+    upload(page, png((0, 0, 255)))
+    expect(page.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
+    until(page, lambda: page.evaluate("window.streams.length") == 3)
+    expect(page.locator("#shown")).to_be_visible()
+    assert page.evaluate(live) == 0
+    page.locator("#eye").click()
+    expect(page.locator("#video")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#answers li").first).to_be_visible(timeout=SLOW_MS)
+    page.evaluate("""() => {  // as when it is unplugged
+        const [track] = document.getElementById("video").srcObject.getTracks();
+        track.stop();
+        track.dispatchEvent(new Event("ended"));
+    }""")
+    expect(page.get_by_role("alert")).to_contain_text("The camera was taken away.")
+    expect(page.locator("#empty")).to_be_visible()
+
+
+def test_who_does_not_allow_the_camera_is_told_where_to(page: Page) -> None:
+    page.context.clear_permissions()
+    page.locator("#eye").click()
+    expect(page.get_by_role("alert")).to_contain_text("Allow it in the browser", timeout=SLOW_MS)
+    expect(page.locator("#eye")).to_contain_text("Use this device")
+
+
 def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
     expect(page.locator("#to-cameras")).to_be_visible(timeout=SLOW_MS)
     reached = []
@@ -192,6 +234,94 @@ def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
     assert reached == ["Skip to the picture", "to-cameras", "Model", "API", "file", "eye", "openapi.json"]
+
+
+def test_what_is_no_single_picture_file_is_said_to_be_so(page: Page) -> None:
+    with page.expect_file_chooser(timeout=SLOW_MS) as chooser:
+        page.locator("#stage").click()
+    assert not chooser.value.is_multiple()
+    upload(page, b"")
+    expect(page.get_by_role("alert")).to_contain_text("The file is empty.")
+    expect(page.locator("#empty")).to_be_visible()
+    drop = """files => {
+        const transfer = new DataTransfer();
+        for (const bytes of files) transfer.items.add(new File([new Uint8Array(bytes)], "picture.png"));
+        document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+    }"""
+    page.evaluate(drop, [list(png((0, 0, 255))), list(png((255, 0, 0)))])
+    expect(page.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
+    expect(page.get_by_role("alert")).to_contain_text("the first of 2 files")
+    page.evaluate(drop, [])
+    expect(page.get_by_role("alert")).to_contain_text("That was no file.")
+
+
+def test_another_model_is_asked_at_once_and_one_that_went_is_not_taken_for_live(
+    browser: Browser, start_server: Callable[..., Server], camera: MjpegServer, tmp_path: Path
+) -> None:
+    hostile = ("<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "blue" * 40)
+    make_tiny_onnx(tmp_path / "one.onnx", labels=hostile, card=card_dict(hostile, training={"data": hostile[0]}))
+    make_tiny_onnx(tmp_path / "two.onnx", labels=("rot", "grün", "blau"))
+    arguments = ["--models", str(tmp_path), "--reload-by-post", "--camera-model", "one", "--camera-control"]
+    running = start_server(*arguments, "--port", "0", "--camera", f"door={camera.url}", "--no-access-log")
+    running.wait_until_ready()
+    opened = browser.new_page(viewport={"width": 320, "height": 600})
+    dialogs: list[str] = []
+    opened.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    opened.goto(running.url)
+    expect(opened.locator("#example")).to_contain_text("model=one", timeout=SLOW_MS)
+    expect(opened.locator("#cards")).to_contain_text(f"Trained on{hostile[0]}")
+    upload(opened, png((255, 0, 0)), name=hostile[0])
+    expect(opened.locator("#answers li b").first).to_have_text(hostile[0], timeout=SLOW_MS)
+    opened.locator("#which").select_option("two")
+    expect(opened.locator("#answers li b").first).to_have_text("rot", timeout=SLOW_MS)
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert opened.locator("nav").evaluate("nav => nav.getBoundingClientRect().right <= innerWidth - 20")
+    tile = opened.locator(".camera")
+    tile.scroll_into_view_if_needed()
+    expect(tile.locator("li b").first).to_have_text(hostile[0], timeout=SLOW_MS)
+    expect(tile.locator(".answers")).to_have_css("opacity", "1", timeout=SLOW_MS)
+    for model in ("one", "two"):
+        assert httpx.post(f"{running.url}/v2/repository/models/{model}/unload").status_code == 200
+    expect(tile.locator(".reason")).to_have_text("no model is loaded", timeout=SLOW_MS)
+    expect(tile.locator(".answers")).to_have_css("opacity", "0.45", timeout=SLOW_MS)
+    until(opened, lambda: red_in_the_middle(opened) > 150)
+    httpx.post(f"{running.url}/cameras/door/stop", timeout=SLOW_MS / 1e3)
+    expect(tile.locator(".state")).to_have_text("Stopped", timeout=SLOW_MS)
+    expect(tile.locator("canvas")).to_have_css("opacity", "0.35", timeout=SLOW_MS)
+    opened.reload()
+    expect(opened.locator("#lead")).to_contain_text("No model is loaded", timeout=SLOW_MS)
+    assert dialogs == []
+    opened.close()
+    assert running.stop()[0] == 0
+
+
+def test_more_cameras_than_a_browser_has_connections_are_all_seen(
+    browser: Browser, start_server: Callable[..., Server], camera: MjpegServer, tmp_path: Path
+) -> None:
+    cameras = [argument for n in range(6) for argument in ("--camera", f"camera-{n}={camera.url}")]
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--port", "0", *cameras, "--no-access-log")
+    running.wait_until_ready()
+    opened = browser.new_page(viewport={"width": 1280, "height": 1600})
+    opened.goto(running.url)
+    reds = """tiles => tiles.map(tile => tile.getContext("2d").getImageData(160, 120, 1, 1).data[0])"""
+    until(opened, lambda: min(opened.locator(".camera canvas").evaluate_all(reds) or [0]) > 150)
+    upload(opened, png((0, 0, 255)))  # there is a connection left for it
+    expect(opened.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
+
+    def viewers() -> int:
+        return sum(camera["viewers"] for camera in httpx.get(f"{running.url}/cameras").json())
+
+    turn = """isHidden => {  // as when another tab is opened, or this one again
+        Object.defineProperty(document, "hidden", {value: isHidden, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    assert viewers()
+    opened.evaluate(turn, True)
+    until(opened, lambda: viewers() == 0)
+    opened.evaluate(turn, False)
+    until(opened, viewers)
+    opened.close()
+    assert running.stop()[0] == 0
 
 
 def test_docs_are_a_list_of_every_path_without_the_internet(page: Page, shown: Server) -> None:
@@ -208,8 +338,10 @@ def test_a_key_is_asked_for_and_opens_everything(
     model = make_tiny_onnx(tmp_path / "tiny.onnx")
     running = start_server(str(model), "--port", "0", "--api-keys", str(keys), "--camera", f"door={camera.url}")
     running.wait_until_ready()
-    opened = browser.new_page()
+    opened = browser.new_page(viewport={"width": 320, "height": 600})
     opened.goto(running.url)
+    expect(opened.locator("#ask-key")).to_be_visible(timeout=SLOW_MS)
+    assert opened.locator("#ask-key").evaluate("dialog => dialog.getBoundingClientRect().left") >= 16
     opened.get_by_label("Key", exact=True).fill(KEY)
     opened.keyboard.press("Enter")
     expect(opened.locator("#cards")).to_contain_text("tiny", timeout=SLOW_MS)
