@@ -48,7 +48,10 @@ MESSAGES = (
     ),
     (r"moov atom not found", "got a video whose index is missing, expected a finished one; copy it again"),
 )
-NOISE = r"backend is generally available but can't be used|pipeline have not been created"
+NOISE = (
+    r"backend is generally available but can't be used|pipeline have not been created|deprecated pixel format|"
+    r"Stream timeout triggered|Immediate exit requested"
+)
 
 
 def cure(source: Source, said: Iterable[str], event: str = "") -> str:
@@ -91,7 +94,7 @@ def _on_this_machine(source: Source) -> str | None:
     if source.kind == "video" and "://" not in source.address:
         return _about_file(source.address)
     if source.kind == "pictures" and not Path(source.address).exists():
-        return "got no picture of that name, expected at least one; check the path, and quote the pattern"
+        return "got no picture of that name, expected at least one; check the path, quote the pattern, write [ as [[]"
     return None
 
 

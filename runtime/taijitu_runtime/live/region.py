@@ -24,8 +24,8 @@ class Region:
     def from_text(cls, text: str) -> Region:
         """From "x,y,width,height"; UsageError for anything else."""
         parts = [part.strip() for part in text.split(",")]
-        percent = all(re.fullmatch(r"\d+(\.\d+)?%", part) for part in parts)
-        if len(parts) != 4 or not (percent or all(re.fullmatch(r"\d+", part) for part in parts)):
+        percent = all(re.fullmatch(r"\d{1,3}(\.\d+)?%", part) for part in parts)
+        if len(parts) != 4 or not (percent or all(re.fullmatch(r"\d{1,9}", part) for part in parts)):
             raise UsageError(f"got the region {text!r}, expected {EXPECTED}")
         left, top, width, height = (float(part.rstrip("%")) for part in parts)
         region = cls(left, top, width, height, percent)
