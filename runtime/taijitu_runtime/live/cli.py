@@ -173,11 +173,12 @@ def _said_on_stderr(*, verbose: bool) -> Iterator[None]:
 
 @contextmanager
 def _until_signal(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a terminal that is closed set `stop`; a second one ends the program as usual."""
+    """Ctrl-C, SIGTERM and a terminal that is closed set `stop`; a second Ctrl-C or SIGTERM ends it as usual."""
 
     def handle(number: int, _frame: object) -> None:
         stop.set()
-        signal.signal(number, before[number])
+        # The kernel and the shell both tell of a closed terminal.
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else before[number])
 
     before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # nohup, or &
