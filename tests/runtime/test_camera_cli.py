@@ -97,7 +97,7 @@ def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
         (["--source", "absent.mp4"], "taijitu camera: absent.mp4: got no such file, expected "),
         (["--source", "http://127.0.0.1:1/a.mjpg"], "got a refused connection, expected a server"),
         (["--source", "csi://0"], "got csi://0, expected a Jetson"),
-        (["--source", "VIDEO", "--roi", "0,0,321,1"], "expected at least a pixel inside the frame of 320 x 240"),
+        (["--source", "VIDEO", "--roi", "0,0,321,1"], "lies wholly inside the frame of 320 x 240"),
         (["--source", "VIDEO", "--display"], "got --display without a screen"),
         (["--source", "VIDEO", "--save", "out.gif"], "expected a name that ends in .mp4, .avi, .mkv"),
         (["--source", "VIDEO", "--save", "FOLDER.mp4"], "which is a folder, expected a file's name"),

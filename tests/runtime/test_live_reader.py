@@ -194,13 +194,13 @@ def test_a_picture_may_lie_as_deep_as_paths_go(tmp_path: Path, monkeypatch: pyte
         (401, "got a refusal ([OPENCV:FFMPEG:24] HTTP error 401 Unauthorized), expected access; check user"),
         (403, "HTTP error 403 Forbidden"),
         (404, "got no such stream (404), expected one"),
-        (500, "500 Internal Server Error"),
+        (500, r"500 Out of \x1b[31mcoffee"),
     ],
 )
 def test_what_a_server_refuses_is_told(status: int, told: str) -> None:
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status)
+            self.send_response(status, "Out of \x1b[31mcoffee" if status == 500 else None)
             self.send_header("WWW-Authenticate", 'Basic realm="camera"')
             self.end_headers()
 

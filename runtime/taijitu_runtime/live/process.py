@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 
+from taijitu_runtime.console import shown
 from taijitu_runtime.live.link import Link, Memory, Message
 from taijitu_runtime.live.sources import Source, without_password
 
@@ -125,7 +126,7 @@ class CaptureProcess:
             return False
         *lines, self._unfinished = (self._unfinished + chunk).split(b"\n")
         for line in lines:
-            text = without_password(line.decode(errors="replace").strip())
+            text = shown(without_password(line.decode(errors="replace").strip()))
             if text:
                 self.said.append(text)
                 logger.debug("%s", text)

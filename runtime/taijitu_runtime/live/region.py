@@ -40,7 +40,7 @@ class Region:
         right, bottom = round((self.left + self.width) * scale_x), round((self.top + self.height) * scale_y)
         if right > width or bottom > height or right <= left or bottom <= top:
             raise UsageError(
-                f"got a region from ({left}, {top}) to ({right}, {bottom}), expected at least a pixel inside the "
-                f"frame of {width} x {height}"
+                f"got a region from ({left}, {top}) to ({right}, {bottom}), expected one of at least a pixel that lies "
+                f"wholly inside the frame of {width} x {height}"
             )
         return left, top, right, bottom
