@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from mjpeg_server import MjpegServer
 
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live import Frame, Result
-from taijitu_runtime.live.cli import main
+from taijitu_runtime.live.cli import _until_signal, main
 from taijitu_runtime.live.outputs import VideoFile
 
 RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
@@ -45,9 +46,10 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(root: Path, *arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", root / "runtime" / "camera.py", *arguments]
-    return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(root: Path, *arguments: str | Path, own_group: bool = False) -> subprocess.Popen[str]:
+    command = list(map(str, [sys.executable, "-W", "error", root / "runtime" / "camera.py", *arguments]))
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=own_group)
 
 
 def test_json_lines_and_an_annotated_video_of_a_file(
@@ -95,13 +97,15 @@ def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
         (["--source", "absent.mp4"], "taijitu camera: absent.mp4: got no such file, expected "),
         (["--source", "http://127.0.0.1:1/a.mjpg"], "got a refused connection, expected a server"),
         (["--source", "csi://0"], "got csi://0, expected a Jetson"),
-        (["--source", "VIDEO", "--roi", "0,0,321,1"], "expected at least a pixel inside the frame of 320 x 240"),
+        (["--source", "VIDEO", "--roi", "0,0,321,1"], "lies wholly inside the frame of 320 x 240"),
         (["--source", "VIDEO", "--display"], "got --display without a screen"),
         (["--source", "VIDEO", "--save", "out.gif"], "expected a name that ends in .mp4, .avi, .mkv"),
         (["--source", "VIDEO", "--save", "FOLDER.mp4"], "which is a folder, expected a file's name"),
         (["--source", "VIDEO", "--save", f"{'a' * 300}.mp4"], "a name that can be written (File name too long"),
         (["--source", "VIDEO", "--save", "no/such/folder/out.mp4"], "expected a folder and a name that can be written"),
         (["--source", "VIDEO", "--save", "VIDEO"], "as source and as --save, expected two files"),
+        (["--source", "VIDEO", "--jsonl", "VIDEO"], "as source and as --jsonl, expected two files"),
+        (["--source", "VIDEO", "--jsonl", "MODEL"], "as model and as --jsonl, expected two files"),
         (["--source", "VIDEO", "--top", "4"], "got top 4, expected 1 to 3"),
         (["--source", "0", "--realtime"], "got --realtime, expected a video file with it"),
         (["--source", "*.none", "--smoothing", "1"], "got smoothing over pictures"),
@@ -112,12 +116,13 @@ def test_wrong_use_is_one_line_and_2(
     tiny_onnx: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
 ) -> None:
     (folder := tmp_path / "folder.mp4").mkdir()
-    places = {"VIDEO": str(video), "FOLDER.mp4": str(folder)}
+    places = {"VIDEO": str(video), "FOLDER.mp4": str(folder), "MODEL": str(tiny_onnx)}
     assert main([str(tiny_onnx), *(places.get(word, word) for word in arguments)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
     assert told in printed.err
+    assert video.stat().st_size > 0 < tiny_onnx.stat().st_size
 
 
 def test_a_refused_run_leaves_no_video(tiny_onnx: Path, video: Path, tmp_path: Path) -> None:
@@ -163,7 +168,7 @@ def test_an_error_of_another_output_leaves_the_video_up_to_it(tmp_path: Path) ->
     assert cv2.VideoCapture(str(saved)).get(cv2.CAP_PROP_FRAME_COUNT) == 5
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_live_run_with_a_summary_and_a_whole_video(
     root: Path, tiny_onnx: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -176,11 +181,63 @@ def test_a_signal_ends_a_live_run_with_a_summary_and_a_whole_video(
             assert json.loads(running.stdout.readline())["answers"][0]["label"] == "red"
         assert not saved.exists()
         running.send_signal(number)
+        if number == signal.SIGHUP:  # of a closed terminal, the shell tells what the kernel has told
+            time.sleep(0.02)
+            running.send_signal(number)
         _, told = running.communicate(timeout=30)
     assert running.returncode == 0
     for row in (server.url, "  frames ", "  rates ", "  latency     p50 ", "  frame age   p50 "):
         assert row in told
     assert cv2.VideoCapture(str(saved)).read()[0]
+
+
+def test_a_signal_that_was_ignored_before_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, stop = signal.signal(signal.SIGHUP, signal.SIG_IGN), threading.Event()  # as nohup does
+    try:
+        with _until_signal(stop):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.is_set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_ctrl_c_while_the_capturing_process_starts_is_no_error(root: Path, tiny_onnx: Path) -> None:
+    with MjpegServer() as server, start(root, tiny_onnx, "--source", server.url, own_group=True) as running:
+        lists = Path(f"/proc/{running.pid}/task/")
+        deadline = time.monotonic() + 30
+        while not any(found.read_text() for found in lists.glob("*/children")):
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGINT)  # to all that a terminal would send it to
+        _, told = running.communicate(timeout=30)
+    assert running.returncode == 0, told
+
+
+def test_lines_of_text_come_at_once_through_a_pipe(
+    root: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    with MjpegServer(colour=RED) as server, start(root, tiny_onnx, "--source", server.url) as running:
+        assert running.stdout is not None
+        came = select.select([running.stdout], [], [], 10)[0]
+        running.send_signal(signal.SIGINT)
+        assert came
+        assert "red" in running.stdout.readline()
+
+
+def test_a_screen_that_cannot_be_reached_is_none(
+    root: Path, tiny_onnx: Path, video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":12345")
+    with start(root, tiny_onnx, "--source", video) as running:
+        printed, told = running.communicate(timeout=60)
+    assert running.returncode == 0, told
+    assert len(printed.splitlines()) == 12
+    assert main([str(tiny_onnx), "--source", str(video), "--display"]) == 2
+    assert "got no window (" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -189,7 +246,7 @@ def screen() -> Iterator[str]:
     if shutil.which("Xvfb") is None:
         pytest.skip("no Xvfb (Debian: apt install xvfb): the window is not tested here")
     reading, writing = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
+    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "800x600x24", "-noreset", "-nolisten", "tcp"]
     with subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL) as server:
         os.close(writing)
         with os.fdopen(reading) as line:
@@ -209,6 +266,35 @@ def test_a_window_is_the_output_where_there_is_a_screen(
     with start(root, tiny_onnx, "--source", video, "--no-display", "--top", "1") as running:
         printed, _ = running.communicate(timeout=60)
     assert len(printed.splitlines()) == 12
+
+
+@pytest.mark.parametrize("end", ["cv2.destroyWindow('taijitu camera')", "press('q')", "press('Escape')"])
+def test_a_window_ends_the_run_while_no_frames_come(screen: str, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    if "press" in end and shutil.which("xdotool") is None:
+        pytest.skip("no xdotool (Debian: apt install xdotool): keys are not tested here")
+    code = f"""
+import subprocess, threading, cv2
+from taijitu_runtime.live import State
+from taijitu_runtime.live.outputs import Window
+
+def press(key):
+    window = ["search", "--sync", "--onlyvisible", "--name", "taijitu camera"]
+    subprocess.run(["xdotool", *window, "windowfocus", "mousemove", "--window", "%1", "9", "9", "key", key], check=True)
+
+stop = threading.Event()
+with Window(stop) as window:
+    window.idle(State.OPENING)
+    assert not stop.is_set()
+    {end}
+    for _ in range(50):
+        window.idle(State.OPENING)
+        if stop.wait(0.02):
+            break
+print(stop.is_set())
+"""
+    monkeypatch.setenv("DISPLAY", screen)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "True\n", ran.stderr
 
 
 def test_a_source_that_is_lost_for_good_is_1_and_says_why(root: Path, tiny_onnx: Path) -> None:

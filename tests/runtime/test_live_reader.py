@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import math
 import os
 import resource
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -21,6 +25,13 @@ from taijitu_runtime.live import Patience, Reader, State
 from taijitu_runtime.live.states import Limits
 
 QUICK = Patience(open_s=2.0, stall_s=0.5)
+# 12 grey frames of x264, 64 x 48 pixels, without a container.
+BARE_H264 = (
+    "AAAAAWdkAAqsTCIj2AiAAAADAIAAABQHiRMIwAAAAAFo6EMPLIsAAAFliIIG//728P4DQlCXEc3ofP0ABVdr2uHkmQAAAAFBmh2Ib//+p+5A"
+    "AAAAAUGaK/BBkymEN//+p+5BAAAAAUGaOTwQeTKYEN/+p+5AAAAAAUGaSXwQfkymAQ3//qfuQQAAAAFBmlm8EH+TKYAQ3/6n7kEAAAABQZpp"
+    "/BB/5MpgAQ3//qfuQQAAAAFBmniPBB/+TKYABDf//qfuQQAAAAFBmoifBB//kymAAEM//p78gAAAAAFBmpivBB//5MpgAAQz//6e/IAAAAAB"
+    "QZqovwQf//kymAAAQz/+nvyBAAAAAUGauM8EH//+TKYAAAQr//46Ug=="
+)
 
 
 @pytest.fixture
@@ -106,10 +117,46 @@ def test_realtime_is_as_slow_as_the_video(video: Path) -> None:
         assert 0.45 < time.monotonic() - began < 2  # 11 frames at 20 frames/s
 
 
+def test_a_stream_without_times_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "bare.h264"
+    path.write_bytes(base64.b64decode(BARE_H264))
+    with Reader(str(path)) as reader:
+        positions = [frame.position_s for frame in iter(lambda: reader.take(20), None)]
+    assert positions == pytest.approx([index / 25 for index in range(12)])
+
+
+def test_realtime_goes_on_where_a_recording_is_joined_to_another(tmp_path: Path) -> None:
+    path = tmp_path / "joined.ts"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 20, (64, 48))
+    for index in range(12):
+        writer.write(np.full((48, 64, 3), 10 + 20 * index, np.uint8))
+    writer.release()
+    path.write_bytes(2 * path.read_bytes())
+    with Reader(str(path), realtime=True) as reader:
+        times = [frame.captured_s for frame in iter(lambda: reader.take(20), None)]
+    assert len(times) == 24
+    assert times[-1] - times[12] > 0.5  # eleven frames at 20 frames/s
+
+
+@pytest.mark.parametrize("name", [b"2026-11-21T15:04.avi", b"caf\xe9.avi", b"-.avi"])
+def test_a_file_may_have_any_name(video: Path, name: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(video.parent)
+    text = os.fsdecode(name)
+    video.rename(text)
+    with Reader(text) as reader:
+        assert sum(1 for _ in iter(lambda: reader.take(20), None)) == 12
+
+
+def test_no_time_limit_is_too_long(video: Path) -> None:
+    with Reader(str(video), patience=Patience(open_s=math.inf)) as reader:
+        assert reader.take(20) is not None
+
+
 def test_pictures_of_any_size_come_by_name_and_broken_ones_are_counted(tmp_path: Path) -> None:
     for index, size in enumerate([(20, 10), (40, 30), (8, 8)]):
         Image.new("RGB", size, (200, 100, index)).save(tmp_path / f"{index}.png")
     (tmp_path / "1broken.png").write_bytes(b"no picture")
+    (tmp_path / "folder.png").mkdir()
     with Reader(f"{tmp_path}/*.png") as reader:
         frames = list(iter(lambda: reader.take(20), None))
         counters = reader.counters
@@ -118,6 +165,65 @@ def test_pictures_of_any_size_come_by_name_and_broken_ones_are_counted(tmp_path:
     assert [frame.pixels.shape for frame in frames] == [(10, 20, 3), (30, 40, 3), (8, 8, 3)]
     assert [frame.pixels[0, 0].tolist() for frame in frames] == [[index, 100, 200] for index in range(3)]  # BGR
     assert (counters.read, counters.taken, counters.failed) == (4, 3, 1)
+
+
+def test_a_broken_picture_is_told_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "two\nlines\x1b[31m.png").write_bytes(b"no picture")
+    with Reader(f"{tmp_path}/*.png") as reader:
+        assert reader.take(20) is None
+    assert r"two\nlines\x1b[31m.png: got no picture" in caplog.messages[0]
+
+
+def test_a_picture_may_lie_as_deep_as_paths_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = os.fsdecode(b"\xe9" * 250)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(14):
+        Path(folder).mkdir()
+        os.chdir(folder)  # monkeypatch returns from here
+    Image.new("RGB", (8, 8)).save("deep.png")
+    os.chdir(tmp_path)
+    with Reader("*/" * 14 + "*.png") as reader:
+        frame = reader.take(20)
+    assert frame is not None
+    assert frame.name == f"{folder}/" * 14 + "deep.png"
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (401, "got a refusal ([OPENCV:FFMPEG:24] HTTP error 401 Unauthorized), expected access; check user"),
+        (403, "HTTP error 403 Forbidden"),
+        (404, "got no such stream (404), expected one"),
+        (500, r"500 Out of \x1b[31mcoffee"),
+    ],
+)
+def test_what_a_server_refuses_is_told(status: int, told: str) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status, "Out of \x1b[31mcoffee" if status == 500 else None)
+            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Reader(f"http://127.0.0.1:{server.server_port}/stream.mjpg") as reader:
+            assert reader.take(20) is None
+        server.shutdown()
+    assert told in (reader.error or "")
+
+
+def test_what_was_said_of_an_earlier_attempt_explains_nothing_later(server: MjpegServer) -> None:
+    server.unplug()
+    with Reader(server.url, patience=dataclasses.replace(QUICK, wait_s=30)) as reader:
+        wait_until(lambda: "got a refused connection" in (reader.error or ""))
+        server.restore()
+        assert reader.take(20) is not None
+        server.stall()
+        wait_until(lambda: reader.state is State.RECONNECTING)
+        assert "got no frame" in (reader.error or "")
 
 
 def test_a_source_that_goes_and_comes_back_is_read_on(server: MjpegServer) -> None:
@@ -189,6 +295,36 @@ def test_a_process_that_crashes_is_replaced(server: MjpegServer) -> None:
         (child,) = children() - before
         os.kill(child, signal.SIGSEGV)
         wait_until(lambda: reader.counters.reconnects >= 1)
+
+
+def test_a_moment_without_descriptors_ends_no_reader(server: MjpegServer) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))  # no more than there are
+    try:
+        with Reader(server.url, patience=Patience(wait_s=30)) as reader:
+            wait_until(lambda: "got no process that captures (Too many open files)" in (reader.error or ""))
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert reader.take(20) is not None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_password_is_no_argument_of_a_process() -> None:
+    before = children()
+    with MjpegServer() as server, Reader(server.url.replace("//", "//user:secret@")) as reader:
+        assert reader.take(20) is not None
+        (child,) = children() - before
+        assert b"secret" not in Path(f"/proc/{child}/cmdline").read_bytes()
+
+
+def test_a_reader_is_used_inside_of_with_and_once(video: Path) -> None:
+    reader = Reader(str(video))
+    with pytest.raises(UsageError, match="expected it inside of: with reader"):
+        reader.take()
+    with reader:
+        assert reader.take(20) is not None
+    with pytest.raises(UsageError, match="expected a new one"), reader:
+        pass
 
 
 def test_one_that_never_answers_fails_in_time(server: MjpegServer) -> None:

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from taijitu_runtime.errors import SourceError
 from taijitu_runtime.live.pipelines import SINK, Plan
 from taijitu_runtime.preprocess import decode_picture
 
+LONGEST_S = 1e6  # OpenCV counts milliseconds in 32 bits
 RAW_FORMAT = re.compile(r"\bformat\s*=\s*(?:\(string\)\s*)?\"?(\w+)")
 
 
@@ -43,12 +45,13 @@ def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float) -> Capture
     if plan.opener == "pictures":
         # Not Path.glob, which takes no absolute pattern.
         found = sorted(glob.glob(plan.target, recursive=True))  # noqa: PTH207
-        names = [plan.target] if os.path.isfile(plan.target) else found  # noqa: PTH113  # it raises for no name
+        found = [name for name in found if not os.path.isdir(name)]  # noqa: PTH112  # as here, it raises for no name
+        names = [plan.target] if os.path.isfile(plan.target) else found  # noqa: PTH113
         return PictureCapture(iter(names)) if names else None
     if plan.opener == "ffmpeg":
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * open_s)]
-        limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(1000 * stall_s)]
-        video = cv2.VideoCapture(plan.target, cv2.CAP_FFMPEG, limits)
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * min(open_s, LONGEST_S))]
+        limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(1000 * min(stall_s, LONGEST_S))]
+        video = cv2.VideoCapture(_name_for_ffmpeg(plan.target), cv2.CAP_FFMPEG, limits)
     else:
         video = cv2.VideoCapture(plan.target, cv2.CAP_GSTREAMER if plan.opener == "gstreamer" else cv2.CAP_V4L2)
     if not video.isOpened():
@@ -58,6 +61,13 @@ def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float) -> Capture
         number = cv2.VideoWriter.fourcc(*value) if isinstance(value, str) else value
         video.set(getattr(cv2, f"CAP_PROP_{name}"), number)
     return VideoCapture(cv2, video, has_positions=plan.opener == "ffmpeg", gives_grey=gives_grey(plan))
+
+
+def _name_for_ffmpeg(target: str) -> str | bytes:
+    if "://" in target:
+        return target
+    name = str(Path(target).absolute())  # to FFmpeg, what is before a colon in a relative path is a protocol
+    return name if name.isprintable() else os.fsencode(name)  # as text, a name that is no UTF-8 crashes OpenCV
 
 
 def gives_grey(plan: Plan) -> bool:
@@ -74,12 +84,16 @@ class VideoCapture:
         self._cv2, self._video, self._has_positions, self._gives_grey = cv2, video, has_positions, gives_grey
         self.rate_hz: float | None = video.get(cv2.CAP_PROP_FPS) or None
         self.position_s: float | None = None
+        self._has_times = False
 
     def grab(self) -> bool:
         """See Capture."""
         grabbed = bool(self._video.grab())
         if self._has_positions:  # GStreamer warns of its own, frame by frame
             self.position_s = self._video.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
+            self._has_times = self._has_times or self.position_s > 0
+            if not self._has_times and self.rate_hz:  # a bare H.264 stream: its frames are counted
+                self.position_s = (self._video.get(self._cv2.CAP_PROP_POS_FRAMES) - 1) / self.rate_hz
         return grabbed
 
     def retrieve(self, into: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:

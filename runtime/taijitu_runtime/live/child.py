@@ -9,7 +9,6 @@ memory in static TLS block").
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -33,20 +32,22 @@ STALL_SHARE = 0.9  # FFmpeg says "no more frames" of a file's end and of its own
 
 # Live streams are not to be buffered anywhere. What the user set stays.
 FFMPEG_LIVE = {"rtsp": "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay", "http": "fflags;nobuffer|flags;low_delay"}
-FFMPEG_ERRORS = "16"  # libavutil's AV_LOG_ERROR: the reason why a stream cannot be opened, and nothing more
+# Without these, neither says why it cannot open a source: to FFmpeg, a refusal is no more than a warning (24).
+TALKATIVE = {"OPENCV_FFMPEG_LOGLEVEL": "24", "GST_DEBUG": "1", "GST_DEBUG_NO_COLOR": "1"}
 
 
 def main(arguments: list[str]) -> None:
-    """Serve the line whose descriptor and configuration are given, until told to quit or the reader is gone."""
-    # A terminal and systemd send these to us too; the reader acts on them, and gives the camera time to close.
+    """Serve the line whose descriptor is given, until told to quit or the reader is gone."""
+    # systemd sends these to every process of a service; the reader acts on them, and gives the camera time to close.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    told = json.loads(arguments[1])
+    link = Link(socket.socket(fileno=int(arguments[0])))
+    told, _ = link.receive()
     source = Source(**{**told["source"], "mode": Mode(**told["source"]["mode"])})
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_ERRORS)
+    for name, value in TALKATIVE.items():
+        os.environ.setdefault(name, value)
     if source.kind in FFMPEG_LIVE:
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG_LIVE[source.kind])
-    link = Link(socket.socket(fileno=int(arguments[0])))
     orders = Orders(link)
     sender = Sender(link, orders, live=source.live, realtime=told["realtime"])
     # The reader may be gone at any moment. Other errors end the process too, but are said: the reader passes them on.
@@ -128,9 +129,13 @@ class Sender:
         """Send frames until the capture has no more, or it is time to quit; how long it took to find that out."""
         self.link.send({"is": "opened", "rate_hz": capture.rate_hz})
         began_s = asked_s = time.monotonic()
+        last_s = 0.0
         while not self._orders.quit.is_set() and capture.grab():
             if self._realtime and capture.position_s is not None:
-                self._wait_until(began_s + capture.position_s)
+                if capture.position_s < last_s:  # recordings that were joined: the times begin anew
+                    began_s = time.monotonic() - capture.position_s
+                last_s = capture.position_s
+                self._wait_until(began_s + last_s)
             captured_s = time.monotonic()
             self._read += 1
             if self._take_slot():

@@ -19,7 +19,7 @@ from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.console import Parser, run, say
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.live.outputs import JsonLines, TextLines, VideoFile, Window, has_windows
+from taijitu_runtime.live.outputs import JsonLines, TextLines, VideoFile, Window
 from taijitu_runtime.live.reader import Reader
 from taijitu_runtime.live.region import EXPECTED as REGIONS
 from taijitu_runtime.live.region import Region
@@ -117,28 +117,33 @@ def _outputs(
     """The outputs asked for, closed by `stack`; the first is the window, if there is one."""
     outputs: list[Callable[[Result], None]] = []
     window = None
-    asked_none = options.display is None and not options.save and not options.jsonl
-    if options.display or (asked_none and has_windows()):
+    if options.display:
         window = stack.enter_context(Window(stop))
+    elif options.display is None and not options.save and not options.jsonl:
+        with suppress(UsageError):  # no screen, or none that works
+            window = stack.enter_context(Window(stop))
+    if window:
         outputs.append(window)
     if options.save:
-        _check_save(options.save, reader.source)
+        _check_is_not_read("--save", options.save, options.model, reader.source)
         outputs.append(
             stack.enter_context(VideoFile(options.save, live=reader.source.live, rate_hz=lambda: reader.rate_hz))
         )
     if options.jsonl == "-":
         outputs.append(JsonLines(sys.stdout))
     elif options.jsonl:
+        _check_is_not_read("--jsonl", Path(options.jsonl), options.model, reader.source)
         outputs.append(JsonLines(stack.enter_context(_opened(options.jsonl))))
     if not outputs:
         outputs.append(TextLines(live=reader.source.live))
     return outputs, window
 
 
-def _check_save(path: Path, source: Source) -> None:
-    with suppress(OSError):  # one that is not there, or out of reach, is not the other
-        if source.kind == "video" and path.samefile(source.address):
-            raise UsageError(f"got {path} as source and as --save, expected two files; choose another name")
+def _check_is_not_read(flag: str, path: Path, model: Path, source: Source) -> None:
+    for what, name in (("model", model), ("source", source.address)):
+        with suppress(OSError):  # one that is not there, or out of reach, is not the other
+            if path.samefile(name):
+                raise UsageError(f"got {path} as {what} and as {flag}, expected two files; choose another name")
 
 
 @contextmanager
@@ -168,13 +173,15 @@ def _said_on_stderr(*, verbose: bool) -> Iterator[None]:
 
 @contextmanager
 def _until_signal(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM set `stop`; a second one ends the program as usual."""
+    """Ctrl-C, SIGTERM and a terminal that is closed set `stop`; a second Ctrl-C or SIGTERM ends it as usual."""
 
     def handle(number: int, _frame: object) -> None:
         stop.set()
-        signal.signal(number, before[number])
+        # The kernel and the shell both tell of a closed terminal.
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else before[number])
 
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # nohup, or &
     for number in before:
         signal.signal(number, handle)
     try:

@@ -35,8 +35,12 @@ MESSAGES = (
         r"(Device or resource busy|VIDIOC_(REQBUFS|STREAMON|S_FMT).*errno=16)",
         "got a busy camera, expected it free; end the program that uses it (fuser -v /dev/video*)",
     ),
-    (r"40[13] (Unauthorized|Forbidden)", "got a refusal ({line}), expected access; check user and password in the URL"),
-    (r"404 Not Found", "got no such stream (404), expected one; check the URL's path"),
+    # FFmpeg's HTTP has "404 Not Found", its RTSP "404 (Not Found)", and OpenCV says of GStreamer's what it "reported".
+    (
+        r"(40[13] \(?|reported: )(Unauthorized|Forbidden)",
+        "got a refusal ({line}), expected access; check user and password in the URL",
+    ),
+    (r"404 \(?Not Found|reported: Not found", "got no such stream (404), expected one; check the URL's path"),
     (r"Connection refused", "got a refused connection, expected a server; check that it runs, host and port"),
     (
         r"(Failed to resolve hostname|Name or service not known|Temporary failure in name resolution)",
@@ -48,7 +52,10 @@ MESSAGES = (
     ),
     (r"moov atom not found", "got a video whose index is missing, expected a finished one; copy it again"),
 )
-NOISE = r"backend is generally available but can't be used|pipeline have not been created"
+NOISE = (
+    r"backend is generally available but can't be used|pipeline have not been created|deprecated pixel format|"
+    r"Stream timeout triggered|Immediate exit requested|unable to start pipeline"
+)
 
 
 def cure(source: Source, said: Iterable[str], event: str = "") -> str:
@@ -91,7 +98,7 @@ def _on_this_machine(source: Source) -> str | None:
     if source.kind == "video" and "://" not in source.address:
         return _about_file(source.address)
     if source.kind == "pictures" and not Path(source.address).exists():
-        return "got no picture of that name, expected at least one; check the path, and quote the pattern"
+        return "got no picture of that name, expected at least one; check the path, quote the pattern, write [ as [[]"
     return None
 
 

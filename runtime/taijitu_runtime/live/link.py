@@ -1,8 +1,8 @@
 """The line between the reader and the process that captures: messages, and memory that both see.
 
-Messages are JSON, one a packet. To the capturing process: {"do": "open", ...}, {"do": "free", ...}, {"do": "quit"}.
-From it {"is": "plan" | "opened" | "memory" | "frame" | "pause" | "skipped" | "closed", ...}; "memory" comes with a file
-descriptor.
+Messages are JSON, one a packet. To the capturing process: {"do": "read", ...} once, which says what; then
+{"do": "open", ...}, {"do": "free", ...}, {"do": "quit"}. From it {"is": "plan" | "opened" | "memory" | "frame" |
+"pause" | "skipped" | "closed", ...}; "memory" comes with a file descriptor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SLOTS = 3  # one being written, the newest, and one being copied: the writer never waits for a live source
-MAX_MESSAGE_BYTES = 16 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024  # the longest path, 4096 bytes, takes up to 24 KiB as JSON
 
 Message = dict[str, Any]
 
@@ -40,7 +40,7 @@ class Link:
 
     def send(self, message: Message, descriptor: int | None = None) -> None:
         """Send one message, with a file descriptor if there is one."""
-        packet = json.dumps(message).encode()[:MAX_MESSAGE_BYTES]
+        packet = json.dumps(message).encode()
         if descriptor is None:
             self._end.send(packet)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -29,6 +30,16 @@ logger = logging.getLogger(__name__)
 TITLE = "taijitu camera"
 QUIT_KEYS = (ord("q"), 27)  # 27: Escape
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
+TRY_WINDOW = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+import cv2
+try:
+    cv2.namedWindow("taijitu")
+except cv2.error as error:
+    sys.exit(error.err)
+"""
+TRY_S = 20.0
 LIVE_RATE_HZ, PICTURES_RATE_HZ = 25.0, 1.0
 LONGEST_STILL_S = 2.0
 TEXT_EVERY_S = 1.0
@@ -51,6 +62,7 @@ class TextLines:
         answers = "  ".join(f"{answer.probability:6.1%} {answer.label}" for answer in result.answers) or "     -"
         place = shown(result.frame.name) or f"frame {result.frame.number}"
         say(f"{place}: {answers}  ({result.rate_hz:.1f} frames/s, age {result.age_ms:.0f} ms)", sys.stdout)
+        sys.stdout.flush()
 
 
 class JsonLines:
@@ -82,34 +94,33 @@ class Window:
     """A window that shows the annotated frames; q, Escape or closing it sets `stop`. UsageError without a screen."""
 
     def __init__(self, stop: threading.Event) -> None:
-        if not has_screen():
+        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise UsageError(
                 "got --display without a screen (no DISPLAY or WAYLAND_DISPLAY), expected one; leave it out"
             )
-        # Qt remarks on fonts that its wheel does not bring, and that no text here needs.
-        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
         self._cv2 = require("cv2", "taijitu[camera]")
         self._stop = stop
         self._last: NDArray[np.uint8] | None = None
-        try:
-            self._cv2.namedWindow(TITLE, self._cv2.WINDOW_NORMAL)
-        except self._cv2.error as error:
+        # Qt remarks on fonts that its wheel does not bring, and that no text here needs.
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
+        if reason := _why_no_window():
             raise UsageError(
-                "got an OpenCV without windows, expected one with them; install opencv-python in place of "
-                "opencv-python-headless, or leave out --display"
-            ) from error
+                f"got no window ({reason}), expected a screen, and an OpenCV with windows (opencv-python, not "
+                "opencv-python-headless); leave out --display"
+            )
+        self._cv2.namedWindow(TITLE, self._cv2.WINDOW_NORMAL)
 
     def __call__(self, result: Result) -> None:
         """Show the result."""
         self._last = result.annotated
-        self._show(self._last)
+        self._cv2.imshow(TITLE, self._last)
+        self._heed_user()
 
     def idle(self, state: State) -> None:
         """Keep the window alive while no frames come, and say so."""
         if self._last is not None and state is not State.RUNNING:
-            self._show(draw_banner(self._last, state.value))
-        else:
-            self._cv2.waitKey(1)
+            self._cv2.imshow(TITLE, draw_banner(self._last, state.value))
+        self._heed_user()
 
     def __enter__(self) -> Window:
         return self
@@ -119,11 +130,15 @@ class Window:
     ) -> None:
         self._cv2.destroyAllWindows()
 
-    def _show(self, picture: NDArray[np.uint8]) -> None:
-        self._cv2.imshow(TITLE, picture)
-        pressed = self._cv2.waitKey(1) & 0xFF
-        if pressed in QUIT_KEYS or self._cv2.getWindowProperty(TITLE, self._cv2.WND_PROP_VISIBLE) < 1:
+    def _heed_user(self) -> None:
+        if self._cv2.waitKey(1) & 0xFF in QUIT_KEYS or not self._is_open():
             self._stop.set()
+
+    def _is_open(self) -> bool:
+        try:
+            return bool(self._cv2.getWindowProperty(TITLE, self._cv2.WND_PROP_VISIBLE) >= 1)
+        except self._cv2.error:  # with its last window, Qt is gone too
+            return False
 
 
 class VideoFile:
@@ -235,17 +250,16 @@ class VideoFile:
             )
 
 
-def has_screen() -> bool:
-    """Whether there is a screen to open a window on."""
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-def has_windows() -> bool:
-    """Whether there is a screen, and this OpenCV can open a window on it."""
-    if not has_screen():
-        return False
-    framework = getattr(require("cv2", "taijitu[camera]"), "currentUIFramework", None)
-    return framework is None or bool(framework())  # before OpenCV 4.7, which does not say: the system's, with windows
+def _why_no_window() -> str | None:
+    """Tried by a process of its own: Qt and GTK end the one that asks where they cannot reach the screen."""
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", TRY_WINDOW, json.dumps(sys.path)], capture_output=True, text=True, timeout=TRY_S
+        )
+    except subprocess.TimeoutExpired:
+        return f"the screen did not answer in {TRY_S:g} s"
+    lines = [line.strip() for line in tried.stderr.splitlines() if line.strip()]
+    return (lines or ["no reason given"])[0] if tried.returncode else None
 
 
 def _umask() -> int:

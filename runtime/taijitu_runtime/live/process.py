@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 
+from taijitu_runtime.console import shown
 from taijitu_runtime.live.link import Link, Memory, Message
 from taijitu_runtime.live.sources import Source, without_password
 
@@ -29,15 +30,18 @@ class CaptureProcess:
 
     def __init__(self, source: Source, *, realtime: bool) -> None:
         self._link, theirs = Link.pair()
-        configuration = json.dumps({"source": dataclasses.asdict(source), "realtime": realtime})
-        with theirs:
+        with theirs, contextlib.ExitStack() as if_it_fails:
+            if_it_fails.callback(self._link.close)
+            # A session of its own: what a terminal sends (Ctrl-C, hang-up, stop) is the reader's to act on.
             self._process = subprocess.Popen(
-                [sys.executable, "-c", BOOT, json.dumps(sys.path), str(theirs.fileno()), configuration],
+                [sys.executable, "-c", BOOT, json.dumps(sys.path), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
+            if_it_fails.pop_all()
         assert self._process.stdout is not None
         self._output = self._process.stdout
         self._sending = threading.Lock()  # the descriptor must not be closed, and be another's, while one sends
@@ -47,9 +51,13 @@ class CaptureProcess:
         self._poll = select.poll()
         self._poll.register(self._link.fileno(), select.POLLIN)
         self._poll.register(self._output.fileno(), select.POLLIN)
+        # Not as an argument: every user of the machine may read those, and a URL may have a password in it.
+        self._send_if_there({"do": "read", "source": dataclasses.asdict(source), "realtime": realtime})
 
     def open(self, *, open_s: float, stall_s: float) -> None:
         """Tell it to open the source within these limits; OSError if it is gone."""
+        self._drain()
+        self.said.clear()  # what was said of an earlier attempt explains nothing now
         self._link.send({"do": "open", "open_s": open_s, "stall_s": stall_s})
 
     def free(self, memory: int, slot: int) -> None:
@@ -118,7 +126,7 @@ class CaptureProcess:
             return False
         *lines, self._unfinished = (self._unfinished + chunk).split(b"\n")
         for line in lines:
-            text = without_password(line.decode(errors="replace").strip())
+            text = shown(without_password(line.decode(errors="replace").strip()))
             if text:
                 self.said.append(text)
                 logger.debug("%s", text)

@@ -9,6 +9,8 @@ import time
 from collections import deque
 from types import TracebackType
 
+from taijitu_runtime.console import shown
+from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live.child import LAST_WISH_S
 from taijitu_runtime.live.diagnosis import cure
 from taijitu_runtime.live.link import Memory, Message
@@ -74,6 +76,8 @@ class Reader:
         self._thread = threading.Thread(target=self._work, name="camera", daemon=True)
 
     def __enter__(self) -> Reader:
+        if self._thread.ident is not None:
+            raise UsageError("got a Reader that was opened before, expected a new one")
         self._thread.start()
         return self
 
@@ -113,8 +117,10 @@ class Reader:
         """The next frame: of a live source the newest that was not taken yet.
 
         It waits for one, `timeout_s` seconds at most. None where none came in that time, or none will come any more
-        (then `state` is ENDED or FAILED).
+        (then `state` is ENDED or FAILED). UsageError outside of `with`.
         """
+        if self._thread.ident is None:
+            raise UsageError("got take() of a Reader that is not open, expected it inside of: with reader")
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._state in (State.ENDED, State.FAILED), timeout_s)
             if not self._waiting:
@@ -167,7 +173,11 @@ class Reader:
         """Open the source and take its frames until it closes, hangs or is to quit."""
         if self._process is None:
             self._read_before = self._counters.read
-            self._process = CaptureProcess(self.source, realtime=self._realtime)
+            try:
+                self._process = CaptureProcess(self.source, realtime=self._realtime)
+            except OSError as error:  # too many files or processes: that passes
+                reason = f"got no process that captures ({error.strerror}), expected one; see ulimit -n and ulimit -u"
+                return _Closed(f"{self.source.shown}: {reason}", final=not self.source.live)
         process = self._process
         try:
             process.open(open_s=self._limits.open_s, stall_s=self._limits.stall_s)
@@ -228,7 +238,7 @@ class Reader:
         failed = self._counters.failed
         if message["is"] == "skipped":
             failed += 1
-            logger.warning("%s: %s", self.source.shown, message["text"])
+            logger.warning("%s: %s", self.source.shown, shown(message["text"]))
         with self._changed:
             self._counters = dataclasses.replace(self._counters, read=number, failed=failed)
             if message["is"] == "frame":
@@ -249,7 +259,7 @@ class Reader:
                 self._counters = dataclasses.replace(self._counters, reconnects=self._counters.reconnects + 1)
             self._changed.notify_all()
         if before is State.RUNNING and state is State.RECONNECTING:
-            logger.info("%s: lost, trying to get it back: %s", self.source.shown, reason)
+            logger.info("lost, trying to get it back: %s", reason)
         elif before is State.RECONNECTING and state is State.RUNNING:
             logger.info("%s: back", self.source.shown)
         elif before is not state:

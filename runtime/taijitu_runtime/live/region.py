@@ -24,8 +24,8 @@ class Region:
     def from_text(cls, text: str) -> Region:
         """From "x,y,width,height"; UsageError for anything else."""
         parts = [part.strip() for part in text.split(",")]
-        percent = all(re.fullmatch(r"\d+(\.\d+)?%", part) for part in parts)
-        if len(parts) != 4 or not (percent or all(re.fullmatch(r"\d+", part) for part in parts)):
+        percent = all(re.fullmatch(r"\d{1,3}(\.\d+)?%", part) for part in parts)
+        if len(parts) != 4 or not (percent or all(re.fullmatch(r"\d{1,9}", part) for part in parts)):
             raise UsageError(f"got the region {text!r}, expected {EXPECTED}")
         left, top, width, height = (float(part.rstrip("%")) for part in parts)
         region = cls(left, top, width, height, percent)
@@ -40,7 +40,7 @@ class Region:
         right, bottom = round((self.left + self.width) * scale_x), round((self.top + self.height) * scale_y)
         if right > width or bottom > height or right <= left or bottom <= top:
             raise UsageError(
-                f"got a region from ({left}, {top}) to ({right}, {bottom}), expected at least a pixel inside the "
-                f"frame of {width} x {height}"
+                f"got a region from ({left}, {top}) to ({right}, {bottom}), expected one of at least a pixel that lies "
+                f"wholly inside the frame of {width} x {height}"
             )
         return left, top, right, bottom

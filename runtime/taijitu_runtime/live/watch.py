@@ -151,7 +151,7 @@ def watch(
             elif idle:
                 idle(reader.state)
         seconds = time.monotonic() - began_s
-        lost = reader.error if reader.state is State.FAILED else None
+        lost = reader.error if reader.state is State.FAILED and not stop.is_set() else None
     if lost and not reader.counters.read:
         raise SourceError(lost)
     return Summary(reader.source.shown, seconds, reader.counters, latency.count, latency, age, lost)
