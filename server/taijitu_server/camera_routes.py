@@ -18,9 +18,9 @@ from taijitu_server.camera import Camera
 from taijitu_server.camera_picture import BOUNDARY
 from taijitu_server.cameras import Cameras
 from taijitu_server.errors import HttpError
-from taijitu_server.exchange import CONNECTION
 from taijitu_server.newest import Newest
 from taijitu_server.origin import check_origin
+from taijitu_server.protocol import CONNECTION
 from taijitu_server.state import ServerState
 
 GLANCE_S = 0.5  # how soon a watcher notices that the server is shutting down

@@ -7,18 +7,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
 
 from taijitu_server.batcher import Job, Scores
 from taijitu_server.errors import ClientGoneError, bad_request
+from taijitu_server.protocol import CONNECTION, Connection
 
-if TYPE_CHECKING:
-    from taijitu_server.protocol import Connection
-
-CONNECTION = "taijitu.connection"
 JSON = "application/json"
 MAX_QUERY_FIELDS = 16
 

@@ -14,13 +14,13 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from taijitu_server.errors import error_body
-from taijitu_server.exchange import CONNECTION
 from taijitu_server.joined_writes import JoinedWrites
 from taijitu_server.settings import Settings
 
 if TYPE_CHECKING:
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+CONNECTION = "taijitu.connection"  # where a request's scope has its Connection, among ASGI's extensions
 MAX_CHUNKS = 65_536
 CHUNK_LINE_BYTES = 16  # a chunk's length and line ends, and a little more; what is above counts as a header
 LINGER_S = 1.0

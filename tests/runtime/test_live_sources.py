@@ -17,6 +17,7 @@ from taijitu_runtime.live import Mode, Source, source_from_text
 from taijitu_runtime.live.capture import VideoCapture, gives_grey
 from taijitu_runtime.live.diagnosis import cure, holders
 from taijitu_runtime.live.pipelines import Platform, plan_from_source
+from taijitu_runtime.live.sources import without_password
 
 JETSON = Platform(jetson=True, gstreamer=True)
 LAPTOP = Platform(jetson=False, gstreamer=False)
@@ -236,3 +237,17 @@ def test_a_process_that_ends_meanwhile_is_no_error(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "scandir", scan)
     assert holders(str(device)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://user:sec:ret@host/a", "rtsp://user:***@host/a"),
+        ("rtsp://host:554/user=admin&password=secret&channel=1", "rtsp://host:554/user=admin&password=***&channel=1"),
+        ("http://host/a.mjpg?usr=a&PWD=secret", "http://host/a.mjpg?usr=a&PWD=***"),
+        ('rtspsrc user-id=u user-pw="my secret" ! decodebin', "rtspsrc user-id=u user-pw=*** ! decodebin"),
+        ("rtsp://host:8554/bypass=1@b", "rtsp://host:8554/bypass=1@b"),
+    ],
+)
+def test_no_password_is_shown(text: str, shown: str) -> None:
+    assert without_password(text) == shown

@@ -19,6 +19,7 @@ Codec = Literal["raw", "mjpg", "h264", "h265"]
 SCHEMES: dict[str, Kind] = {"csi": "csi", "rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http"}
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 EXPECTED = "0, /dev/video0, csi://0, rtsp://..., http://..., video.mp4, 'pictures/*.jpg' or a GStreamer pipeline"
+SECRET = re.compile(r"""\b((?:password|passwd|pwd|pass|user-pw|token)=)("[^"]*"|[^&\s"']+)""", re.IGNORECASE)
 CODECS: dict[Kind, tuple[Codec, ...]] = {"device": ("raw", "mjpg"), "rtsp": ("h264", "h265")}
 MODES: dict[Kind, tuple[str, ...]] = {
     "csi": ("width", "height", "rate", "flip"),
@@ -57,7 +58,7 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """The source as it may be printed: without the password of a URL."""
+        """The source as it may be printed: see `without_password`."""
         return without_password(self.text)
 
 
@@ -78,8 +79,9 @@ def source_from_text(text: str, mode: Mode | None = None) -> Source:
 
 
 def without_password(text: str) -> str:
-    """The same text with the password of any URL in it replaced by stars."""
-    return re.sub(r"(\w+://[^/\s:@]*):[^/\s]*@", r"\1:***@", text)
+    """The same text with stars for the passwords of its URLs, in queries too, and of its GStreamer elements."""
+    text = re.sub(r"(\w+://[^/\s:@]*):[^/\s]*@", r"\1:***@", text)
+    return SECRET.sub(r"\1***", text)
 
 
 def _split(text: str) -> tuple[Kind, str, str]:
