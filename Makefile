@@ -2,7 +2,7 @@
 # make test    every test but the next ones, which take minutes
 # make test-networks    the seven networks of the Nish paper, exported with Nish and with Mish
 # make test-ray    the Ray Serve application on a real local Ray
-# make test-docker    docker/*.Dockerfile built by buildah, as root, and answering; DOCKER=server for one of them
+# make test-docker    docker/*.Dockerfile built by Docker, started by compose, and answering; DOCKER=server for one of them
 # make lint    ruff, mypy, import-linter
 # make fuzz   20,000 damaged pictures, 4,000 damaged requests: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes

@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # Engines, the server and the camera on a Jetson with JetPack 6, with JetPack's TensorRT and the system's OpenCV.
 #
 #   docker build -f docker/jetson.Dockerfile -t taijitu-jetson --build-arg BASE=... .

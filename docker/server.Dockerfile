@@ -1,10 +1,9 @@
-# syntax=docker/dockerfile:1
 # The server on x86-64 (or arm64) Linux, and with it classify, camera and doctor.
 #
 #   docker build -f docker/server.Dockerfile -t taijitu-server .
 #   docker build -f docker/server.Dockerfile -t taijitu-server:cuda --build-arg EXTRA=server-cuda .
 #
-# Debian's own Python, so that tests/docker_images.py can make the base image without a registry.
+# Debian's own Python, so that debootstrap can make the base image where no registry can be reached.
 ARG BASE=debian:trixie-slim
 
 FROM ${BASE} AS build

@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # Training and export, on a CPU or, with --gpus all, on an NVIDIA GPU: the index's torch has CUDA's libraries.
 #
 #   docker build -f docker/train.Dockerfile -t taijitu-train .

@@ -1,4 +1,4 @@
-"""What can be said of docker/ without an engine: `make test-docker` builds the images."""
+"""What can be said of docker/ without Docker: `make test-docker` builds and starts the images."""
 
 from __future__ import annotations
 
