@@ -60,6 +60,14 @@ def services() -> dict[str, Any]:
     return dict(yaml.safe_load(text)["services"])
 
 
+def test_the_systemd_unit_gives_its_own_user_the_socket_of_csi_cameras() -> None:
+    lines = (ROOT / "docs" / "taijitu.service").read_text().splitlines()
+    assert "DynamicUser=yes" in lines
+    # systemd.exec(5): with DynamicUser, PrivateTmp cannot be turned off.
+    assert "BindPaths=-/tmp/argus_socket" in lines
+    assert not [line for line in lines if line.startswith("PrivateTmp=")]
+
+
 def test_hadolint_finds_nothing() -> None:
     hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if hadolint is None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -80,6 +81,15 @@ def test_without_a_compiler_the_wheel_is_pure_and_says_what_is_lost(root: Path, 
     with zipfile.ZipFile(built) as archive:
         assert not [name for name in archive.namelist() if name.endswith(".so")]
     assert "no C++ compiler found: Nish will run without its native kernel" in done.stdout + done.stderr
+
+
+def test_the_source_archive_holds_what_its_readme_and_tests_speak_of(root: Path, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path, cwd=root)
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        held = {name.partition("/")[2].split("/")[0] for name in archive.getnames()}
+    assert held >= {"Makefile", "constraints.txt", "demo.py", "checkpoints", "docker", "docs", "hatch_build.py"}
+    assert not held & {".git", ".venv", "dist", "runs"}
 
 
 def test_no_module_is_named_like_somebody_elses(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
@@ -10,12 +11,18 @@ from pathlib import Path
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
+ANOTHER_FOLDER = "choose a folder of your own: export XDG_CACHE_HOME=DIR"
+
 KEPT_FILES = 32
 """Of each kind in the cache; the oldest goes first. Most are as large as their model."""
 
 
 class UnsafeFolderError(OSError):
-    """Why the cache is not used: somebody else could put a file there, and a model is code."""
+    """Why the cache is not used: somebody else could put a file there, and a model is code. `cure`: what to do."""
+
+    def __init__(self, reason: str, cure: str) -> None:
+        super().__init__(reason)
+        self.cure = cure
 
 
 class UnsafeFileError(OSError):
@@ -38,9 +45,9 @@ def private_folder(folder: Path) -> Path:
         # A folder above may be root's, and in one as /tmp others cannot rename what is ours.
         is_above = place != folder
         if not is_ours and not (is_above and status.st_uid == 0):
-            raise UnsafeFolderError(f"{place} belongs to another user")
+            raise UnsafeFolderError(f"{place} belongs to another user", ANOTHER_FOLDER)
         if status.st_mode & OTHERS_WRITE and not (is_above and status.st_mode & stat.S_ISVTX):
-            raise UnsafeFolderError(f"other users can write to {place}")
+            raise UnsafeFolderError(f"other users can write to {place}", f"chmod go-w {shlex.quote(str(place))}")
     return folder
 
 
@@ -53,7 +60,7 @@ def _make(folder: Path) -> None:
 
 def read_own(file: Path) -> bytes:
     """The content of a cached file. UnsafeFileError if another user could have written it; OSError."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & OTHERS_WRITE:

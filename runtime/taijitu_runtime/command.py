@@ -47,11 +47,13 @@ def missing_requirements(extras: Iterable[str], requirements: Iterable[str], ins
     """The distributions that these extras of taijitu need and that are not installed.
 
     `requirements` as in the package's metadata ('onnxruntime>=1.20; extra == "ort"'), `installed`: names. A variant
-    passes: onnxruntime-gpu for onnxruntime, opencv-python-headless for opencv-python.
+    passes: onnxruntime-gpu for onnxruntime, opencv-python-headless for opencv-python. What is needed under a further
+    condition, such as a version of Python, is left to the installer.
     """
     needed: set[str] = set()
     open_extras, seen = list(extras), set(extras)
-    parsed = [re.match(r"([\w.-]+)\s*(?:\[([^\]]*)\])?.*\bextra\s*==\s*['\"]([\w.-]+)['\"]", r) for r in requirements]
+    pattern = r"([\w.-]+)\s*(?:\[([^\]]*)\])?[^;]*;\s*extra\s*==\s*['\"]([\w.-]+)['\"]"
+    parsed = [re.fullmatch(pattern, requirement) for requirement in requirements]
     while open_extras:
         extra = open_extras.pop()
         for name, inner in ((m[1], m[2]) for m in parsed if m and m[3] == extra):

@@ -6,6 +6,7 @@ taijitu ray-app model.onnx --out app
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from taijitu_runtime import Classifier
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
+from taijitu_server.onnx_file import check_onnx_file
 
 CONFIG, MODEL = "serve.yaml", "model.onnx"
 DEPLOYMENT = "Classifier"
@@ -43,8 +45,11 @@ def main(argv: list[str] | None = None) -> int:
             f"got --min-replicas {args.min_replicas} --max-replicas {args.max_replicas} --threads {args.threads}, "
             "expected 1 <= min <= max and at least 1 thread"
         )
+    if not 1 <= args.port <= 65535:
+        raise UsageError(f"got --port {args.port}, expected 1 to 65535")
     if args.out.exists():
         raise UsageError(f"{args.out}: exists already; give another --out, or remove it")
+    check_onnx_file(args.model)
     with Classifier.from_file(args.model) as classifier:
         name = classifier.card.architecture.name.replace("/", "_")
     seen = (args.mounted_at or args.out.resolve()) / MODEL
@@ -56,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         shutil.copyfile(args.model, made / MODEL)
         (made / CONFIG).write_text(config)
         made.rename(args.out)
-    print(f"{args.out}: start it with: serve run {args.out / CONFIG}")
+    print(f"{args.out}: start it with: serve run {shlex.quote(str(args.out / CONFIG))}")
     return 0
 
 

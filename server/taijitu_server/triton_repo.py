@@ -6,7 +6,9 @@ taijitu triton-repo model.onnx|model.engine --out models
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,6 +20,7 @@ from taijitu_runtime.backends.preflight import read_plan
 from taijitu_runtime.backends.trt_engine import LAYOUTS
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
+from taijitu_server.onnx_file import check_onnx_file
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
 
@@ -50,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         mounted_at=args.mounted_at,
         gpu=args.gpu,
     )
-    print(f"{written}: start Triton with: tritonserver --model-repository={args.out}")
+    print(f"{written}: start Triton with: tritonserver --model-repository={shlex.quote(str(args.out))}")
     return 0
 
 
@@ -87,8 +90,11 @@ def triton_repository(
         raise UsageError(f"got --model-version {version} --max-batch {max_batch}, expected both to be at least 1")
     subject = _engine(model) if model.suffix.lower() in ENGINE_SUFFIXES else _onnx(model, gpu)
     name = name or subject.card.architecture.name.replace("/", "_")
-    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
-        raise UsageError(f"got the name {name!r}, expected letters, digits, dots, dashes and underscores; give --name")
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise UsageError(
+            f"got the name {name!r}, expected letters, digits, dots, dashes and underscores, but no dot or dash at its "
+            "start; give --name"
+        )
     target = out / name
     seen = (mounted_at or out.resolve()) / name
     out.mkdir(parents=True, exist_ok=True)
@@ -98,13 +104,14 @@ def triton_repository(
         shutil.copyfile(model, made / str(version) / subject.file)
         if subject.library is not None:
             shutil.copyfile(subject.library, made / subject.library.name)
-        (made / LABELS).write_text("".join(f"{label}\n" for label in subject.card.labels))
-        (made / CONFIG).write_text(configuration(name, subject, max_batch, gpu, seen))
+        (made / LABELS).write_text("".join(f"{label}\n" for label in subject.card.labels), encoding="utf-8")
+        (made / CONFIG).write_text(configuration(name, subject, max_batch, gpu, seen), encoding="utf-8")
         _publish(made, target, version)
     return target
 
 
 def _onnx(model: Path, gpu: bool) -> Subject:
+    check_onnx_file(model)
     with Classifier.from_file(model) as classifier:
         card, taken = classifier.card, classifier.backend.input
     library = native.CUDA_LIBRARY if gpu else native.LIBRARY
@@ -118,6 +125,11 @@ def _engine(model: Path) -> Subject:
     if engine.library.name != "tensorrt":
         raise UsageError(f"{model}: got an engine of TensorRT-RTX, expected one of TensorRT, which is what Triton runs")
     images, shapes = engine.inputs[0], engine.profiles[0]["images"]
+    if 1 < shapes.min[0] < shapes.max[0]:
+        raise UsageError(
+            f"{model}: got an engine for {shapes.min[0]} to {shapes.max[0]} pictures, expected one from 1 on or of a "
+            "fixed number, because Triton sends single ones; build it again with --minShapes for 1"
+        )
     layout = LAYOUTS[images.dtype]
     spec = engine.card.input
     taken = ModelInput(layout, spec.height, spec.width, shapes.min[0], shapes.max[0])
@@ -165,5 +177,6 @@ def configuration(name: str, subject: Subject, max_batch: int, gpu: bool, seen: 
     if batched:
         lines.append("dynamic_batching { }")
     if subject.library is not None:
-        lines.append(f'model_operations {{ op_library_filename: "{seen / subject.library.name}" }}')
+        library = json.dumps(str(seen / subject.library.name), ensure_ascii=False)
+        lines.append(f"model_operations {{ op_library_filename: {library} }}")
     return "\n".join(lines) + "\n"

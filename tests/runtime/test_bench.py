@@ -124,9 +124,11 @@ def test_what_is_exported(tmp_path: Path, shipped_onnx: Path, capsys: pytest.Cap
         (["--shapes=pixels:1x8x8x3"], r"expected images:Nx8x8x3"),
         (["--percentile=101"], r"got 101, expected percentages from 0 to 100"),
         (["--percentile=p"], r"invalid percentages value: 'p'"),
-        (["--duration=-1"], r"got --duration=-1, expected at least 0"),
-        (["--duration=nan"], r"got --duration=nan, expected at least 0"),
-        (["--iterations=0"], r"got --iterations=0, expected at least 1"),
+        (["--shapes=images:99999999999999x8x8x3"], r"got --shapes=\S+, more than the memory holds; ask for fewer"),
+        (["--duration=-1"], r"got --duration=-1, expected a number from 0 on"),
+        (["--duration=nan"], r"got --duration=nan, expected a number from 0 on"),
+        (["--warmUp=inf"], r"got --warmUp=inf, expected a number from 0 on"),
+        (["--iterations=0"], r"got --iterations=0, expected a number from 1 on"),
         (["--verbose", "--json"], r"got --verbose with --json"),
         (["--exportTimes=/no/such/folder/t.json"], r"t\.json: no folder /no/such/folder; make it first"),
         (["--exportTimes=/dev/null"], r"/dev/null: got a device or pipe, expected a regular file or a new name"),
@@ -139,6 +141,25 @@ def test_wrong_usage_is_one_line(
     tiny_onnx: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert re.search(message, refused(capsys, tiny_onnx, *arguments).strip())
+
+
+def test_an_export_takes_no_other_files_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    whole, file = model.read_bytes(), tmp_path / "t.json"
+    assert "expected --exportTimes to name its own file" in refused(capsys, model, f"--exportTimes={model}")
+    both = refused(capsys, model, f"--exportTimes={file}", f"--exportProfile={tmp_path}/../{tmp_path.name}/t.json")
+    assert "expected --exportProfile to name its own file" in both
+    assert model.read_bytes() == whole
+    assert not file.exists()
+
+
+def test_what_was_measured_is_printed_even_if_an_export_fails(
+    tiny_onnx: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tiny_onnx), *QUICK, "--json", "--exportTimes=/proc/times.json"]) == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["models"][0]["queries"] == 30
+    assert "/proc/times.json: cannot be written" in printed.err
 
 
 def test_a_fixed_batch_is_taken_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,6 +205,9 @@ def test_clocks_that_are_not_fixed_are_noticed(tmp_path: Path) -> None:
     governor.write_text("schedutil\n")
     (warning,) = clock_warnings("CPU", tmp_path)
     assert warning.startswith("The CPU's clock is not fixed (governor schedutil).")
+    # A processor that is turned off has a file that cannot be read; here a folder stands for it.
+    (tmp_path / "devices/system/cpu/cpu1/cpufreq/scaling_governor").mkdir(parents=True)
+    assert clock_warnings("CPU", tmp_path) == [warning]
     jetson = tmp_path / "class/devfreq/17000000.gpu"
     jetson.mkdir(parents=True)
     (jetson / "min_freq").write_text("306000000\n")

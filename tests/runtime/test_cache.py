@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taijitu_runtime.cache import UnsafeFolderError, private_folder
+from taijitu_runtime.cache import UnsafeFileError, UnsafeFolderError, private_folder, read_own
 
 
 def test_every_folder_that_is_made_is_ours_alone(tmp_path: Path) -> None:
@@ -26,3 +26,9 @@ def test_a_folder_that_others_could_write_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cache").chmod(0o770)
     with pytest.raises(UnsafeFolderError, match=r"other users can write to .*cache$"):
         private_folder(tmp_path / "cache" / "taijitu")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file", 0o600)
+    with pytest.raises(UnsafeFileError, match="may be another user's"):
+        read_own(tmp_path / "file")

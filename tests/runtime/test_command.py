@@ -14,7 +14,8 @@ REQUIREMENTS = [
     "numpy>=1.26",
     "onnxruntime>=1.20; extra == 'ort'",
     "pillow>=11; extra == 'ort'",
-    'torch>=2.8; python_version >= "3.10" and extra == "train"',
+    'torch>=2.8; extra == "train"',
+    "tomli>=2; (python_version < '3.11') and extra == 'train'",
     "taijitu[train,ort]; extra == 'export'",
     "onnx>=1.18; extra == 'export'",
 ]
@@ -122,6 +123,7 @@ def test_without_any_command_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
         (["ort"], ["onnxruntime-gpu", "pillow"], set()),
         (["ort"], ["onnx", "numpy"], {"onnxruntime", "pillow"}),
         (["train"], ["pillow"], {"torch"}),
+        (["train"], ["torch"], set()),  # tomli, from Python 3.11 on, is nothing that is missing
         (["export"], ["onnx", "pillow"], {"torch", "onnxruntime"}),
         (["export"], ["onnx", "pillow", "torch", "onnxruntime"], set()),
     ],

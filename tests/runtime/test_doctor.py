@@ -108,6 +108,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Modules that fail to load as real ones do."""
     sources = {
         "sound": "__version__ = '1.2'\nprint('noise on stdout')",
+        "unfinished": "__version__ = '1.2'\nprint('no end of line', end='')",
         "gone": "import ctypes\nctypes.CDLL('libno-such.so.7')",
         "abort": "import os, sys\nprint('terminate called', file=sys.stderr, flush=True)\nos.abort()",
         "leave": "raise SystemExit(3)",
@@ -116,6 +117,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     for name, source in sources.items():
         (tmp_path / f"pretend_{name}.py").write_text(source)
+    (tmp_path / "pretend_uninstalled").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
@@ -124,7 +126,9 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("name", "state", "error"),
     [
         ("pretend_sound", "loaded", ""),
+        ("pretend_unfinished", "loaded", ""),
         ("pretend_absent", "absent", ""),
+        ("pretend_uninstalled", "absent", ""),
         (
             "pretend_gone",
             "broken",
@@ -140,6 +144,24 @@ def test_what_becomes_of_an_import(libraries: Path, name: str, state: str, error
     assert (imported.state, imported.error) == (state, error)
     if state == "loaded":
         assert (imported.version, imported.file) == ("1.2", str(libraries / f"{name}.py"))
+
+
+def test_a_pillow_without_its_binary_part_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "PIL" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert try_import("PIL").error == "No module named 'PIL._imaging'"
+
+
+def test_the_cure_names_the_variant_that_is_installed(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "cv2").mkdir()
+    (tmp_path / "cv2" / "__init__.py").write_text("raise ImportError('cv2.abi3.so: file too short')")
+    metadata = tmp_path / "opencv_contrib_python-4.10.0.84.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: opencv-contrib-python\nVersion: 4.10.0.84\n")
+    checks = json.loads(doctor(root, "--json", path=str(tmp_path)).stdout)["checks"]
+    (found,) = (check for check in checks if check["subject"] == "OpenCV" and check["section"] == "Libraries")
+    assert found["cure"] == "pip install --force-reinstall --no-cache-dir opencv-contrib-python"
 
 
 @pytest.mark.usefixtures("libraries")

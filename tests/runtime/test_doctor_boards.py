@@ -220,7 +220,7 @@ def test_cameras_that_we_may_not_open(devices: Path) -> None:
     with as_nobody():
         found = camera.check_video_devices(devices)
     assert [one.level for one in found] == ["ok", "problem", "ok"]
-    assert found[1].cure == "sudo usermod -aG video $USER, then log in again"
+    assert found[1].cure == "log in again after: sudo usermod -aG video $USER"
 
 
 def test_gpu_files_that_we_may_not_open(devices: Path) -> None:

@@ -172,8 +172,12 @@ def test_the_builders_refusal_is_one_line(
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert build.main([]) == 2
     assert capsys.readouterr().err == (
-        "error: got no C++ compiler, expected c++, g++ or clang++ on the PATH, or CXX to name one; install g++\n"
+        "error: got no C++ compiler (CXX=no-such-compiler), expected c++, g++ or clang++ on the PATH, "
+        "or CXX to name one; install g++\n"
     )
+    monkeypatch.setenv("CXX", 'false "')
+    assert build.main([]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
     failing = tmp_path / "failing"
     failing.write_text('#!/bin/sh\necho "fatal error: cstdint not found" >&2\nexit 1\n')
     failing.chmod(0o755)

@@ -73,19 +73,16 @@ def test_the_kernel_stands_inside_the_blocked_layout(model: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:99] + bytes([b[99] ^ 1]) + b[100:]])
-def test_a_damaged_file_is_not_loaded_and_made_again_later(
+def test_a_damaged_file_is_not_loaded_and_made_again_at_once(
     model: Path, tmp_path: Path, debug: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
 ) -> None:
     assert_answers_are_right(model)
     (file,) = cached(tmp_path)
-    file.write_bytes(damage(file.read_bytes()))
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
     assert_answers_are_right(model)
-    assert [message for message in debug.messages if message.endswith("was damaged")]
-    assert cached(tmp_path) == []
-    debug.clear()
-    for _ in range(2):
-        assert_answers_are_right(model)
-        assert cached(tmp_path) == [file]
+    assert cached(tmp_path) == [file]
+    assert len(file.read_bytes()) == len(whole)
     assert debug.messages == []
 
 
@@ -143,7 +140,8 @@ def test_a_link_is_not_followed(model: Path, tmp_path: Path, debug: pytest.LogCa
     file.rename(tmp_path / "elsewhere")
     file.symlink_to(tmp_path / "elsewhere")
     assert_answers_are_right(model)
-    assert debug.messages[-1].startswith(PLAIN)
+    assert "Too many levels of symbolic links" in debug.messages[-1]
+    assert not file.is_symlink()  # made again, in its place
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")

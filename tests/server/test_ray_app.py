@@ -143,6 +143,7 @@ def test_the_configuration_says_how_many_and_where(tmp_path: Path) -> None:
     [
         (["--min-replicas", "3", "--max-replicas", "2"], "expected 1 <= min <= max"),
         (["--threads", "0"], "at least 1 thread"),
+        (["--port", "99999"], "got --port 99999, expected 1 to 65535"),
         (["--out", "."], "exists already; give another --out"),
     ],
 )
@@ -155,3 +156,10 @@ def test_wrong_usage_is_one_line(
     assert re.fullmatch(r"taijitu ray-app: .*\n", error)
     assert words in error
     assert not (tmp_path / "app").exists()
+
+
+def test_an_engine_is_refused_before_it_is_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = tmp_path / "model.engine"
+    engine.write_bytes(b"ftrt")
+    assert main([str(engine), "--out", str(tmp_path / "app")]) == 2
+    assert "model.engine: got another kind of file, expected a .onnx file" in capsys.readouterr().err

@@ -6,12 +6,14 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from taijitu_runtime import Classifier, EngineCard
 from taijitu_runtime.engine_card import Library, save_engine
+from taijitu_server import ray_app
 from taijitu_server.triton_repo import main
 from tiny_engine import MAX_BATCH, make_tiny_engine
 from tiny_model import COLOURS, make_tiny_onnx
@@ -72,6 +74,27 @@ def test_an_engine_of_tensorrt_is_a_plan_within_its_profile(tmp_path: Path) -> N
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
 
 
+def test_an_engine_that_takes_no_single_picture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = make_tiny_engine(tmp_path / "model.engine")
+    card = EngineCard.read(engine)
+    shapes = dataclasses.replace(card.profiles[0]["images"], min=(2, 8, 8, 3))
+    card = dataclasses.replace(card, library=Library("tensorrt", "10.3.0"), profiles=({"images": shapes},))
+    save_engine(engine, engine.read_bytes(), card)
+    assert main([str(engine), "--out", str(tmp_path / "models")]) == 2
+    assert "got an engine for 2 to 8 pictures, expected one from 1 on" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_model_is_copied_whole_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = onnx.load(make_tiny_onnx(tmp_path / "whole.onnx"))
+    split = tmp_path / "split.onnx"
+    onnx.save_model(model, split, save_as_external_data=True, location="weights", size_threshold=0)
+    for command in (main, ray_app.main):
+        assert command([str(split), "--out", str(tmp_path / "out")]) == 2
+        assert "split.onnx: got an ONNX file with weights in other files" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_triton_runs_no_engine_of_tensorrt_rtx_and_no_damaged_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,10 +109,10 @@ def test_triton_runs_no_engine_of_tensorrt_rtx_and_no_damaged_one(
 
 def test_nish_brings_its_kernel_along_under_the_path_that_triton_sees(tmp_path: Path, with_nish_library: Path) -> None:
     model = make_nish_onnx(tmp_path / "model.onnx")
-    command = [str(model), "--out", str(tmp_path / "models"), "--name", "nish", "--mounted-at", "/models"]
+    command = [str(model), "--out", str(tmp_path / "models"), "--name", "nish", "--mounted-at", '/a "good" place']
     assert main(command) == 0
     config = config_in(tmp_path / "models" / "nish")
-    assert list(config.model_operations.op_library_filename) == [f"/models/nish/{with_nish_library.name}"]
+    assert list(config.model_operations.op_library_filename) == [f'/a "good" place/nish/{with_nish_library.name}']
     copied = tmp_path / "models" / "nish" / with_nish_library.name
     assert copied.read_bytes() == with_nish_library.read_bytes()
 
@@ -115,6 +138,8 @@ def test_another_version_joins_the_model_and_nothing_that_is_there_is_overwritte
     ("flags", "words"),
     [
         (["--name", "a/b"], "got the name 'a/b', expected letters"),
+        (["--name", ".."], "got the name '..', expected letters"),
+        (["--name", ".hidden"], "got the name '.hidden', expected letters"),
         (["--model-version", "0"], "expected both to be at least 1"),
         (["--max-batch", "-1"], "expected both to be at least 1"),
     ],

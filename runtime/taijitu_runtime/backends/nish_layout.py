@@ -57,7 +57,7 @@ def relaid_session(ort: Any, model: bytes, library: Path, new_session: NewSessio
     """
     try:
         file = _file(_key(ort, model, library))
-        relaid = _read(file) if file is not None and file.exists() else None
+        relaid = _read(file) if file is not None else None
         made = relaid is None
         if relaid is None:
             relaid = _relay(ort, model, file.parent if file is not None else None)
@@ -141,14 +141,17 @@ def _processor(cpuinfo: str) -> str:
     return f"{platform.machine()}\n{described}"
 
 
-def _read(file: Path) -> bytes:
-    """The model in the file. OSError as read_own; DoubtError if it is damaged; then it goes."""
-    content = read_own(file)
+def _read(file: Path) -> bytes | None:
+    """The model in the file; None where there is none that can be trusted: then it is made again, in its place."""
+    try:
+        content = read_own(file)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _log.debug("made again: %s: %s", type(error).__name__, error)
+        return None
     head, digest, model = content[: len(MAGIC)], content[len(MAGIC) :][:32], content[len(MAGIC) + 32 :]
-    if head != MAGIC or digest != hashlib.sha256(model).digest():
-        file.unlink()
-        raise DoubtError(f"{file} was damaged")
-    return model
+    return model if head == MAGIC and digest == hashlib.sha256(model).digest() else None
 
 
 def _write(file: Path, model: bytes) -> None:

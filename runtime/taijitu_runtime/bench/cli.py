@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import datetime
 import json
+import math
 import os
 import re
 import sys
@@ -57,14 +58,8 @@ def main(argv: list[str] | None = None) -> int:
         times = [[[query.latency_ms for query in turn] for turn in trace.turns] for trace in traces]
         ratios = [ratio_of_turns(ours, times[0]) for ours in times[1:]]
         modes = [modes_of(backend, probe, loop, options) for backend, probe in zip(backends, probes)]
+        report(options, modes, results, ratios)
         export(options, probes[0], results[0])
-    if options.json:
-        print(json.dumps(as_json(options.models, modes, results, ratios), indent=1))
-        return 0
-    for model, mode, result in zip(options.models, modes, results):
-        say("\n".join(text_of(model, mode, result, options)), sys.stdout)
-    for model, ratio in zip(options.models[1:], ratios):
-        say(ratio_line(shown(model), shown(options.models[0]), ratio), sys.stdout)
     return 0
 
 
@@ -109,16 +104,20 @@ def check_options(options: argparse.Namespace) -> None:
     """UsageError for a number out of range, or a file to write that cannot be, or would hold one of several models."""
     for name, least in (("warmUp", 0), ("duration", 0), ("iterations", 1), ("avgRuns", 1), ("cpuThreads", 1)):
         value = getattr(options, name)
-        if value is not None and not value >= least:
-            raise UsageError(f"got --{name}={value:g}, expected at least {least}")
+        if value is not None and not least <= value < math.inf:
+            raise UsageError(f"got --{name}={value:g}, expected a number from {least} on")
     if options.verbose and options.json:
         raise UsageError("got --verbose with --json, expected one of them; --exportTimes has every single time")
+    taken = {model.resolve() for model in options.models}
     for name in EXPORTS:
         file = getattr(options, name)
         if file is None:
             continue
         if len(options.models) > 1:
             raise UsageError(f"got --{name} and {len(options.models)} models, expected one; measure them one by one")
+        if file.resolve() in taken:
+            raise UsageError(f"{shown(file)}: got the model or another export, expected --{name} to name its own file")
+        taken.add(file.resolve())
         check_target(file)
 
 
@@ -144,7 +143,10 @@ def prepare_backends(options: argparse.Namespace) -> list[Backend]:
 def open_probe(backend: Backend, options: argparse.Namespace) -> Probe:
     """What measures this backend, with random pictures of the shape that was asked for."""
     shape = shape_of(backend, options.shapes)
-    images = random_images(shape, backend.input.dtype)
+    try:
+        images = random_images(shape, backend.input.dtype)
+    except (MemoryError, OverflowError, ValueError):
+        raise UsageError(f"got --shapes={options.shapes}, more than the memory holds; ask for fewer pictures") from None
     if isinstance(backend, TrtBackend):
         return TrtProbe(backend, images, transfers=not options.noDataTransfers)
     assert isinstance(backend, OrtBackend), "open_backend makes no other"
@@ -167,6 +169,19 @@ def shape_of(backend: Backend, text: str | None) -> tuple[int, ...]:
             f"{backend.path}: got --shapes={text}, expected images:Nx{sizes} with N from {taken.min_batch}{most}"
         )
     return shape
+
+
+def report(
+    options: argparse.Namespace, modes: Sequence[dict[str, str]], results: Sequence[Result], ratios: Sequence[Ratio]
+) -> None:
+    """Print what was measured."""
+    if options.json:
+        print(json.dumps(as_json(options.models, modes, results, ratios), indent=1))
+        return
+    for model, mode, result in zip(options.models, modes, results):
+        say("\n".join(text_of(model, mode, result, options)), sys.stdout)
+    for model, ratio in zip(options.models[1:], ratios):
+        say(ratio_line(shown(model), shown(options.models[0]), ratio), sys.stdout)
 
 
 def modes_of(backend: Backend, probe: Probe, loop: Loop, options: argparse.Namespace) -> dict[str, str]:

@@ -64,7 +64,7 @@ def load_warnings(before: CpuTimes | None, after: CpuTimes | None) -> list[str]:
 def clock_warnings(device: str, system: Path = Path("/sys")) -> list[str]:
     """Clocks that are not fixed, as far as the system shows them, right after a run; `device`: "CPU" or "GPU"."""
     warnings = []
-    governors = {file.read_text().strip() for file in system.glob(CPU_GOVERNORS)} - {FIXED_GOVERNOR}
+    governors = {_read(file) for file in system.glob(CPU_GOVERNORS)} - {FIXED_GOVERNOR, ""}
     if governors:
         warnings.append(
             f"The CPU's clock is not fixed (governor {', '.join(sorted(governors))}). "
@@ -102,10 +102,18 @@ def _usable_cpus() -> int:
 
 def _jetson_warnings(system: Path) -> list[str]:
     for folder in system.glob(JETSON_GPU):
-        lowest, highest = ((folder / name).read_text().strip() for name in ("min_freq", "max_freq"))
+        lowest, highest = (_read(folder / name) for name in ("min_freq", "max_freq"))
         if lowest != highest:
             return ["The GPU's clock is not fixed. sudo nvpmodel -m 0 && sudo jetson_clocks fixes it."]
     return []
+
+
+def _read(file: Path) -> str:
+    """Its text; "" where the kernel has none, as of a processor that a Jetson's power mode turned off."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _nvidia_smi_warnings() -> list[str]:

@@ -52,4 +52,4 @@ def _check_device(root: Path, device: Path) -> Finding:
     shown = f"/dev/{device.name}"
     if os.access(device, os.R_OK | os.W_OK, effective_ids=True):
         return ok(shown, label)
-    return problem(shown, f"{label}: no permission", "sudo usermod -aG video $USER, then log in again")
+    return problem(shown, f"{label}: no permission", "log in again after: sudo usermod -aG video $USER")

@@ -26,6 +26,9 @@ DISTRIBUTIONS = {
     "tensorrt_rtx": "tensorrt-rtx",
 }
 
+# The same module from several distributions: the cure is about the one that is installed.
+VARIANTS = {"onnxruntime": packages.ONNX_RUNTIMES, "cv2": packages.OPENCVS}
+
 Section = tuple[str, list[Finding]]
 
 
@@ -79,9 +82,10 @@ class Checkup:
         yield from gpu.check_rtx(gpu.capabilities(self.cuda), can_find("tensorrt_rtx"))
 
     def _libraries(self) -> Iterator[Finding]:
+        names = set(installed_versions(self.installed))
         for module in libraries.LIBRARIES:
             self.imported[module] = found = try_import(module)
-            distribution = DISTRIBUTIONS.get(module, module)
+            distribution = min(VARIANTS.get(module, set()) & names, default=DISTRIBUTIONS.get(module, module))
             yield libraries.check_library(found, distribution, self.interpreter, _folder(module), self.has_gpu)
         yield from libraries.check_any_answers(self.imported)
         yield from libraries.check_engines_can_answer(self.imported, self.has_gpu)

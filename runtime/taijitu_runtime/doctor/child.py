@@ -76,11 +76,15 @@ def try_import(module: str) -> Imported:
 
 
 def can_find(module: str) -> bool:
-    """Whether a module, or the package that it is in, is on the search path; it is not imported."""
+    """Whether a module, or the package that it is in, is on the search path; it is not imported.
+
+    A folder without a module in it, such as an uninstalled package leaves behind, is none.
+    """
     try:
-        return importlib.util.find_spec(module.rpartition(".")[0] or module) is not None
+        spec = importlib.util.find_spec(module.rpartition(".")[0] or module)
     except (ImportError, ValueError):
         return False
+    return spec is not None and spec.origin is not None
 
 
 def _exception(stderr: str) -> str:

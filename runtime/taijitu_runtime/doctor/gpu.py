@@ -78,7 +78,7 @@ def check_device_files(root: Path) -> list[Finding]:
     if not closed:
         return []
     text = f"no permission for {', '.join(closed)}"
-    return [problem("GPU files", text, "sudo usermod -aG video,render $USER, then log in again")]
+    return [problem("GPU files", text, "log in again after: sudo usermod -aG video,render $USER")]
 
 
 def pci_cards(root: Path) -> int:

@@ -29,6 +29,7 @@ LIBRARIES = {
     "tensorrt_rtx": Library("TensorRT-RTX", "taijitu[rtx]", "answers with .engine files on RTX cards", needs_gpu=True),
     CUDA: Library("cuda-bindings", "taijitu[gpu]", "moves pictures to and from a GPU", needs_gpu=True),
     "PIL": Library("Pillow", "taijitu[ort]", "reads pictures"),
+    "simplejpeg": Library("simplejpeg", "taijitu[ort]", "reads JPEGs"),
     "cv2": Library("OpenCV", "taijitu[camera]", "reads cameras and videos"),
 }
 BINARY = re.compile(r"\.cpython-(\d)(\d+)-([\w-]+)\.so$")

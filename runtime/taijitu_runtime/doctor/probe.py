@@ -24,6 +24,7 @@ def library(name: str) -> dict[str, Any]:
             "cuda": getattr(module, "cuda_version", ""),  # from 1.21 on; "" in a build for CPUs
         },
         "cv2": lambda module: module.getBuildInformation(),
+        "PIL": lambda module: importlib.import_module("PIL._imaging").jpeglib_version,  # PIL itself is Python only
     }
     module = importlib.import_module(name)
     package = importlib.import_module(name.rpartition(".")[0] or name)
@@ -95,4 +96,4 @@ def absolute_value() -> bytes:
 
 if __name__ == "__main__":
     questions: dict[str, Callable[..., Any]] = {"library": library, "cuda": cuda, "nish": nish, "provider": provider}
-    print(MARK + json.dumps(questions[sys.argv[1]](*sys.argv[2:])))
+    print("\n" + MARK + json.dumps(questions[sys.argv[1]](*sys.argv[2:])))

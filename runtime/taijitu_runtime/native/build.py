@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -32,7 +31,7 @@ class CompileError(Exception):
 
 def find_compiler() -> list[str] | None:
     """The C++ compiler as the start of a command: CXX, else the first of c++, g++ and clang++; None without any."""
-    wanted = shlex.split(os.environ.get("CXX", ""))
+    wanted = os.environ.get("CXX", "").split()
     if wanted:
         return wanted if shutil.which(wanted[0]) else None
     return next(([name] for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
@@ -81,8 +80,9 @@ def main(argv: list[str] | None = None) -> int:
     compiler, nvcc = find_compiler(), shutil.which("nvcc")
     try:
         if compiler is None:
+            named = f" (CXX={os.environ['CXX']})" if os.environ.get("CXX") else ""
             raise CompileError(
-                "got no C++ compiler, expected c++, g++ or clang++ on the PATH, or CXX to name one; install g++"
+                f"got no C++ compiler{named}, expected c++, g++ or clang++ on the PATH, or CXX to name one; install g++"
             )
         if arguments.cuda and nvcc is None:
             raise CompileError("got no nvcc, expected it on the PATH; install NVIDIA's CUDA toolkit")

@@ -1,0 +1,21 @@
+"""The ONNX file that `taijitu triton-repo` and `taijitu ray-app` copy to where it will be served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from taijitu_runtime.backends.base import check_file
+from taijitu_runtime.backends.nish_graph import has_outside_weights
+from taijitu_runtime.errors import UsageError
+
+
+def check_onnx_file(model: Path) -> None:
+    """UsageError unless it is an ONNX file that holds all its weights. ArtefactError if it cannot be read."""
+    check_file(model)
+    if model.suffix.lower() != ".onnx":
+        raise UsageError(f"{model}: got another kind of file, expected a .onnx file; do: taijitu onnx --help")
+    if has_outside_weights(model.read_bytes()):
+        raise UsageError(
+            f"{model}: got an ONNX file with weights in other files, expected all in one, because it alone is copied; "
+            "write it again without external data"
+        )
