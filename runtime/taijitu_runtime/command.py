@@ -51,7 +51,11 @@ def missing_requirements(extras: Iterable[str], requirements: Iterable[str], ins
     """
     needed: set[str] = set()
     open_extras, seen = list(extras), set(extras)
-    parsed = [re.match(r"([\w.-]+)\s*(?:\[([^\]]*)\])?.*\bextra\s*==\s*['\"]([\w.-]+)['\"]", r) for r in requirements]
+    parsed = [
+        re.match(r"([\w.-]+)\s*(?:\[([^\]]*)\])?.*\bextra\s*==\s*['\"]([\w.-]+)['\"]", requirement)
+        for requirement in requirements
+        if _for_this_python(requirement)
+    ]
     while open_extras:
         extra = open_extras.pop()
         for name, inner in ((m[1], m[2]) for m in parsed if m and m[3] == extra):
@@ -63,6 +67,12 @@ def missing_requirements(extras: Iterable[str], requirements: Iterable[str], ins
             open_extras += more
     names = [normal_name(name) for name in installed]
     return {need for need in needed if not any(name == need or name.startswith(f"{need}-") for name in names)}
+
+
+def _for_this_python(requirement: str) -> bool:
+    """False for what another Python needs: tomli>=2; python_version < '3.11'."""
+    limit = re.search(r"\bpython_version\s*(<|>=)\s*['\"](\d+)\.(\d+)['\"]", requirement)
+    return limit is None or (sys.version_info >= (int(limit[2]), int(limit[3]))) == (limit[1] == ">=")
 
 
 def _call(point: EntryPoint, arguments: list[str]) -> int:

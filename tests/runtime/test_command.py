@@ -17,6 +17,9 @@ REQUIREMENTS = [
     'torch>=2.8; python_version >= "3.10" and extra == "train"',
     "taijitu[train,ort]; extra == 'export'",
     "onnx>=1.18; extra == 'export'",
+    "fastapi>=0.115; extra == 'server'",
+    "tomli>=2; (python_version < '3.10') and extra == 'server'",
+    "tomllib-of-old; (python_version >= '3.10') and extra == 'old'",
 ]
 
 
@@ -124,6 +127,8 @@ def test_without_any_command_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
         (["train"], ["pillow"], {"torch"}),
         (["export"], ["onnx", "pillow"], {"torch", "onnxruntime"}),
         (["export"], ["onnx", "pillow", "torch", "onnxruntime"], set()),
+        (["server"], ["fastapi"], set()),
+        (["old"], [], {"tomllib-of-old"}),
     ],
 )
 def test_extras_are_followed_to_what_they_need(extras: list[str], installed: list[str], missing: set[str]) -> None:
