@@ -59,4 +59,4 @@ class MagnitudeHistogram:
         scales = np.linspace(top / 8, top, 113) / LEVELS
         rounded = np.minimum(np.rint(centres / scales[:, None]), LEVELS) * scales[:, None]
         errors = ((rounded - centres) ** 2 * counts).sum(axis=1)
-        return float(scales[errors.argmin()])
+        return float(scales[np.argmin(errors)])

@@ -90,6 +90,10 @@ def export(
     if output.is_dir() or output.resolve() == source.resolve():
         raise UsageError(f"got {output} as the output, expected a file other than the checkpoint; give -o model.onnx")
     check_target(output)
+    if output.suffix.lower() != ".onnx":
+        raise UsageError(
+            f"got {output} as the output, expected a name in .onnx; engines are built of it: taijitu engine"
+        )
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
     card = card_of(loaded, sha256)
     material = material_for(smaller, card) if smaller else None

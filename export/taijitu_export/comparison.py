@@ -119,7 +119,7 @@ def compare(
         flips=_flips(candidate, reference, targets, np.flatnonzero(finite)),
         max_difference=float(difference.max(initial=0.0)),
         mean_difference=float(difference.mean()) if difference.size else 0.0,
-        logit_range=float(reference.max() - reference.min()),
+        logit_range=float(np.max(reference) - np.min(reference)),
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
-        raise UsageError(f"{message}; see {self.prog} --help")
+        raise UsageError(f"{message}{self._meant(message)}; see {self.prog} --help")
+
+    def _meant(self, message: str) -> str:
+        if not message.startswith("unrecognized arguments"):
+            return ""
+        unknown = re.findall(r"(?<!\S)--[\w-]+", message)
+        close = [name for one in unknown for name in difflib.get_close_matches(one, self._option_string_actions, 1)]
+        return f"; did you mean {', '.join(dict.fromkeys(close))}?" if close else ""
 
 
 def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:

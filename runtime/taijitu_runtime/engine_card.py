@@ -32,7 +32,7 @@ from taijitu_runtime.fields import (
 ENGINE_FORMAT_VERSION = 1
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 HARDWARE_COMPATIBILITY = ("none", "ampere+", "sameComputeCapability")
-BUILD_AGAIN = "python export/to_engine.py model.onnx --saveEngine=model.engine"
+BUILD_AGAIN = "taijitu engine model.onnx --saveEngine=model.engine"
 
 
 @dataclasses.dataclass(frozen=True)

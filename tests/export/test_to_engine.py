@@ -273,7 +273,10 @@ def test_files_that_are_no_model_of_ours(tmp_path: Path, refused: Refused) -> No
     assert "no such file" in refused(2, tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("not a model")
     assert "no ONNX model" in refused(2, tmp_path / "text.onnx")
-    assert "model card" in refused(2, make_tiny_onnx(tmp_path / "cardless.onnx", metadata=False))
+    (tmp_path / "ckpt.pt").write_bytes(b"PK\x03\x04")
+    assert "got a checkpoint, expected a model made by: taijitu onnx" in refused(2, tmp_path / "ckpt.pt")
+    foreign = refused(2, make_tiny_onnx(tmp_path / "cardless.onnx", metadata=False))
+    assert "without taijitu's metadata (labels, preprocessing), expected a model made by: taijitu onnx" in foreign
 
 
 def test_an_int8_graph_is_refused_where_it_would_not_run_in_int8(model: Path, refused: Refused) -> None:

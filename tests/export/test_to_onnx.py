@@ -224,7 +224,9 @@ def test_bad_checkpoints_are_one_line_and_exit_code_2(
         (["--input", "int8"], "invalid choice: 'int8'"),
         (["-o", "nowhere/model.onnx"], "no folder nowhere"),
         (["-o", "/dev/null"], "/dev/null: got a device or pipe, expected a regular file"),
+        (["-o", "model.engine"], "got model.engine as the output, expected a name in .onnx"),
         (["--opset", "9"], "unrecognized arguments: --opset 9"),
+        (["--max_drop", "1"], "unrecognized arguments: --max_drop 1; did you mean --max-drop?"),
     ],
 )
 def test_wrong_usage_is_one_line(

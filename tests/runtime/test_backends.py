@@ -15,7 +15,7 @@ from taijitu_runtime import ArtefactError
 from taijitu_runtime.backends import OrtBackend, open_backend
 
 Maker = Callable[..., Path]
-EXPORT = r"python export/to_onnx\.py"
+EXPORT = r"taijitu onnx"
 
 
 def test_an_onnx_file_goes_to_onnx_runtime(tiny_onnx: Path) -> None:

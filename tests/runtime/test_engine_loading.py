@@ -32,7 +32,7 @@ from taijitu_runtime.engine_card import sidecar_of
 from tiny_engine import make_tiny_engine
 from tiny_model import make_tiny_onnx
 
-AGAIN = r"; add --rebuild \(rebuild=True\), or build it here: python export/to_engine\.py .*model\.onnx --saveEngine="
+AGAIN = r"; add --rebuild \(rebuild=True\), or build it here: taijitu engine .*model\.onnx --saveEngine="
 
 
 @pytest.fixture(scope="session")

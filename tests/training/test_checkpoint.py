@@ -73,7 +73,12 @@ def test_files_that_are_no_checkpoints_are_refused_in_one_line(saved: Path, tmp_
     torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pt")
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
         archive.writestr("a.txt", "hello")
-    for name in (*cases, "foreign.pt", "zip.pt", "missing.pt"):
+    with pytest.raises(CheckpointError, match=r"taijitu's contract; .* with checkpoint_of \(docs/training\.md\)"):
+        checkpoint.load(tmp_path / "foreign.pt")
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x08")
+    with pytest.raises(CheckpointError, match=r"model\.onnx: got a \.onnx file, expected what it was made from"):
+        checkpoint.load(tmp_path / "model.onnx")
+    for name in (*cases, "zip.pt", "missing.pt"):
         with pytest.raises(CheckpointError) as error:
             checkpoint.load(tmp_path / name)
         text = str(error.value)

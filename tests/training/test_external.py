@@ -156,8 +156,10 @@ def test_names_of_other_libraries_are_looked_up_there_and_not_listed_among_ours(
         create_model("torchvision/squeezenet")
     with pytest.raises(UnknownNameError, match="unknown torchvision model 'fcn_resnet50'"):
         create_model("torchvision/fcn_resnet50")  # segmentation
-    with pytest.raises(UnknownNameError, match=r"unknown model 'resnet18'; known: .*timm/NAME, torchvision/NAME"):
+    with pytest.raises(UnknownNameError, match="'resnet18'; did you mean timm/resnet18, torchvision/resnet18"):
         create_model("resnet18")
+    with pytest.raises(UnknownNameError, match=r"unknown model 'xyzzy'; known: .*timm/NAME, torchvision/NAME"):
+        create_model("xyzzy")
     with pytest.raises(UnknownNameError, match="unknown activation 'misch'; did you mean mish"):
         create_model("timm/resnet18", act="misch")
     with pytest.raises(UnknownNameError, match="unknown option of timm/resnet18 'img_size'; did you mean image_size"):

@@ -237,7 +237,9 @@ def test_the_documented_script_streams_pictures_from_processes(root: Path, tiny_
         (["--validation", "1"], "argument --validation: got 1, expected a share in [0, 1)"),
         (["--device", "gpu"], "got --device gpu"),
         (["--data", "nowhere"], "no such file or folder"),
-        (["--epochs", "3"], "unrecognized arguments: --epochs 3; see taijitu train --help"),
+        (["--epochs", "3"], "unrecognized arguments: --epochs 3; did you mean --set epochs=VALUE?; see"),
+        (["--presets", "paper"], "did you mean --preset?"),
+        (["--model", "squeezenet1_1"], "did you mean torchvision/squeezenet1_1?"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(

@@ -106,7 +106,10 @@ def load(path: Path) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; {do}")
     if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: truncated, or not a PyTorch file; {do}")
+        got = "truncated, or not a PyTorch file"
+        if path.suffix.lower() in (".onnx", ".engine", ".plan", ".trt"):
+            got = f"got a {path.suffix} file, expected what it was made from"
+        raise CheckpointError(f"{path}: {got}; {do}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -115,7 +118,10 @@ def load(path: Path) -> Checkpoint:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: damaged PyTorch file ({reason}); {do}") from None
     if not isinstance(content, dict) or "state_dict" not in content or "format_version" not in content:
-        raise CheckpointError(f"{path}: got a PyTorch file without taijitu's contract; {do}")
+        raise CheckpointError(
+            f"{path}: got a PyTorch file without taijitu's contract; {do}, "
+            "or make one of a timm or torchvision network with checkpoint_of (docs/training.md)"
+        )
     if type(content["format_version"]) is not int or content["format_version"] != FORMAT_VERSION:
         got = content["format_version"]
         raise CheckpointError(

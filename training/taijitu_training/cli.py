@@ -7,6 +7,7 @@ torchrun --nproc-per-node=2 training/train.py ...   the same, shared by two proc
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,15 @@ from taijitu_training.run import Run
 def build_parser() -> Parser:
     """The command line of training/train.py and `taijitu train`."""
     parser = Parser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
+    parser.elsewhere = {f"--{field.name}": f"--set {field.name}=VALUE" for field in dataclasses.fields(Recipe)}
     parser.add_argument("--model", required=True, help="network, such as yynet_small_16")
     parser.add_argument(
         "--data", required=True, type=Path,
         help="folder or tar of train/<label>/* and test/<label>/*, CIFAR or MNIST files, WebDataset shards",
     )  # fmt: skip
-    parser.add_argument("--recipe", default="yynet_cifar10", help=f"one of: {', '.join(sorted(RECIPES))}")
+    parser.add_argument(
+        "--recipe", default="yynet_cifar10", help=f"one of: {', '.join(sorted(RECIPES))} (default: %(default)s)"
+    )
     parser.add_argument(
         "--out", required=True, type=Path, help="folder for checkpoints, metrics.jsonl, tensorboard/ and report.html"
     )
@@ -43,7 +47,7 @@ def build_parser() -> Parser:
         "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network: act=nish"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe: lr=5e-3"
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe: epochs=10, lr=5e-3"
     )
     parser.add_argument(
         "--validation", type=share, default=0.0, metavar="SHARE",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import functools
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn, ParamSpec
 
@@ -19,11 +21,24 @@ FAILED, WRONG_USE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are TaijituErrors, so that they too are one line."""
+    """An ArgumentParser whose errors are TaijituErrors, so that they too are one line.
+
+    `elsewhere` has what is no flag here, as a flag that a user may try, with what says it: {"--lr": "--set lr=VALUE"}.
+    """
+
+    elsewhere: Mapping[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
-        raise TaijituError(f"{message}; see {self.prog} --help")
+        raise TaijituError(f"{message}{self._meant(message)}; see {self.prog} --help")
+
+    def _meant(self, message: str) -> str:
+        if not message.startswith("unrecognized arguments"):
+            return ""
+        unknown = re.findall(r"(?<!\S)--[\w-]+", message)
+        known = [*self._option_string_actions, *self.elsewhere]
+        close = [self.elsewhere.get(name, name) for one in unknown for name in difflib.get_close_matches(one, known, 1)]
+        return f"; did you mean {', '.join(dict.fromkeys(close))}?" if close else ""
 
 
 def share(text: str) -> float:

@@ -12,12 +12,14 @@ import onnx.shape_inference
 
 from taijitu_export.conversion import MAX_DROP, Smaller, convert, material_for
 from taijitu_runtime import ModelCard
-from taijitu_runtime.backends import nish_plugin
+from taijitu_runtime.backends import CHECKPOINT_MAGIC, nish_plugin
 from taijitu_runtime.backends.base import check_file
+from taijitu_runtime.card import METADATA_PREFIX
 from taijitu_runtime.errors import ArtefactError, UsageError
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 STANDARD_DOMAINS = ("", "ai.onnx")
+EXPORT = "taijitu onnx checkpoint.pt -o model.onnx"
 NISH = (nish_plugin.NAMESPACE, nish_plugin.NAME)
 
 
@@ -37,7 +39,7 @@ class Graph:
 
 
 def read_graph(path: Path) -> Graph:
-    """Read an ONNX file that export/to_onnx.py wrote. ArtefactError where it is none."""
+    """Read an ONNX file that `taijitu onnx` wrote. ArtefactError where it is none."""
     check_file(path)
     content = path.read_bytes()
     try:
@@ -45,9 +47,16 @@ def read_graph(path: Path) -> Graph:
     except Exception:  # protobuf's DecodeError, whose package has no types
         model = onnx.ModelProto()
     if not model.graph.node:
-        raise ArtefactError(f"{path}: got a file that is no ONNX model, expected one that export/to_onnx.py wrote")
+        got = "a checkpoint" if content.startswith(CHECKPOINT_MAGIC) else "a file that is no ONNX model"
+        raise ArtefactError(f"{path}: got {got}, expected a model made by: {EXPORT}")
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if not any(key.startswith(METADATA_PREFIX) for key in metadata):
+        raise ArtefactError(
+            f"{path}: got an ONNX model without taijitu's metadata (labels, preprocessing), "
+            f"expected a model made by: {EXPORT}"
+        )
     try:
-        card = ModelCard.read_onnx_metadata({entry.key: entry.value for entry in model.metadata_props})
+        card = ModelCard.read_onnx_metadata(metadata)
     except ArtefactError as error:
         raise ArtefactError(f"{path}: {error}") from None
     return Graph(model, card, hashlib.sha256(content).hexdigest())
@@ -70,7 +79,7 @@ def check_precision(graph: Graph, path: Path, asked: str) -> None:
     if asked == "int8" and not graph.is_quantised:
         raise UsageError(
             f"{path}: got --int8 for a graph without QuantizeLinear and DequantizeLinear, expected one with scales; "
-            "do: python export/to_onnx.py ckpt.pt -o model.int8.onnx --precision int8 --calibration DIR"
+            "do: taijitu onnx ckpt.pt -o model.int8.onnx --precision int8 --calibration DIR"
         )
     if asked == "fp16" and graph.is_quantised:
         raise UsageError(f"{path}: got --fp16 for an int8 graph, expected --int8, or the float32 or float16 ONNX file")
@@ -106,7 +115,7 @@ def parser_graph(graph: Graph, *, plugin: bool = False) -> onnx.ModelProto:
         name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         raise ArtefactError(
             f"got the node {node.name or node.output[0]!r} of type {name} without its definition, expected it as a "
-            "function in the file; export it again: python export/to_onnx.py ckpt.pt -o model.onnx"
+            "function in the file; export it again: taijitu onnx ckpt.pt -o model.onnx"
         )
     return _with_names(model)
 

@@ -35,9 +35,7 @@ def open_backend(path: str | Path, *, threads: int = 0, provider: str | None = N
     with path.open("rb") as file:
         magic = file.read(4)
     if magic == CHECKPOINT_MAGIC:
-        raise ArtefactError(
-            f"{path}: got a checkpoint, expected a .onnx file; do: python export/to_onnx.py {path} -o model.onnx"
-        )
+        raise ArtefactError(f"{path}: got a checkpoint, expected a .onnx file; do: taijitu onnx {path} -o model.onnx")
     if magic in ENGINE_MAGIC or path.suffix.lower() in ENGINE_SUFFIXES:
         if provider is not None:
             raise UsageError(f"{path}: got provider={provider!r} for an engine, expected an ONNX file; leave it away")

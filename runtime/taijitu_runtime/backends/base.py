@@ -122,7 +122,7 @@ class Backend(abc.ABC):
         if logits.shape != expected or logits.dtype != np.float32:
             raise ArtefactError(
                 f"{self.path}: got {describe(logits)} from the model, expected float32 {expected}; "
-                "make it again with: python export/to_onnx.py"
+                "make it again with: taijitu onnx"
             )
         return logits
 
@@ -138,12 +138,12 @@ class Backend(abc.ABC):
         if size != promised:
             raise ArtefactError(
                 f"{self.path}: got a model input of {size} pixels (height, width), expected {promised} as its card "
-                "says; make it again with: python export/to_onnx.py"
+                "says; make it again with: taijitu onnx"
             )
         if classes != len(card.labels):
             raise ArtefactError(
                 f"{self.path}: got {classes} logits, expected {len(card.labels)}, one for each label of its card; "
-                "make it again with: python export/to_onnx.py"
+                "make it again with: taijitu onnx"
             )
 
 

@@ -98,7 +98,7 @@ class OrtBackend(Backend):
         except Exception as error:
             raise ArtefactError(
                 f"{self.path}: got a file that ONNX Runtime cannot load ({_line(error)}), expected a whole ONNX model; "
-                "copy it again, or make it again with: python export/to_onnx.py"
+                "copy it again, or make it again with: taijitu onnx"
             ) from error
 
     def _model_input(self, node: Any) -> ModelInput:
@@ -116,7 +116,7 @@ class OrtBackend(Backend):
 
     def _not_ours(self, got: str) -> ArtefactError:
         return ArtefactError(
-            f"{self.path}: got {got}, expected a model made by: python export/to_onnx.py checkpoint.pt -o model.onnx"
+            f"{self.path}: got {got}, expected a model made by: taijitu onnx checkpoint.pt -o model.onnx"
         )
 
 

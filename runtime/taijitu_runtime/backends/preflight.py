@@ -120,4 +120,4 @@ def _built_for(path: Path, card: EngineCard, wanted: str, here: str) -> EngineEr
 
 def _build_again(path: Path, card: EngineCard) -> str:
     arguments = shlex.join([str(path.parent / card.source.path), f"--saveEngine={path}", *card.arguments])
-    return f"add --rebuild (rebuild=True), or build it here: python export/to_engine.py {arguments}"
+    return f"add --rebuild (rebuild=True), or build it here: taijitu engine {arguments}"

@@ -32,7 +32,7 @@ def rebuild_engine(path: Path, card: EngineCard, compute_capability: str | None 
     if digest != card.source.sha256:
         raise ArtefactError(
             f"{path}: cannot be built again: got another {source} (sha256 {digest[:12]}...) than it was built from "
-            f"({card.source.sha256[:12]}...); for this one: python export/to_engine.py {source} --saveEngine={path}"
+            f"({card.source.sha256[:12]}...); for this one: taijitu engine {source} --saveEngine={path}"
         )
     if not _has_builder():
         raise MissingDependencyError(BUILDER, "taijitu[export]", f"needed to build {path} again")
@@ -41,7 +41,7 @@ def rebuild_engine(path: Path, card: EngineCard, compute_capability: str | None 
     if done.returncode != 0:
         raise ArtefactError(
             f"{path}: building it again failed (exit code {done.returncode}, the reason is above); "
-            f"try: python export/to_engine.py {shlex.join(arguments)}"
+            f"try: taijitu engine {shlex.join(arguments)}"
         )
 
 

@@ -164,7 +164,7 @@ class Engine:
     def _not_ours(self, got: str) -> ArtefactError:
         return ArtefactError(
             f"{self._path}: got {got}, expected an engine of a model made by export/to_onnx.py; "
-            "build it again: python export/to_engine.py"
+            "build it again: taijitu engine"
         )
 
 

@@ -38,8 +38,8 @@ def _split(files: Files, prefix: str) -> Samples:
         raise DataError(
             f"{files.where}: {prefix}: got {len(images)} pictures and {len(targets)} labels; fetch both files again"
         )
-    if len(targets) and targets.max() >= len(DIGITS):
-        raise DataError(f"{files.where}: {prefix}-labels: got label {targets.max()}, expected 0 to 9; fetch it again")
+    if len(targets) and np.max(targets) >= len(DIGITS):
+        raise DataError(f"{files.where}: {prefix}-labels: got label {np.max(targets)}, expected 0 to 9; fetch it again")
     return Samples(images, torch.from_numpy(targets.astype(np.int64)))
 
 

@@ -44,7 +44,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise DataError("got float pixels, expected 8 or 16 bits")
     if image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float64)
-        if values.min() < 0 or values.max() > 65535:
+        if np.min(values) < 0 or np.max(values) > 65535:
             raise DataError("got 32-bit pixels, expected 8 or 16 bits")
         image = Image.fromarray(np.rint(values / 257.0).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (image.mode == "P" and "transparency" in image.info):

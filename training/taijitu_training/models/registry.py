@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
 from collections.abc import Callable, Mapping
@@ -106,8 +107,18 @@ def _find(name: str) -> Entry:
     if slash and source in _SOURCES:
         return _SOURCES[source](rest)
     if name not in _ENTRIES:
-        raise UnknownNameError("model", name, [*_ENTRIES, *(f"{source}/NAME" for source in _SOURCES)])
+        raise UnknownNameError("model", name, [*_ENTRIES, *_in_sources(name)])
     return _ENTRIES[name]
+
+
+def _in_sources(name: str) -> list[str]:
+    """What a source calls the network that was asked for without its source: "resnet18" is "timm/resnet18"."""
+    found = []
+    for source, find in _SOURCES.items():
+        with contextlib.suppress(TaijituError):
+            find(name)
+            found.append(f"{source}/{name}")
+    return found or [f"{source}/NAME" for source in _SOURCES]
 
 
 def _resolve(name: str, entry: Entry, num_classes: int | None, preset: str, changes: Mapping[str, Any]) -> ModelOptions:
