@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -167,3 +168,11 @@ def test_the_rate_is_that_of_the_last_two_seconds() -> None:
     assert rate.add(0.0) == 0
     assert [rate.add(index / 10) for index in range(1, 31)][-1] == pytest.approx(10)
     assert [rate.add(3 + index / 4) for index in range(1, 13)][-1] == pytest.approx(4)
+
+
+def test_opening_does_not_count_for_the_rates(tiny_onnx: Path, photograph: Path) -> None:
+    captured_s: list[float] = []
+    with Classifier.from_file(tiny_onnx) as classifier:
+        summary = watch(classifier, Reader(str(photograph)), lambda result: captured_s.append(result.frame.captured_s))
+    assert summary.counters.read == 1
+    assert 0 < summary.seconds < time.monotonic() - captured_s[0]

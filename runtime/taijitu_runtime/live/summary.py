@@ -52,7 +52,7 @@ class Rate:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """A run: its source, how long it took, counts, durations in ms, and why the source was lost, if it was."""
+    """A run: its source, seconds from the first frame on, counts, durations in ms, and why the source was lost."""
 
     source: str
     seconds: float

@@ -136,11 +136,12 @@ def watch(
     # The first picture is slow: decoders are imported, the network's memory is laid out.
     classifier.predict(picture_from_bgr(np.zeros((64, 64, 3), np.uint8)))
     latency, age = Percentiles(), Percentiles()
+    began_s: float | None = None
     with reader:
-        began_s = time.monotonic()
         while not stop.is_set():
             frame = reader.take(GLANCE_S)
             if frame is not None:
+                began_s = began_s or frame.captured_s
                 result = watcher.look(frame)
                 if result.classified:
                     latency.add(result.latency_ms)
@@ -150,7 +151,7 @@ def watch(
                 break
             elif idle:
                 idle(reader.state)
-        seconds = time.monotonic() - began_s
+        seconds = time.monotonic() - began_s if began_s else 0.0
         lost = reader.error if reader.state is State.FAILED and not stop.is_set() else None
     if lost and not reader.counters.read:
         raise SourceError(lost)
