@@ -94,8 +94,8 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> 
         several = f", {group.count} processes" if group.count > 1 else ""
         print(
             f"{args.model} on {dataset.name} ({dataset.form}): {len(dataset.train)} to train, "
-            f"{len(dataset.evaluation)} to evaluate ({dataset.evaluation_name}), {len(dataset.labels)} labels, "
-            f"{recipe.epochs} epochs on {device}{several}",
+            f"{len(dataset.evaluation)} to evaluate ({dataset.evaluation_name}), {len(dataset.labels)} labels; "
+            f"recipe {args.recipe}, epochs: {recipe.epochs}, on {device}{several}",
             flush=True,
         )
     finished = run.train(resume_from)
