@@ -21,6 +21,7 @@ from taijitu_training.devices import choose_device
 from taijitu_training.distributed import Processes, processes
 from taijitu_training.errors import TaijituError, UnknownNameError
 from taijitu_training.files import make_out
+from taijitu_training.initial import initial_weights
 from taijitu_training.models import create_model, model_options
 from taijitu_training.recipe import Recipe, parse_like
 from taijitu_training.recipes import RECIPES, get_recipe
@@ -64,6 +65,10 @@ def build_parser() -> Parser:
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
+        "--init", type=Path, metavar="CKPT",
+        help="start from a checkpoint's weights; where its labels are others, the layer of the labels starts anew",
+    )  # fmt: skip
+    parser.add_argument(
         "--resume", nargs="?", type=Path, const=LAST, metavar="CKPT",
         help="go on from OUT/last.pt, or the last.pt given, to the numbers of a run that was never cut",
     )  # fmt: skip
@@ -89,7 +94,11 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> 
     dataset = group.all_do(lambda: load_dataset(args.data, size, recipe, args.validation, args.workers))
     options["num_classes"] = len(dataset.labels)
     architecture = {"name": args.model, "options": options}
-    run = Run(architecture, recipe, dataset, args.out, device, group, args.accumulate, args.compile)
+    initial = None
+    if args.init:
+        labels = list(dataset.labels)
+        initial = group.first_does(lambda: initial_weights(args.init, architecture, labels, recipe))
+    run = Run(architecture, recipe, dataset, args.out, device, group, args.accumulate, args.compile, initial)
     if group.writes:
         several = f", {group.count} processes" if group.count > 1 else ""
         print(
@@ -98,6 +107,8 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> 
             f"recipe {args.recipe}, epochs: {recipe.epochs}, on {device}{several}",
             flush=True,
         )
+        if initial:
+            print(f"starts from {args.init}; new: {', '.join(initial.fresh) or 'nothing'}", flush=True)
     finished = run.train(resume_from)
     if not group.writes:
         return 0 if finished else INTERRUPTED
@@ -134,6 +145,8 @@ def _prepare_out(args: argparse.Namespace) -> Path | None:
     resume_from: Path | None = last if args.resume == LAST else args.resume
     if last.exists() and resume_from != last:
         raise TaijituError(f"{last} exists; add --resume to go on with that run, or choose another --out")
+    if resume_from is not None and args.init is not None:
+        raise TaijituError(f"got --init with --resume, expected one of them; {resume_from} has the run's own weights")
     if resume_from is not None and not resume_from.exists():
         raise TaijituError(f"got --resume, but there is no {resume_from}; start without it")
     make_out(args.out)

@@ -18,6 +18,7 @@ from taijitu_training.data import Dataset, Share, batches, evaluation_batches, i
 from taijitu_training.distributed import ALONE, Processes, peers_named
 from taijitu_training.errors import CheckpointError, TaijituError, TrainingError
 from taijitu_training.failures import compiler_named, memory_named
+from taijitu_training.initial import Initial
 from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
 from taijitu_training.metrics import MetricsLog, Row
 from taijitu_training.models import create_model
@@ -33,6 +34,7 @@ class Run:
 
     `architecture` is {"name", "options"} for create_model. Of several `processes` each holds its own Run, and only the
     first one prints and writes. `accumulate` cuts each process's share of a batch into parts computed one by one.
+    `initial`: the weights to start from in place of random ones.
     """
 
     architecture: dict[str, Any]
@@ -43,9 +45,11 @@ class Run:
     processes: Processes = ALONE
     accumulate: int = 1
     compiled: bool = False
+    initial: Initial | None = None
     report: bool = True
     history: list[Row] = field(default_factory=list)
     _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, and the processes they are for
+    _origin: dict[str, str] = field(default_factory=dict, init=False)  # of the initial weights
 
     def train(self, resume_from: Path | None = None) -> bool:
         """Train to the recipe's last epoch; False when a signal stopped it earlier (the state is then in last.pt).
@@ -54,6 +58,9 @@ class Run:
         """
         torch.manual_seed(self.recipe.seed)
         model = create_model(self.architecture["name"], **self.architecture["options"])
+        if self.initial is not None:
+            model.load_state_dict(self.initial.weights, strict=False)
+            self._origin = self.initial.origin
         share = Share(self.processes.rank, self.processes.count, self.accumulate)
         memory = memory_named(self.recipe.batch_size, self.processes.count, self.accumulate)
         with peers_named(), compiler_named(), memory:
@@ -172,6 +179,7 @@ class Run:
             "recipe": self.recipe.as_dict(),
             "metrics": {key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
             "date": datetime.now(timezone.utc).date().isoformat(),
+            **({"started_from": self._origin} if self._origin else {}),
         }
 
     def _resume(self, state: TrainState, path: Path) -> None:
@@ -179,6 +187,7 @@ class Run:
         try:
             state.load_state_dict(saved.resume["state"])
             self.history[:] = saved.resume["history"]
+            self._origin = saved.training.get("started_from", {})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             self.processes.fail(CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run"))
 
