@@ -36,7 +36,7 @@ test-engines: $(VENV)/.dev
 	$(BIN)/python -m pytest -m engines $(PYTEST)
 
 test-docker: $(VENV)/.dev
-	$(BIN)/python tests/docker_images.py $(DOCKER)
+	$(BIN)/python -m tools.docker_images $(DOCKER)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -46,8 +46,8 @@ lint: $(VENV)/.dev
 
 PHOTOS ?= ../shared/data/photos
 fuzz: $(VENV)/.dev
-	$(BIN)/python tests/fuzz_pictures.py $(PHOTOS)
-	$(BIN)/python tests/fuzz_server.py $(PHOTOS)
+	$(BIN)/python -m tools.fuzz_pictures $(PHOTOS)
+	$(BIN)/python -m tools.fuzz_server $(PHOTOS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/nish.py
@@ -61,7 +61,7 @@ bench-server: $(VENV)/.bench
 	$(BIN)/python benchmarks/server.py $(BENCH)
 
 soak: $(VENV)/.dev
-	$(BIN)/python tests/soak_server.py $(SOAK)
+	$(BIN)/python -m tools.soak_server $(SOAK)
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)

@@ -32,7 +32,7 @@ import skimage
 from taijitu_runtime.live import Reader
 
 ROOT = Path(__file__).parent.parent
-SERVER = ROOT / "tests" / "mjpeg_server.py"
+SERVER = "tests.helpers.mjpeg_server"
 PHOTOGRAPH = Path(skimage.__file__).parent / "data" / "chelsea.png"
 CHECKPOINT = ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"
 BITS, BLOCK = 32, 16  # as the server writes its stamps
@@ -210,7 +210,7 @@ def write_video(path: Path, seconds: int) -> None:
 @contextmanager
 def mjpeg_server() -> Iterator[tuple[str, Callable[[str], None]]]:
     """A live source in a process of its own: its URL, and how to tell it something."""
-    command = [sys.executable, str(SERVER)]
+    command = [sys.executable, "-m", SERVER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         stdin, stdout = server.stdin, server.stdout
         assert stdin is not None

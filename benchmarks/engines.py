@@ -18,11 +18,11 @@ from pathlib import Path
 import onnx
 import torch
 
-from taijitu_export.conversion import Smaller, convert
-from taijitu_export.engine_artefact import Made, Request, make_engine
-from taijitu_export.engines.library import open_library
-from taijitu_export.onnx_from_checkpoint import card_of, onnx_from_checkpoint
-from taijitu_export.precision import Material
+from taijitu_export.engine.engine_artefact import EngineResult, Request, make_engine
+from taijitu_export.engine.library import open_library
+from taijitu_export.onnx.onnx_from_checkpoint import card_of, onnx_from_checkpoint
+from taijitu_export.precision.accuracy_check import CalibrationData
+from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.bench.conditions import machine
 from taijitu_training import checkpoint, create_model, list_models
@@ -59,7 +59,7 @@ def main() -> int:
     return 0
 
 
-def row(name: str, turns: int) -> tuple[Made, Made, int, list[str]]:
+def row(name: str, turns: int) -> tuple[EngineResult, EngineResult, int, list[str]]:
     """Both engines of a network, the size of its ONNX file, and their build times as text."""
     with tempfile.TemporaryDirectory() as scratch:
         files = onnx_files(name, Path(scratch))
@@ -87,15 +87,15 @@ def onnx_files(name: str, folder: Path) -> list[Path]:
     plain = onnx_from_checkpoint(content)
     pictures = sample_pictures(2, height, width)
     # An untrained network has no accuracy to lose.
-    nothing = Material(pictures, pictures, None, "2 random pictures", "2 random pictures")
-    half, _ = convert(plain, card_of(content, ""), Smaller("fp16", None, 100.0), nothing)
+    nothing = CalibrationData(pictures, pictures, None, "2 random pictures", "2 random pictures")
+    half, _ = convert(plain, card_of(content, ""), PrecisionRequest("fp16", None, 100.0), nothing)
     files = [folder / f"{precision}.onnx" for precision in PRECISIONS]
     for file, proto in zip(files, (plain, half)):
         onnx.save(proto, file)
     return files
 
 
-def size(made: Made) -> str:
+def size(made: EngineResult) -> str:
     return f"{len(made.built.plan) / 1e6:.2f}"
 
 

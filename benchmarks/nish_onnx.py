@@ -28,7 +28,7 @@ import onnx
 import onnxruntime
 import torch
 
-from taijitu_export.onnx_from_checkpoint import onnx_from_checkpoint
+from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_runtime import native
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.bench.conditions import machine

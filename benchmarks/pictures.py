@@ -27,9 +27,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from taijitu_export.cli import main as export
+from taijitu_export.onnx.cli import main as export
 from taijitu_runtime import Classifier, InputSpec, PictureError
-from taijitu_runtime.preprocess import decode_picture, preprocess, resize_picture
+from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
 from taijitu_training.data import evaluation_transform
 
 ROOT = Path(__file__).parent.parent

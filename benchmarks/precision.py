@@ -17,10 +17,10 @@ from pathlib import Path
 
 import onnxruntime
 
-from taijitu_export.cli import export
-from taijitu_export.conversion import Smaller
+from taijitu_export.comparison.verify import verify
+from taijitu_export.onnx.cli import export
+from taijitu_export.precision.conversion import PrecisionRequest
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_export.verify import verify
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.card import PRECISIONS
@@ -42,7 +42,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         models = {precision: Path(folder, f"{precision}.onnx") for precision in PRECISIONS}
         for precision, path in models.items():
-            smaller = None if precision == "fp32" else Smaller.asked_for(precision, args.data, None)
+            smaller = None if precision == "fp32" else PrecisionRequest.asked_for(precision, args.data, None)
             export(args.checkpoint, path, smaller=smaller)
         latency_ms = {batch: median_latency_ms(models, batch, args.repetitions) for batch in BATCHES}
         head = [

@@ -34,8 +34,8 @@ import skimage
 import torch
 from PIL import Image
 
-from taijitu_export.cli import main as to_onnx
-from taijitu_export.onnx_from_checkpoint import onnx_from_checkpoint
+from taijitu_export.onnx.cli import main as to_onnx
+from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_runtime.bench.conditions import machine
 from taijitu_training import checkpoint, create_model
 from taijitu_training.checkpoint import Checkpoint

@@ -55,7 +55,7 @@ def shipped_checkpoint(root: Path) -> Path:
 @pytest.fixture(scope="session")
 def shipped_onnx(shipped_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped checkpoint as ONNX, made by the exporter."""
-    from taijitu_export.cli import main
+    from taijitu_export.onnx.cli import main
 
     path = tmp_path_factory.mktemp("shipped") / "model.onnx"
     assert main([str(shipped_checkpoint), "-o", str(path)]) == 0

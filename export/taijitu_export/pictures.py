@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime import InputSpec, PictureError, UsageError
-from taijitu_runtime.cli import SUFFIXES, refuse_folder
-from taijitu_runtime.preprocess import preprocess
+from taijitu_runtime.classify.cli import SUFFIXES, refuse_folder
+from taijitu_runtime.pictures.preprocess import preprocess
 
 TRAINING_SPLIT = "train"
 EVALUATION_SPLITS = ("test", "val")

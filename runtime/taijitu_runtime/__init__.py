@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from importlib.metadata import PackageNotFoundError, version
 
+from taijitu_runtime.answers import Answer
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard, Precision
 from taijitu_runtime.classifier import Classifier, Prediction
 from taijitu_runtime.engine_card import EngineCard
@@ -30,8 +31,7 @@ from taijitu_runtime.errors import (
     UnreadablePictureError,
     UsageError,
 )
-from taijitu_runtime.intake import Limits
-from taijitu_runtime.postprocess import Answer
+from taijitu_runtime.pictures.headers import Limits
 
 # From 1.29 on ONNX Runtime sends its maker the names and hashes of models, and of the processor, as soon as it is
 # imported, which is later than this. Who wants that sets the variable to 0.

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.answers import Answer, check_top, top_k
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_images
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import PictureError, UsageError
-from taijitu_runtime.intake import LIMITS, Limits
-from taijitu_runtime.postprocess import Answer, check_top, top_k
-from taijitu_runtime.preprocess import normalise, preprocess
+from taijitu_runtime.pictures.headers import LIMITS, Limits
+from taijitu_runtime.pictures.preprocess import normalise, preprocess
 
 if TYPE_CHECKING:
-    from taijitu_runtime.preprocess import Picture
+    from taijitu_runtime.pictures.preprocess import Picture
 
 USUAL_TOP = 5
 

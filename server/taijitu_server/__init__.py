@@ -2,7 +2,7 @@
 
 from taijitu_server.app import create_app
 from taijitu_server.metrics import Metrics
-from taijitu_server.registry import Registry
+from taijitu_server.models.registry import Registry
 from taijitu_server.settings import Settings
 
 __all__ = ["Metrics", "Registry", "Settings", "create_app"]

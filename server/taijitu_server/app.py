@@ -19,12 +19,12 @@ from starlette.types import ASGIApp
 from taijitu_runtime import __version__
 from taijitu_runtime.errors import TaijituError
 from taijitu_server.errors import HttpError, overloaded
-from taijitu_server.gate import Gate
-from taijitu_server.kserve import EXTENSIONS, model_metadata
+from taijitu_server.http.middleware import Middleware
+from taijitu_server.http.page import add_page
+from taijitu_server.http.routes import post_routes
+from taijitu_server.kserve.routes import EXTENSIONS, model_metadata
+from taijitu_server.models.registry import Registry
 from taijitu_server.openapi import REFUSALS, with_post_routes
-from taijitu_server.page import add_page
-from taijitu_server.registry import Registry
-from taijitu_server.routes import post_routes
 from taijitu_server.settings import Settings
 from taijitu_server.state import ServerState
 
@@ -54,7 +54,9 @@ def create_app(registry: Registry, settings: Settings | None = None) -> FastAPI:
     _add_cameras(app, state)
     add_page(app)
     # Not by add_middleware, which would put layers of FastAPI's around ours, each a few percent of a request's time.
-    app.middleware_stack = _with_cors(Gate(app.build_middleware_stack(), state, post_routes(state)), state.settings)
+    app.middleware_stack = _with_cors(
+        Middleware(app.build_middleware_stack(), state, post_routes(state)), state.settings
+    )
     return app
 
 
@@ -188,6 +190,6 @@ def _add_cameras(app: FastAPI, state: ServerState) -> None:
         return [camera.status() for camera in state.cameras.by_name.values()] if state.cameras else []
 
     if state.cameras is not None:
-        from taijitu_server.camera_routes import add_camera_routes
+        from taijitu_server.cameras.routes import add_camera_routes
 
         add_camera_routes(app, state, state.cameras)

@@ -12,7 +12,7 @@ from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
 from taijitu_server.errors import HttpError
 from taijitu_server.metrics import Metrics
-from taijitu_server.registry import Registry
+from taijitu_server.models.registry import Registry
 from taijitu_server.run import serve
 from taijitu_server.settings import Settings, add_flags, settings_from, shown_settings
 from taijitu_server.workers import serve_in_workers

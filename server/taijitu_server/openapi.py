@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from taijitu_server.exchange import JSON
-from taijitu_server.routes import INDEX, INFER, INFER_VERSION, LOAD, UNLOAD
+from taijitu_server.http.exchange import JSON
+from taijitu_server.http.routes import INDEX, INFER, INFER_VERSION, LOAD, UNLOAD
 
 ERROR = {
     "type": "object",

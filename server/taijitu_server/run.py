@@ -12,8 +12,8 @@ import uvicorn
 
 from taijitu_server import logs
 from taijitu_server.app import create_app
-from taijitu_server.protocol import connection_class
-from taijitu_server.registry import Registry
+from taijitu_server.http.connection import connection_class
+from taijitu_server.models.registry import Registry
 from taijitu_server.state import ServerState
 
 MAX_WEBSOCKET_BYTES = 1024  # clients have nothing to say there
@@ -57,7 +57,7 @@ def serve(registry: Registry, listener: socket.socket) -> None:
 
 
 def _listening_only() -> type[asyncio.Protocol]:
-    from taijitu_server.listening import ListeningOnly  # a server without cameras need not pay for it
+    from taijitu_server.http.websocket import ListeningOnly  # a server without cameras need not pay for it
 
     return ListeningOnly
 

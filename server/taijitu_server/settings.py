@@ -19,7 +19,7 @@ from pydantic_settings import (
 
 from taijitu_runtime.backends.ort_provider import Provider
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.intake import Limits
+from taijitu_runtime.pictures.headers import Limits
 
 PREFIX = "TAIJITU_"
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

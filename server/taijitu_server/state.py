@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from taijitu_server.auth import Keys
-from taijitu_server.body import Bodies
-from taijitu_server.decoding import DecodePool
+from taijitu_server.http.auth import Keys
+from taijitu_server.http.body import Bodies
 from taijitu_server.logs import LineWriter
-from taijitu_server.registry import Registry
+from taijitu_server.models.decode_pool import DecodePool
+from taijitu_server.models.registry import Registry
 from taijitu_server.settings import Settings
 
 if TYPE_CHECKING:
-    from taijitu_server.cameras import Cameras
+    from taijitu_server.cameras.cameras import Cameras
 
 
 class ServerState:
@@ -43,7 +43,7 @@ class ServerState:
         return "" if self.registry.served else "no model is loaded"
 
     def _cameras(self) -> Cameras:
-        from taijitu_server.cameras import Cameras  # a server without any need not pay for them
+        from taijitu_server.cameras.cameras import Cameras  # a server without any need not pay for them
 
         model = self.registry.get(self.settings.camera_model or None).name  # whichever are loaded later
         cameras = Cameras(self.settings, lambda: self.registry.get(model))

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from taijitu_runtime import InputError, UsageError
 from taijitu_runtime.backends import Backend, ModelInput, OrtBackend, TrtBackend
-from tiny_engine import MAX_BATCH, make_tiny_engine
-from tiny_model import make_tiny_onnx
+from tests.helpers.tiny_engine import MAX_BATCH, make_tiny_engine
+from tests.helpers.tiny_model import make_tiny_onnx
 
-# a backend, and what makes a file for it from make_tiny_onnx's options (the colour model of tests/tiny_model.py)
+# a backend, and what makes a file for it from make_tiny_onnx's options (tests/helpers/tiny_model.py)
 BACKENDS: dict[str, Callable[..., Backend]] = {
     "onnxruntime": lambda folder, **options: OrtBackend(make_tiny_onnx(folder / "model.onnx", **options), threads=2),
     "tensorrt": lambda folder, **options: TrtBackend(

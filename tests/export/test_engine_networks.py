@@ -9,12 +9,12 @@ from pathlib import Path
 import onnx
 import pytest
 
-from taijitu_export.conversion import Smaller, convert
-from taijitu_export.engine_artefact import Request, make_engine
-from taijitu_export.engine_from_onnx import Options
-from taijitu_export.engines.shapes import Shapes
-from taijitu_export.onnx_from_checkpoint import card_of, onnx_from_checkpoint
-from taijitu_export.precision import Material
+from taijitu_export.engine.engine_artefact import Request, make_engine
+from taijitu_export.engine.engine_from_onnx import Options
+from taijitu_export.engine.shapes import Shapes
+from taijitu_export.onnx.onnx_from_checkpoint import card_of, onnx_from_checkpoint
+from taijitu_export.precision.accuracy_check import CalibrationData
+from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_training import checkpoint, list_models
 from taijitu_training.tables import NISH_NETWORKS
@@ -36,7 +36,10 @@ def onnx_files(source: Path) -> dict[str, Path]:
     plain = onnx_from_checkpoint(loaded)
     pictures = sample_pictures(2, card.input.height, card.input.width)
     half, _ = convert(
-        plain, card, Smaller("fp16", None, 100.0), Material(pictures, pictures, None, "2 pictures", "2 pictures")
+        plain,
+        card,
+        PrecisionRequest("fp16", None, 100.0),
+        CalibrationData(pictures, pictures, None, "2 pictures", "2 pictures"),
     )
     files = {"fp32": source.with_suffix(".onnx"), "fp16": source.with_suffix(".fp16.onnx")}
     onnx.save(plain, files["fp32"])

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from taijitu_export.engines.library import Library
-from taijitu_export.engines.versions import DIFFERENCES, OLDEST, Difference
+from taijitu_export.engine.library import Library
+from taijitu_export.engine.versions import DIFFERENCES, OLDEST, Difference
 from taijitu_runtime import DeviceError, UsageError, native
 
 SURFACES = {file.stem: json.loads(file.read_text()) for file in sorted((Path(__file__).parent / "surfaces").glob("*"))}
@@ -124,7 +124,7 @@ def test_a_flag_for_a_feature_that_a_release_lacks_says_why() -> None:
     ],
 )
 def test_who_builds_typed_networks(module: str, version: str, dla_core: int | None, typed: bool) -> None:
-    from taijitu_export.engine_from_onnx import Options, is_typed
+    from taijitu_export.engine.engine_from_onnx import Options, is_typed
 
     assert is_typed(Library(module, None, version), Options(dla_core=dla_core)) == typed
 
@@ -138,14 +138,14 @@ def test_who_builds_typed_networks(module: str, version: str, dla_core: int | No
     ],
 )
 def test_the_plugin_for_nish_is_refused_before_10_7_and_on_rtx(module: str, version: str, name: str) -> None:
-    from taijitu_export.engine_from_onnx import Options, check_options
+    from taijitu_export.engine.engine_from_onnx import Options, check_options
 
     with pytest.raises(UsageError, match=rf"^got --nishPlugin, which {name} has no use for: from 10\.7 on the parser"):
         check_options(Library(module, None, version), Options(nish_plugin=True), None)
 
 
 def test_the_plugin_for_nish_takes_its_cuda_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from taijitu_export.engine_from_onnx import Options, check_options
+    from taijitu_export.engine.engine_from_onnx import Options, check_options
 
     monkeypatch.setattr(native, "CUDA_LIBRARY", tmp_path / "none.so")
     with pytest.raises(DeviceError, match=r"none\.so, expected it for Nish as a plugin; .*native\.build --cuda$"):

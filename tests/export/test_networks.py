@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from taijitu_export import cli
+from taijitu_export.onnx import cli
 from taijitu_runtime import Classifier
 from taijitu_training import checkpoint
 from taijitu_training.pretrained import checkpoint_of

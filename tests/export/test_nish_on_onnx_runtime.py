@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from taijitu_export.onnx_from_checkpoint import onnx_from_checkpoint
+from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_training import checkpoint

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from onnx_text import X, model_of, operators, run
-from taijitu_export.passes import GlobalAveragePoolPass, LowerToOpset17Pass, StripTracesPass
+from taijitu_export.onnx.passes import GlobalAveragePoolPass, LowerToOpset17Pass, StripTracesPass
+from tests.helpers.onnx_text import X, model_of, operators, run
 
 SPATIAL = {"axes": np.array([2, 3], np.int64)}
 

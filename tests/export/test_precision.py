@@ -11,14 +11,14 @@ import onnx
 import pytest
 from PIL import Image
 
-from taijitu_export import cli
-from taijitu_export.calibration import MagnitudeHistogram
-from taijitu_export.conversion import CONVERSIONS
-from taijitu_export.float16_from_float32 import float16_from_float32
-from taijitu_export.int8_from_float32 import fewest, int8_from_float32
-from taijitu_export.precision import Converted, Material, PrecisionError, count_types
+from taijitu_export.comparison.verify import verify
+from taijitu_export.onnx import cli
+from taijitu_export.precision.accuracy_check import CalibrationData, Converted, PrecisionError, count_types
+from taijitu_export.precision.calibration import MagnitudeHistogram
+from taijitu_export.precision.conversion import CONVERSIONS
+from taijitu_export.precision.float16_from_float32 import float16_from_float32
+from taijitu_export.precision.int8_from_float32 import fewest, int8_from_float32
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_export.verify import verify
 from taijitu_runtime import Classifier, ModelCard, Precision
 from taijitu_training import checkpoint
 
@@ -82,9 +82,9 @@ def paint(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels.astype(np.uint8), targets
 
 
-def painted() -> Material:
+def painted() -> CalibrationData:
     (calibrating, _), (judging, targets) = paint(32, 0), paint(64, 1)
-    return Material(calibrating, judging, targets, "some pictures", "others")
+    return CalibrationData(calibrating, judging, targets, "some pictures", "others")
 
 
 @pytest.mark.usefixtures("exported_once")
@@ -141,7 +141,7 @@ def test_an_int8_file_is_calibrated_on_train_and_judged_on_test(
 
 def test_real_pictures_lose_little_in_either_precision(shipped_onnx: Path, cifar_subset: Path) -> None:
     model, card = onnx.load(shipped_onnx), card_of(shipped_onnx)
-    real = Material.of_data(cifar_subset, card)
+    real = CalibrationData.of_data(cifar_subset, card)
     assert (len(real.calibrating), len(real.judging), real.judging_source[-5:]) == (256, 300, "/test")
     half = float16_from_float32(model, real, max_drop=0.05)
     assert half.kept == ()

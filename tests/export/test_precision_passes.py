@@ -10,8 +10,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from taijitu_export.nish_node import nish_function
-from taijitu_export.passes import Float16Pass, QuantisePass, RoundToFloat16Pass
+from taijitu_export.onnx.nish_node import nish_function
+from taijitu_export.onnx.passes import Float16Pass, QuantisePass, RoundToFloat16Pass
 
 X = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
 W = np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype(np.float32)

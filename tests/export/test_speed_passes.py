@@ -10,9 +10,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from onnx_text import X, model_of, operators, run
-from taijitu_export import cli
-from taijitu_export.passes import FoldBatchNormPass, FoldScalePass, GeluOrderPass, SplitConcatPass
+from taijitu_export.onnx import cli
+from taijitu_export.onnx.passes import FoldBatchNormPass, FoldScalePass, GeluOrderPass, SplitConcatPass
+from tests.helpers.onnx_text import X, model_of, operators, run
 
 Make = Callable[..., Path]
 Constants = dict[str, np.ndarray]

@@ -17,16 +17,16 @@ import numpy as np
 import onnx
 import pytest
 
-from taijitu_export import engine_cli
-from taijitu_export.engine_from_onnx import Options, engine_from_onnx
-from taijitu_export.engines.graph import check_precision, parser_graph, read_graph
-from taijitu_export.engines.library import open_library
-from taijitu_export.engines.progress import Progress
-from taijitu_export.engines.timing_cache import TimingCache
+from taijitu_export.engine import cli as engine_cli
+from taijitu_export.engine.engine_from_onnx import Options, engine_from_onnx
+from taijitu_export.engine.graph import check_precision, parser_graph, read_graph
+from taijitu_export.engine.library import open_library
+from taijitu_export.engine.progress import Progress
+from taijitu_export.engine.timing_cache import TimingCache
 from taijitu_runtime import ModelCard, UsageError
 from taijitu_runtime.engine_card import EngineCard, ShapeRange
-from tiny_model import make_tiny_onnx
-from tiny_nish_model import make_nish_onnx
+from tests.helpers.tiny_model import make_tiny_onnx
+from tests.helpers.tiny_nish_model import make_nish_onnx
 
 pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
 
@@ -123,7 +123,7 @@ def test_fp16_of_a_float32_graph_without_torch(shipped_onnx: Path, root: Path, t
     build(shipped_onnx, "--saveEngine", plain)
     absent = ("torch", "torchvision", "timm", "onnxscript", "taijitu_training")
     code = f"import sys\nfor name in {absent!r}: sys.modules[name] = None\n"
-    code += "from taijitu_export.engine_cli import main\nraise SystemExit(main(sys.argv[1:]))"
+    code += "from taijitu_export.engine.cli import main\nraise SystemExit(main(sys.argv[1:]))"
     paths = [str(root / folder) for folder in ("export", "runtime")]
     command = [sys.executable, "-W", "error", "-c", f"import sys\nsys.path[:0] = {paths!r}\n{code}"]
     done = subprocess.run([*command, shipped_onnx, "--fp16", f"--saveEngine={half}"], capture_output=True, text=True)
@@ -172,7 +172,7 @@ def test_an_engine_of_another_precision_is_not_kept_and_the_old_one_stays(
 
 
 def test_layers_that_the_graph_keeps_in_float32_are_allowed_and_no_more() -> None:
-    from taijitu_export.engines.layers import Count, shortfall
+    from taijitu_export.engine.layers import Count, shortfall
 
     counted = Count({"float16": 5, "float32": 2}, "network")
     assert shortfall("fp16", counted, kept=2) == ""
@@ -183,7 +183,7 @@ def test_layers_that_the_graph_keeps_in_float32_are_allowed_and_no_more() -> Non
 
 
 def test_layers_of_an_engine_are_counted_as_the_inspector_writes_them() -> None:
-    from taijitu_export.engines.layers import count_engine
+    from taijitu_export.engine.layers import count_engine
 
     # As TensorRT 8.6 to 10.x, and 11.0, write them; no engine can be opened without a GPU.
     told = [

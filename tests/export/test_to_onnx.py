@@ -17,11 +17,11 @@ import onnxruntime
 import pytest
 import torch
 
-from taijitu_export import cli
-from taijitu_export.parity import Parity
+from taijitu_export.comparison.parity import Parity
+from taijitu_export.onnx import cli
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime import ModelCard
-from taijitu_runtime.preprocess import normalise
+from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_training import checkpoint
 
 Make = Callable[..., Path]
@@ -138,7 +138,7 @@ def test_nish_decomposed_needs_no_domain_of_ours_and_answers_the_same(make_check
 
 @pytest.mark.parametrize("form", ["op", "decomposed"])
 def test_nish_in_onnx_is_exact_at_the_special_values(form: str, tmp_path: Path) -> None:
-    from taijitu_export.nish_node import _NishOperators, nish_function
+    from taijitu_export.onnx.nish_node import _NishOperators, nish_function
     from taijitu_training.models.activations import nish
 
     x = np.array(

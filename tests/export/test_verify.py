@@ -18,14 +18,14 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from machine_tree import as_nobody
-from taijitu_export import verify_cli
-from taijitu_export.comparison import compare
-from taijitu_export.divergence import divergence
+from taijitu_export.comparison import cli as verify_cli
+from taijitu_export.comparison.comparison import compare
+from taijitu_export.comparison.divergence import divergence
 from taijitu_export.pictures import calibration_and_judging, evaluation_pictures
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime import ModelCard, UsageError
-from tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
+from tests.helpers.machine_tree import as_nobody
+from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
 
 PAINT = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 Change = Callable[[onnx.ModelProto], None]

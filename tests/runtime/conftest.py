@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from machine_tree import Files, Tree, write_tree
 from taijitu_runtime.native import build
-from tiny_model import card_dict, make_tiny_onnx, plain
+from tests.helpers.machine_tree import Files, Tree, write_tree
+from tests.helpers.tiny_model import card_dict, make_tiny_onnx, plain
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 
 from taijitu_runtime.bench.cli import main
 from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, gpu_clock_warnings, load_warnings
-from tiny_engine import make_tiny_engine
-from tiny_model import make_tiny_onnx
+from tests.helpers.tiny_engine import make_tiny_engine
+from tests.helpers.tiny_model import make_tiny_onnx
 
 QUICK = ["--warmUp=0", "--duration=0", "--iterations=30"]
 NUMBERS = r"min = \S+ ms, max = \S+ ms, mean = \S+ ms, median = \S+ ms, percentile\(90%\) = \S+ ms, .*"

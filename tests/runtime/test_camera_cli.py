@@ -19,12 +19,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mjpeg_server import MjpegServer
 
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live import Frame, Result
 from taijitu_runtime.live.cli import _until_signal, main
 from taijitu_runtime.live.outputs import VideoFile
+from tests.helpers.mjpeg_server import MjpegServer
 
 RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
 

@@ -41,7 +41,7 @@ def test_one_picture_gives_one_prediction_with_all_labels_of_a_small_model(tiny_
         prediction = classifier.predict(pictures / "red.png")
     assert isinstance(prediction, Prediction)
     assert [answer.label for answer in prediction.answers] == ["red", "blue", "green"]
-    # (pixel / 255 - mean) / std, less index / 100: worked out by hand from tests/tiny_model.py
+    # (pixel / 255 - mean) / std, less index / 100: worked out by hand from tests/helpers/tiny_model.py
     assert prediction.logits == pytest.approx([2.0, -2.01, -1.02], abs=1e-5)
     powers = np.exp([2.0, -2.01, -1.02])
     assert (prediction.best.label, prediction.best.index) == ("red", 0)

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from taijitu_runtime import Classifier, cli
+from taijitu_runtime import Classifier
+from taijitu_runtime.classify import cli
 
 Capture = pytest.CaptureFixture[str]
 

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from machine_tree import Files, Tree, as_nobody, only, virtual
 from taijitu_runtime.doctor import camera, gpu, jetson, outside, system
 from taijitu_runtime.doctor.child import Reply
+from tests.helpers.machine_tree import Files, Tree, as_nobody, only, virtual
 
 NV_TEGRA_RELEASE = (
     "# R{0} (release), REVISION: {1}, GCID: 38968081, BOARD: generic, EABI: aarch64, "

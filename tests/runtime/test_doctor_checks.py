@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from machine_tree import Tree, only, virtual
 from taijitu_runtime.doctor import folders, libraries, packages, system
 from taijitu_runtime.doctor.child import Imported, Reply
 from taijitu_runtime.doctor.finding import Finding
 from taijitu_runtime.installed import installed_versions
+from tests.helpers.machine_tree import Tree, only, virtual
 
 
 def test_pythonpath_of_another_python_is_a_problem(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from taijitu_runtime import ArtefactError, EngineCard
 from taijitu_runtime.engine_card import save_engine, sidecar_of
-from tiny_model import card_dict
+from tests.helpers.tiny_model import card_dict
 
 PLAN = b"ftrt a plan"
 

@@ -21,16 +21,16 @@ from taijitu_runtime import (
     EngineError,
     MissingDependencyError,
     UsageError,
-    cli,
     native,
 )
 from taijitu_runtime.backends import TrtBackend, open_backend
 from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library
 from taijitu_runtime.backends.rebuild import arguments_for, rebuild_engine
 from taijitu_runtime.backends.trt_engine import logger_of
+from taijitu_runtime.classify import cli
 from taijitu_runtime.engine_card import sidecar_of
-from tiny_engine import make_tiny_engine
-from tiny_model import make_tiny_onnx
+from tests.helpers.tiny_engine import make_tiny_engine
+from tests.helpers.tiny_model import make_tiny_onnx
 
 AGAIN = r"; add --rebuild \(rebuild=True\), or build it here: taijitu engine .*model\.onnx --saveEngine="
 
@@ -276,7 +276,7 @@ def test_it_is_built_again_for_the_gpu_at_hand(engine: Path, recorded: tuple[str
 def test_a_damaged_engine_is_built_again_with_the_recorded_arguments(
     engine: Path, monkeypatch: pytest.MonkeyPatch, root: Path, no_gpu: None
 ) -> None:
-    pytest.importorskip("taijitu_export.engine_cli")
+    pytest.importorskip("taijitu_export.engine.cli")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(root / name) for name in ("export", "runtime", "training")))
     engine.write_bytes(engine.read_bytes()[:-1])
     with pytest.raises(DeviceError):  # it came that far: the new one is whole, and would be loaded

@@ -22,7 +22,7 @@ def test_every_module_imports_without_the_optional_packages(root: Path) -> None:
     runtime = root / "runtime"
     files = [path.relative_to(runtime) for path in sorted((runtime / "taijitu_runtime").rglob("*.py"))]
     modules = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files]
-    assert {"taijitu_runtime.cli", "taijitu_runtime.backends.ort"} <= set(modules)
+    assert {"taijitu_runtime.classify.cli", "taijitu_runtime.backends.ort"} <= set(modules)
     imported = run(
         "import importlib\nfor name in sys.argv[1:]: print(importlib.import_module(name).__name__)", runtime, *modules
     )
@@ -31,7 +31,8 @@ def test_every_module_imports_without_the_optional_packages(root: Path) -> None:
 
 def test_numpy_is_the_only_third_party_import(root: Path) -> None:
     code = (
-        "import taijitu_runtime.bench.cli, taijitu_runtime.cli, taijitu_runtime.command, taijitu_runtime.live.cli\n"
+        "import taijitu_runtime.bench.cli, taijitu_runtime.classify.cli\n"
+        "import taijitu_runtime.command, taijitu_runtime.live.cli\n"
         "tops = {name.partition('.')[0] for name, module in sys.modules.items() if module is not None}\n"
         "print(*sorted(name for name in tops - set(sys.stdlib_module_names) if not name.startswith('_')))\n"
     )
@@ -42,12 +43,12 @@ def test_numpy_is_the_only_third_party_import(root: Path) -> None:
     ("call", "module"),
     [
         ("taijitu_runtime.Classifier.from_file(sys.argv[1])", "onnxruntime"),
-        ("taijitu_runtime.preprocess.decode_picture(b'P6 1 1 255 rgb')", "PIL"),
+        ("taijitu_runtime.pictures.preprocess.decode_picture(b'P6 1 1 255 rgb')", "PIL"),
     ],
 )
 def test_what_is_missing_is_named_with_what_to_install(root: Path, tiny_onnx: Path, call: str, module: str) -> None:
     code = (
-        "import taijitu_runtime.preprocess\n"
+        "import taijitu_runtime.pictures.preprocess\n"
         f"try: {call}\n"
         "except taijitu_runtime.MissingDependencyError as error: print(error)\n"
     )

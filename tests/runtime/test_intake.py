@@ -33,8 +33,8 @@ from taijitu_runtime import (
     UnreadablePictureError,
     UsageError,
 )
-from taijitu_runtime.intake import FORMATS, inspect
-from taijitu_runtime.preprocess import decode_picture, preprocess, resize_picture
+from taijitu_runtime.pictures.headers import FORMATS, inspect
+from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SPEC = InputSpec(height=48, width=64, resize="shorter_side", resize_size=72, **NORMAL)
@@ -290,7 +290,7 @@ def test_a_lack_of_memory_is_not_the_pictures_fault() -> None:
     code = """
 import io, resource, sys
 from PIL import Image
-from taijitu_runtime.preprocess import decode_picture
+from taijitu_runtime.pictures.preprocess import decode_picture
 file = io.BytesIO()
 Image.new("RGB", (5000, 5000)).save(file, "PNG")
 decode_picture(file.getvalue())

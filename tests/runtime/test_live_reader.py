@@ -17,12 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mjpeg_server import MjpegServer, age_ms
 from PIL import Image
 
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live import Patience, Reader, State
 from taijitu_runtime.live.states import Limits
+from tests.helpers.mjpeg_server import MjpegServer, age_ms
 
 QUICK = Patience(open_s=2.0, stall_s=0.5)
 # 12 grey frames of x264, 64 x 48 pixels, without a container.

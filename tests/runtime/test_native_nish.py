@@ -18,8 +18,8 @@ from onnx import helper
 from taijitu_runtime import native
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.native import build
-from tiny_model import make_tiny_onnx
-from tiny_nish_model import make_nish_onnx, nish_pictures
+from tests.helpers.tiny_model import make_tiny_onnx
+from tests.helpers.tiny_nish_model import make_nish_onnx, nish_pictures
 
 HERE = Path(__file__).parent
 CROSS_COMPILER = "aarch64-linux-gnu-g++"

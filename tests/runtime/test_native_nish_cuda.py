@@ -13,7 +13,7 @@ import pytest
 from taijitu_runtime import native
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.native import build
-from tiny_nish_model import make_nish_onnx, nish_pictures
+from tests.helpers.tiny_nish_model import make_nish_onnx, nish_pictures
 
 HERE = Path(__file__).parent
 

@@ -16,7 +16,7 @@ import pytest
 from taijitu_runtime import cache
 from taijitu_runtime.backends import OrtBackend, nish_layout
 from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stand_in
-from tiny_nish_model import make_nish_onnx, nish_pictures
+from tests.helpers.tiny_nish_model import make_nish_onnx, nish_pictures
 
 PLAIN = "Nish in the plain layout: "
 

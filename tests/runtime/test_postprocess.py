@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from taijitu_runtime import Answer, ArtefactError, InputError, UsageError
-from taijitu_runtime.postprocess import softmax, top_k
+from taijitu_runtime.answers import softmax, top_k
 
 LABELS = ("ant", "bee", "cat", "dog")
 

@@ -13,11 +13,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from taijitu_runtime import Classifier, ProviderError, UsageError, cli
+from taijitu_runtime import Classifier, ProviderError, UsageError
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.backends.ort_provider import PROVIDERS, why_not_built_in, why_not_loaded
-from tiny_model import plain
-from tiny_nish_model import make_nish_onnx
+from taijitu_runtime.classify import cli
+from tests.helpers.tiny_model import plain
+from tests.helpers.tiny_nish_model import make_nish_onnx
 
 UV = Path(sys.executable).parent / "uv"
 INSTALL = 'pip install "onnxruntime-gpu[cuda,cudnn]"'

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from server_process import Server
+
+from tests.helpers.server_process import Server
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taijitu_server.batcher import Batcher, Job, Scores
-from taijitu_server.decoding import DecodePool
 from taijitu_server.errors import HttpError, ModelFailedError
+from taijitu_server.models.batcher import Batcher, Job, Scores
+from taijitu_server.models.decode_pool import DecodePool
 
 LONG_S = 30.0
 

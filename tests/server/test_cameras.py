@@ -17,19 +17,19 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from mjpeg_server import MjpegServer, age_ms, stamped
 from numpy.typing import NDArray
 from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from taijitu_runtime.errors import UsageError
-from taijitu_server.camera_picture import banner
+from taijitu_server.cameras.mjpeg import banner
 from taijitu_server.settings import settings_from, shown_settings
-from tiny_model import make_tiny_onnx
+from tests.helpers.mjpeg_server import MjpegServer, age_ms, stamped
+from tests.helpers.tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
 KEY = "0123456789klmnop"
 PATIENCE_S = 30.0

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from PIL import Image
-from raw_http import answers, connect, received
 from websockets.sync.client import connect as websocket_connect
 
-from tiny_model import make_tiny_onnx
+from tests.helpers.raw_http import answers, connect, received
+from tests.helpers.tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
 ASK = b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n"
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"

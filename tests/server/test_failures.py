@@ -16,11 +16,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from fragile_model import NAN, OUT_OF_MEMORY, RAISES, make_fragile_onnx
-from tiny_model import make_tiny_onnx
+from tests.helpers.fragile_model import NAN, OUT_OF_MEMORY, RAISES, make_fragile_onnx
+from tests.helpers.tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
 INTERNAL = {"error": "internal error: the model gave no answer for this request"}
 
@@ -83,7 +83,7 @@ def test_a_failure_within_a_request_of_several_pictures_fails_that_request(fragi
 @pytest.fixture
 def dying(start_server: Callable[..., Server], tmp_path: Path) -> Iterator[Server]:
     make_tiny_onnx(tmp_path / "tiny.onnx")
-    script = str(Path(__file__).parent / "dying_server.py")
+    script = str(Path(__file__).parents[1] / "helpers" / "dying_server.py")
     running = start_server("--models", str(tmp_path), "--reload-by-post", "--port", "0", script=script)
     running.wait_until_ready()
     yield running

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from taijitu_server.body import Bodies
 from taijitu_server.errors import HttpError
-from taijitu_server.exchange import Call
-from taijitu_server.forms import Pictures, read_pictures
+from taijitu_server.http.body import Bodies
+from taijitu_server.http.exchange import Call
+from taijitu_server.http.forms import Pictures, read_pictures
 from taijitu_server.settings import Settings
 
 PICTURE = b"\xff\xd8 \r\n-- \r\n"

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from raw_http import answers, connect, received
 
 from taijitu_runtime import Classifier
+from tests.helpers.raw_http import answers, connect, received
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
 HEAD = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n"
 

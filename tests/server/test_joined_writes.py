@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from taijitu_server.joined_writes import JoinedWrites
+from taijitu_server.http.joined_writes import JoinedWrites
 
 
 class Sent(asyncio.Transport):

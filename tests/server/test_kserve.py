@@ -20,10 +20,10 @@ from tritonclient.utils import InferenceServerException
 
 from taijitu_runtime import Classifier
 from taijitu_server.errors import HttpError
-from taijitu_server.kserve_request import rows_from_numbers
+from taijitu_server.kserve.request import rows_from_numbers
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
 MODEL = "yynet_small_16"
 INFER = f"/v2/models/{MODEL}/infer"

@@ -16,10 +16,10 @@ import tritonclient.http as triton
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from tiny_model import make_tiny_onnx
+from tests.helpers.tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tiny_model import make_tiny_onnx
+from tests.helpers.tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
 EXAMPLES = 12
 PATHS = [

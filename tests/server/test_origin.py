@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taijitu_server.errors import HttpError
-from taijitu_server.origin import check_origin
+from taijitu_server.http.origin import check_origin
 from taijitu_server.settings import Settings
 
 

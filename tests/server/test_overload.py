@@ -17,10 +17,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from tiny_model import make_tiny_onnx
+from tests.helpers.tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import httpx
 import numpy as np
 import pytest
-from mjpeg_server import MjpegServer
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tiny_model import card_dict, make_tiny_onnx
+from tests.helpers.mjpeg_server import MjpegServer
+from tests.helpers.tiny_model import card_dict, make_tiny_onnx
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FAKE_CAMERA = "--use-fake-device-for-media-stream"

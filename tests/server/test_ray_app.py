@@ -20,8 +20,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from taijitu_server.ray_app import main
-from tiny_model import make_tiny_onnx, plain
+from taijitu_server.deploy.ray_app import main
+from tests.helpers.tiny_model import make_tiny_onnx, plain
 
 CLIENTS = 8
 

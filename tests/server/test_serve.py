@@ -19,7 +19,7 @@ from PIL import Image
 from taijitu_runtime import Classifier
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
 JPEG = {"Content-Type": "image/jpeg"}
 

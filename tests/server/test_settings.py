@@ -14,10 +14,10 @@ from PIL import Image
 
 from taijitu_runtime.errors import UsageError
 from taijitu_server.settings import Settings, settings_from
-from tiny_model import make_tiny_onnx
+from tests.helpers.tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
 
 def test_a_flag_goes_before_the_environment_and_that_before_the_file(

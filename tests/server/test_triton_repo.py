@@ -13,11 +13,11 @@ from tritonclient.grpc import model_config_pb2
 
 from taijitu_runtime import Classifier, EngineCard
 from taijitu_runtime.engine_card import Library, save_engine
-from taijitu_server import ray_app
-from taijitu_server.triton_repo import main
-from tiny_engine import MAX_BATCH, make_tiny_engine
-from tiny_model import COLOURS, make_tiny_onnx
-from tiny_nish_model import make_nish_onnx
+from taijitu_server.deploy import ray_app
+from taijitu_server.deploy.triton_repo import main
+from tests.helpers.tiny_engine import MAX_BATCH, make_tiny_engine
+from tests.helpers.tiny_model import COLOURS, make_tiny_onnx
+from tests.helpers.tiny_nish_model import make_nish_onnx
 
 
 def config_in(folder: Path) -> model_config_pb2.ModelConfig:

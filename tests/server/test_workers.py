@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tiny_model import make_tiny_onnx
+from tests.helpers.tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
-    from server_process import Server
+    from tests.helpers.server_process import Server
 
-SCRIPT = "tests/server/quick_workers.py"
+SCRIPT = "tests/helpers/quick_workers.py"
 LONG_S = 20.0
 
 

@@ -21,7 +21,7 @@ from taijitu_training.devices import choose_device
 from taijitu_training.distributed import Processes, processes
 from taijitu_training.errors import TaijituError, UnknownNameError
 from taijitu_training.files import make_out
-from taijitu_training.initial import initial_weights
+from taijitu_training.fine_tuning import initial_weights
 from taijitu_training.models import create_model, model_options
 from taijitu_training.recipe import Recipe, parse_like
 from taijitu_training.recipes import RECIPES, get_recipe

@@ -18,7 +18,7 @@ from taijitu_training.data import Dataset, Share, batches, evaluation_batches, i
 from taijitu_training.distributed import ALONE, Processes, peers_named
 from taijitu_training.errors import CheckpointError, TaijituError, TrainingError
 from taijitu_training.failures import compiler_named, memory_named
-from taijitu_training.initial import Initial
+from taijitu_training.fine_tuning import Initial
 from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
 from taijitu_training.metrics import MetricsLog, Row
 from taijitu_training.models import create_model

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
-from taijitu_runtime.preprocess import describe
+from taijitu_runtime.pictures.preprocess import describe
 
 Layout = Literal["uint8 NHWC", "float32 NCHW"]
 Self = TypeVar("Self", bound="Backend")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from taijitu_runtime.backends import wire
-from taijitu_runtime.backends.wire import BYTES, Field
+from taijitu_runtime.backends import protobuf
+from taijitu_runtime.backends.protobuf import BYTES, Field
 
 # Field numbers of onnx.proto.
 MODEL_GRAPH, GRAPH_NODE = 7, 1
@@ -17,9 +17,9 @@ NISH = ("taijitu", "Nish")
 # leaves it a node or makes it an attribute of the convolution before it. Few networks with Nish have it themselves.
 STAND_IN = ("", "Tanh")
 # The stand-in as it is in a file: in field 4, both as the type of a node and as the value of an attribute.
-STAND_IN_BYTES = wire.write([wire.text(NODE_OP_TYPE, STAND_IN[1])])
+STAND_IN_BYTES = protobuf.write([protobuf.text(NODE_OP_TYPE, STAND_IN[1])])
 # The entry that every tensor has whose data lies in another file.
-EXTERNAL_DATA_BYTES = wire.write([wire.text(1, "location")])
+EXTERNAL_DATA_BYTES = protobuf.write([protobuf.text(1, "location")])
 
 Rewrite = Callable[[list[Field]], list[list[Field]]]
 
@@ -64,10 +64,10 @@ def with_nish(model: bytes) -> tuple[bytes, int]:
         if len(plain) == len(node):
             return [node]
         restored += 1
-        (output,) = wire.strings(node, NODE_OUTPUT)
+        (output,) = protobuf.strings(node, NODE_OUTPUT)
         before = f"{output}/before_nish"
-        plain = [wire.text(NODE_OUTPUT, before) if field.number == NODE_OUTPUT else field for field in plain]
-        nish = [wire.text(NODE_INPUT, before), wire.text(NODE_OUTPUT, output)]
+        plain = [protobuf.text(NODE_OUTPUT, before) if field.number == NODE_OUTPUT else field for field in plain]
+        nish = [protobuf.text(NODE_INPUT, before), protobuf.text(NODE_OUTPUT, output)]
         return [plain, _renamed(nish, NISH)]
 
     return _rewrite_nodes(model, restore), restored
@@ -76,32 +76,32 @@ def with_nish(model: bytes) -> tuple[bytes, int]:
 def _rewrite_nodes(model: bytes, rewrite: Rewrite) -> bytes:
     """The model with each node of its main graph replaced by what `rewrite` makes of its fields."""
     fields = []
-    for field in wire.read(model):
+    for field in protobuf.read(model):
         if field.number == MODEL_GRAPH:
             graph = []
-            for item in wire.read(_bytes(field)):
-                nodes = rewrite(wire.read(_bytes(item))) if item.number == GRAPH_NODE else None
-                graph += [item] if nodes is None else [Field(GRAPH_NODE, BYTES, wire.write(node)) for node in nodes]
-            field = Field(MODEL_GRAPH, BYTES, wire.write(graph))
+            for item in protobuf.read(_bytes(field)):
+                nodes = rewrite(protobuf.read(_bytes(item))) if item.number == GRAPH_NODE else None
+                graph += [item] if nodes is None else [Field(GRAPH_NODE, BYTES, protobuf.write(node)) for node in nodes]
+            field = Field(MODEL_GRAPH, BYTES, protobuf.write(graph))
         fields.append(field)
-    return wire.write(fields)
+    return protobuf.write(fields)
 
 
 def _operator(node: list[Field]) -> tuple[str, str]:
-    return "".join(wire.strings(node, NODE_DOMAIN)), "".join(wire.strings(node, NODE_OP_TYPE))
+    return "".join(protobuf.strings(node, NODE_DOMAIN)), "".join(protobuf.strings(node, NODE_OP_TYPE))
 
 
 def _renamed(node: list[Field], operator: tuple[str, str]) -> list[Field]:
     rest = [field for field in node if field.number not in (NODE_DOMAIN, NODE_OP_TYPE)]
     domain, op_type = operator
-    return [*rest, wire.text(NODE_OP_TYPE, op_type), wire.text(NODE_DOMAIN, domain)]
+    return [*rest, protobuf.text(NODE_OP_TYPE, op_type), protobuf.text(NODE_DOMAIN, domain)]
 
 
 def _is_fused_stand_in(field: Field) -> bool:
     if field.number != NODE_ATTRIBUTE:
         return False
-    attribute = wire.read(_bytes(field))
-    return (wire.strings(attribute, ATTRIBUTE_NAME), wire.strings(attribute, ATTRIBUTE_STRING)) == (
+    attribute = protobuf.read(_bytes(field))
+    return (protobuf.strings(attribute, ATTRIBUTE_NAME), protobuf.strings(attribute, ATTRIBUTE_STRING)) == (
         ["activation"],
         [STAND_IN[1]],
     )

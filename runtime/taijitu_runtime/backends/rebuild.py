@@ -12,7 +12,7 @@ from pathlib import Path
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import ArtefactError, MissingDependencyError
 
-BUILDER = "taijitu_export.engine_cli"
+BUILDER = "taijitu_export.engine.cli"
 TARGET_FLAG = "--computeCapabilities"
 
 

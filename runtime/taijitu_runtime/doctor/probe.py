@@ -80,18 +80,18 @@ def provider(name: str) -> tuple[str, str] | None:
 
 def absolute_value() -> bytes:
     """The smallest ONNX model: y = Abs(x) of one float32."""
-    from taijitu_runtime.backends import wire
-    from taijitu_runtime.backends.wire import BYTES, VARINT, Field
+    from taijitu_runtime.backends import protobuf
+    from taijitu_runtime.backends.protobuf import BYTES, VARINT, Field
 
     def message(number: int, *fields: Field) -> Field:
-        return Field(number, BYTES, wire.write(list(fields)))
+        return Field(number, BYTES, protobuf.write(list(fields)))
 
     shape = message(2, message(1, Field(1, VARINT, 1)))
     kind = message(2, message(1, Field(1, VARINT, 1), shape))
-    node = message(1, wire.text(1, "x"), wire.text(2, "y"), wire.text(4, "Abs"))
-    values = [message(number, wire.text(1, name), kind) for number, name in ((11, "x"), (12, "y"))]
-    graph = message(7, node, wire.text(2, "abs"), *values)
-    return wire.write([Field(1, VARINT, 8), graph, message(8, Field(2, VARINT, 17))])
+    node = message(1, protobuf.text(1, "x"), protobuf.text(2, "y"), protobuf.text(4, "Abs"))
+    values = [message(number, protobuf.text(1, name), kind) for number, name in ((11, "x"), (12, "y"))]
+    graph = message(7, node, protobuf.text(2, "abs"), *values)
+    return protobuf.write([Field(1, VARINT, 8), graph, message(8, Field(2, VARINT, 17))])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.errors import SourceError
 from taijitu_runtime.live.pipelines import SINK, Plan
-from taijitu_runtime.preprocess import decode_picture
+from taijitu_runtime.pictures.preprocess import decode_picture
 
 LONGEST_S = 1e6  # OpenCV counts milliseconds in 32 bits
 RAW_FORMAT = re.compile(r"\bformat\s*=\s*(?:\(string\)\s*)?\"?(\w+)")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.answers import Answer
 from taijitu_runtime.errors import require
-from taijitu_runtime.postprocess import Answer
 
 ROWS = 24  # of text in a frame's height
 LEAST_ROW_PIXELS = 14

@@ -20,7 +20,7 @@ from taijitu_runtime.live.states import Counters, Frame, Limits, Patience, State
 
 START_S = 30.0  # for Python and OpenCV to load in the capturing process
 GRACE_S = 0.5  # for the capturing process to keep a limit by itself before it is killed
-GLANCE_S = 0.25
+POLL_S = 0.25
 STEADY_S = 1.0  # a source that ran this long is tried again at once
 
 logger = logging.getLogger(__name__)
@@ -218,7 +218,7 @@ class Reader:
     def _hear(self, process: CaptureProcess, limit_s: float) -> Message:
         """The process's next message; TimeoutError where it is silent for longer than the limit, or does not quit."""
         heard_s = time.monotonic()
-        while (message := process.receive(GLANCE_S)) is None:
+        while (message := process.receive(POLL_S)) is None:
             silent_s = time.monotonic() - heard_s
             if self._quit.is_set():
                 process.quit()

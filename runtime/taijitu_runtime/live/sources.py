@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
-from taijitu_runtime.cli import SUFFIXES
+from taijitu_runtime.classify.cli import SUFFIXES
 from taijitu_runtime.errors import UsageError
 
 Kind = Literal["device", "csi", "rtsp", "http", "video", "pictures", "pipeline"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.answers import Answer, check_top, softmax
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.errors import SourceError, UsageError, require
 from taijitu_runtime.live.overlay import draw
@@ -20,12 +21,11 @@ from taijitu_runtime.live.region import Region
 from taijitu_runtime.live.smoothing import Smoother
 from taijitu_runtime.live.states import Frame, State
 from taijitu_runtime.live.summary import Percentiles, Rate, Summary
-from taijitu_runtime.postprocess import Answer, check_top, softmax
 
 if TYPE_CHECKING:
     from PIL import Image
 
-GLANCE_S = 0.1
+POLL_S = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +139,7 @@ def watch(
     began_s: float | None = None
     with reader:
         while not stop.is_set():
-            frame = reader.take(GLANCE_S)
+            frame = reader.take(POLL_S)
             if frame is not None:
                 began_s = began_s or frame.captured_s
                 result = watcher.look(frame)

@@ -1,6 +1,6 @@
 """Pictures in memory, and how a picture becomes one: the evaluation transform.
 
-The evaluation transform is the reference that taijitu_runtime.preprocess is tested against.
+The evaluation transform is the reference that taijitu_runtime.pictures.preprocess is tested against.
 """
 
 from __future__ import annotations

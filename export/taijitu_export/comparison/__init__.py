@@ -1,0 +1,1 @@
+"""Where logits are compared and a verdict is given."""

@@ -1,0 +1,70 @@
+"""What flows inside an ONNX graph: the values of named tensors while pictures go through."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from taijitu_export.errors import ExportError
+from taijitu_runtime import InputSpec, ModelCard
+from taijitu_runtime.errors import require
+from taijitu_runtime.pictures.preprocess import normalise
+
+LOG_FATAL = 4
+
+
+class Intermediates:
+    """A model on ONNX Runtime's CPU that returns the tensors `names` beside, or instead of, its output.
+
+    Without `names` it returns what the model returns. ExportError where ONNX Runtime refuses the model.
+    """
+
+    def __init__(self, model: onnx.ModelProto, names: Collection[str] = (), *, threads: int = 0) -> None:
+        self._spec = _input_spec(model)
+        self._names = list(names) or [output.name for output in model.graph.output]
+        onnxruntime = require("onnxruntime", "taijitu[export]")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = LOG_FATAL
+        options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                _returning(model, self._names).SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # of many classes, none of them public
+            raise ExportError(f"ONNX Runtime refused the graph: {' '.join(str(error).split())}") from error
+
+    def run(self, pictures: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
+        """The tensors for pictures, uint8 RGB (N, H, W, 3), normalised here where the model takes float32."""
+        images = pictures if self._spec is None else normalise(pictures, self._spec)
+        try:
+            return dict(zip(self._names, self._session.run(self._names, {"images": images})))
+        except Exception as error:
+            raise ExportError(f"ONNX Runtime failed on {images.shape}: {' '.join(str(error).split())}") from error
+
+    def logits(self, pictures: NDArray[np.uint8], batch: int = 64) -> NDArray[np.float32]:
+        """Its only tensor for any number of pictures, `batch` at a time: float32 (N, K)."""
+        parts = [self.run(pictures[start : start + batch]) for start in range(0, len(pictures), batch)]
+        return np.concatenate([part[self._names[0]] for part in parts])
+
+
+def _input_spec(model: onnx.ModelProto) -> InputSpec | None:
+    """How its pictures are normalised by the caller; None where the model does that itself."""
+    if model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+        return None
+    return ModelCard.read_onnx_metadata({entry.key: entry.value for entry in model.metadata_props}).input
+
+
+def _returning(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    known = {output.name for output in model.graph.output}
+    if set(names) == known:
+        return model
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    del changed.graph.output[:]
+    # Without a type: ONNX Runtime infers it.
+    changed.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    return changed

@@ -1,0 +1,89 @@
+"""What a candidate is measured against: a checkpoint on PyTorch, or another ONNX file."""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from taijitu_export.onnx.onnx_from_checkpoint import card_of, network_of
+from taijitu_runtime import Classifier, InputSpec, ModelCard, UsageError
+from taijitu_training import checkpoint
+
+BATCH = 64
+NORMALISATION = ("mean", "std")  # each model's own affair: it happens inside, or in Classifier
+
+
+class Answering(Protocol):
+    """A classifier of any kind: taijitu_runtime's Classifier, or a checkpoint."""
+
+    @property
+    def card(self) -> ModelCard:
+        """Its labels and preprocessing."""
+
+    def logits(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits, float32 (N, K), of N prepared pictures, uint8 RGB (N, H, W, 3)."""
+
+
+class CheckpointClassifier:
+    """A checkpoint's own network on PyTorch. CheckpointError or ArtefactError where its file is wrong."""
+
+    def __init__(self, path: Path) -> None:
+        self.checkpoint = checkpoint.load(path)
+        self.card = card_of(self.checkpoint, "")
+        self._network, _ = network_of(self.checkpoint, self.card, "uint8")
+
+    def logits(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits, float32 (N, K), of N prepared pictures, uint8 RGB (N, H, W, 3)."""
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = self._network(torch.from_numpy(prepared)).numpy()
+        return logits
+
+    def __enter__(self) -> CheckpointClassifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del self._network
+
+
+def open_reference(path: Path) -> CheckpointClassifier | Classifier:
+    """The checkpoint or model file at `path`, ready to answer. The errors of checkpoints and of artefacts."""
+    if is_checkpoint(path):
+        return CheckpointClassifier(path)
+    return Classifier.from_file(path, batch_size=BATCH)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file is a checkpoint by its content."""
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def class_order(candidate: ModelCard, reference: ModelCard) -> NDArray[np.int64]:
+    """For each label of the candidate, int64 (K,), its index among the reference's: they are matched by name.
+
+    UsageError where one has a label that the other lacks, or where pictures are resized and cropped otherwise for it.
+    """
+    if missing := sorted(set(candidate.labels) ^ set(reference.labels)):
+        side = "candidate" if missing[0] in candidate.labels else "reference"
+        raise UsageError(
+            f"got the label {missing[0]!r} of the {side} alone, expected the same labels in both; "
+            "compare models of the same classes"
+        )
+    for field in dataclasses.fields(InputSpec):
+        ours, theirs = getattr(candidate.input, field.name), getattr(reference.input, field.name)
+        if ours != theirs and field.name not in NORMALISATION:
+            raise UsageError(
+                f"got input.{field.name} {ours} for the candidate and {theirs} for the reference, expected the same "
+                "pictures for both; compare models of the same input"
+            )
+    if candidate.labels == reference.labels:
+        return np.arange(len(candidate.labels))
+    return np.array([reference.labels.index(label) for label in candidate.labels], np.int64)

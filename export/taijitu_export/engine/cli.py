@@ -1,0 +1,186 @@
+"""Build an engine for TensorRT or TensorRT-RTX from an ONNX file, and prove its precision: trtexec in Python.
+
+python export/to_engine.py model.onnx --saveEngine=model.engine [--backend auto|tensorrt|rtx] [--fp16 | --int8]
+                           [trtexec's flags]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from taijitu_export.engine.engine_artefact import Request, make_engine, report
+from taijitu_export.engine.engine_from_onnx import HARDWARE_COMPATIBILITY, BuildError, Options
+from taijitu_export.engine.library import BACKENDS
+from taijitu_export.engine.memory import pools_from_text
+from taijitu_export.engine.shapes import Shapes, shapes_from_text
+from taijitu_export.errors import ExportError
+from taijitu_export.precision.accuracy_check import PrecisionError
+from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.errors import UsageError
+
+T = TypeVar("T")
+
+
+def build_parser() -> Parser:
+    """The command line of export/to_engine.py and `taijitu engine`; what trtexec has is spelt as there."""
+    parser = Parser(prog="taijitu engine", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    # Parser reads "--flag value" and "--flag=value" alike.
+    parser.add_argument("model", nargs="?", type=Path, help="the ONNX file (or --onnx)")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="the same, as for trtexec")
+    parser.add_argument("--saveEngine", type=Path, metavar="FILE", help="where the plan goes, and FILE.json beside it "
+                        "(default: beside the ONNX file, as .engine)")  # fmt: skip
+    parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto", help="the library; auto: the one "
+                        "that is installed, of both the one for the target (default: %(default)s)")  # fmt: skip
+    _add_precision(parser)
+    _add_shapes(parser)
+    _add_target(parser)
+    parser.add_argument("--memPoolSize", type=checked(pools_from_text), default={}, metavar="POOL:SIZE",
+                        help="such as workspace:256M (default of the workspace: half of the free memory)")  # fmt: skip
+    parser.add_argument("--timingCacheFile", type=Path, metavar="FILE", help="TensorRT's timing cache (default: one in "
+                        "the user's cache folder)")  # fmt: skip
+    parser.add_argument("--builderOptimizationLevel", type=int, choices=range(6), metavar="0..5",
+                        help="more takes longer to build (default: the library's)")  # fmt: skip
+    parser.add_argument("--nishPlugin", action="store_true", help="compute Nish by our CUDA kernel, as a plugin "
+                        "(default: written out in standard operators; not measured which is faster)")  # fmt: skip
+    parser.add_argument("--skipInference", action="store_true", help="keep the engine without a first answer from it")
+    parser.add_argument("--verbose", action="store_true", help="print all that the library says, on stderr")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, the sidecar, and nothing "
+                        "else")  # fmt: skip
+    return parser
+
+
+def _add_precision(parser: Parser) -> None:
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument("--fp16", action="store_true", help="compute in float16; a float32 graph is converted on "
+                           "the way (default: the precision of the graph)")  # fmt: skip
+    precision.add_argument("--int8", action="store_true", help="compute in int8; takes a graph with scales, of "
+                           "to_onnx.py --precision int8")  # fmt: skip
+    parser.add_argument("--noTF32", action="store_true", help="multiply float32 as float32, not with 10-bit mantissas")
+
+
+def _add_shapes(parser: Parser) -> None:
+    for flag, what in (("min", "smallest"), ("opt", "usual"), ("max", "largest")):
+        parser.add_argument(f"--{flag}Shapes", type=checked(shapes_from_text), default={}, metavar="NAME:SHAPE",
+                            help=f"the {what} input, such as images:1x32x32x3")  # fmt: skip
+
+
+def _add_target(parser: Parser) -> None:
+    parser.add_argument("--computeCapabilities", type=compute_capabilities, default=(), metavar="LIST",
+                        help="GPUs that a TensorRT-RTX engine is for, such as 8.6,8.9,12.0 (default: Ampere and "
+                        "later)")  # fmt: skip
+    parser.add_argument("--hardwareCompatibilityLevel", choices=tuple(HARDWARE_COMPATIBILITY), default="none",
+                        help="other GPUs that a TensorRT engine is for (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--versionCompatible", action="store_true", help="a TensorRT engine for later releases too")
+    parser.add_argument("--useDLACore", type=int, metavar="N", help="run on this DLA core")
+    parser.add_argument("--allowGPUFallback", action="store_true", help="and on the GPU what the DLA core cannot")
+
+
+@run("taijitu engine")
+def main(argv: list[str] | None = None) -> int:
+    """Exit code: 0 built and as asked for, 1 not so (no file is left), 2 wrong usage or input."""
+    arguments = sys.argv[1:] if argv is None else argv
+    args = build_parser().parse_args(arguments)
+    if args.verbose:
+        logging.basicConfig(format="%(message)s", stream=sys.stderr)
+        logging.getLogger("taijitu_runtime").setLevel(logging.DEBUG)
+    try:
+        made = make_engine(request_from(args))
+    except ExportError as error:
+        details = error.details if isinstance(error, BuildError) else ()
+        for line in (*details, *([error.table] if isinstance(error, PrecisionError) else [])):
+            say(line, sys.stderr)
+        say(f"taijitu engine: {error}", sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps(made.card.to_dict(), allow_nan=False))
+    else:
+        say("\n".join(report(made)), sys.stdout)
+    return 0
+
+
+def request_from(args: argparse.Namespace) -> Request:
+    """The command line as a request. UsageError where there is no ONNX file, or two."""
+    if (args.model is None) == (args.onnx is None):
+        raise UsageError("expected one ONNX file: taijitu engine model.onnx, or --onnx=model.onnx")
+    source: Path = args.model or args.onnx
+    options = Options(
+        shapes=Shapes(args.minShapes, args.optShapes, args.maxShapes),
+        pools=args.memPoolSize,
+        optimisation_level=args.builderOptimizationLevel,
+        hardware_compatibility=args.hardwareCompatibilityLevel,
+        version_compatible=args.versionCompatible,
+        compute_capabilities=args.computeCapabilities,
+        dla_core=args.useDLACore,
+        gpu_fallback=args.allowGPUFallback,
+        tf32=not args.noTF32,
+        timing_cache=args.timingCacheFile,
+        nish_plugin=args.nishPlugin,
+        progress=not args.verbose,
+    )
+    return Request(
+        source=source,
+        output=args.saveEngine or source.with_suffix(".engine"),
+        backend=args.backend,
+        precision="fp16" if args.fp16 else "int8" if args.int8 else None,
+        options=options,
+        answer=not args.skipInference,
+        arguments=recorded(args),
+    )
+
+
+def recorded(args: argparse.Namespace) -> tuple[str, ...]:
+    """The arguments that build this engine again, each flag that is not at its default; but for files and backend."""
+    files = ("model", "onnx", "saveEngine", "timingCacheFile", "backend")
+    silent = ("help", "json", "verbose")
+    made = []
+    for action in build_parser()._actions:
+        value = getattr(args, action.dest, None)
+        if action.dest in (*files, *silent) or value == action.default:
+            continue
+        flag = action.option_strings[0]
+        made.append(flag if value is True else f"{flag}={_text(value)}")
+    return tuple(made)
+
+
+def _text(value: object) -> str:
+    """A parsed value as it is typed."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, dict):
+        sizes = ("x".join(map(str, size)) if isinstance(size, tuple) else f"{size}B" for size in value.values())
+        return ",".join(f"{name}:{size}" for name, size in zip(value, sizes))
+    return str(value)
+
+
+def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """`parse` for argparse, with the text of its ValueError kept."""
+
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def compute_capabilities(text: str) -> tuple[str, ...]:
+    """ "8.6,8.9" as ("8.6", "8.9")."""
+    numbers = tuple(text.split(","))
+    for number in numbers:
+        major, dot, minor = number.partition(".")
+        if not (dot and major.isdecimal() and minor.isdecimal() and len(minor) == 1):
+            raise argparse.ArgumentTypeError(f"got {number!r}, expected compute capabilities such as 8.6,8.9,12.0")
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected each compute capability once")
+    return numbers
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

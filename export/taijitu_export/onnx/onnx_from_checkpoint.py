@@ -1,0 +1,133 @@
+"""PyTorch checkpoint -> ONNX: the first arrow of the README's diagram."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import DeduplicateInitializersPass, RemoveUnusedNodesPass
+from torch import Tensor, nn
+
+from taijitu_export.onnx.nish_node import DOMAIN, OPSET, nish_function, with_nish_as
+from taijitu_export.onnx.passes import (
+    FoldBatchNormPass,
+    FoldScalePass,
+    GeluOrderPass,
+    GlobalAveragePoolPass,
+    LowerToOpset17Pass,
+    SplitConcatPass,
+    StripTracesPass,
+)
+from taijitu_runtime import ModelCard
+from taijitu_training.checkpoint import Checkpoint, producer_versions
+
+INPUT_FORMS = ("uint8", "float32")
+NISH_FORMS = ("op", "decomposed")
+
+# In this order; benchmarks/passes.py measures what each is worth.
+PASSES: tuple[ir.passes.InPlacePass, ...] = (
+    StripTracesPass(),
+    GlobalAveragePoolPass(),
+    SplitConcatPass(),
+    FoldBatchNormPass(),
+    FoldScalePass(),
+    GeluOrderPass(),
+    DeduplicateInitializersPass(),
+    LowerToOpset17Pass(),
+    RemoveUnusedNodesPass(),
+)
+
+
+class NormalisedInput(nn.Module):
+    """The network behind a normalisation of its own: uint8 (N, H, W, 3) RGB -> logits float32 (N, K).
+
+    The arithmetic is that of taijitu_training.data.normalise, so the answer is the same as in training.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255.0)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        # Planes of one mean and one std each are quick to normalise. As float first: TensorRT does not transpose bytes.
+        normalised = (images.float().permute(0, 3, 1, 2) - self.mean) / self.std
+        # In channels_last, torch exports adaptive pooling with an as_strided: a Gather with computed indices in ONNX.
+        logits: Tensor = self.model(normalised.contiguous())
+        return logits
+
+
+def card_of(checkpoint: Checkpoint, source_sha256: str) -> ModelCard:
+    """The contract of an artefact made from `checkpoint`, whose file has the hash `source_sha256`."""
+    producer = checkpoint.producer | producer_versions() | {"onnx": onnx.__version__}
+    return ModelCard.from_dict(checkpoint.contract() | {"producer": producer, "source_sha256": source_sha256})
+
+
+def network_of(checkpoint: Checkpoint, card: ModelCard, input_form: str) -> tuple[nn.Module, Tensor]:
+    """What is exported, in evaluation mode and without gradients, and two blank pictures that fit it."""
+    model = checkpoint.model().requires_grad_(False)
+    height, width = card.input.height, card.input.width
+    if input_form == "float32":
+        return model, torch.zeros(2, 3, height, width)
+    blank = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    return NormalisedInput(model, card.input.mean, card.input.std).eval(), blank
+
+
+def onnx_from_checkpoint(
+    checkpoint: Checkpoint, source_sha256: str = "", *, input_form: str = "uint8", nish: str = "op"
+) -> onnx.ModelProto:
+    """Export with torch's dynamo exporter, a dynamic batch and the contract in `metadata_props`.
+
+    `input_form` "uint8": input `images` uint8 (N, H, W, 3) RGB, normalised inside; "float32": `images` float32
+    (N, 3, H, W), normalised by the caller. Output `logits` float32 (N, K). `nish` "op": one node of our domain with its
+    function body in the file; "decomposed": standard operators only. CheckpointError or ArtefactError where the
+    checkpoint's weights or contract are wrong.
+    """
+    card = card_of(checkpoint, source_sha256)
+    network, blank = network_of(checkpoint, card, input_form)
+    return finished(torch_graph(with_nish_as(network, nish), blank), card)
+
+
+def finished(model: ir.Model, card: ModelCard, passes: Sequence[ir.passes.InPlacePass] = PASSES) -> onnx.ModelProto:
+    """torch's graph as it is shipped: through the passes, in place, with the contract and what Nish means."""
+    proto = ir.to_proto(ir.passes.Sequential(*passes)(model).model)
+    if any(node.domain == DOMAIN for node in proto.graph.node):
+        proto.functions.append(nish_function())
+        if DOMAIN not in {opset.domain for opset in proto.opset_import}:
+            proto.opset_import.append(onnx.helper.make_opsetid(DOMAIN, OPSET))
+    proto.producer_name, proto.producer_version = "taijitu", producer_versions()["taijitu"]
+    proto.graph.name = card.architecture.name
+    onnx.helper.set_model_props(proto, card.to_metadata())
+    return proto
+
+
+def torch_graph(network: nn.Module, blank: Tensor) -> ir.Model:
+    """The graph as torch's exporter makes it, at opset 18, with dimension 0 of the input dynamic."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own internals, which no user can act on
+            program = torch.onnx.export(
+                network,
+                (blank,),
+                dynamo=True,
+                opset_version=18,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=["images"],
+                output_names=["logits"],
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(level)
+    assert program is not None  # None only when a file name was given
+    return program.model

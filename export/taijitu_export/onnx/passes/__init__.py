@@ -1,0 +1,26 @@
+"""Graph rewrites, one a file, in the style of onnx-ir's passes: numbered rules, exact, and they say if they changed
+anything."""
+
+from taijitu_export.onnx.passes.float16 import Float16Pass
+from taijitu_export.onnx.passes.fold_batch_norm import FoldBatchNormPass
+from taijitu_export.onnx.passes.fold_scale import FoldScalePass
+from taijitu_export.onnx.passes.gelu_order import GeluOrderPass
+from taijitu_export.onnx.passes.global_average_pool import GlobalAveragePoolPass
+from taijitu_export.onnx.passes.lower_to_opset_17 import LowerToOpset17Pass
+from taijitu_export.onnx.passes.quantise import QuantisePass
+from taijitu_export.onnx.passes.round_to_float16 import RoundToFloat16Pass
+from taijitu_export.onnx.passes.split_concat import SplitConcatPass
+from taijitu_export.onnx.passes.strip_traces import StripTracesPass
+
+__all__ = [
+    "Float16Pass",
+    "FoldBatchNormPass",
+    "FoldScalePass",
+    "GeluOrderPass",
+    "GlobalAveragePoolPass",
+    "LowerToOpset17Pass",
+    "QuantisePass",
+    "RoundToFloat16Pass",
+    "SplitConcatPass",
+    "StripTracesPass",
+]

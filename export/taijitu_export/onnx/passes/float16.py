@@ -1,0 +1,149 @@
+"""A float32 graph with its layers in float16.
+
+Why a pass of our own. NVIDIA's AutoCast (nvidia-modelopt 0.47) pins onnx 1.21 and brings onnxruntime-gpu beside
+onnxruntime, cupy for another CUDA, and torch; and it takes every operator outside ONNX's schemas for a plugin, even
+`taijitu::Nish` with its function body. ONNX Runtime's converter (onnxruntime.transformers.float16) leaves the constants
+of function bodies in float32, so that a graph with Nish no longer type-checks; it rounds the normalisation of the
+pictures (a channel's mean, 125.307, becomes 125.3125); and it knows operators that stay in float32, not values that
+overflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from taijitu_export.onnx.passes.editing import Belongs, activations, float32_constants, place, replace_constant
+
+FLOAT16_MAX = 65504.0
+VARIANCE_TOLERANCE = 1e-3
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+class Float16Pass(ir.passes.InPlacePass):
+    """Let layers compute in float16.
+
+    Their weights become float16, and a Cast stands where one precision meets the other. The graph's inputs and outputs
+    keep their types, and every tensor that a node computes keeps its name (but an output that has to be cast back).
+    Function bodies that they call become generic in their type: CastLike after each constant.
+
+    Rules. A node computes in float16 when all of these hold:
+
+    1. Its float32 inputs and outputs may be float16 by ONNX's schema of the operator. For a function of the file's
+       own: so say the schemas of its body's operators.
+    2. It has weights, or comes after a layer that has (Conv, ConvTranspose, Gemm, MatMul). What stands before works on
+       pixels of up to 255 and their mean, for which float16 is too coarse.
+    3. It is no Cast, which exists to make the type that it makes, and contains no graph of its own.
+    4. Its constants fit: none is beyond 65504, and no variance of a BatchNormalization loses more than 0.1 %.
+    5. Its name is not in `keep`.
+    """
+
+    def __init__(self, keep: Collection[str] = ()) -> None:
+        super().__init__()
+        self._keep = frozenset(keep)
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph, halves = model.graph, float16_nodes(model, self._keep)
+        for constant in float32_constants(halves):
+            replace_constant(graph, constant, float16(constant), "float16", halves.__contains__)
+        for value in activations(graph):
+            if value.producer() in halves:
+                value.dtype = ir.DataType.FLOAT16
+                _cast(graph, value, ir.DataType.FLOAT, lambda node: node not in halves)
+            else:
+                _cast(graph, value, ir.DataType.FLOAT16, halves.__contains__)
+        called = {node.op_identifier() for node in halves}
+        for identifier, function in model.functions.items():
+            if identifier in called:
+                _make_generic(function)
+        return ir.passes.PassResult(model, modified=bool(halves))
+
+
+def float16_nodes(model: ir.Model, keep: Collection[str] = ()) -> set[ir.Node]:
+    """The nodes that compute in float16, by Float16Pass's rules."""
+    after_weights: set[ir.Node] = set()
+    for node in model.graph:
+        if node.op_type in WEIGHTED or any(value and value.producer() in after_weights for value in node.inputs):
+            after_weights.add(node)
+    return {
+        node
+        for node in after_weights  # rule 2
+        if node.op_type != "Cast"  # rule 3
+        and node.name not in keep  # rule 5
+        and _may_be_float16(node, model)  # rules 1 and 3
+        and all(_fits(constant, node) for constant in float32_constants([node]))  # rule 4
+    }
+
+
+def float16(constant: ir.Value) -> NDArray[np.float16]:
+    """A float32 constant, rounded."""
+    assert constant.const_value is not None
+    with np.errstate(over="ignore"):  # for a value that does not fit, which rule 4 then finds
+        return constant.const_value.numpy().astype(np.float16)
+
+
+def _may_be_float16(node: ir.Node, model: ir.Model) -> bool:
+    if any(
+        attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()
+    ):
+        return False
+    function = model.functions.get(node.op_identifier())
+    if function is not None:
+        body = [inner for inner in function if inner.op_type != "Constant"]
+        return all(_schema_allows(inner, model, range(len(inner.inputs)), range(len(inner.outputs))) for inner in body)
+    inputs = [i for i, value in enumerate(node.inputs) if value is not None and value.dtype == ir.DataType.FLOAT]
+    outputs = [i for i, value in enumerate(node.outputs) if value.dtype == ir.DataType.FLOAT]
+    return bool(outputs) and _schema_allows(node, model, inputs, outputs)
+
+
+def _schema_allows(node: ir.Node, model: ir.Model, inputs: Collection[int], outputs: Collection[int]) -> bool:
+    try:
+        schema = onnx.defs.get_schema(node.op_type, model.opset_imports.get("", 17), node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    # A variadic parameter is the last one and stands for all that follow.
+    used = [schema.inputs[min(i, len(schema.inputs) - 1)] for i in inputs]
+    used += [schema.outputs[min(i, len(schema.outputs) - 1)] for i in outputs]
+    return all("tensor(float16)" in parameter.types for parameter in used)
+
+
+def _fits(constant: ir.Value, node: ir.Node) -> bool:
+    assert constant.const_value is not None
+    exact, rounded = constant.const_value.numpy(), float16(constant).astype(np.float32)
+    if node.op_type == "BatchNormalization" and constant is node.inputs[4]:
+        return bool((np.abs(rounded - exact) <= VARIANCE_TOLERANCE * exact).all())
+    return bool(np.isfinite(rounded).all())
+
+
+def _cast(graph: ir.Graph, value: ir.Value, to: ir.DataType, users: Belongs) -> None:
+    """One Cast of `value` for all `users`; and for the graph's output, which keeps its name and its float32."""
+    uses = [use for use in value.uses() if users(use.node)]
+    back = to == ir.DataType.FLOAT and value.is_graph_output()
+    if not uses and not back:
+        return
+    suffix = "float32" if to == ir.DataType.FLOAT else "float16"
+    cast = ir.node("Cast", [value], {"to": to}, name=f"{value.name}_to_{suffix}")
+    made = cast.outputs[0]
+    made.name, made.dtype, made.shape = f"{value.name}_{suffix}", to, value.shape
+    if back:
+        made.name, value.name = value.name, f"{value.name}_float16"
+        graph.outputs[graph.outputs.index(value)] = made
+    for use in uses:
+        use.node.replace_input_with(use.idx, made)
+    place(graph, value, [cast])
+
+
+def _make_generic(function: ir.Function) -> None:
+    like = function.inputs[0]
+    for node in list(function):
+        if node.op_type == "Constant":
+            value = node.outputs[0]
+            cast = ir.node("CastLike", [value, like])
+            cast.outputs[0].name = f"{value.name}_like"
+            ir.convenience.replace_all_uses_with(value, cast.outputs[0])
+            cast.replace_input_with(0, value)
+            function.insert_after(node, cast)

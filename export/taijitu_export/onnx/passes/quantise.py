@@ -1,0 +1,132 @@
+"""Layers with weights on 8-bit integers: QuantizeLinear and DequantizeLinear around them, as TensorRT wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from taijitu_export.onnx.passes.editing import add_constant, place
+
+LEVELS = 127  # symmetric: -127 to 127, zero is zero
+
+
+class QuantisePass(ir.passes.InPlacePass):
+    """Quantise the weights of layers and what flows into them.
+
+    Weights become int8 constants with a DequantizeLinear, symmetric, one scale an output channel. What flows in goes
+    through QuantizeLinear and DequantizeLinear, symmetric, one scale a tensor and one pair however many layers read it.
+    Biases and all else stay float32: the runtime folds the pairs into integer kernels where it has them. Tensors keep
+    their names.
+
+    `scales`: of each tensor that flows into a layer, |largest value kept| / 127. Rules. A node is quantised when all of
+    these hold:
+
+    1. It is a Conv, Gemm or MatMul whose second input is a float32 constant with at least two dimensions.
+    2. `scales` has its first input.
+    3. Its name is not in `keep`.
+    """
+
+    def __init__(self, scales: Mapping[str, float], keep: Collection[str] = ()) -> None:
+        super().__init__()
+        self._scales = scales
+        self._keep = frozenset(keep)
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        chosen = [
+            node
+            for node in quantisable_nodes(model)  # rule 1
+            if _input(node).name in self._scales and node.name not in self._keep  # rules 2 and 3
+        ]
+        for value in dict.fromkeys(_input(node) for node in chosen):
+            _quantise_activation(graph, value, self._scales[value.name or ""], chosen)
+        for weight, axis in dict.fromkeys((_weight(node), _channel_axis(node)) for node in chosen):
+            _quantise_weight(graph, weight, axis, [node for node in chosen if _weight(node) is weight])
+        return ir.passes.PassResult(model, modified=bool(chosen))
+
+
+def quantisable_nodes(model: ir.Model) -> list[ir.Node]:
+    """The layers that QuantisePass could quantise, in the graph's order: its rule 1."""
+    return [
+        node
+        for node in model.graph
+        if node.op_type in ("Conv", "Gemm", "MatMul")
+        and node.domain == ""
+        and (constant := _weight(node).const_value) is not None
+        and constant.dtype == ir.DataType.FLOAT
+        and len(constant.shape) >= 2
+    ]
+
+
+def weight_scales(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """One scale a channel of `axis`, (C,): its largest magnitude / 127, and 1 for a channel of zeros."""
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    largest = np.abs(weight).max(axis=others)
+    return np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
+
+
+def _input(node: ir.Node) -> ir.Value:
+    value = node.inputs[0]
+    assert value is not None
+    return value
+
+
+def _weight(node: ir.Node) -> ir.Value:
+    value = node.inputs[1]
+    assert value is not None
+    return value
+
+
+def _channel_axis(node: ir.Node) -> int:
+    """Which dimension of the weight counts the output channels."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if node.attributes.get_int("transB", 0) else 1
+    return len(_weight(node).shape or ()) - 1
+
+
+def _quantise_activation(graph: ir.Graph, value: ir.Value, scale: float, nodes: Collection[ir.Node]) -> None:
+    name = value.name
+    constants = [add_constant(graph, f"{name}_scale", np.float32(scale)), _zero(graph, ())]
+    quantise = ir.node("QuantizeLinear", [value, *constants], name=f"{name}_quantise")
+    dequantise = ir.node("DequantizeLinear", [quantise.outputs[0], *constants], name=f"{name}_dequantise")
+    for made, suffix, dtype in (
+        (quantise.outputs[0], "quantised", ir.DataType.INT8),
+        (dequantise.outputs[0], "dequantised", ir.DataType.FLOAT),
+    ):
+        made.name, made.dtype, made.shape = f"{name}_{suffix}", dtype, value.shape
+    for node in nodes:
+        if node.inputs[0] is value:
+            node.replace_input_with(0, dequantise.outputs[0])
+    place(graph, value, [quantise, dequantise])
+
+
+def _quantise_weight(graph: ir.Graph, weight: ir.Value, axis: int, nodes: Collection[ir.Node]) -> None:
+    assert weight.const_value is not None
+    name, exact = weight.name, weight.const_value.numpy()
+    scales = weight_scales(exact, axis)
+    along = scales.reshape([-1 if i == axis else 1 for i in range(exact.ndim)])
+    integers = np.clip(np.rint(exact / along), -LEVELS, LEVELS).astype(np.int8)
+    inputs = [
+        add_constant(graph, f"{name}_quantised", integers),
+        add_constant(graph, f"{name}_scale", scales),
+        _zero(graph, scales.shape),
+    ]
+    dequantise = ir.node("DequantizeLinear", inputs, {"axis": axis}, name=f"{name}_dequantise")
+    out = dequantise.outputs[0]
+    out.name, out.dtype, out.shape = f"{name}_dequantised", ir.DataType.FLOAT, weight.shape
+    for node in nodes:
+        node.replace_input_with(1, out)
+    graph.insert_before(graph[0], dequantise)
+    if not weight.uses() and name is not None:
+        del graph.initializers[name]
+
+
+def _zero(graph: ir.Graph, shape: tuple[int, ...]) -> ir.Value:
+    """Symmetric quantisation's zero point, one constant for all of the same shape."""
+    name = "_".join(["zero_point", *map(str, shape)])
+    return graph.initializers.get(name) or add_constant(graph, name, np.zeros(shape, np.int8))

@@ -1,0 +1,61 @@
+"""Float16's rounding spelt out in a float32 graph, for a processor that has no float16.
+
+ONNX Runtime's CPU has no float16 kernels for most operators: it computes in float32 between two Casts of its own, and
+takes these away where one node follows another. An overflow that a GPU runs into does not happen there (tried with
+1.31: 1000 * 100 * 0.001 in float16 nodes gives 100). Casts that stand in the file stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx_ir as ir
+
+from taijitu_export.onnx.passes.editing import Belongs, activations, float32_constants, place, replace_constant
+from taijitu_export.onnx.passes.float16 import float16, float16_nodes
+
+
+class RoundToFloat16Pass(ir.passes.InPlacePass):
+    """Round what Float16Pass would hold in float16, and leave every type float32.
+
+    Rules, with the nodes that Float16Pass's rules make compute in float16:
+
+    1. Their constants are rounded.
+    2. Their outputs are rounded for every user, under their own names.
+    3. What they read from other nodes is rounded for them alone.
+
+    Inside a node the arithmetic stays float32, as in hardware that accumulates in float32.
+    """
+
+    def __init__(self, keep: Collection[str] = ()) -> None:
+        super().__init__()
+        self._keep = frozenset(keep)
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph, halves = model.graph, float16_nodes(model, self._keep)
+        for constant in float32_constants(halves):  # rule 1
+            rounded = float16(constant).astype(np.float32)
+            replace_constant(graph, constant, rounded, "rounded", halves.__contains__)
+        for value in activations(graph):
+            if value.producer() in halves:
+                _round(graph, value, lambda node: True, keeps_its_name=True)  # rule 2
+            elif any(use.node in halves for use in value.uses()):
+                _round(graph, value, halves.__contains__, keeps_its_name=False)  # rule 3
+        return ir.passes.PassResult(model, modified=bool(halves))
+
+
+def _round(graph: ir.Graph, value: ir.Value, users: Belongs, *, keeps_its_name: bool) -> None:
+    uses = [use for use in value.uses() if users(use.node)]
+    down = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16}, name=f"{value.name}_down")
+    up = ir.node("Cast", down.outputs, {"to": ir.DataType.FLOAT}, name=f"{value.name}_up")
+    made = up.outputs[0]
+    down.outputs[0].name = f"{value.name}_float16"
+    made.name, made.dtype, made.shape = f"{value.name}_rounded", ir.DataType.FLOAT, value.shape
+    if keeps_its_name:
+        made.name, value.name = value.name, f"{value.name}_exact"
+        if value.is_graph_output():
+            graph.outputs[graph.outputs.index(value)] = made
+    for use in uses:
+        use.node.replace_input_with(use.idx, made)
+    place(graph, value, [down, up])

@@ -1,0 +1,62 @@
+"""Scales for 8-bit activations, from histograms of what flows while real pictures go through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from taijitu_export.comparison.intermediates import Intermediates
+from taijitu_export.onnx.passes.quantise import LEVELS
+
+BINS = 4096
+METHOD = "least squared error over histograms of magnitudes"
+
+
+def calibrated_scales(
+    model: onnx.ModelProto, names: Iterable[str], batches: Iterable[NDArray[np.uint8]]
+) -> dict[str, float]:
+    """A scale for each tensor of a float32 graph: of all ways to cut it off, that of the least squared error."""
+    histograms = {name: MagnitudeHistogram() for name in names}
+    inside = Intermediates(model, histograms)
+    for batch in batches:
+        for name, values in inside.run(batch).items():
+            histograms[name].add(values)
+    return {name: histogram.scale() for name, histogram in histograms.items()}
+
+
+class MagnitudeHistogram:
+    """How often each |value| occurs, in 4096 bins that widen, two becoming one, whenever a larger value comes."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(BINS)
+        self._limit = 0.0
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Count values of any shape."""
+        magnitudes = np.abs(values).ravel()
+        largest = float(magnitudes.max(initial=0.0))
+        if self._limit == 0.0:
+            self._limit = largest
+        while largest > self._limit:
+            self._counts = np.concatenate([self._counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2)])
+            self._limit *= 2
+        if self._limit > 0.0:
+            bins = np.minimum((magnitudes * (BINS / self._limit)).astype(np.int32), BINS - 1)
+            self._counts += np.bincount(bins, minlength=BINS)
+
+    def scale(self) -> float:
+        """The scale whose rounding and cutting off costs the least squared error; 1 where only zeros were counted."""
+        used = np.flatnonzero(self._counts)
+        if self._limit == 0.0 or not used.size:
+            return 1.0
+        counts = self._counts[used]
+        # The first bin holds the zeros of ReLU, which are exact.
+        centres = np.where(used > 0, used + 0.5, 0.0) * (self._limit / BINS)
+        top = centres[-1]
+        scales = np.linspace(top / 8, top, 113) / LEVELS
+        rounded = np.minimum(np.rint(centres / scales[:, None]), LEVELS) * scales[:, None]
+        errors = ((rounded - centres) ** 2 * counts).sum(axis=1)
+        return float(scales[np.argmin(errors)])

@@ -1,0 +1,129 @@
+"""Name what is in pictures, with a model that carries its labels and preprocessing."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.answers import Answer, check_top
+from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
+from taijitu_runtime.classifier import USUAL_TOP, Classifier
+from taijitu_runtime.classify.report import JsonReport, Progress, TextReport
+from taijitu_runtime.console import Parser, run
+from taijitu_runtime.errors import PictureError, UsageError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+MAX_DECODERS = 4
+
+Prepared: TypeAlias = "tuple[Path, NDArray[np.uint8] | PictureError]"
+
+
+@run("taijitu classify")
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; 0: every picture was classified, 1: some were skipped, 2: wrong usage or model."""
+    options = build_parser().parse_args(argv)
+    with Classifier.from_file(options.model, provider=options.provider, rebuild=options.rebuild) as classifier:
+        top = min(USUAL_TOP, len(classifier.labels)) if options.top is None else options.top
+        check_top(top, classifier.labels)
+        files = find_pictures(options.pictures)
+        with Progress(len(files)) as progress, warnings.catch_warnings():
+            # Pillow remarks on odd EXIF and TIFF entries of pictures that it then decodes all the same.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            report = (
+                JsonReport(progress, options.model, classifier.card)
+                if options.json
+                else TextReport(progress, files, classifier.labels)
+            )
+            for file, outcome in classify(classifier, files, top):
+                if isinstance(outcome, PictureError):
+                    report.skip(file, outcome.reason)
+                else:
+                    report.add(file, outcome)
+                progress.advance()
+        report.finish()
+    return 1 if report.skipped else 0
+
+
+def find_pictures(paths: Iterable[Path]) -> list[Path]:
+    """The given files, and the pictures (by their suffix) anywhere in the given folders, sorted within each folder.
+
+    Hidden files and folders are left out. UsageError for a folder that has no picture or cannot be read.
+    """
+    files: list[Path] = []
+    for path in paths:
+        # Path.is_dir raises where it may not look, and then one picture would end the run; this one says no.
+        found = _pictures_in(path) if os.path.isdir(path) else [path]  # noqa: PTH112
+        if not found:
+            raise UsageError(f"{path}: got a folder without pictures, expected {' '.join(sorted(SUFFIXES))} in it")
+        files += found
+    return files
+
+
+def classify(
+    classifier: Classifier, files: Iterable[Path], top: int
+) -> Iterator[tuple[Path, tuple[Answer, ...] | PictureError]]:
+    """Each file with its `top` answers, or with why it was skipped, in the files' order.
+
+    Threads decode while the network works; memory is bounded by the batch size, however many files there are.
+    """
+    prepared = _decoded_ahead(classifier, iter(files))
+    while chunk := list(itertools.islice(prepared, classifier.batch_size)):
+        pictures = [item for _, item in chunk if not isinstance(item, PictureError)]
+        answered = iter(classifier.predictions(classifier.logits(np.stack(pictures)), top) if pictures else [])
+        for file, item in chunk:
+            yield file, item if isinstance(item, PictureError) else next(answered).answers
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of runtime/classify.py and `taijitu classify`."""
+    parser = Parser(prog="taijitu classify", description=__doc__)
+    parser.add_argument("model", type=Path, help="model.onnx or model.engine of export/")
+    parser.add_argument("pictures", type=Path, nargs="+", metavar="picture", help="files, or folders searched in depth")
+    parser.add_argument("--top", type=int, help=f"answers for each picture ({USUAL_TOP}, or all labels if fewer)")
+    parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
+    parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    return parser
+
+
+def refuse_folder(error: OSError) -> None:
+    """For os.walk's `onerror`, which leaves out what it cannot read: a UsageError with the folder's name."""
+    raise UsageError(f"{error.filename}: got a folder that cannot be read ({error.strerror}); check its permissions")
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=refuse_folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+
+
+def _decoded_ahead(classifier: Classifier, files: Iterator[Path]) -> Iterator[Prepared]:
+    pool = ThreadPoolExecutor(min(MAX_DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
+    waiting: deque[tuple[Path, Future[NDArray[np.uint8]]]] = deque()
+
+    def submit(count: int) -> None:
+        waiting.extend((file, pool.submit(classifier.prepare, file)) for file in itertools.islice(files, count))
+
+    try:
+        submit(2 * classifier.batch_size)
+        while waiting:
+            file, picture = waiting.popleft()
+            try:
+                yield file, picture.result()
+            except PictureError as error:
+                yield file, error
+            submit(1)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

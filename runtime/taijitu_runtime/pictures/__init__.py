@@ -1,0 +1,1 @@
+"""Pictures: what a file is, its pixels, and the one definition of how they become a network's input."""

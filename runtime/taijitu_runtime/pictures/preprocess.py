@@ -1,0 +1,178 @@
+"""From a picture to what the network sees: the one definition of reading, resizing and normalising.
+
+The training package evaluates with these very pixels; a resize that differs costs accuracy silently. What is refused
+before it is decoded stands in intake.py, decoding in decode.py.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.errors import InputError, PictureError, TaijituError, UnreadablePictureError, require
+from taijitu_runtime.pictures.decode import INSTALL, MAX_EXACT_ASPECT, Decoded, decode, decode_image
+from taijitu_runtime.pictures.headers import LIMITS, Limits, damaged
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Source: TypeAlias = str | Path | bytes | bytearray | memoryview
+    Picture: TypeAlias = Source | NDArray[np.uint8] | Image.Image
+
+# Large JPEGs are decoded at a fraction of their size, but at no less than this many times the resized one.
+OVERSAMPLING = 2
+# Pillow's filter, and how far it reaches, in pixels of the result.
+FILTERS = {"bilinear_antialias": ("BILINEAR", 1), "bicubic_antialias": ("BICUBIC", 2)}
+
+
+def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> NDArray[np.uint8]:
+    """Any picture as uint8 RGB (spec.height, spec.width, 3), [0, 255]: the input of a uint8 model; a fresh array.
+
+    `picture`: a path, the bytes of a file, a PIL image, or a uint8 RGB array (H, W, 3). May be called from many
+    threads at once: decoding and resizing run beside each other. Within 50 dB of exact for JPEGs beyond
+    `decode.LARGE_PIXELS`, exact below. PictureError as for `decode_picture`, InputError for an array or object of
+    another kind.
+    """
+    if isinstance(picture, np.ndarray):
+        return resize_picture(picture, spec)
+    side = spec.resize_size if spec.resize == "shorter_side" else max(spec.height, spec.width)
+    return _resized(_decoded(picture, limits, OVERSAMPLING * side), spec)
+
+
+def decode_picture(source: Source, limits: Limits = LIMITS) -> NDArray[np.uint8]:
+    """The picture in a file or in its bytes as uint8 RGB (H, W, 3), [0, 255], upright; a fresh array.
+
+    JPEG, PNG, WEBP, BMP, GIF, TIFF and PPM; EXIF orientation is applied; of an animation the first frame; 16 bits are
+    scaled to 8; transparency lies on black. PictureError, by its class, where there is no such file, it is empty, of
+    another format, truncated or damaged, or beyond `limits`.
+    """
+    return np.array(_decoded(source, limits, 0).pixels, order="C")
+
+
+def resize_picture(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """Resize and crop uint8 RGB (H, W, 3) to (spec.height, spec.width, 3), antialiased; a fresh array.
+
+    "shorter_side": the shorter side becomes spec.resize_size, the longer int(resize_size * longer / shorter), and the
+    crop starts at int(round((side - crop) / 2)): the pixels of torchvision's Resize and CenterCrop on PIL images.
+    They may differ by 1 (bicubic: 2) for an aspect beyond 32 : 1, and between Pillow 12 and 13, which changed the order
+    of the two passes. InputError for any other array.
+    """
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise InputError(f"got {describe(picture)}, expected uint8 RGB (H, W, 3); convert it, or give a path or bytes")
+    if picture.size == 0:
+        raise InputError(f"got {describe(picture)}, expected at least one pixel; skip empty pictures")
+    height, width = picture.shape[:2]
+    return _resized(Decoded(picture, width, height, (0, 0, width, height)), spec)
+
+
+def normalise(batch: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    """(pixel / 255 - mean) / std: uint8 RGB (N, H, W, 3) to float32 (N, 3, H, W), C-contiguous; a fresh array.
+
+    For models exported with `--input float32`; the others do this inside the graph. InputError for any other array.
+    """
+    if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
+        raise InputError(f"got {describe(batch)}, expected uint8 RGB (N, H, W, 3); prepare pictures with preprocess()")
+    std = np.asarray(spec.std, np.float64)
+    scale = (1 / (255 * std)).astype(np.float32).reshape(3, 1, 1)
+    offset = (np.asarray(spec.mean, np.float64) / std).astype(np.float32).reshape(3, 1, 1)
+    planes = np.empty((batch.shape[0], 3, batch.shape[1], batch.shape[2]), np.float32)
+    np.multiply(batch.transpose(0, 3, 1, 2), scale, out=planes)
+    planes -= offset
+    return planes
+
+
+def describe(value: object) -> str:
+    """What a value is, for the 'got' of an error: dtype and shape of an array, the type of anything else."""
+    if isinstance(value, np.ndarray):
+        return f"a {value.dtype} array of shape {value.shape}"
+    return f"a {type(value).__name__}"
+
+
+def _decoded(picture: Picture, limits: Limits, least_side: int) -> Decoded:
+    name = os.fspath(picture) if isinstance(picture, (str, Path)) else ""
+    try:
+        if isinstance(picture, bytes):
+            return decode(picture, limits, least_side)
+        if isinstance(picture, (str, Path)):
+            return decode(_read(picture, limits), limits, least_side)
+        if isinstance(picture, (bytearray, memoryview)):
+            return decode(bytes(picture), limits, least_side)
+        return _decoded_image(picture, limits)
+    except PictureError as error:
+        raise error.named(name) from error.__cause__
+
+
+def _decoded_image(picture: object, limits: Limits) -> Decoded:
+    require("PIL", INSTALL)
+    from PIL import Image
+
+    if not isinstance(picture, Image.Image):
+        raise InputError(f"got {describe(picture)}, expected a path, bytes, a PIL image or uint8 RGB (H, W, 3)")
+    try:
+        return decode_image(picture, limits)
+    except TaijituError:
+        raise
+    except Exception as error:  # nearly anything, as for the bytes of a damaged file
+        raise damaged(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _read(path: str | Path, limits: Limits) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(limits.max_bytes + 1)
+    except (OSError, ValueError) as error:
+        detail = error.strerror if isinstance(error, OSError) else error
+        reason = f"got nothing ({detail}), expected a picture that can be read; check the path"
+        raise UnreadablePictureError(reason) from error
+    return data
+
+
+def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
+    size = _resized_size(picture, spec)
+    pixels = picture.pixels
+    if isinstance(pixels, np.ndarray) and size == (spec.width, spec.height) == pixels.shape[1::-1]:
+        return np.array(pixels, order="C")
+    require("PIL", INSTALL)
+    from PIL import Image
+
+    name, filter_reach = FILTERS[spec.interpolation]
+    resample = Image.Resampling[name]
+    image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
+    left = round((size[0] - spec.width) / 2.0)
+    top = round((size[1] - spec.height) / 2.0)
+    crop = (left, top, left + spec.width, top + spec.height)
+    if max(size) > MAX_EXACT_ASPECT * min(size) and spec.resize == "shorter_side":
+        return np.array(_cropped_first(image, size, crop, resample, filter_reach))
+    # Resizing the crop alone would be quicker, but Pillow keeps a box in single precision: 2 % of the pixels differ.
+    return np.array(image.resize(size, resample, picture.extent).crop(crop))
+
+
+def _resized_size(picture: Decoded, spec: InputSpec) -> tuple[int, int]:
+    if spec.resize == "stretch":
+        return spec.width, spec.height
+    short, long = sorted((picture.width, picture.height))
+    new_long = int(spec.resize_size * long / short)
+    return (spec.resize_size, new_long) if picture.width <= picture.height else (new_long, spec.resize_size)
+
+
+def _cropped_first(
+    image: Image.Image,
+    size: tuple[int, int],
+    crop: tuple[int, int, int, int],
+    resample: Image.Resampling,
+    filter_reach: int,
+) -> Image.Image:
+    # One pixel by 5000 would become 256 by 1,280,000 before the crop.
+    scale = (image.width / size[0], image.height / size[1])
+    box = [crop[0] * scale[0], crop[1] * scale[1], crop[2] * scale[0], crop[3] * scale[1]]
+    reach = [int(filter_reach * max(1.0, factor)) + 2 for factor in scale]
+    left, top = max(0, int(box[0]) - reach[0]), max(0, int(box[1]) - reach[1])
+    right, bottom = min(image.width, int(box[2]) + reach[0]), min(image.height, int(box[3]) + reach[1])
+    window = image.crop((left, top, right, bottom))
+    inner = (box[0] - left, box[1] - top, min(box[2] - left, window.width), min(box[3] - top, window.height))
+    return window.resize((crop[2] - crop[0], crop[3] - crop[1]), resample, box=inner)

@@ -1,0 +1,1 @@
+"""Cameras of the server: frames through a model, and on to every viewer."""

@@ -1,0 +1,70 @@
+"""All cameras of a server, and their metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from taijitu_runtime.live import State, source_from_text
+from taijitu_server.cameras.camera import STOPPED, Camera
+from taijitu_server.errors import HttpError
+from taijitu_server.models.served_model import ServedModel
+from taijitu_server.settings import Settings
+
+STATES = (*(state.value for state in State), STOPPED)
+
+
+class Cameras(Collector):
+    """The cameras by name. Prometheus asks `collect`, so that a frame's age is that of the moment."""
+
+    def __init__(self, settings: Settings, find_model: Callable[[], ServedModel]) -> None:
+        self.by_name = {
+            name: Camera(name, source_from_text(source), find_model, settings)
+            for name, source in settings.camera.items()
+        }
+
+    def get(self, name: str) -> Camera:
+        """A camera by name; HttpError 404 otherwise."""
+        found = self.by_name.get(name)
+        if found is None:
+            close = difflib.get_close_matches(name, self.by_name, 3, 0.4) or sorted(self.by_name)
+            raise HttpError(404, "camera_unknown", f"no camera {name[:100]!r}; there is {', '.join(close[:8])}")
+        return found
+
+    async def start(self) -> None:
+        """Open all of them."""
+        await asyncio.gather(*(camera.start() for camera in self.by_name.values()))
+
+    async def stop(self) -> None:
+        """Give all of them back."""
+        await asyncio.gather(*(camera.stop() for camera in self.by_name.values()))
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus gets."""
+        label = ["camera"]
+        read = CounterMetricFamily("taijitu_camera_frames_read", "Frames that came out of a camera.", labels=label)
+        frames = CounterMetricFamily(
+            "taijitu_camera_frames", "What became of frames: classified, dropped, failed.", labels=["camera", "outcome"]
+        )
+        reconnects = CounterMetricFamily("taijitu_camera_reconnects", "Times a camera came back.", labels=label)
+        age = GaugeMetricFamily("taijitu_camera_frame_age_seconds", "Age of the newest frame.", labels=label)
+        state = GaugeMetricFamily("taijitu_camera_state", "1 for the state it is in.", labels=["camera", "state"])
+        viewers = GaugeMetricFamily("taijitu_camera_viewers", "Open MJPEG streams.", labels=label)
+        for name, camera in self.by_name.items():
+            counted, age_ms, now = camera.counters, camera.age_ms, camera.state
+            read.add_metric([name], counted.read)
+            outcomes = {"classified": counted.taken, "dropped": counted.dropped, "failed": counted.failed}
+            for outcome, count in outcomes.items():
+                frames.add_metric([name, outcome], count)
+            reconnects.add_metric([name], counted.reconnects)
+            if age_ms is not None:
+                age.add_metric([name], age_ms / 1e3)
+            for each in STATES:
+                state.add_metric([name, each], each == now)
+            viewers.add_metric([name], camera.parts.watchers)
+        yield from (read, frames, reconnects, age, state, viewers)

@@ -1,0 +1,1 @@
+"""HTTP: connections, middleware, bodies, forms, who may ask, and the routes."""

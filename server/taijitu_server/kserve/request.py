@@ -1,0 +1,270 @@
+"""From the bytes of a KServe v2 inference request to the rows of a model: JSON, or JSON and binary tensors."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+
+from taijitu_runtime.backends import ModelInput
+from taijitu_server.errors import HttpError, bad_request
+from taijitu_server.http.forms import too_many
+from taijitu_server.models.batcher import Rows
+from taijitu_server.settings import Settings
+
+INPUT = "images"
+OUTPUTS = ("logits", "probabilities")
+DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
+MAX_ID_LENGTH = 256
+SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
+
+
+@dataclass(frozen=True)
+class WantedOutput:
+    """One output as the client wants it: `classes` 0 for the tensor, else that many of the likeliest, as text."""
+
+    name: str
+    is_binary: bool
+    classes: int
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """A checked request. `rows` as the model takes them, or `pictures`, the bytes of picture files."""
+
+    id: str | None
+    outputs: tuple[WantedOutput, ...]
+    timeout_s: float | None
+    rows: Rows | None
+    pictures: tuple[bytes, ...]
+
+
+def infer_request_from_body(body: bytes, header_length: str, taken: ModelInput, settings: Settings) -> InferRequest:
+    """Parse and check a request. `header_length`: the header Inference-Header-Content-Length, or nothing.
+
+    HttpError 400, which says what was got and expected; 413 for more pictures or rows than `settings` allow.
+    """
+    json_bytes, binary = _split(body, header_length)
+    try:
+        content = orjson.loads(json_bytes)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"the request is no JSON: {error.msg[:100]}") from None
+    content = _object(content, "the request")
+    parameters = _object(content.get("parameters", {}), "parameters")
+    if any(parameters.get(name) for name in SEQUENCE):
+        raise bad_request("got a sequence, expected none: the models here keep no state")
+    inputs = _list(content.get("inputs"), "inputs")
+    if len(inputs) != 1:
+        raise bad_request(f"got {len(inputs)} inputs, expected one, called {INPUT}")
+    rows, pictures = _input(_object(inputs[0], "inputs[0]"), binary, taken, settings)
+    request_id = content.get("id")
+    if request_id is not None and (not isinstance(request_id, str) or len(request_id) > MAX_ID_LENGTH):
+        raise bad_request(f"id: expected text of at most {MAX_ID_LENGTH} characters")
+    is_binary = _flag(parameters, "binary_data_output")
+    return InferRequest(request_id, _outputs(content.get("outputs"), is_binary), _timeout_s(parameters), rows, pictures)
+
+
+def _split(body: bytes, header_length: str) -> tuple[bytes, memoryview]:
+    if not header_length:
+        return body, memoryview(b"")
+    digits = header_length.isascii() and header_length.isdigit() and len(header_length) < 19
+    if not digits or not 0 < int(header_length) <= len(body):
+        got = f"got Inference-Header-Content-Length {header_length[:40]!r}"
+        raise bad_request(f"{got}, expected a whole number from 1 to the body's {len(body)} bytes")
+    return body[: int(header_length)], memoryview(body)[int(header_length) :]
+
+
+def _input(
+    given: dict[str, Any], binary: memoryview, taken: ModelInput, settings: Settings
+) -> tuple[Rows | None, tuple[bytes, ...]]:
+    if given.get("name") != INPUT:
+        raise bad_request(f"got an input called {str(given.get('name'))[:40]!r}, expected {INPUT!r}")
+    shape = _shape(given.get("shape"))
+    parameters = _object(given.get("parameters", {}), "inputs[0].parameters")
+    if "shared_memory_region" in parameters:
+        raise bad_request("got a shared memory region, expected the data itself")
+    size = parameters.get("binary_data_size")
+    if (size is None) == ("data" not in given):
+        raise bad_request("inputs[0]: expected either data or the parameter binary_data_size")
+    if size is not None and (type(size) is not int or size != len(binary)):
+        raise bad_request(f"binary_data_size: got {str(size)[:40]}, expected the {len(binary)} bytes after the JSON")
+    if size is None and len(binary):
+        raise bad_request(f"got {len(binary)} bytes after the JSON that no input claims")
+    datatype, expected = given.get("datatype"), DATATYPES[taken.dtype.name]
+    if datatype == "BYTES":
+        return None, _pictures(given, shape, binary if size is not None else None, settings.max_pictures)
+    if datatype != expected:
+        raise bad_request(f"got datatype {str(datatype)[:40]!r}, expected {expected}, or BYTES for picture files")
+    if shape[1:] != taken.shape(1)[1:]:
+        wanted = ", ".join(map(str, taken.shape(1)[1:]))
+        raise bad_request(f"got shape {list(shape)[:8]}, expected [N, {wanted}]")
+    if shape[0] > settings.max_rows:
+        raise too_many(settings.max_rows)
+    if size is not None:
+        return _rows_from_binary(binary, shape, taken.dtype), ()
+    return rows_from_numbers(given["data"], shape, taken.dtype), ()
+
+
+def _pictures(given: dict[str, Any], shape: tuple[int, ...], binary: memoryview | None, most: int) -> tuple[bytes, ...]:
+    if len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
+        raise bad_request(f"got shape {list(shape)[:8]} of BYTES, expected [N], one element for each picture file")
+    if shape[0] > most:
+        raise too_many(most)
+    count = shape[0]
+    return tuple(_texts(given["data"], count) if binary is None else elements_from_binary(binary, count))
+
+
+def _texts(data: object, count: int) -> list[bytes]:
+    items = _list(data, "data")
+    if len(items) != count:
+        raise bad_request(f"got {len(items)} elements, expected {count} as the shape says")
+    flat = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in items]
+    if not all(isinstance(item, str) for item in flat):
+        raise bad_request("data: expected base64 text for each picture file")
+    try:
+        return [base64.b64decode(item, validate=True) for item in flat]
+    except (binascii.Error, ValueError):
+        raise bad_request("data: got text that is no base64, expected picture files in base64") from None
+
+
+def elements_from_binary(binary: memoryview, count: int) -> list[bytes]:
+    """The `count` elements of a BYTES tensor, each after its length in 4 bytes, little-endian. HttpError 400."""
+    elements: list[bytes] = []
+    at = 0
+    while at < len(binary):
+        if len(elements) == count:
+            raise bad_request(f"got more than {count} elements, expected {count} as the shape says")
+        if len(binary) - at < 4:
+            raise bad_request("the BYTES tensor is cut off within a length")
+        (length,) = struct.unpack_from("<I", binary, at)
+        if length > len(binary) - at - 4:
+            raise bad_request(f"an element of the BYTES tensor claims {length} bytes, {len(binary) - at - 4} are there")
+        elements.append(bytes(binary[at + 4 : at + 4 + length]))
+        at += 4 + length
+    if len(elements) != count:
+        raise bad_request(f"got {len(elements)} elements, expected {count} as the shape says")
+    return elements
+
+
+def _rows_from_binary(binary: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
+    expected = _count(shape) * dtype.itemsize
+    if len(binary) != expected:
+        raise bad_request(f"got {len(binary)} bytes, expected {expected} for the shape {list(shape)}")
+    rows = np.frombuffer(binary, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
+    return _finite(rows)
+
+
+def rows_from_numbers(data: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
+    """Rows of a tensor in JSON, flat or nested as `shape` is. HttpError 400.
+
+    Row by row, and nothing that does not fit: numpy lets no other thread run while it converts a list.
+    """
+    items, of_row = _list(data, "data"), _count(shape[1:])
+    if len(items) == shape[0] and type(items[0]) is list:
+        flat_rows = (_flat(item, shape[1:]) for item in items)
+    elif len(items) == _count(shape):
+        flat_rows = (items[start : start + of_row] for start in range(0, len(items), of_row))
+    else:
+        raise _wrong_numbers(shape)
+    return np.stack([_row(flat, shape, dtype) for flat in flat_rows])
+
+
+def _flat(item: object, sides: tuple[int, ...]) -> list[Any]:
+    """What is innermost in nested lists whose lengths are `sides`; nothing where they are others."""
+    level = [item]
+    for side in sides:
+        if not all(type(inner) is list and len(inner) == side for inner in level):
+            return []
+        level = list(chain.from_iterable(level))  # type: ignore[arg-type]  # they are lists
+    return level
+
+
+def _row(flat: list[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
+    if not flat or not set(map(type, flat)) <= ({int} if dtype.kind == "u" else {int, float}):
+        raise _wrong_numbers(shape)
+    numbers = np.array(flat)
+    if dtype.kind == "u" and (numbers.min() < 0 or numbers.max() > 255):
+        raise bad_request("data: got numbers outside 0 to 255 in a tensor of UINT8")
+    with np.errstate(over="ignore"):
+        return _finite(numbers.astype(dtype).reshape(shape[1:]))
+
+
+def _wrong_numbers(shape: tuple[int, ...]) -> HttpError:
+    expected = f"expected {_count(shape)} numbers for the shape {list(shape)}, flat or nested as the shape is"
+    return bad_request(f"data: {expected}")
+
+
+def _finite(rows: Rows) -> Rows:
+    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+        raise bad_request("data: got NaN or infinite numbers, expected finite ones")
+    return rows
+
+
+def _outputs(given: object, binary_by_default: bool) -> tuple[WantedOutput, ...]:
+    if given is None or given == []:
+        return tuple(WantedOutput(name, binary_by_default, 0) for name in OUTPUTS)
+    wanted: dict[str, WantedOutput] = {}
+    for item in _list(given, "outputs"):
+        output = _object(item, "outputs")
+        name = output.get("name")
+        if name not in OUTPUTS:
+            raise bad_request(f"got an output called {str(name)[:40]!r}, expected {' or '.join(OUTPUTS)}")
+        if name in wanted:
+            raise bad_request(f"got the output {name} twice")
+        parameters = _object(output.get("parameters", {}), "outputs.parameters")
+        classes = parameters.get("classification", 0)
+        if type(classes) is not int or classes < 0:
+            raise bad_request(f"classification: got {str(classes)[:40]}, expected a whole number from 1")
+        if "shared_memory_region" in parameters:
+            raise bad_request("got a shared memory region for an output, expected none")
+        is_binary = _flag(parameters, "binary_data") if "binary_data" in parameters else binary_by_default
+        wanted[name] = WantedOutput(name, is_binary, classes)
+    return tuple(wanted.values())
+
+
+def _timeout_s(parameters: dict[str, Any]) -> float | None:
+    timeout_us = parameters.get("timeout")
+    if timeout_us is None:
+        return None
+    if type(timeout_us) is not int or not 0 <= timeout_us < 2**63:
+        raise bad_request(f"timeout: got {str(timeout_us)[:40]}, expected microseconds as a whole number")
+    return timeout_us / 1e6 if timeout_us else None
+
+
+def _shape(given: object) -> tuple[int, ...]:
+    shape = _list(given, "shape")
+    if not shape or len(shape) > 8 or not all(type(side) is int and 1 <= side < 2**31 for side in shape):
+        raise bad_request(f"shape: got {str(given)[:60]}, expected a list of whole numbers from 1")
+    return tuple(shape)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count
+
+
+def _flag(parameters: dict[str, Any], name: str) -> bool:
+    given = parameters.get(name, False)
+    if not isinstance(given, bool):
+        raise bad_request(f"{name}: got {str(given)[:40]}, expected true or false")
+    return given
+
+
+def _object(given: object, name: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise bad_request(f"{name}: expected a JSON object")
+    return given
+
+
+def _list(given: object, name: str) -> list[Any]:
+    if not isinstance(given, list):
+        raise bad_request(f"{name}: expected a JSON list")
+    return given

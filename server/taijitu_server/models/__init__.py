@@ -1,0 +1,1 @@
+"""The models that are served: their files, versions, queues and decoding threads."""

@@ -1,0 +1,195 @@
+"""The models of a server: where they lie, which versions serve, and how a new file takes over from an old one."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError
+from taijitu_server.errors import HttpError
+from taijitu_server.metrics import Metrics
+from taijitu_server.models.served_model import ServedModel
+from taijitu_server.settings import Settings
+
+log = logging.getLogger("taijitu.server")
+
+SUFFIXES = (".onnx", ".engine", ".plan")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+ONLY_VERSION = "1"
+
+Key = tuple[str, str]  # name, version
+Files = tuple[Path, ...]  # of one version: one, but for a mistake
+Stamp = tuple[tuple[str, int, int, int], ...]  # of each file: path, inode, time of change in ns, bytes
+
+
+@dataclass
+class Registry:
+    """Names and versions to served models. All but `load_all` is called in the event loop."""
+
+    settings: Settings
+    metrics: Metrics
+    single: Path | None = None
+    served: dict[str, dict[str, ServedModel]] = field(default_factory=dict)
+    failures: dict[Key, str] = field(default_factory=dict)
+    _stamps: dict[Key, Stamp] = field(default_factory=dict)
+    _unloaded: set[str] = field(default_factory=set)  # by POST: looked at again when one loads them
+    _single_name: str = ""  # from its card
+    _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def load_all(self) -> None:
+        """Load everything there is before serving starts. ArtefactError for the first that cannot be served."""
+        for key, files in self._found().items():
+            model = self._open(key, files)
+            if self.single is not None:
+                self._single_name = model.name
+            self._stamps[model.name, model.version] = _stamp(files)
+            self._put(model)
+        if not self.served:
+            raise ArtefactError(
+                f"{self.settings.models}: got no model, expected NAME.onnx or NAME/VERSION/*.onnx in it"
+            )
+
+    def get(self, name: str | None = None, version: str | None = None) -> ServedModel:
+        """A model by name (None: the only one) and version (None: the highest). HttpError 400 or 404 otherwise."""
+        if not self.served:
+            raise HttpError(404, "model_unknown", "no model is loaded")
+        if name is None:
+            if len(self.served) != 1:
+                raise HttpError(400, "model_unnamed", f"say which model: ?model= one of {', '.join(self.names())}")
+            name = next(iter(self.served))
+        versions = self.served.get(name)
+        if versions is None:
+            close = difflib.get_close_matches(name, self.names(), 3, 0.4) or self.names()
+            raise HttpError(404, "model_unknown", f"no model {name[:100]!r}; there is {', '.join(close[:8])}")
+        if version is None:
+            return versions[max(versions, key=int)]
+        if version not in versions:
+            text = f"no version {version[:20]!r} of {name}; there is {', '.join(sorted(versions, key=int))}"
+            raise HttpError(404, "model_unknown", text)
+        return versions[version]
+
+    def names(self) -> list[str]:
+        """The served names, sorted."""
+        return sorted(self.served)
+
+    def all(self) -> list[ServedModel]:
+        """Every served version, by name and version."""
+        return [self.served[name][version] for name in self.names() for version in sorted(self.served[name], key=int)]
+
+    async def refresh(self, only: str | None = None, again: bool = False) -> list[str]:
+        """Load what is new or changed, drop what is gone, of one name or of all; what failed, in one line each.
+
+        A name that was unloaded stays so until it is asked for `again`, by itself.
+        A file that cannot be served leaves the version before it serving, and is tried again once it changes.
+        """
+        async with self._changing:
+            if again:
+                self._unloaded -= {only}
+            found = {
+                key: files
+                for key, files in self._found().items()
+                if only in (None, key[0]) and key[0] not in self._unloaded
+            }
+            failed = []
+            for key, files in found.items():
+                try:
+                    stamp = _stamp(files)
+                    if stamp != self._stamps.get(key) or (again and key in self.failures):
+                        self._stamps[key] = stamp
+                        await self._replace(key, files)
+                except (TaijituError, OSError) as error:
+                    self.failures[key] = " ".join(str(error).split())
+                    failed.append(self.failures[key])
+                    self.metrics.loads.labels(key[0], "failed").inc()
+                    log.error("model %s version %s stays as it was: %s", *key, error)
+            known = self._stamps.keys() | self.failures.keys()
+            for key in [key for key in known if only in (None, key[0]) and key not in found]:
+                await self._drop(key)
+            return failed
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a model, once what it accepted is answered, until it is loaded again."""
+        async with self._changing:
+            self._unloaded.add(name)
+            for version in list(self.served.get(name, {})):
+                await self._drop((name, version))
+
+    def close(self) -> None:
+        """Free every model."""
+        for model in self.all():
+            model.close()
+        self.served.clear()
+
+    def _found(self) -> dict[Key, Files]:
+        if self.single is not None:
+            return {(self._single_name, ONLY_VERSION): (self.single,)}
+        folder = self.settings.models
+        if folder is None or not folder.is_dir():
+            raise UsageError(f"{folder}: got no folder, expected one with NAME.onnx or NAME/VERSION/*.onnx in it")
+        return find_models(folder)
+
+    def _open(self, key: Key, files: Files) -> ServedModel:
+        name, version = key
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise ArtefactError(f"{files[0].parent}: got {names}, expected one file; remove the others")
+        model = ServedModel.open(name, version, files[0], self.settings, self.metrics)
+        self.metrics.loads.labels(model.name, "loaded").inc()
+        return model
+
+    def _put(self, model: ServedModel) -> None:
+        self.served[model.name] = {**self.served.get(model.name, {}), model.version: model}
+
+    async def _replace(self, key: Key, files: Files) -> None:
+        model = await asyncio.to_thread(self._open, key, files)
+        old = self.served.get(model.name, {}).get(model.version)
+        self._put(model)
+        self.failures.pop(key, None)
+        log.warning("model %s version %s is loaded", model.name, model.version)
+        if old is not None:
+            await _retire(old)
+
+    async def _drop(self, key: Key) -> None:
+        name, version = key
+        self._stamps.pop(key, None)
+        self.failures.pop(key, None)
+        versions = self.served.get(name, {})
+        model = versions.pop(version, None)
+        if not versions:
+            self.served.pop(name, None)
+        if model is not None:
+            log.warning("model %s version %s is gone", name, version)
+            await _retire(model)
+
+
+def find_models(folder: Path) -> dict[Key, Files]:
+    """The artefacts of a folder: NAME.onnx is version 1, NAME/VERSION/ should hold one each; others are left out."""
+    found: dict[Key, Files] = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.is_file() and entry.suffix in SUFFIXES and NAME.fullmatch(entry.stem):
+            found.setdefault((entry.stem, ONLY_VERSION), (entry,))
+        elif entry.is_dir() and NAME.fullmatch(entry.name):
+            for version in sorted(entry.iterdir()):
+                if not (VERSION.fullmatch(version.name) and version.is_dir()):
+                    continue
+                files = sorted(file for file in version.iterdir() if file.suffix in SUFFIXES and file.is_file())
+                if files:
+                    found[entry.name, version.name] = tuple(files)
+    return found
+
+
+async def _retire(model: ServedModel) -> None:
+    # Requests that found the model before it was replaced may still be decoding: they count as pending.
+    while model.pending:
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(model.close)
+
+
+def _stamp(files: Files) -> Stamp:
+    found = [(str(file), file.stat()) for file in files]
+    return tuple((path, stat.st_ino, stat.st_mtime_ns, stat.st_size) for path, stat in found)

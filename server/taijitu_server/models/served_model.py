@@ -1,0 +1,187 @@
+"""A model that is being served: loaded, warmed, checked, and with a queue of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from taijitu_runtime import Classifier
+from taijitu_runtime.answers import softmax
+from taijitu_runtime.backends import ModelInput
+from taijitu_runtime.errors import PictureError
+from taijitu_runtime.pictures.headers import inspect
+from taijitu_runtime.pictures.preprocess import normalise
+from taijitu_server.errors import overloaded
+from taijitu_server.metrics import Metrics
+from taijitu_server.models.batcher import Batcher, Job, Prepare, Rows, Scores
+from taijitu_server.models.decode_pool import DecodePool, prepare
+from taijitu_server.settings import Settings
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+# Handing a picture to another thread and back takes about as long as decoding this many pixels.
+QUICK_PIXELS = 64 * 64
+QUICK_BYTES = 8192
+
+
+class ServedModel:
+    """One version of one model. `open` does all that may fail; `submit` and `accept` belong to the event loop."""
+
+    def __init__(self, name: str, version: str, classifier: Classifier, settings: Settings, metrics: Metrics) -> None:
+        self.name = name
+        self.version = version
+        self.classifier = classifier
+        self.labels = classifier.labels
+        self.input: ModelInput = classifier.backend.input
+        self.pending = 0
+        self._settings = settings
+        self._limits = settings.picture_limits()
+        self._metrics = metrics.of_model(name, version)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._batcher = Batcher(
+            name,
+            self.scores,
+            self._deliver,
+            max_batch=classifier.batch_size,
+            max_delay_s=settings.max_delay_ms / 1e3,
+            instances=settings.batches_at_once(),
+        )
+
+    @classmethod
+    def open(cls, name: str, version: str, path: Path, settings: Settings, metrics: Metrics) -> ServedModel:
+        """Load a file, run it on blank and on random pictures, alone and as a batch. ArtefactError where it fails.
+
+        An empty `name`: the one in its card.
+        """
+        classifier = Classifier.from_file(
+            path, batch_size=settings.max_batch, threads=settings.inference_threads, provider=settings.provider
+        )
+        try:
+            _check(classifier)
+            return cls(name or classifier.card.architecture.name, version, classifier, settings, metrics)
+        except BaseException:
+            classifier.close()
+            raise
+
+    @property
+    def is_alive(self) -> bool:
+        """False once its inference threads died for good."""
+        return self._batcher.is_alive
+
+    def submit(self, pool: DecodePool | None, prepare: Prepare, timeout_s: float) -> Job:
+        """Queue one request; its `future` gives the scores. HttpError 503 where the queue is full.
+
+        Prepared in `pool`, or in the calling thread where there is none.
+        """
+        job = self.accept(prepare, timeout_s)
+        if pool is None:
+            self.prepare(job)
+        else:
+            pool.put(job, self._batcher.put, self._deliver)
+        return job
+
+    def is_quick(self, picture: bytes) -> bool:
+        """Whether a picture file is prepared in less time than another thread would be told of it.
+
+        That is a JPEG as small as those of CIFAR-10, for a network that takes such.
+        """
+        if len(picture) > QUICK_BYTES or self.input.height * self.input.width > QUICK_PIXELS:
+            return False
+        try:
+            header = inspect(picture, self._limits)
+        except PictureError:
+            return True  # refused at the same place when it is prepared
+        return header.format == "JPEG" and not header.has_metadata and header.width * header.height <= QUICK_PIXELS
+
+    def accept(self, prepare: Prepare, timeout_s: float) -> Job:
+        """A place in the queue for a job that `prepare` is called with next. HttpError 503 where there is none."""
+        settings = self._settings
+        if not self.is_alive:
+            raise overloaded("model_dead", f"{self.name} is not running", settings.retry_after_s)
+        if self.pending >= settings.queue_size:
+            text = f"{settings.queue_size} requests are waiting for {self.name} already; try again"
+            raise overloaded("queue_full", text, settings.retry_after_s)
+        self._loop = asyncio.get_running_loop()
+        job = Job(self._loop.create_future(), prepare, time.monotonic() + timeout_s)
+        self.pending += 1
+        self._metrics.pending.set(self.pending)
+        return job
+
+    def prepare(self, job: Job) -> None:
+        """Prepare an accepted job in the calling thread, which may be any, and queue it."""
+        prepare(job, self._batcher.put, self._deliver)
+
+    def rows_from_pictures(self, pictures: Sequence[bytes]) -> Rows:
+        """Rows as the model takes them, from the bytes of picture files. PictureError, naming the first bad one."""
+        return self._rows([self._prepared(index, len(pictures), picture) for index, picture in enumerate(pictures)])
+
+    def rows_from_picture(self, picture: Image.Image) -> Rows:
+        """One row as the model takes it, from a picture that is decoded already."""
+        return self._rows([self.classifier.prepare(picture)])
+
+    def scores(self, rows: Rows) -> Scores:
+        """Run the network, `max_batch` rows at a time; ArtefactError where it fails or gives NaN."""
+        size, least = self.classifier.batch_size, self.input.min_batch
+        parts = []
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
+            missing = max(0, least - len(chunk))
+            if missing:
+                chunk = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), chunk.dtype)])
+            parts.append(self.classifier.backend.infer(chunk)[: size if not missing else -missing])
+        logits = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return Scores(logits, softmax(logits), np.argsort(-logits, axis=1, kind="stable"))
+
+    def close(self) -> None:
+        """Answer what was accepted, then free the model; blocks until then."""
+        self._batcher.close()
+        self.classifier.close()
+
+    def _rows(self, prepared: Sequence[Rows]) -> Rows:
+        rows = np.stack(prepared)
+        return rows if self.input.layout == "uint8 NHWC" else normalise(rows, self.classifier.card.input)
+
+    def _prepared(self, index: int, count: int, picture: bytes) -> Any:
+        try:
+            return self.classifier.prepare(picture, self._limits)
+        except PictureError as error:
+            if count == 1:
+                raise
+            raise error.named(f"picture {index}") from error
+
+    def _deliver(self, jobs: Sequence[Job]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._resolve, tuple(jobs))
+
+    def _resolve(self, jobs: Sequence[Job]) -> None:
+        self.pending -= len(jobs)
+        self._metrics.observe(jobs, self.pending)
+        for job in jobs:
+            if job.future.done():
+                continue
+            if isinstance(job.outcome, Exception):
+                job.future.set_exception(job.outcome)
+            else:
+                job.future.set_result(job.outcome)
+
+
+def _check(classifier: Classifier) -> None:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG")
+    classifier.prepare(file.getvalue())  # the decoders load at their first picture
+    taken = classifier.backend.input
+    for count in sorted({taken.min_batch, classifier.batch_size}):
+        pictures = np.zeros((count, taken.height, taken.width, 3), np.uint8)
+        softmax(classifier.logits(pictures))
+        noise = np.random.default_rng(0).integers(0, 256, pictures.shape, np.uint8)
+        softmax(classifier.logits(noise))

@@ -1,0 +1,1 @@
+"""What several test modules share: tiny models, real servers, cameras and clients."""

@@ -1,0 +1,61 @@
+"""A real server process on a real socket, for tests and for the long runs beside them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parent.parent.parent
+ENDS_WITHIN_S = 60
+
+
+class Server:
+    """`python server/serve.py ...` as a child process, or another script that does the same."""
+
+    def __init__(self, *arguments: str, script: str = "server/serve.py") -> None:
+        self.stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115  # open until `ended`; a pipe would block once full
+        packages = os.pathsep.join(str(ROOT / folder) for folder in ("runtime", "server"))
+        self.process = subprocess.Popen(
+            [sys.executable, script, *arguments],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": packages, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=self.stderr,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        found = re.search(r"http://(\S+)", self.process.stdout.readline())
+        self.url = found[0] if found else ""
+
+    def wait_until_ready(self) -> None:
+        """AssertionError if it does not become ready."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.url}/health/ready").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.02)
+        raise AssertionError("the server did not become ready within 30 s")
+
+    def stop(self) -> tuple[int, str]:
+        """SIGTERM, then the exit code and all of stderr."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.ended()
+
+    def ended(self) -> tuple[int, str]:
+        """The exit code and all of stderr, once the process is over."""
+        code = self.process.wait(timeout=ENDS_WITHIN_S)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.stderr.seek(0)
+        with self.stderr:
+            return code, self.stderr.read()

@@ -1,0 +1,74 @@
+"""The colour model of tiny_model.py as a real engine with its sidecar, built by the TensorRT of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.engine_card import (
+    Build,
+    BuiltFor,
+    EngineCard,
+    EnginePrecision,
+    Library,
+    ShapeRange,
+    Source,
+    TensorSpec,
+    platform_here,
+    save_engine,
+)
+from tests.helpers.tiny_model import card_dict, make_tiny_onnx
+
+MAX_BATCH = 8
+
+
+def make_tiny_engine(path: Path, *, library: str = "tensorrt_rtx", **options: Any) -> Path:
+    """Build `make_tiny_onnx(..., **options)`, beside `path`, for batches of 1 to MAX_BATCH or the fixed one."""
+    trt = pytest.importorskip(library, reason=f"no {library}: no engine can be built")
+    onnx = make_tiny_onnx(path.with_suffix(".onnx"), **options)
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
+    assert parser.parse(onnx.read_bytes()), [parser.get_error(index).desc() for index in range(parser.num_errors)]
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    images, logits = network.get_input(0), network.get_output(0)
+    batch, *rest = tuple(images.shape)
+    height, width = rest[:2] if rest[2] == 3 else rest[1:]
+    low, usual, high = (1, 2, MAX_BATCH) if batch == -1 else (batch, batch, batch)
+    shapes = [(size, *rest) for size in (low, usual, high)]
+    profile.set_shape("images", *shapes)
+    config.add_optimization_profile(profile)
+    plan = bytes(builder.build_serialized_network(network, config))
+    card = EngineCard(
+        card=ModelCard.from_dict(card_dict(height=height, width=width)),
+        library=Library(library, trt.__version__),
+        built_for=_built_for(library),
+        precision=EnginePrecision("fp32", {"float32": network.num_layers}),
+        profiles=({"images": ShapeRange(*shapes)},),
+        inputs=(TensorSpec("images", options.get("layout", "uint8"), (batch, *rest)),),
+        outputs=(TensorSpec("logits", "float32", tuple(logits.shape)),),
+        flags=(),
+        plan_sha256=hashlib.sha256(plan).hexdigest(),
+        source=Source(onnx.name, hashlib.sha256(onnx.read_bytes()).hexdigest()),
+        arguments=("--backend=rtx",),
+        built=Build("2026-11-21T13:30:00+00:00", 0.1),
+    )
+    save_engine(path, plan, card)
+    return path
+
+
+def _built_for(library: str) -> BuiltFor:
+    if library == "tensorrt_rtx":
+        return BuiltFor(platform=platform_here(), compute_capabilities=(), gpu=None, driver=None)
+    gpu = Gpu()
+    try:
+        return BuiltFor(
+            platform=platform_here(), compute_capabilities=(gpu.compute_capability,), gpu=gpu.name, driver=None
+        )
+    finally:
+        gpu.close()

@@ -1,0 +1,167 @@
+"""A long run against a real server: python -m tools.soak_server [--seconds 600]
+
+Good, bad, slow and leaving clients at once, while the model's file is replaced over and over. Every answer is checked.
+Exit code 1 for a wrong or lost answer, a 500, or memory or descriptors that grow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import skimage
+from PIL import Image
+
+from taijitu_export.onnx.cli import main as to_onnx
+from taijitu_runtime import Classifier
+from tests.helpers.server_process import ROOT, Server
+
+NAME = "small"
+SAMPLES = 20  # of memory and descriptors, evenly over the time
+WARM_UP_SHARE = 0.2  # of the time, before growth counts
+ALLOWED_GROWTH_BYTES = 30_000_000
+ALLOWED_DESCRIPTORS = 64
+
+
+class Soak:
+    """What the clients share: where the server is, what it should say, what it did say."""
+
+    def __init__(self, url: str, pictures: dict[bytes, str], seconds: float) -> None:
+        self.url = url
+        self.pictures = pictures
+        self.until = time.monotonic() + seconds
+        self.seen: Counter[str] = Counter()
+        self.wrong: list[str] = []
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the time is not over, and nothing is wrong."""
+        return time.monotonic() < self.until and len(self.wrong) < 10
+
+    async def good(self) -> None:
+        """Posts pictures, checks labels."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
+            while self.is_on:
+                picture, label = random.choice(list(self.pictures.items()))
+                form = random.random() < 0.3
+                sent = {"files": {"file": ("a.jpg", picture)}} if form else {"content": picture}
+                reply = await client.post("/classify", params={"model": NAME}, **sent)  # type: ignore[arg-type]
+                self.seen[f"good {reply.status_code}"] += 1
+                if reply.status_code != 503 and (
+                    reply.status_code != 200 or reply.json()["answers"][0]["label"] != label
+                ):
+                    self.wrong.append(f"expected {label}, got {reply.status_code} {reply.text[:200]}")
+
+    async def bad(self) -> None:
+        """Posts damaged pictures and malformed requests: none may get a 500."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
+            while self.is_on:
+                picture = bytearray(random.choice(list(self.pictures)))
+                for _ in range(random.randint(1, 20)):
+                    picture[random.randrange(len(picture))] = random.randrange(256)
+                cut = bytes(picture[: random.randrange(1, len(picture))])
+                path = random.choice(["/classify", f"/v2/models/{NAME}/infer", "/classify?top=0", "/nowhere"])
+                kind = random.choice(["image/jpeg", "application/json", "multipart/form-data; boundary=b", "text/html"])
+                reply = await client.post(path, content=cut, headers={"Content-Type": kind})
+                self.seen[f"bad {reply.status_code}"] += 1
+                if reply.status_code == 500:
+                    self.wrong.append(f"500 for {path} {kind}")
+
+    async def leaving(self) -> None:
+        """Stalls in the middle of a body, or leaves before the answer."""
+        host, port = self.url.removeprefix("http://").split(":")
+        while self.is_on:
+            _, writer = await asyncio.open_connection(host, int(port))
+            picture = random.choice(list(self.pictures))
+            head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(picture)
+            writer.write(head + picture[: random.choice([10, len(picture)])])
+            await asyncio.sleep(random.choice([0.0, 0.01, 0.5]))
+            writer.close()
+            self.seen["left"] += 1
+
+    async def reloads(self, model: Path, source: Path) -> None:
+        """Replaces the model by itself, and now and then by half of itself."""
+        content = source.read_bytes()
+        while self.is_on:
+            await asyncio.sleep(1)
+            new = model.with_suffix(".new")
+            new.write_bytes(content if random.random() < 0.7 else content[: len(content) // 2])
+            new.replace(model)
+            self.seen["replaced"] += 1
+
+
+def main() -> int:
+    """Print what was seen, and whether it was right."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long (default: 600)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        source, models = Path(folder, "source.onnx"), Path(folder, "models")
+        models.mkdir()
+        assert to_onnx([str(ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"), "-o", str(source)]) == 0
+        shutil.copy(source, models / f"{NAME}.onnx")
+        server = Server("--models", str(models), "--port", "0", "--reload-s", "0.5")
+        soak = Soak(server.url, labelled_pictures(source), args.seconds)
+        growth = asyncio.run(run(soak, server.process.pid, models / f"{NAME}.onnx", source, args.seconds))
+        code, log = server.stop()
+    errors = [line for line in log.splitlines() if is_error(line)]
+    print(f"{args.seconds:.0f} s: {dict(sorted(soak.seen.items()))}")
+    print(f"growth: {growth[0] / 1e6:+.1f} MB, {growth[1]:+d} descriptors; exit code {code}")
+    for text in soak.wrong + errors[:10]:
+        print(text)
+    is_right = not soak.wrong and not errors and code == 0
+    return 0 if is_right and growth[0] < ALLOWED_GROWTH_BYTES and growth[1] < ALLOWED_DESCRIPTORS else 1
+
+
+def is_error(line: str) -> bool:
+    """Whether a line of the log is no JSON, or an error other than that a bad model was not taken."""
+    try:
+        return bool(json.loads(line)["level"] == "error") and "stays as it was" not in line
+    except ValueError:
+        return True
+
+
+async def run(soak: Soak, process: int, model: Path, source: Path, seconds: float) -> tuple[int, int]:
+    """All clients until the end; growth of memory in bytes and of open descriptors since the warm-up."""
+    clients = [soak.good() for _ in range(8)] + [soak.bad() for _ in range(4)] + [soak.leaving() for _ in range(4)]
+    tasks = [asyncio.create_task(client) for client in [*clients, soak.reloads(model, source)]]
+    samples = []
+    for number in range(1, SAMPLES + 1):
+        await asyncio.sleep(seconds / SAMPLES)
+        samples.append(resources(process))
+        memory, descriptors = samples[-1]
+        print(f"{seconds * number / SAMPLES:6.0f} s: {memory / 1e6:.1f} MB, {descriptors} descriptors", flush=True)
+    await asyncio.gather(*tasks)
+    before, after = samples[int(WARM_UP_SHARE * SAMPLES) - 1], resources(process)
+    return after[0] - before[0], after[1] - before[1]
+
+
+def labelled_pictures(model: Path) -> dict[bytes, str]:
+    """JPEGs of scikit-image's pictures, and the label that the runtime gives each."""
+    found = {}
+    with Classifier.from_file(model) as classifier:
+        for name in ("chelsea", "coffee", "astronaut", "motorcycle_left"):
+            out = io.BytesIO()
+            Image.open(Path(skimage.__file__).parent / "data" / f"{name}.png").convert("RGB").save(out, "JPEG")
+            found[out.getvalue()] = classifier.predict(out.getvalue()).best.label
+    return found
+
+
+def resources(process: int) -> tuple[int, int]:
+    """Resident memory in bytes, and open descriptors."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{process}/fd"))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
