@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from taijitu_runtime.console import shown
+from taijitu_runtime.datasets import LEVELS
 from taijitu_training.console import INTERRUPTED, Parser, command, share
 from taijitu_training.data import load_dataset
 from taijitu_training.data.workers import default_workers
@@ -35,7 +37,8 @@ def build_parser() -> Parser:
     parser.add_argument("--model", required=True, help="network, such as yynet_small_16")
     parser.add_argument(
         "--data", required=True, type=Path,
-        help="folder or tar of train/<label>/* and test/<label>/*, CIFAR or MNIST files, WebDataset shards",
+        help="folder or tar of train/<label>/* and test/<label>/*, list of path,label[,split], CIFAR or MNIST files, "
+        "WebDataset shards",
     )  # fmt: skip
     parser.add_argument(
         "--recipe", default="yynet_cifar10", help=f"one of: {', '.join(sorted(RECIPES))} (default: %(default)s)"
@@ -52,8 +55,14 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--validation", type=share, default=0.0, metavar="SHARE",
-        help="hold this share of the training pictures out and evaluate on them, not on the test pictures",
+        help="hold this share of the training pictures out and choose the best epoch by them",
     )  # fmt: skip
+    parser.add_argument(
+        "--label-level", choices=LEVELS, help="which folder is the label where folders lie within folders"
+    )
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="leave pictures out that cannot be decoded, and list them"
+    )
     parser.add_argument(
         "--accumulate", type=int, default=1, metavar="PARTS",
         help="compute each process's share of a batch in so many parts, one after the other, to save memory",
@@ -91,7 +100,11 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> 
     recipe, options = group.all_do(lambda: _settings(args))
     resume_from = group.first_does(lambda: _prepare_out(args))
     size = create_model(args.model, **options).input_size
-    dataset = group.all_do(lambda: load_dataset(args.data, size, recipe, args.validation, args.workers))
+    dataset = group.all_do(
+        lambda: load_dataset(
+            args.data, size, recipe, args.validation, args.workers, args.label_level, args.skip_unreadable
+        )
+    )
     options["num_classes"] = len(dataset.labels)
     architecture = {"name": args.model, "options": options}
     initial = None
@@ -102,11 +115,14 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> 
     if group.writes:
         several = f", {group.count} processes" if group.count > 1 else ""
         print(
-            f"{args.model} on {dataset.name} ({dataset.form}): {len(dataset.train)} to train, "
-            f"{len(dataset.evaluation)} to evaluate ({dataset.evaluation_name}), {len(dataset.labels)} labels; "
+            f"{args.model} on {dataset.name} ({dataset.form}): {dataset.counts}, {len(dataset.labels)} labels; "
             f"recipe {args.recipe}, epochs: {recipe.epochs}, on {device}{several}",
             flush=True,
         )
+        if dataset.left_out:
+            print(f"left out: {shown(dataset.left_out)}", flush=True)
+        for text in dataset.unreadable:
+            print(f"left out, unreadable: {shown(text)}", flush=True)
         if initial:
             print(f"starts from {args.init}; new: {', '.join(initial.fresh) or 'nothing'}", flush=True)
     finished = run.train(resume_from)
@@ -115,7 +131,10 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> 
     if not finished:
         print(f"stopped; everything so far is in {args.out / 'last.pt'}: add --resume to go on", file=sys.stderr)
         return INTERRUPTED
-    print(f"done: {args.out / 'final.pt'} ({run.history[-1]['eval_top1']:.2f} % on {dataset.evaluation_name})")
+    measured = f"{run.history[-1]['eval_top1']:.2f} % on {dataset.evaluation_name}"
+    if run.measured:
+        measured = f"{run.measured['test_top1']:.2f} % on test, {measured}"
+    print(f"done: {args.out / 'final.pt'} ({measured})")
     return 0
 
 

@@ -1,13 +1,13 @@
-"""What training raises for input that a user can put right; the command line makes one line of each."""
+"""What training raises for input that a user can put right, below the one root of all taijitu's errors."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
+from taijitu_runtime.errors import DataError, TaijituError
 
-class TaijituError(Exception):
-    """Base of every error that a user of `taijitu_training` may want to catch. Its text says: got, expected, do."""
+__all__ = ["CheckpointError", "DataError", "TaijituError", "TrainingError", "UnknownNameError"]
 
 
 class UnknownNameError(TaijituError, ValueError):
@@ -23,10 +23,6 @@ class UnknownNameError(TaijituError, ValueError):
         listed = names if len(names) <= 50 else [*names[:5], f"and {len(names) - 5} more"]
         hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(listed)}"
         super().__init__(f"unknown {kind} {got!r}; {hint}")
-
-
-class DataError(TaijituError):
-    """The training pictures are missing, corrupt or do not fit together; the text names the file."""
 
 
 class CheckpointError(TaijituError):

@@ -17,10 +17,10 @@ from taijitu_export.comparison.reference import BATCH, Answering, class_order, i
 from taijitu_export.comparison.verdict import Verdict, verdict_alone, verdict_beside
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
-from taijitu_export.pictures import PictureSet, evaluation_pictures
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime import ArtefactError, Classifier, InputSpec, ModelCard
 from taijitu_runtime.classify.report import Progress
+from taijitu_runtime.datasets import PictureSet, evaluation_pictures
 from taijitu_training import checkpoint
 
 RANDOM_PICTURES = 64

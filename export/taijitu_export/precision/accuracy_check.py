@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from taijitu_export.comparison.comparison import Comparison, compare
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.errors import ExportError
-from taijitu_export.pictures import calibration_and_judging
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime import InputSpec, ModelCard
+from taijitu_runtime.datasets import calibration_and_judging
 
 CALIBRATING_PICTURES = 512
 JUDGING_PICTURES = 10_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -52,16 +53,22 @@ class Decoded(NamedTuple):
     extent: tuple[float, float, float, float]
 
 
-def decode(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Decoded:
+def decode(
+    data: bytes,
+    limits: Limits = LIMITS,
+    least_side: int = 0,
+    shrink_for: Callable[[int, int], int] | None = None,
+) -> Decoded:
     """The picture in the bytes of a file, checked by `inspect` first; PictureError as there, or where it is damaged.
 
     `least_side`: a JPEG of more than LARGE_PIXELS may be shrunk to a half, a quarter or an eighth as long as its
-    shorter side keeps that many pixels; 0 forbids it.
+    shorter side keeps that many pixels; 0 forbids it. `shrink_for`, instead: called once before a JPEG is decoded, with
+    its upright width and height, returns how far it may be shrunk, however large it is.
     """
     header = inspect(data, limits)
     try:
         if header.format == "JPEG":
-            return _from_jpeg(data, header, limits, least_side)
+            return _from_jpeg(data, header, limits, least_side, shrink_for)
         return decode_image(open_image(data, header.format), limits)
     except (TaijituError, MemoryError):
         raise
@@ -105,9 +112,18 @@ def orientation_of(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _from_jpeg(data: bytes, header: Header, limits: Limits, least_side: int) -> Decoded:
+def _from_jpeg(
+    data: bytes, header: Header, limits: Limits, least_side: int, shrink_for: Callable[[int, int], int] | None
+) -> Decoded:
     decode_jpeg = require("simplejpeg", INSTALL).decode_jpeg
-    shrink = _shrink(header, least_side)
+    orientation = orientation_of(open_image(data, "JPEG")) if header.has_metadata else 1
+    if shrink_for is None:
+        shrink = _shrink(header, least_side)
+    else:
+        width, height = header.width, header.height
+        if orientation in ROWS_ARE_COLUMNS:
+            width, height = height, width
+        shrink = _factor(shrink_for(width, height))
     least = {"min_height": -(-header.height // shrink), "min_width": -(-header.width // shrink)} if shrink > 1 else {}
     try:
         pixels = decode_jpeg(data, "CMYK" if header.components == 4 else "RGB", **least)
@@ -117,7 +133,6 @@ def _from_jpeg(data: bytes, header: Header, limits: Limits, least_side: int) -> 
         return decode_image(open_image(data, "JPEG"), limits)
     if header.components == 4:  # whole; which ink is stored how is Pillow's to say
         return decode_image(open_image(data, "JPEG"), limits)
-    orientation = orientation_of(open_image(data, "JPEG")) if header.has_metadata else 1
     return _decoded(_turned_array(pixels, orientation), orientation, shrink, header.width, header.height)
 
 
@@ -125,7 +140,12 @@ def _shrink(header: Header, least_side: int) -> int:
     short, long = sorted((header.width, header.height))
     if not least_side or short * long <= LARGE_PIXELS or long > MAX_EXACT_ASPECT * short:
         return 1
-    return next((factor for factor in (8, 4, 2) if short >= factor * least_side), 1)
+    return _factor(short // least_side)
+
+
+def _factor(most: int) -> int:
+    """The largest factor that libjpeg shrinks by, of those up to `most`."""
+    return next((factor for factor in (8, 4, 2) if factor <= most), 1)
 
 
 def _turned_array(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
