@@ -90,7 +90,8 @@ def _evaluate(formula: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Ten
 
 
 def _reason_and_cure(error: Exception) -> str:
-    from torch._inductor.runtime.runtime_utils import cache_dir  # seconds to import
+    # Seconds to import; torch does not export the name.
+    from torch._inductor.runtime.runtime_utils import cache_dir  # type: ignore[attr-defined]
 
     reason = f"torch.compile raised {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     if broken := _empty_libraries(cache := Path(cache_dir())):
