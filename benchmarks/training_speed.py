@@ -132,7 +132,7 @@ def ours(name: str, images: Tensor, steps: int, device: torch.device) -> Callabl
     recipe = replace(NETWORKS[name].recipe, epochs=1000)
     model = created(name).to(device).to(memory_format=torch.channels_last)
     source = MemoryBatches(Pictures(images, torch.arange(PICTURES) % 10), recipe, device, Share())
-    state: TrainState = start(model, recipe, source.steps)
+    state: TrainState = start(model, recipe, source.cut.steps)
 
     flush = FLUSH_STEPS[device.type]
 
