@@ -116,7 +116,8 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> 
         several = f", {group.count} processes" if group.count > 1 else ""
         print(
             f"{args.model} on {dataset.name} ({dataset.form}): {dataset.counts}, {len(dataset.labels)} labels; "
-            f"recipe {args.recipe}, epochs: {recipe.epochs}, on {device}{several}",
+            f"recipe {args.recipe}, epochs: {recipe.epochs}{_batches(len(dataset.train), recipe)}, "
+            f"on {device}{several}",
             flush=True,
         )
         if dataset.left_out:
@@ -136,6 +137,11 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> 
         measured = f"{run.measured['test_top1']:.2f} % on test, {measured}"
     print(f"done: {args.out / 'final.pt'} ({measured})")
     return 0
+
+
+def _batches(pictures: int, recipe: Recipe) -> str:
+    """What the first line says of a data set smaller than a batch."""
+    return f", batches of {pictures} (all), not {recipe.batch_size}" if pictures < recipe.batch_size else ""
 
 
 def _settings(args: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
