@@ -12,6 +12,7 @@ EIGHT_BITS, FOUR_BITS = 1, 2
 END_OF_LINE, END_OF_BITMAP, DELTA = 0, 1, 2
 # Each is a step of a loop in Python; a picture of a million pixels without two equal neighbours takes 4,000.
 MAX_RUNS = 500_000
+NUMBER_OF_DIGIT = bytes.maketrans(b"0123456789abcdef", bytes(range(16)))
 
 
 def is_run_length(data: bytes) -> bool:
@@ -60,7 +61,7 @@ def _indices(data: bytes, width: int, height: int, bits: int) -> bytearray:
             run = data[place : place + length]
             if len(run) < length:
                 raise damaged("a BMP without its end")
-            run = run if bits == 8 else b"".join(_pair(byte, bits) for byte in run)
+            run = run if bits == 8 else run.hex().encode().translate(NUMBER_OF_DIGIT)
             place += length + length % 2
         shown = max(0, min(count, width - x))  # what runs past the edge is not shown
         start = y * width + x

@@ -232,21 +232,22 @@ def _without_key(image: Image.Image, raw_mode: str, low_bytes: NDArray[np.uint8]
 
     key = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(key, tuple):
-        values = np.asarray(image)
-        is_key = (values == _rgb_key(key, low_bytes)).all(axis=2)
+        values = np.array(image)
+        is_key = _is_colour(values, [value >> 8 if low_bytes is not None else value & 255 for value in key])
         if low_bytes is not None:
-            is_key &= (low_bytes == np.array([value & 255 for value in key])).all(axis=2)
+            is_key &= _is_colour(low_bytes, [value & 255 for value in key])
     elif image.mode in KEYED_GREY and isinstance(key, int):
-        image = image.convert("L") if image.mode == "1" else image
-        values = np.asarray(image)
+        values = np.array(image.convert("L") if image.mode == "1" else image)
         largest = LARGEST_GREY.get(raw_mode, 0)
         is_key = values == ((key & largest) * 255 // largest if largest else key)
     else:
         return image
-    if not is_key.any():
-        return image
-    return Pil.fromarray(np.where(is_key[..., None] if values.ndim == 3 else is_key, 0, values).astype(values.dtype))
+    values[is_key] = 0
+    return Pil.fromarray(values)
 
 
-def _rgb_key(key: tuple[int, ...], low_bytes: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    return np.array([value >> 8 if low_bytes is not None else value & 255 for value in key], np.uint8)
+def _is_colour(values: NDArray[np.uint8], colour: list[int]) -> NDArray[np.bool_]:
+    is_it = values[..., 0] == colour[0]
+    for channel in (1, 2):
+        is_it &= values[..., channel] == colour[channel]
+    return is_it

@@ -64,8 +64,8 @@ JPEG_COMPONENTS = frozenset({1, 3, 4})
 LARGE_PIXELS = 2_000_000
 # Beyond this ratio of the sides pictures are resized in another way (preprocess.py), and never shrunk.
 MAX_EXACT_ASPECT = 32
-# What a pixel of a JPEG that is read in one pass costs where it is decoded at a fraction: at least this share of one.
-LEAST_SHARE = 8
+# Where a JPEG is shrunk, as many pixels count as one: read in one pass, and with all coefficients kept.
+STREAMED_PER_PIXEL, BUFFERED_PER_PIXEL = 8, 2
 PNG_OF_PIXELS = frozenset({b"IDAT", b"fdAT", b"fcTL"})
 PPM_GAP = rb"(?:\s|#[^\n]*\n)+"
 PPM_HEADER = re.compile(rb"P[56]%b(\d{1,9})%b(\d{1,9})%b(\d{1,5})\s" % (PPM_GAP, PPM_GAP, PPM_GAP))
@@ -91,9 +91,9 @@ class Limits:
     """What a picture may cost. UsageError for a limit below 1 or a format that is not read.
 
     `max_bytes`: of a file. `max_pixels`: those that are decoded, see `Header.cost_pixels`: width times height, but of a
-    large JPEG that is decoded at a fraction of its size an eighth. The default lets an 8K frame through, and as JPEGs
-    the photographs of every camera and telephone. `max_jpeg_scans`: encoders write at most about a dozen; each costs a
-    pass over the whole picture. `formats`: those that are decoded, out of FORMATS.
+    large JPEG that is decoded at a fraction of its size an eighth, or half of a progressive one. The default lets an
+    8K frame through, and as JPEGs the photographs of every camera and telephone. `max_jpeg_scans`: encoders write at
+    most about a dozen; each costs a pass over the whole picture. `formats`: those that are decoded, out of FORMATS.
     """
 
     max_bytes: int = 256 * 2**20
@@ -143,13 +143,14 @@ class Header(NamedTuple):
         """What decoding costs, in whole pixels: the measure of `Limits.max_pixels` and of any budget.
 
         Width times height. Where a JPEG is shrunk: the pixels that come out, but no less than an eighth of those that
-        are read; one of several scans counts whole, as the memory for its coefficients does.
+        are read, or half of them where there are several scans, for whose coefficients memory is needed.
         """
         whole = self.width * self.height
         factor = self.shrink(least_side)
-        if factor == 1 or self.is_buffered:
+        if factor == 1:
             return whole
-        return max(-(-self.width // factor) * -(-self.height // factor), -(-whole // LEAST_SHARE))
+        least = -(-whole // (BUFFERED_PER_PIXEL if self.is_buffered else STREAMED_PER_PIXEL))
+        return max(-(-self.width // factor) * -(-self.height // factor), least)
 
 
 def inspect(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Header:
@@ -211,9 +212,8 @@ def _too_many_pixels(header: Header, limits: Limits, least_side: int) -> TooMany
     cost = header.cost_pixels(least_side)
     whole = header.width * header.height
     counted = f", of which {cost} count" if cost < whole else ""
-    why = " (of a JPEG of several scans all count)" if header.is_buffered and header.shrink(least_side) > 1 else ""
     return TooManyPixelsError(
-        f"got {header.width} x {header.height} pixels{counted}, expected at most {limits.max_pixels}{why}; "
+        f"got {header.width} x {header.height} pixels{counted}, expected at most {limits.max_pixels}; "
         "scale the picture down, or allow more (--max-pixels)"
     )
 

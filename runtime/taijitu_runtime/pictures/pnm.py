@@ -26,7 +26,7 @@ def pixels_from_pnm(data: bytes) -> NDArray[np.uint8]:
     if len(data) - found.end() < count * kind.itemsize:
         raise damaged("a PPM of too few pixels")
     values = np.frombuffer(data, kind, count, found.end()).reshape(height, width, channels)
-    eight_bits: NDArray[np.uint8] = values if largest == LARGEST else _table(largest, channels)[values]
+    eight_bits = np.asarray(values, np.uint8) if largest == LARGEST else _table(largest, channels)[values]
     return np.repeat(eight_bits, 3, axis=2) if channels == 1 else eight_bits
 
 
