@@ -15,13 +15,8 @@ from pathlib import Path
 PILLOW = r"PIL\.(?:)"  # written so that it is no one else's filter that is removed
 MAPPED_FILES = Path("/proc/self/maps")
 
-_FILTER = (
-    "ignore",
-    None,
-    Warning,
-    re.compile(PILLOW),
-    0,
-)  # as warnings.filterwarnings writes it, in a tenth of its time
+# As warnings.filterwarnings writes it, in a tenth of its time.
+_FILTER = ("ignore", None, Warning, re.compile(PILLOW), 0)
 _lock = threading.Lock()
 _inside = 0
 
