@@ -51,6 +51,7 @@ class Recipe:
     pad: int = 0  # padded: pixels of border
     crop_area: float = 0.08  # resized: smallest share of the picture's area
     flip: float = 0.0  # probability of mirroring left and right
+    vertical_flip: float = 0.0  # probability of mirroring top and bottom
     brightness: float = 0.0  # pictures are multiplied by a factor from [1 - brightness, 1 + brightness]
     evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B in [0, 1]; ImageNet's
@@ -78,6 +79,7 @@ class Recipe:
             "pad": self.pad >= 0 and not (self.pad and self.crop != "padded"),
             "crop_area": 0 < self.crop_area <= 1,
             "flip": 0 <= self.flip <= 1,
+            "vertical_flip": 0 <= self.vertical_flip <= 1,
             "brightness": 0 <= self.brightness < 1,
             "evaluation_crop": 0 < self.evaluation_crop <= 1,
             "mean": all(0 <= m <= 1 for m in self.mean),
