@@ -215,10 +215,10 @@ def test_a_cifar_stem_keeps_all_pixels_of_a_small_image(name: str, side: int) ->
     """`side`: of what the last layer over height and width sees; 1 with the library's own stem."""
     for stem, expected in (("own", 1), ("cifar", side)):
         model = create_model(name, num_classes=3, image_size=32, stem=stem).eval()
-        sides = []
+        sides: list[int] = []
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
-                module.register_forward_hook(lambda _, args, out: sides.append(out.shape[-1]))
+                module.register_forward_hook(lambda _, args, out, seen=sides: seen.append(out.shape[-1]))
         model(torch.randn(1, 3, 32, 32))
         assert sides[0] == (32 if stem == "cifar" else 15 if "squeezenet" in name else 16)
         assert sides[-1] == expected

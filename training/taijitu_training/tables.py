@@ -109,8 +109,8 @@ def _nish_table1() -> Table:
         for act, numbers in acts.items()
         for count, (top1, loss) in zip(epochs, numbers)
     )
-    # The paper's loss falls and rises again from row to row as along one run, and no network that ends in 1x1 pixels, as
-    # torchvision's do at 32, reaches its 91 %.
+    # The paper's loss falls and rises again from row to row as along one run, and no network that ends in 1x1 pixels,
+    # as torchvision's do at 32, reaches its 91 %.
     title = "Nish Table 1: Mish and Nish (our reading: one run of 150 epochs, read three times; CIFAR stems)"
     return Table("nish-table1", title, "CIFAR-10", "nish_cifar10", 10, ("top1", "loss"), rows)
 
