@@ -47,6 +47,8 @@ class Recipe:
     ema_start: float = 0.25  # share of the run before averaging starts
     ema_decay: float = 0.999  # average = ema_decay * average + (1 - ema_decay) * weights, every step
     label_smoothing: float = 0.0
+    teacher_weight: float = 0.5  # with a teacher: the share of the loss that its answers have, the labels the rest
+    teacher_temperature: float = 4.0  # with a teacher: what both networks' logits are divided by
     crop: str = "padded"  # padded: reflect-pad, random crop back; resized: random area and shape, resized
     pad: int = 0  # padded: pixels of border
     crop_area: float = 0.08  # resized: smallest share of the picture's area
@@ -75,6 +77,8 @@ class Recipe:
             "clip_norm": 0 <= self.clip_norm < math.inf,
             "ema_start": 0 <= self.ema_start <= 1,
             "ema_decay": 0 <= self.ema_decay < 1,
+            "teacher_weight": 0 < self.teacher_weight <= 1,
+            "teacher_temperature": 0 < self.teacher_temperature < math.inf,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "pad": self.pad >= 0 and not (self.pad and self.crop != "padded"),
             "crop_area": 0 < self.crop_area <= 1,
