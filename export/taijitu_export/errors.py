@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from taijitu_runtime.errors import TaijituError
 
-class ExportError(Exception):
+
+class ExportError(TaijituError):
     """The artefact that was made is not right, and was not kept; the text says what was measured."""

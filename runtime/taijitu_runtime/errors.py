@@ -17,7 +17,9 @@ TaijituError
 ├── MissingDependencyError       an optional package is not installed
 ├── ProviderError                ONNX Runtime cannot use the processor that was asked for
 ├── SourceError                  a camera, stream or video that cannot be opened, or was lost for good
-└── UsageError                   a wrong argument, or a call at the wrong time
+├── UsageError                   a wrong argument, or a call at the wrong time
+│   └── FolderInUseError             another process is at work in the folder
+└── WriteError                   a file that cannot be written: a full disk, no permission, no such folder
 
 Every text says what was got, what was expected and what to do. Anything else that escapes is a bug of ours.
 """
@@ -138,6 +140,14 @@ class ProviderError(TaijituError):
 
 class UsageError(TaijituError):
     """An argument outside its range, an unknown name, or a call at the wrong time."""
+
+
+class FolderInUseError(UsageError):
+    """Another process is at work in the folder; the text has its number."""
+
+
+class WriteError(TaijituError):
+    """A file that cannot be written: a full disk, no permission, no such folder. What was there is untouched."""
 
 
 def require(module: str, install: str) -> Any:

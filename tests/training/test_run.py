@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint, loop, run
 from taijitu_training.cli import main
-from taijitu_training.errors import CheckpointError
 
 SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
 
@@ -98,7 +98,7 @@ def test_a_run_that_dies_while_saving_its_result_makes_it_on_resume(
 
     def full(content: checkpoint.Checkpoint, path: Path) -> None:
         if path.name == "final.pt":
-            raise CheckpointError(f"{path}: could not be written (No space left on device)")
+            raise WriteError(f"{path}: could not be written (No space left on device); make room")
         save(content, path)
 
     monkeypatch.setattr(checkpoint, "save", full)
@@ -153,8 +153,52 @@ def test_an_existing_run_is_not_overwritten(
 ) -> None:
     before = (finished / "last.pt").read_bytes()
     assert train(tiny_data, finished) == 2
-    assert "last.pt exists; add --resume to go on with that run, or choose another --out" in capsys.readouterr().err
+    assert re.search(rf"{finished}.* last.pt, .*--resume", capsys.readouterr().err)
     assert (finished / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["best.pt", "final.pt", "metrics.jsonl"])
+def test_results_without_a_run_to_go_on_with_are_not_overwritten(
+    tiny_data: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    shutil.copy(finished / name, tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    for arguments in ([], ["--resume", str(finished / "last.pt")]):
+        assert train(tiny_data, tmp_path, "--preset", "public_code", *arguments) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"{tmp_path}: has {name} " in error
+    assert os.listdir(tmp_path) == [name]
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_two_runs_do_not_share_a_folder_until_the_first_one_is_killed(
+    root: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(tiny_data)]
+    command += ["--out", str(out), *SHORT, "--set", "epochs=1000"]
+    environment = os.environ | {"PYTHONPATH": "training:runtime", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL) as first:
+        try:
+            wait_for(out / "last.pt")
+            for more in ([], ["--resume"]):
+                assert train(tiny_data, out, "--set", "epochs=1000", *more) == 2
+                error = capsys.readouterr().err
+                assert error.count("\n") == 1
+                assert f"{out}: in use by process {first.pid} " in error
+        finally:
+            first.kill()
+    assert train(tiny_data, out) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert checkpoint.load(out / "last.pt").training["metrics"]["epoch"] == len(rows(out))
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_resume_needs_the_run_that_was_started(
@@ -255,7 +299,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(root: Path, tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(tiny_data)]
-    environment = os.environ | {"PYTHONPATH": "training"}
+    environment = os.environ | {"PYTHONPATH": "training:runtime"}
     process = subprocess.Popen(
         [*command, "--out", str(out), "--set", "epochs=500", "--set", "batch_size=8"],
         cwd=root,

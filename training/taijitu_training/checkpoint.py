@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import platform
-import shutil
 import zipfile
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
+from taijitu_runtime.files import write_whole
 from taijitu_training.errors import CheckpointError, TaijituError
 from taijitu_training.models import create_model
 
@@ -80,24 +79,21 @@ def producer_versions() -> dict[str, str]:
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write to a temporary name beside `path`, then rename: `path` is either the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write `path` whole or not at all. WriteError where it cannot be written; what was there is then untouched."""
     content = checkpoint.contract() | {"state_dict": checkpoint.state_dict}
     if checkpoint.resume:
         content["resume"] = checkpoint.resume
+    write_whole(path, lambda stream: _put(content, stream))
+
+
+def _put(content: dict[str, Any], stream: BinaryIO) -> None:
     try:
-        torch.save(content, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        # torch's own writer raises a RuntimeError that does not say why.
-        reason = error.strerror if isinstance(error, OSError) else f"{_free_megabytes(path):.1f} MB left on the disk"
-        raise CheckpointError(f"{path}: could not be written ({reason}); what was there is untouched") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _free_megabytes(path: Path) -> float:
-    return shutil.disk_usage(path.parent).free / 1e6
+        torch.save(content, stream)
+    except RuntimeError as error:
+        # torch's writer stumbles over the end of what a full disk took, and hides why it is full.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load(path: Path) -> Checkpoint:

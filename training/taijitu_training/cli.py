@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from taijitu_runtime.files import lock_folder
 from taijitu_training.console import INTERRUPTED, Parser, command, share
 from taijitu_training.data import load_dataset
 from taijitu_training.data.workers import default_workers
@@ -76,6 +78,7 @@ def build_parser() -> Parser:
 
 
 LAST = Path()  # --resume without a file: OUT/last.pt
+RESULTS = ("last.pt", "best.pt", "final.pt", "metrics.jsonl")
 
 
 @command("taijitu train")
@@ -83,13 +86,13 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 trained to the end, 1 the run failed, 2 wrong usage or input, 130 stopped by a signal."""
     args = build_parser().parse_args(argv)
     device = choose_device(args.device)
-    with processes(device) as group:
-        return _train(args, device, group)
+    with processes(device) as group, ExitStack() as held:
+        return _train(args, device, group, held)
 
 
-def _train(args: argparse.Namespace, device: torch.device, group: Processes) -> int:
+def _train(args: argparse.Namespace, device: torch.device, group: Processes, held: ExitStack) -> int:
     recipe, options = group.all_do(lambda: _settings(args))
-    resume_from = group.first_does(lambda: _prepare_out(args))
+    resume_from = group.first_does(lambda: _prepare_out(args, held))
     size = create_model(args.model, **options).input_size
     dataset = group.all_do(lambda: load_dataset(args.data, size, recipe, args.validation, args.workers))
     options["num_classes"] = len(dataset.labels)
@@ -145,15 +148,24 @@ def _settings(args: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
     return recipe, {**defaults, **changes}
 
 
-def _prepare_out(args: argparse.Namespace) -> Path | None:
-    """Make the folder of the run; the checkpoint to resume from, if any."""
+def _prepare_out(args: argparse.Namespace, held: ExitStack) -> Path | None:
+    """Make the folder of the run, and hold it until `held` ends; the checkpoint to resume from, if any."""
     last = args.out / "last.pt"
     resume_from: Path | None = last if args.resume == LAST else args.resume
-    if last.exists() and resume_from != last:
-        raise TaijituError(f"{last} exists; add --resume to go on with that run, or choose another --out")
     if resume_from is not None and args.init is not None:
         raise TaijituError(f"got --init with --resume, expected one of them; {resume_from} has the run's own weights")
     if resume_from is not None and not resume_from.exists():
         raise TaijituError(f"got --resume, but there is no {resume_from}; start without it")
     make_out(args.out)
+    held.enter_context(lock_folder(args.out, "taijitu train"))
+    if resume_from is None or resume_from.resolve() != last.resolve():
+        _refuse_results(args.out)
     return resume_from
+
+
+def _refuse_results(out: Path) -> None:
+    """TaijituError where another run would be overwritten."""
+    if not (there := [name for name in RESULTS if (out / name).exists()]):
+        return
+    go_on = "add --resume to go on with that run, or " if "last.pt" in there else ""
+    raise TaijituError(f"{out}: has {', '.join(there)} of another run; {go_on}choose another --out")

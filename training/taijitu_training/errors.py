@@ -1,13 +1,13 @@
-"""What training raises for input that a user can put right; the command line makes one line of each."""
+"""What training raises for input that a user can put right, below the one root of all taijitu's errors."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
+from taijitu_runtime.errors import TaijituError
 
-class TaijituError(Exception):
-    """Base of every error that a user of `taijitu_training` may want to catch. Its text says: got, expected, do."""
+__all__ = ["CheckpointError", "DataError", "TaijituError", "TrainingError", "UnknownNameError"]
 
 
 class UnknownNameError(TaijituError, ValueError):

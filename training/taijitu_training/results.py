@@ -7,54 +7,75 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from taijitu_runtime.files import lock_file, write_whole
 from taijitu_training.data import Dataset
 from taijitu_training.errors import DataError
-from taijitu_training.files import write_whole
 from taijitu_training.tables import Plan, Table
 
 Result = dict[str, Any]  # one finished run: what it was, and "numbers" by column
 
+HEADINGS = {
+    "data": "Data",
+    "data_sha256": "SHA-256 of the data",
+    "train_pictures": "Pictures to train",
+    "evaluation": "Pictures to test",
+    "machine": "Machine",
+    "date": "Date",
+}
 
-def identity(planned: Plan, dataset: Dataset) -> Result:
-    """What makes two runs the same."""
+
+def facts(planned: Plan, dataset: Dataset) -> Result:
+    """What a result is of. All of it makes two runs the same, the data's name excepted."""
     return {
         "run": planned.name,
         "recipe": planned.recipe.as_dict(),
         "data": dataset.name,
+        "data_sha256": dataset.sha256,
         "train_pictures": len(dataset.train),
         "evaluation": f"{len(dataset.evaluation)} ({dataset.evaluation_name})",
     }
 
 
 class ResultFile:
-    """Results, one JSON object a line, written as they come."""
+    """Results, one JSON object a line, written as they come, by any number of processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.read()
+
+    def read(self) -> None:
+        """Take over what other processes have added since."""
         try:
-            lines = path.read_text().splitlines() if path.exists() else []
+            lines = self.path.read_text().splitlines() if self.path.exists() else []
             self.results: list[Result] = [json.loads(line) for line in lines]
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not the results of a table ({error}); repair or remove it") from None
+            raise DataError(f"{self.path}: not the results of a table ({error}); repair or remove it") from None
 
-    def find(self, planned: Plan, dataset: Dataset) -> Result | None:
-        """The result of `planned` on `dataset`, if it is there."""
-        wanted = identity(planned, dataset)
-        return next((result for result in self.results if wanted.items() <= result.items()), None)
+    def find(self, wanted: Result) -> Result | None:
+        """The result with the `facts` that are wanted, if it was there when the file was last read."""
+        return next((result for result in self.results if _same(wanted, result)), None)
 
     def add(self, result: Result) -> None:
-        """Append `result`, on the disk too."""
-        self.results.append(result)
-        write_whole(self.path, "".join(json.dumps(result) + "\n" for result in self.results).encode())
+        """Append `result` to what is on the disk."""
+        with lock_file(self.path):
+            self.read()
+            self.results.append(result)
+            write_whole(self.path, "".join(json.dumps(result) + "\n" for result in self.results).encode())
+
+
+def _same(wanted: Result, result: Result) -> bool:
+    # Results from before hashes were kept are known by the name of their data.
+    other = "data" if result.get("data_sha256") else "data_sha256"
+    return all(result.get(key) == value for key, value in wanted.items() if key != other)
 
 
 def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
     """Markdown: the paper's numbers beside ours, with n, epochs, data and machine; reduced budgets in their rows."""
     lines = [f"# {table.title}", ""]
     lines.append(f"Paper: {table.data}{f', {table.seeds} runs' if table.seeds else ''}.")
-    for key, name in (("data", "Data"), ("train_pictures", "Pictures to train"), ("evaluation", "Pictures to test"),
-                      ("machine", "Machine"), ("date", "Date")):  # fmt: skip
-        lines.append(f"{name}: {', '.join(sorted({str(result[key]) for result in results}))}.")
+    for key, name in HEADINGS.items():
+        if stated := sorted({str(result[key]) for result in results if key in result}):
+            lines.append(f"{name}: {', '.join(stated)}.")
     has_paper = {column for planned in plans for column in planned.paper}
     columns = [
         heading

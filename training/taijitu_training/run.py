@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
 from taijitu_training.distributed import ALONE, Processes, peers_named
-from taijitu_training.errors import CheckpointError, TaijituError, TrainingError
+from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.failures import compiler_named, memory_named
 from taijitu_training.fine_tuning import Initial
 from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
@@ -149,7 +150,7 @@ class Run:
         title = f"{self.architecture['name']} on {self.dataset.name}"
         try:
             write_report(self.out, title, self.history, self.dataset.labels, seen.result())
-        except TaijituError as error:
+        except WriteError as error:
             raise TrainingError(f"{error}, then --resume") from None
 
     def _save(self, state: TrainState, name: str, resumable: bool = False) -> None:
@@ -168,8 +169,8 @@ class Run:
         )
         try:
             checkpoint.save(written, self.out / name)
-        except CheckpointError as error:
-            raise TrainingError(f"{error}; make room, then --resume") from None
+        except WriteError as error:
+            raise TrainingError(f"{error}, then --resume") from None
 
     def _training(self) -> dict[str, Any]:
         last = self.history[-1] if self.history else {}

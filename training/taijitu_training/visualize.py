@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
+from taijitu_runtime.files import write_whole
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.console import Parser, command
@@ -26,7 +27,7 @@ from taijitu_training.errors import CheckpointError, DataError
 from taijitu_training.figures.activation import activation_figure
 from taijitu_training.figures.feature_maps import features_figure, yin_yang_figure
 from taijitu_training.figures.kernels import depthwise_layers, kernels_figure
-from taijitu_training.files import make_out, write_whole
+from taijitu_training.files import make_out
 from taijitu_training.models import create_activation, model_options
 from taijitu_training.models.external import OWN
 from taijitu_training.models.yynet import YYNet

@@ -28,7 +28,6 @@ from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_runtime.target import check_target
-from taijitu_training import TaijituError as TrainingPackageError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 
@@ -61,8 +60,6 @@ def main(argv: list[str] | None = None) -> int:
     smaller = PrecisionRequest.asked_for(args.precision, args.calibration, args.max_drop)
     try:
         export(args.checkpoint, args.output, args.input, args.nish, smaller)
-    except TrainingPackageError as error:
-        raise UsageError(str(error)) from error
     except ExportError as error:
         if isinstance(error, PrecisionError):
             print(error.table)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,6 +23,7 @@ from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_probe import TrtProbe
 from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.files import write_whole
 from taijitu_runtime.target import check_target
 
 PROFILED_QUERIES = 100
@@ -244,16 +243,9 @@ def export(options: argparse.Namespace, probe: Probe, result: Result) -> None:
 
 
 def write_json(path: Path, content: list[dict[str, Any]] | dict[str, Any]) -> None:
-    """Write the whole file or none, a list with one row in a line. UsageError where it cannot be written."""
+    """Write the whole file or none, a list with one row in a line. WriteError where it cannot be written."""
     if isinstance(content, list):
         text = "[\n" + ",\n".join(map(json.dumps, content)) + "\n]\n"
     else:
         text = json.dumps(content, indent=1) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+    write_whole(path, text.encode())

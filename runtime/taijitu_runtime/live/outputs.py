@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.errors import UsageError, require
+from taijitu_runtime.files import put_in_place
 from taijitu_runtime.live.overlay import draw_banner
 from taijitu_runtime.live.states import State
 from taijitu_runtime.live.watch import Result
@@ -161,7 +162,7 @@ class VideoFile:
         try:
             if path.is_dir():
                 raise UsageError(f"got --save {path}, which is a folder, expected a file's name; write {path}/out.mp4")
-            handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+            handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.resolve().parent)
         except OSError as error:
             raise UsageError(
                 f"got --save {path}, expected a folder and a name that can be written ({error.strerror})"
@@ -215,7 +216,7 @@ class VideoFile:
             )
         try:
             self._temporary.chmod(0o666 & ~_umask())
-            self._temporary.replace(self._path)
+            put_in_place(self._temporary, self._path)
         except OSError as error:
             raise UsageError(
                 f"got --save {self._path}, expected a file that can be written ({error.strerror}); {kept}"

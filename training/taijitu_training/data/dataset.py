@@ -46,7 +46,7 @@ class Dataset:
     """Training and evaluation pictures with the same labels; `evaluation_name` says which split the latter are."""
 
     name: str
-    sha256: str  # of the archive; empty for a folder
+    sha256: str  # of the archive; of a folder fingerprint.folder_sha256 where that was worth its time, else empty
     labels: tuple[str, ...]
     train: Source
     evaluation: Source
