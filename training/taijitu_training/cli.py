@@ -20,6 +20,7 @@ from taijitu_training.console import INTERRUPTED, Parser, command, share
 from taijitu_training.data import load_dataset
 from taijitu_training.data.workers import default_workers
 from taijitu_training.devices import choose_device
+from taijitu_training.distillation import load_teacher
 from taijitu_training.distributed import Processes, processes
 from taijitu_training.errors import TaijituError, UnknownNameError
 from taijitu_training.files import make_out
@@ -71,6 +72,10 @@ def build_parser() -> Parser:
         help="start from a checkpoint's weights; where its labels are others, the layer of the labels starts anew",
     )  # fmt: skip
     parser.add_argument(
+        "--teacher", type=Path, metavar="CKPT",
+        help="learn the answers of this checkpoint too (distillation; see the recipe's teacher_weight)",
+    )  # fmt: skip
+    parser.add_argument(
         "--resume", nargs="?", type=Path, const=LAST, metavar="CKPT",
         help="go on from OUT/last.pt, or the last.pt given, to the numbers of a run that was never cut",
     )  # fmt: skip
@@ -101,7 +106,10 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes, hel
     if args.init:
         labels = list(dataset.labels)
         initial = group.first_does(lambda: initial_weights(args.init, architecture, labels, recipe))
-    run = Run(architecture, recipe, dataset, args.out, device, group, args.accumulate, args.compile, initial)
+    teacher = None
+    if args.teacher:
+        teacher = group.all_do(lambda: load_teacher(args.teacher, list(dataset.labels), size, recipe))
+    run = Run(architecture, recipe, dataset, args.out, device, group, args.accumulate, args.compile, initial, teacher)
     if group.writes:
         several = f", {group.count} processes" if group.count > 1 else ""
         print(
@@ -111,6 +119,10 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes, hel
             f"on {device}{several}",
             flush=True,
         )
+        if args.compile and device.type == "cpu":
+            print("--compile on a CPU: minutes of compiling, and slower after it (docs/training.md)", file=sys.stderr)
+        if teacher:
+            print(f"learns from {args.teacher} ({teacher.origin['architecture']})", flush=True)
         if initial:
             print(f"starts from {args.init}; new: {', '.join(initial.fresh) or 'nothing'}", flush=True)
     finished = run.train(resume_from)
@@ -134,6 +146,8 @@ def _settings(args: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
         raise TaijituError(f"got --accumulate {args.accumulate}, expected 1 or more parts")
     if args.workers < 0:
         raise TaijituError(f"got --workers {args.workers}, expected 0 or more processes")
+    if args.teacher is None and (lost := [change for change in args.set if change.startswith("teacher_")]):
+        raise TaijituError(f"got --set {lost[0]} without a teacher, expected --teacher CKPT with it; add it")
     recipe = get_recipe(args.recipe, args.set)
     defaults = model_options(args.model, preset=args.preset)
     changes = {}

@@ -17,6 +17,7 @@ from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
+from taijitu_training.distillation import Teacher
 from taijitu_training.distributed import ALONE, Processes, peers_named
 from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.failures import compiler_named, memory_named
@@ -29,6 +30,9 @@ from taijitu_training.recipe import Recipe
 from taijitu_training.report import write_report
 from taijitu_training.stop import StopRequest
 
+SLOW_SHARE = 0.5
+"""Share of the first epoch's pictures/s below which a run warns."""
+
 
 @dataclass
 class Run:
@@ -36,7 +40,7 @@ class Run:
 
     `architecture` is {"name", "options"} for create_model. Of several `processes` each holds its own Run, and only the
     first one prints and writes. `accumulate` cuts each process's share of a batch into parts computed one by one.
-    `initial`: the weights to start from in place of random ones.
+    `initial`: the weights to start from in place of random ones. `teacher`: whose answers are learned, too.
     """
 
     architecture: dict[str, Any]
@@ -48,6 +52,7 @@ class Run:
     accumulate: int = 1
     compiled: bool = False
     initial: Initial | None = None
+    teacher: Teacher | None = None
     report: bool = True
     history: list[Row] = field(default_factory=list)
     _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, and the processes they are for
@@ -70,7 +75,7 @@ class Run:
             cut = source.cut
             self._steps = {"steps_per_epoch": cut.steps, "processes": self.processes.count}
             model = model.to(self.device).to(memory_format=torch.channels_last)
-            state = start(model, self.recipe, cut.steps, self.processes, self.compiled, self.accumulate)
+            state = start(model, self.recipe, cut.steps, self.processes, self.compiled, self.accumulate, self.teacher)
             if resume_from is not None:
                 self._resume(state, resume_from)
             with StopRequest() as stop, self._log() as log, self._bar(cut.used) as bar:
@@ -134,6 +139,7 @@ class Run:
                 self._write_report(state)
         # Last: a run that dies before this line does the epoch again, and all of the above with it.
         self._save(state, "last.pt", resumable=True)
+        self._warn_if_slow(row)
         tqdm.write(
             f"epoch {state.epoch:3d}/{self.recipe.epochs}"
             f"  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
@@ -141,6 +147,15 @@ class Run:
             f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s"
         )
         sys.stdout.flush()
+
+    def _warn_if_slow(self, row: Row) -> None:
+        now, first = row["pictures_per_s"], self.history[0]["pictures_per_s"]
+        if now < SLOW_SHARE * first:
+            text = (
+                f"warning: {now:.0f} pictures/s, {first:.0f} in the first epoch; other programs take the cores, and "
+                "threads that wait for each other lose most: start runs with OMP_NUM_THREADS=1 (docs/training.md)"
+            )
+            tqdm.write(text, file=sys.stderr)
 
     def _write_report(self, state: TrainState) -> None:
         """Of all evaluation pictures, whichever process judged them before."""
@@ -183,6 +198,7 @@ class Run:
             "metrics": {key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
             "date": datetime.now(timezone.utc).date().isoformat(),
             **({"started_from": self._origin} if self._origin else {}),
+            **({"teacher": self.teacher.origin} if self.teacher else {}),
         }
 
     def _resume(self, state: TrainState, path: Path) -> None:
@@ -225,11 +241,13 @@ class Run:
 
 def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
     data = ("data", "train_pictures", "evaluation", "evaluation_pictures")
+    teacher = training.get("teacher", {})
     return {
         "model": architecture["name"],
         **model_options(architecture["name"]),  # what an option or a field was before there was one: its default
         **architecture["options"],
         **{key: training.get(key) for key in data},
+        "teacher": teacher.get("sha256"),
         **{field.name: field.default for field in dataclasses.fields(Recipe) if field.default is not MISSING},
         **training.get("recipe", {}),
     }
