@@ -35,7 +35,8 @@ from taijitu_export.onnx.onnx_from_checkpoint import INPUT_FORMS, PASSES, card_o
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.pictures.preprocess import normalise
-from taijitu_training import checkpoint, create_model, list_models
+from taijitu_training import checkpoint
+from taijitu_training.models import create_model, list_models
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
 from taijitu_training.data import normalise as normalise_batch

@@ -1,7 +1,13 @@
-"""What export raises beyond the errors of taijitu_training (checkpoints) and taijitu_runtime (artefacts)."""
+"""What export raises beyond the errors of taijitu_runtime.errors and taijitu_training.errors, under the same root."""
 
 from __future__ import annotations
 
+from typing import ClassVar
 
-class ExportError(Exception):
+from taijitu_runtime.errors import TaijituError
+
+
+class ExportError(TaijituError):
     """The artefact that was made is not right, and was not kept; the text says what was measured."""
+
+    exit_code: ClassVar[int] = 1

@@ -15,7 +15,7 @@ from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 
-from taijitu_runtime import __version__
+from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.console import run
 from taijitu_runtime.errors import MissingDependencyError, UsageError
 from taijitu_runtime.installed import normal_name

@@ -30,7 +30,11 @@ from taijitu_runtime.fields import (
 )
 
 ENGINE_FORMAT_VERSION = 1
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
+LIBRARIES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+"""Modules, and what NVIDIA calls them."""
+
+LIBRARY_INSTALLS = {"tensorrt": "taijitu[gpu]", "tensorrt_rtx": "taijitu[rtx]"}
+
 HARDWARE_COMPATIBILITY = ("none", "ampere+", "sameComputeCapability")
 BUILD_AGAIN = "taijitu engine model.onnx --saveEngine=model.engine"
 

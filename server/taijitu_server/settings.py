@@ -87,7 +87,7 @@ class Settings(BaseSettings):
 
     def batches_at_once(self) -> int:
         """`instances`, where 0 shares the cores of this process out among the workers."""
-        return self.instances or max(1, len(os.sched_getaffinity(0)) // self.workers)
+        return self.instances or max(1, usable_cores() // self.workers)
 
     def picture_limits(self) -> Limits:
         """The limits of one picture. UsageError for an unknown format."""

@@ -15,7 +15,8 @@ import pytest
 
 from taijitu_export.engine.library import Library
 from taijitu_export.engine.versions import DIFFERENCES, OLDEST, Difference
-from taijitu_runtime import DeviceError, UsageError, native
+from taijitu_runtime import native
+from taijitu_runtime.errors import DeviceError, UsageError
 
 SURFACES = {file.stem: json.loads(file.read_text()) for file in sorted((Path(__file__).parent / "surfaces").glob("*"))}
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from taijitu_export.onnx import cli
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 from taijitu_training import checkpoint
 from taijitu_training.pretrained import checkpoint_of
 

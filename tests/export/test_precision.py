@@ -19,7 +19,8 @@ from taijitu_export.precision.conversion import CONVERSIONS
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import fewest, int8_from_float32
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import Classifier, ModelCard, Precision
+from taijitu_runtime.card import ModelCard, Precision
+from taijitu_runtime.classifier import Classifier
 from taijitu_training import checkpoint
 
 Make = Callable[..., Path]

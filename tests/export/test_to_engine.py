@@ -21,9 +21,10 @@ from taijitu_export.engine import cli as engine_cli
 from taijitu_export.engine.engine_from_onnx import Options, engine_from_onnx
 from taijitu_export.engine.graph import check_precision, parser_graph, read_graph
 from taijitu_export.engine.library import open_library
-from taijitu_export.engine.progress import Progress
+from taijitu_export.engine.progress import Phases
 from taijitu_export.engine.timing_cache import TimingCache
-from taijitu_runtime import ModelCard, UsageError
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.errors import UsageError
 from taijitu_runtime.engine_card import EngineCard, ShapeRange
 from tests.helpers.tiny_model import make_tiny_onnx
 from tests.helpers.tiny_nish_model import make_nish_onnx
@@ -356,15 +357,15 @@ def test_a_build_that_fails_says_what_the_library_said(model: Path, refused: Ref
 def test_phases_nest_and_steps_are_counted(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     seen: list[tuple[str, str]] = []
     for name in ("start", "step", "finish"):
-        original = getattr(Progress, name)
+        original = getattr(Phases, name)
 
         def spy(
-            self: Progress, phase: str, *rest: int, name: str = name, original: Callable[..., object] = original
+            self: Phases, phase: str, *rest: int, name: str = name, original: Callable[..., object] = original
         ) -> object:
             seen.append((name, phase))
             return original(self, phase, *rest)
 
-        monkeypatch.setattr(Progress, name, spy)
+        monkeypatch.setattr(Phases, name, spy)
     build(model)
     started = [phase for name, phase in seen if name == "start"]
     assert started[0] == "Building engine"
@@ -373,10 +374,10 @@ def test_phases_nest_and_steps_are_counted(monkeypatch: pytest.MonkeyPatch, mode
 
 
 def test_ctrl_c_ends_a_build(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    def interrupt(self: Progress, name: str, step: int) -> bool:
+    def interrupt(self: Phases, name: str, step: int) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Progress, "step", interrupt)
+    monkeypatch.setattr(Phases, "step", interrupt)
     assert engine_cli.main([str(model)]) == 130
     assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
 
@@ -385,7 +386,7 @@ def test_the_bar_shows_phase_steps_and_time(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    progress = Progress(shown=True)
+    progress = Phases(shown=True)
     progress.start("Building engine", 6)
     progress.start("Timing graph nodes", 30)
     assert progress.step("Timing graph nodes", 11)

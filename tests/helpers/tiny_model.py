@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from taijitu_runtime import ModelCard
+from taijitu_runtime.card import ModelCard
 
 COLOURS = ("red", "green", "blue")
 

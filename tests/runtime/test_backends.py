@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taijitu_runtime import ArtefactError
+from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.backends import OrtBackend, open_backend
 
 Maker = Callable[..., Path]

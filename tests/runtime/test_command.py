@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from taijitu_runtime import __version__, command
+from taijitu_runtime import command
+from taijitu_runtime.installed import taijitu_version
 
 REQUIREMENTS = [
     "numpy>=1.26",

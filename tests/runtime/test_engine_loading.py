@@ -13,16 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taijitu_runtime import (
-    ArtefactError,
-    Classifier,
-    DeviceError,
-    EngineCard,
-    EngineError,
-    MissingDependencyError,
-    UsageError,
-    native,
-)
+from taijitu_runtime import native
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.engine_card import EngineCard
+from taijitu_runtime.errors import ArtefactError, DeviceError, EngineError, MissingDependencyError, UsageError
 from taijitu_runtime.backends import TrtBackend, open_backend
 from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library
 from taijitu_runtime.backends.rebuild import arguments_for, rebuild_engine

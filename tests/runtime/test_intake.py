@@ -19,20 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import taijitu_runtime
-from taijitu_runtime import (
-    DamagedPictureError,
-    EmptyPictureError,
-    InputSpec,
-    Limits,
-    PictureError,
-    PictureTooLargeError,
-    TooManyBytesError,
-    TooManyPixelsError,
-    TooManyScansError,
-    UnknownFormatError,
-    UnreadablePictureError,
-    UsageError,
-)
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.errors import DamagedPictureError, EmptyPictureError, PictureError, PictureTooLargeError, TooManyBytesError, TooManyPixelsError, TooManyScansError, UnknownFormatError, UnreadablePictureError, UsageError
+from taijitu_runtime.pictures.headers import Limits
 from taijitu_runtime.pictures.headers import FORMATS, inspect
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taijitu_runtime import DeviceError, native
+from taijitu_runtime import native
+from taijitu_runtime.errors import DeviceError
 from taijitu_runtime.backends import nish_plugin
 from taijitu_runtime.backends.cuda import Gpu
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taijitu_training import UnknownNameError, create_model, list_models
+from taijitu_runtime.errors import UnknownNameError
+from taijitu_training.models import create_model, list_models
 from taijitu_training.models import vgnet
 from taijitu_training.models.layers import DepthwiseConv2d, FixedDepthwiseConv2d
 

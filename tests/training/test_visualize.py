@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from taijitu_training import checkpoint, create_model, list_models
+from taijitu_training import checkpoint
+from taijitu_training.models import create_model, list_models
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import evaluation_transform, normalise
 from taijitu_training.figures.activation import _minimum, _value_and_slope, activation_figure

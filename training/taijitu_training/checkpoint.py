@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_training.errors import CheckpointError, TaijituError
+from taijitu_runtime.errors import TaijituError
+from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
 
 FORMAT_VERSION = 1
@@ -107,7 +108,7 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: no such file; {do}")
     if not zipfile.is_zipfile(path):
         got = "truncated, or not a PyTorch file"
-        if path.suffix.lower() in (".onnx", ".engine", ".plan", ".trt"):
+        if is_model(path):
             got = f"got a {path.suffix} file, expected what it was made from"
         raise CheckpointError(f"{path}: {got}; {do}")
     try:

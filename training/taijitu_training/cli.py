@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from taijitu_training.console import INTERRUPTED, Parser, command, share
+from taijitu_runtime.console import INTERRUPTED, Parser, run, share
 from taijitu_training.data import load_dataset
 from taijitu_training.data.workers import default_workers
 from taijitu_training.devices import choose_device
 from taijitu_training.distributed import Processes, processes
-from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.files import make_out
 from taijitu_training.fine_tuning import initial_weights
 from taijitu_training.models import create_model, model_options
@@ -78,7 +78,7 @@ def build_parser() -> Parser:
 LAST = Path()  # --resume without a file: OUT/last.pt
 
 
-@command("taijitu train")
+@run("taijitu train")
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 trained to the end, 1 the run failed, 2 wrong usage or input, 130 stopped by a signal."""
     args = build_parser().parse_args(argv)

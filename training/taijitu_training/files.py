@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from taijitu_training.errors import TaijituError
+from taijitu_runtime.errors import TaijituError
 
 
 def make_out(out: Path) -> None:

@@ -14,7 +14,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from taijitu_training.errors import TaijituError, TrainingError
+from taijitu_runtime.errors import TaijituError
+from taijitu_training.errors import TrainingError
 from taijitu_training.files import write_whole
 
 Row = dict[str, float]

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
 from taijitu_training.distributed import ALONE, Processes, peers_named
-from taijitu_training.errors import CheckpointError, TaijituError, TrainingError
+from taijitu_runtime.console import Progress
+from taijitu_runtime.errors import TaijituError
+from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.failures import compiler_named, memory_named
 from taijitu_training.fine_tuning import Initial
 from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
@@ -78,7 +79,7 @@ class Run:
 
                 while state.epoch < self.recipe.epochs:
                     if train_one_epoch(state, source, self.recipe, self.processes, after_steps):
-                        self._finish_epoch(state, log)
+                        self._finish_epoch(state, log, bar)
                     else:
                         check_finite(state, self.recipe, self.processes)
                         self._save(state, "last.pt", resumable=True)
@@ -89,23 +90,21 @@ class Run:
     def _log(self) -> AbstractContextManager[MetricsLog | None]:
         return MetricsLog(self.out, self.history) if self.processes.writes else nullcontext()
 
-    def _bar(self, steps: int) -> tqdm[Any]:
-        """Pictures over the whole run, so that the time left is the run's; nothing where stderr is no terminal."""
-        total = self.recipe.epochs * steps * self.recipe.batch_size
-        hidden = None if self.processes.writes else True
-        return tqdm(total=total, unit="pictures", unit_scale=True, disable=hidden, leave=False)
+    def _bar(self, steps: int) -> Progress:
+        """Pictures over the whole run, so that the time left is the run's."""
+        return Progress(self.recipe.epochs * steps * self.recipe.batch_size, hidden=not self.processes.writes)
 
-    def _show(self, bar: tqdm[Any], state: TrainState, steps: int) -> None:
-        done = (state.epoch * steps + state.step) * self.recipe.batch_size
-        if not bar.n:
-            bar.initial = bar.n = done  # of a run that goes on
+    def _show(self, bar: Progress, state: TrainState, steps: int) -> None:
         means = state.totals.metrics("train")
-        lr = state.optimizer.param_groups[0]["lr"]
-        bar.set_description_str(f"epoch {state.epoch + 1}/{self.recipe.epochs}", refresh=False)
-        bar.set_postfix_str(f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, lr {lr:.2e}", refresh=False)
-        bar.update(done - bar.n)
+        bar.show(
+            (state.epoch * steps + state.step) * self.recipe.batch_size,
+            self.recipe.epochs * steps * self.recipe.batch_size,
+            f"epoch {state.epoch + 1}/{self.recipe.epochs}",
+            f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, "
+            f"lr {state.optimizer.param_groups[0]['lr']:.2e}",
+        )
 
-    def _finish_epoch(self, state: TrainState, log: MetricsLog | None) -> None:
+    def _finish_epoch(self, state: TrainState, log: MetricsLog | None, bar: Progress) -> None:
         share = Share(self.processes.rank, self.processes.count)
         pictures = evaluation_batches(self.dataset.evaluation, self.device, share)
         metrics = evaluate(state.result, pictures, self.recipe, self.processes)
@@ -131,13 +130,13 @@ class Run:
                 self._write_report(state)
         # Last: a run that dies before this line does the epoch again, and all of the above with it.
         self._save(state, "last.pt", resumable=True)
-        tqdm.write(
+        bar.say(
             f"epoch {state.epoch:3d}/{self.recipe.epochs}"
             f"  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
             f"  {self.dataset.evaluation_name} loss {row['eval_loss']:.4f}, {row['eval_top1']:.2f} %"
-            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s"
+            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s",
+            sys.stdout,
         )
-        sys.stdout.flush()
 
     def _write_report(self, state: TrainState) -> None:
         """Of all evaluation pictures, whichever process judged them before."""

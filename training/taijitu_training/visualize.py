@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.console import Parser, command
+from taijitu_runtime.console import Parser, run
 from taijitu_training.data import evaluation_transform
 from taijitu_training.errors import CheckpointError, DataError
 from taijitu_training.figures.activation import activation_figure
@@ -44,7 +44,7 @@ def build_parser() -> Parser:
     return parser
 
 
-@command("taijitu visualize")
+@run("taijitu visualize")
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 drawn, 2 wrong usage or input."""
     args = build_parser().parse_args(argv)

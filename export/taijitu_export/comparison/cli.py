@@ -14,9 +14,9 @@ from pathlib import Path
 
 from taijitu_export.comparison.report import as_json, as_text
 from taijitu_export.comparison.verify import verify
-from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.errors import UsageError
-from taijitu_training import TaijituError as TrainingPackageError
+from taijitu_runtime.errors import TaijituError
 
 
 def build_parser() -> Parser:
@@ -40,15 +40,12 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.explain and args.reference is None:
         raise UsageError("got --explain alone, expected a graph to compare with; give --reference")
-    try:
-        with warnings.catch_warnings():
-            # Pillow remarks on odd EXIF and TIFF entries of pictures that it then decodes all the same.
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            found = verify(args.candidate, args.data, args.reference, max_drop=args.max_drop, explain=args.explain)
-    except TrainingPackageError as error:
-        raise UsageError(str(error)) from error
+    with warnings.catch_warnings():
+        # Pillow remarks on odd EXIF and TIFF entries of pictures that it then decodes all the same.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        found = verify(args.candidate, args.data, args.reference, max_drop=args.max_drop, explain=args.explain)
     if args.json:
-        print(json.dumps(as_json(found, args.candidate, args.reference, args.max_drop), allow_nan=False))
+        say_json(as_json(found, args.candidate, args.reference, args.max_drop), sys.stdout)
     else:
         say(as_text(found, args.candidate, args.reference), sys.stdout)
     return 0 if found.verdict.fine else 1

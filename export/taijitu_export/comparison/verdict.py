@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from taijitu_export.comparison.comparison import Accuracy, Comparison
-from taijitu_runtime import ModelCard
+from taijitu_runtime.card import ModelCard
 
 ROUNDING = 1e-9
 

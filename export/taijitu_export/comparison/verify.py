@@ -19,8 +19,10 @@ from taijitu_export.errors import ExportError
 from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_export.pictures import PictureSet, evaluation_pictures
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import ArtefactError, Classifier, InputSpec, ModelCard
-from taijitu_runtime.classify.report import Progress
+from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.console import Progress
 from taijitu_training import checkpoint
 
 RANDOM_PICTURES = 64
@@ -101,8 +103,7 @@ def _answers(
                 began = time.perf_counter()
                 logits[name].append(model.logits(batch))
                 seconds[name] += time.perf_counter() - began
-            for _ in batch:
-                progress.advance()
+            progress.advance(len(batch))
     whole = {name: np.concatenate(parts) for name, parts in logits.items()}
     return whole, {name: len(whole[name]) / seconds[name] for name in models}
 
@@ -159,7 +160,7 @@ def _telling(got: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray
 def _explained(
     candidate: Path, reference: Path, spec: InputSpec, pictures: PictureSet | None, telling: NDArray[np.int64]
 ) -> Divergence | str:
-    if candidate.suffix.lower() != ".onnx":
+    if not is_onnx(candidate):
         return "the layers of an engine cannot be seen; explain the .onnx that it was built from"
     if pictures is None:
         chosen = sample_pictures(RANDOM_PICTURES, spec.height, spec.width)[telling]

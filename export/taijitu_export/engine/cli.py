@@ -21,7 +21,7 @@ from taijitu_export.engine.memory import pools_from_text
 from taijitu_export.engine.shapes import Shapes, shapes_from_text
 from taijitu_export.errors import ExportError
 from taijitu_export.precision.accuracy_check import PrecisionError
-from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.errors import UsageError
 
 T = TypeVar("T")
@@ -95,10 +95,9 @@ def main(argv: list[str] | None = None) -> int:
         details = error.details if isinstance(error, BuildError) else ()
         for line in (*details, *([error.table] if isinstance(error, PrecisionError) else [])):
             say(line, sys.stderr)
-        say(f"taijitu engine: {error}", sys.stderr)
-        return 1
+        raise
     if args.json:
-        print(json.dumps(made.card.to_dict(), allow_nan=False))
+        say_json(made.card.to_dict(), sys.stdout)
     else:
         say("\n".join(report(made)), sys.stdout)
     return 0

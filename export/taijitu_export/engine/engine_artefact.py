@@ -97,7 +97,7 @@ def make_engine(request: Request) -> EngineResult:
 def check_output(request: Request) -> None:
     """UsageError where no engine can be written, before minutes are spent on one."""
     output = request.output
-    if output.is_dir() or output.resolve() == request.source.resolve() or output.suffix.lower() == ".onnx":
+    if output.is_dir() or output.resolve() == request.source.resolve() or is_onnx(output):
         raise UsageError(f"got {output} for the engine, expected a file of its own; give --saveEngine=model.engine")
     for file in (output, sidecar_of(output)):
         check_target(file)

@@ -14,7 +14,7 @@ from taijitu_export.engine.gpu import Gpu
 from taijitu_export.engine.layers import Count, count_engine, count_network, shortfall
 from taijitu_export.engine.library import Library
 from taijitu_export.engine.memory import limit_pools
-from taijitu_export.engine.progress import Progress, progress_monitor
+from taijitu_export.engine.progress import Phases, progress_monitor
 from taijitu_export.engine.shapes import Shapes, profile_for
 from taijitu_export.engine.timing_cache import TimingCache
 from taijitu_export.errors import ExportError
@@ -257,16 +257,16 @@ def _flags_set(library: Library, config: Any, options: Options) -> tuple[str, ..
 
 
 def _build(library: Library, builder: Any, network: Any, config: Any, options: Options, logger: Any) -> bytes:
-    progress = Progress(shown=options.progress)
+    phases = Phases(shown=options.progress)
     if library.has("progress"):
         # Kept in a variable: the library does not own it.
-        monitor = progress_monitor(library.trt, progress)
+        monitor = progress_monitor(library.trt, phases)
         config.progress_monitor = monitor
     try:
         plan = builder.build_serialized_network(network, config)
     finally:
-        progress.close()
-    if progress.stopped:
+        phases.close()
+    if phases.stopped:
         raise KeyboardInterrupt
     return bytes(_made(plan, "build the engine", logger))
 

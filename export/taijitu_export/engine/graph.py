@@ -11,7 +11,7 @@ import onnx.inliner
 import onnx.shape_inference
 
 from taijitu_export.precision.conversion import MAX_DROP, PrecisionRequest, calibration_data_for, convert
-from taijitu_runtime import ModelCard
+from taijitu_runtime.card import ModelCard
 from taijitu_runtime.backends import CHECKPOINT_MAGIC, nish_plugin
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.card import METADATA_PREFIX

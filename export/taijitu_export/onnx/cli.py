@@ -26,9 +26,10 @@ from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_runtime.target import check_target
-from taijitu_training import TaijituError as TrainingPackageError
+from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 
@@ -61,13 +62,9 @@ def main(argv: list[str] | None = None) -> int:
     smaller = PrecisionRequest.asked_for(args.precision, args.calibration, args.max_drop)
     try:
         export(args.checkpoint, args.output, args.input, args.nish, smaller)
-    except TrainingPackageError as error:
-        raise UsageError(str(error)) from error
-    except ExportError as error:
-        if isinstance(error, PrecisionError):
-            print(error.table)
-        print(f"taijitu onnx: {error}", file=sys.stderr)
-        return 1
+    except PrecisionError as error:
+        print(error.table)
+        raise
     return 0
 
 
@@ -90,7 +87,7 @@ def export(
     if output.is_dir() or output.resolve() == source.resolve():
         raise UsageError(f"got {output} as the output, expected a file other than the checkpoint; give -o model.onnx")
     check_target(output)
-    if output.suffix.lower() != ".onnx":
+    if not is_onnx(output):
         raise UsageError(
             f"got {output} as the output, expected a name in .onnx; engines are built of it: taijitu engine"
         )

@@ -22,7 +22,7 @@ from taijitu_export.onnx.passes import (
     SplitConcatPass,
     StripTracesPass,
 )
-from taijitu_runtime import ModelCard
+from taijitu_runtime.card import ModelCard
 from taijitu_training.checkpoint import Checkpoint, producer_versions
 
 INPUT_FORMS = ("uint8", "float32")

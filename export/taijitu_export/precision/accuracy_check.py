@@ -16,7 +16,7 @@ from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.errors import ExportError
 from taijitu_export.pictures import calibration_and_judging
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import InputSpec, ModelCard
+from taijitu_runtime.card import InputSpec, ModelCard
 
 CALIBRATING_PICTURES = 512
 JUDGING_PICTURES = 10_000

@@ -10,7 +10,8 @@ import onnx
 from taijitu_export.precision.accuracy_check import CalibrationData, Converted, count_types
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import int8_from_float32
-from taijitu_runtime import ModelCard, Precision, UsageError
+from taijitu_runtime.card import ModelCard, Precision
+from taijitu_runtime.errors import UsageError
 
 CONVERSIONS = {"fp16": float16_from_float32, "int8": int8_from_float32}
 MAX_DROP = {"fp16": 0.05, "int8": 0.5}

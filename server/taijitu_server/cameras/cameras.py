@@ -32,7 +32,7 @@ class Cameras(Collector):
         """A camera by name; HttpError 404 otherwise."""
         found = self.by_name.get(name)
         if found is None:
-            close = difflib.get_close_matches(name, self.by_name, 3, 0.4) or sorted(self.by_name)
+            HINT
             raise HttpError(404, "camera_unknown", f"no camera {name[:100]!r}; there is {', '.join(close[:8])}")
         return found
 

@@ -96,7 +96,7 @@ class Workers:
 
 def default_workers() -> int:
     """The cores that this process may use, shared with its siblings on this host; at least 1, at most MOST."""
-    return max(1, min(MOST, len(os.sched_getaffinity(0)) // local_processes()))
+    return max(1, min(MOST, usable_cores() // local_processes()))
 
 
 def _stack(pictures: list[tuple[NDArray[np.uint8] | str, int]]) -> tuple[Tensor | str, Tensor]:

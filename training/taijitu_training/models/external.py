@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.models.activations import irreplaceable_activations, list_activations, replace_activations
 from taijitu_training.models.registry import PAPER, Entry, ModelOptions, Network, register_source
 
