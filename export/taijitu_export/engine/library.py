@@ -56,7 +56,7 @@ class Library:
     def need(self, feature: str, flag: str) -> None:
         """UsageError, with the table's reason, where `flag` asks for a feature that this release does not have."""
         if not self.has(feature):
-            raise UsageError(f"got {flag}, which {self} has no use for: {DIFFERENCES[feature].why}; leave it away")
+            raise UsageError(f"got {flag}, which {self} has no use for: {DIFFERENCES[feature].why}; remove it")
 
 
 def open_library(backend: str, gpu: Gpu | None, *, for_rtx: bool) -> Library:
