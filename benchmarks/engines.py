@@ -28,10 +28,9 @@ from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.bench.conditions import machine
 from taijitu_training import checkpoint
-from taijitu_training.models import create_model, list_models
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
-from taijitu_training.models import model_options
+from taijitu_training.models import create_model, list_models, model_options
 from taijitu_training.recipes import RECIPES
 from taijitu_training.tables import NISH_NETWORKS
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from taijitu_runtime import native
-from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.native import build
 
 ROOT = Path(__file__).parent.parent

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.classify.cli import SUFFIXES, refuse_folder
+from taijitu_runtime.errors import PictureError, UsageError
+from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import preprocess
 
 TRAINING_SPLIT = "train"

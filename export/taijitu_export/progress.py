@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
-from tqdm import tqdm
+from taijitu_runtime.console import Progress
 
 T = TypeVar("T")
 
@@ -18,6 +17,8 @@ def tracked(what: str, items: Iterable[T], total: int | None = None) -> Iterator
 
     `total`: their number, where `items` cannot tell it.
     """
-    bar = tqdm(items, desc=what, total=total, delay=DELAY_S, file=sys.stderr, disable=None, leave=False)
-    with bar:
-        yield from bar
+    count = len(items) if isinstance(items, Sized) else total
+    with Progress(count, "steps", what=what, delay_s=DELAY_S) as bar:
+        for item in items:
+            yield item
+            bar.advance()

@@ -24,7 +24,7 @@ FAILED, WRONG_USE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are UsageErrors, so that they too are one line.
 
-    `elsewhere` has what is not a flag here, as a flag that a user may try, with what says it: {"--lr": "--set lr=VALUE"}.
+    `elsewhere`: what a user may take for a flag, with what to write in its place: {"--lr": "--set lr=VALUE"}.
     """
 
     elsewhere: Mapping[str, str] = {}
@@ -103,7 +103,7 @@ def say_json(content: Any, stream: TextIO, indent: int | None = None) -> None:
 
 
 def json_text(content: Any, stream: TextIO, indent: int | None = None) -> str:
-    """`content` as JSON for `stream`: without NaN, with text as `shown` has it, escaped where the encoding is narrow."""
+    """`content` as JSON that `stream` can take, without NaN, with text as `shown` has it."""
     is_unicode = "utf" in (stream.encoding or "").lower()
     return json.dumps(_shown_in(content), indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
 
@@ -131,10 +131,20 @@ def _shown_in(content: Any) -> Any:
 class Progress:
     """A bar on stderr for work that takes long: only on a terminal, and only if tqdm is installed.
 
-    `total`: of `unit`, how much there is to do. `hidden`: no bar. Work goes on where the terminal goes away.
+    `total`: of `unit`, how much there is to do, None where nobody knows. `what` stands before the bar; `form`: as
+    tqdm's bar_format; `delay_s`: before it appears; `hidden`: no bar. Where the terminal goes away, work goes on.
     """
 
-    def __init__(self, total: int, unit: str = "pictures", *, what: str = "", form: str = "", hidden: bool = False) -> None:
+    def __init__(
+        self,
+        total: int | None,
+        unit: str = "pictures",
+        *,
+        what: str = "",
+        form: str | None = None,
+        delay_s: float = 0.0,
+        hidden: bool = False,
+    ) -> None:
         self._bar: Any = None
         if hidden or not sys.stderr.isatty():
             return
@@ -142,11 +152,16 @@ class Progress:
             from tqdm import tqdm
         except ImportError:
             return
-        options: dict[str, Any] = {"bar_format": form} if form else {}
         self._bar = tqdm(
-            desc=what or None, total=total, unit=f" {unit}", unit_scale=total > 10**5, file=sys.stderr, leave=False,
-            **options,
-        )  # fmt: skip
+            desc=what or None,
+            total=total,
+            unit=f" {unit}",
+            unit_scale=(total or 0) > 10**5,
+            bar_format=form,
+            delay=delay_s,
+            file=sys.stderr,
+            leave=False,
+        )
 
     def __enter__(self) -> Progress:
         return self

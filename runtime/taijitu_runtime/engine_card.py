@@ -47,7 +47,7 @@ class Library:
     version: str
 
     def __post_init__(self) -> None:
-        check_choice("library.name", self.name, LIBRARIES)
+        check_choice("library.name", self.name, tuple(LIBRARIES))
         check_text("library.version", self.version, 'a version such as "10.3.0"', r"\d+\.\d+[\w.+-]*")
 
 

@@ -131,7 +131,7 @@ class SourceError(TaijituError):
     """A camera, stream or video that cannot be opened, or that was lost and did not come back."""
 
 
-class MissingDependencyError(TaijituError):
+class MissingDependencyError(TaijituError, ImportError):
     """An optional package is not installed; the text says how `install`, such as "taijitu[ort]", is installed."""
 
     def __init__(self, module: str, install: str, detail: object = "no such module") -> None:

@@ -9,6 +9,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distributions
 from pathlib import Path
 
 DISTRIBUTION = "taijitu"
+OURS = re.compile(rf"{DISTRIBUTION}(\[[\w,.-]+\])?")
 
 
 def normal_name(name: str) -> str:
@@ -36,14 +37,13 @@ def source_tree() -> Path | None:
     return root if (root / "pyproject.toml").is_file() else None
 
 
-def pip_install(requirement: str) -> str:
-    """The command that installs `requirement`, a distribution's name with extras, such as "taijitu[ort]".
+def pip_install(*alternatives: str) -> str:
+    """The command that installs one of several distributions with extras, such as "taijitu[rtx]" or "taijitu[gpu]".
 
-    In a clone taijitu is installed from there: an index need not have it.
+    In a clone taijitu is installed from its folder: an index need not have it.
     """
-    extras = requirement.removeprefix(DISTRIBUTION)
-    tree = source_tree() if extras == "" or (extras.startswith("[") and requirement != extras) else None
-    if tree is None:
-        return f"pip install '{requirement}'"
-    here = f"pip install '.{extras}'"
-    return here if tree == Path.cwd() else f"cd {shlex.quote(str(tree))} && {here}"
+    tree = source_tree()
+    names = [name.replace(DISTRIBUTION, ".", 1) if tree and OURS.fullmatch(name) else name for name in alternatives]
+    command = "pip install " + " or ".join(f"'{name}'" for name in names)
+    is_here = tree is None or tree == Path.cwd() or names == list(alternatives)
+    return command if is_here else f"cd {shlex.quote(str(tree))} && {command}"

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.installed import taijitu_version
 from taijitu_server.errors import HttpError, overloaded
 from taijitu_server.http.middleware import Middleware
 from taijitu_server.http.page import add_page

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from pydantic_settings import (
 
 from taijitu_runtime.backends.ort_provider import Provider
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import Limits
 
 PREFIX = "TAIJITU_"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from taijitu_export.onnx import cli
 from taijitu_export.onnx.export import export_onnx
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 from taijitu_training import checkpoint
 from taijitu_training.pretrained import checkpoint_of
 

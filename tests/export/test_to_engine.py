@@ -22,12 +22,12 @@ from taijitu_export.engine.engine_from_onnx import engine_from_onnx
 from taijitu_export.engine.graph_for_parser import check_precision, graph_for_parser, without_functions
 from taijitu_export.engine.onnx_file import read_graph
 from taijitu_export.engine.options import Options
-from taijitu_export.engine.progress import Progress
+from taijitu_export.engine.progress import Phases
 from taijitu_export.engine.target import open_target
 from taijitu_export.engine.timing_cache import TimingCache
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.errors import UsageError
 from taijitu_runtime.engine_card import EngineCard, ShapeRange
+from taijitu_runtime.errors import UsageError
 from tests.helpers.tiny_model import make_tiny_onnx
 from tests.helpers.tiny_nish_model import make_nish_onnx
 

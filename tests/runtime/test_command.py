@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from taijitu_runtime import command
 from taijitu_runtime.installed import taijitu_version
+from taijitu import command
 
 REQUIREMENTS = [
     "numpy>=1.26",
@@ -49,7 +49,7 @@ def test_alone_it_lists_the_commands_without_importing_them(
 ) -> None:
     assert command.main(argv) == 0
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[0] == f"taijitu {__version__}"
+    assert printed.out.splitlines()[0] == f"taijitu {taijitu_version()}"
     assert "  greet   Greet somebody.\n  heavy   Weigh.\n  hello   Say hello.\n" in printed.out
     assert printed.err == ""
     assert "heavy" not in sys.modules
@@ -107,7 +107,7 @@ def test_a_bug_of_ours_is_not_taken_for_a_missing_package() -> None:
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--version"]) == 0
-    assert capsys.readouterr().out == f"taijitu {__version__}\n"
+    assert capsys.readouterr().out == f"taijitu {taijitu_version()}\n"
 
 
 def test_without_any_command_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,9 +20,19 @@ from PIL import Image
 
 import taijitu_runtime
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.errors import DamagedPictureError, EmptyPictureError, PictureError, PictureTooLargeError, TooManyBytesError, TooManyPixelsError, TooManyScansError, UnknownFormatError, UnreadablePictureError, UsageError
-from taijitu_runtime.pictures.headers import Limits
-from taijitu_runtime.pictures.headers import FORMATS, inspect
+from taijitu_runtime.errors import (
+    DamagedPictureError,
+    EmptyPictureError,
+    PictureError,
+    PictureTooLargeError,
+    TooManyBytesError,
+    TooManyPixelsError,
+    TooManyScansError,
+    UnknownFormatError,
+    UnreadablePictureError,
+    UsageError,
+)
+from taijitu_runtime.pictures.headers import FORMATS, Limits, inspect
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

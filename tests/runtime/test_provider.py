@@ -13,11 +13,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.errors import ProviderError, UsageError
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.backends.ort_provider import PROVIDERS, why_not_built_in, why_not_loaded
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli
+from taijitu_runtime.errors import ProviderError, UsageError
 from tests.helpers.tiny_model import plain
 from tests.helpers.tiny_nish_model import make_nish_onnx
 

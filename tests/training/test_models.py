@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from taijitu_runtime.errors import TaijituError, UnknownNameError
-from taijitu_training.models import create_model, list_models
-from taijitu_training.models import create_activation, list_activations, model_options
+from taijitu_training.models import create_activation, create_model, list_activations, list_models, model_options
 
 # Trainable parameters with the paper's options; facts of the papers' tables but for VGNetF (see its file).
 PARAMETERS = {

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.model_files import is_model
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
 
@@ -101,8 +102,13 @@ def _free_megabytes(path: Path) -> float:
     return shutil.disk_usage(path.parent).free / 1e6
 
 
-def load(path: Path) -> Checkpoint:
-    """Read a checkpoint with weights_only=True. CheckpointError, one line, for anything that is not one of ours."""
+def load(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint. Nothing in the file is run.
+
+    Raises:
+        CheckpointError: The file is not one of ours, or damaged; one line.
+    """
+    path = Path(path)
     do = "give a checkpoint that training/train.py wrote"
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; {do}")

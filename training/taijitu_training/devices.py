@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from taijitu_training.distributed import local_rank
 from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.machine import processor_name, usable_cores
+from taijitu_training.distributed import local_rank
 
 
 def choose_device(name: str) -> torch.device:

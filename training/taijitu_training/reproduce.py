@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taijitu_training import checkpoint
 from taijitu_runtime.console import INTERRUPTED, Parser, run, share
+from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_training import checkpoint
 from taijitu_training.data import Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
-from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.files import make_out, write_whole
 from taijitu_training.loop import evaluate
 from taijitu_training.models import create_model

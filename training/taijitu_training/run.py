@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
+from taijitu_runtime.console import Progress
+from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
 from taijitu_training.distributed import ALONE, Processes, peers_named
-from taijitu_runtime.console import Progress
-from taijitu_runtime.errors import TaijituError
 from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.failures import compiler_named, memory_named
 from taijitu_training.fine_tuning import Initial

@@ -7,7 +7,6 @@ import os
 import signal
 from types import FrameType
 
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -6,18 +6,14 @@ python export/verify.py model.onnx [--data DIR] [--reference ckpt.pt|other.onnx]
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from pathlib import Path
 
 from taijitu_export.arguments import percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
-from taijitu_export.comparison.report import as_json, as_text
-from taijitu_export.comparison.verify import verify
 from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.errors import TaijituError
 
 
 def build_parser() -> Parser:
@@ -46,22 +42,23 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.explain and args.reference is None:
         raise UsageError("got --explain alone, expected a graph to compare with; give --reference")
-    try:
-        with warnings.catch_warnings():
-            # Pillow remarks on odd EXIF and TIFF entries of pictures that it then decodes all the same.
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            found = verify(
-                args.candidate,
-                args.data,
-                args.reference,
-                max_drop=args.max_drop,
-                expect=args.expect,
-                explain=args.explain,
-            )
-    except TrainingPackageError as error:
-        raise UsageError(str(error)) from error
+    # torch and onnx, which take seconds and --help does not need.
+    from taijitu_export.comparison.report import as_json, as_text
+    from taijitu_export.comparison.verify import verify
+
+    with warnings.catch_warnings():
+        # Pillow remarks on odd EXIF and TIFF entries of pictures that it then decodes all the same.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        found = verify(
+            args.candidate,
+            args.data,
+            args.reference,
+            max_drop=args.max_drop,
+            expect=args.expect,
+            explain=args.explain,
+        )
     if args.json:
-        print(json.dumps(as_json(found, args.candidate, args.reference), allow_nan=False))
+        say_json(as_json(found, args.candidate, args.reference), sys.stdout)
     else:
         say(as_text(found, args.candidate, args.reference), sys.stdout)
     return 0 if found.verdict.passes(require_certain=args.require_certain) else 1

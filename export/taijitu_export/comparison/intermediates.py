@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from taijitu_export.errors import ExportError
 from taijitu_export.progress import tracked
-from taijitu_runtime import InputSpec, ModelCard
+from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.errors import require
 from taijitu_runtime.pictures.preprocess import normalise
 

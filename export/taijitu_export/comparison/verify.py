@@ -28,7 +28,9 @@ from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_export.pictures import PictureSet, evaluation_pictures
 from taijitu_export.progress import tracked
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import ArtefactError, Classifier, InputSpec, ModelCard, UsageError
+from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_training import checkpoint
 
 GENERATED_PICTURES = 64

@@ -14,16 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from taijitu_export.engine.engine_artefact import make_engine, report
-from taijitu_export.engine.engine_from_onnx import BuildError
 from taijitu_export.engine.library import BACKENDS
 from taijitu_export.engine.memory import pools_from_text
 from taijitu_export.engine.options import HARDWARE_COMPATIBILITY, Options
 from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes, shapes_from_text
 from taijitu_export.errors import ExportError
-from taijitu_export.precision.accuracy_check import PrecisionError
-from taijitu_runtime.console import Parser, run, say, say_json
+from taijitu_runtime.console import Parser, run, say
 from taijitu_runtime.errors import UsageError
 
 T = TypeVar("T")
@@ -91,11 +88,12 @@ def main(argv: list[str] | None = None) -> int:
     if args.verbose:
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         logging.getLogger("taijitu_runtime").setLevel(logging.DEBUG)
+    from taijitu_export.engine.engine_artefact import make_engine, report  # onnx, which --help does not need
+
     try:
         result = make_engine(request_from(args))
     except ExportError as error:
-        details = error.details if isinstance(error, BuildError) else ()
-        for line in (*details, *([error.table] if isinstance(error, PrecisionError) else [])):
+        for line in error.details:
             say(line, sys.stderr)
         raise
     if args.json:

@@ -12,7 +12,7 @@ from taijitu_export.engine.build_config import configuration
 from taijitu_export.engine.layers import Count, count_engine, count_network, shortfall
 from taijitu_export.engine.library import Library
 from taijitu_export.engine.onnx_file import Graph
-from taijitu_export.engine.progress import Progress, progress_monitor
+from taijitu_export.engine.progress import Phases, progress_monitor
 from taijitu_export.engine.target import Target
 from taijitu_export.engine.timing_cache import TimingCache
 from taijitu_export.errors import ExportError
@@ -23,10 +23,6 @@ from taijitu_runtime.engine_card import ShapeRange, TensorSpec
 
 class BuildError(ExportError):
     """The library could not make an engine; `details`: one line for each of its errors."""
-
-    def __init__(self, message: str, details: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.details = details
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +116,10 @@ def _tensors(network: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ..
 
 
 def _build(target: Target, builder: Any, network: Any, config: Any, logger: Any) -> bytes:
-    progress = Progress(shown=target.options.progress)
+    phases = Phases(shown=target.options.progress)
     if target.library.has("progress"):
         # Kept in a variable: the library does not own it.
-        monitor = progress_monitor(target.library.trt, progress)
+        monitor = progress_monitor(target.library.trt, phases)
         config.progress_monitor = monitor
     try:
         plan = builder.build_serialized_network(network, config)

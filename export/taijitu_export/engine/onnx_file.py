@@ -8,10 +8,9 @@ from pathlib import Path
 
 import onnx
 
-from taijitu_runtime import ModelCard
 from taijitu_runtime.backends import CHECKPOINT_MAGIC
 from taijitu_runtime.backends.base import check_file
-from taijitu_runtime.card import METADATA_PREFIX
+from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import ArtefactError
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")

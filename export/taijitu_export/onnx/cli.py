@@ -12,14 +12,9 @@ from pathlib import Path
 from taijitu_export.arguments import percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_export.errors import ExportError
-from taijitu_export.onnx.export import export_onnx
-from taijitu_export.onnx.onnx_from_checkpoint import INPUT_FORMS, NISH_FORMS
-from taijitu_export.precision.accuracy_check import PrecisionError
-from taijitu_export.precision.conversion import PrecisionRequest
+from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS
 from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.console import Parser, run, say
-from taijitu_runtime.errors import UsageError
-from taijitu_training import TaijituError as TrainingPackageError
 
 
 def build_parser() -> Parser:
@@ -46,15 +41,16 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 exported and checked, 1 made but wrong (no file is left), 2 wrong usage or input."""
     args = build_parser().parse_args(argv)
+    # torch and onnx, which take seconds and --help does not need.
+    from taijitu_export.onnx.export import export_onnx
+    from taijitu_export.precision.conversion import PrecisionRequest
+
     smaller = PrecisionRequest.asked_for(args.precision, args.calibration, args.max_drop)
     try:
         result = export_onnx(args.checkpoint, args.output, input_form=args.input, nish=args.nish, smaller=smaller)
-    except TrainingPackageError as error:
-        raise UsageError(str(error)) from error
     except ExportError as error:
-        if isinstance(error, PrecisionError):
-            say(error.table, sys.stdout)
-        say(f"taijitu onnx: {error}", sys.stderr)
-        return 1
+        for line in error.details:
+            say(line, sys.stdout)
+        raise
     say("\n".join(result.report()), sys.stdout)
     return 0

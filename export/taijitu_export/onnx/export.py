@@ -18,8 +18,8 @@ from taijitu_export.errors import ExportError
 from taijitu_export.onnx.onnx_from_checkpoint import card_of, network_of, onnx_from_checkpoint
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import ModelCard
 from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_runtime.target import check_target

@@ -25,9 +25,6 @@ from taijitu_export.onnx.passes import (
 from taijitu_runtime.card import ModelCard
 from taijitu_training.checkpoint import Checkpoint, producer_versions
 
-INPUT_FORMS = ("uint8", "float32")
-NISH_FORMS = ("op", "decomposed")
-
 # In this order; benchmarks/passes.py measures what each is worth.
 PASSES: tuple[ir.passes.InPlacePass, ...] = (
     StripTracesPass(),

@@ -18,11 +18,7 @@ from taijitu_export.precision.calibration_data import CalibrationData
 
 
 class PrecisionError(ExportError):
-    """No graph of that precision is good enough; `table` says what each layer would cost."""
-
-    def __init__(self, message: str, table: str) -> None:
-        super().__init__(message)
-        self.table = table
+    """No graph of that precision is good enough; `details`, a table, say what each layer would cost."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from taijitu_export.pictures import calibration_and_judging
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import InputSpec, ModelCard
+from taijitu_runtime.card import InputSpec, ModelCard
 
 CALIBRATION_PICTURES = 512
 EVALUATION_PICTURES = 10_000

@@ -14,15 +14,16 @@ import tempfile
 from pathlib import Path
 
 from taijitu_runtime import native
-from taijitu_runtime.card import ModelCard
-from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.engine_card import EngineCard
-from taijitu_runtime.backends import ENGINE_SUFFIXES, ModelInput
+from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.backends.nish_graph import count_nish
 from taijitu_runtime.backends.preflight import read_plan
 from taijitu_runtime.backends.trt_engine import LAYOUTS
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run
+from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.model_files import is_engine
 from taijitu_server.deploy.onnx_file import check_onnx_file
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from taijitu_runtime.console import Progress
 from taijitu_runtime.machine import usable_cores
