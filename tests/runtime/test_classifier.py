@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.answers import Answer
 from taijitu_runtime.classifier import Classifier, Prediction
 from taijitu_runtime.errors import ArtefactError, InputError, PictureError, UsageError
+from taijitu_runtime.installed import taijitu_version
 
 Maker = Callable[..., Path]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

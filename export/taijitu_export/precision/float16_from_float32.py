@@ -44,7 +44,7 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
         guilty = next((node for node in _suspects(found, model) if node in halves - excluded), None)
         if guilty is None:
             table = "\n".join(str(layer) for layer in found.worst())
-            raise PrecisionError(f"float16 is not good enough: {check.verdict.reason}", table)
+            raise PrecisionError(f"float16 is not good enough: {check.verdict.reason}", (table,))
         excluded.add(guilty)
     constants = {constant.name for constant in model.graph.initializer}
     names = tuple(layer_name(node, constants) for node in model.graph.node if node.name in excluded)

@@ -63,7 +63,7 @@ def int8_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: f
         count = fewest(suffices, len(ranking) - 1)
         if count is None:
             best = min(tried.values(), key=lambda check: _sortable(check.comparison.rms_error))
-            raise PrecisionError(f"int8 is not good enough: {best.verdict.reason}", table(ranking, tried))
+            raise PrecisionError(f"int8 is not good enough: {best.verdict.reason}", (table(ranking, tried),))
         excluded = [layer.node for layer in ranking[:count]]
         quantised, check = attempt(excluded)
     constants = {constant.name for constant in model.graph.initializer}
