@@ -132,11 +132,16 @@ def _announce(run: Run, recipe: str, device: torch.device, group: Processes, ini
     print(
         f"{run.architecture['name']} on {dataset.name} ({dataset.form}): {len(dataset.train)} to train, "
         f"{len(dataset.evaluation)} to evaluate ({dataset.evaluation_name}), {len(dataset.labels)} labels; "
-        f"recipe {recipe}, epochs: {run.recipe.epochs}, on {device}{several}",
+        f"recipe {recipe}, epochs: {run.recipe.epochs}{_batches(len(dataset.train), run.recipe)}, on {device}{several}",
         flush=True,
     )
     if run.initial:
         print(f"starts from {init}; new: {', '.join(run.initial.fresh) or 'nothing'}", flush=True)
+
+
+def _batches(pictures: int, recipe: Recipe) -> str:
+    """What the first line says of a data set smaller than a batch."""
+    return f", batches of {pictures} (all), not {recipe.batch_size}" if pictures < recipe.batch_size else ""
 
 
 def _go_on(last: Path) -> str:
