@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, ParamSpec, TextIO
+from typing import IO, Any, NoReturn, ParamSpec, TextIO
 
 from taijitu_runtime.errors import TaijituError, UsageError, close_names
 
@@ -97,14 +97,14 @@ def say(text: str, stream: TextIO) -> None:
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
-def say_json(content: Any, stream: TextIO, indent: int | None = None) -> None:
+def say_json(content: Any, stream: IO[str], indent: int | None = None) -> None:
     """Print `content` as JSON that every program reads."""
     print(json_text(content, stream, indent), file=stream)
 
 
-def json_text(content: Any, stream: TextIO, indent: int | None = None) -> str:
+def json_text(content: Any, stream: IO[str], indent: int | None = None) -> str:
     """`content` as JSON that `stream` can take, without NaN, with text as `shown` has it."""
-    is_unicode = "utf" in (stream.encoding or "").lower()
+    is_unicode = "utf" in (getattr(stream, "encoding", None) or "").lower()
     return json.dumps(_shown_in(content), indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
 
 

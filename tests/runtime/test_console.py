@@ -131,6 +131,7 @@ def test_a_bar_goes_on_where_the_work_was_stopped(monkeypatch: pytest.MonkeyPatc
     terminal = io.StringIO()
     terminal.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TQDM_MININTERVAL", "0")
     out = io.StringIO()
     with Progress(100, "pictures") as bar:
         bar.show(40, 100, "epoch 3/5", "loss 0.1")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from taijitu_runtime.errors import MissingDependencyError, installed
+from taijitu_runtime import installed
+from taijitu_runtime.errors import MissingDependencyError
 from taijitu_runtime.installed import pip_install
 
 
