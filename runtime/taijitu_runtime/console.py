@@ -180,14 +180,15 @@ class Progress:
         """So much is done of `total`, with `what` before the bar and `more` after it."""
 
         def draw(bar: Any) -> None:
-            if bar.n == 0:
-                bar.initial = done  # of work that goes on where it was stopped
+            is_first = bar.n == 0
+            if is_first:
+                bar.initial = bar.n = done  # of work that goes on where it was stopped
             bar.total = total
             bar.set_description_str(what, refresh=False)
             bar.set_postfix_str(more, refresh=False)
             if done > bar.n:
                 bar.update(done - bar.n)
-            else:
+            elif is_first or done < bar.n:
                 bar.n = done
                 bar.refresh()
 
