@@ -23,7 +23,7 @@ import skimage
 from PIL import Image
 
 from taijitu_export.onnx.cli import main as to_onnx
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 from tests.helpers.server_process import ROOT, Server
 
 NAME = "small"

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from taijitu_runtime import __version__
 from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.installed import taijitu_version
 from taijitu_server.errors import HttpError, overloaded
 from taijitu_server.http.middleware import Middleware
 from taijitu_server.http.page import add_page
@@ -40,7 +40,7 @@ def create_app(registry: Registry, settings: Settings | None = None) -> FastAPI:
     # FastAPI's pages of documentation load scripts from the internet; ours works without.
     app = FastAPI(
         title="taijitu",
-        version=__version__,
+        version=taijitu_version(),
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
@@ -152,7 +152,7 @@ def _add_kserve(app: FastAPI, state: ServerState) -> None:
     @app.get("/v2", tags=["KServe v2"])
     async def server_metadata() -> dict[str, Any]:
         """Name, version and protocol extensions of the server."""
-        return {"name": "taijitu", "version": __version__, "extensions": list(EXTENSIONS)}
+        return {"name": "taijitu", "version": taijitu_version(), "extensions": list(EXTENSIONS)}
 
     @app.get("/v2/health/live", tags=["KServe v2"])
     async def v2_live() -> dict[str, bool]:

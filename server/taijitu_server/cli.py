@@ -10,12 +10,7 @@ from pathlib import Path
 
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
-from taijitu_server.errors import HttpError
-from taijitu_server.metrics import Metrics
-from taijitu_server.models.registry import Registry
-from taijitu_server.run import serve
 from taijitu_server.settings import Settings, add_flags, settings_from, shown_settings
-from taijitu_server.workers import serve_in_workers
 
 
 def build_parser() -> Parser:
@@ -41,12 +36,20 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError("--camera needs one worker: a camera cannot be opened by several processes")
     with listen(settings.host, settings.port) as listener:
         if settings.workers > 1:
+            from taijitu_server.workers import serve_in_workers
+
             return serve_in_workers(lambda: _serve(model, settings, listener), settings)
         _serve(model, settings, listener)
     return 0
 
 
 def _serve(model: Path | None, settings: Settings, listener: socket.socket) -> None:
+    # FastAPI and what it stands on, which --help does not need.
+    from taijitu_server.errors import HttpError
+    from taijitu_server.metrics import Metrics
+    from taijitu_server.models.registry import Registry
+    from taijitu_server.run import serve
+
     registry = Registry(settings, Metrics(), model)
     registry.load_all()
     if settings.camera:

@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from taijitu_runtime.console import shown
+
 STDERR = 2
 FLUSH_S = 0.1
 MAX_WAITING = 10_000
@@ -70,9 +72,10 @@ class JsonHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue one record."""
-        line = {"time": now(), "level": record.levelname.lower(), "event": record.getMessage()}
+        line = {"time": now(), "level": record.levelname.lower(), "event": shown(record.getMessage())}
         if record.exc_info and record.exc_info[0] is not None:
-            line["traceback"] = logging.Formatter().formatException(record.exc_info)
+            trace = logging.Formatter().formatException(record.exc_info)
+            line["traceback"] = "\n".join(map(shown, trace.splitlines()))
         self._writer.put(json_line(line))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from pydantic_settings import (
 
 from taijitu_runtime.backends.ort_provider import Provider
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import Limits
 
 PREFIX = "TAIJITU_"
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
 
     def batches_at_once(self) -> int:
         """`instances`, where 0 shares the cores of this process out among the workers."""
-        return self.instances or max(1, len(os.sched_getaffinity(0)) // self.workers)
+        return self.instances or max(1, usable_cores() // self.workers)
 
     def picture_limits(self) -> Limits:
         """The limits of one picture. UsageError for an unknown format."""

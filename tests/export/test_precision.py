@@ -19,7 +19,8 @@ from taijitu_export.precision.conversion import CONVERSIONS
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import fewest, int8_from_float32
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import Classifier, ModelCard, Precision
+from taijitu_runtime.card import ModelCard, Precision
+from taijitu_runtime.classifier import Classifier
 from taijitu_training import checkpoint
 
 Make = Callable[..., Path]
@@ -191,7 +192,7 @@ def test_where_every_layer_is_too_sensitive_the_table_of_layers_says_so() -> Non
         PrecisionError, match=r"int8 costs \d+\.\d\d points of top-1 accuracy at best, allowed 1"
     ) as caught:
         int8_from_float32(model, painted(), max_drop=1.0)
-    rows = caught.value.table.splitlines()
+    rows = caught.value.details[0].splitlines()
     assert rows[0].split()[0] == "layer"
     assert sorted(row.split()[0] for row in rows[2:]) == ["narrow", "wide"]
 
@@ -202,7 +203,7 @@ def test_no_precision_is_exit_code_1_with_the_table_and_no_file(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     def refuse(*arguments: object) -> Converted:
-        raise PrecisionError("int8 costs 9.00 points of top-1 accuracy at best, allowed 0.5", "layer\nfirst")
+        raise PrecisionError("int8 costs 9.00 points of top-1 accuracy at best, allowed 0.5", ("layer\nfirst",))
 
     monkeypatch.setitem(CONVERSIONS, "int8", refuse)
     output = tmp_path / "model.onnx"

@@ -20,7 +20,7 @@ import torch
 from taijitu_export.comparison.parity import Parity
 from taijitu_export.onnx import cli
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import ModelCard
+from taijitu_runtime.card import ModelCard
 from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_training import checkpoint
 

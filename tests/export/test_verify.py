@@ -23,7 +23,8 @@ from taijitu_export.comparison.comparison import compare
 from taijitu_export.comparison.divergence import divergence
 from taijitu_export.pictures import calibration_and_judging, evaluation_pictures
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import ModelCard, UsageError
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.errors import UsageError
 from tests.helpers.machine_tree import as_nobody
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taijitu_runtime import ArtefactError
 from taijitu_runtime.backends import OrtBackend, open_backend
+from taijitu_runtime.errors import ArtefactError
 
 Maker = Callable[..., Path]
 EXPORT = r"taijitu onnx"

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from taijitu_runtime import Architecture, ArtefactError, InputSpec, ModelCard
+from taijitu_runtime.card import Architecture, InputSpec, ModelCard
+from taijitu_runtime.errors import ArtefactError
 
 NORMAL: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
 

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 from tests.helpers.raw_http import answers, connect, received
 
 if TYPE_CHECKING:

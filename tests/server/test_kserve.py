@@ -18,7 +18,7 @@ import tritonclient.http.aio as triton_aio
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 from taijitu_server.errors import HttpError
 from taijitu_server.kserve.request import rows_from_numbers
 

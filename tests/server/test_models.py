@@ -16,6 +16,7 @@ import tritonclient.http as triton
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from taijitu_server.models.registry import find_models
 from tests.helpers.tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
@@ -40,6 +41,22 @@ def reloading(start_server: Callable[..., Server], folder: Path) -> Iterator[Ser
     yield running
     if running.process.poll() is None:
         assert running.stop()[0] == 0
+
+
+def test_every_suffix_that_a_backend_opens_is_served_whatever_its_case(tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.trt", "c.ONNX", "d.Engine", "e.plan", "f.pt", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "g" / "3").mkdir(parents=True)
+    (tmp_path / "g" / "3" / "model.TRT").touch()
+    found = {key: files[0].name for key, files in find_models(tmp_path).items()}
+    assert found == {
+        ("a", "1"): "a.onnx",
+        ("b", "1"): "b.trt",
+        ("c", "1"): "c.ONNX",
+        ("d", "1"): "d.Engine",
+        ("e", "1"): "e.plan",
+        ("g", "3"): "model.TRT",
+    }
 
 
 def red() -> bytes:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 
 if TYPE_CHECKING:
     from tests.helpers.server_process import Server

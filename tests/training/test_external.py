@@ -11,9 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taijitu_training import TaijituError, UnknownNameError, checkpoint, create_model, list_models
+from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.models import irreplaceable_activations, model_options, replace_activations
+from taijitu_training.models import (
+    create_model,
+    irreplaceable_activations,
+    list_models,
+    model_options,
+    replace_activations,
+)
 from taijitu_training.models.nish_activation import Nish
 
 # The Nish paper's networks, and how many activations and gates they have.

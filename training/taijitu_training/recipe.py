@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("one_cycle", "cosine", "constant")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from taijitu_training.errors import UnknownNameError
+from taijitu_runtime.errors import UnknownNameError
 from taijitu_training.recipe import Recipe
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # code, for ImageNet too

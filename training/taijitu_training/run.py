@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from taijitu_runtime.console import Progress
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -86,7 +86,7 @@ class Run:
 
                 while state.epoch < self.recipe.epochs:
                     if train_one_epoch(state, source, self.recipe, self.processes, after_steps):
-                        self._finish_epoch(state, log)
+                        self._finish_epoch(state, log, bar)
                     else:
                         check_finite(state, self.recipe, self.processes)
                         self._save(state, "last.pt", resumable=True)
@@ -97,23 +97,21 @@ class Run:
     def _log(self) -> AbstractContextManager[MetricsLog | None]:
         return MetricsLog(self.out, self.history) if self.processes.writes else nullcontext()
 
-    def _bar(self, pictures: int) -> tqdm[Any]:
+    def _bar(self, pictures: int) -> Progress:
         """Show images over the whole run, so that the time left is the run's; `pictures`: of an epoch."""
-        total = self.recipe.epochs * pictures
-        hidden = None if self.processes.writes else True
-        return tqdm(total=total, unit="pictures", unit_scale=True, disable=hidden, leave=False)
+        return Progress(self.recipe.epochs * pictures, hidden=not self.processes.writes)
 
-    def _show(self, bar: tqdm[Any], state: TrainState, pictures: int) -> None:
-        done = state.epoch * pictures + state.totals.pictures
-        if not bar.n:
-            bar.initial = bar.n = done  # of a run that goes on
+    def _show(self, bar: Progress, state: TrainState, pictures: int) -> None:
         means = state.totals.metrics("train")
-        lr = state.optimizer.param_groups[0]["lr"]
-        bar.set_description_str(f"epoch {state.epoch + 1}/{self.recipe.epochs}", refresh=False)
-        bar.set_postfix_str(f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, lr {lr:.2e}", refresh=False)
-        bar.update(done - bar.n)
+        bar.show(
+            state.epoch * pictures + state.totals.pictures,
+            self.recipe.epochs * pictures,
+            f"epoch {state.epoch + 1}/{self.recipe.epochs}",
+            f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, "
+            f"lr {state.optimizer.param_groups[0]['lr']:.2e}",
+        )
 
-    def _finish_epoch(self, state: TrainState, log: MetricsLog | None) -> None:
+    def _finish_epoch(self, state: TrainState, log: MetricsLog | None, bar: Progress) -> None:
         share = Share(self.processes.rank, self.processes.count)
         pictures = evaluation_batches(self.dataset.evaluation, self.device, share)
         metrics = evaluate(state.result, pictures, self.recipe, self.processes)
@@ -139,23 +137,23 @@ class Run:
                 self._write_report(state)
         # Last: a run that dies before this line does the epoch again, and all of the above with it.
         self._save(state, "last.pt", resumable=True)
-        self._warn_if_slow(row)
-        tqdm.write(
+        self._warn_if_slow(row, bar)
+        bar.say(
             f"epoch {state.epoch:3d}/{self.recipe.epochs}"
             f"  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
             f"  {self.dataset.evaluation_name} loss {row['eval_loss']:.4f}, {row['eval_top1']:.2f} %"
-            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s"
+            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s",
+            sys.stdout,
         )
-        sys.stdout.flush()
 
-    def _warn_if_slow(self, row: Row) -> None:
+    def _warn_if_slow(self, row: Row, bar: Progress) -> None:
         now, first = row["pictures_per_s"], self.history[0]["pictures_per_s"]
         if now < SLOW_SHARE * first:
-            text = (
+            bar.say(
                 f"warning: {now:.0f} pictures/s, {first:.0f} in the first epoch; other programs take the cores, and "
-                "threads that wait for each other lose most: start runs with OMP_NUM_THREADS=1 (docs/training.md)"
+                "threads that wait for each other lose most: start runs with OMP_NUM_THREADS=1 (docs/training.md)",
+                sys.stderr,
             )
-            tqdm.write(text, file=sys.stderr)
 
     def _write_report(self, state: TrainState) -> None:
         """Of all evaluation pictures, whichever process judged them before."""

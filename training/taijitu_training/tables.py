@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from taijitu_training.errors import UnknownNameError
+from taijitu_runtime.errors import UnknownNameError
 from taijitu_training.models import model_options
 from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import get_recipe

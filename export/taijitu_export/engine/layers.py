@@ -57,10 +57,10 @@ def count_engine(trt: Any, engine: Any) -> Count:
     return Count(dict(collections.Counter(name for name in types if name)), "engine")
 
 
-def shortfall(asked: str, count: Count, kept: int) -> str:
+def shortfall(asked: str, count: Count, excluded: int) -> str:
     """Why an engine is not of the precision "fp32", "fp16" or "int8" that was asked for; empty where it is.
 
-    `kept`: layers that the graph keeps in float32 for the sake of accuracy. An engine's own choice of a larger type for
+    `excluded`: layers that the graph has in float32 on purpose. An engine's own choice of a larger type for
     some of its layers is TensorRT's right, because they are faster so, or have no other kernel.
     """
     wanted = WANTED[asked]
@@ -70,8 +70,11 @@ def shortfall(asked: str, count: Count, kept: int) -> str:
         return f"got no layer in {wanted} ({count})"
     if asked == "fp32" and others:
         return f"got layers in a smaller type than float32 ({count})"
-    if count.counted_in == "network" and others > kept:
-        return f"got {others} layers that are not {wanted}, expected at most the {kept} that the graph keeps ({count})"
+    if count.counted_in == "network" and others > excluded:
+        return (
+            f"got {others} layers that are not {wanted}, expected at most the {excluded} that the graph has in "
+            f"float32 ({count})"
+        )
     return ""
 
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import Answer, check_top
 from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
-from taijitu_runtime.classify.report import JsonReport, Progress, TextReport
-from taijitu_runtime.console import Parser, run
+from taijitu_runtime.classify.report import JsonReport, TextReport
+from taijitu_runtime.console import Parser, Progress, run
 from taijitu_runtime.errors import PictureError, UsageError
+from taijitu_runtime.machine import usable_cores
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_DECODERS = 4
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         top = min(USUAL_TOP, len(classifier.labels)) if options.top is None else options.top
         check_top(top, classifier.labels)
         files = find_pictures(options.pictures)
-        with Progress(len(files)) as progress, warnings.catch_warnings():
+        with Progress(len(files), hidden=len(files) == 1) as progress, warnings.catch_warnings():
             # Pillow remarks on odd EXIF and TIFF entries of pictures that it then decodes all the same.
             warnings.filterwarnings("ignore", module=r"PIL\.")
             report = (
@@ -110,7 +111,7 @@ def _pictures_in(folder: Path) -> list[Path]:
 
 
 def _decoded_ahead(classifier: Classifier, files: Iterator[Path]) -> Iterator[Prepared]:
-    pool = ThreadPoolExecutor(min(MAX_DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(min(MAX_DECODERS, usable_cores()), thread_name_prefix="decode")
     waiting: deque[tuple[Path, Future[NDArray[np.uint8]]]] = deque()
 
     def submit(count: int) -> None:

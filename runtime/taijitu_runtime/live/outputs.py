@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.console import say, shown
+from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError, require
 from taijitu_runtime.files import put_in_place
 from taijitu_runtime.live.overlay import draw_banner
@@ -87,7 +87,7 @@ class JsonLines:
             "latency_ms": round(result.latency_ms, 3),
             "age_ms": round(result.age_ms, 3),
         }
-        self._stream.write(json.dumps(line) + "\n")
+        say_json(line, self._stream)
         self._stream.flush()
 
 

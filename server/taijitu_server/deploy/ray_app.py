@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
 from taijitu_server.deploy.onnx_file import check_onnx_file

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError
+from taijitu_runtime.console import shown
+from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, name_hint
+from taijitu_runtime.model_files import is_model
 from taijitu_server.errors import HttpError
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.served_model import ServedModel
@@ -17,7 +18,6 @@ from taijitu_server.settings import Settings
 
 log = logging.getLogger("taijitu.server")
 
-SUFFIXES = (".onnx", ".engine", ".plan")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 ONLY_VERSION = "1"
@@ -64,8 +64,8 @@ class Registry:
             name = next(iter(self.served))
         versions = self.served.get(name)
         if versions is None:
-            close = difflib.get_close_matches(name, self.names(), 3, 0.4) or self.names()
-            raise HttpError(404, "model_unknown", f"no model {name[:100]!r}; there is {', '.join(close[:8])}")
+            text = f"no model {name[:100]!r}; {name_hint(name, self.names())}"
+            raise HttpError(404, "model_unknown", text)
         if version is None:
             return versions[max(versions, key=int)]
         if version not in versions:
@@ -103,7 +103,7 @@ class Registry:
                         self._stamps[key] = stamp
                         await self._replace(key, files)
                 except (TaijituError, OSError) as error:
-                    self.failures[key] = " ".join(str(error).split())
+                    self.failures[key] = shown(" ".join(str(error).split()))
                     failed.append(self.failures[key])
                     self.metrics.loads.labels(key[0], "failed").inc()
                     log.error("model %s version %s stays as it was: %s", *key, error)
@@ -171,13 +171,13 @@ def find_models(folder: Path) -> dict[Key, Files]:
     """The artefacts of a folder: NAME.onnx is version 1, NAME/VERSION/ should hold one each; others are left out."""
     found: dict[Key, Files] = {}
     for entry in sorted(folder.iterdir()):
-        if entry.is_file() and entry.suffix in SUFFIXES and NAME.fullmatch(entry.stem):
+        if entry.is_file() and is_model(entry) and NAME.fullmatch(entry.stem):
             found.setdefault((entry.stem, ONLY_VERSION), (entry,))
         elif entry.is_dir() and NAME.fullmatch(entry.name):
             for version in sorted(entry.iterdir()):
                 if not (VERSION.fullmatch(version.name) and version.is_dir()):
                     continue
-                files = sorted(file for file in version.iterdir() if file.suffix in SUFFIXES and file.is_file())
+                files = sorted(file for file in version.iterdir() if is_model(file) and file.is_file())
                 if files:
                     found[entry.name, version.name] = tuple(files)
     return found

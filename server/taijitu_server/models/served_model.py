@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taijitu_runtime import Classifier
 from taijitu_runtime.answers import softmax
 from taijitu_runtime.backends import ModelInput
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_runtime.pictures.preprocess import normalise

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError, require
 from taijitu_training.models.activations import irreplaceable_activations, list_activations, replace_activations
 from taijitu_training.models.layers import DenseConcats
 from taijitu_training.models.registry import PAPER, Entry, ModelOptions, Network, register_source
@@ -68,11 +67,8 @@ class ExternalNetwork(Network):
 
 @register_source
 def timm(name: str) -> Entry:
-    """Any network of timm.list_models(). TaijituError where timm is not installed, or where pictures are not square."""
-    try:
-        library: Any = importlib.import_module("timm")
-    except ImportError as error:
-        raise TaijituError(f"got timm/{name}, but no timm ({error}); do: pip install 'taijitu[train]'") from None
+    """Any network of timm.list_models(), if it is for square pictures. MissingDependencyError without timm."""
+    library = require("timm", "taijitu[train]")
     if name not in (known := library.list_models()):
         raise UnknownNameError("timm model", name, known)
     config = library.get_pretrained_cfg(name)
