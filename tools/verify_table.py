@@ -10,7 +10,7 @@ from taijitu_export.comparison.bounds import drop_interval, pictures_to_show
 BEGIN, END = "<!-- table: python -m tools.verify_table -->", "<!-- end of table -->"
 PAGE = Path(__file__).parent.parent / "docs" / "verify.md"
 PICTURES = (10, 100, 300, 1_000, 3_000, 10_000, 50_000)
-NEEDED = ((0.0, 0.0), (0.001, 0.001), (0.005, 0.005), (0.01, 0.01), (0.02, 0.018))
+OF, NEEDED = 10_000, ((0, 0), (10, 10), (50, 50), (100, 100), (200, 180))
 
 
 def main() -> int:
@@ -29,24 +29,23 @@ def written(page: str) -> str:
 def tables() -> str:
     """What n pictures show where nothing changed, and how many it takes where something did."""
     allowed = (ALLOWED_DROP_POINTS["fp16"], ALLOWED_DROP_POINTS["int8"])
-    head = "| pictures | drop shown where none changed | lost from which a drop above "
-    head += " | lost from which a drop above ".join(f"{points:g} is shown" for points in allowed) + " |"
-    rows = [head, "|---|---|---|---|"]
+    losses = (f"lost from which a drop above {points:g} is shown" for points in allowed)
+    rows = [row("pictures", "shown where none changed", *losses), row(*["---"] * 4)]
     for pictures in PICTURES:
-        least = [least_lost(pictures, points / 100) for points in allowed]
-        rows.append(
-            f"| {pictures:,} | at most {drop_interval(0, 0, pictures).points[1]:.2f} points | {least[0]} | {least[1]} |"
-        )
-    rows += [
-        "",
-        "| lost | gained | " + " | ".join(f"pictures that show {points:g} points" for points in allowed) + " |",
-    ]
-    rows.append("|---|---|---|---|")
+        least = (str(least_lost(pictures, points / 100)) for points in allowed)
+        rows.append(row(f"{pictures:,}", f"at most {drop_interval(0, 0, pictures).points[1]:.2f} points lost", *least))
+    needed = (f"pictures that show at most {points:g} points lost" for points in allowed)
+    rows += ["", row("lost", "gained", *needed), row(*["---"] * 4)]
     for lost, gained in NEEDED:
-        needed = [pictures_to_show(round(lost * 10_000), round(gained * 10_000), 10_000, x / 100) for x in allowed]
-        cells = [f"{count:,}" if count else "none" for count in needed]
-        rows.append(f"| {lost:.1%} | {gained:.1%} | {cells[0]} | {cells[1]} |".replace("%", " %"))
+        counts = (pictures_to_show(lost, gained, OF, points / 100) for points in allowed)
+        cells = (f"{count:,}" if count else "none would" for count in counts)
+        rows.append(row(f"{100 * lost / OF:g} %", f"{100 * gained / OF:g} %", *cells))
     return "\n".join(rows)
+
+
+def row(*cells: str) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
 
 
 def least_lost(pictures: int, allowed: float) -> int:

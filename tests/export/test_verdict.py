@@ -63,11 +63,9 @@ def test_the_number_of_pictures_that_would_show_it_shows_it_and_one_less_does_no
     assert pictures_to_show(5, 0, 1000, 0.005) is None, "the rate itself is at what is allowed"
 
 
-def judged(
-    before: list[int], after: list[int], targets: list[int], max_drop: float = 0.5, classes: int = 10
-) -> Verdict:
+def judged(before: list[int], after: list[int], targets: list[int], max_drop: float = 0.5) -> Verdict:
     """The verdict on two lists of first answers."""
-    one_hot = np.eye(classes, dtype=FLOAT32)
+    one_hot = np.eye(10, dtype=FLOAT32)
     found = compare(one_hot[after], one_hot[before], np.array(targets))
     assert found.labelled is not None
     return verdict_on_labels(found, found.labelled, max_drop)
@@ -168,7 +166,7 @@ def test_a_precision_may_cost_a_multiple_of_its_own_noise_within_limits() -> Non
     assert allowed_error("fp16", 3e-4) == pytest.approx(3e-3)
     assert allowed_error("fp16", 0.0) == pytest.approx(1 / 2048), "one rounding of eleven bits"
     assert allowed_error("fp16", 1.0) == 1e-2
-    assert allowed_error("int8", math.nan) <= 0.1
+    assert not allowed_error("int8", math.nan) >= 0.0, "nothing passes where the noise is unknown"
 
 
 @pytest.mark.parametrize(
