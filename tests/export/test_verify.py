@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -20,6 +21,14 @@ from onnx import numpy_helper
 from PIL import Image
 
 from taijitu_export.comparison import cli as verify_cli
+from taijitu_export.comparison.classes import (
+    calibration_error,
+    confusion_matrix,
+    coverage_and_accuracy,
+    first_answers,
+    precision_and_recall,
+    reliability,
+)
 from taijitu_export.comparison.divergence import divergence
 from taijitu_export.pictures import calibration_and_judging, evaluation_pictures
 from taijitu_export.sample_pictures import sample_pictures
@@ -378,3 +387,56 @@ def test_the_documented_script_runs_by_itself(root: Path, tmp_path: Path) -> Non
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("not shown: ")
+
+
+def test_the_report_shows_labels_and_changed_pictures_and_lists_them(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prefer_red(model: onnx.ModelProto) -> None:
+        bias = next(constant for constant in model.graph.initializer if constant.name == "bias")
+        bias.CopyFrom(numpy_helper.from_array(np.array([9, 0, 0], np.float32), "bias"))
+
+    reference = make_tiny_onnx(tmp_path / "a.onnx")
+    candidate = changed(reference, tmp_path / "b.onnx", prefer_red)
+    (data / "test" / "red" / "<script>.png").write_bytes((data / "test" / "green" / "0.png").read_bytes())
+    page = tmp_path / "page.html"
+    code, _ = verify(capsys, candidate, "--data", data, "--reference", reference, "--report", page)
+    assert code == 1
+    text = page.read_text()
+    assert text.count("<figure>") == 9, "8 wrong and flipped, and a green one in the red folder that was wrong before"
+    assert text.count("data:image/png;base64,") == 9
+    assert "<script>" not in text
+    assert "src=" in text
+    assert "http" not in text
+    for heading in ("Labels", "Confusion", "Probabilities", "Wrong and flipped pictures"):
+        assert f"<h2>{heading}</h2>" in text
+    with page.with_suffix(".csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["what"] for row in rows].count("wrong and flipped") == 8
+    assert {row["picture"]: (row["label"], row["reference"], row["candidate"], row["what"]) for row in rows}[
+        "test/red/<script>.png"
+    ] == ("red", "green", "red", "flipped")
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_tiny_onnx(tmp_path / "a.onnx")
+    assert "page.csv" in refused(capsys, model, "--report", tmp_path / "page.csv")
+    assert "nowhere" in refused(capsys, model, "--report", tmp_path / "nowhere" / "page.html")
+
+
+def test_the_reliability_of_answers_is_measured_by_bins() -> None:
+    targets = np.array([0] * 8 + [1] * 2)
+    logits = np.log(np.tile(np.array([[0.9, 0.1]], np.float32), (10, 1)))
+    found = first_answers(logits, targets)
+    (only,) = reliability(found)
+    assert (only.pictures, only.accuracy) == (10, 0.8)
+    assert calibration_error([only]) == pytest.approx(0.1, abs=1e-6)
+    matrix = confusion_matrix(found.answers, targets, 2)
+    precision, recall = precision_and_recall(matrix, targets)
+    assert matrix.tolist() == [[8, 0], [2, 0]]
+    assert (precision[0], recall.tolist()) == (0.8, [1.0, 0.0])
+    assert np.isnan(precision[1])
+    coverage, right = coverage_and_accuracy(found)
+    assert (coverage[-1], right[-1]) == (1.0, 0.8)
