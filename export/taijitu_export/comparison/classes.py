@@ -35,17 +35,14 @@ class ReliabilityBin:
 
 def answers_of(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     """The first answers, int64 (N,), of logits (N, K); -1 where they are not finite."""
-    finite = np.isfinite(logits).all(axis=1, keepdims=True)
-    return np.where(finite[:, 0], np.where(finite, logits, 0).argmax(axis=1), -1)
+    return np.where(np.isfinite(logits).all(axis=1), np.nan_to_num(logits).argmax(axis=1), -1)
 
 
 def first_answers(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Probabilities:
     """The first answers from logits (N, K) for targets (N,)."""
-    finite = np.isfinite(logits).all(axis=1, keepdims=True)
-    safe = np.where(finite, logits, 0).astype(np.float64)
+    answers, safe = answers_of(logits), np.nan_to_num(logits).astype(np.float64)
     powers = np.exp(safe - safe.max(axis=1, keepdims=True))
-    answers = answers_of(logits)
-    confidence = np.where(finite[:, 0], powers.max(axis=1) / powers.sum(axis=1), 0.0)
+    confidence = np.where(answers >= 0, powers.max(axis=1) / powers.sum(axis=1), 0.0)
     return Probabilities(answers, confidence, answers == targets)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from taijitu_export.engine.engine_artefact import make_engine, report
-from taijitu_export.engine.engine_from_onnx import BuildError
+from taijitu_export.engine.failures import BuildError
 from taijitu_export.engine.library import BACKENDS
 from taijitu_export.engine.memory import pools_from_text
 from taijitu_export.engine.options import HARDWARE_COMPATIBILITY, Options
