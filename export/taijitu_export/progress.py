@@ -12,13 +12,13 @@ T = TypeVar("T")
 DELAY_S = 3.0
 
 
-def tracked(what: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:
-    """The items, with a bar that says `what` is going on once they take more than three seconds.
+def tracked(what: str, items: Iterable[T], total: int | None = None, unit: str = "steps") -> Iterator[T]:
+    """Yield the items, with a bar that says `what` is going on once they take more than three seconds.
 
     `total`: their number, where `items` cannot tell it.
     """
-    count = len(items) if isinstance(items, Sized) else total
-    with Progress(count, "steps", what=what, delay_s=DELAY_S) as bar:
+    count = len(items) if total is None and isinstance(items, Sized) else total
+    with Progress(count, unit, what=what, delay_s=DELAY_S) as bar:
         for item in items:
             yield item
             bar.advance()

@@ -14,6 +14,7 @@ from taijitu_export.arguments import percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.target import check_target
 
 
 def build_parser() -> Parser:
@@ -32,6 +33,8 @@ def build_parser() -> Parser:
                         "few to show that it is fine")  # fmt: skip
     parser.add_argument("--explain", action="store_true", help="if it is not fine, name the first layer that diverges "
                         "from the reference")  # fmt: skip
+    parser.add_argument("--report", type=Path, metavar="PAGE", help="write an HTML page with figures by label and the "
+                        "wrong and flipped pictures, and these as CSV beside it")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
 
@@ -42,7 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.explain and args.reference is None:
         raise UsageError("got --explain alone, expected a graph to compare with; give --reference")
+    if args.report is not None:
+        check_report(args.report)
     # torch and onnx, which take seconds and --help does not need.
+    from taijitu_export.comparison.page import write_page
     from taijitu_export.comparison.report import as_json, as_text
     from taijitu_export.comparison.verify import verify
 
@@ -57,8 +63,18 @@ def main(argv: list[str] | None = None) -> int:
             expect=args.expect,
             explain=args.explain,
         )
+        if args.report is not None:
+            write_page(found, args.candidate, args.reference, args.report)
     if args.json:
         say_json(as_json(found, args.candidate, args.reference), sys.stdout)
     else:
         say(as_text(found, args.candidate, args.reference), sys.stdout)
     return 0 if found.verdict.passes(require_certain=args.require_certain) else 1
+
+
+def check_report(page: Path) -> None:
+    """UsageError where the page, or the CSV beside it, cannot be written."""
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"got --report {page}, expected a name in .html; give --report page.html")
+    for file in (page, page.with_suffix(".csv")):
+        check_target(file)

@@ -116,7 +116,7 @@ def compare(
         pictures=len(candidate),
         not_finite=int((~finite).sum()),
         labelled=None if targets is None else _labelled(candidate, reference, targets),
-        flips=_flips(candidate, reference, targets, np.flatnonzero(finite)),
+        flips=_flips(candidate, reference, targets, np.flatnonzero(finite & np.isfinite(reference).all(axis=1))),
         max_difference=float(difference.max(initial=0.0)),
         rms_difference=float(np.sqrt(np.square(difference).mean())) if difference.size else 0.0,
         logit_range=logit_range,

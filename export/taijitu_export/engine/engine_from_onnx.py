@@ -9,20 +9,16 @@ from typing import Any
 import onnx
 
 from taijitu_export.engine.build_config import configuration
-from taijitu_export.engine.layers import Count, count_engine, count_network, shortfall
+from taijitu_export.engine.failures import BuildError, made, said
+from taijitu_export.engine.layers import Count, counted
 from taijitu_export.engine.library import Library
 from taijitu_export.engine.onnx_file import Graph
 from taijitu_export.engine.progress import Phases, progress_monitor
 from taijitu_export.engine.target import Target
 from taijitu_export.engine.timing_cache import TimingCache
-from taijitu_export.errors import ExportError
 from taijitu_runtime.backends import nish_plugin
 from taijitu_runtime.backends.trt_engine import logger_of
 from taijitu_runtime.engine_card import ShapeRange, TensorSpec
-
-
-class BuildError(ExportError):
-    """The library could not make an engine; `details`: one line for each of its errors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,17 +46,14 @@ def engine_from_onnx(graph: Graph, target: Target) -> Built:
     logger.messages.clear()
     if options.nish_plugin:
         nish_plugin.register_nish_plugin(library.trt)
-    builder = _made(library.trt.Builder(logger), "start its builder", logger)
+    builder = made(library.trt.Builder(logger), "start its builder", logger)
     network = builder.create_network(_network_flags(target))
     _parse(library, network, graph.model, logger)
     inputs, outputs = _tensors(network)
     configured = configuration(target, builder, inputs)
     with TimingCache(library, configured.config, target.gpu, options.timing_cache):
         plan = _build(target, builder, network, configured.config, logger)
-    count = _count(target, network, plan, logger)
-    problem = shortfall(options.precision, count, len(graph.card.precision.excluded_layers))
-    if problem:
-        raise BuildError(f"not kept: asked for {options.precision}, {problem}")
+    count = counted(target, network, plan, len(graph.card.precision.excluded_layers))
     return Built(
         plan=plan,
         count=count,
@@ -88,7 +81,7 @@ def _parse(library: Library, network: Any, model: onnx.ModelProto, logger: Any) 
         return
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     details = tuple(_parser_error(library, error, model) for error in errors)
-    raise BuildError(f"{library} cannot parse the graph: {len(details)} errors", details or _said(logger))
+    raise BuildError(f"{library} cannot parse the graph: {len(details)} errors", details or said(logger))
 
 
 def _parser_error(library: Library, error: Any, model: onnx.ModelProto) -> str:
@@ -127,23 +120,4 @@ def _build(target: Target, builder: Any, network: Any, config: Any, logger: Any)
         phases.close()
     if phases.stopped:
         raise KeyboardInterrupt
-    return bytes(_made(plan, "build the engine", logger))
-
-
-def _count(target: Target, network: Any, plan: bytes, logger: Any) -> Count:
-    trt = target.library.trt
-    if target.library.is_rtx or target.gpu is None:
-        return count_network(trt, network)
-    runtime = trt.Runtime(logger)
-    runtime.engine_host_code_allowed = True  # a version-compatible plan, which was just made here
-    return count_engine(trt, _made(runtime.deserialize_cuda_engine(plan), "open the engine", logger))
-
-
-def _made(thing: Any, what: str, logger: Any) -> Any:
-    if thing is None:
-        raise BuildError(f"TensorRT could not {what}", _said(logger))
-    return thing
-
-
-def _said(logger: Any) -> tuple[str, ...]:
-    return tuple(" ".join(message.split()) for message in logger.messages) or ("it gave no reason",)
+    return bytes(made(plan, "build the engine", logger))

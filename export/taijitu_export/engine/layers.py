@@ -13,6 +13,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from taijitu_export.engine.failures import BuildError, made
+from taijitu_export.engine.target import Target
+from taijitu_runtime.backends.trt_engine import logger_of
+
 WEIGHTED = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "FULLY_CONNECTED", "EINSUM")
 NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "FP8": "float8"}
 WANTED = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
@@ -39,6 +43,24 @@ class Count:
         parts = ", ".join(f"{count} {name}" for name, count in sorted(self.layers.items(), key=lambda item: -item[1]))
         what = "layers with weights of the typed network" if self.counted_in == "network" else "layers of the engine"
         return f"{parts} of {total} {what}"
+
+
+def counted(target: Target, network: Any, plan: bytes, excluded: int) -> Count:
+    """Count the layers of a plan, or of the network that it was built from.
+
+    `excluded`: layers that the graph has in float32 on purpose. BuildError where the precision is not as asked for.
+    """
+    trt = target.library.trt
+    if target.library.is_rtx or target.gpu is None:
+        count = count_network(trt, network)
+    else:
+        logger = logger_of(trt)
+        runtime = trt.Runtime(logger)
+        runtime.engine_host_code_allowed = True  # a version-compatible plan, which was just made here
+        count = count_engine(trt, made(runtime.deserialize_cuda_engine(plan), "open the engine", logger))
+    if problem := shortfall(target.options.precision, count, excluded):
+        raise BuildError(f"not kept: asked for {target.options.precision}, {problem}")
+    return count
 
 
 def count_network(trt: Any, network: Any) -> Count:

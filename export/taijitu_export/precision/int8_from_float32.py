@@ -91,7 +91,7 @@ def sensitivities(
     names = {node.name: layer_name(node, constants) for node in model.graph.node}
     signal = float(np.sqrt(np.square(expected, dtype=np.float64).mean()))
     found = []
-    for node in tracked("trying each layer alone in int8", nodes):
+    for node in tracked("trying each layer alone in int8", nodes, unit="layers"):
         alone = quantise(model, scales, [other for other in nodes if other != node])
         difference = Intermediates(alone).logits(images) - expected
         error = float(np.sqrt(np.square(difference, dtype=np.float64).mean()))
