@@ -159,7 +159,7 @@ def posted(target: str, body: bytes, *headers: str) -> bytes:
     """A request, after which the connection is closed."""
     if "Transfer-Encoding: chunked" not in headers:
         headers = (*headers, f"Content-Length: {len(body)}")
-    return "\r\n".join([f"POST {target} HTTP/1.1", "Host: a", "Connection: close", *headers, "", ""]).encode() + body
+    return "\r\n".join([f"POST {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]).encode() + body
 
 
 def broken(request: bytes, draw: random.Random) -> bytes:

@@ -1,8 +1,8 @@
-"""HTTP around classifiers. Imports taijitu_runtime, FastAPI and uvicorn; never torch."""
+"""HTTP around classifiers. Imports taijitu_runtime, Starlette and uvicorn; never torch."""
 
-from taijitu_server.app import create_app
+from taijitu_server.app import Application
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.registry import Registry
 from taijitu_server.settings import Settings
 
-__all__ = ["Metrics", "Registry", "Settings", "create_app"]
+__all__ = ["Application", "Metrics", "Registry", "Settings"]

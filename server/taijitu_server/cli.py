@@ -5,16 +5,19 @@ python server/serve.py model.onnx [--host 127.0.0.1] [--port 8000]
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from pathlib import Path
 
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
 from taijitu_server.errors import HttpError
+from taijitu_server.logs import json_line, now
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.registry import Registry
 from taijitu_server.run import serve
-from taijitu_server.settings import Settings, add_flags, settings_from, shown_settings
+from taijitu_server.settings import Settings, add_flags, settings_from, shown_settings, unknown_variables
 from taijitu_server.workers import serve_in_workers
 
 
@@ -33,6 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     flags = vars(build_parser().parse_args(argv))
     model, file = flags.pop("model"), flags.pop("settings")
     settings = settings_from(flags, file)
+    for text in unknown_variables(os.environ):
+        print(
+            json_line({"time": now(), "level": "warning", "event": text}).decode(), end="", file=sys.stderr, flush=True
+        )
     if (model is None) == (settings.models is None):
         raise UsageError("give either a model.onnx or --models DIR; see taijitu serve --help")
     if settings.reload_by_post and (settings.workers > 1 or model is not None):

@@ -47,7 +47,7 @@ def test_a_form_may_be_packed() -> None:
         (b"x", 400, "malformed"),
         (FORM[:-10], 400, "cut off"),
         (b"", 400, "cut off"),
-        (FORM.replace(b"file", b"name", 1), 400, "no file field"),
+        (FORM.replace(b"file", b"name", 1), 400, "got 'name'"),
         (FORM.replace(b"\r\n--b--", b"\r\n" + FORM[:-7]), 413, "more than 1 pictures"),
     ],
 )

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from taijitu_runtime.live import State, source_from_text
 from taijitu_server.cameras.camera import STOPPED, Camera
-from taijitu_server.errors import HttpError
+from taijitu_server.errors import CAMERA_UNKNOWN, HttpError
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
 
@@ -33,7 +33,7 @@ class Cameras(Collector):
         found = self.by_name.get(name)
         if found is None:
             close = difflib.get_close_matches(name, self.by_name, 3, 0.4) or sorted(self.by_name)
-            raise HttpError(404, "camera_unknown", f"no camera {name[:100]!r}; there is {', '.join(close[:8])}")
+            raise HttpError(CAMERA_UNKNOWN, f"no camera {name[:100]!r}; there is {', '.join(close[:8])}")
         return found
 
     async def start(self) -> None:
