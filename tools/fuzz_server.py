@@ -159,7 +159,8 @@ def posted(target: str, body: bytes, *headers: str) -> bytes:
     """A request, after which the connection is closed."""
     if "Transfer-Encoding: chunked" not in headers:
         headers = (*headers, f"Content-Length: {len(body)}")
-    return "\r\n".join([f"POST {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]).encode() + body
+    lines = [f"POST {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
 
 
 def broken(request: bytes, draw: random.Random) -> bytes:

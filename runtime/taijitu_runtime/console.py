@@ -6,12 +6,13 @@ import argparse
 import contextlib
 import difflib
 import functools
+import json
 import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TextIO
+from typing import IO, Any, NoReturn, ParamSpec, TextIO
 
 from taijitu_runtime.errors import TaijituError, UsageError
 
@@ -97,3 +98,16 @@ def shown(name: object) -> str:
     """A file's name as one printable line: control characters and broken encodings are escaped."""
     text = str(name)
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def json_text(content: Any, stream: IO[str], indent: int | None = None) -> str:
+    """JSON for a stream: letters as they are; all but ASCII is escaped where its encoding cannot express them.
+
+    So are names of files that are not UTF-8.
+    """
+    text = json.dumps(content, ensure_ascii=False, indent=indent)
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=indent)
+    return text

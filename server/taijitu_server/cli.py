@@ -37,9 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     model, file = flags.pop("model"), flags.pop("settings")
     settings = settings_from(flags, file)
     for text in unknown_variables(os.environ):
-        print(
-            json_line({"time": now(), "level": "warning", "event": text}).decode(), end="", file=sys.stderr, flush=True
-        )
+        line = json_line({"time": now(), "level": "warning", "event": text})
+        print(line.decode(), end="", file=sys.stderr, flush=True)
     if (model is None) == (settings.models is None):
         raise UsageError("give either a model.onnx or --models DIR; see taijitu serve --help")
     if settings.reload_by_post and (settings.workers > 1 or model is not None):

@@ -28,7 +28,7 @@ def read(*pieces: bytes, most: int = 2, **headers: str) -> Pictures:
 
     named = {"content-type": "multipart/form-data; boundary=b"} | headers
     raw = [(name.replace("_", "-").encode(), text.encode()) for name, text in named.items()]
-    scope = {"type": "http", "path": "/classify", "query_string": b"", "headers": raw}
+    scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b"", "headers": raw}
     return asyncio.run(read_pictures(Call(scope, receive, ""), Bodies(Settings()), most))
 
 

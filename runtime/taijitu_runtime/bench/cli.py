@@ -23,7 +23,7 @@ from taijitu_runtime.bench.queries import Loop, Probe, measure
 from taijitu_runtime.bench.report import Result, explanations, profile_for_export, ratio_line, times_for_export
 from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_probe import TrtProbe
-from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.console import Parser, json_text, run, say, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.target import check_target
 
@@ -176,7 +176,7 @@ def report(
 ) -> None:
     """Print what was measured."""
     if options.json:
-        print(json.dumps(as_json(options.models, modes, results, ratios), indent=1))
+        print(json_text(as_json(options.models, modes, results, ratios), sys.stdout, indent=1))
         return
     for model, mode, result in zip(options.models, modes, results):
         say("\n".join(text_of(model, mode, result, options)), sys.stdout)

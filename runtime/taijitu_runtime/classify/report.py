@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, TextIO
 
 from taijitu_runtime.answers import Answer
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.console import say, shown
+from taijitu_runtime.console import json_text, say, shown
 
 BAR_CELLS = 30
 MAX_NAME_COLUMNS = 60
@@ -109,11 +108,11 @@ class JsonReport(Report):
     def add(self, file: Path, answers: Sequence[Answer]) -> None:
         """Keep the answers for the end."""
         plain = [{"label": a.label, "index": a.index, "probability": a.probability} for a in answers]
-        self._results.append(json.dumps({"file": str(file), "answers": plain}))
+        self._results.append(json_text({"file": str(file), "answers": plain}, sys.stdout))
 
     def finish(self) -> None:
         """Print the object: model, architecture, results, skipped."""
         skipped = [{"file": str(file), "reason": reason} for file, reason in self.skipped]
-        head = json.dumps(self._head)[:-1]
+        head = json_text(self._head, sys.stdout)[:-1]
         results = ",\n ".join(self._results)
-        print(f'{head},\n"results": [\n {results}],\n"skipped": {json.dumps(skipped)}}}')
+        print(f'{head},\n"results": [\n {results}],\n"skipped": {json_text(skipped, sys.stdout)}}}')

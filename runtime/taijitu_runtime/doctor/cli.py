@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 
 from taijitu_runtime import __version__
-from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.console import Parser, json_text, run, say
 from taijitu_runtime.doctor.checkup import Checkup
 from taijitu_runtime.doctor.page import Page, as_dict, count
 
@@ -27,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
             say(page.section(title, findings), sys.stdout)
             sys.stdout.flush()
     if options.json:
-        print(json.dumps({"system": head, **as_dict(sections)}, indent=1))
+        print(json_text({"system": head, **as_dict(sections)}, sys.stdout, indent=1))
     else:
         say(page.summary(sections), sys.stdout)
     return 1 if count(sections)["problem"] else 0

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.console import say, shown
+from taijitu_runtime.console import json_text, say, shown
 from taijitu_runtime.errors import UsageError, require
 from taijitu_runtime.live.overlay import draw_banner
 from taijitu_runtime.live.states import State
@@ -86,7 +86,7 @@ class JsonLines:
             "latency_ms": round(result.latency_ms, 3),
             "age_ms": round(result.age_ms, 3),
         }
-        self._stream.write(json.dumps(line) + "\n")
+        self._stream.write(json_text(line, self._stream) + "\n")
         self._stream.flush()
 
 
