@@ -107,7 +107,7 @@ def json_text(content: Any, stream: IO[str], indent: int | None = None) -> str:
     """
     text = json.dumps(content, ensure_ascii=False, indent=indent)
     try:
-        text.encode(stream.encoding or "utf-8")
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
         return json.dumps(content, indent=indent)
     return text

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ServerState:
-    """Made by create_app. `is_local`: the server listens for its own machine only.
+    """Made by `Application`. `is_local`: the server listens for its own machine only.
 
     `is_draining`: readiness says that work should go elsewhere, what comes is still answered. `is_closing`: the port is
     about to close, what has no end of its own ends.

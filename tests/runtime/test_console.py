@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from taijitu_runtime.console import json_text
 
 PROGRAM = """
 import sys
@@ -52,3 +56,22 @@ def test_a_file_that_nobody_foresaw_is_named_in_one_line(root: Path) -> None:
     code, line = said(root, '"$@" /no/such/file')
     assert (code, line.count("\n")) == (2, 1)
     assert "/no/such/file: No such file or directory; " in line
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "written"),
+    [
+        ("utf-8", "grün", b'"gr\xc3\xbcn"'),
+        ("latin-1", "grün", b'"gr\xfcn"'),
+        ("ascii", "grün", b'"gr\\u00fcn"'),
+        ("latin-1", "\N{CAT FACE}", b'"\\ud83d\\udc31"'),
+        ("utf-8", "\udcff.jpg", b'"\\udcff.jpg"'),  # a name that is not UTF-8
+    ],
+)
+def test_json_has_letters_as_they_are_where_the_stream_can_take_them(encoding: str, text: str, written: bytes) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    stream.write(json_text(text, stream))
+    stream.flush()
+    assert raw.getvalue() == written
+    assert json.loads(json_text(text, stream)) == text

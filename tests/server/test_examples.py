@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shlex
 import shutil
 import socket
 import subprocess
@@ -58,12 +58,12 @@ def test_each_curl_line_is_answered(running: Server, root: Path, folder: Path) -
     lines = [
         line.removeprefix("$ ").replace(ADDRESS, running.url.removeprefix("http://"))
         for block in blocks(root / "docs" / "serving.md", "")
-        for line in block.replace("\\\n", "").splitlines()
-        if line.startswith("$ curl")
+        for line in block.splitlines()
+        if line.startswith("$ ") and "curl" in line
     ]
-    assert lines
+    assert len(lines) > 2
     for line in lines:
-        done = subprocess.run([*shlex.split(line), "-sS"], cwd=folder, capture_output=True, text=True, check=True)
+        done = subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, check=True)
         assert "error" not in json.loads(done.stdout), line
 
 
@@ -96,16 +96,15 @@ def nginx(running: Server, root: Path, tmp_path_factory: pytest.TempPathFactory)
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     (documented,) = blocks(root / "docs" / "proxies.md", "nginx")
-    documented = documented.replace(ADDRESS, running.url.removeprefix("http://")).replace(
-        "listen 80;", f"listen {address};"
-    )
+    documented = documented.replace(ADDRESS, running.url.removeprefix("http://"))
+    documented = documented.replace("listen 80;", f"listen {address};")
     paths = "".join(
         f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     log = f"{folder}/error.log"
-    (folder / "nginx.conf").write_text(
-        f"daemon off; pid {folder}/pid; error_log {log};\nevents {{}}\nhttp {{\naccess_log off;\n{paths}{documented}}}\n"
-    )
+    user = "user root root; " if os.geteuid() == 0 else ""  # else its workers may not write their folders
+    head = f"{user}daemon off; pid {folder}/pid; error_log {log};\nevents {{}}\nhttp {{\naccess_log off;\n"
+    (folder / "nginx.conf").write_text(f"{head}{paths}{documented}}}\n")
     process = subprocess.Popen([program, "-c", str(folder / "nginx.conf"), "-e", log])
     deadline = time.monotonic() + 20
     while True:

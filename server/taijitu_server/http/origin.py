@@ -58,11 +58,11 @@ def check_origin(call: Call, settings: Settings) -> None:
     By Sec-Fetch-Site where the browser sends it: a page cannot forge it, and it is right behind a proxy that changes
     Host. Else Origin, which only browsers send, has to be this server's Host.
     """
-    origin, site = call.header(b"origin"), call.header(b"sec-fetch-site")
+    origin, host, site = call.header(b"origin"), call.header(b"host").lower(), call.header(b"sec-fetch-site")
     allowed = settings.allowed_origins()
     if "*" in allowed or origin in allowed or site in ("same-origin", "none"):
         return
-    if not site and (not origin or _place(origin) == call.header(b"host").lower()):
+    if not site and (not origin or (host and _place(origin) == host)):
         return
     raise HttpError(
         ORIGIN,
