@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
-from taijitu_runtime.errors import ArtefactError, PictureError, PictureTooLargeError
+from taijitu_runtime.errors import ArtefactError, PictureError, PictureTooLargeError, UnreadablePictureError
 
 MEMORY_RETRY_S = 1
 
@@ -25,10 +25,10 @@ class ErrorKind(NamedTuple):
 
 
 def _picture_kinds(parent: type[PictureError] = PictureError) -> dict[type[PictureError], ErrorKind]:
-    """Every class of PictureError that has a `fault`, and its kind."""
+    """Every class of PictureError that has a `fault`, and its kind; a path cannot be unreadable where none is read."""
     found = {}
     for error in parent.__subclasses__():
-        if hasattr(error, "fault"):
+        if hasattr(error, "fault") and error is not UnreadablePictureError:
             status = 413 if issubclass(error, PictureTooLargeError) else 422
             found[error] = ErrorKind(status, f"picture_{error.fault}", (error.__doc__ or "").partition("\n")[0])
         found |= _picture_kinds(error)

@@ -34,7 +34,7 @@ class Hosts:
         """HttpError 400 for a request without a Host or with two, 421 for a name that is not served here."""
         host = call.headers.get(b"host")
         if host is None:
-            if call.scope["http_version"] == "1.0":
+            if call.scope.get("http_version") == "1.0":
                 return
             raise bad_request("got no Host header, expected one")
         headers = call.scope["headers"]
