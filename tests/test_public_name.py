@@ -17,7 +17,7 @@ import taijitu_export.errors
 import taijitu_runtime.errors
 import taijitu_training.errors
 
-HEAVY = ("torch", "torchvision", "timm", "matplotlib", "onnx", "onnxruntime", "fastapi", "cv2", "PIL")
+HEAVY = ("torch", "torchvision", "timm", "matplotlib", "onnx", "onnxruntime", "starlette", "uvicorn", "cv2", "PIL")
 
 
 def answer(code: str, cwd: Path, *options: str) -> str:

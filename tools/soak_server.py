@@ -83,7 +83,7 @@ class Soak:
         while self.is_on:
             _, writer = await asyncio.open_connection(host, int(port))
             picture = random.choice(list(self.pictures))
-            head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(picture)
+            head = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(picture)
             writer.write(head + picture[: random.choice([10, len(picture)])])
             await asyncio.sleep(random.choice([0.0, 0.01, 0.5]))
             writer.close()

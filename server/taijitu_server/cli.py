@@ -5,12 +5,15 @@ python server/serve.py model.onnx [--host 127.0.0.1] [--port 8000]
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from pathlib import Path
 
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
-from taijitu_server.settings import Settings, add_flags, settings_from, shown_settings
+from taijitu_server.logs import json_line, now
+from taijitu_server.settings import Settings, add_flags, settings_from, shown_settings, unknown_variables
 
 
 def build_parser() -> Parser:
@@ -28,6 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     flags = vars(build_parser().parse_args(argv))
     model, file = flags.pop("model"), flags.pop("settings")
     settings = settings_from(flags, file)
+    for text in unknown_variables(os.environ):
+        line = json_line({"time": now(), "level": "warning", "event": text})
+        print(line.decode(), end="", file=sys.stderr, flush=True)
     if (model is None) == (settings.models is None):
         raise UsageError("give either a model.onnx or --models DIR; see taijitu serve --help")
     if settings.reload_by_post and (settings.workers > 1 or model is not None):
@@ -44,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(model: Path | None, settings: Settings, listener: socket.socket) -> None:
-    # FastAPI and what it stands on, which --help does not need.
+    # Starlette and what the server stands on, which --help does not need.
     from taijitu_server.errors import HttpError
     from taijitu_server.metrics import Metrics
     from taijitu_server.models.registry import Registry

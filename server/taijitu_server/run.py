@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import signal
 import socket
 import sys
@@ -11,7 +12,7 @@ import sys
 import uvicorn
 
 from taijitu_server import logs
-from taijitu_server.app import create_app
+from taijitu_server.app import Application
 from taijitu_server.http.connection import connection_class
 from taijitu_server.models.registry import Registry
 from taijitu_server.state import ServerState
@@ -25,8 +26,8 @@ def serve(registry: Registry, listener: socket.socket) -> None:
     """Answer requests on `listener` until SIGTERM or SIGINT; what was accepted is still answered."""
     settings = registry.settings
     log = logs.set_up()
-    app = create_app(registry)
-    state: ServerState = app.state.server
+    app = Application(registry, is_local=_is_loopback(listener))
+    state = app.state
 
     def refused(status: int, reason: str) -> None:
         state.metrics.observe_request("other", status, reason, 0.0)
@@ -56,6 +57,10 @@ def serve(registry: Registry, listener: socket.socket) -> None:
         log.close()
 
 
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+
+
 def _listening_only() -> type[asyncio.Protocol]:
     from taijitu_server.http.websocket import ListeningOnly  # a server without cameras need not pay for it
 
@@ -72,14 +77,14 @@ class _Server(uvicorn.Server):
             signal.signal(number, self._stop)
 
     def _stop(self, number: int, frame: object) -> None:
+        self._state.is_draining = self._state.is_closing = True
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        """Called for a signal: a second one does not wait for the drain."""
+        """Called for a signal: requests are answered until the drain is over; a second signal does not wait for it."""
         drain_s = self._state.settings.drain_s
         if self._state.is_draining or not drain_s or not self.started:
-            self._state.is_draining = True
-            self.should_exit = True
+            self._stop(sig, frame)
             return
         self._state.is_draining = True
         signal.signal(signal.SIGALRM, self._stop)

@@ -11,7 +11,7 @@ from pathlib import Path
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, name_hint
 from taijitu_runtime.model_files import is_model
-from taijitu_server.errors import HttpError
+from taijitu_server.errors import MODEL_UNKNOWN, MODEL_UNNAMED, HttpError
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
@@ -57,20 +57,19 @@ class Registry:
     def get(self, name: str | None = None, version: str | None = None) -> ServedModel:
         """A model by name (None: the only one) and version (None: the highest). HttpError 400 or 404 otherwise."""
         if not self.served:
-            raise HttpError(404, "model_unknown", "no model is loaded")
+            raise HttpError(MODEL_UNKNOWN, "no model is loaded")
         if name is None:
             if len(self.served) != 1:
-                raise HttpError(400, "model_unnamed", f"say which model: ?model= one of {', '.join(self.names())}")
+                raise HttpError(MODEL_UNNAMED, f"say which model: ?model= one of {', '.join(self.names())}")
             name = next(iter(self.served))
         versions = self.served.get(name)
         if versions is None:
-            text = f"no model {name[:100]!r}; {name_hint(name, self.names())}"
-            raise HttpError(404, "model_unknown", text)
+            raise HttpError(MODEL_UNKNOWN, f"no model {name[:100]!r}; {name_hint(name, self.names())}")
         if version is None:
             return versions[max(versions, key=int)]
         if version not in versions:
             text = f"no version {version[:20]!r} of {name}; there is {', '.join(sorted(versions, key=int))}"
-            raise HttpError(404, "model_unknown", text)
+            raise HttpError(MODEL_UNKNOWN, text)
         return versions[version]
 
     def names(self) -> list[str]:

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taijitu_runtime.answers import softmax
+from taijitu_runtime.answers import Scores, scores_from_logits
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.headers import inspect
-from taijitu_runtime.pictures.preprocess import normalise
-from taijitu_server.errors import overloaded
+from taijitu_server.errors import MODEL_DEAD, QUEUE_FULL, overloaded
 from taijitu_server.metrics import Metrics
-from taijitu_server.models.batcher import Batcher, Job, Prepare, Rows, Scores
+from taijitu_server.models.batcher import Batcher, Job, Prepare, Rows
 from taijitu_server.models.decode_pool import DecodePool, prepare
 from taijitu_server.settings import Settings
 
@@ -105,10 +104,10 @@ class ServedModel:
         """A place in the queue for a job that `prepare` is called with next. HttpError 503 where there is none."""
         settings = self._settings
         if not self.is_alive:
-            raise overloaded("model_dead", f"{self.name} is not running", settings.retry_after_s)
+            raise overloaded(MODEL_DEAD, f"{self.name} is not running", settings.retry_after_s)
         if self.pending >= settings.queue_size:
             text = f"{settings.queue_size} requests are waiting for {self.name} already; try again"
-            raise overloaded("queue_full", text, settings.retry_after_s)
+            raise overloaded(QUEUE_FULL, text, settings.retry_after_s)
         self._loop = asyncio.get_running_loop()
         job = Job(self._loop.create_future(), prepare, time.monotonic() + timeout_s)
         self.pending += 1
@@ -129,16 +128,7 @@ class ServedModel:
 
     def scores(self, rows: Rows) -> Scores:
         """Run the network, `max_batch` rows at a time; ArtefactError where it fails or gives NaN."""
-        size, least = self.classifier.batch_size, self.input.min_batch
-        parts = []
-        for start in range(0, len(rows), size):
-            chunk = rows[start : start + size]
-            missing = max(0, least - len(chunk))
-            if missing:
-                chunk = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), chunk.dtype)])
-            parts.append(self.classifier.backend.infer(chunk)[: size if not missing else -missing])
-        logits = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return Scores(logits, softmax(logits), np.argsort(-logits, axis=1, kind="stable"))
+        return scores_from_logits(self.classifier.infer(rows))
 
     def close(self) -> None:
         """Answer what was accepted, then free the model; blocks until then."""
@@ -146,8 +136,7 @@ class ServedModel:
         self.classifier.close()
 
     def _rows(self, prepared: Sequence[Rows]) -> Rows:
-        rows = np.stack(prepared)
-        return rows if self.input.layout == "uint8 NHWC" else normalise(rows, self.classifier.card.input)
+        return self.classifier.rows_from_prepared(np.stack(prepared))
 
     def _prepared(self, index: int, count: int, picture: bytes) -> Any:
         try:
@@ -182,6 +171,6 @@ def _check(classifier: Classifier) -> None:
     taken = classifier.backend.input
     for count in sorted({taken.min_batch, classifier.batch_size}):
         pictures = np.zeros((count, taken.height, taken.width, 3), np.uint8)
-        softmax(classifier.logits(pictures))
+        scores_from_logits(classifier.logits(pictures))
         noise = np.random.default_rng(0).integers(0, 256, pictures.shape, np.uint8)
-        softmax(classifier.logits(noise))
+        scores_from_logits(classifier.logits(noise))
