@@ -30,6 +30,8 @@ from taijitu_server.state import ServerState
 
 log = logging.getLogger("taijitu.server")
 
+LOOK_S = 1.0  # between looks for requests that a model does not answer
+
 
 def create_app(registry: Registry, settings: Settings | None = None) -> FastAPI:
     """An ASGI application that serves the registry's models, and frees them when it ends.
@@ -70,7 +72,9 @@ def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: ServerState = app.state.server
-    watcher = asyncio.create_task(_watch(state)) if state.settings.reload_s else None
+    tasks = [asyncio.create_task(_look(state))]
+    if state.settings.reload_s:
+        tasks.append(asyncio.create_task(_watch(state)))
     if state.cameras is not None:
         await state.cameras.start()
     state.is_started = True
@@ -78,11 +82,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.is_draining = True
     if state.cameras is not None:
         await state.cameras.stop()
-    if watcher is not None:
-        watcher.cancel()
+    for task in tasks:
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await watcher
+            await task
     state.close()
+
+
+async def _look(state: ServerState) -> None:
+    while True:
+        await asyncio.sleep(min(LOOK_S, state.settings.run_timeout_s))
+        for model in state.registry.all():
+            model.look()
 
 
 async def _watch(state: ServerState) -> None:

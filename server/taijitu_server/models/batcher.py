@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +39,8 @@ class Scores(NamedTuple):
 
 
 Infer = Callable[[Rows], Scores]
-Prepare = Callable[["Job"], Rows]
+Steps = Generator[None, None, Rows]  # yields where the work may be interrupted for that of others
+Prepare = Callable[["Job"], "Rows | Steps"]
 
 
 class Job:
@@ -60,6 +61,7 @@ class Job:
         "put_at",
         "queue_s",
         "rows",
+        "steps",
     )
 
     def __init__(self, future: asyncio.Future[Scores], prepare: Prepare, deadline: float) -> None:
@@ -69,6 +71,7 @@ class Job:
         self.put_at = time.monotonic()
         self.decode_s = self.queue_s = self.infer_s = 0.0
         self.batch = 0
+        self.steps: Steps | None = None  # what `prepare` gave, where that is not done at once
         self.rows: Rows
         self.outcome: Scores | Exception
 
