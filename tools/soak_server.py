@@ -1,7 +1,9 @@
 """A long run against a real server: python -m tools.soak_server [--seconds 600]
 
-Good, bad, slow and leaving clients at once, while the model's file is replaced over and over. Every answer is checked.
-Exit code 1 for a wrong or lost answer, a 500, or memory or descriptors that grow.
+Good, bad, slow and leaving clients at once, half of those with a reset, and clients that watch a camera, while the
+model's file is replaced over and over; in parallel a second server is started and drained again and again. Every answer is
+checked. Exit code 1 for a wrong or lost answer, a 500, a line of the log that is not JSON, a drain that loses an answer, or
+memory or descriptors that grow.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ from tests.helpers.server_process import ROOT, Server
 NAME = "small"
 SAMPLES = 20  # of memory and descriptors, evenly over the time
 WARM_UP_SHARE = 0.2  # of the time, before growth counts
-ALLOWED_GROWTH_BYTES = 30_000_000
-ALLOWED_DESCRIPTORS = 64
+ALLOWED_GROWTH_BYTES = 5_000_000
+ALLOWED_DESCRIPTORS = 0
+DRAIN_S = 0.5
+SETTLES_S = 2.0  # until what the last clients left behind is gone
 
 
 class Soak:
@@ -86,8 +90,62 @@ class Soak:
             head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(picture)
             writer.write(head + picture[: random.choice([10, len(picture)])])
             await asyncio.sleep(random.choice([0.0, 0.01, 0.5]))
+            if random.random() < 0.5:
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                self.seen["left with a reset"] += 1
+            else:
+                self.seen["left"] += 1
             writer.close()
-            self.seen["left"] += 1
+
+    async def idle(self) -> None:
+        """Resets connections that are idle, of which each had large headers."""
+        host, port = self.url.removeprefix("http://").split(":")
+        while self.is_on:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: a\r\nX-Large: " + b"x" * 60_000 + b"\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            writer.close()
+            self.seen["idle with a reset"] += 1
+            await asyncio.sleep(0.01)
+
+    async def viewer(self) -> None:
+        """Watches the camera for a while, over and over."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
+            while self.is_on:
+                async with client.stream("GET", f"/cameras/{CAMERA}/stream") as reply:
+                    async for part in reply.aiter_bytes():
+                        self.seen["camera parts"] += part.count(b"Content-Type: image/jpeg")
+                        if not self.is_on or random.random() < 0.02:
+                            break
+
+    async def drains(self, source: Path) -> None:
+        """Starts a server of its own, sends it requests until it has drained; every one that it took is answered."""
+        while self.is_on:
+            server = await asyncio.to_thread(Server, str(source), "--port", "0", "--drain-s", str(DRAIN_S))
+            await asyncio.to_thread(server.wait_until_ready)
+            drained = asyncio.create_task(self._use_until_closed(server.url))
+            await asyncio.sleep(0.5)
+            code, log = await asyncio.to_thread(server.stop)
+            await drained
+            self.seen[f"drain {code}"] += 1
+            if code or any(map(is_error, log.splitlines())):
+                self.wrong.append(f"drain: exit code {code}, {log[-500:]}")
+
+    async def _use_until_closed(self, url: str) -> None:
+        picture, label = next(iter(self.pictures.items()))
+        while True:
+            async with httpx.AsyncClient(base_url=url, timeout=60) as client:  # a new connection for each request
+                try:
+                    reply = await client.post("/classify", content=picture)
+                except httpx.ConnectError:
+                    return
+                except httpx.TransportError as error:
+                    self.wrong.append(f"drain: an answer was lost: {error!r}")
+                    return
+            self.seen[f"draining {reply.status_code}"] += 1
+            if reply.status_code == 200 and reply.json()["answers"][0]["label"] != label:
+                self.wrong.append(f"drain: expected {label}, got {reply.text[:200]}")
 
     async def reloads(self, model: Path, source: Path) -> None:
         """Replaces the model by itself, and now and then by half of itself."""
@@ -110,7 +168,10 @@ def main() -> int:
         models.mkdir()
         assert to_onnx([str(ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"), "-o", str(source)]) == 0
         shutil.copy(source, models / f"{NAME}.onnx")
-        server = Server("--models", str(models), "--port", "0", "--reload-s", "0.5")
+        pictures = Path(folder, "frames")
+        write_frames(pictures)
+        camera = f"{CAMERA}={pictures}/*.jpg?rate=10" if False else f"{CAMERA}={write_video(Path(folder, 'frames.avi'))}"
+        server = Server("--models", str(models), "--port", "0", "--reload-s", "0.5", "--camera", camera)
         soak = Soak(server.url, labelled_pictures(source), args.seconds)
         growth = asyncio.run(run(soak, server.process.pid, models / f"{NAME}.onnx", source, args.seconds))
         code, log = server.stop()

@@ -52,7 +52,7 @@ def test_a_camera_that_is_started_among_such_files_runs_none(trapped: Path, root
     model = make_tiny_onnx(trapped.parent / "tiny.onnx")
     (trapped.parent / "pictures").mkdir()
     (trapped.parent / "pictures" / "a.png").write_bytes(photograph.read_bytes())
-    command = [sys.executable, root / "runtime" / "camera.py", model, "--source", trapped.parent / "pictures"]
+    command = [sys.executable, root / "runtime" / "camera.py", model, "--source", trapped.parent / "pictures" / "*.png"]
     done = subprocess.run(
         list(map(str, [*command, "--jsonl", "-"])), capture_output=True, text=True, check=False, cwd=trapped
     )
