@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from taijitu_runtime.fields import (
     SHA256,
     check_choice,
     check_mapping,
+    check_text,
     check_version,
     fail,
     json_from_text,
@@ -78,8 +78,7 @@ class Architecture:
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise fail("architecture.name", self.name, "a model's name")
+        check_text("architecture.name", self.name, "a model's name, without control characters")
         check_mapping("architecture.options", self.options)
 
 
@@ -98,9 +97,10 @@ class Precision:
 
     def __post_init__(self) -> None:
         check_choice("precision.name", self.name, PRECISIONS)
-        layers = self.excluded_layers
-        if not isinstance(layers, tuple) or not all(isinstance(layer, str) for layer in layers):
-            raise fail("precision.excluded_layers", layers, "names of layers")
+        if not isinstance(self.excluded_layers, tuple):
+            raise fail("precision.excluded_layers", self.excluded_layers, "names of layers")
+        for index, layer in enumerate(self.excluded_layers):
+            check_text(f"precision.excluded_layers[{index}]", layer, "the name of a layer, without control characters")
         check_mapping("precision.calibration", self.calibration)
 
 
@@ -132,8 +132,7 @@ class ModelCard:
         check_mapping("training", self.training)
         check_mapping("producer", self.producer)
         for package, version in self.producer.items():
-            if not isinstance(version, str):
-                raise fail(f"producer.{package}", version, "a version as text")
+            check_text(f"producer.{package}", version, "a version as text", r".*")
         if not isinstance(self.source_sha256, str) or not re.fullmatch(f"({SHA256})?", self.source_sha256):
             raise fail("source_sha256", self.source_sha256, "64 lower-case hex digits, or an empty text")
 
@@ -205,8 +204,6 @@ def _check_labels(got: object) -> None:
         raise fail("labels", got, "at least one label")
     seen: dict[str, int] = {}
     for index, label in enumerate(got):
-        # A control character in a label would reach the terminal of whoever prints an answer.
-        if not isinstance(label, str) or not label or any(unicodedata.category(letter) == "Cc" for letter in label):
-            raise fail(f"labels[{index}]", label, "text without control characters")
+        check_text(f"labels[{index}]", label, "text without control characters")
         if (first := seen.setdefault(label, index)) != index:
             raise fail(f"labels[{index}]", label, f"another label than labels[{first}]")

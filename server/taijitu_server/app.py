@@ -21,6 +21,8 @@ from taijitu_server.state import ServerState
 
 log = logging.getLogger("taijitu.server")
 
+LOOK_S = 1.0  # between looks for requests that a model does not answer
+
 
 class Application:
     """Serves the registry's models, which are loaded already (`Registry.load_all`), and frees them when it ends.
@@ -49,7 +51,9 @@ def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
 
 @contextlib.asynccontextmanager
 async def _life(state: ServerState) -> AsyncIterator[None]:
-    watcher = asyncio.create_task(_watch(state)) if state.settings.reload_s else None
+    tasks = [asyncio.create_task(_look(state))]
+    if state.settings.reload_s:
+        tasks.append(asyncio.create_task(_watch(state)))
     if state.cameras is not None:
         await state.cameras.start()
     state.is_started = True
@@ -57,11 +61,18 @@ async def _life(state: ServerState) -> AsyncIterator[None]:
     state.is_draining = state.is_closing = True
     if state.cameras is not None:
         await state.cameras.stop()
-    if watcher is not None:
-        watcher.cancel()
+    for task in tasks:
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await watcher
+            await task
     state.close()
+
+
+async def _look(state: ServerState) -> None:
+    while True:
+        await asyncio.sleep(min(LOOK_S, state.settings.run_timeout_s))
+        for model in state.registry.all():
+            model.look()
 
 
 async def _watch(state: ServerState) -> None:

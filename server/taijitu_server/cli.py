@@ -10,8 +10,9 @@ import socket
 import sys
 from pathlib import Path
 
-from taijitu_runtime.console import Parser, run
+from taijitu_runtime.console import Parser, run, say
 from taijitu_runtime.errors import UsageError
+from taijitu_server import logs
 from taijitu_server.logs import json_line, now
 from taijitu_server.settings import Settings, add_flags, settings_from, shown_settings, unknown_variables
 
@@ -50,6 +51,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(model: Path | None, settings: Settings, listener: socket.socket) -> None:
+    with logs.set_up() as log:
+        _load_and_serve(model, settings, listener, log)
+
+
+def _load_and_serve(model: Path | None, settings: Settings, listener: socket.socket, log: logs.Log) -> None:
     # Starlette and what the server stands on, which --help does not need.
     from taijitu_server.errors import HttpError
     from taijitu_server.metrics import Metrics
@@ -65,9 +71,10 @@ def _serve(model: Path | None, settings: Settings, listener: socket.socket) -> N
             raise UsageError(f"--camera-model: {error.text}") from None
     host, port = listener.getsockname()[:2]
     at = f"[{host}]" if ":" in host else host
-    print(f"serving {', '.join(registry.names())} at http://{at}:{port} (POST /classify)", flush=True)
-    print(f"settings: {shown_settings(settings)}", flush=True)
-    serve(registry, listener)
+    say(f"serving {', '.join(registry.names())} at http://{at}:{port} (POST /classify)", sys.stdout)
+    say(f"settings: {shown_settings(settings)}", sys.stdout)
+    sys.stdout.flush()
+    serve(registry, listener, log)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -57,6 +57,7 @@ BUFFERED_BYTES = ErrorKind(503, "buffered_bytes", "Too many bytes of other reque
 
 CONTENT_TYPE = ErrorKind(415, "content_type", "A Content-Type that is not read.")
 PICTURES = ErrorKind(413, "pictures", "Too many pictures.")
+REQUEST_PIXELS = ErrorKind(413, "request_pixels", "Too many pixels in all pictures of the request.")
 PICTURE_KINDS = _picture_kinds()
 
 MODEL_UNNAMED = ErrorKind(400, "model_unnamed", "There are several models, and the request names none.")
@@ -64,6 +65,7 @@ MODEL_UNKNOWN = ErrorKind(404, "model_unknown", "No such model or version.")
 MODEL_FAILED = ErrorKind(500, "model", "The model gave no answer.")
 MODEL_DEAD = ErrorKind(503, "model_dead", "The model is not running.")
 QUEUE_FULL = ErrorKind(503, "queue_full", "Too many requests wait for the model.")
+MODEL_HANGS = ErrorKind(504, "model_hangs", "The model gave no answer in time.")
 DEADLINE = ErrorKind(504, "deadline", "The request waited too long in the queue, and was not run.")
 CLIENT_GONE = ErrorKind(499, "client_gone", "The client left; never sent.")
 
@@ -77,9 +79,9 @@ CAMERA_OFF = ErrorKind(503, "camera_off", "The camera is not running.")
 # What each part of a request's way may raise; a route names those that it passes.
 OF_EVERY_REQUEST = (BAD_REQUEST, HTTP, HOST, API_KEY, HEADER_TIMEOUT, HEADER_BYTES, INTERNAL, DRAINING, MEMORY)
 OF_BODIES = (BODY_TIMEOUT, BODY_BYTES, ENCODING, BUFFERED_BYTES)
-OF_PICTURES = (PICTURES, *PICTURE_KINDS.values())
+OF_PICTURES = (PICTURES, REQUEST_PIXELS, *PICTURE_KINDS.values())
 OF_MODELS = (MODEL_UNKNOWN,)
-OF_INFERENCE = (MODEL_FAILED, MODEL_DEAD, QUEUE_FULL, DEADLINE)
+OF_INFERENCE = (MODEL_FAILED, MODEL_DEAD, QUEUE_FULL, DEADLINE, MODEL_HANGS)
 
 
 class HttpError(Exception):

@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     max_delay_ms: float = Field(0.0, ge=0, le=1000, description="how long a batch waits for more pictures")
     queue_size: int = Field(128, ge=1, description="requests waiting or running for one model; the next one gets 503")
     queue_timeout_ms: float = Field(5000.0, gt=0, description="a request that waited longer gets 504 and is not run")
+    run_timeout_s: float = Field(60.0, gt=0, description="for a run of a network after that; then 504, and not ready")
     retry_after_s: int = Field(1, ge=0, description="what a 503 tells the client to wait")
 
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="of one request, unpacked; a larger one gets 413")
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     max_pictures: int = Field(32, ge=1, description="pictures in one request; more get 413")
     max_rows: int = Field(1024, ge=1, description="pictures in one tensor of KServe v2, decoded already; more get 413")
     max_pixels: int = Field(40_000_000, ge=1, description="width times height of one picture; a larger one gets 413")
+    max_request_pixels: int = Field(400_000_000, ge=1, description="of all pictures of a request; more get 413")
     max_jpeg_scans: int = Field(32, ge=1, description="scans of one JPEG; more get 413")
     formats: str = Field("JPEG,PNG,WEBP,BMP,GIF", description="picture formats that are decoded; others get 422")
     max_header_bytes: int = Field(65_536, ge=256, description="request line and headers; more get 431")

@@ -169,3 +169,21 @@ def test_an_idle_connection_is_kept_for_a_part_of_a_second(edge: Server) -> None
         began = time.monotonic()
         assert [status for status, _ in answers(connection)] == [200] * 3
     assert time.monotonic() - began < 5  # by the server, not by the test's own timeout
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://[::1/", b"/caf\xe9", b"http://a:99999999/", b"//", b"\xff\xfe", b"http://a b/", b"http://@/"]
+)
+@pytest.mark.parametrize("headers", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"])
+def test_a_damaged_target_is_answered(edge: Server, target: bytes, headers: bytes) -> None:
+    with connect(edge) as connection:
+        connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n")
+        assert received(connection).split()[1] in (b"400", b"404")  # and nothing in the log: see `edge`
+
+
+def test_a_damaged_target_behind_a_good_request_is_answered_too(edge: Server) -> None:
+    with connect(edge) as connection:
+        connection.sendall(ASK)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET http://[::1/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert [status for status, _ in answers(connection)] == [400]

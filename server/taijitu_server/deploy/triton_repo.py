@@ -25,6 +25,7 @@ from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.model_files import is_engine
 from taijitu_server.deploy.onnx_file import check_onnx_file
+from taijitu_server.models.names import name_from_card
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
 
@@ -93,7 +94,7 @@ def triton_repository(
     if version < 1 or max_batch < 1:
         raise UsageError(f"got --model-version {version} --max-batch {max_batch}, expected both to be at least 1")
     artefact = _engine(model) if is_engine(model) else _onnx(model, gpu)
-    name = name or artefact.card.architecture.name.replace("/", "_")
+    name = name or name_from_card(artefact.card)
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise UsageError(
             f"got the name {name!r}, expected letters, digits, dots, dashes and underscores, but no dot or dash at its "

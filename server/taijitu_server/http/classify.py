@@ -8,7 +8,7 @@ import orjson
 
 from taijitu_server.http.exchange import Call, WholeReply, server_timing
 from taijitu_server.http.forms import read_pictures
-from taijitu_server.models.batcher import Job, Rows
+from taijitu_server.models.batcher import Job, Rows, Steps
 from taijitu_server.models.served_model import QUICK_BYTES
 from taijitu_server.state import ServerState
 
@@ -25,7 +25,7 @@ async def classify(state: ServerState, call: Call) -> WholeReply:
 
     found = pictures() if call.held_bytes <= QUICK_BYTES else None
 
-    def prepare(_: Job) -> Rows:
+    def prepare(_: Job) -> Rows | Steps:
         return model.rows_from_pictures(pictures() if found is None else found)
 
     is_quick = found is not None and all(map(model.is_quick, found))

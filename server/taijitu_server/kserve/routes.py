@@ -14,7 +14,7 @@ from taijitu_server.http.health import check_ready
 from taijitu_server.http.origin import check_origin
 from taijitu_server.kserve.request import DATATYPES, INPUT, OUTPUTS, InferRequest, infer_request_from_body
 from taijitu_server.kserve.response import reply_from_scores
-from taijitu_server.models.batcher import Job, Rows
+from taijitu_server.models.batcher import Job, Rows, Steps
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.state import ServerState
 
@@ -60,7 +60,7 @@ async def infer(state: ServerState, call: Call) -> WholeReply:
     header_length = call.header(b"inference-header-content-length")
     parsed: list[InferRequest] = []
 
-    def prepare(job: Job) -> Rows:
+    def prepare(job: Job) -> Rows | Steps:
         request = infer_request_from_body(body, header_length, model.input, state.settings)
         request.check_model(model.name, model.version)
         parsed.append(request)

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ Deliver = Callable[[Sequence["Job"]], None]
 MAX_RESTARTS_A_MINUTE = 5
 
 Infer = Callable[[Rows], Scores]
-Prepare = Callable[["Job"], Rows]
+Steps = Generator[None, None, Rows]  # yields where the work may be interrupted for that of others
+Prepare = Callable[["Job"], "Rows | Steps"]
 
 
 class Job:
@@ -48,6 +49,7 @@ class Job:
         "put_at",
         "queue_s",
         "rows",
+        "steps",
     )
 
     def __init__(self, future: asyncio.Future[Scores], prepare: Prepare, deadline: float) -> None:
@@ -57,6 +59,7 @@ class Job:
         self.put_at = time.monotonic()
         self.decode_s = self.queue_s = self.infer_s = 0.0
         self.batch = 0
+        self.steps: Steps | None = None  # what `prepare` gave, where that is not done at once
         self.rows: Rows
         self.outcome: Scores | Exception
 
