@@ -98,25 +98,30 @@ class Classifier:
         return self.card.labels
 
     @overload
-    def predict(self, pictures: list[Any] | tuple[Any, ...], top: int | None = None) -> list[Prediction]: ...
+    def predict(
+        self, pictures: list[Any] | tuple[Any, ...], top: int | None = None, *, limits: Limits = LIMITS
+    ) -> list[Prediction]: ...
 
     @overload
-    def predict(self, pictures: Picture, top: int | None = None) -> Prediction: ...
+    def predict(self, pictures: Picture, top: int | None = None, *, limits: Limits = LIMITS) -> Prediction: ...
 
-    def predict(self, pictures: Any, top: int | None = None) -> Prediction | list[Prediction]:
+    def predict(
+        self, pictures: Any, top: int | None = None, *, limits: Limits = LIMITS
+    ) -> Prediction | list[Prediction]:
         """The answers for one picture, or for each of a list or tuple of pictures.
 
         A picture is a path, the bytes of a file, a PIL image, or a uint8 RGB array (H, W, 3), [0, 255]. `top`: how
-        many answers, 1 to K; None gives 5, or all where the model knows fewer. PictureError, naming the first picture
-        that cannot be decoded; InputError for anything that is no picture; UsageError for `top`.
+        many answers, 1 to K; None gives 5, or all where the model knows fewer. `limits`: what one picture may cost, as
+        `Limits(max_pixels=200_000_000)`. PictureError, naming the first picture that cannot be decoded; InputError for
+        anything that is no picture; UsageError for `top`.
         """
         top = self._checked_top(top)
         if not isinstance(pictures, (list, tuple)):
-            return self._predict([self.prepare(pictures)], top)[0]
+            return self._predict([self.prepare(pictures, limits)], top)[0]
         predictions = []
         for start in range(0, len(pictures), self.batch_size):
             batch = [
-                self._prepare_nth(start + offset, picture)
+                self._prepare_nth(start + offset, picture, limits)
                 for offset, picture in enumerate(pictures[start : start + self.batch_size])
             ]
             predictions += self._predict(batch, top)
@@ -155,9 +160,9 @@ class Classifier:
         check_top(top, self.labels)
         return top
 
-    def _prepare_nth(self, index: int, picture: Picture) -> NDArray[np.uint8]:
+    def _prepare_nth(self, index: int, picture: Picture, limits: Limits) -> NDArray[np.uint8]:
         try:
-            return self.prepare(picture)
+            return self.prepare(picture, limits)
         except PictureError as error:
             raise error.named(error.name or f"picture {index} of the list") from error
 

@@ -104,7 +104,6 @@ def test_a_few_pictures_are_enough_where_a_good_classifier_became_a_bad_one() ->
 
 
 def test_a_drop_of_0_83_points_that_was_measured_is_not_called_fine() -> None:
-    """int8: 1,430 of 10,000 answers changed, nearly all between classes that the network finds about equally likely."""
     found = changed(10_000, lost=183, gained=100, wrong=1000)
     assert found.outcome is not Outcome.FINE
     assert "0.83 points" in found.reason

@@ -43,7 +43,7 @@ def test_numpy_is_the_only_third_party_import(root: Path) -> None:
     ("call", "module"),
     [
         ("taijitu.Classifier.from_file(sys.argv[1])", "onnxruntime"),
-        ("taijitu_runtime.pictures.preprocess.decode_picture(b'P6 1 1 255 rgb')", "PIL"),
+        ("taijitu_runtime.pictures.preprocess.decode_picture(b'GIF89a' + bytes(99))", "PIL"),
     ],
 )
 def test_what_is_missing_is_named_with_what_to_install(root: Path, tiny_onnx: Path, call: str, module: str) -> None:

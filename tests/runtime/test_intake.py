@@ -117,10 +117,6 @@ HOSTILE: dict[str, tuple[bytes, type[PictureError]]] = {
     "PNG of 40 million pixels and no data": (png_of_size(8000, 5000)[:-16] + chunk(b"IEND", b""), DamagedPictureError),
     "PNG of 49 million black pixels": (encoded(Image.new("L", (7000, 7000)), "PNG"), TooManyPixelsError),
     "PNG of a million chunks": (PNG[:33] + chunk(b"abCd", b"") * 1_000_000 + PNG[33:], DamagedPictureError),
-    "PNG of gigabytes of profiles": (
-        PNG[:33] + chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(1 << 20))) * 2000 + PNG[33:],
-        DamagedPictureError,
-    ),
     "GIF of a huge size": (GIF[:6] + b"\xff\xff\xff\xff" + GIF[10:], TooManyPixelsError),
     "GIF of a million comments": (
         GIF[: 13 + 768] + b"\x21\xfe" + b"\x01x" * 1_000_000 + b"\0" + GIF[13 + 768 :],
@@ -206,7 +202,7 @@ def test_each_kind_of_webp_declares_its_size(options: dict[str, Any]) -> None:
 
 def test_a_bmp_of_os2_and_one_from_the_top_declare_their_size() -> None:
     old = b"BM" + bytes(12) + struct.pack("<IHHHH", 12, 160, 120, 1, 24)
-    from_top = b"BM" + bytes(12) + struct.pack("<Iii", 40, 160, -120)
+    from_top = b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 160, -120, 1, 24, 0)
     assert [inspect(data)[1:3] for data in (old, from_top)] == [(160, 120), (160, 120)]
 
 
