@@ -39,8 +39,7 @@ def rows(out: Path) -> list[dict[str, float]]:
 
 
 def test_a_run_leaves_checkpoints_and_metrics(finished: Path) -> None:
-    assert sorted(os.listdir(finished)) == [
-        "best.pt",
+    assert sorted(os.listdir(finished)) == [  # no best.pt: test pictures choose nothing
         "final.pt",
         "last.pt",
         "metrics.jsonl",
@@ -72,6 +71,19 @@ def test_the_network_learned(finished: Path) -> None:
     assert rows(finished)[-1]["train_top1"] > 80.0
 
 
+def test_val_chooses_and_test_is_measured_once_at_the_end(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert train(tiny_data, out, "--validation", "0.25") == 0
+    printed = capsys.readouterr().out
+    assert "36 to train, 12 to evaluate (validation (0.25 of train)), 12 to measure the result with (test)" in printed
+    final, best = (checkpoint.load(out / name).training for name in ("final.pt", "best.pt"))
+    assert (final["evaluation_pictures"], final["test_pictures"]) == (12, 12)
+    assert "test_top1" not in best["metrics"] or best["metrics"]["epoch"] == 3
+    assert f"{final['metrics']['test_top1']:.2f} % on test" in printed
+
+
 def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,8 +97,10 @@ def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
         return {"eval_loss": 1.0, "eval_top1": score}
 
     monkeypatch.setattr(run, "evaluate", scored)
-    assert train(tiny_data, tmp_path / "run") == 130
-    assert train(tiny_data, tmp_path / "run", "--resume") == 0
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    (data / "test").rename(data / "val")
+    assert train(data, tmp_path / "run") == 130
+    assert train(data, tmp_path / "run", "--resume") == 0
     assert checkpoint.load(tmp_path / "run" / "best.pt").training["metrics"]["epoch"] == 2
     assert checkpoint.load(tmp_path / "run" / "final.pt").training["metrics"]["epoch"] == 3
 

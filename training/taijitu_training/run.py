@@ -36,7 +36,10 @@ SLOW_SHARE = 0.5
 
 @dataclass
 class Run:
-    """One run in one folder: last.pt goes on, best.pt is the best epoch so far, final.pt the result of the last one.
+    """One run in one folder: last.pt goes on, final.pt is the result of the last epoch.
+
+    best.pt is the best epoch so far, where there are pictures to choose it by: never those of the test. `measured`: the
+    result on the test pictures, where others were to choose by.
 
     `architecture` is {"name", "options"} for create_model. Of several `processes` each holds its own Run, and only the
     first one prints and writes. `accumulate` cuts each process's share of a batch into parts computed one by one.
@@ -55,6 +58,7 @@ class Run:
     teacher: Teacher | None = None
     report: bool = True
     history: list[Row] = field(default_factory=list)
+    measured: dict[str, float] = field(default_factory=dict, init=False)
     _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, and the processes they are for
     _origin: dict[str, str] = field(default_factory=dict, init=False)  # of the initial weights
 
@@ -125,11 +129,15 @@ class Run:
             "train_s": state.totals.seconds,
         }
         state.totals = Totals()
+        if self.dataset.test is not None and state.epoch == self.recipe.epochs:
+            pictures = evaluation_batches(self.dataset.test, self.device, share)
+            metrics = evaluate(state.result, pictures, self.recipe, self.processes)
+            self.measured = {"test_top1": metrics["eval_top1"], "test_loss": metrics["eval_loss"]}
         if log is None:
             return
         best = max((past["eval_top1"] for past in self.history), default=-1.0)
         log.add(row)
-        if row["eval_top1"] > best:
+        if self.dataset.chooses and row["eval_top1"] > best:
             self._save(state, "best.pt")
         if state.epoch == self.recipe.epochs:
             self._save(state, "final.pt")
@@ -192,8 +200,12 @@ class Run:
             "train_pictures": len(self.dataset.train),
             "evaluation": self.dataset.evaluation_name,
             "evaluation_pictures": len(self.dataset.evaluation),
+            **({} if self.dataset.test is None else {"test_pictures": len(self.dataset.test)}),
             "recipe": self.recipe.as_dict(),
-            "metrics": {key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
+            "metrics": {
+                **{key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
+                **self.measured,
+            },
             "date": datetime.now(timezone.utc).date().isoformat(),
             **({"started_from": self._origin} if self._origin else {}),
             **({"teacher": self.teacher.origin} if self.teacher else {}),
@@ -238,7 +250,7 @@ class Run:
 
 
 def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
-    data = ("data", "train_pictures", "evaluation", "evaluation_pictures")
+    data = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures")
     teacher = training.get("teacher", {})
     return {
         "model": architecture["name"],
