@@ -314,7 +314,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 def long_run(root: Path, data: Path, out: Path) -> subprocess.Popen[str]:
     """A training in a process of its own, which has saved."""
     command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(data)]
-    environment = os.environ | {"PYTHONPATH": "training"}
+    environment = os.environ | {"PYTHONPATH": "training", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*command, "--out", str(out), "--set", "epochs=500", "--set", "batch_size=8"],
         cwd=root,
@@ -323,8 +323,10 @@ def long_run(root: Path, data: Path, out: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while not (out / "last.pt").exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while not (out / "last.pt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     return process
 
@@ -336,7 +338,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     out = tmp_path / "run"
     process = long_run(root, tiny_data, out)
     process.send_signal(number)
-    output, error = process.communicate(timeout=60)
+    output, error = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in error
     assert f"everything so far is in {out / 'last.pt'}: add --resume to go on" in error
@@ -351,7 +353,7 @@ def test_a_reader_that_goes_away_ends_a_run_with_a_word_and_everything_saved(
     process = long_run(root, tiny_data, out)
     assert process.stdout is not None
     process.stdout.close()
-    assert process.wait(timeout=60) == 141
+    assert process.wait(timeout=300) == 141
     assert process.stderr is not None
     error = process.stderr.read()
     process.stderr.close()
