@@ -128,7 +128,13 @@ def test_a_run_that_dies_while_saving_its_result_makes_it_on_resume(
 
 @pytest.mark.parametrize(
     ("steps", "options"),
-    [(1, []), (6, []), (9, []), (8, ["--set", "ema=true", "--option", "dropout=0.2"])],
+    [
+        (1, []),
+        (6, []),
+        (9, []),
+        (8, ["--set", "ema=true", "--set", "ema_decay=0.9", "--option", "dropout=0.2"]),
+        (9, ["--set", "batch_size=10"]),  # before the last, incomplete batch of 8
+    ],
 )
 def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
     finished: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, options: list[str]
@@ -235,6 +241,45 @@ def test_resume_needs_the_run_that_was_started(
     shutil.copy(out / "final.pt", out / "last.pt")
     assert train(tiny_data, out, "--resume", "--preset", "public_code") == 2
     assert "has no training state" in capsys.readouterr().err
+
+
+def test_a_run_resumes_after_recipes_and_networks_gained_fields(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    content = torch.load(out / "last.pt", weights_only=True)
+    assert content["training"]["recipe"].pop("label_smoothing") == 0.0
+    assert content["training"]["recipe"].pop("evaluation_crop") == 1.0
+    assert content["architecture"]["options"].pop("dropout") == 0.0
+    torch.save(content, out / "last.pt")
+    arguments = (tiny_data, out, "--resume", "--preset", "public_code")
+    assert train(*arguments) == 0
+    assert train(*arguments, "--set", "label_smoothing=0.1") == 2
+    assert "label_smoothing" in capsys.readouterr().err
+    assert train(*arguments, "--option", "dropout=0.1") == 2
+    assert "dropout" in capsys.readouterr().err
+
+
+def test_a_data_set_smaller_than_a_batch_is_one_batch_and_the_first_line_says_so(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert train(tiny_data, out, "--set", "batch_size=100", "--set", "epochs=1") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "batches of 48" in first
+    assert "100" in first
+    assert checkpoint.load(out / "last.pt").resume["steps_per_epoch"] == 1
+
+
+def test_the_average_is_what_is_judged_and_saved(tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    settings = ("--set", "ema=true", "--set", "ema_decay=0.999", "--set", "ema_start=0")
+    assert train(tiny_data, out, *settings) == 0
+    state = torch.load(out / "last.pt", weights_only=True)["resume"]["state"]
+    final = checkpoint.load(out / "final.pt").state_dict
+    assert all(torch.equal(final[name], value) for name, value in state["average"].items())
+    moved = [name for name, value in state["model"].items() if not torch.equal(final[name], value)]
+    assert len(moved) > len(final) / 2
 
 
 def test_resume_needs_as_many_steps_in_an_epoch(

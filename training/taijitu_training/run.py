@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -240,11 +239,13 @@ class Run:
         if not saved.resume:
             raise CheckpointError(f"{path}: has no training state to go on from; give the run's last.pt")
         then_steps, now_steps = saved.resume.get("steps_per_epoch"), self._steps["steps_per_epoch"]
-        if then_steps not in (None, now_steps):  # WebDataset shards: the schedule would end early or late
-            count = saved.resume["processes"]
+        if then_steps not in (None, now_steps):  # the schedule would end early or late
+            then_count, now_count = saved.resume["processes"], self.processes.count
+            cures = [] if then_count == now_count else [f"as many processes, {then_count}"]  # WebDataset shards
+            cures += ["as many parts (processes x --accumulate) and the same last_batch"]
             raise CheckpointError(
-                f"{path}: steps per epoch were {then_steps} with {count} processes, now they are {now_steps} with "
-                f"{self.processes.count}; resume with as many processes, {count}"
+                f"{path}: steps per epoch were {then_steps} with {then_count} processes, now they are {now_steps} with "
+                f"{now_count}; resume with {', '.join(cures)}"
             )
         return saved
 
@@ -254,10 +255,9 @@ def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> 
     teacher = training.get("teacher", {})
     return {
         "model": architecture["name"],
-        **model_options(architecture["name"]),  # what an option or a field was before there was one: its default
+        **model_options(architecture["name"]),  # an option that was saved before it existed: its default
         **architecture["options"],
         **{key: training.get(key) for key in data},
         "teacher": teacher.get("sha256"),
-        **{field.name: field.default for field in dataclasses.fields(Recipe) if field.default is not MISSING},
-        **training.get("recipe", {}),
+        **Recipe.complete(training.get("recipe", {})),
     }

@@ -171,7 +171,8 @@ def _announce(run: Run, recipe: str, device: torch.device, group: Processes, ini
 
 def _batches(pictures: int, recipe: Recipe) -> str:
     """What the first line says of a data set smaller than a batch."""
-    return f", batches of {pictures} (all), not {recipe.batch_size}" if pictures < recipe.batch_size else ""
+    shrinks = pictures < recipe.batch_size and recipe.last_batch == "train"
+    return f", batches of {pictures} (all), not {recipe.batch_size}" if shrinks else ""
 
 
 def _go_on(last: Path) -> str:
