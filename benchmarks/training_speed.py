@@ -1,9 +1,9 @@
-"""Pictures per second of training YYNet Small 16: this project's loop against the usual one, in turns, in one run.
+"""Images per second of training three networks: this project's loop against the usual one, in turns, in one run.
 
-The usual loop: a DataLoader with worker processes, Pillow decoding and torchvision transforms per picture, NCHW
+The usual loop: a DataLoader with worker processes, Pillow decoding and torchvision transforms per image, NCHW
 float32. Ours: decoded once, augmented a batch at a time, channels_last, bfloat16 where the processor computes in it.
 
-    python benchmarks/training_speed.py [--steps 20] [--rounds 5] [--device cuda]
+    python benchmarks/training_speed.py [--network yynet_small_16] [--steps 20] [--rounds 5] [--device cuda]
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import argparse
 import io
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import torch
@@ -26,25 +26,46 @@ from taijitu_training import create_model
 from taijitu_training.data import MemoryBatches, Pictures, Share
 from taijitu_training.devices import choose_device, describe_machine
 from taijitu_training.loop import FLUSH_STEPS, Totals, TrainState, mixed_dtype, start, train_one_epoch
+from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import RECIPES
 
-RECIPE = RECIPES["yynet_cifar10"]
 PICTURES = 6400
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network for 32x32 images and the recipe that trains it."""
+
+    recipe: Recipe
+    options: Mapping[str, str]
+
+
+NETWORKS = {
+    "yynet_small_16": Network(RECIPES["yynet_cifar10"], {"preset": "public_code"}),
+    "vgnetg_1_0mp": Network(RECIPES["vgnet_cifar"], {"stem": "thumbnail"}),
+    "vgnetf1_1_5mp": Network(RECIPES["vgnet_cifar"], {"stem": "thumbnail"}),
+}
+
+
+def created(name: str) -> nn.Module:
+    """The network called `name`, for ten labels."""
+    return create_model(name, num_classes=10, **NETWORKS[name].options)
 
 
 class Jpegs(Dataset[tuple[Tensor, int]]):
     """CIFAR-sized JPEGs in memory, decoded and transformed one by one, as the usual image folder is."""
 
-    def __init__(self, files: list[bytes]) -> None:
+    def __init__(self, files: list[bytes], recipe: Recipe) -> None:
         self.files = files
+        jitter = [v2.ColorJitter(brightness=recipe.brightness)] if recipe.brightness else []
         self.transform = v2.Compose(
             [
-                v2.ColorJitter(brightness=RECIPE.brightness),
-                v2.RandomCrop(32, padding=RECIPE.pad, padding_mode="reflect"),
-                v2.RandomHorizontalFlip(RECIPE.flip),
+                *jitter,
+                v2.RandomCrop(32, padding=recipe.pad, padding_mode="reflect"),
+                v2.RandomHorizontalFlip(recipe.flip),
                 v2.PILToTensor(),
                 v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(RECIPE.mean, RECIPE.std),
+                v2.Normalize(recipe.mean, recipe.std),
             ]
         )
 
@@ -74,43 +95,44 @@ def as_jpegs(images: Tensor) -> list[bytes]:
     return files
 
 
-def usual(images: Tensor, steps: int, device: torch.device) -> Callable[[], float]:
-    """A function that trains `steps` steps in the usual way and returns pictures/s."""
-    loader = DataLoader(
-        Jpegs(as_jpegs(images)), RECIPE.batch_size, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
-    )
+def usual(name: str, images: Tensor, steps: int, device: torch.device) -> Callable[[], float]:
+    """Return a function that trains `steps` steps in the usual way and returns images/s."""
+    recipe = NETWORKS[name].recipe
+    files = Jpegs(as_jpegs(images), recipe)
+    loader = DataLoader(files, recipe.batch_size, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True)
 
     def forever() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
             yield from loader
 
     batches = forever()
-    state = start(create_model("yynet_small_16", preset="public_code").to(device), RECIPE, 1000)
+    state = start(created(name).to(device), recipe, 1000)
     state.model.train()
 
     def run() -> float:
         began = time.perf_counter()
         for _ in range(steps):
             batch, targets = (tensor.to(device, non_blocking=True) for tensor in next(batches))
-            loss = nn.functional.cross_entropy(state.model(batch), targets)
+            loss = nn.functional.cross_entropy(state.model(batch), targets, label_smoothing=recipe.label_smoothing)
             state.optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(state.model.parameters(), RECIPE.clip_norm)
+            if recipe.clip_norm:
+                nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
             state.optimizer.step()
             state.scheduler.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        return steps * RECIPE.batch_size / (time.perf_counter() - began)
+        return steps * recipe.batch_size / (time.perf_counter() - began)
 
     return run
 
 
-def ours(images: Tensor, steps: int, device: torch.device) -> Callable[[], float]:
-    """A function that trains `steps` steps with taijitu_training's loop and returns pictures/s."""
-    recipe = replace(RECIPE, epochs=1000)
-    model = create_model("yynet_small_16", preset="public_code").to(device).to(memory_format=torch.channels_last)
+def ours(name: str, images: Tensor, steps: int, device: torch.device) -> Callable[[], float]:
+    """Return a function that trains `steps` steps with taijitu_training's loop and returns images/s."""
+    recipe = replace(NETWORKS[name].recipe, epochs=1000)
+    model = created(name).to(device).to(memory_format=torch.channels_last)
     source = MemoryBatches(Pictures(images, torch.arange(PICTURES) % 10), recipe, device, Share())
-    state: TrainState = start(model, recipe, source.steps)
+    state: TrainState = start(model, recipe, source.cut.steps)
 
     flush = FLUSH_STEPS[device.type]
 
@@ -130,30 +152,38 @@ def ours(images: Tensor, steps: int, device: torch.device) -> Callable[[], float
     return run
 
 
+def measure(name: str, images: Tensor, steps: int, rounds: int, device: torch.device) -> None:
+    """Print the medians over the rounds, and their ratio, for one network."""
+    loops = {"usual": usual(name, images, steps, device), "ours": ours(name, images, steps, device)}
+    for run in loops.values():
+        run()
+    speeds: dict[str, list[float]] = {loop: [] for loop in loops}
+    for _ in range(rounds):
+        for loop, run in loops.items():
+            speeds[loop].append(run())
+    medians = {loop: statistics.median(values) for loop, values in speeds.items()}
+    print(f"{name}, batch {NETWORKS[name].recipe.batch_size}")
+    for loop, value in medians.items():
+        print(f"  {loop:6} {value:7.0f} images/s  (rounds {min(speeds[loop]):.0f} to {max(speeds[loop]):.0f})")
+    print(f"  ratio  {medians['ours'] / medians['usual']:7.2f}", flush=True)
+
+
 def main() -> int:
-    """Print medians over the rounds and their ratio."""
+    """Measure every network asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--network", action="append", choices=NETWORKS, help="measure this one; several allowed (all)")
     parser.add_argument("--steps", type=int, default=20, help="steps a round and loop (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
     args = parser.parse_args()
     device = choose_device(args.device)
-    images = pictures()
-    loops = {"usual": usual(images, args.steps, device), "ours": ours(images, args.steps, device)}
-    for run in loops.values():
-        run()
-    speeds: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(args.rounds):
-        for name, run in loops.items():
-            speeds[name].append(run())
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
     print(
-        f"{datetime.now(timezone.utc).date()}, {describe_machine(device)}, batch {RECIPE.batch_size}, "
+        f"{datetime.now(timezone.utc).date()}, {describe_machine(device)}, "
         f"{args.rounds} rounds of {args.steps} steps each, ours in {mixed_dtype(device.type)}"
     )
-    for name, value in medians.items():
-        print(f"{name:6} {value:7.0f} pictures/s  (rounds {min(speeds[name]):.0f} to {max(speeds[name]):.0f})")
-    print(f"ratio  {medians['ours'] / medians['usual']:7.2f}")
+    images = pictures()
+    for name in args.network or NETWORKS:
+        measure(name, images, args.steps, args.rounds, device)
     return 0
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -220,8 +224,37 @@ def test_without_a_compiler_training_goes_on_unfused_and_says_so_once(
             value, slope = value_and_slope(x)
     assert value[0].item() == pytest.approx(-0.495248, abs=1e-6)
     assert slope[0].item() == pytest.approx(0.052196, abs=1e-6)
-    (message,) = [record.message for record in caplog.records if record.name == nish_activation.__name__]
-    assert message.startswith("Nish trains slower, not fused: torch.compile raised InductorError: InvalidCxxCompiler")
+    (record,) = [record for record in caplog.records if record.name == nish_activation.__name__]
+    assert record.levelname == "WARNING"
+    assert "InvalidCxxCompiler" in record.message
+    assert "apt-get install g++" in record.message
+
+
+FUSED_ONCE = """
+import logging, torch
+from taijitu_training.models import nish_activation
+logging.basicConfig(format="%(levelname)s %(message)s")
+x = torch.full((nish_activation.FUSED_FROM,), -1.0, requires_grad=True)
+nish_activation.nish(x).sum().backward()
+print(nish_activation._fusion_works)
+"""
+
+
+def test_a_compilation_that_was_killed_is_named_with_the_folder_to_delete(root: Path, tmp_path: Path) -> None:
+    def fused_in_a_new_process() -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root / "training")}
+        command = [sys.executable, "-c", FUSED_ONCE]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
+
+    whole = fused_in_a_new_process()
+    assert whole.stdout == "True\n"
+    assert "WARNING" not in whole.stderr
+    for library in tmp_path.rglob("*.so"):
+        library.write_bytes(b"")  # as a killed linker leaves it
+    broken = fused_in_a_new_process()
+    assert broken.stdout == "False\n"
+    assert broken.stderr.count("WARNING") == 1
+    assert f"delete {tmp_path}" in broken.stderr
 
 
 def test_the_factory_knows_its_names() -> None:

@@ -79,7 +79,7 @@ def test_an_epoch_has_every_sample_at_most_once_in_an_order_of_its_own(shards: P
     dataset = load_shards(shards)
     first, second = values_of(dataset), values_of(dataset, epoch=1)
     for values in (first, second):
-        assert len(values) == len(set(values)) == 56  # 14 batches of 4 of the 57
+        assert len(values) == len(set(values)) == 57  # 13 batches of 4 and one of 5: one alone is no batch
     assert first != second
     assert values_of(dataset) == first
     assert sum(a + 1 == b for a, b in pairwise(first)) < 10  # mixed within the shards, too
@@ -93,9 +93,10 @@ def test_processes_read_different_shards_and_make_as_many_steps(shards: Path) ->
         seen: Counter[int] = Counter()
         for rank in range(processes):
             mine = batches(dataset.train, recipe, CPU, Share(rank, processes))
-            assert mine.steps == samples // 2
+            assert (mine.cut.steps, mine.cut.used) == (samples // 2, samples * processes)
             seen.update(int(p) for step in mine.epoch(0, 0) for images, _ in step for p in (images[:, 0, 0, 0] * 1e4))
         assert set(seen.values()) == {1}
+        assert seen.total() == samples * processes
 
 
 def test_every_evaluation_sample_is_counted_by_exactly_one_process(
@@ -240,5 +241,5 @@ def test_missing_splits_and_labels_are_named(shards: Path) -> None:
 
 def test_no_sample_is_lost_where_shards_are_equal_and_divide_evenly() -> None:
     equal = Shards(("a", "b", "c", "d"), (100,) * 4, classes=2)
-    assert [equal.steps(20, Share(processes=processes)) for processes in (1, 2, 4)] == [20, 20, 20]
-    assert equal.steps(21, Share(processes=3)) == 14  # one of four shards is left out, another one every epoch
+    assert [equal.in_an_epoch(Share(processes=processes)) for processes in (1, 2, 4)] == [400, 400, 400]
+    assert equal.in_an_epoch(Share(processes=3)) == 300  # one of four shards is left out, another one every epoch

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from taijitu_training.data import Dataset, Share, Source, Stream, batches, evaluation_batches, load, load_dataset
 from taijitu_training.data.samples import Samples
-from taijitu_training.data.share import Step
+from taijitu_training.data.share import Cut, Step
 from taijitu_training.errors import DataError, TaijituError
 from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import RECIPES
@@ -63,7 +63,7 @@ def test_a_stream_trains_and_evaluates_on_what_lies_in_memory_otherwise(
     monkeypatch.setattr(load, "host_budget", lambda: 0)
     streamed = load_dataset(tiny_data, SIZE, PADDED, workers=0)
     assert isinstance(streamed.train, Stream)
-    assert batches(streamed.train, PADDED, CPU, ALONE).steps == 6
+    assert batches(streamed.train, PADDED, CPU, ALONE).cut.steps == 6
     for epoch in (0, 1):
         theirs = steps_of(held.train, epoch=epoch, recipe=PADDED)
         assert_same(steps_of(streamed.train, epoch=epoch, recipe=PADDED), theirs)
@@ -107,7 +107,7 @@ def test_a_run_that_goes_on_decodes_only_what_is_left_and_the_same(tmp_path: Pat
     dataset = load_dataset(tmp_path / "data", SIZE, RESIZED, workers=0)
     whole = steps_of(dataset.train)
     assert_same(steps_of(dataset.train, first=4), whole[4:])
-    path, _ = next(undecoded(dataset).shuffled(RESIZED.seed, 0, 1, 8, ALONE))
+    path, _ = next(undecoded(dataset).shuffled(RESIZED.seed, 0, 1, Cut(48, 8, ALONE)))
     assert isinstance(path, str)
     Path(path).write_bytes(Path(path).read_bytes()[:300])
     assert_same(steps_of(dataset.train, first=2), whole[2:])
@@ -151,9 +151,9 @@ def test_processes_that_decode_change_nothing_but_the_speed(tiny_data: Path, tmp
         steps_of(Stream(spoilt, dataset.train.workers), recipe=recipe)
 
 
-def test_less_than_a_batch_and_batches_that_cannot_be_shared_are_refused(tiny_data: Path) -> None:
+def test_batches_that_cannot_be_filled_or_shared_are_refused(tiny_data: Path) -> None:
     train = load_dataset(tiny_data, SIZE, RESIZED, workers=0).train
-    with pytest.raises(DataError, match="got 48 training pictures, expected at least 49, one batch"):
-        batches(train, replace(RESIZED, batch_size=49), CPU, ALONE)
+    with pytest.raises(DataError, match=r"48 .*49"):
+        batches(train, replace(RESIZED, batch_size=49, last_batch="drop"), CPU, ALONE)
     with pytest.raises(TaijituError, match="got a batch of 8 for 3 processes x 1 accumulated parts"):
         batches(train, RESIZED, CPU, Share(processes=3))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from taijitu_training import TaijituError, UnknownNameError, create_model, list_models
 from taijitu_training.models import create_activation, list_activations, model_options
@@ -154,3 +155,36 @@ def test_unknown_names_list_the_close_ones() -> None:
         create_model("vgnetg_1_5mp", act="sillu")
     with pytest.raises(TaijituError, match="got num_classes=0, expected at least 1"):
         create_model("vgnetg_1_5mp", num_classes=0)
+
+
+DENSE = [
+    *list_models("yynet*"),
+    *list_models("vgnet*"),
+    "torchvision/densenet121",
+    "torchvision/shufflenet_v2_x0_5",
+    "torchvision/googlenet",
+]
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_gradients_arrive_at_batch_norms_without_gaps(name: str) -> None:
+    """Batch norm leaves its vectorised kernel for a slice, such as the gradient of a concatenation."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=3).to(memory_format=torch.channels_last).train()
+    arrived: dict[str, bool] = {}
+
+    def watch(key: str) -> Callable[..., None]:
+        def is_dense(gradient: Tensor) -> None:
+            arrived[key] = gradient.is_contiguous(memory_format=torch.channels_last)
+
+        return lambda module, args, out: out.register_hook(is_dense) and None
+
+    norms = {key: module for key, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    for key, module in norms.items():
+        module.register_forward_hook(watch(key))
+    images = torch.randn(2, 3, 64, 64).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(images).float().square().sum()
+    loss.backward()
+    assert [key for key, dense in arrived.items() if not dense] == []
+    assert len(arrived) == len(norms)

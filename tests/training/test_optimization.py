@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from taijitu_training.data import MemoryBatches, Pictures, Share
+from taijitu_training.data.share import Cut
 from taijitu_training.loop import TrainState, start, train_one_epoch
 from taijitu_training.optimization import create_optimizer, create_scheduler
 from taijitu_training.recipe import Recipe
@@ -56,14 +57,17 @@ def test_one_cycle_follows_the_formula_at_every_step() -> None:
     assert seen[99] == pytest.approx(4e-8)
 
 
-def test_weight_decay_is_set_from_the_learning_rate_at_each_epochs_end_and_only_there() -> None:
-    state = start(Tiny(), RECIPE, steps_per_epoch=4)
+@pytest.mark.parametrize(("first_decay", "lr"), [("peak", 1e-2), ("current", 4e-4)])
+def test_weight_decay_is_set_from_the_learning_rate_at_each_epochs_end_and_only_there(
+    first_decay: str, lr: float
+) -> None:
+    recipe = replace(RECIPE, first_decay=first_decay)
+    state = start(Tiny(), recipe, steps_per_epoch=4)
     group = state.optimizer.param_groups[0]
-    assert group["weight_decay"] == pytest.approx(1.56 * 4e-4)
     during = []
-    source = batches(RECIPE)
-    train_one_epoch(state, source, RECIPE, after_steps=lambda totals: during.append(group["weight_decay"]) or False)
-    assert during == [pytest.approx(1.56 * 4e-4)] * 4
+    source = batches(recipe)
+    train_one_epoch(state, source, recipe, after_steps=lambda totals: during.append(group["weight_decay"]) or False)
+    assert during == [pytest.approx(1.56 * lr)] * 4
     # after 4 of 40 steps: cosine from 4e-4 to 1e-2 with its peak at step 11
     lr = 1e-2 + (4e-4 - 1e-2) / 2 * (1 + math.cos(math.pi * 4 / 11))
     assert group["weight_decay"] == pytest.approx(1.56 * lr)
@@ -83,8 +87,9 @@ def test_gradients_are_clipped_to_norm_one() -> None:
     assert max(norms) > 0.99  # this network's gradients are far larger before the clip
 
 
-def test_average_is_a_tenth_of_itself_and_nine_tenths_of_the_weights_from_a_quarter_on() -> None:
-    recipe = replace(RECIPE, ema=True, epochs=2)
+@pytest.mark.parametrize("decay", [0.1, 0.999])
+def test_average_keeps_its_share_of_itself_from_a_quarter_on(decay: float) -> None:
+    recipe = replace(RECIPE, ema=True, ema_decay=decay, epochs=2)
     state = start(Tiny(), recipe, steps_per_epoch=4)
     average = [p.detach().clone() for p in state.average.parameters()]
     steps = 0
@@ -93,7 +98,7 @@ def test_average_is_a_tenth_of_itself_and_nine_tenths_of_the_weights_from_a_quar
         nonlocal steps, average
         steps += 1
         weights = [p.detach() for p in state.model.parameters()]
-        keep = 0.1 if steps > 2 else 0.0  # 2 of 8 steps are the first quarter
+        keep = decay if steps > 2 else 0.0  # 2 of 8 steps are the first quarter
         average = [keep * a + (1 - keep) * w for a, w in zip(average, weights)]
         for got, expected in zip(state.average.parameters(), average):
             torch.testing.assert_close(got, expected)
@@ -192,7 +197,7 @@ def test_accumulated_parts_make_the_step_of_the_whole_batch() -> None:
         torch.manual_seed(0)
         recipe = replace(RECIPE, mixed_precision=False)
         source = MemoryBatches(whole, recipe, torch.device("cpu"), Share(accumulate=accumulate))
-        state = start(Tiny(), recipe, source.steps)
+        state = start(Tiny(), recipe, source.cut.steps)
         train_one_epoch(state, source, recipe)
         return torch.cat([p.detach().flatten() for p in state.model.parameters()])
 
@@ -218,3 +223,49 @@ def test_running_statistics_are_the_mean_over_the_parts_of_a_step() -> None:
     train_one_epoch(state, source, recipe)
     parts = [0.1 * part.mean((0, 2, 3)) for part in (first, second)]  # from 0, momentum 0.1
     torch.testing.assert_close(state.model.norm.running_mean, (parts[0] + parts[1]) / 2)
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(18, [4, 4, 4, 4, 2]), (17, [4, 4, 4, 5]), (3, [3]), (16, [4] * 4)])
+def test_every_image_is_trained_on_in_every_epoch(n: int, sizes: list[int]) -> None:
+    """The last batch holds what is left; a single image, which batch norm cannot take, joins the batch before."""
+    source = batches(RECIPE, n)
+    seen = [len(targets) for step in source.epoch(0, 0) for _, targets in step]
+    assert seen == sizes
+    assert (source.cut.steps, source.cut.used) == (len(sizes), n)
+    state = start(Tiny(), RECIPE, source.cut.steps)
+    train_one_epoch(state, source, RECIPE)
+    assert state.totals.pictures == n
+
+
+def test_50000_images_make_the_782_steps_of_the_public_code_and_781_where_the_rest_is_dropped() -> None:
+    assert Cut(50_000, 64, Share()).steps == 782
+    assert Cut(50_000, 64, Share(), train_last=False).steps == 781
+
+
+def test_parts_of_an_incomplete_batch_make_the_step_of_the_whole() -> None:
+    def weights_after_an_epoch(accumulate: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        recipe = replace(RECIPE, mixed_precision=False)
+        images = torch.randint(0, 256, (13, 4, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+        source = MemoryBatches(
+            Pictures(images, torch.arange(13) % 2),
+            replace(recipe, batch_size=8),
+            torch.device("cpu"),
+            Share(accumulate=accumulate),
+        )
+        assert [source.cut.size(step) for step in range(source.cut.steps)] == [8, 5]  # 5: parts of 2 and 3
+        state = start(Tiny(), recipe, source.cut.steps)
+        train_one_epoch(state, source, recipe)
+        return torch.cat([p.detach().flatten() for p in state.model.parameters()])
+
+    torch.testing.assert_close(weights_after_an_epoch(2), weights_after_an_epoch(1), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_parts_of_all_processes_are_the_batch(processes: int, accumulate: int) -> None:
+    cuts = [Cut(100, 24, Share(rank, processes, accumulate)) for rank in range(processes)]
+    for step in range(cuts[0].steps):
+        parts = [part for cut in cuts for part in cut.parts(step)]
+        assert [i for part in parts for i in range(part.start, part.stop)] == list(range(cuts[0].size(step)))
+        assert min(part.stop - part.start for part in parts) >= 2

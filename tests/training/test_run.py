@@ -55,6 +55,7 @@ def test_a_run_leaves_checkpoints_and_metrics(finished: Path) -> None:
         "fusion": "a*i",
         "yin_input": "mean",
         "dropout": 0.0,
+        "init": "public_code",
     }
     assert final.labels == ["blue", "red"]
     assert final.input["resize_size"] == 32
@@ -267,7 +268,7 @@ def test_the_documented_script_streams_pictures_from_processes(root: Path, tiny_
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--set", "batch_size=100"], "got 48 training pictures, expected at least 100, one batch"),
+        (["--set", "batch_size=100", "--set", "last_batch=drop"], "got 48 training pictures, expected at least 100"),
         (["--model", "yynet_smal_16"], "unknown model 'yynet_smal_16'; did you mean"),
         (["--option", "act=nisch"], "unknown activation 'nisch'; did you mean nish"),
         (["--option", "colour=red"], "unknown option of yynet_small_16 'colour'"),

@@ -126,3 +126,44 @@ def test_unknown_names_list_the_close_ones(options: dict[str, str], message: str
 def test_dropout_has_a_range() -> None:
     with pytest.raises(TaijituError, match=r"got dropout=1.0, expected a rate in \[0, 1\)"):
         create_model("yynet_small_16", dropout=1.0)
+
+
+def test_the_public_codes_initialisation_tensor_by_tensor() -> None:
+    torch.manual_seed(0)
+    model = create_model("yynet_small_64", preset="public_code")
+    for name, module in model.named_modules():
+        if not isinstance(module, (nn.Conv2d, nn.Linear)):
+            continue
+        inside = next(
+            (part for key, part in model.named_modules() if isinstance(part, MBConv) and f"{key}." in name), None
+        )
+        weight = module.weight
+        if inside is None:  # residual blocks, their shortcuts, both linear layers: torch's default, uniform
+            bound = 1 / (weight[0].numel()) ** 0.5
+            std, largest, bias = bound / 3**0.5, bound, bound
+        elif ".shortcut." in name:
+            torch.testing.assert_close(weight, torch.eye(len(weight))[:, :, None, None])
+            continue
+        else:  # truncated normal; its fans count all channels of a depthwise convolution
+            fan_in = weight[0, 0].numel() * module.in_channels
+            std = (2 / (fan_in + weight[0, 0].numel() * module.out_channels)) ** 0.5
+            largest, bias = 2 * std / 0.8796, 0.0
+        assert weight.std().item() == pytest.approx(std, rel=4 / weight.numel() ** 0.5), name
+        assert weight.abs().max() <= largest * 1.0001, name
+        if module.bias is not None:
+            assert (module.bias.abs().max() > 0) == (bias > 0), name
+            assert module.bias.abs().max() <= bias, name
+
+
+def test_the_initialisations_in_numbers_of_the_facts() -> None:
+    torch.manual_seed(0)
+    small = create_model("yynet_small_16", preset="public_code")
+    assert small.yin[1].depthwise.weight.std().item() == pytest.approx(0.042, abs=0.004)  # not fan-in 9's 0.0585
+    assert small.yin[0].conv2.weight.std().item() == pytest.approx(0.048, abs=0.003)
+    assert small.fc2.weight.std().item() == pytest.approx(0.092, abs=0.008)
+    assert small.yin[0].conv1.bias.abs().max() > 0
+    paper = create_model("yynet_small_16")
+    assert all(
+        not m.bias.any() for m in paper.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and m.bias is not None
+    )
+    torch.testing.assert_close(paper.path[0].shortcut.weight, torch.eye(16)[:, :, None, None])

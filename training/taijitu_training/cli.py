@@ -107,7 +107,8 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes, hel
         print(
             f"{args.model} on {dataset.name} ({dataset.form}): {len(dataset.train)} to train, "
             f"{len(dataset.evaluation)} to evaluate ({dataset.evaluation_name}), {len(dataset.labels)} labels; "
-            f"recipe {args.recipe}, epochs: {recipe.epochs}, on {device}{several}",
+            f"recipe {args.recipe}, epochs: {recipe.epochs}{_batches(len(dataset.train), recipe)}, "
+            f"on {device}{several}",
             flush=True,
         )
         if initial:
@@ -120,6 +121,11 @@ def _train(args: argparse.Namespace, device: torch.device, group: Processes, hel
         return INTERRUPTED
     print(f"done: {args.out / 'final.pt'} ({run.history[-1]['eval_top1']:.2f} % on {dataset.evaluation_name})")
     return 0
+
+
+def _batches(pictures: int, recipe: Recipe) -> str:
+    """What the first line says of a data set smaller than a batch."""
+    return f", batches of {pictures} (all), not {recipe.batch_size}" if pictures < recipe.batch_size else ""
 
 
 def _settings(args: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:

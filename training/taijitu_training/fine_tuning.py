@@ -15,7 +15,7 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
 from taijitu_training.recipe import Recipe
 
-FREE = {"act", "dropout", "image_size"}  # options that may change: no weight means another thing by them
+FREE = {"act", "dropout", "image_size", "init"}  # options that may change: no weight means another thing by them
 
 
 @dataclass(frozen=True)

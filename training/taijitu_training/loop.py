@@ -20,7 +20,6 @@ from taijitu_training.data import Batches, normalise
 from taijitu_training.data.share import Step, fold
 from taijitu_training.distributed import ALONE, Processes
 from taijitu_training.errors import TrainingError
-from taijitu_training.models.yynet import MBConv
 from taijitu_training.optimization import create_optimizer, create_scheduler, set_weight_decay
 from taijitu_training.recipe import Recipe
 
@@ -107,7 +106,7 @@ def start(
     """
     optimizer = create_optimizer(model, recipe)
     scheduler = create_scheduler(optimizer, recipe, steps_per_epoch)
-    set_weight_decay(optimizer, recipe)
+    set_weight_decay(optimizer, recipe, first=True)
     device = next(model.parameters()).device
     scaled = recipe.mixed_precision and mixed_dtype(device.type) == torch.float16
     runner: Any = model
@@ -137,7 +136,7 @@ def _shared(model: Any, device: torch.device) -> DistributedDataParallel:
             model,
             [device] if device.type == "cuda" else None,
             broadcast_buffers=False,
-            find_unused_parameters=any(isinstance(part, MBConv) and not part.pre_norm for part in model.modules()),
+            find_unused_parameters=getattr(model, "unused_parameters", False),
         )
 
 
@@ -169,18 +168,20 @@ def train_one_epoch(
     process answers holds for all.
     """
     flush_steps = FLUSH_STEPS[next(state.model.parameters()).device.type]
+    steps = batches.cut.steps
     state.model.train()
     began = time.perf_counter()
     waiting: list[Tensor] = []
     for step in batches.epoch(state.epoch, state.step):
-        waiting.append(_gradients(state, step, recipe, processes))
-        _update(state, recipe, batches.steps)
-        if state.step % flush_steps and state.step < batches.steps:
+        waiting.append(_gradients(state, step, recipe, processes, batches.cut.size(state.step)))
+        _update(state, recipe, steps)
+        if state.step % flush_steps and state.step < steps:
             continue
         _count(state, torch.stack(waiting), recipe, processes)
+        state.totals.pictures += sum(map(batches.cut.size, range(state.step - len(waiting), state.step)))
         waiting.clear()
         state.totals.seconds += time.perf_counter() - began
-        if processes.any(after_steps(state.totals), step[0][0].device) and state.step < batches.steps:
+        if processes.any(after_steps(state.totals), step[0][0].device) and state.step < steps:
             return False
         began = time.perf_counter()
     set_weight_decay(state.optimizer, recipe)
@@ -188,8 +189,8 @@ def train_one_epoch(
     return True
 
 
-def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Processes) -> Tensor:
-    """Gradients of the mean loss over a whole batch, of which `step` is this process's parts.
+def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Processes, size: int) -> Tensor:
+    """Gradients of the mean loss over a whole batch of `size` pictures, of which `step` is this process's parts.
 
     Returns float32 (2,): the sum of the losses and the number of right answers in these parts.
     """
@@ -211,7 +212,9 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
                 with _autocast(images.device.type, recipe):
                     logits = state.runner(images)
                     loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
-                state.scaler.scale(loss / len(step)).backward()
+                # Processes are averaged, so each counts for as many as there are.
+                weight = len(targets) * processes.count / size
+                state.scaler.scale(loss * weight).backward()
             counted += torch.stack((loss.detach() * len(targets), (logits.argmax(1) == targets).sum()))
             after_part()
     processes.mean_(statistics)
@@ -281,20 +284,20 @@ def _count(state: TrainState, counted: Tensor, recipe: Recipe, processes: Proces
             processes.fail(diverged(f"the loss became {loss} in epoch {state.epoch + 1}, step {bad}", recipe))
         state.totals.loss += loss
         state.totals.correct += int(correct)
-        state.totals.pictures += recipe.batch_size
 
 
 @torch.no_grad()
 def _update_average(state: TrainState, recipe: Recipe, steps: int) -> None:
-    """average = ema_keep * average + (1 - ema_keep) * weights from `ema_start` on, the weights themselves before."""
+    """average = ema_decay * average + (1 - ema_decay) * weights from `ema_start` on, the weights themselves before."""
     if state.average is None:
         return
     done = (state.epoch * steps + state.step) / (recipe.epochs * steps)
-    keep = recipe.ema_keep if done > recipe.ema_start else 0.0
-    for mine, theirs in zip(state.average.state_dict().values(), state.model.state_dict().values(), strict=True):
-        if mine.is_floating_point():
-            mine.lerp_(theirs, 1.0 - keep)
-        else:
+    decay = recipe.ema_decay if done > recipe.ema_start else 0.0
+    pairs = list(zip(state.average.state_dict().values(), state.model.state_dict().values(), strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_([mine for mine, _ in floats], [theirs for _, theirs in floats], 1.0 - decay)
+    for mine, theirs in pairs:
+        if not mine.is_floating_point():
             mine.copy_(theirs)
 
 

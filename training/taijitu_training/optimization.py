@@ -55,9 +55,13 @@ def create_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per
     return LambdaLR(optimizer, share)
 
 
-def set_weight_decay(optimizer: torch.optim.Optimizer, recipe: Recipe) -> None:
-    """With weight_decay_times_lr, decay = weight_decay * the present learning rate (YYNet Table II)."""
+def set_weight_decay(optimizer: torch.optim.Optimizer, recipe: Recipe, *, first: bool = False) -> None:
+    """With weight_decay_times_lr, decay = weight_decay * the current learning rate (YYNet, section IV.A).
+
+    In the `first` epoch it is the peak learning rate where the recipe's first_decay says so, as in the public code.
+    """
     if recipe.weight_decay_times_lr:
         for group in optimizer.param_groups:
             if group["decays"]:
-                group["weight_decay"] = recipe.weight_decay * float(group["lr"])
+                lr = recipe.lr if first and recipe.first_decay == "peak" else float(group["lr"])
+                group["weight_decay"] = recipe.weight_decay * lr

@@ -12,6 +12,15 @@ from taijitu_training.errors import TaijituError, UnknownNameError
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("one_cycle", "cosine", "constant")
 CROPS = ("padded", "resized")
+FIRST_DECAYS = ("current", "peak")
+LAST_BATCHES = ("train", "drop")
+CHOICES = (
+    ("optimizer", OPTIMIZERS),
+    ("schedule", SCHEDULES),
+    ("crop", CROPS),
+    ("first_decay", FIRST_DECAYS),
+    ("last_batch", LAST_BATCHES),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +30,7 @@ class Recipe:
     name: str
     epochs: int  # passes over the training pictures
     batch_size: int  # pictures a step, over all processes and accumulated parts together
+    last_batch: str = "train"  # one of LAST_BATCHES: what becomes of pictures that do not fill an epoch's last batch
     optimizer: str  # one of OPTIMIZERS
     lr: float  # the largest learning rate of the run
     schedule: str  # one of SCHEDULES; every one moves at every step
@@ -29,12 +39,13 @@ class Recipe:
     amsgrad: bool = False  # adam and adamw
     weight_decay: float = 0.0  # decoupled with adamw, added to the gradient with adam and sgd
     weight_decay_times_lr: bool = False  # decay = weight_decay * lr instead, set anew at each epoch's end
+    first_decay: str = "current"  # one of FIRST_DECAYS: the learning rate whose multiple the first epoch decays by
     decay_all: bool = True  # False: no decay on biases and the parameters of batch norm
     clip_norm: float = 0.0  # largest L2 norm of all gradients together; 0: no limit
     mixed_precision: bool = True  # bfloat16 (on a GPU without it float16, scaled) where the processor computes in it
     ema: bool = False  # evaluate and keep a moving average of the weights in place of the weights
     ema_start: float = 0.25  # share of the run before averaging starts
-    ema_keep: float = 0.1  # average = ema_keep * average + (1 - ema_keep) * weights, every step
+    ema_decay: float = 0.999  # average = ema_decay * average + (1 - ema_decay) * weights, every step
     label_smoothing: float = 0.0
     crop: str = "padded"  # padded: reflect-pad, random crop back; resized: random area and shape, resized
     pad: int = 0  # padded: pixels of border
@@ -47,7 +58,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field, names in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("crop", CROPS)):
+        for field, names in CHOICES:
             if getattr(self, field) not in names:
                 raise UnknownNameError(field, getattr(self, field), names)
         rules = {
@@ -62,7 +73,7 @@ class Recipe:
             "weight_decay": 0 <= self.weight_decay < math.inf,
             "clip_norm": 0 <= self.clip_norm < math.inf,
             "ema_start": 0 <= self.ema_start <= 1,
-            "ema_keep": 0 <= self.ema_keep < 1,
+            "ema_decay": 0 <= self.ema_decay < 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "pad": self.pad >= 0 and not (self.pad and self.crop != "padded"),
             "crop_area": 0 < self.crop_area <= 1,

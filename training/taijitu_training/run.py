@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from taijitu_training.failures import compiler_named, memory_named
 from taijitu_training.fine_tuning import Initial
 from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
 from taijitu_training.metrics import MetricsLog, Row
-from taijitu_training.models import create_model
+from taijitu_training.models import create_model, model_options
 from taijitu_training.predictions import PredictionLog
 from taijitu_training.recipe import Recipe
 from taijitu_training.report import write_report
@@ -66,15 +67,16 @@ class Run:
         memory = memory_named(self.recipe.batch_size, self.processes.count, self.accumulate)
         with peers_named(), compiler_named(), memory:
             source = batches(self.dataset.train, self.recipe, self.device, share)
-            self._steps = {"steps_per_epoch": source.steps, "processes": self.processes.count}
+            cut = source.cut
+            self._steps = {"steps_per_epoch": cut.steps, "processes": self.processes.count}
             model = model.to(self.device).to(memory_format=torch.channels_last)
-            state = start(model, self.recipe, source.steps, self.processes, self.compiled, self.accumulate)
+            state = start(model, self.recipe, cut.steps, self.processes, self.compiled, self.accumulate)
             if resume_from is not None:
                 self._resume(state, resume_from)
-            with StopRequest() as stop, self._log() as log, self._bar(source.steps) as bar:
+            with StopRequest() as stop, self._log() as log, self._bar(cut.used) as bar:
 
                 def after_steps(totals: Totals) -> bool:
-                    self._show(bar, state, source.steps)
+                    self._show(bar, state, cut.used)
                     return stop.asked
 
                 while state.epoch < self.recipe.epochs:
@@ -90,14 +92,14 @@ class Run:
     def _log(self) -> AbstractContextManager[MetricsLog | None]:
         return MetricsLog(self.out, self.history) if self.processes.writes else nullcontext()
 
-    def _bar(self, steps: int) -> tqdm[Any]:
-        """Pictures over the whole run, so that the time left is the run's; nothing where stderr is no terminal."""
-        total = self.recipe.epochs * steps * self.recipe.batch_size
+    def _bar(self, pictures: int) -> tqdm[Any]:
+        """Show images over the whole run, so that the time left is the run's; `pictures`: of an epoch."""
+        total = self.recipe.epochs * pictures
         hidden = None if self.processes.writes else True
         return tqdm(total=total, unit="pictures", unit_scale=True, disable=hidden, leave=False)
 
-    def _show(self, bar: tqdm[Any], state: TrainState, steps: int) -> None:
-        done = (state.epoch * steps + state.step) * self.recipe.batch_size
+    def _show(self, bar: tqdm[Any], state: TrainState, pictures: int) -> None:
+        done = state.epoch * pictures + state.totals.pictures
         if not bar.n:
             bar.initial = bar.n = done  # of a run that goes on
         means = state.totals.metrics("train")
@@ -225,7 +227,9 @@ def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> 
     data = ("data", "train_pictures", "evaluation", "evaluation_pictures")
     return {
         "model": architecture["name"],
+        **model_options(architecture["name"]),  # what an option or a field was before there was one: its default
         **architecture["options"],
         **{key: training.get(key) for key in data},
+        **{field.name: field.default for field in dataclasses.fields(Recipe) if field.default is not MISSING},
         **training.get("recipe", {}),
     }

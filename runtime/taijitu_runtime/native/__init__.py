@@ -6,6 +6,7 @@ Without it everything works, through the definition of Nish that every model fil
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ LOST = "Nish runs operator by operator, several times slower"
 def register_nish(options: Any, provider: str) -> Path | None:
     """Give `options`, ONNX Runtime's SessionOptions, the kernels of Nish for its execution provider `provider`.
 
-    The library that was taken; None, and a log line that says what is lost, where it is missing or cannot be used; None
-    also for a provider that we have no kernel for: a kernel on another processor would cost more than it saves.
+    Returns:
+        The library that was taken. None where it is missing or cannot be used, with one warning a process that says
+        what is lost and how to cure it; None also for a provider without a kernel here: a kernel on another processor
+        would cost more than it saves.
     """
     if provider == "CPUExecutionProvider":
         library, needed, command = LIBRARY, "a C++ compiler", BUILD
@@ -34,13 +37,17 @@ def register_nish(options: Any, provider: str) -> Path | None:
     else:
         return None
     if not library.is_file():
-        _log.info(
-            "%s: got no %s, expected it beside this package; install %s and do: %s", LOST, library, needed, command
-        )
+        _warn_once(f"{LOST}: got no {library}, expected it in this package; install {needed} and do: {command}")
         return None
     try:
         options.register_custom_ops_library(str(library))
     except Exception as error:  # for another processor, a newer system library, another ABI: each has its own text
-        _log.info("%s: got %s that cannot be loaded (%s); do: %s", LOST, library, " ".join(str(error).split()), command)
+        reason = " ".join(str(error).split())
+        _warn_once(f"{LOST}: got {library} that cannot be loaded ({reason}); do: {command}")
         return None
     return library
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    _log.warning("%s", text)

@@ -11,7 +11,7 @@ from taijitu_training.data.augment import augment, draw, pad_reflecting, padded_
 from taijitu_training.data.budget import fits_device
 from taijitu_training.data.dataset import Source
 from taijitu_training.data.pictures import Pictures
-from taijitu_training.data.share import Batches, Share, Step, generator_of
+from taijitu_training.data.share import Batches, Share, Step, cut_for, generator_of
 from taijitu_training.data.stream import StreamBatches, stream_in_order
 from taijitu_training.errors import DataError
 from taijitu_training.recipe import Recipe
@@ -33,10 +33,7 @@ class MemoryBatches:
         if recipe.crop == "resized":
             raise DataError("got pictures already resized, expected undecoded ones for crop=resized; load them for it")
         self.recipe, self.device = recipe, device
-        self.parts = share.parts(recipe.batch_size)
-        self.steps = len(pictures) // recipe.batch_size
-        if self.steps == 0:
-            raise DataError(f"got {len(pictures)} training pictures, expected at least {recipe.batch_size}, one batch")
+        self.cut = cut_for(len(pictures), recipe, share)
         height, width = pictures.images.shape[1:3]
         needed = padded_bytes(len(pictures), (height, width), recipe.pad)
         home = device if fits_device(needed, device) else torch.device("cpu")
@@ -45,14 +42,13 @@ class MemoryBatches:
 
     def epoch(self, epoch: int, first_step: int) -> Iterator[Step]:
         """See `Batches`."""
-        size = self.recipe.batch_size
         order = torch.randperm(len(self.targets), generator=generator_of(self.recipe.seed, epoch)).to(self.device)
-        for step in range(first_step, self.steps):
-            index = order[step * size : (step + 1) * size]
-            drawn = draw(size, self.recipe, generator_of(self.recipe.seed, epoch, step))
+        for step in range(first_step, self.cut.steps):
+            index = order[self.cut.where(step)]
+            drawn = draw(len(index), self.recipe, generator_of(self.recipe.seed, epoch, step))
             yield [
                 (augment(*self._padded_at(index[part]), drawn.part(part), self.recipe), self.targets[index[part]])
-                for part in self.parts
+                for part in self.cut.parts(step)
             ]
 
     def _padded_at(self, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Content
-from taijitu_training.data.share import Share
+from taijitu_training.data.share import Cut, Share
 from taijitu_training.data.workers import Workers
 
 
@@ -17,12 +17,10 @@ class Undecoded(Protocol):
 
     def __len__(self) -> int: ...
 
-    def steps(self, batch_size: int, share: Share) -> int:
-        """Whole batches in an epoch, the same number in every process."""
+    def in_an_epoch(self, share: Share) -> int:
+        """Pictures that all processes together read in an epoch."""
 
-    def shuffled(
-        self, seed: int, epoch: int, first_step: int, batch_size: int, share: Share
-    ) -> Iterator[tuple[Content, int]]:
+    def shuffled(self, seed: int, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
         """This process's pictures and targets of `epoch` from `first_step` on, batch by batch."""
 
     def in_order(self, share: Share) -> Iterator[tuple[Content, int]]:

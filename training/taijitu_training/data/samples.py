@@ -16,7 +16,7 @@ from torch import Tensor
 
 from taijitu_training.data.crop import random_resized_crop
 from taijitu_training.data.pictures import evaluation_resize, evaluation_transform
-from taijitu_training.data.share import Share, generator_of
+from taijitu_training.data.share import Cut, Share, generator_of
 from taijitu_training.recipe import Recipe
 
 
@@ -54,18 +54,16 @@ class Samples:
             return Samples(self.contents[index.numpy()], self.targets[index])
         return Samples([self.contents[i] for i in index.tolist()], self.targets[index])
 
-    def steps(self, batch_size: int, share: Share) -> int:
-        """Whole batches in an epoch."""
-        return len(self) // batch_size
+    def in_an_epoch(self, share: Share) -> int:
+        """All of them."""
+        return len(self)
 
-    def shuffled(
-        self, seed: int, epoch: int, first_step: int, batch_size: int, share: Share
-    ) -> Iterator[tuple[Content, int]]:
+    def shuffled(self, seed: int, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
         """This process's pictures of `epoch` from `first_step` on, batch by batch."""
         order = torch.randperm(len(self), generator=generator_of(seed, epoch))
-        for step in range(first_step, self.steps(batch_size, share)):
-            batch = order[step * batch_size : (step + 1) * batch_size]
-            for part in share.parts(batch_size):
+        for step in range(first_step, cut.steps):
+            batch = order[cut.where(step)]
+            for part in cut.parts(step):
                 yield from self._at(batch[part])
 
     def in_order(self, share: Share) -> Iterator[tuple[Content, int]]:

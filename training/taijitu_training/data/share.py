@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from taijitu_training.errors import TaijituError
+from taijitu_training.errors import DataError, TaijituError
+from taijitu_training.recipe import Recipe
 
 Step = list[tuple[Tensor, Tensor]]  # this process's parts of one batch: normalised float32 (B, 3, H, W), int64 (B,)
 
@@ -22,29 +24,91 @@ class Share:
     processes: int = 1
     accumulate: int = 1  # parts that a process computes one after the other before a step
 
-    def parts(self, batch_size: int) -> list[slice]:
-        """Where this process's parts lie in a batch. TaijituError where it cannot be cut equally, or into single ones.
+    @property
+    def parts(self) -> int:
+        """Parts of every batch, in all processes together."""
+        return self.processes * self.accumulate
 
-        Batch norm needs two pictures a part.
-        """
-        count = self.processes * self.accumulate
-        if batch_size % count or batch_size // count < 2:
+    @property
+    def least(self) -> int:
+        """The smallest batch that can be cut: batch norm needs two pictures a part."""
+        return 2 * self.parts
+
+    def check(self, batch_size: int) -> None:
+        """Raise TaijituError where a batch cannot be cut into equal parts of at least two pictures."""
+        if batch_size % self.parts or batch_size < self.least:
             raise TaijituError(
                 f"got a batch of {batch_size} for {self.processes} processes x {self.accumulate} accumulated parts; "
-                f"expected a multiple of {count}, at least {2 * count}: set --set batch_size=..."
+                f"expected a multiple of {self.parts}, at least {self.least}: set --set batch_size=..."
             )
-        size = batch_size // count
-        first = self.rank * self.accumulate
-        return [slice(i * size, (i + 1) * size) for i in range(first, first + self.accumulate)]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How an epoch of `pictures` is cut into batches, and each batch into parts.
+
+    The last batch holds what is left over, where `train_last`. A rest that is too small to be cut into parts joins the
+    batch before it, and fewer pictures than one batch are one batch.
+    """
+
+    pictures: int
+    batch_size: int
+    share: Share
+    train_last: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch; 0 where the pictures do not suffice for one."""
+        whole, rest = divmod(self.pictures, self.batch_size)
+        return whole + (self.train_last and rest >= self.share.least)
+
+    @property
+    def used(self) -> int:
+        """Pictures in an epoch."""
+        return sum(map(self.size, range(self.steps)))
+
+    def size(self, step: int) -> int:
+        """Pictures in the batch of `step`, over all processes."""
+        if not self.train_last or step < self.steps - 1:
+            return self.batch_size
+        return self.pictures - step * self.batch_size
+
+    def where(self, step: int) -> slice:
+        """Where the batch of `step` lies in the epoch."""
+        return slice(step * self.batch_size, step * self.batch_size + self.size(step))
+
+    def parts(self, step: int) -> list[slice]:
+        """Where this process's parts lie in the batch of `step`: equal, or in the last batch nearly so."""
+        mine = _cut(slice(0, self.size(step)), self.share.processes)[self.share.rank]
+        return _cut(mine, self.share.accumulate)
+
+
+def _cut(whole: slice, count: int) -> list[slice]:
+    """`count` neighbouring slices whose lengths differ by one at most."""
+    ends = [whole.start + (whole.stop - whole.start) * i // count for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+
+
+def cut_for(pictures: int, recipe: Recipe, share: Share) -> Cut:
+    """Cut an epoch of `pictures` as `recipe` says. DataError where they are less than one batch.
+
+    A batch that is larger than the data set shrinks to it, unless the recipe drops incomplete batches.
+    """
+    share.check(recipe.batch_size)
+    cut = Cut(pictures, recipe.batch_size, share, recipe.last_batch == "train")
+    if cut.steps == 0:
+        least = share.least if cut.train_last else recipe.batch_size
+        raise DataError(f"got {pictures} training pictures, expected at least {least}, one batch; add some")
+    return cut
 
 
 class Batches(Protocol):
     """Where the loop gets its pictures from."""
 
-    steps: int  # whole batches in an epoch; what is left over is left out
+    cut: Cut
 
     def epoch(self, epoch: int, first_step: int) -> Iterator[Step]:
-        """Steps `first_step` to `steps` of `epoch` (from 0), shuffled and augmented by the recipe's seed alone."""
+        """Steps `first_step` to `cut.steps` of `epoch` (from 0), shuffled and augmented by the recipe's seed alone."""
 
 
 def fold(*numbers: int) -> int:

@@ -11,8 +11,7 @@ from torch import Tensor
 from taijitu_training.data.augment import Draw, augment, draw, pad_reflecting
 from taijitu_training.data.dataset import Stream
 from taijitu_training.data.samples import Job
-from taijitu_training.data.share import Share, Step, generator_of
-from taijitu_training.errors import DataError
+from taijitu_training.data.share import Share, Step, cut_for, generator_of
 from taijitu_training.recipe import Recipe
 
 
@@ -23,24 +22,21 @@ class StreamBatches:
     """
 
     def __init__(self, stream: Stream, recipe: Recipe, device: torch.device, share: Share) -> None:
-        self.stream, self.recipe, self.device, self.share = stream, recipe, device, share
-        self.parts = share.parts(recipe.batch_size)
-        self.steps = stream.undecoded.steps(recipe.batch_size, share)
-        if self.steps == 0:
-            raise DataError(f"got {len(stream)} training pictures, expected at least {recipe.batch_size}, one batch")
+        self.stream, self.recipe, self.device = stream, recipe, device
+        self.cut = cut_for(stream.undecoded.in_an_epoch(share), recipe, share)
 
     def epoch(self, epoch: int, first_step: int) -> Iterator[Step]:
         """See `Batches`. What comes before `first_step` is not decoded. DataError names a broken picture."""
         decoded = self.stream.workers.decoded(self._jobs(epoch, first_step), self.device)
-        for step in range(first_step, self.steps):
-            drawn = draw(self.recipe.batch_size, self.recipe, generator_of(self.recipe.seed, epoch, step))
-            yield [self._augmented(*next(decoded), drawn.part(part)) for part in self.parts]
+        for step in range(first_step, self.cut.steps):
+            drawn = draw(self.cut.size(step), self.recipe, generator_of(self.recipe.seed, epoch, step))
+            yield [self._augmented(*next(decoded), drawn.part(part)) for part in self.cut.parts(step)]
 
     def _jobs(self, epoch: int, first_step: int) -> Iterator[list[Job]]:
-        size, seed = self.recipe.batch_size, self.recipe.seed
-        pictures = self.stream.undecoded.shuffled(seed, epoch, first_step, size, self.share)
-        for step in range(first_step, self.steps):
-            for part in self.parts:
+        seed = self.recipe.seed
+        pictures = self.stream.undecoded.shuffled(seed, epoch, first_step, self.cut)
+        for step in range(first_step, self.cut.steps):
+            for part in self.cut.parts(step):
                 places = range(part.start, part.stop)
                 yield [Job(*next(pictures), (seed, epoch, step, place)) for place in places]
 

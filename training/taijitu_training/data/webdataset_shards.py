@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from taijitu_training.data.samples import Content, Encoded
-from taijitu_training.data.share import Share, generator_of
+from taijitu_training.data.share import Cut, Share, generator_of
 from taijitu_training.errors import DataError
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
@@ -35,12 +35,12 @@ class Shards:
     def __len__(self) -> int:
         return sum(self.lengths)
 
-    def steps(self, batch_size: int, share: Share) -> int:
-        """Whole batches in an epoch, in every process the same: as many as the smallest shards make.
+    def in_an_epoch(self, share: Share) -> int:
+        """Samples that all processes together read in an epoch: every process as many as the smallest shards hold.
 
         Each process reads len(paths) // processes shards an epoch, others every time; what is over is left out. So
-        no sample is left out but those of an incomplete batch, where shards are of one size and their number a
-        multiple of the processes. DataError where there are fewer shards than processes.
+        no sample is left out where shards are of one size and their number a multiple of the processes. DataError
+        where there are fewer shards than processes.
         """
         each = len(self.paths) // share.processes
         if each == 0:
@@ -48,22 +48,21 @@ class Shards:
                 f"got {len(self.paths)} training shards for {share.processes} processes, expected at least one for "
                 "each; write smaller shards, or train with fewer processes"
             )
-        return sum(sorted(self.lengths)[:each]) // (batch_size // share.processes)
+        return sum(sorted(self.lengths)[:each]) * share.processes
 
-    def shuffled(
-        self, seed: int, epoch: int, first_step: int, batch_size: int, share: Share
-    ) -> Iterator[tuple[Content, int]]:
+    def shuffled(self, seed: int, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
         """This process's samples of `epoch` from `first_step` on: shards in random order, then through a buffer.
 
         The order depends on the number of processes. What is skipped is read, but not decoded.
         """
         import webdataset
 
+        share = cut.share
         order = torch.randperm(len(self.paths), generator=generator_of(seed, epoch)).tolist()
         each = len(self.paths) // share.processes
         mine = [self.paths[i] for i in order[share.rank :: share.processes][:each]]
         shuffle = webdataset.shuffle(SHUFFLED, initial=SHUFFLED, rng=random.Random(f"{seed} {epoch} {share.rank}"))
-        yield from islice(shuffle(self._read(mine)), first_step * (batch_size // share.processes), None)
+        yield from islice(shuffle(self._read(mine)), first_step * cut.batch_size // share.processes, None)
         raise DataError(f"{mine[-1]}: got fewer samples than _info.json says; correct it, or remove it to count anew")
 
     def in_order(self, share: Share) -> Iterator[tuple[Content, int]]:

@@ -8,6 +8,7 @@ efficientnet_b0 and efficientnet_v2_s, and timm's tinynet_b and tinynet_c.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from taijitu_training.errors import TaijituError, UnknownNameError
 from taijitu_training.models.activations import irreplaceable_activations, list_activations, replace_activations
+from taijitu_training.models.layers import DenseConcats
 from taijitu_training.models.registry import PAPER, Entry, ModelOptions, Network, register_source
 
 OWN = "own"
@@ -51,7 +53,9 @@ class ExternalNetwork(Network):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x)
+        trains = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        with DenseConcats() if trains else contextlib.nullcontext():
+            logits: Tensor = self.network(x)
         return logits
 
 

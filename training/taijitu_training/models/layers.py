@@ -1,12 +1,59 @@
-"""The layers that more than one architecture uses, and the two that make training on a CPU fast."""
+"""The layers that more than one architecture uses, and those that make training on a CPU fast."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from taijitu_training.models.activations import create_activation
+
+
+class _DenseGradient(torch.autograd.Function):
+    """The identity, whose backward hands on a gradient without gaps, in the layout of its input."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        # By the stride, since a slice of the channels is contiguous in neither format.
+        layout = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
+        ctx.layout = layout  # type: ignore[attr-defined]  # torch's stub lacks it
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> Tensor:
+        return grads[0].contiguous(memory_format=ctx.layout)  # type: ignore[attr-defined]  # set in forward
+
+
+def dense_gradient(x: Tensor) -> Tensor:
+    """Return (N, C, H, W) as it is; its gradient then arrives without gaps in memory.
+
+    The gradient of `torch.cat` is a slice of a channels_last tensor, and a batch norm that is given one leaves its
+    vectorised kernel: 852 ms in place of 10.7 at (128, 64, 32, 32) (torch 2.15, bfloat16, one CPU thread).
+    """
+    if x.ndim != 4 or not x.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return x
+    out: Tensor = _DenseGradient.apply(x)
+    return out
+
+
+def concat(tensors: Sequence[Tensor]) -> Tensor:
+    """Join (N, C_i, H, W) to (N, sum of C_i, H, W), with `dense_gradient` for each."""
+    return torch.cat([dense_gradient(x) for x in tensors], 1)
+
+
+class DenseConcats(TorchFunctionMode):
+    """Within it, `torch.cat` of other people's code hands on dense gradients, as `concat` does."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.cat, torch.concat, torch.concatenate) and args:
+            args = ([dense_gradient(x) for x in args[0]], *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 def global_average(x: Tensor) -> Tensor:

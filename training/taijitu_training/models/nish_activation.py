@@ -7,7 +7,8 @@ Its derivative is 1 for x >= 0 and, with s = sigmoid(x), ``s (1 - s) (x + sin x)
 paper's Eq. 4 misprints the s of the second term as x). Range [-0.4974, inf), minimum at x = -1.08287.
 
 In torch's operators each direction is ten passes over memory and more, slower than Mish. So in training on a CPU
-torch.compile makes one pass of them, at the first large tensor; where it cannot (no C++ compiler), the operators stay.
+torch.compile makes one pass of them, at the first large tensor; where it cannot (no C++ compiler, a damaged cache), the
+operators stay, and a warning says so once, with the cure.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -83,9 +85,25 @@ def _evaluate(formula: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Ten
             return _fused_pass(formula, x, *others)
         except Exception as error:  # the ways to lack a compiler are many, and none may stop a training
             _fusion_works = False
-            reason = str(error).partition("\n")[0]
-            _log.info("Nish trains slower, not fused: torch.compile raised %s: %s", type(error).__name__, reason)
+            _log.warning("Nish trains several times slower, not fused: %s", _reason_and_cure(error))
     return formula(x, *others)
+
+
+def _reason_and_cure(error: Exception) -> str:
+    # Seconds to import; torch does not export the name.
+    from torch._inductor.runtime.runtime_utils import cache_dir  # type: ignore[attr-defined]
+
+    reason = f"torch.compile raised {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    if broken := _empty_libraries(cache := Path(cache_dir())):
+        return (
+            f"{broken} in torch.compile's cache is empty, from a compilation that was killed; delete {cache} ({reason})"
+        )
+    return f"{reason}; it takes a C++ compiler (on Debian: apt-get install g++)"
+
+
+def _empty_libraries(cache: Path) -> str:
+    """The first shared library below `cache` without a byte, or an empty string: a killed linker leaves such files."""
+    return next((str(library) for library in cache.rglob("*.so") if library.stat().st_size == 0), "")
 
 
 def _is_worth_fusing(x: Tensor) -> bool:

@@ -29,6 +29,7 @@ class Network(nn.Module):
     """What every architecture is: float32 (N, 3, H, W), normalised RGB, to logits (N, K)."""
 
     input_size: tuple[int, int]  # H, W in pixels that it was designed for
+    unused_parameters: bool = False  # whether some get no gradient
 
 
 Options = TypeVar("Options", bound=ModelOptions)

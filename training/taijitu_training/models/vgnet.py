@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from taijitu_training.errors import UnknownNameError
 from taijitu_training.models.activations import create_activation
-from taijitu_training.models.layers import DepthwiseConv2d, FixedDepthwiseConv2d, SqueezeExcite, global_average
+from taijitu_training.models.layers import DepthwiseConv2d, FixedDepthwiseConv2d, SqueezeExcite, concat, global_average
 from taijitu_training.models.registry import ModelOptions, Network, register_model
 
 # Fig. 7 and Appendix D, float32 (6, 3, 3): E1, E2 Sobel, E3, E4 Laplacian, E5, E6 diagonal.
@@ -133,7 +133,7 @@ class DownsamplingBlock(nn.Module):
         a, b = x[:, -self.kept :], self.pointwise(x)
         if self.even:
             return a, b
-        a, b = torch.cat((a, b), 1).chunk(2, 1)
+        a, b = concat((a, b)).chunk(2, 1)
         return a, b
 
 
@@ -147,7 +147,7 @@ class HalfIdentityBlock(nn.Module):
 
     def forward(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         a, b = pair
-        return b, self.pointwise(torch.cat((a, self.depthwise(b)), 1))
+        return b, self.pointwise(concat((a, self.depthwise(b))))
 
 
 class VGNet(Network):
@@ -180,7 +180,7 @@ class VGNet(Network):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         for stage in self.stages:
-            x = torch.cat(stage(x), 1)
+            x = concat(stage(x))
         logits: Tensor = self.classifier(global_average(self.last(x)).flatten(1))
         return logits
 

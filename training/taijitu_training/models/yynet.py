@@ -36,19 +36,24 @@ YIN_INPUTS: dict[str, Callable[[Tensor], Tensor]] = {
 # The paper says GELU, A + I and the red channel; the code that produced its Table IV chose otherwise.
 PRESETS: dict[str, dict[str, str]] = {
     "paper": {},
-    "public_code": {"act": "silu", "fusion": "a*i", "yin_input": "mean"},
+    "public_code": {"act": "silu", "fusion": "a*i", "yin_input": "mean", "init": "public_code"},
 }
 
 
 @dataclass(frozen=True)
 class YYNetOptions(ModelOptions):
-    """`fusion` is a key of FUSIONS, `yin_input` of YIN_INPUTS, `dropout` the rate in [0, 1) before the last layer."""
+    """Attributes of every YYNet.
+
+    `fusion` is a key of FUSIONS, `yin_input` of YIN_INPUTS, `dropout` the rate in [0, 1) before the last layer,
+    `init` a key of INITIALISATIONS.
+    """
 
     num_classes: int = 10
     act: str = "gelu"
     fusion: str = "a+i"
     yin_input: str = "red"
     dropout: float = 0.0
+    init: str = "paper"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +61,8 @@ class YYNetOptions(ModelOptions):
             raise UnknownNameError("fusion", self.fusion, FUSIONS)
         if self.yin_input not in YIN_INPUTS:
             raise UnknownNameError("yin_input", self.yin_input, YIN_INPUTS)
+        if self.init not in INITIALISATIONS:
+            raise UnknownNameError("init", self.init, INITIALISATIONS)
         if not 0.0 <= self.dropout < 1.0:
             raise TaijituError(f"got dropout={self.dropout}, expected a rate in [0, 1)")
 
@@ -152,10 +159,8 @@ class YYNet(Network):
         self.act = create_activation(options.act)
         self.dropout = nn.Dropout(options.dropout)
         self.fc2 = nn.Linear(hidden, options.num_classes)
-        self.apply(_init_weights)
-        for block in self.modules():
-            if isinstance(block, (ResidualBlock, MBConv)):
-                _init_shortcut(block.shortcut)
+        self.unused_parameters = any(isinstance(part, MBConv) and not part.pre_norm for part in self.modules())
+        INITIALISATIONS[options.init](self)
 
     def forward(self, x: Tensor) -> Tensor:
         colour = self.yang(x)
@@ -165,20 +170,53 @@ class YYNet(Network):
         return logits
 
 
-def _init_weights(module: nn.Module) -> None:
-    """Truncated normal of variance 1 / mean(fan in, fan out) after the cut at 2 standard deviations; zero bias."""
+def _initialise(module: nn.Module, fans: Callable[[Tensor], tuple[float, float]]) -> None:
+    """Truncated normal of variance 1 / mean(fans) after the cut at 2 standard deviations; zero bias."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
-        fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(module.weight)
+        fan_in, fan_out = fans(module.weight)
         std = (2.0 / (fan_in + fan_out)) ** 0.5 / 0.8796
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
-def _init_shortcut(shortcut: nn.Module) -> None:
+def _initialise_shortcut(shortcut: nn.Module) -> None:
     for layer in shortcut.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.dirac_(layer.weight)
+
+
+def _initialise_all(network: nn.Module) -> None:
+    """The rule of the public code's functions for every layer: what its authors meant."""
+    network.apply(lambda module: _initialise(module, nn.init._calculate_fan_in_and_fan_out))
+    for block in network.modules():
+        if isinstance(block, (ResidualBlock, MBConv)):
+            _initialise_shortcut(block.shortcut)
+
+
+def _initialise_as_public_code(network: nn.Module) -> None:
+    """What those functions reach when the public code runs: they come before the lazy layers exist.
+
+    Only MBConv, with its squeeze and excitation; the residual blocks with their shortcuts and both linear layers keep
+    torch's default, biases included. Fan in of a depthwise convolution counts all of its channels there.
+    """
+
+    def fans(weight: Tensor) -> tuple[float, float]:
+        out_channels, in_channels = weight.shape[:2]
+        is_depthwise = in_channels == 1
+        area = weight[0, 0].numel()
+        return float(area * (out_channels if is_depthwise else in_channels)), float(area * out_channels)
+
+    for block in network.modules():
+        if isinstance(block, MBConv):
+            block.apply(lambda module: _initialise(module, fans))
+            _initialise_shortcut(block.shortcut)
+
+
+INITIALISATIONS: dict[str, Callable[[nn.Module], None]] = {
+    "paper": _initialise_all,
+    "public_code": _initialise_as_public_code,
+}
 
 
 def _yynet_small(c: int, options: YYNetOptions) -> YYNet:
