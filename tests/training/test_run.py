@@ -216,7 +216,7 @@ def test_two_runs_do_not_share_a_folder_until_the_first_one_is_killed(
 
 
 def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not file.exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -368,11 +368,7 @@ def long_run(root: Path, data: Path, out: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 300
-    while not (out / "last.pt").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(out / "last.pt")
     return process
 
 
