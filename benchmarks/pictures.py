@@ -1,8 +1,8 @@
 """What reading pictures costs, and whether the pixels are training's: python benchmarks/pictures.py [--data DIR]
 
 DIR holds photos/*.JPEG and cifar10-jpeg.tar.xz. One thread; medians of rounds in which the readers take turns, so that
-whatever else the machine does slows all of them. "Pillow" is Image.open and training's evaluation transform; "OpenCV"
-is imdecode and resize with INTER_AREA, which gives other pixels and is shown for its speed alone.
+whatever else the machine does slows all of them. "Pillow" is Image.open and torchvision's Resize and CenterCrop;
+"OpenCV" is imdecode and resize with INTER_AREA, which gives other pixels and is shown for its speed alone.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ import PIL
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
+from torchvision.transforms.v2 import functional as transforms
 
 from taijitu_export.onnx.cli import main as export
-from taijitu_runtime import Classifier, InputSpec, PictureError
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
-from taijitu_training.data import evaluation_transform
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT = ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"
@@ -95,9 +97,10 @@ def row(name: str, pictures: list[bytes], spec: InputSpec, rounds: int) -> None:
 
 
 def by_training(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
-    """What the network was evaluated with."""
+    """What people's own evaluation does: torchvision on Pillow's images."""
     with Image.open(io.BytesIO(data)) as image:
-        return evaluation_transform(image, (spec.height, spec.width), spec.resize_size)
+        resized = transforms.resize(image.convert("RGB"), [spec.resize_size], antialias=True)
+        return np.asarray(transforms.center_crop(resized, [spec.height, spec.width]), dtype=np.uint8)
 
 
 def by_opencv(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:

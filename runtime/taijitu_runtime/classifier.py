@@ -139,9 +139,15 @@ class Classifier:
         """
         taken = self.backend.input
         check_images(prepared, ModelInput("uint8 NHWC", taken.height, taken.width))
-        chunks = [prepared[start : start + self.batch_size] for start in range(0, len(prepared), self.batch_size)]
-        parts = [self._infer(chunk) for chunk in chunks]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return _joined([self.infer(self.rows_from_prepared(chunk)) for chunk in self._chunks(prepared)])
+
+    def rows_from_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[Any]:
+        """Prepared pictures as `backend.input` says that the model takes them: as they are, or normalised float32."""
+        return prepared if self.backend.input.layout == "uint8 NHWC" else normalise(prepared, self.card.input)
+
+    def infer(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits, float32 (N, K), of N >= 1 rows of `rows_from_prepared`, `batch_size` at a time, padded as needed."""
+        return _joined([self._infer(chunk) for chunk in self._chunks(rows)])
 
     def predictions(self, logits: NDArray[np.float32], top: int | None = None) -> list[Prediction]:
         """The predictions for float32 logits (N, K), `top` answers each, as in `predict`."""
@@ -163,9 +169,14 @@ class Classifier:
     def _predict(self, batch: list[NDArray[np.uint8]], top: int) -> list[Prediction]:
         return self.predictions(self.logits(np.stack(batch)), top)
 
-    def _infer(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:
-        taken = self.backend.input
-        missing = max(0, taken.min_batch - len(chunk))
-        padded = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), np.uint8)]) if missing else chunk
-        images = padded if taken.layout == "uint8 NHWC" else normalise(padded, self.card.input)
-        return self.backend.infer(images)[: len(chunk)]
+    def _chunks(self, pictures: NDArray[Any]) -> list[NDArray[Any]]:
+        return [pictures[start : start + self.batch_size] for start in range(0, len(pictures), self.batch_size)]
+
+    def _infer(self, chunk: NDArray[Any]) -> NDArray[np.float32]:
+        missing = max(0, self.backend.input.min_batch - len(chunk))
+        padded = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), chunk.dtype)]) if missing else chunk
+        return self.backend.infer(padded)[: len(chunk)]
+
+
+def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import taijitu_runtime
-from taijitu_runtime import (
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.errors import (
     DamagedPictureError,
     EmptyPictureError,
-    InputSpec,
-    Limits,
     PictureError,
     PictureTooLargeError,
     TooManyBytesError,
@@ -33,7 +32,7 @@ from taijitu_runtime import (
     UnreadablePictureError,
     UsageError,
 )
-from taijitu_runtime.pictures.headers import FORMATS, inspect
+from taijitu_runtime.pictures.headers import FORMATS, Limits, inspect
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

@@ -18,16 +18,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from taijitu_runtime import (
-    Classifier,
-    DamagedPictureError,
-    InputSpec,
-    Limits,
-    TooManyPixelsError,
-    UnknownFormatError,
-)
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify.cli import main as classify
-from taijitu_runtime.pictures.headers import inspect
+from taijitu_runtime.errors import DamagedPictureError, TooManyPixelsError, UnknownFormatError
+from taijitu_runtime.pictures.headers import Limits, inspect
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -332,7 +327,7 @@ def large_jpeg(width: int, height: int, **options: Any) -> bytes:
 
 MEMORY = """
 import sys
-from taijitu_runtime import InputSpec
+from taijitu_runtime.card import InputSpec
 from taijitu_runtime.pictures.preprocess import preprocess
 spec = InputSpec(
     height=224, width=224, resize="shorter_side", resize_size=256, mean=(0.5,) * 3, std=(0.5,) * 3
@@ -404,7 +399,7 @@ REMARKING = """
 import io, struct, zlib
 import numpy as np
 from PIL import Image
-from taijitu_runtime import PictureError
+from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.preprocess import decode_picture
 def encoded(image, format, **options):
     file = io.BytesIO()

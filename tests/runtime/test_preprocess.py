@@ -14,7 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from taijitu_runtime import InputError, InputSpec, Limits, PictureError, UnknownFormatError
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.errors import InputError, PictureError, UnknownFormatError
+from taijitu_runtime.pictures.headers import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, normalise, preprocess, resize_picture
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -116,7 +118,7 @@ def odd_pictures() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", odd_pictures())
 def test_training_evaluates_with_the_same_pixels(name: str) -> None:
     pytest.importorskip("torchvision")
-    from taijitu_training.data import evaluation_transform
+    from tests.helpers.torchvision_transform import evaluation_transform
 
     data = odd_pictures()[name]
     for spec in (SPECS["32"], SPECS["96 x 160 of 181"]):

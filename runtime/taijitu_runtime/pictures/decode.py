@@ -64,16 +64,22 @@ class Decoded(NamedTuple):
         return self.extent[2] - self.extent[0] < self.width
 
 
-def decode(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Decoded:
+def decode(
+    data: bytes,
+    limits: Limits = LIMITS,
+    least_side: int = 0,
+    shrink_for: Callable[[int, int], int] | None = None,
+) -> Decoded:
     """The picture in the bytes of a file, checked by `inspect` first; PictureError as there, or where it is damaged.
 
     `least_side`: a JPEG of more than LARGE_PIXELS may be shrunk to a half, a quarter or an eighth as long as its
-    shorter side keeps that many pixels; 0 forbids it.
+    shorter side keeps that many pixels; 0 forbids it. `shrink_for`, instead: called once before a JPEG is decoded, with
+    its upright width and height, returns how far it may be shrunk, however large it is.
     """
     header = inspect(data, limits, least_side)
     try:
         if header.format == "JPEG":
-            return _from_jpeg(data, header, limits, least_side)
+            return _from_jpeg(data, header, limits, least_side, shrink_for)
         if header.format == "PPM":
             return _decoded(pixels_from_pnm(data), 1, 1, header.width, header.height)
         if header.format == "BMP" and is_run_length(data):
@@ -146,16 +152,22 @@ def _plugin(format: str) -> tuple[Callable[..., Image.Image], Callable[[bytes], 
     return Image.OPEN[format]
 
 
-def _from_jpeg(data: bytes, header: Header, limits: Limits, least_side: int) -> Decoded:
-    factor = header.shrink(least_side)
-    pixels = pixels_from_jpeg(data, header, factor)
-    if pixels is None or header.components == 4:  # whole; which ink is stored how is Pillow's to say
-        with quiet():
-            return _from_image(open_image(without_remarks(data, header.components), "JPEG"), limits)
+def _from_jpeg(
+    data: bytes, header: Header, limits: Limits, least_side: int, shrink_for: Callable[[int, int], int] | None
+) -> Decoded:
     orientation = 1
     if header.has_metadata:
         with quiet():
             orientation = orientation_of(open_image(orientation_part(data), "JPEG"))
+    factor = header.shrink(least_side)
+    if shrink_for is not None:
+        sides = (header.width, header.height)
+        most = shrink_for(*(sides[::-1] if orientation in ROWS_ARE_COLUMNS else sides))
+        factor = next((factor for factor in (8, 4, 2) if factor <= most and header.components != 4), 1)
+    pixels = pixels_from_jpeg(data, header, factor)
+    if pixels is None or header.components == 4:  # whole; which ink is stored how is Pillow's to say
+        with quiet():
+            return _from_image(open_image(without_remarks(data, header.components), "JPEG"), limits)
     return _decoded(_turned_array(pixels, orientation), orientation, factor, header.width, header.height)
 
 
