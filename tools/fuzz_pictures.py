@@ -13,7 +13,6 @@ import io
 import random
 import time
 import traceback
-import warnings
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -21,8 +20,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from taijitu_runtime import InputSpec, Limits, PictureError
-from taijitu_runtime.pictures.headers import FORMATS
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.errors import PictureError
+from taijitu_runtime.pictures.headers import FORMATS, Limits
 from taijitu_runtime.pictures.preprocess import preprocess
 
 SPEC = InputSpec(
@@ -42,7 +42,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, help="this input alone, with its traceback")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on damaged EXIF and TIFF entries
     seeds = seeds_from(options.folder)
     outcomes: Counter[str] = Counter()
     failed: list[str] = []

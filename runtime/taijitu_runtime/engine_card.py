@@ -6,11 +6,9 @@ the one validator; `save_engine` and `EngineCard.read` are the two ends of the f
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -28,9 +26,14 @@ from taijitu_runtime.fields import (
     read_fields,
     tuple_from_list,
 )
+from taijitu_runtime.files import replacing
 
 ENGINE_FORMAT_VERSION = 1
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
+LIBRARIES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+"""Modules, and what NVIDIA calls them."""
+
+LIBRARY_INSTALLS = {"tensorrt": "taijitu[gpu]", "tensorrt_rtx": "taijitu[rtx]"}
+
 HARDWARE_COMPATIBILITY = ("none", "ampere+", "sameComputeCapability")
 BUILD_AGAIN = "taijitu engine model.onnx --saveEngine=model.engine"
 
@@ -43,7 +46,7 @@ class Library:
     version: str
 
     def __post_init__(self) -> None:
-        check_choice("library.name", self.name, LIBRARIES)
+        check_choice("library.name", self.name, tuple(LIBRARIES))
         check_text("library.version", self.version, 'a version such as "10.3.0"', r"\d+\.\d+[\w.+-]*")
 
 
@@ -252,28 +255,16 @@ class EngineCard:
 def save_engine(path: Path, plan: bytes, card: EngineCard) -> None:
     """Write a plan and its sidecar so that a killed run leaves the old engine, the new one, or one seen to be torn.
 
-    ArtefactError if the card is not this plan's, or if a file cannot be written.
+    ArtefactError if the card is not this plan's, WriteError if a file cannot be written.
     """
     digest = hashlib.sha256(plan).hexdigest()
     if card.plan_sha256 != digest:
         raise ArtefactError(f"{path}: got a card of the plan {card.plan_sha256}, expected {digest}")
     sidecar = sidecar_of(path)
     text = json.dumps(card.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    contents = {path: plan, sidecar: text.encode()}
-    temporary = {target: target.with_name(f".{target.name}.{os.getpid()}.tmp") for target in contents}
-    try:
-        for target, content in contents.items():
-            temporary[target].write_bytes(content)
-        for target in contents:
-            temporary[target].replace(target)
-    except OSError as error:
-        raise ArtefactError(
-            f"{path}: could not be written ({error.strerror}); make room or choose another folder"
-        ) from None
-    finally:
-        for file in temporary.values():
-            with contextlib.suppress(OSError):
-                file.unlink()
+    with replacing(sidecar) as new_sidecar, replacing(path) as new_plan:
+        new_plan.write_bytes(plan)
+        new_sidecar.write_text(text, encoding="utf-8")
 
 
 def sidecar_of(plan: Path) -> Path:

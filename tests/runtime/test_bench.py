@@ -159,7 +159,7 @@ def test_what_was_measured_is_printed_even_if_an_export_fails(
     assert main([str(tiny_onnx), *QUICK, "--json", "--exportTimes=/proc/times.json"]) == 2
     printed = capsys.readouterr()
     assert json.loads(printed.out)["models"][0]["queries"] == 30
-    assert "/proc/times.json: cannot be written" in printed.err
+    assert "/proc/times.json" in printed.err
 
 
 def test_a_fixed_batch_is_taken_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from taijitu_runtime import ArtefactError, EngineCard
-from taijitu_runtime.engine_card import save_engine, sidecar_of
+from taijitu_runtime.engine_card import EngineCard, save_engine, sidecar_of
+from taijitu_runtime.errors import ArtefactError, WriteError
 from tests.helpers.tiny_model import card_dict
 
 PLAN = b"ftrt a plan"
@@ -126,5 +126,5 @@ def test_a_card_of_another_plan_is_not_written(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match=r"could not be written \(No such file or directory\); make room"):
+    with pytest.raises(WriteError, match=r"no/model.engine.* \(No such file or directory\)"):
         save_engine(tmp_path / "no" / "model.engine", PLAN, EngineCard.from_dict(engine_dict()))

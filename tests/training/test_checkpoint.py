@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from taijitu_training import checkpoint, create_model
+from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError
-from taijitu_training.models import model_options
+from taijitu_training.models import create_model, model_options
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.pictures.preprocess import decode_picture
 from taijitu_training.data import Dataset, Share, Source, Stream, batches, evaluation_batches, load, load_dataset
 from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Cut, Step
-from taijitu_training.errors import DataError, TaijituError
+from taijitu_training.errors import DataError
 from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import RECIPES
 
@@ -73,6 +74,28 @@ def test_a_stream_trains_and_evaluates_on_what_lies_in_memory_otherwise(
         mine = list(evaluation_batches(streamed.evaluation, CPU, share, batch_size=5))
         assert_same([mine], [list(evaluation_batches(held.evaluation, CPU, share, batch_size=5))])
         assert [len(targets) for _, targets in mine] == ([5, 5, 2] if share.processes == 1 else [4])
+
+
+def test_the_incomplete_batch_is_streamed_as_it_lies_in_memory_whoever_shares_it(
+    tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(PADDED, batch_size=18)  # 48 images: 18, 18 and 12, or 18 and 30 where 12 are too few to share
+    held = load_dataset(tiny_data, SIZE, recipe).train
+    monkeypatch.setattr(load, "host_budget", lambda: 0)
+    streamed = load_dataset(tiny_data, SIZE, recipe, workers=0).train
+    whole = steps_of(held, recipe=recipe)
+    assert [len(joined(step)[1]) for step in whole] == [18, 18, 12]
+    assert_same(steps_of(streamed, recipe=recipe), whole)
+    assert_same(steps_of(streamed, first=2, recipe=recipe), whole[2:])
+    for source in (held, streamed):
+        shares = [Share(rank, processes=3, accumulate=2) for rank in range(3)]
+        together = [steps_of(source, share, recipe=recipe) for share in shares]
+        assert_same([list(chain(*parts)) for parts in zip(*together, strict=True)], whole)
+        many = steps_of(source, Share(accumulate=9), recipe=recipe)
+        assert [len(joined(step)[1]) for step in many] == [18, 30]
+        assert min(len(targets) for step in many for _, targets in step) >= 2
+    dropped = replace(recipe, last_batch="drop")
+    assert [len(joined(step)[1]) for step in steps_of(streamed, recipe=dropped)] == [18, 18]
 
 
 @pytest.mark.parametrize("recipe", [PADDED, RESIZED], ids=["padded", "resized"])

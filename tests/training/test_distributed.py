@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
 from taijitu_training.data import MemoryBatches, Pictures, Share
-from taijitu_training.errors import TaijituError
 from taijitu_training.recipes import get_recipe
 
 
@@ -26,7 +26,7 @@ def arguments(data: Path, out: Path, *more: str) -> list[str]:
 
 
 def torchrun(root: Path, *args: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": "training", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": "training:runtime", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.Popen(
         [*command, "training/train.py", *args],
@@ -57,7 +57,7 @@ def odd_data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_give_the_curve_of_one_that_accumulates_two_parts(
     root: Path, odd_data: Path, tmp_path: Path
 ) -> None:
-    settings = ("--set", "epochs=3", "--option", "dropout=0.1")
+    settings = ("--set", "epochs=3", "--set", "batch_size=18", "--option", "dropout=0.1")  # the last batch: 12
     two = torchrun(root, *arguments(odd_data, tmp_path / "two", *settings))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as torchrun sets it: another number changes roundings, which grow from step to step
@@ -78,7 +78,7 @@ def test_two_processes_give_the_curve_of_one_that_accumulates_two_parts(
 
 
 def test_a_killed_process_ends_the_run_with_a_message_and_one_process_goes_on_with_it(
-    root: Path, odd_data: Path, tmp_path: Path
+    root: Path, odd_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
     started = arguments(odd_data, out, "--set", "epochs=12")
@@ -86,7 +86,9 @@ def test_a_killed_process_ends_the_run_with_a_message_and_one_process_goes_on_wi
     deadline = time.monotonic() + 120
     while not (out / "last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert main([*started, "--resume"]) == 2  # the folder is the two processes', and not this one's
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert f"in use by process {children[0]} " in capsys.readouterr().err
     os.kill(int(children[1]), signal.SIGKILL)
     _, error = process.communicate(timeout=120)
     assert process.returncode != 0

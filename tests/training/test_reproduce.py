@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
+from taijitu_runtime.files import lock_folder
 from taijitu_training.models import create_model, list_models, model_options
 from taijitu_training.reproduce import main, with_noise
-from taijitu_training.results import mean_and_deviation
+from taijitu_training.results import ResultFile, mean_and_error, render
 from taijitu_training.run import Run
 from taijitu_training.table_figures import panels_of
 from taijitu_training.tables import TABLES, get_table, plan
+
+SHIPPED_RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +89,62 @@ def test_rows_are_run_one_at_a_time_into_one_table(data: Path, tmp_path: Path) -
     assert rows == ["| 5 layers, ReLU", "| 5 layers, Nish", "| 10 layers, Mish"]
 
 
+def test_processes_share_a_table_and_none_does_what_another_is_doing(
+    root: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["nish-noise", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--seeds", "1"]
+    script = [sys.executable, "training/reproduce.py", *command]
+    environment = os.environ | {"PYTHONPATH": "training:runtime", "OMP_NUM_THREADS": "1"}
+    busy = plan(get_table("nish-noise"), 1, 1)[2].name
+    (tmp_path / busy).mkdir()
+    with lock_folder(tmp_path / busy, "this test"):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes = [subprocess.Popen(script, cwd=root, env=environment, **pipes) for _ in range(2)]
+        outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    for _, error in outputs:
+        assert f"{tmp_path / busy}: in use by process {os.getpid()} (this test)" in error
+    ran = [str(row["run"]) for row in results(tmp_path, "nish-noise")]
+    assert len(ran) == len(set(ran)) == 7
+    assert busy not in ran
+    assert sum(output.count("nish-noise ") for output, _ in outputs) == 7
+    assert main(command) == 0
+    assert len(results(tmp_path, "nish-noise")) == 8
+    assert sum(line.startswith(("| 5 layers", "| 10 layers")) for line in capsys.readouterr().out.splitlines()) == 8
+
+
+def test_a_result_belongs_to_the_contents_of_its_data_whatever_they_are_called(data: Path, tmp_path: Path) -> None:
+    command = ["nish-noise", "--out", str(tmp_path / "out"), "--epochs", "1", "--seeds", "1", "--row", "5 layers, Nish"]
+    same, other = tmp_path / "same", tmp_path / "other" / data.name
+    shutil.copytree(data, same)
+    shutil.copytree(data, other)
+    Image.new("L", (28, 28), 200).save(other / "train" / "bright" / "00.png")
+    assert main([*command, "--data", str(data)]) == 0
+    assert main([*command, "--data", str(same)]) == 0
+    (row,) = results(tmp_path / "out", "nish-noise")
+    listed = "find -L . -type f ! -path '*/.*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
+    assert str(row["data_sha256"]) in subprocess.check_output(listed, shell=True, cwd=same, text=True)
+    assert row["data_sha256"] in (tmp_path / "out" / "nish-noise.md").read_text()
+    assert main([*command, "--data", str(other)]) == 2  # the run's folder has last.pt of the first data
+    shutil.rmtree(tmp_path / "out" / str(row["run"]))
+    assert main([*command, "--data", str(other)]) == 0
+    assert len(results(tmp_path / "out", "nish-noise")) == 2
+
+
+@pytest.mark.parametrize("file", sorted(SHIPPED_RESULTS.glob("*-*.jsonl")), ids=lambda file: file.stem)
+def test_results_that_were_kept_without_a_hash_are_known_by_their_datas_name(file: Path) -> None:
+    kept = ResultFile(file)
+    table = get_table(file.stem)
+    plans = {planned.name: planned for epochs in range(41) for planned in plan(table, 5, epochs)}
+    known = [result for result in kept.results if result["run"] in plans]
+    assert known
+    text = render(table, [plans[result["run"]] for result in known], known)
+    assert f"Data: {known[0]['data']}." in text
+    wanted = {**known[0], "data_sha256": "0" * 64}
+    assert kept.find(wanted) == known[0]
+    assert kept.find({**wanted, "data": "another"}) is None
+
+
 def test_results_of_other_pictures_are_not_taken_for_these(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,8 +207,8 @@ def test_noise_has_the_strength_it_says_and_is_the_same_for_every_network() -> N
 
 
 def test_mean_and_sample_deviation() -> None:
-    assert mean_and_deviation([87.0, 88.0, 89.0], 2) == "88.00 ± 1.00"
-    assert mean_and_deviation([0.12345], 4) == "0.1235"
+    assert mean_and_error([87.0, 88.0, 89.0], 2) == "88.00 ± 0.58"
+    assert mean_and_error([0.12345], 4) == "0.1235"
 
 
 def test_wrong_input_is_one_line_and_exit_code_2(

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint, loop, run
 from taijitu_training.cli import main
-from taijitu_training.errors import CheckpointError
+from taijitu_training.stop import StopRequest
 
 SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
 
@@ -112,7 +113,7 @@ def test_a_run_that_dies_while_saving_its_result_makes_it_on_resume(
 
     def full(content: checkpoint.Checkpoint, path: Path) -> None:
         if path.name == "final.pt":
-            raise CheckpointError(f"{path}: could not be written (No space left on device)")
+            raise WriteError(f"{path}: could not be written (No space left on device); make room")
         save(content, path)
 
     monkeypatch.setattr(checkpoint, "save", full)
@@ -127,7 +128,13 @@ def test_a_run_that_dies_while_saving_its_result_makes_it_on_resume(
 
 @pytest.mark.parametrize(
     ("steps", "options"),
-    [(1, []), (6, []), (9, []), (8, ["--set", "ema=true", "--option", "dropout=0.2"])],
+    [
+        (1, []),
+        (6, []),
+        (9, []),
+        (8, ["--set", "ema=true", "--set", "ema_decay=0.9", "--option", "dropout=0.2"]),
+        (9, ["--set", "batch_size=10"]),  # before the last, incomplete batch of 8
+    ],
 )
 def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
     finished: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, options: list[str]
@@ -167,8 +174,52 @@ def test_an_existing_run_is_not_overwritten(
 ) -> None:
     before = (finished / "last.pt").read_bytes()
     assert train(tiny_data, finished) == 2
-    assert "last.pt exists; add --resume to go on with that run, or choose another --out" in capsys.readouterr().err
+    assert re.search(rf"{finished}.* last.pt, .*--resume", capsys.readouterr().err)
     assert (finished / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["best.pt", "final.pt", "metrics.jsonl"])
+def test_results_without_a_run_to_go_on_with_are_not_overwritten(
+    tiny_data: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    shutil.copy(finished / name, tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    for arguments in ([], ["--resume", str(finished / "last.pt")]):
+        assert train(tiny_data, tmp_path, "--preset", "public_code", *arguments) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"{tmp_path}: has {name} " in error
+    assert os.listdir(tmp_path) == [name]
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_two_runs_do_not_share_a_folder_until_the_first_one_is_killed(
+    root: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(tiny_data)]
+    command += ["--out", str(out), *SHORT, "--set", "epochs=1000"]
+    environment = os.environ | {"PYTHONPATH": "training:runtime", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL) as first:
+        try:
+            wait_for(out / "last.pt")
+            for more in ([], ["--resume"]):
+                assert train(tiny_data, out, "--set", "epochs=1000", *more) == 2
+                error = capsys.readouterr().err
+                assert error.count("\n") == 1
+                assert f"{out}: in use by process {first.pid} " in error
+        finally:
+            first.kill()
+    assert train(tiny_data, out) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert checkpoint.load(out / "last.pt").training["metrics"]["epoch"] == len(rows(out))
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 300
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_resume_needs_the_run_that_was_started(
@@ -190,6 +241,45 @@ def test_resume_needs_the_run_that_was_started(
     shutil.copy(out / "final.pt", out / "last.pt")
     assert train(tiny_data, out, "--resume", "--preset", "public_code") == 2
     assert "has no training state" in capsys.readouterr().err
+
+
+def test_a_run_resumes_after_recipes_and_networks_gained_fields(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    content = torch.load(out / "last.pt", weights_only=True)
+    assert content["training"]["recipe"].pop("label_smoothing") == 0.0
+    assert content["training"]["recipe"].pop("evaluation_crop") == 1.0
+    assert content["architecture"]["options"].pop("dropout") == 0.0
+    torch.save(content, out / "last.pt")
+    arguments = (tiny_data, out, "--resume", "--preset", "public_code")
+    assert train(*arguments) == 0
+    assert train(*arguments, "--set", "label_smoothing=0.1") == 2
+    assert "label_smoothing" in capsys.readouterr().err
+    assert train(*arguments, "--option", "dropout=0.1") == 2
+    assert "dropout" in capsys.readouterr().err
+
+
+def test_a_data_set_smaller_than_a_batch_is_one_batch_and_the_first_line_says_so(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert train(tiny_data, out, "--set", "batch_size=100", "--set", "epochs=1") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "batches of 48" in first
+    assert "100" in first
+    assert checkpoint.load(out / "last.pt").resume["steps_per_epoch"] == 1
+
+
+def test_the_average_is_what_is_judged_and_saved(tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    settings = ("--set", "ema=true", "--set", "ema_decay=0.999", "--set", "ema_start=0")
+    assert train(tiny_data, out, *settings) == 0
+    state = torch.load(out / "last.pt", weights_only=True)["resume"]["state"]
+    final = checkpoint.load(out / "final.pt").state_dict
+    assert all(torch.equal(final[name], value) for name, value in state["average"].items())
+    moved = [name for name, value in state["model"].items() if not torch.equal(final[name], value)]
+    assert len(moved) > len(final) / 2
 
 
 def test_resume_needs_as_many_steps_in_an_epoch(
@@ -266,10 +356,10 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1
 
 
-def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(root: Path, tiny_data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(tiny_data)]
-    environment = os.environ | {"PYTHONPATH": "training"}
+def long_run(root: Path, data: Path, out: Path) -> subprocess.Popen[str]:
+    """A training in a process of its own, which has saved."""
+    command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(data)]
+    environment = os.environ | {"PYTHONPATH": "training", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*command, "--out", str(out), "--set", "epochs=500", "--set", "batch_size=8"],
         cwd=root,
@@ -278,16 +368,52 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(root: Path, tiny_data:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while not (out / "last.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    output, error = process.communicate(timeout=60)
+    wait_for(out / "last.pt")
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_says_how_to_go_on(
+    root: Path, tiny_data: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "run"
+    process = long_run(root, tiny_data, out)
+    process.send_signal(number)
+    output, error = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in error
     assert f"everything so far is in {out / 'last.pt'}: add --resume to go on" in error
     assert output.count("pictures/s") == len(rows(out))
     assert checkpoint.load(out / "last.pt").resume
+
+
+def test_a_reader_that_goes_away_ends_a_run_with_a_word_and_everything_saved(
+    root: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = long_run(root, tiny_data, out)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=300) == 141
+    assert process.stderr is not None
+    error = process.stderr.read()
+    process.stderr.close()
+    assert str(out / "last.pt") in error
+    assert "--resume" in error
+    assert "Traceback" not in error
+    assert checkpoint.load(out / "last.pt").resume
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.asked
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 MLP = ["--model", "mlp", "--option", "act=relu", "--option", "depth=1", "--option", "dropout=0"]

@@ -6,17 +6,19 @@ import contextlib
 import os
 import pickle
 import platform
-import shutil
 import zipfile
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
-from taijitu_training.errors import CheckpointError, TaijituError
+from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.files import write_whole
+from taijitu_runtime.model_files import is_model
+from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
 
 FORMAT_VERSION = 1
@@ -80,34 +82,36 @@ def producer_versions() -> dict[str, str]:
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write to a temporary name beside `path`, then rename: `path` is either the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write `path` whole or not at all. WriteError where it cannot be written; what was there is then untouched."""
     content = checkpoint.contract() | {"state_dict": checkpoint.state_dict}
     if checkpoint.resume:
         content["resume"] = checkpoint.resume
+    write_whole(path, lambda stream: _put(content, stream))
+
+
+def _put(content: dict[str, Any], stream: BinaryIO) -> None:
     try:
-        torch.save(content, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        # torch's own writer raises a RuntimeError that does not say why.
-        reason = error.strerror if isinstance(error, OSError) else f"{_free_megabytes(path):.1f} MB left on the disk"
-        raise CheckpointError(f"{path}: could not be written ({reason}); what was there is untouched") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        torch.save(content, stream)
+    except RuntimeError as error:
+        # torch's writer stumbles over the end of what a full disk took, and hides why it is full.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
-def _free_megabytes(path: Path) -> float:
-    return shutil.disk_usage(path.parent).free / 1e6
+def load(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint. Nothing in the file is run.
 
-
-def load(path: Path) -> Checkpoint:
-    """Read a checkpoint with weights_only=True. CheckpointError, one line, for anything that is not one of ours."""
+    Raises:
+        CheckpointError: The file is not one of ours, or damaged; one line.
+    """
+    path = Path(path)
     do = "give a checkpoint that training/train.py wrote"
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; {do}")
     if not zipfile.is_zipfile(path):
         got = "truncated, or not a PyTorch file"
-        if path.suffix.lower() in (".onnx", ".engine", ".plan", ".trt"):
+        if is_model(path):
             got = f"got a {path.suffix} file, expected what it was made from"
         raise CheckpointError(f"{path}: {got}; {do}")
     try:

@@ -14,8 +14,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from taijitu_training.errors import TaijituError, TrainingError
-from taijitu_training.files import write_whole
+from taijitu_runtime.errors import WriteError
+from taijitu_runtime.files import write_whole
+from taijitu_training.errors import TrainingError
 
 Row = dict[str, float]
 
@@ -58,7 +59,7 @@ class MetricsLog:
     def _disk_full_named(self) -> Iterator[None]:
         try:
             yield
-        except TaijituError as error:
+        except WriteError as error:
             raise TrainingError(f"{error}, then --resume") from None
         except OSError as error:
             raise TrainingError(

@@ -7,10 +7,10 @@ from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 
+from taijitu_runtime.files import write_whole
 from taijitu_training.figures.confusion import NAMES_UP_TO, classes_html, confusion_matrix, matrix_html
 from taijitu_training.figures.curves import curves_svg
 from taijitu_training.figures.page import page, picture, section, shortened
-from taijitu_training.files import write_whole
 from taijitu_training.predictions import Mistake, Predictions
 
 
@@ -20,7 +20,7 @@ def write_report(
     """Write `folder`/report.html, self-contained, and return its path.
 
     `history` are the rows of metrics.jsonl, at least one; `labels` the K names that `predictions` counts from 0.
-    TaijituError where the file cannot be written.
+    WriteError where the file cannot be written.
     """
     matrix = confusion_matrix(predictions.targets, predictions.predicted, len(labels))
     right, count = int(matrix.trace()), len(predictions.targets)

@@ -5,6 +5,8 @@ python training/reproduce.py yynet-table1 --data cifar10.tar.xz --epochs 3 --see
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,15 +14,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from taijitu_runtime.console import INTERRUPTED, Parser, run, share
+from taijitu_runtime.errors import FolderInUseError, TaijituError, UnknownNameError
+from taijitu_runtime.files import lock_file, lock_folder, write_whole
 from taijitu_training import checkpoint
-from taijitu_training.console import INTERRUPTED, Parser, command, share
 from taijitu_training.data import Dataset, Share, evaluation_batches, load_dataset
+from taijitu_training.data.fingerprint import folder_sha256
 from taijitu_training.devices import choose_device, describe_machine
-from taijitu_training.errors import TaijituError, UnknownNameError
-from taijitu_training.files import make_out, write_whole
+from taijitu_training.files import make_out
 from taijitu_training.loop import evaluate
 from taijitu_training.models import create_model
-from taijitu_training.results import Result, ResultFile, identity, render
+from taijitu_training.results import Result, ResultFile, facts, render
 from taijitu_training.run import Run
 from taijitu_training.table_figures import figure_png
 from taijitu_training.tables import TABLES, Plan, Table, get_table, plan
@@ -44,7 +48,7 @@ def build_parser() -> Parser:
     return parser
 
 
-@command("reproduce.py")
+@run("reproduce.py")
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 the table is complete, 1 a run failed, 2 wrong usage or input, 130 stopped by a signal."""
     args = build_parser().parse_args(argv)
@@ -57,24 +61,72 @@ def main(argv: list[str] | None = None) -> int:
     device = choose_device(args.device)
     size = create_model(plans[0].architecture["name"], **plans[0].architecture["options"]).input_size
     dataset = load_dataset(args.data, size, plans[0].recipe, args.validation)
+    if not dataset.sha256:
+        dataset = dataclasses.replace(dataset, sha256=folder_sha256(args.data))
     results = ResultFile(args.out / f"{table.name}.jsonl")
+    elsewhere = []
     for number, planned in enumerate(wanted, 1):
-        if results.find(planned, dataset):
+        try:
+            heading = f"{table.name} {number}/{len(wanted)}: {planned.name}"
+            finished = add_result(planned, table, dataset, results, device, heading)
+        except FolderInUseError as error:
+            elsewhere.append(error)
             continue
-        print(f"{table.name} {number}/{len(wanted)}: {planned.name}", flush=True)
-        result = carry_out(planned, table, dataset, args.out, device)
-        if result is None:
+        if not finished:
             print(f"stopped; the same command goes on from there. Results so far: {results.path}")
             return INTERRUPTED
-        results.add(result)
-    known = [(planned, result) for planned in plans if (result := results.find(planned, dataset))]
-    found = [result for _, result in known]
-    text = render(table, [planned for planned, _ in known], found)
-    write_whole(args.out / f"{table.name}.md", text.encode())
-    if len(found) == len(plans) and (figure := figure_png(table, plans, found)):
-        write_whole(args.out / f"{table.name}.png", figure)
+    text = write_table(table, plans, results, [facts(planned, dataset) for planned in plans])
     print(f"\n{text}", end="")
+    for reason in elsewhere:
+        print(f"not in the table yet: {reason}", file=sys.stderr)
     return 0
+
+
+def add_result(
+    planned: Plan,
+    table: Table,
+    dataset: Dataset,
+    results: ResultFile,
+    device: torch.device,
+    heading: str,
+) -> bool:
+    """Add the result of `planned` unless it is there; False where a signal stopped it.
+
+    FolderInUseError where another process is doing it.
+    """
+    wanted = facts(planned, dataset)
+    if results.find(wanted):
+        return True
+    folder = results.path.parent / planned.name
+    make_out(folder)
+    with lock_folder(folder, "reproduce.py"):
+        results.read()
+        if results.find(wanted):  # another process has just done it
+            return True
+        print(heading, flush=True)
+        numbers = carry_out(planned, table, dataset, folder, device)
+        if numbers is None:
+            return False
+        today = datetime.now(timezone.utc).date().isoformat()
+        results.add({**wanted, "numbers": numbers, "machine": describe_machine(device), "date": today})
+    return True
+
+
+def write_table(table: Table, plans: list[Plan], results: ResultFile, wanted: list[Result]) -> str:
+    """Write TABLE.md, and the figure where nothing is missing, from the results of all processes; TABLE.md's text.
+
+    `wanted` are the `facts` of `plans`.
+    """
+    place = results.path
+    with lock_file(place.with_suffix(".md")):
+        results.read()
+        known = [(planned, result) for planned, one in zip(plans, wanted) if (result := results.find(one))]
+        found = [result for _, result in known]
+        text = render(table, [planned for planned, _ in known], found)
+        write_whole(place.with_suffix(".md"), text.encode())
+        if len(found) == len(plans) and (figure := figure_png(table, plans, found)):
+            write_whole(place.with_suffix(".png"), figure)
+    return text
 
 
 def rows_of(plans: Sequence[Plan], rows: Sequence[str]) -> list[Plan]:
@@ -86,10 +138,10 @@ def rows_of(plans: Sequence[Plan], rows: Sequence[str]) -> list[Plan]:
     return [planned for planned in plans if planned.row in rows]
 
 
-def carry_out(planned: Plan, table: Table, dataset: Dataset, out: Path, device: torch.device) -> Result | None:
-    """Train, or go on training, and measure; None where a signal stopped it."""
-    folder = out / planned.name
-    folder.mkdir(parents=True, exist_ok=True)
+def carry_out(
+    planned: Plan, table: Table, dataset: Dataset, folder: Path, device: torch.device
+) -> dict[str, float] | None:
+    """Train in `folder`, or go on training, and measure: numbers by column. None where a signal stopped it."""
     architecture = {
         "name": planned.architecture["name"],
         "options": {**planned.architecture["options"], "num_classes": len(dataset.labels)},
@@ -106,12 +158,7 @@ def carry_out(planned: Plan, table: Table, dataset: Dataset, out: Path, device: 
         for deviation in deviations:
             noisy = with_noise(evaluation_batches(dataset.evaluation, device, Share()), float(deviation))
             numbers[f"loss_at_{deviation}"] = evaluate(model, noisy, planned.recipe)["eval_loss"]
-    return {
-        **identity(planned, dataset),
-        "numbers": {column: numbers[column] for column in table.columns},
-        "machine": describe_machine(device),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
+    return {column: numbers[column] for column in table.columns}
 
 
 def with_noise(batches: Iterator[tuple[Tensor, Tensor]], deviation: float) -> Iterator[tuple[Tensor, Tensor]]:

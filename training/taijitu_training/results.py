@@ -7,54 +7,90 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from taijitu_runtime.files import lock_file, write_whole
 from taijitu_training.data import Dataset
 from taijitu_training.errors import DataError
-from taijitu_training.files import write_whole
+from taijitu_training.significance import (
+    Difference,
+    Summary,
+    paired_differences,
+    standard_error,
+    welch_differences,
+)
 from taijitu_training.tables import Plan, Table
 
 Result = dict[str, Any]  # one finished run: what it was, and "numbers" by column
 
+HEADINGS = {
+    "data": "Data",
+    "data_sha256": "SHA-256 of the data",
+    "train_pictures": "Pictures to train",
+    "evaluation": "Pictures to test",
+    "machine": "Machine",
+    "date": "Date",
+}
 
-def identity(planned: Plan, dataset: Dataset) -> Result:
-    """What makes two runs the same."""
+
+DIGITS = {"top1": 2}  # after the point; 4 in other columns
+
+HOW_TO_READ = (
+    "Ours: mean ± standard error of the mean over n runs; the paper prints standard deviations. A difference is called "
+    "one only where a test says so at 5 %."
+)
+
+
+def facts(planned: Plan, dataset: Dataset) -> Result:
+    """What a result is of. All of it makes two runs the same, the data's name excepted."""
     return {
         "run": planned.name,
         "recipe": planned.recipe.as_dict(),
         "data": dataset.name,
+        "data_sha256": dataset.sha256,
         "train_pictures": len(dataset.train),
         "evaluation": f"{len(dataset.evaluation)} ({dataset.evaluation_name})",
     }
 
 
 class ResultFile:
-    """Results, one JSON object a line, written as they come."""
+    """Results, one JSON object a line, written as they come, by any number of processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.read()
+
+    def read(self) -> None:
+        """Take over what other processes have added since."""
         try:
-            lines = path.read_text().splitlines() if path.exists() else []
+            lines = self.path.read_text().splitlines() if self.path.exists() else []
             self.results: list[Result] = [json.loads(line) for line in lines]
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not the results of a table ({error}); repair or remove it") from None
+            raise DataError(f"{self.path}: not the results of a table ({error}); repair or remove it") from None
 
-    def find(self, planned: Plan, dataset: Dataset) -> Result | None:
-        """The result of `planned` on `dataset`, if it is there."""
-        wanted = identity(planned, dataset)
-        return next((result for result in self.results if wanted.items() <= result.items()), None)
+    def find(self, wanted: Result) -> Result | None:
+        """The result with the `facts` that are wanted, if it was there when the file was last read."""
+        return next((result for result in self.results if _same(wanted, result)), None)
 
     def add(self, result: Result) -> None:
-        """Append `result`, on the disk too."""
-        self.results.append(result)
-        write_whole(self.path, "".join(json.dumps(result) + "\n" for result in self.results).encode())
+        """Append `result` to what is on the disk."""
+        with lock_file(self.path):
+            self.read()
+            self.results.append(result)
+            write_whole(self.path, "".join(json.dumps(result) + "\n" for result in self.results).encode())
+
+
+def _same(wanted: Result, result: Result) -> bool:
+    # Results from before hashes were kept are known by the name of their data.
+    other = "data" if result.get("data_sha256") else "data_sha256"
+    return all(result.get(key) == value for key, value in wanted.items() if key != other)
 
 
 def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
     """Markdown: the paper's numbers beside ours, with n, epochs, data and machine; reduced budgets in their rows."""
     lines = [f"# {table.title}", ""]
     lines.append(f"Paper: {table.data}{f', {table.seeds} runs' if table.seeds else ''}.")
-    for key, name in (("data", "Data"), ("train_pictures", "Pictures to train"), ("evaluation", "Pictures to test"),
-                      ("machine", "Machine"), ("date", "Date")):  # fmt: skip
-        lines.append(f"{name}: {', '.join(sorted({str(result[key]) for result in results}))}.")
+    for key, name in HEADINGS.items():
+        if stated := sorted({str(result[key]) for result in results if key in result}):
+            lines.append(f"{name}: {', '.join(stated)}.")
     has_paper = {column for planned in plans for column in planned.paper}
     columns = [
         heading
@@ -71,9 +107,37 @@ def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
             if column in has_paper:
                 cells.append(mine[0][0].paper.get(column, ""))
             values = [result["numbers"][column] for _, result in mine]
-            cells.append(mean_and_deviation(values, 2 if column == "top1" else 4))
+            cells.append(mean_and_error(values, DIGITS.get(column, 4)))
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", HOW_TO_READ, *_comparisons(table, plans, results)]
     return "\n".join(lines) + "\n"
+
+
+def _comparisons(table: Table, plans: list[Plan], results: list[Result]) -> list[str]:
+    """Every two rows of a table tested, ours and the paper's; a figure has too many rows for that."""
+    if table.along:
+        return []
+    column = table.columns[0]
+    digits = DIGITS.get(column, 4)
+    ours: dict[str, dict[int, float]] = {}
+    for planned, result in zip(plans, results, strict=True):
+        row = f"{planned.row}, {planned.recipe.epochs} epochs"
+        ours.setdefault(row, {})[planned.recipe.seed] = result["numbers"][column]
+    paired, printed = paired_differences(ours), welch_differences(_printed(table, plans, column))
+    return [
+        *_differences(f"Ours, {column}, every two rows paired by seed (t-test, Holm):", paired, digits),
+        *_differences(f"The paper's, {column}, by its means and deviations (Welch's test, Holm):", printed, digits),
+    ]
+
+
+def _printed(table: Table, plans: list[Plan], column: str) -> dict[str, Summary]:
+    """The paper's rows that have a mean and a deviation."""
+    printed = {}
+    for planned in plans:
+        mean, plus_minus, deviation = planned.paper.get(column, "").partition(" ± ")
+        if plus_minus:
+            printed[planned.row] = Summary(float(mean), float(deviation), table.seeds)
+    return printed
 
 
 def out_of(count: int, full: int) -> str:
@@ -81,7 +145,18 @@ def out_of(count: int, full: int) -> str:
     return f"{count} of {full}" if count < full else str(count)
 
 
-def mean_and_deviation(values: list[float], digits: int) -> str:
-    """'87.61 ± 0.09': mean and sample standard deviation; the value alone of one run."""
+def mean_and_error(values: list[float], digits: int) -> str:
+    """'87.61 ± 0.09': mean and standard error of the mean; the value alone of one run."""
     mean = f"{statistics.fmean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+    error = standard_error(values)
+    return mean if error is None else f"{mean} ± {error:.{digits}f}"
+
+
+def _differences(heading: str, found: list[Difference], digits: int) -> list[str]:
+    """A table of pairs, the largest difference first."""
+    if not found:
+        return []
+    lines = ["", heading, "", "| | | difference | |", "|---|---|---|---|"]
+    for one in sorted(found, key=lambda one: -abs(one.mean)):
+        lines.append(f"| {one.first} | {one.second} | {one.mean:+.{digits}f} | {one.verdict} |")
+    return lines

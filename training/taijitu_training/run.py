@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from taijitu_runtime.console import Progress
+from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
+from taijitu_training.distillation import Teacher
 from taijitu_training.distributed import ALONE, Processes, peers_named
-from taijitu_training.errors import CheckpointError, TaijituError, TrainingError
+from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.failures import compiler_named, memory_named
 from taijitu_training.fine_tuning import Initial
 from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
@@ -27,6 +28,9 @@ from taijitu_training.predictions import PredictionLog
 from taijitu_training.recipe import Recipe
 from taijitu_training.report import write_report
 from taijitu_training.stop import StopRequest
+
+SLOW_SHARE = 0.5
+"""Share of the first epoch's pictures/s below which a run warns."""
 
 
 @dataclass
@@ -38,7 +42,7 @@ class Run:
 
     `architecture` is {"name", "options"} for create_model. Of several `processes` each holds its own Run, and only the
     first one prints and writes. `accumulate` cuts each process's share of a batch into parts computed one by one.
-    `initial`: the weights to start from in place of random ones.
+    `initial`: the weights to start from in place of random ones. `teacher`: whose answers are learned, too.
     """
 
     architecture: dict[str, Any]
@@ -50,6 +54,7 @@ class Run:
     accumulate: int = 1
     compiled: bool = False
     initial: Initial | None = None
+    teacher: Teacher | None = None
     report: bool = True
     history: list[Row] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict, init=False)
@@ -73,7 +78,7 @@ class Run:
             cut = source.cut
             self._steps = {"steps_per_epoch": cut.steps, "processes": self.processes.count}
             model = model.to(self.device).to(memory_format=torch.channels_last)
-            state = start(model, self.recipe, cut.steps, self.processes, self.compiled, self.accumulate)
+            state = start(model, self.recipe, cut.steps, self.processes, self.compiled, self.accumulate, self.teacher)
             if resume_from is not None:
                 self._resume(state, resume_from)
             with StopRequest() as stop, self._log() as log, self._bar(cut.used) as bar:
@@ -84,7 +89,7 @@ class Run:
 
                 while state.epoch < self.recipe.epochs:
                     if train_one_epoch(state, source, self.recipe, self.processes, after_steps):
-                        self._finish_epoch(state, log)
+                        self._finish_epoch(state, log, bar)
                     else:
                         check_finite(state, self.recipe, self.processes)
                         self._save(state, "last.pt", resumable=True)
@@ -95,23 +100,21 @@ class Run:
     def _log(self) -> AbstractContextManager[MetricsLog | None]:
         return MetricsLog(self.out, self.history) if self.processes.writes else nullcontext()
 
-    def _bar(self, pictures: int) -> tqdm[Any]:
+    def _bar(self, pictures: int) -> Progress:
         """Show images over the whole run, so that the time left is the run's; `pictures`: of an epoch."""
-        total = self.recipe.epochs * pictures
-        hidden = None if self.processes.writes else True
-        return tqdm(total=total, unit="pictures", unit_scale=True, disable=hidden, leave=False)
+        return Progress(self.recipe.epochs * pictures, hidden=not self.processes.writes)
 
-    def _show(self, bar: tqdm[Any], state: TrainState, pictures: int) -> None:
-        done = state.epoch * pictures + state.totals.pictures
-        if not bar.n:
-            bar.initial = bar.n = done  # of a run that goes on
+    def _show(self, bar: Progress, state: TrainState, pictures: int) -> None:
         means = state.totals.metrics("train")
-        lr = state.optimizer.param_groups[0]["lr"]
-        bar.set_description_str(f"epoch {state.epoch + 1}/{self.recipe.epochs}", refresh=False)
-        bar.set_postfix_str(f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, lr {lr:.2e}", refresh=False)
-        bar.update(done - bar.n)
+        bar.show(
+            state.epoch * pictures + state.totals.pictures,
+            self.recipe.epochs * pictures,
+            f"epoch {state.epoch + 1}/{self.recipe.epochs}",
+            f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, "
+            f"lr {state.optimizer.param_groups[0]['lr']:.2e}",
+        )
 
-    def _finish_epoch(self, state: TrainState, log: MetricsLog | None) -> None:
+    def _finish_epoch(self, state: TrainState, log: MetricsLog | None, bar: Progress) -> None:
         share = Share(self.processes.rank, self.processes.count)
         pictures = evaluation_batches(self.dataset.evaluation, self.device, share)
         metrics = evaluate(state.result, pictures, self.recipe, self.processes)
@@ -141,13 +144,23 @@ class Run:
                 self._write_report(state)
         # Last: a run that dies before this line does the epoch again, and all of the above with it.
         self._save(state, "last.pt", resumable=True)
-        tqdm.write(
+        self._warn_if_slow(row, bar)
+        bar.say(
             f"epoch {state.epoch:3d}/{self.recipe.epochs}"
             f"  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
             f"  {self.dataset.evaluation_name} loss {row['eval_loss']:.4f}, {row['eval_top1']:.2f} %"
-            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s"
+            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s",
+            sys.stdout,
         )
-        sys.stdout.flush()
+
+    def _warn_if_slow(self, row: Row, bar: Progress) -> None:
+        now, first = row["pictures_per_s"], self.history[0]["pictures_per_s"]
+        if now < SLOW_SHARE * first:
+            bar.say(
+                f"warning: {now:.0f} pictures/s, {first:.0f} in the first epoch; other programs take the cores, and "
+                "threads that wait for each other lose most: start runs with OMP_NUM_THREADS=1 (docs/training.md)",
+                sys.stderr,
+            )
 
     def _write_report(self, state: TrainState) -> None:
         """Of all evaluation pictures, whichever process judged them before."""
@@ -157,7 +170,7 @@ class Run:
         title = f"{self.architecture['name']} on {self.dataset.name}"
         try:
             write_report(self.out, title, self.history, self.dataset.labels, seen.result())
-        except TaijituError as error:
+        except WriteError as error:
             raise TrainingError(f"{error}, then --resume") from None
 
     def _save(self, state: TrainState, name: str, resumable: bool = False) -> None:
@@ -176,8 +189,8 @@ class Run:
         )
         try:
             checkpoint.save(written, self.out / name)
-        except CheckpointError as error:
-            raise TrainingError(f"{error}; make room, then --resume") from None
+        except WriteError as error:
+            raise TrainingError(f"{error}, then --resume") from None
 
     def _training(self) -> dict[str, Any]:
         last = self.history[-1] if self.history else {}
@@ -194,6 +207,7 @@ class Run:
             },
             "date": datetime.now(timezone.utc).date().isoformat(),
             **({"started_from": self._origin} if self._origin else {}),
+            **({"teacher": self.teacher.origin} if self.teacher else {}),
         }
 
     def _resume(self, state: TrainState, path: Path) -> None:
@@ -225,22 +239,25 @@ class Run:
         if not saved.resume:
             raise CheckpointError(f"{path}: has no training state to go on from; give the run's last.pt")
         then_steps, now_steps = saved.resume.get("steps_per_epoch"), self._steps["steps_per_epoch"]
-        if then_steps not in (None, now_steps):  # WebDataset shards: the schedule would end early or late
-            count = saved.resume["processes"]
+        if then_steps not in (None, now_steps):  # the schedule would end early or late
+            then_count, now_count = saved.resume["processes"], self.processes.count
+            cures = [] if then_count == now_count else [f"as many processes, {then_count}"]  # WebDataset shards
+            cures += ["as many parts (processes x --accumulate) and the same last_batch"]
             raise CheckpointError(
-                f"{path}: steps per epoch were {then_steps} with {count} processes, now they are {now_steps} with "
-                f"{self.processes.count}; resume with as many processes, {count}"
+                f"{path}: steps per epoch were {then_steps} with {then_count} processes, now they are {now_steps} with "
+                f"{now_count}; resume with {', '.join(cures)}"
             )
         return saved
 
 
 def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
     data = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures")
+    teacher = training.get("teacher", {})
     return {
         "model": architecture["name"],
-        **model_options(architecture["name"]),  # what an option or a field was before there was one: its default
+        **model_options(architecture["name"]),  # an option that was saved before it existed: its default
         **architecture["options"],
         **{key: training.get(key) for key in data},
-        **{field.name: field.default for field in dataclasses.fields(Recipe) if field.default is not MISSING},
-        **training.get("recipe", {}),
+        "teacher": teacher.get("sha256"),
+        **Recipe.complete(training.get("recipe", {})),
     }

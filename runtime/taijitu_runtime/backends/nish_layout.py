@@ -21,6 +21,8 @@ import numpy as np
 
 from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stand_in
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder, read_own
+from taijitu_runtime.errors import WriteError
+from taijitu_runtime.files import replacing
 
 _log = logging.getLogger(__name__)
 
@@ -156,11 +158,8 @@ def _read(file: Path) -> bytes | None:
 
 def _write(file: Path, model: bytes) -> None:
     try:
-        with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-            whole = Path(scratch) / file.name
-            whole.touch(mode=0o600)
-            whole.write_bytes(MAGIC + hashlib.sha256(model).digest() + model)
-            whole.replace(file)
+        with replacing(file, mode=0o600) as temporary:
+            temporary.write_bytes(MAGIC + hashlib.sha256(model).digest() + model)
         keep_newest(file.parent.glob("*.layout"))
-    except OSError as error:  # a full disk costs the cache, not the session that was just made
+    except (OSError, WriteError) as error:  # a full disk costs the cache, not the session that was just made
         _log.debug("%s%s: %s", NOT_KEPT, type(error).__name__, error)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder, read_own
+from taijitu_runtime.errors import WriteError
+from taijitu_runtime.files import replacing
 
 
 class RuntimeCache:
@@ -32,12 +33,7 @@ class RuntimeCache:
         content = bytes(self._cache.serialize())
         if self._file is None or content == self._known:
             return
-        temporary = self._file.with_name(f".{self._file.name}.{os.getpid()}.tmp")
-        with contextlib.suppress(OSError):
-            try:
-                temporary.touch(mode=0o600)
+        with contextlib.suppress(OSError, WriteError):
+            with replacing(self._file, mode=0o600) as temporary:
                 temporary.write_bytes(content)
-                temporary.replace(self._file)
-            finally:
-                temporary.unlink(missing_ok=True)
             keep_newest(self._file.parent.glob("*.rtxcache"))

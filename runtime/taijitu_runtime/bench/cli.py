@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,8 +21,10 @@ from taijitu_runtime.bench.queries import Loop, Probe, measure
 from taijitu_runtime.bench.report import Result, explanations, profile_for_export, ratio_line, times_for_export
 from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_probe import TrtProbe
-from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.console import Parser, run, say, say_json, shown
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.files import write_whole
+from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.target import check_target
 
 PROFILED_QUERIES = 100
@@ -126,7 +126,7 @@ def prepare_backends(options: argparse.Namespace) -> list[Backend]:
     threads, provider, rebuild = options.cpuThreads or 0, options.provider, options.rebuild
     backends = [
         open_backend(model, threads=threads, provider=provider)
-        if model.suffix.lower() == ".onnx"
+        if is_onnx(model)
         else open_backend(model, rebuild=rebuild)
         for model in options.models
     ]
@@ -176,7 +176,7 @@ def report(
 ) -> None:
     """Print what was measured."""
     if options.json:
-        print(json.dumps(as_json(options.models, modes, results, ratios), indent=1))
+        say_json(as_json(options.models, modes, results, ratios), sys.stdout, indent=1)
         return
     for model, mode, result in zip(options.models, modes, results):
         say("\n".join(text_of(model, mode, result, options)), sys.stdout)
@@ -244,16 +244,9 @@ def export(options: argparse.Namespace, probe: Probe, result: Result) -> None:
 
 
 def write_json(path: Path, content: list[dict[str, Any]] | dict[str, Any]) -> None:
-    """Write the whole file or none, a list with one row in a line. UsageError where it cannot be written."""
+    """Write the whole file or none, a list with one row in a line. WriteError where it cannot be written."""
     if isinstance(content, list):
         text = "[\n" + ",\n".join(map(json.dumps, content)) + "\n]\n"
     else:
         text = json.dumps(content, indent=1) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+    write_whole(path, text.encode())

@@ -50,7 +50,7 @@ class Dataset:
     """
 
     name: str
-    sha256: str  # of the archive; empty for a folder
+    sha256: str  # of the archive; of a folder fingerprint.folder_sha256 where that was worth its time, else empty
     labels: tuple[str, ...]
     train: Source
     evaluation: Source

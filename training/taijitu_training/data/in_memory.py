@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import bytes_of
 from taijitu_runtime.errors import PictureError
+from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Job, Samples, fault
@@ -88,9 +89,9 @@ def checked(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Sampl
     return samples if others is None else samples.subset(others)
 
 
-def bar_disabled() -> bool | None:
-    """tqdm's `disable`: no bar where stderr is no terminal, and one bar for all processes together."""
-    return None if os.environ.get("RANK", "0") == "0" else True
+def is_first() -> bool:
+    """Whether this process shows the bar: one for all processes together."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _in_threads(work: Callable[[int], str | None], count: int, what: str) -> dict[int, str]:
@@ -100,12 +101,12 @@ def _in_threads(work: Callable[[int], str | None], count: int, what: str) -> dic
         return {i: said for i in range(start, min(start + CHUNK, count)) if (said := work(i)) is not None}
 
     broken: dict[int, str] = {}
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(usable_cores())
     try:
-        with tqdm(desc=what, total=count, unit=" pictures", disable=bar_disabled(), leave=False) as bar:
+        with Progress(count, what=what, hidden=not is_first()) as bar:
             for faults in pool.map(chunk, range(0, count, CHUNK)):
                 broken |= faults
-                bar.update(CHUNK)
+                bar.advance(CHUNK)
     finally:
         pool.shutdown(cancel_futures=True)
     return broken
