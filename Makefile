@@ -4,7 +4,7 @@
 # make test-ray    the Ray Serve application on a real local Ray
 # make test-docker    docker/*.Dockerfile built by Docker, started by compose, and answering; DOCKER=server for one of them
 # make lint    ruff, mypy, import-linter
-# make fuzz   20,000 damaged pictures, 4,000 damaged requests: no crash, no hang; PHOTOS=folder of photographs
+# make fuzz   20,000 damaged pictures and cards, 4,000 damaged requests: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes
 # make bench-server   our server beside a naive one and LitServe, under wrk (apt-get install wrk)
 # make soak   10 minutes of good, bad and slow clients and reloads; SOAK=--seconds 60 for less
@@ -48,6 +48,7 @@ PHOTOS ?= ../shared/data/photos
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tools.fuzz_pictures $(PHOTOS)
 	$(BIN)/python -m tools.fuzz_server $(PHOTOS)
+	$(BIN)/python -m tools.fuzz_cards checkpoints/*.pt
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/nish.py

@@ -15,20 +15,22 @@ import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 
-from taijitu_export.engine.engine_artefact import EngineResult, Request, make_engine
+from taijitu_export.engine.engine_artefact import EngineResult, make_engine
 from taijitu_export.engine.library import open_library
+from taijitu_export.engine.request import Request
 from taijitu_export.onnx.onnx_from_checkpoint import card_of, onnx_from_checkpoint
-from taijitu_export.precision.accuracy_check import CalibrationData
+from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.bench.conditions import machine
-from taijitu_training import checkpoint, create_model, list_models
+from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
-from taijitu_training.models import model_options
+from taijitu_training.models import create_model, list_models, model_options
 from taijitu_training.recipes import RECIPES
 from taijitu_training.tables import NISH_NETWORKS
 
@@ -86,11 +88,11 @@ def onnx_files(name: str, folder: Path) -> list[Path]:
     )
     plain = onnx_from_checkpoint(content)
     pictures = sample_pictures(2, height, width)
-    # An untrained network has no accuracy to lose.
-    nothing = CalibrationData(pictures, pictures, None, "2 random pictures", "2 random pictures")
-    half, _ = convert(plain, card_of(content, ""), PrecisionRequest("fp16", None, 100.0), nothing)
+    # An untrained network has no accuracy to lose: any label will do, and all of it may be lost.
+    nothing = CalibrationData(pictures, pictures, np.zeros(2, np.int64), "2 pictures", "2 pictures")
+    half = convert(plain, card_of(content, ""), PrecisionRequest("fp16", max_drop=100.0), nothing)
     files = [folder / f"{precision}.onnx" for precision in PRECISIONS]
-    for file, proto in zip(files, (plain, half)):
+    for file, proto in zip(files, (plain, half.model)):
         onnx.save(proto, file)
     return files
 

@@ -32,10 +32,10 @@ from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_runtime import native
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.bench.conditions import machine
-from taijitu_training import checkpoint, create_model
+from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
-from taijitu_training.models import model_options
+from taijitu_training.models import create_model, model_options
 from taijitu_training.recipes import RECIPES
 
 NETWORKS = {"vgnetg_1_0mp": 1000, "yynet_small_16": 10}

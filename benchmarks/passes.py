@@ -31,15 +31,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from taijitu_export.onnx.onnx_from_checkpoint import INPUT_FORMS, PASSES, card_of, finished, network_of, torch_graph
+from taijitu_export.onnx.forms import INPUT_FORMS
+from taijitu_export.onnx.onnx_from_checkpoint import PASSES, card_of, finished, network_of, torch_graph
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.pictures.preprocess import normalise
-from taijitu_training import checkpoint, create_model, list_models
+from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
 from taijitu_training.data import normalise as normalise_batch
-from taijitu_training.models import model_options
+from taijitu_training.models import create_model, list_models, model_options
 from taijitu_training.recipes import RECIPES
 
 BESIDE_OPENVINO = "vgnetg_1_0mp"

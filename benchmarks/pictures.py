@@ -28,7 +28,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from taijitu_export.onnx.cli import main as export
-from taijitu_runtime import Classifier, InputSpec, PictureError
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
 from taijitu_training.data import evaluation_transform
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import onnxruntime
 
+from taijitu_export.comparison.bounds import drop_interval
 from taijitu_export.comparison.verify import verify
-from taijitu_export.onnx.cli import export
+from taijitu_export.onnx.export import export_onnx
 from taijitu_export.precision.conversion import PrecisionRequest
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import OrtBackend
@@ -43,27 +44,27 @@ def main() -> int:
         models = {precision: Path(folder, f"{precision}.onnx") for precision in PRECISIONS}
         for precision, path in models.items():
             smaller = None if precision == "fp32" else PrecisionRequest.asked_for(precision, args.data, None)
-            export(args.checkpoint, path, smaller=smaller)
+            print("\n".join(export_onnx(args.checkpoint, path, smaller=smaller).report()), flush=True)
         latency_ms = {batch: median_latency_ms(models, batch, args.repetitions) for batch in BATCHES}
         head = [
             "file",
             "bytes",
             "top-1",
-            "drop",
-            "agreement",
-            "flips (near-equal)",
+            "lost, gained",
+            "drop (bounds)",
+            "verdict",
             *(f"ms, batch {b}" for b in BATCHES),
         ]
         print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
         for precision, path in models.items():
             found = verify(path, args.data, args.checkpoint)
             assert found.comparison is not None
-            assert found.accuracy is not None
-            drop = found.comparison.measured_drop
-            row = [precision, f"{path.stat().st_size:,}", f"{found.accuracy.top1_percent:.2f} %", f"{drop:+.2f}"]
-            row += [f"{found.comparison.agreement_percent:.2f} %"]
-            row += [f"{len(found.comparison.flips)} ({found.comparison.near_equal})"]
-            row += [f"{latency_ms[batch][precision]:.3f}" for batch in BATCHES]
+            assert found.comparison.labelled is not None
+            labelled = found.comparison.labelled
+            low, high = drop_interval(labelled.lost, labelled.gained, found.comparison.pictures).points
+            row = [precision, f"{path.stat().st_size:,}", f"{labelled.candidate.top1_percent:.2f} %"]
+            row += [f"{labelled.lost}, {labelled.gained}", f"{labelled.drop_points:.2f} ({low:.2f} to {high:.2f})"]
+            row += [found.verdict.outcome.value, *(f"{latency_ms[batch][precision]:.3f}" for batch in BATCHES)]
             print(f"| {' | '.join(row)} |", flush=True)
     return 0
 

@@ -37,10 +37,10 @@ from PIL import Image
 from taijitu_export.onnx.cli import main as to_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_runtime.bench.conditions import machine
-from taijitu_training import checkpoint, create_model
+from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
-from taijitu_training.models import model_options
+from taijitu_training.models import create_model, model_options
 from taijitu_training.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from taijitu_training import create_model
 from taijitu_training.data import MemoryBatches, Pictures, Share
 from taijitu_training.devices import choose_device, describe_machine
 from taijitu_training.loop import FLUSH_STEPS, Totals, TrainState, mixed_dtype, start, train_one_epoch
+from taijitu_training.models import create_model
 from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import RECIPES
 

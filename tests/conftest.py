@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from taijitu_runtime import TaijituError, native
+from taijitu_runtime import native
 from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.native import build
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +25,21 @@ def why_no_gpu() -> str | None:
     except TaijituError as error:
         return str(error)
     return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_of_a_terminal() -> Iterator[None]:
+    """What `nohup make test &` and some CI runners ignore reaches tests and their children as in a terminal.
+
+    The tests themselves still outlive the terminal.
+    """
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: lambda *_: None}
+    ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, handlers[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from taijitu_runtime import TaijituError
+from taijitu_runtime.errors import TaijituError
 from taijitu_server.settings import settings_from
 
 if sys.version_info >= (3, 11):

@@ -50,17 +50,20 @@ def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_public_name_and_its_four_parts(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     top = {name.split("/")[0] for name in names}
     assert top - {name for name in top if name.endswith(".dist-info")} == {
+        "taijitu",
         "taijitu_export",
         "taijitu_runtime",
         "taijitu_server",
         "taijitu_training",
     }
-    assert all(f"taijitu_{package}/py.typed" in names for package in ("export", "runtime", "server", "training"))
+    packages = ("taijitu", "taijitu_export", "taijitu_runtime", "taijitu_server", "taijitu_training")
+    assert all(f"{package}/py.typed" in names for package in packages)
+    assert "taijitu/__init__.pyi" in names
 
 
 def test_the_wheel_brings_the_native_nish_where_there_is_a_compiler(wheel: Path) -> None:
@@ -139,7 +142,7 @@ def test_an_edge_install_classifies_a_picture_and_shows_only_what_it_has(
     doctor = subprocess.run([command, "doctor", "--json"], capture_output=True, check=False, env=environment)
     native = {check["subject"]: check["level"] for check in json.loads(doctor.stdout)["checks"]}["native Nish"]
     assert native == ("warning" if build.find_compiler() is None else "ok")
-    assert 'pip install "taijitu[train]"' in missing
+    assert "pip install 'taijitu[train]'" in missing
     assert not run(UV, "pip", "list", "--python", python, env=environment).stdout.count("torch")
     refused = subprocess.run([command, "train"], capture_output=True, text=True, check=False, env=environment)
     assert refused.returncode == 2

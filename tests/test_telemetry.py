@@ -40,5 +40,10 @@ def test_no_command_sends_anything(
 
 @pytest.mark.usefixtures("plain_onnxruntime")
 def test_who_wants_telemetry_has_it(tmp_path: Path, root: Path) -> None:
-    program = "import os; os.environ['ORT_DISABLE_TELEMETRY'] = '0'; import taijitu_runtime, onnxruntime"
+    program = "import os; os.environ['ORT_DISABLE_TELEMETRY'] = '0'; import taijitu, onnxruntime"
     assert identifiers(tmp_path / "home", root, "-c", program)
+
+
+@pytest.mark.usefixtures("plain_onnxruntime")
+def test_importing_the_public_name_turns_it_off(tmp_path: Path, root: Path) -> None:
+    assert not identifiers(tmp_path / "home", root, "-c", "import taijitu, onnxruntime")

@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from taijitu_runtime import InputSpec, Limits, PictureError
-from taijitu_runtime.pictures.headers import FORMATS
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.errors import PictureError
+from taijitu_runtime.pictures.headers import FORMATS, Limits
 from taijitu_runtime.pictures.preprocess import preprocess
 
 SPEC = InputSpec(

@@ -1,9 +1,20 @@
-"""What export raises beyond the errors of taijitu_training (checkpoints) and taijitu_runtime (artefacts)."""
+"""What export raises beyond the errors of taijitu_runtime.errors and taijitu_training.errors, under the same root."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from taijitu_runtime.errors import TaijituError
 
 
 class ExportError(TaijituError):
-    """The artefact that was made is not right, and was not kept; the text says what was measured."""
+    """The artefact that was made is not right, and was not kept; the text says what was measured.
+
+    `details`: lines, a table perhaps, to show before it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, details: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.details = details

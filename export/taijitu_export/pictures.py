@@ -15,8 +15,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime import InputSpec, PictureError, UsageError
+from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classify.cli import SUFFIXES, refuse_folder
+from taijitu_runtime.errors import PictureError, UsageError
+from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import preprocess
 
 TRAINING_SPLIT = "train"
@@ -63,7 +65,7 @@ class PictureSet:
                 raise error.named(f"{self.source}: {name}") from error
 
         contents = _tar_contents(self.source, self.names) if self.source.is_file() else self._files()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             while chunk := [entry for _, entry in zip(range(size), contents)]:
                 yield np.stack(list(pool.map(prepared, chunk)))
 

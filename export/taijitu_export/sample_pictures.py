@@ -1,4 +1,4 @@
-"""Random pictures for want of photographs; without torch, which no board that engines are built on has."""
+"""Generated pictures in place of photographs; without torch, which boards that build engines do not have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 def sample_pictures(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     """`count` random pictures with large shapes and fine grain, uint8 (count, height, width, 3).
 
-    They stand in for photographs where none are at hand; all values from 0 to 255 occur.
+    All values from 0 to 255 occur.
     """
     from PIL import Image
 

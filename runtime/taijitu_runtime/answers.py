@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,36 @@ class Answer:
     label: str
     index: int
     probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What a model says of N pictures: logits and probabilities, float32 (N, K), and the labels' order, int (N, K)."""
+
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    order: NDArray[np.intp]
+
+    def part(self, start: int, end: int) -> Scores:
+        """Those of the pictures from `start` to before `end`."""
+        return Scores(self.logits[start:end], self.probabilities[start:end], self.order[start:end])
+
+    def answers(self, labels: Sequence[str], k: int) -> list[list[Answer]]:
+        """For each picture the k likeliest answers, the likeliest first; all of them where k is larger than K."""
+        return [
+            [Answer(labels[index], index, probability) for index, probability in zip(indices, row[indices].tolist())]
+            for row, indices in zip(self.probabilities, self.order[:, :k].tolist(), strict=True)
+        ]
+
+
+def scores_from_logits(logits: NDArray[np.float32]) -> Scores:
+    """Probabilities and order of float32 logits (N, K). ArtefactError as for `softmax`."""
+    return Scores(logits, softmax(logits), likeliest_first(logits))
+
+
+def likeliest_first(scores: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
+    """The order of each row of logits or probabilities (..., K), the largest first; of equals the lower index."""
+    return np.argsort(-scores, axis=-1, kind="stable")
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -45,12 +76,7 @@ def top_k(logits: NDArray[np.float32], labels: Sequence[str], k: int = 5) -> lis
     if logits.ndim != 2 or logits.shape[1] != len(labels):
         raise InputError(f"got logits of shape {logits.shape}, expected (N, {len(labels)}), one for each label")
     check_top(k, labels)
-    probabilities = softmax(logits)
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    return [
-        [Answer(labels[index], index, float(row[index])) for index in indices.tolist()]
-        for row, indices in zip(probabilities, order, strict=True)
-    ]
+    return scores_from_logits(logits).answers(labels, k)
 
 
 def check_top(k: int, labels: Sequence[str]) -> None:

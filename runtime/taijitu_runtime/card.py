@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from taijitu_runtime.fields import (
     SHA256,
     check_choice,
     check_mapping,
+    check_text,
     check_version,
     fail,
     json_from_text,
@@ -78,8 +78,7 @@ class Architecture:
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise fail("architecture.name", self.name, "a model's name")
+        check_text("architecture.name", self.name, "a model's name, without control characters")
         check_mapping("architecture.options", self.options)
 
 
@@ -87,19 +86,21 @@ class Architecture:
 class Precision:
     """How the numbers inside an artefact are held; ArtefactError for any field outside its range.
 
-    `name`: "fp32", "fp16" or "int8". `kept`: layers that stayed in float32 all the same, by the names of their weights.
-    `calibration`: what scales of int8 come from and what the loss was judged on (pictures, method, data), plain JSON;
-    empty for the others.
+    `name`: "fp32", "fp16" or "int8". `excluded_layers`: layers that stay in float32 for whatever reason, by the names
+    of their weights. `calibration`: what scales of int8 come from (pictures, method, data), what the conversion was
+    judged on, what it costs and may cost, plain JSON; empty for float32.
     """
 
     name: str = "fp32"
-    kept: tuple[str, ...] = ()
+    excluded_layers: tuple[str, ...] = ()
     calibration: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_choice("precision.name", self.name, PRECISIONS)
-        if not isinstance(self.kept, tuple) or not all(isinstance(layer, str) for layer in self.kept):
-            raise fail("precision.kept", self.kept, "names of layers")
+        if not isinstance(self.excluded_layers, tuple):
+            raise fail("precision.excluded_layers", self.excluded_layers, "names of layers")
+        for index, layer in enumerate(self.excluded_layers):
+            check_text(f"precision.excluded_layers[{index}]", layer, "the name of a layer, without control characters")
         check_mapping("precision.calibration", self.calibration)
 
 
@@ -107,10 +108,10 @@ class Precision:
 class ModelCard:
     """The contract of one model.
 
-    `labels`: the K classes in the order of the logits. `training`: data, recipe, metrics, date: free-form plain JSON.
-    `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made from, or
-    empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. ArtefactError for any
-    field outside its range.
+    `labels`: the K classes in the order of the logits, each once. `training`: data, recipe, metrics, date: free-form
+    plain JSON. `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made
+    from, or empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. ArtefactError
+    for any field outside its range.
     """
 
     format_version: int = FORMAT_VERSION
@@ -131,8 +132,7 @@ class ModelCard:
         check_mapping("training", self.training)
         check_mapping("producer", self.producer)
         for package, version in self.producer.items():
-            if not isinstance(version, str):
-                raise fail(f"producer.{package}", version, "a version as text")
+            check_text(f"producer.{package}", version, "a version as text", r".*")
         if not isinstance(self.source_sha256, str) or not re.fullmatch(f"({SHA256})?", self.source_sha256):
             raise fail("source_sha256", self.source_sha256, "64 lower-case hex digits, or an empty text")
 
@@ -152,7 +152,7 @@ class ModelCard:
         for name in ("mean", "std"):
             spec[name] = tuple_from_list(spec[name])
         precision = read_fields(Precision, "precision.", fields["precision"])
-        precision["kept"] = tuple_from_list(precision["kept"])
+        precision["excluded_layers"] = tuple_from_list(precision["excluded_layers"])
         fields["labels"] = tuple_from_list(fields["labels"])
         parts = {
             "architecture": Architecture(**architecture),
@@ -202,7 +202,8 @@ def _check_triple(field: str, got: object, in_range: Callable[[float], bool], ex
 def _check_labels(got: object) -> None:
     if not isinstance(got, tuple) or not got:
         raise fail("labels", got, "at least one label")
+    seen: dict[str, int] = {}
     for index, label in enumerate(got):
-        # A control character in a label would reach the terminal of whoever prints an answer.
-        if not isinstance(label, str) or not label or any(unicodedata.category(letter) == "Cc" for letter in label):
-            raise fail(f"labels[{index}]", label, "text without control characters")
+        check_text(f"labels[{index}]", label, "text without control characters")
+        if (first := seen.setdefault(label, index)) != index:
+            raise fail(f"labels[{index}]", label, f"another label than labels[{first}]")

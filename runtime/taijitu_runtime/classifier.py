@@ -98,25 +98,30 @@ class Classifier:
         return self.card.labels
 
     @overload
-    def predict(self, pictures: list[Any] | tuple[Any, ...], top: int | None = None) -> list[Prediction]: ...
+    def predict(
+        self, pictures: list[Any] | tuple[Any, ...], top: int | None = None, *, limits: Limits = LIMITS
+    ) -> list[Prediction]: ...
 
     @overload
-    def predict(self, pictures: Picture, top: int | None = None) -> Prediction: ...
+    def predict(self, pictures: Picture, top: int | None = None, *, limits: Limits = LIMITS) -> Prediction: ...
 
-    def predict(self, pictures: Any, top: int | None = None) -> Prediction | list[Prediction]:
+    def predict(
+        self, pictures: Any, top: int | None = None, *, limits: Limits = LIMITS
+    ) -> Prediction | list[Prediction]:
         """The answers for one picture, or for each of a list or tuple of pictures.
 
         A picture is a path, the bytes of a file, a PIL image, or a uint8 RGB array (H, W, 3), [0, 255]. `top`: how
-        many answers, 1 to K; None gives 5, or all where the model knows fewer. PictureError, naming the first picture
-        that cannot be decoded; InputError for anything that is no picture; UsageError for `top`.
+        many answers, 1 to K; None gives 5, or all where the model knows fewer. `limits`: what one picture may cost, as
+        `Limits(max_pixels=200_000_000)`. PictureError, naming the first picture that cannot be decoded; InputError for
+        anything that is no picture; UsageError for `top`.
         """
         top = self._checked_top(top)
         if not isinstance(pictures, (list, tuple)):
-            return self._predict([self.prepare(pictures)], top)[0]
+            return self._predict([self.prepare(pictures, limits)], top)[0]
         predictions = []
         for start in range(0, len(pictures), self.batch_size):
             batch = [
-                self._prepare_nth(start + offset, picture)
+                self._prepare_nth(start + offset, picture, limits)
                 for offset, picture in enumerate(pictures[start : start + self.batch_size])
             ]
             predictions += self._predict(batch, top)
@@ -134,9 +139,15 @@ class Classifier:
         """
         taken = self.backend.input
         check_images(prepared, ModelInput("uint8 NHWC", taken.height, taken.width))
-        chunks = [prepared[start : start + self.batch_size] for start in range(0, len(prepared), self.batch_size)]
-        parts = [self._infer(chunk) for chunk in chunks]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return _joined([self.infer(self.rows_from_prepared(chunk)) for chunk in self._chunks(prepared)])
+
+    def rows_from_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[Any]:
+        """Prepared pictures as `backend.input` says that the model takes them: as they are, or normalised float32."""
+        return prepared if self.backend.input.layout == "uint8 NHWC" else normalise(prepared, self.card.input)
+
+    def infer(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits, float32 (N, K), of N >= 1 rows of `rows_from_prepared`, `batch_size` at a time, padded as needed."""
+        return _joined([self._infer(chunk) for chunk in self._chunks(rows)])
 
     def predictions(self, logits: NDArray[np.float32], top: int | None = None) -> list[Prediction]:
         """The predictions for float32 logits (N, K), `top` answers each, as in `predict`."""
@@ -149,18 +160,23 @@ class Classifier:
         check_top(top, self.labels)
         return top
 
-    def _prepare_nth(self, index: int, picture: Picture) -> NDArray[np.uint8]:
+    def _prepare_nth(self, index: int, picture: Picture, limits: Limits) -> NDArray[np.uint8]:
         try:
-            return self.prepare(picture)
+            return self.prepare(picture, limits)
         except PictureError as error:
             raise error.named(error.name or f"picture {index} of the list") from error
 
     def _predict(self, batch: list[NDArray[np.uint8]], top: int) -> list[Prediction]:
         return self.predictions(self.logits(np.stack(batch)), top)
 
-    def _infer(self, chunk: NDArray[np.uint8]) -> NDArray[np.float32]:
-        taken = self.backend.input
-        missing = max(0, taken.min_batch - len(chunk))
-        padded = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), np.uint8)]) if missing else chunk
-        images = padded if taken.layout == "uint8 NHWC" else normalise(padded, self.card.input)
-        return self.backend.infer(images)[: len(chunk)]
+    def _chunks(self, pictures: NDArray[Any]) -> list[NDArray[Any]]:
+        return [pictures[start : start + self.batch_size] for start in range(0, len(pictures), self.batch_size)]
+
+    def _infer(self, chunk: NDArray[Any]) -> NDArray[np.float32]:
+        missing = max(0, self.backend.input.min_batch - len(chunk))
+        padded = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), chunk.dtype)]) if missing else chunk
+        return self.backend.infer(padded)[: len(chunk)]
+
+
+def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,27 +1,33 @@
-"""What every command line here shares: errors in one line, exit codes, and text that any terminal can take."""
+"""What every command line here shares: errors in one line, exit codes, bars, and text that any terminal can take."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import functools
+import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TextIO
+from types import TracebackType
+from typing import IO, Any, NoReturn, ParamSpec, TextIO
 
-from taijitu_runtime.errors import TaijituError, UsageError
+from taijitu_runtime.errors import TaijituError, UsageError, close_names
 
 P = ParamSpec("P")
 
-WRONG_USE, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+FAILED, WRONG_USE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are UsageErrors, so that they too are one line."""
+    """An ArgumentParser whose errors are UsageErrors, so that they too are one line.
+
+    `elsewhere`: what a user may take for a flag, with what to write in its place: {"--lr": "--set lr=VALUE"}.
+    """
+
+    elsewhere: Mapping[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
@@ -31,15 +37,25 @@ class Parser(argparse.ArgumentParser):
         if not message.startswith("unrecognized arguments"):
             return ""
         unknown = re.findall(r"(?<!\S)--[\w-]+", message)
-        close = [name for one in unknown for name in difflib.get_close_matches(one, self._option_string_actions, 1)]
+        known = [*self._option_string_actions, *self.elsewhere]
+        close = [self.elsewhere.get(name, name) for one in unknown for name in close_names(one, known, 1)]
         return f"; did you mean {', '.join(dict.fromkeys(close))}?" if close else ""
 
 
-def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
-    """Decorate a command's main: a TaijituError becomes one line on stderr, after the name `prog`, and exit code 2.
+def share(text: str) -> float:
+    """An option's value from 0 to below 1, for argparse."""
+    with contextlib.suppress(ValueError):
+        if 0.0 <= float(text) < 1.0:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"got {text}, expected a share in [0, 1)")
 
-    Ctrl-C gives 130; a reader of stdout that went away (`... | head`) gives 141, as in a shell. A stdout that cannot be
-    written, such as a full disk's, is one line and 2; one that is closed (`>&-`) takes nothing and is no error.
+
+def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Decorate a command's main: a TaijituError becomes one line on stderr, after the name `prog`, and its exit code.
+
+    That is 2, or 1 for one of a command that ran and failed. Ctrl-C gives 130; a reader of stdout that went away
+    (`... | head`) gives 141, as in a shell. A stdout that cannot be written, such as a full disk's, is one line and 2;
+    one that is closed (`>&-`) takes nothing and is not an error.
     """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
@@ -51,8 +67,8 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
                 sys.stdout.flush()
                 return code
             except TaijituError as error:
-                say(f"{prog}: {' '.join(str(error).split())}", sys.stderr)
-                return WRONG_USE
+                complain(prog, error)
+                return error.exit_code
             except KeyboardInterrupt:
                 return INTERRUPTED
             except BrokenPipeError:
@@ -60,12 +76,142 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
                 return PIPE_CLOSED
             except OSError as error:
                 _leave_stdout()
-                say(f"{prog}: {_os_error_line(error)}", sys.stderr)
+                complain(prog, _os_error_line(error))
                 return WRONG_USE
 
         return wrapped
 
     return decorate
+
+
+def complain(prog: str, text: object) -> None:
+    """Say on stderr, in one line after the name `prog`, what is wrong; where stderr is gone, nobody is told."""
+    with contextlib.suppress(OSError):
+        say(f"{prog}: {shown(' '.join(str(text).split()))}", sys.stderr)
+        sys.stderr.flush()
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print a line; what the stream's encoding cannot express is escaped."""
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def say_json(content: Any, stream: IO[str], indent: int | None = None) -> None:
+    """Print `content` as JSON that every program reads."""
+    print(json_text(content, stream, indent), file=stream)
+
+
+def json_text(content: Any, stream: IO[str], indent: int | None = None) -> str:
+    """`content` as JSON that `stream` can take, without NaN, with text as `shown` has it."""
+    is_unicode = "utf" in (getattr(stream, "encoding", None) or "").lower()
+    return json.dumps(_shown_in(content), indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
+
+
+def shown(name: object) -> str:
+    """Foreign text, such as a file's name or a label, as one line that a terminal, a log and JSON can take.
+
+    Control characters, and the surrogates that stand for bytes which are not UTF-8, are escaped as in Python.
+    """
+    text = str(name)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _shown_in(content: Any) -> Any:
+    """`content`, of dicts, lists and plain values, with every text in it as `shown` has it."""
+    if isinstance(content, str):
+        return shown(content)
+    if isinstance(content, Mapping):
+        return {_shown_in(key): _shown_in(value) for key, value in content.items()}
+    return [_shown_in(value) for value in content] if isinstance(content, (list, tuple)) else content
+
+
+class Progress:
+    """A bar on stderr for work that takes long: only on a terminal, and only if tqdm is installed.
+
+    `total`: of `unit`, how much there is to do, None where nobody knows. `what` stands before the bar; `form`: as
+    tqdm's bar_format; `delay_s`: before it appears; `hidden`: no bar. Where the terminal goes away, work goes on.
+    """
+
+    def __init__(
+        self,
+        total: int | None,
+        unit: str = "pictures",
+        *,
+        what: str = "",
+        form: str | None = None,
+        delay_s: float = 0.0,
+        hidden: bool = False,
+    ) -> None:
+        self._bar: Any = None
+        if hidden or not sys.stderr.isatty():
+            return
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return
+        self._bar = tqdm(
+            desc=what or None,
+            total=total,
+            unit=f" {unit}",
+            unit_scale=(total or 0) > 10**5,
+            bar_format=form,
+            delay=delay_s,
+            file=sys.stderr,
+            leave=False,
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def advance(self, count: int = 1) -> None:
+        """So much more is done."""
+        if self._bar is not None:
+            self._drawn(lambda bar: bar.update(count))
+
+    def show(self, done: int, total: int, what: str, more: str = "") -> None:
+        """So much is done of `total`, with `what` before the bar and `more` after it."""
+
+        def draw(bar: Any) -> None:
+            is_first = bar.n == 0
+            if is_first:
+                bar.initial = bar.n = done  # of work that goes on where it was stopped
+            bar.total = total
+            bar.set_description_str(what, refresh=False)
+            bar.set_postfix_str(more, refresh=False)
+            if done > bar.n:
+                bar.update(done - bar.n)
+            elif is_first or done < bar.n:
+                bar.n = done
+                bar.refresh()
+
+        if self._bar is not None:
+            self._drawn(draw)
+
+    def say(self, text: str, stream: TextIO) -> None:
+        """Print a line without tearing the bar, at once."""
+        with contextlib.nullcontext() if self._bar is None else self._bar.external_write_mode(file=stream):
+            say(text, stream)
+            stream.flush()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._drawn(lambda bar: bar.close())
+            self._bar = None
+
+    def _drawn(self, draw: Callable[[Any], object]) -> None:
+        try:
+            draw(self._bar)
+        except OSError:  # the terminal was closed
+            self._bar.disable, self._bar = True, None
 
 
 def _open_closed_streams() -> None:
@@ -84,16 +230,4 @@ def _leave_stdout() -> None:
 def _os_error_line(error: OSError) -> str:
     if error.filename is None:
         return f"the output cannot be written ({error.strerror or error}); make room, or write it elsewhere"
-    return f"{shown(error.filename)}: {error.strerror or error}; check it and its permissions"
-
-
-def say(text: str, stream: TextIO) -> None:
-    """Print a line; what the stream's encoding cannot express is escaped."""
-    encoding = stream.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
-
-
-def shown(name: object) -> str:
-    """A file's name as one printable line: control characters and broken encodings are escaped."""
-    text = str(name)
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    return f"{error.filename}: {error.strerror or error}; check it and its permissions"

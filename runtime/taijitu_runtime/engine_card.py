@@ -29,7 +29,11 @@ from taijitu_runtime.fields import (
 from taijitu_runtime.files import replacing
 
 ENGINE_FORMAT_VERSION = 1
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
+LIBRARIES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+"""Modules, and what NVIDIA calls them."""
+
+LIBRARY_INSTALLS = {"tensorrt": "taijitu[gpu]", "tensorrt_rtx": "taijitu[rtx]"}
+
 HARDWARE_COMPATIBILITY = ("none", "ampere+", "sameComputeCapability")
 BUILD_AGAIN = "taijitu engine model.onnx --saveEngine=model.engine"
 
@@ -42,7 +46,7 @@ class Library:
     version: str
 
     def __post_init__(self) -> None:
-        check_choice("library.name", self.name, LIBRARIES)
+        check_choice("library.name", self.name, tuple(LIBRARIES))
         check_text("library.version", self.version, 'a version such as "10.3.0"', r"\d+\.\d+[\w.+-]*")
 
 

@@ -1,4 +1,4 @@
-"""What this package raises for anything that a user can put right.
+"""What taijitu raises for anything that a user can put right: one tree for all packages.
 
 TaijituError
 ├── ArtefactError                a model file that is missing, unreadable, not ours, or whose contract does not hold
@@ -18,20 +18,31 @@ TaijituError
 ├── ProviderError                ONNX Runtime cannot use the processor that was asked for
 ├── SourceError                  a camera, stream or video that cannot be opened, or was lost for good
 ├── UsageError                   a wrong argument, or a call at the wrong time
-│   └── FolderInUseError             another process is at work in the folder
+│   ├── FolderInUseError             another process is at work in the folder
+│   └── UnknownNameError             a model, recipe, option, command ... that does not exist; the text has close ones
 └── WriteError                   a file that cannot be written: a full disk, no permission, no such folder
 
+`taijitu_training.errors` and `taijitu_export.errors` add those of data sets, checkpoints, runs and exports.
 Every text says what was got, what was expected and what to do. Anything else that escapes is a bug of ours.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
+from collections.abc import Iterable
 from typing import Any, ClassVar
+
+from taijitu_runtime.installed import pip_install
+
+MOST_LISTED = 50
+"""Of known names; of more than these the first few are named."""
 
 
 class TaijituError(Exception):
-    """Base of every error that a user of `taijitu_runtime` may want to catch."""
+    """Base of every error that a user of taijitu may want to catch. `exit_code`: of a command that ends with it."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class ArtefactError(TaijituError):
@@ -122,11 +133,11 @@ class SourceError(TaijituError):
     """A camera, stream or video that cannot be opened, or that was lost and did not come back."""
 
 
-class MissingDependencyError(TaijituError):
-    """An optional package is not installed; the text names what to install."""
+class MissingDependencyError(TaijituError, ImportError):
+    """An optional package is not installed; the text says how `install`, such as "taijitu[ort]", is installed."""
 
     def __init__(self, module: str, install: str, detail: object = "no such module") -> None:
-        super().__init__(f'got no {module} ({detail}), expected it to be installed; do: pip install "{install}"')
+        super().__init__(f"got no {module} ({detail}), expected it to be installed; do: {pip_install(install)}")
 
 
 class ProviderError(TaijituError):
@@ -148,6 +159,28 @@ class FolderInUseError(UsageError):
 
 class WriteError(TaijituError):
     """A file that cannot be written: a full disk, no permission, no such folder. What was there is untouched."""
+
+
+class UnknownNameError(UsageError, ValueError):
+    """A name that does not exist. `kind`: the noun for it, such as "model"; `known`: every name that does."""
+
+    def __init__(self, kind: str, got: object, known: Iterable[str]) -> None:
+        super().__init__(f"unknown {kind} {got!r}; {name_hint(got, known)}")
+
+
+def close_names(got: object, known: Iterable[str], most: int = 4) -> list[str]:
+    """The known names that are spelt like `got`, whatever the case, the closest first."""
+    by_lower = {name.lower(): name for name in known}
+    return [by_lower[key] for key in difflib.get_close_matches(str(got).lower(), by_lower, n=most, cutoff=0.5)]
+
+
+def name_hint(got: object, known: Iterable[str]) -> str:
+    """What to say after an unknown name: the close ones, or else those that there are."""
+    names = sorted(known)
+    if close := close_names(got, names):
+        return f"did you mean {', '.join(close)}?"
+    listed = names if len(names) <= MOST_LISTED else [*names[:5], f"and {len(names) - 5} more"]
+    return f"known: {', '.join(listed) or 'none'}"
 
 
 def require(module: str, install: str) -> Any:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import unicodedata
 from typing import Any, TypeVar
 
 from taijitu_runtime.errors import ArtefactError
@@ -56,7 +57,13 @@ def plain(field: str, value: object, depth: int = 0) -> object:
         return {key: plain(f"{field}.{key}".removeprefix("whole."), item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(f"{field}[{index}]", item, depth + 1) for index, item in enumerate(value)]
-    if value is None or type(value) in (str, int, bool):
+    if isinstance(value, str):
+        if not _is_unicode(value):
+            raise fail(field, value, "text that is Unicode, without lone surrogates")
+        return str(value)
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        raise fail(field, value, "a whole number of 64 bits")
+    if value is None or type(value) in (int, bool):
         return value
     if type(value) is float and math.isfinite(value):
         return value
@@ -92,7 +99,20 @@ def check_version(got: object, newest: int) -> None:
         )
 
 
-def check_text(field: str, got: object, expected: str, pattern: str = r"[^\x00-\x1f\x7f]+") -> None:
-    """ArtefactError, naming what is `expected`, unless `got` is text that matches the whole pattern (printable)."""
-    if not isinstance(got, str) or not re.fullmatch(pattern, got):
+def check_text(field: str, got: object, expected: str, pattern: str = r".+") -> None:
+    """ArtefactError, naming what is `expected`, unless `got` is one line of text that matches the whole pattern.
+
+    One line: no control characters, which would reach the terminal of whoever prints it, nor lone surrogates, which no
+    answer could be written with.
+    """
+    if not isinstance(got, str) or not re.fullmatch(pattern, got) or not is_one_line(got):
         raise fail(field, got, expected)
+
+
+def is_one_line(text: str) -> bool:
+    """Whether text has no control characters, line or paragraph separators, or lone surrogates."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)

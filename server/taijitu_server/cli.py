@@ -5,17 +5,16 @@ python server/serve.py model.onnx [--host 127.0.0.1] [--port 8000]
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from pathlib import Path
 
-from taijitu_runtime.console import Parser, run
+from taijitu_runtime.console import Parser, run, say
 from taijitu_runtime.errors import UsageError
-from taijitu_server.errors import HttpError
-from taijitu_server.metrics import Metrics
-from taijitu_server.models.registry import Registry
-from taijitu_server.run import serve
-from taijitu_server.settings import Settings, add_flags, settings_from, shown_settings
-from taijitu_server.workers import serve_in_workers
+from taijitu_server import logs
+from taijitu_server.logs import json_line, now
+from taijitu_server.settings import Settings, add_flags, settings_from, shown_settings, unknown_variables
 
 
 def build_parser() -> Parser:
@@ -33,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     flags = vars(build_parser().parse_args(argv))
     model, file = flags.pop("model"), flags.pop("settings")
     settings = settings_from(flags, file)
+    for text in unknown_variables(os.environ):
+        line = json_line({"time": now(), "level": "warning", "event": text})
+        print(line.decode(), end="", file=sys.stderr, flush=True)
     if (model is None) == (settings.models is None):
         raise UsageError("give either a model.onnx or --models DIR; see taijitu serve --help")
     if settings.reload_by_post and (settings.workers > 1 or model is not None):
@@ -41,12 +43,25 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError("--camera needs one worker: a camera cannot be opened by several processes")
     with listen(settings.host, settings.port) as listener:
         if settings.workers > 1:
+            from taijitu_server.workers import serve_in_workers
+
             return serve_in_workers(lambda: _serve(model, settings, listener), settings)
         _serve(model, settings, listener)
     return 0
 
 
 def _serve(model: Path | None, settings: Settings, listener: socket.socket) -> None:
+    with logs.set_up() as log:
+        _load_and_serve(model, settings, listener, log)
+
+
+def _load_and_serve(model: Path | None, settings: Settings, listener: socket.socket, log: logs.Log) -> None:
+    # Starlette and what the server stands on, which --help does not need.
+    from taijitu_server.errors import HttpError
+    from taijitu_server.metrics import Metrics
+    from taijitu_server.models.registry import Registry
+    from taijitu_server.run import serve
+
     registry = Registry(settings, Metrics(), model)
     registry.load_all()
     if settings.camera:
@@ -56,9 +71,10 @@ def _serve(model: Path | None, settings: Settings, listener: socket.socket) -> N
             raise UsageError(f"--camera-model: {error.text}") from None
     host, port = listener.getsockname()[:2]
     at = f"[{host}]" if ":" in host else host
-    print(f"serving {', '.join(registry.names())} at http://{at}:{port} (POST /classify)", flush=True)
-    print(f"settings: {shown_settings(settings)}", flush=True)
-    serve(registry, listener)
+    say(f"serving {', '.join(registry.names())} at http://{at}:{port} (POST /classify)", sys.stdout)
+    say(f"settings: {shown_settings(settings)}", sys.stdout)
+    sys.stdout.flush()
+    serve(registry, listener, log)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,9 +1,17 @@
-"""Structured logs on stderr: one JSON object a line, one line a request, and no picture's content ever."""
+"""Structured logs on stderr: one JSON object a line, one line a request, and no image's content ever.
+
+Everything that the process writes to stderr goes this way: records of all loggers, warnings, exceptions of threads and
+callbacks, and the lines that C libraries print. None of it waits for a reader.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import logging
 import os
+import select
+import sys
 import threading
 import time
 from collections import deque
@@ -12,10 +20,16 @@ from typing import Any
 
 import orjson
 
+from taijitu_runtime.console import shown
+
 STDERR = 2
 FLUSH_S = 0.1
 MAX_WAITING = 10_000
 CLOSES_WITHIN_S = 1.0
+ATOMIC_BYTES = select.PIPE_BUF  # more in one write may be torn by what another process writes to the same pipe
+LONGEST_FOREIGN_LINE = 4096
+
+_stderr = STDERR  # the descriptor that leads out of the process; another one once stderr is `Foreign`'s
 
 
 class LineWriter:
@@ -58,7 +72,7 @@ class LineWriter:
             lost, self._lost = self._lost, 0
             if lost:
                 lines.append(json_line({"time": now(), "level": "warning", "event": f"{lost} lines lost"}))
-            _write(b"".join(lines))
+            _write(lines)
 
 
 class JsonHandler(logging.Handler):
@@ -70,33 +84,123 @@ class JsonHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue one record."""
-        line = {"time": now(), "level": record.levelname.lower(), "event": record.getMessage()}
+        try:
+            event = record.getMessage()
+        except Exception:  # a library's record whose arguments do not fit
+            event = str(record.msg)
+        line = {"time": now(), "level": record.levelname.lower(), "event": shown(event)}
         if record.exc_info and record.exc_info[0] is not None:
-            line["traceback"] = logging.Formatter().formatException(record.exc_info)
+            trace = logging.Formatter().formatException(record.exc_info)
+            line["traceback"] = "\n".join(map(shown, trace.splitlines()))
         self._writer.put(json_line(line))
 
 
-def set_up() -> LineWriter:
-    """Send our log, and uvicorn's errors, to stderr as JSON; what uvicorn warns of, our own lines say better.
+class Log:
+    """The process's log, from `set_up` to `close`: loggers, warnings, exceptions that nobody caught, and stderr."""
 
-    The writer is to be closed at the end.
+    def __init__(self) -> None:
+        self.writer = LineWriter()
+        self._foreign = ForeignLines(self.writer) if _stderr == STDERR else None
+        _log_everything(JsonHandler(self.writer))
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give stderr back and write what is queued, unless nobody reads."""
+        if self._foreign is not None:
+            self._foreign.close()
+        self.writer.close()
+
+
+class ForeignLines:
+    """Stderr as a pipe: what C libraries and forked processes print there becomes lines of the log.
+
+    Python's own report of a crash (faulthandler) goes out directly, as nobody would be left to pass it on.
     """
-    writer = LineWriter()
-    handler = JsonHandler(writer)
+
+    def __init__(self, writer: LineWriter) -> None:
+        global _stderr
+        self._writer = writer
+        sys.stderr.flush()
+        _stderr = os.dup(STDERR)
+        faulthandler.enable(_stderr)
+        self._reading, writing = os.pipe()
+        os.dup2(writing, STDERR)
+        os.close(writing)
+        self._thread = threading.Thread(target=self._work, name="stderr", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give stderr back; what was printed until now is queued."""
+        global _stderr
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        faulthandler.disable()
+        os.dup2(_stderr, STDERR)  # the pipe's last writing end, except those of processes that were forked
+        self._thread.join(CLOSES_WITHIN_S)
+        _stderr = STDERR
+
+    def _work(self) -> None:
+        unfinished = b""
+        while chunk := os.read(self._reading, 65536):
+            *lines, unfinished = (unfinished + chunk).split(b"\n")
+            for line in lines:
+                self._put(line)
+            if len(unfinished) > LONGEST_FOREIGN_LINE:
+                self._put(unfinished)
+                unfinished = b""
+        self._put(unfinished)
+
+    def _put(self, line: bytes) -> None:
+        text = line[:LONGEST_FOREIGN_LINE].decode("utf-8", "backslashreplace").strip()
+        if text:
+            self._writer.put(json_line({"time": now(), "level": "warning", "event": text}))
+
+
+def set_up() -> Log:
+    """Send all that this process logs, warns of or prints to stderr there as JSON; to be closed at the end."""
+    return Log()
+
+
+def _log_everything(handler: logging.Handler) -> None:
+    """Attach the handler to the root logger, and send there what would not go through a logger."""
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("taijitu").setLevel(logging.INFO)
+    # What uvicorn warns of, our own lines say better.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it would warn of each malformed form
-    for name, level in (("taijitu", logging.INFO), ("taijitu_runtime", logging.WARNING), ("uvicorn", logging.ERROR)):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.setLevel(level)
-        logger.propagate = False
-    # Of WebSockets uvicorn tells as errors what their clients do wrong, and what the gate has told already.
+    # Of WebSockets uvicorn tells as errors what their clients do wrong, and what the middleware has told already.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.module != "websockets_sansio_impl")
-    return writer
+    logging.captureWarnings(True)
+    log = logging.getLogger("taijitu.server")
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_type is SystemExit:
+            return
+        name = args.thread.name if args.thread else "a thread"
+        log.error("%s ended: %s", name, args.exc_value, exc_info=args.exc_value)
+
+    def unraisable(args: sys.UnraisableHookArgs) -> None:
+        log.error("%s: %r", args.err_msg or "exception ignored", args.object, exc_info=args.exc_value)
+
+    threading.excepthook = in_thread
+    sys.unraisablehook = unraisable
 
 
 def json_line(content: dict[str, Any]) -> bytes:
-    """One line of JSON."""
-    return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    """One line of JSON; text that is not Unicode, such as the name of a file may be, is escaped."""
+    try:
+        return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        return orjson.dumps(
+            {name: _escaped(value) for name, value in content.items()}, option=orjson.OPT_APPEND_NEWLINE
+        )
 
 
 def now() -> str:
@@ -104,9 +208,25 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-def _write(text: bytes) -> None:
+def _escaped(value: Any) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _write(lines: list[bytes]) -> None:
     try:
-        while text:
-            text = text[os.write(STDERR, text) :]
-    except OSError:  # a reader that went away is no reason to stop serving
+        for text in _pieces(lines):
+            while text:
+                text = text[os.write(_stderr, text) :]
+    except OSError:  # a reader that went away, or a full disk, is no reason to stop serving
         return
+
+
+def _pieces(lines: list[bytes]) -> list[bytes]:
+    """Join lines, as many as a pipe takes without another writer's in between."""
+    pieces: list[bytes] = []
+    for line in lines:
+        if pieces and len(pieces[-1]) + len(line) <= ATOMIC_BYTES:
+            pieces[-1] += line
+        else:
+            pieces.append(line)
+    return pieces

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -19,9 +22,14 @@ from pydantic_settings import (
 
 from taijitu_runtime.backends.ort_provider import Provider
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import Limits
 
 PREFIX = "TAIJITU_"
+OTHER_VARIABLES = {"TAIJITU_DATA"}  # where the tests look for pictures
+# Kubernetes tells pods of services by variables: those of a service called taijitu, or taijitu-camera, begin as ours.
+SERVICE_LINK = re.compile(r".*_SERVICE_(HOST|PORT(_.+)?)|.*_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
+PORT_LINK = re.compile(r"(tcp|udp|sctp)://.+")
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -46,6 +54,7 @@ class Settings(BaseSettings):
     max_delay_ms: float = Field(0.0, ge=0, le=1000, description="how long a batch waits for more pictures")
     queue_size: int = Field(128, ge=1, description="requests waiting or running for one model; the next one gets 503")
     queue_timeout_ms: float = Field(5000.0, gt=0, description="a request that waited longer gets 504 and is not run")
+    run_timeout_s: float = Field(60.0, gt=0, description="for a run of a network after that; then 504, and not ready")
     retry_after_s: int = Field(1, ge=0, description="what a 503 tells the client to wait")
 
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="of one request, unpacked; a larger one gets 413")
@@ -53,6 +62,7 @@ class Settings(BaseSettings):
     max_pictures: int = Field(32, ge=1, description="pictures in one request; more get 413")
     max_rows: int = Field(1024, ge=1, description="pictures in one tensor of KServe v2, decoded already; more get 413")
     max_pixels: int = Field(40_000_000, ge=1, description="width times height of one picture; a larger one gets 413")
+    max_request_pixels: int = Field(400_000_000, ge=1, description="of all pictures of a request; more get 413")
     max_jpeg_scans: int = Field(32, ge=1, description="scans of one JPEG; more get 413")
     formats: str = Field("JPEG,PNG,WEBP,BMP,GIF", description="picture formats that are decoded; others get 422")
     max_header_bytes: int = Field(65_536, ge=256, description="request line and headers; more get 431")
@@ -64,6 +74,9 @@ class Settings(BaseSettings):
     drain_s: float = Field(0.0, ge=0, description="after SIGTERM, say 'not ready' this long before closing the port")
     shutdown_s: int = Field(10, ge=1, description="after that, for work in flight to finish")
 
+    allowed_hosts: str = Field(
+        "", description="host names that requests may be for, comma-separated, such as a.example,*.b.example; * for all"
+    )
     api_keys: Path | None = Field(None, description="file with one key a line; without a key a request gets 401")
     camera: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="a camera to classify and show, as NAME=SOURCE; several: repeat it"
@@ -83,11 +96,15 @@ class Settings(BaseSettings):
 
     def allowed_origins(self) -> list[str]:
         """`cors_origins`, one by one."""
-        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+        return _listed(self.cors_origins)
+
+    def allowed_host_names(self) -> list[str]:
+        """`allowed_hosts`, one by one."""
+        return _listed(self.allowed_hosts)
 
     def batches_at_once(self) -> int:
         """`instances`, where 0 shares the cores of this process out among the workers."""
-        return self.instances or max(1, len(os.sched_getaffinity(0)) // self.workers)
+        return self.instances or max(1, usable_cores() // self.workers)
 
     def picture_limits(self) -> Limits:
         """The limits of one picture. UsageError for an unknown format."""
@@ -104,7 +121,38 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The order of precedence, the first one wins."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        environment = InitSettingsSource(settings_cls, init_kwargs=settings_in(os.environ))
+        return init_settings, environment, TomlConfigSettingsSource(settings_cls)
+
+
+def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings among environment variables, by name."""
+    variables = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
+    return {
+        name: environment[variable]
+        for variable, name in variables.items()
+        if variable in environment and not _is_service_link(variable, environment[variable])
+    }
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """What to say of variables TAIJITU_* that nobody reads, in one line each."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | OTHER_VARIABLES
+    texts = []
+    for variable, value in sorted(environment.items()):
+        if variable.startswith(PREFIX) and variable not in known and not _is_service_link(variable, value):
+            close = difflib.get_close_matches(variable, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else "; see taijitu serve --help"
+            texts.append(f"the environment variable {variable} is not a setting, and is ignored{hint}")
+    return texts
+
+
+def _is_service_link(variable: str, value: str) -> bool:
+    return bool(SERVICE_LINK.fullmatch(variable) or PORT_LINK.fullmatch(value))
+
+
+def _listed(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def cameras_from(given: Any) -> Any:
@@ -169,10 +217,22 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
         return settings
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise UsageError(f"{name}: got {_without_password(first['input'])[:100]!r}: {first['msg'].lower()}") from None
+        got = f"got {_without_password(first['input'])[:100]!r}: {first['msg'].lower()}"
+        raise UsageError(f"{_place(first['loc'], given, file)}: {got}") from None
     except ValueError as error:  # tomllib.TOMLDecodeError is one
         raise UsageError(f"{file}: {error}; expected settings in TOML") from None
+
+
+def _place(path: tuple[int | str, ...], flags: dict[str, Any], file: Path | None) -> str:
+    """Where the user wrote a setting: a flag, a variable or a line of the file."""
+    name, variable = str(path[0]) if path else "settings", f"{PREFIX}{str(path[0] if path else '').upper()}"
+    if name in flags:
+        return f"--{'.'.join(map(str, path)).replace('_', '-')}"
+    if name in settings_in(os.environ):
+        return variable
+    close = difflib.get_close_matches(name, Settings.model_fields, 1)
+    hint = f" (did you mean {close[0]}?)" if name not in Settings.model_fields and close else ""
+    return f"{file}: {'.'.join(map(str, path))}{hint}"
 
 
 def shown_settings(settings: Settings) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from taijitu_server.http.auth import Keys
 from taijitu_server.http.body import Bodies
+from taijitu_server.http.origin import Hosts
 from taijitu_server.logs import LineWriter
 from taijitu_server.models.decode_pool import DecodePool
 from taijitu_server.models.registry import Registry
@@ -16,19 +17,24 @@ if TYPE_CHECKING:
 
 
 class ServerState:
-    """Made by create_app; `is_started` and `is_draining` change with the server's life."""
+    """Made by `Application`. `is_local`: the server listens for its own machine only.
 
-    def __init__(self, registry: Registry, settings: Settings) -> None:
+    `is_draining`: readiness says that work should go elsewhere, what comes is still answered. `is_closing`: the port is
+    about to close, what has no end of its own ends.
+    """
+
+    def __init__(self, registry: Registry, settings: Settings, is_local: bool) -> None:
         self.registry = registry
         self.settings = settings
         self.metrics = registry.metrics
+        self.hosts = Hosts(settings, is_local)
         self.keys = Keys(settings.api_keys)
         self.bodies = Bodies(settings)
         self.pool = DecodePool(settings.decode_threads)
         self.access_log = LineWriter() if settings.access_log else None
         self.cameras = self._cameras() if settings.camera else None
         self.is_started = False
-        self.is_draining = False
+        self.is_draining = self.is_closing = False
 
     @property
     def unready(self) -> str:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,22 +27,23 @@ log = logging.getLogger("taijitu.server")
 QUICK_DEATH_S = 5.0
 MAX_QUICK_DEATHS = 5
 RETRY_S = 1.0
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve_in_workers(work: Callable[[], None], settings: Settings) -> int:
-    """Run `work` in `settings.workers` processes until SIGTERM or SIGINT, replacing those that die.
+    """Run `work` in `settings.workers` processes until SIGTERM, SIGINT or SIGHUP, replacing those that die.
+
+    Where this process itself is killed, they notice, end in order, and remove what it left.
 
     0 at an orderly end. While others serve, one that cannot start is tried again and again; where none does, the end is
     1 if they die faster than they can be replaced, and 2 if one cannot start.
     """
-    writer = logs.set_up()
     folder = tempfile.mkdtemp(prefix="taijitu-metrics-")
-    share_metrics(folder)
     try:
-        return _Workers(work, settings, folder).watch()
+        share_metrics(folder)
+        with logs.set_up():
+            return _Workers(work, settings, folder).watch()
     finally:
-        writer.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -52,11 +54,13 @@ class _Workers:
         self._settings = settings
         self._started_at: dict[int, float] = {}
         self._is_stopping = False
+        self._life = os.pipe()  # nothing is written: its reading end ends once no process has the writing end
 
     def watch(self) -> int:
         """Keep the workers alive until a signal; their exit code."""
         for number in STOPPING:
-            signal.signal(number, self._stop)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+                signal.signal(number, self._stop)
         for _ in range(self._settings.workers):
             self._start()
         worst, quick_deaths = 0, 0
@@ -92,8 +96,11 @@ class _Workers:
             if process:
                 self._started_at[process] = time.monotonic()
                 return
-            for number in STOPPING:
+            for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal sends it to all: the parent tells what to do
+            os.close(self._life[1])
+            threading.Thread(target=self._end_with_parent, name="parent", daemon=True).start()
         self._work_and_exit()
 
     def _work_and_exit(self) -> None:
@@ -108,6 +115,13 @@ class _Workers:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+    def _end_with_parent(self) -> None:
+        """In a worker: once the parent is gone, however it went, end as it would have asked to."""
+        os.read(self._life[0], 1)
+        log.error("the parent process is gone: this worker ends")
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._is_stopping = True

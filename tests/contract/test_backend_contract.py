@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from taijitu_runtime import InputError, UsageError
 from taijitu_runtime.backends import Backend, ModelInput, OrtBackend, TrtBackend
+from taijitu_runtime.errors import InputError, UsageError
 from tests.helpers.tiny_engine import MAX_BATCH, make_tiny_engine
 from tests.helpers.tiny_model import make_tiny_onnx
 

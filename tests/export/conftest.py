@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_training import checkpoint, create_model
+from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract, normalise
-from taijitu_training.models import model_options
+from taijitu_training.models import create_model, model_options
 from taijitu_training.recipes import RECIPES
 
 

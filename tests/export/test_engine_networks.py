@@ -6,17 +6,20 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
-from taijitu_export.engine.engine_artefact import Request, make_engine
-from taijitu_export.engine.engine_from_onnx import Options
+from taijitu_export.engine.engine_artefact import make_engine
+from taijitu_export.engine.options import Options
+from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes
 from taijitu_export.onnx.onnx_from_checkpoint import card_of, onnx_from_checkpoint
-from taijitu_export.precision.accuracy_check import CalibrationData
+from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_training import checkpoint, list_models
+from taijitu_training import checkpoint
+from taijitu_training.models import list_models
 from taijitu_training.tables import NISH_NETWORKS
 
 pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
@@ -35,12 +38,8 @@ def onnx_files(source: Path) -> dict[str, Path]:
     card = card_of(loaded, "")
     plain = onnx_from_checkpoint(loaded)
     pictures = sample_pictures(2, card.input.height, card.input.width)
-    half, _ = convert(
-        plain,
-        card,
-        PrecisionRequest("fp16", None, 100.0),
-        CalibrationData(pictures, pictures, None, "2 pictures", "2 pictures"),
-    )
+    nothing_to_lose = CalibrationData(pictures, pictures, np.zeros(2, np.int64), "2 pictures", "2 pictures")
+    half = convert(plain, card, PrecisionRequest("fp16", max_drop=100.0), nothing_to_lose).model
     files = {"fp32": source.with_suffix(".onnx"), "fp16": source.with_suffix(".fp16.onnx")}
     onnx.save(plain, files["fp32"])
     onnx.save(half, files["fp16"])

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from taijitu_export.engine.library import Library
+from taijitu_export.engine.options import Options
+from taijitu_export.engine.target import Target, check_options
 from taijitu_export.engine.versions import DIFFERENCES, OLDEST, Difference
-from taijitu_runtime import DeviceError, UsageError, native
+from taijitu_runtime import native
+from taijitu_runtime.errors import DeviceError, UsageError
 
 SURFACES = {file.stem: json.loads(file.read_text()) for file in sorted((Path(__file__).parent / "surfaces").glob("*"))}
 
@@ -72,9 +75,11 @@ def test_each_row_is_what_tensorrt_rtx_has(feature: str, difference: Difference)
 
 def used(root: Path) -> dict[str, str]:
     """Every "Class.member" that the builder's code uses, with the file it is in."""
-    package = root / "export" / "taijitu_export"
     found = {}
-    for file in (package / "engine_from_onnx.py", *(package / "engines").glob("*.py")):
+    package = root / "export" / "taijitu_export" / "engine"
+    for file in package.glob("*.py"):
+        if file.name == "cli.py":  # whose parser is argparse's
+            continue
         for node in ast.walk(ast.parse(file.read_text())):
             if not isinstance(node, ast.Attribute):
                 continue
@@ -107,7 +112,7 @@ def test_a_flag_for_a_feature_that_a_release_lacks_says_why() -> None:
         library.need("same compute capability", "--hardwareCompatibilityLevel=sameComputeCapability")
     assert str(error.value) == (
         "got --hardwareCompatibilityLevel=sameComputeCapability, which TensorRT 10.3.0 has no use for: 10.9 adds it "
-        "(release notes); TensorRT-RTX has --computeCapabilities; leave it away"
+        "(release notes); TensorRT-RTX has --computeCapabilities; remove it"
     )
     library.need("hardware compatibility", "--hardwareCompatibilityLevel")
 
@@ -124,9 +129,8 @@ def test_a_flag_for_a_feature_that_a_release_lacks_says_why() -> None:
     ],
 )
 def test_who_builds_typed_networks(module: str, version: str, dla_core: int | None, typed: bool) -> None:
-    from taijitu_export.engine.engine_from_onnx import Options, is_typed
-
-    assert is_typed(Library(module, None, version), Options(dla_core=dla_core)) == typed
+    target = Target(Library(module, None, version), Options(dla_core=dla_core), None)
+    assert target.is_typed == typed
 
 
 @pytest.mark.parametrize(
@@ -138,15 +142,11 @@ def test_who_builds_typed_networks(module: str, version: str, dla_core: int | No
     ],
 )
 def test_the_plugin_for_nish_is_refused_before_10_7_and_on_rtx(module: str, version: str, name: str) -> None:
-    from taijitu_export.engine.engine_from_onnx import Options, check_options
-
     with pytest.raises(UsageError, match=rf"^got --nishPlugin, which {name} has no use for: from 10\.7 on the parser"):
         check_options(Library(module, None, version), Options(nish_plugin=True), None)
 
 
 def test_the_plugin_for_nish_takes_its_cuda_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from taijitu_export.engine.engine_from_onnx import Options, check_options
-
     monkeypatch.setattr(native, "CUDA_LIBRARY", tmp_path / "none.so")
     with pytest.raises(DeviceError, match=r"none\.so, expected it for Nish as a plugin; .*native\.build --cuda$"):
         check_options(Library("tensorrt", None, "10.7.0"), Options(nish_plugin=True), None)

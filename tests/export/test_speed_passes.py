@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from taijitu_export.onnx import cli
+from taijitu_export.onnx.export import export_onnx
 from taijitu_export.onnx.passes import FoldBatchNormPass, FoldScalePass, GeluOrderPass, SplitConcatPass
 from tests.helpers.onnx_text import X, model_of, operators, run
 
@@ -257,7 +257,7 @@ def test_other_products_stay(lines: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("name", ["vgnetg_1_0mp", "vgnetg_2_0mp", "vgnetg_2_5mp_se", "vgnetf2_1_5mp"])
 def test_no_vgnet_joins_tensors(make_checkpoint: Make, name: str) -> None:
     source = make_checkpoint(name, size=64)
-    assert cli.export(source).holds
+    assert export_onnx(source).parity.holds
     model = onnx.load(source.with_suffix(".onnx"))
     assert not {"Concat", "Slice", "Split", "Div"} & {node.op_type for node in model.graph.node}
     assert {opset.domain: opset.version for opset in model.opset_import} == {"": 17}
@@ -268,5 +268,5 @@ def test_no_vgnet_joins_tensors(make_checkpoint: Make, name: str) -> None:
 @pytest.mark.parametrize("name", ["yynet", "yynet_small_32", "mlp"])
 def test_no_yynet_normalises_by_itself(make_checkpoint: Make, name: str) -> None:
     source = make_checkpoint(name, size=64 if name == "yynet" else None)
-    assert cli.export(source).holds
+    assert export_onnx(source).parity.holds
     assert "BatchNormalization" not in {node.op_type for node in onnx.load(source.with_suffix(".onnx")).graph.node}

@@ -18,13 +18,16 @@ import onnx
 import pytest
 
 from taijitu_export.engine import cli as engine_cli
-from taijitu_export.engine.engine_from_onnx import Options, engine_from_onnx
-from taijitu_export.engine.graph import check_precision, parser_graph, read_graph
-from taijitu_export.engine.library import open_library
-from taijitu_export.engine.progress import Progress
+from taijitu_export.engine.engine_from_onnx import engine_from_onnx
+from taijitu_export.engine.graph_for_parser import check_precision, graph_for_parser, without_functions
+from taijitu_export.engine.onnx_file import read_graph
+from taijitu_export.engine.options import Options
+from taijitu_export.engine.progress import Phases
+from taijitu_export.engine.target import open_target
 from taijitu_export.engine.timing_cache import TimingCache
-from taijitu_runtime import ModelCard, UsageError
+from taijitu_runtime.card import ModelCard
 from taijitu_runtime.engine_card import EngineCard, ShapeRange
+from taijitu_runtime.errors import UsageError
 from tests.helpers.tiny_model import make_tiny_onnx
 from tests.helpers.tiny_nish_model import make_nish_onnx
 
@@ -148,7 +151,7 @@ def claim(path: Path, precision: str) -> Path:
     """Let a file's card say that its layers are of another precision than they are."""
     model = onnx.load(path)
     card = ModelCard.read_onnx_metadata(metadata(path)).to_dict()
-    card["precision"] = {"name": precision, "kept": [], "calibration": {}}
+    card["precision"] = {"name": precision, "excluded_layers": [], "calibration": {}}
     onnx.helper.set_model_props(model, ModelCard.from_dict(card).to_metadata())
     path.write_bytes(model.SerializeToString())
     return path
@@ -175,11 +178,11 @@ def test_layers_that_the_graph_keeps_in_float32_are_allowed_and_no_more() -> Non
     from taijitu_export.engine.layers import Count, shortfall
 
     counted = Count({"float16": 5, "float32": 2}, "network")
-    assert shortfall("fp16", counted, kept=2) == ""
-    assert "got 2 layers that are not float16, expected at most the 1" in shortfall("fp16", counted, kept=1)
-    assert "smaller type than float32" in shortfall("fp32", counted, kept=0)
+    assert shortfall("fp16", counted, excluded=2) == ""
+    assert "got 2 layers that are not float16, expected at most the 1" in shortfall("fp16", counted, excluded=1)
+    assert "smaller type than float32" in shortfall("fp32", counted, excluded=0)
     # An engine's own choice of a larger type for some layer is TensorRT's.
-    assert shortfall("fp16", Count({"float16": 5, "float32": 2}, "engine"), kept=0) == ""
+    assert shortfall("fp16", Count({"float16": 5, "float32": 2}, "engine"), excluded=0) == ""
 
 
 def test_layers_of_an_engine_are_counted_as_the_inspector_writes_them() -> None:
@@ -299,7 +302,7 @@ def test_an_int8_graph_is_refused_where_it_would_not_run_in_int8(model: Path, re
 def test_int8_of_a_graph_without_scales_says_what_to_type(model: Path) -> None:
     # Where int8 is of use, that is TensorRT, which needs a GPU to build.
     with pytest.raises(UsageError, match="--precision int8 --calibration DIR"):
-        check_precision(read_graph(model), model, "int8")
+        check_precision(read_graph(model), "int8")
 
 
 def test_a_nish_node_without_its_body_never_reaches_the_parser(model: Path, refused: Refused) -> None:
@@ -313,7 +316,7 @@ def test_a_nish_node_without_its_body_never_reaches_the_parser(model: Path, refu
 
 
 def test_for_the_plugin_nodes_of_nish_stay_and_name_it(model: Path) -> None:
-    plain, graph = parser_graph(read_graph(model)), parser_graph(read_graph(model), plugin=True)
+    plain, graph = (without_functions(read_graph(model).model, plugin=plugin) for plugin in (False, True))
     nodes = [node for node in graph.graph.node if node.domain]
     assert {(node.domain, node.op_type) for node in nodes} == {("taijitu", "Nish")}
     assert len(nodes) == sum(node.op_type == "Sin" for node in plain.graph.node) > 0
@@ -327,9 +330,9 @@ def test_for_the_plugin_nodes_of_nish_stay_and_name_it(model: Path) -> None:
 
 
 def test_the_plugin_is_refused_for_a_graph_without_nish(tmp_path: Path) -> None:
-    graph = read_graph(make_tiny_onnx(tmp_path / "model.onnx"))
+    graph = read_graph(make_tiny_onnx(tmp_path / "model.onnx")).model
     with pytest.raises(UsageError, match="got --nishPlugin for a graph without a node taijitu::Nish"):
-        parser_graph(graph, plugin=True)
+        without_functions(graph, plugin=True)
 
 
 def test_every_parser_error_is_printed_with_node_operator_and_reason(model: Path, refused: Refused) -> None:
@@ -356,15 +359,15 @@ def test_a_build_that_fails_says_what_the_library_said(model: Path, refused: Ref
 def test_phases_nest_and_steps_are_counted(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     seen: list[tuple[str, str]] = []
     for name in ("start", "step", "finish"):
-        original = getattr(Progress, name)
+        original = getattr(Phases, name)
 
         def spy(
-            self: Progress, phase: str, *rest: int, name: str = name, original: Callable[..., object] = original
+            self: Phases, phase: str, *rest: int, name: str = name, original: Callable[..., object] = original
         ) -> object:
             seen.append((name, phase))
             return original(self, phase, *rest)
 
-        monkeypatch.setattr(Progress, name, spy)
+        monkeypatch.setattr(Phases, name, spy)
     build(model)
     started = [phase for name, phase in seen if name == "start"]
     assert started[0] == "Building engine"
@@ -373,10 +376,10 @@ def test_phases_nest_and_steps_are_counted(monkeypatch: pytest.MonkeyPatch, mode
 
 
 def test_ctrl_c_ends_a_build(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    def interrupt(self: Progress, name: str, step: int) -> bool:
+    def interrupt(self: Phases, name: str, step: int) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Progress, "step", interrupt)
+    monkeypatch.setattr(Phases, "step", interrupt)
     assert engine_cli.main([str(model)]) == 130
     assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
 
@@ -385,7 +388,7 @@ def test_the_bar_shows_phase_steps_and_time(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    progress = Progress(shown=True)
+    progress = Phases(shown=True)
     progress.start("Building engine", 6)
     progress.start("Timing graph nodes", 30)
     assert progress.step("Timing graph nodes", 11)
@@ -402,14 +405,14 @@ def test_functions_of_another_opset_than_the_graphs_are_written_out_too(model: P
 
 
 def test_names_are_given_to_nodes_that_have_none(model: Path) -> None:
-    graph = parser_graph(read_graph(model))
+    graph = without_functions(read_graph(model).model)
     assert all(node.name for node in graph.graph.node)
     assert not any(node.domain for node in graph.graph.node)
 
 
 def test_the_library_can_be_called_directly(model: Path) -> None:
-    library = open_library("auto", None, for_rtx=False)
-    built = engine_from_onnx(parser_graph(read_graph(model)), library, Options(), None, kept=0)
+    target = open_target("auto", Options())
+    built = engine_from_onnx(graph_for_parser(read_graph(model), target), target)
     assert built.count.layers == {"float32": 7}
 
 

@@ -17,10 +17,9 @@ import onnxruntime
 import pytest
 import torch
 
-from taijitu_export.comparison.parity import Parity
-from taijitu_export.onnx import cli
+from taijitu_export.onnx import cli, export
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import ModelCard
+from taijitu_runtime.card import ModelCard
 from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_training import checkpoint
 
@@ -173,26 +172,19 @@ def test_a_wrong_answer_leaves_no_file_and_exit_code_1(
 ) -> None:
     output = tmp_path / "model.onnx"
     output.write_text("what was there before")
-    export = cli.onnx_from_checkpoint
+    exported = export.onnx_from_checkpoint
 
     def with_a_wrong_weight(*args: Any, **kwargs: Any) -> onnx.ModelProto:
-        model = export(*args, **kwargs)
+        model = exported(*args, **kwargs)
         weights = next(i for i in model.graph.initializer if len(i.dims) == 4)
         weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) * 1.01, weights.name))
         return model
 
-    monkeypatch.setattr(cli, "onnx_from_checkpoint", with_a_wrong_weight)
+    monkeypatch.setattr(export, "onnx_from_checkpoint", with_a_wrong_weight)
     assert cli.main([str(shipped_checkpoint), "-o", str(output)]) == 1
-    assert "not written, ONNX Runtime does not answer like PyTorch: top-1" in capsys.readouterr().err
+    assert "not written, ONNX Runtime does not answer like PyTorch" in capsys.readouterr().err
     assert output.read_text() == "what was there before"
     assert os.listdir(tmp_path) == ["model.onnx"]
-
-
-def test_not_a_number_is_never_parity() -> None:
-    assert not Parity(64, 0, float("nan"), 10.0).holds
-    assert not Parity(64, 0, 0.0011, 10.0).holds
-    assert not Parity(64, 1, 0.0, 10.0).holds
-    assert Parity(64, 0, 0.0009, 10.0).holds
 
 
 def test_bad_checkpoints_are_one_line_and_exit_code_2(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,11 +21,19 @@ from onnx import numpy_helper
 from PIL import Image
 
 from taijitu_export.comparison import cli as verify_cli
-from taijitu_export.comparison.comparison import compare
+from taijitu_export.comparison.classes import (
+    calibration_error,
+    confusion_matrix,
+    coverage_and_accuracy,
+    first_answers,
+    precision_and_recall,
+    reliability,
+)
 from taijitu_export.comparison.divergence import divergence
 from taijitu_export.pictures import calibration_and_judging, evaluation_pictures
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import ModelCard, UsageError
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.errors import UsageError
 from tests.helpers.machine_tree import as_nobody
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
 
@@ -75,16 +85,24 @@ def scale_weights(model: onnx.ModelProto, name: str, factor: float) -> None:
     weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(factor), name))
 
 
-def test_a_model_that_answers_like_its_reference_is_fine(
+def test_few_pictures_of_a_model_like_its_reference_show_little_and_it_says_how_many_would(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reference, candidate = make_tiny_onnx(tmp_path / "a.onnx"), make_tiny_onnx(tmp_path / "b.onnx", scale=1.001)
-    assert verify_cli.main([str(candidate), "--data", str(data), "--reference", str(reference)]) == 0
+    arguments = [str(candidate), "--data", str(data), "--reference", str(reference)]
+    assert verify_cli.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("fine: ")
+    assert lines[0].startswith("not shown: ")
+    assert "3,688" in lines[0]
     assert lines[1] == "judged on 12 pictures of data/test"
     assert [line.split() for line in lines if line.startswith("top-1")] == [["top-1", "100.00", "%", "100.00", "%"]]
     assert not any(line.startswith("top-5") for line in lines), "three classes have no first five"
+    code, found = verify(capsys, *arguments, "--require-certain")
+    assert (code, found["verdict"], found["pictures_to_show"], found["fine"]) == (1, "not shown", 3688, False)
+    code, found = verify(capsys, *arguments, "--require-certain", "--max-drop", "27")
+    assert (code, found["verdict"]) == (0, "fine")
+    low, high = found["comparison"]["drop_interval_points"]
+    assert low == -high == pytest.approx(-26.46, abs=0.01)
 
 
 def test_a_model_that_answers_otherwise_is_not(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,32 +115,9 @@ def test_a_model_that_answers_otherwise_is_not(data: Path, tmp_path: Path, capsy
     code, found = verify(capsys, candidate, "--data", data, "--reference", reference, "--max-drop", "100")
     assert (code, found["fine"], found["max_drop_points"]) == (0, True, 100.0)
     assert len(found["comparison"]["flips"]) == 12
+    assert (found["comparison"]["lost"], found["comparison"]["gained"]) == (12, 0)
     assert found["comparison"]["agreement_percent"] == 0.0
     assert found["accuracy"]["candidate"]["top1_percent"] == 0.0
-
-
-def logits(*rows: tuple[float, ...]) -> np.ndarray:
-    """Rows of probabilities as logits."""
-    return np.log(np.array(rows, np.float32))
-
-
-def test_a_flip_between_near_equal_classes_counts_with_its_expected_cost_only() -> None:
-    reference = logits((0.50, 0.46, 0.04), (0.46, 0.50, 0.04), (0.70, 0.20, 0.10))
-    candidate = logits((0.46, 0.50, 0.04), (0.50, 0.46, 0.04), (0.70, 0.20, 0.10))
-    found = compare(candidate, reference, np.array([0, 1, 0]))
-    assert found.near_equal == 2
-    assert found.measured_drop == pytest.approx(100 * 2 / 3)
-    assert found.counted_drop == pytest.approx(100 * 2 * 0.04 / 3, rel=1e-4)
-
-
-def test_every_other_flip_counts_by_the_label_for_and_against() -> None:
-    reference = logits((0.60, 0.40), (0.60, 0.40), (0.60, 0.40), (0.60, 0.40))
-    candidate = logits((0.40, 0.60), (0.40, 0.60), (0.40, 0.60), (0.60, 0.40))
-    assert compare(candidate, reference, np.array([0, 0, 1, 1])).counted_drop == pytest.approx(25.0)
-    unlabelled = compare(candidate, reference)
-    assert unlabelled.measured_drop is None
-    assert unlabelled.counted_drop == pytest.approx(100 * 3 * 0.2 / 4, rel=1e-4)
-    assert [flip.margin for flip in unlabelled.flips] == pytest.approx([0.2] * 3, rel=1e-4)
 
 
 def test_nan_is_a_wrong_answer_and_never_fine(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +127,8 @@ def test_nan_is_a_wrong_answer_and_never_fine(data: Path, tmp_path: Path, capsys
     assert found["accuracy"]["candidate"]["top1_percent"] == 0.0
     code, found = verify(capsys, candidate)
     assert code == 1
-    assert found["reason"].endswith(" of 64 pictures give NaN or infinite logits")
+    assert found["not_finite_pictures"] > 0
+    assert found["verdict"] == "not fine"
     assert refused(capsys, reference, "--reference", candidate).endswith("expected a sound reference; give another\n")
 
 
@@ -169,52 +165,73 @@ def test_models_of_other_pictures_are_wrong_input(tmp_path: Path, capsys: pytest
     )
 
 
-def test_without_labels_the_reference_s_own_probabilities_judge(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    reference, candidate = make_tiny_onnx(tmp_path / "a.onnx"), make_tiny_onnx(tmp_path / "b.onnx", scale=-1.0)
-    code, found = verify(capsys, candidate, "--data", data / "test" / "red", "--reference", reference)
-    assert code == 1
-    assert found["not_judged"] == ["accuracy, for lack of labels"]
-    assert found["picture_count"] == 4
-    assert found["accuracy"] == {"candidate": None, "reference": None}
-    assert found["comparison"]["counted_drop_points"] > 90
+def test_without_labels_the_logits_error_judges(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference, unlabelled = make_tiny_onnx(tmp_path / "a.onnx"), data / "test" / "red"
+    for scale, expected in ((1.00001, 0), (1.001, 1), (-1.0, 1)):
+        candidate = make_tiny_onnx(tmp_path / "b.onnx", scale=scale)
+        code, found = verify(capsys, candidate, "--data", unlabelled, "--reference", reference)
+        assert (code, found["verdict"]) == (expected, "not fine" if expected else "fine")
+        assert any("no labels" in what for what in found["not_judged"])
+        assert found["picture_count"] == 4
+        assert found["accuracy"] == {"candidate": None, "reference": None}
+        assert found["comparison"]["lost"] is None
 
 
-def test_without_data_random_pictures_judge_and_the_report_says_so(
+def test_without_data_generated_pictures_judge_and_the_report_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reference = make_tiny_onnx(tmp_path / "a.onnx")
     code, found = verify(capsys, reference, "--reference", reference)
-    assert (code, found["pictures"]) == (0, "64 random pictures")
-    assert found["not_judged"][0] == "real pictures, for lack of --data: random ones stood in"
+    assert (code, found["verdict"], found["pictures"]) == (0, "fine", "64 generated pictures")
+    assert "--data" in found["not_judged"][0]
 
 
 @pytest.mark.parametrize(
-    ("recorded", "scale", "code", "reason"),
+    ("recorded", "scale", "options", "code", "verdict"),
     [
-        (100.0, 1.0, 0, "its card records 100.00 %"),
-        (100.0, -1.0, 1, "top-1 is 0.00 %, its card records 100.00 %"),
-        (None, -1.0, 0, "top-1 is 0.00 %"),
+        (100.0, 1.0, [], 0, "not shown"),  # 12 of 12 could be 74 %
+        (70.0, 1.0, [], 0, "fine"),
+        (100.0, -1.0, [], 1, "not fine"),
+        (100.0, 1.0, ["--expect", "70"], 0, "fine"),
+        (None, 1.0, ["--expect", "70"], 0, "fine"),
+        (None, -1.0, ["--expect", "70"], 1, "not fine"),
+        (None, 1.0, [], 0, "not shown"),  # compared with nothing
+        (None, -1.0, [], 1, "not judged"),
     ],
 )
-def test_without_a_reference_the_card_s_accuracy_is_the_measure(
+def test_without_a_reference_what_is_expected_or_recorded_is_the_measure(
     data: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    recorded: float,
+    recorded: float | None,
     scale: float,
+    options: list[str],
     code: int,
-    reason: str,
+    verdict: str,
 ) -> None:
     metrics = {} if recorded is None else {"eval_top1": recorded}
     card = card_dict(training={"metrics": metrics})
     candidate = make_tiny_onnx(tmp_path / "a.onnx", card=card, scale=scale)
-    got, found = verify(capsys, candidate, "--data", data)
-    assert got == code
-    assert reason in found["reason"]
+    got, found = verify(capsys, candidate, "--data", data, *options)
+    assert (got, found["verdict"]) == (code, verdict)
     assert any("--reference" in what for what in found["not_judged"])
-    assert any("its card records none" in what for what in found["not_judged"]) == (recorded is None)
+
+
+def test_pictures_of_one_label_alone_judge_nothing_and_the_others_are_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    candidate = make_tiny_onnx(tmp_path / "a.onnx")
+    for label in ("green", "blue"):
+        shutil.rmtree(data / "test" / label)
+    code, found = verify(capsys, candidate, "--data", data)
+    assert (code, found["verdict"]) == (1, "not judged"), "always answering red has 100 % too"
+    assert any("'green', 'blue'" in what for what in found["not_judged"])
+
+
+def test_expecting_an_accuracy_takes_labels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_tiny_onnx(tmp_path / "a.onnx")
+    for options in ([], ["--data", data / "test" / "red"], ["--data", data, "--reference", model]):
+        assert "70 %" in refused(capsys, model, "--expect", "70", *options)
 
 
 def test_a_float32_model_and_one_of_a_fixed_batch_are_judged_alike(
@@ -296,8 +313,8 @@ def test_wrong_pictures_are_one_line_that_names_them(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--max-drop", "-1"], "expected points of accuracy from 0 to 100"),
-        (["--max-drop", "nan"], "expected points of accuracy from 0 to 100"),
+        (["--max-drop", "-1"], "from 0 to 100"),
+        (["--max-drop", "nan"], "from 0 to 100"),
         (["--explain"], "give --reference"),
         (["--reference", "missing.onnx"], "missing.onnx: got no such file"),
     ],
@@ -352,7 +369,7 @@ def test_real_pictures_through_the_shipped_checkpoint_and_its_export_agree(
 ) -> None:
     code, found = verify(capsys, shipped_onnx, "--data", cifar_subset, "--reference", shipped_checkpoint)
     assert code == 0
-    assert (found["picture_count"], found["comparison"]["flips"]) == (300, [])
+    assert (found["picture_count"], found["comparison"]["flips"], found["verdict"]) == (300, [], "not shown")
     assert found["comparison"]["max_logit_difference"] < 1e-3
     assert found["accuracy"]["candidate"] == found["accuracy"]["reference"]
     assert found["accuracy"]["candidate"]["top1_percent"] > 75
@@ -370,4 +387,57 @@ def test_the_documented_script_runs_by_itself(root: Path, tmp_path: Path) -> Non
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("fine: ")
+    assert done.stdout.startswith("not shown: ")
+
+
+def test_the_report_shows_labels_and_changed_pictures_and_lists_them(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prefer_red(model: onnx.ModelProto) -> None:
+        bias = next(constant for constant in model.graph.initializer if constant.name == "bias")
+        bias.CopyFrom(numpy_helper.from_array(np.array([9, 0, 0], np.float32), "bias"))
+
+    reference = make_tiny_onnx(tmp_path / "a.onnx")
+    candidate = changed(reference, tmp_path / "b.onnx", prefer_red)
+    (data / "test" / "red" / "<script>.png").write_bytes((data / "test" / "green" / "0.png").read_bytes())
+    page = tmp_path / "page.html"
+    code, _ = verify(capsys, candidate, "--data", data, "--reference", reference, "--report", page)
+    assert code == 1
+    text = page.read_text()
+    assert text.count("<figure>") == 9, "8 wrong and flipped, and a green one in the red folder that was wrong before"
+    assert text.count("data:image/png;base64,") == 9
+    assert "<script>" not in text
+    assert "src=" in text
+    assert "http" not in text
+    for heading in ("Labels", "Confusion", "Probabilities", "Wrong and flipped pictures"):
+        assert f"<h2>{heading}</h2>" in text
+    with page.with_suffix(".csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["what"] for row in rows].count("wrong and flipped") == 8
+    assert {row["picture"]: (row["label"], row["reference"], row["candidate"], row["what"]) for row in rows}[
+        "test/red/<script>.png"
+    ] == ("red", "green", "red", "flipped")
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_tiny_onnx(tmp_path / "a.onnx")
+    assert "page.csv" in refused(capsys, model, "--report", tmp_path / "page.csv")
+    assert "nowhere" in refused(capsys, model, "--report", tmp_path / "nowhere" / "page.html")
+
+
+def test_the_reliability_of_answers_is_measured_by_bins() -> None:
+    targets = np.array([0] * 8 + [1] * 2)
+    logits = np.log(np.tile(np.array([[0.9, 0.1]], np.float32), (10, 1)))
+    found = first_answers(logits, targets)
+    (only,) = reliability(found)
+    assert (only.pictures, only.accuracy) == (10, 0.8)
+    assert calibration_error([only]) == pytest.approx(0.1, abs=1e-6)
+    matrix = confusion_matrix(found.answers, targets, 2)
+    precision, recall = precision_and_recall(matrix, targets)
+    assert matrix.tolist() == [[8, 0], [2, 0]]
+    assert (precision[0], recall.tolist()) == (0.8, [1.0, 0.0])
+    assert np.isnan(precision[1])
+    coverage, right = coverage_and_accuracy(found)
+    assert (coverage[-1], right[-1]) == (1.0, 0.8)

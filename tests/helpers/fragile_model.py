@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from taijitu_runtime import ModelCard
+from taijitu_runtime.card import ModelCard
 from tests.helpers.tiny_model import card_dict
 
 RAISES, OUT_OF_MEMORY, NAN = (255, 254, 253)  # the grey of the pictures that do it

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from taijitu_runtime import ModelCard
+from taijitu_runtime.card import ModelCard
 
 COLOURS = ("red", "green", "blue")
 
@@ -35,7 +35,7 @@ def card_dict(labels: tuple[str, ...] = COLOURS, height: int = 8, width: int = 8
         "training": {"data": "colours", "recipe": {"epochs": 3}, "metrics": {"top1": 0.5}, "date": "2026-11-20"},
         "producer": {"taijitu": "0.1.0"},
         "source_sha256": "0" * 64,
-        "precision": {"name": "fp32", "kept": [], "calibration": {}},
+        "precision": {"name": "fp32", "excluded_layers": [], "calibration": {}},
         **changes,
     }
 

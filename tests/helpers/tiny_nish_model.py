@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from taijitu_export.onnx.nish_node import DOMAIN, OPSET, nish_function
-from taijitu_runtime import ModelCard
+from taijitu_runtime.card import ModelCard
 from tests.helpers.tiny_model import card_dict
 
 SIZE = 16

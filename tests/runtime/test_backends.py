@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taijitu_runtime import ArtefactError
 from taijitu_runtime.backends import OrtBackend, open_backend
+from taijitu_runtime.errors import ArtefactError
 
 Maker = Callable[..., Path]
 EXPORT = r"taijitu onnx"
@@ -111,7 +111,7 @@ def test_onnx_runtime_keeps_its_remarks_to_itself(tiny_onnx: Path, tmp_path: Pat
     broken.write_bytes(b"random bytes " * 20)
     code = (
         "import sys, numpy\n"
-        "from taijitu_runtime import ArtefactError\n"
+        "from taijitu_runtime.errors import ArtefactError\n"
         "from taijitu_runtime.backends import open_backend\n"
         "with open_backend(sys.argv[1]) as backend: backend.infer(numpy.zeros((1, 8, 8, 3), 'uint8'))\n"
         "try: open_backend(sys.argv[2]).load()\n"

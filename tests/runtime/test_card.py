@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from taijitu_runtime import Architecture, ArtefactError, InputSpec, ModelCard
+from taijitu_runtime.card import Architecture, InputSpec, ModelCard
+from taijitu_runtime.errors import ArtefactError
 
 NORMAL: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
 
@@ -75,6 +76,13 @@ def test_tuples_pass_for_lists(card: dict[str, Any]) -> None:
         ("labels", ["red", 2], r"labels\[1\]: got 2, expected text"),
         ("labels", ["red", ""], r"labels\[1\]: got '', expected text"),
         ("labels", ["red", "\x1b[2J"], r"labels\[1\]: got '\\x1b\[2J', expected text without control characters"),
+        ("labels", ["red", "\ud800"], r"labels\[1\]: got .* expected text that is Unicode"),
+        ("labels", ["red", "\x9b2J"], r"labels\[1\]: got '\\x9b2J', expected text without control characters"),
+        ("labels", ["a\u2028b"], r"labels\[0\]: got .*, expected text without control characters"),
+        ("architecture.name", "\x1b[31mred", r"architecture\.name: got '\\x1b.*, expected a model's name"),
+        ("training.note", "\udcff", r"training\.note: got .* expected text that is Unicode"),
+        ("training.seed", 2**64, r"training\.seed: got .* expected a whole number of 64 bits"),
+        ("precision.kept", ["\x1b[2J"], r"precision\.kept\[0\]: got .*, expected the name of a layer"),
         ("input", None, r"input: got None, expected a dict with height, width"),
         ("input.height", 0, r"input\.height: got 0, expected an integer from 1 to 16384, in pixels"),
         ("input.width", 8.0, r"input\.width: got 8\.0, expected an integer"),

@@ -11,16 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taijitu_runtime import (
-    Answer,
-    ArtefactError,
-    Classifier,
-    InputError,
-    PictureError,
-    Prediction,
-    UsageError,
-    __version__,
-)
+from taijitu_runtime.answers import Answer
+from taijitu_runtime.classifier import Classifier, Prediction
+from taijitu_runtime.errors import ArtefactError, InputError, PictureError, UsageError
+from taijitu_runtime.installed import taijitu_version
 
 Maker = Callable[..., Path]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -185,4 +179,4 @@ def test_a_prediction_prints_its_answers_and_not_its_logits() -> None:
 
 
 def test_the_package_knows_its_version() -> None:
-    assert __version__[0].isdigit()
+    assert taijitu_version()[0].isdigit()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli
 
 Capture = pytest.CaptureFixture[str]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
@@ -9,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from taijitu_runtime.console import Parser, Progress, json_text, run, shown
+from taijitu_runtime.errors import TaijituError, UsageError
+from taijitu_training.errors import TrainingError
+
 PROGRAM = """
 import sys
-from {module} import {decorator}
+from taijitu_runtime.console import run
 
-@{decorator}("taijitu say")
+@run("taijitu say")
 def main():
     if sys.argv[1:]:
         open(sys.argv[1])
@@ -25,18 +31,16 @@ raise SystemExit(main())
 """
 
 
-def said(root: Path, shell: str, module: str = "taijitu_runtime.console", decorator: str = "run") -> tuple[int, str]:
+def said(root: Path, shell: str) -> tuple[int, str]:
     """The exit code and stderr of the program, which `shell` has as "$@"."""
-    program = PROGRAM.format(module=module, decorator=decorator)
-    command = ["sh", "-c", shell, "sh", sys.executable, "-c", program]
-    environment = {**os.environ, "PYTHONPATH": f"{root / 'runtime'}:{root / 'training'}"}
+    command = ["sh", "-c", shell, "sh", sys.executable, "-c", PROGRAM]
+    environment = {**os.environ, "PYTHONPATH": str(root / "runtime")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("console", [(), ("taijitu_training.console", "command")])
-def test_output_that_cannot_be_written_is_one_line(root: Path, console: tuple[str, ...]) -> None:
-    code, line = said(root, '"$@" > /dev/full', *console)
+def test_output_that_cannot_be_written_is_one_line(root: Path) -> None:
+    code, line = said(root, '"$@" > /dev/full')
     assert code == 2
     assert line.startswith("taijitu say: the output")
     assert "No space left on device" in line
@@ -52,3 +56,86 @@ def test_a_file_that_nobody_foresaw_is_named_in_one_line(root: Path) -> None:
     code, line = said(root, '"$@" /no/such/file')
     assert (code, line.count("\n")) == (2, 1)
     assert "/no/such/file: No such file or directory; " in line
+
+
+FOREIGN = [
+    ("plain \u00fcber \u732b", "plain \u00fcber \u732b"),
+    ("two\nlines", r"two\nlines"),
+    ("\x1b[2Jgone", r"\x1b[2Jgone"),
+    ("caf\udce9.jpg", r"caf\udce9.jpg"),
+    ("right\u202eleft", r"right\u202eleft"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), FOREIGN)
+def test_foreign_text_is_one_line_of_what_every_terminal_log_and_json_can_take(text: str, expected: str) -> None:
+    assert shown(text) == expected
+    assert shown(text).isprintable()
+    shown(text).encode("utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_json_is_strict_wherever_its_texts_come_from(encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    content = {"names": [text for text, _ in FOREIGN], "deep": ({"caf\udce9": 1.5},)}
+    text = json_text(content, stream)
+    assert json.loads(text.encode(encoding)) == {
+        "names": [expected for _, expected in FOREIGN],
+        "deep": [{r"caf\udce9": 1.5}],
+    }
+    assert ("\u00fc" in text) == (encoding == "utf-8")
+    with pytest.raises(ValueError, match="JSON"):
+        json_text(float("nan"), stream)
+
+
+@pytest.mark.parametrize(("error", "code"), [(UsageError, 2), (TaijituError, 2), (TrainingError, 1)])
+def test_the_error_decides_the_exit_code_and_no_byte_reaches_the_terminal_raw(
+    error: type[TaijituError], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @run("taijitu say")
+    def main() -> int:
+        raise error("got\n\x1b[2J, expected a name")
+
+    assert main() == code
+    assert capsys.readouterr().err == "taijitu say: got \\x1b[2J, expected a name\n"
+
+
+def test_an_unknown_flag_suggests_the_close_one_or_what_says_it() -> None:
+    parser = Parser(prog="x")
+    parser.add_argument("--validation")
+    parser.elsewhere = {"--lr": "--set lr=VALUE"}
+    with pytest.raises(UsageError, match="did you mean --validation"):
+        parser.parse_args(["--validatoin", "1"])
+    with pytest.raises(UsageError, match="--set lr=VALUE"):
+        parser.parse_args(["--lr", "1"])
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_work_goes_on_where_the_terminal_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with Progress(3) as bar:
+        bar.advance()
+        bar.show(2, 3, "epoch 1", "loss 0.1")
+
+
+def test_a_bar_goes_on_where_the_work_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", terminal)
+    out = io.StringIO()
+    with Progress(100, "pictures") as bar:
+        bar.show(40, 100, "epoch 3/5", "loss 0.1")
+        bar.say("a line", out)
+        bar.show(50, 100, "epoch 3/5", "loss 0.1")
+    assert out.getvalue() == "a line\n"
+    assert "epoch 3/5" in terminal.getvalue()
+    assert "40/100" in terminal.getvalue()

@@ -10,6 +10,7 @@ import pytest
 
 from taijitu_runtime.doctor import camera, gpu, jetson, outside, system
 from taijitu_runtime.doctor.child import Reply
+from taijitu_runtime.machine import is_jetson
 from tests.helpers.machine_tree import Files, Tree, as_nobody, only, virtual
 
 NV_TEGRA_RELEASE = (
@@ -92,9 +93,9 @@ def test_l4t_tells_the_jetpack(tree: Tree, tmp_path: Path, release: int, revisio
 
 
 def test_a_pc_is_no_jetson_and_a_container_on_one_is(tree: Tree, tmp_path: Path) -> None:
-    assert not jetson.is_jetson(tree({"etc/os-release": "ID=debian"}))
+    assert not is_jetson(tree({"etc/os-release": "ID=debian"}))
     container = tree({"proc/device-tree/compatible": b"nvidia,p3768-0000+p3767-0005\0nvidia,tegra234\0"})
-    assert jetson.is_jetson(container)
+    assert is_jetson(container)
     assert "/etc/nv_tegra_release is missing" in jetson.check_l4t(container, virtual(tmp_path / "venv")).text
 
 

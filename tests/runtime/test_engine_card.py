@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from taijitu_runtime import ArtefactError, EngineCard
-from taijitu_runtime.engine_card import save_engine, sidecar_of
-from taijitu_runtime.errors import WriteError
+from taijitu_runtime.engine_card import EngineCard, save_engine, sidecar_of
+from taijitu_runtime.errors import ArtefactError, WriteError
 from tests.helpers.tiny_model import card_dict
 
 PLAN = b"ftrt a plan"

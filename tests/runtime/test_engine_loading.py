@@ -13,22 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taijitu_runtime import (
-    ArtefactError,
-    Classifier,
-    DeviceError,
-    EngineCard,
-    EngineError,
-    MissingDependencyError,
-    UsageError,
-    native,
-)
+from taijitu_runtime import native
 from taijitu_runtime.backends import TrtBackend, open_backend
 from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library
 from taijitu_runtime.backends.rebuild import arguments_for, rebuild_engine
 from taijitu_runtime.backends.trt_engine import logger_of
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli
-from taijitu_runtime.engine_card import sidecar_of
+from taijitu_runtime.engine_card import EngineCard, sidecar_of
+from taijitu_runtime.errors import ArtefactError, DeviceError, EngineError, MissingDependencyError, UsageError
 from tests.helpers.tiny_engine import make_tiny_engine
 from tests.helpers.tiny_model import make_tiny_onnx
 

@@ -32,26 +32,26 @@ def test_every_module_imports_without_the_optional_packages(root: Path) -> None:
 def test_numpy_is_the_only_third_party_import(root: Path) -> None:
     code = (
         "import taijitu_runtime.bench.cli, taijitu_runtime.classify.cli\n"
-        "import taijitu_runtime.command, taijitu_runtime.live.cli\n"
+        "import taijitu.command, taijitu_runtime.live.cli\n"
         "tops = {name.partition('.')[0] for name, module in sys.modules.items() if module is not None}\n"
         "print(*sorted(name for name in tops - set(sys.stdlib_module_names) if not name.startswith('_')))\n"
     )
-    assert run(code, root / "runtime").split() == ["numpy", "taijitu_runtime"]
+    assert run(code, root / "runtime").split() == ["numpy", "taijitu", "taijitu_runtime"]
 
 
 @pytest.mark.parametrize(
     ("call", "module"),
     [
-        ("taijitu_runtime.Classifier.from_file(sys.argv[1])", "onnxruntime"),
-        ("taijitu_runtime.pictures.preprocess.decode_picture(b'P6 1 1 255 rgb')", "PIL"),
+        ("taijitu.Classifier.from_file(sys.argv[1])", "onnxruntime"),
+        ("taijitu_runtime.pictures.preprocess.decode_picture(b'GIF89a' + bytes(99))", "PIL"),
     ],
 )
 def test_what_is_missing_is_named_with_what_to_install(root: Path, tiny_onnx: Path, call: str, module: str) -> None:
     code = (
-        "import taijitu_runtime.pictures.preprocess\n"
+        "import taijitu, taijitu_runtime.pictures.preprocess\n"
         f"try: {call}\n"
-        "except taijitu_runtime.MissingDependencyError as error: print(error)\n"
+        "except taijitu.MissingDependencyError as error: print(error)\n"
     )
     printed = run(code, root / "runtime", str(tiny_onnx))
     assert printed.startswith(f"got no {module} (")
-    assert printed.endswith('expected it to be installed; do: pip install "taijitu[ort]"\n')
+    assert printed.endswith(f"expected it to be installed; do: cd {root} && pip install '.[ort]'\n")

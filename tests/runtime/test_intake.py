@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import taijitu_runtime
-from taijitu_runtime import (
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.errors import (
     DamagedPictureError,
     EmptyPictureError,
-    InputSpec,
-    Limits,
     PictureError,
     PictureTooLargeError,
     TooManyBytesError,
@@ -33,7 +32,7 @@ from taijitu_runtime import (
     UnreadablePictureError,
     UsageError,
 )
-from taijitu_runtime.pictures.headers import FORMATS, inspect
+from taijitu_runtime.pictures.headers import FORMATS, Limits, inspect
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -118,10 +117,6 @@ HOSTILE: dict[str, tuple[bytes, type[PictureError]]] = {
     "PNG of 40 million pixels and no data": (png_of_size(8000, 5000)[:-16] + chunk(b"IEND", b""), DamagedPictureError),
     "PNG of 49 million black pixels": (encoded(Image.new("L", (7000, 7000)), "PNG"), TooManyPixelsError),
     "PNG of a million chunks": (PNG[:33] + chunk(b"abCd", b"") * 1_000_000 + PNG[33:], DamagedPictureError),
-    "PNG of gigabytes of profiles": (
-        PNG[:33] + chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(1 << 20))) * 2000 + PNG[33:],
-        DamagedPictureError,
-    ),
     "GIF of a huge size": (GIF[:6] + b"\xff\xff\xff\xff" + GIF[10:], TooManyPixelsError),
     "GIF of a million comments": (
         GIF[: 13 + 768] + b"\x21\xfe" + b"\x01x" * 1_000_000 + b"\0" + GIF[13 + 768 :],
@@ -207,7 +202,7 @@ def test_each_kind_of_webp_declares_its_size(options: dict[str, Any]) -> None:
 
 def test_a_bmp_of_os2_and_one_from_the_top_declare_their_size() -> None:
     old = b"BM" + bytes(12) + struct.pack("<IHHHH", 12, 160, 120, 1, 24)
-    from_top = b"BM" + bytes(12) + struct.pack("<Iii", 40, 160, -120)
+    from_top = b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 160, -120, 1, 24, 0)
     assert [inspect(data)[1:3] for data in (old, from_top)] == [(160, 120), (160, 120)]
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import SourceError, UsageError
 from taijitu_runtime.live import Frame, Reader, Region, Result, View, Watcher, watch
 from taijitu_runtime.live.smoothing import Smoother

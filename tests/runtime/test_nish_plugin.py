@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taijitu_runtime import DeviceError, native
+from taijitu_runtime import native
 from taijitu_runtime.backends import nish_plugin
 from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.errors import DeviceError
 
 SURFACE = json.loads(Path(__file__).with_name("plugin_surface.json").read_text())["classes"]
 OPTIONAL = {"destroy", "get_valid_tactics", "get_workspace_size"}  # for these TensorRT's Python has what to do without

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from taijitu_runtime import ArtefactError
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.classify import cli
+from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.live.sources import source_from_text
 from tests.helpers.machine_tree import as_nobody
 

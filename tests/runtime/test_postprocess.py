@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from taijitu_runtime import Answer, ArtefactError, InputError, UsageError
-from taijitu_runtime.answers import softmax, top_k
+from taijitu_runtime.answers import Answer, softmax, top_k
+from taijitu_runtime.errors import ArtefactError, InputError, UsageError
 
 LABELS = ("ant", "bee", "cat", "dog")
 

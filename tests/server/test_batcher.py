@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from taijitu_runtime.answers import Scores
 from taijitu_server.errors import HttpError, ModelFailedError
-from taijitu_server.models.batcher import Batcher, Job, Scores
+from taijitu_server.models.batcher import Batcher, Job
 from taijitu_server.models.decode_pool import DecodePool
 
 LONG_S = 30.0

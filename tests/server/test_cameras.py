@@ -188,7 +188,7 @@ def test_who_talks_on_a_websocket_is_closed_and_slows_nobody(live: Server) -> No
     host, port = live.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as flood:
         flood.sendall(
-            b"GET /cameras/door/results HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"GET /cameras/door/results HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         assert b"101" in flood.recv(64)

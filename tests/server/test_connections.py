@@ -20,7 +20,7 @@ from tests.helpers.tiny_model import make_tiny_onnx
 if TYPE_CHECKING:
     from tests.helpers.server_process import Server
 
-ASK = b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n"
+ASK = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 
 
@@ -54,7 +54,10 @@ def label(reply: dict[str, list[dict[str, str]]]) -> str:
 
 
 def sent_picture(picture: bytes, headers: bytes = b"") -> bytes:
-    return b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%s\r\n" % (len(picture), headers) + picture
+    return (
+        b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n" % (len(picture), headers)
+        + picture
+    )
 
 
 @pytest.mark.parametrize("size", [1, 100, 10_000])
@@ -107,7 +110,7 @@ def test_a_body_in_small_chunks_is_taken_and_its_trailers_change_nothing(edge: S
     Image.new("RGB", (90, 60), (0, 0, 255)).save(out, "BMP")
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in out.getvalue())
     assert len(chunks) - out.tell() > 65_536  # more bytes around the body than headers may have
-    head = b"POST /classify HTTP/1.1\r\nHost: a\r\nX-Request-ID: one\r\n" + CHUNKED + b"\r\n"
+    head = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: one\r\n" + CHUNKED + b"\r\n"
     with connect(edge) as connection:
         connection.sendall(head)
         time.sleep(0.05)
@@ -120,7 +123,7 @@ def test_a_body_in_small_chunks_is_taken_and_its_trailers_change_nothing(edge: S
 def test_a_client_that_takes_no_answers_is_left(edge: Server) -> None:
     count = 400
     with connect(edge, receive_bytes=4096) as connection:
-        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * count)
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * count)
         time.sleep(2)
         taken = received(connection)
     assert 0 < taken.count(b"HTTP/1.1 200") < count
@@ -130,7 +133,7 @@ def test_a_client_that_takes_no_answers_is_left(edge: Server) -> None:
 def test_a_handshake_that_waits_for_a_body_is_ended(edge: Server, body: bytes) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 10\r\n"
     with connect(edge) as connection:
-        connection.sendall(b"GET /cameras/door/results HTTP/1.1\r\nHost: a\r\n" + upgrade + b"\r\n" + body)
+        connection.sendall(b"GET /cameras/door/results HTTP/1.1\r\nHost: localhost\r\n" + upgrade + b"\r\n" + body)
         assert [status for status, _ in answers(connection)] == [408]
 
 
@@ -166,3 +169,21 @@ def test_an_idle_connection_is_kept_for_a_part_of_a_second(edge: Server) -> None
         began = time.monotonic()
         assert [status for status, _ in answers(connection)] == [200] * 3
     assert time.monotonic() - began < 5  # by the server, not by the test's own timeout
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://[::1/", b"/caf\xe9", b"http://a:99999999/", b"//", b"\xff\xfe", b"http://a b/", b"http://@/"]
+)
+@pytest.mark.parametrize("headers", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"])
+def test_a_damaged_target_is_answered(edge: Server, target: bytes, headers: bytes) -> None:
+    with connect(edge) as connection:
+        connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n")
+        assert received(connection).split()[1] in (b"400", b"404")  # and nothing in the log: see `edge`
+
+
+def test_a_damaged_target_behind_a_good_request_is_answered_too(edge: Server) -> None:
+    with connect(edge) as connection:
+        connection.sendall(ASK)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET http://[::1/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert [status for status, _ in answers(connection)] == [400]

@@ -28,7 +28,7 @@ def read(*pieces: bytes, most: int = 2, **headers: str) -> Pictures:
 
     named = {"content-type": "multipart/form-data; boundary=b"} | headers
     raw = [(name.replace("_", "-").encode(), text.encode()) for name, text in named.items()]
-    scope = {"type": "http", "path": "/classify", "query_string": b"", "headers": raw}
+    scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b"", "headers": raw}
     return asyncio.run(read_pictures(Call(scope, receive, ""), Bodies(Settings()), most))
 
 
@@ -47,7 +47,7 @@ def test_a_form_may_be_packed() -> None:
         (b"x", 400, "malformed"),
         (FORM[:-10], 400, "cut off"),
         (b"", 400, "cut off"),
-        (FORM.replace(b"file", b"name", 1), 400, "no file field"),
+        (FORM.replace(b"file", b"name", 1), 400, "got 'name'"),
         (FORM.replace(b"\r\n--b--", b"\r\n" + FORM[:-7]), 413, "more than 1 pictures"),
     ],
 )

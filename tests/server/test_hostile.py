@@ -17,13 +17,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 from tests.helpers.raw_http import answers, connect, received
 
 if TYPE_CHECKING:
     from tests.helpers.server_process import Server
 
-HEAD = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n"
+HEAD = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 
 JPEG = {"Content-Type": "image/jpeg"}
 TURNED_RIGHT = 6  # EXIF's orientation

@@ -30,6 +30,9 @@ class Sent(asyncio.Transport):
     def close(self) -> None:
         self.calls.append("close")
 
+    def is_closing(self) -> bool:
+        return "close" in self.calls
+
     def get_write_buffer_size(self) -> int:
         return 0
 

@@ -1,10 +1,19 @@
-"""The log's writer, with a reader that stalls."""
+"""The log: one JSON object a line, whoever wrote it, and a reader that stalls or a full disk holds up nobody."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+
+from taijitu_server.logs import JsonHandler
+from tests.helpers.tiny_model import make_tiny_onnx
 
 CODE = """
 import sys, time
@@ -32,3 +41,96 @@ def test_lines_that_nobody_reads_are_counted_not_waited_for() -> None:
     assert child.returncode == 0
     assert [line["number"] for line in lines if "number" in line] == [*range(10_001), -1]
     assert [line["event"] for line in lines if "event" in line] == ["10000 lines lost"]
+
+
+def test_foreign_text_in_a_message_is_escaped() -> None:
+    written: list[bytes] = []
+    handler = JsonHandler(SimpleNamespace(put=written.append))  # type: ignore[arg-type]
+    try:
+        raise ValueError("caf\udce9 \x1b[2J")
+    except ValueError:
+        error = sys.exc_info()
+    handler.emit(logging.LogRecord("x", logging.ERROR, "", 0, "model %s", ("caf\udce9\n\x1b[2J",), error))
+    line = json.loads(written[0].decode())
+    assert line["event"] == r"model caf\udce9\n\x1b[2J"
+    assert r"ValueError: caf\udce9 \x1b[2J" in line["traceback"].splitlines()[-1]
+
+
+EVERYBODY = """
+import asyncio, ctypes, gc, logging, os, sys, threading, warnings
+from taijitu_server import logs
+
+def fail():
+    raise ValueError("of a callback")
+
+class Unraisable:
+    def __del__(self):
+        raise ValueError("unraisable")
+
+async def callbacks():
+    asyncio.get_running_loop().call_soon(fail)
+    await asyncio.sleep(0.05)
+
+with logs.set_up():
+    warnings.warn("a warning")
+    logging.getLogger("asyncio").error("of asyncio")
+    logging.getLogger("unheard.of").warning("by %s", "a library")
+    logging.getLogger("unheard.of").warning("wrong %d", "arguments")
+    logging.getLogger("taijitu.server").error("a name: %s", "caf\\udce9")
+    print("printed", file=sys.stderr)
+    os.write(2, b"raw \\xff\\n")
+    libc = ctypes.CDLL(None)
+    libc.write(2, b"from C\\n", 7)
+    os.system("echo of a child >&2")
+    asyncio.run(callbacks())
+    thread = threading.Thread(target=fail, name="worker")
+    thread.start()
+    thread.join()
+    Unraisable()
+    gc.collect()
+print("plain again", file=sys.stderr)
+"""
+
+
+def test_every_line_on_stderr_is_json_whoever_wrote_it() -> None:
+    done = subprocess.run([sys.executable, "-c", EVERYBODY], capture_output=True, text=True, check=True)
+    *lines, last = done.stderr.splitlines()
+    assert last == "plain again"  # a command's one line about its end
+    text = "\n".join(json.loads(line)["event"] + json.loads(line).get("traceback", "") for line in lines)
+    for said in ("a warning", "of asyncio", "by a library", "wrong", "caf\\udce9", "printed", "raw \\xff", "from C"):
+        assert said in text
+    for said in ("of a child", "of a callback", "worker", "unraisable"):
+        assert said in text
+
+
+def start(arguments: list[str], root: Path, stderr: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "server/serve.py", *arguments]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=stderr, text=True)
+
+
+def url_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().split(" at ")[1].split()[0]
+
+
+def test_a_full_disk_under_the_log_stops_nothing(root: Path, tmp_path: Path, photograph: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "tiny.onnx")
+    full = os.open("/dev/full", os.O_WRONLY)
+    with start([str(model), "--port", "0"], root, full) as process:
+        url = url_of(process)
+        for _ in range(20):
+            assert httpx.post(f"{url}/classify", content=photograph.read_bytes(), timeout=30).status_code == 200
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_a_log_that_nobody_reads_stops_nothing(root: Path, tmp_path: Path, photograph: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "tiny.onnx")
+    with start([str(model), "--port", "0"], root, subprocess.PIPE) as process:
+        url = url_of(process)
+        with httpx.Client(base_url=url, timeout=30) as client:
+            for _ in range(1000):  # more lines than a pipe takes
+                assert client.get(f"/{'x' * 200}").status_code == 404
+            assert client.post("/classify", content=photograph.read_bytes()).status_code == 200
+        process.terminate()
+        assert process.wait(30) == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +18,11 @@ import tritonclient.http as triton
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from tests.helpers.tiny_model import make_tiny_onnx
+from taijitu_server.metrics import Metrics
+from taijitu_server.models.registry import Registry, find_models
+from taijitu_server.models.served_model import ServedModel
+from taijitu_server.settings import Settings
+from tests.helpers.tiny_model import card_dict, make_tiny_onnx
 
 if TYPE_CHECKING:
     from tests.helpers.server_process import Server
@@ -40,6 +46,22 @@ def reloading(start_server: Callable[..., Server], folder: Path) -> Iterator[Ser
     yield running
     if running.process.poll() is None:
         assert running.stop()[0] == 0
+
+
+def test_every_suffix_that_a_backend_opens_is_served_whatever_its_case(tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.trt", "c.ONNX", "d.Engine", "e.plan", "f.pt", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "g" / "3").mkdir(parents=True)
+    (tmp_path / "g" / "3" / "model.TRT").touch()
+    found = {key: files[0].name for key, files in find_models(tmp_path).items()}
+    assert found == {
+        ("a", "1"): "a.onnx",
+        ("b", "1"): "b.trt",
+        ("c", "1"): "c.ONNX",
+        ("d", "1"): "d.Engine",
+        ("e", "1"): "e.plan",
+        ("g", "3"): "model.TRT",
+    }
 
 
 def red() -> bytes:
@@ -188,3 +210,108 @@ def test_a_failure_is_forgotten_with_its_file(reloading: Server, folder: Path) -
     wait_for(lambda: list(ready(reloading)["failures"]) == ["colours/3"])
     bad.unlink()
     wait_for(lambda: ready(reloading)["failures"] == {})
+
+
+def test_a_model_that_is_replaced_while_the_server_starts_is_served_soon(tmp_path: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    other = make_tiny_onnx(tmp_path / "model.other", labels=("rouge", "vert", "bleu")).read_bytes()
+
+    class Busy(Registry):
+        """Somebody replaces a model just after it was read."""
+
+        def _open(self, *args: Any) -> ServedModel:
+            opened = super()._open(*args)
+            if opened.labels[0] == "red":
+                swap_in(model, other)
+            return opened
+
+    registry = Busy(Settings(models=tmp_path), Metrics())
+    registry.load_all()
+    assert registry.get("model").labels[0] == "red"
+    assert asyncio.run(registry.refresh()) == []
+    assert registry.get("model").labels[0] == "rouge"
+    registry.close()
+
+
+def test_what_belongs_to_a_model_is_looked_at_too(tmp_path: Path) -> None:
+    make_tiny_onnx(tmp_path / "model.onnx")
+    (tmp_path / "broken.engine").write_bytes(b"no plan")
+    registry = Registry(Settings(models=tmp_path), Metrics())
+
+    def failure() -> str:
+        asyncio.run(registry.refresh())
+        return registry.failures["broken", "1"]
+
+    first = failure()
+    (tmp_path / "broken.engine.json").write_text("{}")  # a sidecar that arrives after its engine
+    assert failure() != first
+    registry.close()
+
+
+def test_names_that_are_not_unicode_stop_nothing(reloading: Server, folder: Path) -> None:
+    bad = os.fsencode(folder / "colours" / "2") + b"/caf\xe9.onnx"
+    Path(os.fsdecode(bad)).write_bytes(b"no model")
+    wait_for(lambda: "colours/2" in ready(reloading)["failures"])  # two files: which one is not said
+    assert "\\" in ready(reloading)["failures"]["colours/2"]
+    make_tiny_onnx(folder / "new.onnx")
+    wait_for(lambda: "new" in ready(reloading)["models"])
+    Path(os.fsdecode(bad)).unlink()
+    wait_for(lambda: not ready(reloading)["failures"])
+    code, log = reloading.stop()
+    assert code == 0
+    assert all(map(json.loads, log.splitlines()))
+
+
+def test_a_link_that_is_swapped_serves_what_it_leads_to(reloading: Server, folder: Path, tmp_path: Path) -> None:
+    for number, label in enumerate(("eins", "zwei")):  # as Kubernetes mounts a volume: one link to a folder is swapped
+        target = tmp_path / f"..{number}"
+        target.mkdir()
+        make_tiny_onnx(target / "linked.onnx", labels=(label, "b", "c"))
+    current = tmp_path / "..data"
+    current.symlink_to(tmp_path / "..0")
+    (folder / "linked.onnx").symlink_to(current / "linked.onnx")
+    wait_for(lambda: "linked" in ready(reloading)["models"])
+    for number, label in enumerate(("eins", "zwei")):
+        new = tmp_path / "..new"
+        new.symlink_to(tmp_path / f"..{number}")
+        new.replace(current)
+        wait_for(lambda: bool(classify(reloading, model="linked").json()["answers"][0]["label"] == label))  # noqa: B023
+
+
+def test_a_folder_that_may_not_be_read_stops_nobody_else(reloading: Server, folder: Path) -> None:
+    loop = folder / "loop"
+    loop.mkdir()
+    (loop / "1").symlink_to(loop / "1")
+    locked = folder / "locked"
+    locked.mkdir()
+    locked.chmod(0)
+    make_tiny_onnx(folder / "new.onnx")
+    wait_for(lambda: "new" in ready(reloading)["models"])
+
+
+def test_200_models_in_a_folder(start_server: Callable[..., Server], tmp_path: Path) -> None:
+    first = make_tiny_onnx(tmp_path / "m000.onnx")
+    for number in range(1, 200):
+        (tmp_path / f"m{number:03}.onnx").hardlink_to(first)
+    running = start_server("--models", str(tmp_path), "--port", "0", "--reload-s", "0.2", "--instances", "1")
+    running.wait_until_ready()
+    assert len(ready(running)["models"]) == 200
+    for number in (0, 99, 199):
+        assert classify(running, model=f"m{number:03}").json()["answers"][0]["label"] == "red"
+    (tmp_path / "m000.onnx").unlink()
+    wait_for(lambda: len(ready(running)["models"]) == 199)
+    assert running.stop()[0] == 0
+
+
+@pytest.mark.parametrize("name", ["timm/resnet18", "my net", "réseau", "../up"])
+def test_a_model_is_reachable_whatever_its_card_calls_it(
+    start_server: Callable[..., Server], tmp_path: Path, name: str
+) -> None:
+    card = card_dict(architecture={"name": name, "options": {}})
+    running = start_server(str(make_tiny_onnx(tmp_path / "a.onnx", card=card)), "--port", "0")
+    running.wait_until_ready()
+    (served,) = ready(running)["models"]
+    reply = httpx.get(f"{running.url}/v2/models/{served}")
+    assert (reply.status_code, reply.json()["name"]) == (200, served)
+    assert httpx.get(f"{running.url}/models").json()[0]["card"]["architecture"]["name"] == name
+    assert running.stop()[0] == 0

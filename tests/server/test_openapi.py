@@ -45,30 +45,12 @@ def document(tiny: Server) -> dict[str, Any]:
     return found
 
 
-def test_every_path_is_documented(document: dict[str, Any]) -> None:
-    assert set(document["paths"]) >= {
-        "/classify",
-        "/health/live",
-        "/health/ready",
-        "/metrics",
-        "/models",
-        "/v2",
-        "/v2/models/{model}/infer",
-        "/v2/models/{model}/versions/{version}/infer",
-        "/v2/repository/index",
-    }
-    assert document["paths"]["/classify"]["post"]["responses"]["200"]["content"]["application/json"]["schema"][
-        "example"
-    ]
-
-
-def test_the_refusals_of_get_paths_are_documented_as_they_are(tiny: Server, document: dict[str, Any]) -> None:
-    refusal = document["paths"]["/v2/models/{model}"]["get"]["responses"]["4XX"]
-    wanted = refusal["content"]["application/json"]["schema"]["required"]
+def test_a_refusal_is_as_documented(tiny: Server, document: dict[str, Any]) -> None:
+    refusal = document["paths"]["/v2/models/{model}"]["get"]["responses"]["404"]
+    name = refusal["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
     reply = httpx.get(f"{tiny.url}/v2/models/nobody")
     assert reply.status_code == 404
-    assert list(reply.json()) == wanted
-    assert "HTTPValidationError" not in document.get("components", {}).get("schemas", {})  # FastAPI's, never sent
+    assert list(reply.json()) == document["components"]["schemas"][name]["required"]
 
 
 def test_every_post_path_is_tried_below(document: dict[str, Any]) -> None:

@@ -117,17 +117,33 @@ def test_sigterm_under_load_answers_what_was_accepted(
     assert set(found) <= {200, 503, httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError}
 
 
-def test_the_drain_says_not_ready_first(start_server: Callable[..., Server], slow_onnx: Path, blue: bytes) -> None:
-    running = started(start_server, str(slow_onnx), "--drain-s", "1", "--retry-after-s", "7")
+def test_the_drain_says_not_ready_and_answers_what_comes(
+    start_server: Callable[..., Server], slow_onnx: Path, blue: bytes
+) -> None:
+    running = started(start_server, str(slow_onnx), "--drain-s", "3", "--retry-after-s", "7")
+    began = time.monotonic()
     running.process.send_signal(signal.SIGTERM)
     time.sleep(0.2)
     assert httpx.get(f"{running.url}/health/live").status_code == 200
     ready = httpx.get(f"{running.url}/health/ready")
     assert (ready.status_code, ready.json()) == (503, {"error": "not ready: shutting down"})
-    refused = httpx.post(f"{running.url}/classify", content=blue)
-    assert (refused.status_code, refused.json()) == (503, {"error": "the server is shutting down"})
-    assert [reply.headers["Retry-After"] for reply in (ready, refused)] == ["7", "7"]
+    assert ready.headers["Retry-After"] == "7"
+    metadata = httpx.get(f"{running.url}/v2/models/tiny/ready")
+    assert metadata.status_code == 503
+    with httpx.Client(base_url=running.url, timeout=30) as client:
+        for _ in range(3):
+            reply = client.post("/classify", content=blue)
+            assert (reply.status_code, reply.json()["answers"][0]["label"]) == (200, "blue")
+            assert reply.headers["Connection"] == "close"  # the next one goes elsewhere
     assert running.ended()[0] == 0
+    assert time.monotonic() - began >= 3
+
+
+def test_a_second_signal_does_not_wait_for_the_drain(start_server: Callable[..., Server], slow_onnx: Path) -> None:
+    running = started(start_server, str(slow_onnx), "--drain-s", "600")
+    running.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert running.stop()[0] == 0
 
 
 def test_a_worker_that_is_killed_is_replaced(start_server: Callable[..., Server], slow_onnx: Path, blue: bytes) -> None:

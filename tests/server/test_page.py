@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,7 +50,9 @@ def camera() -> Iterator[MjpegServer]:
 
 @pytest.fixture(scope="module")
 def slow_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_onnx(tmp_path_factory.mktemp("slow") / "slow.onnx", size=(1024, 1024))
+    card = card_dict(height=1024, width=1024)
+    card["training"] |= {"metrics": {"eval_top1": 91.23456789012345}, "evaluation": "test"}
+    return make_tiny_onnx(tmp_path_factory.mktemp("slow") / "slow.onnx", size=(1024, 1024), card=card)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +117,7 @@ def test_a_picture_is_answered_with_bars_and_times(page: Page) -> None:
     expect(page.locator("#times")).to_contain_text("ms in the server")
     expect(page.locator("#heard")).to_contain_text("blue")  # for who cannot see it
     expect(page.locator("#cards")).to_contain_text("1024 \N{MULTIPLICATION SIGN} 1024 pixels")
+    expect(page.locator("#cards")).to_contain_text("91.23 %")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out on a phone
 
 
@@ -132,6 +137,14 @@ def test_a_wrong_file_is_refused_in_plain_words_and_the_next_one_answered(
     upload(page, png((255, 0, 0)))
     expect(page.locator("#answers li b").first).to_have_text("red", timeout=SLOW_MS)
     expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_the_pages_own_example_is_answered(page: Page, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), (0, 0, 255)).save(tmp_path / "picture.jpg")
+    expect(page.locator("#example")).to_contain_text("curl", timeout=SLOW_MS)
+    line = page.locator("#example").inner_text()
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["answers"][0]["label"] == "blue"
 
 
 def test_an_overloaded_server_is_asked_again_until_it_answers(page: Page, shown: Server) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from taijitu_runtime.errors import UsageError
-from taijitu_server.settings import Settings, settings_from
+from taijitu_server.settings import Settings, settings_from, unknown_variables
 from tests.helpers.tiny_model import make_tiny_onnx
 
 if TYPE_CHECKING:
@@ -34,9 +34,11 @@ def test_a_flag_goes_before_the_environment_and_that_before_the_file(
 @pytest.mark.parametrize(
     ("flags", "toml", "text"),
     [
-        ({"port": "x"}, "", "port: got 'x'"),
-        ({"port": "-1"}, "", "port: got '-1'"),
-        ({}, "prot = 1", "prot: got '1'"),
+        ({"port": "x"}, "", "--port: got 'x'"),
+        ({"port": "-1"}, "", "--port: got '-1'"),
+        ({"max_batch": "0"}, "", "--max-batch: got '0'"),
+        ({}, "prot = 1", "server.toml: prot .did you mean port.*got '1'"),
+        ({}, "port = 'x'", "server.toml: port: got 'x'"),
         ({}, "port =", "server.toml"),
         ({"formats": "JPEG,EXE"}, "", "'EXE'"),
     ],
@@ -48,6 +50,51 @@ def test_a_wrong_setting_is_named(tmp_path: Path, flags: dict[str, str], toml: s
         settings_from(flags, file)
     with pytest.raises(UsageError, match="no such file"):
         settings_from({}, tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize("variable", ["TAIJITU_PORT", "TAIJITU_MAX_BATCH"])
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(UsageError, match=f"^{variable}: got 'x'"):
+        settings_from({}, None)
+
+
+# What Kubernetes tells every pod beside services called taijitu and taijitu-camera.
+SERVICE_LINKS = {
+    "TAIJITU_SERVICE_HOST": "10.0.0.1",
+    "TAIJITU_SERVICE_PORT": "8000",
+    "TAIJITU_SERVICE_PORT_HTTP": "8000",
+    "TAIJITU_PORT": "tcp://10.0.0.1:8000",
+    "TAIJITU_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+    "TAIJITU_PORT_8000_TCP_PROTO": "tcp",
+    "TAIJITU_PORT_8000_TCP_PORT": "8000",
+    "TAIJITU_PORT_8000_TCP_ADDR": "10.0.0.1",
+    "TAIJITU_CAMERA_SERVICE_HOST": "10.0.0.2",
+    "TAIJITU_CAMERA_PORT": "udp://10.0.0.2:9",
+    "TAIJITU_CAMERA_PORT_9_UDP_ADDR": "10.0.0.2",
+}
+
+
+def test_the_variables_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in SERVICE_LINKS.items():
+        monkeypatch.setenv(variable, value)
+    assert settings_from({}, None).port == 8000
+    assert unknown_variables(SERVICE_LINKS) == []
+
+
+def test_a_mistyped_variable_is_a_warning_with_the_close_one(
+    start_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAIJITU_MAX_BTCH", "16")
+    monkeypatch.setenv("TAIJITU_MAX_ROWS", "16")
+    monkeypatch.setenv("TAIJITU_PORT", "tcp://10.0.0.1:8000")
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--port", "0", "--no-access-log")
+    running.wait_until_ready()
+    code, log = running.stop()
+    (line,) = map(json.loads, log.splitlines())
+    assert (code, line["level"]) == (0, "warning")
+    assert "TAIJITU_MAX_BTCH" in line["event"]
+    assert "TAIJITU_MAX_BATCH" in line["event"]
 
 
 def test_every_setting_is_documented(root: Path) -> None:

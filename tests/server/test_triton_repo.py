@@ -11,8 +11,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from taijitu_runtime import Classifier, EngineCard
-from taijitu_runtime.engine_card import Library, save_engine
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.engine_card import EngineCard, Library, save_engine
 from taijitu_server.deploy import ray_app
 from taijitu_server.deploy.triton_repo import main
 from tests.helpers.tiny_engine import MAX_BATCH, make_tiny_engine

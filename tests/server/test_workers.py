@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,3 +96,28 @@ def test_a_model_that_no_worker_can_load_is_exit_code_2(start_server: Callable[.
     code, log = start_server(str(bad), "--workers", "2", "--port", "0", script=SCRIPT).ended()
     assert code == 2
     assert "bad.onnx" in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
+def test_nothing_outlives_the_parent(
+    start_server: Callable[..., Server],
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    running = start_server(str(model), "--workers", "2", "--port", "0", script=SCRIPT)
+    running.wait_until_ready()
+    workers = children(running)
+    assert len(workers) == 2
+    port = int(running.url.rpartition(":")[2])
+    os.kill(running.process.pid, number)
+    code, log = running.ended()
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+    eventually(lambda: not any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers))
+    socket.create_server(("127.0.0.1", port)).close()
+    assert list(folder.glob("taijitu-*")) == []
+    assert all(map(json.loads, log.splitlines()))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taijitu_training import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.models import create_activation, list_activations, nish, nish_activation, replace_activations
 from taijitu_training.models.nish_activation import FUSED_FROM, Nish
 

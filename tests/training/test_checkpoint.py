@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from taijitu_runtime.errors import WriteError
-from taijitu_training import checkpoint, create_model
+from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError
-from taijitu_training.models import model_options
+from taijitu_training.models import create_model, model_options
 
 
 @pytest.fixture
@@ -144,12 +143,27 @@ def test_a_network_that_is_not_there_is_named(saved: Path) -> None:
         checkpoint.load(saved).model()
 
 
+def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+    loaded = checkpoint.load(saved)
+
+    def full(content: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match=r"No space left.*untouched"):
+        checkpoint.save(loaded, saved)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(saved: Path) -> None:
     before, content = saved.read_bytes(), checkpoint.load(saved)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # the kernel refuses to write on
     try:
-        with pytest.raises(WriteError, match=r"ckpt.pt: .*\(File too large, .* MB free\)"):
+        with pytest.raises(CheckpointError, match=r"ckpt.pt: could not be written \(.*\); what was there is untouched"):
             checkpoint.save(content, saved)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -40,6 +40,20 @@ def test_augmented_pictures_are_crops_of_the_padded_one_mirrored_or_not() -> Non
     assert len(seen) == 50
 
 
+def test_half_of_the_images_are_upside_down_where_the_recipe_says_so() -> None:
+    recipe = replace(PLAIN, pad=0, flip=0.0, vertical_flip=0.5)
+    image = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
+    image[:, 0] = 255
+    drawn = draw(1000, recipe, torch.Generator().manual_seed(0))
+    batch = augment(image, torch.zeros(1000, dtype=torch.int64), drawn, recipe)
+    top, bottom = batch[:, 0, 0], batch[:, 0, 3]
+    upside_down = (bottom > top).all(1)
+    assert 450 < int(upside_down.sum()) < 550
+    torch.testing.assert_close(
+        batch[upside_down].flip(2), batch[~upside_down][:1].expand(int(upside_down.sum()), -1, -1, -1)
+    )
+
+
 def test_brightness_stays_in_its_range_and_differs_between_pictures() -> None:
     recipe = replace(RECIPE, brightness=0.2, pad=0, flip=0.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     grey = torch.full((200, 4, 4, 3), 100, dtype=torch.uint8)

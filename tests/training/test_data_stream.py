@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from taijitu_runtime.errors import TaijituError
 from taijitu_training.data import Dataset, Share, Source, Stream, batches, evaluation_batches, load, load_dataset
 from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Cut, Step
-from taijitu_training.errors import DataError, TaijituError
+from taijitu_training.errors import DataError
 from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import RECIPES
 

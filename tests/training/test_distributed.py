@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
 from taijitu_training.data import MemoryBatches, Pictures, Share
-from taijitu_training.errors import TaijituError
 from taijitu_training.recipes import get_recipe
 
 

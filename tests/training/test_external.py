@@ -11,9 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taijitu_training import TaijituError, UnknownNameError, checkpoint, create_model, list_models
+from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.models import irreplaceable_activations, model_options, replace_activations
+from taijitu_training.models import (
+    create_model,
+    irreplaceable_activations,
+    list_models,
+    model_options,
+    replace_activations,
+)
 from taijitu_training.models.nish_activation import Nish
 
 # The Nish paper's networks, and how many activations and gates they have.
@@ -176,9 +183,9 @@ def test_without_timm_the_message_says_what_to_install(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("name", "changes", "options"),
     [
-        ("timm/tinynet_c", {}, {"num_classes": 3, "act": "own", "image_size": 184}),
+        ("timm/tinynet_c", {}, {"num_classes": 3, "act": "own", "image_size": 184, "stem": "own"}),
         ("torchvision/squeezenet1_1", {"act": "nish", "image_size": 32},
-         {"num_classes": 3, "act": "nish", "image_size": 32}),
+         {"num_classes": 3, "act": "nish", "image_size": 32, "stem": "own"}),
     ],
 )  # fmt: skip
 def test_a_checkpoint_builds_the_same_network_again(
@@ -199,3 +206,26 @@ def test_a_checkpoint_builds_the_same_network_again(
     x = torch.randn(2, 3, *model.input_size)
     torch.testing.assert_close(read.model()(x), model(x))
     assert {"torch", "torchvision", "timm"} <= read.producer.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("torchvision/squeezenet1_1", 8),  # two poolings are left
+        ("torchvision/resnet18", 4),
+        ("torchvision/mobilenet_v2", 2),
+        ("torchvision/efficientnet_b0", 2),
+        ("timm/tinynet_c", 2),
+    ],
+)
+def test_a_cifar_stem_keeps_all_pixels_of_a_small_image(name: str, side: int) -> None:
+    """`side`: of what the last layer over height and width sees; 1 with the library's own stem."""
+    for stem, expected in (("own", 1), ("cifar", side)):
+        model = create_model(name, num_classes=3, image_size=32, stem=stem).eval()
+        sides: list[int] = []
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(lambda _, args, out, seen=sides: seen.append(out.shape[-1]))
+        model(torch.randn(1, 3, 32, 32))
+        assert sides[0] == (32 if stem == "cifar" else 15 if "squeezenet" in name else 16)
+        assert sides[-1] == expected

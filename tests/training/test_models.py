@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from taijitu_training import TaijituError, UnknownNameError, create_model, list_models
-from taijitu_training.models import create_activation, list_activations, model_options
+from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_training.models import create_activation, create_model, list_activations, list_models, model_options
 
 # Trainable parameters with the paper's options; facts of the papers' tables but for VGNetF (see its file).
 PARAMETERS = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from taijitu_training import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.models import replace_activations
 from taijitu_training.pretrained import checkpoint_of, preferred_input
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from taijitu_training import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.recipes import RECIPES, get_recipe
 
 

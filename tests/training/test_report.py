@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from taijitu_training.errors import TaijituError
+from taijitu_runtime.errors import TaijituError
 from taijitu_training.figures.confusion import classes_html, confusion_matrix, matrix_html
 from taijitu_training.figures.curves import curves_svg
 from taijitu_training.predictions import WORST, Mistake, PredictionLog, Predictions

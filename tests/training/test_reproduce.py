@@ -17,7 +17,7 @@ from PIL import Image
 from taijitu_runtime.files import lock_folder
 from taijitu_training.models import create_model, list_models, model_options
 from taijitu_training.reproduce import main, with_noise
-from taijitu_training.results import ResultFile, mean_and_deviation, render
+from taijitu_training.results import ResultFile, mean_and_error, render
 from taijitu_training.run import Run
 from taijitu_training.table_figures import panels_of
 from taijitu_training.tables import TABLES, get_table, plan
@@ -207,8 +207,8 @@ def test_noise_has_the_strength_it_says_and_is_the_same_for_every_network() -> N
 
 
 def test_mean_and_sample_deviation() -> None:
-    assert mean_and_deviation([87.0, 88.0, 89.0], 2) == "88.00 ± 1.00"
-    assert mean_and_deviation([0.12345], 4) == "0.1235"
+    assert mean_and_error([87.0, 88.0, 89.0], 2) == "88.00 ± 0.58"
+    assert mean_and_error([0.12345], 4) == "0.1235"
 
 
 def test_wrong_input_is_one_line_and_exit_code_2(

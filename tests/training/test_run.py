@@ -18,6 +18,7 @@ import torch
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint, loop, run
 from taijitu_training.cli import main
+from taijitu_training.stop import StopRequest
 
 SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
 
@@ -296,10 +297,10 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1
 
 
-def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(root: Path, tiny_data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(tiny_data)]
-    environment = os.environ | {"PYTHONPATH": "training:runtime"}
+def long_run(root: Path, data: Path, out: Path) -> subprocess.Popen[str]:
+    """A training in a process of its own, which has saved."""
+    command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(data)]
+    environment = os.environ | {"PYTHONPATH": "training"}
     process = subprocess.Popen(
         [*command, "--out", str(out), "--set", "epochs=500", "--set", "batch_size=8"],
         cwd=root,
@@ -309,13 +310,51 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(root: Path, tiny_data:
         text=True,
     )
     wait_for(out / "last.pt")
-    process.send_signal(signal.SIGINT)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_says_how_to_go_on(
+    root: Path, tiny_data: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "run"
+    process = long_run(root, tiny_data, out)
+    process.send_signal(number)
     output, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in error
     assert f"everything so far is in {out / 'last.pt'}: add --resume to go on" in error
     assert output.count("pictures/s") == len(rows(out))
     assert checkpoint.load(out / "last.pt").resume
+
+
+def test_a_reader_that_goes_away_ends_a_run_with_a_word_and_everything_saved(
+    root: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = long_run(root, tiny_data, out)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr is not None
+    error = process.stderr.read()
+    process.stderr.close()
+    assert str(out / "last.pt") in error
+    assert "--resume" in error
+    assert "Traceback" not in error
+    assert checkpoint.load(out / "last.pt").resume
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.asked
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 MLP = ["--model", "mlp", "--option", "act=relu", "--option", "depth=1", "--option", "dropout=0"]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taijitu_training import UnknownNameError, create_model, list_models
-from taijitu_training.models import vgnet
+from taijitu_runtime.errors import UnknownNameError
+from taijitu_training.models import create_model, list_models, vgnet
 from taijitu_training.models.layers import DepthwiseConv2d, FixedDepthwiseConv2d
 
 # Fig. 7 and Appendix D of the paper, to four decimals, rows top to bottom.

@@ -14,25 +14,25 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from taijitu_training import checkpoint, create_model, list_models
+from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import evaluation_transform, normalise
 from taijitu_training.figures.activation import _minimum, _value_and_slope, activation_figure
-from taijitu_training.figures.kernels import FIXED, depthwise_layers, kernels_figure
-from taijitu_training.models import create_activation, list_activations, model_options
-from taijitu_training.models.vgnet import EDGES, GAUSSIANS
-from taijitu_training.recipes import get_recipe
-from taijitu_training.visualize import (
+from taijitu_training.figures.checkpoint_figures import (
     activation_figures,
     calls,
     contract_of,
     feature_figures,
     kernel_figures,
-    main,
     network_input,
     read_picture,
     stages,
 )
+from taijitu_training.figures.kernels import FIXED, depthwise_layers, kernels_figure
+from taijitu_training.models import create_activation, create_model, list_activations, list_models, model_options
+from taijitu_training.models.vgnet import EDGES, GAUSSIANS
+from taijitu_training.recipes import get_recipe
+from taijitu_training.visualize import main
 
 
 def saved(path: Path, name: str, size: tuple[int, int], **options: Any) -> Path:

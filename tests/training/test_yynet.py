@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from taijitu_training import TaijituError, UnknownNameError, create_model
-from taijitu_training.models import model_options
+from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_training.models import create_model, model_options
 from taijitu_training.models.yynet import MBConv
 
 # Table I, worked out by hand for a (Yang, colour) = 2 and i (Yin, form) = 3.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import platform
 import zipfile
@@ -14,8 +15,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
+from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.files import write_whole
-from taijitu_training.errors import CheckpointError, TaijituError
+from taijitu_runtime.model_files import is_model
+from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
 
 FORMAT_VERSION = 1
@@ -96,14 +99,19 @@ def _put(content: dict[str, Any], stream: BinaryIO) -> None:
         raise
 
 
-def load(path: Path) -> Checkpoint:
-    """Read a checkpoint with weights_only=True. CheckpointError, one line, for anything that is not one of ours."""
+def load(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint. Nothing in the file is run.
+
+    Raises:
+        CheckpointError: The file is not one of ours, or damaged; one line.
+    """
+    path = Path(path)
     do = "give a checkpoint that training/train.py wrote"
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; {do}")
     if not zipfile.is_zipfile(path):
         got = "truncated, or not a PyTorch file"
-        if path.suffix.lower() in (".onnx", ".engine", ".plan", ".trt"):
+        if is_model(path):
             got = f"got a {path.suffix} file, expected what it was made from"
         raise CheckpointError(f"{path}: {got}; {do}")
     try:

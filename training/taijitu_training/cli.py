@@ -6,28 +6,14 @@ torchrun --nproc-per-node=2 training/train.py ...   the same, shared by two proc
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
-from contextlib import ExitStack
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from taijitu_runtime.files import lock_folder
-from taijitu_training.console import INTERRUPTED, Parser, command, share
-from taijitu_training.data import load_dataset
-from taijitu_training.data.workers import default_workers
-from taijitu_training.devices import choose_device
-from taijitu_training.distributed import Processes, processes
-from taijitu_training.errors import TaijituError, UnknownNameError
-from taijitu_training.files import make_out
-from taijitu_training.fine_tuning import initial_weights
-from taijitu_training.models import create_model, model_options
-from taijitu_training.recipe import Recipe, parse_like
-from taijitu_training.recipes import RECIPES, get_recipe
-from taijitu_training.run import Run
+from taijitu_runtime.console import INTERRUPTED, Parser, run, share
+from taijitu_runtime.errors import UsageError
+from taijitu_training.recipe import Recipe
+from taijitu_training.recipes import RECIPES
 
 
 def build_parser() -> Parser:
@@ -62,13 +48,17 @@ def build_parser() -> Parser:
     )  # fmt: skip
     parser.add_argument("--compile", action="store_true", help="train through torch.compile; on a GPU with CUDA graphs")
     parser.add_argument(
-        "--workers", type=int, default=default_workers(), metavar="N",
-        help="processes that decode pictures which do not fit in memory; 0: none (default here: %(default)s)",
+        "--workers", type=int, metavar="N",
+        help="processes that decode pictures which do not fit in memory; 0: none (default: one for each core)",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--init", type=Path, metavar="CKPT",
         help="start from a checkpoint's weights; where its labels are others, the layer of the labels starts anew",
+    )  # fmt: skip
+    parser.add_argument(
+        "--teacher", type=Path, metavar="CKPT",
+        help="learn this checkpoint's answers besides the labels (distillation; see the recipe's teacher_weight)",
     )  # fmt: skip
     parser.add_argument(
         "--resume", nargs="?", type=Path, const=LAST, metavar="CKPT",
@@ -78,94 +68,43 @@ def build_parser() -> Parser:
 
 
 LAST = Path()  # --resume without a file: OUT/last.pt
-RESULTS = ("last.pt", "best.pt", "final.pt", "metrics.jsonl")
 
 
-@command("taijitu train")
+@run("taijitu train")
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 trained to the end, 1 the run failed, 2 wrong usage or input, 130 stopped by a signal."""
     args = build_parser().parse_args(argv)
-    device = choose_device(args.device)
-    with processes(device) as group, ExitStack() as held:
-        return _train(args, device, group, held)
+    from taijitu_training.train import train  # torch takes seconds, which --help does not need
+
+    result = train(
+        args.model,
+        args.data,
+        args.out,
+        args.recipe,
+        changes=pairs("--set", args.set, "FIELD=VALUE, such as lr=5e-3"),
+        preset=args.preset,
+        options=pairs("--option", args.option, "NAME=VALUE, such as act=nish"),
+        validation=args.validation,
+        accumulate=args.accumulate,
+        compiled=args.compile,
+        workers=args.workers,
+        device=args.device,
+        init=args.init,
+        teacher=args.teacher,
+        resume=args.resume is not None if args.resume in (None, LAST) else args.resume,
+    )
+    if result.finished and result.writes:
+        accuracy = result.history[-1]["eval_top1"]
+        print(f"done: {result.checkpoint} ({accuracy:.2f} % on {result.evaluated_on})")
+    return 0 if result.finished else INTERRUPTED
 
 
-def _train(args: argparse.Namespace, device: torch.device, group: Processes, held: ExitStack) -> int:
-    recipe, options = group.all_do(lambda: _settings(args))
-    resume_from = group.first_does(lambda: _prepare_out(args, held))
-    size = create_model(args.model, **options).input_size
-    dataset = group.all_do(lambda: load_dataset(args.data, size, recipe, args.validation, args.workers))
-    options["num_classes"] = len(dataset.labels)
-    architecture = {"name": args.model, "options": options}
-    initial = None
-    if args.init:
-        labels = list(dataset.labels)
-        initial = group.first_does(lambda: initial_weights(args.init, architecture, labels, recipe))
-    run = Run(architecture, recipe, dataset, args.out, device, group, args.accumulate, args.compile, initial)
-    if group.writes:
-        several = f", {group.count} processes" if group.count > 1 else ""
-        print(
-            f"{args.model} on {dataset.name} ({dataset.form}): {len(dataset.train)} to train, "
-            f"{len(dataset.evaluation)} to evaluate ({dataset.evaluation_name}), {len(dataset.labels)} labels; "
-            f"recipe {args.recipe}, epochs: {recipe.epochs}{_batches(len(dataset.train), recipe)}, "
-            f"on {device}{several}",
-            flush=True,
-        )
-        if initial:
-            print(f"starts from {args.init}; new: {', '.join(initial.fresh) or 'nothing'}", flush=True)
-    finished = run.train(resume_from)
-    if not group.writes:
-        return 0 if finished else INTERRUPTED
-    if not finished:
-        print(f"stopped; everything so far is in {args.out / 'last.pt'}: add --resume to go on", file=sys.stderr)
-        return INTERRUPTED
-    print(f"done: {args.out / 'final.pt'} ({run.history[-1]['eval_top1']:.2f} % on {dataset.evaluation_name})")
-    return 0
-
-
-def _batches(pictures: int, recipe: Recipe) -> str:
-    """What the first line says of a data set smaller than a batch."""
-    return f", batches of {pictures} (all), not {recipe.batch_size}" if pictures < recipe.batch_size else ""
-
-
-def _settings(args: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe, and every option of the network, those of --preset and --option among them."""
-    if args.accumulate < 1:
-        raise TaijituError(f"got --accumulate {args.accumulate}, expected 1 or more parts")
-    if args.workers < 0:
-        raise TaijituError(f"got --workers {args.workers}, expected 0 or more processes")
-    recipe = get_recipe(args.recipe, args.set)
-    defaults = model_options(args.model, preset=args.preset)
-    changes = {}
-    for text in args.option:
+def pairs(flag: str, texts: Iterable[str], expected: str) -> dict[str, str]:
+    """Texts such as "act=nish" by name; of one name the last counts."""
+    found = {}
+    for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise TaijituError(f"got --option {text}, expected NAME=VALUE, such as act=nish")
-        if name not in (known := defaults.keys() - {"num_classes"}):  # the data has the say about classes
-            raise UnknownNameError(f"option of {args.model}", name, known)
-        changes[name] = parse_like(defaults[name], name, value)
-    create_model(args.model, **{**defaults, **changes})  # an option's value that cannot be is found here
-    return recipe, {**defaults, **changes}
-
-
-def _prepare_out(args: argparse.Namespace, held: ExitStack) -> Path | None:
-    """Make the folder of the run, and hold it until `held` ends; the checkpoint to resume from, if any."""
-    last = args.out / "last.pt"
-    resume_from: Path | None = last if args.resume == LAST else args.resume
-    if resume_from is not None and args.init is not None:
-        raise TaijituError(f"got --init with --resume, expected one of them; {resume_from} has the run's own weights")
-    if resume_from is not None and not resume_from.exists():
-        raise TaijituError(f"got --resume, but there is no {resume_from}; start without it")
-    make_out(args.out)
-    held.enter_context(lock_folder(args.out, "taijitu train"))
-    if resume_from is None or resume_from.resolve() != last.resolve():
-        _refuse_results(args.out)
-    return resume_from
-
-
-def _refuse_results(out: Path) -> None:
-    """TaijituError where another run would be overwritten."""
-    if not (there := [name for name in RESULTS if (out / name).exists()]):
-        return
-    go_on = "add --resume to go on with that run, or " if "last.pt" in there else ""
-    raise TaijituError(f"{out}: has {', '.join(there)} of another run; {go_on}choose another --out")
+            raise UsageError(f"got {flag} {text}, expected {expected}")
+        found[name] = value
+    return found

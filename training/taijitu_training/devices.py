@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from pathlib import Path
-
 import torch
 
+from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.machine import processor_name, usable_cores
 from taijitu_training.distributed import local_rank
-from taijitu_training.errors import TaijituError
 
 
 def choose_device(name: str) -> torch.device:
@@ -35,10 +32,4 @@ def describe_machine(device: torch.device) -> str:
     """Processor or GPU, cores in use and torch's version, in one line."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0] if models else name
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return f"{processor_name()}, {usable_cores()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"

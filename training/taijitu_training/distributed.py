@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from taijitu_training.errors import TaijituError, TrainingError
+from taijitu_runtime.errors import TaijituError
+from taijitu_training.errors import TrainingError
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from taijitu_training.errors import TaijituError
+from taijitu_runtime.errors import TaijituError
 
 
 def make_out(out: Path) -> None:

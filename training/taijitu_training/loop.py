@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from taijitu_training.data import Batches, normalise
 from taijitu_training.data.share import Step, fold
+from taijitu_training.distillation import Teacher, distillation_loss
 from taijitu_training.distributed import ALONE, Processes
 from taijitu_training.errors import TrainingError
 from taijitu_training.optimization import create_optimizer, create_scheduler, set_weight_decay
@@ -57,6 +58,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
+    teacher: Teacher | None = None
     epoch: int = 0
     step: int = 0
     totals: Totals = field(default_factory=Totals)
@@ -99,6 +101,7 @@ def start(
     processes: Processes = ALONE,
     compiled: bool = False,
     parts: int = 1,
+    teacher: Teacher | None = None,
 ) -> TrainState:
     """A fresh run of `recipe` on `model` (already on its device), which is trained through torch.compile if told so.
 
@@ -124,6 +127,7 @@ def start(
         optimizer,
         scheduler,
         torch.amp.GradScaler(device.type, enabled=scaled),
+        None if teacher is None else teacher.to(device),
     )
 
 
@@ -211,7 +215,8 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
             with state.runner.no_sync() if shared and not last else nullcontext():
                 with _autocast(images.device.type, recipe):
                     logits = state.runner(images)
-                    loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
+                    taught = None if state.teacher is None else state.teacher.logits(images)
+                loss = _loss(logits.float(), targets, taught, recipe)
                 # Processes are averaged, so each counts for as many as there are.
                 weight = len(targets) * processes.count / size
                 state.scaler.scale(loss * weight).backward()
@@ -219,6 +224,15 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
             after_part()
     processes.mean_(statistics)
     return counted
+
+
+def _loss(logits: Tensor, targets: Tensor, taught: Tensor | None, recipe: Recipe) -> Tensor:
+    """The mean over B pictures: of the labels, int64 (B,), and of the teacher's logits `taught`, float32 (B, K)."""
+    loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    if taught is None:
+        return loss
+    soft = distillation_loss(logits, taught, recipe.teacher_temperature)
+    return (1.0 - recipe.teacher_weight) * loss + recipe.teacher_weight * soft
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.checkpoint import Checkpoint, producer_versions
-from taijitu_training.errors import TaijituError, UnknownNameError
 from taijitu_training.models import model_options
 
 _INTERPOLATIONS = {"bilinear": "bilinear_antialias", "bicubic": "bicubic_antialias"}

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("one_cycle", "cosine", "constant")
@@ -47,10 +47,13 @@ class Recipe:
     ema_start: float = 0.25  # share of the run before averaging starts
     ema_decay: float = 0.999  # average = ema_decay * average + (1 - ema_decay) * weights, every step
     label_smoothing: float = 0.0
+    teacher_weight: float = 0.5  # with a teacher: the share of the loss that its answers have, the labels the rest
+    teacher_temperature: float = 4.0  # with a teacher: what both networks' logits are divided by
     crop: str = "padded"  # padded: reflect-pad, random crop back; resized: random area and shape, resized
     pad: int = 0  # padded: pixels of border
     crop_area: float = 0.08  # resized: smallest share of the picture's area
     flip: float = 0.0  # probability of mirroring left and right
+    vertical_flip: float = 0.0  # probability of mirroring top and bottom
     brightness: float = 0.0  # pictures are multiplied by a factor from [1 - brightness, 1 + brightness]
     evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B in [0, 1]; ImageNet's
@@ -74,10 +77,13 @@ class Recipe:
             "clip_norm": 0 <= self.clip_norm < math.inf,
             "ema_start": 0 <= self.ema_start <= 1,
             "ema_decay": 0 <= self.ema_decay < 1,
+            "teacher_weight": 0 < self.teacher_weight <= 1,
+            "teacher_temperature": 0 < self.teacher_temperature < math.inf,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "pad": self.pad >= 0 and not (self.pad and self.crop != "padded"),
             "crop_area": 0 < self.crop_area <= 1,
             "flip": 0 <= self.flip <= 1,
+            "vertical_flip": 0 <= self.vertical_flip <= 1,
             "brightness": 0 <= self.brightness < 1,
             "evaluation_crop": 0 < self.evaluation_crop <= 1,
             "mean": all(0 <= m <= 1 for m in self.mean),

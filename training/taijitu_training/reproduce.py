@@ -14,14 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taijitu_runtime.errors import FolderInUseError
+from taijitu_runtime.console import INTERRUPTED, Parser, run, share
+from taijitu_runtime.errors import FolderInUseError, TaijituError, UnknownNameError
 from taijitu_runtime.files import lock_file, lock_folder, write_whole
 from taijitu_training import checkpoint
-from taijitu_training.console import INTERRUPTED, Parser, command, share
 from taijitu_training.data import Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.data.fingerprint import folder_sha256
 from taijitu_training.devices import choose_device, describe_machine
-from taijitu_training.errors import TaijituError, UnknownNameError
 from taijitu_training.files import make_out
 from taijitu_training.loop import evaluate
 from taijitu_training.models import create_model
@@ -49,7 +48,7 @@ def build_parser() -> Parser:
     return parser
 
 
-@command("reproduce.py")
+@run("reproduce.py")
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 the table is complete, 1 a run failed, 2 wrong usage or input, 130 stopped by a signal."""
     args = build_parser().parse_args(argv)

@@ -10,6 +10,13 @@ from typing import Any
 from taijitu_runtime.files import lock_file, write_whole
 from taijitu_training.data import Dataset
 from taijitu_training.errors import DataError
+from taijitu_training.significance import (
+    Difference,
+    Summary,
+    paired_differences,
+    standard_error,
+    welch_differences,
+)
 from taijitu_training.tables import Plan, Table
 
 Result = dict[str, Any]  # one finished run: what it was, and "numbers" by column
@@ -22,6 +29,14 @@ HEADINGS = {
     "machine": "Machine",
     "date": "Date",
 }
+
+
+DIGITS = {"top1": 2}  # after the point; 4 in other columns
+
+HOW_TO_READ = (
+    "Ours: mean ± standard error of the mean over n runs; the paper prints standard deviations. A difference is called "
+    "one only where a test says so at 5 %."
+)
 
 
 def facts(planned: Plan, dataset: Dataset) -> Result:
@@ -92,9 +107,37 @@ def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
             if column in has_paper:
                 cells.append(mine[0][0].paper.get(column, ""))
             values = [result["numbers"][column] for _, result in mine]
-            cells.append(mean_and_deviation(values, 2 if column == "top1" else 4))
+            cells.append(mean_and_error(values, DIGITS.get(column, 4)))
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", HOW_TO_READ, *_comparisons(table, plans, results)]
     return "\n".join(lines) + "\n"
+
+
+def _comparisons(table: Table, plans: list[Plan], results: list[Result]) -> list[str]:
+    """Every two rows of a table tested, ours and the paper's; a figure has too many rows for that."""
+    if table.along:
+        return []
+    column = table.columns[0]
+    digits = DIGITS.get(column, 4)
+    ours: dict[str, dict[int, float]] = {}
+    for planned, result in zip(plans, results, strict=True):
+        row = f"{planned.row}, {planned.recipe.epochs} epochs"
+        ours.setdefault(row, {})[planned.recipe.seed] = result["numbers"][column]
+    paired, printed = paired_differences(ours), welch_differences(_printed(table, plans, column))
+    return [
+        *_differences(f"Ours, {column}, every two rows paired by seed (t-test, Holm):", paired, digits),
+        *_differences(f"The paper's, {column}, by its means and deviations (Welch's test, Holm):", printed, digits),
+    ]
+
+
+def _printed(table: Table, plans: list[Plan], column: str) -> dict[str, Summary]:
+    """The paper's rows that have a mean and a deviation."""
+    printed = {}
+    for planned in plans:
+        mean, plus_minus, deviation = planned.paper.get(column, "").partition(" ± ")
+        if plus_minus:
+            printed[planned.row] = Summary(float(mean), float(deviation), table.seeds)
+    return printed
 
 
 def out_of(count: int, full: int) -> str:
@@ -102,7 +145,18 @@ def out_of(count: int, full: int) -> str:
     return f"{count} of {full}" if count < full else str(count)
 
 
-def mean_and_deviation(values: list[float], digits: int) -> str:
-    """'87.61 ± 0.09': mean and sample standard deviation; the value alone of one run."""
+def mean_and_error(values: list[float], digits: int) -> str:
+    """'87.61 ± 0.09': mean and standard error of the mean; the value alone of one run."""
     mean = f"{statistics.fmean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+    error = standard_error(values)
+    return mean if error is None else f"{mean} ± {error:.{digits}f}"
+
+
+def _differences(heading: str, found: list[Difference], digits: int) -> list[str]:
+    """A table of pairs, the largest difference first."""
+    if not found:
+        return []
+    lines = ["", heading, "", "| | | difference | |", "|---|---|---|---|"]
+    for one in sorted(found, key=lambda one: -abs(one.mean)):
+        lines.append(f"| {one.first} | {one.second} | {one.mean:+.{digits}f} | {one.verdict} |")
+    return lines

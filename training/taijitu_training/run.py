@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from taijitu_runtime.console import Progress
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
+from taijitu_training.distillation import Teacher
 from taijitu_training.distributed import ALONE, Processes, peers_named
 from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.failures import compiler_named, memory_named
@@ -29,6 +30,9 @@ from taijitu_training.recipe import Recipe
 from taijitu_training.report import write_report
 from taijitu_training.stop import StopRequest
 
+SLOW_SHARE = 0.5
+"""Share of the first epoch's pictures/s below which a run warns."""
+
 
 @dataclass
 class Run:
@@ -36,7 +40,7 @@ class Run:
 
     `architecture` is {"name", "options"} for create_model. Of several `processes` each holds its own Run, and only the
     first one prints and writes. `accumulate` cuts each process's share of a batch into parts computed one by one.
-    `initial`: the weights to start from in place of random ones.
+    `initial`: the weights to start from in place of random ones. `teacher`: whose answers are learned, too.
     """
 
     architecture: dict[str, Any]
@@ -48,6 +52,7 @@ class Run:
     accumulate: int = 1
     compiled: bool = False
     initial: Initial | None = None
+    teacher: Teacher | None = None
     report: bool = True
     history: list[Row] = field(default_factory=list)
     _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, and the processes they are for
@@ -70,7 +75,7 @@ class Run:
             cut = source.cut
             self._steps = {"steps_per_epoch": cut.steps, "processes": self.processes.count}
             model = model.to(self.device).to(memory_format=torch.channels_last)
-            state = start(model, self.recipe, cut.steps, self.processes, self.compiled, self.accumulate)
+            state = start(model, self.recipe, cut.steps, self.processes, self.compiled, self.accumulate, self.teacher)
             if resume_from is not None:
                 self._resume(state, resume_from)
             with StopRequest() as stop, self._log() as log, self._bar(cut.used) as bar:
@@ -81,7 +86,7 @@ class Run:
 
                 while state.epoch < self.recipe.epochs:
                     if train_one_epoch(state, source, self.recipe, self.processes, after_steps):
-                        self._finish_epoch(state, log)
+                        self._finish_epoch(state, log, bar)
                     else:
                         check_finite(state, self.recipe, self.processes)
                         self._save(state, "last.pt", resumable=True)
@@ -92,23 +97,21 @@ class Run:
     def _log(self) -> AbstractContextManager[MetricsLog | None]:
         return MetricsLog(self.out, self.history) if self.processes.writes else nullcontext()
 
-    def _bar(self, pictures: int) -> tqdm[Any]:
+    def _bar(self, pictures: int) -> Progress:
         """Show images over the whole run, so that the time left is the run's; `pictures`: of an epoch."""
-        total = self.recipe.epochs * pictures
-        hidden = None if self.processes.writes else True
-        return tqdm(total=total, unit="pictures", unit_scale=True, disable=hidden, leave=False)
+        return Progress(self.recipe.epochs * pictures, hidden=not self.processes.writes)
 
-    def _show(self, bar: tqdm[Any], state: TrainState, pictures: int) -> None:
-        done = state.epoch * pictures + state.totals.pictures
-        if not bar.n:
-            bar.initial = bar.n = done  # of a run that goes on
+    def _show(self, bar: Progress, state: TrainState, pictures: int) -> None:
         means = state.totals.metrics("train")
-        lr = state.optimizer.param_groups[0]["lr"]
-        bar.set_description_str(f"epoch {state.epoch + 1}/{self.recipe.epochs}", refresh=False)
-        bar.set_postfix_str(f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, lr {lr:.2e}", refresh=False)
-        bar.update(done - bar.n)
+        bar.show(
+            state.epoch * pictures + state.totals.pictures,
+            self.recipe.epochs * pictures,
+            f"epoch {state.epoch + 1}/{self.recipe.epochs}",
+            f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, "
+            f"lr {state.optimizer.param_groups[0]['lr']:.2e}",
+        )
 
-    def _finish_epoch(self, state: TrainState, log: MetricsLog | None) -> None:
+    def _finish_epoch(self, state: TrainState, log: MetricsLog | None, bar: Progress) -> None:
         share = Share(self.processes.rank, self.processes.count)
         pictures = evaluation_batches(self.dataset.evaluation, self.device, share)
         metrics = evaluate(state.result, pictures, self.recipe, self.processes)
@@ -134,13 +137,23 @@ class Run:
                 self._write_report(state)
         # Last: a run that dies before this line does the epoch again, and all of the above with it.
         self._save(state, "last.pt", resumable=True)
-        tqdm.write(
+        self._warn_if_slow(row, bar)
+        bar.say(
             f"epoch {state.epoch:3d}/{self.recipe.epochs}"
             f"  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
             f"  {self.dataset.evaluation_name} loss {row['eval_loss']:.4f}, {row['eval_top1']:.2f} %"
-            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s"
+            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s",
+            sys.stdout,
         )
-        sys.stdout.flush()
+
+    def _warn_if_slow(self, row: Row, bar: Progress) -> None:
+        now, first = row["pictures_per_s"], self.history[0]["pictures_per_s"]
+        if now < SLOW_SHARE * first:
+            bar.say(
+                f"warning: {now:.0f} pictures/s, {first:.0f} in the first epoch; other programs take the cores, and "
+                "threads that wait for each other lose most: start runs with OMP_NUM_THREADS=1 (docs/training.md)",
+                sys.stderr,
+            )
 
     def _write_report(self, state: TrainState) -> None:
         """Of all evaluation pictures, whichever process judged them before."""
@@ -183,6 +196,7 @@ class Run:
             "metrics": {key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
             "date": datetime.now(timezone.utc).date().isoformat(),
             **({"started_from": self._origin} if self._origin else {}),
+            **({"teacher": self.teacher.origin} if self.teacher else {}),
         }
 
     def _resume(self, state: TrainState, path: Path) -> None:
@@ -225,11 +239,13 @@ class Run:
 
 def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
     data = ("data", "train_pictures", "evaluation", "evaluation_pictures")
+    teacher = training.get("teacher", {})
     return {
         "model": architecture["name"],
         **model_options(architecture["name"]),  # what an option or a field was before there was one: its default
         **architecture["options"],
         **{key: training.get(key) for key in data},
+        "teacher": teacher.get("sha256"),
         **{field.name: field.default for field in dataclasses.fields(Recipe) if field.default is not MISSING},
         **training.get("recipe", {}),
     }

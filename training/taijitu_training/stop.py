@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after the current step; a second one stops at once."""
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request to stop after the current step; a second stops at once.
+
+    A signal that the parent had ignored, as nohup does with SIGHUP, stays ignored.
+    """
 
     def __init__(self) -> None:
         self.asked = False
 
     def __enter__(self) -> StopRequest:
-        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {
+            number: signal.signal(number, self._ask)
+            for number in SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -27,5 +37,6 @@ class StopRequest:
             raise KeyboardInterrupt
         if not self.asked:
             # Not print: the bar may be in the middle of a write to the same stream.
-            os.write(2, b"\nstopping after this step; once more to stop at once\n")
+            with contextlib.suppress(OSError):  # of a terminal that was closed, which is what SIGHUP says
+                os.write(2, b"\nstopping after this step; once more to stop at once\n")
         self.asked = True

@@ -1,21 +1,20 @@
 """Is the classifier fine? Judge a model on pictures, beside the checkpoint or model that it came from.
 
-python export/verify.py model.onnx [--data DIR] [--reference ckpt.pt|other.onnx] [--max-drop 0.5] [--explain] [--json]
+python export/verify.py model.onnx [--data DIR] [--reference ckpt.pt|other.onnx] [--max-drop POINTS]
+                        [--expect PERCENT] [--require-certain] [--report page.html] [--explain] [--json]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
 import sys
 import warnings
 from pathlib import Path
 
-from taijitu_export.comparison.report import as_json, as_text
-from taijitu_export.comparison.verify import verify
-from taijitu_runtime.console import Parser, run, say
+from taijitu_export.arguments import percentage
+from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
+from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.target import check_target
 
 
 def build_parser() -> Parser:
@@ -23,39 +22,59 @@ def build_parser() -> Parser:
     parser = Parser(prog="taijitu verify", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("candidate", type=Path, help="the model file to judge")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder or tar of test/<label>/* (or val/), of "
-                        "<label>/*, or of pictures without labels (default: random pictures)")  # fmt: skip
+                        "<label>/*, or of pictures without labels (default: generated pictures)")  # fmt: skip
     parser.add_argument("--reference", type=Path, help="the checkpoint or .onnx that it should answer like")
-    parser.add_argument("--max-drop", type=points, default=0.5, metavar="POINTS",
-                        help="of top-1 accuracy, in percent, that it may cost (default: %(default)s)")  # fmt: skip
+    allowed = ", ".join(f"{points:g} for {precision}" for precision, points in ALLOWED_DROP_POINTS.items())
+    parser.add_argument("--max-drop", type=percentage, metavar="POINTS", help="percentage points of top-1 accuracy "
+                        f"that it may cost (default: {allowed})")  # fmt: skip
+    parser.add_argument("--expect", type=percentage, metavar="PERCENT", help="top-1 accuracy that it should reach "
+                        "without a reference (default: what its card records)")  # fmt: skip
+    parser.add_argument("--require-certain", action="store_true", help="exit with 1 also where the pictures are too "
+                        "few to show that it is fine")  # fmt: skip
     parser.add_argument("--explain", action="store_true", help="if it is not fine, name the first layer that diverges "
                         "from the reference")  # fmt: skip
+    parser.add_argument("--report", type=Path, metavar="PAGE", help="write an HTML page with figures by label and the "
+                        "wrong and flipped pictures, and these as CSV beside it")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
 
 
 @run("taijitu verify")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 fine, 1 not fine, 2 wrong usage or input."""
+    """Exit code: 0 fine or not shown, 1 not fine or not judged, 2 wrong usage or input."""
     args = build_parser().parse_args(argv)
     if args.explain and args.reference is None:
         raise UsageError("got --explain alone, expected a graph to compare with; give --reference")
+    if args.report is not None:
+        check_report(args.report)
+    # torch and onnx, which take seconds and --help does not need.
+    from taijitu_export.comparison.page import write_page
+    from taijitu_export.comparison.report import as_json, as_text
+    from taijitu_export.comparison.verify import verify
+
     with warnings.catch_warnings():
         # Pillow remarks on odd EXIF and TIFF entries of pictures that it then decodes all the same.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        found = verify(args.candidate, args.data, args.reference, max_drop=args.max_drop, explain=args.explain)
+        found = verify(
+            args.candidate,
+            args.data,
+            args.reference,
+            max_drop=args.max_drop,
+            expect=args.expect,
+            explain=args.explain,
+        )
+        if args.report is not None:
+            write_page(found, args.candidate, args.reference, args.report)
     if args.json:
-        print(json.dumps(as_json(found, args.candidate, args.reference, args.max_drop), allow_nan=False))
+        say_json(as_json(found, args.candidate, args.reference), sys.stdout)
     else:
         say(as_text(found, args.candidate, args.reference), sys.stdout)
-    return 0 if found.verdict.fine else 1
+    return 0 if found.verdict.passes(require_certain=args.require_certain) else 1
 
 
-def points(text: str) -> float:
-    """A number of percentage points, 0 to 100."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected points of accuracy from 0 to 100")
-    return value
+def check_report(page: Path) -> None:
+    """UsageError where the page, or the CSV beside it, cannot be written."""
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"got --report {page}, expected a name in .html; give --report page.html")
+    for file in (page, page.with_suffix(".csv")):
+        check_target(file)

@@ -1,30 +1,23 @@
-"""Two classifiers' logits for the same pictures: what differs, and what of it matters.
-
-A network has no opinion to lose between two classes that it holds for equally likely, so a flip between such two is no
-error of the candidate. The rule, in numbers: a flip from class a to class b is *near-equal* where the reference's own
-probabilities differ by at most 0.05. Were those probabilities right, a flip would turn right into wrong in
-p(a) - p(b) of the cases more often than wrong into right: 20 near-equal flips cost one picture at most. (Networks are
-overconfident as a rule, so the true cost is lower still.) A near-equal flip therefore counts with that expected cost
-and not with how it happened to fall; every other flip counts with the label. Without labels all flips count with their
-expected cost.
-"""
+"""Two classifiers' logits for the same pictures: how far they are apart, and which answers changed."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-NEAR_EQUAL = 0.05
 TOP = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """Shares of pictures, in percent, whose label is the first answer, or among the first five (None: K <= 5)."""
+    """Shares of pictures, in percent, whose label is the first answer, or among the first five (None: K <= 5).
 
+    `hits`: the pictures whose label is the first answer.
+    """
+
+    hits: int
     top1_percent: float
     top5_percent: float | None
 
@@ -42,41 +35,44 @@ class Flip:
     candidate: int
     margin: float
 
-    @property
-    def near_equal(self) -> bool:
-        """The reference itself was undecided between the two."""
-        return self.margin <= NEAR_EQUAL
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """A candidate and its reference on pictures with labels.
+
+    `lost`: pictures that the reference has right and the candidate wrong; `gained`: the reverse. `chance`: the share of
+    the commonest label, which a classifier reaches that always answers with it.
+    """
+
+    candidate: Accuracy
+    reference: Accuracy
+    lost: int
+    gained: int
+    chance: float
 
     @property
-    def cost(self) -> float:
-        """Pictures lost by this flip, -1 to 1: counted by the label, or expected where near-equal or unlabelled."""
-        if self.near_equal or self.label < 0:
-            return self.margin
-        return float(self.reference == self.label) - float(self.candidate == self.label)
+    def drop_points(self) -> float:
+        """Percentage points of top-1 accuracy that the candidate lost."""
+        return self.reference.top1_percent - self.candidate.top1_percent
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A candidate beside its reference on `pictures` pictures.
+    """A candidate and its reference on `pictures` pictures.
 
+    `labelled`: what the labels say; None without labels.
     `not_finite`: pictures for which a logit of the candidate is NaN or infinite; they are left out of the differences
     and of the flips, and are wrong in its accuracy. Differences are absolute, of logits; `logit_range` is the
-    reference's largest minus its smallest.
+    reference's largest logit minus its smallest.
     """
 
     pictures: int
     not_finite: int
-    candidate: Accuracy | None
-    reference: Accuracy | None
+    labelled: Labelled | None
     flips: tuple[Flip, ...]
     max_difference: float
-    mean_difference: float
+    rms_difference: float
     logit_range: float
-
-    @property
-    def near_equal(self) -> int:
-        """How many of the flips are near-equal."""
-        return sum(flip.near_equal for flip in self.flips)
 
     @property
     def agreement_percent(self) -> float:
@@ -84,50 +80,84 @@ class Comparison:
         return 100 * (1 - (len(self.flips) + self.not_finite) / self.pictures)
 
     @property
-    def counted_drop(self) -> float:
-        """Points of top-1 accuracy that the candidate costs, by the rule at the top of this file."""
-        return 100 * (sum(flip.cost for flip in self.flips) + self.not_finite) / self.pictures
+    def max_error(self) -> float:
+        """The largest difference as a share of the logit range; NaN or infinite where a logit is."""
+        return self._share(self.max_difference)
 
     @property
-    def measured_drop(self) -> float | None:
-        """Points of top-1 accuracy between reference and candidate as the labels have it; None without labels."""
-        if self.reference is None or self.candidate is None:
-            return None
-        return self.reference.top1_percent - self.candidate.top1_percent
+    def rms_error(self) -> float:
+        """The root mean square of the differences as a share of the logit range; NaN or infinite where a logit is."""
+        return self._share(self.rms_difference)
+
+    def _share(self, difference: float) -> float:
+        if self.not_finite:
+            return np.inf
+        if self.logit_range == 0:
+            return 0.0 if difference == 0 else np.inf
+        return difference / self.logit_range
 
 
 def accuracy(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Accuracy:
     """Accuracy of logits (N, K) for targets (N,); of equal logits the lower index comes first, as in `top_k`."""
-    logits = np.where(np.isfinite(logits).all(1, keepdims=True), logits, np.nan)
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
-    hits = (order == targets[:, None]) & np.isfinite(logits[:, :1])
-    top5 = 100 * float(hits.any(1).mean()) if logits.shape[1] > TOP else None
-    return Accuracy(100 * float(hits[:, 0].mean()), top5)
+    ranked = _ranked_hits(logits, targets)
+    top5 = 100 * float(ranked.any(1).mean()) if logits.shape[1] > TOP else None
+    return Accuracy(int(ranked[:, 0].sum()), 100 * float(ranked[:, 0].mean()), top5)
 
 
 def compare(
     candidate: NDArray[np.float32], reference: NDArray[np.float32], targets: NDArray[np.int64] | None = None
 ) -> Comparison:
-    """Compare logits, float32 (N, K) with the classes in the same order; the reference's are all finite."""
+    """Compare logits, float32 (N, K) with the classes in the same order."""
     finite = np.isfinite(candidate).all(axis=1)
-    difference = np.abs(candidate[finite].astype(np.float64) - reference[finite])
+    with np.errstate(invalid="ignore"):  # a reference that is not finite, whose range then fails every bar
+        difference = np.abs(candidate[finite].astype(np.float64) - reference[finite])
+        logit_range = float(np.max(reference) - np.min(reference))
     return Comparison(
         pictures=len(candidate),
         not_finite=int((~finite).sum()),
-        candidate=None if targets is None else accuracy(candidate, targets),
-        reference=None if targets is None else accuracy(reference, targets),
-        flips=_flips(candidate, reference, targets, np.flatnonzero(finite)),
+        labelled=None if targets is None else _labelled(candidate, reference, targets),
+        flips=_flips(candidate, reference, targets, np.flatnonzero(finite & np.isfinite(reference).all(axis=1))),
         max_difference=float(difference.max(initial=0.0)),
-        mean_difference=float(difference.mean()) if difference.size else 0.0,
-        logit_range=float(np.max(reference) - np.min(reference)),
+        rms_difference=float(np.sqrt(np.square(difference).mean())) if difference.size else 0.0,
+        logit_range=logit_range,
     )
+
+
+def chance_share(targets: NDArray[np.int64]) -> float:
+    """The share of the commonest label."""
+    return float(np.bincount(targets).max() / len(targets))
+
+
+def most_different(candidate: NDArray[np.float32], reference: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Up to `count` pictures whose logits differ the most, the most different first; int64 (at most `count`,)."""
+    difference = np.nan_to_num(np.abs(candidate.astype(np.float64) - reference), nan=np.inf).max(axis=1)
+    return np.argsort(-difference, kind="stable")[:count]
+
+
+def _labelled(candidate: NDArray[np.float32], reference: NDArray[np.float32], targets: NDArray[np.int64]) -> Labelled:
+    before, after = (_ranked_hits(logits, targets)[:, 0] for logits in (reference, candidate))
+    return Labelled(
+        candidate=accuracy(candidate, targets),
+        reference=accuracy(reference, targets),
+        lost=int((before & ~after).sum()),
+        gained=int((after & ~before).sum()),
+        chance=chance_share(targets),
+    )
+
+
+def _ranked_hits(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the first, the second ... the fifth answer is the label, bool (N, at most 5); none for NaN."""
+    finite = np.isfinite(logits).all(axis=1, keepdims=True)
+    order = np.argsort(-np.where(finite, logits, 0), axis=1, kind="stable")[:, :TOP]
+    hits: NDArray[np.bool_] = (order == targets[:, None]) & finite
+    return hits
 
 
 def _flips(
     candidate: NDArray[np.float32],
     reference: NDArray[np.float32],
     targets: NDArray[np.int64] | None,
-    finite: Sequence[int] | NDArray[np.int64],
+    finite: NDArray[np.int64],
 ) -> tuple[Flip, ...]:
     flips = []
     for picture in finite:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.errors import ExportError
+from taijitu_export.onnx.passes.reading import WEIGHTED
 
 SHARE_OF_THE_LARGEST = 0.1
 STEP = 3.0
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +109,8 @@ def _squares(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _ratio(difference: float, signal: float) -> float:
+    if not math.isfinite(difference):
+        return math.inf
     if signal == 0.0:
         return 0.0 if difference == 0.0 else math.inf
     return math.sqrt(difference / signal)

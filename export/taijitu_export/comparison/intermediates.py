@@ -10,7 +10,8 @@ import onnx
 from numpy.typing import NDArray
 
 from taijitu_export.errors import ExportError
-from taijitu_runtime import InputSpec, ModelCard
+from taijitu_export.progress import tracked
+from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.errors import require
 from taijitu_runtime.pictures.preprocess import normalise
 
@@ -45,10 +46,10 @@ class Intermediates:
         except Exception as error:
             raise ExportError(f"ONNX Runtime failed on {images.shape}: {' '.join(str(error).split())}") from error
 
-    def logits(self, pictures: NDArray[np.uint8], batch: int = 64) -> NDArray[np.float32]:
-        """Its only tensor for any number of pictures, `batch` at a time: float32 (N, K)."""
-        parts = [self.run(pictures[start : start + batch]) for start in range(0, len(pictures), batch)]
-        return np.concatenate([part[self._names[0]] for part in parts])
+    def logits(self, pictures: NDArray[np.uint8], batch: int = 64, what: str = "answering") -> NDArray[np.float32]:
+        """Its only tensor for any number of pictures, `batch` at a time: float32 (N, K). `what`: for the bar."""
+        starts = tracked(what, range(0, len(pictures), batch))
+        return np.concatenate([self.run(pictures[start : start + batch])[self._names[0]] for start in starts])
 
 
 def _input_spec(model: onnx.ModelProto) -> InputSpec | None:

@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from taijitu_export.onnx.onnx_from_checkpoint import card_of, network_of
-from taijitu_runtime import Classifier, InputSpec, ModelCard, UsageError
+from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
 
 BATCH = 64

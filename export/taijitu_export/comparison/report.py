@@ -7,20 +7,25 @@ import math
 from pathlib import Path
 from typing import Any
 
-from taijitu_export.comparison.comparison import NEAR_EQUAL, Accuracy, Comparison, Flip
+from taijitu_export.comparison.bounds import drop_interval
+from taijitu_export.comparison.comparison import Accuracy, Comparison, Flip
 from taijitu_export.comparison.divergence import Divergence
+from taijitu_export.comparison.verdict import Outcome
 from taijitu_export.comparison.verify import Verification
 from taijitu_runtime.console import shown
 
 LISTED_FLIPS = 10
+WORDS = {outcome: outcome.value for outcome in Outcome} | {
+    Outcome.NOT_FINE: "NOT FINE",
+    Outcome.NOT_JUDGED: "NOT JUDGED",
+}
 
 
 def as_text(found: Verification, candidate: Path, reference: Path | None) -> str:
     """Lines for a terminal."""
-    word = "fine" if found.verdict.fine else "NOT FINE"
     beside = "" if reference is None else f" beside {shown(reference)}"
-    lines = [f"{word}: {shown(candidate)}{beside}: {found.verdict.reason}", f"judged on {shown(found.pictures)}", ""]
-    lines += _table(found)
+    lines = [f"{WORDS[found.verdict.outcome]}: {shown(candidate)}{beside}: {found.verdict.reason}"]
+    lines += [f"judged on {shown(found.evidence.source)}", "", *_table(found)]
     if found.comparison is not None:
         lines += ["", *_flips(found, found.comparison)]
         lines += [f"logits: {_differences(found.comparison)}"]
@@ -31,26 +36,27 @@ def as_text(found: Verification, candidate: Path, reference: Path | None) -> str
     return "\n".join(lines)
 
 
-def as_json(found: Verification, candidate: Path, reference: Path | None, max_drop: float) -> dict[str, Any]:
+def as_json(found: Verification, candidate: Path, reference: Path | None) -> dict[str, Any]:
     """Plain JSON: numbers are null where they could not be judged."""
-    comparison = found.comparison
+    comparison, evidence = found.comparison, found.evidence
+    labelled = None if comparison is None else comparison.labelled
     return {
+        "verdict": found.verdict.outcome.value,
         "fine": found.verdict.fine,
         "reason": found.verdict.reason,
         "not_judged": list(found.verdict.not_judged),
+        "pictures_to_show": found.verdict.pictures_to_show,
         "candidate": str(candidate),
         "reference": None if reference is None else str(reference),
-        "pictures": found.pictures,
-        "picture_count": len(found.names),
-        "max_drop_points": max_drop,
+        "pictures": evidence.source,
+        "picture_count": len(evidence.candidate),
+        "max_drop_points": found.max_drop,
         "accuracy": {
             "candidate": None if found.accuracy is None else dataclasses.asdict(found.accuracy),
-            "reference": None
-            if comparison is None or comparison.reference is None
-            else dataclasses.asdict(comparison.reference),
+            "reference": None if labelled is None else dataclasses.asdict(labelled.reference),
         },
         "not_finite_pictures": found.not_finite,
-        "pictures_per_s": {name: round(value, 1) for name, value in found.pictures_per_s.items()},
+        "pictures_per_s": {name: round(value, 1) for name, value in evidence.pictures_per_s.items()},
         "comparison": None if comparison is None else _comparison_json(found, comparison),
         "divergence": _divergence_json(found.divergence),
     }
@@ -59,46 +65,38 @@ def as_json(found: Verification, candidate: Path, reference: Path | None, max_dr
 def _table(found: Verification) -> list[str]:
     columns: dict[str, Accuracy | None] = {"candidate": found.accuracy}
     if found.comparison is not None:
-        columns["reference"] = found.comparison.reference
+        columns["reference"] = found.comparison.labelled.reference if found.comparison.labelled else None
     rows = [f"{'':12}" + "".join(f"{name:>12}" for name in columns)]
     if found.accuracy is not None:
         rows.append(f"{'top-1':12}" + "".join(f"{a.top1_percent:10.2f} %" for a in columns.values() if a))
         if found.accuracy.top5_percent is not None:
             rows.append(f"{'top-5':12}" + "".join(f"{a.top5_percent:10.2f} %" for a in columns.values() if a))
-    rows.append(f"{'pictures/s':12}" + "".join(f"{found.pictures_per_s[name]:12.0f}" for name in columns))
+    rows.append(f"{'pictures/s':12}" + "".join(f"{found.evidence.pictures_per_s[name]:12.0f}" for name in columns))
     return rows
 
 
 def _flips(found: Verification, comparison: Comparison) -> list[str]:
-    count, clear = len(comparison.flips), [flip for flip in comparison.flips if not flip.near_equal]
-    lines = [f"agreement: {comparison.agreement_percent:.2f} %, {count} {'flip' if count == 1 else 'flips'}"]
-    if count:
-        lines[0] += (
-            f", of which {comparison.near_equal} near-equal (the reference's probabilities differ by at most "
-            f"{NEAR_EQUAL}: no error of the candidate)"
-        )
-    if comparison.measured_drop is not None and count:
-        lines.append(
-            f"drop: {comparison.measured_drop:.2f} points measured; {comparison.counted_drop:.2f} with the near-equal "
-            "flips at their expected cost, which is what counts"
-        )
-    for flip in sorted(clear, key=lambda flip: -flip.margin)[:LISTED_FLIPS]:
-        lines.append(f"  {_flip(found, flip)}")
-    if len(clear) > LISTED_FLIPS:
-        lines.append(f"  and {len(clear) - LISTED_FLIPS} more (all of them with --json)")
+    flips = sorted(comparison.flips, key=lambda flip: -flip.margin)
+    lines = [f"agreement: {comparison.agreement_percent:.2f} %, {len(flips)} {'flip' if len(flips) == 1 else 'flips'}"]
+    if comparison.labelled is not None and flips:
+        lines[0] += f": {comparison.labelled.lost} pictures lost, {comparison.labelled.gained} gained"
+    lines += [f"  {_flip(found, flip)}" for flip in flips[:LISTED_FLIPS]]
+    if len(flips) > LISTED_FLIPS:
+        lines.append(f"  and {len(flips) - LISTED_FLIPS} more (all of them with --json)")
     return lines
 
 
 def _flip(found: Verification, flip: Flip) -> str:
-    label = f", labelled {found.labels[flip.label]}" if flip.label >= 0 else ""
-    was, now = found.labels[flip.reference], found.labels[flip.candidate]
-    return f"{shown(found.names[flip.picture])}: {was} became {now}, margin {flip.margin:.3f}{label}"
+    labels = found.card.labels
+    label = f", labelled {labels[flip.label]}" if flip.label >= 0 else ""
+    was, now = labels[flip.reference], labels[flip.candidate]
+    return f"{shown(found.evidence.names[flip.picture])}: {was} became {now}, margin {flip.margin:.3f}{label}"
 
 
 def _differences(comparison: Comparison) -> str:
     finite = "no NaN or Inf" if comparison.not_finite == 0 else f"NaN or Inf for {comparison.not_finite} pictures"
     return (
-        f"largest difference {comparison.max_difference:.2g}, mean {comparison.mean_difference:.2g}, of a range of "
+        f"largest difference {comparison.max_difference:.2g}, rms {comparison.rms_difference:.2g}, of a range of "
         f"{comparison.logit_range:.3g}; {finite}"
     )
 
@@ -115,22 +113,25 @@ def _divergence(found: Divergence | str) -> list[str]:
 
 
 def _comparison_json(found: Verification, comparison: Comparison) -> dict[str, Any]:
+    labels, labelled = found.card.labels, comparison.labelled
+    changes: dict[str, Any] = dict.fromkeys(("drop_points", "drop_interval_points", "lost", "gained"))
+    if labelled is not None:
+        interval = drop_interval(labelled.lost, labelled.gained, comparison.pictures).points
+        changes |= {"drop_points": labelled.drop_points, "drop_interval_points": list(interval)}
+        changes |= {"lost": labelled.lost, "gained": labelled.gained}
     return {
         "agreement_percent": comparison.agreement_percent,
-        "measured_drop_points": comparison.measured_drop,
-        "counted_drop_points": comparison.counted_drop,
-        "near_equal_flips": comparison.near_equal,
+        **changes,
         "max_logit_difference": comparison.max_difference,
-        "mean_logit_difference": comparison.mean_difference,
+        "rms_logit_difference": comparison.rms_difference,
         "logit_range": comparison.logit_range,
         "flips": [
             {
-                "picture": found.names[flip.picture],
-                "label": found.labels[flip.label] if flip.label >= 0 else None,
-                "reference": found.labels[flip.reference],
-                "candidate": found.labels[flip.candidate],
+                "picture": found.evidence.names[flip.picture],
+                "label": labels[flip.label] if flip.label >= 0 else None,
+                "reference": labels[flip.reference],
+                "candidate": labels[flip.candidate],
                 "margin": flip.margin,
-                "near_equal": flip.near_equal,
             }
             for flip in comparison.flips
         ],

@@ -1,81 +1,144 @@
-"""The rule by which verify calls a classifier fine, and what it has to leave open."""
+"""The rules by which a classifier is judged; docs/verify.md tells them to users.
+
+Every bar is written `not (x <= bar)`, which NaN fails.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import enum
 from collections.abc import Sequence
 
-from taijitu_export.comparison.comparison import Accuracy, Comparison
-from taijitu_runtime import ModelCard
+from taijitu_export.comparison.bounds import drop_interval, pictures_to_show, share_interval
+from taijitu_export.comparison.comparison import Accuracy, Comparison, Labelled
 
-ROUNDING = 1e-9
+LEAST_LOST = 2
+"""One picture is never enough to call a candidate not fine."""
+
+NEAR_CHANCE = 0.25
+"""A candidate is near chance if it keeps at most this share of its reference's lead over chance."""
+
+GIVE_REFERENCE = "give --reference"
+
+
+class Outcome(enum.Enum):
+    """What the evidence says; the value is how it is written."""
+
+    FINE = "fine"
+    NOT_FINE = "not fine"
+    NOT_SHOWN = "not shown"
+    NOT_JUDGED = "not judged"
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Fine or not, why, and what that says nothing about.
+    """An outcome, the figures that it rests on in one line, and what was not judged.
 
-    Fine is a candidate whose logits are all finite, and which costs no more than the allowed points of top-1 accuracy:
-
-    - beside a reference: by Comparison.counted_drop, which is comparison.py's rule for flips;
-    - alone, with labels: against the accuracy that its card records, less three standard errors at this number of
-      pictures, because they may be others than those that training was evaluated on.
+    `pictures_to_show`: how many pictures would show that it is fine, where they were too few and the number is known.
     """
 
-    fine: bool
+    outcome: Outcome
     reason: str
-    not_judged: tuple[str, ...]
+    not_judged: tuple[str, ...] = ()
+    pictures_to_show: int | None = None
+
+    @property
+    def fine(self) -> bool:
+        """Whether it is shown to be fine."""
+        return self.outcome is Outcome.FINE
+
+    def passes(self, *, require_certain: bool) -> bool:
+        """Whether the answer is yes; what is not shown passes unless certainty is required."""
+        return self.fine or (self.outcome is Outcome.NOT_SHOWN and not require_certain)
+
+    def leaving_open(self, not_judged: Sequence[str]) -> Verdict:
+        """The same verdict with more that was not judged."""
+        return dataclasses.replace(self, not_judged=(*self.not_judged, *not_judged))
 
 
-def verdict_beside(comparison: Comparison, max_drop: float, unseen: Sequence[str] = ()) -> Verdict:
-    """The verdict with a reference; `unseen`: what the pictures and the processor cannot show."""
-    not_judged = list(unseen)
-    if comparison.reference is None:
-        not_judged.append("accuracy, for lack of labels")
+def verdict_on_labels(comparison: Comparison, labelled: Labelled, max_drop: float) -> Verdict:
+    """Judge the accuracy drop between a reference and a candidate on labelled pictures.
+
+    `max_drop`: allowed percentage points of top-1 accuracy.
+
+    1. NaN or infinite logits: not fine.
+    2. The lower bound of the drop is above what is allowed, and at least 2 pictures were lost: not fine.
+    3. The reference is certainly above chance, and the candidate, whose drop is above what is allowed, keeps at most a
+       quarter of that lead: not fine, however few the pictures.
+    4. The upper bound of the drop is within what is allowed: fine.
+    5. Otherwise the pictures are too few to show it.
+    """
     if comparison.not_finite:
-        return _not_finite(comparison.not_finite, comparison.pictures, not_judged)
-    drop = comparison.counted_drop
-    how = "it costs" if comparison.reference else "by the reference's own probabilities it costs"
-    reason = f"{how} {max(drop, 0.0):.2f} points of top-1 accuracy, allowed {max_drop:g}"
-    return Verdict(drop <= max_drop + ROUNDING, reason, tuple(not_judged))
+        return _not_finite(comparison.not_finite, comparison.pictures)
+    lost, gained, pictures = labelled.lost, labelled.gained, comparison.pictures
+    low, high = drop_interval(lost, gained, pictures).points
+    drop = f"{lost} pictures lost and {gained} gained of {pictures}, a drop of {labelled.drop_points:.2f} points"
+    reason = f"{drop} ({low:.2f} to {high:.2f}), allowed {max_drop:g}"
+    if not low <= max_drop and lost - gained >= LEAST_LOST:
+        return Verdict(Outcome.NOT_FINE, reason)
+    if not labelled.drop_points <= max_drop and _fell_to_chance(labelled, pictures):
+        return Verdict(Outcome.NOT_FINE, f"{reason}; it answers near chance, {100 * labelled.chance:.2f} %")
+    if high <= max_drop:
+        return Verdict(Outcome.FINE, reason)
+    enough = pictures_to_show(lost, gained, pictures, max_drop / 100)
+    needed = f"about {enough:,} pictures at this rate would show it" if enough else "no number at this rate would"
+    return Verdict(Outcome.NOT_SHOWN, f"{reason}; {needed}", pictures_to_show=enough)
 
 
-def verdict_alone(
-    card: ModelCard,
-    accuracy: Accuracy | None,
-    not_finite: int,
-    pictures: int,
-    max_drop: float,
-    unseen: Sequence[str] = (),
-) -> Verdict:
-    """The verdict without a reference; `accuracy`: None without labels."""
-    not_judged = [*unseen, "what its conversion changed, for lack of a --reference"]
-    promised = _promised_percent(card)
-    if accuracy is None:
-        not_judged.append("accuracy, for lack of labels")
-    elif promised is None:
-        not_judged.append("whether that accuracy is the network's, for its card records none")
-    if not_finite:
-        return _not_finite(not_finite, pictures, not_judged)
-    if accuracy is None:
-        return Verdict(True, "its logits are finite", tuple(not_judged))
-    if promised is None:
-        return Verdict(True, f"top-1 is {accuracy.top1_percent:.2f} %", tuple(not_judged))
-    chance = 300 * math.sqrt(promised / 100 * (1 - promised / 100) / pictures)
+def verdict_on_logits(comparison: Comparison, precision: str, allowed: float) -> Verdict:
+    """Judge how far the logits of a candidate are from the reference's, where there are no labels.
+
+    `allowed`: of float32 ("fp32") the largest difference, of smaller precisions the root mean square, as a share of the
+    logit range.
+    """
+    if comparison.not_finite:
+        return _not_finite(comparison.not_finite, comparison.pictures)
+    kind, error = ("largest", comparison.max_error) if precision == "fp32" else ("rms", comparison.rms_error)
+    reason = f"{kind} logit difference {error:.2g} of the logit range, allowed for {precision} {allowed:.2g}"
+    return Verdict(Outcome.NOT_FINE if not error <= allowed else Outcome.FINE, reason)
+
+
+def verdict_on_accuracy(accuracy: Accuracy, pictures: int, expected: float, source: str, max_drop: float) -> Verdict:
+    """Judge a top-1 accuracy by itself, against `expected` percent that `source` promises.
+
+    Other pictures than the promise's may have been taken, so that only the bounds of the accuracy can tell: below what
+    is promised less `max_drop`, not fine; all of it above, fine; otherwise not shown.
+    """
+    low, high = share_interval(accuracy.hits, pictures).points
+    wanted = expected - max_drop
     reason = (
-        f"top-1 is {accuracy.top1_percent:.2f} %, its card records {promised:.2f} %: allowed are {max_drop:g} points "
-        f"less, and {chance:.2f} for chance"
+        f"top-1 is {accuracy.top1_percent:.2f} % of {pictures} pictures ({low:.2f} to {high:.2f}), "
+        f"{source} {expected:.2f} %, allowed {max_drop:g} points less"
     )
-    return Verdict(promised - accuracy.top1_percent <= max_drop + chance, reason, tuple(not_judged))
+    if not high >= wanted:
+        return Verdict(Outcome.NOT_FINE, reason)
+    if low >= wanted:
+        return Verdict(Outcome.FINE, reason)
+    return Verdict(Outcome.NOT_SHOWN, f"{reason}; for a sharper answer {GIVE_REFERENCE}")
 
 
-def _not_finite(count: int, pictures: int, not_judged: list[str]) -> Verdict:
-    return Verdict(False, f"{count} of {pictures} pictures give NaN or infinite logits", tuple(not_judged))
+def verdict_without_promise(accuracy: Accuracy, chance: float) -> Verdict:
+    """Judge a top-1 accuracy that nothing is known to compare with; at or below chance there is nothing to judge."""
+    reason = f"top-1 is {accuracy.top1_percent:.2f} %, compared with nothing; its card records no accuracy"
+    if not accuracy.top1_percent > 100 * chance:
+        share = f"the commonest label alone has {100 * chance:.2f} % of the pictures"
+        return Verdict(Outcome.NOT_JUDGED, f"{reason}, and {share}; {GIVE_REFERENCE} or --expect PERCENT")
+    return Verdict(Outcome.NOT_SHOWN, f"{reason}; {GIVE_REFERENCE} or --expect PERCENT")
 
 
-def _promised_percent(card: ModelCard) -> float | None:
-    """Top-1 accuracy that training recorded."""
-    metrics = card.training.get("metrics")
-    recorded = metrics.get("eval_top1") if isinstance(metrics, dict) else None
-    return float(recorded) if isinstance(recorded, (int, float)) and 0 <= recorded <= 100 else None
+def verdict_on_finiteness(not_finite: int, pictures: int) -> Verdict:
+    """Judge a model by itself on pictures without labels: its logits are finite or not, and nothing else is known."""
+    if not_finite:
+        return _not_finite(not_finite, pictures)
+    return Verdict(Outcome.NOT_SHOWN, f"its logits are finite, compared with nothing; {GIVE_REFERENCE} or --data")
+
+
+def _fell_to_chance(labelled: Labelled, pictures: int) -> bool:
+    reference, candidate = labelled.reference.hits / pictures, labelled.candidate.hits / pictures
+    certain = share_interval(labelled.reference.hits, pictures).low > labelled.chance
+    lost_lead = candidate - labelled.chance <= NEAR_CHANCE * (reference - labelled.chance)
+    return certain and lost_lead and labelled.lost - labelled.gained >= LEAST_LOST
+
+
+def _not_finite(count: int, pictures: int) -> Verdict:
+    return Verdict(Outcome.NOT_FINE, f"{count} of {pictures} pictures give NaN or infinite logits")

@@ -4,47 +4,85 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from taijitu_export.comparison.comparison import Accuracy, Comparison, accuracy, compare
+from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, LEAST_ALLOWED_ERROR, MOST_ALLOWED_ERROR
+from taijitu_export.comparison.comparison import Accuracy, Comparison, accuracy, chance_share, compare, most_different
 from taijitu_export.comparison.divergence import Divergence, divergence
 from taijitu_export.comparison.reference import BATCH, Answering, class_order, is_checkpoint, open_reference
-from taijitu_export.comparison.verdict import Verdict, verdict_alone, verdict_beside
+from taijitu_export.comparison.verdict import (
+    Verdict,
+    verdict_on_accuracy,
+    verdict_on_finiteness,
+    verdict_on_labels,
+    verdict_on_logits,
+    verdict_without_promise,
+)
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_export.pictures import PictureSet, evaluation_pictures
+from taijitu_export.progress import tracked
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime import ArtefactError, Classifier, InputSpec, ModelCard
-from taijitu_runtime.classify.report import Progress
+from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_training import checkpoint
 
-RANDOM_PICTURES = 64
+GENERATED_PICTURES = 64
 EXPLAINED_PICTURES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What was answered: logits, float32 (N, K), of the candidate and of the reference, if there is one.
+
+    `pictures`: None for generated ones; then there are no labels either. `targets`: int64 (N,) or None.
+    `pictures_per_s`: of "candidate" and "reference", without reading and decoding.
+    """
+
+    candidate: NDArray[np.float32]
+    reference: NDArray[np.float32] | None
+    pictures: PictureSet | None
+    pictures_per_s: dict[str, float]
+
+    @property
+    def targets(self) -> NDArray[np.int64] | None:
+        """The labels' indices, int64 (N,)."""
+        return None if self.pictures is None else self.pictures.targets
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name for each picture."""
+        if self.pictures is not None:
+            return self.pictures.names
+        return tuple(f"generated picture {index}" for index in range(len(self.candidate)))
+
+    @property
+    def source(self) -> str:
+        """What was judged on, in words."""
+        return f"{len(self.candidate)} generated pictures" if self.pictures is None else str(self.pictures)
 
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
     """A verdict and what it rests on.
 
-    `pictures`: what was judged with, in words; `names`, `labels`: of the pictures and classes that flips point to.
-    `comparison`: None without a reference. `accuracy`: the candidate's, None without labels. `pictures_per_s`: of
-    "candidate" and "reference", reading and decoding left out. `divergence`: where --explain was asked for, or why
-    there is none.
+    `max_drop`: the percentage points that were allowed. `comparison`: None without a reference. `accuracy`: the
+    candidate's, None without labels. `divergence`: where an explanation was asked for, or why there is none.
     """
 
     verdict: Verdict
-    pictures: str
-    names: tuple[str, ...]
-    labels: tuple[str, ...]
+    card: ModelCard
+    evidence: Evidence
+    max_drop: float
     comparison: Comparison | None
     accuracy: Accuracy | None
     not_finite: int
-    pictures_per_s: dict[str, float]
     divergence: Divergence | str | None = None
 
 
@@ -53,37 +91,50 @@ def verify(
     data: Path | None = None,
     reference: Path | None = None,
     *,
-    max_drop: float = 0.5,
+    max_drop: float | None = None,
+    expect: float | None = None,
     explain: bool = False,
 ) -> Verification:
     """Judge a model file.
 
-    `data`: a folder or tar of pictures (see pictures.find_pictures); without it random pictures stand in.
-    `reference`: a checkpoint or a model file with the same labels. `max_drop`: points of top-1 accuracy that it may
-    cost. `explain`: where it is not fine, compare the graphs layer by layer. The errors of artefacts, checkpoints,
-    pictures and usage; whatever is wrong with the candidate's answers is in the verdict.
+    `data`: a folder or tar of pictures (see pictures.find_pictures); without it generated pictures stand in.
+    `reference`: a checkpoint or a model file with the same labels. `max_drop`: percentage points of top-1 accuracy that
+    it may cost, None for its precision's own allowance. `expect`: top-1 accuracy in percent that it should reach
+    without a reference, None for what its card records. `explain`: where it is not fine, compare the graphs layer by
+    layer. The errors of artefacts, checkpoints, pictures and usage; what is wrong with the candidate's answers is in
+    the verdict.
     """
     with Classifier.from_file(candidate, batch_size=BATCH) as classifier:
+        pictures = None if data is None else evaluation_pictures(data, classifier.card.labels)
+        if expect is not None and (pictures is None or pictures.targets is None or reference is not None):
+            raise UsageError(
+                f"got {expect:g} % expected, which judges labelled pictures without a reference; give --data alone"
+            )
+        evidence, other = _answered(classifier, reference, pictures)
+        on_gpu = classifier.backend.name != "onnxruntime"
         card = classifier.card
-        pictures = None if data is None else evaluation_pictures(data, card.labels)
-        if reference is None:
-            logits, speed = _answers({"candidate": classifier}, pictures)
-            expected = None
-        else:
-            with open_reference(reference) as other:
-                order = class_order(card, other.card)
-                logits, speed = _answers({"candidate": classifier, "reference": other}, pictures)
-            expected = logits["reference"][:, order]
-            if not np.isfinite(expected).all():
-                raise ArtefactError(
-                    f"{reference}: got NaN or infinite logits, expected a sound reference; give another"
-                )
-    unseen = _unseen(pictures, rounding=classifier.backend.name != "onnxruntime" or card.precision.name != "fp16")
-    found = _judged(card, pictures, logits["candidate"], expected, speed, max_drop, unseen)
-    if explain and reference is not None and expected is not None and not found.verdict.fine:
-        telling = _telling(logits["candidate"], expected)
-        return dataclasses.replace(found, divergence=_explained(candidate, reference, card.input, pictures, telling))
+    max_drop = ALLOWED_DROP_POINTS[card.precision.name] if max_drop is None else max_drop
+    found = _judged(card, other, evidence, max_drop, expect, on_gpu=on_gpu)
+    if explain and reference is not None and not found.verdict.fine:
+        return dataclasses.replace(found, divergence=_explained(candidate, reference, card.input, evidence))
     return found
+
+
+def _answered(
+    classifier: Classifier, reference: Path | None, pictures: PictureSet | None
+) -> tuple[Evidence, ModelCard | None]:
+    """The answers of both models to the same pictures, and the reference's card."""
+    if reference is None:
+        logits, speed = _answers({"candidate": classifier}, pictures)
+        return Evidence(logits["candidate"], None, pictures, speed), None
+    with open_reference(reference) as other:
+        order = class_order(classifier.card, other.card)
+        logits, speed = _answers({"candidate": classifier, "reference": other}, pictures)
+        card = other.card
+    expected = logits["reference"][:, order]
+    if not np.isfinite(expected).all():
+        raise ArtefactError(f"{reference}: got NaN or infinite logits, expected a sound reference; give another")
+    return Evidence(logits["candidate"], expected, pictures, speed), card
 
 
 def _answers(
@@ -93,81 +144,110 @@ def _answers(
     spec = models["candidate"].card.input
     logits: dict[str, list[NDArray[np.float32]]] = {name: [] for name in models}
     seconds = dict.fromkeys(models, 0.0)
-    with Progress(RANDOM_PICTURES if pictures is None else len(pictures)) as progress:
-        for batch in _batches(pictures, spec):
-            for name, model in models.items():
-                if not logits[name]:
-                    model.logits(batch[:1])  # what a first call sets up is no part of the speed
-                began = time.perf_counter()
-                logits[name].append(model.logits(batch))
-                seconds[name] += time.perf_counter() - began
-            for _ in batch:
-                progress.advance()
+    total = GENERATED_PICTURES if pictures is None else len(pictures)
+    for batch in tracked("answering", _batches(pictures, spec), -(-total // BATCH)):
+        for name, model in models.items():
+            if not logits[name]:
+                model.logits(batch[:1])  # what a first call sets up does not count as speed
+            began = time.perf_counter()
+            logits[name].append(model.logits(batch))
+            seconds[name] += time.perf_counter() - began
     whole = {name: np.concatenate(parts) for name, parts in logits.items()}
     return whole, {name: len(whole[name]) / seconds[name] for name in models}
 
 
 def _batches(pictures: PictureSet | None, spec: InputSpec) -> Iterator[NDArray[np.uint8]]:
     if pictures is None:
-        return iter([sample_pictures(RANDOM_PICTURES, spec.height, spec.width)])
+        return iter([sample_pictures(GENERATED_PICTURES, spec.height, spec.width)])
     return pictures.batches(spec, BATCH)
 
 
 def _judged(
     card: ModelCard,
-    pictures: PictureSet | None,
-    got: NDArray[np.float32],
-    expected: NDArray[np.float32] | None,
-    speed: dict[str, float],
+    reference: ModelCard | None,
+    evidence: Evidence,
     max_drop: float,
-    unseen: Sequence[str],
+    expect: float | None,
+    *,
+    on_gpu: bool,
 ) -> Verification:
-    targets = None if pictures is None else pictures.targets
+    got, targets = evidence.candidate, evidence.targets
     measured = None if targets is None else accuracy(got, targets)
     not_finite = int((~np.isfinite(got)).any(axis=1).sum())
-    comparison = None if expected is None else compare(got, expected, targets)
-    if comparison is None:
-        verdict = verdict_alone(card, measured, not_finite, len(got), max_drop, unseen)
+    comparison = None if evidence.reference is None else compare(got, evidence.reference, targets)
+    if comparison is not None and reference is not None:
+        if comparison.labelled is not None:
+            verdict = verdict_on_labels(comparison, comparison.labelled, max_drop)
+        else:
+            verdict = verdict_on_logits(comparison, *_coarser(card, reference, on_gpu=on_gpu))
+    elif measured is None or targets is None or not_finite:
+        verdict = verdict_on_finiteness(not_finite, len(got))
+    elif (promise := _promise(card, expect)) is not None:
+        verdict = verdict_on_accuracy(measured, len(got), *promise, max_drop)
     else:
-        verdict = verdict_beside(comparison, max_drop, unseen)
+        verdict = verdict_without_promise(measured, chance_share(targets))
+    open_questions = _not_judged(card, evidence, on_gpu=on_gpu)
     return Verification(
-        verdict=verdict,
-        pictures=f"{len(got)} random pictures" if pictures is None else str(pictures),
-        names=tuple(f"random picture {i}" for i in range(len(got))) if pictures is None else pictures.names,
-        labels=card.labels,
-        comparison=comparison,
-        accuracy=measured,
-        not_finite=not_finite,
-        pictures_per_s=speed,
+        verdict.leaving_open(open_questions), card, evidence, max_drop, comparison, measured, not_finite
     )
 
 
-def _unseen(pictures: PictureSet | None, *, rounding: bool) -> list[str]:
-    """What these pictures cannot show, and a processor whose float16 is not rounded as a GPU's is."""
-    unseen = ["real pictures, for lack of --data: random ones stood in"] if pictures is None else []
-    if not rounding:
-        unseen.append("float16's own rounding: ONNX Runtime's CPU computes most of it in float32 (export did judge it)")
-    return unseen
+def _coarser(card: ModelCard, reference: ModelCard, *, on_gpu: bool) -> tuple[str, float]:
+    """The precision that the logits of both are judged by, the coarser of them, and the error that it may have."""
+    return max((_allowed(card, on_gpu=on_gpu), _allowed(reference, on_gpu=False)), key=lambda pair: pair[1])
 
 
-def _telling(got: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Up to eight pictures whose logits differ the most, in ascending order."""
-    difference = np.nan_to_num(np.abs(got.astype(np.float64) - expected), nan=np.inf).max(axis=1)
-    return np.sort(np.argsort(-difference, kind="stable")[:EXPLAINED_PICTURES])
+def _allowed(card: ModelCard, *, on_gpu: bool) -> tuple[str, float]:
+    name, recorded = card.precision.name, card.precision.calibration.get("allowed_logit_error")
+    if name == "fp32" and on_gpu:
+        name = "fp16"  # TensorRT multiplies float32 with the 11 bits of TF32
+    most = MOST_ALLOWED_ERROR[name]
+    if isinstance(recorded, (int, float)) and name in LEAST_ALLOWED_ERROR:
+        return name, min(max(float(recorded), LEAST_ALLOWED_ERROR[name]), most)
+    return name, most
 
 
-def _explained(
-    candidate: Path, reference: Path, spec: InputSpec, pictures: PictureSet | None, telling: NDArray[np.int64]
-) -> Divergence | str:
+def _promise(card: ModelCard, expect: float | None) -> tuple[float, str] | None:
+    """Top-1 accuracy in percent that somebody expects, or that training recorded, and who says so."""
+    if expect is not None:
+        return expect, "expected are"
+    metrics = card.training.get("metrics")
+    recorded = metrics.get("eval_top1") if isinstance(metrics, dict) else None
+    if isinstance(recorded, (int, float)) and 0 <= recorded <= 100:
+        return float(recorded), "its card records"
+    return None
+
+
+def _not_judged(card: ModelCard, evidence: Evidence, *, on_gpu: bool) -> list[str]:
+    """What these pictures, and this processor, cannot show."""
+    targets, left = evidence.targets, []
+    if evidence.pictures is None:
+        left.append("real pictures: without --data, generated ones stood in")
+    if targets is None:
+        left.append("accuracy: the pictures have no labels")
+    elif absent := sorted(set(range(len(card.labels))) - set(targets.tolist())):
+        some = ", ".join(repr(card.labels[index]) for index in absent[:5])
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        left.append(f"pictures of {some}{more}: the data has none")
+    if evidence.reference is None:
+        left.append("what its conversion changed: there is no --reference")
+    if card.precision.name == "fp16" and not on_gpu:
+        left.append("float16's own rounding: ONNX Runtime's CPU computes most of it in float32 (export did judge it)")
+    return left
+
+
+def _explained(candidate: Path, reference: Path, spec: InputSpec, evidence: Evidence) -> Divergence | str:
     if candidate.suffix.lower() != ".onnx":
         return "the layers of an engine cannot be seen; explain the .onnx that it was built from"
-    if pictures is None:
-        chosen = sample_pictures(RANDOM_PICTURES, spec.height, spec.width)[telling]
+    assert evidence.reference is not None
+    chosen = np.sort(most_different(evidence.candidate, evidence.reference, EXPLAINED_PICTURES))
+    if evidence.pictures is None:
+        images = sample_pictures(GENERATED_PICTURES, spec.height, spec.width)[chosen]
     else:
-        chosen = pictures.subset(telling).array(spec)
+        images = evidence.pictures.subset(chosen).array(spec)
     ours = onnx.load(candidate)
     try:
-        return divergence(ours, _reference_graph(reference, ours), chosen)
+        return divergence(ours, _reference_graph(reference, ours), images)
     except ExportError as error:
         return str(error)
 

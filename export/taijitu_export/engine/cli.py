@@ -14,13 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from taijitu_export.engine.engine_artefact import Request, make_engine, report
-from taijitu_export.engine.engine_from_onnx import HARDWARE_COMPATIBILITY, BuildError, Options
 from taijitu_export.engine.library import BACKENDS
 from taijitu_export.engine.memory import pools_from_text
+from taijitu_export.engine.options import HARDWARE_COMPATIBILITY, Options
+from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes, shapes_from_text
 from taijitu_export.errors import ExportError
-from taijitu_export.precision.accuracy_check import PrecisionError
 from taijitu_runtime.console import Parser, run, say
 from taijitu_runtime.errors import UsageError
 
@@ -89,18 +88,18 @@ def main(argv: list[str] | None = None) -> int:
     if args.verbose:
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         logging.getLogger("taijitu_runtime").setLevel(logging.DEBUG)
+    from taijitu_export.engine.engine_artefact import make_engine, report  # onnx, which --help does not need
+
     try:
-        made = make_engine(request_from(args))
+        result = make_engine(request_from(args))
     except ExportError as error:
-        details = error.details if isinstance(error, BuildError) else ()
-        for line in (*details, *([error.table] if isinstance(error, PrecisionError) else [])):
+        for line in error.details:
             say(line, sys.stderr)
-        say(f"taijitu engine: {error}", sys.stderr)
-        return 1
+        raise
     if args.json:
-        print(json.dumps(made.card.to_dict(), allow_nan=False))
+        print(json.dumps(result.card.to_dict(), allow_nan=False))
     else:
-        say("\n".join(report(made)), sys.stdout)
+        say("\n".join(report(result)), sys.stdout)
     return 0
 
 
@@ -135,17 +134,17 @@ def request_from(args: argparse.Namespace) -> Request:
 
 
 def recorded(args: argparse.Namespace) -> tuple[str, ...]:
-    """The arguments that build this engine again, each flag that is not at its default; but for files and backend."""
+    """The arguments that build this engine again, each flag that is not at its default, except files and backend."""
     files = ("model", "onnx", "saveEngine", "timingCacheFile", "backend")
     silent = ("help", "json", "verbose")
-    made = []
+    arguments = []
     for action in build_parser()._actions:
         value = getattr(args, action.dest, None)
         if action.dest in (*files, *silent) or value == action.default:
             continue
         flag = action.option_strings[0]
-        made.append(flag if value is True else f"{flag}={_text(value)}")
-    return tuple(made)
+        arguments.append(flag if value is True else f"{flag}={_text(value)}")
+    return tuple(arguments)
 
 
 def _text(value: object) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from taijitu_runtime.backends import cuda
 from taijitu_runtime.errors import DeviceError, MissingDependencyError
+from taijitu_runtime.machine import is_jetson
 
 DRIVER_VERSION = Path("/sys/module/nvidia/version")
 MEMORY = Path("/proc/meminfo")
-TEGRA = Path("/etc/nv_tegra_release")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def gpu_here() -> Gpu | None:
     try:
         free_bytes = device.free_bytes
         # A Jetson has one memory for both; what the kernel holds as file cache is free for us too.
-        if TEGRA.exists():
+        if is_jetson():
             free_bytes = max(free_bytes, _available_bytes())
         driver = DRIVER_VERSION.read_text().strip() if DRIVER_VERSION.exists() else device.driver
         return Gpu(device.name, device.compute_capability, driver, free_bytes)

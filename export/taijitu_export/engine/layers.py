@@ -13,6 +13,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from taijitu_export.engine.failures import BuildError, made
+from taijitu_export.engine.target import Target
+from taijitu_runtime.backends.trt_engine import logger_of
+
 WEIGHTED = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "FULLY_CONNECTED", "EINSUM")
 NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "FP8": "float8"}
 WANTED = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
@@ -41,6 +45,24 @@ class Count:
         return f"{parts} of {total} {what}"
 
 
+def counted(target: Target, network: Any, plan: bytes, excluded: int) -> Count:
+    """Count the layers of a plan, or of the network that it was built from.
+
+    `excluded`: layers that the graph has in float32 on purpose. BuildError where the precision is not as asked for.
+    """
+    trt = target.library.trt
+    if target.library.is_rtx or target.gpu is None:
+        count = count_network(trt, network)
+    else:
+        logger = logger_of(trt)
+        runtime = trt.Runtime(logger)
+        runtime.engine_host_code_allowed = True  # a version-compatible plan, which was just made here
+        count = count_engine(trt, made(runtime.deserialize_cuda_engine(plan), "open the engine", logger))
+    if problem := shortfall(target.options.precision, count, excluded):
+        raise BuildError(f"not kept: asked for {target.options.precision}, {problem}")
+    return count
+
+
 def count_network(trt: Any, network: Any) -> Count:
     """The layers with weights of a parsed, strongly typed INetworkDefinition."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
@@ -57,10 +79,10 @@ def count_engine(trt: Any, engine: Any) -> Count:
     return Count(dict(collections.Counter(name for name in types if name)), "engine")
 
 
-def shortfall(asked: str, count: Count, kept: int) -> str:
+def shortfall(asked: str, count: Count, excluded: int) -> str:
     """Why an engine is not of the precision "fp32", "fp16" or "int8" that was asked for; empty where it is.
 
-    `kept`: layers that the graph keeps in float32 for the sake of accuracy. An engine's own choice of a larger type for
+    `excluded`: layers that the graph has in float32 on purpose. An engine's own choice of a larger type for
     some of its layers is TensorRT's right, because they are faster so, or have no other kernel.
     """
     wanted = WANTED[asked]
@@ -70,8 +92,11 @@ def shortfall(asked: str, count: Count, kept: int) -> str:
         return f"got no layer in {wanted} ({count})"
     if asked == "fp32" and others:
         return f"got layers in a smaller type than float32 ({count})"
-    if count.counted_in == "network" and others > kept:
-        return f"got {others} layers that are not {wanted}, expected at most the {kept} that the graph keeps ({count})"
+    if count.counted_in == "network" and others > excluded:
+        return (
+            f"got {others} layers that are not {wanted}, expected at most the {excluded} that the graph has in "
+            f"float32 ({count})"
+        )
     return ""
 
 

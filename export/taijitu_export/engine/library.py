@@ -9,11 +9,11 @@ from typing import Any
 
 from taijitu_export.engine.gpu import Gpu
 from taijitu_export.engine.versions import DIFFERENCES, OLDEST
+from taijitu_runtime.engine_card import LIBRARIES, LIBRARY_INSTALLS
 from taijitu_runtime.errors import MissingDependencyError, UsageError, require
+from taijitu_runtime.machine import is_jetson
 
 BACKENDS = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
-NAMES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
-INSTALLS = {"tensorrt": "taijitu[gpu]", "tensorrt_rtx": "taijitu[rtx]"}
 RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 
@@ -30,7 +30,7 @@ class Library:
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"{NAMES[self.module]} {self.version}"
+        return f"{LIBRARIES[self.module]} {self.version}"
 
     @property
     def number(self) -> tuple[int, int]:
@@ -56,7 +56,7 @@ class Library:
     def need(self, feature: str, flag: str) -> None:
         """UsageError, with the table's reason, where `flag` asks for a feature that this release does not have."""
         if not self.has(feature):
-            raise UsageError(f"got {flag}, which {self} has no use for: {DIFFERENCES[feature].why}; leave it away")
+            raise UsageError(f"got {flag}, which {self} has no use for: {DIFFERENCES[feature].why}; remove it")
 
 
 def open_library(backend: str, gpu: Gpu | None, *, for_rtx: bool) -> Library:
@@ -67,7 +67,7 @@ def open_library(backend: str, gpu: Gpu | None, *, for_rtx: bool) -> Library:
     UsageError for one that is too old.
     """
     module, reason = (BACKENDS[backend], "") if backend != "auto" else _chosen(gpu, for_rtx)
-    trt = require(module, INSTALLS[module])
+    trt = require(module, LIBRARY_INSTALLS[module])
     library = Library(module, trt, str(trt.__version__), reason)
     if library.number < OLDEST[module]:
         oldest = ".".join(map(str, OLDEST[module]))
@@ -76,11 +76,11 @@ def open_library(backend: str, gpu: Gpu | None, *, for_rtx: bool) -> Library:
 
 
 def _chosen(gpu: Gpu | None, for_rtx: bool) -> tuple[str, str]:
-    installed = [module for module in NAMES if importlib.util.find_spec(module) is not None]
+    installed = [module for module in LIBRARIES if importlib.util.find_spec(module) is not None]
     if len(installed) == 1:
         return installed[0], "the only one that is installed"
     if not installed:
-        if platform.machine() == "aarch64":
+        if is_jetson():
             detail = "on a Jetson it comes with JetPack: make the venv with --system-site-packages"
             raise MissingDependencyError("tensorrt", "taijitu[gpu]", detail)
         raise MissingDependencyError("tensorrt_rtx", "taijitu[rtx]", "nor tensorrt")

@@ -22,11 +22,8 @@ from taijitu_export.onnx.passes import (
     SplitConcatPass,
     StripTracesPass,
 )
-from taijitu_runtime import ModelCard
+from taijitu_runtime.card import ModelCard
 from taijitu_training.checkpoint import Checkpoint, producer_versions
-
-INPUT_FORMS = ("uint8", "float32")
-NISH_FORMS = ("op", "decomposed")
 
 # In this order; benchmarks/passes.py measures what each is worth.
 PASSES: tuple[ir.passes.InPlacePass, ...] = (

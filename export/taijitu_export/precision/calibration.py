@@ -9,26 +9,32 @@ import onnx
 from numpy.typing import NDArray
 
 from taijitu_export.comparison.intermediates import Intermediates
-from taijitu_export.onnx.passes.quantise import LEVELS
+from taijitu_export.onnx.passes.quantise import LEAST_SCALE, LEVELS
+from taijitu_export.progress import tracked
 
+BATCH = 8
 BINS = 4096
 METHOD = "least squared error over histograms of magnitudes"
 
 
-def calibrated_scales(
-    model: onnx.ModelProto, names: Iterable[str], batches: Iterable[NDArray[np.uint8]]
-) -> dict[str, float]:
-    """A scale for each tensor of a float32 graph: of all ways to cut it off, that of the least squared error."""
+def calibrated_scales(model: onnx.ModelProto, names: Iterable[str], images: NDArray[np.uint8]) -> dict[str, float]:
+    """A scale for each tensor of a float32 graph: of all ways to cut it off, the one of the least squared error.
+
+    `images`: uint8 RGB (N, H, W, 3).
+    """
     histograms = {name: MagnitudeHistogram() for name in names}
     inside = Intermediates(model, histograms)
-    for batch in batches:
-        for name, values in inside.run(batch).items():
+    for start in tracked("calibrating", range(0, len(images), BATCH)):
+        for name, values in inside.run(images[start : start + BATCH]).items():
             histograms[name].add(values)
     return {name: histogram.scale() for name, histogram in histograms.items()}
 
 
 class MagnitudeHistogram:
-    """How often each |value| occurs, in 4096 bins that widen, two becoming one, whenever a larger value comes."""
+    """How often each |value| occurs, in 4096 bins that widen, two becoming one, whenever a larger value comes.
+
+    NaN and infinite values are not counted: no scale holds them.
+    """
 
     def __init__(self) -> None:
         self._counts = np.zeros(BINS)
@@ -36,7 +42,8 @@ class MagnitudeHistogram:
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count values of any shape."""
-        magnitudes = np.abs(values).ravel()
+        # In float64, where the number of bins over the smallest float32 is still finite.
+        magnitudes = np.abs(values[np.isfinite(values)].astype(np.float64))
         largest = float(magnitudes.max(initial=0.0))
         if self._limit == 0.0:
             self._limit = largest
@@ -59,4 +66,4 @@ class MagnitudeHistogram:
         scales = np.linspace(top / 8, top, 113) / LEVELS
         rounded = np.minimum(np.rint(centres / scales[:, None]), LEVELS) * scales[:, None]
         errors = ((rounded - centres) ** 2 * counts).sum(axis=1)
-        return float(scales[np.argmin(errors)])
+        return max(float(scales[np.argmin(errors)]), LEAST_SCALE)

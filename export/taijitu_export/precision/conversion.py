@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from pathlib import Path
 
 import onnx
 
-from taijitu_export.precision.accuracy_check import CalibrationData, Converted, count_types
+from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, allowed_error
+from taijitu_export.precision.accuracy_check import Converted
+from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import int8_from_float32
-from taijitu_runtime import ModelCard, Precision, UsageError
+from taijitu_runtime.card import ModelCard, Precision
+from taijitu_runtime.errors import UsageError
 
 CONVERSIONS = {"fp16": float16_from_float32, "int8": int8_from_float32}
-MAX_DROP = {"fp16": 0.05, "int8": 0.5}
 
 
 @dataclasses.dataclass(frozen=True)
 class PrecisionRequest:
-    """A precision below float32, the pictures to calibrate and judge with, and the points that it may cost."""
+    """A precision below float32, the data to calibrate and check with, and the percentage points that it may cost.
+
+    `data`: a folder or tar; None for generated images, which float16 can do with. `max_drop`: None for the precision's
+    own allowance.
+    """
 
     precision: str
-    data: Path | None
-    max_drop: float
+    data: Path | None = None
+    max_drop: float | None = None
 
     @classmethod
     def asked_for(cls, precision: str, data: Path | None, max_drop: float | None) -> PrecisionRequest | None:
@@ -34,37 +41,67 @@ class PrecisionRequest:
             return None
         if precision == "int8" and data is None:
             raise UsageError("got --precision int8 without pictures to calibrate with; give --calibration DIR")
-        return cls(precision, data, MAX_DROP[precision] if max_drop is None else max_drop)
+        return cls(precision, data, max_drop)
+
+    def read_data(self, card: ModelCard) -> CalibrationData:
+        """The images that it names, or generated ones. PictureError and UsageError where they cannot be used."""
+        return CalibrationData.generated(card.input) if self.data is None else CalibrationData.of_data(self.data, card)
 
 
-def calibration_data_for(smaller: PrecisionRequest, card: ModelCard) -> CalibrationData:
-    """The pictures that it was asked to take, or random ones. PictureError and UsageError where they are no use."""
-    return CalibrationData.random(card.input) if smaller.data is None else CalibrationData.of_data(smaller.data, card)
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """A graph in a smaller precision with that in its card, and lines for the user."""
+
+    model: onnx.ModelProto
+    card: ModelCard
+    report: tuple[str, ...]
 
 
 def convert(
-    proto: onnx.ModelProto, card: ModelCard, smaller: PrecisionRequest, material: CalibrationData
-) -> tuple[onnx.ModelProto, list[str]]:
-    """The float32 graph in a smaller precision, with that in its card, and what there is to say about it."""
-    converted = CONVERSIONS[smaller.precision](proto, material, smaller.max_drop)
-    judged = {"judged_on": material.judging_source, "drop_points": round(converted.comparison.counted_drop, 4)}
-    calibration = converted.scales | ({"data": material.calibrating_source} if converted.scales else {}) | judged
-    precision = Precision(name=smaller.precision, kept=converted.kept, calibration=calibration)
-    onnx.helper.set_model_props(converted.model, dataclasses.replace(card, precision=precision).to_metadata())
-    return converted.model, report(converted, smaller, material)
+    model: onnx.ModelProto, card: ModelCard, request: PrecisionRequest, data: CalibrationData | None = None
+) -> Conversion:
+    """Convert a float32 graph. `data`: what `request.read_data` gives, where the caller has read it before.
+
+    PrecisionError where no graph of that precision is good enough.
+    """
+    data = request.read_data(card) if data is None else data
+    max_drop = ALLOWED_DROP_POINTS[request.precision] if request.max_drop is None else request.max_drop
+    converted = CONVERSIONS[request.precision](model, data, max_drop)
+    precise = dataclasses.replace(card, precision=recorded(converted, request.precision, data))
+    onnx.helper.set_model_props(converted.model, precise.to_metadata())
+    return Conversion(converted.model, precise, report(converted, request.precision, data))
 
 
-def report(converted: Converted, smaller: PrecisionRequest, material: CalibrationData) -> list[str]:
+def recorded(converted: Converted, precision: str, data: CalibrationData) -> Precision:
+    """What the card keeps: how the scales were found, and what the conversion costs."""
+    comparison, calibration = converted.check.comparison, dict(converted.scales)
+    if converted.scales:
+        calibration["data"] = data.calibration_source
+    calibration["judged_on"] = data.evaluation_source
+    if comparison.labelled is not None:
+        calibration["drop_points"] = round(comparison.labelled.drop_points, 4)
+    calibration["logit_error"] = float(f"{comparison.rms_error:.3g}")
+    calibration["allowed_logit_error"] = float(f"{allowed_error(precision, converted.noise):.3g}")
+    return Precision(name=precision, excluded_layers=converted.excluded_layers, calibration=calibration)
+
+
+def report(converted: Converted, precision: str, data: CalibrationData) -> tuple[str, ...]:
     """What was made of the graph, and what it costs."""
     types = ", ".join(f"{count} {name}" for name, count in sorted(count_types(converted.model).items()))
-    found, kept = converted.comparison, converted.kept
-    measured = "" if found.measured_drop is None else f"{found.measured_drop:.2f} measured, "
-    lines = [f"{smaller.precision}: {converted.layers - len(kept)} of {converted.layers} layers; tensors: {types}"]
-    lines += [f"kept in float32: {', '.join(kept)}"] if kept else []
-    lines += [f"calibrated on {material.calibrating_source}: {converted.scales['method']}"] if converted.scales else []
+    excluded, check = converted.excluded_layers, converted.check
+    lines = [f"{precision}: {converted.layers - len(excluded)} of {converted.layers} layers; tensors: {types}"]
+    lines += [f"in float32: {', '.join(excluded)}"] if excluded else []
+    lines += [f"calibrated on {data.calibration_source}: {converted.scales['method']}"] if converted.scales else []
     lines.append(
-        f"checked against float32 on {material.judging_source}: agreement {found.agreement_percent:.2f} %, "
-        f"{found.near_equal} of {len(found.flips)} flips near-equal; points of top-1 accuracy lost: {measured}"
-        f"{found.counted_drop:.2f} counted (allowed {smaller.max_drop:g})"
+        f"checked against float32 on {data.evaluation_source}: {check.verdict.outcome.value}, {check.verdict.reason}; "
+        f"rms logit difference {check.comparison.rms_error:.2g}, of rounded weights alone {converted.noise:.2g}"
     )
-    return lines
+    return tuple(lines)
+
+
+def count_types(model: onnx.ModelProto) -> dict[str, int]:
+    """How many tensors of each element type the graph's nodes compute, as ONNX's own inference has it."""
+    graph = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+    computed = (types[name] for node in graph.node for name in node.output if name in types)
+    return dict(collections.Counter(str(onnx.helper.tensor_dtype_to_np_dtype(kind)) for kind in computed))

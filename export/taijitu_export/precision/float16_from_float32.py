@@ -1,4 +1,4 @@
-"""float32 -> float16, but for the layers that would overflow or cost accuracy."""
+"""float32 -> float16, except for the layers that would overflow or cost accuracy."""
 
 from __future__ import annotations
 
@@ -11,57 +11,62 @@ import onnx_ir as ir
 from taijitu_export.comparison.divergence import Divergence, divergence, layer_name
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.passes.editing import activations
-from taijitu_export.onnx.passes.float16 import FLOAT16_MAX, Float16Pass, float16_nodes
+from taijitu_export.onnx.passes.float16 import FLOAT16_MAX, Float16Pass, float16_nodes, float32_layers
 from taijitu_export.onnx.passes.round_to_float16 import RoundToFloat16Pass
-from taijitu_export.precision.accuracy_check import AccuracyCheck, CalibrationData, Converted, PrecisionError
+from taijitu_export.precision.accuracy_check import AccuracyCheck, Converted, PrecisionError
+from taijitu_export.precision.calibration_data import CalibrationData
+from taijitu_export.progress import tracked
 
 BATCH = 8
 
 
-def float16_from_float32(model: onnx.ModelProto, material: CalibrationData, max_drop: float) -> Converted:
-    """An explicitly typed float16 graph that costs at most `max_drop` points of top-1 accuracy.
+def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> Converted:
+    """Make an explicitly typed float16 graph that loses at most `max_drop` points of top-1 accuracy.
 
-    A layer stays in float32 where a value that it reads or makes is beyond 65504 for one of the calibrating pictures,
-    and where, as long as the whole costs too much, it is the first to diverge or feeds that one. Judged is the graph
-    with float16's rounding spelt out (see RoundToFloat16Pass), so that a processor without float16 tells the truth.
-    PrecisionError where no layer is left that could be put back.
+    A layer stays in float32 if float16 cannot hold its weights or has no kernel for it (Float16Pass's rules), if a
+    value that it reads or makes is beyond 65504 for one of the calibration images, and, as long as the whole does not
+    pass the check, if it is the first to diverge or feeds that one. The check sees the graph with float16's rounding
+    spelt out (RoundToFloat16Pass), so that a processor without float16 tells the truth. PrecisionError where no layer
+    is left that could stay in float32.
     """
-    judge = AccuracyCheck(model, material, max_drop)
-    halves = {node.name for node in float16_nodes(ir.from_proto(model)) if node.name}
-    kept = halves & overflowing_nodes(model, material)
+    graph = ir.from_proto(model)
+    layers = [node.name for node in float32_layers(graph) if node.name]
+    halves = {node.name for node in float16_nodes(graph) if node.name}
+    excluded = set(layers) - halves | (halves & overflowing_nodes(model, data))
+    weights_rounded = _applied(RoundToFloat16Pass(excluded, weights_only=True), model)
+    checked = AccuracyCheck("fp16", model, weights_rounded, data, max_drop)
     while True:
-        rounded = _applied(RoundToFloat16Pass(kept), model)
-        comparison = judge.compare(rounded)
-        if judge.accepts(comparison):
+        rounded = _applied(RoundToFloat16Pass(excluded), model)
+        check = checked(rounded)
+        if check.passes:
             break
-        found = divergence(rounded, model, judge.telling(rounded))
-        guilty = next((node for node in _suspects(found, model) if node in halves - kept), None)
+        found = divergence(rounded, model, checked.most_different(rounded))
+        guilty = next((node for node in _suspects(found, model) if node in halves - excluded), None)
         if guilty is None:
             table = "\n".join(str(layer) for layer in found.worst())
-            raise PrecisionError(f"float16 costs {comparison.counted_drop:.2f} points, allowed {max_drop:g}", table)
-        kept.add(guilty)
-    converted = _applied(Float16Pass(kept), model)
+            raise PrecisionError(f"float16 is not good enough: {check.verdict.reason}", (table,))
+        excluded.add(guilty)
     constants = {constant.name for constant in model.graph.initializer}
-    names = tuple(layer_name(node, constants) for node in model.graph.node if node.name in kept)
-    return Converted(converted, len(halves), names, comparison)
+    names = tuple(layer_name(node, constants) for node in model.graph.node if node.name in excluded)
+    return Converted(_applied(Float16Pass(excluded), model), len(layers), names, check, checked.noise)
 
 
-def overflowing_nodes(model: onnx.ModelProto, material: CalibrationData) -> set[str]:
-    """The names of nodes that read or make a value which float16 cannot hold, on the calibrating pictures."""
+def overflowing_nodes(model: onnx.ModelProto, data: CalibrationData) -> set[str]:
+    """The names of nodes that read or make a value which float16 cannot hold, on the calibration images."""
     graph = ir.from_proto(model).graph
     values = {value.name: value for value in activations(graph) if value.producer() is not None}
     inside = Intermediates(model, [name for name in values if name])
     largest = dict.fromkeys(values, 0.0)
-    for start in range(0, len(material.calibrating), BATCH):
-        for name, array in inside.run(material.calibrating[start : start + BATCH]).items():
-            largest[name] = max(largest[name], float(np.abs(array).max(initial=0.0)))
+    for start in tracked("looking for overflow", range(0, len(data.calibration), BATCH)):
+        for name, array in inside.run(data.calibration[start : start + BATCH]).items():
+            largest[name] = float(np.maximum(largest[name], np.abs(array).max(initial=0.0)))  # NaN stays NaN
     beyond = [values[name] for name, magnitude in largest.items() if not magnitude <= FLOAT16_MAX]
     touching = [node for value in beyond for node in (value.producer(), *value.consumers())]
     return {node.name for node in touching if node is not None and node.name is not None}
 
 
 def _suspects(found: Divergence, model: onnx.ModelProto) -> Iterator[str]:
-    """Names of nodes: the first that diverges, those that feed it with rounded values, and then whoever adds most."""
+    """Names of nodes: the first that diverges, those that feed it with rounded values, then those that add the most."""
     yield found.first.node
     makers = {name: node.name for node in model.graph.node for name in node.output}
     inputs = next(node.input for node in model.graph.node if node.name == found.first.node)

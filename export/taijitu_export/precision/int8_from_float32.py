@@ -1,96 +1,101 @@
-"""float32 -> int8 by QuantizeLinear and DequantizeLinear, but for the layers that would cost accuracy."""
+"""float32 -> int8 by QuantizeLinear and DequantizeLinear, except for the layers that would cost accuracy."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from taijitu_export.comparison.comparison import Comparison
 from taijitu_export.comparison.divergence import layer_name
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.passes.quantise import QuantisePass, quantisable_nodes
-from taijitu_export.precision.accuracy_check import AccuracyCheck, CalibrationData, Converted, PrecisionError
+from taijitu_export.onnx.passes.reading import WEIGHTED
+from taijitu_export.precision.accuracy_check import AccuracyCheck, Check, Converted, PrecisionError
 from taijitu_export.precision.calibration import METHOD, calibrated_scales
+from taijitu_export.precision.calibration_data import CalibrationData
+from taijitu_export.progress import tracked
 
-BATCH = 8
 RANKING_PICTURES = 128
 
 
 @dataclasses.dataclass(frozen=True)
 class Sensitivity:
-    """A layer, and how far the logits go astray (root mean square, of the float32 logits') if it alone is int8."""
+    """A layer, and the error of the logits (root mean square, of the float32 logits') if it alone is int8."""
 
     node: str
     name: str
     error: float
 
 
-def int8_from_float32(model: onnx.ModelProto, material: CalibrationData, max_drop: float) -> Converted:
-    """A graph with as many layers in int8 as possible that costs at most `max_drop` points of top-1 accuracy.
+def int8_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> Converted:
+    """Make a graph with as many layers in int8 as possible that loses at most `max_drop` points of top-1 accuracy.
 
-    Scales come from the calibrating pictures. If the whole costs too much, each layer is tried alone on 128 of them,
-    and the most sensitive ones stay in float32, as few as suffice on the pictures to judge with. PrecisionError with
-    the table of layers where keeping all but one does not suffice.
+    Scales come from the calibration images. Layers whose weights are not constants, or that QuantisePass does not know,
+    stay in float32. If the whole does not pass the check, each layer is tried alone on 128 calibration images, and
+    those with the largest errors stay in float32, as few as suffice. PrecisionError with the table of layers where one
+    layer in int8 is still too much.
     """
-    judge = AccuracyCheck(model, material, max_drop)
     graph = ir.from_proto(model)
-    nodes = [node.name for node in quantisable_nodes(graph) if node.name]
-    inputs = dict.fromkeys(node.inputs[0].name for node in quantisable_nodes(graph) if node.inputs[0] is not None)
-    pictures = material.calibrating
-    batches = (pictures[start : start + BATCH] for start in range(0, len(pictures), BATCH))
-    scales = calibrated_scales(model, [name for name in inputs if name], batches)
+    quantisable = quantisable_nodes(graph)
+    nodes = [node.name for node in quantisable if node.name]
+    inputs = dict.fromkeys(node.inputs[0].name for node in quantisable if node.inputs[0] is not None)
+    scales = calibrated_scales(model, [name for name in inputs if name], data.calibration)
+    checked = AccuracyCheck("int8", model, quantise(model, scales, weights_only=True), data, max_drop)
 
-    def attempt(kept: Collection[str]) -> tuple[onnx.ModelProto, Comparison]:
-        quantised = quantise(model, scales, kept)
-        return quantised, judge.compare(quantised)
+    def attempt(excluded: Collection[str]) -> tuple[onnx.ModelProto, Check]:
+        quantised = quantise(model, scales, excluded)
+        return quantised, checked(quantised)
 
-    quantised, comparison = attempt(())
-    kept: list[str] = []
-    if not judge.accepts(comparison):
-        ranking = sensitivities(model, scales, nodes, material)
-        drops: dict[int, float] = {0: comparison.counted_drop}
+    quantised, check = attempt(())
+    excluded: list[str] = []
+    if not check.passes:
+        ranking = sensitivities(model, scales, nodes, data)
+        tried = {0: check}
 
         def suffices(count: int) -> bool:
-            _, found = attempt([layer.node for layer in ranking[:count]])
-            drops[count] = found.counted_drop
-            return judge.accepts(found)
+            _, tried[count] = attempt([layer.node for layer in ranking[:count]])
+            return tried[count].passes
 
         count = fewest(suffices, len(ranking) - 1)
         if count is None:
-            cost = f"int8 costs {min(drops.values()):.2f} points of top-1 accuracy at best, allowed {max_drop:g}"
-            raise PrecisionError(cost, table(ranking, drops))
-        kept = [layer.node for layer in ranking[:count]]
-        quantised, comparison = attempt(kept)
+            best = min(tried.values(), key=lambda check: _sortable(check.comparison.rms_error))
+            raise PrecisionError(f"int8 is not good enough: {best.verdict.reason}", (table(ranking, tried),))
+        excluded = [layer.node for layer in ranking[:count]]
+        quantised, check = attempt(excluded)
     constants = {constant.name for constant in model.graph.initializer}
-    names = tuple(layer_name(node, constants) for node in model.graph.node if node.name in kept)
-    scaling = {"pictures": len(pictures), "method": METHOD}
-    return Converted(quantised, len(nodes), names, comparison, scaling)
+    layers = [node for node in model.graph.node if node.op_type in WEIGHTED]
+    in_float32 = [node for node in layers if node.name not in nodes or node.name in excluded]
+    names = tuple(layer_name(node, constants) for node in in_float32)
+    scaling = {"pictures": len(data.calibration), "method": METHOD}
+    return Converted(quantised, len(layers), names, check, checked.noise, scaling)
 
 
-def quantise(model: onnx.ModelProto, scales: Mapping[str, float], kept: Collection[str]) -> onnx.ModelProto:
-    """The graph with QuantisePass applied; `kept`: names of nodes that stay float32."""
-    return ir.to_proto(QuantisePass(scales, kept)(ir.from_proto(model)).model)
+def quantise(
+    model: onnx.ModelProto, scales: Mapping[str, float], excluded: Collection[str] = (), *, weights_only: bool = False
+) -> onnx.ModelProto:
+    """The graph with QuantisePass applied; `excluded`: names of nodes that stay float32."""
+    return ir.to_proto(QuantisePass(scales, excluded, weights_only=weights_only)(ir.from_proto(model)).model)
 
 
 def sensitivities(
-    model: onnx.ModelProto, scales: Mapping[str, float], nodes: Collection[str], material: CalibrationData
+    model: onnx.ModelProto, scales: Mapping[str, float], nodes: Collection[str], data: CalibrationData
 ) -> list[Sensitivity]:
     """Every layer's sensitivity, the most sensitive first."""
-    pictures = material.calibrating[:: max(1, len(material.calibrating) // RANKING_PICTURES)]
-    expected = Intermediates(model).logits(pictures)
+    images = data.calibration[:: max(1, len(data.calibration) // RANKING_PICTURES)]
+    expected = Intermediates(model).logits(images)
     constants = {constant.name for constant in model.graph.initializer}
     names = {node.name: layer_name(node, constants) for node in model.graph.node}
     signal = float(np.sqrt(np.square(expected, dtype=np.float64).mean()))
     found = []
-    for node in nodes:
+    for node in tracked("trying each layer alone in int8", nodes, unit="layers"):
         alone = quantise(model, scales, [other for other in nodes if other != node])
-        difference = Intermediates(alone).logits(pictures) - expected
+        difference = Intermediates(alone).logits(images) - expected
         error = float(np.sqrt(np.square(difference, dtype=np.float64).mean()))
-        found.append(Sensitivity(node, names[node], error / signal if signal else error))
+        found.append(Sensitivity(node, names[node], _sortable(error / signal if signal else error)))
     return sorted(found, key=lambda layer: -layer.error)
 
 
@@ -112,15 +117,24 @@ def fewest(suffices: Callable[[int], bool], most: int) -> int | None:
     return count
 
 
-def table(ranking: Collection[Sensitivity], drops: Mapping[int, float]) -> str:
-    """Layers by their sensitivity, with the points that were lost when all down to that one were kept in float32."""
-    width = max(len(layer.name) for layer in ranking)
-    lines = [
-        f"{'layer':<{width}}  logits astray  points lost, kept down to here",
-        f"{'(none kept)':<{width}}  {'':13}  ",
+def table(ranking: Collection[Sensitivity], tried: Mapping[int, Check]) -> str:
+    """Layers by their sensitivity, with the outcome where all down to that one stayed in float32."""
+    width = max(len("(none excluded)"), *(len(layer.name) for layer in ranking))
+    rows = [
+        ("layer", "logit error", "logit error, in float32 down to here"),
+        ("(none excluded)", "", _outcome(tried[0])),
     ]
-    lines[1] += f"{drops[0]:.2f}"
     for count, layer in enumerate(ranking, start=1):
-        lost = f"{drops[count]:.2f}" if count in drops else ""
-        lines.append(f"{layer.name:<{width}}  {layer.error:12.2%}   {lost}".rstrip())
-    return "\n".join(lines)
+        rows.append((layer.name, f"{layer.error:.2%}", _outcome(tried[count]) if count in tried else ""))
+    return "\n".join(f"{name:<{width}}  {error:>11}  {outcome}".rstrip() for name, error, outcome in rows)
+
+
+def _outcome(check: Check) -> str:
+    labelled = check.comparison.labelled
+    points = "" if labelled is None else f", {labelled.drop_points:.2f} points lost"
+    return f"{check.comparison.rms_error:.2%}{points}: {'passes' if check.passes else check.verdict.outcome.value}"
+
+
+def _sortable(error: float) -> float:
+    """NaN compares with nothing; it is the largest of errors."""
+    return math.inf if math.isnan(error) else error

@@ -8,11 +8,11 @@ from taijitu_runtime.backends.base import Backend, ModelInput, check_file
 from taijitu_runtime.backends.ort import OrtBackend
 from taijitu_runtime.backends.trt import TrtBackend
 from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.model_files import ENGINE_SUFFIXES, is_engine, is_onnx
 
 __all__ = ["Backend", "ModelInput", "OrtBackend", "TrtBackend", "open_backend"]
 
 CHECKPOINT_MAGIC = b"PK\x03\x04"
-ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
 ENGINE_MAGIC = (b"ftrt", b"vtrt")
 """How plans of TensorRT and of TensorRT-RTX begin."""
 
@@ -27,7 +27,7 @@ def open_backend(path: str | Path, *, threads: int = 0, provider: str | None = N
     and for a `provider` of what is one.
     """
     path = Path(path)
-    if path.suffix.lower() == ".onnx":
+    if is_onnx(path):
         if rebuild:
             raise UsageError(f"{path}: got rebuild for an ONNX file, expected an engine; leave it away")
         return OrtBackend(path, threads=threads, provider="cpu" if provider is None else provider)
@@ -36,7 +36,7 @@ def open_backend(path: str | Path, *, threads: int = 0, provider: str | None = N
         magic = file.read(4)
     if magic == CHECKPOINT_MAGIC:
         raise ArtefactError(f"{path}: got a checkpoint, expected a .onnx file; do: taijitu onnx {path} -o model.onnx")
-    if magic in ENGINE_MAGIC or path.suffix.lower() in ENGINE_SUFFIXES:
+    if magic in ENGINE_MAGIC or is_engine(path):
         if provider is not None:
             raise UsageError(f"{path}: got provider={provider!r} for an engine, expected an ONNX file; leave it away")
         return TrtBackend(path, rebuild=rebuild)

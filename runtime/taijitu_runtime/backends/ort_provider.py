@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import difflib
 import hashlib
 import importlib
 import io
@@ -20,8 +19,9 @@ from typing import Any, Literal
 
 from taijitu_runtime.backends.nish_graph import has_outside_weights
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
-from taijitu_runtime.errors import ProviderError, UsageError
+from taijitu_runtime.errors import ProviderError, UnknownNameError
 from taijitu_runtime.installed import installed_versions
+from taijitu_runtime.machine import is_jetson
 
 Options = dict[str, str]
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -44,11 +44,9 @@ GIVEN_UP = re.compile(r"EP Error (.+?)\s+when using", re.DOTALL)
 
 
 def check_provider(name: str) -> None:
-    """UsageError, with close names, unless `name` is one of PROVIDERS."""
+    """UnknownNameError unless `name` is one of PROVIDERS."""
     if name not in PROVIDERS:
-        close = difflib.get_close_matches(name, PROVIDERS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise UsageError(f"got the provider {name!r}, expected {', '.join(PROVIDERS)}{hint}")
+        raise UnknownNameError("provider", name, PROVIDERS)
 
 
 def open_on_provider(
@@ -62,7 +60,7 @@ def open_on_provider(
     """
     wanted = PROVIDERS[provider]
     if not set(wanted) <= set(ort.get_available_providers()):
-        reason, cure = why_not_built_in(installed_versions(), is_jetson=Path("/etc/nv_tegra_release").exists())
+        reason, cure = why_not_built_in(installed_versions(), is_jetson())
         raise ProviderError(provider, reason, cure)
     printed = io.StringIO()
     if provider == "cpu":
@@ -79,9 +77,9 @@ def open_on_provider(
     return session
 
 
-def why_not_built_in(packages: Collection[str], is_jetson: bool) -> tuple[str, str]:
+def why_not_built_in(packages: Collection[str], on_jetson: bool) -> tuple[str, str]:
     """The reason and the cure where ONNX Runtime has only other providers; `packages`: names of what is installed."""
-    if is_jetson:
+    if on_jetson:
         return (
             "this ONNX Runtime was built without it",
             "pip uninstall -y onnxruntime onnxruntime-gpu, then install the onnxruntime-gpu wheel that NVIDIA "

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.backends import nish_plugin
-from taijitu_runtime.engine_card import EngineCard, platform_here
+from taijitu_runtime.engine_card import LIBRARIES, LIBRARY_INSTALLS, EngineCard, platform_here
 from taijitu_runtime.errors import DeviceError, EngineError, MissingDependencyError, require
 
 _log = logging.getLogger(__name__)
 
-NAMES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
-INSTALLS = {"tensorrt": "taijitu[gpu]", "tensorrt_rtx": "taijitu[rtx]"}
 OLDEST_BY_DEFAULT = (8, 0)
 """The compute capability from which on a TensorRT-RTX engine runs that was built for no GPU in particular: Ampere."""
 
@@ -44,14 +42,14 @@ def load_library(path: Path, card: EngineCard) -> Any:
     if card.built_for.platform != here:
         raise _built_for(path, card, card.built_for.platform, here)
     try:
-        trt = require(card.library.name, INSTALLS[card.library.name])
+        trt = require(card.library.name, LIBRARY_INSTALLS[card.library.name])
     except MissingDependencyError as error:
-        name = f"{NAMES[card.library.name]} {card.library.version}"
+        name = f"{LIBRARIES[card.library.name]} {card.library.version}"
         raise MissingDependencyError(
-            card.library.name, INSTALLS[card.library.name], f"{path} was built with {name}; {error.__cause__}"
+            card.library.name, LIBRARY_INSTALLS[card.library.name], f"{path} was built with {name}; {error.__cause__}"
         ) from None
     if not _version_fits(card, trt.__version__):
-        name = NAMES[card.library.name]
+        name = LIBRARIES[card.library.name]
         raise _built_for(path, card, f"{name} {card.library.version}", f"{name} {trt.__version__}")
     return trt
 

@@ -6,13 +6,14 @@ import hashlib
 import importlib.util
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
+from taijitu_runtime.child_python import python_command
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import ArtefactError, MissingDependencyError
 
 BUILDER = "taijitu_export.engine.cli"
+RUN = f'import runpy; runpy.run_module("{BUILDER}", run_name="__main__", alter_sys=True)'
 TARGET_FLAG = "--computeCapabilities"
 
 
@@ -37,7 +38,7 @@ def rebuild_engine(path: Path, card: EngineCard, compute_capability: str | None 
     if not _has_builder():
         raise MissingDependencyError(BUILDER, "taijitu[export]", f"needed to build {path} again")
     arguments = [str(source), f"--saveEngine={path}", *arguments_for(card, compute_capability)]
-    done = subprocess.run([sys.executable, "-m", BUILDER, *arguments], stdout=subprocess.DEVNULL, check=False)
+    done = subprocess.run(python_command(RUN, *arguments), stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         raise ArtefactError(
             f"{path}: building it again failed (exit code {done.returncode}, the reason is above); "

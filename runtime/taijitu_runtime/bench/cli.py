@@ -21,9 +21,10 @@ from taijitu_runtime.bench.queries import Loop, Probe, measure
 from taijitu_runtime.bench.report import Result, explanations, profile_for_export, ratio_line, times_for_export
 from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_probe import TrtProbe
-from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.console import Parser, run, say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
+from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.target import check_target
 
 PROFILED_QUERIES = 100
@@ -125,7 +126,7 @@ def prepare_backends(options: argparse.Namespace) -> list[Backend]:
     threads, provider, rebuild = options.cpuThreads or 0, options.provider, options.rebuild
     backends = [
         open_backend(model, threads=threads, provider=provider)
-        if model.suffix.lower() == ".onnx"
+        if is_onnx(model)
         else open_backend(model, rebuild=rebuild)
         for model in options.models
     ]
@@ -175,7 +176,7 @@ def report(
 ) -> None:
     """Print what was measured."""
     if options.json:
-        print(json.dumps(as_json(options.models, modes, results, ratios), indent=1))
+        say_json(as_json(options.models, modes, results, ratios), sys.stdout, indent=1)
         return
     for model, mode, result in zip(options.models, modes, results):
         say("\n".join(text_of(model, mode, result, options)), sys.stdout)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
 import shutil
 import subprocess
 from pathlib import Path
+
+from taijitu_runtime.machine import processor_name, read_text, usable_cores
 
 CPU_GOVERNORS = "devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"
 JETSON_GPU = "class/devfreq/*gpu*"
@@ -64,7 +65,7 @@ def load_warnings(before: CpuTimes | None, after: CpuTimes | None) -> list[str]:
 def clock_warnings(device: str, system: Path = Path("/sys")) -> list[str]:
     """Clocks that are not fixed, as far as the system shows them, right after a run; `device`: "CPU" or "GPU"."""
     warnings = []
-    governors = {_read(file) for file in system.glob(CPU_GOVERNORS)} - {FIXED_GOVERNOR, ""}
+    governors = {read_text(file) for file in system.glob(CPU_GOVERNORS)} - {FIXED_GOVERNOR, ""}
     if governors:
         warnings.append(
             f"The CPU's clock is not fixed (governor {', '.join(sorted(governors))}). "
@@ -88,32 +89,15 @@ def gpu_clock_warnings(answer: str) -> list[str]:
 
 def machine() -> str:
     """The processor's name and how many of it this process may use."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {_usable_cpus()} CPUs"
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{processor_name()}, {usable_cores()} CPUs"
 
 
 def _jetson_warnings(system: Path) -> list[str]:
     for folder in system.glob(JETSON_GPU):
-        lowest, highest = (_read(folder / name) for name in ("min_freq", "max_freq"))
+        lowest, highest = (read_text(folder / name) for name in ("min_freq", "max_freq"))
         if lowest != highest:
             return ["The GPU's clock is not fixed. sudo nvpmodel -m 0 && sudo jetson_clocks fixes it."]
     return []
-
-
-def _read(file: Path) -> str:
-    """Its text; "" where the kernel has none, as of a processor that a Jetson's power mode turned off."""
-    try:
-        return file.read_text().strip()
-    except OSError:
-        return ""
 
 
 def _nvidia_smi_warnings() -> list[str]:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends import TrtBackend
 from taijitu_runtime.backends.cuda import Gpu
-from taijitu_runtime.backends.preflight import NAMES
 from taijitu_runtime.backends.trt_engine import Engine
 from taijitu_runtime.bench.queries import LayerTime, Probe, Query
+from taijitu_runtime.engine_card import LIBRARIES
 
 
 class TrtProbe(Probe):
@@ -30,7 +30,7 @@ class TrtProbe(Probe):
         card = backend.engine_card
         assert card is not None, "the backend is loaded"
         self.modes = {
-            "Backend": f"{NAMES[card.library.name]} {card.library.version}",
+            "Backend": f"{LIBRARIES[card.library.name]} {card.library.version}",
             "GPU": backend.on_owner(lambda engine, gpu: f"{gpu.name}, compute capability {gpu.compute_capability}"),
             "Layers": ", ".join(f"{count} {dtype}" for dtype, count in card.precision.layers.items()),
             "Data transfers": "Enabled" if transfers else "Disabled",

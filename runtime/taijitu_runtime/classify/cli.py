@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,9 +17,11 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import Answer, check_top
 from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
-from taijitu_runtime.classify.report import JsonReport, Progress, TextReport
-from taijitu_runtime.console import Parser, run
+from taijitu_runtime.classify.report import JsonReport, TextReport
+from taijitu_runtime.console import Parser, Progress, run
 from taijitu_runtime.errors import PictureError, UsageError
+from taijitu_runtime.machine import usable_cores
+from taijitu_runtime.pictures.headers import LIMITS, Limits
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_DECODERS = 4
@@ -35,16 +36,15 @@ def main(argv: list[str] | None = None) -> int:
     with Classifier.from_file(options.model, provider=options.provider, rebuild=options.rebuild) as classifier:
         top = min(USUAL_TOP, len(classifier.labels)) if options.top is None else options.top
         check_top(top, classifier.labels)
+        limits = Limits(max_pixels=options.max_pixels)
         files = find_pictures(options.pictures)
-        with Progress(len(files)) as progress, warnings.catch_warnings():
-            # Pillow remarks on odd EXIF and TIFF entries of pictures that it then decodes all the same.
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+        with Progress(len(files), hidden=len(files) == 1) as progress:
             report = (
                 JsonReport(progress, options.model, classifier.card)
                 if options.json
                 else TextReport(progress, files, classifier.labels)
             )
-            for file, outcome in classify(classifier, files, top):
+            for file, outcome in classify(classifier, files, top, limits):
                 if isinstance(outcome, PictureError):
                     report.skip(file, outcome.reason)
                 else:
@@ -70,13 +70,13 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
 
 
 def classify(
-    classifier: Classifier, files: Iterable[Path], top: int
+    classifier: Classifier, files: Iterable[Path], top: int, limits: Limits = LIMITS
 ) -> Iterator[tuple[Path, tuple[Answer, ...] | PictureError]]:
     """Each file with its `top` answers, or with why it was skipped, in the files' order.
 
     Threads decode while the network works; memory is bounded by the batch size, however many files there are.
     """
-    prepared = _decoded_ahead(classifier, iter(files))
+    prepared = _decoded_ahead(classifier, iter(files), limits)
     while chunk := list(itertools.islice(prepared, classifier.batch_size)):
         pictures = [item for _, item in chunk if not isinstance(item, PictureError)]
         answered = iter(classifier.predictions(classifier.logits(np.stack(pictures)), top) if pictures else [])
@@ -90,6 +90,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, help="model.onnx or model.engine of export/")
     parser.add_argument("pictures", type=Path, nargs="+", metavar="picture", help="files, or folders searched in depth")
     parser.add_argument("--top", type=int, help=f"answers for each picture ({USUAL_TOP}, or all labels if fewer)")
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=LIMITS.max_pixels,
+        metavar="N",
+        help="skip larger pictures; a large JPEG counts an eighth, a progressive one half (default: %(default)s)",
+    )
     parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
@@ -109,12 +116,12 @@ def _pictures_in(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
 
 
-def _decoded_ahead(classifier: Classifier, files: Iterator[Path]) -> Iterator[Prepared]:
-    pool = ThreadPoolExecutor(min(MAX_DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
+def _decoded_ahead(classifier: Classifier, files: Iterator[Path], limits: Limits) -> Iterator[Prepared]:
+    pool = ThreadPoolExecutor(min(MAX_DECODERS, usable_cores()), thread_name_prefix="decode")
     waiting: deque[tuple[Path, Future[NDArray[np.uint8]]]] = deque()
 
     def submit(count: int) -> None:
-        waiting.extend((file, pool.submit(classifier.prepare, file)) for file in itertools.islice(files, count))
+        waiting.extend((file, pool.submit(classifier.prepare, file, limits)) for file in itertools.islice(files, count))
 
     try:
         submit(2 * classifier.batch_size)

@@ -1,56 +1,18 @@
-"""How `classify` shows its answers: as text or as one JSON object, with a progress bar where someone watches."""
+"""How `classify` shows its answers: as text or as one JSON object."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TextIO
 
 from taijitu_runtime.answers import Answer
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.console import say, shown
+from taijitu_runtime.console import Progress, json_text, shown
 
 BAR_CELLS = 30
 MAX_NAME_COLUMNS = 60
 MAX_LABEL_COLUMNS = 24
-
-
-class Progress:
-    """A bar on stderr while many files are worked on: only on a terminal, and only if tqdm is installed."""
-
-    def __init__(self, total: int) -> None:
-        self._bar: Any = None
-        if total > 1:
-            try:
-                from tqdm import tqdm
-            except ImportError:
-                return
-            self._bar = tqdm(total=total, unit="picture", file=sys.stderr, disable=None, leave=False)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def advance(self) -> None:
-        """One file more is done."""
-        if self._bar is not None:
-            self._bar.update()
-
-    def say(self, text: str, stream: TextIO) -> None:
-        """Print a line without tearing the bar."""
-        if self._bar is None or self._bar.disable:
-            say(text, stream)
-        else:
-            with self._bar.external_write_mode(file=stream):
-                say(text, stream)
 
 
 class Report:
@@ -80,19 +42,19 @@ class TextReport(Report):
         super().__init__(progress)
         self._single = len(files) == 1
         self._name_columns = min(MAX_NAME_COLUMNS, max(len(shown(file)) for file in files))
-        self._label_columns = min(MAX_LABEL_COLUMNS, max(map(len, labels)))
+        self._label_columns = min(MAX_LABEL_COLUMNS, max(len(shown(label)) for label in labels))
 
     def add(self, file: Path, answers: Sequence[Answer]) -> None:
         """Print the answers at once."""
         if self._single:
             cell = "█" if "utf" in (sys.stdout.encoding or "").lower() else "#"
             rows = [
-                f"{a.probability:8.2%}  {cell * round(a.probability * BAR_CELLS):<{BAR_CELLS}}  {a.label}"
+                f"{a.probability:8.2%}  {cell * round(a.probability * BAR_CELLS):<{BAR_CELLS}}  {shown(a.label)}"
                 for a in answers
             ]
             self._progress.say("\n".join([shown(file), *rows]), sys.stdout)
         else:
-            columns = [f"{answer.probability:6.1%} {answer.label:<{self._label_columns}}" for answer in answers]
+            columns = [f"{answer.probability:6.1%} {shown(answer.label):<{self._label_columns}}" for answer in answers]
             line = f"{shown(file):<{self._name_columns}}  {'  '.join(columns)}"
             self._progress.say(line.rstrip(), sys.stdout)
 
@@ -109,11 +71,11 @@ class JsonReport(Report):
     def add(self, file: Path, answers: Sequence[Answer]) -> None:
         """Keep the answers for the end."""
         plain = [{"label": a.label, "index": a.index, "probability": a.probability} for a in answers]
-        self._results.append(json.dumps({"file": str(file), "answers": plain}))
+        self._results.append(json_text({"file": str(file), "answers": plain}, sys.stdout))
 
     def finish(self) -> None:
         """Print the object: model, architecture, results, skipped."""
         skipped = [{"file": str(file), "reason": reason} for file, reason in self.skipped]
-        head = json.dumps(self._head)[:-1]
+        head = json_text(self._head, sys.stdout)[:-1]
         results = ",\n ".join(self._results)
-        print(f'{head},\n"results": [\n {results}],\n"skipped": {json.dumps(skipped)}}}')
+        print(f'{head},\n"results": [\n {results}],\n"skipped": {json_text(skipped, sys.stdout)}}}')

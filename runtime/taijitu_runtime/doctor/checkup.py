@@ -17,6 +17,7 @@ from taijitu_runtime.doctor import camera, folders, gpu, jetson, libraries, outs
 from taijitu_runtime.doctor.child import Imported, Reply, ask, can_find, try_import
 from taijitu_runtime.doctor.finding import Finding, warning
 from taijitu_runtime.installed import installed_versions
+from taijitu_runtime.machine import is_jetson
 
 # Where the distribution is not called as the module is.
 DISTRIBUTIONS = {
@@ -39,7 +40,7 @@ class Checkup:
         self.root = root
         self.machine = platform.machine()
         self.interpreter = system.Interpreter(sys.version_info[:2], Path(sys.prefix), Path(sys.base_prefix))
-        self.is_jetson = jetson.is_jetson(root)
+        self.is_jetson = is_jetson(root)
         self.installed = list(distributions())
         self.cuda: Reply = ask("cuda")
         self.has_gpu = self.is_jetson or not self.cuda.error or gpu.pci_cards(root) > 0

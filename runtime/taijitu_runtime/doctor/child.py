@@ -12,17 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from taijitu_runtime.child_python import python_command
 from taijitu_runtime.doctor.probe import MARK
 
 TIMEOUT_S = 120.0
 """The first import of a GPU's libraries from a slow SD card takes most of a minute."""
 
-# The search path is ours, so that the working directory's files are not taken for libraries.
-RUN = """
-import json, runpy, sys
-sys.path[:] = json.loads(sys.argv.pop(1))
-runpy.run_path(sys.argv.pop(1), run_name="__main__")
-"""
+RUN = 'import runpy; runpy.run_path(sys.argv.pop(1), run_name="__main__")'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Imported:
 def ask(question: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> Reply:
     """What the function `question` of probe.py returns, in a child process with our module search path."""
     probe = str(Path(__file__).with_name("probe.py"))
-    command = [sys.executable, "-W", "ignore", "-c", RUN, json.dumps(sys.path), probe, question, *arguments]
+    command = python_command(RUN, probe, question, *arguments, flags=("-W", "ignore"))
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False, cwd=os.sep

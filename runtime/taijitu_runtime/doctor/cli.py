@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 
-from taijitu_runtime import __version__
-from taijitu_runtime.console import Parser, run, say
-from taijitu_runtime.doctor.checkup import Checkup
-from taijitu_runtime.doctor.page import Page, as_dict, count
+from taijitu_runtime.console import Parser, run, say, say_json
+from taijitu_runtime.installed import taijitu_version
 
 
 @run("taijitu doctor")
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: no problem, warnings perhaps, 1: at least one problem, 2: wrong usage."""
     options = build_parser().parse_args(argv)
+    from taijitu_runtime.doctor.checkup import Checkup  # NumPy, which --help does not need
+    from taijitu_runtime.doctor.page import Page, as_dict, count
+
     page = Page(sys.stdout)
-    head = f"taijitu {__version__} on {platform.system()} {platform.release()} {platform.machine()}"
+    head = f"taijitu {taijitu_version()} on {platform.system()} {platform.release()} {platform.machine()}"
     if not options.json:
         say(head, sys.stdout)
     sections = []
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
             say(page.section(title, findings), sys.stdout)
             sys.stdout.flush()
     if options.json:
-        print(json.dumps({"system": head, **as_dict(sections)}, indent=1))
+        say_json({"system": head, **as_dict(sections)}, sys.stdout, indent=1)
     else:
         say(page.summary(sections), sys.stdout)
     return 1 if count(sections)["problem"] else 0

@@ -9,6 +9,7 @@ from typing import Any
 
 from taijitu_runtime.doctor.child import Reply
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
+from taijitu_runtime.installed import pip_install
 
 # Results of cuInit: what they mean, and the cure.
 CUDA_ERRORS = {
@@ -55,7 +56,7 @@ def check_rtx(capabilities: list[str], is_installed: bool) -> list[Finding]:
     if not is_installed or not others:
         return []
     text = f"not made for compute capability {', '.join(others)} (only {', '.join(RTX_CAPABILITIES)})"
-    return [warning("TensorRT-RTX", text, 'use TensorRT: pip install "taijitu[gpu]"')]
+    return [warning("TensorRT-RTX", text, f"use TensorRT: {pip_install('taijitu[gpu]')}")]
 
 
 def check_cuda_release(library: str, built_for: str, newest: int) -> list[Finding]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
 from taijitu_runtime.doctor.system import Interpreter, dotted
+from taijitu_runtime.machine import board_model, read_text
 
 # L4T: its JetPack, that one's TensorRT, and the Python that TensorRT's module was built for. The longest match counts.
 JETPACKS = {
@@ -21,14 +22,9 @@ JETPACKS = {
 }
 
 
-def is_jetson(root: Path) -> bool:
-    """Whether this is a Jetson, or a container on one."""
-    return (root / "etc/nv_tegra_release").exists() or "nvidia,tegra" in _read(root / "proc/device-tree/compatible")
-
-
 def check_l4t(root: Path, interpreter: Interpreter) -> Finding:
     """The release of L4T and the JetPack that it belongs to."""
-    board = _read(root / "proc/device-tree/model") or "Jetson"
+    board = board_model(root) or "Jetson"
     release = l4t_release(root)
     if release is None:
         return warning(
@@ -70,22 +66,15 @@ def check_apt(packages: Mapping[str, str]) -> list[Finding]:
 
 def l4t_release(root: Path) -> str | None:
     """Such as "36.4.3"; None where the file is missing or says nothing."""
-    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _read(root / "etc/nv_tegra_release"))
+    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", read_text(root / "etc/nv_tegra_release"))
     return f"{found[1]}.{found[2]}" if found else None
 
 
 def debian_packages(root: Path) -> dict[str, str]:
     """The installed packages of Debian or Ubuntu, with versions."""
     packages = {}
-    for block in _read(root / "var/lib/dpkg/status").split("\n\n"):
+    for block in read_text(root / "var/lib/dpkg/status").split("\n\n"):
         fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", block, re.MULTILINE))
         if fields.get("Status", "").endswith(" installed"):
             packages[fields["Package"]] = fields.get("Version", "")
     return packages
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip("\0\n ")
-    except OSError:
-        return ""

@@ -11,6 +11,7 @@ from taijitu_runtime.doctor.child import Imported, Reply
 from taijitu_runtime.doctor.cures import cure
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
 from taijitu_runtime.doctor.system import Interpreter, dotted
+from taijitu_runtime.installed import pip_install
 
 
 class Library(NamedTuple):
@@ -60,7 +61,7 @@ def check_any_answers(imported: Mapping[str, Imported]) -> list[Finding]:
     backends = ("onnxruntime", "tensorrt", "tensorrt_rtx")
     if any(imported[name].state == "loaded" for name in backends):
         return []
-    return [problem("backends", "none loads, so nothing can be classified", 'pip install "taijitu[ort]"')]
+    return [problem("backends", "none loads, so nothing can be classified", pip_install("taijitu[ort]"))]
 
 
 def check_engines_can_answer(imported: Mapping[str, Imported], has_gpu: bool) -> list[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -19,7 +18,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.console import say, shown
+from taijitu_runtime.child_python import python_command
+from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError, require
 from taijitu_runtime.files import put_in_place
 from taijitu_runtime.live.overlay import draw_banner
@@ -32,8 +32,6 @@ TITLE = "taijitu camera"
 QUIT_KEYS = (ord("q"), 27)  # 27: Escape
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
 TRY_WINDOW = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
 import cv2
 try:
     cv2.namedWindow("taijitu")
@@ -87,7 +85,7 @@ class JsonLines:
             "latency_ms": round(result.latency_ms, 3),
             "age_ms": round(result.age_ms, 3),
         }
-        self._stream.write(json.dumps(line) + "\n")
+        say_json(line, self._stream)
         self._stream.flush()
 
 
@@ -254,9 +252,7 @@ class VideoFile:
 def _why_no_window() -> str | None:
     """Tried by a process of its own: Qt and GTK end the one that asks where they cannot reach the screen."""
     try:
-        tried = subprocess.run(
-            [sys.executable, "-c", TRY_WINDOW, json.dumps(sys.path)], capture_output=True, text=True, timeout=TRY_S
-        )
+        tried = subprocess.run(python_command(TRY_WINDOW), capture_output=True, text=True, timeout=TRY_S, check=False)
     except subprocess.TimeoutExpired:
         return f"the screen did not answer in {TRY_S:g} s"
     lines = [line.strip() for line in tried.stderr.splitlines() if line.strip()]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any, Literal
 
 from taijitu_runtime.errors import SourceError
 from taijitu_runtime.live.sources import Mode, Source
+from taijitu_runtime.machine import is_jetson
 
 Opener = Literal["gstreamer", "v4l2", "ffmpeg", "pictures"]
 
-JETSON_MARKS = ("/etc/nv_tegra_release", "/proc/device-tree/model")
 CSI = Mode(width=1280, height=720, rate=30, flip=0)
 # One buffer, the newest: what waits in a queue is old when it is seen.
 SINK = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
@@ -46,10 +45,7 @@ class Plan:
 
 def detect_platform(cv2: Any) -> Platform:
     """The platform under us, with this OpenCV module."""
-    marks = [Path(mark) for mark in JETSON_MARKS]
-    model = marks[1].read_bytes() if marks[1].is_file() else b""
-    jetson = marks[0].exists() or any(word in model for word in (b"Jetson", b"Orin", b"NVIDIA Thor"))
-    return Platform(jetson, bool(cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)))
+    return Platform(is_jetson(), bool(cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)))
 
 
 def plan_from_source(source: Source, platform: Platform) -> Plan:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import select
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 
+from taijitu_runtime.child_python import python_command
 from taijitu_runtime.console import shown
 from taijitu_runtime.live.link import Link, Memory, Message
 from taijitu_runtime.live.sources import Source, without_password
 
-# With our sys.path, so that it finds what we found, however we were started.
-BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from taijitu_runtime.live.child import main; main(sys.argv[2:])"  # noqa: E501
+BOOT = "from taijitu_runtime.live.child import main; main(sys.argv[1:])"
 LINES_KEPT = 40
 
 logger = logging.getLogger(__name__)
@@ -34,7 +32,7 @@ class CaptureProcess:
             if_it_fails.callback(self._link.close)
             # A session of its own: what a terminal sends (Ctrl-C, hang-up, stop) is the reader's to act on.
             self._process = subprocess.Popen(
-                [sys.executable, "-c", BOOT, json.dumps(sys.path), str(theirs.fileno())],
+                python_command(BOOT, str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

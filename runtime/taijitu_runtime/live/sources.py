@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Literal
 from urllib.parse import parse_qsl
 
 from taijitu_runtime.classify.cli import SUFFIXES
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, name_hint
 
 Kind = Literal["device", "csi", "rtsp", "http", "video", "pictures", "pipeline"]
 Codec = Literal["raw", "mjpg", "h264", "h265"]
@@ -105,8 +104,7 @@ def _split(text: str) -> tuple[Kind, str, str]:
 
 def _split_url(text: str, scheme: str) -> tuple[Kind, str, str]:
     if scheme not in SCHEMES:
-        close = difflib.get_close_matches(scheme, SCHEMES, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(SCHEMES)}"
+        hint = name_hint(scheme, SCHEMES)
         raise UsageError(f"got the unknown scheme {scheme}:// in {without_password(text)!r}; {hint}")
     kind = SCHEMES[scheme]
     if kind == "csi":
@@ -131,9 +129,7 @@ def _mode_from_query(text: str, kind: Kind, query: str) -> Mode:
     for name, value in parse_qsl(query, keep_blank_values=True):
         known = MODES[kind]
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=3)
-            hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(known)}"
-            raise UsageError(f"got the unknown option {name!r} in {text!r}; {hint}")
+            raise UsageError(f"got the unknown option {name!r} in {text!r}; {name_hint(name, known)}")
         if name != "codec" and not re.fullmatch(r"\d+", value):
             raise UsageError(f"got {name}={value!r} in {text!r}, expected a whole number")
         values[name] = value if name == "codec" else int(value)

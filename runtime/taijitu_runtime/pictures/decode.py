@@ -1,4 +1,4 @@
-"""Decoding: simplejpeg for JPEGs, Pillow for everything else; the same pixels as from Pillow alone, sooner."""
+"""Decoding: simplejpeg for JPEGs, Pillow for nearly everything else; the same pixels as from Pillow alone, sooner."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import TaijituError, UnknownFormatError, require
-from taijitu_runtime.pictures.headers import LIMITS, Header, Limits, check_pixels, damaged, inspect
+from taijitu_runtime.pictures.bmp_runs import is_run_length, pixels_from_runs
+from taijitu_runtime.pictures.headers import LIMITS, Header, Limits, check_pixels, damaged, inspect, unread
+from taijitu_runtime.pictures.jpeg import orientation_part, pixels_from_jpeg, without_remarks
+from taijitu_runtime.pictures.png import checked_png
+from taijitu_runtime.pictures.pnm import pixels_from_pnm
+from taijitu_runtime.pictures.quiet import quiet, silence_libraries
 
 if TYPE_CHECKING:
     from PIL import Image
 
 INSTALL = "taijitu[ort]"
-# A JPEG of more pixels may be decoded at a half, a quarter or an eighth of its size.
-LARGE_PIXELS = 2_000_000
-# Beyond this ratio of the sides pictures are resized in another way (preprocess.py), and never shrunk.
-MAX_EXACT_ASPECT = 32
-# What libjpeg remarks on, or simplejpeg does not take, without a pixel being made up: Pillow decodes these.
-HARMLESS = re.compile(r"\d+ extraneous bytes|JFIF revision|Adobe|subsampling")
 PLUGINS = {
     "JPEG": "JpegImagePlugin",
     "PNG": "PngImagePlugin",
@@ -30,9 +29,15 @@ PLUGINS = {
     "BMP": "BmpImagePlugin",
     "GIF": "GifImagePlugin",
     "TIFF": "TiffImagePlugin",
-    "PPM": "PpmImagePlugin",
 }
+# What Pillow raises for a whole picture that it does not read.
+UNREAD = re.compile(r"unknown pixel mode|unknown data organization|[Uu]nsupported|not (?:available|supported)")
+COMPRESSION_NUMBER = re.compile(r"\d+")
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+# A transparent colour without a palette: the key has the file's depth, and Pillow's pixels have 8 bits of fewer.
+KEYED_GREY = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
+LARGEST_GREY = {"L;2": 3, "L;4": 15}
+WIDE_RGB, LOW_BYTES_OF_WIDE_RGB = "RGB;16B", "RGB;16L"
 # EXIF's orientations by what turns the stored picture upright: first rows become columns, then sides are exchanged.
 ROWS_ARE_COLUMNS, LEFT_IS_RIGHT, TOP_IS_BOTTOM = {5, 6, 7, 8}, {2, 3, 6, 7}, {3, 4, 7, 8}
 
@@ -51,6 +56,11 @@ class Decoded(NamedTuple):
     height: int
     extent: tuple[float, float, float, float]
 
+    @property
+    def is_shrunk(self) -> bool:
+        """Whether there is less than one pixel here for each of the picture."""
+        return self.extent[2] - self.extent[0] < self.width
+
 
 def decode(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Decoded:
     """The picture in the bytes of a file, checked by `inspect` first; PictureError as there, or where it is damaged.
@@ -58,11 +68,18 @@ def decode(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Decoded
     `least_side`: a JPEG of more than LARGE_PIXELS may be shrunk to a half, a quarter or an eighth as long as its
     shorter side keeps that many pixels; 0 forbids it.
     """
-    header = inspect(data, limits)
+    header = inspect(data, limits, least_side)
     try:
         if header.format == "JPEG":
             return _from_jpeg(data, header, limits, least_side)
-        return decode_image(open_image(data, header.format), limits)
+        if header.format == "PPM":
+            return _decoded(pixels_from_pnm(data), 1, 1, header.width, header.height)
+        if header.format == "BMP" and is_run_length(data):
+            pixels = pixels_from_runs(data, header.width, header.height)
+            return _decoded(pixels, 1, 1, header.width, header.height)
+        plain = checked_png(data) if header.format == "PNG" else data
+        with quiet():
+            return decode_image(open_image(plain, header.format), limits)
     except (TaijituError, MemoryError):
         raise
     except Exception as error:
@@ -73,25 +90,38 @@ def decode(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Decoded
 def decode_image(image: Image.Image, limits: Limits = LIMITS) -> Decoded:
     """The same of a Pillow image, of which nothing need be decoded yet; TooManyPixelsError, UnknownFormatError."""
     check_pixels(*image.size, limits)
-    image.load()
-    orientation = orientation_of(image)
-    return _decoded(_turned_image(_rgb_from_image(image), orientation), orientation, 1, *image.size)
+    with quiet():
+        raw_mode = _raw_mode(image)
+        low_bytes = _low_bytes(image, raw_mode)
+        image.load()
+        orientation = orientation_of(image)
+        rgb = _rgb_from_image(_without_key(image, raw_mode, low_bytes))
+    return _decoded(_turned_image(rgb, orientation), orientation, 1, *image.size)
 
 
 def open_image(data: bytes, format: str) -> Image.Image:
     """Pillow's image of `format` with its header read; whatever Pillow raises where that is damaged.
 
     Image.open warns on stderr about large pictures and can raise instead, by settings that belong to the whole process.
-    The factories that it calls check no size; our own check needs no global state.
+    The factories that it calls check no size; our own check needs no global state. UnknownFormatError for a variant
+    that Pillow does not read.
     """
     require("PIL", INSTALL)
     from PIL import Image
 
     require(f"PIL.{PLUGINS[format]}", INSTALL)
+    silence_libraries()
     factory, accept = Image.OPEN[format]
     if accept is not None and isinstance(accept(data[:16]), str):  # why this Pillow was built without the format
         raise UnknownFormatError(f"got a {format}, which this Pillow was built without; install another Pillow")
-    return factory(io.BytesIO(data), "")
+    try:
+        return factory(io.BytesIO(data), "")
+    except (OSError, SyntaxError) as error:
+        if UNREAD.search(str(error)):
+            raise unread(f"a {format} of a variant that Pillow does not know ({error})") from error
+        if format == "TIFF" and COMPRESSION_NUMBER.fullmatch(str(error)):
+            raise unread(f"a TIFF of compression {error}") from error
+        raise
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -106,26 +136,16 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _from_jpeg(data: bytes, header: Header, limits: Limits, least_side: int) -> Decoded:
-    decode_jpeg = require("simplejpeg", INSTALL).decode_jpeg
-    shrink = _shrink(header, least_side)
-    least = {"min_height": -(-header.height // shrink), "min_width": -(-header.width // shrink)} if shrink > 1 else {}
-    try:
-        pixels = decode_jpeg(data, "CMYK" if header.components == 4 else "RGB", **least)
-    except ValueError as error:
-        if not HARMLESS.search(str(error)):
-            raise
-        return decode_image(open_image(data, "JPEG"), limits)
-    if header.components == 4:  # whole; which ink is stored how is Pillow's to say
-        return decode_image(open_image(data, "JPEG"), limits)
-    orientation = orientation_of(open_image(data, "JPEG")) if header.has_metadata else 1
-    return _decoded(_turned_array(pixels, orientation), orientation, shrink, header.width, header.height)
-
-
-def _shrink(header: Header, least_side: int) -> int:
-    short, long = sorted((header.width, header.height))
-    if not least_side or short * long <= LARGE_PIXELS or long > MAX_EXACT_ASPECT * short:
-        return 1
-    return next((factor for factor in (8, 4, 2) if short >= factor * least_side), 1)
+    factor = header.shrink(least_side)
+    pixels = pixels_from_jpeg(data, header, factor)
+    if pixels is None or header.components == 4:  # whole; which ink is stored how is Pillow's to say
+        with quiet():
+            return decode_image(open_image(without_remarks(data, header.components), "JPEG"), limits)
+    orientation = 1
+    if header.has_metadata:
+        with quiet():
+            orientation = orientation_of(open_image(orientation_part(data), "JPEG"))
+    return _decoded(_turned_array(pixels, orientation), orientation, factor, header.width, header.height)
 
 
 def _turned_array(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -163,7 +183,9 @@ def _rgb_from_image(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode in ALPHA_MODES or (image.mode == "P" and "transparency" in image.info):
-        layer = image.convert("RGBA")
+        if image.format == "BMP" and image.getchannel("A").getextrema() == (0, 0):
+            return image.convert("RGB")  # 32 bits a pixel, the last eight of which nobody filled
+        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         black = Pil.new("RGBA", layer.size, (0, 0, 0, 255))
         return Pil.alpha_composite(black, layer).convert("RGB")
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -182,3 +204,49 @@ def _eight_from_sixteen_bits(image: Image.Image) -> Image.Image:
         raise UnknownFormatError("got 32-bit pixels, whose range is unknown, expected 8 or 16 bits; convert it")
     rounded = (np.arange(65536) + 128) // 257
     return Pil.fromarray(rounded.astype(np.uint8)[values])
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the file's pixels lie, in Pillow's words; empty where the image is decoded already."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _low_bytes(image: Image.Image, raw_mode: str) -> NDArray[np.uint8] | None:
+    """The lower bytes of a PNG's 16-bit RGB, (H, W, 3), where a transparent colour asks for them: Pillow drops them."""
+    file = getattr(image, "fp", None)
+    if raw_mode != WIDE_RGB or "transparency" not in image.info or file is None:
+        return None
+    place = file.tell()
+    file.seek(0)
+    again = open_image(file.read(), "PNG")
+    file.seek(place)
+    again.tile = [tile._replace(args=LOW_BYTES_OF_WIDE_RGB) for tile in again.tile]  # type: ignore[attr-defined]
+    return np.asarray(again)
+
+
+def _without_key(image: Image.Image, raw_mode: str, low_bytes: NDArray[np.uint8] | None) -> Image.Image:
+    """The same with the transparent colour, if it has one besides a palette, on black."""
+    from PIL import Image as Pil
+
+    key = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(key, tuple):
+        values = np.array(image)
+        is_key = _is_colour(values, [value >> 8 if low_bytes is not None else value & 255 for value in key])
+        if low_bytes is not None:
+            is_key &= _is_colour(low_bytes, [value & 255 for value in key])
+    elif image.mode in KEYED_GREY and isinstance(key, int):
+        values = np.array(image.convert("L") if image.mode == "1" else image)
+        largest = LARGEST_GREY.get(raw_mode, 0)
+        is_key = values == ((key & largest) * 255 // largest if largest else key)
+    else:
+        return image
+    values[is_key] = 0
+    return Pil.fromarray(values)
+
+
+def _is_colour(values: NDArray[np.uint8], colour: list[int]) -> NDArray[np.bool_]:
+    red, green, blue = (values[..., channel] == colour[channel] for channel in range(3))
+    is_it: NDArray[np.bool_] = red & green & blue
+    return is_it

@@ -30,24 +30,55 @@ MAGIC = {
     "PPM": re.compile(rb"P[56]\s"),
 }
 FORMATS = tuple(MAGIC)
+# Pictures, and what is often taken for one, that are told by their name: nobody need guess what to convert.
+UNREAD_MAGIC = {
+    "a HEIC": re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL),
+    "an AVIF": re.compile(rb"....ftyp(?:avif|avis)", re.DOTALL),
+    "a JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
+    "a JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
+    "a BigTIFF": re.compile(rb"II\x2b\0|MM\0\x2b"),
+    "a PBM (black and white)": re.compile(rb"P[14]\s"),
+    "a plain (ASCII) PGM": re.compile(rb"P2\s"),
+    "a plain (ASCII) PPM": re.compile(rb"P3\s"),
+    "a PAM": re.compile(rb"P7\s"),
+    "a PFM": re.compile(rb"P[Ff]\s"),
+    "an SVG": re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?(?:<!DOCTYPE svg[^>]*>\s*)?<svg", re.DOTALL),
+    "a page of HTML": re.compile(rb"\s*<(?:!doctype html|html)", re.IGNORECASE),
+    "a PDF": re.compile(rb"%PDF-"),
+    "a PSD": re.compile(rb"8BPS"),
+    "an ICO": re.compile(rb"\0\0\x01\0"),
+}
+UNREAD_MAGIC_BYTES = 1024
 
 # Within compressed data a marker is 0xff and neither 0 (a stuffed 0xff), 0xd0 to 0xd7 (restart) nor 0xff (fill).
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
 FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN, END_OF_IMAGE, APP1 = 0xDA, 0xD9, 0xE1
+BASELINE, PROGRESSIVE = 0xC0, frozenset({0xC2, 0xCA})
+UNREAD_FRAMES = {0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical", 0xCB: "lossless"}
+JPEG_LS_FRAME = 0xF7
 WITHOUT_CONTENT = frozenset({0x01, 0xD8})
 FIRST_MARKER = 0xC0  # below: reserved
+JPEG_COMPONENTS = frozenset({1, 3, 4})
+# A JPEG of more pixels may be decoded at a half, a quarter or an eighth of its size.
+LARGE_PIXELS = 2_000_000
+# Beyond this ratio of the sides pictures are resized in another way (preprocess.py), and never shrunk.
+MAX_EXACT_ASPECT = 32
+# Where a JPEG is shrunk, as many pixels count as one: read in one pass, and with all coefficients kept.
+STREAMED_PER_PIXEL, BUFFERED_PER_PIXEL = 8, 2
 PNG_OF_PIXELS = frozenset({b"IDAT", b"fdAT", b"fcTL"})
 PPM_GAP = rb"(?:\s|#[^\n]*\n)+"
-PPM_HEADER = re.compile(rb"P[56]%b(\d{1,9})%b(\d{1,9})%b\d{1,5}\s" % (PPM_GAP, PPM_GAP, PPM_GAP))
+PPM_HEADER = re.compile(rb"P[56]%b(\d{1,9})%b(\d{1,9})%b(\d{1,5})\s" % (PPM_GAP, PPM_GAP, PPM_GAP))
 PPM_HEADER_BYTES = 4096
 # Decoders walk through segments, chunks and extensions in Python, and inflate some: millions would take minutes.
 MAX_PARTS = 4096
-MAX_PNG_EXTRAS = 128
 MAX_PNG_CHUNKS = 65536
 PNG_CHANNELS = {b"\2": 3, b"\4": 2, b"\6": 4}  # by colour type; the others have one
 MAX_DEFLATE_RATIO = 1032  # bytes from one: 258 at most from two bits
 GIF_EXTENSION = 0x21
+BMP_OLD_HEADER, BMP_HEADERS = 12, frozenset({12, 40, 52, 56, 64, 108, 124})
+BMP_DEPTHS = frozenset({1, 4, 8, 16, 24, 32})
+BMP_COMPRESSIONS = {0: "none", 1: "8-bit runs", 2: "4-bit runs", 3: "bit fields"}
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 TIFF_SHORT, TIFF_BYTES = 3, frozenset({1, 2, 6, 7})
 MAX_TIFF_VALUES = 65536
@@ -59,9 +90,10 @@ Order: TypeAlias = Literal["big", "little"]
 class Limits:
     """What a picture may cost. UsageError for a limit below 1 or a format that is not read.
 
-    `max_bytes`: of a file. `max_pixels`: width times height, as the header declares them; the default lets an 8K frame
-    and most cameras through. `max_jpeg_scans`: encoders write at most about a dozen; each costs a pass over the whole
-    picture. `formats`: those that are decoded, out of FORMATS.
+    `max_bytes`: of a file. `max_pixels`: those that are decoded, see `Header.cost_pixels`: width times height, but of a
+    large JPEG that is decoded at a fraction of its size an eighth, or half of a progressive one. The default lets an
+    8K frame through, and as JPEGs the photographs of every camera and telephone. `max_jpeg_scans`: encoders write at
+    most about a dozen; each costs a pass over the whole picture. `formats`: those that are decoded, out of FORMATS.
     """
 
     max_bytes: int = 256 * 2**20
@@ -85,6 +117,7 @@ class Header(NamedTuple):
 
     `format`: one of FORMATS. `width`, `height`: pixels as stored.
     `components`: of a JPEG: 1, 3, or 4 for CMYK. `has_metadata`: a JPEG may carry an orientation.
+    `is_buffered`: a JPEG of several scans, whose coefficients are all kept until the last one.
     """
 
     format: str
@@ -92,18 +125,46 @@ class Header(NamedTuple):
     height: int
     components: int = 0
     has_metadata: bool = False
+    is_buffered: bool = False
+
+    def shrink(self, least_side: int) -> int:
+        """What both sides are divided by while decoding: 1, 2, 4 or 8, where the shorter keeps `least_side` pixels.
+
+        More than 1 only of a JPEG of more than LARGE_PIXELS; 0 forbids it.
+        """
+        short, long = sorted((self.width, self.height))
+        if not least_side or short * long <= LARGE_PIXELS or long > MAX_EXACT_ASPECT * short:
+            return 1
+        if self.format != "JPEG" or self.components == 4:
+            return 1
+        return next((factor for factor in (8, 4, 2) if short >= factor * least_side), 1)
+
+    def cost_pixels(self, least_side: int = 0) -> int:
+        """What decoding costs, in whole pixels: the measure of `Limits.max_pixels` and of any budget.
+
+        Width times height. Where a JPEG is shrunk: the pixels that come out, but no less than an eighth of those that
+        are read, or half of them where there are several scans, for whose coefficients memory is needed.
+        """
+        whole = self.width * self.height
+        factor = self.shrink(least_side)
+        if factor == 1:
+            return whole
+        least = -(-whole // (BUFFERED_PER_PIXEL if self.is_buffered else STREAMED_PER_PIXEL))
+        return max(-(-self.width // factor) * -(-self.height // factor), least)
 
 
-def inspect(data: bytes, limits: Limits = LIMITS) -> Header:
+def inspect(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Header:
     """The header of a picture that may be decoded; microseconds, whatever `data` is.
 
-    EmptyPictureError, TooManyBytesError, UnknownFormatError, DamagedPictureError (a header that is cut off, a JPEG
-    without its end), TooManyPixelsError or TooManyScansError for one that may not.
+    `least_side`: as for `decode`; a large JPEG that is shrunk costs less. EmptyPictureError, TooManyBytesError,
+    UnknownFormatError (also for a variant that is not read), DamagedPictureError (a header that is cut off, a JPEG or
+    PNG without its end), TooManyPixelsError or TooManyScansError for one that may not.
     """
     check_bytes(len(data), limits)
     kind = format_of(data, limits)
     header = PARSERS[kind](data, limits)
-    check_pixels(header.width, header.height, limits)
+    if header.cost_pixels(least_side) > limits.max_pixels:
+        raise _too_many_pixels(header, limits, least_side)
     return header
 
 
@@ -124,13 +185,20 @@ def check_pixels(width: int, height: int, limits: Limits) -> None:
 
 
 def format_of(data: bytes, limits: Limits) -> str:
-    """The format that the first bytes belong to; UnknownFormatError for none of `limits.formats`."""
+    """The format that the first bytes belong to; UnknownFormatError, with its name, for none of `limits.formats`."""
     for name in limits.formats:
         if MAGIC[name].match(data):
             return name
     expected = ", ".join(limits.formats)
-    reason = f"got no picture, or one of an unknown format, expected {expected}; convert it to one of these"
-    raise UnknownFormatError(reason)
+    start = data[:UNREAD_MAGIC_BYTES]
+    known = [*UNREAD_MAGIC.items(), *((f"a {name}", magic) for name, magic in MAGIC.items())]
+    got = next((name for name, magic in known if magic.match(start)), "no picture, or one of an unknown format")
+    raise UnknownFormatError(f"got {got}, expected {expected}; convert it to one of these")
+
+
+def unread(what: str) -> UnknownFormatError:
+    """The error about a whole picture of a variant that is not read, as "a 12-bit JPEG"."""
+    return UnknownFormatError(f"got {what}, which is not read, expected 8 bits a channel; convert it, as to a PNG")
 
 
 def damaged(detail: object) -> DamagedPictureError:
@@ -140,9 +208,19 @@ def damaged(detail: object) -> DamagedPictureError:
     )
 
 
+def _too_many_pixels(header: Header, limits: Limits, least_side: int) -> TooManyPixelsError:
+    cost = header.cost_pixels(least_side)
+    whole = header.width * header.height
+    counted = f", of which {cost} count" if cost < whole else ""
+    return TooManyPixelsError(
+        f"got {header.width} x {header.height} pixels{counted}, expected at most {limits.max_pixels}; "
+        "scale the picture down, or allow more (--max-pixels)"
+    )
+
+
 def _jpeg(data: bytes, limits: Limits) -> Header:
     width = height = components = scans = 0
-    has_metadata = False
+    has_metadata = is_progressive = False
     place = 2
     for _ in range(MAX_PARTS):
         found = MARKER.search(data, place)
@@ -152,7 +230,7 @@ def _jpeg(data: bytes, limits: Limits) -> Header:
         if marker == END_OF_IMAGE:
             if not scans or not components:
                 raise damaged("a JPEG without a scan")
-            return Header("JPEG", width, height, components, has_metadata)
+            return Header("JPEG", width, height, components, has_metadata, is_progressive or scans > 1)
         if marker in WITHOUT_CONTENT:
             continue
         if marker < FIRST_MARKER:  # decoders skip these two bytes, and would find what we skip as its content
@@ -162,7 +240,9 @@ def _jpeg(data: bytes, limits: Limits) -> Header:
                 raise damaged("a JPEG of two frames")
             height, width = _number(data, place + 3, 2), _number(data, place + 5, 2)
             components = _number(data, place + 7, 1)
-            check_pixels(width, height, limits)
+            is_progressive = marker in PROGRESSIVE
+            if marker != BASELINE or components not in JPEG_COMPONENTS or not height or data[place + 2] != 8:
+                _check_frame(marker, data[place + 2], height, width, components)
         elif marker == START_OF_SCAN:
             scans += 1
             if scans > limits.max_jpeg_scans:
@@ -171,28 +251,47 @@ def _jpeg(data: bytes, limits: Limits) -> Header:
                 )
         elif marker == APP1:
             has_metadata = True
+        elif marker == JPEG_LS_FRAME:
+            raise unread("a JPEG-LS")
         place += max(2, _number(data, place, 2))
     raise damaged(f"a JPEG of more than {MAX_PARTS} segments")
 
 
+def _check_frame(marker: int, bits: int, height: int, width: int, components: int) -> None:
+    if marker in UNREAD_FRAMES:
+        raise unread(f"a {UNREAD_FRAMES[marker]} JPEG")
+    if bits in (12, 16):
+        raise unread(f"a {bits}-bit JPEG")
+    if bits != 8:
+        raise damaged(f"a JPEG of {bits} bits")
+    if width and not height:
+        raise unread("a JPEG that states its height behind its pixels (DNL)")
+    if components not in JPEG_COMPONENTS:
+        raise unread(f"a JPEG of {components} components")
+
+
 def _png(data: bytes, limits: Limits) -> Header:
+    if data[12:16] == b"CgBI":
+        raise unread("a PNG that Apple's tools changed for the iPhone (CgBI)")
     if data[12:16] != b"IHDR":
         raise damaged("a PNG that does not begin with its header")
     header = Header("PNG", _number(data, 16, 4), _number(data, 20, 4))
     check_pixels(header.width, header.height, limits)
     row_bytes = (header.width * PNG_CHANNELS.get(data[25:26], 1) * _number(data, 24, 1) + 7) // 8
     place, extras, chunks, packed_bytes = 8, 0, 0, 0
-    while place < len(data):
-        kind = data[place + 4 : place + 8]
+    kind = b""
+    while kind != b"IEND":  # what is behind it is none of the picture
+        if place + 12 > len(data):
+            raise damaged("a PNG without its end")
+        length, kind = _number(data, place, 4), data[place + 4 : place + 8]
+        place += 12 + length
         extras += kind not in PNG_OF_PIXELS
-        packed_bytes += _number(data, place, 4) if kind == b"IDAT" else 0
+        packed_bytes += length if kind == b"IDAT" else 0
         chunks += 1
-        if extras > MAX_PNG_EXTRAS or chunks > MAX_PNG_CHUNKS:
+        if extras > MAX_PARTS or chunks > MAX_PNG_CHUNKS:
             raise damaged("a PNG of too many chunks")
-        place += 12 + _number(data, place, 4)
-    packed_bytes -= max(0, place - len(data))
     if header.height * row_bytes > MAX_DEFLATE_RATIO * packed_bytes:  # its decoder would fill the rest, however large
-        raise damaged(f"a PNG with {max(0, packed_bytes)} bytes for {header.width} x {header.height} pixels")
+        raise damaged(f"a PNG with {packed_bytes} bytes for {header.width} x {header.height} pixels")
     return header
 
 
@@ -209,10 +308,22 @@ def _webp(data: bytes, limits: Limits) -> Header:
 
 
 def _bmp(data: bytes, limits: Limits) -> Header:
-    if _number(data, 14, 4, "little") == 12:  # OS/2's header has two bytes a side
-        return Header("BMP", _number(data, 18, 2, "little"), _number(data, 20, 2, "little"))
-    height = _number(data, 22, 4, "little")  # negative where the top row comes first
-    return Header("BMP", _number(data, 18, 4, "little"), min(height, 2**32 - height))
+    size = _number(data, 14, 4, "little")
+    if size not in BMP_HEADERS:
+        raise unread(f"a BMP with a header of {size} bytes")
+    if size == BMP_OLD_HEADER:  # OS/2's, with two bytes a side
+        header = Header("BMP", _number(data, 18, 2, "little"), _number(data, 20, 2, "little"))
+        bits, compression = _number(data, 24, 2, "little"), 0
+    else:
+        height = _number(data, 22, 4, "little")  # negative where the top row comes first
+        header = Header("BMP", _number(data, 18, 4, "little"), min(height, 2**32 - height))
+        bits, compression = _number(data, 28, 2, "little"), _number(data, 30, 4, "little")
+    check_pixels(header.width, header.height, limits)
+    if bits not in BMP_DEPTHS:
+        raise unread(f"a BMP of {bits} bits a pixel")
+    if compression not in BMP_COMPRESSIONS:
+        raise unread(f"a BMP of compression {compression}")
+    return header
 
 
 def _gif(data: bytes, limits: Limits) -> Header:

@@ -1,7 +1,7 @@
 """From a picture to what the network sees: the one definition of reading, resizing and normalising.
 
 The training package evaluates with these very pixels; a resize that differs costs accuracy silently. What is refused
-before it is decoded stands in intake.py, decoding in decode.py.
+before it is decoded stands in headers.py, decoding in decode.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import InputError, PictureError, TaijituError, UnreadablePictureError, require
-from taijitu_runtime.pictures.decode import INSTALL, MAX_EXACT_ASPECT, Decoded, decode, decode_image
-from taijitu_runtime.pictures.headers import LIMITS, Limits, damaged
+from taijitu_runtime.pictures.decode import INSTALL, Decoded, decode, decode_image
+from taijitu_runtime.pictures.edges import weigh_edges
+from taijitu_runtime.pictures.headers import LIMITS, MAX_EXACT_ASPECT, Limits, damaged
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,8 +41,12 @@ def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> ND
     """
     if isinstance(picture, np.ndarray):
         return resize_picture(picture, spec)
-    side = spec.resize_size if spec.resize == "shorter_side" else max(spec.height, spec.width)
-    return _resized(_decoded(picture, limits, OVERSAMPLING * side), spec)
+    return _resized(_decoded(picture, limits, least_side(spec)), spec)
+
+
+def least_side(spec: InputSpec) -> int:
+    """The pixels that the shorter side of a large JPEG keeps while it is decoded: what `inspect` counts with."""
+    return OVERSAMPLING * (spec.resize_size if spec.resize == "shorter_side" else max(spec.height, spec.width))
 
 
 def decode_picture(source: Source, limits: Limits = LIMITS) -> NDArray[np.uint8]:
@@ -93,15 +98,15 @@ def describe(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _decoded(picture: Picture, limits: Limits, least_side: int) -> Decoded:
+def _decoded(picture: Picture, limits: Limits, least: int) -> Decoded:
     name = os.fspath(picture) if isinstance(picture, (str, Path)) else ""
     try:
         if isinstance(picture, bytes):
-            return decode(picture, limits, least_side)
+            return decode(picture, limits, least)
         if isinstance(picture, (str, Path)):
-            return decode(_read(picture, limits), limits, least_side)
+            return decode(_read(picture, limits), limits, least)
         if isinstance(picture, (bytearray, memoryview)):
-            return decode(bytes(picture), limits, least_side)
+            return decode(bytes(picture), limits, least)
         return _decoded_image(picture, limits)
     except PictureError as error:
         raise error.named(name) from error.__cause__
@@ -148,6 +153,8 @@ def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
     crop = (left, top, left + spec.width, top + spec.height)
     if max(size) > MAX_EXACT_ASPECT * min(size) and spec.resize == "shorter_side":
         return np.array(_cropped_first(image, size, crop, resample, filter_reach))
+    if isinstance(pixels, np.ndarray) and picture.is_shrunk:
+        image = Image.fromarray(weigh_edges(pixels, picture.extent, size))
     # Resizing the crop alone would be quicker, but Pillow keeps a box in single precision: 2 % of the pixels differ.
     return np.array(image.resize(size, resample, picture.extent).crop(crop))
 

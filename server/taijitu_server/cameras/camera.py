@@ -16,16 +16,16 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-import numpy as np
 from PIL import Image
 
+from taijitu_runtime.answers import Answer, Scores, likeliest_first
 from taijitu_runtime.live import Counters, Frame, Patience, Reader, Source, State
 from taijitu_runtime.live.smoothing import Smoother
 from taijitu_runtime.live.watch import picture_from_bgr
 from taijitu_server.cameras.latest_value import LatestValue
 from taijitu_server.cameras.mjpeg import banner, part_from_picture
 from taijitu_server.errors import http_error
-from taijitu_server.models.batcher import Job, Scores
+from taijitu_server.models.batcher import Job
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
 
@@ -230,12 +230,11 @@ class Camera:
         timeout_s = self._settings.queue_timeout_ms / 1e3
         return model, model.accept(lambda _: model.rows_from_picture(picture), timeout_s)
 
-    def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> list[dict[str, Any]]:
+    def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> list[Answer]:
         if model is not self._model:  # its labels may be others
             self._model, self._smoother = model, Smoother(self._smoothing_s)
         average = self._smoother.add(scores.probabilities[0], time_s)
-        order = np.argsort(-average, kind="stable")[:TOP].tolist()
-        return [{"label": model.labels[i], "index": i, "probability": float(average[i])} for i in order]
+        return [Answer(model.labels[i], i, float(average[i])) for i in likeliest_first(average)[:TOP].tolist()]
 
     def _count(self) -> None:
         now_s, samples = time.monotonic(), self._samples

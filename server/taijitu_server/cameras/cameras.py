@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from taijitu_runtime.errors import name_hint
 from taijitu_runtime.live import State, source_from_text
 from taijitu_server.cameras.camera import STOPPED, Camera
-from taijitu_server.errors import HttpError
+from taijitu_server.errors import CAMERA_UNKNOWN, HttpError
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
 
@@ -32,8 +32,7 @@ class Cameras(Collector):
         """A camera by name; HttpError 404 otherwise."""
         found = self.by_name.get(name)
         if found is None:
-            close = difflib.get_close_matches(name, self.by_name, 3, 0.4) or sorted(self.by_name)
-            raise HttpError(404, "camera_unknown", f"no camera {name[:100]!r}; there is {', '.join(close[:8])}")
+            raise HttpError(CAMERA_UNKNOWN, f"no camera {name[:100]!r}; {name_hint(name, self.by_name)}")
         return found
 
     async def start(self) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.backends.nish_graph import has_outside_weights
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.model_files import is_onnx
 
 
 def check_onnx_file(model: Path) -> None:
     """UsageError unless it is an ONNX file that holds all its weights. ArtefactError if it cannot be read."""
     check_file(model)
-    if model.suffix.lower() != ".onnx":
+    if not is_onnx(model):
         raise UsageError(f"{model}: got another kind of file, expected a .onnx file; do: taijitu onnx --help")
     if has_outside_weights(model.read_bytes()):
         raise UsageError(

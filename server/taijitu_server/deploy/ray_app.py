@@ -12,10 +12,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime import Classifier
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
 from taijitu_server.deploy.onnx_file import check_onnx_file
+from taijitu_server.models.names import name_from_card
 
 CONFIG, MODEL = "serve.yaml", "model.onnx"
 DEPLOYMENT = "Classifier"
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(f"{args.out}: exists already; give another --out, or remove it")
     check_onnx_file(args.model)
     with Classifier.from_file(args.model) as classifier:
-        name = classifier.card.architecture.name.replace("/", "_")
+        name = name_from_card(classifier.card)
     seen = (args.mounted_at or args.out.resolve()) / MODEL
     config = configuration(name, seen, args.min_replicas, args.max_replicas, args.threads, args.port)
     args.out.parent.mkdir(parents=True, exist_ok=True)

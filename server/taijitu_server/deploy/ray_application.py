@@ -5,12 +5,11 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
 from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 
-from taijitu_server.app import create_app
+from taijitu_server.app import Application as Server
 from taijitu_server.deploy.ray_app import DEPLOYMENT
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.registry import Registry
@@ -27,11 +26,11 @@ class Arguments(BaseModel):
 def application(arguments: Arguments) -> Application:
     """One deployment, whose replicas each load the model and answer with the server's own application."""
 
-    def build() -> FastAPI:
+    def build() -> Server:
         settings = settings_from({"inference_threads": arguments.threads, "decode_threads": 1}, None)
         registry = Registry(settings, Metrics(), arguments.model)
         registry.load_all()
-        return create_app(registry)
+        return Server(registry)
 
     replicated: Any = serve.deployment(serve.ingress(build)(), name=DEPLOYMENT)
     bound: Application = replicated.bind()

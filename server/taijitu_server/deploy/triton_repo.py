@@ -13,14 +13,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from taijitu_runtime import Classifier, EngineCard, ModelCard, native
-from taijitu_runtime.backends import ENGINE_SUFFIXES, ModelInput
+from taijitu_runtime import native
+from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.backends.nish_graph import count_nish
 from taijitu_runtime.backends.preflight import read_plan
 from taijitu_runtime.backends.trt_engine import LAYOUTS
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run
+from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.model_files import is_engine
 from taijitu_server.deploy.onnx_file import check_onnx_file
+from taijitu_server.models.names import name_from_card
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
 
@@ -88,8 +93,8 @@ def triton_repository(
     """
     if version < 1 or max_batch < 1:
         raise UsageError(f"got --model-version {version} --max-batch {max_batch}, expected both to be at least 1")
-    artefact = _engine(model) if model.suffix.lower() in ENGINE_SUFFIXES else _onnx(model, gpu)
-    name = name or artefact.card.architecture.name.replace("/", "_")
+    artefact = _engine(model) if is_engine(model) else _onnx(model, gpu)
+    name = name or name_from_card(artefact.card)
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise UsageError(
             f"got the name {name!r}, expected letters, digits, dots, dashes and underscores, but no dot or dash at its "

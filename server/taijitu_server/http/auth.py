@@ -8,11 +8,8 @@ import re
 from pathlib import Path
 
 from taijitu_runtime.errors import UsageError
-from taijitu_server.errors import HttpError
+from taijitu_server.errors import API_KEY, HttpError
 from taijitu_server.http.exchange import Call
-
-OPEN_PATHS = frozenset({"/", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
-"""For orchestrators, which have no keys, and for browsers, whose page asks for one."""
 
 MIN_KEY_LENGTH = 16
 
@@ -28,14 +25,14 @@ class Keys:
 
         Browsers can send neither with a WebSocket: there, `Sec-WebSocket-Protocol: taijitu, key.HEX` bears it.
         """
-        if not self._digests or call.path in OPEN_PATHS:
+        if not self._digests:
             return
         kind, _, bearer = call.header(b"authorization").partition(" ")
         key = bearer.strip() if kind.lower() == "bearer" else call.header(b"x-api-key")
         given = _digest(key or _key_from_protocols(call.header(b"sec-websocket-protocol")))
         if sum(hmac.compare_digest(given, known) for known in self._digests) == 0:
             text = "got no valid key, expected Authorization: Bearer KEY, or X-API-Key: KEY"
-            raise HttpError(401, "api_key", text, {"WWW-Authenticate": "Bearer"})
+            raise HttpError(API_KEY, text, {"WWW-Authenticate": "Bearer"})
 
 
 def _read(file: Path) -> list[str]:

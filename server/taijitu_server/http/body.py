@@ -6,7 +6,15 @@ import asyncio
 import time
 import zlib
 
-from taijitu_server.errors import ClientGoneError, HttpError, bad_request, body_too_large, overloaded
+from taijitu_server.errors import (
+    BUFFERED_BYTES,
+    ENCODING,
+    ClientGoneError,
+    HttpError,
+    bad_request,
+    body_too_large,
+    overloaded,
+)
 from taijitu_server.http.exchange import Call
 from taijitu_server.settings import Settings
 
@@ -29,7 +37,7 @@ class Bodies:
         if encoding in ("", "identity"):
             return body
         if encoding not in ENCODINGS:
-            raise HttpError(415, "encoding", f"got Content-Encoding {encoding[:40]!r}, expected gzip or deflate")
+            raise HttpError(ENCODING, f"got Content-Encoding {encoding[:40]!r}, expected gzip or deflate")
         unpacked = await asyncio.to_thread(unpack, body, encoding, self._settings.max_body_bytes)
         self._hold(call, len(unpacked))
         return unpacked
@@ -66,7 +74,7 @@ class Bodies:
     def _hold(self, call: Call, count: int) -> None:
         if self._held_bytes + count > self._settings.max_buffered_bytes:
             text = "too many bytes of other requests are held already; try again"
-            raise overloaded("buffered_bytes", text, self._settings.retry_after_s)
+            raise overloaded(BUFFERED_BYTES, text, self._settings.retry_after_s)
         self._held_bytes += count
         call.held_bytes += count
 

@@ -6,17 +6,17 @@ from typing import Any
 
 import orjson
 
-from taijitu_server.http.exchange import Call, Reply, server_timing
+from taijitu_server.http.exchange import Call, WholeReply, server_timing
 from taijitu_server.http.forms import read_pictures
-from taijitu_server.models.batcher import Job, Rows, Scores
-from taijitu_server.models.served_model import QUICK_BYTES, ServedModel
+from taijitu_server.models.batcher import Job, Rows, Steps
+from taijitu_server.models.served_model import QUICK_BYTES
 from taijitu_server.state import ServerState
 
 USUAL_TOP = 5
 
 
-async def classify(state: ServerState, call: Call) -> Reply:
-    """Answer one request: its pictures go through the network together."""
+async def classify(state: ServerState, call: Call) -> WholeReply:
+    """Classify pictures; those of one request go through the network together."""
     top = call.whole_number("top", USUAL_TOP)
     name, version = call.query.get("model"), call.query.get("version")
     state.registry.get(name, version)  # unknown: said before the body is read
@@ -25,7 +25,7 @@ async def classify(state: ServerState, call: Call) -> Reply:
 
     found = pictures() if call.held_bytes <= QUICK_BYTES else None
 
-    def prepare(_: Job) -> Rows:
+    def prepare(_: Job) -> Rows | Steps:
         return model.rows_from_pictures(pictures() if found is None else found)
 
     is_quick = found is not None and all(map(model.is_quick, found))
@@ -33,7 +33,7 @@ async def classify(state: ServerState, call: Call) -> Reply:
     scores = await call.answered(job)
     stages_ms = call.note_stages(job)
     call.notes["model"] = model.name
-    answers = [answers_of(model, scores, row, top) for row in range(len(scores.logits))]
+    answers = scores.answers(model.labels, top)
     content: dict[str, Any] = {"model": model.name, "version": model.version}
     if len(answers) == 1:
         content["answers"] = answers[0]
@@ -41,15 +41,4 @@ async def classify(state: ServerState, call: Call) -> Reply:
         content["results"] = [{"answers": of_one} for of_one in answers]
     content["latency_ms"] = call.latency_ms
     content["stages_ms"] = stages_ms
-    return Reply(orjson.dumps(content), headers={"Server-Timing": server_timing(stages_ms)})
-
-
-def answers_of(model: ServedModel, scores: Scores, row: int, top: int) -> list[dict[str, Any]]:
-    """The likeliest `top` answers for one picture, the likeliest first."""
-    probabilities = scores.probabilities[row]
-    indices = scores.order[row, :top].tolist()
-    labels = model.labels
-    return [
-        {"label": labels[index], "index": index, "probability": probability}
-        for index, probability in zip(indices, probabilities[indices].tolist(), strict=True)
-    ]
+    return WholeReply(orjson.dumps(content), headers={"Server-Timing": server_timing(stages_ms)})

@@ -18,7 +18,7 @@ from taijitu_server.http.joined_writes import JoinedWrites
 from taijitu_server.settings import Settings
 
 if TYPE_CHECKING:
-    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+    from taijitu_server.http.websocket import ListeningOnly
 
 CONNECTION = "taijitu.connection"  # where a request's scope has its Connection, among ASGI's extensions
 MAX_CHUNKS = 65_536
@@ -61,6 +61,7 @@ class Connection(HttpToolsProtocol):
         if self._untaken is not None:
             self._untaken.cancel()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn does not after a reset: the timer would keep all this in memory
         if self._running is not None:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -139,8 +140,10 @@ class Connection(HttpToolsProtocol):
             self._refuse_headers()
         if self.refused is not None:
             return
+        if self.parser.should_upgrade():  # uvicorn would only look at it in the handshake, outside of the parser
+            httptools.parse_url(self.url).path.decode("ascii")
+        super().on_headers_complete()  # raises for a damaged URL: there is no request yet then
         self._phase = "body"
-        super().on_headers_complete()
         if not self.pipeline:
             self._running = self.cycle
         if not self.parser.should_upgrade():
@@ -169,10 +172,11 @@ class Connection(HttpToolsProtocol):
         self._phase = ""
         self._set_timer()
         super().handle_websocket_upgrade()
-        websocket = cast("WebSocketsSansIOProtocol", self.transport.get_protocol())
-        self.loop.call_later(self.settings.header_timeout_s, self._end_handshake, websocket)
+        websocket = cast("ListeningOnly", self.transport.get_protocol())
+        after_s = self.settings.header_timeout_s
+        websocket.handshake_timer = self.loop.call_later(after_s, self._end_handshake, websocket)
 
-    def _end_handshake(self, websocket: WebSocketsSansIOProtocol) -> None:
+    def _end_handshake(self, websocket: ListeningOnly) -> None:
         if not websocket.handshake_complete:  # it waits for a body, which a handshake has not
             type(self).on_refused(408, "header_timeout")
             self._write_refusal(408, "the handshake was not complete in time; send it without a body")
@@ -238,10 +242,12 @@ class Connection(HttpToolsProtocol):
         if not was_last:
             self._running = self.pipeline[-1][0]
         super().on_response_complete()
-        if was_last and self.refused is not None and not self.transport.is_closing():
+        if was_last and self.refused is not None:
             self._hang_up()
 
     def _hang_up(self) -> None:
+        if self.transport.is_closing():
+            return
         # Closing with data unread would reset the connection, and the client might never see the answer.
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +12,17 @@ import orjson
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from taijitu_server.errors import HttpError, bad_request
+from taijitu_server.errors import CONTENT_TYPE, PICTURES, HttpError, bad_request
 from taijitu_server.http.body import Bodies
-from taijitu_server.http.exchange import Call
+from taijitu_server.http.exchange import JSON, Call, unknown_name
 
-BINARY_TYPES = frozenset({"", "application/octet-stream"})
-FIELD = b"file"
+BINARY_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})  # the last is what S3 says
+FORM = "multipart/form-data"
+CURLS_OWN = "application/x-www-form-urlencoded"
+FIELD = "file"
+BASE64_EXPECTED = "a picture in base64, or as a data URL"
+DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+URL = re.compile(r"[a-z]{2,10}://", re.IGNORECASE)
 MAX_PARTS = 1000
 MAX_PART_HEADER_BYTES = 8192
 
@@ -34,17 +40,20 @@ async def read_pictures(call: Call, bodies: Bodies, max_pictures: int) -> Pictur
         if not body:
             raise bad_request("the body is empty; send a picture's bytes, or a form with a file field 'file'")
         return lambda: [body]
-    if kind == "multipart/form-data":
+    if kind == FORM:
         boundary = parse_options_header(call.headers[b"content-type"])[1].get(b"boundary", b"")
         if not 1 <= len(boundary) <= 200:
-            raise bad_request("the form has no boundary of 1 to 200 characters in its Content-Type")
+            raise bad_request(
+                "the form has no boundary of 1 to 200 characters in its Content-Type; let the client write that header"
+            )
         form = await bodies.read(call)
         return lambda: pictures_from_form(form, boundary, max_pictures)
-    if kind == "application/json":
+    if kind == JSON:
         text = await bodies.read(call)
         return lambda: pictures_from_json(text, max_pictures)
-    expected = "image/*, application/octet-stream, multipart/form-data or application/json"
-    raise HttpError(415, "content_type", f"got Content-Type {kind[:100]}, expected {expected}")
+    expected = f"image/*, application/octet-stream, {FORM} or {JSON}"
+    hint = "; curl --data-binary needs -H 'Content-Type: image/jpeg'" if kind == CURLS_OWN else ""
+    raise HttpError(CONTENT_TYPE, f"got Content-Type {kind[:100]}, expected {expected}{hint}")
 
 
 def pictures_from_json(text: bytes, max_pictures: int) -> list[bytes]:
@@ -52,23 +61,44 @@ def pictures_from_json(text: bytes, max_pictures: int) -> list[bytes]:
     try:
         content: Any = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise bad_request(f"the body is no JSON: {error.msg[:100]}") from None
+        raise bad_request(f"the body is not JSON: {error.msg[:100]}") from None
     expected = 'expected {"image": base64} or {"images": [base64, ...]}'
-    if not isinstance(content, dict) or len(content.keys() & {"image", "images"}) != 1:
-        raise bad_request(f"got other JSON, {expected}")
+    if not isinstance(content, dict) or len(content) != 1 or not content.keys() <= {"image", "images"}:
+        names = ", ".join(map(str, content))[:100] if isinstance(content, dict) else type(content).__name__
+        raise bad_request(f"got JSON of {names or 'nothing'}, {expected}; top and model go into the query")
     texts = content["images"] if "images" in content else [content["image"]]
     if not isinstance(texts, list) or not texts or not all(isinstance(item, str) for item in texts):
         raise bad_request(f"got other JSON, {expected}")
     if len(texts) > max_pictures:
         raise too_many(max_pictures)
+    return [bytes_from_base64(item) for item in texts]
+
+
+def bytes_from_base64(text: str) -> bytes:
+    """The bytes of base64 as clients write it: in lines, without padding, in the URLs' alphabet, as a data URL.
+
+    HttpError 400 for other text.
+    """
+    head = DATA_URL.match(text)
+    digits = text[head.end() :] if head else text
     try:
-        return [base64.b64decode(item, validate=True) for item in texts]
-    except (binascii.Error, ValueError):
-        raise bad_request("got text that is no base64; URLs are not fetched: send the picture itself") from None
+        return base64.b64decode(digits, validate=True)
+    except ValueError:
+        pass
+    digits = "".join(digits.split()).rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        if text[:5].lower() == "data:":
+            raise bad_request(f"got a data URL without ';base64,', expected {BASE64_EXPECTED}") from None
+        if URL.match(text):
+            raise bad_request(f"got a URL, which is not fetched, expected {BASE64_EXPECTED}") from None
+        detail = " ".join(str(error).split())[:100]
+        raise bad_request(f"got text that is not base64 ({detail}), expected {BASE64_EXPECTED}") from None
 
 
 def pictures_from_form(body: bytes, boundary: bytes, max_pictures: int) -> list[bytes]:
-    """The file fields called 'file' of a multipart form; HttpError 400 or 413."""
+    """The fields called 'file' of a multipart form; HttpError 400 or 413."""
     form = _Form(boundary, max_pictures)
     try:
         form.parser.write(body)
@@ -77,17 +107,17 @@ def pictures_from_form(body: bytes, boundary: bytes, max_pictures: int) -> list[
     if not form.is_complete:
         raise bad_request("the form is cut off: its closing boundary is missing")
     if not form.pictures:
-        raise bad_request("the form has no file field called 'file'; send the picture under that name")
+        raise bad_request(f"the form has no field called {FIELD!r}; send the picture under that name")
     return [bytes(picture) for picture in form.pictures]
 
 
 def too_many(max_pictures: int) -> HttpError:
     """413 for a request with more pictures than that."""
-    return HttpError(413, "pictures", f"got more than {max_pictures} pictures in one request; send fewer at a time")
+    return HttpError(PICTURES, f"got more than {max_pictures} pictures in one request; send fewer at a time")
 
 
 class _Form:
-    """Keeps the bytes of the file fields named `file`, and nothing of all other fields."""
+    """Keeps the bytes of the fields named `file`, with a file's name or without one; there may be no others."""
 
     def __init__(self, boundary: bytes, max_pictures: int) -> None:
         self.pictures: list[bytearray] = []
@@ -131,12 +161,13 @@ class _Form:
 
     def _header(self) -> None:
         if self._name.lower() == b"content-disposition":
-            options = parse_options_header(self._value)[1]
-            if options.get(b"name") == FIELD and b"filename" in options:
-                if len(self.pictures) == self._max_pictures:
-                    raise too_many(self._max_pictures)
-                self._taken = bytearray()
-                self.pictures.append(self._taken)
+            name = parse_options_header(self._value)[1].get(b"name", b"").decode("utf-8", "replace")
+            if name != FIELD:
+                raise unknown_name("the form's field", name, (FIELD,))
+            if len(self.pictures) == self._max_pictures:
+                raise too_many(self._max_pictures)
+            self._taken = bytearray()
+            self.pictures.append(self._taken)
         self._name = self._value = b""
 
     def _data(self, data: bytes, start: int, end: int) -> None:

@@ -36,7 +36,8 @@ class JoinedWrites:
     def write_eof(self) -> None:
         """Send what waits, and that no more will come."""
         self._flush()
-        self._transport.write_eof()
+        if not self._transport.is_closing():
+            self._transport.write_eof()
 
     def close(self) -> None:
         """Send what waits, then close."""
@@ -52,4 +53,5 @@ class JoinedWrites:
         if self._waiting:
             data = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
             self._waiting.clear()
-            self._transport.write(data)
+            if not self._transport.is_closing():  # lost since: uvloop raises where asyncio takes the data for nothing
+                self._transport.write(data)

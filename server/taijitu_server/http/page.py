@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
 from pathlib import Path
 
-from fastapi import FastAPI
-from fastapi.responses import RedirectResponse, Response
+from taijitu_server.http.exchange import Call, WholeReply
+from taijitu_server.state import ServerState
 
 FILE = Path(__file__).parents[1] / "page.html"
 
 
-def add_page(app: FastAPI) -> None:
-    """Add / and /docs, which leads to the page's list of the API."""
+async def page(state: ServerState, call: Call) -> WholeReply:
+    """The page."""
+    content, headers = _page()
+    return WholeReply(content, content_type="text/html; charset=utf-8", headers=headers)
+
+
+async def docs(state: ServerState, call: Call) -> WholeReply:
+    """The way to the page's list of the API."""
+    return WholeReply(b"", 307, headers={"Location": "./#api"})
+
+
+@functools.cache
+def _page() -> tuple[bytes, dict[str, str]]:
     content = FILE.read_bytes()
-    headers = {
+    return content, {
         "Content-Security-Policy": policy(content.decode()),
         "Permissions-Policy": "camera=(self)",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-cache",
     }
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return Response(content, media_type="text/html", headers=headers)
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return RedirectResponse("./#api")
 
 
 def policy(html: str) -> str:

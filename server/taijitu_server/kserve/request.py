@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import struct
 from dataclasses import dataclass
 from itertools import chain
@@ -11,18 +9,27 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from taijitu_runtime.backends import ModelInput
 from taijitu_server.errors import HttpError, bad_request
-from taijitu_server.http.forms import too_many
+from taijitu_server.http.exchange import check_names
+from taijitu_server.http.forms import bytes_from_base64, too_many
 from taijitu_server.models.batcher import Rows
 from taijitu_server.settings import Settings
 
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities")
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
-MAX_ID_LENGTH = 256
+MAX_TEXT_LENGTH = 256
 SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
+# Every name that is read; another one is refused, since what it asks for would not happen.
+OF_REQUEST = ("id", "model_name", "model_version", "parameters", "inputs", "outputs")
+OF_INPUT = ("name", "shape", "datatype", "parameters", "data")
+OF_OUTPUT = ("name", "parameters")
+REQUEST_PARAMETERS = ("binary_data_output", "timeout", *SEQUENCE)
+INPUT_PARAMETERS = ("binary_data_size",)
+OUTPUT_PARAMETERS = ("binary_data", "classification")
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,24 @@ class WantedOutput:
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A checked request. `rows` as the model takes them, or `pictures`, the bytes of picture files."""
+    """A checked request. `rows` as the model takes them, or `pictures`, the bytes of picture files.
+
+    `model_name`, `model_version`: as the body has them, where it does.
+    """
 
     id: str | None
+    model_name: str | None
+    model_version: str | None
     outputs: tuple[WantedOutput, ...]
     timeout_s: float | None
     rows: Rows | None
     pictures: tuple[bytes, ...]
+
+    def check_model(self, name: str, version: str) -> None:
+        """HttpError 400 where the body names another model than the path."""
+        for key, given, found in (("name", self.model_name, name), ("version", self.model_version, version)):
+            if given is not None and given != found:
+                raise bad_request(f"model_{key}: got {given[:40]!r}, expected {found!r} as in the path")
 
 
 def infer_request_from_body(body: bytes, header_length: str, taken: ModelInput, settings: Settings) -> InferRequest:
@@ -54,20 +72,20 @@ def infer_request_from_body(body: bytes, header_length: str, taken: ModelInput, 
     try:
         content = orjson.loads(json_bytes)
     except orjson.JSONDecodeError as error:
-        raise bad_request(f"the request is no JSON: {error.msg[:100]}") from None
+        raise bad_request(f"the request is not JSON: {error.msg[:100]}") from None
     content = _object(content, "the request")
-    parameters = _object(content.get("parameters", {}), "parameters")
+    check_names("the request", content, OF_REQUEST)
+    parameters = _parameters(content, "parameters", REQUEST_PARAMETERS)
     if any(parameters.get(name) for name in SEQUENCE):
         raise bad_request("got a sequence, expected none: the models here keep no state")
     inputs = _list(content.get("inputs"), "inputs")
     if len(inputs) != 1:
         raise bad_request(f"got {len(inputs)} inputs, expected one, called {INPUT}")
     rows, pictures = _input(_object(inputs[0], "inputs[0]"), binary, taken, settings)
-    request_id = content.get("id")
-    if request_id is not None and (not isinstance(request_id, str) or len(request_id) > MAX_ID_LENGTH):
-        raise bad_request(f"id: expected text of at most {MAX_ID_LENGTH} characters")
+    request_id, model_name, model_version = (_text(content, key) for key in ("id", "model_name", "model_version"))
     is_binary = _flag(parameters, "binary_data_output")
-    return InferRequest(request_id, _outputs(content.get("outputs"), is_binary), _timeout_s(parameters), rows, pictures)
+    outputs = _outputs(content.get("outputs"), is_binary)
+    return InferRequest(request_id, model_name, model_version, outputs, _timeout_s(parameters), rows, pictures)
 
 
 def _split(body: bytes, header_length: str) -> tuple[bytes, memoryview]:
@@ -83,14 +101,13 @@ def _split(body: bytes, header_length: str) -> tuple[bytes, memoryview]:
 def _input(
     given: dict[str, Any], binary: memoryview, taken: ModelInput, settings: Settings
 ) -> tuple[Rows | None, tuple[bytes, ...]]:
+    check_names("inputs[0]", given, OF_INPUT)
     if given.get("name") != INPUT:
         raise bad_request(f"got an input called {str(given.get('name'))[:40]!r}, expected {INPUT!r}")
     shape = _shape(given.get("shape"))
-    parameters = _object(given.get("parameters", {}), "inputs[0].parameters")
-    if "shared_memory_region" in parameters:
-        raise bad_request("got a shared memory region, expected the data itself")
+    parameters = _parameters(given, "inputs[0].parameters", INPUT_PARAMETERS)
     size = parameters.get("binary_data_size")
-    if (size is None) == ("data" not in given):
+    if (size is None) == (given.get("data") is None):
         raise bad_request("inputs[0]: expected either data or the parameter binary_data_size")
     if size is not None and (type(size) is not int or size != len(binary)):
         raise bad_request(f"binary_data_size: got {str(size)[:40]}, expected the {len(binary)} bytes after the JSON")
@@ -127,10 +144,7 @@ def _texts(data: object, count: int) -> list[bytes]:
     flat = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in items]
     if not all(isinstance(item, str) for item in flat):
         raise bad_request("data: expected base64 text for each picture file")
-    try:
-        return [base64.b64decode(item, validate=True) for item in flat]
-    except (binascii.Error, ValueError):
-        raise bad_request("data: got text that is no base64, expected picture files in base64") from None
+    return [bytes_from_base64(item) for item in flat]
 
 
 def elements_from_binary(binary: memoryview, count: int) -> list[bytes]:
@@ -186,13 +200,17 @@ def _flat(item: object, sides: tuple[int, ...]) -> list[Any]:
 
 
 def _row(flat: list[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
-    if not flat or not set(map(type, flat)) <= ({int} if dtype.kind == "u" else {int, float}):
+    if not flat or not set(map(type, flat)) <= {int, float}:
         raise _wrong_numbers(shape)
     numbers = np.array(flat)
-    if dtype.kind == "u" and (numbers.min() < 0 or numbers.max() > 255):
-        raise bad_request("data: got numbers outside 0 to 255 in a tensor of UINT8")
+    if dtype.kind == "u" and not (numbers.min() >= 0 and numbers.max() <= 255 and _are_whole(numbers)):
+        raise bad_request("data: got other numbers than 0 to 255 without a fraction in a tensor of UINT8")
     with np.errstate(over="ignore"):
         return _finite(numbers.astype(dtype).reshape(shape[1:]))
+
+
+def _are_whole(numbers: NDArray[Any]) -> bool:
+    return numbers.dtype.kind != "f" or not (numbers % 1).any()  # 12.0 is what some languages write for 12
 
 
 def _wrong_numbers(shape: tuple[int, ...]) -> HttpError:
@@ -212,18 +230,18 @@ def _outputs(given: object, binary_by_default: bool) -> tuple[WantedOutput, ...]
     wanted: dict[str, WantedOutput] = {}
     for item in _list(given, "outputs"):
         output = _object(item, "outputs")
+        check_names("outputs", output, OF_OUTPUT)
         name = output.get("name")
         if name not in OUTPUTS:
             raise bad_request(f"got an output called {str(name)[:40]!r}, expected {' or '.join(OUTPUTS)}")
         if name in wanted:
             raise bad_request(f"got the output {name} twice")
-        parameters = _object(output.get("parameters", {}), "outputs.parameters")
-        classes = parameters.get("classification", 0)
+        parameters = _parameters(output, "outputs.parameters", OUTPUT_PARAMETERS)
+        classes = parameters.get("classification")
+        classes = 0 if classes is None else classes
         if type(classes) is not int or classes < 0:
             raise bad_request(f"classification: got {str(classes)[:40]}, expected a whole number from 1")
-        if "shared_memory_region" in parameters:
-            raise bad_request("got a shared memory region for an output, expected none")
-        is_binary = _flag(parameters, "binary_data") if "binary_data" in parameters else binary_by_default
+        is_binary = _flag(parameters, "binary_data", binary_by_default)
         wanted[name] = WantedOutput(name, is_binary, classes)
     return tuple(wanted.values())
 
@@ -251,10 +269,29 @@ def _count(shape: tuple[int, ...]) -> int:
     return count
 
 
-def _flag(parameters: dict[str, Any], name: str) -> bool:
-    given = parameters.get(name, False)
+def _flag(parameters: dict[str, Any], name: str, default: bool = False) -> bool:
+    given = parameters.get(name)
+    if given is None:
+        return default
     if not isinstance(given, bool):
         raise bad_request(f"{name}: got {str(given)[:40]}, expected true or false")
+    return given
+
+
+def _parameters(holder: dict[str, Any], where: str, known: tuple[str, ...]) -> dict[str, Any]:
+    """The parameters of a request, an input or an output; null is none."""
+    given = holder.get("parameters")
+    parameters = {} if given is None else _object(given, where)
+    if "shared_memory_region" in parameters:
+        raise bad_request(f"{where}: got a shared memory region, expected the data itself")
+    check_names(where, parameters, known)
+    return parameters
+
+
+def _text(content: dict[str, Any], name: str) -> str | None:
+    given = content.get(name)
+    if given is not None and (not isinstance(given, str) or len(given) > MAX_TEXT_LENGTH):
+        raise bad_request(f"{name}: expected text of at most {MAX_TEXT_LENGTH} characters")
     return given
 
 

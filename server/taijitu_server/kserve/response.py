@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import orjson
 
-from taijitu_server.http.exchange import Reply
+from taijitu_runtime.answers import Scores
+from taijitu_server.http.exchange import WholeReply
 from taijitu_server.kserve.request import InferRequest, WantedOutput
-from taijitu_server.models.batcher import Scores
 from taijitu_server.models.served_model import ServedModel
 
 SMALLEST_PACKED_BYTES = 1024
 PACK_LEVEL = 1
 
 
-def reply_from_scores(model: ServedModel, request: InferRequest, scores: Scores, accepted: str) -> Reply:
+def reply_from_scores(model: ServedModel, request: InferRequest, scores: Scores, accepted: str) -> WholeReply:
     """The answer to a request, its outputs in the order that the client asked for.
 
     In gzip or deflate, where `accepted` (Accept-Encoding) names one and it is worth it.
@@ -35,13 +35,13 @@ def reply_from_scores(model: ServedModel, request: InferRequest, scores: Scores,
         content["id"] = request.id
     head = orjson.dumps(content | {"outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
     if not binary:
-        return _packed(Reply(head), accepted)
+        return _packed(WholeReply(head), accepted)
     headers = {"Inference-Header-Content-Length": str(len(head))}
-    reply = Reply(b"".join([head, *binary]), content_type="application/octet-stream", headers=headers)
+    reply = WholeReply(b"".join([head, *binary]), content_type="application/octet-stream", headers=headers)
     return _packed(reply, accepted)
 
 
-def _packed(reply: Reply, accepted: str) -> Reply:
+def _packed(reply: WholeReply, accepted: str) -> WholeReply:
     if len(reply.body) < SMALLEST_PACKED_BYTES:
         return reply
     offered = {part.partition(";")[0].strip() for part in accepted.lower().split(",") if "q=0" not in part.split(";")}

@@ -10,13 +10,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_server.errors import HttpError, ModelFailedError
+from taijitu_runtime.answers import Scores
+from taijitu_server.errors import CLIENT_GONE, DEADLINE, HttpError, ModelFailedError
 
 log = logging.getLogger("taijitu.server")
 
@@ -25,21 +26,9 @@ Deliver = Callable[[Sequence["Job"]], None]
 
 MAX_RESTARTS_A_MINUTE = 5
 
-
-class Scores(NamedTuple):
-    """What a model says of N pictures: logits and probabilities, float32 (N, K), and the labels' order, int (N, K)."""
-
-    logits: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
-    order: NDArray[np.intp]
-
-    def part(self, start: int, end: int) -> Scores:
-        """Those of the pictures from `start` to before `end`."""
-        return Scores(self.logits[start:end], self.probabilities[start:end], self.order[start:end])
-
-
 Infer = Callable[[Rows], Scores]
-Prepare = Callable[["Job"], Rows]
+Steps = Generator[None, None, Rows]  # yields where the work may be interrupted for that of others
+Prepare = Callable[["Job"], "Rows | Steps"]
 
 
 class Job:
@@ -60,6 +49,7 @@ class Job:
         "put_at",
         "queue_s",
         "rows",
+        "steps",
     )
 
     def __init__(self, future: asyncio.Future[Scores], prepare: Prepare, deadline: float) -> None:
@@ -69,16 +59,17 @@ class Job:
         self.put_at = time.monotonic()
         self.decode_s = self.queue_s = self.infer_s = 0.0
         self.batch = 0
+        self.steps: Steps | None = None  # what `prepare` gave, where that is not done at once
         self.rows: Rows
         self.outcome: Scores | Exception
 
     def is_dropped(self) -> bool:
         """Whether nobody waits any more: the client left, or the deadline passed; the outcome says so."""
         if self.future.cancelled():
-            self.outcome = HttpError(499, "client_gone", "the client left")
+            self.outcome = HttpError(CLIENT_GONE, "the client left")
             return True
         if time.monotonic() > self.deadline:
-            self.outcome = HttpError(504, "deadline", "the request waited too long for its turn; try again later")
+            self.outcome = HttpError(DEADLINE, "the request waited too long for its turn; try again later")
             return True
         return False
 

@@ -6,18 +6,25 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from taijitu_server.models.batcher import Deliver, Job
 
 Put = Callable[[Job], None]
+Item = tuple[Job, Put, Deliver]
 
 
 class DecodePool:
-    """Runs each job's `prepare` in one of `threads` threads, then hands it on."""
+    """Runs each job's `prepare` in one of `threads` threads, then hands it on.
+
+    A job of several images goes to the end of the queue after each of them: it holds up another request for as long as
+    one image takes, whatever it consists of.
+    """
 
     def __init__(self, threads: int) -> None:
-        self._queue: queue.SimpleQueue[tuple[Job, Put, Deliver] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._is_open = True
+        self._closing = threading.Lock()
         self._threads = [threading.Thread(target=self._work, name=f"decode-{n}", daemon=True) for n in range(threads)]
         for thread in self._threads:
             thread.start()
@@ -28,24 +35,49 @@ class DecodePool:
 
     def close(self) -> None:
         """End the threads once the jobs before this call are done."""
-        for _ in self._threads:
-            self._queue.put(None)
+        with self._closing:
+            self._is_open = False
+            for _ in self._threads:
+                self._queue.put(None)
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            prepare(*item)
+            if not _step(*item) and not self._put_back(item):
+                prepare(*item)
+
+    def _put_back(self, item: Item) -> bool:
+        with self._closing:
+            if self._is_open:  # else nobody would come to it behind the threads' ends
+                self._queue.put(item)
+            return self._is_open
 
 
 def prepare(job: Job, ready: Put, failed: Deliver) -> None:
     """Call the job's `prepare` in this thread, then `ready(job)`, or `failed([job])` with its outcome set."""
+    while not _step(job, ready, failed):
+        pass
+
+
+def _step(job: Job, ready: Put, failed: Deliver) -> bool:
+    """Prepare as much of the job as comes in one piece; whether it was handed on, being ready or failed."""
     if job.is_dropped():
         failed([job])
-        return
+        return True
     began = time.monotonic()
     try:
-        job.rows = job.prepare(job)
+        rows = job.prepare(job) if job.steps is None else job.steps
+        if isinstance(rows, Generator):
+            job.steps = rows
+            try:
+                next(rows)
+            except StopIteration as end:
+                rows = end.value
+            else:
+                job.decode_s += time.monotonic() - began
+                return False
+        job.rows = rows
     except Exception as error:
         job.outcome = error
         failed([job])
@@ -54,5 +86,6 @@ def prepare(job: Job, ready: Put, failed: Deliver) -> None:
         job.outcome.__cause__ = error
         failed([job])
     else:
-        job.decode_s = time.monotonic() - began
+        job.decode_s += time.monotonic() - began
         ready(job)
+    return True

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
+import glob
 import logging
-import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError
-from taijitu_server.errors import HttpError
+from taijitu_runtime.console import shown
+from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, name_hint
+from taijitu_runtime.model_files import is_model
+from taijitu_server.errors import MODEL_UNKNOWN, MODEL_UNNAMED, HttpError
 from taijitu_server.metrics import Metrics
+from taijitu_server.models.names import NAME, VERSION
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
 
 log = logging.getLogger("taijitu.server")
 
-SUFFIXES = (".onnx", ".engine", ".plan")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-VERSION = re.compile(r"[1-9][0-9]{0,8}")
 ONLY_VERSION = "1"
 
 Key = tuple[str, str]  # name, version
@@ -44,10 +44,11 @@ class Registry:
     def load_all(self) -> None:
         """Load everything there is before serving starts. ArtefactError for the first that cannot be served."""
         for key, files in self._found().items():
+            stamp = _stamp(files)  # before it is opened: what is replaced meanwhile is seen at the next look
             model = self._open(key, files)
             if self.single is not None:
                 self._single_name = model.name
-            self._stamps[model.name, model.version] = _stamp(files)
+            self._stamps[model.name, model.version] = stamp
             self._put(model)
         if not self.served:
             raise ArtefactError(
@@ -57,20 +58,19 @@ class Registry:
     def get(self, name: str | None = None, version: str | None = None) -> ServedModel:
         """A model by name (None: the only one) and version (None: the highest). HttpError 400 or 404 otherwise."""
         if not self.served:
-            raise HttpError(404, "model_unknown", "no model is loaded")
+            raise HttpError(MODEL_UNKNOWN, "no model is loaded")
         if name is None:
             if len(self.served) != 1:
-                raise HttpError(400, "model_unnamed", f"say which model: ?model= one of {', '.join(self.names())}")
+                raise HttpError(MODEL_UNNAMED, f"say which model: ?model= one of {', '.join(self.names())}")
             name = next(iter(self.served))
         versions = self.served.get(name)
         if versions is None:
-            close = difflib.get_close_matches(name, self.names(), 3, 0.4) or self.names()
-            raise HttpError(404, "model_unknown", f"no model {name[:100]!r}; there is {', '.join(close[:8])}")
+            raise HttpError(MODEL_UNKNOWN, f"no model {name[:100]!r}; {name_hint(name, self.names())}")
         if version is None:
             return versions[max(versions, key=int)]
         if version not in versions:
             text = f"no version {version[:20]!r} of {name}; there is {', '.join(sorted(versions, key=int))}"
-            raise HttpError(404, "model_unknown", text)
+            raise HttpError(MODEL_UNKNOWN, text)
         return versions[version]
 
     def names(self) -> list[str]:
@@ -102,11 +102,13 @@ class Registry:
                     if stamp != self._stamps.get(key) or (again and key in self.failures):
                         self._stamps[key] = stamp
                         await self._replace(key, files)
-                except (TaijituError, OSError) as error:
-                    self.failures[key] = " ".join(str(error).split())
+                except Exception as error:  # whatever is wrong with one file, the others are looked at
+                    self.failures[key] = shown(" ".join(str(error).split()))
                     failed.append(self.failures[key])
                     self.metrics.loads.labels(key[0], "failed").inc()
-                    log.error("model %s version %s stays as it was: %s", *key, error)
+                    is_ours = isinstance(error, (TaijituError, OSError))
+                    text = "model %s version %s stays as it was: %s"
+                    log.error(text, *key, self.failures[key], exc_info=None if is_ours else error)
             known = self._stamps.keys() | self.failures.keys()
             for key in [key for key in known if only in (None, key[0]) and key not in found]:
                 await self._drop(key)
@@ -152,7 +154,7 @@ class Registry:
         self.failures.pop(key, None)
         log.warning("model %s version %s is loaded", model.name, model.version)
         if old is not None:
-            await _retire(old)
+            await self._retire(old)
 
     async def _drop(self, key: Key) -> None:
         name, version = key
@@ -164,32 +166,47 @@ class Registry:
             self.served.pop(name, None)
         if model is not None:
             log.warning("model %s version %s is gone", name, version)
-            await _retire(model)
+            await self._retire(model)
+
+    async def _retire(self, model: ServedModel) -> None:
+        """Free a model once what it accepted is answered; one that hangs is left to itself."""
+        until = time.monotonic() + self.settings.shutdown_s
+        # Requests that found the model before it was replaced may still be decoding: they count as pending.
+        while model.pending and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        if model.pending:
+            log.error("model %s version %s still runs, and is not freed", model.name, model.version)
+            return
+        await asyncio.to_thread(model.close)
 
 
 def find_models(folder: Path) -> dict[Key, Files]:
     """The artefacts of a folder: NAME.onnx is version 1, NAME/VERSION/ should hold one each; others are left out."""
     found: dict[Key, Files] = {}
     for entry in sorted(folder.iterdir()):
-        if entry.is_file() and entry.suffix in SUFFIXES and NAME.fullmatch(entry.stem):
+        if entry.is_file() and is_model(entry) and NAME.fullmatch(entry.stem):
             found.setdefault((entry.stem, ONLY_VERSION), (entry,))
         elif entry.is_dir() and NAME.fullmatch(entry.name):
-            for version in sorted(entry.iterdir()):
-                if not (VERSION.fullmatch(version.name) and version.is_dir()):
-                    continue
-                files = sorted(file for file in version.iterdir() if file.suffix in SUFFIXES and file.is_file())
-                if files:
-                    found[entry.name, version.name] = tuple(files)
+            try:
+                found |= _versions(entry)
+            except OSError as error:  # it went away meanwhile, or may not be read
+                log.error("%s: its models were not looked at: %s", shown(entry), error.strerror)
     return found
 
 
-async def _retire(model: ServedModel) -> None:
-    # Requests that found the model before it was replaced may still be decoding: they count as pending.
-    while model.pending:
-        await asyncio.sleep(0.01)
-    await asyncio.to_thread(model.close)
+def _versions(folder: Path) -> dict[Key, Files]:
+    found: dict[Key, Files] = {}
+    for version in sorted(folder.iterdir()):
+        if not (VERSION.fullmatch(version.name) and version.is_dir()):
+            continue
+        files = sorted(file for file in version.iterdir() if is_model(file) and file.is_file())
+        if files:
+            found[folder.name, version.name] = tuple(files)
+    return found
 
 
 def _stamp(files: Files) -> Stamp:
-    found = [(str(file), file.stat()) for file in files]
+    """What changes with a version's files, and with those that belong to them: an engine's sidecar, a model's data."""
+    beside = (path for file in files for path in file.parent.glob(f"{glob.escape(file.name)}.*"))
+    found = [(str(file), file.stat()) for file in (*files, *sorted(beside))]
     return tuple((path, stat.st_ino, stat.st_mtime_ns, stat.st_size) for path, stat in found)

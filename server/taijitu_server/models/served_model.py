@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taijitu_runtime import Classifier
-from taijitu_runtime.answers import softmax
+from taijitu_runtime.answers import Scores, scores_from_logits
 from taijitu_runtime.backends import ModelInput
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import PictureError
-from taijitu_runtime.pictures.headers import inspect
-from taijitu_runtime.pictures.preprocess import normalise
-from taijitu_server.errors import overloaded
+from taijitu_runtime.pictures.headers import Limits, inspect
+from taijitu_server.errors import MODEL_DEAD, MODEL_HANGS, QUEUE_FULL, REQUEST_PIXELS, HttpError, overloaded
 from taijitu_server.metrics import Metrics
-from taijitu_server.models.batcher import Batcher, Job, Prepare, Rows, Scores
+from taijitu_server.models.batcher import Batcher, Job, Prepare, Rows, Steps
 from taijitu_server.models.decode_pool import DecodePool, prepare
+from taijitu_server.models.names import name_from_card
 from taijitu_server.settings import Settings
 
 if TYPE_CHECKING:
     from PIL import Image
 
+log = logging.getLogger("taijitu.server")
 
 # Handing a picture to another thread and back takes about as long as decoding this many pixels.
 QUICK_PIXELS = 64 * 64
@@ -41,11 +44,12 @@ class ServedModel:
         self.classifier = classifier
         self.labels = classifier.labels
         self.input: ModelInput = classifier.backend.input
-        self.pending = 0
+        self._jobs: set[Job] = set()
         self._settings = settings
         self._limits = settings.picture_limits()
         self._metrics = metrics.of_model(name, version)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_hanging = False
         self._batcher = Batcher(
             name,
             self.scores,
@@ -66,15 +70,31 @@ class ServedModel:
         )
         try:
             _check(classifier)
-            return cls(name or classifier.card.architecture.name, version, classifier, settings, metrics)
+            return cls(name or name_from_card(classifier.card), version, classifier, settings, metrics)
         except BaseException:
             classifier.close()
             raise
 
     @property
     def is_alive(self) -> bool:
-        """False once its inference threads died for good."""
-        return self._batcher.is_alive
+        """False once its inference threads died for good, and while it hangs."""
+        return self._batcher.is_alive and not self._is_hanging
+
+    @property
+    def pending(self) -> int:
+        """Requests waiting or running."""
+        return len(self._jobs)
+
+    def look(self) -> None:
+        """Answer the requests that are overdue: their run of the network takes too long, or waits for one that does."""
+        due = time.monotonic() - self._settings.run_timeout_s
+        overdue = [job for job in self._jobs if job.deadline < due]
+        for job in overdue:
+            if not job.future.done():
+                job.future.set_exception(HttpError(MODEL_HANGS, f"{self.name} gave no answer in time"))
+        if bool(overdue) != self._is_hanging:
+            self._is_hanging = bool(overdue)
+            log.error("model %s version %s %s", self.name, self.version, "hangs" if overdue else "answers again")
 
     def submit(self, pool: DecodePool | None, prepare: Prepare, timeout_s: float) -> Job:
         """Queue one request; its `future` gives the scores. HttpError 503 where the queue is full.
@@ -105,13 +125,13 @@ class ServedModel:
         """A place in the queue for a job that `prepare` is called with next. HttpError 503 where there is none."""
         settings = self._settings
         if not self.is_alive:
-            raise overloaded("model_dead", f"{self.name} is not running", settings.retry_after_s)
+            raise overloaded(MODEL_DEAD, f"{self.name} is not running", settings.retry_after_s)
         if self.pending >= settings.queue_size:
             text = f"{settings.queue_size} requests are waiting for {self.name} already; try again"
-            raise overloaded("queue_full", text, settings.retry_after_s)
+            raise overloaded(QUEUE_FULL, text, settings.retry_after_s)
         self._loop = asyncio.get_running_loop()
         job = Job(self._loop.create_future(), prepare, time.monotonic() + timeout_s)
-        self.pending += 1
+        self._jobs.add(job)
         self._metrics.pending.set(self.pending)
         return job
 
@@ -119,9 +139,23 @@ class ServedModel:
         """Prepare an accepted job in the calling thread, which may be any, and queue it."""
         prepare(job, self._batcher.put, self._deliver)
 
-    def rows_from_pictures(self, pictures: Sequence[bytes]) -> Rows:
-        """Rows as the model takes them, from the bytes of picture files. PictureError, naming the first bad one."""
-        return self._rows([self._prepared(index, len(pictures), picture) for index, picture in enumerate(pictures)])
+    def rows_from_pictures(self, pictures: Sequence[bytes]) -> Rows | Steps:
+        """Rows as the model takes them, from the bytes of image files, in steps where they are several.
+
+        PictureError, naming the first bad one; HttpError 413 where all together have too many pixels, before any is
+        decoded.
+        """
+        if len(pictures) == 1:
+            return self._rows([self._prepared(0, 1, pictures[0])])
+        check_pixels(pictures, self._limits, self._settings.max_request_pixels)
+        return self._steps(pictures)
+
+    def _steps(self, pictures: Sequence[bytes]) -> Steps:
+        rows = []
+        for index, picture in enumerate(pictures):
+            rows.append(self._prepared(index, len(pictures), picture))
+            yield
+        return self._rows(rows)
 
     def rows_from_picture(self, picture: Image.Image) -> Rows:
         """One row as the model takes it, from a picture that is decoded already."""
@@ -129,16 +163,7 @@ class ServedModel:
 
     def scores(self, rows: Rows) -> Scores:
         """Run the network, `max_batch` rows at a time; ArtefactError where it fails or gives NaN."""
-        size, least = self.classifier.batch_size, self.input.min_batch
-        parts = []
-        for start in range(0, len(rows), size):
-            chunk = rows[start : start + size]
-            missing = max(0, least - len(chunk))
-            if missing:
-                chunk = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), chunk.dtype)])
-            parts.append(self.classifier.backend.infer(chunk)[: size if not missing else -missing])
-        logits = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return Scores(logits, softmax(logits), np.argsort(-logits, axis=1, kind="stable"))
+        return scores_from_logits(self.classifier.infer(rows))
 
     def close(self) -> None:
         """Answer what was accepted, then free the model; blocks until then."""
@@ -146,8 +171,7 @@ class ServedModel:
         self.classifier.close()
 
     def _rows(self, prepared: Sequence[Rows]) -> Rows:
-        rows = np.stack(prepared)
-        return rows if self.input.layout == "uint8 NHWC" else normalise(rows, self.classifier.card.input)
+        return self.classifier.rows_from_prepared(np.stack(prepared))
 
     def _prepared(self, index: int, count: int, picture: bytes) -> Any:
         try:
@@ -162,7 +186,7 @@ class ServedModel:
         self._loop.call_soon_threadsafe(self._resolve, tuple(jobs))
 
     def _resolve(self, jobs: Sequence[Job]) -> None:
-        self.pending -= len(jobs)
+        self._jobs.difference_update(jobs)
         self._metrics.observe(jobs, self.pending)
         for job in jobs:
             if job.future.done():
@@ -171,6 +195,21 @@ class ServedModel:
                 job.future.set_exception(job.outcome)
             else:
                 job.future.set_result(job.outcome)
+
+
+def check_pixels(pictures: Sequence[bytes], limits: Limits, max_pixels: int) -> None:
+    """HttpError 413 where the images of one request have more than `max_pixels` together, as their headers say.
+
+    What is wrong with one of them is said when it is decoded.
+    """
+    pixels = 0
+    for picture in pictures:
+        with contextlib.suppress(PictureError):
+            header = inspect(picture, limits)
+            pixels += header.width * header.height
+    if pixels > max_pixels:
+        text = f"got {pixels} pixels in {len(pictures)} images, expected at most {max_pixels} in one request"
+        raise HttpError(REQUEST_PIXELS, f"{text}; send fewer images at a time, or smaller ones")
 
 
 def _check(classifier: Classifier) -> None:
@@ -182,6 +221,6 @@ def _check(classifier: Classifier) -> None:
     taken = classifier.backend.input
     for count in sorted({taken.min_batch, classifier.batch_size}):
         pictures = np.zeros((count, taken.height, taken.width, 3), np.uint8)
-        softmax(classifier.logits(pictures))
+        scores_from_logits(classifier.logits(pictures))
         noise = np.random.default_rng(0).integers(0, 256, pictures.shape, np.uint8)
-        softmax(classifier.logits(noise))
+        scores_from_logits(classifier.logits(noise))

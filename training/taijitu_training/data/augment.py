@@ -19,10 +19,11 @@ class Draw:
     corner: Tensor  # int64 (2, B): top and left of the crop, 0 to 2 * pad
     mirrored: Tensor  # bool (B,)
     brightness: Tensor  # float32 (B,): factors
+    upside_down: Tensor  # bool (B,)
 
     def part(self, where: slice) -> Draw:
         """The numbers of the pictures at `where`."""
-        return Draw(self.corner[:, where], self.mirrored[where], self.brightness[where])
+        return Draw(self.corner[:, where], self.mirrored[where], self.brightness[where], self.upside_down[where])
 
 
 def draw(n: int, recipe: Recipe, generator: torch.Generator) -> Draw:
@@ -30,7 +31,8 @@ def draw(n: int, recipe: Recipe, generator: torch.Generator) -> Draw:
     corner = (torch.rand(2, n, generator=generator) * (2 * recipe.pad + 1)).long()
     mirrored = torch.rand(n, generator=generator) < recipe.flip
     brightness = 1.0 + recipe.brightness * (2.0 * torch.rand(n, generator=generator) - 1.0)
-    return Draw(corner, mirrored, brightness)
+    upside_down = torch.rand(n, generator=generator) < recipe.vertical_flip
+    return Draw(corner, mirrored, brightness, upside_down)
 
 
 def pad_reflecting(images: Tensor, pad: int) -> Tensor:
@@ -59,12 +61,13 @@ def padded_bytes(n: int, size: tuple[int, int], pad: int) -> int:
 def augment(padded: Tensor, index: Tensor, drawn: Draw, recipe: Recipe) -> Tensor:
     """The pictures at `index`, int64 (B,), of `padded` (from `pad_reflecting`), cropped, mirrored and brightened.
 
-    Crop and mirror are one gather. Normalised float32 (B, 3, H, W) in channels_last memory, on the device of `padded`.
+    Crop and mirrors are one gather. Normalised float32 (B, 3, H, W) in channels_last memory, on the device of `padded`.
     """
     device = padded.device
     height, width = (side - 2 * recipe.pad for side in padded.shape[1:3])
     top, left = drawn.corner.to(device)[:, :, None]
-    rows = top + torch.arange(height, device=device)
+    rows = torch.arange(height, device=device).expand(len(index), -1)
+    rows = torch.where(drawn.upside_down.to(device)[:, None], height - 1 - rows, rows) + top
     columns = torch.arange(width, device=device).expand(len(index), -1)
     columns = torch.where(drawn.mirrored.to(device)[:, None], width - 1 - columns, columns) + left
     images = padded[index[:, None, None], rows[:, :, None], columns[:, None, :]].float()

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from taijitu_runtime.console import Progress
+from taijitu_runtime.machine import usable_cores
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Job, Samples, fault, open_picture
 from taijitu_training.errors import DataError
@@ -53,9 +54,9 @@ def check_headers(samples: Samples) -> None:
         _in_threads(look, len(samples), "checking")
 
 
-def bar_disabled() -> bool | None:
-    """tqdm's `disable`: no bar where stderr is no terminal, and one bar for all processes together."""
-    return None if os.environ.get("RANK", "0") == "0" else True
+def is_first() -> bool:
+    """Whether this process shows the bar: one for all processes together."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _in_threads(work: Callable[[int], str | None], count: int, what: str) -> None:
@@ -63,12 +64,12 @@ def _in_threads(work: Callable[[int], str | None], count: int, what: str) -> Non
         return [fault for i in range(start, min(start + CHUNK, count)) if (fault := work(i)) is not None]
 
     broken: list[str] = []
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(usable_cores())
     try:
-        with tqdm(desc=what, total=count, unit=" pictures", disable=bar_disabled(), leave=False) as bar:
+        with Progress(count, what=what, hidden=not is_first()) as bar:
             for faults in pool.map(chunk, range(0, count, CHUNK)):
                 broken += faults
-                bar.update(CHUNK)
+                bar.advance(CHUNK)
     finally:
         pool.shutdown(cancel_futures=True)
     if broken:

@@ -6,9 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from tqdm import tqdm
-
-from taijitu_training.data.decode import bar_disabled
+from taijitu_runtime.console import Progress
 from taijitu_training.data.folder import sha256_of
 from taijitu_training.errors import DataError
 
@@ -23,12 +21,15 @@ def folder_sha256(folder: Path) -> str:
         DataError: A file cannot be read.
     """
     total = hashlib.sha256()
-    for name in tqdm(_names(folder), "hashing", unit=" files", disable=bar_disabled(), leave=False):
-        try:
-            content = sha256_of(folder / name)
-        except OSError as error:
-            raise DataError(f"{folder / name}: cannot be read ({error.strerror}); check its permissions") from None
-        total.update(f"{content}  ./".encode() + os.fsencode(name) + b"\n")
+    names = _names(folder)
+    with Progress(len(names), "files", what="hashing") as bar:
+        for name in names:
+            try:
+                content = sha256_of(folder / name)
+            except OSError as error:
+                raise DataError(f"{folder / name}: cannot be read ({error.strerror}); check its permissions") from None
+            total.update(f"{content}  ./".encode() + os.fsencode(name) + b"\n")
+            bar.advance()
     return total.hexdigest()
 
 

@@ -8,9 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
-from taijitu_training.data.decode import bar_disabled
+from taijitu_runtime.console import Progress
+from taijitu_training.data.decode import is_first
 from taijitu_training.data.layout import EVALUATION_SPLITS, SPLITS, TRAIN_SPLITS
 from taijitu_training.data.webdataset_shards import Shards, headers_in, picture_of, target_of
 from taijitu_training.errors import DataError
@@ -115,14 +114,16 @@ def _stated(folder: Path, paths: list[Path], lengths: dict[str, int], classes: i
 def _counted(paths: list[Path], classes: int | None) -> tuple[list[int], Counter[int]]:
     """(samples of each shard, samples of each label)."""
     lengths, per_label = [], Counter[int]()
-    for path in tqdm(paths, "counting", unit=" shards", disable=bar_disabled(), leave=False):
-        before = per_label.total()
-        for sample in headers_in(str(path)):
-            picture_of(sample)
-            per_label[target_of(sample, classes)] += 1
-        lengths.append(per_label.total() - before)
-        if lengths[-1] == 0:
-            raise DataError(f"{path}: got no samples, expected KEY.jpg with KEY.cls; remove it, or fetch it again")
+    with Progress(len(paths), "shards", what="counting", hidden=not is_first()) as bar:
+        for path in paths:
+            before = per_label.total()
+            for sample in headers_in(str(path)):
+                picture_of(sample)
+                per_label[target_of(sample, classes)] += 1
+            lengths.append(per_label.total() - before)
+            if lengths[-1] == 0:
+                raise DataError(f"{path}: got no samples, expected KEY.jpg with KEY.cls; remove it, or fetch it again")
+            bar.advance()
     return lengths, per_label
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from taijitu_runtime.machine import usable_cores
 from taijitu_training.data.budget import local_processes
 from taijitu_training.data.samples import Decoder, Job
 from taijitu_training.errors import DataError, TrainingError
@@ -96,7 +96,7 @@ class Workers:
 
 def default_workers() -> int:
     """The cores that this process may use, shared with its siblings on this host; at least 1, at most MOST."""
-    return max(1, min(MOST, len(os.sched_getaffinity(0)) // local_processes()))
+    return max(1, min(MOST, usable_cores() // local_processes()))
 
 
 def _stack(pictures: list[tuple[NDArray[np.uint8] | str, int]]) -> tuple[Tensor | str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.models.nish_activation import Nish, nish
 
 __all__ = [

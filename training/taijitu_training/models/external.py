@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,28 +17,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError, require
 from taijitu_training.models.activations import irreplaceable_activations, list_activations, replace_activations
 from taijitu_training.models.layers import DenseConcats
 from taijitu_training.models.registry import PAPER, Entry, ModelOptions, Network, register_source
 
 OWN = "own"
+STEMS = (OWN, "cifar")
 
 
 @dataclass(frozen=True)
 class ExternalOptions(ModelOptions):
-    """`act` takes the place of every activation; "own" keeps those that the network comes with.
+    """Attributes of every network of another library.
 
-    `image_size` is the side of the square pictures in pixels; the default is that of the library's own weights.
+    `act` takes the place of every activation; "own" keeps those that the network comes with. `image_size` is the side
+    of the square images in pixels; the default is that of the library's own weights. `stem` is one of STEMS: "own", or
+    "cifar" for images of 32 pixels, of which a stem made for 224 leaves one or two: the first convolution becomes 3x3
+    with stride 1, and a pooling before the second one is left out.
     """
 
     act: str = OWN
     image_size: int = 224
+    stem: str = OWN
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.act not in (known := [*list_activations(), OWN]):
             raise UnknownNameError("activation", self.act, known)
+        if self.stem not in STEMS:
+            raise UnknownNameError("stem", self.stem, STEMS)
         if self.image_size < 1:
             raise TaijituError(f"got image_size={self.image_size}, expected at least 1 pixel")
 
@@ -61,11 +67,8 @@ class ExternalNetwork(Network):
 
 @register_source
 def timm(name: str) -> Entry:
-    """Any network of timm.list_models(). TaijituError where timm is not installed, or where pictures are not square."""
-    try:
-        library: Any = importlib.import_module("timm")
-    except ImportError as error:
-        raise TaijituError(f"got timm/{name}, but no timm ({error}); do: pip install 'taijitu[train]'") from None
+    """Any network of timm.list_models(), if it is for square pictures. MissingDependencyError without timm."""
+    library = require("timm", "taijitu[train]")
     if name not in (known := library.list_models()):
         raise UnknownNameError("timm model", name, known)
     config = library.get_pretrained_cfg(name)
@@ -112,6 +115,8 @@ def _build(name: str, create: Callable[[], nn.Module], options: ExternalOptions,
     size = options.image_size
     try:
         network = create()
+        if options.stem == "cifar":
+            _give_cifar_stem(network)
         with irreplaceable_activations(network) as left:
             shape = _output_shape(network, size)
     except Exception as error:  # a size that does not fit makes other people's code raise nearly anything
@@ -128,6 +133,23 @@ def _build(name: str, create: Callable[[], nn.Module], options: ExternalOptions,
             )
         replace_activations(network, options.act)
     return ExternalNetwork(network, size)
+
+
+def _give_cifar_stem(network: nn.Module) -> None:
+    """Make the first convolution 3x3 with stride 1, and leave out poolings between it and the second one."""
+    convolutions = 0
+    for name, module in list(network.named_modules()):
+        parent = network.get_submodule(name.rpartition(".")[0])
+        child = name.rpartition(".")[2]
+        if isinstance(module, nn.Conv2d):
+            convolutions += 1
+            if convolutions == 1:
+                biased = module.bias is not None
+                setattr(parent, child, nn.Conv2d(module.in_channels, module.out_channels, 3, padding=1, bias=biased))
+        elif isinstance(module, nn.MaxPool2d) and convolutions == 1:
+            setattr(parent, child, nn.Identity())
+        if convolutions == 2:
+            return
 
 
 def _output_shape(network: nn.Module, size: int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from taijitu_training.errors import TaijituError
+from taijitu_runtime.errors import TaijituError
 from taijitu_training.models.activations import create_activation
 from taijitu_training.models.registry import ModelOptions, Network, register_model
 

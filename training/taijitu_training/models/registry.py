@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError
 
 
 @dataclasses.dataclass(frozen=True)

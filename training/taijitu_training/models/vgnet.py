@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taijitu_training.errors import UnknownNameError
+from taijitu_runtime.errors import UnknownNameError
 from taijitu_training.models.activations import create_activation
 from taijitu_training.models.layers import DepthwiseConv2d, FixedDepthwiseConv2d, SqueezeExcite, concat, global_average
 from taijitu_training.models.registry import ModelOptions, Network, register_model

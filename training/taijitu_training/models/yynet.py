@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from taijitu_training.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.models.activations import create_activation
 from taijitu_training.models.layers import DepthwiseConv2d, SqueezeExcite, global_average
 from taijitu_training.models.registry import ModelOptions, Network, register_model

@@ -18,10 +18,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from taijitu_export.onnx.passes.editing import Belongs, activations, float32_constants, place, replace_constant
+from taijitu_export.onnx.passes.reading import WEIGHTED
 
 FLOAT16_MAX = 65504.0
 VARIANCE_TOLERANCE = 1e-3
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 class Float16Pass(ir.passes.InPlacePass):
@@ -65,18 +65,28 @@ class Float16Pass(ir.passes.InPlacePass):
 
 def float16_nodes(model: ir.Model, keep: Collection[str] = ()) -> set[ir.Node]:
     """The nodes that compute in float16, by Float16Pass's rules."""
+    return {
+        node
+        for node in float32_layers(model)  # rule 2
+        if node.name not in keep  # rule 5
+        and _may_be_float16(node, model)  # rules 1 and 3
+        and all(_fits(constant, node) for constant in float32_constants([node]))  # rule 4
+    }
+
+
+def float32_layers(model: ir.Model) -> list[ir.Node]:
+    """The nodes that compute in float32 from the first weights on, without Casts: what could be float16 at all."""
     after_weights: set[ir.Node] = set()
     for node in model.graph:
         if node.op_type in WEIGHTED or any(value and value.producer() in after_weights for value in node.inputs):
             after_weights.add(node)
-    return {
+    return [
         node
-        for node in after_weights  # rule 2
-        if node.op_type != "Cast"  # rule 3
-        and node.name not in keep  # rule 5
-        and _may_be_float16(node, model)  # rules 1 and 3
-        and all(_fits(constant, node) for constant in float32_constants([node]))  # rule 4
-    }
+        for node in model.graph
+        if node in after_weights
+        and node.op_type != "Cast"
+        and any(value.dtype == ir.DataType.FLOAT for value in node.outputs)
+    ]
 
 
 def float16(constant: ir.Value) -> NDArray[np.float16]:

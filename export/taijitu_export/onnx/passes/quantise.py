@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from taijitu_export.onnx.passes.editing import add_constant, place
 
 LEVELS = 127  # symmetric: -127 to 127, zero is zero
+LEAST_SCALE = float(np.finfo(np.float32).tiny)
+"""The smallest normal float32. What is smaller becomes zero in many kernels, and a division by it infinite."""
 
 
 class QuantisePass(ir.passes.InPlacePass):
@@ -27,12 +29,15 @@ class QuantisePass(ir.passes.InPlacePass):
     1. It is a Conv, Gemm or MatMul whose second input is a float32 constant with at least two dimensions.
     2. `scales` has its first input.
     3. Its name is not in `keep`.
+
+    With `weights_only` what flows in stays float32: the error that remains is what int8 costs a network at the least.
     """
 
-    def __init__(self, scales: Mapping[str, float], keep: Collection[str] = ()) -> None:
+    def __init__(self, scales: Mapping[str, float], keep: Collection[str] = (), *, weights_only: bool = False) -> None:
         super().__init__()
         self._scales = scales
         self._keep = frozenset(keep)
+        self._weights_only = weights_only
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
@@ -41,7 +46,7 @@ class QuantisePass(ir.passes.InPlacePass):
             for node in quantisable_nodes(model)  # rule 1
             if _input(node).name in self._scales and node.name not in self._keep  # rules 2 and 3
         ]
-        for value in dict.fromkeys(_input(node) for node in chosen):
+        for value in [] if self._weights_only else dict.fromkeys(_input(node) for node in chosen):
             _quantise_activation(graph, value, self._scales[value.name or ""], chosen)
         for weight, axis in dict.fromkeys((_weight(node), _channel_axis(node)) for node in chosen):
             _quantise_weight(graph, weight, axis, [node for node in chosen if _weight(node) is weight])
@@ -62,10 +67,13 @@ def quantisable_nodes(model: ir.Model) -> list[ir.Node]:
 
 
 def weight_scales(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """One scale a channel of `axis`, (C,): its largest magnitude / 127, and 1 for a channel of zeros."""
+    """One scale a channel of `axis`, (C,): its largest magnitude / 127, and 1 for a channel of zeros.
+
+    Weights below the smallest normal float32 are rounded to zero.
+    """
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight).max(axis=others)
-    return np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
+    return np.where(largest > 0, np.maximum(largest / LEVELS, LEAST_SCALE), 1).astype(np.float32)
 
 
 def _input(node: ir.Node) -> ir.Value:

@@ -7,6 +7,9 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Operators that multiply by weights: what TensorRT and people call layers."""
+
 
 def is_operator(node: ir.Node | None, op_type: str) -> bool:
     """Whether there is a node and it is this operator of ONNX's own domain."""

@@ -25,19 +25,21 @@ class RoundToFloat16Pass(ir.passes.InPlacePass):
     2. Their outputs are rounded for every user, under their own names.
     3. What they read from other nodes is rounded for them alone.
 
-    Inside a node the arithmetic stays float32, as in hardware that accumulates in float32.
+    Inside a node the arithmetic stays float32, as in hardware that accumulates in float32. With `weights_only`, rule 1
+    alone: the error that remains is what float16 costs a network at the least.
     """
 
-    def __init__(self, keep: Collection[str] = ()) -> None:
+    def __init__(self, keep: Collection[str] = (), *, weights_only: bool = False) -> None:
         super().__init__()
         self._keep = frozenset(keep)
+        self._weights_only = weights_only
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph, halves = model.graph, float16_nodes(model, self._keep)
         for constant in float32_constants(halves):  # rule 1
             rounded = float16(constant).astype(np.float32)
             replace_constant(graph, constant, rounded, "rounded", halves.__contains__)
-        for value in activations(graph):
+        for value in [] if self._weights_only else activations(graph):
             if value.producer() in halves:
                 _round(graph, value, lambda node: True, keeps_its_name=True)  # rule 2
             elif any(use.node in halves for use in value.uses()):

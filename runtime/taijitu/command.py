@@ -1,4 +1,4 @@
-"""The `taijitu` command: finds its subcommands by the entry points of the group "taijitu.commands".
+"""The `taijitu` command, `python -m taijitu` too: its subcommands are the entry points of "taijitu.commands".
 
 Each entry point is a `main(argv: list[str]) -> int`; the first line of its module's docstring is its help, and its
 extras, in brackets, are what must be installed for it: one of them, where there are several.
@@ -7,7 +7,6 @@ extras, in brackets, are what must be installed for it: one of them, where there
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 import sys
 from collections.abc import Iterable
@@ -15,13 +14,11 @@ from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 
-from taijitu_runtime import __version__
 from taijitu_runtime.console import run
-from taijitu_runtime.errors import MissingDependencyError, UsageError
-from taijitu_runtime.installed import normal_name
+from taijitu_runtime.errors import MissingDependencyError, UnknownNameError
+from taijitu_runtime.installed import DISTRIBUTION, normal_name, pip_install, taijitu_version
 
 GROUP = "taijitu.commands"
-DISTRIBUTION = "taijitu"
 
 
 @run("taijitu")
@@ -34,12 +31,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
-        print(f"taijitu {__version__}")
+        print(f"taijitu {taijitu_version()}")
         return 0
     if name not in commands:
-        close = difflib.get_close_matches(name, commands, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(sorted(commands)) or 'none'}"
-        raise UsageError(f"got the unknown command {name!r}; {hint}")
+        raise UnknownNameError("command", name, commands)
     return _call(commands[name], rest)
 
 
@@ -90,10 +85,10 @@ def _overview(commands: dict[str, EntryPoint]) -> str:
     width = max(map(len, commands), default=0)
     for name, point in sorted(commands.items()):
         if point.extras and all(missing_requirements([extra], requirements, metadata) for extra in point.extras):
-            lacking.append(f"  {name:<{width}}  pip install " + " or ".join(f'"{one}"' for one in _install(point)))
+            lacking.append(f"  {name:<{width}}  " + pip_install(*_install(point)))
         else:
             ready.append(f"  {name:<{width}}  {_summary(point.module)}".rstrip())
-    lines = [f"taijitu {__version__}", "", "usage: taijitu COMMAND ...   (taijitu COMMAND --help tells more)", ""]
+    lines = [f"taijitu {taijitu_version()}", "", "usage: taijitu COMMAND ...   (taijitu COMMAND --help tells more)", ""]
     lines += ready or ["  no command is installed"]
     if lacking:
         lines += ["", "not installed here:", *lacking]

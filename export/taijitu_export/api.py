@@ -1,0 +1,149 @@
+"""What the public name `taijitu` promises of this package, with paths and plain values for arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from taijitu_export.comparison import verify as comparison
+from taijitu_export.comparison.verify import Verification
+from taijitu_export.engine.engine_artefact import EngineResult, make_engine
+from taijitu_export.engine.options import Options
+from taijitu_export.engine.request import Request
+from taijitu_export.engine.shapes import Shapes
+from taijitu_export.onnx import export
+from taijitu_export.onnx.export import OnnxResult
+from taijitu_export.precision.conversion import PrecisionRequest
+
+AnyPath = str | os.PathLike[str]
+
+
+def export_onnx(
+    checkpoint: AnyPath,
+    output: AnyPath | None = None,
+    *,
+    input_form: Literal["uint8", "float32"] = "uint8",
+    nish: Literal["op", "decomposed"] = "op",
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    calibration: AnyPath | None = None,
+    max_drop: float | None = None,
+) -> OnnxResult:
+    """Export a checkpoint to ONNX, check it against PyTorch, and keep it only if both agree.
+
+    Args:
+        checkpoint: A file that `train` or `taijitu train` wrote.
+        output: The ONNX file; by default beside the checkpoint, as .onnx, .fp16.onnx or .int8.onnx.
+        input_form: "uint8": images (N, H, W, 3), normalised inside; "float32": (N, 3, H, W), normalised by the caller.
+        nish: "op": one node with its function body; "decomposed": standard operators only.
+        precision: Of the layers; those that would cost accuracy stay float32.
+        calibration: Folder or tar of pictures to calibrate int8 with, and to check fp16 and int8 with.
+        max_drop: Percentage points of top-1 accuracy that a smaller precision may cost; None for its own allowance.
+
+    Returns:
+        What was written, and how well it agrees.
+
+    Raises:
+        ExportError: The file would not answer like the checkpoint. What stood there before is untouched.
+        CheckpointError: The checkpoint cannot be read.
+        UsageError: An argument is wrong, or the file cannot be written.
+    """
+    smaller = PrecisionRequest.asked_for(precision, _path(calibration), max_drop)
+    return export.export_onnx(Path(checkpoint), _path(output), input_form=input_form, nish=nish, smaller=smaller)
+
+
+def verify(
+    model: AnyPath,
+    data: AnyPath | None = None,
+    reference: AnyPath | None = None,
+    *,
+    max_drop: float | None = None,
+    expect: float | None = None,
+    explain: bool = False,
+) -> Verification:
+    """Judge whether a model file is fine: on pictures, against a reference, against labels, or both.
+
+    Args:
+        model: An ONNX file or an engine.
+        data: Folder or tar of test/<label>/*, of <label>/*, or of pictures without labels; None for generated pictures.
+        reference: The checkpoint or ONNX file that the model should answer like.
+        max_drop: Percentage points of top-1 accuracy that it may cost; None for its precision's own allowance.
+        expect: Top-1 accuracy in percent that it should reach without a reference; None for what its card records.
+        explain: Where it is not fine, name the first layer that diverges from the reference.
+
+    Returns:
+        The verdict and what it rests on.
+
+    Raises:
+        ArtefactError: A model cannot be read, or the reference is not sound.
+        PictureError: A picture cannot be read.
+        UsageError: The arguments do not fit each other.
+    """
+    return comparison.verify(
+        Path(model), _path(data), _path(reference), max_drop=max_drop, expect=expect, explain=explain
+    )
+
+
+def build_engine(
+    model: AnyPath,
+    output: AnyPath | None = None,
+    *,
+    backend: Literal["auto", "tensorrt", "rtx"] = "auto",
+    precision: Literal["fp16", "int8"] | None = None,
+    min_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    opt_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    max_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    compute_capabilities: Sequence[str] = (),
+    answer: bool = True,
+) -> EngineResult:
+    """Build a TensorRT engine from an ONNX file, and write it with its sidecar.
+
+    Args:
+        model: The ONNX file, of `export_onnx`.
+        output: The plan; by default beside the ONNX file, as .engine. The sidecar stands beside it, as .engine.json.
+        backend: The library; "auto" takes the one that is installed, of both the one for the target.
+        precision: "fp16" converts a float32 graph on the way; None for the precision of the graph.
+        min_shapes: The smallest input by name, such as {"images": (1, 32, 32, 3)}.
+        opt_shapes: The usual input, which the engine is tuned for.
+        max_shapes: The largest input.
+        compute_capabilities: GPUs that a TensorRT-RTX engine is for, such as ("8.6", "8.9").
+        answer: Try the engine before it is kept, where there is a GPU that it runs on.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ExportError: The engine is not good, or cannot be built. What stood there before is untouched.
+        ArtefactError: The ONNX file cannot be used.
+        MissingDependencyError: The library is not installed.
+        UsageError: The arguments do not fit each other, the library or this machine.
+    """
+    source = Path(model)
+    shapes = {"min": min_shapes or {}, "opt": opt_shapes or {}, "max": max_shapes or {}}
+    arguments = [f"--{precision}"] if precision else []
+    for name, asked in shapes.items():
+        if asked:
+            arguments.append(f"--{name}Shapes=" + ",".join(f"{key}:{'x'.join(map(str, asked[key]))}" for key in asked))
+    if compute_capabilities:
+        arguments.append(f"--computeCapabilities={','.join(compute_capabilities)}")
+    if not answer:
+        arguments.append("--skipInference")
+    options = Options(
+        shapes=Shapes(*(dict(asked) for asked in shapes.values())), compute_capabilities=tuple(compute_capabilities)
+    )
+    return make_engine(
+        Request(
+            source=source,
+            output=_path(output) or source.with_suffix(".engine"),
+            backend=backend,
+            precision=precision,
+            options=options,
+            answer=answer,
+            arguments=tuple(arguments),
+        )
+    )
+
+
+def _path(path: AnyPath | None) -> Path | None:
+    return None if path is None else Path(path)

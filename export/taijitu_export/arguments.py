@@ -1,0 +1,17 @@
+"""Arguments that several command lines here share."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+
+def percentage(text: str) -> float:
+    """A number of percent or of percentage points, 0 to 100, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of percent from 0 to 100")
+    return value

@@ -1,0 +1,88 @@
+"""What a classifier gets right and wrong, label by label, and how far its probabilities can be trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Probabilities:
+    """The first answers of N pictures: indices of labels, int64 (N,), their probabilities, and whether they are right.
+
+    Pictures whose logits are not finite have the answer -1 and the probability 0.
+    """
+
+    answers: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReliabilityBin:
+    """Pictures whose probability lies between `low` and `high`: how many, the mean probability, the share right."""
+
+    low: float
+    high: float
+    pictures: int
+    confidence: float
+    accuracy: float
+
+
+def answers_of(logits: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The first answers, int64 (N,), of logits (N, K); -1 where they are not finite."""
+    return np.where(np.isfinite(logits).all(axis=1), np.nan_to_num(logits).argmax(axis=1), -1)
+
+
+def first_answers(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Probabilities:
+    """The first answers from logits (N, K) for targets (N,)."""
+    answers, safe = answers_of(logits), np.nan_to_num(logits).astype(np.float64)
+    powers = np.exp(safe - safe.max(axis=1, keepdims=True))
+    confidence = np.where(answers >= 0, powers.max(axis=1) / powers.sum(axis=1), 0.0)
+    return Probabilities(answers, confidence, answers == targets)
+
+
+def confusion_matrix(answers: NDArray[np.int64], targets: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
+    """Pictures by label (rows) and answer (columns), int64 (K, K); those without an answer are in no column."""
+    matrix = np.zeros((labels, labels), np.int64)
+    answered = answers >= 0
+    np.add.at(matrix, (targets[answered], answers[answered]), 1)
+    return matrix
+
+
+def precision_and_recall(
+    matrix: NDArray[np.int64], targets: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By label, float64 (K,): the shares of its answers and of its pictures that are right; NaN without any."""
+    right = np.diag(matrix).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return right / matrix.sum(axis=0), right / np.bincount(targets, minlength=len(matrix))
+
+
+def reliability(found: Probabilities) -> list[ReliabilityBin]:
+    """Pictures in ten bins of probability; bins without a picture are left out."""
+    index = np.minimum((found.confidence * BINS).astype(np.int64), BINS - 1)
+    bins = []
+    for number in range(BINS):
+        chosen = index == number
+        if chosen.any():
+            share, mean = float(found.right[chosen].mean()), float(found.confidence[chosen].mean())
+            bins.append(ReliabilityBin(number / BINS, (number + 1) / BINS, int(chosen.sum()), mean, share))
+    return bins
+
+
+def calibration_error(bins: list[ReliabilityBin]) -> float:
+    """Expected calibration error (ECE): the mean gap between probability and share right, over all pictures."""
+    pictures = sum(each.pictures for each in bins)
+    return sum(each.pictures * abs(each.confidence - each.accuracy) for each in bins) / pictures
+
+
+def coverage_and_accuracy(found: Probabilities) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Every share of pictures, the likeliest answers first, and the accuracy on it: float64 (N,) each."""
+    order = np.argsort(-found.confidence, kind="stable")
+    counts = np.arange(1, len(order) + 1)
+    return counts / len(order), np.cumsum(found.right[order]) / counts

@@ -1,0 +1,174 @@
+"""`verify --report page.html`: what a classifier gets wrong, as one page without other files, and a CSV beside it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_export.comparison.classes import (
+    Probabilities,
+    answers_of,
+    calibration_error,
+    confusion_matrix,
+    coverage_and_accuracy,
+    first_answers,
+    precision_and_recall,
+    reliability,
+)
+from taijitu_export.comparison.report import as_text
+from taijitu_export.comparison.verify import Verification
+from taijitu_export.progress import tracked
+from taijitu_runtime.console import shown
+
+SHOWN_PICTURES = 60
+SHOWN_LABELS = 40
+THUMBNAIL_SIDE = 96
+PLOT_SIDE = 280
+STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .6rem;text-align:right;border:1px solid #ddd}"
+    "th:first-child,td:first-child{text-align:left}figure{display:inline-block;margin:.4rem;width:8rem;font-size:12px;"
+    "vertical-align:top}pre{white-space:pre-wrap}svg{background:#fafafa;margin-right:1rem}"
+)
+
+
+def write_page(found: Verification, candidate: Path, reference: Path | None, path: Path) -> list[Path]:
+    """Write the page, and where there are labels or a reference the CSV of wrong and flipped pictures beside it."""
+    text = as_text(found, candidate, reference)
+    sections = [f"<h1>{escape(shown(candidate.name))}</h1>", f"<pre>{escape(text)}</pre>"]
+    rows = changed_pictures(found)
+    targets, written = found.evidence.targets, [path]
+    if targets is not None:
+        answers = first_answers(found.evidence.candidate, targets)
+        sections += [*_classes(answers, targets, found.card.labels), *_probabilities(answers)]
+    if rows:
+        sections += _pictures(found, rows)
+    title = f"<title>{escape(shown(candidate.name))}</title>"
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{STYLE}</style>'
+    path.write_text("\n".join([head, *sections]), encoding="utf-8")
+    if targets is not None or found.comparison is not None:
+        table = path.with_suffix(".csv")
+        with table.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+            csv.writer(stream).writerows([("picture", "label", "reference", "candidate", "what"), *rows])
+        written.append(table)
+    return written
+
+
+def changed_pictures(found: Verification) -> list[tuple[str, str, str, str, str]]:
+    """Name, label, answers and kind ("wrong", "flipped" or both) of every picture that is one of these."""
+    evidence, labels, targets = found.evidence, found.card.labels, found.evidence.targets
+    now = answers_of(evidence.candidate)
+    before = None if evidence.reference is None else answers_of(evidence.reference)
+    rows = []
+    for index, name in enumerate(evidence.names):
+        flipped = before is not None and before[index] != now[index]
+        wrong = targets is not None and targets[index] != now[index]
+        if flipped or wrong:
+            rows.append(
+                (
+                    name,
+                    "" if targets is None else labels[targets[index]],
+                    "" if before is None else labels[before[index]],
+                    labels[now[index]] if now[index] >= 0 else "no number",
+                    " and ".join(word for word, holds in (("wrong", wrong), ("flipped", flipped)) if holds),
+                )
+            )
+    return rows
+
+
+def _classes(found: Probabilities, targets: NDArray[np.int64], labels: Sequence[str]) -> list[str]:
+    matrix = confusion_matrix(found.answers, targets, len(labels))
+    precision, recall = precision_and_recall(matrix, targets)
+    pictures = np.bincount(targets, minlength=len(labels))
+    rows = [
+        [escape(label), str(pictures[i]), _percent(precision[i]), _percent(recall[i])] for i, label in enumerate(labels)
+    ]
+    sections = ["<h2>Labels</h2>", _table(["label", "pictures", "precision", "recall"], rows), "<h2>Confusion</h2>"]
+    if len(labels) <= SHOWN_LABELS:
+        cells = [[escape(label), *map(str, matrix[i])] for i, label in enumerate(labels)]
+        return [*sections, _table(["label \\ answer", *map(escape, labels)], cells)]
+    np.fill_diagonal(matrix, 0)
+    commonest = np.argsort(-matrix, axis=None, kind="stable")[:SHOWN_LABELS]
+    pairs = [divmod(int(index), len(labels)) for index in commonest if matrix.flat[index]]
+    cells = [[escape(labels[row]), escape(labels[column]), str(matrix[row, column])] for row, column in pairs]
+    return [*sections, _table(["label", "answer", "pictures"], cells)]
+
+
+def _probabilities(found: Probabilities) -> list[str]:
+    bins = reliability(found)
+    coverage, accuracy = coverage_and_accuracy(found)
+    error = 100 * calibration_error(bins)
+    spread = np.unique(np.linspace(0, len(coverage) - 1, 200).astype(int))
+    rows = [
+        [f"{each.low:.1f} to {each.high:.1f}", str(each.pictures), _percent(each.confidence), _percent(each.accuracy)]
+        for each in bins
+    ]
+    return [
+        "<h2>Probabilities</h2>",
+        f"<p>Left: share right by probability; the expected calibration error (ECE) is {error:.1f} points. "
+        "Right: accuracy by coverage, if only the likeliest answers count.</p>",
+        _plot([(each.confidence, each.accuracy) for each in bins], diagonal=True),
+        _plot(list(zip(coverage[spread].tolist(), accuracy[spread].tolist()))),
+        _table(["probability", "pictures", "mean probability", "right"], rows),
+    ]
+
+
+def _plot(points: Sequence[tuple[float, float]], *, diagonal: bool = False) -> str:
+    """A line through points in the unit square."""
+    drawn = " ".join(f"{x * PLOT_SIDE:.1f},{(1 - y) * PLOT_SIDE:.1f}" for x, y in points)
+    ideal = f'<path d="M0 {PLOT_SIDE}L{PLOT_SIDE} 0" stroke="#bbb"/>' if diagonal else ""
+    return (
+        f'<svg width="{PLOT_SIDE}" height="{PLOT_SIDE}" role="img" style="border:1px solid #ddd">{ideal}'
+        f'<polyline points="{drawn}" fill="none" stroke="#06c" stroke-width="2"/></svg>'
+    )
+
+
+def _pictures(found: Verification, rows: Sequence[tuple[str, str, str, str, str]]) -> list[str]:
+    heading = f"<h2>Wrong and flipped pictures</h2><p>{len(rows)}, the first {min(len(rows), SHOWN_PICTURES)}:</p>"
+    chosen = rows[:SHOWN_PICTURES]
+    images = _thumbnails(found, [name for name, *_ in chosen])
+    figures = []
+    for name, label, before, now, what in chosen:
+        words = [f"<b>{what}</b>: {escape(now)}", f"labelled {escape(label)}" if label else ""]
+        words += [f"before {escape(before)}" if before else "", escape(shown(name))]
+        image = f'<img alt="" src="data:image/png;base64,{images[name]}">' if name in images else ""
+        figures.append(f"<figure>{image}<figcaption>{'<br>'.join(filter(None, words))}</figcaption></figure>")
+    return [heading, *figures]
+
+
+def _thumbnails(found: Verification, names: Sequence[str]) -> dict[str, str]:
+    """PNG files in base64 of the pictures as the network sees them; none of generated pictures."""
+    pictures = found.evidence.pictures
+    if pictures is None:
+        return {}
+    from PIL import Image
+
+    wanted = set(names)
+    index = np.array([i for i, name in enumerate(pictures.names) if name in wanted], np.int64)
+    subset, images = pictures.subset(index), {}
+    prepared = (picture for batch in subset.batches(found.card.input) for picture in batch)
+    # A tar gives its pictures in its own order, which is that of `names`.
+    for name, picture in tracked("drawing pictures", zip(subset.names, prepared), len(index)):
+        image = Image.fromarray(picture)
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        images[name] = base64.b64encode(stream.getvalue()).decode()
+    return images
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["".join(f"<th>{cell}</th>" for cell in head)]
+    lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if np.isfinite(share) else ""

@@ -1,0 +1,25 @@
+"""What the library could not do, in its own words."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from taijitu_export.errors import ExportError
+
+T = TypeVar("T")
+
+
+class BuildError(ExportError):
+    """The library could not make an engine; `details`: one line for each of its errors."""
+
+
+def made(thing: T | None, what: str, logger: Any) -> T:
+    """What the library made. BuildError, with what its logger was told, where it is None."""
+    if thing is None:
+        raise BuildError(f"TensorRT could not {what}", said(logger))
+    return thing
+
+
+def said(logger: Any) -> tuple[str, ...]:
+    """The lines of a library's logger."""
+    return tuple(" ".join(message.split()) for message in logger.messages) or ("it gave no reason",)

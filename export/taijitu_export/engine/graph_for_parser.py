@@ -1,0 +1,108 @@
+"""The ONNX graph as the parser takes it: in the precision that is asked for, and without functions."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import onnx
+import onnx.inliner
+import onnx.shape_inference
+
+from taijitu_export.engine.onnx_file import Graph
+from taijitu_export.engine.target import Target
+from taijitu_export.precision.conversion import PrecisionRequest, convert
+from taijitu_runtime.backends import nish_plugin
+from taijitu_runtime.errors import ArtefactError, UsageError
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+NISH = (nish_plugin.NAMESPACE, nish_plugin.NAME)
+
+
+def graph_for_parser(graph: Graph, target: Target) -> Graph:
+    """The graph of a file for the parser of `target`, with the precision in its card.
+
+    UsageError where it cannot become an engine of that precision, PrecisionError where that would cost accuracy,
+    ArtefactError for a node without a definition.
+    """
+    check_precision(graph, target.options.precision)
+    if target.options.precision == "fp16" and graph.precision == "fp32" and target.is_typed:
+        converted = convert(graph.model, graph.card, PrecisionRequest("fp16"))
+        notes = (*graph.notes, *converted.report)
+        graph = dataclasses.replace(graph, model=converted.model, card=converted.card, notes=notes)
+    try:
+        return dataclasses.replace(graph, model=without_functions(graph.model, plugin=target.options.nish_plugin))
+    except ArtefactError as error:
+        raise ArtefactError(f"{graph.path}: {error}") from None
+
+
+def check_precision(graph: Graph, asked: str) -> None:
+    """UsageError where the graph cannot become an engine of the precision "fp32", "fp16" or "int8"."""
+    if asked == "int8" and not graph.is_quantised:
+        raise UsageError(
+            f"{graph.path}: got --int8 for a graph without QuantizeLinear and DequantizeLinear, expected one with "
+            "scales; do: taijitu onnx ckpt.pt -o model.int8.onnx --precision int8 --calibration DIR"
+        )
+    if asked == "fp16" and graph.is_quantised:
+        raise UsageError(
+            f"{graph.path}: got --fp16 for an int8 graph, expected --int8, or the float32 or float16 ONNX file"
+        )
+    if asked == "fp32" and graph.precision != "fp32":
+        raise UsageError(f"{graph.path}: got a graph in {graph.precision}, expected float32")
+
+
+def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.ModelProto:
+    """The model with its functions written out in standard operators, which every parser knows.
+
+    TensorRT 8 does not parse functions, and 10.3 confuses names inside them with those outside; so none gets any.
+    `plugin`: except Nish, whose nodes stay, for the plugin; UsageError where there are none.
+    ArtefactError for a node of another domain that is left: it has no definition in the file, TensorRT-RTX has no
+    plugins that could be its own, and its parser ends the process for some of them.
+    """
+    # A function of another opset than the graph's has to be converted, for which the types must be known.
+    typed = onnx.shape_inference.infer_shapes(model)
+    if plugin:
+        _drop_definition(typed, NISH)
+    try:
+        model = onnx.inliner.inline_local_functions(typed, convert_version=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ArtefactError(f"got functions that cannot be written out ({reason}); export it again") from None
+    known = {(opset.domain, opset.version) for opset in model.opset_import}
+    for node in model.graph.node:
+        version = next((version for domain, version in known if domain == node.domain), 0)
+        if node.domain in STANDARD_DOMAINS and onnx.defs.has(node.op_type, version, node.domain):
+            continue
+        if plugin and (node.domain, node.op_type) == NISH:
+            _name_plugin(node)
+            continue
+        name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        raise ArtefactError(
+            f"got the node {node.name or node.output[0]!r} of type {name} without its definition, expected it as a "
+            "function in the file; export it again: taijitu onnx ckpt.pt -o model.onnx"
+        )
+    return _with_names(model)
+
+
+def _drop_definition(model: onnx.ModelProto, function: tuple[str, str]) -> None:
+    """So that the parser has the plugin or fails, and never takes the definition instead without a word."""
+    if not any((node.domain, node.op_type) == function for node in model.graph.node):
+        raise UsageError(
+            f"got --nishPlugin for a graph without a node {'::'.join(function)}, expected one that to_onnx.py wrote "
+            "with --nish op; remove the flag"
+        )
+    others = [each for each in model.functions if (each.domain, each.name) != function]
+    del model.functions[:]
+    model.functions.extend(others)
+
+
+def _name_plugin(node: onnx.NodeProto) -> None:
+    """Say in full which plugin a node is: before 10.10 the parser does not try the node's domain as its namespace."""
+    for name, value in (("plugin_namespace", nish_plugin.NAMESPACE), ("plugin_version", nish_plugin.VERSION)):
+        node.attribute.append(onnx.helper.make_attribute(name, value))
+
+
+def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Nodes without a name get that of their first output, so that an error can say where it is."""
+    for node in model.graph.node:
+        node.name = node.name or node.output[0]
+    return model

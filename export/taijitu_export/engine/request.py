@@ -1,0 +1,51 @@
+"""An engine that somebody wants, and whether it could be written at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from taijitu_export.engine.options import Options
+from taijitu_runtime.console import shown
+from taijitu_runtime.engine_card import sidecar_of
+from taijitu_runtime.errors import UsageError
+from taijitu_runtime.target import check_target
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """An engine that somebody wants.
+
+    `source`: the ONNX file; `output`: the plan's. `precision`: "fp16", "int8", or None for the graph's own. `answer`:
+    whether the engine must answer before it is kept, where there is a GPU that it runs on. `arguments`: those of
+    export/to_engine.py that say the same, except the files and the backend.
+    """
+
+    source: Path
+    output: Path
+    backend: str = "auto"
+    precision: str | None = None
+    options: Options = dataclasses.field(default_factory=Options)
+    answer: bool = True
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def source_beside(self) -> str:
+        """The path of the ONNX file as the sidecar has it: from the plan's folder."""
+        return Path(os.path.relpath(self.source, self.output.parent)).as_posix()
+
+
+def check_output(request: Request) -> None:
+    """UsageError where no engine can be written, before minutes are spent on one."""
+    output = request.output
+    if output.is_dir() or output.resolve() == request.source.resolve() or output.suffix.lower() == ".onnx":
+        raise UsageError(f"got {output} for the engine, expected a file of its own; give --saveEngine=model.engine")
+    for file in (output, sidecar_of(output)):
+        check_target(file)
+    try:
+        os.fsencode(request.source_beside).decode()
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"got {shown(request.source)}, whose path is not UTF-8, which the sidecar is; rename it"
+        ) from None

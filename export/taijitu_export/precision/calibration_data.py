@@ -1,0 +1,54 @@
+"""The images that a conversion is calibrated with, and others that it is checked with."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_export.pictures import calibration_and_judging
+from taijitu_export.sample_pictures import sample_pictures
+from taijitu_runtime.card import InputSpec, ModelCard
+
+CALIBRATION_PICTURES = 512
+EVALUATION_PICTURES = 10_000
+GENERATED_PICTURES = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationData:
+    """Prepared images, uint8 RGB (N, H, W, 3), in memory: `calibration`, and others for `evaluation`.
+
+    `targets`: int64 (N,), of the evaluation images, or None. The sources are named in words.
+    """
+
+    calibration: NDArray[np.uint8]
+    evaluation: NDArray[np.uint8]
+    targets: NDArray[np.int64] | None
+    calibration_source: str
+    evaluation_source: str
+
+    @classmethod
+    def of_data(cls, data: Path, card: ModelCard) -> CalibrationData:
+        """512 images to calibrate with and at most 10,000 to check with; see pictures.calibration_and_judging.
+
+        PictureError and UsageError where the data cannot be used.
+        """
+        calibration, evaluation = calibration_and_judging(data, card.labels, CALIBRATION_PICTURES)
+        evaluation = evaluation.spread(EVALUATION_PICTURES)
+        return cls(
+            calibration.array(card.input),
+            evaluation.array(card.input),
+            evaluation.targets,
+            str(calibration),
+            str(evaluation),
+        )
+
+    @classmethod
+    def generated(cls, spec: InputSpec) -> CalibrationData:
+        """64 and another 64 generated images, without labels."""
+        first, second = (sample_pictures(GENERATED_PICTURES, spec.height, spec.width, seed) for seed in (1, 2))
+        source = f"{GENERATED_PICTURES} generated pictures"
+        return cls(first, second, None, source, source)

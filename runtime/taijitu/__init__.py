@@ -1,0 +1,79 @@
+"""taijitu's public names: `from taijitu import Classifier`, and docs/api.md for the rest.
+
+A name is loaded when it is first used, so that importing this loads nothing, and a board needs what it uses alone.
+Editors and type checkers read __init__.pyi.
+"""
+
+from __future__ import annotations
+
+import taijitu_runtime  # noqa: F401 -- it turns ONNX Runtime's telemetry off
+
+# The module of each name, and behind a colon what it is called there.
+_HOMES = {
+    "Answer": "taijitu_runtime.answers",
+    "ArtefactError": "taijitu_runtime.errors",
+    "CheckpointError": "taijitu_training.errors",
+    "Classifier": "taijitu_runtime.classifier",
+    "DamagedPictureError": "taijitu_runtime.errors",
+    "DataError": "taijitu_training.errors",
+    "DeviceError": "taijitu_runtime.errors",
+    "EmptyPictureError": "taijitu_runtime.errors",
+    "EngineCard": "taijitu_runtime.engine_card",
+    "EngineError": "taijitu_runtime.errors",
+    "ExportError": "taijitu_export.errors",
+    "InputError": "taijitu_runtime.errors",
+    "Limits": "taijitu_runtime.pictures.headers",
+    "MissingDependencyError": "taijitu_runtime.errors",
+    "ModelCard": "taijitu_runtime.card",
+    "PictureError": "taijitu_runtime.errors",
+    "PictureTooLargeError": "taijitu_runtime.errors",
+    "Prediction": "taijitu_runtime.classifier",
+    "ProviderError": "taijitu_runtime.errors",
+    "SourceError": "taijitu_runtime.errors",
+    "TaijituError": "taijitu_runtime.errors",
+    "TooManyBytesError": "taijitu_runtime.errors",
+    "TooManyPixelsError": "taijitu_runtime.errors",
+    "TooManyScansError": "taijitu_runtime.errors",
+    "TrainingError": "taijitu_training.errors",
+    "UnknownFormatError": "taijitu_runtime.errors",
+    "UnknownNameError": "taijitu_runtime.errors",
+    "UnreadablePictureError": "taijitu_runtime.errors",
+    "UsageError": "taijitu_runtime.errors",
+    "build_engine": "taijitu_export.api",
+    "create_model": "taijitu_training.models",
+    "export_onnx": "taijitu_export.api",
+    "list_models": "taijitu_training.models",
+    "load_checkpoint": "taijitu_training.checkpoint:load",
+    "train": "taijitu_training.train",
+    "verify": "taijitu_export.api",
+}
+_EXTRAS = {"taijitu_training": "train", "taijitu_export": "export"}
+
+__all__ = [
+    "__version__",
+    *_HOMES,
+]
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name == "__version__":
+        return importlib.import_module("taijitu_runtime.installed").taijitu_version()
+    if name not in _HOMES:
+        raise AttributeError(f"module 'taijitu' has no attribute {name!r}")
+    home, _, name_there = _HOMES[name].partition(":")
+    try:
+        value: object = getattr(importlib.import_module(home), name_there or name)
+    except ModuleNotFoundError as error:
+        package = home.partition(".")[0]
+        if package not in _EXTRAS or (error.name or "").startswith("taijitu"):
+            raise
+        missing = importlib.import_module("taijitu_runtime.errors").MissingDependencyError
+        raise missing(error.name, f"taijitu[{_EXTRAS[package]}]", f"needed by taijitu.{name}") from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

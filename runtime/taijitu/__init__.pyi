@@ -1,0 +1,79 @@
+"""The types of taijitu's public names, for editors and type checkers."""
+
+from taijitu_export.api import build_engine as build_engine
+from taijitu_export.api import export_onnx as export_onnx
+from taijitu_export.api import verify as verify
+from taijitu_export.errors import ExportError as ExportError
+from taijitu_runtime.answers import Answer as Answer
+from taijitu_runtime.card import ModelCard as ModelCard
+from taijitu_runtime.classifier import Classifier as Classifier
+from taijitu_runtime.classifier import Prediction as Prediction
+from taijitu_runtime.engine_card import EngineCard as EngineCard
+from taijitu_runtime.errors import ArtefactError as ArtefactError
+from taijitu_runtime.errors import DamagedPictureError as DamagedPictureError
+from taijitu_runtime.errors import DeviceError as DeviceError
+from taijitu_runtime.errors import EmptyPictureError as EmptyPictureError
+from taijitu_runtime.errors import EngineError as EngineError
+from taijitu_runtime.errors import InputError as InputError
+from taijitu_runtime.errors import MissingDependencyError as MissingDependencyError
+from taijitu_runtime.errors import PictureError as PictureError
+from taijitu_runtime.errors import PictureTooLargeError as PictureTooLargeError
+from taijitu_runtime.errors import ProviderError as ProviderError
+from taijitu_runtime.errors import SourceError as SourceError
+from taijitu_runtime.errors import TaijituError as TaijituError
+from taijitu_runtime.errors import TooManyBytesError as TooManyBytesError
+from taijitu_runtime.errors import TooManyPixelsError as TooManyPixelsError
+from taijitu_runtime.errors import TooManyScansError as TooManyScansError
+from taijitu_runtime.errors import UnknownFormatError as UnknownFormatError
+from taijitu_runtime.errors import UnknownNameError as UnknownNameError
+from taijitu_runtime.errors import UnreadablePictureError as UnreadablePictureError
+from taijitu_runtime.errors import UsageError as UsageError
+from taijitu_runtime.pictures.headers import Limits as Limits
+from taijitu_training.checkpoint import load as load_checkpoint
+from taijitu_training.errors import CheckpointError as CheckpointError
+from taijitu_training.errors import DataError as DataError
+from taijitu_training.errors import TrainingError as TrainingError
+from taijitu_training.models import create_model as create_model
+from taijitu_training.models import list_models as list_models
+from taijitu_training.train import train as train
+
+__version__: str
+__all__ = [
+    "Answer",
+    "ArtefactError",
+    "CheckpointError",
+    "Classifier",
+    "DamagedPictureError",
+    "DataError",
+    "DeviceError",
+    "EmptyPictureError",
+    "EngineCard",
+    "EngineError",
+    "ExportError",
+    "InputError",
+    "Limits",
+    "MissingDependencyError",
+    "ModelCard",
+    "PictureError",
+    "PictureTooLargeError",
+    "Prediction",
+    "ProviderError",
+    "SourceError",
+    "TaijituError",
+    "TooManyBytesError",
+    "TooManyPixelsError",
+    "TooManyScansError",
+    "TrainingError",
+    "UnknownFormatError",
+    "UnknownNameError",
+    "UnreadablePictureError",
+    "UsageError",
+    "__version__",
+    "build_engine",
+    "create_model",
+    "export_onnx",
+    "list_models",
+    "load_checkpoint",
+    "train",
+    "verify",
+]

@@ -1,0 +1,86 @@
+"""The machine: whether it is a Jetson, what its processor is called, how many cores this process may use."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path("/")
+
+# Each says it alone. Docker hides the device tree, and mounts nv_tegra_release only through NVIDIA's runtime; the
+# kernel's soc0 is seen in every container.
+DEVICE_TREES = ("proc/device-tree", "sys/firmware/devicetree/base")
+SOC_FAMILY = "sys/devices/soc0/family"
+JETSON_MODELS = ("Jetson", "Orin", "NVIDIA Thor")
+JETSON_VARIABLES = ("JETSON_L4T", "JETSON_MODEL", "L4T_VERSION")
+"""Of the environment, as jtop and the images of jetson-containers set them."""
+
+# A virtual machine on Arm has no name of its processor, and a board has its own in place of it.
+PROCESSOR_FIELDS = ("model name", "Model", "Hardware")
+
+
+def is_jetson(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is an NVIDIA Jetson, or a container on one."""
+    if (root / "etc/nv_tegra_release").exists() or read_text(root / SOC_FAMILY) == "Tegra":
+        return True
+    for tree in DEVICE_TREES:
+        if "nvidia,tegra" in read_text(root / tree / "compatible"):
+            return True
+        if any(name in read_text(root / tree / "model") for name in JETSON_MODELS):
+            return True
+    return any(environment.get(name) for name in JETSON_VARIABLES)
+
+
+def board_model(root: Path = ROOT) -> str:
+    """What a board says it is, such as "NVIDIA Jetson Orin Nano Developer Kit"; "" where nothing does."""
+    return next(filter(None, (read_text(root / tree / "model") for tree in DEVICE_TREES)), "")
+
+
+def processor_name(root: Path = ROOT) -> str:
+    """The processor's name, or the board's where the processor has none, or the architecture."""
+    lines = read_text(root / "proc/cpuinfo").splitlines()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    named = next((fields[name] for name in PROCESSOR_FIELDS if fields.get(name)), "")
+    return named or board_model(root) or platform.processor() or platform.machine()
+
+
+def usable_cores(root: Path = ROOT) -> int:
+    """How many cores this process may use: those it is bound to, and no more than its control group is given."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def read_text(path: Path) -> str:
+    """A file of the kernel, without what ends it; "" where there is none or it cannot be read."""
+    try:
+        return path.read_text(errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Cores that each control group above this process may use at a time, where it has a limit."""
+    groups = root / "sys/fs/cgroup"
+    for line in read_text(root / "proc/self/cgroup").splitlines() or ["0::/"]:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            places = [groups]
+        elif "cpu" in controllers.split(","):
+            places = [groups / "cpu", groups / controllers]
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for place in places:
+            for depth in range(len(parts) + 1):
+                yield from _quota(place.joinpath(*parts[:depth]))
+
+
+def _quota(group: Path) -> Iterator[float]:
+    quota, _, period = read_text(group / "cpu.max").partition(" ")  # version 2: "max 100000" or "150000 100000"
+    if not quota:
+        quota, period = (read_text(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    if quota.isdecimal() and period.isdecimal() and int(period):
+        yield int(quota) / int(period)

@@ -1,0 +1,23 @@
+"""What model files are called: one list of suffixes, which are read whatever their case."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+ONNX_SUFFIX = ".onnx"
+ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
+
+
+def is_onnx(path: PurePath) -> bool:
+    """Whether the file is named like an ONNX model."""
+    return path.suffix.lower() == ONNX_SUFFIX
+
+
+def is_engine(path: PurePath) -> bool:
+    """Whether the file is named like a plan of TensorRT."""
+    return path.suffix.lower() in ENGINE_SUFFIXES
+
+
+def is_model(path: PurePath) -> bool:
+    """Whether the file is named like something that a backend opens."""
+    return is_onnx(path) or is_engine(path)

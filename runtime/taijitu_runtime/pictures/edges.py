@@ -1,0 +1,39 @@
+"""The edges of a JPEG that was shrunk while it was decoded: its last pixels may lie half beyond the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def weigh_edges(
+    pixels: NDArray[np.uint8], extent: tuple[float, float, float, float], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """The pixels, uint8 (H, W, 3), to be resized from `extent` (left, top, right, bottom) to `size` (width, height).
+
+    A filter gives a row or column of which an eighth lies within the picture the weight of a whole one. The rest of its
+    weight is taken from it by a value that leaves the filter's result as it is: only the outermost row or column of the
+    result takes any of it, as long as the picture is scaled down. In place where the array is the decoder's.
+    """
+    left, top, right, bottom = extent
+    _weigh(pixels, top, bottom, size[1])
+    _weigh(pixels.transpose(1, 0, 2), left, right, size[0])
+    return pixels
+
+
+def _weigh(lines: NDArray[np.uint8], begin: float, end: float, count: int) -> None:
+    if begin == 0 and end == len(lines):
+        return
+    if begin > 0:  # it was turned: the part lies at the other end
+        lines, begin, end = lines[::-1], len(lines) - end, len(lines) - begin
+    last = len(lines) - 1
+    inside = end - last
+    step = max(1.0, (end - begin) / count)
+    first = max(0, int(end - 1.5 * step))
+    distances = np.abs(np.arange(first, last + 1) + 0.5 - (end - step / 2)) / step
+    weights = np.maximum(0, 1 - distances)
+    weights[-1] *= inside
+    if weights.sum() <= 0:
+        return
+    result = np.tensordot(weights / weights.sum(), lines[first:].astype(np.float64), 1)
+    lines[last] = np.rint(inside * lines[last] + (1 - inside) * result)

@@ -1,0 +1,136 @@
+"""JPEGs: pixels from simplejpeg, which says when libjpeg made some up, and what it remarks on without doing so.
+
+libjpeg tells its first remark only. Behind a harmless one, as on a colour profile that lacks a part, there may be
+damage: the file is decoded again without what was remarked on, and then every remark is about pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.errors import require
+from taijitu_runtime.pictures.headers import (
+    APP1,
+    END_OF_IMAGE,
+    FRAME_MARKERS,
+    MARKER,
+    PROGRESSIVE,
+    START_OF_SCAN,
+    WITHOUT_CONTENT,
+    Header,
+)
+
+INSTALL = "taijitu[ort]"
+REMARKS = re.compile(r"extraneous bytes|JFIF revision|Adobe|ICC marker|Invalid SOS parameters")
+STRAY_AT_THE_END = re.compile(r"extraneous bytes before marker 0xd9")
+UNUSUAL_SAMPLING = "subsampling"
+APP0, APP14, COMMENT = 0xE0, 0xEE, 0xFE
+# A segment that begins so, and is at least so long, says how the colours are stored; all other ones can go.
+COLOUR_SEGMENTS = {APP0: (b"JFIF\0", 16), APP14: (b"Adobe", 14)}
+JFIF_VERSION, ADOBE_TRANSFORM = 9, 15  # places in these segments
+WHOLE_SPECTRUM = bytes((0, 63, 0))  # what the last three bytes of a scan's header say in a file that is not progressive
+# Zeros that end the data of a scan or a restart interval; that behind 0xff belongs to it.
+PADDING = re.compile(rb"(\xff\0|[^\0\xff])\0+(?=\xff[\x01-\xfe])")
+
+
+class Segment(NamedTuple):
+    """One piece of a JPEG: `data[start:end]` with its marker, or without one (0) the data of a scan."""
+
+    marker: int
+    start: int
+    end: int
+
+
+def pixels_from_jpeg(data: bytes, header: Header, factor: int) -> NDArray[np.uint8] | None:
+    """The pixels of a JPEG that `inspect` let through, not turned, uint8 (H, W, 3), with 4 components (H, W, 4).
+
+    At 1/`factor` of its size. None for a sampling that simplejpeg does not take. ValueError where libjpeg made pixels
+    up or gave up.
+    """
+    try:
+        return _decoded(data, header, factor)
+    except ValueError as error:
+        if UNUSUAL_SAMPLING in str(error):
+            return None
+        if not REMARKS.search(str(error)):
+            raise
+    plain = without_remarks(data, header.components)
+    try:
+        return _decoded(plain, header, factor)
+    except ValueError as error:
+        if not STRAY_AT_THE_END.search(str(error)):
+            raise
+    return _decoded(plain, header, factor, strict=False)  # behind the last pixel: nothing follows that could be hidden
+
+
+def without_remarks(data: bytes, components: int) -> bytes:
+    """The same picture, without anything that libjpeg or Pillow remarks on and that costs no pixel.
+
+    Segments that decide no pixel are dropped, except EXIF and XMP; so are stray bytes between segments and zeros at
+    the end of a scan. A scan's parameters are put right where only one value is possible.
+    """
+    parts = [data[:2]]
+    is_progressive = False
+    for segment in _segments(data):
+        content = data[segment.start : segment.end]
+        if segment.marker == 0:
+            parts.append(PADDING.sub(rb"\1", content + b"\xff\x01")[:-2])
+        elif segment.marker == APP0 and _says_colours(content):
+            parts.append(content[:JFIF_VERSION] + b"\1" + content[JFIF_VERSION + 1 :])
+        elif segment.marker == APP14 and _says_colours(content):
+            parts.append(content[:ADOBE_TRANSFORM] + _transform(content, components) + content[ADOBE_TRANSFORM + 1 :])
+        elif segment.marker == START_OF_SCAN:
+            parts.append(content if is_progressive else content[:-3] + WHOLE_SPECTRUM)
+        elif segment.marker == APP1 or segment.marker not in range(APP0, COMMENT + 1):
+            is_progressive = is_progressive or segment.marker in PROGRESSIVE
+            parts.append(content)
+    return b"".join(parts)
+
+
+def orientation_part(data: bytes) -> bytes:
+    """What Pillow needs to read the orientation: EXIF and XMP, the frame, and the first scan's header."""
+    parts = [data[:2]]
+    for segment in _segments(data):
+        if segment.marker == APP1 or segment.marker in FRAME_MARKERS or segment.marker == START_OF_SCAN:
+            parts.append(data[segment.start : segment.end])
+        if segment.marker == START_OF_SCAN:
+            break
+    return b"".join(parts)
+
+
+def _decoded(data: bytes, header: Header, factor: int, strict: bool = True) -> NDArray[np.uint8]:
+    decode_jpeg = require("simplejpeg", INSTALL).decode_jpeg
+    least = {"min_height": -(-header.height // factor), "min_width": -(-header.width // factor)} if factor > 1 else {}
+    pixels: NDArray[np.uint8] = decode_jpeg(data, "CMYK" if header.components == 4 else "RGB", strict=strict, **least)
+    return pixels
+
+
+def _segments(data: bytes) -> Iterator[Segment]:
+    place, in_scan = 2, False
+    while found := MARKER.search(data, place):
+        marker, start = found[1][0], found.start()
+        if in_scan:
+            yield Segment(0, place, start)
+        in_scan = marker == START_OF_SCAN
+        place = found.end()
+        if marker not in WITHOUT_CONTENT and marker != END_OF_IMAGE:
+            place += int.from_bytes(data[place : place + 2], "big")
+        yield Segment(marker, start, place)
+        if marker == END_OF_IMAGE:
+            return
+
+
+def _transform(content: bytes, components: int) -> bytes:
+    usual = b"\2" if components == 4 else b"\1"  # which libjpeg takes for any number that it does not know
+    stated = content[ADOBE_TRANSFORM : ADOBE_TRANSFORM + 1]
+    return stated if stated == b"\0" else usual
+
+
+def _says_colours(content: bytes) -> bool:
+    begin, length = COLOUR_SEGMENTS.get(content[1], (b"", 0))
+    return length > 0 and content[4:].startswith(begin) and len(content) >= length

@@ -1,0 +1,60 @@
+"""What Pillow and libtiff say of odd files must neither decide what is read nor reach a terminal or a log."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PILLOW = r"PIL\.(?:)"  # written so that it is no one else's filter that is removed
+MAPPED_FILES = Path("/proc/self/maps")
+
+_FILTER = ("ignore", None, Warning, re.compile(PILLOW), 0)  # as warnings.filterwarnings writes it
+_lock = threading.Lock()
+_inside = 0
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Ignore Pillow's warnings, also where the process makes errors of them; from many threads at once.
+
+    warnings.catch_warnings is of no use there: it gives back the filters that it found, and so another thread's.
+    """
+    global _inside
+    with _lock:
+        _inside += 1
+        if warnings.filters[:1] != [_FILTER]:
+            warnings.filterwarnings("ignore", module=PILLOW)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0 and _FILTER in warnings.filters:
+                warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def silence_libraries() -> None:
+    """Keep off stderr what libtiff says, and Pillow's log where nobody set up logging; for the whole process, once."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    for path in _mapped("libtiff"):
+        libtiff = ctypes.CDLL(path)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            setter = getattr(libtiff, name)
+            setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+            setter(None)
+
+
+def _mapped(name: str) -> set[str]:
+    try:
+        lines = MAPPED_FILES.read_text(errors="surrogateescape").splitlines()
+    except OSError:  # no Linux
+        return set()
+    return {line.split(maxsplit=5)[5] for line in lines if name in line.rpartition("/")[2]}

@@ -1,0 +1,128 @@
+"""What requests and answers look like, as the OpenAPI document has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+OBJECT: Schema = {"type": "object"}
+TEXT: Schema = {"type": "string"}
+OBJECTS: Schema = {"type": "array", "items": OBJECT}
+ERROR: Schema = {
+    "type": "object",
+    "properties": {"error": TEXT},
+    "required": ["error"],
+    "example": {"error": "got a damaged or truncated picture, expected a whole one; fetch the file again"},
+}
+PICTURE = {"schema": {"type": "string", "format": "binary"}}
+BASE64: Schema = {"type": "string", "format": "byte"}
+ANSWER: Schema = {
+    "type": "object",
+    "properties": {
+        "label": TEXT,
+        "index": {"type": "integer"},
+        "probability": {"type": "number", "minimum": 0, "maximum": 1},
+    },
+    "required": ["label", "index", "probability"],
+}
+ANSWERS: Schema = {"type": "array", "items": ANSWER}
+CLASSIFIED: Schema = {
+    "type": "object",
+    "description": "`answers` for one picture, `results` for several.",
+    "properties": {
+        "model": TEXT,
+        "version": TEXT,
+        "answers": ANSWERS,
+        "results": {"type": "array", "items": {"type": "object", "properties": {"answers": ANSWERS}}},
+        "latency_ms": {"type": "number"},
+        "stages_ms": {"type": "object", "additionalProperties": {"type": "number"}},
+    },
+    "required": ["model", "version", "latency_ms", "stages_ms"],
+    "example": {
+        "model": "yynet_small_16",
+        "version": "1",
+        "answers": [
+            {"label": "cat", "index": 3, "probability": 0.57},
+            {"label": "dog", "index": 5, "probability": 0.38},
+        ],
+        "latency_ms": 1.92,
+        "stages_ms": {"read": 0.02, "decode": 0.4, "queue": 0.1, "infer": 1.2},
+    },
+}
+PICTURES = {
+    "image/*": PICTURE,
+    "application/octet-stream": PICTURE,
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            "required": ["file"],
+            "additionalProperties": False,
+        }
+    },
+    "application/json": {
+        "schema": {
+            "oneOf": [
+                {
+                    "type": "object",
+                    "properties": {"image": BASE64},
+                    "required": ["image"],
+                    "additionalProperties": False,
+                },
+                {
+                    "type": "object",
+                    "properties": {"images": {"type": "array", "items": BASE64, "minItems": 1}},
+                    "required": ["images"],
+                    "additionalProperties": False,
+                },
+            ]
+        },
+        "example": {"image": "/9j/4AAQSkZJRg=="},
+    },
+}
+
+PARAMETERS: Schema = {"type": "object", "nullable": True}
+TENSOR: Schema = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "enum": ["images"]},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 8},
+        "datatype": {"type": "string", "enum": ["UINT8", "FP32", "BYTES"]},
+        "parameters": PARAMETERS,
+        "data": {"type": "array", "description": "Numbers, flat or nested as the shape is; for BYTES base64 text."},
+    },
+    "required": ["name", "shape", "datatype"],
+    "additionalProperties": False,
+}
+OUTPUT: Schema = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "enum": ["logits", "probabilities"]}, "parameters": PARAMETERS},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+INFER = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "properties": {
+                "id": {"type": "string", "maxLength": 256},
+                "model_name": TEXT,
+                "model_version": TEXT,
+                "parameters": PARAMETERS,
+                "inputs": {"type": "array", "items": TENSOR, "minItems": 1, "maxItems": 1},
+                "outputs": {"type": "array", "items": OUTPUT},
+            },
+            "required": ["inputs"],
+            "additionalProperties": False,
+        },
+        "example": {
+            "inputs": [{"name": "images", "shape": [1], "datatype": "BYTES", "data": ["/9j/4AAQSkZJRg=="]}],
+            "outputs": [{"name": "probabilities", "parameters": {"classification": 3}}],
+        },
+    },
+    "application/octet-stream": PICTURE,
+}
+CHANGE = {"application/json": {"schema": OBJECT, "example": {}}}
+READY: Schema = {"type": "object", "properties": {"ready": {"type": "boolean"}}, "additionalProperties": False}
+INDEX = {"application/json": {"schema": READY, "example": {}}}

@@ -1,0 +1,90 @@
+"""What machine we are on, on trees of files laid out as on such machines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from taijitu_runtime.machine import is_jetson, processor_name, usable_cores
+
+
+def tree(root: Path, files: dict[str, bytes | str]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "environment", "expected"),
+    [
+        ({"etc/nv_tegra_release": "# R36 (release), REVISION: 4.3"}, {}, True),
+        ({"proc/device-tree/compatible": b"nvidia,p3768-0000\0nvidia,tegra234\0"}, {}, True),
+        ({"sys/firmware/devicetree/base/model": b"NVIDIA Jetson AGX Orin\0"}, {}, True),
+        ({"sys/devices/soc0/family": "Tegra\n"}, {}, True),  # a container that hides the device tree
+        ({}, {"L4T_VERSION": "36.4.3"}, True),
+        ({}, {"L4T_VERSION": ""}, False),
+        ({"proc/device-tree/model": b"Raspberry Pi 5 Model B Rev 1.0\0"}, {}, False),
+        ({"etc/os-release": "ID=debian"}, {"PATH": "/usr/bin"}, False),
+    ],
+)
+def test_a_jetson_is_known_on_the_board_and_in_its_containers(
+    tmp_path: Path, files: dict[str, bytes | str], environment: dict[str, str], expected: bool
+) -> None:
+    assert is_jetson(tree(tmp_path, files), environment) is expected
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ({"proc/cpuinfo": "processor\t: 0\nmodel\t\t: 1\nmodel name\t: AMD EPYC 9554\n"}, "AMD EPYC 9554"),
+        (
+            {"proc/cpuinfo": "processor : 0\nCPU part : 0xd42\nModel : Raspberry Pi 5 Model B\n"},
+            "Raspberry Pi 5 Model B",
+        ),
+        ({"proc/cpuinfo": "processor : 0\n", "proc/device-tree/model": b"NVIDIA Jetson Orin\0"}, "NVIDIA Jetson Orin"),
+    ],
+)
+def test_the_processor_has_a_name(tmp_path: Path, files: dict[str, bytes | str], name: str) -> None:
+    assert processor_name(tree(tmp_path, files)) == name
+    assert processor_name(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 64),
+        ({"sys/fs/cgroup/cpu.max": "max 100000\n"}, 64),
+        ({"sys/fs/cgroup/cpu.max": "150000 100000\n"}, 2),
+        ({"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
+        (
+            {
+                "proc/self/cgroup": "0::/system.slice/taijitu.service\n",
+                "sys/fs/cgroup/system.slice/cpu.max": "800000 100000\n",
+                "sys/fs/cgroup/system.slice/taijitu.service/cpu.max": "400000 100000\n",
+            },
+            4,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/a\n3:cpu,cpuacct:/docker/abc\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "300000\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+                "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_quota_us": "-1\n",
+            },
+            3,
+        ),
+    ],
+)
+def test_cores_are_those_of_the_process_and_of_its_control_group(
+    tmp_path: Path, files: dict[str, bytes | str], cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    assert usable_cores(tree(tmp_path, files)) == cores
+
+
+def test_a_process_that_is_bound_to_a_core_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5})
+    assert usable_cores(tree(tmp_path, {"sys/fs/cgroup/cpu.max": "800000 100000"})) == 1

@@ -1,0 +1,155 @@
+"""Pictures as clients really send them: base64 of every kind, forms of every kind, and what is refused by its name."""
+
+from __future__ import annotations
+
+import base64
+import io
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from taijitu_server.errors import HttpError
+from taijitu_server.http.forms import bytes_from_base64
+from tests.helpers.tiny_model import make_tiny_onnx
+
+if TYPE_CHECKING:
+    from tests.helpers.server_process import Server
+
+BYTES = bytes(range(256)) + b"\xff\xfe\xfb"  # of which base64 has + and /, and padding in one length of three
+LABEL = "weiß-blau"
+
+
+@pytest.fixture(scope="module")
+def server(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    model = make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx", labels=("rot", "grün", LABEL))
+    running = start_server(str(model), "--port", "0")
+    running.wait_until_ready()
+    yield running
+    code, log = running.stop()
+    assert code == 0
+    assert '"level":"error"' not in log
+
+
+@pytest.fixture(scope="module")
+def blue() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8), (0, 0, 255)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("length", [256, 257, 258, 259])
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: text,
+        lambda text: "\n".join(textwrap.wrap(text, 76)),
+        lambda text: "\r\n".join(textwrap.wrap(text, 64)) + "\r\n",
+        lambda text: text.rstrip("="),
+        lambda text: text.replace("+", "-").replace("/", "_"),
+        lambda text: text.replace("+", "-").replace("/", "_").rstrip("="),
+        lambda text: "data:image/png;base64," + text,
+        lambda text: "data:image/png;charset=utf-8;base64," + text.rstrip("="),
+    ],
+    ids=["plain", "lines of 76", "lines of 64", "unpadded", "urls", "urls unpadded", "data URL", "data URL unpadded"],
+)
+def test_base64_is_read_however_it_is_written(length: int, written: Callable[[str], str]) -> None:
+    assert bytes_from_base64(written(base64.b64encode(BYTES[:length]).decode())) == BYTES[:length]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("https://example.com/cat.jpg", "URL"),
+        ("data:image/svg+xml,<svg/>", "data URL"),
+        ("cat.jpg", "base64"),
+        ("AAAAA", "base64"),
+        ("AA=AA===", "base64"),
+        ("\u00e4\u00f6", "base64"),
+    ],
+)
+def test_other_text_is_told_what_it_is(text: str, hint: str) -> None:
+    with pytest.raises(HttpError, match=hint) as refused:
+        bytes_from_base64(text)
+    assert refused.value.status == 400
+
+
+def classified(server: Server, **request: Any) -> httpx.Response:
+    return httpx.post(f"{server.url}/classify", timeout=30, **request)
+
+
+@pytest.mark.parametrize("kind", ["binary/octet-stream", "application/octet-stream", "IMAGE/PNG; charset=binary"])
+def test_a_body_of_any_binary_type_is_a_picture(server: Server, blue: bytes, kind: str) -> None:
+    reply = classified(server, content=blue, headers={"Content-Type": kind})
+    assert reply.json()["answers"][0]["label"] == LABEL
+    assert LABEL.encode() in reply.content  # its letters are not escaped
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        b'form-data; name="file"; filename="a.png"',
+        b"form-data; name=\"file\"; filename*=UTF-8''a%20b.png",
+        b'form-data; name="file"',
+        b"form-data; name=file",
+        b'form-data; filename="a.png"; name="file"',
+    ],
+)
+def test_a_form_field_called_file_is_a_picture(server: Server, blue: bytes, disposition: bytes) -> None:
+    form = b"--b\r\nContent-Disposition: " + disposition + b"\r\n\r\n" + blue + b"\r\n--b--\r\n"
+    reply = classified(server, content=form, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert reply.json()["answers"][0]["label"] == LABEL
+
+
+def test_what_no_answer_would_heed_is_refused_by_its_name(server: Server, blue: bytes) -> None:
+    text = base64.b64encode(blue).decode()
+    good = {"name": "images", "shape": [1], "datatype": "BYTES", "data": [text]}
+    infer = f"{server.url}/v2/models/tiny/infer"
+    for reply, name in [
+        (classified(server, files={"files": ("a.png", blue)}), "files"),
+        (classified(server, files={"file": ("a.png", blue)}, data={"top": "1"}), "top"),
+        (classified(server, json={"image": text, "top": 1}), "top"),
+        (classified(server, json={"image": text, "images": [text]}), "images"),
+        (httpx.post(infer, json={"inputs": [good], "threshold": 1}), "threshold"),
+        (httpx.post(infer, json={"inputs": [good], "parameters": {"threshold": 1}}), "threshold"),
+        (httpx.post(infer, json={"inputs": [good | {"layout": "NCHW"}]}), "layout"),
+        (httpx.post(infer, json={"inputs": [good], "outputs": [{"name": "logits", "datatype": "FP32"}]}), "datatype"),
+        (httpx.post(infer, json={"inputs": [good], "model_name": "other"}), "other"),
+        (httpx.post(f"{server.url}/v2/repository/index", json={"redy": True}), "redy"),
+    ]:
+        assert reply.status_code == 400
+        assert name in reply.json()["error"]
+    named = httpx.post(infer, json={"inputs": [good], "model_name": "tiny", "id": None, "outputs": None})
+    assert named.status_code == 200
+    ready = httpx.post(f"{server.url}/v2/repository/index", json={"ready": True})
+    assert [row["name"] for row in ready.json()] == ["tiny"]
+
+
+@pytest.mark.parametrize("where", ["request", "input", "output"])
+def test_null_parameters_are_none(server: Server, where: str) -> None:
+    tensor = {"name": "images", "shape": [1, 8, 8, 3], "datatype": "UINT8", "data": [0] * 192}
+    output: dict[str, Any] = {"name": "logits", "parameters": {"binary_data": None, "classification": None}}
+    content: dict[str, Any] = {"inputs": [tensor], "outputs": [output]}
+    {"request": content, "input": tensor, "output": output}[where]["parameters"] = None
+    reply = httpx.post(f"{server.url}/v2/models/tiny/infer", json=content)
+    assert (reply.status_code, reply.json()["outputs"][0]["shape"]) == (200, [1, 3])
+
+
+def test_whole_numbers_may_have_a_point(server: Server) -> None:
+    outputs = []
+    for number in (12, 12.0):
+        tensor = {"name": "images", "shape": [1, 8, 8, 3], "datatype": "UINT8", "data": [number] * 192}
+        reply = httpx.post(f"{server.url}/v2/models/tiny/infer", json={"inputs": [tensor]})
+        outputs.append(reply.json()["outputs"])
+    assert outputs[0] == outputs[1]
+    tensor["data"] = [12.5] * 192
+    assert httpx.post(f"{server.url}/v2/models/tiny/infer", json={"inputs": [tensor]}).status_code == 400
+
+
+def test_curls_own_content_type_is_told_what_to_add(server: Server, blue: bytes) -> None:
+    reply = classified(server, content=blue, headers={"Content-Type": "application/x-www-form-urlencoded"})
+    assert reply.status_code == 415
+    assert "-H 'Content-Type: image/jpeg'" in reply.json()["error"]

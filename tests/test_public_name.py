@@ -1,0 +1,96 @@
+"""`import taijitu` is the promised API: it loads nothing, names everything, and every error has one root."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+import taijitu
+import taijitu_export.errors
+import taijitu_runtime.errors
+import taijitu_training.errors
+
+HEAVY = ("torch", "torchvision", "timm", "matplotlib", "onnx", "onnxruntime", "starlette", "uvicorn", "cv2", "PIL")
+
+
+def answer(code: str, cwd: Path, *options: str) -> str:
+    command = [sys.executable, *options, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=cwd).stdout
+
+
+def test_importing_it_loads_nothing_else(tmp_path: Path) -> None:
+    code = "import sys; before = set(sys.modules); import taijitu; print(*sorted(set(sys.modules) - before))"
+    assert set(answer(code, tmp_path).split()) <= {"__future__", "taijitu", "taijitu_runtime"}
+
+
+def test_a_board_needs_numpy_alone_for_what_runs_there(root: Path) -> None:
+    block = f"import sys\nfor name in {(*HEAVY, 'taijitu_training', 'taijitu_export')!r}: sys.modules[name] = None\n"
+    names = ("Classifier", "ModelCard", "EngineCard", "Limits", "Answer", "Prediction")
+    code = f"import taijitu\nprint(*[getattr(taijitu, name) for name in {names!r}])"
+    assert "Classifier" in answer(block + code, root / "runtime")
+
+
+@pytest.mark.parametrize(("name", "extra"), [("train", "train"), ("create_model", "train"), ("export_onnx", "export")])
+def test_what_is_not_installed_is_named_with_its_extra(root: Path, name: str, extra: str) -> None:
+    code = (
+        "import sys\nfor name in ('torch', 'onnx'): sys.modules[name] = None\nimport taijitu\n"
+        f"try: taijitu.{name}\n"
+        "except taijitu.MissingDependencyError as error: print(error)\n"
+    )
+    assert f"[{extra}]" in answer(code, root / "runtime")
+
+
+def test_every_name_is_there_documented_and_the_same_for_type_checkers() -> None:
+    assert len(set(taijitu.__all__)) == len(taijitu.__all__)
+    assert set(taijitu.__all__) <= set(dir(taijitu))
+    stub = ast.parse(Path(taijitu.__file__).with_suffix(".pyi").read_text())
+    imported = {
+        alias.asname: (node.module, alias.name)
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported.keys() | {"__version__"} == set(taijitu.__all__)
+    for name, (module, name_there) in imported.items():
+        value = getattr(taijitu, name)
+        assert value is getattr(importlib.import_module(str(module)), name_there)
+        assert inspect.getdoc(value), name
+    with pytest.raises(AttributeError, match="no_such_name"):
+        taijitu.no_such_name  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_every_error_that_is_promised_or_raised_has_one_root() -> None:
+    for module in (taijitu_runtime.errors, taijitu_training.errors, taijitu_export.errors):
+        for name, kind in inspect.getmembers(module, inspect.isclass):
+            if issubclass(kind, BaseException):
+                assert issubclass(kind, taijitu.TaijituError), name
+                assert getattr(taijitu, name) is kind
+
+
+def test_the_command_runs_as_a_module_too(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "taijitu", "--version"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"taijitu {taijitu.__version__}\n")
+
+
+@pytest.mark.parametrize("point", entry_points(group="taijitu.commands"), ids=lambda point: point.name)
+def test_help_imports_nothing_that_takes_seconds(point: importlib.metadata.EntryPoint, tmp_path: Path) -> None:
+    code = (
+        f"import sys\nfrom {point.module} import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        f"print('loaded:', *[name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    printed = answer(code, tmp_path)
+    assert "usage:" in printed
+    assert printed.endswith("loaded:\n")
+
+
+def test_recipes_are_read_without_torch(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from taijitu_training.recipes import RECIPES; print(len(RECIPES))"
+    assert int(answer(code, tmp_path)) > 3

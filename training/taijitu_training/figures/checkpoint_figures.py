@@ -1,0 +1,175 @@
+"""What is drawn of a checkpoint: its depthwise kernels, its activation function, and its feature maps of a picture."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+
+from taijitu_runtime.files import write_whole
+from taijitu_training import checkpoint
+from taijitu_training.checkpoint import Checkpoint
+from taijitu_training.data import evaluation_transform
+from taijitu_training.errors import CheckpointError, DataError
+from taijitu_training.figures.activation import activation_figure
+from taijitu_training.figures.feature_maps import features_figure, yin_yang_figure
+from taijitu_training.figures.kernels import depthwise_layers, kernels_figure
+from taijitu_training.files import make_out
+from taijitu_training.models import create_activation, model_options
+from taijitu_training.models.external import OWN
+from taijitu_training.models.yynet import YYNet
+
+Figure = tuple[str, bytes]
+"""A file's name without its suffix, and its content as PNG."""
+
+
+def draw(source: Path, image: Path | None, out: Path | None) -> Iterator[Path]:
+    """Write the figures of the checkpoint `source`, and of `image`; the path of each as it is written.
+
+    `out`: the folder, None for CHECKPOINT_pictures beside the checkpoint.
+    """
+    loaded = checkpoint.load(source)
+    model = loaded.model()
+    name, options = loaded.architecture["name"], loaded.architecture["options"]
+    drawn = [kernel_figures(name, model), activation_figures(name, model_options(name, **options)["act"])]
+    if image is not None:
+        contract = contract_of(loaded)
+        pixels = read_picture(image, contract)
+        drawn.append(feature_figures(name, model, pixels, network_input(pixels, contract)))
+    folder = out or source.with_name(f"{source.stem}_pictures")
+    make_out(folder)
+    for figure, content in chain.from_iterable(drawn):
+        path = folder / f"{figure}.png"
+        write_whole(path, content)
+        yield path
+
+
+def stages(model: nn.Module) -> dict[str, nn.Module]:
+    """The parts of `model` by name: its children, or theirs where a child is nothing but a row of stages itself."""
+    parts: dict[str, nn.Module] = {}
+    for name, child in model.named_children():
+        inner = dict(child.named_children())
+        row = isinstance(child, nn.Sequential) and all(isinstance(part, nn.Sequential) for part in inner.values())
+        if inner and (isinstance(child, nn.ModuleList) or row):
+            parts |= {f"{name}.{key}": part for key, part in inner.items()}
+        else:
+            parts[name] = child
+    return parts
+
+
+def kernel_figures(title: str, model: nn.Module) -> Iterator[Figure]:
+    """A figure for each stage that has depthwise kernels; a line on stderr where no stage has."""
+    layers = {name: found for name, stage in stages(model).items() if (found := depthwise_layers(stage))}
+    for name, found in layers.items():
+        yield f"kernels_{_file_name(name)}", kernels_figure(f"Depthwise kernels of {title}, {name}", found)
+    if not layers:
+        _not_drawn("kernels", f"{title} has no depthwise convolution")
+
+
+def activation_figures(title: str, act: str) -> Iterator[Figure]:
+    """The figure of the activation function called `act`; a line on stderr where it is the network's own."""
+    if act == OWN:
+        _not_drawn("activation", f"{title} keeps what its library gives it")
+    else:
+        yield "activation", activation_figure(create_activation(act))
+
+
+def feature_figures(title: str, model: nn.Module, pixels: NDArray[np.uint8], x: Tensor) -> Iterator[Figure]:
+    """A figure for each stage that makes maps of `x`, the input float32 (1, 3, H, W), and one of YYNet's branches."""
+    outputs = {name: output for name, (_, output) in calls(model, stages(model), x).items()}
+    maps = {name: found for name, output in outputs.items() if (found := _maps(output)) is not None}
+    for name, found in maps.items():
+        yield f"features_{_file_name(name)}", features_figure(f"Feature maps of {title}, {name}", pixels, found)
+    if not maps:
+        _not_drawn("features", f"no stage of {title} gives maps (N, C, H, W)")
+    if isinstance(model, YYNet):
+        seen = calls(model, {"yin": model.yin, "yang": model.yang, "path": model.path}, x)
+        branches = {
+            "Yin (i): form": seen["yin"][1][0],
+            "Yang (a): colour": seen["yang"][1][0],
+            f"fused: {model.fusion}": seen["path"][0][0][0],
+        }
+        form = seen["yin"][0][0][0, 0]
+        yield "yin_yang", yin_yang_figure(f"Yin and Yang of {title}", pixels, form, branches)
+
+
+@torch.inference_mode()
+def calls(model: nn.Module, parts: Mapping[str, nn.Module], x: Tensor) -> dict[str, tuple[tuple[Any, ...], Any]]:
+    """Arguments and output of each of `parts` while `model` answers `x`; a part that is not called is left out."""
+    seen: dict[str, tuple[tuple[Any, ...], Any]] = {}
+
+    def remember(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        return lambda _, arguments, output: seen.update({name: (arguments, output)})
+
+    hooks = [part.register_forward_hook(remember(name)) for name, part in parts.items()]
+    model(x)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a checkpoint's `input` says that is needed here: sizes in pixels, float32 (3,) of R, G, B in [0, 1]."""
+
+    size: tuple[int, int]
+    resize_size: int
+    mean: Tensor
+    std: Tensor
+
+
+def contract_of(loaded: Checkpoint) -> Contract:
+    """CheckpointError where the checkpoint's input lacks something, or has it of another kind."""
+    said = loaded.input
+    try:
+        mean, std = (torch.tensor(said[key], dtype=torch.float32) for key in ("mean", "std"))
+        contract = Contract((int(said["height"]), int(said["width"])), int(said["resize_size"]), mean, std)
+        fits = mean.shape == std.shape == (3,) and min(*contract.size, contract.resize_size) > 0
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits:
+        raise CheckpointError(
+            f"got the input {said} in the checkpoint, expected height, width, resize_size, mean and std; train it anew"
+        )
+    return contract
+
+
+def read_picture(path: Path, contract: Contract) -> NDArray[np.uint8]:
+    """The file `path` through the evaluation transform: uint8 (H, W, 3) RGB. DataError where it is no whole picture."""
+    try:
+        with Image.open(path) as image:
+            return evaluation_transform(image, contract.size, contract.resize_size)
+    except Exception as error:  # Pillow raises many kinds for a broken file
+        known: dict[type, str] = {FileNotFoundError: "no such file", UnidentifiedImageError: "no picture"}
+        raise DataError(f"{path}: {known.get(type(error), error)}; give a picture, such as a JPEG or PNG") from None
+
+
+def network_input(pixels: NDArray[np.uint8], contract: Contract) -> Tensor:
+    """`pixels`, uint8 (H, W, 3), as data.normalise would have them: float32 (1, 3, H, W)."""
+    mean, std = contract.mean * 255.0, contract.std * 255.0
+    return ((torch.tensor(pixels).float() - mean) / std).permute(2, 0, 1).unsqueeze(0)
+
+
+def _maps(output: Any) -> Tensor | None:
+    """The first picture's channels (C, H, W) in a stage's output: (N, C, H, W), or several such of one size, joined."""
+    parts = list(output) if isinstance(output, (tuple, list)) else [output]
+    if not all(isinstance(part, Tensor) and part.ndim == 4 for part in parts):
+        return None
+    return torch.cat(parts, 1)[0] if len({part.shape[2:] for part in parts}) == 1 else None
+
+
+def _file_name(stage: str) -> str:
+    return stage.replace(".", "_")
+
+
+def _not_drawn(what: str, why: str) -> None:
+    print(f"taijitu visualize: {what}: not drawn, {why}", file=sys.stderr)

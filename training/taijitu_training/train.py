@@ -1,0 +1,209 @@
+"""A whole training from plain values: what `taijitu train` and the public name `taijitu.train` call."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taijitu_runtime.errors import TaijituError, UnknownNameError, UsageError
+from taijitu_runtime.files import lock_folder
+from taijitu_training.data import load_dataset
+from taijitu_training.data.workers import default_workers
+from taijitu_training.devices import choose_device
+from taijitu_training.distillation import load_teacher
+from taijitu_training.distributed import Processes, processes
+from taijitu_training.files import make_out
+from taijitu_training.fine_tuning import initial_weights
+from taijitu_training.metrics import Row
+from taijitu_training.models import create_model, model_options
+from taijitu_training.recipe import Recipe, parse_like
+from taijitu_training.recipes import get_recipe
+from taijitu_training.run import Run
+
+AnyPath = str | os.PathLike[str]
+RESULTS = ("last.pt", "best.pt", "final.pt", "metrics.jsonl")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training left. `finished`: whether it came to its last epoch, or was stopped by a signal.
+
+    `checkpoint`: final.pt of a finished run, else last.pt, to go on from. `history`: the numbers of each epoch.
+    `evaluated_on`: what the accuracy is of, in a word. `writes`: False in all but the first of several processes.
+    """
+
+    finished: bool
+    checkpoint: Path
+    history: tuple[Row, ...]
+    evaluated_on: str
+    writes: bool = True
+
+
+def train(
+    model: str,
+    data: AnyPath,
+    out: AnyPath,
+    recipe: str = "yynet_cifar10",
+    *,
+    changes: Mapping[str, Any] | None = None,
+    preset: str = "paper",
+    options: Mapping[str, Any] | None = None,
+    validation: float = 0.0,
+    accumulate: int = 1,
+    compiled: bool = False,
+    workers: int | None = None,
+    device: str = "auto",
+    init: AnyPath | None = None,
+    teacher: AnyPath | None = None,
+    resume: bool | AnyPath = False,
+) -> TrainResult:
+    """Train a network on pictures, and write checkpoints, metrics.jsonl, tensorboard/ and report.html.
+
+    A line for each epoch goes to stdout. Ctrl-C, SIGTERM and SIGHUP end it after a step, with everything saved.
+
+    Args:
+        model: The network, such as "yynet_small_16"; one of `list_models`, "timm/NAME" or "torchvision/NAME".
+        data: Folder or tar of train/<label>/* and test/<label>/*, CIFAR or MNIST files, WebDataset shards.
+        out: The folder to write to.
+        recipe: The recipe's name.
+        changes: Fields of the recipe, such as {"epochs": 10, "lr": 5e-3}.
+        preset: Named options of the network.
+        options: Single options of the network, such as {"act": "nish"}.
+        validation: Share of the training pictures to hold out and evaluate on, in [0, 1).
+        accumulate: Compute each process's share of a batch in so many parts, one after the other, to save memory.
+        compiled: Train through torch.compile.
+        workers: Processes that decode pictures which do not fit in memory; None for as many as there are cores.
+        device: "auto", "cpu", "cuda", "cuda:1", ...
+        init: A checkpoint to start from; where its labels are others, the layer of the labels starts anew.
+        teacher: A checkpoint whose answers are learned besides the labels (distillation).
+        resume: Go on from OUT/last.pt (True), or from the last.pt given.
+
+    Returns:
+        What the training left.
+
+    Raises:
+        DataError: The pictures cannot be used.
+        CheckpointError: A checkpoint cannot be read, or does not fit.
+        TrainingError: The run cannot go on.
+        UnknownNameError: A model, recipe, option or field that does not exist.
+        UsageError: An argument is out of its range.
+    """
+    if not 0.0 <= validation < 1.0:
+        raise UsageError(f"got validation={validation}, expected a share in [0, 1)")
+    if accumulate < 1:
+        raise UsageError(f"got --accumulate {accumulate}, expected 1 or more parts")
+    if workers is not None and workers < 0:
+        raise UsageError(f"got --workers {workers}, expected 0 or more processes")
+    place = choose_device(device)
+    if teacher is None and (lost := [name for name in changes or {} if name.startswith("teacher_")]):
+        raise UsageError(f"got {lost[0]} without a teacher, expected --teacher CKPT with it; add it")
+    with processes(place) as group, ExitStack() as held:
+        chosen, network_options = group.all_do(lambda: _settings(model, recipe, changes, preset, options))
+        last = Path(out) / "last.pt"
+        wanted = last if resume is True else Path(resume) if resume is not False else None
+        start = None if init is None else Path(init)
+        resume_from = group.first_does(lambda: _prepare_out(Path(out), wanted, start, held))
+        size = create_model(model, **network_options).input_size
+        count = default_workers() if workers is None else workers
+        dataset = group.all_do(lambda: load_dataset(Path(data), size, chosen, validation, count))
+        network_options["num_classes"] = len(dataset.labels)
+        architecture = {"name": model, "options": network_options}
+        initial = None
+        if start is not None:
+            labels = list(dataset.labels)
+            initial = group.first_does(lambda: initial_weights(start, architecture, labels, chosen))
+        taught = None
+        if teacher is not None:
+            taught = group.all_do(lambda: load_teacher(Path(teacher), list(dataset.labels), size, chosen))
+        run = Run(architecture, chosen, dataset, Path(out), place, group, accumulate, compiled, initial, taught)
+        if group.writes:
+            _announce(run, recipe, place, group, start)
+        try:
+            finished = run.train(resume_from)
+        except BrokenPipeError:
+            if last.exists():
+                print(f"stopped: nobody reads the output; {_go_on(last)}", file=sys.stderr)
+            raise
+        if group.writes and not finished:
+            print(f"stopped; {_go_on(last)}", file=sys.stderr)
+        left = Path(out) / ("final.pt" if finished else "last.pt")
+        return TrainResult(finished, left, tuple(run.history), dataset.evaluation_name, group.writes)
+
+
+def _announce(run: Run, recipe: str, device: torch.device, group: Processes, init: Path | None) -> None:
+    dataset = run.dataset
+    several = f", {group.count} processes" if group.count > 1 else ""
+    print(
+        f"{run.architecture['name']} on {dataset.name} ({dataset.form}): {len(dataset.train)} to train, "
+        f"{len(dataset.evaluation)} to evaluate ({dataset.evaluation_name}), {len(dataset.labels)} labels; "
+        f"recipe {recipe}, epochs: {run.recipe.epochs}{_batches(len(dataset.train), run.recipe)}, on {device}{several}",
+        flush=True,
+    )
+    if run.compiled and device.type == "cpu":
+        print("--compile on a CPU: minutes of compiling, and slower after it (docs/training.md)", file=sys.stderr)
+    if run.teacher:
+        origin = run.teacher.origin
+        print(f"learns from {origin['file']}, {origin['architecture']}", flush=True)
+    if run.initial:
+        print(f"starts from {init}; new: {', '.join(run.initial.fresh) or 'nothing'}", flush=True)
+
+
+def _batches(pictures: int, recipe: Recipe) -> str:
+    """What the first line says of a data set smaller than a batch."""
+    return f", batches of {pictures} (all), not {recipe.batch_size}" if pictures < recipe.batch_size else ""
+
+
+def _go_on(last: Path) -> str:
+    return f"everything so far is in {last}: add --resume to go on"
+
+
+def _settings(
+    model: str,
+    recipe: str,
+    changes: Mapping[str, Any] | None,
+    preset: str,
+    options: Mapping[str, Any] | None,
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe, and every option of the network, those of the preset among them."""
+    chosen = get_recipe(recipe, [f"{name}={_text(value)}" for name, value in (changes or {}).items()])
+    defaults = model_options(model, preset=preset)
+    known = defaults.keys() - {"num_classes"}  # the data has the say about classes
+    for name in options or {}:
+        if name not in known:
+            raise UnknownNameError(f"option of {model}", name, known)
+    asked = {name: parse_like(defaults[name], name, str(value)) for name, value in (options or {}).items()}
+    create_model(model, **{**defaults, **asked})  # an option's value that cannot be is found here
+    return chosen, {**defaults, **asked}
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _prepare_out(out: Path, resume_from: Path | None, init: Path | None, held: ExitStack) -> Path | None:
+    """Make the folder of the run, and hold it until `held` ends; the checkpoint to resume from, if any."""
+    last = out / "last.pt"
+    if resume_from is not None and init is not None:
+        raise TaijituError(f"got --init with --resume, expected one of them; {resume_from} has the run's own weights")
+    if resume_from is not None and not resume_from.exists():
+        raise TaijituError(f"got --resume, but there is no {resume_from}; start without it")
+    make_out(out)
+    held.enter_context(lock_folder(out, "taijitu train"))
+    if resume_from is None or resume_from.resolve() != last.resolve():
+        _refuse_results(out)
+    return resume_from
+
+
+def _refuse_results(out: Path) -> None:
+    """TaijituError where another run would be overwritten."""
+    if not (there := [name for name in RESULTS if (out / name).exists()]):
+        return
+    go_on = "add --resume to go on with that run, or " if "last.pt" in there else ""
+    raise TaijituError(f"{out}: has {', '.join(there)} of another run; {go_on}choose another --out")
