@@ -118,7 +118,7 @@ def odd_pictures() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", odd_pictures())
 def test_training_evaluates_with_the_same_pixels(name: str) -> None:
     pytest.importorskip("torchvision")
-    from taijitu_training.data import evaluation_transform
+    from tests.helpers.torchvision_transform import evaluation_transform
 
     data = odd_pictures()[name]
     for spec in (SPECS["32"], SPECS["96 x 160 of 181"]):
