@@ -147,23 +147,23 @@ class Sender:
             self._read += 1
             if capture.is_key:
                 self._key = self._read
-            _print(frame_mark(self._read))
             if self._take_slot():
                 self._send(capture, captured_s)
+            else:
+                _print(frame_mark(self._read))
             asked_s = time.monotonic()
         return time.monotonic() - asked_s
 
     def _send(self, capture: Capture, captured_s: float) -> None:
         try:
-            picture = capture.retrieve(self._slot())
+            picture, reason = capture.retrieve(self._slot()), "got a frame that cannot be decoded"
         except PictureError as error:
-            self.link.send({"is": "skipped", "read": self._read, "text": str(error)})
-            return
+            picture, reason = None, str(error)
+        if picture is not None and self._live and is_mostly_grey(picture):
+            picture, reason = None, MOSTLY_GREY
+        _print(frame_mark(self._read))  # before the message: who gets that has got this
         if picture is None:
-            self.link.send({"is": "skipped", "read": self._read, "text": "got a frame that cannot be decoded"})
-            return
-        if self._live and is_mostly_grey(picture):
-            self.link.send({"is": "skipped", "read": self._read, "text": MOSTLY_GREY})
+            self.link.send({"is": "skipped", "read": self._read, "text": reason})
             return
         self._place(picture)
         repeated = self._live and self._is_repeated()

@@ -19,7 +19,7 @@ COMPLAINTS = re.compile(
     r"error while decoding|concealing|cabac decode|block unavailable|Invalid level prefix|"  # H.264
     r"Could not find ref with POC|CABAC_MAX_BIN|"  # H.265
     r"ac-tex damaged|slice mismatch|Error at MB|"  # MPEG-4, MPEG-2
-    r"overread|EOI missing|mjpeg_decode"  # MJPEG
+    r"overread|EOI missing|mjpeg_decode|[Pp]remature end of"  # MJPEG; the last is libjpeg's, of a USB camera's frames
 )
 CUT = re.compile(r"partial file|File ended prematurely|Stream ends prematurely")
 LONGEST_HOLD = 250  # frames; the usual distance of key frames at most, for streams that have none
