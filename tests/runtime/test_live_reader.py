@@ -339,15 +339,45 @@ def copied(recording: Path, path: Path, *flags: str) -> Path:
     return path
 
 
+def without_some_packets(stream: bytes) -> bytes:
+    """An MPEG transport stream without a packet in its first, second and third quarter."""
+    packets = [stream[start : start + 188] for start in range(0, len(stream), 188)]
+    lost = {len(packets) * share // 100 for share in (3, 30, 61)}
+    return b"".join(packet for index, packet in enumerate(packets) if index not in lost)
+
+
+def test_a_live_stream_with_lost_packets_counts_what_they_cost(recording: Path, tmp_path: Path) -> None:
+    stream = without_some_packets(copied(recording, tmp_path / "stream.ts").read_bytes())
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            for start in range(0, len(stream), 188 * 40):
+                self.wfile.write(stream[start : start + 188 * 40])
+                time.sleep(0.03)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = f"http://127.0.0.1:{server.server_port}/stream"
+        with Reader(source, patience=Patience(give_up_s=0.0)) as reader:
+            numbers = [frame.number for frame in iter(lambda: reader.take(20), None)]
+            counters = reader.counters
+        server.shutdown()
+    assert counters.taken == len(numbers) > 20
+    assert counters.failed > 20
+    assert counters.read == counters.taken + counters.dropped + counters.failed
+
+
 def test_frames_with_lost_packets_are_not_given_up_to_the_next_key_frame(recording: Path, tmp_path: Path) -> None:
     path = copied(recording, tmp_path / "stream.ts")
     with Reader(str(path)) as reader:
         whole = {frame.number: frame.pixels for frame in iter(lambda: reader.take(20), None)}
         assert (len(whole), reader.counters.failed, reader.state) == (200, 0, State.ENDED)
-    data = path.read_bytes()
-    packets = [data[start : start + 188] for start in range(0, len(data), 188)]
-    lost = {len(packets) * share // 100 for share in (3, 30, 61)}  # in the first, second and third quarter
-    path.write_bytes(b"".join(packet for index, packet in enumerate(packets) if index not in lost))
+    path.write_bytes(without_some_packets(path.read_bytes()))
     with Reader(str(path)) as reader:
         given = {frame.number: frame.pixels for frame in iter(lambda: reader.take(20), None)}
         counters = reader.counters
