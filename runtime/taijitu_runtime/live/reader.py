@@ -26,8 +26,8 @@ STEADY_S = 1.0  # a source that ran this long is tried again at once
 TELL_S = 10.0  # between two warnings of damaged frames
 GIVING = (State.RUNNING, State.FROZEN)
 SAME_FRAME = (
-    "got the same frame, bit for bit, for too long, expected a sensor's noise; restart the camera or its encoder, and "
-    "where a still source is meant, give it more time (frozen)"
+    "got the same frame for {:.0f} s, bit for bit, expected a sensor's noise; restart the camera or its encoder; where "
+    "a still picture is meant: --frozen 0, in the server --camera-frozen-s 0"
 )
 
 logger = logging.getLogger(__name__)
@@ -262,7 +262,7 @@ class Reader:
         else:
             self._add(process, message, number)
         if self._stillness.is_frozen:
-            self._become(State.FROZEN, f"{self.source.shown}: {SAME_FRAME}")
+            self._become(State.FROZEN, f"{self.source.shown}: {SAME_FRAME.format(self.unchanged_s)}")
         else:
             self._become(State.RUNNING)
 
@@ -299,7 +299,7 @@ class Reader:
         if before in GIVING and state is State.RECONNECTING:
             logger.info("lost, trying to get it back: %s", reason)
         elif before is not state and state is State.FROZEN:
-            logger.warning("%s", reason)
+            logger.info("%s", reason)
         elif before is State.RECONNECTING and state is State.RUNNING:
             logger.info("%s: back", self.source.shown)
         elif before is State.FROZEN and state is State.RUNNING:
