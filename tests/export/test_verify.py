@@ -318,7 +318,7 @@ def test_wrong_pictures_are_one_line_that_names_them(
     assert "got no picture in it" in refused(capsys, model, "--data", tmp_path / "empty")
     assert "got a tar that is damaged" in refused(capsys, model, "--data", tmp_path / "no.tar")
     assert "got train/ alone" in refused(capsys, model, "--data", tmp_path / "only")
-    assert "got 'rouge' for folders" in refused(capsys, model, "--data", tmp_path / "named")
+    assert "got 'rouge' for labels" in refused(capsys, model, "--data", tmp_path / "named")
     (data / "test" / "red" / "1.png").write_bytes(b"no picture")
     assert "test/red/1.png: got no picture" in refused(capsys, model, "--data", data)
 

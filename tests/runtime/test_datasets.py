@@ -84,6 +84,15 @@ def test_two_folders_for_one_split_are_refused(tmp_path: Path, names: tuple[str,
         read_dataset(tmp_path)
 
 
+def test_a_model_s_labels_may_lack_pictures_in_either_split(tmp_path: Path) -> None:
+    lay_out(tmp_path, "train/a/1.jpg", "test/b/1.jpg", "test/c/1.jpg")
+    with pytest.raises(DataError, match="labels that train/ lacks: b, c"):
+        read_dataset(tmp_path)
+    judged = evaluation_pictures(tmp_path, ("a", "b", "c"))
+    assert judged.targets is not None
+    assert judged.targets.tolist() == [1, 2]
+
+
 def test_what_is_beside_the_splits_is_counted(tmp_path: Path) -> None:
     lay_out(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg", "test/b/1.jpg", "preview.jpg", "extra/x.jpg")
     found = read_dataset(tmp_path)

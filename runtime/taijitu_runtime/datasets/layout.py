@@ -137,8 +137,9 @@ def _of_splits(tree: _Tree, roles: Mapping[Role, str], where: Path, scan: Scan, 
         role: _labelled(inside if inner is judged else _inside(inner, inside.tops), level)
         for role, inner in trees.items()
     }
-    train = labelled.get("train")
-    labels = tuple(sorted(train if train is not None else {name for split in labelled.values() for name in split}))
+    # What a model knows is asked of each split later; without a model the labels are those to learn.
+    told = labelled if reading.known or "train" not in labelled else {"train": labelled["train"]}
+    labels = tuple(sorted({name for split in told.values() for name in split}))
     for role, split in labelled.items():
         if unknown := sorted(split.keys() - set(labels)):
             raise DataError(

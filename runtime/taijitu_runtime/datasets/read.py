@@ -44,7 +44,7 @@ def read_dataset(path: Path, reading: Reading | None = None) -> Found:
     if path.is_dir():
         return _read_folder(path, reading)
     if not path.is_file():
-        got = "neither a file nor a folder" if path.exists() else "no such file or folder"
+        got = "got neither a file nor a folder" if path.exists() else "got no such file or folder"
         raise DataError(f"{path}: {got}; expected {FORMS}")
     if path.suffix.lower() in LIST_SUFFIXES:
         return read_list(path)
