@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     )
     camera_model: str = Field("", description="the model that answers for cameras, where there are several")
     camera_smoothing_s: float = Field(0.5, ge=0, description="cameras' answers are averaged over about this time")
+    camera_frozen_s: float = Field(
+        10.0, ge=0, description="seconds of one frame, bit for bit, before a camera is frozen; 0 for never"
+    )
     camera_width: int = Field(960, ge=64, description="of the pictures that viewers get, in pixels; none is enlarged")
     camera_control: bool = Field(False, description="let clients start and stop cameras")
 

@@ -43,14 +43,25 @@ class MjpegServer:
     """Makes `rate_hz` frames a second and sends every one of them to whoever asks, however slowly they are taken.
 
     `unplug`: connections break, new ones are refused. `stall`: connections stay and new ones are accepted, but nothing
-    comes any more, on any of these, ever. `restore`: new connections are served.
+    comes any more, on any of these, ever. `restore`: new connections are served. `is_frozen`: the last frame is sent
+    again and again. `cut_every`: of so many frames one is sent half; 0: none. `line_end`, `has_lengths`: of its parts.
     """
 
     def __init__(
-        self, width: int = 640, height: int = 480, rate_hz: float = 30, colour: tuple[int, int, int] = (0, 0, 200)
+        self,
+        width: int = 640,
+        height: int = 480,
+        rate_hz: float = 30,
+        colour: tuple[int, int, int] = (0, 0, 200),
+        *,
+        cut_every: int = 0,
+        line_end: bytes = b"\r\n",
+        has_lengths: bool = True,
     ) -> None:
         self._make = functools.partial(stamped, width=width, height=height, colour=colour)
         self._interval_s = 1 / rate_hz
+        self._cut_every, self._line_end, self._has_lengths = cut_every, line_end, has_lengths
+        self.is_frozen = False
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
@@ -128,15 +139,24 @@ class MjpegServer:
 
     def _produce(self) -> None:
         due_s = time.monotonic()
+        jpeg, made = b"", 0
         while not self._over.wait(max(0.0, due_s - time.monotonic())):
             due_s = max(due_s + self._interval_s, time.monotonic())
             with self._lock:
                 served = list(self._served)
             if served:
-                jpeg = cv2.imencode(".jpg", self._make(time.monotonic()))[1].tobytes()
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                if not (self.is_frozen and jpeg):
+                    jpeg = cv2.imencode(".jpg", self._make(time.monotonic()))[1].tobytes()
+                made += 1
+                is_cut = self._cut_every and made % self._cut_every == 0
+                part = self._part(jpeg[: len(jpeg) // 2] if is_cut else jpeg)
                 for frames in served:
-                    frames.put(head.encode() + jpeg + b"\r\n")
+                    frames.put(part)
+
+    def _part(self, jpeg: bytes) -> bytes:
+        head = [b"--frame", b"Content-Type: image/jpeg"]
+        head += [b"Content-Length: %d" % len(jpeg)] if self._has_lengths else []
+        return self._line_end.join([*head, b"", jpeg, b""])
 
 
 def main() -> None:

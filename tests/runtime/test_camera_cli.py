@@ -62,6 +62,7 @@ def test_json_lines_and_an_annotated_video_of_a_file(
     assert [line["answers"][0]["label"] for line in lines] == ["red"] * 6 + ["blue"] * 6
     assert [line["frame"] for line in lines] == list(range(1, 13))
     assert lines[2]["position_s"] == 0.1
+    assert not any(line["frozen"] for line in lines)
     assert all(line["age_ms"] >= line["latency_ms"] > 0 for line in lines)
     assert "12 read, 12 classified, 0 dropped, 0 failed; 0 reconnects" in printed.err
     assert os.listdir(tmp_path) == ["out.mp4"]
@@ -110,6 +111,7 @@ def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
         (["--source", "0", "--realtime"], "got --realtime, expected a video file with it"),
         (["--source", "*.none", "--smoothing", "1"], "got smoothing over pictures"),
         (["--source", "0", "--stall-timeout", "0"], "got --stall-timeout 0.0, expected"),
+        (["--source", "0", "--frozen", "-1"], "got --frozen -1.0, expected"),
     ],
 )
 def test_wrong_use_is_one_line_and_2(
@@ -340,6 +342,35 @@ def test_a_file_that_stalls_halfway_is_1(tiny_onnx: Path, tmp_path: Path, capsys
     printed = capsys.readouterr()
     assert 5 < len(printed.out.splitlines()) < 20
     assert f"{url}: got no frame for " in printed.err.splitlines()[-1]
+
+
+def test_a_frozen_camera_is_told_on_stderr_and_in_every_line(root: Path, tiny_onnx: Path) -> None:
+    with MjpegServer() as server, start(
+        root, tiny_onnx, "--source", server.url, "--jsonl", "-", "--frozen", "0.5"
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        assert json.loads(running.stdout.readline())["frozen"] is False
+        server.is_frozen = True
+        while not json.loads(running.stdout.readline())["frozen"]:
+            pass
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert "got the same frame" in told.splitlines()[0]
+    assert " repeated" in told
+
+
+def test_a_video_that_was_cut_off_is_1(tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film = tmp_path / "film.mkv"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 25, (320, 240))
+    for index in range(30):
+        writer.write(np.random.default_rng(index).integers(0, 256, (240, 320, 3), dtype=np.uint8))
+    writer.release()
+    film.write_bytes(film.read_bytes()[: film.stat().st_size * 2 // 3])
+    assert main([str(tiny_onnx), "--source", str(film)]) == 1
+    printed = capsys.readouterr()
+    assert 10 < len(printed.out.splitlines()) < 25
+    assert f"{film}: got a file that ends too soon" in printed.err.splitlines()[-1]
 
 
 def test_the_capturing_process_goes_with_its_reader_even_if_that_is_killed(root: Path, tiny_onnx: Path) -> None:

@@ -11,9 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
+from taijitu_runtime.answers import Answer
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import SourceError, UsageError
 from taijitu_runtime.live import Frame, Reader, Region, Result, View, Watcher, watch
+from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.smoothing import Smoother
 from taijitu_runtime.live.summary import Percentiles, Rate
 from taijitu_runtime.live.watch import picture_from_bgr
@@ -126,11 +128,25 @@ def test_the_picture_shows_bar_and_region_and_the_frame_stays_as_it_was(tiny_onn
     drawn = result.annotated
     assert drawn is result.annotated
     assert (frame.pixels == 200).all()
+    assert drawn.shape == (480, 640, 3)  # enlarged, for the text to be read
     changed = (drawn != 200).any(axis=2)
-    assert changed[100, 100:150].all()  # the region's upper edge
-    assert changed[:14, :100].all()  # the first answer's panel
-    bar = (drawn[:14] == (60, 150, 60)).all(axis=2).any(axis=0)
-    assert bar.sum() == pytest.approx(196 * result.answers[0].probability, abs=3)
+    assert changed[200, 200:300].all()  # the region's upper edge
+    assert changed[:20, :100].all()  # the first answer's panel
+    bar = (drawn[:20] == (60, 150, 60)).all(axis=2).any(axis=0)
+    assert bar.sum() == pytest.approx(280 * result.answers[0].probability, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn_size"),
+    [((48, 64), (480, 640)), ((240, 320), (480, 640)), ((224, 224), (672, 672)), ((480, 640), (480, 640)),
+     ((1080, 1920), (1080, 1920)), ((20, 1000), (20, 1000)), ((2000, 40), (2000, 40)), ((1, 1), (480, 480))],
+)  # fmt: skip
+def test_text_leaves_most_of_any_picture_free(size: tuple[int, int], drawn_size: tuple[int, int]) -> None:
+    answers = [Answer("label", index, 0.2) for index in range(5)]
+    drawn = draw(np.full((*size, 3), 200, np.uint8), answers, None, "25.0 frames/s  age 12 ms")
+    assert drawn.shape[:2] == drawn_size
+    assert (drawn != 200).any(axis=2).mean() < 0.31
+    assert (drawn != 200).any() == (size != (20, 1000))  # too flat for a line
 
 
 def test_a_callback_sees_every_frame_of_a_file_and_may_stop(tiny_onnx: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.live import Patience
 from taijitu_server.cameras.mjpeg import banner
 from taijitu_server.settings import settings_from, shown_settings
 from tests.helpers.mjpeg_server import MjpegServer, age_ms, stamped
@@ -182,6 +183,35 @@ def test_a_lost_camera_is_known_to_all_and_comes_back(live: Server, door: MjpegS
         viewer.join()
     assert {"running", "reconnecting"} <= set(told)
     assert metric(live, 'taijitu_camera_frame_age_seconds{camera="door"}') < age_s
+
+
+def test_a_camera_that_repeats_one_frame_is_frozen_to_all_who_look(
+    start_server: Callable[..., Server], tiny: Path
+) -> None:
+    with MjpegServer(rate_hz=20) as desk:
+        flags = ["--camera", f"desk={desk.url}", "--camera-frozen-s", "0.5"]
+        running = start_server(str(tiny), "--port", "0", *flags, "--no-access-log")
+        running.wait_until_ready()
+        assert when_running(running, "desk")["frames"]["repeated"] == 0
+        desk.is_frozen = True
+        found = eventually(lambda: (told := status(running, "desk"))["state"] == "frozen" and told)
+        assert "got the same frame" in found["error"]
+        assert found["frames"]["repeated"] > 5
+        assert found["age_ms"] < 1000  # which tells nothing of it
+        assert metric(running, 'taijitu_camera_state{camera="desk",state="frozen"}') == 1
+        assert metric(running, 'taijitu_camera_frames_repeated_total{camera="desk"}') > 5
+        shown = [float(frame[100:200].mean()) for frame in itertools.islice(frames(running, "desk"), 2)]
+        assert max(shown) < 30  # darkened, of 67
+        desk.is_frozen = False
+        assert when_running(running, "desk")["error"] is None
+        code, log = running.stop()
+    assert code == 0
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert any(line["level"] == "warning" and "camera desk is frozen: " in line["event"] for line in lines)
+
+
+def test_a_camera_is_frozen_after_the_same_time_in_server_and_command() -> None:
+    assert settings_from({}, None).camera_frozen_s == Patience().frozen_s
 
 
 def test_who_talks_on_a_websocket_is_closed_and_slows_nobody(live: Server) -> None:

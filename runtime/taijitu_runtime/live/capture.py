@@ -16,16 +16,23 @@ from taijitu_runtime.errors import SourceError
 from taijitu_runtime.live.pipelines import SINK, Plan
 from taijitu_runtime.pictures.preprocess import decode_picture
 
+NEEDS_NO_OTHER = (0, ord("?"), ord("I"))  # of OpenCV's frame types; 0 and ? are unknown
 LONGEST_S = 1e6  # OpenCV counts milliseconds in 32 bits
 RAW_FORMAT = re.compile(r"\bformat\s*=\s*(?:\(string\)\s*)?\"?(\w+)")
 
 
 class Capture(Protocol):
-    """An open source. `grab` waits for the next frame, `retrieve` decodes it: the moment between is its capture."""
+    """An open source. `grab` waits for the next frame, `retrieve` decodes it: the moment between is its capture.
+
+    `is_key`: the frame is decoded from its own data alone, so that damage before it is over. `threads`: how many frames
+    the decoder may be ahead, plus one.
+    """
 
     name: str
     position_s: float | None
     rate_hz: float | None
+    is_key: bool
+    threads: int
 
     def grab(self) -> bool:
         """Wait for the next frame; False where the source has ended or is lost. `name`, `position_s` belong to it."""
@@ -40,7 +47,7 @@ class Capture(Protocol):
         """Give the source back."""
 
 
-def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float) -> Capture | None:
+def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float, *, live: bool) -> Capture | None:
     """Open as planned; None if that fails. FFmpeg keeps the time limits, for opening and for each frame, itself."""
     if plan.opener == "pictures":
         # Not Path.glob, which takes no absolute pattern.
@@ -60,6 +67,9 @@ def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float) -> Capture
     for name, value in plan.properties:
         number = cv2.VideoWriter.fourcc(*value) if isinstance(value, str) else value
         video.set(getattr(cv2, f"CAP_PROP_{name}"), number)
+    # Of files not: their frames may be two fields, a JPEG each.
+    if plan.opener == "ffmpeg" and live and gives_jpegs(cv2, video):
+        return JpegCapture(cv2, video)
     return VideoCapture(cv2, video, has_positions=plan.opener == "ffmpeg", gives_grey=gives_grey(plan))
 
 
@@ -68,6 +78,13 @@ def _name_for_ffmpeg(target: str) -> str | bytes:
         return target
     name = str(Path(target).absolute())  # to FFmpeg, what is before a colon in a relative path is a protocol
     return name if name.isprintable() else os.fsencode(name)  # as text, a name that is no UTF-8 crashes OpenCV
+
+
+def gives_jpegs(cv2: Any, video: Any) -> bool:
+    """Whether this is MJPEG, and has agreed to hand out its JPEGs as they came."""
+    return bool(
+        video.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"MJPG") and video.set(cv2.CAP_PROP_FORMAT, -1)
+    )
 
 
 def gives_grey(plan: Plan) -> bool:
@@ -84,6 +101,9 @@ class VideoCapture:
         self._cv2, self._video, self._has_positions, self._gives_grey = cv2, video, has_positions, gives_grey
         self.rate_hz: float | None = video.get(cv2.CAP_PROP_FPS) or None
         self.position_s: float | None = None
+        self.is_key = True
+        self.threads = max(1, int(video.get(cv2.CAP_PROP_N_THREADS))) if has_positions else 1
+        self._frame_type = getattr(cv2, "CAP_PROP_FRAME_TYPE", None) if has_positions else None  # from OpenCV 4.6 on
         self._has_times = False
 
     def grab(self) -> bool:
@@ -94,6 +114,8 @@ class VideoCapture:
             self._has_times = self._has_times or self.position_s > 0
             if not self._has_times and self.rate_hz:  # a bare H.264 stream: its frames are counted
                 self.position_s = (self._video.get(self._cv2.CAP_PROP_POS_FRAMES) - 1) / self.rate_hz
+        if self._frame_type is not None:
+            self.is_key = self._video.get(self._frame_type) in NEEDS_NO_OTHER
         return grabbed
 
     def retrieve(self, into: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
@@ -117,11 +139,41 @@ class VideoCapture:
         self._video.release()
 
 
+class JpegCapture:
+    """An MJPEG stream whose JPEGs are decoded as everywhere in this package: FFmpeg fills in what is missing."""
+
+    name = ""
+    position_s: float | None = None
+    is_key = True
+    threads = 1
+
+    def __init__(self, cv2: Any, video: Any) -> None:
+        self._cv2, self._video = cv2, video
+        self.rate_hz: float | None = video.get(cv2.CAP_PROP_FPS) or None
+
+    def grab(self) -> bool:
+        """See Capture."""
+        return bool(self._video.grab())
+
+    def retrieve(self, into: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+        """See Capture."""
+        good, data = self._video.retrieve()
+        if not good:
+            return None
+        return np.asarray(self._cv2.cvtColor(decode_picture(data.tobytes()), self._cv2.COLOR_RGB2BGR, into))
+
+    def close(self) -> None:
+        """See Capture."""
+        self._video.release()
+
+
 class PictureCapture:
     """Picture files, decoded as everywhere in this package (EXIF rotation, transparency, 16 bits)."""
 
     position_s: float | None = None
     rate_hz: float | None = None
+    is_key = True
+    threads = 1
 
     def __init__(self, names: Iterator[str]) -> None:
         self._names = names

@@ -15,6 +15,7 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,12 +23,15 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.errors import PictureError, TaijituError, require
 from taijitu_runtime.live.capture import Capture, open_capture
+from taijitu_runtime.live.damage import frame_mark, is_mostly_grey, open_mark
 from taijitu_runtime.live.link import SLOTS, Link, Memory, Message
 from taijitu_runtime.live.pipelines import Platform, detect_platform, plan_from_source
 from taijitu_runtime.live.sources import Mode, Source, without_password
 
 LAST_WISH_S = 1.0  # to give the camera back (Argus keeps it busy otherwise) before the process ends itself
 LONGEST_PAUSE_S = 0.5
+FEW_ROWS = 32
+MOSTLY_GREY = "got a frame of one grey for the most part, as decoders make of what is lost"
 STALL_SHARE = 0.9  # FFmpeg says "no more frames" of a file's end and of its own time limit alike: its time tells
 
 # Live streams are not to be buffered anywhere. What the user set stays.
@@ -69,7 +73,7 @@ def _attempt(source: Source, sender: Sender, open_s: float, stall_s: float) -> N
     cv2 = None if source.kind == "pictures" else require("cv2", "taijitu[camera]")
     plan = plan_from_source(source, detect_platform(cv2) if cv2 else Platform(False, False))
     sender.link.send({"is": "plan", "text": without_password(str(plan))})
-    capture = open_capture(cv2, plan, open_s, stall_s)
+    capture = open_capture(cv2, plan, open_s, stall_s, live=source.live)
     if capture is not None:
         with contextlib.closing(capture):
             waited_s = sender.send_all(capture)
@@ -121,13 +125,16 @@ class Sender:
         self._orders, self._live, self._realtime = orders, live, realtime
         self._memory: Memory | None = None
         self._memories = 0
-        self._free: list[int] = []
+        self._free: deque[int] = deque()  # the next first: the last picture stays as long as it can
+        self._last: NDArray[np.uint8] | None = None
         self._shape: tuple[int, ...] = (0,)
         self._read = 0
+        self._key = 0  # the last frame that needed no other
 
     def send_all(self, capture: Capture) -> float:
         """Send frames until the capture has no more, or it is time to quit; how long it took to find that out."""
         self.link.send({"is": "opened", "rate_hz": capture.rate_hz})
+        _print(open_mark(capture.threads))
         began_s = asked_s = time.monotonic()
         last_s = 0.0
         while not self._orders.quit.is_set() and capture.grab():
@@ -138,28 +145,37 @@ class Sender:
                 self._wait_until(began_s + last_s)
             captured_s = time.monotonic()
             self._read += 1
+            if capture.is_key:
+                self._key = self._read
             if self._take_slot():
                 self._send(capture, captured_s)
+            else:
+                _print(frame_mark(self._read))
             asked_s = time.monotonic()
         return time.monotonic() - asked_s
 
     def _send(self, capture: Capture, captured_s: float) -> None:
         try:
-            picture = capture.retrieve(self._slot())
+            picture, reason = capture.retrieve(self._slot()), "got a frame that cannot be decoded"
         except PictureError as error:
-            self.link.send({"is": "skipped", "read": self._read, "text": str(error)})
-            return
+            picture, reason = None, str(error)
+        if picture is not None and self._live and is_mostly_grey(picture):
+            picture, reason = None, MOSTLY_GREY
+        _print(frame_mark(self._read))  # before the message: who gets that has got this
         if picture is None:
-            self.link.send({"is": "skipped", "read": self._read, "text": "got a frame that cannot be decoded"})
+            self.link.send({"is": "skipped", "read": self._read, "text": reason})
             return
         self._place(picture)
+        repeated = self._live and self._is_repeated()
         self.link.send(
             {
                 "is": "frame",
                 "memory": self._memories,
-                "slot": self._free.pop(),
+                "slot": self._free.popleft(),
                 "shape": self._shape,
                 "read": self._read,
+                "key": self._key,
+                "is_repeated": repeated,
                 "captured_s": captured_s,
                 "position_s": None if self._live else capture.position_s,
                 "name": capture.name,
@@ -182,7 +198,7 @@ class Sender:
             self._free.append(slot)
 
     def _slot(self) -> NDArray[np.uint8] | None:
-        return self._memory.picture(self._free[-1], self._shape) if self._memory else None
+        return self._memory.picture(self._free[0], self._shape) if self._memory else None
 
     def _place(self, picture: NDArray[np.uint8]) -> None:
         """Have the picture in the slot: it is there already unless the source's size is new or has changed."""
@@ -190,14 +206,27 @@ class Sender:
             descriptor = Memory.descriptor(picture.nbytes)
             self._memory = Memory(descriptor, picture.nbytes)
             self._memories += 1
-            self._free = list(range(SLOTS))
+            self._free = deque(range(SLOTS))
+            self._last = None
             self.link.send({"is": "memory", "number": self._memories, "slot_bytes": picture.nbytes}, descriptor)
             os.close(descriptor)
         self._shape = picture.shape
-        slot = self._memory.picture(self._free[-1], self._shape)
+        slot = self._memory.picture(self._free[0], self._shape)
         if not np.may_share_memory(picture, slot):
             np.copyto(slot, picture)
+
+    def _is_repeated(self) -> bool:
+        """Whether the picture in the slot is the last one bit for bit; a few rows tell nearly always."""
+        picture, last = self._slot(), self._last
+        self._last = picture
+        if picture is None or last is None or last.shape != picture.shape or np.may_share_memory(picture, last):
+            return False
+        return np.array_equal(picture[::FEW_ROWS], last[::FEW_ROWS]) and np.array_equal(picture, last)
 
     def _wait_until(self, due_s: float) -> None:
         while (left_s := due_s - time.monotonic()) > 0 and not self._orders.quit.wait(min(left_s, LONGEST_PAUSE_S)):
             self.link.send({"is": "pause"})
+
+
+def _print(mark: bytes) -> None:
+    os.write(1, mark)

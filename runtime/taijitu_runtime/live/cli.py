@@ -34,7 +34,7 @@ USUAL = Patience()
 
 @run(PROG)
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: the file's end, or stopped; 1: lost for good, or pictures skipped; 2: never opened, usage."""
+    """Run the command; 0: the file's end, or stopped; 1: lost for good, or a file with gaps; 2: never opened, usage."""
     options = build_parser().parse_args(argv)
     source = source_from_text(options.source, _mode(options))
     if options.realtime and (source.live or source.kind == "pictures"):
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     say(str(summary), sys.stderr)
     if summary.error:
         say(f"{PROG}: {summary.error}", sys.stderr)
-    return 1 if summary.error or (source.kind == "pictures" and summary.counters.failed) else 0
+    return 1 if summary.error or (not source.live and summary.counters.failed) else 0
 
 
 def build_parser() -> Parser:
@@ -96,6 +96,12 @@ def build_parser() -> Parser:
     patience.add_argument("--stall-timeout", type=float, default=USUAL.stall_s, help="for the next frame (%(default)s)")
     patience.add_argument("--wait", type=float, default=USUAL.wait_s, help="for a source at the start (%(default)s)")
     patience.add_argument("--give-up", type=float, default=USUAL.give_up_s, help="on a lost live source (never)")
+    patience.add_argument(
+        "--frozen",
+        type=float,
+        default=USUAL.frozen_s,
+        help="with the same frame of a live source (%(default)s; 0 never)",
+    )
     return parser
 
 
@@ -104,11 +110,17 @@ def _mode(options: Namespace) -> Mode:
 
 
 def _patience(options: Namespace) -> Patience:
-    for name, least in (("open_timeout", 0.1), ("stall_timeout", 0.1), ("wait", 0.0), ("give_up", 0.0)):
+    for name, least in (
+        ("open_timeout", 0.1),
+        ("stall_timeout", 0.1),
+        ("wait", 0.0),
+        ("give_up", 0.0),
+        ("frozen", 0.0),
+    ):
         if not getattr(options, name) >= least:
             flag = name.replace("_", "-")
             raise UsageError(f"got --{flag} {getattr(options, name)}, expected at least {least:g} seconds")
-    return Patience(options.open_timeout, options.stall_timeout, options.wait, options.give_up)
+    return Patience(options.open_timeout, options.stall_timeout, options.wait, options.give_up, frozen_s=options.frozen)
 
 
 def _outputs(

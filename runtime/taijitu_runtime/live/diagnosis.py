@@ -50,6 +50,11 @@ MESSAGES = (
         r"(No route to host|Network is unreachable)",
         "got no way to the host, expected a network; check cable and address",
     ),
+    (
+        r"Video: mjpeg, none.*unspecified size|Expected boundary '--' not found",
+        "got MJPEG in parts whose end FFmpeg does not find (line ends without CR, no Content-Length), expected CRLF "
+        "and lengths; try OPENCV_FFMPEG_CAPTURE_OPTIONS='input_format;mjpeg', which looks for the JPEGs themselves",
+    ),
     (r"moov atom not found", "got a video whose index is missing, expected a finished one; copy it again"),
 )
 NOISE = (

@@ -60,7 +60,7 @@ class TextLines:
         self._said = best, now_s
         answers = "  ".join(f"{answer.probability:6.1%} {answer.label}" for answer in result.answers) or "     -"
         place = shown(result.frame.name) or f"frame {result.frame.number}"
-        say(f"{place}: {answers}  ({result.rate_hz:.1f} frames/s, age {result.age_ms:.0f} ms)", sys.stdout)
+        say(f"{place}: {answers}  ({result.rate_hz:.1f} frames/s, {result.freshness})", sys.stdout)
         sys.stdout.flush()
 
 
@@ -84,6 +84,7 @@ class JsonLines:
             "answers": [vars(answer) for answer in result.answers],
             "latency_ms": round(result.latency_ms, 3),
             "age_ms": round(result.age_ms, 3),
+            "frozen": frame.is_frozen,
         }
         say_json(line, self._stream)
         self._stream.flush()

@@ -13,6 +13,9 @@ from taijitu_runtime.errors import require
 
 ROWS = 24  # of text in a frame's height
 LEAST_ROW_PIXELS = 14
+READABLE_HEIGHT, LARGEST_SIDE = 480, 1920  # smaller frames are enlarged, though not beyond this
+TEXT_SHARE = 0.5  # of a frame's height
+PANEL_ROWS = 14  # in its width
 WHITE, BAR, FRAME = (255, 255, 255), (60, 150, 60), (60, 200, 255)  # BGR
 NOTHING = "-"
 
@@ -20,25 +23,45 @@ NOTHING = "-"
 def draw(
     pixels: NDArray[np.uint8], answers: Sequence[Answer], box: tuple[int, int, int, int] | None, status: str
 ) -> NDArray[np.uint8]:
-    """A copy of uint8 BGR (H, W, 3) with a bar and a label for each answer, the region's frame, and a status line."""
+    """A copy of uint8 BGR (H, W, 3) with a bar and a label for each answer, the region's frame, and a status line.
+
+    A small frame is enlarged by a whole number, so that the text leaves most of it free. Of more answers than there is
+    room for the first are shown, of a frame that is too flat for any text none.
+    """
     cv2 = require("cv2", "taijitu[camera]")
+    scale = scale_of(*pixels.shape[:2])
+    height, width = scale * pixels.shape[0], scale * pixels.shape[1]
     picture: NDArray[np.uint8] = pixels.copy()
-    height, width = picture.shape[:2]
+    if scale > 1:
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
     row = max(LEAST_ROW_PIXELS, height // ROWS)
     if box:
-        cv2.rectangle(picture, box[:2], (box[2] - 1, box[3] - 1), FRAME, max(1, row // 12))
-    panel_width = min(width, 14 * row)
-    _darken(picture[: row * max(1, len(answers)), :panel_width])
+        left, top, right, bottom = (scale * side for side in box)
+        cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), FRAME, max(1, row // 12))
+    panel_width = min(width, PANEL_ROWS * row)
+    rows = int(TEXT_SHARE * height / row)
+    if rows:
+        _draw_answers(cv2, picture[:, :panel_width], answers[: max(1, rows - 1)], row)
+    if rows > 1:
+        _darken(picture[height - row :, :panel_width])
+        write(cv2, picture, status, row, height - row)
+    return picture
+
+
+def scale_of(height: int, width: int) -> int:
+    """By how much a frame is enlarged for its text to be read."""
+    return max(1, min(-(-READABLE_HEIGHT // height), LARGEST_SIDE // max(height, width)))
+
+
+def _draw_answers(cv2: Any, panel: NDArray[np.uint8], answers: Sequence[Answer], row: int) -> None:
+    _darken(panel[: row * max(1, len(answers))])
     for index, answer in enumerate(answers):
         top = index * row
-        right = max(1, round(answer.probability * panel_width))
-        cv2.rectangle(picture, (0, top + 1), (right - 1, top + row - 2), BAR, cv2.FILLED)
-        write(cv2, picture, f"{answer.probability:4.0%} {answer.label}", row, top)
+        right = max(1, round(answer.probability * panel.shape[1]))
+        cv2.rectangle(panel, (0, top + 1), (right - 1, top + row - 2), BAR, cv2.FILLED)
+        write(cv2, panel, f"{answer.probability:4.0%} {answer.label}", row, top)
     if not answers:
-        write(cv2, picture, NOTHING, row, 0)
-    _darken(picture[height - row :, :panel_width])
-    write(cv2, picture, status, row, height - row)
-    return picture
+        write(cv2, panel, NOTHING, row, 0)
 
 
 def draw_banner(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:

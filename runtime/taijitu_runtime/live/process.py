@@ -14,6 +14,7 @@ from collections import deque
 
 from taijitu_runtime.child_python import python_command
 from taijitu_runtime.console import shown
+from taijitu_runtime.live.damage import MARK, Damage
 from taijitu_runtime.live.link import Link, Memory, Message
 from taijitu_runtime.live.sources import Source, without_password
 
@@ -24,7 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 class CaptureProcess:
-    """A running capturing process. `said`: the last lines that it and its libraries printed."""
+    """A running capturing process.
+
+    `said`: the last lines that it and its libraries printed. `damage`: what they tell of frames.
+    """
 
     def __init__(self, source: Source, *, realtime: bool) -> None:
         self._link, theirs = Link.pair()
@@ -46,6 +50,7 @@ class CaptureProcess:
         self._unfinished = b""
         self._memories: dict[int, Memory] = {}
         self.said: deque[str] = deque(maxlen=LINES_KEPT)
+        self.damage = Damage()
         self._poll = select.poll()
         self._poll.register(self._link.fileno(), select.POLLIN)
         self._poll.register(self._output.fileno(), select.POLLIN)
@@ -124,8 +129,12 @@ class CaptureProcess:
             return False
         *lines, self._unfinished = (self._unfinished + chunk).split(b"\n")
         for line in lines:
+            if line.startswith(MARK):
+                self.damage.mark(line)
+                continue
             text = shown(without_password(line.decode(errors="replace").strip()))
             if text:
                 self.said.append(text)
+                self.damage.hear(text)
                 logger.debug("%s", text)
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -16,12 +17,18 @@ from taijitu_runtime.live.diagnosis import cure
 from taijitu_runtime.live.link import Memory, Message
 from taijitu_runtime.live.process import CaptureProcess
 from taijitu_runtime.live.sources import Source, source_from_text
-from taijitu_runtime.live.states import Counters, Frame, Limits, Patience, State
+from taijitu_runtime.live.states import Counters, Frame, Limits, Patience, State, Stillness
 
 START_S = 30.0  # for Python and OpenCV to load in the capturing process
 GRACE_S = 0.5  # for the capturing process to keep a limit by itself before it is killed
 POLL_S = 0.25
 STEADY_S = 1.0  # a source that ran this long is tried again at once
+TELL_S = 10.0  # between two warnings of damaged frames
+GIVING = (State.RUNNING, State.FROZEN)
+SAME_FRAME = (
+    "got the same frame for {:.0f} s, bit for bit, expected a sensor's noise; restart the camera or its encoder; where "
+    "a still picture is meant: --frozen 0, in the server --camera-frozen-s 0"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +39,7 @@ class _Waiting:
     memory: Memory
     message: Message
     number: int
+    is_frozen: bool
 
     def free(self) -> None:
         self.process.free(self.message["memory"], self.message["slot"])
@@ -62,6 +70,7 @@ class Reader:
         self.source = source_from_text(source) if isinstance(source, str) else source
         self._patience = patience or Patience()
         self._limits = Limits(self._patience, live=self.source.live)
+        self._stillness = Stillness(self._patience)
         self._realtime = realtime
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
@@ -73,6 +82,7 @@ class Reader:
         self._quit = threading.Event()
         self._process: CaptureProcess | None = None
         self._read_before = 0  # by the processes before this one
+        self._told_s = -math.inf
         self._thread = threading.Thread(target=self._work, name="camera", daemon=True)
 
     def __enter__(self) -> Reader:
@@ -93,7 +103,7 @@ class Reader:
 
     @property
     def error(self) -> str | None:
-        """Why the source FAILED, or why it closed last: got, expected, and what to do."""
+        """Why the source FAILED or is FROZEN, or why it closed last: got, expected, and what to do."""
         return self._error
 
     @property
@@ -113,6 +123,11 @@ class Reader:
         """How long ago the newest frame came out of the source; None before the first."""
         return None if self._newest_s is None else 1000 * (time.monotonic() - self._newest_s)
 
+    @property
+    def unchanged_s(self) -> float:
+        """How long ago the newest frame's pixels came for the first time, from frame to frame."""
+        return self._stillness.seconds
+
     def take(self, timeout_s: float | None = None) -> Frame | None:
         """The next frame: of a live source the newest that was not taken yet.
 
@@ -130,7 +145,8 @@ class Reader:
         message = waiting.message
         pixels = waiting.memory.picture(message["slot"], tuple(message["shape"])).copy()
         waiting.free()
-        return Frame(waiting.number, pixels, message["captured_s"], message["position_s"], message["name"])
+        captured_s, position_s, name = message["captured_s"], message["position_s"], message["name"]
+        return Frame(waiting.number, pixels, captured_s, position_s, name, waiting.is_frozen)
 
     def close(self) -> None:
         """End the source; frames that wait are given up. Takes two seconds where the source hangs."""
@@ -203,6 +219,9 @@ class Reader:
             return _Closed(message["final"], final=True)
         if message["stalled"]:
             return self._closed(process, message["stalled"], final=True)
+        if not self.source.live and (said := process.damage.cut) and not self._quit.is_set():
+            reason = f"got a file that ends too soon ({said}), expected a whole one; copy it again"
+            return _Closed(f"{self.source.shown}: {reason}", final=True)
         return self._closed(process)
 
     def _closed(self, process: CaptureProcess, event: str = "", *, final: bool = False) -> _Closed:
@@ -235,21 +254,40 @@ class Reader:
         if "read" not in message:
             return
         number = self._read_before + message["read"]
-        failed = self._counters.failed
         if message["is"] == "skipped":
-            failed += 1
-            logger.warning("%s: %s", self.source.shown, shown(message["text"]))
+            self._fail(number, message["text"])
+        elif damage := process.damage.of(message["read"], message["key"]):
+            process.free(message["memory"], message["slot"])
+            self._fail(number, f"got a damaged frame ({damage}), expected a whole one; check the network or the file")
+        else:
+            self._add(process, message, number)
+        if self._stillness.is_frozen:
+            self._become(State.FROZEN, f"{self.source.shown}: {SAME_FRAME.format(self.unchanged_s)}")
+        else:
+            self._become(State.RUNNING)
+
+    def _fail(self, number: int, reason: str) -> None:
         with self._changed:
-            self._counters = dataclasses.replace(self._counters, read=number, failed=failed)
-            if message["is"] == "frame":
-                if self.source.live:
-                    while self._waiting:
-                        self._waiting.popleft().free()
-                memory = process.memory(message["memory"])
-                self._waiting.append(_Waiting(process, memory, message, number))
-                self._newest_s = message["captured_s"]
-                self._limits.frame(message["captured_s"])
-        self._become(State.RUNNING)
+            self._counters = dataclasses.replace(self._counters, read=number, failed=self._counters.failed + 1)
+        now_s = time.monotonic()
+        if self.source.kind == "pictures" or now_s - self._told_s > TELL_S:
+            self._told_s = now_s
+            count = "" if self.source.kind == "pictures" else f" ({self._counters.failed} until now)"
+            logger.warning("%s: %s%s", self.source.shown, shown(reason), count)
+
+    def _add(self, process: CaptureProcess, message: Message, number: int) -> None:
+        captured_s, is_repeated = message["captured_s"], message["is_repeated"]
+        memory = process.memory(message["memory"])
+        with self._changed:
+            self._stillness.frame(captured_s, is_repeated=is_repeated)
+            repeated = self._counters.repeated + is_repeated
+            self._counters = dataclasses.replace(self._counters, read=number, repeated=repeated)
+            if self.source.live:
+                while self._waiting:
+                    self._waiting.popleft().free()
+            self._waiting.append(_Waiting(process, memory, message, number, self._stillness.is_frozen))
+            self._newest_s = captured_s
+            self._limits.frame(captured_s)
 
     def _become(self, state: State, reason: str | None = None) -> None:
         with self._changed:
@@ -258,10 +296,14 @@ class Reader:
             if before is State.RECONNECTING and state is State.RUNNING:
                 self._counters = dataclasses.replace(self._counters, reconnects=self._counters.reconnects + 1)
             self._changed.notify_all()
-        if before is State.RUNNING and state is State.RECONNECTING:
+        if before in GIVING and state is State.RECONNECTING:
             logger.info("lost, trying to get it back: %s", reason)
+        elif before is not state and state is State.FROZEN:
+            logger.info("%s", reason)
         elif before is State.RECONNECTING and state is State.RUNNING:
             logger.info("%s: back", self.source.shown)
+        elif before is State.FROZEN and state is State.RUNNING:
+            logger.info("%s: gives new frames again", self.source.shown)
         elif before is not state:
             logger.debug("%s: %s", self.source.shown, state.value)
 

@@ -67,7 +67,7 @@ class Summary:
         lines = [
             f"{self.source}: {self.seconds:.1f} s",
             f"  frames      {counted.read} read, {self.classified} classified, {counted.dropped} dropped, "
-            f"{counted.failed} failed; {counted.reconnects} reconnects",
+            f"{counted.failed} failed; {counted.reconnects} reconnects, {counted.repeated} repeated",
             f"  rates       {counted.read / seconds:.1f} frames/s read, {self.classified / seconds:.1f} classified",
         ]
         if self.classified:

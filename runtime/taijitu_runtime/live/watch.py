@@ -71,7 +71,12 @@ class Result:
     @functools.cached_property
     def annotated(self) -> NDArray[np.uint8]:
         """The frame, uint8 BGR, with the answers drawn on it; drawn once, whoever asks."""
-        return draw(self.frame.pixels, self.answers, self.box, f"{self.rate_hz:.1f} frames/s  age {self.age_ms:.0f} ms")
+        return draw(self.frame.pixels, self.answers, self.box, f"{self.rate_hz:.1f} frames/s  {self.freshness}")
+
+    @property
+    def freshness(self) -> str:
+        """The frame's age in words, which tells nothing where the source is frozen."""
+        return "frozen" if self.frame.is_frozen else f"age {self.age_ms:.0f} ms"
 
 
 class Watcher:

@@ -36,7 +36,6 @@ STALE_MS = 1000.0  # of a camera with many frames a second
 TELL_S = 1.0
 RATE_WINDOW_S = 2.0
 TOP = 5
-PATIENCE = Patience(wait_s=math.inf)  # a camera may be plugged in after the server started
 STOPPED = "stopped"
 OVER = (State.ENDED, State.FAILED)
 
@@ -144,6 +143,7 @@ class Camera:
                 "classified": counted.taken,
                 "dropped": counted.dropped,
                 "failed": counted.failed,
+                "repeated": counted.repeated,
             },
             "reconnects": counted.reconnects,
             "viewers": self.parts.watchers,
@@ -180,8 +180,10 @@ class Camera:
 
     def _watch(self) -> None:
         realtime = self.source.kind == "video"
+        # A camera may be plugged in after the server started.
+        patience = Patience(wait_s=math.inf, frozen_s=self._settings.camera_frozen_s)
         quit_ = self._quit
-        with Reader(self.source, patience=PATIENCE, realtime=realtime) as reader:
+        with Reader(self.source, patience=patience, realtime=realtime) as reader:
             self._reader = reader
             while not quit_.is_set():
                 frame = reader.take(POLL_S)
@@ -197,7 +199,7 @@ class Camera:
         if self._newest is not None:
             self._interval_s = (frame.captured_s - self._newest.captured_s) / (frame.number - self._newest.number)
         self._newest = frame
-        if self.parts.watchers:
+        if self.parts.watchers and not frame.is_frozen:
             self._publish_part(picture)
         try:
             began_s = time.monotonic()
@@ -259,8 +261,8 @@ class Camera:
         self._told = state.value, has_error, time.monotonic()
         self._loop.call_soon_threadsafe(self.news.publish, True)
         if not is_live and self.parts.watchers:
-            since = "no frame yet" if age_ms is None else f"no frame for {age_ms / 1e3:.0f} s"
-            self._publish_part(banner(self._picture, f"{self.name}\n{state.value}, {since}"))
+            text = f"{self.name}\n{state.value}, {_trouble(reader)}"
+            self._publish_part(banner(self._picture, text))
 
     def _publish_part(self, picture: Image.Image) -> None:
         part = part_from_picture(picture, self._settings.camera_width)
@@ -268,6 +270,14 @@ class Camera:
 
     def _in_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _trouble(reader: Reader) -> str:
+    if reader.age_ms is None:
+        return "no frame yet"
+    if reader.state is State.FROZEN:
+        return f"the same frame for {reader.unchanged_s:.0f} s"
+    return f"no frame for {reader.age_ms / 1e3:.0f} s"
 
 
 async def _answered(job: Job) -> Scores:

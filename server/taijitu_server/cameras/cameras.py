@@ -50,6 +50,9 @@ class Cameras(Collector):
         frames = CounterMetricFamily(
             "taijitu_camera_frames", "What became of frames: classified, dropped, failed.", labels=["camera", "outcome"]
         )
+        repeated = CounterMetricFamily(
+            "taijitu_camera_frames_repeated", "Frames that were the one before, bit for bit.", labels=label
+        )
         reconnects = CounterMetricFamily("taijitu_camera_reconnects", "Times a camera came back.", labels=label)
         age = GaugeMetricFamily("taijitu_camera_frame_age_seconds", "Age of the newest frame.", labels=label)
         state = GaugeMetricFamily("taijitu_camera_state", "1 for the state it is in.", labels=["camera", "state"])
@@ -60,10 +63,11 @@ class Cameras(Collector):
             outcomes = {"classified": counted.taken, "dropped": counted.dropped, "failed": counted.failed}
             for outcome, count in outcomes.items():
                 frames.add_metric([name, outcome], count)
+            repeated.add_metric([name], counted.repeated)
             reconnects.add_metric([name], counted.reconnects)
             if age_ms is not None:
                 age.add_metric([name], age_ms / 1e3)
             for each in STATES:
                 state.add_metric([name, each], each == now)
             viewers.add_metric([name], camera.parts.watchers)
-        yield from (read, frames, reconnects, age, state, viewers)
+        yield from (read, frames, repeated, reconnects, age, state, viewers)
