@@ -8,10 +8,12 @@ import pickle
 import resource
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
 
+from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError
@@ -147,12 +149,12 @@ def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.Monk
     before = saved.read_bytes()
     loaded = checkpoint.load(saved)
 
-    def full(content: object, path: Path) -> None:
-        path.write_bytes(b"half")
+    def full(content: object, stream: BinaryIO) -> None:
+        stream.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CheckpointError, match=r"No space left.*untouched"):
+    with pytest.raises(WriteError, match="No space left"):
         checkpoint.save(loaded, saved)
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == [saved.name]
@@ -163,7 +165,7 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(saved: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # the kernel refuses to write on
     try:
-        with pytest.raises(CheckpointError, match=r"ckpt.pt: could not be written \(.*\); what was there is untouched"):
+        with pytest.raises(WriteError, match=r"ckpt\.pt"):
             checkpoint.save(content, saved)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from taijitu_runtime.datasets import Encoded
+from taijitu_runtime.pictures.decode import decode
 from taijitu_training.data import MemoryBatches, Pictures, Share, normalise
 from taijitu_training.data.augment import augment, draw, pad_reflecting, padded_bytes
 from taijitu_training.data.crop import random_box, random_resized_crop
@@ -121,7 +123,7 @@ def test_random_crops_are_torchvisions(shape: tuple[int, int]) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             expected = np.asarray(theirs(image))
-        got = random_resized_crop(image, (24, 32), 0.2, torch.Generator().manual_seed(seed))
+        got = random_resized_crop(np.asarray(image), (24, 32), 0.2, torch.Generator().manual_seed(seed))
         np.testing.assert_array_equal(got, expected)
         boxes.add(random_box(shape[1], shape[0], 0.2, torch.Generator().manual_seed(seed)))
     assert (len(boxes) > 35) == (shape == (60, 90))  # in the others hardly one fits
@@ -135,11 +137,10 @@ def test_large_jpegs_are_decoded_small_and_give_nearly_the_same_pixels(orientati
     exif[0x0112] = orientation
     file = io.BytesIO()
     stored.save(file, "JPEG", quality=95, subsampling=0, exif=exif)
-    widest = 0
     for seed in range(10):
-        expected = random_resized_crop(upright, (32, 24), 0.3, torch.Generator().manual_seed(seed))
-        with Image.open(file) as jpeg:
-            got = random_resized_crop(jpeg, (32, 24), 0.3, torch.Generator().manual_seed(seed))
-            widest = max(widest, *jpeg.size)
+        expected = random_resized_crop(np.asarray(upright), (32, 24), 0.3, torch.Generator().manual_seed(seed))
+        content = Encoded("scene.jpg", file.getvalue())
+        got = random_resized_crop(content, (32, 24), 0.3, torch.Generator().manual_seed(seed))
         assert np.abs(got.astype(int) - expected).mean() < 2
-    assert widest == 150  # an eighth
+    shrunk = decode(file.getvalue(), shrink_for=lambda width, height: min(width // 24, height // 32))
+    assert np.shape(shrunk.pixels) == (150, 113, 3)  # an eighth
