@@ -1,8 +1,8 @@
 """What reading pictures costs, and whether the pixels are training's: python benchmarks/pictures.py [--data DIR]
 
 DIR holds photos/*.JPEG and cifar10-jpeg.tar.xz. One thread; medians of rounds in which the readers take turns, so that
-whatever else the machine does slows all of them. "Pillow" is Image.open and training's evaluation transform; "OpenCV"
-is imdecode and resize with INTER_AREA, which gives other pixels and is shown for its speed alone.
+whatever else the machine does slows all of them. "Pillow" is Image.open and torchvision's Resize and CenterCrop;
+"OpenCV" is imdecode and resize with INTER_AREA, which gives other pixels and is shown for its speed alone.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ import PIL
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
+from torchvision.transforms.v2 import functional as transforms
 
 from taijitu_export.onnx.cli import main as export
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
-from taijitu_training.data import evaluation_transform
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT = ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALL = InputSpec(height=32, width=32, resize="shorter_side", resize_size=32, mean=MEAN, std=STD)
 USUAL = InputSpec(height=224, width=224, resize="shorter_side", resize_size=256, mean=MEAN, std=STD)
+WHOLE = InputSpec(height=224, width=224, resize="stretch", resize_size=224, mean=MEAN, std=STD)
+WHOLE_SMALL = InputSpec(height=32, width=32, resize="stretch", resize_size=32, mean=MEAN, std=STD)
 
 
 def main() -> int:
@@ -95,9 +97,10 @@ def row(name: str, pictures: list[bytes], spec: InputSpec, rounds: int) -> None:
 
 
 def by_training(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
-    """What the network was evaluated with."""
+    """What people's own evaluation does: torchvision on Pillow's images."""
     with Image.open(io.BytesIO(data)) as image:
-        return evaluation_transform(image, (spec.height, spec.width), spec.resize_size)
+        resized = transforms.resize(image.convert("RGB"), [spec.resize_size], antialias=True)
+        return np.asarray(transforms.center_crop(resized, [spec.height, spec.width]), dtype=np.uint8)
 
 
 def by_opencv(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
@@ -115,11 +118,16 @@ def difference(data: bytes, spec: InputSpec) -> int:
 
 def shrunk(large: bytes, photographs: list[bytes]) -> None:
     """Print the error that decoding at a fraction of the size makes, and whether answers change."""
-    enlarged = [jpeg(Image.open(io.BytesIO(data)).convert("RGB").resize((2000, 1500))) for data in photographs]
+    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in photographs]
+    enlarged = [jpeg(image.resize((2000, 1500))) for image in images]
+    uneven = [jpeg(image.resize((2001, 1503))) for image in images]
     for name, pictures, spec in (
         ("a 4000x3000 mosaic of photographs at 224 of 256", [large], USUAL),
         ("photographs enlarged to 2000x1500 at 224 of 256", enlarged, USUAL),
         ("photographs enlarged to 2000x1500 at 32", enlarged, SMALL),
+        ("photographs enlarged to 2001x1503 at 224 of 256", uneven, USUAL),
+        ("photographs enlarged to 2001x1503, whole, at 224", uneven, WHOLE),
+        ("photographs enlarged to 2001x1503, whole, at 32", uneven, WHOLE_SMALL),
     ):
         pairs = [(preprocess(data, spec).astype(int), resize_picture(decode_picture(data), spec)) for data in pictures]
         psnr_db = min(10 * np.log10(255**2 / max(np.square(got - exact).mean(), 1e-9)) for got, exact in pairs)

@@ -13,7 +13,6 @@ import io
 import random
 import time
 import traceback
-import warnings
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -43,7 +42,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, help="this input alone, with its traceback")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on damaged EXIF and TIFF entries
     seeds = seeds_from(options.folder)
     outcomes: Counter[str] = Counter()
     failed: list[str] = []

@@ -50,6 +50,7 @@ TOKENS = [
     b"-1",
     b"1e999",
 ]
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # before the answer, to those that wait for it with their body
 TAILS = (b"\n", b"\0" * 100, b"\xff\xd9", b"IEND\xaeB`\x82")
 TARGETS = (
     b"http://[::1/", b"http://[::1]/classify", b"//classify", b"/%", b"/%ff%fe", b"/\xff", b"*", b"http://a:99999999/",
@@ -230,7 +231,7 @@ def exchange(url: str, request: bytes) -> bytes:
         try:
             connection.sendall(request)
             while not is_whole(reply) and (part := connection.recv(65536)):
-                reply += part
+                reply = (reply + part).removeprefix(CONTINUE)
         except TimeoutError:
             return b"!it hangs"
         except OSError:  # closed with our bytes unread

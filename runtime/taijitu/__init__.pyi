@@ -11,9 +11,11 @@ from taijitu_runtime.classifier import Prediction as Prediction
 from taijitu_runtime.engine_card import EngineCard as EngineCard
 from taijitu_runtime.errors import ArtefactError as ArtefactError
 from taijitu_runtime.errors import DamagedPictureError as DamagedPictureError
+from taijitu_runtime.errors import DataError as DataError
 from taijitu_runtime.errors import DeviceError as DeviceError
 from taijitu_runtime.errors import EmptyPictureError as EmptyPictureError
 from taijitu_runtime.errors import EngineError as EngineError
+from taijitu_runtime.errors import FolderInUseError as FolderInUseError
 from taijitu_runtime.errors import InputError as InputError
 from taijitu_runtime.errors import MissingDependencyError as MissingDependencyError
 from taijitu_runtime.errors import PictureError as PictureError
@@ -28,10 +30,10 @@ from taijitu_runtime.errors import UnknownFormatError as UnknownFormatError
 from taijitu_runtime.errors import UnknownNameError as UnknownNameError
 from taijitu_runtime.errors import UnreadablePictureError as UnreadablePictureError
 from taijitu_runtime.errors import UsageError as UsageError
+from taijitu_runtime.errors import WriteError as WriteError
 from taijitu_runtime.pictures.headers import Limits as Limits
 from taijitu_training.checkpoint import load as load_checkpoint
 from taijitu_training.errors import CheckpointError as CheckpointError
-from taijitu_training.errors import DataError as DataError
 from taijitu_training.errors import TrainingError as TrainingError
 from taijitu_training.models import create_model as create_model
 from taijitu_training.models import list_models as list_models
@@ -50,6 +52,7 @@ __all__ = [
     "EngineCard",
     "EngineError",
     "ExportError",
+    "FolderInUseError",
     "InputError",
     "Limits",
     "MissingDependencyError",
@@ -68,6 +71,7 @@ __all__ = [
     "UnknownNameError",
     "UnreadablePictureError",
     "UsageError",
+    "WriteError",
     "__version__",
     "build_engine",
     "create_model",

@@ -3,6 +3,7 @@
 TaijituError
 ├── ArtefactError                a model file that is missing, unreadable, not ours, or whose contract does not hold
 │   └── EngineError                  an engine that is damaged, or of another GPU, TensorRT or platform: build it again
+├── DataError                    pictures to learn from or to judge with are missing, damaged or do not fit together
 ├── DeviceError                  no GPU or driver to run an engine on, or it failed
 ├── PictureError                 a picture that cannot be decoded or is refused
 │   ├── UnreadablePictureError       no such file, or no permission
@@ -54,6 +55,10 @@ class EngineError(ArtefactError):
 
     The text says what it was built for, what is here and what to type. Building it again from its ONNX helps.
     """
+
+
+class DataError(TaijituError):
+    """A data set that is missing, damaged, or whose parts do not fit together; the text names the file."""
 
 
 class DeviceError(TaijituError):

@@ -57,23 +57,27 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> No
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
+def replacing(path: Path, private: bool = False) -> Iterator[Path]:
     """An empty temporary file beside `path` to write into, which takes its place at the end of a body without errors.
 
     Args:
         path: The target, as for `write_whole`, but no device or pipe.
-        mode: Of a new file, from which the umask takes away.
+        private: Nobody else may read or write the file, whatever was there: the mode is 0600, and a link is replaced
+            rather than followed.
 
     Raises:
         WriteError: The target cannot be written, or an OSError in the body. What was there is untouched.
     """
     with _write_error(path):
-        target = _real(path)
+        target = path if private else _real(path)
         remove_stale(target.parent)
-        temporary, lock = _new_temporary(target, mode)
+        temporary, lock = _new_temporary(target, 0o600 if private else _mode_of(target))
         try:
             yield temporary
-            put_in_place(temporary, target)
+            if private:
+                _rename(temporary, target)
+            else:
+                put_in_place(temporary, target)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -86,11 +90,14 @@ def put_in_place(temporary: Path, path: Path) -> None:
     The mode of a file that is replaced is kept, and a symbolic link stays one. OSError.
     """
     target = _real(path)
+    mode = _mode_of(target)
+    if mode is not None and mode != _mode_of(temporary):
+        temporary.chmod(mode)
+    _rename(temporary, target)
+
+
+def _rename(temporary: Path, target: Path) -> None:
     _sync(temporary)
-    with contextlib.suppress(FileNotFoundError):
-        mode = stat.S_IMODE(target.stat().st_mode)
-        if mode != stat.S_IMODE(temporary.stat().st_mode):
-            temporary.chmod(mode)
     temporary.replace(target)
     with contextlib.suppress(OSError):  # the file is in its place; some file systems cannot do more
         _sync(target.parent)
@@ -180,15 +187,24 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _new_temporary(target: Path, mode: int) -> tuple[Path, int]:
-    """An empty file in the folder of `target`, and the descriptor that holds its lock. OSError."""
-    with contextlib.suppress(FileNotFoundError):
-        mode = stat.S_IMODE(target.stat().st_mode)  # a private file is private while it is written, too
+def _mode_of(path: Path) -> int | None:
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def _new_temporary(target: Path, mode: int | None) -> tuple[Path, int]:
+    """An empty file in the folder of `target`, and the descriptor that holds its lock. OSError.
+
+    `mode` is that of the target, so that a private file is private while it is written too.
+    """
+    mode = 0o666 if mode is None else mode | 0o600
     stem = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME_BYTES])
     while True:
         temporary = target.with_name(f".{stem}.{os.getpid()}-{next(_calls)}.tmp")
         try:
-            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode | 0o600)
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         except FileExistsError:  # of an earlier process of this number, whose lock another's copy still holds
             continue
         with contextlib.suppress(OSError):  # without locks on this file system, nothing is taken for left over

@@ -30,10 +30,10 @@ from taijitu_export.comparison.classes import (
     reliability,
 )
 from taijitu_export.comparison.divergence import divergence
-from taijitu_export.pictures import calibration_and_judging, evaluation_pictures
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.datasets import calibration_and_judging, evaluation_pictures
+from taijitu_runtime.errors import DataError
 from tests.helpers.machine_tree import as_nobody
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
 
@@ -259,13 +259,26 @@ def test_every_layout_of_pictures_is_found(data: Path, tmp_path: Path) -> None:
         assert kind(tmp_path / name) == kind(top)
 
 
+@pytest.mark.parametrize(("train", "test"), [("training", "testing"), ("train", "valid"), ("Train", "Test")])
+def test_training_pictures_are_never_judged_whatever_the_splits_are_called(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], train: str, test: str
+) -> None:
+    (data / "train").rename(data / "moved")
+    (data / "test").rename(data / test)
+    (data / "moved").rename(data / train)
+    code, found = verify(capsys, make_tiny_onnx(tmp_path / "a.onnx"), "--data", data)
+    assert (code, found["picture_count"], found["pictures"]) == (0, 12, f"12 pictures of data/{test}")
+    calibrating, judging = calibration_and_judging(data, COLOURS, 100)
+    assert (calibrating.split, len(calibrating), judging.split, len(judging)) == (train, 12, test, 12)
+
+
 def test_a_folder_that_cannot_be_read_is_not_left_out() -> None:
     with TemporaryDirectory() as name:  # not in tmp_path, whose parents are root's alone if root runs the tests
         folder = Path(name)
         paint(folder / "test", 1)
         folder.chmod(0o755)
         (folder / "test" / "red").chmod(0)
-        with as_nobody(), pytest.raises(UsageError, match=r"red: got a folder that cannot be read \(Permission denied"):
+        with as_nobody(), pytest.raises(DataError, match=r"red: got a folder that cannot be read \(Permission denied"):
             evaluation_pictures(folder, COLOURS)
         (folder / "test" / "red").chmod(0o700)
 
@@ -303,9 +316,9 @@ def test_wrong_pictures_are_one_line_that_names_them(
     (tmp_path / "named" / "red").rename(tmp_path / "named" / "rouge")
     assert "no such file or folder" in refused(capsys, model, "--data", tmp_path / "missing")
     assert "got no picture in it" in refused(capsys, model, "--data", tmp_path / "empty")
-    assert "got no readable tar" in refused(capsys, model, "--data", tmp_path / "no.tar")
+    assert "got a tar that is damaged" in refused(capsys, model, "--data", tmp_path / "no.tar")
     assert "got train/ alone" in refused(capsys, model, "--data", tmp_path / "only")
-    assert "got 'rouge' for folders" in refused(capsys, model, "--data", tmp_path / "named")
+    assert "got 'rouge' for labels" in refused(capsys, model, "--data", tmp_path / "named")
     (data / "test" / "red" / "1.png").write_bytes(b"no picture")
     assert "test/red/1.png: got no picture" in refused(capsys, model, "--data", data)
 

@@ -64,7 +64,7 @@ def test_json_is_one_object_and_nothing_else(tiny_onnx: Path, with_bad_ones: Pat
     assert run(tiny_onnx, with_bad_ones, "--json", "--top", 2) == 1
     printed = capsys.readouterr()
     document = json.loads(printed.out)
-    assert set(document) == {"model", "architecture", "results", "skipped"}
+    assert set(document) == {"model", "architecture", "results", "skipped", "left_out"}
     assert (document["model"], document["architecture"]) == (str(tiny_onnx), "tiny")
     assert [Path(result["file"]).name for result in document["results"]] == ["blue.jpg", "green.PNG", "red.png"]
     assert [answer["label"] for answer in document["results"][2]["answers"]] == ["red", "blue"]
@@ -136,8 +136,24 @@ def test_a_folder_without_pictures_is_wrong_use(tiny_onnx: Path, tmp_path: Path,
     (tmp_path / "empty" / "notes.txt").touch()
     assert run(tiny_onnx, tmp_path / "empty") == 2
     assert re.fullmatch(
-        r"taijitu classify: .*/empty: got a folder without pictures, expected \.bmp .* in it\n", capsys.readouterr().err
+        r"taijitu classify: .*/empty: got a folder without pictures, expected JPEG.*\n", capsys.readouterr().err
     )
+
+
+def test_a_folder_is_searched_by_what_files_are_and_the_rest_is_said(
+    tiny_onnx: Path, pictures: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    Image.open(pictures / "red.png").convert("RGB").save(tmp_path / "a.jfif", "JPEG")
+    shutil.copy(tmp_path / "a.jfif", tmp_path / "without suffix")
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    (tmp_path / "Thumbs.db").write_bytes(bytes(40))
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert run(tiny_onnx, tmp_path, "--json") == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert [Path(result["file"]).name for result in document["results"]] == ["a.jfif", "without suffix"]
+    assert document["left_out"] == {"kinds": {"HEIC": 1, "FIFO": 1}, "named": [f"{tmp_path}/pipe.jpg (FIFO)"]}
+    assert "1 HEIC" in printed.err
 
 
 def test_help_names_every_flag(capsys: Capture) -> None:

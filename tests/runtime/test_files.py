@@ -116,20 +116,31 @@ def test_a_link_stays_a_link_and_a_mode_stays_a_mode(tmp_path: Path) -> None:
         assert real.stat().st_mode & 0o777 == 0o640
         real.chmod(0o604)
         write_whole(link, b"second")
-        with replacing(tmp_path / "private", mode=0o600) as temporary:
-            temporary.write_bytes(b"")
     finally:
         os.umask(before)
     assert link.is_symlink()
     assert real.read_bytes() == b"second"
     assert real.stat().st_mode & 0o777 == 0o604
-    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
     whole = tmp_path / "whole"
     whole.write_bytes(b"third")
     put_in_place(whole, link)
     assert link.is_symlink()
     assert real.read_bytes() == b"third"
     assert real.stat().st_mode & 0o777 == 0o604
+
+
+def test_a_private_file_takes_over_neither_a_mode_nor_a_link(tmp_path: Path) -> None:
+    file, other = tmp_path / "private", tmp_path / "other"
+    other.write_bytes(b"other")
+    other.chmod(0o666)
+    for place in (lambda: file.symlink_to(other), lambda: (file.unlink(), other.rename(file))):
+        place()
+        with replacing(file, private=True) as temporary:
+            assert temporary.stat().st_mode & 0o777 == 0o600
+            temporary.write_bytes(b"private")
+        assert not file.is_symlink()
+        assert file.read_bytes() == b"private"
+        assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_pipes_and_devices_are_written_into(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def odd_pictures() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", odd_pictures())
 def test_training_evaluates_with_the_same_pixels(name: str) -> None:
     pytest.importorskip("torchvision")
-    from taijitu_training.data import evaluation_transform
+    from tests.helpers.torchvision_transform import evaluation_transform
 
     data = odd_pictures()[name]
     for spec in (SPECS["32"], SPECS["96 x 160 of 181"]):
@@ -312,7 +312,7 @@ def test_damaged_bytes_give_a_picture_or_a_picture_error_and_nothing_else(format
     [
         (b"", "empty", "got an empty file, expected JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM; fetch the file again"),
         (b"\xff", "format", "got no picture, or one of an unknown format, expected JPEG, PNG, "),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format", "got an SVG, expected JPEG, "),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format", "got no picture that is read, but an SVG"),
         (b"PK\x03\x04" + bytes(100), "format", "got no picture"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "format", "got no picture"),
         (b"\xff\xd8\xff\xe0" + bytes(50), "damaged", "got a damaged or truncated picture"),

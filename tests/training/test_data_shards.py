@@ -161,14 +161,10 @@ def test_info_json_saves_the_counting(shards: Path) -> None:
 def test_a_shard_that_is_cut_off_is_named_before_training(shards: Path) -> None:
     path = shards / "train-003.tar"
     path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(
-        DataError, match=r"train-003\.tar: got a damaged or cut off shard \(.+\), expected a whole tar; fetch"
-    ):
+    with pytest.raises(DataError, match=r"train-003\.tar: got a tar that is damaged or cut off"):
         load_shards(shards)
     path.write_bytes(b"PK\x03\x04" + bytes(2000))
-    with pytest.raises(
-        DataError, match=r"train-003\.tar: got a damaged or cut off shard \(.+\), expected a whole tar; fetch"
-    ):
+    with pytest.raises(DataError, match=r"train-003\.tar: got a tar that is damaged or cut off"):
         load_shards(shards)
     path.write_bytes(bytes(10240))
     with pytest.raises(DataError, match=r"train-003\.tar: got no samples, expected KEY\.jpg with KEY\.cls"):
@@ -179,7 +175,7 @@ def test_a_shard_that_is_cut_off_later_is_named_in_mid_epoch(shards: Path) -> No
     dataset = load_shards(shards)
     path = shards / "train-003.tar"
     path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(DataError, match=r"train-003\.tar: got a damaged or cut off shard \(.+\), expected a whole tar"):
+    with pytest.raises(DataError, match=r"train-003\.tar: got a tar that is damaged or cut off"):
         values_of(dataset)
 
 
@@ -212,9 +208,7 @@ def test_a_broken_picture_is_named_in_mid_epoch(shards: Path) -> None:
     with webdataset.TarWriter(str(shards / "train-002.tar")) as writer:
         writer.write({"__key__": "a", "png": picture(0), "cls": 0})
         writer.write({"__key__": "broken", "jpg": b"no picture", "cls": 1})
-    with pytest.raises(
-        DataError, match=r"unreadable picture: \S+/train-002\.tar: broken\.jpg \(no picture\); repair or"
-    ):
+    with pytest.raises(DataError, match=r"unreadable picture: \S+/train-002\.tar: broken\.jpg \(.+\); repair or"):
         values_of(load_shards(shards))
 
 

@@ -9,11 +9,13 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.pictures.preprocess import decode_picture
 from taijitu_training.data import Dataset, Share, Source, Stream, batches, evaluation_batches, load, load_dataset
 from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Cut, Step
@@ -74,6 +76,28 @@ def test_a_stream_trains_and_evaluates_on_what_lies_in_memory_otherwise(
         assert [len(targets) for _, targets in mine] == ([5, 5, 2] if share.processes == 1 else [4])
 
 
+def test_the_incomplete_batch_is_streamed_as_it_lies_in_memory_whoever_shares_it(
+    tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(PADDED, batch_size=18)  # 48 images: 18, 18 and 12, or 18 and 30 where 12 are too few to share
+    held = load_dataset(tiny_data, SIZE, recipe).train
+    monkeypatch.setattr(load, "host_budget", lambda: 0)
+    streamed = load_dataset(tiny_data, SIZE, recipe, workers=0).train
+    whole = steps_of(held, recipe=recipe)
+    assert [len(joined(step)[1]) for step in whole] == [18, 18, 12]
+    assert_same(steps_of(streamed, recipe=recipe), whole)
+    assert_same(steps_of(streamed, first=2, recipe=recipe), whole[2:])
+    for source in (held, streamed):
+        shares = [Share(rank, processes=3, accumulate=2) for rank in range(3)]
+        together = [steps_of(source, share, recipe=recipe) for share in shares]
+        assert_same([list(chain(*parts)) for parts in zip(*together, strict=True)], whole)
+        many = steps_of(source, Share(accumulate=9), recipe=recipe)
+        assert [len(joined(step)[1]) for step in many] == [18, 30]
+        assert min(len(targets) for step in many for _, targets in step) >= 2
+    dropped = replace(recipe, last_batch="drop")
+    assert [len(joined(step)[1]) for step in steps_of(streamed, recipe=dropped)] == [18, 18]
+
+
 @pytest.mark.parametrize("recipe", [PADDED, RESIZED], ids=["padded", "resized"])
 def test_processes_and_accumulation_share_the_batches_of_one_process(
     tiny_data: Path, no_memory: None, recipe: Recipe
@@ -125,9 +149,9 @@ def test_tars_and_arrays_are_cropped_as_folders_are(tiny_data: Path, tmp_path: P
     packed = load_dataset(tmp_path / "data.tar", SIZE, RESIZED, workers=0)
     assert packed.form == "tar, decoded while training"
     assert_same(steps_of(packed.train), steps_of(folder.train))
-    kept = load_dataset(tiny_data, (36, 40), PADDED).train  # the originals' own size
-    arrays = Samples(kept.images.numpy(), kept.targets)
     assert isinstance(folder.train, Stream)
+    files = undecoded(folder)
+    arrays = Samples(np.stack([decode_picture(str(path)) for path in files.contents]), files.targets)
     assert_same(steps_of(Stream(arrays, folder.train.workers)), steps_of(folder.train))
 
 
@@ -148,7 +172,7 @@ def test_processes_that_decode_change_nothing_but_the_speed(tiny_data: Path, tmp
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     spoilt = Samples([str(broken)] * 60, torch.zeros(60, dtype=torch.int64))
-    with pytest.raises(DataError, match=r"^unreadable picture: \S+/broken\.png \(no picture\); repair or remove it$"):
+    with pytest.raises(DataError, match=r"^unreadable picture: \S+/broken\.png \(.+\); repair or remove it$"):
         steps_of(Stream(spoilt, dataset.train.workers), recipe=recipe)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from taijitu_training.models import (
     model_options,
     replace_activations,
 )
+from taijitu_training.models.external import ExternalNetwork
 from taijitu_training.models.nish_activation import Nish
 
 # The Nish paper's networks, and how many activations and gates they have.
@@ -229,3 +231,49 @@ def test_a_cifar_stem_keeps_all_pixels_of_a_small_image(name: str, side: int) ->
         model(torch.randn(1, 3, 32, 32))
         assert sides[0] == (32 if stem == "cifar" else 15 if "squeezenet" in name else 16)
         assert sides[-1] == expected
+
+
+class Joining(nn.Module):
+    """Batch norms that feed concatenations in every spelling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, c, d = (norm(x) for norm in self.norms)
+        pairs = torch.cat((a, b), 1), torch.cat(tensors=[c, d], dim=1), torch.concat([a, c], dim=1)
+        return torch.concatenate(pairs, 1).square().mean((2, 3))
+
+
+def test_every_spelling_of_a_concatenation_hands_on_dense_gradients() -> None:
+    network = ExternalNetwork(Joining(), 8).to(memory_format=torch.channels_last).train()
+    dense = []
+    for norm in network.network.norms:
+
+        def watch(module: nn.Module, args: Any, out: Tensor) -> None:
+            out.register_hook(lambda grad: dense.append(grad.is_contiguous(memory_format=torch.channels_last)))
+
+        norm.register_forward_hook(watch)
+    network(torch.randn(2, 4, 8, 8).to(memory_format=torch.channels_last)).sum().backward()
+    assert dense == [True] * 4
+
+
+def test_dense_gradients_change_neither_copies_nor_compiled_and_exported_networks() -> None:
+    torch.manual_seed(0)
+    model = create_model("torchvision/shufflenet_v2_x0_5", num_classes=3, image_size=64).train()
+    x = torch.randn(4, 3, 64, 64)
+    model(x).square().sum().backward()
+    for other in (copy.deepcopy(model), torch.compile(copy.deepcopy(model), backend="eager", fullgraph=True)):
+        other.zero_grad()
+        other(x).square().sum().backward()
+        for mine, original in zip(other.parameters(), model.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, original.grad, rtol=1e-3, atol=1e-3)
+    model.eval()
+    exported, theirs = (torch.export.export(module, (x,)) for module in (model, model.network))  # gradients on
+    operators, expected = (
+        [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+        for program in (exported, theirs)
+    )
+    assert operators == expected
+    torch.testing.assert_close(exported.module()(x), model(x))

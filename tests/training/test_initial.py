@@ -89,6 +89,19 @@ def test_weights_that_do_not_fit_are_one_line(
     assert told in line
 
 
+def test_an_option_that_the_checkpoint_lacks_has_its_default(
+    before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(before, weights_only=True)
+    for option in ("yin_input", "init"):  # as if saved before there were such options
+        del content["architecture"]["options"][option]
+    torch.save(content, tmp_path / "old.pt")
+    assert train(tiny_data, tmp_path / "a", "--init", tmp_path / "old.pt", "--option", "init=public_code") == 0
+    capsys.readouterr()
+    assert train(tiny_data, tmp_path / "b", "--init", tmp_path / "old.pt", "--option", "yin_input=mean") == 2
+    assert "yin_input=red" in capsys.readouterr().err
+
+
 def test_the_activation_may_be_another(before: Path, tiny_data: Path, tmp_path: Path) -> None:
     assert train(tiny_data, tmp_path / "a", "--init", before, "--option", "act=nish") == 0
     assert checkpoint.load(tmp_path / "a" / "final.pt").architecture["options"]["act"] == "nish"

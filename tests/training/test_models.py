@@ -157,17 +157,12 @@ def test_unknown_names_list_the_close_ones() -> None:
         create_model("vgnetg_1_5mp", num_classes=0)
 
 
-DENSE = [
-    *list_models("yynet*"),
-    *list_models("vgnet*"),
-    "torchvision/densenet121",
-    "torchvision/shufflenet_v2_x0_5",
-    "torchvision/googlenet",
-]
+CONCATENATING = ["torchvision/densenet121", "torchvision/shufflenet_v2_x0_5", "torchvision/googlenet"]
 
 
-@pytest.mark.parametrize("name", DENSE)
-def test_gradients_arrive_at_batch_norms_without_gaps(name: str) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", [*list_models(), *CONCATENATING])
+def test_gradients_arrive_at_batch_norms_without_gaps(name: str, dtype: torch.dtype) -> None:
     """Batch norm leaves its vectorised kernel for a slice, such as the gradient of a concatenation."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=3).to(memory_format=torch.channels_last).train()
@@ -175,15 +170,18 @@ def test_gradients_arrive_at_batch_norms_without_gaps(name: str) -> None:
 
     def watch(key: str) -> Callable[..., None]:
         def is_dense(gradient: Tensor) -> None:
-            arrived[key] = gradient.is_contiguous(memory_format=torch.channels_last)
+            layout = torch.channels_last if gradient.ndim == 4 else torch.contiguous_format
+            arrived[key] = gradient.is_contiguous(memory_format=layout)
 
         return lambda module, args, out: out.register_hook(is_dense) and None
 
-    norms = {key: module for key, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+    norms = {key: module for key, module in model.named_modules() if isinstance(module, kinds)}
     for key, module in norms.items():
         module.register_forward_hook(watch(key))
-    images = torch.randn(2, 3, 64, 64).to(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
+    size = (28, 28) if name == "mlp" else (64, 64)  # all others take any size
+    images = torch.randn(2, 3, *size).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         loss = model(images).float().square().sum()
     loss.backward()
     assert [key for key, dense in arrived.items() if not dense] == []

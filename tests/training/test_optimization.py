@@ -269,3 +269,4 @@ def test_the_parts_of_all_processes_are_the_batch(processes: int, accumulate: in
         parts = [part for cut in cuts for part in cut.parts(step)]
         assert [i for part in parts for i in range(part.start, part.stop)] == list(range(cuts[0].size(step)))
         assert min(part.stop - part.start for part in parts) >= 2
+        assert parts == Cut(100, 24, Share(accumulate=processes * accumulate)).parts(step)

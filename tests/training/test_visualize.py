@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.data import evaluation_transform, normalise
+from taijitu_training.data import normalise
 from taijitu_training.figures.activation import _minimum, _value_and_slope, activation_figure
 from taijitu_training.figures.checkpoint_figures import (
     activation_figures,
@@ -33,12 +33,13 @@ from taijitu_training.models import create_activation, create_model, list_activa
 from taijitu_training.models.vgnet import EDGES, GAUSSIANS
 from taijitu_training.recipes import get_recipe
 from taijitu_training.visualize import main
+from tests.helpers.torchvision_transform import evaluation_transform
 
 
 def saved(path: Path, name: str, size: tuple[int, int], **options: Any) -> Path:
     """A randomly initialised checkpoint for pictures of `size`."""
     torch.manual_seed(0)
-    contract = {"height": size[0], "width": size[1], "resize_size": min(size), "mean": [0.5] * 3, "std": [0.25] * 3}
+    contract = {"height": size[0], "width": size[1], "resize_size": max(size), "mean": [0.5] * 3, "std": [0.25] * 3}
     content = Checkpoint(
         state_dict=create_model(name, num_classes=2, **options).state_dict(),
         architecture={"name": name, "options": model_options(name, num_classes=2, **options)},
@@ -160,9 +161,9 @@ def test_a_picture_goes_through_the_checkpoint_s_own_contract(tmp_path: Path, pi
     contract = contract_of(checkpoint.load(saved(tmp_path / "a.pt", "yynet_small_16", (24, 28))))
     pixels = read_picture(picture, contract)
     with Image.open(picture) as image:
-        np.testing.assert_array_equal(pixels, evaluation_transform(image, (24, 28), 24))
+        np.testing.assert_array_equal(pixels, evaluation_transform(image, (24, 28), 28))
     recipe = get_recipe("yynet_cifar10", ["mean=0.5,0.5,0.5", "std=0.25,0.25,0.25"])
-    assert torch.equal(network_input(pixels, contract), normalise(torch.tensor(pixels)[None], recipe))
+    torch.testing.assert_close(network_input(pixels, contract), normalise(torch.tensor(pixels)[None], recipe))
 
 
 def test_what_is_drawn_of_yynet_is_what_it_computes(tmp_path: Path, picture: Path) -> None:
@@ -193,8 +194,8 @@ def test_activations_are_drawn_with_their_minimum(act: str) -> None:
     [
         (["missing.pt"], "missing.pt: no such file; give a checkpoint"),
         (["{picture}"], "not a PyTorch file"),
-        (["{checkpoint}", "--image", "missing.jpg"], "missing.jpg: no such file; give a picture"),
-        (["{checkpoint}", "--image", "{checkpoint}"], "no picture; give a picture, such as a JPEG or PNG"),
+        (["{checkpoint}", "--image", "missing.jpg"], "missing.jpg: got nothing (No such file"),
+        (["{checkpoint}", "--image", "{checkpoint}"], "got no picture"),
         (["{checkpoint}", "--out", "/dev/null/out"], "got --out /dev/null/out, which cannot be a folder"),
         (["{checkpoint}", "--out", "{picture}"], "which cannot be a folder (File exists)"),
         (["{checkpoint}", "--picture", "x"], "unrecognized arguments: --picture x; see taijitu visualize --help"),

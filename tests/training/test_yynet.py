@@ -128,9 +128,10 @@ def test_dropout_has_a_range() -> None:
         create_model("yynet_small_16", dropout=1.0)
 
 
-def test_the_public_codes_initialisation_tensor_by_tensor() -> None:
+@pytest.mark.parametrize("network", ["yynet_small_16", "yynet_small_64", "yynet"])
+def test_the_public_codes_initialisation_tensor_by_tensor(network: str) -> None:
     torch.manual_seed(0)
-    model = create_model("yynet_small_64", preset="public_code")
+    model = create_model(network, preset="public_code")
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Conv2d, nn.Linear)):
             continue
@@ -141,8 +142,9 @@ def test_the_public_codes_initialisation_tensor_by_tensor() -> None:
         if inside is None:  # residual blocks, their shortcuts, both linear layers: torch's default, uniform
             bound = 1 / (weight[0].numel()) ** 0.5
             std, largest, bias = bound / 3**0.5, bound, bound
-        elif ".shortcut." in name:
-            torch.testing.assert_close(weight, torch.eye(len(weight))[:, :, None, None])
+        elif ".shortcut" in name:  # Dirac, in the public code too: those of stride 2, and those between widths
+            torch.testing.assert_close(weight, torch.eye(*weight.shape[:2])[:, :, None, None])
+            assert module.bias is None or not module.bias.any(), name
             continue
         else:  # truncated normal; its fans count all channels of a depthwise convolution
             fan_in = weight[0, 0].numel() * module.in_channels
@@ -162,8 +164,23 @@ def test_the_initialisations_in_numbers_of_the_facts() -> None:
     assert small.yin[0].conv2.weight.std().item() == pytest.approx(0.048, abs=0.003)
     assert small.fc2.weight.std().item() == pytest.approx(0.092, abs=0.008)
     assert small.yin[0].conv1.bias.abs().max() > 0
-    paper = create_model("yynet_small_16")
-    assert all(
-        not m.bias.any() for m in paper.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and m.bias is not None
-    )
-    torch.testing.assert_close(paper.path[0].shortcut.weight, torch.eye(16)[:, :, None, None])
+
+
+@pytest.mark.parametrize("name", ["yynet_small_16", "yynet"])
+def test_the_papers_initialisation_tensor_by_tensor(name: str) -> None:
+    """Every layer by the rule, with the true fan in of depthwise convolutions; shortcuts are the identity."""
+    torch.manual_seed(0)
+    for key, module in create_model(name).named_modules():
+        if not isinstance(module, (nn.Conv2d, nn.Linear)):
+            continue
+        weight = module.weight
+        if module.bias is not None:
+            assert not module.bias.any(), key
+        if "shortcut" in key:
+            expected = torch.eye(*weight.shape[:2])[:, :, None, None]
+            torch.testing.assert_close(weight, expected)
+            continue
+        area = weight[0, 0].numel() if weight.ndim == 4 else 1
+        std = (2 / (area * (weight.shape[1] + weight.shape[0]))) ** 0.5
+        assert weight.std().item() == pytest.approx(std, rel=4 / weight.numel() ** 0.5), key
+        assert weight.abs().max() <= 2 * std / 0.8796 * 1.0001, key

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from taijitu_runtime.console import INTERRUPTED, Parser, run, share
+from taijitu_runtime.datasets import LEVELS
 from taijitu_runtime.errors import UsageError
 from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import RECIPES
@@ -23,7 +24,8 @@ def build_parser() -> Parser:
     parser.add_argument("--model", required=True, help="network, such as yynet_small_16")
     parser.add_argument(
         "--data", required=True, type=Path,
-        help="folder or tar of train/<label>/* and test/<label>/*, CIFAR or MNIST files, WebDataset shards",
+        help="folder or tar of train/<label>/* and test/<label>/*, list of path,label[,split], CIFAR or MNIST files, "
+        "WebDataset shards",
     )  # fmt: skip
     parser.add_argument(
         "--recipe", default="yynet_cifar10", help=f"one of: {', '.join(sorted(RECIPES))} (default: %(default)s)"
@@ -40,8 +42,14 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--validation", type=share, default=0.0, metavar="SHARE",
-        help="hold this share of the training pictures out and evaluate on them, not on the test pictures",
+        help="hold this share of the training pictures out and choose the best epoch by them",
     )  # fmt: skip
+    parser.add_argument(
+        "--label-level", choices=LEVELS, help="which folder is the label where folders lie within folders"
+    )
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="leave pictures out that cannot be decoded, and list them"
+    )
     parser.add_argument(
         "--accumulate", type=int, default=1, metavar="PARTS",
         help="compute each process's share of a batch in so many parts, one after the other, to save memory",
@@ -91,11 +99,15 @@ def main(argv: list[str] | None = None) -> int:
         device=args.device,
         init=args.init,
         teacher=args.teacher,
+        label_level=args.label_level,
+        skip_unreadable=args.skip_unreadable,
         resume=args.resume is not None if args.resume in (None, LAST) else args.resume,
     )
     if result.finished and result.writes:
-        accuracy = result.history[-1]["eval_top1"]
-        print(f"done: {result.checkpoint} ({accuracy:.2f} % on {result.evaluated_on})")
+        measured = f"{result.history[-1]['eval_top1']:.2f} % on {result.evaluated_on}"
+        if result.measured:
+            measured = f"{result.measured['test_top1']:.2f} % on test, {measured}"
+        print(f"done: {result.checkpoint} ({measured})")
     return 0 if result.finished else INTERRUPTED
 
 

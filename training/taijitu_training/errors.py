@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.errors import DataError, TaijituError
 
-
-class DataError(TaijituError):
-    """The training pictures are missing, corrupt or do not fit together; the text names the file."""
+__all__ = ["CheckpointError", "DataError", "TrainingError"]
 
 
 class CheckpointError(TaijituError):

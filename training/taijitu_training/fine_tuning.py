@@ -12,7 +12,7 @@ from torch import Tensor
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError
-from taijitu_training.models import create_model
+from taijitu_training.models import create_model, model_options
 from taijitu_training.recipe import Recipe
 
 FREE = {"act", "dropout", "image_size", "init"}  # options that may change: no weight means another thing by them
@@ -45,7 +45,9 @@ def _check_network(path: Path, saved: Checkpoint, architecture: dict[str, Any]) 
     if saved.architecture["name"] != architecture["name"]:
         got = saved.architecture["name"]
         raise CheckpointError(f"{path}: got weights of {got}, expected {architecture['name']}; give --model {got}")
-    theirs, ours = saved.architecture["options"], architecture["options"]
+    # An option that was saved before it existed has its default.
+    theirs = {**model_options(architecture["name"]), **saved.architecture["options"]}
+    ours = architecture["options"]
     differing = {name: value for name, value in theirs.items() if value != ours.get(name) and name != "num_classes"}
     if differing.keys() - FREE:
         flags = " ".join(f"--option '{name}={value}'" for name, value in differing.items())

@@ -101,6 +101,13 @@ class Recipe:
         """Plain types, as a checkpoint keeps them."""
         return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
+    @classmethod
+    def complete(cls, saved: dict[str, Any]) -> dict[str, Any]:
+        """Return `saved`, which `as_dict` of an earlier version made, with the defaults of the fields it lacks."""
+        defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+        return plain | saved
+
     def change(self, changes: Iterable[str]) -> Recipe:
         """This recipe with `changes` such as "lr=5e-3" applied, each parsed as its field's type.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,10 @@ SLOW_SHARE = 0.5
 
 @dataclass
 class Run:
-    """One run in one folder: last.pt goes on, best.pt is the best epoch so far, final.pt the result of the last one.
+    """One run in one folder: last.pt goes on, final.pt is the result of the last epoch.
+
+    best.pt is the best epoch so far, where there are pictures to choose it by: never those of the test. `measured`: the
+    result on the test pictures, where others were to choose by.
 
     `architecture` is {"name", "options"} for create_model. Of several `processes` each holds its own Run, and only the
     first one prints and writes. `accumulate` cuts each process's share of a batch into parts computed one by one.
@@ -55,6 +57,7 @@ class Run:
     teacher: Teacher | None = None
     report: bool = True
     history: list[Row] = field(default_factory=list)
+    measured: dict[str, float] = field(default_factory=dict, init=False)
     _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, and the processes they are for
     _origin: dict[str, str] = field(default_factory=dict, init=False)  # of the initial weights
 
@@ -125,11 +128,15 @@ class Run:
             "train_s": state.totals.seconds,
         }
         state.totals = Totals()
+        if self.dataset.test is not None and state.epoch == self.recipe.epochs:
+            pictures = evaluation_batches(self.dataset.test, self.device, share)
+            metrics = evaluate(state.result, pictures, self.recipe, self.processes)
+            self.measured = {"test_top1": metrics["eval_top1"], "test_loss": metrics["eval_loss"]}
         if log is None:
             return
         best = max((past["eval_top1"] for past in self.history), default=-1.0)
         log.add(row)
-        if row["eval_top1"] > best:
+        if self.dataset.chooses and row["eval_top1"] > best:
             self._save(state, "best.pt")
         if state.epoch == self.recipe.epochs:
             self._save(state, "final.pt")
@@ -192,8 +199,12 @@ class Run:
             "train_pictures": len(self.dataset.train),
             "evaluation": self.dataset.evaluation_name,
             "evaluation_pictures": len(self.dataset.evaluation),
+            **({} if self.dataset.test is None else {"test_pictures": len(self.dataset.test)}),
             "recipe": self.recipe.as_dict(),
-            "metrics": {key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
+            "metrics": {
+                **{key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
+                **self.measured,
+            },
             "date": datetime.now(timezone.utc).date().isoformat(),
             **({"started_from": self._origin} if self._origin else {}),
             **({"teacher": self.teacher.origin} if self.teacher else {}),
@@ -228,24 +239,25 @@ class Run:
         if not saved.resume:
             raise CheckpointError(f"{path}: has no training state to go on from; give the run's last.pt")
         then_steps, now_steps = saved.resume.get("steps_per_epoch"), self._steps["steps_per_epoch"]
-        if then_steps not in (None, now_steps):  # WebDataset shards: the schedule would end early or late
-            count = saved.resume["processes"]
+        if then_steps not in (None, now_steps):  # the schedule would end early or late
+            then_count, now_count = saved.resume["processes"], self.processes.count
+            cures = [] if then_count == now_count else [f"as many processes, {then_count}"]  # WebDataset shards
+            cures += ["as many parts (processes x --accumulate) and the same last_batch"]
             raise CheckpointError(
-                f"{path}: steps per epoch were {then_steps} with {count} processes, now they are {now_steps} with "
-                f"{self.processes.count}; resume with as many processes, {count}"
+                f"{path}: steps per epoch were {then_steps} with {then_count} processes, now they are {now_steps} with "
+                f"{now_count}; resume with {', '.join(cures)}"
             )
         return saved
 
 
 def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
-    data = ("data", "train_pictures", "evaluation", "evaluation_pictures")
+    data = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures")
     teacher = training.get("teacher", {})
     return {
         "model": architecture["name"],
-        **model_options(architecture["name"]),  # what an option or a field was before there was one: its default
+        **model_options(architecture["name"]),  # an option that was saved before it existed: its default
         **architecture["options"],
         **{key: training.get(key) for key in data},
         "teacher": teacher.get("sha256"),
-        **{field.name: field.default for field in dataclasses.fields(Recipe) if field.default is not MISSING},
-        **training.get("recipe", {}),
+        **Recipe.complete(training.get("recipe", {})),
     }

@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from taijitu_runtime.console import shown
+from taijitu_runtime.datasets import Level
 from taijitu_runtime.errors import TaijituError, UnknownNameError, UsageError
 from taijitu_runtime.files import lock_folder
 from taijitu_training.data import load_dataset
@@ -37,6 +39,7 @@ class TrainResult:
 
     `checkpoint`: final.pt of a finished run, else last.pt, to go on from. `history`: the numbers of each epoch.
     `evaluated_on`: what the accuracy is of, in a word. `writes`: False in all but the first of several processes.
+    `measured`: what the result gives on test/, where there is one besides the pictures that chose it.
     """
 
     finished: bool
@@ -44,6 +47,7 @@ class TrainResult:
     history: tuple[Row, ...]
     evaluated_on: str
     writes: bool = True
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -63,6 +67,8 @@ def train(
     init: AnyPath | None = None,
     teacher: AnyPath | None = None,
     resume: bool | AnyPath = False,
+    label_level: Level | None = None,
+    skip_unreadable: bool = False,
 ) -> TrainResult:
     """Train a network on pictures, and write checkpoints, metrics.jsonl, tensorboard/ and report.html.
 
@@ -84,6 +90,8 @@ def train(
         init: A checkpoint to start from; where its labels are others, the layer of the labels starts anew.
         teacher: A checkpoint whose answers are learned besides the labels (distillation).
         resume: Go on from OUT/last.pt (True), or from the last.pt given.
+        label_level: Which folder is the label where folders lie within folders: "first" or "last".
+        skip_unreadable: Leave pictures out that cannot be decoded, and list them.
 
     Returns:
         What the training left.
@@ -112,7 +120,9 @@ def train(
         resume_from = group.first_does(lambda: _prepare_out(Path(out), wanted, start, held))
         size = create_model(model, **network_options).input_size
         count = default_workers() if workers is None else workers
-        dataset = group.all_do(lambda: load_dataset(Path(data), size, chosen, validation, count))
+        dataset = group.all_do(
+            lambda: load_dataset(Path(data), size, chosen, validation, count, label_level, skip_unreadable)
+        )
         network_options["num_classes"] = len(dataset.labels)
         architecture = {"name": model, "options": network_options}
         initial = None
@@ -134,18 +144,22 @@ def train(
         if group.writes and not finished:
             print(f"stopped; {_go_on(last)}", file=sys.stderr)
         left = Path(out) / ("final.pt" if finished else "last.pt")
-        return TrainResult(finished, left, tuple(run.history), dataset.evaluation_name, group.writes)
+        return TrainResult(finished, left, tuple(run.history), dataset.evaluation_name, group.writes, run.measured)
 
 
 def _announce(run: Run, recipe: str, device: torch.device, group: Processes, init: Path | None) -> None:
     dataset = run.dataset
     several = f", {group.count} processes" if group.count > 1 else ""
     print(
-        f"{run.architecture['name']} on {dataset.name} ({dataset.form}): {len(dataset.train)} to train, "
-        f"{len(dataset.evaluation)} to evaluate ({dataset.evaluation_name}), {len(dataset.labels)} labels; "
-        f"recipe {recipe}, epochs: {run.recipe.epochs}{_batches(len(dataset.train), run.recipe)}, on {device}{several}",
+        f"{run.architecture['name']} on {dataset.name} ({dataset.form}): {dataset.counts}, "
+        f"{len(dataset.labels)} labels; recipe {recipe}, epochs: {run.recipe.epochs}"
+        f"{_batches(len(dataset.train), run.recipe)}, on {device}{several}",
         flush=True,
     )
+    if dataset.left_out:
+        print(f"left out: {shown(dataset.left_out)}", flush=True)
+    for text in dataset.unreadable:
+        print(f"left out, unreadable: {shown(text)}", flush=True)
     if run.compiled and device.type == "cpu":
         print("--compile on a CPU: minutes of compiling, and slower after it (docs/training.md)", file=sys.stderr)
     if run.teacher:
@@ -157,7 +171,8 @@ def _announce(run: Run, recipe: str, device: torch.device, group: Processes, ini
 
 def _batches(pictures: int, recipe: Recipe) -> str:
     """What the first line says of a data set smaller than a batch."""
-    return f", batches of {pictures} (all), not {recipe.batch_size}" if pictures < recipe.batch_size else ""
+    shrinks = pictures < recipe.batch_size and recipe.last_batch == "train"
+    return f", batches of {pictures} (all), not {recipe.batch_size}" if shrinks else ""
 
 
 def _go_on(last: Path) -> str:

@@ -25,11 +25,11 @@ from taijitu_export.comparison.verdict import (
 )
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
-from taijitu_export.pictures import PictureSet, evaluation_pictures
 from taijitu_export.progress import tracked
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.datasets import PictureSet, evaluation_pictures
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_training import checkpoint
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import logging
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,7 +10,10 @@ from typing import Any
 from taijitu_export.engine.gpu import Gpu
 from taijitu_export.engine.library import Library
 from taijitu_runtime.cache import UnsafeFolderError, cache_folder, private_folder
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, WriteError
+from taijitu_runtime.files import write_whole
+
+_log = logging.getLogger(__name__)
 
 
 class TimingCache:
@@ -41,13 +43,10 @@ class TimingCache:
     ) -> None:
         if self._file is None or kind is not None:
             return
-        temporary = self._file.with_name(f".{self._file.name}.{os.getpid()}.tmp")
         try:
-            temporary.write_bytes(bytes(self._config.get_timing_cache().serialize()))
-            temporary.replace(self._file)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            write_whole(self._file, bytes(self._config.get_timing_cache().serialize()))
+        except WriteError as refusal:
+            _log.warning("the next build measures again: %s", refusal)
 
 
 def _content(file: Path) -> bytes:

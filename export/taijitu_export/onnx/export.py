@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.files import write_whole
 from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_runtime.target import check_target
 from taijitu_training import checkpoint
@@ -80,7 +80,7 @@ def export_onnx(
             model, conversion = converted.model, converted.report
             check_answers(checked_file(model, trial))
         content = trial.read_bytes()
-    _write(output, content)
+    write_whole(output, content)
     opset = next(opset.version for opset in model.opset_import if not opset.domain)
     return OnnxResult(output, input_form, len(content), len(model.graph.node), opset, found, conversion)
 
@@ -140,15 +140,3 @@ def _telling(output: Path) -> Iterator[None]:
         raise ExportError(f"{output}: not written, onnx.checker found: {error}") from None
     except ArtefactError as error:
         raise ExportError(f"{output}: not written, ONNX Runtime refused it: {error}") from None
-
-
-def _write(output: Path, content: bytes) -> None:
-    temporary = output.with_name(f".{output.stem}.{os.getpid()}.tmp.onnx")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(output)
-    except OSError as error:
-        raise UsageError(f"{output}: could not be written ({error})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

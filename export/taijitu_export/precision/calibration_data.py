@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_export.pictures import calibration_and_judging
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.datasets import calibration_and_judging
 
 CALIBRATION_PICTURES = 512
 EVALUATION_PICTURES = 10_000

@@ -158,7 +158,7 @@ def _read(file: Path) -> bytes | None:
 
 def _write(file: Path, model: bytes) -> None:
     try:
-        with replacing(file, mode=0o600) as temporary:
+        with replacing(file, private=True) as temporary:
             temporary.write_bytes(MAGIC + hashlib.sha256(model).digest() + model)
         keep_newest(file.parent.glob("*.layout"))
     except (OSError, WriteError) as error:  # a full disk costs the cache, not the session that was just made

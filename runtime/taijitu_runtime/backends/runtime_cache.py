@@ -34,6 +34,6 @@ class RuntimeCache:
         if self._file is None or content == self._known:
             return
         with contextlib.suppress(OSError, WriteError):
-            with replacing(self._file, mode=0o600) as temporary:
+            with replacing(self._file, private=True) as temporary:
                 temporary.write_bytes(content)
             keep_newest(self._file.parent.glob("*.rtxcache"))

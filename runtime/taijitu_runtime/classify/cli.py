@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,12 +19,12 @@ from taijitu_runtime.answers import Answer, check_top
 from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.classify.report import JsonReport, TextReport
-from taijitu_runtime.console import Parser, Progress, run
+from taijitu_runtime.console import Parser, Progress, run, say, shown
+from taijitu_runtime.datasets import LeftOut, scan_folder
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.machine import usable_cores
-from taijitu_runtime.pictures.headers import LIMITS, Limits
+from taijitu_runtime.pictures.headers import FORMATS, LIMITS, Limits
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_DECODERS = 4
 
 Prepared: TypeAlias = "tuple[Path, NDArray[np.uint8] | PictureError]"
@@ -37,10 +38,12 @@ def main(argv: list[str] | None = None) -> int:
         top = min(USUAL_TOP, len(classifier.labels)) if options.top is None else options.top
         check_top(top, classifier.labels)
         limits = Limits(max_pixels=options.max_pixels)
-        files = find_pictures(options.pictures)
+        files, left_out = find_pictures(options.pictures)
+        if left_out:
+            say(f"left out: {shown(left_out)}", sys.stderr)
         with Progress(len(files), hidden=len(files) == 1) as progress:
             report = (
-                JsonReport(progress, options.model, classifier.card)
+                JsonReport(progress, options.model, classifier.card, left_out)
                 if options.json
                 else TextReport(progress, files, classifier.labels)
             )
@@ -54,19 +57,26 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if report.skipped else 0
 
 
-def find_pictures(paths: Iterable[Path]) -> list[Path]:
-    """The given files, and the pictures (by their suffix) anywhere in the given folders, sorted within each folder.
+def find_pictures(paths: Iterable[Path]) -> tuple[list[Path], LeftOut]:
+    """The given files, and the pictures anywhere in the given folders, sorted within each; and what was left out there.
 
-    Hidden files and folders are left out. UsageError for a folder that has no picture or cannot be read.
+    Hidden files and folders are not looked at. DataError for a folder that cannot be read, UsageError for one that has
+    no picture.
     """
     files: list[Path] = []
+    left_out = LeftOut()
     for path in paths:
         # Path.is_dir raises where it may not look, and then one picture would end the run; this one says no.
-        found = _pictures_in(path) if os.path.isdir(path) else [path]  # noqa: PTH112
-        if not found:
-            raise UsageError(f"{path}: got a folder without pictures, expected {' '.join(sorted(SUFFIXES))} in it")
-        files += found
-    return files
+        if not os.path.isdir(path):  # noqa: PTH112
+            files.append(path)
+            continue
+        found = scan_folder(path)
+        if not found.pictures:
+            got = f" ({found.left_out} in it)" if found.left_out else ""
+            raise UsageError(f"{path}: got a folder without pictures{got}, expected {', '.join(FORMATS)}; check it")
+        files += [path.joinpath(*parts) for parts in found.pictures]
+        left_out.add(found.left_out)
+    return files, left_out
 
 
 def classify(
@@ -101,19 +111,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
-
-
-def refuse_folder(error: OSError) -> None:
-    """For os.walk's `onerror`, which leaves out what it cannot read: a UsageError with the folder's name."""
-    raise UsageError(f"{error.filename}: got a folder that cannot be read ({error.strerror}); check its permissions")
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=refuse_folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
 
 
 def _decoded_ahead(classifier: Classifier, files: Iterator[Path], limits: Limits) -> Iterator[Prepared]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from taijitu_runtime.answers import Answer
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.console import Progress, json_text, shown
+from taijitu_runtime.datasets import LeftOut
 
 BAR_CELLS = 30
 MAX_NAME_COLUMNS = 60
@@ -62,8 +63,9 @@ class TextReport(Report):
 class JsonReport(Report):
     """One JSON object with all results, printed at the end, so that a run that fails prints nothing."""
 
-    def __init__(self, progress: Progress, model: Path, card: ModelCard) -> None:
+    def __init__(self, progress: Progress, model: Path, card: ModelCard, left_out: LeftOut) -> None:
         super().__init__(progress)
+        self._left_out = left_out
         self._head = {"model": str(model), "architecture": card.architecture.name}
         # As text, because 100,000 results take a fifth of the memory that their dicts would.
         self._results: list[str] = []
@@ -74,8 +76,10 @@ class JsonReport(Report):
         self._results.append(json_text({"file": str(file), "answers": plain}, sys.stdout))
 
     def finish(self) -> None:
-        """Print the object: model, architecture, results, skipped."""
+        """Print the object: model, architecture, results, skipped, left_out."""
         skipped = [{"file": str(file), "reason": reason} for file, reason in self.skipped]
+        left_out = {"kinds": self._left_out.kinds, "named": self._left_out.named}
         head = json_text(self._head, sys.stdout)[:-1]
         results = ",\n ".join(self._results)
-        print(f'{head},\n"results": [\n {results}],\n"skipped": {json_text(skipped, sys.stdout)}}}')
+        skips, lefts = json_text(skipped, sys.stdout), json_text(left_out, sys.stdout)
+        print(f'{head},\n"results": [\n {results}],\n"skipped": {skips},\n"left_out": {lefts}}}')

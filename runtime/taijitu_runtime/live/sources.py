@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
-from taijitu_runtime.classify.cli import SUFFIXES
+from taijitu_runtime.datasets.names import has_picture_suffix
 from taijitu_runtime.errors import UsageError, name_hint
 
 Kind = Literal["device", "csi", "rtsp", "http", "video", "pictures", "pipeline"]
@@ -97,7 +97,7 @@ def _split(text: str) -> tuple[Kind, str, str]:
         raise UsageError(f"got an empty source, expected {EXPECTED}")
     if os.path.isdir(text):  # noqa: PTH112 -- Path.is_dir raises where it may not look
         raise UsageError(f"{text}: got a folder, expected {EXPECTED}; write '{text.rstrip('/')}/*.jpg', in quotes")
-    if Path(text).suffix.lower() in SUFFIXES or (re.search(r"[*?\[]", text) and not Path(text).exists()):
+    if has_picture_suffix(text) or (re.search(r"[*?\[]", text) and not Path(text).exists()):
         return "pictures", text, ""
     return "video", text, ""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -62,16 +64,22 @@ class Decoded(NamedTuple):
         return self.extent[2] - self.extent[0] < self.width
 
 
-def decode(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Decoded:
+def decode(
+    data: bytes,
+    limits: Limits = LIMITS,
+    least_side: int = 0,
+    shrink_for: Callable[[int, int], int] | None = None,
+) -> Decoded:
     """The picture in the bytes of a file, checked by `inspect` first; PictureError as there, or where it is damaged.
 
     `least_side`: a JPEG of more than LARGE_PIXELS may be shrunk to a half, a quarter or an eighth as long as its
-    shorter side keeps that many pixels; 0 forbids it.
+    shorter side keeps that many pixels; 0 forbids it. `shrink_for`, instead: called once before a JPEG is decoded, with
+    its upright width and height, returns how far it may be shrunk, however large it is.
     """
     header = inspect(data, limits, least_side)
     try:
         if header.format == "JPEG":
-            return _from_jpeg(data, header, limits, least_side)
+            return _from_jpeg(data, header, limits, least_side, shrink_for)
         if header.format == "PPM":
             return _decoded(pixels_from_pnm(data), 1, 1, header.width, header.height)
         if header.format == "BMP" and is_run_length(data):
@@ -79,7 +87,7 @@ def decode(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Decoded
             return _decoded(pixels, 1, 1, header.width, header.height)
         plain = checked_png(data) if header.format == "PNG" else data
         with quiet():
-            return decode_image(open_image(plain, header.format), limits)
+            return _from_image(open_image(plain, header.format), limits)
     except (TaijituError, MemoryError):
         raise
     except Exception as error:
@@ -89,14 +97,8 @@ def decode(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Decoded
 
 def decode_image(image: Image.Image, limits: Limits = LIMITS) -> Decoded:
     """The same of a Pillow image, of which nothing need be decoded yet; TooManyPixelsError, UnknownFormatError."""
-    check_pixels(*image.size, limits)
     with quiet():
-        raw_mode = _raw_mode(image)
-        low_bytes = _low_bytes(image, raw_mode)
-        image.load()
-        orientation = orientation_of(image)
-        rgb = _rgb_from_image(_without_key(image, raw_mode, low_bytes))
-    return _decoded(_turned_image(rgb, orientation), orientation, 1, *image.size)
+        return _from_image(image, limits)
 
 
 def open_image(data: bytes, format: str) -> Image.Image:
@@ -106,12 +108,7 @@ def open_image(data: bytes, format: str) -> Image.Image:
     The factories that it calls check no size; our own check needs no global state. UnknownFormatError for a variant
     that Pillow does not read.
     """
-    require("PIL", INSTALL)
-    from PIL import Image
-
-    require(f"PIL.{PLUGINS[format]}", INSTALL)
-    silence_libraries()
-    factory, accept = Image.OPEN[format]
+    factory, accept = _plugin(format)
     if accept is not None and isinstance(accept(data[:16]), str):  # why this Pillow was built without the format
         raise UnknownFormatError(f"got a {format}, which this Pillow was built without; install another Pillow")
     try:
@@ -135,16 +132,42 @@ def orientation_of(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _from_jpeg(data: bytes, header: Header, limits: Limits, least_side: int) -> Decoded:
-    factor = header.shrink(least_side)
-    pixels = pixels_from_jpeg(data, header, factor)
-    if pixels is None or header.components == 4:  # whole; which ink is stored how is Pillow's to say
-        with quiet():
-            return decode_image(open_image(without_remarks(data, header.components), "JPEG"), limits)
+def _from_image(image: Image.Image, limits: Limits) -> Decoded:
+    check_pixels(*image.size, limits)
+    raw_mode = _raw_mode(image)
+    low_bytes = _low_bytes(image, raw_mode)
+    image.load()
+    orientation = orientation_of(image)
+    rgb = _rgb_from_image(_without_key(image, raw_mode, low_bytes))
+    return _decoded(_turned_image(rgb, orientation), orientation, 1, *image.size)
+
+
+@functools.cache
+def _plugin(format: str) -> tuple[Callable[..., Image.Image], Callable[[bytes], bool | str] | None]:
+    require("PIL", INSTALL)
+    from PIL import Image
+
+    require(f"PIL.{PLUGINS[format]}", INSTALL)
+    silence_libraries()
+    return Image.OPEN[format]
+
+
+def _from_jpeg(
+    data: bytes, header: Header, limits: Limits, least_side: int, shrink_for: Callable[[int, int], int] | None
+) -> Decoded:
     orientation = 1
     if header.has_metadata:
         with quiet():
             orientation = orientation_of(open_image(orientation_part(data), "JPEG"))
+    factor = header.shrink(least_side)
+    if shrink_for is not None:
+        sides = (header.width, header.height)
+        most = shrink_for(*(sides[::-1] if orientation in ROWS_ARE_COLUMNS else sides))
+        factor = next((factor for factor in (8, 4, 2) if factor <= most and header.components != 4), 1)
+    pixels = pixels_from_jpeg(data, header, factor)
+    if pixels is None or header.components == 4:  # whole; which ink is stored how is Pillow's to say
+        with quiet():
+            return _from_image(open_image(without_remarks(data, header.components), "JPEG"), limits)
     return _decoded(_turned_array(pixels, orientation), orientation, factor, header.width, header.height)
 
 
@@ -228,9 +251,11 @@ def _low_bytes(image: Image.Image, raw_mode: str) -> NDArray[np.uint8] | None:
 
 def _without_key(image: Image.Image, raw_mode: str, low_bytes: NDArray[np.uint8] | None) -> Image.Image:
     """The same with the transparent colour, if it has one besides a palette, on black."""
+    key = image.info.get("transparency")
+    if key is None:
+        return image
     from PIL import Image as Pil
 
-    key = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(key, tuple):
         values = np.array(image)
         is_key = _is_colour(values, [value >> 8 if low_bytes is not None else value & 255 for value in key])
@@ -247,6 +272,7 @@ def _without_key(image: Image.Image, raw_mode: str, low_bytes: NDArray[np.uint8]
 
 
 def _is_colour(values: NDArray[np.uint8], colour: list[int]) -> NDArray[np.bool_]:
-    red, green, blue = (values[..., channel] == colour[channel] for channel in range(3))
-    is_it: NDArray[np.bool_] = red & green & blue
+    is_it: NDArray[np.bool_] = values[..., 0] == colour[0]
+    for channel in (1, 2):
+        is_it &= values[..., channel] == colour[channel]
     return is_it

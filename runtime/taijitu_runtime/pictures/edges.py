@@ -6,19 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def weigh_edges(
-    pixels: NDArray[np.uint8], extent: tuple[float, float, float, float], size: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """The pixels, uint8 (H, W, 3), to be resized from `extent` (left, top, right, bottom) to `size` (width, height).
+def weigh_edges(pixels: NDArray[np.uint8], extent: tuple[float, float, float, float], size: tuple[int, int]) -> None:
+    """Change the pixels, uint8 (H, W, 3), in place for a resize from `extent` to `size` (width, height).
+
+    `extent`: left, top, right, bottom of the picture in `pixels`.
 
     A filter gives a row or column of which an eighth lies within the picture the weight of a whole one. The rest of its
     weight is taken from it by a value that leaves the filter's result as it is: only the outermost row or column of the
-    result takes any of it, as long as the picture is scaled down. In place where the array is the decoder's.
+    result takes any of it, as long as the picture is scaled down.
     """
     left, top, right, bottom = extent
     _weigh(pixels, top, bottom, size[1])
     _weigh(pixels.transpose(1, 0, 2), left, right, size[0])
-    return pixels
 
 
 def _weigh(lines: NDArray[np.uint8], begin: float, end: float, count: int) -> None:

@@ -192,8 +192,9 @@ def format_of(data: bytes, limits: Limits) -> str:
     expected = ", ".join(limits.formats)
     start = data[:UNREAD_MAGIC_BYTES]
     known = [*UNREAD_MAGIC.items(), *((f"a {name}", magic) for name, magic in MAGIC.items())]
-    got = next((name for name, magic in known if magic.match(start)), "no picture, or one of an unknown format")
-    raise UnknownFormatError(f"got {got}, expected {expected}; convert it to one of these")
+    names = [f"no picture that is read, but {name}," for name, magic in known if magic.match(start)]
+    got = names[0] if names else "no picture, or one of an unknown format,"
+    raise UnknownFormatError(f"got {got} expected {expected}; convert it to one of these")
 
 
 def unread(what: str) -> UnknownFormatError:

@@ -145,6 +145,8 @@ def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
     require("PIL", INSTALL)
     from PIL import Image
 
+    if isinstance(pixels, np.ndarray) and picture.is_shrunk:
+        weigh_edges(pixels, picture.extent, size)
     name, filter_reach = FILTERS[spec.interpolation]
     resample = Image.Resampling[name]
     image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
@@ -153,8 +155,6 @@ def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
     crop = (left, top, left + spec.width, top + spec.height)
     if max(size) > MAX_EXACT_ASPECT * min(size) and spec.resize == "shorter_side":
         return np.array(_cropped_first(image, size, crop, resample, filter_reach))
-    if isinstance(pixels, np.ndarray) and picture.is_shrunk:
-        image = Image.fromarray(weigh_edges(pixels, picture.extent, size))
     # Resizing the crop alone would be quicker, but Pillow keeps a box in single precision: 2 % of the pixels differ.
     return np.array(image.resize(size, resample, picture.extent).crop(crop))
 

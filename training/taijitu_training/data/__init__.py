@@ -3,7 +3,7 @@
 from taijitu_training.data.batches import Batches, MemoryBatches, Share, batches, evaluation_batches
 from taijitu_training.data.dataset import Dataset, Source, Stream
 from taijitu_training.data.load import load_dataset
-from taijitu_training.data.pictures import Pictures, evaluation_transform, input_contract, normalise, to_rgb
+from taijitu_training.data.pictures import Pictures, input_contract, input_spec, normalise
 
 __all__ = [
     "Batches",
@@ -15,9 +15,8 @@ __all__ = [
     "Stream",
     "batches",
     "evaluation_batches",
-    "evaluation_transform",
     "input_contract",
+    "input_spec",
     "load_dataset",
     "normalise",
-    "to_rgb",
 ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
-from taijitu_training.data.pictures import to_rgb
+from taijitu_runtime.datasets import Content, bytes_of
+from taijitu_runtime.pictures.decode import Decoded, decode
 
 NARROWEST, WIDEST = 3 / 4, 4 / 3  # width / height
 _LOG_NARROWEST, _LOG_WIDEST = torch.tensor([NARROWEST, WIDEST]).log().tolist()  # in torchvision's precision
@@ -40,20 +42,41 @@ def random_box(width: int, height: int, smallest_area: float, generator: torch.G
 
 
 def random_resized_crop(
-    image: Image.Image, size: tuple[int, int], smallest_area: float, generator: torch.Generator
+    content: Content, size: tuple[int, int], smallest_area: float, generator: torch.Generator
 ) -> NDArray[np.uint8]:
-    """A `random_box` of the upright `image`, resized (bilinear, antialiased) to `size`: uint8 (H, W, 3) RGB.
+    """A `random_box` of the upright picture, resized (bilinear, antialiased) to `size`: uint8 (H, W, 3) RGB.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 where the box stays larger than `size`: quicker, and nearly the same pixels.
+    PictureError where the picture is damaged or refused.
     """
-    width, height = image.size
-    if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # lies on its side
-        width, height = height, width
-    box = random_box(width, height, smallest_area, generator)
-    shrink = min((box[2] - box[0]) // size[1], (box[3] - box[1]) // size[0])
-    if shrink >= 2:
-        image.draft(None, (image.width // shrink, image.height // shrink))
-    upright = to_rgb(image)
-    x, y = upright.width / width, upright.height / height
-    drawn = upright.crop((round(box[0] * x), round(box[1] * y), round(box[2] * x), round(box[3] * y)))
-    return np.asarray(drawn.resize((size[1], size[0]), Image.Resampling.BILINEAR), dtype=np.uint8)
+    drawn: list[tuple[int, int, int, int]] = []
+
+    def draw(width: int, height: int) -> int:
+        left, top, right, bottom = box = random_box(width, height, smallest_area, generator)
+        drawn.append(box)
+        return min((right - left) // size[1], (bottom - top) // size[0])
+
+    picture = _decoded(content, draw)
+    if not drawn:
+        draw(picture.width, picture.height)
+    box = _within(drawn[0], picture)
+    if isinstance(picture.pixels, np.ndarray):
+        cropped = Image.fromarray(picture.pixels[box[1] : box[3], box[0] : box[2]])
+    else:
+        cropped = picture.pixels.crop(box)
+    return np.asarray(cropped.resize((size[1], size[0]), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def _decoded(content: Content, draw: Callable[[int, int], int]) -> Decoded:
+    if isinstance(content, np.ndarray):
+        pixels = content if content.ndim == 3 else np.repeat(content[:, :, None], 3, axis=2)
+        height, width = content.shape[:2]
+        return Decoded(pixels, width, height, (0, 0, width, height))
+    return decode(bytes_of(content), shrink_for=draw)
+
+
+def _within(box: tuple[int, int, int, int], picture: Decoded) -> tuple[int, int, int, int]:
+    """A box of the whole picture, in the pixels that were decoded."""
+    left, top, right, bottom = picture.extent
+    x, y = (right - left) / picture.width, (bottom - top) / picture.height
+    return round(left + box[0] * x), round(top + box[1] * y), round(left + box[2] * x), round(top + box[3] * y)

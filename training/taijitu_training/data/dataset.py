@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from taijitu_runtime.datasets import Content, role_of
 from taijitu_training.data.pictures import Pictures
-from taijitu_training.data.samples import Content
 from taijitu_training.data.share import Cut, Share
 from taijitu_training.data.workers import Workers
 
@@ -43,7 +43,11 @@ Source: TypeAlias = Pictures | Stream
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and evaluation pictures with the same labels; `evaluation_name` says which split the latter are."""
+    """Pictures to learn from, to judge every epoch by, and to measure the result with; all with the same labels.
+
+    `evaluation_name` says which split the second are: without a split for validation the test pictures, and then
+    `test` is None and nothing is chosen by them.
+    """
 
     name: str
     sha256: str  # of the archive; of a folder fingerprint.folder_sha256 where that was worth its time, else empty
@@ -53,3 +57,17 @@ class Dataset:
     evaluation_name: str
     size: tuple[int, int]  # (H, W)
     form: str  # as which of the forms it was read, and whether it lies in memory
+    test: Source | None = None
+    left_out: str = ""  # which files are not used, in words
+    unreadable: tuple[str, ...] = ()  # pictures that were left out, as asked for
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the best epoch may be chosen by the evaluation pictures."""
+        return role_of(self.evaluation_name) != "test"
+
+    @property
+    def counts(self) -> str:
+        """How many pictures each split has, in words."""
+        test = "" if self.test is None else f", {len(self.test)} to measure the result with (test)"
+        return f"{len(self.train)} to train, {len(self.evaluation)} to evaluate ({self.evaluation_name}){test}"

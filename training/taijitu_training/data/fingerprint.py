@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from taijitu_runtime.console import Progress
-from taijitu_training.data.folder import sha256_of
+from taijitu_runtime.datasets import sha256_of
 from taijitu_training.errors import DataError
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 
+from taijitu_runtime.datasets import FORMS, Found, Level, Reading, Role, read_dataset, sha256_of
+from taijitu_runtime.datasets.budget import host_budget
 from taijitu_training.data.augment import padded_bytes
-from taijitu_training.data.budget import host_budget
 from taijitu_training.data.dataset import Dataset, Source, Stream
-from taijitu_training.data.decode import check_headers, decode
-from taijitu_training.data.folder import FORMS, read_folder, read_tar, sha256_of
-from taijitu_training.data.found import Found
+from taijitu_training.data.in_memory import Unreadable, checked, decode
 from taijitu_training.data.samples import Decoder, Samples
 from taijitu_training.data.shard_folder import read_shards, shards_by_split
 from taijitu_training.data.share import Share
@@ -22,67 +21,107 @@ from taijitu_training.recipe import Recipe
 
 
 def load_dataset(
-    path: Path, size: tuple[int, int], recipe: Recipe, validation: float = 0.0, workers: int | None = None
+    path: Path,
+    size: tuple[int, int],
+    recipe: Recipe,
+    validation: float = 0.0,
+    workers: int | None = None,
+    label_level: Level | None = None,
+    skip_unreadable: bool = False,
 ) -> Dataset:
     """The data set at `path` for networks of input `size` (H, W); `Dataset.form` says as what it was read.
 
-    - A folder or tar of train/<label>/* and test/<label>/* (or val/), or of <label>/* alone with `validation`.
+    - A folder or tar of train/<label>/*, val/<label>/* and test/<label>/*, or of <label>/* alone with `validation`;
+      `label_level` says which level is the label where both could be. A list of path,label[,split].
     - cifar-10-batches-py and -bin, cifar-100-python and -binary, MNIST's idx files: the folder, the folder above it,
       or the archive as it was downloaded.
     - A folder of WebDataset shards train-*.tar and val-*.tar (or test-*.tar).
 
-    `validation` > 0 holds that share of each label's training pictures out, drawn by the recipe's seed, and evaluates
-    on them instead of on the test pictures, which are then not used at all.
+    The network learns from train, is judged after every epoch on val, and measured once, at the end, on test. Without
+    val it is judged on test, and nothing is chosen by that. `validation` > 0 holds that share of each label's training
+    pictures out, drawn by the recipe's seed, in place of val.
 
     Pictures lie decoded in memory where the recipe crops padded ones and all of them, with the padded copies, take at
     most half of the free memory, shards apart. The others are decoded while the network trains, in `workers` processes
     (None: as many as there are cores, up to 16; 0: in this one). DataError names what is missing, corrupt or does not
-    match, before training starts; of a picture that is streamed, only the header is looked at (see `check_headers`), of
-    one to train on in a shard not even that.
+    match, before training starts; of pictures that are streamed, see `checked`; those to train on in a shard are not
+    looked at. `skip_unreadable` leaves pictures out that cannot be decoded; `Dataset.unreadable` lists them.
     """
     pool = Workers(Decoder.of(size, recipe), default_workers() if workers is None else workers)
+    unreadable = Unreadable(skip_unreadable)
     if splits := shards_by_split(path):
-        return _of_shards(path, splits, validation, pool)
-    is_file = path.is_file()
-    found = (read_tar if is_file else read_folder)(path, evaluation=not validation)
-    _check_names(path, found.labels)
-    _check_pictures(path, found, evaluation=not validation)
-    train, evaluation, name = found.train, found.evaluation, found.evaluation_name
+        return _of_shards(path, splits, validation, pool, unreadable)
+    needed: tuple[Role, ...] = ("train", "test", "") if validation else ("train", "val", "test", "")
+    found = read_dataset(path, Reading(label_level, needed=needed))
+    _check_names(found)
+    samples = {role: Samples.of(split) for role, split in found.splits.items()}
+    named: dict[Role, str] = {role: split.name for role, split in found.splits.items()}
+    if "" in samples:
+        samples["train"] = samples.pop("")
+    _check_trained(found, samples)
     if validation:
-        train, evaluation = _hold_out(train, found.labels, validation, recipe.seed)
-        name = f"validation ({validation:g} of train)"
-    assert evaluation is not None  # _check_pictures
-    evaluation_room = _pixels(len(evaluation), size)
-    train_room = padded_bytes(len(train), size, recipe.pad)
-    budget = host_budget()
-    in_memory = recipe.crop == "padded" and train_room + evaluation_room <= budget
-    train_source = _source(train, pool, in_memory)
-    evaluation_source = _source(evaluation, pool, in_memory or evaluation_room <= budget)
+        samples["train"], samples["val"] = _hold_out(samples["train"], found.labels, validation, recipe.seed)
+        named["val"] = f"validation ({validation:g} of train)"
+    judging: Role = "val" if "val" in samples else "test"
+    _check_judged(found, samples, named, judging)
+    sources, in_memory = _sources(samples, pool, recipe, unreadable)
     form = f"{found.form}, {'in memory' if in_memory else 'decoded while training'}"
-    sha256 = sha256_of(path) if is_file else ""
-    return Dataset(path.absolute().name, sha256, found.labels, train_source, evaluation_source, name, size, form)
+    return Dataset(
+        name=path.absolute().name,
+        sha256=sha256_of(path) if path.is_file() else "",
+        labels=found.labels,
+        train=sources["train"],
+        evaluation=sources[judging],
+        evaluation_name=named[judging],
+        size=size,
+        form=form,
+        test=sources.get("test") if judging == "val" else None,
+        left_out=str(found.left_out),
+        unreadable=tuple(unreadable.listed),
+    )
 
 
-def _of_shards(path: Path, splits: dict[str, list[Path]], validation: float, pool: Workers) -> Dataset:
+def _sources(
+    samples: dict[Role, Samples], pool: Workers, recipe: Recipe, unreadable: Unreadable
+) -> tuple[dict[Role, Source], bool]:
+    """Each split in memory, or to be streamed; and whether the one to train on is in memory."""
+    size, budget = pool.decoder.size, host_budget()
+    rooms = {role: _pixels(len(split), size) for role, split in samples.items()}
+    rooms["train"] = padded_bytes(len(samples["train"]), size, recipe.pad)
+    in_memory = recipe.crop == "padded" and sum(rooms.values()) <= budget
+    others_fit = in_memory or sum(room for role, room in rooms.items() if role != "train") <= budget
+
+    def source(role: Role, split: Samples) -> Source:
+        if in_memory if role == "train" else others_fit:
+            return decode(split, pool.decoder, unreadable)
+        return Stream(checked(split, pool.decoder, unreadable), pool)
+
+    return {role: source(role, split) for role, split in samples.items()}, in_memory
+
+
+def _of_shards(
+    path: Path, splits: dict[Role, list[Path]], validation: float, pool: Workers, unreadable: Unreadable
+) -> Dataset:
     if validation:
         raise DataError(
             f"{path}: got --validation for WebDataset shards, expected none; rename some of train-*.tar to val-*.tar"
         )
     found = read_shards(path, splits)
-    _check_names(path, found.labels)
+    _check_labels(path, found.labels)
     evaluation: Source = Stream(found.evaluation, pool)
     if _pixels(len(found.evaluation), pool.decoder.size) <= host_budget():
-        evaluation = decode(_samples(found.evaluation), pool.decoder)
-    train = Stream(found.train, pool)
-    name, form = found.evaluation_name, f"{found.form}, decoded while training"
-    return Dataset(path.absolute().name, "", found.labels, train, evaluation, name, pool.decoder.size, form)
-
-
-def _source(samples: Samples, pool: Workers, in_memory: bool) -> Source:
-    if in_memory:
-        return decode(samples, pool.decoder)
-    check_headers(samples)
-    return Stream(samples, pool)
+        evaluation = decode(_samples(found.evaluation), pool.decoder, unreadable)
+    return Dataset(
+        name=path.absolute().name,
+        sha256="",
+        labels=found.labels,
+        train=Stream(found.train, pool),
+        evaluation=evaluation,
+        evaluation_name=found.evaluation_name,
+        size=pool.decoder.size,
+        form=f"{found.form}, decoded while training",
+        unreadable=tuple(unreadable.listed),
+    )
 
 
 def _samples(shards: Shards) -> Samples:
@@ -95,29 +134,43 @@ def _pixels(count: int, size: tuple[int, int]) -> int:
     return count * size[0] * size[1] * 3
 
 
-def _check_names(path: Path, labels: tuple[str, ...]) -> None:
+def _check_names(found: Found) -> None:
+    if not found.labels and any(len(split) for split in found.splits.values()):
+        raise DataError(f"{found.source}: got pictures without labels, expected {FORMS}")
+    _check_labels(found.source, found.labels, f" ({found.left_out} left out)" if found.left_out else "")
+
+
+def _check_labels(path: Path, labels: tuple[str, ...], left_out: str = "") -> None:
     if unprintable := [label for label in labels if not label.isprintable()]:
         raise DataError(f"{path}: label {unprintable[0]!r} is not printable text; rename its folder")
     if len(labels) < 2:
-        raise DataError(f"{path}: got {len(labels)} labels with pictures to train on, expected {FORMS}")
+        got = f"only the label {labels[0]!r}" if labels else "no labels with pictures to train on"
+        raise DataError(f"{path}: got {got}{left_out}, expected {FORMS}")
 
 
-def _check_pictures(path: Path, found: Found, evaluation: bool) -> None:
-    """DataError for a label without pictures, in what will be used."""
-    if missing := _without_pictures(found.train, found.labels):
-        raise DataError(f"{path}: no pictures to train on of: {missing}; add some, or remove the label's folder")
-    if not evaluation:
-        return
-    if found.evaluation is None:
+def _check_trained(found: Found, samples: dict[Role, Samples]) -> None:
+    if "train" not in samples:
+        name = next(split.name for split in found.splits.values())
+        raise DataError(f"{found.source}: got {name}/ without train/, expected both, with <label>/*.jpg in each")
+    if missing := _without_pictures(samples["train"], found.labels):
         raise DataError(
-            f"{path}: got no pictures to evaluate on ({found.form}), expected test/<label>/* or val/ beside train/; "
-            "or hold some out with --validation 0.2"
+            f"{found.source}: no pictures to train on of: {missing}; add some, or remove the label's folder"
         )
-    if missing := _without_pictures(found.evaluation, found.labels):
+
+
+def _check_judged(found: Found, samples: dict[Role, Samples], named: dict[Role, str], judging: Role) -> None:
+    """DataError where there is nothing to judge on, or pictures of a label lack there."""
+    if judging not in samples:
         raise DataError(
-            f"{path}: {found.evaluation_name} lacks pictures of: {missing}; without them its accuracy would mislead: "
-            "add some, or hold some out with --validation 0.1"
+            f"{found.source}: got no pictures to evaluate on ({found.form}), expected test/<label>/* or val/ beside "
+            "train/; or hold some out with --validation 0.2"
         )
+    for role in ("val", "test"):
+        if role in samples and (missing := _without_pictures(samples[role], found.labels)):
+            raise DataError(
+                f"{found.source}: {named[role]} lacks pictures of: {missing}; without them its accuracy would mislead: "
+                "add some, or hold some out with --validation 0.1"
+            )
 
 
 def _without_pictures(samples: Samples, labels: tuple[str, ...]) -> str:

@@ -1,21 +1,14 @@
-"""Pictures in memory, and how a picture becomes one: the evaluation transform.
-
-The evaluation transform is the reference that taijitu_runtime.pictures.preprocess is tested against.
-"""
+"""Pictures in memory, and the contract of how a picture becomes the network's input."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
-from taijitu_training.errors import DataError
+from taijitu_runtime.card import InputSpec
 from taijitu_training.recipe import Recipe
 
 
@@ -34,34 +27,9 @@ class Pictures:
         return Pictures(self.images[index], self.targets[index])
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as 8-bit RGB, upright: EXIF applied, 16 bits scaled (not cut), alpha laid on black.
-
-    DataError for float and 32-bit pixels, whose range nobody states.
-    """
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise DataError("got float pixels, expected 8 or 16 bits")
-    if image.mode.startswith("I"):
-        values = np.asarray(image, dtype=np.float64)
-        if np.min(values) < 0 or np.max(values) > 65535:
-            raise DataError("got 32-bit pixels, expected 8 or 16 bits")
-        image = Image.fromarray(np.rint(values / 257.0).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (image.mode == "P" and "transparency" in image.info):
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    return image.convert("RGB")
-
-
-def evaluation_transform(image: Image.Image, size: tuple[int, int], resize_size: int) -> NDArray[np.uint8]:
-    """Shorter side to `resize_size` pixels (bilinear, antialiased), centre crop to `size`: uint8 (H, W, 3) RGB."""
-    resized = TF.resize(to_rgb(image), [resize_size], antialias=True)
-    return np.asarray(TF.center_crop(resized, list(size)), dtype=np.uint8)
-
-
 def evaluation_resize(size: tuple[int, int], recipe: Recipe) -> int:
-    """Pixels that the shorter side is resized to before the centre crop to `size`."""
-    return round(min(size) / recipe.evaluation_crop)
+    """Pixels that the shorter side is resized to before the centre crop to `size`, which has to lie within."""
+    return round(max(size) / recipe.evaluation_crop)
 
 
 def input_contract(size: tuple[int, int], recipe: Recipe) -> dict[str, Any]:
@@ -77,6 +45,18 @@ def input_contract(size: tuple[int, int], recipe: Recipe) -> dict[str, Any]:
         "mean": list(recipe.mean),
         "std": list(recipe.std),
     }
+
+
+def input_spec(size: tuple[int, int], recipe: Recipe) -> InputSpec:
+    """The same contract as the runtime reads it."""
+    return InputSpec(
+        height=size[0],
+        width=size[1],
+        resize="shorter_side",
+        resize_size=evaluation_resize(size, recipe),
+        mean=recipe.mean,
+        std=recipe.std,
+    )
 
 
 def normalise(images: Tensor, recipe: Recipe) -> Tensor:

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.utils.data
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.datasets import Content, Split, name_of, prepare
+from taijitu_runtime.errors import PictureError
 from taijitu_training.data.crop import random_resized_crop
-from taijitu_training.data.pictures import evaluation_resize, evaluation_transform
+from taijitu_training.data.pictures import input_spec
 from taijitu_training.data.share import Cut, Share, generator_of
 from taijitu_training.recipe import Recipe
-
-
-class Encoded(NamedTuple):
-    """The bytes of a picture file, and what errors call it."""
-
-    name: str
-    data: bytes
-
-
-Content: TypeAlias = "str | Encoded | NDArray[np.uint8]"  # a file's path, its bytes, or pixels (H, W) or (H, W, 3)
 
 
 class Job(NamedTuple):
@@ -44,6 +35,11 @@ class Samples:
 
     contents: Sequence[Content] | NDArray[np.uint8]
     targets: Tensor
+
+    @classmethod
+    def of(cls, split: Split) -> Samples:
+        """The pictures of a split that has labels."""
+        return cls(split.contents, torch.from_numpy(split.targets))
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -77,45 +73,36 @@ class Samples:
 
 @dataclass(frozen=True)
 class Decoder(torch.utils.data.Dataset[tuple["NDArray[np.uint8] | str", int]]):
-    """Makes pictures of `size` (H, W): by the evaluation transform, or for training by a random crop where asked."""
+    """Makes the network's input: as the runtime does, or for training by a random crop where asked."""
 
-    size: tuple[int, int]
-    resize_size: int  # pixels of the shorter side before the evaluation transform's crop
+    spec: InputSpec
     crop_area: float | None  # smallest share of the area that a random crop takes; None: no random crop
 
     @classmethod
     def of(cls, size: tuple[int, int], recipe: Recipe) -> Decoder:
         """The decoder that `recipe` wants."""
-        return cls(size, evaluation_resize(size, recipe), recipe.crop_area if recipe.crop == "resized" else None)
+        return cls(input_spec(size, recipe), recipe.crop_area if recipe.crop == "resized" else None)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of what is made."""
+        return self.spec.height, self.spec.width
 
     def keeps(self, shape: tuple[int, ...]) -> bool:
-        """Whether the evaluation transform hands pixels of `shape` back as they are."""
-        return shape == (*self.size, 3) and self.resize_size == min(self.size)
+        """Whether pixels of `shape` are handed back as they are."""
+        return shape == (*self.size, 3) and self.spec.resize_size == min(self.size)
 
     def __getitem__(self, job: Job) -> tuple[NDArray[np.uint8] | str, int]:
         """uint8 (H, W, 3) RGB and the target; in place of the pixels what is wrong with the file, if it is broken."""
         try:
-            with open_picture(job.content) as image:
-                if self.crop_area is not None and job.drawn:
-                    generator = generator_of(*job.drawn)
-                    return random_resized_crop(image, self.size, self.crop_area, generator), job.target
-                return evaluation_transform(image, self.size, self.resize_size), job.target
-        except Exception as error:  # Pillow raises many kinds for a broken file
+            if self.crop_area is not None and job.drawn:
+                generator = generator_of(*job.drawn)
+                return random_resized_crop(job.content, self.size, self.crop_area, generator), job.target
+            return prepare(job.content, self.spec), job.target
+        except PictureError as error:
             return fault(job.content, error), job.target
 
 
-def open_picture(content: Content) -> Image.Image:
-    """`content` as a Pillow image of which only the header is read yet."""
-    if isinstance(content, np.ndarray):
-        return Image.fromarray(content)
-    return Image.open(content if isinstance(content, str) else io.BytesIO(content.data))
-
-
-def fault(content: Content, error: Exception) -> str:
+def fault(content: Content, error: PictureError) -> str:
     """The file's name and, in brackets, why it cannot be decoded."""
-    name = content if isinstance(content, str) else content.name if isinstance(content, Encoded) else "an array"
-    if isinstance(error, UnidentifiedImageError):
-        return f"{name} (no picture)"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{name} ({error.strerror})"
-    return f"{name} ({' '.join(str(error).split()) or type(error).__name__})"
+    return f"{name_of(content)} ({error.reason.partition(', expected')[0].removeprefix('got ')})"

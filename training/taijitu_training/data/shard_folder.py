@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taijitu_runtime.console import Progress
-from taijitu_training.data.decode import is_first
-from taijitu_training.data.layout import EVALUATION_SPLITS, SPLITS, TRAIN_SPLITS
+from taijitu_runtime.datasets import SPLIT_NAMES, Role, role_of
+from taijitu_training.data.in_memory import is_first
 from taijitu_training.data.webdataset_shards import Shards, headers_in, picture_of, target_of
 from taijitu_training.errors import DataError
 
 LABEL_FILES = ("labels.txt", "classes.txt")  # a name a line, in the order of the numbers
 INFO_FILE = "_info.json"  # timm's and Hugging Face's: {"splits": {NAME: {"filenames": [], "shard_lengths": []}}}
-_SHARD = re.compile(rf"(?:.+[-_.])?({'|'.join(SPLITS)})[-_.].*\.tar", re.IGNORECASE)
+_NAMES = "|".join(name for names in SPLIT_NAMES.values() for name in names)
+_SHARD = re.compile(rf"(?:.+[-_.])?({_NAMES})[-_.].*\.tar", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -30,29 +31,30 @@ class FoundShards:
     evaluation_name: str
 
 
-def shards_by_split(folder: Path) -> dict[str, list[Path]]:
+def shards_by_split(folder: Path) -> dict[Role, list[Path]]:
     """train-000.tar, val-000.tar and their like, also imagenet1k-train-000.tar, by split; {} where there are none.
 
     Nor where there is a folder train/: what lies beside it is an archive of it.
     """
-    splits: dict[str, list[Path]] = {}
-    if any((folder / name).is_dir() for name in TRAIN_SPLITS):
+    splits: dict[Role, list[Path]] = {}
+    if any((folder / name).is_dir() for name in SPLIT_NAMES["train"]):
         return splits
     for path in sorted(folder.glob("*.tar")):
-        if match := _SHARD.fullmatch(path.name):
-            splits.setdefault(match[1].lower(), []).append(path)
+        if path.is_file() and (match := _SHARD.fullmatch(path.name)):
+            splits.setdefault(role_of(match[1]), []).append(path)
     return splits
 
 
-def read_shards(folder: Path, splits: dict[str, list[Path]]) -> FoundShards:
+def read_shards(folder: Path, splits: dict[Role, list[Path]]) -> FoundShards:
     """Labels and numbers of samples of the shards in `splits`, from `shards_by_split`.
 
     Samples are counted by reading every header of the tars, and every label with them; no picture is decoded. Where
     _info.json states the numbers and labels.txt the names, only the first sample of each shard is looked at. DataError
     for a shard that is cut off, a sample without picture or label, and a label without samples.
     """
-    train = next((splits[name] for name in TRAIN_SPLITS if name in splits), None)
-    name = next((name for name in EVALUATION_SPLITS if name in splits), None)
+    train = splits.get("train")
+    roles: tuple[Role, ...] = ("val", "test")
+    name = next((role for role in roles if role in splits), None)
     if train is None or name is None:
         lacking = "train-*.tar" if train is None else "val-*.tar or test-*.tar"
         raise DataError(f"{folder}: got WebDataset shards, but no {lacking}; add some, or rename some of the others")

@@ -48,8 +48,8 @@ class Share:
 class Cut:
     """How an epoch of `pictures` is cut into batches, and each batch into parts.
 
-    The last batch holds what is left over, where `train_last`. A rest that is too small to be cut into parts joins the
-    batch before it, and fewer pictures than one batch are one batch.
+    The last batch holds what is left over, where `train_last`. A rest too small to give every part two pictures, which
+    batch norm needs, joins the batch before it; fewer pictures than one batch are one batch.
     """
 
     pictures: int
@@ -80,14 +80,10 @@ class Cut:
 
     def parts(self, step: int) -> list[slice]:
         """Where this process's parts lie in the batch of `step`: equal, or in the last batch nearly so."""
-        mine = _cut(slice(0, self.size(step)), self.share.processes)[self.share.rank]
-        return _cut(mine, self.share.accumulate)
-
-
-def _cut(whole: slice, count: int) -> list[slice]:
-    """`count` neighbouring slices whose lengths differ by one at most."""
-    ends = [whole.start + (whole.stop - whole.start) * i // count for i in range(count + 1)]
-    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+        first = self.share.rank * self.share.accumulate
+        # The ends depend on the number of parts alone: 2 processes x 3 parts compute what 1 process x 6 parts does.
+        ends = [self.size(step) * i // self.share.parts for i in range(first, first + self.share.accumulate + 1)]
+        return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
 
 
 def cut_for(pictures: int, recipe: Recipe, share: Share) -> Cut:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 
 import torch
 
-from taijitu_training.data.samples import Content, Encoded
+from taijitu_runtime.datasets import Content, Encoded
+from taijitu_runtime.datasets.archive import members
 from taijitu_training.data.share import Cut, Share, generator_of
 from taijitu_training.errors import DataError
 
@@ -78,32 +78,29 @@ class Shards:
 
 def samples_in(path: str) -> Iterator[dict[str, Any]]:
     """The samples of a shard as webdataset groups them: "__key__", "__url__" and the bytes of each suffix."""
-    from webdataset.tariterators import group_by_keys, tar_file_expander
-
-    # Opened here and not by webdataset, which would take a path for a URL, and leaves closing to the collector.
-    try:
-        with Path(path).open("rb") as file:
-            yield from group_by_keys(tar_file_expander([{"url": path, "stream": file}]))
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        raise DataError(_unreadable(path, error)) from None
+    return _grouped(path, lambda name: True)
 
 
 def headers_in(path: str) -> Iterator[dict[str, Any]]:
     """As `samples_in`, but empty bytes in place of pictures, which are not read."""
+    return _grouped(path, lambda name: name.lower().endswith((".cls", ".json")))
+
+
+def _grouped(path: str, is_read: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+    """DataError where the shard is not a whole tar."""
     from webdataset.tariterators import group_by_keys
 
-    def files(archive: tarfile.TarFile) -> Iterator[dict[str, Any]]:
-        for member in archive:
+    def files() -> Iterator[dict[str, Any]]:
+        # Not by webdataset, which takes a path for a URL, and a damaged header for the end.
+        for member, read in members(Path(path)):
             if member.isfile():
-                read = archive.extractfile(member) if member.name.lower().endswith((".cls", ".json")) else None
-                yield {"fname": member.name, "data": read.read() if read else b"", "__url__": path}
-            archive.members = []  # type: ignore[attr-defined]  # a tar remembers every header otherwise
+                data = read() if is_read(member.name) else b""
+                yield {"fname": member.name, "data": data, "__url__": path}
 
     try:
-        with tarfile.open(path, "r:") as archive:
-            yield from group_by_keys(files(archive))
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        raise DataError(_unreadable(path, error)) from None
+        yield from group_by_keys(files())
+    except ValueError as error:  # two files of one name
+        raise DataError(f"{path}: got {' '.join(str(error).split())}; write the shard anew") from None
 
 
 def picture_of(sample: dict[str, Any]) -> tuple[str, str]:
@@ -132,8 +129,3 @@ def target_of(sample: dict[str, Any], classes: int | None) -> int:
             'or as "label" in KEY.json; write the shard anew'
         ) from None
     return target
-
-
-def _unreadable(path: str, error: Exception) -> str:
-    reason = " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__
-    return f"{path}: got a damaged or cut off shard ({reason}), expected a whole tar; fetch it again"

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from taijitu_runtime.datasets.budget import local_processes
 from taijitu_runtime.machine import usable_cores
-from taijitu_training.data.budget import local_processes
 from taijitu_training.data.samples import Decoder, Job
 from taijitu_training.errors import DataError, TrainingError
 
@@ -79,7 +79,7 @@ class Workers:
         # Forked, but not from this process, which has threads and perhaps CUDA: from one that has only imported what
         # takes long. Not our own package: that server does not know this process's sys.path, it might find another.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "torchvision.transforms.v2"])
+        context.set_forkserver_preload(["torch", "PIL.Image", "simplejpeg"])
         # A generator of its own: the loader would draw from the global one, and a resumed run would differ.
         return DataLoader(
             self.decoder,

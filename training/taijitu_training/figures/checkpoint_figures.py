@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.files import write_whole
+from taijitu_runtime.pictures.preprocess import normalise, preprocess
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.data import evaluation_transform
-from taijitu_training.errors import CheckpointError, DataError
+from taijitu_training.errors import CheckpointError
 from taijitu_training.figures.activation import activation_figure
 from taijitu_training.figures.feature_maps import features_figure, yin_yang_figure
 from taijitu_training.figures.kernels import depthwise_layers, kernels_figure
@@ -117,46 +117,26 @@ def calls(model: nn.Module, parts: Mapping[str, nn.Module], x: Tensor) -> dict[s
     return seen
 
 
-@dataclass(frozen=True)
-class Contract:
-    """What a checkpoint's `input` says that is needed here: sizes in pixels, float32 (3,) of R, G, B in [0, 1]."""
-
-    size: tuple[int, int]
-    resize_size: int
-    mean: Tensor
-    std: Tensor
-
-
-def contract_of(loaded: Checkpoint) -> Contract:
+def contract_of(loaded: Checkpoint) -> InputSpec:
     """CheckpointError where the checkpoint's input lacks something, or has it of another kind."""
     said = loaded.input
     try:
-        mean, std = (torch.tensor(said[key], dtype=torch.float32) for key in ("mean", "std"))
-        contract = Contract((int(said["height"]), int(said["width"])), int(said["resize_size"]), mean, std)
-        fits = mean.shape == std.shape == (3,) and min(*contract.size, contract.resize_size) > 0
-    except (KeyError, TypeError, ValueError, RuntimeError):
-        fits = False
-    if not fits:
+        fields: dict[str, Any] = {key: tuple(it) if isinstance(it, list) else it for key, it in said.items()}
+        return InputSpec(**{"resize": "shorter_side", **fields})
+    except (TypeError, ArtefactError):
         raise CheckpointError(
             f"got the input {said} in the checkpoint, expected height, width, resize_size, mean and std; train it anew"
-        )
-    return contract
+        ) from None
 
 
-def read_picture(path: Path, contract: Contract) -> NDArray[np.uint8]:
-    """The file `path` through the evaluation transform: uint8 (H, W, 3) RGB. DataError where it is no whole picture."""
-    try:
-        with Image.open(path) as image:
-            return evaluation_transform(image, contract.size, contract.resize_size)
-    except Exception as error:  # Pillow raises many kinds for a broken file
-        known: dict[type, str] = {FileNotFoundError: "no such file", UnidentifiedImageError: "no picture"}
-        raise DataError(f"{path}: {known.get(type(error), error)}; give a picture, such as a JPEG or PNG") from None
+def read_picture(path: Path, contract: InputSpec) -> NDArray[np.uint8]:
+    """The file `path` as the network sees it: uint8 (H, W, 3) RGB. PictureError where it is damaged or unknown."""
+    return preprocess(path, contract)
 
 
-def network_input(pixels: NDArray[np.uint8], contract: Contract) -> Tensor:
-    """`pixels`, uint8 (H, W, 3), as data.normalise would have them: float32 (1, 3, H, W)."""
-    mean, std = contract.mean * 255.0, contract.std * 255.0
-    return ((torch.tensor(pixels).float() - mean) / std).permute(2, 0, 1).unsqueeze(0)
+def network_input(pixels: NDArray[np.uint8], contract: InputSpec) -> Tensor:
+    """`pixels`, uint8 (H, W, 3), as the network gets them: float32 (1, 3, H, W)."""
+    return torch.from_numpy(normalise(pixels[None], contract))
 
 
 def _maps(output: Any) -> Tensor | None:

@@ -51,9 +51,12 @@ class DenseConcats(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in (torch.cat, torch.concat, torch.concatenate) and args:
-            args = ([dense_gradient(x) for x in args[0]], *args[1:])
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in (torch.cat, torch.concat, torch.concatenate):
+            tensors, *rest = args or (kwargs["tensors"],)
+            kwargs = {key: value for key, value in kwargs.items() if key != "tensors"}
+            args = ([dense_gradient(x) for x in tensors], *rest)
+        return func(*args, **kwargs)
 
 
 def global_average(x: Tensor) -> Tensor:

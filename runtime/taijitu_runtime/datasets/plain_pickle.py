@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_training.errors import DataError
+from taijitu_runtime.errors import DataError
 
 
 class _Stub:
@@ -35,6 +36,15 @@ class _Bytes(_Stub):
     """codecs.encode(text, "latin1"): bytes, as Python 3 writes them in protocols 0 to 2."""
 
 
+# Sets, which hash; and what would make objects in ways that CIFAR's pickles do not.
+_REFUSED_CODES = {
+    code[0]
+    for code in (
+        pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PERSID,
+        pickle.BINPERSID, pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX,
+    )
+}  # fmt: skip
+
 _STUBS: dict[tuple[str, str], type[_Stub]] = {
     ("numpy", "ndarray"): _Stub,
     ("numpy", "dtype"): _Stub,
@@ -45,13 +55,52 @@ for _module in ("numpy.core", "numpy._core"):  # before and since numpy 2
     _STUBS[_module + ".numeric", "_frombuffer"] = _Buffer
 
 
-class _Unpickler(pickle.Unpickler):
+_InPython: Any = pickle._Unpickler  # typeshed knows nothing of what it is made of
+
+
+class _Unpickler(_InPython):  # type: ignore[misc]
+    """The unpickler in Python, as the one in C cannot be stopped from hashing.
+
+    A tuple of two references to a tuple of two references ..., 30 deep, takes minutes as a dictionary's key.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
+        code: load for code, load in _InPython.dispatch.items() if code not in _REFUSED_CODES
+    }
+
     def find_class(self, module: str, name: str) -> Any:
+        """A stub for what CIFAR's pickles name; UnpicklingError for anything else."""
         if (module, name) not in _STUBS:
             raise pickle.UnpicklingError(f"it wants to run {module}.{name}")
         # A class of its own, so that nothing a pickle does to it outlives the pickle.
         stub = _STUBS[module, name]
         return type(stub.__name__, (stub,), {})
+
+    def load_setitem(self) -> None:
+        """dict[key] = value, of the stack's last three."""
+        _check_key(self.stack[-2])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        """The same of all pairs since the mark."""
+        for key in self.stack[::2]:
+            _check_key(key)
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        """A dictionary of all pairs since the mark."""
+        for key in self.stack[::2]:
+            _check_key(key)
+        super().load_dict()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, (str, bytes, _Bytes)):
+        raise pickle.UnpicklingError(f"it has a {type(key).__name__} for a key")
 
 
 def load_plain_pickle(content: bytes, name: str) -> dict[str, Any]:
@@ -77,23 +126,33 @@ def _text(key: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
+    """A value, or a list of values; a list within a list may be shared, and then unfolds without end."""
+    return [_scalar(entry) for entry in value] if isinstance(value, list) else _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
     if isinstance(value, _Bytes):
-        return str(value.arguments[0]).encode("latin1")
+        if not isinstance(text := value.arguments[0], str):
+            raise ValueError(f"it has bytes of a {type(text).__name__}")
+        return text.encode("latin1")
     if isinstance(value, _Array):
         _, shape, dtype, fortran, content = value.state
         return _array(content, dtype, shape, "F" if fortran else "C")
     if isinstance(value, _Buffer):
         content, dtype, shape, order = value.arguments
         return _array(content, dtype, shape, order)
-    return value
+    if value is None or isinstance(value, (str, bytes, float)) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    raise ValueError(f"it holds a {type(value).__name__} where plain values and lists of them are expected")
 
 
 def _array(content: Any, dtype: Any, shape: Any, order: Any) -> NDArray[np.uint8]:
-    if not isinstance(dtype, _Stub) or _plain(dtype.arguments[0]) not in ("u1", "uint8"):
-        raise ValueError(f"got an array of {dtype.arguments[0] if isinstance(dtype, _Stub) else dtype}, expected uint8")
-    content = _plain(content)
-    raw = content.encode("latin1") if isinstance(content, str) else bytes(content)
+    kind = _scalar(dtype.arguments[0]) if isinstance(dtype, _Stub) else type(dtype).__name__
+    if kind not in ("u1", "uint8"):
+        raise ValueError(f"got an array of {kind}, expected uint8")
+    raw = bytes(content) if isinstance(content, (bytearray, pickle.PickleBuffer)) else _scalar(content)
+    if not isinstance(raw, (str, bytes)):
+        raise ValueError(f"got the bytes of an array as a {type(raw).__name__}")
+    raw = raw.encode("latin1") if isinstance(raw, str) else raw
     array: NDArray[np.uint8] = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if order == "F" else "C")
     return array

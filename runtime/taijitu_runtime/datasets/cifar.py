@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from taijitu_training.data.found import Files, Found
-from taijitu_training.data.plain_pickle import load_plain_pickle
-from taijitu_training.data.samples import Samples
-from taijitu_training.errors import DataError
+from taijitu_runtime.datasets.found import Files, Found, Split
+from taijitu_runtime.datasets.names import Role
+from taijitu_runtime.datasets.plain_pickle import load_plain_pickle
+from taijitu_runtime.errors import DataError
 
 PIXELS = 3 * 32 * 32  # the red plane, then green, then blue
 CIFAR10_TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
@@ -49,18 +48,19 @@ def _pickles(
         raise DataError(f"{files.where}: {meta} has no {names_key}, expected the labels' names; fetch it again")
     labels = tuple(name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names)
 
-    def part(name: str) -> Samples:
+    def part(name: str) -> Split:
         where = f"{files.where}: {name}"
         loaded = load_plain_pickle(files.read(name), where)
         return _samples(loaded.get("data"), loaded.get(labels_key), len(labels), where)
 
-    return Found(form, labels, _joined([part(name) for name in train]), part(test))
+    splits: dict[Role, Split] = {"train": _joined([part(name) for name in train]), "test": part(test)}
+    return Found(files.where, form, labels, splits)
 
 
 def _binary(form: str, files: Files, train: tuple[str, ...], test: str, names: str, label_bytes: int) -> Found:
     labels = tuple(files.read(names).decode("latin1").split())
 
-    def part(name: str) -> Samples:
+    def part(name: str) -> Split:
         content = files.read(name)
         if not content or len(content) % (label_bytes + PIXELS):
             raise DataError(
@@ -71,10 +71,11 @@ def _binary(form: str, files: Files, train: tuple[str, ...], test: str, names: s
         targets = rows[:, label_bytes - 1].tolist()
         return _samples(rows[:, label_bytes:], targets, len(labels), f"{files.where}: {name}")
 
-    return Found(form, labels, _joined([part(name) for name in train]), part(test))
+    splits: dict[Role, Split] = {"train": _joined([part(name) for name in train]), "test": part(test)}
+    return Found(files.where, form, labels, splits)
 
 
-def _samples(data: Any, targets: Any, classes: int, where: str) -> Samples:
+def _samples(data: Any, targets: Any, classes: int, where: str) -> Split:
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != PIXELS:
         got = f"shape {data.shape}" if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
         raise DataError(f"{where}: got pixels of {got}, expected uint8 (N, {PIXELS}); fetch it again")
@@ -84,9 +85,9 @@ def _samples(data: Any, targets: Any, classes: int, where: str) -> Samples:
     if wrong := [target for target in targets if not isinstance(target, int) or not 0 <= target < classes]:
         raise DataError(f"{where}: got label {wrong[0]!r}, expected 0 to {classes - 1}; fetch it again")
     pixels: NDArray[np.uint8] = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return Samples(np.ascontiguousarray(pixels), torch.tensor(targets, dtype=torch.int64))
+    return Split("test", np.ascontiguousarray(pixels), np.array(targets, np.int64))
 
 
-def _joined(parts: list[Samples]) -> Samples:
+def _joined(parts: list[Split]) -> Split:
     contents = np.concatenate([np.asarray(part.contents) for part in parts])
-    return Samples(contents, torch.cat([part.targets for part in parts]))
+    return Split("train", contents, np.concatenate([part.targets for part in parts if part.targets is not None]))

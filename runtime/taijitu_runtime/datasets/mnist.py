@@ -1,20 +1,18 @@
-"""MNIST, and what was published in its form: idx files, packed or not; and the digits that PNG files are named by."""
+"""MNIST, and what was published in its form: idx files, packed or not."""
 
 from __future__ import annotations
 
 import gzip
 import math
-import re
 import struct
 import zlib
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from taijitu_training.data.found import Files, Found
-from taijitu_training.data.samples import Samples
-from taijitu_training.errors import DataError
+from taijitu_runtime.datasets.found import Files, Found, Split
+from taijitu_runtime.datasets.names import Role
+from taijitu_runtime.errors import DataError
 
 DIGITS = tuple(str(digit) for digit in range(10))
 UINT8 = 0x08  # the third byte of an idx file; the fourth is the number of dimensions
@@ -22,16 +20,11 @@ UINT8 = 0x08  # the third byte of an idx file; the fourth is the number of dimen
 
 def mnist_idx(files: Files) -> Found:
     """train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-...: grey pictures, labels "0" to "9"."""
-    return Found("MNIST idx files", DIGITS, _split(files, "train"), _split(files, "t10k"))
+    splits: dict[Role, Split] = {"train": _split(files, "train", "train"), "test": _split(files, "t10k", "test")}
+    return Found(files.where, "MNIST idx files", DIGITS, splits)
 
 
-def digit_in_name(name: str) -> str | None:
-    """The label of 003479-num7.png: "7"."""
-    match = re.fullmatch(r"\d+-num(\d)\.png", name)
-    return match and match[1]
-
-
-def _split(files: Files, prefix: str) -> Samples:
+def _split(files: Files, prefix: str, name: str) -> Split:
     images = _idx(files, f"{prefix}-images", 3)
     targets = _idx(files, f"{prefix}-labels", 1)
     if len(images) != len(targets):
@@ -40,7 +33,7 @@ def _split(files: Files, prefix: str) -> Samples:
         )
     if len(targets) and np.max(targets) >= len(DIGITS):
         raise DataError(f"{files.where}: {prefix}-labels: got label {np.max(targets)}, expected 0 to 9; fetch it again")
-    return Samples(images, torch.from_numpy(targets.astype(np.int64)))
+    return Split(name, images, targets.astype(np.int64))
 
 
 def _idx(files: Files, stem: str, dimensions: int) -> NDArray[np.uint8]:

@@ -1,0 +1,85 @@
+"""Tars, read from their beginning to their end mark: what is damaged or cut off is never a shorter data set."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from taijitu_runtime.errors import DataError
+
+BLOCK = 1 << 20
+_PACKED = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd")  # gzip, xz, bzip2, zstd
+BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
+_END = tarfile.EOFHeaderError  # type: ignore[attr-defined]  # typeshed lacks these
+_CUT = (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
+
+Read: TypeAlias = Callable[[], bytes]
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose damaged header is an error: tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _Member:
+        """The next header; ReadError unless it is whole."""
+        try:
+            return super().fromtarfile(archive)
+        except _END:  # a block of zeros: the end mark, as it should be
+            raise
+        except tarfile.HeaderError as error:
+            if isinstance(error, _CUT):
+                raise tarfile.ReadError("it ends before its end mark") from None
+            raise tarfile.ReadError(f"a damaged header at byte {archive.offset}: {error}") from None
+
+
+def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Read]]:
+    """The members of a .tar, .tar.gz, .tar.xz or .tar.bz2 and how to read each, which only holds until the next.
+
+    DataError with the path where it is not a tar, is damaged, or ends before its end mark; it is read to its last byte,
+    so that the checksums of what it is packed with are compared.
+    """
+    try:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode=_mode(path), tarinfo=_Member) as archive:
+            while member := archive.next():
+                yield member, lambda member=member: _content(archive, member)  # type: ignore[misc]
+                archive.members = []  # type: ignore[attr-defined]  # a tar remembers every header otherwise
+            _check_rest(archive)
+    except BROKEN as error:
+        reason = " ".join(str(error).partition(":\n")[0].split())  # what every compression said of it follows
+        raise DataError(
+            f"{path}: got a tar that is damaged or cut off ({reason or type(error).__name__}), expected a whole .tar, "
+            ".tar.gz or .tar.xz; fetch it again"
+        ) from None
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a tar is compressed, so that its members have no place in the file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(6).startswith(_PACKED)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+
+
+def _mode(path: Path) -> Literal["r:*", "r:"]:
+    return "r:*" if is_packed(path) else "r:"
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = archive.extractfile(member)
+    if content is None:
+        raise tarfile.ReadError(f"{member.name} is not a file")
+    return content.read()
+
+
+def _check_rest(archive: tarfile.TarFile) -> None:
+    """ReadError where anything but zeros follows the end mark's first block, which has been read."""
+    rest: io.BufferedIOBase = archive.fileobj  # type: ignore[assignment]  # typeshed knows less of it
+    while block := rest.read(BLOCK):
+        if block.strip(b"\0"):
+            raise tarfile.ReadError("it goes on behind its end mark")

@@ -1,0 +1,137 @@
+"""What a data set holds: pictures that are not decoded yet, by split, with their labels, and what was left out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.datasets.names import Role
+from taijitu_runtime.errors import DataError, UnreadablePictureError
+
+
+class Encoded(NamedTuple):
+    """The bytes of a picture file, and what errors call it."""
+
+    name: str
+    data: bytes
+
+
+class Member(NamedTuple):
+    """A picture in a tar that is not packed: where its bytes lie."""
+
+    name: str
+    archive: str
+    offset: int
+    size: int
+
+
+# A file's path, its bytes, its place in a tar, or uint8 pixels (H, W) or (H, W, 3).
+Content: TypeAlias = "str | Encoded | Member | NDArray[np.uint8]"
+
+
+def name_of(content: Content) -> str:
+    """What errors call a picture."""
+    if isinstance(content, str):
+        return content
+    return content.name if isinstance(content, (Encoded, Member)) else "an array of pixels"
+
+
+def bytes_of(content: str | Encoded | Member, most: int = -1) -> bytes:
+    """The first `most` bytes of a picture file, or all. UnreadablePictureError where it cannot be read."""
+    if isinstance(content, Encoded):
+        return content.data if most < 0 else content.data[:most]
+    path, offset, size = content[1:] if isinstance(content, Member) else (content, 0, -1)
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 -- a million Paths take seconds
+            file.seek(offset)
+            return file.read(size if most < 0 else most)
+    except OSError as error:
+        reason = f"got nothing ({error.strerror}), expected a picture that can be read; check the path"
+        raise UnreadablePictureError(reason) from None
+
+
+@dataclasses.dataclass
+class LeftOut:
+    """The files of a data set that are not used: how many of each kind, and by name those that nobody expects there."""
+
+    kinds: Counter[str] = dataclasses.field(default_factory=Counter)
+    named: list[str] = dataclasses.field(default_factory=list)
+
+    def count(self, kind: str, number: int = 1) -> None:
+        """Count files of a kind."""
+        self.kinds[kind] += number
+
+    def name(self, kind: str, name: str) -> None:
+        """Count a file that is to be named: a FIFO, a link that leads nowhere."""
+        self.kinds[kind] += 1
+        self.named.append(f"{name} ({kind})")
+
+    def add(self, other: LeftOut) -> None:
+        """Count what another folder had."""
+        self.kinds.update(other.kinds)
+        self.named += other.named
+
+    def __bool__(self) -> bool:
+        return bool(self.kinds)
+
+    def __str__(self) -> str:
+        counted = ", ".join(f"{count} {kind}" for kind, count in self.kinds.most_common())
+        return f"{counted}: {', '.join(self.named)}" if self.named else counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The pictures of one split. `name`: as the source spells it. `targets`: int64 (N,), indices of labels.
+
+    `targets` is None for pictures without labels.
+    """
+
+    name: str
+    contents: Sequence[Content] | NDArray[np.uint8]
+    targets: NDArray[np.int64] | None
+
+    def __len__(self) -> int:
+        return len(self.contents)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A data set as it was read: `form` says as what. `labels` is empty for pictures without labels.
+
+    `splits`: by what they are for: "train", "val", "test", or "" where nothing is split.
+    """
+
+    source: Path
+    form: str
+    labels: tuple[str, ...]
+    splits: Mapping[Role, Split]
+    left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Files that belong together, in a folder (their paths) or unpacked from an archive (their bytes)."""
+
+    where: Path
+    contents: Mapping[str, Path | bytes]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.contents
+
+    def read(self, name: str) -> bytes:
+        """The bytes of the file called `name`. DataError where there is none or it cannot be read."""
+        content = self.contents.get(name)
+        if content is None:
+            raise DataError(f"{self.where}: {name} is missing; fetch the data set again, or unpack all of it")
+        if isinstance(content, bytes):
+            return content
+        try:
+            return content.read_bytes()
+        except OSError as error:
+            raise DataError(f"{content}: cannot be read ({error.strerror}); check its permissions") from None

@@ -1,0 +1,48 @@
+"""What a file is by its first bytes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from taijitu_runtime.pictures.headers import MAGIC
+
+FIRST_BYTES = 64  # enough for `picture_format` and `foreign_kind`
+# BM and P5 are short: a text may begin with them. These hold for files whose suffix is not a picture's.
+_SURE = {
+    "BMP": re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),
+    "PPM": re.compile(rb"P[56]\s+[\d#]"),
+}
+_BRANDS = {
+    b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"hevc": "HEIC", b"mif1": "HEIC",
+    b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF", b"qt  ": "MOV",
+}  # fmt: skip
+_FOREIGN = {
+    "JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+    "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
+    "SVG": re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg", re.DOTALL),
+    "PDF": re.compile(rb"%PDF"),
+    "PSD": re.compile(rb"8BPS"),
+    "AVI": re.compile(rb"RIFF....AVI ", re.DOTALL),
+    "Matroska": re.compile(rb"\x1a\x45\xdf\xa3"),
+    "ZIP": re.compile(rb"PK\x03\x04"),
+}
+
+
+def picture_format(first: bytes) -> str | None:
+    """The format of the picture that begins with `first`; None for anything that is not read."""
+    for name, magic in MAGIC.items():
+        if _SURE.get(name, magic).match(first):
+            return name
+    return None
+
+
+def foreign_kind(first: bytes, name: str) -> str:
+    """What a file that is not read is: a format by its first bytes, else its suffix."""
+    if first[4:8] == b"ftyp":
+        return _BRANDS.get(first[8:12], "MP4")
+    for kind, magic in _FOREIGN.items():
+        if magic.match(first):
+            return kind
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix if suffix.isprintable() and suffix else "files without suffix"

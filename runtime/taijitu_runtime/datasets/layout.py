@@ -1,0 +1,234 @@
+"""Which picture belongs to which split and label, by the names of the folders that it lies in.
+
+The rules, as torchvision's ImageFolder and Keras have them where those agree:
+
+1. Step down through folders that hold one folder and no picture.
+2. Folders called as splits are the splits: there, or in the only folder of all that holds train/ and another split.
+3. Below the split, or there, the next level is the label, and its pictures lie anywhere under it.
+4. Folders within the labels whose names occur in several labels (cam0, cam1) are not labels. Where all of their names
+   differ (animals/{cat,dog}, vehicles/{car,lorry}) both readings are possible, and the user says which.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from taijitu_runtime.datasets.found import Content, Found, Split
+from taijitu_runtime.datasets.names import Role, digit_in_name, role_of
+from taijitu_runtime.datasets.scan import Parts, Scan
+from taijitu_runtime.errors import DataError
+
+Level: TypeAlias = Literal["first", "last"]
+LEVELS: tuple[Level, ...] = ("first", "last")
+
+_Labelled = dict[str, list[Content]]  # by label; an empty folder's label has an empty list
+
+
+class Reading(NamedTuple):
+    """How a folder is to be read. `level`: which level is the label, where the user has said it.
+
+    `known`: the labels that a model has, which decide where two readings are possible. `unlabelled`: pictures without
+    labels will do. `needed`: the splits that will be used; what is wrong with another one does not matter.
+    """
+
+    level: Level | None = None
+    known: tuple[str, ...] = ()
+    unlabelled: bool = False
+    needed: tuple[Role, ...] = ("train", "val", "test", "")
+
+
+class _Tree:
+    """Folders and pictures below one folder, with the parts of their paths from there."""
+
+    def __init__(self, pictures: Mapping[Parts, Content], folders: Iterable[Parts]) -> None:
+        self.pictures = pictures
+        self.folders = set(folders)
+        self.tops = sorted({parts[0] for parts in self.folders} | {parts[0] for parts in pictures if len(parts) > 1})
+        self.loose = [parts for parts in pictures if len(parts) == 1]
+
+    def below(self, name: str) -> _Tree:
+        """The tree in the folder called `name`."""
+        pictures = {parts[1:]: content for parts, content in self.pictures.items() if parts[0] == name and parts[1:]}
+        return _Tree(pictures, (parts[1:] for parts in self.folders if parts[0] == name and parts[1:]))
+
+    def roles(self) -> dict[Role, str]:
+        """The folders called as splits, by what they are for."""
+        return {role: name for name in self.tops if (role := role_of(name))}
+
+
+def found_in(scan: Scan, where: Path, reading: Reading) -> Found:
+    """The splits and labels of what was scanned. DataError where they lie as no form has them."""
+    tree = _stepped_down(_Tree(scan.pictures, scan.folders), reading)
+    tree = _with_splits(tree, where, reading)
+    roles = tree.roles()
+    beside = [name for name in tree.tops if not role_of(name)]
+    if not roles or (beside and set(tree.tops) <= set(reading.known)):
+        return _unsplit(tree, where, scan, reading)
+    _check_roles(tree, roles, where)
+    if beside and "train" not in roles:
+        name = next(iter(roles.values()))
+        raise DataError(
+            f"{where}: got {name}/ without train/, which may be a label or pictures to test with; put the labels into "
+            f"train/<label>/, or rename it (beside it: {_some(beside)})"
+        )
+    outside = len(tree.loose) + sum(parts[0] in beside for parts in tree.pictures if len(parts) > 1)
+    if outside:
+        scan.left_out.count("pictures outside of the splits", outside)
+    return _of_splits(tree, roles, where, scan, reading)
+
+
+def _stepped_down(tree: _Tree, reading: Reading) -> _Tree:
+    """Rule 1; a label that is known is a place to stop, and so is a split that holds no splits itself."""
+    while len(tree.tops) == 1 and not tree.loose and tree.tops[0] not in reading.known:
+        inner = tree.below(tree.tops[0])
+        if not inner.tops or (role_of(tree.tops[0]) and not inner.roles()):
+            break
+        tree = inner
+    return tree
+
+
+def _with_splits(tree: _Tree, where: Path, reading: Reading) -> _Tree:
+    """Rule 2: the tree itself, or the one below it that holds train/."""
+    if tree.roles() or (reading.known and set(tree.tops) <= set(reading.known)):
+        return tree
+    # Both train/ and another split, as a train alone may be a label that runs on rails.
+    inside: dict[Parts, set[Role]] = defaultdict(set)
+    for parts in tree.folders:
+        inside[parts[:-1]].add(role_of(parts[-1]))
+    holders = {folder for folder, roles in inside.items() if "train" in roles and roles & {"val", "test"}}
+    holders -= {holder for holder in holders if any(holder[: len(other)] == other != holder for other in holders)}
+    if not holders:
+        return tree
+    if len(holders) > 1:
+        names = _some(["/".join(holder) for holder in sorted(holders)])
+        raise DataError(
+            f"{where}: got {len(holders)} folders with a train/ of their own ({names}), expected one; give one of them"
+        )
+    (holder,) = holders
+    inner = tree
+    for name in holder:
+        inner = inner.below(name)
+    # The others are beside the splits, and counted there.
+    others = {parts: content for parts, content in tree.pictures.items() if parts[: len(holder)] != holder}
+    pictures = dict(inner.pictures) | {("/".join(parts[:-1]) + "/", parts[-1]): c for parts, c in others.items()}
+    return _Tree(pictures, inner.folders)
+
+
+def _check_roles(tree: _Tree, roles: Mapping[Role, str], where: Path) -> None:
+    spellings = [name for name in tree.tops if role_of(name)]
+    if len(spellings) > len(roles):
+        raise DataError(f"{where}: got {_some(spellings)}, expected one folder for each split; move them together")
+
+
+def _of_splits(tree: _Tree, roles: Mapping[Role, str], where: Path, scan: Scan, reading: Reading) -> Found:
+    trees = {role: tree.below(name) for role, name in roles.items() if role in reading.needed}
+    for role, inner in trees.items():
+        if inner.loose:
+            raise DataError(_loose(where, roles[role], inner.loose[0], role))
+    judged = trees.get("train") or next(iter(trees.values()), _Tree({}, ()))
+    inside = _inside(judged)
+    level = _level(inside, where, reading)
+    labelled: dict[Role, _Labelled] = {
+        role: _labelled(inside if inner is judged else _inside(inner, inside.tops), level)
+        for role, inner in trees.items()
+    }
+    # What a model knows is asked of each split later; without a model the labels are those to learn.
+    told = labelled if reading.known or "train" not in labelled else {"train": labelled["train"]}
+    labels = tuple(sorted({name for split in told.values() for name in split}))
+    for role, split in labelled.items():
+        if unknown := sorted(split.keys() - set(labels)):
+            raise DataError(
+                f"{where}: {roles[role]}/ has labels that train/ lacks: {_some(unknown)}; name folders alike"
+            )
+    splits: dict[Role, Split] = {role: _split(roles[role], split, labels) for role, split in labelled.items()}
+    return Found(where, scan.form, labels, splits, scan.left_out)
+
+
+def _loose(where: Path, split: str, parts: Parts, role: Role) -> str:
+    instead = "" if role == "train" else " (for ImageNet's val with valprep.sh), or use --validation 0.1 in place of it"
+    return (
+        f"{where}: got {split}/{parts[0]} loose in {split}/, expected {split}/<label>/*; move each picture into its "
+        f"label's folder{instead}"
+    )
+
+
+def _inside(tree: _Tree, labels: Sequence[str] = ()) -> _Tree:
+    """The tree of labels in a split: rule 1 where it holds one folder, no label of `labels`, that holds some."""
+    while len(tree.tops) == 1 and not tree.loose and tree.tops[0] not in labels:
+        inner = tree.below(tree.tops[0])
+        if len(inner.tops) < 2 or inner.loose:
+            break
+        tree = inner
+    return tree
+
+
+def _unsplit(tree: _Tree, where: Path, scan: Scan, reading: Reading) -> Found:
+    form = f"{scan.form} without splits"
+    digits = [digit_in_name(parts[-1]) for parts in tree.pictures]
+    if digits and all(digits):
+        train: _Labelled = defaultdict(list)
+        for digit, content in zip(digits, tree.pictures.values(), strict=True):
+            train[str(digit)].append(content)
+        labels = tuple(sorted(train))
+        form = f"{form}, labelled by file names"
+        return Found(where, form, labels, {"": _split("", train, labels)}, scan.left_out)
+    only = tree.tops[0] if len(tree.tops) == 1 else ""
+    if reading.unlabelled and tree.pictures and (not tree.tops or (only and only not in reading.known)):
+        return Found(where, form, (), {"": Split("", list(tree.pictures.values()), None)}, scan.left_out)
+    if tree.loose:
+        raise DataError(
+            f"{where}: got {tree.loose[0][0]}, expected every picture in train/<label>/ and test/<label>/, or all in "
+            "<label>/; move it into its label's folder"
+        )
+    labelled = _labelled(tree, _level(tree, where, reading))
+    labels = tuple(sorted(labelled))
+    return Found(where, form, labels, {"": _split("", labelled, labels)}, scan.left_out)
+
+
+def _level(tree: _Tree, where: Path, reading: Reading) -> Level:
+    """Rule 4."""
+    if reading.level is not None:
+        return reading.level
+    inner: dict[str, set[str]] = defaultdict(set)
+    direct = False
+    for parts in tree.pictures:
+        if len(parts) > 2:
+            inner[parts[0]].add(parts[1])
+        direct = direct or len(parts) == 2
+    counts = Counter(name for names in inner.values() for name in names)
+    if direct or not counts or max(counts.values()) > 1 or max(map(len, inner.values())) < 2:
+        return "first"
+    first, last = sorted(inner), sorted(_labelled(tree, "last"))
+    for level, labels in zip(LEVELS, (first, last), strict=True):
+        if set(labels) <= set(reading.known):
+            return level
+    raise DataError(
+        f"{where}: got folders within folders, which can be read in two ways: labels {_some(first)} (--label-level "
+        f"first), or {_some(last)} (--label-level last); say which"
+    )
+
+
+def _labelled(tree: _Tree, level: Level) -> _Labelled:
+    labelled: _Labelled = defaultdict(list)
+    for parts, content in tree.pictures.items():
+        labelled[parts[0] if level == "first" else parts[-2]].append(content)
+    if level == "first":
+        for name in tree.tops:
+            labelled.setdefault(name, [])
+    return labelled
+
+
+def _split(name: str, labelled: Mapping[str, list[Content]], labels: tuple[str, ...]) -> Split:
+    contents = [content for label in labels for content in labelled.get(label, [])]
+    targets = [target for target, label in enumerate(labels) for _ in labelled.get(label, [])]
+    return Split(name, contents, np.array(targets, np.int64))
+
+
+def _some(names: Iterable[str], count: int = 5) -> str:
+    listed = list(names)
+    return ", ".join(listed[:count]) + (f" and {len(listed) - count} more" if len(listed) > count else "")

@@ -1,0 +1,104 @@
+"""Lists of pictures: path,label[,split] in each line of a .csv, .tsv or .txt, paths beside the list."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split
+from taijitu_runtime.datasets.names import Role, role_of
+from taijitu_runtime.datasets.scan import is_picture_file
+from taijitu_runtime.errors import DataError
+
+LIST_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
+_COLUMNS = {
+    "path": ("path", "file", "filename", "file_name", "image", "image_path", "picture"),
+    "label": ("label", "class", "class_name", "category"),
+    "split": ("split", "set", "subset", "partition"),
+}
+MOST_NAMED = 5
+
+
+def read_list(path: Path) -> Found:
+    """The pictures that a list names. DataError names the line that is wrong."""
+    rows = _rows(path)
+    places, rows = _places(rows)
+    left_out = LeftOut()
+    seen: dict[str, tuple[str, str]] = {}
+    chosen: dict[str, list[tuple[str, str]]] = defaultdict(list)  # (file, label) by the split's spelling
+    wrong: list[str] = []
+    for number, row in rows:
+        name, label, split = (_cell(row, places.get(column)) for column in ("path", "label", "split"))
+        if not name or ("label" in places and not label) or (split and not role_of(split)):
+            wrong.append(f"line {number}: got {','.join(row)!r}")
+            continue
+        file = os.path.join(path.parent, name)  # noqa: PTH118 -- a million Paths take seconds
+        if seen.setdefault(file, (label, split)) != (label, split):
+            wrong.append(f"line {number}: {name} is {label} {split} here, and {' '.join(seen[file])} before".rstrip())
+        elif not os.path.exists(file):  # noqa: PTH110
+            wrong.append(f"line {number}: there is no file {file}")
+        elif is_picture_file(file, left_out):
+            chosen[split].append((file, label))
+    if wrong:
+        more = f"; and {len(wrong) - MOST_NAMED} more lines" if len(wrong) > MOST_NAMED else ""
+        raise DataError(
+            f"{path}: {'; '.join(wrong[:MOST_NAMED])}{more}; expected path,label or path,label,split in each, paths "
+            "beside the list, and splits called train, val or test; correct the list"
+        )
+    return _found(path, chosen, "label" in places, left_out)
+
+
+def _found(path: Path, chosen: dict[str, list[tuple[str, str]]], labelled: bool, left_out: LeftOut) -> Found:
+    labels = tuple(sorted({label for entries in chosen.values() for _, label in entries})) if labelled else ()
+    index = {label: target for target, label in enumerate(labels)}
+    by_role: dict[Role, list[str]] = defaultdict(list)
+    for spelling in sorted(chosen):
+        by_role[role_of(spelling)].append(spelling)
+    splits: dict[Role, Split] = {}
+    for role, spellings in by_role.items():
+        entries = [entry for spelling in spellings for entry in chosen[spelling]]
+        contents: list[Content] = [file for file, _ in entries]
+        targets = np.array([index[label] for _, label in entries], np.int64) if labelled else None
+        splits[role] = Split(spellings[0], contents, targets)
+    if "" in splits and len(splits) > 1:
+        raise DataError(f"{path}: got {len(splits[''])} lines without a split among others, expected one in each line")
+    return Found(path, "list" if "" not in splits else "list without splits", labels, splits, left_out)
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """(line, cells) of every line that is not empty."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise DataError(f"{path}: cannot be read ({reason}), expected lines of path,label[,split]; check it") from None
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = next((mark for mark in "\t,;" if mark in first), "")
+    if delimiter:
+        reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    else:
+        rows = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1)]
+    return [(number, row) for number, row in rows if any(row)]
+
+
+def _places(rows: list[tuple[int, list[str]]]) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
+    """Where each column is, and the rows below the head; without one: path, label, split."""
+    head = [cell.lower() for cell in rows[0][1]] if rows else []
+    named = {
+        column: next(i for i, cell in enumerate(head) if cell in names)
+        for column, names in _COLUMNS.items()
+        if any(cell in names for cell in head)
+    }
+    if "path" in named:
+        return named, rows[1:]
+    width = max((len(row) for _, row in rows), default=0)
+    return dict(zip(("path", "label", "split")[: max(1, width)], range(3))), rows
+
+
+def _cell(row: list[str], place: int | None) -> str:
+    return row[place] if place is not None and place < len(row) else ""

@@ -1,0 +1,87 @@
+"""From a path to a data set: a folder or tar of pictures, a list of them, or the files of a published data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from taijitu_runtime.datasets.cifar import cifar10_binary, cifar10_pickles, cifar100_binary, cifar100_pickles
+from taijitu_runtime.datasets.found import Files, Found
+from taijitu_runtime.datasets.layout import Reading, found_in
+from taijitu_runtime.datasets.lists import LIST_SUFFIXES, read_list
+from taijitu_runtime.datasets.mnist import mnist_idx
+from taijitu_runtime.datasets.scan import scan_folder, scan_tar
+from taijitu_runtime.errors import DataError
+
+FORMS = (
+    "train/<label>/*.jpg and test/<label>/* (or val/) in a folder or tar, <label>/*.jpg, a list of path,label[,split], "
+    "CIFAR's or MNIST's published files, or WebDataset shards train-*.tar and val-*.tar"
+)
+
+
+@dataclass(frozen=True)
+class _Published:
+    marks: tuple[str, ...]  # patterns of file names; one of each, side by side, tell the form
+    parts: tuple[str, ...]  # patterns of all the files that belong to it
+    read: Callable[[Files], Found]
+
+
+_PUBLISHED = (
+    _Published(("batches.meta",), ("batches.meta", "data_batch_[1-5]", "test_batch"), cifar10_pickles),
+    _Published(("batches.meta.txt",), ("batches.meta.txt", "*_batch*.bin"), cifar10_binary),
+    _Published(("meta", "train"), ("meta", "train", "test"), cifar100_pickles),
+    _Published(("fine_label_names.txt",), ("fine_label_names.txt", "train.bin", "test.bin"), cifar100_binary),
+    _Published(("*-images?idx3-ubyte*",), ("*-images?idx3-ubyte*", "*-labels?idx1-ubyte*"), mnist_idx),
+)
+
+
+def read_dataset(path: Path, reading: Reading | None = None) -> Found:
+    """The pictures at `path`, not decoded. DataError says what is missing, damaged, or lies as no form has it."""
+    reading = Reading() if reading is None else reading
+    if path.is_dir():
+        return _read_folder(path, reading)
+    if not path.is_file():
+        got = "got neither a file nor a folder" if path.exists() else "got no such file or folder"
+        raise DataError(f"{path}: {got}; expected {FORMS}")
+    if path.suffix.lower() in LIST_SUFFIXES:
+        return read_list(path)
+    return _read_tar(path, reading)
+
+
+def sha256_of(path: Path) -> str:
+    """Of the archive at `path`, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_folder(path: Path, reading: Reading) -> Found:
+    # "raw" is where torchvision puts MNIST.
+    here = [(folder, form) for folder in (path, *path.glob("*/"), *path.glob("*/raw/")) for form in _forms_of(folder)]
+    if len(here) > 1:
+        names = ", ".join(str(folder) for folder, _ in here)
+        raise DataError(f"{path}: got {len(here)} data sets, expected one; give one of: {names}")
+    if here:
+        folder, form = here[0]
+        parts = {file.name: file for pattern in form.parts for file in folder.glob(pattern) if file.is_file()}
+        return form.read(Files(folder, parts))
+    return found_in(scan_folder(path), path, reading)
+
+
+def _forms_of(folder: Path) -> list[_Published]:
+    return [
+        form for form in _PUBLISHED if all(any(file.is_file() for file in folder.glob(mark)) for mark in form.marks)
+    ]
+
+
+def _read_tar(path: Path, reading: Reading) -> Found:
+    scan = scan_tar(path, {pattern for form in _PUBLISHED for pattern in form.parts})
+    for form in _PUBLISHED:
+        if all(any(fnmatch(name, mark) for name in scan.files) for mark in form.marks):
+            return form.read(Files(path, scan.files))
+    return found_in(scan, path, reading)

@@ -1,0 +1,144 @@
+"""Looking through a folder or a tar for pictures: nothing is decoded, nothing is waited for, nothing is left unsaid."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from taijitu_runtime.datasets.archive import is_packed, members
+from taijitu_runtime.datasets.budget import host_budget
+from taijitu_runtime.datasets.found import Content, Encoded, LeftOut, Member
+from taijitu_runtime.datasets.kinds import FIRST_BYTES, foreign_kind, picture_format
+from taijitu_runtime.datasets.names import has_picture_suffix, is_hidden, is_litter
+from taijitu_runtime.errors import DataError
+
+Parts = tuple[str, ...]  # of a path within the data set
+_SPECIAL = ((stat.S_ISFIFO, "FIFO"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
+
+
+@dataclass
+class Scan:
+    """What lies in a folder or tar. `pictures`: by the parts of their paths, in the order of those.
+
+    `folders`: every folder that is not hidden. `files`: those asked for by name, of a tar.
+    """
+
+    form: str
+    pictures: dict[Parts, Content] = field(default_factory=dict)
+    folders: set[Parts] = field(default_factory=set)
+    files: dict[str, Path | bytes] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def in_order(self) -> Scan:
+        """The same, its pictures sorted."""
+        self.pictures = dict(sorted(self.pictures.items()))
+        return self
+
+
+def scan_folder(path: Path) -> Scan:
+    """The pictures anywhere in a folder. DataError names a folder that cannot be read."""
+    found = Scan("folder")
+    for parts, entry in _walk(str(path), (), ()):
+        if entry is None:
+            found.folders.add(parts)
+        elif is_picture_file(entry.path, found.left_out):
+            found.pictures[parts] = entry.path
+    return found.in_order()
+
+
+def is_picture_file(path: str, left_out: LeftOut) -> bool:
+    """Whether a file is taken for a picture; what is not is counted. A FIFO and the like are never opened."""
+    name = os.path.basename(path)  # noqa: PTH119 -- a million Paths take seconds
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError as error:
+        if not has_picture_suffix(name):
+            left_out.name(f"unreadable, {error.strerror}", path)
+            return False
+        return True  # whoever decodes it names it
+    if not stat.S_ISREG(mode):
+        left_out.name(next((kind for holds, kind in _SPECIAL if holds(mode)), "special file"), path)
+        return False
+    if has_picture_suffix(name):
+        return True
+    if is_litter(name):
+        return False
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            first = file.read(FIRST_BYTES)
+    except OSError as error:
+        left_out.name(f"unreadable, {error.strerror}", path)
+        return False
+    return _is_picture(first, name, left_out)
+
+
+def _is_picture(first: bytes, name: str, left_out: LeftOut) -> bool:
+    if picture_format(first) is not None:
+        return True
+    left_out.count(foreign_kind(first, name))
+    return False
+
+
+def _walk(
+    folder: str, inside: Parts, above: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[Parts, os.DirEntry[str] | None]]:
+    """(parts, entry) of every file and (parts, None) of every folder that is not hidden; links are followed."""
+    try:
+        status = os.stat(folder)  # noqa: PTH116
+        place = (status.st_dev, status.st_ino)
+        if place in above:  # a link to a folder above itself
+            return
+        with os.scandir(folder) as entries:
+            listed = [(entry, entry.is_dir()) for entry in entries if not is_hidden((entry.name,))]
+    except OSError as error:
+        raise DataError(
+            f"{folder}: got a folder that cannot be read ({error.strerror}); check its permissions"
+        ) from None
+    for entry, is_folder in listed:
+        parts = (*inside, entry.name)
+        if is_folder:
+            yield parts, None
+            yield from _walk(entry.path, parts, (*above, place))
+        else:
+            yield parts, entry
+
+
+def scan_tar(path: Path, wanted: Collection[str] = ()) -> Scan:
+    """The pictures of a tar, in memory where it is packed; and the files whose names match one of `wanted`.
+
+    DataError where it is not a whole tar, or where its pictures take more than half of the free memory.
+    """
+    found = Scan("tar")
+    packed, budget = is_packed(path), host_budget()
+    for member, read in members(path):
+        parts = tuple(part for part in PurePosixPath(member.name).parts if part != ".")
+        if not parts or is_hidden(parts):
+            continue
+        found.folders.update(parts[:i] for i in range(1, len(parts) + member.isdir()))
+        if member.isdir():
+            continue
+        part = any(fnmatch(parts[-1], pattern) for pattern in wanted)
+        if not member.isfile():
+            found.left_out.name("link" if member.issym() or member.islnk() else "special file", member.name)
+            continue
+        picture = has_picture_suffix(parts[-1])
+        data = b"" if is_litter(parts[-1]) or (picture and not packed and not member.issparse()) else read()
+        if part:
+            found.files[parts[-1]] = data or read()
+        elif is_litter(parts[-1]) or not (picture or _is_picture(data[:FIRST_BYTES], parts[-1], found.left_out)):
+            continue
+        elif packed or member.issparse():
+            found.pictures[parts] = Encoded(member.name, data)
+        else:
+            found.pictures[parts] = Member(member.name, str(path), member.offset_data, member.size)
+            continue
+        if (budget := budget - len(data)) < 0:
+            raise DataError(
+                f"{path}: its pictures take more than half of the free memory; unpack it, or make WebDataset shards "
+                "train-*.tar and val-*.tar of it"
+            )
+    return found.in_order()

@@ -1,0 +1,240 @@
+"""How a folder, a tar or a list becomes pictures with labels and splits, and what is said of the rest."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import socket
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from taijitu_runtime.datasets import Found, Reading, evaluation_pictures, name_of, read_dataset
+from taijitu_runtime.datasets.plain_pickle import load_plain_pickle
+from taijitu_runtime.errors import DataError
+
+
+def jpeg() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 10, 10)).save(file, "JPEG")
+    return file.getvalue()
+
+
+JPEG = jpeg()
+
+
+def lay_out(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(JPEG)
+    return root
+
+
+def labelled(found: Found) -> dict[str, dict[str, str]]:
+    """Label by file, by what the split is for."""
+    by_role = {}
+    for role, split in found.splits.items():
+        assert split.targets is not None
+        names = [os.path.relpath(name_of(content), found.source) for content in split.contents]
+        by_role[role] = dict(zip(names, (found.labels[target] for target in split.targets), strict=True))
+    return by_role
+
+
+def test_folders_that_hold_one_folder_are_stepped_through(tmp_path: Path) -> None:
+    lay_out(tmp_path, "archive/mydata/cat/a.jpg", "archive/mydata/dog/b.jpg")
+    found = read_dataset(tmp_path)
+    assert found.labels == ("cat", "dog")
+    assert labelled(found) == {"": {"archive/mydata/cat/a.jpg": "cat", "archive/mydata/dog/b.jpg": "dog"}}
+
+
+def test_splits_below_such_folders_and_inside_them_are_found(tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"archive/{split}/images/{label}/1.jpg" for split in ("train", "valid") for label in "ab"))
+    found = read_dataset(tmp_path)
+    assert (found.labels, sorted(found.splits)) == (("a", "b"), ["train", "val"])
+
+
+def test_pictures_lie_anywhere_under_their_label(tmp_path: Path) -> None:
+    lay_out(tmp_path, "truck/cam0/1.jpg", "truck/cam1/2.jpg", "bird/cam0/3.jpg", "bird/cam1/deep/4.jpg", "bird/5.jpg")
+    found = read_dataset(tmp_path)
+    assert found.labels == ("bird", "truck")
+    assert labelled(found)[""]["bird/cam1/deep/4.jpg"] == "bird"
+
+
+def test_two_readings_are_refused_with_both_and_the_flag_that_decides(tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"{path}/1.jpg" for path in ("animals/cat", "animals/dog", "vehicles/car", "vehicles/lorry")))
+    with pytest.raises(DataError) as caught:
+        read_dataset(tmp_path)
+    for fact in ("animals, vehicles", "car, cat, dog, lorry", "--label-level first", "--label-level last"):
+        assert fact in str(caught.value)
+    assert read_dataset(tmp_path, Reading(level="first")).labels == ("animals", "vehicles")
+    assert read_dataset(tmp_path, Reading(level="last")).labels == ("car", "cat", "dog", "lorry")
+    judged = evaluation_pictures(tmp_path, ("cat", "dog", "lorry", "car"))  # the model's labels decide
+    assert judged.targets is not None
+    assert judged.targets.tolist() == [3, 0, 1, 2]
+
+
+@pytest.mark.parametrize("names", [("val", "valid"), ("train", "training")])
+def test_two_folders_for_one_split_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    lay_out(tmp_path, *(f"{name}/{label}/1.jpg" for name in {"train", *names} for label in "ab"))
+    with pytest.raises(DataError, match=", ".join(names)):
+        read_dataset(tmp_path)
+
+
+def test_a_model_s_labels_may_lack_pictures_in_either_split(tmp_path: Path) -> None:
+    lay_out(tmp_path, "train/a/1.jpg", "test/b/1.jpg", "test/c/1.jpg")
+    with pytest.raises(DataError, match="labels that train/ lacks: b, c"):
+        read_dataset(tmp_path)
+    judged = evaluation_pictures(tmp_path, ("a", "b", "c"))
+    assert judged.targets is not None
+    assert judged.targets.tolist() == [1, 2]
+
+
+def test_what_is_beside_the_splits_is_counted(tmp_path: Path) -> None:
+    lay_out(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg", "test/b/1.jpg", "preview.jpg", "extra/x.jpg")
+    found = read_dataset(tmp_path)
+    assert found.left_out.kinds == {"pictures outside of the splits": 2}
+
+
+def test_the_first_bytes_decide_and_the_rest_is_counted_by_kind(tmp_path: Path) -> None:
+    lay_out(tmp_path, "cat/a.jfif", "cat/b", "cat/c.dat", "dog/a.JPG")
+    for name, first in (
+        ("1.heic", b"\0\0\0\x18ftypheic"),
+        ("2.HEIC", b"\0\0\0\x18ftypmif1"),
+        ("3.avif", b"\0\0\0\x18ftypavif"),
+        ("4.mp4", b"\0\0\0\x18ftypisom"),
+        ("5.raw", b"nothing known"),
+    ):
+        (tmp_path / "dog" / name).write_bytes(first + bytes(60))
+    for name in ("Thumbs.db", ".DS_Store", "notes.txt"):
+        (tmp_path / "dog" / name).write_bytes(b"BM 12")
+    found = read_dataset(tmp_path)
+    assert sorted(labelled(found)[""]) == ["cat/a.jfif", "cat/b", "cat/c.dat", "dog/a.JPG"]
+    assert found.left_out.kinds == {"HEIC": 2, "AVIF": 1, "MP4": 1, ".raw": 1}
+
+
+def test_what_could_be_waited_for_is_named_and_never_opened(tmp_path: Path) -> None:
+    lay_out(tmp_path, "cat/a.jpg", "dog/b.jpg")
+    os.mkfifo(tmp_path / "cat" / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "dog" / "s"))
+        found = read_dataset(tmp_path)
+    assert found.left_out.kinds == {"FIFO": 1, "socket": 1}
+    assert any("cat/pipe.jpg" in name for name in found.left_out.named)
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        read_dataset(tmp_path / "cat" / "pipe.jpg")
+
+
+def test_a_link_to_a_folder_above_is_not_walked_for_ever(tmp_path: Path) -> None:
+    lay_out(tmp_path, "cat/a.jpg", "dog/b.jpg")
+    (tmp_path / "cat" / "again").symlink_to(tmp_path)
+    assert len(read_dataset(tmp_path).splits[""]) == 2
+
+
+@pytest.fixture
+def tar(tmp_path: Path) -> Path:
+    """Four pictures of 1,024 bytes with their headers."""
+    folder = lay_out(tmp_path / "in", *(f"{label}/{i}.jpg" for label in ("cat", "dog") for i in range(2)))
+    with tarfile.open(tmp_path / "data.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        for file in sorted(folder.rglob("*.jpg")):
+            archive.add(file, arcname=file.relative_to(folder))
+    return tmp_path / "data.tar"
+
+
+def member_bytes() -> int:
+    return 512 + -(-len(JPEG) // 512) * 512
+
+
+def test_a_tar_is_read_as_its_folder_is(tar: Path) -> None:
+    found = read_dataset(tar)
+    assert (found.form, found.labels, len(found.splits[""])) == ("tar without splits", ("cat", "dog"), 4)
+
+
+@pytest.mark.parametrize("where", ["header", "between", "within", "mark", "behind"])
+def test_a_damaged_or_cut_tar_is_never_a_shorter_data_set(tar: Path, where: str) -> None:
+    content = bytearray(tar.read_bytes())
+    if where == "header":
+        content[2 * member_bytes() + 10] ^= 1
+    elif where == "behind":
+        content += tar.read_bytes()  # joined with cat
+    else:
+        factor = {"between": 2, "within": 1.6, "mark": 4}[where]
+        del content[int(factor * member_bytes()) :]
+    tar.write_bytes(content)
+    with pytest.raises(DataError, match=r"data\.tar: got a tar that is damaged or cut off"):
+        read_dataset(tar)
+
+
+@pytest.mark.parametrize("suffix", ["gz", "xz", "bz2"])
+def test_a_packed_tar_is_read_to_its_checksum(tar: Path, suffix: str) -> None:
+    packed = tar.with_name(f"data.tar.{suffix}")
+    with tarfile.open(packed, f"w:{suffix}") as archive:  # type: ignore[call-overload]
+        archive.add(tar.parent / "in", arcname=".")
+    assert len(read_dataset(packed).splits[""]) == 4
+    packed.write_bytes(packed.read_bytes()[:-3])
+    with pytest.raises(DataError, match="damaged or cut off"):
+        read_dataset(packed)
+
+
+@pytest.mark.parametrize("text", [
+    "a/1.jpg,cat,train\na/2.jpg,dog,train\nb/3.jpg,cat,valid\n",
+    "split;filename;class\ntraining;a/1.jpg;cat\ntrain;a/2.jpg;dog\nval;b/3.jpg;cat\n",
+    "a/1.jpg cat train\na/2.jpg dog train\nb/3.jpg cat validation\n",
+], ids=["plain", "with a head", "with spaces"])  # fmt: skip
+def test_lists_are_read(tmp_path: Path, text: str) -> None:
+    lay_out(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg")
+    (tmp_path / "list.csv").write_text(text)
+    found = read_dataset(tmp_path / "list.csv")
+    assert found.labels == ("cat", "dog")
+    assert {role: len(split) for role, split in found.splits.items()} == {"train": 2, "val": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("1.jpg,cat\ngone.jpg,dog\n", "line 2"),
+        ("1.jpg,cat\n1.jpg,dog\n", "line 2"),
+        ("1.jpg,cat,tain\n", "line 1"),
+        ("1.jpg,\n", "line 1"),
+        ("1.jpg,cat,train\n2.jpg,cat\n", "1 lines without a split"),
+    ],
+)
+def test_the_line_that_is_wrong_is_named(tmp_path: Path, text: str, fact: str) -> None:
+    lay_out(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(DataError, match=fact):
+        read_dataset(tmp_path / "list.csv")
+
+
+def test_digits_named_by_their_files_have_labels_for_verify_too(tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"mnist/{i:06d}-num{i % 3}.png" for i in range(9)))
+    judged = evaluation_pictures(tmp_path, ("0", "1", "2"))
+    assert judged.targets is not None
+    assert np.bincount(judged.targets).tolist() == [3, 3, 3]
+
+
+def shared(depth: int, kind: type) -> object:
+    """A few hundred bytes that unfold to 2 ** depth entries."""
+    value: object = kind([1, 1])
+    for _ in range(depth):
+        value = kind([value, value])
+    return value
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_a_pickle_that_unfolds_without_end_is_refused_at_once(protocol: int) -> None:
+    bombs: list[dict[object, object]] = [
+        {"labels": shared(40, list)},
+        {"data": shared(40, tuple)},
+        {"labels": [shared(40, tuple)]},
+    ]
+    for bomb in bombs:
+        with pytest.raises(DataError, match="not a pickle of plain arrays and lists"):
+            load_plain_pickle(pickle.dumps(bomb, protocol), "bomb")
+    if protocol:  # a tuple as a key: (((1, 1), (1, 1)), ...) hashed 2 ** 40 times
+        pair = b"K\x01K\x01\x86" + b"q\x00h\x00\x86" * 40
+        with pytest.raises(DataError, match="it has a tuple for a key"):
+            load_plain_pickle(b"\x80\x02}" + pair + b"K\x01s.", "bomb")

@@ -1,0 +1,112 @@
+"""Decoding a whole split into memory, and looking at the files of one that will be streamed, both in threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from taijitu_runtime.console import Progress
+from taijitu_runtime.datasets import bytes_of
+from taijitu_runtime.errors import PictureError
+from taijitu_runtime.machine import usable_cores
+from taijitu_runtime.pictures.headers import inspect
+from taijitu_training.data.pictures import Pictures
+from taijitu_training.data.samples import Decoder, Job, Samples, fault
+from taijitu_training.errors import DataError
+
+CHUNK = 64  # pictures a task: a million tasks would take a gigabyte
+MOST_NAMED = 100
+
+
+class Unreadable:
+    """What becomes of pictures that cannot be decoded: an error that names them, or `skip`ped and listed."""
+
+    def __init__(self, skip: bool = False) -> None:
+        self.skip = skip
+        self.listed: list[str] = []
+
+    def without(self, samples: Samples, broken: dict[int, str]) -> torch.Tensor | None:
+        """Where the others of `samples` lie; None where none is broken. DataError unless they may be skipped."""
+        if not broken:
+            return None
+        names = list(broken.values())
+        if not self.skip:
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            raise DataError(
+                f"got {len(names)} pictures of {len(samples)} that cannot be decoded: {'; '.join(names[:MOST_NAMED])}"
+                f"{more}; repair or remove them, or leave them out with --skip-unreadable"
+            )
+        self.listed += names
+        return torch.tensor([i for i in range(len(samples)) if i not in broken])
+
+
+def decode(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Pictures:
+    """All of `samples` as the network's input, without the broken ones; see `Unreadable`."""
+    pixels = samples.contents
+    if isinstance(pixels, np.ndarray) and decoder.keeps(pixels.shape[1:]):
+        return Pictures(torch.from_numpy(pixels), samples.targets)
+    images = torch.empty((len(samples), *decoder.size, 3), dtype=torch.uint8)
+    pixels = images.numpy()
+
+    def place(i: int) -> str | None:
+        decoded, _ = decoder[Job(samples.contents[i], 0)]
+        if isinstance(decoded, str):
+            return decoded
+        pixels[i] = decoded
+        return None
+
+    others = unreadable.without(samples, _in_threads(place, len(samples), "decoding"))
+    pictures = Pictures(images, samples.targets)
+    return pictures if others is None else pictures.subset(others)
+
+
+def checked(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Samples:
+    """`samples` without the broken ones, or an error that names them; see `Unreadable`.
+
+    Every file is read, and looked at without decoding: one that is cut off shows. Damage within the pixels shows when
+    it is decoded, in the first epoch; where it may be skipped, every picture is decoded here once.
+    """
+    if isinstance(samples.contents, np.ndarray):
+        return samples
+
+    def look(i: int) -> str | None:
+        content = samples.contents[i]
+        if unreadable.skip:
+            decoded, _ = decoder[Job(content, 0)]
+            return decoded if isinstance(decoded, str) else None
+        try:
+            if not isinstance(content, np.ndarray):
+                inspect(bytes_of(content))
+        except PictureError as error:
+            return fault(content, error)
+        return None
+
+    others = unreadable.without(samples, _in_threads(look, len(samples), "checking"))
+    return samples if others is None else samples.subset(others)
+
+
+def is_first() -> bool:
+    """Whether this process shows the bar: one for all processes together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _in_threads(work: Callable[[int], str | None], count: int, what: str) -> dict[int, str]:
+    """What `work` says of each of 0 ... count - 1, where it says something."""
+
+    def chunk(start: int) -> dict[int, str]:
+        return {i: said for i in range(start, min(start + CHUNK, count)) if (said := work(i)) is not None}
+
+    broken: dict[int, str] = {}
+    pool = ThreadPoolExecutor(usable_cores())
+    try:
+        with Progress(count, what=what, hidden=not is_first()) as bar:
+            for faults in pool.map(chunk, range(0, count, CHUNK)):
+                broken |= faults
+                bar.advance(CHUNK)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return broken
