@@ -229,7 +229,7 @@ def test_an_ill_conditioned_network_is_told_as_that_with_both_figures() -> None:
 
 
 def test_duplicate_labels_are_refused() -> None:
-    from taijitu_runtime import ArtefactError, ModelCard
+    from taijitu import ArtefactError, ModelCard
     from tests.helpers.tiny_model import card_dict
 
     with pytest.raises(ArtefactError, match=r"labels\[2\].*red"):

@@ -126,7 +126,7 @@ def test_the_async_client(server: Server, prepared: Any, logits: Any) -> None:
 
 def test_errors_reach_the_standard_client_as_text(server: Server, prepared: Any) -> None:
     with triton.InferenceServerClient(server.url.removeprefix("http://")) as client:
-        with pytest.raises(InferenceServerException, match="'yynet'.*yynet_small_16"):
+        with pytest.raises(InferenceServerException, match=r"'yynet'.*yynet_small_16"):
             client.infer("yynet", [tensor(prepared[None], "UINT8")])
         with pytest.raises(InferenceServerException, match="got shape"):
             client.infer(MODEL, [tensor(prepared, "UINT8")])
