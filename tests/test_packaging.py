@@ -144,7 +144,8 @@ def test_an_edge_install_classifies_a_picture_and_shows_only_what_it_has(
     assert native == ("warning" if build.find_compiler() is None else "ok")
     assert "pip install 'taijitu[train]'" in missing
     assert not run(UV, "pip", "list", "--python", python, env=environment).stdout.count("torch")
-    refused = subprocess.run([command, "train"], capture_output=True, text=True, check=False, env=environment)
+    usual = ["--model", "yynet_small_16", "--data", tmp_path, "--out", tmp_path / "run"]
+    refused = subprocess.run([command, "train", *usual], capture_output=True, text=True, check=False, env=environment)
     assert refused.returncode == 2
     assert "taijitu[train]" in refused.stderr
     assert refused.stderr.count("\n") == 1

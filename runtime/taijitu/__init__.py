@@ -49,8 +49,6 @@ _HOMES = {
     "train": "taijitu_training.train",
     "verify": "taijitu_export.api",
 }
-_EXTRAS = {"taijitu_training": "train", "taijitu_export": "export"}
-
 __all__ = [
     "__version__",
     *_HOMES,
@@ -68,11 +66,12 @@ def __getattr__(name: str) -> object:
     try:
         value: object = getattr(importlib.import_module(home), name_there or name)
     except ModuleNotFoundError as error:
+        extras = importlib.import_module("taijitu_runtime.installed").EXTRAS
         package = home.partition(".")[0]
-        if package not in _EXTRAS or (error.name or "").startswith("taijitu"):
+        if package not in extras or (error.name or "").startswith("taijitu"):
             raise
         missing = importlib.import_module("taijitu_runtime.errors").MissingDependencyError
-        raise missing(error.name, f"taijitu[{_EXTRAS[package]}]", f"needed by taijitu.{name}") from error
+        raise missing(error.name, f"taijitu[{extras[package]}]", f"needed by taijitu.{name}") from error
     globals()[name] = value
     return value
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn, ParamSpec, TextIO
 
-from taijitu_runtime.errors import TaijituError, UsageError, close_names
+from taijitu_runtime.errors import MissingDependencyError, TaijituError, UsageError, close_names
+from taijitu_runtime.installed import DISTRIBUTION, EXTRAS
 
 P = ParamSpec("P")
 
@@ -69,6 +70,13 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
             except TaijituError as error:
                 complain(prog, error)
                 return error.exit_code
+            except ModuleNotFoundError as error:  # of a library that is imported when it is needed
+                module = error.name or ""
+                if not module or module.startswith(DISTRIBUTION):
+                    raise
+                extra = EXTRAS.get(main.__module__.partition(".")[0], "ort")
+                complain(prog, MissingDependencyError(module, f"{DISTRIBUTION}[{extra}]", f"needed by {prog}"))
+                return WRONG_USE
             except KeyboardInterrupt:
                 return INTERRUPTED
             except BrokenPipeError:
@@ -103,9 +111,14 @@ def say_json(content: Any, stream: IO[str], indent: int | None = None) -> None:
 
 
 def json_text(content: Any, stream: IO[str], indent: int | None = None) -> str:
-    """`content` as JSON that `stream` can take, without NaN, with text as `shown` has it."""
+    """`content` as JSON that `stream` and every parser can take.
+
+    Letters stay as they are where the stream has them. What could drive a terminal is escaped as JSON has it, so that a
+    parser gets it back; a lone surrogate, which parsers refuse, is text as `shown` has it. ValueError for NaN.
+    """
     is_unicode = "utf" in (getattr(stream, "encoding", None) or "").lower()
-    return json.dumps(_shown_in(content), indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
+    text = json.dumps(_without_surrogates(content), indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def shown(name: object) -> str:
@@ -119,13 +132,13 @@ def shown(name: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _shown_in(content: Any) -> Any:
-    """`content`, of dicts, lists and plain values, with every text in it as `shown` has it."""
+def _without_surrogates(content: Any) -> Any:
+    """`content`, of dicts, lists and plain values, with the lone surrogates in its texts escaped."""
     if isinstance(content, str):
-        return shown(content)
+        return content.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(content, Mapping):
-        return {_shown_in(key): _shown_in(value) for key, value in content.items()}
-    return [_shown_in(value) for value in content] if isinstance(content, (list, tuple)) else content
+        return {_without_surrogates(key): _without_surrogates(value) for key, value in content.items()}
+    return [_without_surrogates(value) for value in content] if isinstance(content, (list, tuple)) else content
 
 
 class Progress:

@@ -9,6 +9,9 @@ from importlib.metadata import Distribution, PackageNotFoundError, distributions
 from pathlib import Path
 
 DISTRIBUTION = "taijitu"
+EXTRAS = {"taijitu_training": "train", "taijitu_export": "export", "taijitu_server": "server"}
+"""What brings the libraries that a package stands on; those of other packages come with "ort"."""
+
 OURS = re.compile(rf"{DISTRIBUTION}(\[[\w,.-]+\])?")
 
 

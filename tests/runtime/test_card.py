@@ -82,7 +82,11 @@ def test_tuples_pass_for_lists(card: dict[str, Any]) -> None:
         ("architecture.name", "\x1b[31mred", r"architecture\.name: got '\\x1b.*, expected a model's name"),
         ("training.note", "\udcff", r"training\.note: got .* expected text that is Unicode"),
         ("training.seed", 2**64, r"training\.seed: got .* expected a whole number of 64 bits"),
-        ("precision.kept", ["\x1b[2J"], r"precision\.kept\[0\]: got .*, expected the name of a layer"),
+        (
+            "precision.excluded_layers",
+            ["\x1b[2J"],
+            r"precision\.excluded_layers\[0\]: got .*, expected the name of a layer",
+        ),
         ("input", None, r"input: got None, expected a dict with height, width"),
         ("input.height", 0, r"input\.height: got 0, expected an integer from 1 to 16384, in pixels"),
         ("input.width", 8.0, r"input\.width: got 8\.0, expected an integer"),

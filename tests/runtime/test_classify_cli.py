@@ -188,7 +188,8 @@ def test_names_that_could_drive_a_terminal_are_escaped(
     assert printed.err.startswith(f"{tmp_path}/bad\\nname.png: got an empty file")
     assert run(tiny_onnx, tmp_path, "--json") == 1
     files = {result["file"] for result in json.loads(capsys.readouterr().out)["results"]}
-    assert files == {str(path) for path in tmp_path.iterdir()} - {str(tmp_path / "bad\nname.png")}
+    names = {"clear\x1b[2J.png", "two\nlines.png", r"latin\udce9.png"}  # no parser takes a lone surrogate
+    assert files == {str(tmp_path / name) for name in names}
 
 
 def test_pillows_remarks_on_odd_pictures_stay_out_of_stderr(tiny_onnx: Path, tmp_path: Path, capsys: Capture) -> None:

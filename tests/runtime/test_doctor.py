@@ -99,7 +99,7 @@ def test_an_install_with_numpy_only_has_a_doctor_too(root: Path, tmp_path: Path)
     done = doctor(root, "--json", python=python)
     assert done.returncode == 1, done.stderr
     found = {check["subject"]: check for check in json.loads(done.stdout)["checks"]}
-    assert found["backends"]["cure"] == 'pip install "taijitu[ort]"'
+    assert "[ort]" in found["backends"]["cure"]
     assert found["OpenCV"]["text"].startswith("not installed")
 
 

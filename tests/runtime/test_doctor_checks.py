@@ -11,7 +11,7 @@ import pytest
 from taijitu_runtime.doctor import folders, libraries, packages, system
 from taijitu_runtime.doctor.child import Imported, Reply
 from taijitu_runtime.doctor.finding import Finding
-from taijitu_runtime.installed import installed_versions
+from taijitu_runtime.installed import installed_versions, pip_install
 from tests.helpers.machine_tree import Tree, only, virtual
 
 
@@ -95,7 +95,7 @@ def test_what_is_not_installed_is_no_problem_unless_nothing_answers(tmp_path: Pa
     imported = {name: Imported(name, "absent") for name in libraries.LIBRARIES}
     for one in imported.values():
         assert libraries.check_library(one, one.module, here, None, has_gpu=False).level == "ok"
-    assert only(libraries.check_any_answers(imported), "problem").cure == 'pip install "taijitu[ort]"'
+    assert only(libraries.check_any_answers(imported), "problem").cure == pip_install("taijitu[ort]")
     imported["onnxruntime"] = Imported("onnxruntime", "loaded", "1.31.1", "/x/onnxruntime/__init__.py")
     assert libraries.check_any_answers(imported) == []
 

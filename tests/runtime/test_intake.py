@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import taijitu_runtime
+import taijitu
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import (
     DamagedPictureError,
@@ -242,7 +242,7 @@ def test_every_class_has_a_fault_of_its_own_and_keeps_it_when_named() -> None:
         TooManyScansError,
     ]
     assert len({each.fault for each in classes}) == len(classes)
-    assert all(each.__name__ in taijitu_runtime.__all__ for each in classes)
+    assert all(each.__name__ in taijitu.__all__ for each in classes)
     assert {each for each in classes if issubclass(each, PictureTooLargeError)} == set(classes[-3:])
     error = TooManyScansError("got many").named("a.jpg")
     assert (type(error), str(error), error.reason) == (TooManyScansError, "a.jpg: got many", "got many")

@@ -138,7 +138,7 @@ def pixel_bomb() -> bytes:
         ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "not JSON"),
         ({"json": {"images": ["AA=="] * 33}}, 413, "more than 32 pictures"),
         ({"files": [("file", ("a.jpg", b"x", "image/jpeg"))] * 33}, 413, "more than 32 pictures"),
-        ({"content": b"x", "headers": JPEG, "params": {"model": "yynet_smal"}}, 404, "there is yynet_small_16"),
+        ({"content": b"x", "headers": JPEG, "params": {"model": "yynet_smal"}}, 404, "yynet_small_16"),
         ({"content": b"x", "headers": JPEG, "params": {"version": "7"}}, 404, "no version '7'"),
         ({"content": bytes(17 * 2**20), "headers": JPEG}, 413, "larger than 16777216 bytes"),
         ({"content": chunks(17 * 2**20), "headers": JPEG}, 413, "larger than 16777216 bytes"),
