@@ -1,9 +1,11 @@
 # make demo    export the shipped checkpoint, check it, classify photographs, serve it
-# make test    every test but the next ones, which take minutes
+# make test    every test, except those of the next four commands, which take minutes or a machine of their own
 # make test-networks    the seven networks of the Nish paper, exported with Nish and with Mish
+# make test-engines    an engine of every network and activation
 # make test-ray    the Ray Serve application on a real local Ray
 # make test-docker    docker/*.Dockerfile built by Docker, started by compose, and answering; DOCKER=server for one of them
-# make lint    ruff, mypy, import-linter
+# make lint    ruff, mypy, import-linter, the documentation's tables
+# make docs    the documentation as a site in build/site, with every link checked; make docs-tables writes its tables
 # make fuzz   20,000 damaged pictures and cards, 4,000 damaged requests: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes
 # make bench-server   our server beside a naive one and LitServe, under wrk (apt-get install wrk)
@@ -16,9 +18,10 @@ BIN := $(VENV)/bin
 export UV_PYTHON := $(BIN)/python
 # Reinstalled, so that the native Nish is compiled again where its sources changed.
 INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstall-package taijitu
+COG = $(BIN)/python -m cogapp -I . --verbosity=0
 NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/taijitu_runtime/native/*.cpp)
 
-.PHONY: demo test test-networks test-engines test-ray test-docker lint fuzz soak bench bench-server clean
+.PHONY: demo test test-networks test-engines test-ray test-docker lint docs docs-tables fuzz soak bench bench-server clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py
@@ -43,6 +46,13 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(COG) --check docs/*.md
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-tables: $(VENV)/.dev
+	$(COG) -r docs/*.md
 
 PHOTOS ?= ../shared/data/photos
 fuzz: $(VENV)/.dev

@@ -67,6 +67,6 @@ def test_python_blocks_run(page: str, root: Path, shipped_onnx: Path, photograph
 
 
 def test_links_to_files_lead_somewhere(root: Path) -> None:
-    for page in (root / "README.md", *(root / "docs").rglob("*.md")):
+    for page in (*root.glob("*.md"), *(root / "docs").rglob("*.md"), *(root / "examples").rglob("*.md")):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,29 +1,12 @@
-"""Write the table of docs/verify.md anew: python -m tools.verify_table"""
+"""The tables of docs/verify.md, which cog writes there: make docs-tables."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_export.comparison.bounds import drop_interval, pictures_to_show
 
-BEGIN, END = "<!-- table: python -m tools.verify_table -->", "<!-- end of table -->"
-PAGE = Path(__file__).parent.parent / "docs" / "verify.md"
 PICTURES = (10, 100, 300, 1_000, 3_000, 10_000, 50_000)
 OF, NEEDED = 10_000, ((0, 0), (10, 10), (50, 50), (100, 100), (200, 180))
-
-
-def main() -> int:
-    """Rewrite what stands between the marks."""
-    PAGE.write_text(written(PAGE.read_text()))
-    return 0
-
-
-def written(page: str) -> str:
-    """The page with the tables as the code computes them."""
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
 
 
 def tables() -> str:
@@ -53,7 +36,3 @@ def least_lost(pictures: int, allowed: float) -> int:
     return next(
         lost for lost in range(2, pictures + 1) if drop_interval(lost, 0, pictures).low > allowed or lost == pictures
     )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -229,15 +228,8 @@ def test_an_ill_conditioned_network_is_told_as_that_with_both_figures() -> None:
     assert parity(network(coarse=False), right, images).own_error is None
 
 
-def test_the_table_of_the_documentation_is_what_the_code_computes(root: Path) -> None:
-    from tools.verify_table import written
-
-    page = root / "docs" / "verify.md"
-    assert page.read_text() == written(page.read_text()), "run: python -m tools.verify_table"
-
-
 def test_duplicate_labels_are_refused() -> None:
-    from taijitu_runtime import ArtefactError, ModelCard
+    from taijitu import ArtefactError, ModelCard
     from tests.helpers.tiny_model import card_dict
 
     with pytest.raises(ArtefactError, match=r"labels\[2\].*red"):

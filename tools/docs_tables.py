@@ -1,0 +1,77 @@
+"""Tables of the documentation that come from the code; cog writes them into the pages: make docs-tables."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import re
+
+from taijitu_server.settings import Settings
+from taijitu_training.cli import build_parser as train_parser
+from taijitu_training.recipe import Recipe
+
+COMMENT = re.compile(r"^    (\w+): [^#\n]*# (.*)$", re.MULTILINE)
+
+
+def server_settings() -> str:
+    """Return the server's settings: flag, default, description."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, "", {}) else _value(field.default)
+        flag = f"--{name.replace('_', '-')}"
+        flags = f"`{flag}`, `--no-{flag[2:]}`" if isinstance(field.default, bool) else f"`{flag}`"
+        rows.append((flags, default, field.description or ""))
+    return _table(("flag", "default", "what it sets"), rows)
+
+
+def train_flags() -> str:
+    """Return the flags of `taijitu train` as its help describes them."""
+    actions = [action for action in train_parser()._actions if action.dest != "help"]
+    return _table(("flag", "what it sets"), [(_flags(action), _help(action)) for action in actions])
+
+
+def recipe_fields() -> str:
+    """Return the fields of a recipe: name, default, and the comment beside it in the code."""
+    comments = dict(COMMENT.findall(inspect.getsource(Recipe)))
+    rows = []
+    for field in dataclasses.fields(Recipe)[1:]:  # the first one is the recipe's name
+        default = "needed" if field.default is dataclasses.MISSING else _value(field.default)
+        rows.append((f"`{field.name}`", default, _named_choices(comments.get(field.name, ""))))
+    return _table(("field", "default", "what it sets"), rows)
+
+
+def _flags(action: argparse.Action) -> str:
+    metavar = f" {action.metavar}" if action.metavar else ""
+    return ", ".join(f"`{flag}{metavar}`" for flag in action.option_strings)
+
+
+def _help(action: argparse.Action) -> str:
+    text = (action.help or "") % {"default": action.default, "prog": "taijitu train"}
+    return text + ("; required" if action.required else "")
+
+
+def _named_choices(comment: str) -> str:
+    """Put the values in place of the name of the tuple that lists them."""
+    module = inspect.getmodule(Recipe)
+    return re.sub(r"one of ([A-Z_]{4,})", lambda found: " or ".join(getattr(module, found[1])), comment)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = (head, ("---",) * len(head), *(tuple(map(_escaped, row)) for row in rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(cell: str) -> str:
+    """Keep Markdown from reading <label> as a tag, and an asterisk as emphasis."""
+    return cell.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
