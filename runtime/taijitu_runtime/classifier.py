@@ -113,7 +113,7 @@ class Classifier:
         A picture is a path, the bytes of a file, a PIL image, or a uint8 RGB array (H, W, 3), [0, 255]. `top`: how
         many answers, 1 to K; None gives 5, or all where the model knows fewer. `limits`: what one picture may cost, as
         `Limits(max_pixels=200_000_000)`. PictureError, naming the first picture that cannot be decoded; InputError for
-        anything that is no picture; UsageError for `top`.
+        anything that is not a picture; UsageError for `top`.
         """
         top = self._checked_top(top)
         if not isinstance(pictures, (list, tuple)):

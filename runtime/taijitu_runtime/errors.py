@@ -37,7 +37,7 @@ from typing import Any, ClassVar
 from taijitu_runtime.installed import pip_install
 
 MOST_LISTED = 50
-"""Of known names; of more than these the first few are named."""
+"""Known names that are listed; of a longer list the first few are."""
 
 
 class TaijituError(Exception):

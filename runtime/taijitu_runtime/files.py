@@ -292,7 +292,7 @@ def _forget_held() -> None:
 
 
 def _holder(file: Path) -> str:
-    """Who holds the lock, as far as it has said so yet."""
+    """Name the holder of the lock, as far as it has said so yet."""
     with contextlib.suppress(OSError, ValueError):
         process, host, purpose = file.read_text().split(maxsplit=2)
         elsewhere = f" on {host}" if host != platform.node() else ""

@@ -16,7 +16,7 @@ DEVICE_TREES = ("proc/device-tree", "sys/firmware/devicetree/base")
 SOC_FAMILY = "sys/devices/soc0/family"
 JETSON_MODELS = ("Jetson", "Orin", "NVIDIA Thor")
 JETSON_VARIABLES = ("JETSON_L4T", "JETSON_MODEL", "L4T_VERSION")
-"""Of the environment, as jtop and the images of jetson-containers set them."""
+"""Environment variables, as jtop and the images of jetson-containers set them."""
 
 # A virtual machine on Arm has no name of its processor, and a board has its own in place of it.
 PROCESSOR_FIELDS = ("model name", "Model", "Hardware")

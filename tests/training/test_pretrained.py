@@ -42,7 +42,7 @@ def test_a_network_of_timm_brings_its_weights_and_its_preprocessing() -> None:
         "height": 160, "width": 160, "colour": "RGB", "resize": "shorter_side", "resize_size": 168, "crop": "centre",
         "interpolation": "bicubic_antialias", **IMAGENET,
     }  # fmt: skip
-    assert made.architecture["options"] == {"num_classes": 3, "act": "own", "image_size": 160}
+    assert made.architecture["options"] == {"num_classes": 3, "act": "own", "image_size": 160, "stem": "own"}
     assert made.labels == LABELS
     assert model.training, "the network that was given is left as it was"
     x = torch.randn(2, 3, 160, 160)
@@ -79,7 +79,7 @@ def test_fine_tuning_may_have_changed_preprocessing_and_activations() -> None:
     replace_activations(model, "nish")
     changes = {"height": 96, "width": 96, "resize_size": 96, "mean": (0.4, 0.4, 0.4)}
     made = checkpoint_of("timm/test_efficientnet", model, LABELS, act="nish", **changes)
-    assert made.architecture["options"] == {"num_classes": 3, "act": "nish", "image_size": 96}
+    assert made.architecture["options"] == {"num_classes": 3, "act": "nish", "image_size": 96, "stem": "own"}
     assert (made.input["resize_size"], made.input["mean"]) == (96, [0.4, 0.4, 0.4])
     with pytest.raises(UnknownNameError, match="unknown field of the input 'size'"):
         checkpoint_of("timm/test_efficientnet", model, LABELS, size=96)

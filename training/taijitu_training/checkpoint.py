@@ -103,7 +103,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint. Nothing in the file is run.
 
     Raises:
-        CheckpointError: The file is not one of ours, or damaged; one line.
+        CheckpointError: The file was not made by taijitu, or damaged; one line.
     """
     path = Path(path)
     do = "give a checkpoint that training/train.py wrote"

@@ -32,7 +32,7 @@ class Engine:
 
     The engine owns `host_images` and `host_logits`, pinned, and their counterparts on the GPU, each for the largest
     batch; the Gpu frees them. Nothing of them leaves: `infer` copies in and out. ArtefactError, with TensorRT's own
-    words, where the plan does not deserialise or is not one of ours.
+    words, where the plan does not deserialise or was not made by taijitu.
     """
 
     def __init__(

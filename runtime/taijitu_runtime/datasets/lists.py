@@ -40,7 +40,7 @@ def read_list(path: Path) -> Found:
         if seen.setdefault(file, (label, split)) != (label, split):
             wrong.append(f"line {number}: {name} is {label} {split} here, and {' '.join(seen[file])} before".rstrip())
         elif not os.path.exists(file):  # noqa: PTH110
-            wrong.append(f"line {number}: there is no file {file}")
+            wrong.append(f"line {number}: got {file}, which does not exist")
         elif is_picture_file(file, left_out):
             chosen[split].append((file, label))
     if wrong:

@@ -52,7 +52,7 @@ def read_dataset(path: Path, reading: Reading | None = None) -> Found:
 
 
 def sha256_of(path: Path) -> str:
-    """Of the archive at `path`, in hexadecimal."""
+    """Return the sha256 of the file at `path`, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
