@@ -182,7 +182,7 @@ def test_an_existing_run_is_not_overwritten(
 def test_results_without_a_run_to_go_on_with_are_not_overwritten(
     tiny_data: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    shutil.copy(finished / name, tmp_path / name)
+    shutil.copy(finished / name.replace("best", "final"), tmp_path / name)
     before = (tmp_path / name).read_bytes()
     for arguments in ([], ["--resume", str(finished / "last.pt")]):
         assert train(tiny_data, tmp_path, "--preset", "public_code", *arguments) == 2
