@@ -227,11 +227,9 @@ def test_a_folder_is_held_by_one_process_until_it_ends(started: Started, tmp_pat
 def test_a_killed_process_whose_child_lives_on_holds_nothing(started: Started, tmp_path: Path) -> None:
     code = """
 with lock_folder(Path(sys.argv[1]), "the test"):
-    child = os.fork()
-    if child == 0:
-        time.sleep(600)
-    Path(sys.argv[2]).write_text(str(child))
-    print("ready", flush=True)
+    if os.fork() == 0:
+        Path(sys.argv[2]).write_text(str(os.getpid()))
+        print("ready", flush=True)
     time.sleep(600)
 """
     folder, note = tmp_path / "folder", tmp_path / "child"
