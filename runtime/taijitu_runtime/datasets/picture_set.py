@@ -17,6 +17,7 @@ from taijitu_runtime.datasets.layout import Reading
 from taijitu_runtime.datasets.names import Role
 from taijitu_runtime.datasets.read import FORMS, read_dataset
 from taijitu_runtime.errors import DataError, PictureError
+from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import preprocess, resize_picture
 
 Labels = Sequence[str]
@@ -69,7 +70,7 @@ class PictureSet:
             except PictureError as error:
                 raise error.named(f"{self.source}: {self._name(content)}") from error
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             for first in range(0, len(self), size):
                 yield np.stack(list(pool.map(prepared, self.contents[first : first + size])))
 
