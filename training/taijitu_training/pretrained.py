@@ -92,7 +92,7 @@ def _check_same_answers(model: nn.Module, checkpoint: Checkpoint) -> None:
     with torch.inference_mode():
         got = checkpoint.model()(pictures)
     # Rounding is a few 1e-7 of the largest logit, here as in networks whose weights are random.
-    if (got - expected).abs().max() > 1e-5 * expected.abs().max():
+    if not (got - expected).abs().max() <= 1e-5 * expected.abs().max():
         raise TaijituError(
             f"got a {type(model).__name__} that does not answer like {checkpoint.architecture['name']} with its "
             "weights, expected one built without other arguments; give act=, or build it so"
