@@ -42,10 +42,12 @@ _HOMES = {
     "UsageError": "taijitu_runtime.errors",
     "WriteError": "taijitu_runtime.errors",
     "build_engine": "taijitu_export.api",
+    "checkpoint_from_weights": "taijitu_training.from_weights",
     "create_model": "taijitu_training.models",
     "export_onnx": "taijitu_export.api",
     "list_models": "taijitu_training.models",
     "load_checkpoint": "taijitu_training.checkpoint:load",
+    "save_checkpoint": "taijitu_training.checkpoint:save",
     "train": "taijitu_training.train",
     "verify": "taijitu_export.api",
 }

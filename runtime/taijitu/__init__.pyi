@@ -33,8 +33,10 @@ from taijitu_runtime.errors import UsageError as UsageError
 from taijitu_runtime.errors import WriteError as WriteError
 from taijitu_runtime.pictures.headers import Limits as Limits
 from taijitu_training.checkpoint import load as load_checkpoint
+from taijitu_training.checkpoint import save as save_checkpoint
 from taijitu_training.errors import CheckpointError as CheckpointError
 from taijitu_training.errors import TrainingError as TrainingError
+from taijitu_training.from_weights import checkpoint_from_weights as checkpoint_from_weights
 from taijitu_training.models import create_model as create_model
 from taijitu_training.models import list_models as list_models
 from taijitu_training.train import train as train
@@ -74,10 +76,12 @@ __all__ = [
     "WriteError",
     "__version__",
     "build_engine",
+    "checkpoint_from_weights",
     "create_model",
     "export_onnx",
     "list_models",
     "load_checkpoint",
+    "save_checkpoint",
     "train",
     "verify",
 ]

@@ -32,7 +32,7 @@ def with_statistics(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    model(torch.randn(4, 3, 64, 64))
+    model(torch.randn(4, next(model.parameters()).shape[1], 64, 64))
     return model
 
 
@@ -103,6 +103,18 @@ def test_a_network_that_a_checkpoint_cannot_rebuild_is_refused() -> None:
     transforming = torchvision_model("googlenet", aux_logits=False, init_weights=False, transform_input=True)
     with pytest.raises(TaijituError, match="does not answer like torchvision/googlenet"):
         checkpoint_of("torchvision/googlenet", transforming, LABELS)
+
+
+def test_what_cannot_be_compared_is_refused_and_what_is_wrapped_is_taken() -> None:
+    model = timm_model("test_efficientnet")
+    wrapped = nn.DataParallel(torch.compile(model))  # not run: compiling takes a minute
+    assert checkpoint_of("timm/test_efficientnet", wrapped, LABELS).architecture["name"] == "timm/test_efficientnet"
+    with pytest.raises(TaijituError, match="3 x 160 x 160"):
+        checkpoint_of("timm/test_efficientnet", timm_model("test_efficientnet", in_chans=1), LABELS)
+    with torch.no_grad():
+        model.conv_stem.weight[0] = torch.nan
+    with pytest.raises(TaijituError, match="conv_stem"):
+        checkpoint_of("timm/test_efficientnet", model, LABELS)
 
 
 def test_preprocessing_that_a_checkpoint_cannot_express_is_refused() -> None:

@@ -13,9 +13,10 @@ from torch import nn
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import TaijituError, UnknownNameError
-from taijitu_training.checkpoint import Checkpoint, producer_versions
+from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions
 from taijitu_training.models import model_options
 from taijitu_training.published import input_from_timm_config, torchvision_input
+from taijitu_training.weights_file import check_tensors
 
 
 def checkpoint_of(
@@ -29,7 +30,9 @@ def checkpoint_of(
     fine-tuning made some. TaijituError where the network that `create_model` builds does not take these weights, or
     does not answer like `model` with them: then that was built with arguments which a checkpoint does not keep.
     """
-    spec = _changed(preferred_input(name, model, weights), changes)
+    model = _unwrapped(model)
+    spec = changed_input(preferred_input(name, model, weights), changes)
+    check_tensors(f"the {type(model).__name__}", model.state_dict())
     options = model_options(name, len(labels), act=act, image_size=spec.height)
     checkpoint = Checkpoint(
         state_dict={f"network.{key}": value.detach().cpu().clone() for key, value in model.state_dict().items()},
@@ -43,20 +46,30 @@ def checkpoint_of(
     return checkpoint
 
 
-def _changed(spec: InputSpec, changes: Mapping[str, Any]) -> InputSpec:
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The network within what torch.compile and DataParallel put around it."""
+    for wrapper in ("_orig_mod", "module", "_orig_mod"):
+        inner = getattr(model, wrapper, None)
+        model = inner if isinstance(inner, nn.Module) else model
+    return model
+
+
+def changed_input(spec: InputSpec, changes: Mapping[str, Any]) -> InputSpec:
+    """Change fields of `spec`, which stays square.
+
+    The side before the crop follows the size, where nothing else is said of it.
+    """
     known = [field.name for field in dataclasses.fields(InputSpec)]
     for field in changes:
         if field not in known:
             raise UnknownNameError("field of the input", field, known)
-    spec = dataclasses.replace(spec, **changes)
-    if spec.height != spec.width:
-        raise TaijituError(f"got an input of {spec.height}x{spec.width} pixels, expected a square; change both")
-    return spec
-
-
-def plain_input(spec: InputSpec) -> dict[str, Any]:
-    """The `input` of a checkpoint: `spec` in plain types."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(spec).items()}
+    height, width = changes.get("height", spec.height), changes.get("width", spec.width)
+    resize_size = round(spec.resize_size * min(height, width) / min(spec.height, spec.width))
+    if changes.get("resize") == "stretch":
+        resize_size = min(height, width)
+    if height != width:
+        raise TaijituError(f"got an input of {height}x{width} pixels, expected a square; change both")
+    return dataclasses.replace(spec, **{"resize_size": resize_size, **changes})
 
 
 def preferred_input(name: str, model: nn.Module, weights: str = "") -> InputSpec:
@@ -83,8 +96,15 @@ def preferred_input(name: str, model: nn.Module, weights: str = "") -> InputSpec
 def _check_same_answers(model: nn.Module, checkpoint: Checkpoint) -> None:
     height, width = checkpoint.input["height"], checkpoint.input["width"]
     pictures = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        expected = copy.deepcopy(model).cpu().float().eval()(pictures)
+    try:
+        with torch.inference_mode():
+            expected = copy.deepcopy(model).cpu().float().eval()(pictures)
+    except Exception as error:  # other people's code raises nearly anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TaijituError(
+            f"got a {type(model).__name__} that cannot answer pictures of 3 x {height} x {width} ({reason}), expected "
+            f"{checkpoint.architecture['name']}; give another network or size"
+        ) from None
     if (logits := expected.shape[1]) != (labels := len(checkpoint.labels)):
         raise TaijituError(
             f"got {labels} labels for a network of {logits} logits, expected one for each, in their order"

@@ -14,7 +14,7 @@ import torch
 
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import Level
-from taijitu_runtime.errors import TaijituError, UnknownNameError, UsageError
+from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_runtime.files import lock_folder
 from taijitu_training.data import load_dataset
 from taijitu_training.data.workers import default_workers
@@ -24,8 +24,9 @@ from taijitu_training.distributed import Processes, processes
 from taijitu_training.files import make_out
 from taijitu_training.fine_tuning import initial_weights
 from taijitu_training.metrics import Row
-from taijitu_training.models import create_model, model_options
-from taijitu_training.recipe import Recipe, parse_like
+from taijitu_training.models import create_model
+from taijitu_training.options import network_options
+from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import get_recipe
 from taijitu_training.run import Run
 
@@ -188,14 +189,7 @@ def _settings(
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe, and every option of the network, those of the preset among them."""
     chosen = get_recipe(recipe, [f"{name}={_text(value)}" for name, value in (changes or {}).items()])
-    defaults = model_options(model, preset=preset)
-    known = defaults.keys() - {"num_classes"}  # the data has the say about classes
-    for name in options or {}:
-        if name not in known:
-            raise UnknownNameError(f"option of {model}", name, known)
-    asked = {name: parse_like(defaults[name], name, str(value)) for name, value in (options or {}).items()}
-    create_model(model, **{**defaults, **asked})  # an option's value that cannot be is found here
-    return chosen, {**defaults, **asked}
+    return chosen, network_options(model, options or {}, preset)
 
 
 def _text(value: object) -> str:
