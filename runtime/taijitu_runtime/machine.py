@@ -53,6 +53,15 @@ def usable_cores(root: Path = ROOT) -> int:
     return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
+def core_cache_bytes(root: Path = ROOT) -> int:
+    """Bytes of the cache that a core has for itself, level 2; 1 MiB where the kernel does not say."""
+    for folder in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        size = read_text(folder / "size")
+        if read_text(folder / "level") == "2" and size.endswith("K") and size[:-1].isdecimal():
+            return 1024 * int(size[:-1])
+    return 1024 * 1024
+
+
 def available_bytes(root: Path = ROOT) -> int:
     """Bytes that this process may still take without swapping: of the host, or what its control group has left.
 

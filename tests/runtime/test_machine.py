@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taijitu_runtime.machine import available_bytes, is_jetson, processor_name, usable_cores
+from taijitu_runtime.machine import available_bytes, core_cache_bytes, is_jetson, processor_name, usable_cores
 
 
 def tree(root: Path, files: dict[str, bytes | str]) -> Path:
@@ -129,3 +129,11 @@ def test_free_memory_is_the_hosts_or_what_its_control_group_has_left(
 ) -> None:
     meminfo = "MemTotal:  16000000 kB\nMemAvailable:    7812500 kB\n"
     assert available_bytes(tree(tmp_path, {"proc/meminfo": meminfo, **files})) == megabytes * 1_000_000
+
+
+def test_the_cache_of_a_core_is_its_second_level(tmp_path: Path) -> None:
+    cache = "sys/devices/system/cpu/cpu0/cache/index"
+    files = {f"{cache}{n}/{name}": text for n, (level, size) in enumerate([("1", "48K"), ("2", "512K"), ("3", "4096K")])
+             for name, text in (("level", level), ("size", size))}  # fmt: skip
+    assert core_cache_bytes(tree(tmp_path, files)) == 512 * 1024
+    assert core_cache_bytes(tmp_path / "nowhere") == 1024 * 1024
