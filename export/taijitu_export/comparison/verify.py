@@ -102,8 +102,8 @@ def verify(
     `reference`: a checkpoint or a model file with the same labels. `max_drop`: percentage points of top-1 accuracy that
     it may cost, None for its precision's own allowance. `expect`: top-1 accuracy in percent that it should reach
     without a reference, None for what its card records. `explain`: where it is not fine, compare the graphs layer by
-    layer. `threads`: cores that ONNX Runtime uses, 0 for all. The errors of artefacts, checkpoints, pictures and usage; what is wrong with the candidate's answers is in
-    the verdict.
+    layer. `threads`: cores that ONNX Runtime uses, 0 for all. The errors of artefacts, checkpoints, pictures and usage;
+    what is wrong with the candidate's answers is in the verdict.
     """
     with Classifier.from_file(candidate, threads=threads) as classifier:
         pictures = None if data is None else evaluation_pictures(data, classifier.card.labels)
