@@ -26,3 +26,8 @@ MOST_ALLOWED_ERROR = {"fp32": FULL_PRECISION_ERROR, "fp16": 1e-2, "int8": 1e-1}
 def allowed_error(precision: str, noise: float) -> float:
     """The error of the logits that a conversion to "fp16" or "int8" may have, as a share of the logit range."""
     return min(max(NOISE_FACTOR * noise, LEAST_ALLOWED_ERROR[precision]), MOST_ALLOWED_ERROR[precision])
+
+
+PROOF_OWN_ALLOWANCE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 1e-2}
+PROOF_ALLOWANCE = {"fp32": FULL_PRECISION_ERROR, "fp16": 5e-2, "int8": 3e-1}
+PROOF_ALLOWANCE_ON_GPU = {**PROOF_ALLOWANCE, "fp32": PROOF_ALLOWANCE["fp16"]}

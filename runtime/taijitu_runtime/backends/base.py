@@ -109,6 +109,16 @@ class Backend(abc.ABC):
         """The array that `infer` takes. UsageError while the model is not loaded."""
         return self._loaded()[1]
 
+    @property
+    def runs_on(self) -> str:
+        """What computes, such as "onnxruntime cpu": two backends with one text should give nearly the same logits."""
+        return self.name
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it computes on a GPU, which may multiply float32 with 11 bits (TF32)."""
+        return False
+
     def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Logits, float32 (N, K), of N prepared pictures of dtype and shape as in `input`, C-contiguous.
 
