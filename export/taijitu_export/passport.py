@@ -8,11 +8,18 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_export.comparison.allowances import PROOF_ALLOWANCE, PROOF_ALLOWANCE_ON_GPU, PROOF_OWN_ALLOWANCE
+from taijitu_export.comparison.allowances import (
+    FULL_PRECISION_ERROR,
+    LEAST_ALLOWED_ERROR,
+    MOST_ALLOWED_ERROR,
+    PROOF_FACTOR,
+    PROOF_OWN_ALLOWANCE,
+)
+from taijitu_export.comparison.comparison import compare
 from taijitu_export.errors import ExportError
 from taijitu_export.progress import tracked
 from taijitu_runtime.backends import Backend
-from taijitu_runtime.card import ModelCard
+from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.pictures.preprocess import resize_picture
 from taijitu_runtime.proof.passport import Logits, Passport, sha256_of_labels, sha256_of_pixels
@@ -56,8 +63,9 @@ def with_passport(card: ModelCard, artefact: Answers, origin: Answers, source: s
         seeds=tuple(seeds_chosen),
         pixels_sha256=tuple(sha256_of_pixels(pixels[seed]) for seed in seeds_chosen),
         labels_sha256=sha256_of_labels(card.labels),
-        origin=Logits.of(source, PROOF_ALLOWANCE[card.precision.name], logits),
-        allowed_on_gpu=PROOF_ALLOWANCE_ON_GPU[card.precision.name],
+        origin=Logits.of(source, FULL_PRECISION_ERROR, logits),
+        # It multiplies float32 with the 11 bits of TF32, which are those of float16.
+        allowed_on_gpu=MOST_ALLOWED_ERROR["fp16"],
     )
     return dataclasses.replace(card, proof=passport)
 
@@ -83,17 +91,32 @@ def choose(logits: NDArray[np.float32]) -> list[int]:
     return sorted(chosen)
 
 
-def carried(card: ModelCard, precision: str) -> ModelCard:
-    """The card for a conversion to another precision: the origin's logits stay, what is allowed does not."""
-    if card.proof is None:
+def carried(card: ModelCard, precision: str, answers: Answers | None = None) -> ModelCard:
+    """The card for a conversion to another precision: the origin's logits stay, what is allowed and `own` do not.
+
+    `answers`: of the converted graph, which say what another computation in that precision may differ by; None where it
+    cannot be run yet.
+    """
+    passport = card.proof
+    if passport is None:
         return card
+    allowed = passport.origin.allowed if precision == card.precision.name else MOST_ALLOWED_ERROR[precision]
+    if answers is not None:
+        expected = passport.origin.array(len(passport.seeds), len(card.labels))
+        error = compare(answers(pictures_of(passport, card.input)), expected).max_error
+        allowed = max(PROOF_FACTOR * error, LEAST_ALLOWED_ERROR[precision])
     proof = dataclasses.replace(
-        card.proof,
-        origin=dataclasses.replace(card.proof.origin, allowed=PROOF_ALLOWANCE[precision]),
-        allowed_on_gpu=PROOF_ALLOWANCE_ON_GPU[precision],
+        passport,
+        origin=dataclasses.replace(passport.origin, allowed=allowed),
+        allowed_on_gpu=max(allowed, passport.allowed_on_gpu if precision == "fp32" else 0.0),
         own=None,
     )
     return dataclasses.replace(card, proof=proof)
+
+
+def pictures_of(passport: Passport, spec: InputSpec) -> NDArray[np.uint8]:
+    """The pictures of a passport as the network gets them, uint8 RGB (N, H, W, 3)."""
+    return np.stack([resize_picture(proof_picture(seed, spec), spec) for seed in passport.seeds])
 
 
 def with_own_answers(card: ModelCard, backend: Backend) -> ModelCard:

@@ -29,6 +29,8 @@ _HOMES = {
     "PictureError": "taijitu_runtime.errors",
     "PictureTooLargeError": "taijitu_runtime.errors",
     "Prediction": "taijitu_runtime.classifier",
+    "Proof": "taijitu_runtime.proof.prove",
+    "ProofError": "taijitu_runtime.errors",
     "ProviderError": "taijitu_runtime.errors",
     "SourceError": "taijitu_runtime.errors",
     "TaijituError": "taijitu_runtime.errors",
@@ -46,6 +48,7 @@ _HOMES = {
     "export_onnx": "taijitu_export.api",
     "list_models": "taijitu_training.models",
     "load_checkpoint": "taijitu_training.checkpoint:load",
+    "prove": "taijitu_runtime.proof.prove",
     "train": "taijitu_training.train",
     "verify": "taijitu_export.api",
 }

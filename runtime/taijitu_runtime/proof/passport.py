@@ -7,6 +7,7 @@ import binascii
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -113,5 +114,5 @@ def sha256_of_labels(labels: Sequence[str]) -> str:
 
 
 def _check_allowed(got: object) -> None:
-    if type(got) not in (int, float) or not 0 <= got < 1:  # type: ignore[operator]  # a number by then
-        raise fail("proof.allowed", got, "a share of the logit range in [0, 1)")
+    if type(got) not in (int, float) or not 0 <= got < math.inf:  # type: ignore[operator]  # a number by then
+        raise fail("proof.allowed", got, "a share of the logit range, from 0 on")

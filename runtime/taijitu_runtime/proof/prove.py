@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends import Backend
+from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, ProofError
 from taijitu_runtime.pictures.preprocess import resize_by_axes
@@ -19,6 +20,10 @@ from taijitu_runtime.proof.passport import Logits, Passport, sha256_of_labels, s
 from taijitu_runtime.proof.pictures import VERSION, is_exact, proof_picture
 
 Outcome = Literal["proven", "failed", "unproven"]
+Mode = Literal["on", "warn", "off"]
+MODES: tuple[Mode, ...] = ("on", "warn", "off")
+"""What a station does at its start: refuse a model that fails its proof, use it all the same, or not look."""
+
 AXES: tuple[Literal["width", "height"], ...] = ("width", "height")
 NO_PASSPORT = "it carries no passport; make it again with: taijitu onnx"
 
@@ -44,13 +49,13 @@ class Difference:
 class Proof:
     """What a re-run found. `faults`: why it failed; `notes`: what is worth knowing all the same.
 
-    `pictures`: how many there are, of which `pixels_equal` became the same input, and `answers_equal` got the same
+    `pictures`: how many were answered, of which `pixels_equal` became the same input, and `answers_equal` got the same
     answer; where two answers are so close that the precision may exchange them, either is the same. `differences`: from
     the origin's logits and from the artefact's own, on the pictures whose input is the same.
     """
 
     outcome: Outcome
-    runs_on: str
+    runs_on: str = ""
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     pictures: int = 0
@@ -63,12 +68,6 @@ class Proof:
         """Whether the artefact answers here as its passport says."""
         return self.outcome == "proven"
 
-    def check(self, path: Path) -> Proof:
-        """The same. ProofError where it failed; an artefact without a passport passes."""
-        if self.outcome == "failed":
-            raise ProofError(f"{path}: {self}")
-        return self
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; a difference that is no number is null."""
         found = dataclasses.asdict(self)
@@ -77,8 +76,8 @@ class Proof:
         return {**found, **{name: list(found[name]) for name in ("faults", "notes", "differences")}}
 
     def __str__(self) -> str:
-        if self.outcome == "unproven":
-            return f"unproven: {'; '.join(self.faults)}"
+        if not self.pictures:
+            return f"{'unproven' if self.outcome == 'unproven' else 'not proven'}: {'; '.join(self.faults)}"
         far = ", ".join(map(str, self.differences))
         figures = [
             f"{self.pixels_equal} of {self.pictures} inputs equal",
@@ -100,14 +99,20 @@ def prove(model: str | Path, *, provider: str | None = None, threads: int = 0) -
         threads: Of one inference on the CPU; 0 for one per core.
 
     Returns:
-        What was found; `proven` is False where it failed, and where the file carries no passport.
+        What was found; `proven` is False where it failed, where the file cannot be loaded or its contract cannot be
+        read, and where it carries no passport.
 
     Raises:
-        ArtefactError: The file cannot be loaded, or its contract cannot be read.
+        ArtefactError: There is no such file, or it may not be read.
         ProviderError: The provider cannot be used here.
+        UsageError: An argument is wrong, or does not fit the file.
     """
-    with Classifier.from_file(model, provider=provider, threads=threads) as classifier:
-        return proof_of(classifier)
+    check_file(Path(model))
+    try:
+        with Classifier.from_file(model, provider=provider, threads=threads) as classifier:
+            return proof_of(classifier)
+    except ArtefactError as error:
+        return Proof(outcome="failed", faults=(str(error),))
 
 
 def proof_of(classifier: Classifier) -> Proof:
@@ -118,7 +123,20 @@ def proof_of(classifier: Classifier) -> Proof:
     try:
         return _proof(classifier, passport, runs_on)
     except ArtefactError as error:
-        return Proof(outcome="failed", runs_on=runs_on, faults=(str(error),), pictures=len(passport.seeds))
+        return Proof(outcome="failed", runs_on=runs_on, faults=(str(error),))
+
+
+def proof_at_start(classifier: Classifier, mode: Mode) -> Proof | None:
+    """The proof of a model before it is used; None for the mode "off".
+
+    ProofError where it fails in the mode "on". A model without a passport passes.
+    """
+    if mode == "off":
+        return None
+    found = proof_of(classifier)
+    if mode == "on" and found.outcome == "failed":
+        raise ProofError(f"{classifier.backend.path}: {found}")
+    return found
 
 
 def runs_on_text(backend: Backend) -> str:
