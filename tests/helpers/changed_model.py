@@ -27,7 +27,9 @@ def with_weights(source: Path, path: Path, change: Callable[[Any], Any], name_en
     """A copy in which `change` was applied to the first constant, in the order of the nodes, with such a name."""
     model = onnx.load(source)
     constants = {constant.name: constant for constant in model.graph.initializer}
-    name = next(name for node in model.graph.node for name in node.input if name in constants and name.endswith(name_end))
+    name = next(
+        name for node in model.graph.node for name in node.input if name in constants and name.endswith(name_end)
+    )
     changed = numpy_helper.from_array(change(numpy_helper.to_array(constants[name]).copy()), name)
     constants[name].CopyFrom(changed)
     onnx.save(model, path)
