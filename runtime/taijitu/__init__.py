@@ -29,6 +29,8 @@ _HOMES = {
     "PictureError": "taijitu_runtime.errors",
     "PictureTooLargeError": "taijitu_runtime.errors",
     "Prediction": "taijitu_runtime.classifier",
+    "Proof": "taijitu_runtime.proof.prove",
+    "ProofError": "taijitu_runtime.errors",
     "ProviderError": "taijitu_runtime.errors",
     "SourceError": "taijitu_runtime.errors",
     "TaijituError": "taijitu_runtime.errors",
@@ -48,6 +50,7 @@ _HOMES = {
     "list_models": "taijitu_training.models",
     "load_checkpoint": "taijitu_training.checkpoint:load",
     "save_checkpoint": "taijitu_training.checkpoint:save",
+    "prove": "taijitu_runtime.proof.prove",
     "train": "taijitu_training.train",
     "verify": "taijitu_export.api",
 }

@@ -20,6 +20,7 @@ from taijitu_runtime.errors import InputError as InputError
 from taijitu_runtime.errors import MissingDependencyError as MissingDependencyError
 from taijitu_runtime.errors import PictureError as PictureError
 from taijitu_runtime.errors import PictureTooLargeError as PictureTooLargeError
+from taijitu_runtime.errors import ProofError as ProofError
 from taijitu_runtime.errors import ProviderError as ProviderError
 from taijitu_runtime.errors import SourceError as SourceError
 from taijitu_runtime.errors import TaijituError as TaijituError
@@ -32,6 +33,8 @@ from taijitu_runtime.errors import UnreadablePictureError as UnreadablePictureEr
 from taijitu_runtime.errors import UsageError as UsageError
 from taijitu_runtime.errors import WriteError as WriteError
 from taijitu_runtime.pictures.headers import Limits as Limits
+from taijitu_runtime.proof.prove import Proof as Proof
+from taijitu_runtime.proof.prove import prove as prove
 from taijitu_training.checkpoint import load as load_checkpoint
 from taijitu_training.checkpoint import save as save_checkpoint
 from taijitu_training.errors import CheckpointError as CheckpointError
@@ -62,6 +65,8 @@ __all__ = [
     "PictureError",
     "PictureTooLargeError",
     "Prediction",
+    "Proof",
+    "ProofError",
     "ProviderError",
     "SourceError",
     "TaijituError",
@@ -82,6 +87,7 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "save_checkpoint",
+    "prove",
     "train",
     "verify",
 ]

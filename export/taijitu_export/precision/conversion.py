@@ -9,6 +9,8 @@ from pathlib import Path
 import onnx
 
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, allowed_error
+from taijitu_export.comparison.intermediates import Intermediates
+from taijitu_export.passport import carried
 from taijitu_export.precision.accuracy_check import Converted
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
@@ -67,7 +69,8 @@ def convert(
     data = request.read_data(card) if data is None else data
     max_drop = ALLOWED_DROP_POINTS[request.precision] if request.max_drop is None else request.max_drop
     converted = CONVERSIONS[request.precision](model, data, max_drop)
-    precise = dataclasses.replace(card, precision=recorded(converted, request.precision, data))
+    carrying = carried(card, request.precision, Intermediates(converted.model).logits)
+    precise = dataclasses.replace(carrying, precision=recorded(converted, request.precision, data))
     onnx.helper.set_model_props(converted.model, precise.to_metadata())
     return Conversion(converted.model, precise, report(converted, request.precision, data))
 
