@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from taijitu_runtime.datasets import TrainedOn, evaluation_pictures
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint, loop, run
 from taijitu_training.cli import main
@@ -82,6 +83,19 @@ def test_val_chooses_and_test_is_measured_once_at_the_end(
     assert (final["evaluation_pictures"], final["test_pictures"]) == (12, 12)
     assert "test_top1" not in best["metrics"] or best["metrics"]["epoch"] == 3
     assert f"{final['metrics']['test_top1']:.2f} % on test" in printed
+
+
+def test_data_without_splits_is_split_and_the_card_says_how(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tiny_data / "train", tmp_path / "run", "--set", "epochs=1") == 0
+    assert "held 0.2 of each label's pictures out" in capsys.readouterr().out
+    training = checkpoint.load(tmp_path / "run" / "best.pt").training
+    assert (training["train_pictures"], training["evaluation_pictures"]) == (38, 10)
+    assert (training["held_out"]["share"], training["held_out"]["seed"]) == (0.2, 0)
+    pictures = evaluation_pictures(tiny_data / "train", ("blue", "red"), TrainedOn.from_card(training))
+    assert len(pictures) == 10
+    assert len(training["data_sha256"]) == 64
 
 
 def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(

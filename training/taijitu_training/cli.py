@@ -41,8 +41,9 @@ def build_parser() -> Parser:
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe: epochs=10, lr=5e-3"
     )
     parser.add_argument(
-        "--validation", type=share, default=0.0, metavar="SHARE",
-        help="hold this share of the training pictures out and choose the best epoch by them",
+        "--validation", type=share, metavar="SHARE",
+        help="hold this share of each label's training pictures out and choose the best epoch by them (default: 0.2 "
+        "where there is neither val/ nor test/)",
     )  # fmt: skip
     parser.add_argument(
         "--label-level", choices=LEVELS, help="which folder is the label where folders lie within folders"

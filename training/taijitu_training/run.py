@@ -196,10 +196,12 @@ class Run:
         last = self.history[-1] if self.history else {}
         return {
             "data": self.dataset.name,
+            "data_sha256": self.dataset.sha256,
             "train_pictures": len(self.dataset.train),
             "evaluation": self.dataset.evaluation_name,
             "evaluation_pictures": len(self.dataset.evaluation),
             **({} if self.dataset.test is None else {"test_pictures": len(self.dataset.test)}),
+            **({} if self.dataset.trained_on is None else self.dataset.trained_on.to_card()),
             "recipe": self.recipe.as_dict(),
             "metrics": {
                 **{key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
@@ -251,7 +253,7 @@ class Run:
 
 
 def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
-    data = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures")
+    data = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out")
     teacher = training.get("teacher", {})
     return {
         "model": architecture["name"],

@@ -25,7 +25,9 @@ def as_text(found: Verification, candidate: Path, reference: Path | None) -> str
     """Lines for a terminal."""
     beside = "" if reference is None else f" beside {shown(reference)}"
     lines = [f"{WORDS[found.verdict.outcome]}: {shown(candidate)}{beside}: {found.verdict.reason}"]
-    lines += [f"judged on {shown(found.evidence.source)}", "", *_table(found)]
+    lines += [f"judged on {shown(found.evidence.source)}"]
+    lines += [f"warning: {shown(text)}" for text in found.evidence.warnings]
+    lines += ["", *_table(found)]
     if found.comparison is not None:
         lines += ["", *_flips(found, found.comparison)]
         lines += [f"logits: {_differences(found.comparison)}"]
@@ -49,6 +51,7 @@ def as_json(found: Verification, candidate: Path, reference: Path | None) -> dic
         "candidate": str(candidate),
         "reference": None if reference is None else str(reference),
         "pictures": evidence.source,
+        "warnings": list(evidence.warnings),
         "picture_count": len(evidence.candidate),
         "max_drop_points": found.max_drop,
         "accuracy": {

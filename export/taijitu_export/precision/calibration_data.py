@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
-from taijitu_runtime.datasets import calibration_and_judging
+from taijitu_runtime.datasets import TrainedOn, calibration_and_judging
 
 CALIBRATION_PICTURES = 512
 EVALUATION_PICTURES = 10_000
@@ -36,7 +36,8 @@ class CalibrationData:
 
         PictureError and UsageError where the data cannot be used.
         """
-        calibration, evaluation = calibration_and_judging(data, card.labels, CALIBRATION_PICTURES)
+        trained_on = TrainedOn.from_card(card.training)
+        calibration, evaluation = calibration_and_judging(data, card.labels, CALIBRATION_PICTURES, trained_on)
         evaluation = evaluation.spread(EVALUATION_PICTURES)
         return cls(
             calibration.array(card.input),

@@ -3,7 +3,9 @@
 NumPy and the standard library only; pictures are decoded by `taijitu_runtime.pictures`.
 """
 
+from taijitu_runtime.datasets.fingerprints import dataset_sha256, fingerprints
 from taijitu_runtime.datasets.found import Content, Encoded, Found, LeftOut, Member, Split, bytes_of, name_of
+from taijitu_runtime.datasets.held_out import HeldOut, TrainedOn
 from taijitu_runtime.datasets.layout import LEVELS, Level, Reading
 from taijitu_runtime.datasets.names import PICTURE_SUFFIXES, SPLIT_NAMES, Role, role_of
 from taijitu_runtime.datasets.picture_set import PictureSet, calibration_and_judging, evaluation_pictures, prepare
@@ -18,6 +20,7 @@ __all__ = [
     "Content",
     "Encoded",
     "Found",
+    "HeldOut",
     "LeftOut",
     "Level",
     "Member",
@@ -25,9 +28,12 @@ __all__ = [
     "Reading",
     "Role",
     "Split",
+    "TrainedOn",
     "bytes_of",
     "calibration_and_judging",
+    "dataset_sha256",
     "evaluation_pictures",
+    "fingerprints",
     "name_of",
     "prepare",
     "read_dataset",

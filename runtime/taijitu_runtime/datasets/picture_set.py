@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
+from taijitu_runtime.datasets.fingerprints import fingerprints
 from taijitu_runtime.datasets.found import Content, Found, Split, bytes_of, name_of
+from taijitu_runtime.datasets.held_out import TrainedOn
 from taijitu_runtime.datasets.layout import Reading
 from taijitu_runtime.datasets.names import Role
 from taijitu_runtime.datasets.read import FORMS, read_dataset
@@ -28,7 +30,9 @@ class PictureSet:
     """Pictures of one split of `source` that are decoded anew whenever they are asked for.
 
     `split`: as `source` spells it, or empty where it has no splits. `targets`: int64 (N,), indices of the model's
-    labels; None for pictures without labels. `left_out`: which files of `source` were not taken, in words.
+    labels; None for pictures without labels. `left_out`: which files of `source` were not taken, in words. `part`:
+    which of the split's pictures these are, in words, where they are not all. `warnings`: why a judgement on them may
+    mislead.
     """
 
     source: Path
@@ -36,12 +40,15 @@ class PictureSet:
     contents: Sequence[Content] | NDArray[np.uint8]
     targets: NDArray[np.int64] | None
     left_out: str = ""
+    part: str = ""
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.contents)
 
     def __str__(self) -> str:
-        return f"{len(self)} pictures of {self.source.name}{f'/{self.split}' if self.split else ''}"
+        split = f"/{self.split}" if self.split else ""
+        return f"{len(self)} pictures of {self.source.name}{split}{f', {self.part}' if self.part else ''}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,24 +98,39 @@ def prepare(content: Content, spec: InputSpec) -> NDArray[np.uint8]:
     return preprocess(content if isinstance(content, str) else bytes_of(content), spec)
 
 
-def evaluation_pictures(source: Path, labels: Labels) -> PictureSet:
-    """What to judge with: test/, else val/, else all pictures where nothing is split. DataError for train/ alone."""
+def evaluation_pictures(source: Path, labels: Labels, trained_on: TrainedOn | None = None) -> PictureSet:
+    """What to judge with: test/, else val/, else what is not split, without the pictures that were trained on.
+
+    `trained_on`: what the model's card remembers. Where pictures of `source` were trained on and the card says which
+    share was held out, that share judges; otherwise the set has a warning. DataError for train/ alone, which has no
+    such share.
+    """
     found = _found(source, labels)
-    for role in ("test", "val", ""):
-        if role in found.splits:
-            return _labelled(found, found.splits[role], labels)
+    roles: tuple[Role, ...] = ("test", "val", "", "train")
+    role = next(role for role in roles if role in found.splits)
+    judging = _labelled(found, found.splits[role], labels)
+    if trained_on is not None:
+        prints = fingerprints(judging.contents)
+        if role in ("", "train") and (parts := _parted(judging, labels, trained_on, prints)):
+            return parts[1]
+        judging = _warned(judging, trained_on, prints)
+    if role != "train":
+        return judging
     raise DataError(
         f"{source}: got train/ alone, expected test/ or val/ beside it: pictures that a network was trained on prove "
         f"little; give {source}/train if you mean them"
     )
 
 
-def calibration_and_judging(source: Path, labels: Labels, count: int) -> tuple[PictureSet, PictureSet]:
+def calibration_and_judging(
+    source: Path, labels: Labels, count: int, trained_on: TrainedOn | None = None
+) -> tuple[PictureSet, PictureSet]:
     """At most `count` pictures to calibrate with, and those to judge the outcome with; never the same.
 
     train/ calibrates; val/ judges, or test/ where there is no val/, so that test/ can stay untouched for verify.
-    Without one of the two, the split that is there is divided: every second picture calibrates, the others judge.
-    The pictures that calibrate are spread evenly over their split. DataError for fewer than 2 pictures.
+    Without one of the two, the split that is there is divided: what the model's training held out of it judges, as
+    `trained_on` remembers it; otherwise every second picture calibrates, and the others judge. The pictures that
+    calibrate are spread evenly over theirs. DataError for fewer than 2 pictures.
     """
     found = _found(source, labels)
     sets = {role: _labelled(found, split, labels) for role, split in found.splits.items()}
@@ -118,8 +140,38 @@ def calibration_and_judging(source: Path, labels: Labels, count: int) -> tuple[P
         whole = judging or calibrating or sets[""]
         if len(whole) < 2:
             raise DataError(f"{source}: got 1 picture, expected some to calibrate and others to judge with; give more")
-        calibrating, judging = (whole.subset(np.arange(first, len(whole), 2)) for first in (0, 1))
+        parts = None
+        if judging is None and trained_on is not None:
+            parts = _parted(whole, labels, trained_on, fingerprints(whole.contents))
+        calibrating, judging = parts or _every_second(whole)
     return calibrating.spread(count), judging
+
+
+def _every_second(whole: PictureSet) -> tuple[PictureSet, PictureSet]:
+    return whole.subset(np.arange(0, len(whole), 2)), whole.subset(np.arange(1, len(whole), 2))
+
+
+def _parted(
+    whole: PictureSet, labels: Labels, trained_on: TrainedOn, prints: Sequence[str]
+) -> tuple[PictureSet, PictureSet] | None:
+    """What was trained on, and what was held out of it; None where nothing of `whole` is known to be either."""
+    if trained_on.held_out is None or whole.targets is None:
+        return None
+    held = trained_on.held_out.mask(prints, whole.targets, labels)
+    if not trained_on.found(prints) or held.all() or not held.any():
+        return None
+    trained, judging = (whole.subset(np.flatnonzero(side)) for side in (~held, held))
+    return trained, dataclasses.replace(judging, part=f"the {trained_on.held_out}")
+
+
+def _warned(judging: PictureSet, trained_on: TrainedOn, prints: Sequence[str]) -> PictureSet:
+    if not (share := trained_on.found(prints)):
+        return judging
+    text = (
+        f"got pictures that the network was trained on ({100 * share:.0f} % of all such are here), expected others; on "
+        "new ones it will do worse: give pictures that were held out, or made since"
+    )
+    return dataclasses.replace(judging, warnings=(*judging.warnings, text))
 
 
 def _found(source: Path, labels: Labels) -> Found:

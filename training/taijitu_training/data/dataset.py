@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from taijitu_runtime.datasets import Content, role_of
+from taijitu_runtime.datasets import Content, TrainedOn, role_of
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.share import Cut, Share
 from taijitu_training.data.workers import Workers
@@ -50,7 +50,7 @@ class Dataset:
     """
 
     name: str
-    sha256: str  # of the archive; of a folder fingerprint.folder_sha256 where that was worth its time, else empty
+    sha256: str  # see dataset_sha256; empty for shards
     labels: tuple[str, ...]
     train: Source
     evaluation: Source
@@ -58,6 +58,7 @@ class Dataset:
     size: tuple[int, int]  # (H, W)
     form: str  # as which of the forms it was read, and whether it lies in memory
     test: Source | None = None
+    trained_on: TrainedOn | None = None  # None for shards
     left_out: str = ""  # which files are not used, in words
     unreadable: tuple[str, ...] = ()  # pictures that were left out, as asked for
 
