@@ -56,7 +56,7 @@ def test_the_same_share_of_every_label_is_held_out_and_judges(folder: Path) -> N
     assert pictures.targets is not None
     assert np.bincount(pictures.targets).tolist() == [2, 8]
     assert "0.2" in str(pictures)
-    assert not pictures.warnings
+    assert not pictures.seen
     assert len(evaluation_pictures(folder, LABELS)) == 50  # a card that remembers nothing
 
 
@@ -92,7 +92,7 @@ def test_other_pictures_all_judge_and_those_trained_on_have_a_warning(folder: Pa
         for i in range(20):
             Image.new("RGB", (8, 8), (i, i, LABELS.index(label))).save(tmp_path / "other" / label / f"{i}.png")
     other = evaluation_pictures(tmp_path / "other", LABELS, card)
-    assert (len(other), other.warnings) == (40, ())
+    assert (len(other), other.warnings) == (40, [])
     everything = evaluation_pictures(folder, LABELS, TrainedOn(card.sample))  # nothing was held out of it
     assert len(everything) == 50
     assert "100 %" in everything.warnings[0]

@@ -337,7 +337,7 @@ def test_hidden_files_and_those_beside_the_splits_are_no_pictures_of_it(data: Pa
     (data / "train-pictures.tar").write_bytes(b"where they came from")
     (data / "train" / "red" / "._00.png").write_bytes(b"what macOS puts into tars")
     dataset = load_dataset(data, (32, 32), RECIPE)
-    assert (len(dataset.train), dataset.left_out) == (48, "1 .tar, 1 pictures outside of the splits")
+    assert (len(dataset.train), str(dataset.left_out)) == (48, "1 .tar, 1 pictures outside of the splits")
 
 
 def test_labels_must_be_printable(data: Path) -> None:

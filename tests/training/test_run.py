@@ -98,6 +98,23 @@ def test_data_without_splits_is_split_and_the_card_says_how(
     assert len(training["data_sha256"]) == 64
 
 
+def test_labels_are_counted_and_few_or_uneven_pictures_are_a_warning(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    for i in range(2, 24):
+        (data / "train" / "red" / f"{i:02d}.png").unlink()
+    (data / "train" / "red" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    assert train(data, tmp_path / "run", "--set", "epochs=1") == 0
+    printed = capsys.readouterr()
+    assert "2 labels: blue 24, red 2" in printed.out.splitlines()[0]
+    assert "1 HEIC" in printed.out.splitlines()[1]
+    warnings = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 2
+    assert all("red" in line for line in warnings)
+    assert checkpoint.load(tmp_path / "run" / "final.pt").training["label_counts"] == [24, 2]
+
+
 def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,7 @@ class Run:
             "data": self.dataset.name,
             "data_sha256": self.dataset.sha256,
             "train_pictures": len(self.dataset.train),
+            "label_counts": list(self.dataset.label_counts.values()),
             "evaluation": self.dataset.evaluation_name,
             "evaluation_pictures": len(self.dataset.evaluation),
             **({} if self.dataset.test is None else {"test_pictures": len(self.dataset.test)}),

@@ -154,8 +154,8 @@ def _announce(
     dataset = run.dataset
     several = f", {group.count} processes" if group.count > 1 else ""
     print(
-        f"{run.architecture['name']} on {dataset.name} ({dataset.form}): {dataset.counts}, "
-        f"{len(dataset.labels)} labels; recipe {recipe}, epochs: {run.recipe.epochs}"
+        f"{run.architecture['name']} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
+        f"{shown(dataset.labels_in_words)}; recipe {recipe}, epochs: {run.recipe.epochs}"
         f"{_batches(len(dataset.train), run.recipe)}, on {device}{several}",
         flush=True,
     )
@@ -167,6 +167,8 @@ def _announce(
         )
     if dataset.left_out:
         print(f"left out: {shown(dataset.left_out)}", flush=True)
+    for text in dataset.warnings:
+        print(f"warning: {shown(text)}", file=sys.stderr, flush=True)
     for text in dataset.unreadable:
         print(f"left out, unreadable: {shown(text)}", flush=True)
     if run.compiled and device.type == "cpu":

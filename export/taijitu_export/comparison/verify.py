@@ -63,11 +63,6 @@ class Evidence:
         return tuple(f"generated picture {index}" for index in range(len(self.candidate)))
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """Why a judgement on these pictures may mislead."""
-        return () if self.pictures is None else self.pictures.warnings
-
-    @property
     def source(self) -> str:
         """What was judged on, in words."""
         return f"{len(self.candidate)} generated pictures" if self.pictures is None else str(self.pictures)

@@ -3,6 +3,7 @@
 NumPy and the standard library only; pictures are decoded by `taijitu_runtime.pictures`.
 """
 
+from taijitu_runtime.datasets.census import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.datasets.fingerprints import dataset_sha256, fingerprints
 from taijitu_runtime.datasets.found import Content, Encoded, Found, LeftOut, Member, Split, bytes_of, name_of
 from taijitu_runtime.datasets.held_out import HeldOut, TrainedOn
@@ -31,13 +32,16 @@ __all__ = [
     "TrainedOn",
     "bytes_of",
     "calibration_and_judging",
+    "counts_in_words",
     "dataset_sha256",
     "evaluation_pictures",
     "fingerprints",
+    "label_counts",
     "name_of",
     "prepare",
     "read_dataset",
     "role_of",
     "scan_folder",
     "sha256_of",
+    "warnings_of",
 ]

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
+from taijitu_runtime.datasets.census import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.datasets.fingerprints import fingerprints
-from taijitu_runtime.datasets.found import Content, Found, Split, bytes_of, name_of
+from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, bytes_of, name_of
 from taijitu_runtime.datasets.held_out import TrainedOn
 from taijitu_runtime.datasets.layout import Reading
 from taijitu_runtime.datasets.names import Role
@@ -29,19 +30,20 @@ Labels = Sequence[str]
 class PictureSet:
     """Pictures of one split of `source` that are decoded anew whenever they are asked for.
 
-    `split`: as `source` spells it, or empty where it has no splits. `targets`: int64 (N,), indices of the model's
-    labels; None for pictures without labels. `left_out`: which files of `source` were not taken, in words. `part`:
-    which of the split's pictures these are, in words, where they are not all. `warnings`: why a judgement on them may
-    mislead.
+    `split`: as `source` spells it, or empty where it has no splits. `targets`: int64 (N,), indices of `labels`, which
+    are the model's; None for pictures without labels. `left_out`: which files of `source` were not taken. `part`: which
+    of the split's pictures these are, in words, where they are not all. `seen`: the warning that the model was trained
+    on some of them.
     """
 
     source: Path
     split: str
     contents: Sequence[Content] | NDArray[np.uint8]
     targets: NDArray[np.int64] | None
-    left_out: str = ""
+    labels: tuple[str, ...]
+    left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
     part: str = ""
-    warnings: tuple[str, ...] = ()
+    seen: str = ""
 
     def __len__(self) -> int:
         return len(self.contents)
@@ -56,6 +58,25 @@ class PictureSet:
         if isinstance(self.contents, np.ndarray):
             return tuple(f"picture {i}" for i in range(len(self)))
         return tuple(self._name(content) for content in self.contents)
+
+    @property
+    def label_counts(self) -> dict[str, int]:
+        """How many pictures each label has, in the model's order; empty without labels."""
+        return {} if self.targets is None else label_counts(self.targets, self.labels)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why a judgement on these pictures may mislead."""
+        uneven = "the accuracy says little of the rare ones: look at each label's (--report)"
+        return [*([self.seen] if self.seen else []), *warnings_of(self.label_counts, uneven)]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What there is, what was left out, and warnings, a line each."""
+        there = {label: count for label, count in self.label_counts.items() if count}
+        lines = [counts_in_words(there)] if there else []
+        lines += [f"left out: {self.left_out}"] if self.left_out else []
+        return lines + [f"warning: {text}" for text in self.warnings]
 
     def subset(self, index: NDArray[np.int64]) -> PictureSet:
         """The pictures at `index`, int64 (M,), ascending."""
@@ -171,7 +192,7 @@ def _warned(judging: PictureSet, trained_on: TrainedOn, prints: Sequence[str]) -
         f"got pictures that the network was trained on ({100 * share:.0f} % of all such are here), expected others; on "
         "new ones it will do worse: give pictures that were held out, or made since"
     )
-    return dataclasses.replace(judging, warnings=(*judging.warnings, text))
+    return dataclasses.replace(judging, seen=text)
 
 
 def _found(source: Path, labels: Labels) -> Found:
@@ -195,7 +216,7 @@ def _labelled(found: Found, split: Split, labels: Labels) -> PictureSet:
                 "rename the folders, or put pictures without labels into one folder"
             )
         targets = np.array([index.get(label, -1) for label in found.labels], np.int64)[targets]
-    return PictureSet(found.source, split.name, split.contents, targets, str(found.left_out))
+    return PictureSet(found.source, split.name, split.contents, targets, tuple(labels), found.left_out)
 
 
 def _some(names: Collection[str], count: int = 5) -> str:

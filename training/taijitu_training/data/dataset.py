@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from taijitu_runtime.datasets import Content, TrainedOn, role_of
+from taijitu_runtime.datasets import Content, LeftOut, TrainedOn, counts_in_words, role_of, warnings_of
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.share import Cut, Share
 from taijitu_training.data.workers import Workers
@@ -59,7 +59,8 @@ class Dataset:
     form: str  # as which of the forms it was read, and whether it lies in memory
     test: Source | None = None
     trained_on: TrainedOn | None = None  # None for shards
-    left_out: str = ""  # which files are not used, in words
+    label_counts: Mapping[str, int] = field(default_factory=dict)  # of the pictures to train on; empty for shards
+    left_out: LeftOut = field(default_factory=LeftOut)  # which files are not used
     unreadable: tuple[str, ...] = ()  # pictures that were left out, as asked for
 
     @property
@@ -72,3 +73,13 @@ class Dataset:
         """How many pictures each split has, in words."""
         test = "" if self.test is None else f", {len(self.test)} to measure the result with (test)"
         return f"{len(self.train)} to train, {len(self.evaluation)} to evaluate ({self.evaluation_name}){test}"
+
+    @property
+    def labels_in_words(self) -> str:
+        """The labels with how many pictures each has to train on, a long list shortened."""
+        return counts_in_words(self.label_counts) if self.label_counts else f"{len(self.labels)} labels"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What about the counts may spoil the training."""
+        return warnings_of(self.label_counts, "the rare ones may never be answered: try --set class_weights=balanced")

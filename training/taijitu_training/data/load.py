@@ -18,12 +18,14 @@ from taijitu_runtime.datasets import (
     TrainedOn,
     dataset_sha256,
     fingerprints,
+    label_counts,
     read_dataset,
 )
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_training.data.augment import padded_bytes
 from taijitu_training.data.dataset import Dataset, Source, Stream
 from taijitu_training.data.in_memory import Unreadable, checked, decode, is_first
+from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Samples
 from taijitu_training.data.shard_folder import read_shards, shards_by_split
 from taijitu_training.data.share import Share
@@ -98,7 +100,8 @@ def load_dataset(
         form=form,
         test=sources.get("test") if judging == "val" else None,
         trained_on=trained_on,
-        left_out=str(found.left_out),
+        label_counts=label_counts(_targets(sources["train"]).numpy(), found.labels),
+        left_out=found.left_out,
         unreadable=tuple(unreadable.listed),
     )
 
@@ -119,6 +122,13 @@ def _sources(
         return Stream(checked(split, pool.decoder, unreadable), pool)
 
     return {role: source(role, split) for role, split in samples.items()}, in_memory
+
+
+def _targets(source: Source) -> torch.Tensor:
+    """Of pictures that are no shards, int64 (N,)."""
+    split = source if isinstance(source, Pictures) else source.undecoded
+    assert isinstance(split, (Pictures, Samples))
+    return split.targets
 
 
 def _of_shards(
