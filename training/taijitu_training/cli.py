@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     if result.finished and result.writes:
         measured = f"{result.history[-1]['eval_top1']:.2f} % on {result.evaluated_on}"
-        if result.measured:
+        if "test_top1" in result.measured:
             measured = f"{result.measured['test_top1']:.2f} % on test, {measured}"
         print(f"done: {result.checkpoint} ({measured})")
     return 0 if result.finished else INTERRUPTED

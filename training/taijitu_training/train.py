@@ -39,7 +39,8 @@ class TrainResult:
 
     `checkpoint`: final.pt of a finished run, else last.pt, to go on from. `history`: the numbers of each epoch.
     `evaluated_on`: what the accuracy is of, in a word. `writes`: False in all but the first of several processes.
-    `measured`: what the result gives on test/, where there is one besides the pictures that chose it.
+    `measured`: what the result gives on test/, where there is one besides the pictures that chose it ("test_top1",
+    "test_loss", "test_macro"), or else its mean over the labels on the evaluation pictures ("eval_macro").
     """
 
     finished: bool

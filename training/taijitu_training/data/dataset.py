@@ -10,6 +10,7 @@ from taijitu_runtime.datasets import Content, LeftOut, TrainedOn, counts_in_word
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.share import Cut, Share
 from taijitu_training.data.workers import Workers
+from taijitu_training.recipe import Recipe
 
 
 class Undecoded(Protocol):
@@ -20,7 +21,7 @@ class Undecoded(Protocol):
     def in_an_epoch(self, share: Share) -> int:
         """Pictures that all processes together read in an epoch."""
 
-    def shuffled(self, seed: int, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
+    def shuffled(self, recipe: Recipe, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
         """This process's pictures and targets of `epoch` from `first_step` on, batch by batch."""
 
     def in_order(self, share: Share) -> Iterator[tuple[Content, int]]:

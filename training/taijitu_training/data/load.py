@@ -68,7 +68,7 @@ def load_dataset(
     pool = Workers(Decoder.of(size, recipe), default_workers() if workers is None else workers)
     unreadable = Unreadable(skip_unreadable)
     if splits := shards_by_split(path):
-        return _of_shards(path, splits, validation, pool, unreadable)
+        return _of_shards(path, splits, recipe, validation, pool, unreadable)
     needed: tuple[Role, ...] = ("train", "test", "") if validation else ("train", "val", "test", "")
     found = read_dataset(path, Reading(label_level, needed=needed))
     _check_names(found)
@@ -132,12 +132,22 @@ def _targets(source: Source) -> torch.Tensor:
 
 
 def _of_shards(
-    path: Path, splits: dict[Role, list[Path]], validation: float | None, pool: Workers, unreadable: Unreadable
+    path: Path,
+    splits: dict[Role, list[Path]],
+    recipe: Recipe,
+    validation: float | None,
+    pool: Workers,
+    unreadable: Unreadable,
 ) -> Dataset:
     if validation:
         raise DataError(
             f"{path}: got --validation for WebDataset shards, expected none; rename some of train-*.tar to val-*.tar"
         )
+    for name, value, usual in (("sampler", recipe.sampler, "all"), ("class_weights", recipe.class_weights, "none")):
+        if value != usual:
+            raise DataError(
+                f"{path}: got {name}={value} for WebDataset shards, expected {usual}; unpack them into folders"
+            )
     found = read_shards(path, splits)
     _check_labels(path, found.labels)
     evaluation: Source = Stream(found.evaluation, pool)
