@@ -40,7 +40,7 @@ class Checkpoint:
 
     `architecture` is {"name", "options"} for create_model, `labels` the K names in the order of the logits, `input`
     what data.input_contract returns, `training` the data, recipe, metrics and date, `producer` versions by package,
-    `source_sha256` that of the training archive (empty for a folder), `resume` what only run.Run needs.
+    `source_sha256` that of the data (empty for shards), `resume` what only run.Run needs.
     """
 
     state_dict: dict[str, Tensor]
