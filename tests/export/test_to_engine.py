@@ -434,7 +434,7 @@ def test_a_timing_cache_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         TimingCache(library, None, gpu, tmp_path).__enter__()
 
 
-GPU = Gpu("card", "8.7", "driver", 1 << 30)
+GPU = Gpu("card", "8.7", 8, 1 << 33, driver="driver", free_bytes=1 << 30)
 
 
 class WithCache:
