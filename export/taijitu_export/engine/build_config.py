@@ -55,7 +55,9 @@ def _set_flags(target: Target, builder: Any, config: Any) -> None:
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
     if not target.is_typed and options.precision != "fp32":
-        config.set_flag(getattr(trt.BuilderFlag, options.precision.upper()))
+        config.set_flag(trt.BuilderFlag.FP16)  # with int8 too: for what is between its layers
+        if options.precision == "int8":
+            config.set_flag(trt.BuilderFlag.INT8)
     if options.optimisation_level is not None:
         config.builder_optimization_level = options.optimisation_level
     if options.hardware_compatibility != "none":
