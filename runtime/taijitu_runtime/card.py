@@ -87,9 +87,10 @@ class Architecture:
 class Precision:
     """How the numbers inside an artefact are held; ArtefactError for any field outside its range.
 
-    `name`: "fp32", "fp16" or "int8". `excluded_layers`: layers that stay in float32 for whatever reason, by the names
-    of their weights. `calibration`: what scales of int8 come from (pictures, method, data), what the conversion was
-    judged on, what it costs and may cost, plain JSON; empty for float32.
+    `name`: "fp32", "fp16" or "int8". `excluded_layers`: layers that are not in it for whatever reason, by the names of
+    their weights: in float32, or in float16 in an int8 file for engines. `calibration`: what scales of int8 come from
+    (pictures, method, data), what the conversion was judged on, what it costs and may cost, plain JSON; empty for
+    float32.
     """
 
     name: str = "fp32"

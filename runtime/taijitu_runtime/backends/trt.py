@@ -65,7 +65,7 @@ class TrtBackend(Backend):
         except EngineError:
             if not self._rebuild:
                 raise
-            here = self._gpu.compute_capability if self._gpu else None
+            here = self._gpu.model.compute_capability if self._gpu else None
             self._free()
             rebuild_engine(self.path, card, here)
             card = EngineCard.read(self.path)
@@ -114,7 +114,7 @@ class TrtBackend(Backend):
 
     def _open_here(self, trt: Any, plan: bytes, card: EngineCard) -> Engine:
         gpu = self._gpu = Gpu()
-        check_gpu(self.path, card, gpu.name, gpu.compute_capability)
+        check_gpu(self.path, card, gpu.model)
         runtime = trt.Runtime(logger_of(trt))
         if card.library.name == "tensorrt_rtx":
             check_validity(self.path, card, runtime, trt, plan)

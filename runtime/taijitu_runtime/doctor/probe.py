@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 MARK = "taijitu-doctor:"
-COMPUTE_CAPABILITY = (75, 76)  # cuDeviceGetAttribute: major, minor
+# Attributes of cuDeviceGetAttribute.
+COMPUTE_CAPABILITY = (75, 76)  # major, minor
+MULTIPROCESSORS = 16
 
 
 def library(name: str) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def cuda() -> dict[str, Any]:
     if code:
         return found
     driver.cuDeviceGetCount(ctypes.byref(number))
-    for index in range(number.value):
+    for index in range(number.value):  # of the GPUs; evaluated once
         device = ctypes.c_int()
         driver.cuDeviceGet(ctypes.byref(device), index)
         driver.cuDeviceGetName(text, len(text), device)
@@ -51,8 +53,14 @@ def cuda() -> dict[str, Any]:
         for attribute in COMPUTE_CAPABILITY:
             driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
             capability.append(str(number.value))
+        driver.cuDeviceGetAttribute(ctypes.byref(number), MULTIPROCESSORS, device)
         found["devices"].append(
-            {"name": text.value.decode(), "capability": ".".join(capability), "memory_bytes": size.value}
+            {
+                "name": text.value.decode(),
+                "capability": ".".join(capability),
+                "multiprocessors": number.value,
+                "memory_bytes": size.value,
+            }
         )
     return found
 
