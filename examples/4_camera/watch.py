@@ -1,4 +1,7 @@
-"""Tell when what a camera sees changes: python watch.py model.onnx [SOURCE]"""
+"""Tell when what a camera sees changes.
+
+python watch.py model.onnx [SOURCE]
+"""
 
 import sys
 

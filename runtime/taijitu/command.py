@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def missing_requirements(extras: Iterable[str], requirements: Iterable[str], installed: Iterable[str]) -> set[str]:
-    """The distributions that these extras of taijitu need and that are not installed.
+    """Return the distributions that these extras of taijitu need and that are not installed.
 
     `requirements` as in the package's metadata ('onnxruntime>=1.20; extra == "ort"'), `installed`: names. A variant
     passes: onnxruntime-gpu for onnxruntime, opencv-python-headless for opencv-python. What is needed under a further

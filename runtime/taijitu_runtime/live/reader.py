@@ -54,7 +54,7 @@ class _Closed:
 
 
 class Reader:
-    """The frames of a source, from a thread and a process of its own:
+    """The frames of a source, read by a separate thread and process.
 
         with Reader("rtsp://camera/stream") as reader:
             while (frame := reader.take()) is not None:
