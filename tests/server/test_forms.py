@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from taijitu_server.errors import HttpError
-from taijitu_server.http.body import Bodies
-from taijitu_server.http.exchange import Call
+from taijitu_server.http.body import BodyReader
 from taijitu_server.http.forms import Pictures, read_pictures
+from taijitu_server.http.request import Request
 from taijitu_server.settings import Settings
 
 PICTURE = b"\xff\xd8 \r\n-- \r\n"
@@ -29,7 +29,7 @@ def read(*pieces: bytes, most: int = 2, **headers: str) -> Pictures:
     named = {"content-type": "multipart/form-data; boundary=b"} | headers
     raw = [(name.replace("_", "-").encode(), text.encode()) for name, text in named.items()]
     scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b"", "headers": raw}
-    return asyncio.run(read_pictures(Call(scope, receive, ""), Bodies(Settings()), most))
+    return asyncio.run(read_pictures(Request(scope, receive, ""), BodyReader(Settings()), most))
 
 
 @pytest.mark.parametrize("size", [1, 7, len(FORM)])
