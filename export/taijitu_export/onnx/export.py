@@ -92,7 +92,7 @@ def checked_file(model: onnx.ModelProto, path: Path) -> Path:
     del model.graph.value_info[:]
     model.graph.value_info.extend(needed)
     onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
+    write_whole(path, model.SerializeToString())
     return path
 
 
