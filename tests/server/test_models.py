@@ -166,7 +166,7 @@ def test_loading_and_unloading_by_post(start_server: Callable[..., Server], fold
         assert client.is_model_ready("french")
         good = (folder / "french.onnx").read_bytes()
         swap_in(folder / "french.onnx", b"no model")
-        with pytest.raises(InferenceServerException, match="french.onnx"):
+        with pytest.raises(InferenceServerException, match=r"french\.onnx"):
             client.load_model("french")
         assert classify(running, model="french").json()["answers"][0]["label"] == "rouge"
         swap_in(folder / "french.onnx", good)

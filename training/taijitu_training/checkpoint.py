@@ -81,12 +81,16 @@ def producer_versions() -> dict[str, str]:
     return found
 
 
-def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write `path` whole or not at all. WriteError where it cannot be written; what was there is then untouched."""
+def save(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
+    """Write a checkpoint completely or not at all.
+
+    Raises:
+        WriteError: The file cannot be written. An existing file is unchanged.
+    """
     content = checkpoint.contract() | {"state_dict": checkpoint.state_dict}
     if checkpoint.resume:
         content["resume"] = checkpoint.resume
-    write_whole(path, lambda stream: _put(content, stream))
+    write_whole(Path(path), lambda stream: _put(content, stream))
 
 
 def _put(content: dict[str, Any], stream: BinaryIO) -> None:
@@ -124,7 +128,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     if not isinstance(content, dict) or "state_dict" not in content or "format_version" not in content:
         raise CheckpointError(
             f"{path}: got a PyTorch file without taijitu's contract; {do}, "
-            "or make one of a timm or torchvision network with checkpoint_of (docs/training.md)"
+            "or make one of a timm or torchvision network with taijitu.checkpoint_from_model (docs/training.md)"
         )
     if type(content["format_version"]) is not int or content["format_version"] != FORMAT_VERSION:
         got = content["format_version"]
