@@ -88,7 +88,7 @@ def _overview(commands: dict[str, EntryPoint]) -> str:
             lacking.append(f"  {name:<{width}}  " + pip_install(*_install(point)))
         else:
             ready.append(f"  {name:<{width}}  {_summary(point.module)}".rstrip())
-    lines = [f"taijitu {taijitu_version()}", "", "usage: taijitu COMMAND ...   (taijitu COMMAND --help tells more)", ""]
+    lines = [f"taijitu {taijitu_version()}", "", "usage: taijitu COMMAND ...   (taijitu COMMAND --help for more)", ""]
     lines += ready or ["  no command is installed"]
     if lacking:
         lines += ["", "not installed here:", *lacking]
@@ -96,7 +96,7 @@ def _overview(commands: dict[str, EntryPoint]) -> str:
 
 
 def _summary(module: str) -> str:
-    # Read from the source, because importing takes seconds (torch), or fails for what is not installed.
+    # Read from the source, because importing takes seconds (torch), or fails where a package is missing.
     search: list[str] | None = None
     origin: str | None = None
     parts = module.split(".")
