@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from taijitu_runtime.answers import Answer, Scores, likeliest_first
-from taijitu_runtime.live import Counters, Frame, Patience, Reader, Source, State
+from taijitu_runtime.live import Counters, Frame, Reader, Source, State, Timeouts
 from taijitu_runtime.live.smoothing import Smoother
 from taijitu_runtime.live.watch import picture_from_bgr
 from taijitu_server.cameras.latest_value import LatestValue
@@ -182,9 +182,9 @@ class Camera:
     def _watch(self) -> None:
         realtime = self.source.kind == "video"
         # A camera may be plugged in after the server started.
-        patience = Patience(wait_s=math.inf, frozen_s=self._settings.camera_frozen_s)
+        timeouts = Timeouts(wait_s=math.inf, frozen_s=self._settings.camera_frozen_s)
         quit_ = self._quit
-        with Reader(self.source, patience=patience, realtime=realtime) as reader:
+        with Reader(self.source, timeouts=timeouts, realtime=realtime) as reader:
             self._reader = reader
             while not quit_.is_set():
                 frame = reader.take(POLL_S)
