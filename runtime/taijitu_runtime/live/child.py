@@ -32,7 +32,7 @@ RELEASE_TIMEOUT_S = 1.0  # to release the camera (otherwise Argus keeps it busy)
 MAX_PAUSE_S = 0.5
 FEW_ROWS = 32
 MOSTLY_GREY = "got a frame that is mostly of one grey, which decoders put in place of lost data"
-STALL_SHARE = 0.9  # FFmpeg says "no more frames" of a file's end and of its own time limit alike: its time tells
+STALL_SHARE = 0.9  # of the limit: FFmpeg reports a file's end and its own time limit alike, so the time decides
 
 # Live streams are not to be buffered anywhere. What the user set stays.
 FFMPEG_LIVE = {"rtsp": "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay", "http": "fflags;nobuffer|flags;low_delay"}
