@@ -23,6 +23,7 @@ from taijitu_runtime.backends.ort_provider import Provider
 from taijitu_runtime.errors import UsageError, close_names
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import Limits
+from taijitu_runtime.proof.prove import Mode
 
 PREFIX = "TAIJITU_"
 OTHER_VARIABLES = {"TAIJITU_DATA"}  # the folder of the tests' pictures
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     reload_s: float = Field(0.0, ge=0, description="seconds between checks for changed model files; 0 for none")
     reload_by_post: bool = Field(False, description="let clients load and unload models of the folder by POST")
 
+    prove: Mode = Field("on", description="a model that does not answer as its passport says: on refuses it, warn, off")
     provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda or tensorrt")
     inference_threads: int = Field(1, ge=0, description="threads that compute one batch; 0 for one per core")
     instances: int = Field(0, ge=0, le=64, description="batches of one model that run at once; 0 for one per core")

@@ -162,10 +162,10 @@ def test_a_gpu_without_a_driver(tree: Tree, files: Files, is_jetson: bool, text:
 )
 def test_the_gpu_line(tree: Tree, line: str, version: str) -> None:
     root = tree({**card(), "proc/driver/nvidia/version": line})
-    device = {"name": "Orin", "capability": "8.7", "memory_bytes": 7_990_870_016}
+    device = {"name": "Orin", "capability": "8.7", "multiprocessors": 8, "memory_bytes": 7_990_870_016}
     reply = Reply({"code": 0, "cuda": 12060, "devices": [device]})
     found = only(gpu.check_gpus(root, reply, is_jetson=True), "ok")
-    assert found.text == f"Orin, compute capability 8.7, 7.4 GiB, driver {version}, CUDA up to 12.6"
+    assert found.text == f"Orin, compute capability 8.7, 8 multiprocessors, 7.4 GiB, driver {version}, CUDA up to 12.6"
     assert gpu.capabilities(reply) == ["8.7"]
 
 

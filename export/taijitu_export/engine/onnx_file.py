@@ -8,12 +8,12 @@ from pathlib import Path
 
 import onnx
 
+from taijitu_export.onnx.passes.reading import QUANTISERS
 from taijitu_runtime.backends import CHECKPOINT_MAGIC
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import ArtefactError
 
-QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 EXPORT = "taijitu onnx checkpoint.pt -o model.onnx"
 
 
@@ -36,6 +36,12 @@ class Graph:
     def is_quantised(self) -> bool:
         """Whether it has QuantizeLinear or DequantizeLinear nodes."""
         return any(node.op_type in QUANTISERS for node in self.model.graph.node)
+
+    @property
+    def has_float16_scales(self) -> bool:
+        """Whether one of these has a float16 scale, as int8 files for engines have."""
+        halves = {each.name for each in self.model.graph.initializer if each.data_type == onnx.TensorProto.FLOAT16}
+        return any(node.op_type in QUANTISERS and node.input[1] in halves for node in self.model.graph.node)
 
 
 def read_graph(path: Path) -> Graph:

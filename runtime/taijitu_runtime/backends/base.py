@@ -120,6 +120,16 @@ class Backend(abc.ABC):
         return self._loaded()[1]
 
     @property
+    def runs_on(self) -> str:
+        """What computes, such as "onnxruntime cpu": two backends with one text should give nearly the same logits."""
+        return self.name
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it computes on a GPU, which may multiply float32 with 11 bits (TF32)."""
+        return False
+
+    @property
     def bulk(self) -> Bulk:
         """How many images are best answered by this model here. UsageError while the model is not loaded."""
         return self._bulk(self.input)

@@ -69,9 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("models", type=Path, nargs="+", metavar="model", help="an ONNX file or an engine")
     parser.add_argument("--shapes", help="such as images:8x32x32x3 (default: one image, or the smallest batch)")
     parser.add_argument("--warmUp", type=float, default=200, metavar="MS", help="before measuring (%(default)s ms)")
-    parser.add_argument(
-        "--duration", type=float, default=3, metavar="S", help="at least (%(default)s s per model)"
-    )
+    parser.add_argument("--duration", type=float, default=3, metavar="S", help="at least (%(default)s s per model)")
     parser.add_argument("--iterations", type=int, default=10, metavar="N", help="at least (%(default)s)")
     parser.add_argument(
         "--avgRuns", type=int, default=10, metavar="N", help="queries per turn, averaged with --verbose (%(default)s)"

@@ -34,7 +34,9 @@ class TrtProbe(Probe):
         assert card is not None, "the backend is loaded"
         self.modes = {
             "Backend": f"{LIBRARIES[card.library.name]} {card.library.version}",
-            "GPU": backend.on_owner(lambda engine, gpu: f"{gpu.name}, compute capability {gpu.compute_capability}"),
+            "GPU": backend.on_owner(
+                lambda engine, gpu: f"{gpu.model}, compute capability {gpu.model.compute_capability}"
+            ),
             "Layers": ", ".join(f"{count} {dtype}" for dtype, count in card.precision.layers.items()),
             "Data transfers": "Enabled" if transfers else "Disabled",
             "CUDA Graph": "Enabled" if backend.cuda_graph else "Disabled",

@@ -44,7 +44,7 @@ def check_gpus(root: Path, reply: Reply, is_jetson: bool) -> list[Finding]:
         ok(
             f"GPU {index}",
             f"{device['name']}, compute capability {device['capability']}, "
-            f"{device['memory_bytes'] / 2**30:.1f} GiB, {versions}",
+            f"{device['multiprocessors']} multiprocessors, {device['memory_bytes'] / 2**30:.1f} GiB, {versions}",
         )
         for index, device in enumerate(reply.value["devices"])
     ]

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 MARK = "taijitu-doctor:"
-COMPUTE_CAPABILITY = (75, 76)  # cuDeviceGetAttribute: major, minor
+# Attributes of cuDeviceGetAttribute.
+COMPUTE_CAPABILITY = (75, 76)  # major, minor
+MULTIPROCESSORS = 16
 
 
 def library(name: str) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def cuda() -> dict[str, Any]:
     if code:
         return found
     driver.cuDeviceGetCount(ctypes.byref(number))
-    for index in range(number.value):
+    for index in range(number.value):  # of the GPUs; evaluated once
         device = ctypes.c_int()
         driver.cuDeviceGet(ctypes.byref(device), index)
         driver.cuDeviceGetName(text, len(text), device)
@@ -51,8 +53,14 @@ def cuda() -> dict[str, Any]:
         for attribute in COMPUTE_CAPABILITY:
             driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
             capability.append(str(number.value))
+        driver.cuDeviceGetAttribute(ctypes.byref(number), MULTIPROCESSORS, device)
         found["devices"].append(
-            {"name": text.value.decode(), "capability": ".".join(capability), "memory_bytes": size.value}
+            {
+                "name": text.value.decode(),
+                "capability": ".".join(capability),
+                "multiprocessors": number.value,
+                "memory_bytes": size.value,
+            }
         )
     return found
 
@@ -78,6 +86,18 @@ def provider(name: str) -> tuple[str, str] | None:
     return None
 
 
+def prove(path: str) -> tuple[str, str]:
+    """How a model's proof ends, and the line about it."""
+    from taijitu_runtime.errors import TaijituError
+    from taijitu_runtime.proof.prove import prove as prove_model
+
+    try:
+        found = prove_model(path)
+    except TaijituError as error:
+        return "failed", str(error)
+    return found.outcome, str(found)
+
+
 def absolute_value() -> bytes:
     """Return the smallest ONNX model: y = Abs(x) of one float32."""
     from taijitu_runtime.backends import protobuf
@@ -95,5 +115,6 @@ def absolute_value() -> bytes:
 
 
 if __name__ == "__main__":
-    questions: dict[str, Callable[..., Any]] = {"library": library, "cuda": cuda, "nish": nish, "provider": provider}
-    print("\n" + MARK + json.dumps(questions[sys.argv[1]](*sys.argv[2:])))
+    questions: list[Callable[..., Any]] = [library, cuda, nish, provider, prove]
+    asked = {question.__name__: question for question in questions}[sys.argv[1]]
+    print("\n" + MARK + json.dumps(asked(*sys.argv[2:])))

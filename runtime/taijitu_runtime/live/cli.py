@@ -17,7 +17,7 @@ from typing import TextIO
 
 from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
-from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live.outputs import JsonLines, TextLines, VideoFile, Window
 from taijitu_runtime.live.reader import Reader
@@ -27,6 +27,7 @@ from taijitu_runtime.live.sources import EXPECTED as SOURCES
 from taijitu_runtime.live.sources import Mode, Source, source_from_text
 from taijitu_runtime.live.states import Timeouts
 from taijitu_runtime.live.watch import Result, View, watch
+from taijitu_runtime.proof.prove import MODES, proof_at_start
 
 PROG = "taijitu camera"
 USUAL = Timeouts()
@@ -34,7 +35,10 @@ USUAL = Timeouts()
 
 @run(PROG)
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: end of file, or stopped; 1: source lost, or damaged file; 2: never opened, or wrong usage."""
+    """Run the command; 0: end of file, or stopped; 2: never opened, or wrong usage or model.
+
+    1: the source was lost, the file is damaged, or the model fails its proof.
+    """
     options = build_parser().parse_args(argv)
     source = source_from_text(options.source, _mode(options))
     if options.realtime and (source.live or source.kind == "pictures"):
@@ -50,6 +54,10 @@ def main(argv: list[str] | None = None) -> int:
             options.model, threads=options.threads, provider=options.provider, rebuild=options.rebuild
         )
         classifier = stack.enter_context(loaded)
+        proof = proof_at_start(classifier, options.prove)
+        if proof is not None:
+            level = logging.WARNING if proof.outcome == "failed" else logging.DEBUG
+            logging.getLogger("taijitu_runtime.live").log(level, "%s: %s", shown(options.model), shown(proof))
         outputs, window = _outputs(options, reader, stop, stack)
 
         def show(result: Result) -> None:
@@ -70,6 +78,13 @@ def build_parser() -> Parser:
     parser.add_argument("--source", required=True, help=SOURCES)
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument("--rebuild", action="store_true", help="rebuild an engine that does not run here")
+    parser.add_argument(
+        "--prove",
+        choices=MODES,
+        default="on",
+        help="what to do if the model does not answer as its passport says: on ends, warn goes on, off does not check "
+        "(default: %(default)s)",
+    )
     parser.add_argument(
         "--threads", type=int, default=1, help="threads of one inference; more of them busy-wait (%(default)s)"
     )

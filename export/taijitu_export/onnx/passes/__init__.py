@@ -10,6 +10,7 @@ from taijitu_export.onnx.passes.gelu_order import GeluOrderPass
 from taijitu_export.onnx.passes.global_average_pool import GlobalAveragePoolPass
 from taijitu_export.onnx.passes.lower_to_opset_17 import LowerToOpset17Pass
 from taijitu_export.onnx.passes.quantise import QuantisePass
+from taijitu_export.onnx.passes.raise_to_opset_19 import RaiseToOpset19Pass
 from taijitu_export.onnx.passes.round_to_float16 import RoundToFloat16Pass
 from taijitu_export.onnx.passes.split_concat import SplitConcatPass
 from taijitu_export.onnx.passes.strip_traces import StripTracesPass
@@ -22,6 +23,7 @@ __all__ = [
     "GlobalAveragePoolPass",
     "LowerToOpset17Pass",
     "QuantisePass",
+    "RaiseToOpset19Pass",
     "RoundToFloat16Pass",
     "SplitConcatPass",
     "StripTracesPass",
