@@ -195,7 +195,7 @@ def test_a_camera_that_repeats_one_frame_is_frozen_to_all_who_look(
         assert when_running(running, "desk")["frames"]["repeated"] == 0
         desk.is_frozen = True
         found = eventually(lambda: (told := status(running, "desk"))["state"] == "frozen" and told)
-        assert "got the same frame" in found["error"]
+        assert "--camera-frozen-s" in found["error"]
         assert found["frames"]["repeated"] > 5
         assert found["age_ms"] < 1000  # which tells nothing of it
         assert metric(running, 'taijitu_camera_state{camera="desk",state="frozen"}') == 1
