@@ -14,7 +14,7 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 ANOTHER_FOLDER = "choose a folder of your own: export XDG_CACHE_HOME=DIR"
 
 KEPT_FILES = 32
-"""Of each kind in the cache; the oldest goes first. Most are as large as their model."""
+"""The number of files of each kind in the cache; the oldest are removed. Most are as large as their model."""
 
 
 class UnsafeFolderError(OSError):

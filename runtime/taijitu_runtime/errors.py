@@ -25,7 +25,7 @@ TaijituError
 └── WriteError                   a file that cannot be written: a full disk, no permission, no such folder
 
 `taijitu_training.errors` and `taijitu_export.errors` add those of data sets, checkpoints, runs and exports.
-Every text says what was got, what was expected and what to do. Anything else that escapes is a bug of ours.
+Every text says what was got, what was expected and what to do. Anything else that escapes is a bug in taijitu.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class UnknownNameError(UsageError, ValueError):
 
 
 def close_names(got: object, known: Iterable[str], most: int = 4) -> list[str]:
-    """The known names that are spelt like `got`, whatever the case, the closest first."""
+    """Return the known names that are spelt like `got`, ignoring case, the closest first."""
     by_lower = {name.lower(): name for name in known}
     return [by_lower[key] for key in difflib.get_close_matches(str(got).lower(), by_lower, n=most, cutoff=0.5)]
 

@@ -73,7 +73,7 @@ def available_bytes(root: Path = ROOT) -> int:
 
 
 def read_text(path: Path) -> str:
-    """A file of the kernel, without what ends it; "" where there is none or it cannot be read."""
+    """Return the text of a file of the kernel, stripped; "" where it is missing or cannot be read."""
     try:
         return path.read_text(errors="replace").strip("\0\n ")
     except OSError:

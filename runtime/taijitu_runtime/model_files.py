@@ -1,4 +1,4 @@
-"""What model files are called: one list of suffixes, which are read whatever their case."""
+"""The suffixes of model files, in any case."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def test_a_window_is_the_output_where_there_is_a_screen(
     with start(root, tiny_onnx, "--source", video) as running:
         printed, told = running.communicate(timeout=60)
     assert running.returncode == 0, told
-    assert printed == ""  # no lines of text beside it
+    assert printed == ""  # no lines of text
     assert told.startswith(f"{video}: ")  # the summary, and nothing of Qt's before it
     with start(root, tiny_onnx, "--source", video, "--no-display", "--top", "1") as running:
         printed, _ = running.communicate(timeout=60)

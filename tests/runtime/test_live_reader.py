@@ -1,4 +1,4 @@
-"""Frames from real sockets and files: the newest first, whatever the source does, and nothing is left behind."""
+"""Frames from real sockets and files: the newest first, for every failure of the source, and nothing is left behind."""
 
 from __future__ import annotations
 

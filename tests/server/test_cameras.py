@@ -45,7 +45,7 @@ def door() -> Iterator[MjpegServer]:
 
 @pytest.fixture(scope="module")
 def yard() -> Iterator[MjpegServer]:
-    """Frames that JPEG cannot make small, so that whoever does not take them is full soon."""
+    """Frames that JPEG cannot make small, so that a client that does not read them is full soon."""
     noise = np.random.default_rng(0).integers(-60, 60, (480, 640, 3), np.int16)
 
     def make(time_s: float) -> NDArray[np.uint8]:

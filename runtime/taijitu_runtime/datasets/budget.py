@@ -1,4 +1,4 @@
-"""How much memory pictures may take: half of what is free, shared between the processes of this host."""
+"""How much memory pictures may take: half of the free memory, shared between the processes of this host."""
 
 from __future__ import annotations
 

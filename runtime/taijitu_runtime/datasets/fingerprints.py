@@ -1,4 +1,4 @@
-"""What tells pictures apart whatever they are called: the sha256 of each."""
+"""Identify pictures by their content: the sha256 of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHUNK = 256  # pictures a task
 def fingerprints(contents: Sequence[Content] | NDArray[np.uint8], *, hidden: bool = False) -> list[str]:
     """The sha256, in hexadecimal, of each picture's file, or of its pixels where these are all there is.
 
-    A file that cannot be read counts as an empty one: whoever decodes it names it. `hidden`: without a bar.
+    A file that cannot be read counts as an empty one; the error comes when it is decoded. `hidden`: without a bar.
     """
 
     def of_chunk(first: int) -> list[str]:

@@ -129,7 +129,7 @@ class Files:
         return name in self.contents
 
     def read(self, name: str) -> bytes:
-        """The bytes of the file called `name`. DataError where there is none or it cannot be read."""
+        """The bytes of the file called `name`. DataError where it is missing or cannot be read."""
         content = self.contents.get(name)
         if content is None:
             raise DataError(f"{self.where}: {name} is missing; fetch the data set again, or unpack all of it")

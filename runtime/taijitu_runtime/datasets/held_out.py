@@ -72,7 +72,7 @@ class TrainedOn:
 
     @classmethod
     def of(cls, prints: Sequence[str], held_out: HeldOut | None = None) -> TrainedOn:
-        """Of the fingerprints of the pictures to train on."""
+        """Hash of the fingerprints of the pictures to train on."""
         return cls(frozenset(fingerprint[:_DIGITS] for fingerprint in sorted(set(prints))[:SAMPLE]), held_out)
 
     @classmethod

@@ -62,7 +62,7 @@ class _Tree:
 
 
 def found_in(scan: Scan, where: Path, reading: Reading) -> Found:
-    """The splits and labels of what was scanned. DataError where they lie as no form has them."""
+    """Return the splits and labels of the scanned files. Raises DataError where no known form matches."""
     tree = _stepped_down(_Tree(scan.pictures, scan.folders), reading)
     tree = _with_splits(tree, where, reading)
     roles = tree.roles()
@@ -74,7 +74,7 @@ def found_in(scan: Scan, where: Path, reading: Reading) -> Found:
         name = next(iter(roles.values()))
         raise DataError(
             f"{where}: got {name}/ without train/, which may be a label or pictures to test with; put the labels into "
-            f"train/<label>/, or rename it (beside it: {_some(beside)})"
+            f"train/<label>/, or rename it (next to it: {_some(beside)})"
         )
     outside = len(tree.loose) + sum(parts[0] in beside for parts in tree.pictures if len(parts) > 1)
     if outside:
@@ -113,7 +113,7 @@ def _with_splits(tree: _Tree, where: Path, reading: Reading) -> _Tree:
     inner = tree
     for name in holder:
         inner = inner.below(name)
-    # The others are beside the splits, and counted there.
+    # The others are next to the splits, and counted there.
     others = {parts: content for parts, content in tree.pictures.items() if parts[: len(holder)] != holder}
     pictures = dict(inner.pictures) | {("/".join(parts[:-1]) + "/", parts[-1]): c for parts, c in others.items()}
     return _Tree(pictures, inner.folders)

@@ -1,4 +1,4 @@
-"""Lists of pictures: path,label[,split] in each line of a .csv, .tsv or .txt, paths beside the list."""
+"""Lists of pictures: path,label[,split] in each line of a .csv, .tsv or .txt, paths next to the list."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_list(path: Path) -> Found:
         more = f"; and {len(wrong) - MOST_NAMED} more lines" if len(wrong) > MOST_NAMED else ""
         raise DataError(
             f"{path}: {'; '.join(wrong[:MOST_NAMED])}{more}; expected path,label or path,label,split in each, paths "
-            "beside the list, and splits called train, val or test; correct the list"
+            "next to the list, and splits called train, val or test; correct the list"
         )
     return _found(path, chosen, "label" in places, left_out)
 

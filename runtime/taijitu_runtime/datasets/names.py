@@ -42,7 +42,7 @@ def is_hidden(parts: Sequence[str]) -> bool:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file is one that systems leave in every folder, or a text that lies beside pictures."""
+    """Whether a file is one that systems leave in every folder, or a text that lies next to pictures."""
     return name.lower() in _LITTER or PurePosixPath(name).suffix.lower() in _TEXTS
 
 

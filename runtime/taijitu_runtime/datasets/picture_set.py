@@ -28,7 +28,7 @@ Labels = Sequence[str]
 
 @dataclasses.dataclass(frozen=True)
 class PictureSet:
-    """Pictures of one split of `source` that are decoded anew whenever they are asked for.
+    """Pictures of one split of `source` that are decoded again whenever they are asked for.
 
     `split`: as `source` spells it, or empty where it has no splits. `targets`: int64 (N,), indices of `labels`, which
     are the model's; None for pictures without labels. `left_out`: which files of `source` were not taken. `part`: which
@@ -138,7 +138,7 @@ def evaluation_pictures(source: Path, labels: Labels, trained_on: TrainedOn | No
     if role != "train":
         return judging
     raise DataError(
-        f"{source}: got train/ alone, expected test/ or val/ beside it: pictures that a network was trained on prove "
+        f"{source}: got train/ alone, expected test/ or val/ next to it: pictures that a network was trained on prove "
         f"little; give {source}/train if you mean them"
     )
 

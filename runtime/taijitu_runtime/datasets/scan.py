@@ -59,7 +59,7 @@ def is_picture_file(path: str, left_out: LeftOut) -> bool:
         if not has_picture_suffix(name):
             left_out.name(f"unreadable, {error.strerror}", path)
             return False
-        return True  # whoever decodes it names it
+        return True  # the error comes when it is decoded
     if not stat.S_ISREG(mode):
         left_out.name(next((kind for holds, kind in _SPECIAL if holds(mode)), "special file"), path)
         return False

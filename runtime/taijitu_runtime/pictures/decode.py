@@ -102,7 +102,7 @@ def decode_image(image: Image.Image, limits: Limits = LIMITS) -> Decoded:
 
 
 def open_image(data: bytes, format: str) -> Image.Image:
-    """Pillow's image of `format` with its header read; whatever Pillow raises where that is damaged.
+    """Pillow's image of `format` with its header read; any exception of Pillow where that is damaged.
 
     Image.open warns on stderr about large pictures and can raise instead, by settings that belong to the whole process.
     The factories that it calls check no size; our own check needs no global state. UnknownFormatError for a variant
@@ -250,7 +250,7 @@ def _low_bytes(image: Image.Image, raw_mode: str) -> NDArray[np.uint8] | None:
 
 
 def _without_key(image: Image.Image, raw_mode: str, low_bytes: NDArray[np.uint8] | None) -> Image.Image:
-    """The same with the transparent colour, if it has one besides a palette, on black."""
+    """The same with the transparent colour, if it has one in addition to a palette, on black."""
     key = image.info.get("transparency")
     if key is None:
         return image

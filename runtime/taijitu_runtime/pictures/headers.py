@@ -154,7 +154,7 @@ class Header(NamedTuple):
 
 
 def inspect(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Header:
-    """The header of a picture that may be decoded; microseconds, whatever `data` is.
+    """The header of a picture that may be decoded; takes microseconds for any `data`.
 
     `least_side`: as for `decode`; a large JPEG that is shrunk costs less. EmptyPictureError, TooManyBytesError,
     UnknownFormatError (also for a variant that is not read), DamagedPictureError (a header that is cut off, a JPEG or

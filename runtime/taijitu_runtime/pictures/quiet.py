@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PILLOW = r"PIL\.(?:)"  # written so that it is no one else's filter that is removed
+PILLOW = r"PIL\.(?:)"  # spelt so that only our own filter is removed
 MAPPED_FILES = Path("/proc/self/maps")
 
 # As warnings.filterwarnings writes it, in a tenth of its time.
