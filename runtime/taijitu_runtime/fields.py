@@ -33,7 +33,7 @@ def json_from_text(key: str, text: str) -> Any:
 
 
 def read_fields(part: type[Part], prefix: str, got: object) -> dict[str, Any]:
-    """Return `got` as fields of the dataclass `part`; ArtefactError where one is missing or unknown, or `got` not a dict."""
+    """Return `got` as fields of the dataclass `part`; ArtefactError for a missing or unknown one, or another type."""
     names = [field.name for field in dataclasses.fields(part)]  # type: ignore[arg-type]  # every caller's is one
     if not isinstance(got, dict):
         raise fail(prefix.rstrip("."), got, f"a dict with {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""Lists of pictures: path,label[,split] in each line of a .csv, .tsv or .txt, paths next to the list."""
+"""Read lists of pictures: lines of path,label[,split] in a .csv, .tsv or .txt, with paths relative to the list."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_NAMED = 5
 
 
 def read_list(path: Path) -> Found:
-    """The pictures that a list names. DataError names the line that is wrong."""
+    """Read a list of pictures. Raises DataError, which names the wrong lines."""
     rows = _rows(path)
     places, rows = _places(rows)
     left_out = LeftOut()
@@ -70,7 +70,7 @@ def _found(path: Path, chosen: dict[str, list[tuple[str, str]]], labelled: bool,
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """(line, cells) of every line that is not empty."""
+    """Return (line, cells) of every line that is not empty."""
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
