@@ -87,7 +87,7 @@ class PictureError(TaijituError):
         self.name = name
 
     def named(self, name: str) -> PictureError:
-        """The same error about a picture called `name`."""
+        """Return the same error about a picture called `name`."""
         return type(self)(self.reason, name)
 
 
@@ -187,7 +187,7 @@ def close_names(got: object, known: Iterable[str], most: int = 4) -> list[str]:
 
 
 def name_hint(got: object, known: Iterable[str]) -> str:
-    """What to say after an unknown name: the close ones, or else those that there are."""
+    """Return a hint for an unknown name: the close names, or the known ones."""
     names = sorted(known)
     if close := close_names(got, names):
         return f"did you mean {', '.join(close)}?"

@@ -92,7 +92,7 @@ class PictureSet:
         return self.subset(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64))
 
     def batches(self, spec: InputSpec, size: int = 64) -> Iterator[NDArray[np.uint8]]:
-        """Yield the pictures in order, preprocessed: uint8 RGB (at most `size`, H, W, 3). PictureError names a bad one."""
+        """Yield all pictures, preprocessed: uint8 RGB (at most `size`, H, W, 3). PictureError for a bad one."""
 
         def prepared(content: Content) -> NDArray[np.uint8]:
             try:
