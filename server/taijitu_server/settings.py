@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     reload_by_post: bool = Field(False, description="let clients load and unload models of the folder")
 
     provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda or tensorrt")
+    cuda_graphs: bool = Field(True, description="engines: batches are CUDA graphs, captured when the model loads")
     inference_threads: int = Field(1, ge=0, description="threads of one run of a network; 0 one per core")
     instances: int = Field(0, ge=0, le=64, description="batches of one model that may run at once; 0 one per core")
     decode_threads: int = Field(1, ge=1, le=64, description="threads that decode pictures, for all models together")

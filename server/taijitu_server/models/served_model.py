@@ -17,6 +17,7 @@ from taijitu_runtime.answers import Scores, scores_from_logits
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import PictureError
+from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.pictures.headers import Limits, inspect
 from taijitu_server.errors import MODEL_DEAD, MODEL_HANGS, QUEUE_FULL, REQUEST_PIXELS, HttpError, overloaded
 from taijitu_server.metrics import Metrics
@@ -66,7 +67,11 @@ class ServedModel:
         An empty `name`: the one in its card.
         """
         classifier = Classifier.from_file(
-            path, batch_size=settings.max_batch, threads=settings.inference_threads, provider=settings.provider
+            path,
+            batch_size=settings.max_batch,
+            threads=settings.inference_threads,
+            provider=settings.provider,
+            cuda_graphs=settings.cuda_graphs or is_onnx(path),
         )
         try:
             _check(classifier)
