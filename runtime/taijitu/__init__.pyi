@@ -21,6 +21,7 @@ from taijitu_runtime.errors import InputError as InputError
 from taijitu_runtime.errors import MissingDependencyError as MissingDependencyError
 from taijitu_runtime.errors import PictureError as PictureError
 from taijitu_runtime.errors import PictureTooLargeError as PictureTooLargeError
+from taijitu_runtime.errors import ProofError as ProofError
 from taijitu_runtime.errors import ProviderError as ProviderError
 from taijitu_runtime.errors import SourceError as SourceError
 from taijitu_runtime.errors import TaijituError as TaijituError
@@ -33,9 +34,13 @@ from taijitu_runtime.errors import UnreadablePictureError as UnreadablePictureEr
 from taijitu_runtime.errors import UsageError as UsageError
 from taijitu_runtime.errors import WriteError as WriteError
 from taijitu_runtime.pictures.headers import Limits as Limits
+from taijitu_runtime.proof.prove import Proof as Proof
+from taijitu_runtime.proof.prove import prove as prove
 from taijitu_training.checkpoint import load as load_checkpoint
+from taijitu_training.checkpoint import save as save_checkpoint
 from taijitu_training.errors import CheckpointError as CheckpointError
 from taijitu_training.errors import TrainingError as TrainingError
+from taijitu_training.from_weights import checkpoint_from_weights as checkpoint_from_weights
 from taijitu_training.models import create_model as create_model
 from taijitu_training.models import list_models as list_models
 from taijitu_training.train import train as train
@@ -62,6 +67,8 @@ __all__ = [
     "PictureError",
     "PictureTooLargeError",
     "Prediction",
+    "Proof",
+    "ProofError",
     "ProviderError",
     "SourceError",
     "TaijituError",
@@ -76,10 +83,13 @@ __all__ = [
     "WriteError",
     "__version__",
     "build_engine",
+    "checkpoint_from_weights",
     "create_model",
     "export_onnx",
     "list_models",
     "load_checkpoint",
+    "prove",
+    "save_checkpoint",
     "train",
     "verify",
 ]

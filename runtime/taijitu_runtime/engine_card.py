@@ -38,6 +38,31 @@ HARDWARE_COMPATIBILITY = ("none", "ampere+", "sameComputeCapability")
 BUILD_AGAIN = "taijitu engine model.onnx --saveEngine=model.engine"
 
 
+# The flags of export/to_engine.py that decide what is built, and the only ones that a rebuild repeats: a sidecar comes
+# with a file from anywhere, so it must not name other files, ask for help or change what is printed.
+RECORDED_FLAGS = frozenset(
+    f"--{name}"
+    for name in [
+        "backend",
+        "fp16",
+        "int8",
+        "noTF32",
+        "minShapes",
+        "optShapes",
+        "maxShapes",
+        "computeCapabilities",
+        "hardwareCompatibilityLevel",
+        "versionCompatible",
+        "useDLACore",
+        "allowGPUFallback",
+        "memPoolSize",
+        "builderOptimizationLevel",
+        "nishPlugin",
+        "skipInference",
+    ]
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Library:
     """What built the plan: the Python module's name, one of LIBRARIES, and its version, such as "10.3.0"."""
@@ -202,8 +227,11 @@ class EngineCard:
             texts = getattr(self, name)
             if not isinstance(texts, tuple) or not all(isinstance(text, str) and text.isprintable() for text in texts):
                 raise fail(name, texts, "a list of texts")
-        if any(text == "--saveEngine" or text.startswith("--saveEngine=") for text in self.arguments):
-            raise fail("arguments", self.arguments, "none that says where the engine goes: its own name does")
+        for argument in self.arguments:
+            if argument.split("=")[0] not in RECORDED_FLAGS:
+                raise fail(
+                    "arguments", argument, f"one of {', '.join(sorted(RECORDED_FLAGS))}, with =VALUE where it has one"
+                )
         if not self.inputs or not self.outputs:
             raise fail("inputs, outputs", (len(self.inputs), len(self.outputs)), "at least one of each")
         for profile in self.profiles:
@@ -236,7 +264,7 @@ class EngineCard:
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON types; a copy, the caller's own."""
-        whole = plain("whole", dataclasses.asdict(self))
+        whole = plain("whole", {**dataclasses.asdict(self), "card": self.card.to_dict()})
         assert isinstance(whole, dict)
         return whole
 

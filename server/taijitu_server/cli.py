@@ -28,7 +28,10 @@ def build_parser() -> Parser:
 
 @run("taijitu serve")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 served until SIGTERM or Ctrl-C, 1 a worker cannot be kept alive, 2 wrong usage, model or address."""
+    """Exit code: 0 served until SIGTERM or Ctrl-C, 2 wrong usage, model or address.
+
+    1: a worker cannot be kept alive, or the only model fails its proof.
+    """
     flags = vars(build_parser().parse_args(argv))
     model, file = flags.pop("model"), flags.pop("settings")
     settings = settings_from(flags, file)

@@ -24,6 +24,7 @@ from taijitu_runtime.backends.ort_provider import Provider
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import Limits
+from taijitu_runtime.proof.prove import Mode
 
 PREFIX = "TAIJITU_"
 OTHER_VARIABLES = {"TAIJITU_DATA"}  # where the tests look for pictures
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     reload_s: float = Field(0.0, ge=0, description="look for changed models this often; 0 never")
     reload_by_post: bool = Field(False, description="let clients load and unload models of the folder")
 
+    prove: Mode = Field("on", description="a model that does not answer as its passport says: on refuses it, warn, off")
     provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda or tensorrt")
     cuda_graphs: bool = Field(True, description="engines: batches are CUDA graphs, captured when the model loads")
     inference_threads: int = Field(1, ge=0, description="threads of one run of a network; 0 one per core")

@@ -46,6 +46,9 @@ class ServerState:
         dead = [f"{model.name} version {model.version}" for model in self.registry.all() if not model.is_alive]
         if dead:
             return f"not running: {', '.join(dead)}; restart the server"
+        if self.registry.refused:
+            names = ", ".join(f"{name} version {version}" for name, version in sorted(self.registry.refused))
+            return f"not proven: {names}; GET /models says why"
         return "" if self.registry.served else "no model is loaded"
 
     def _cameras(self) -> Cameras:

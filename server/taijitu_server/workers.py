@@ -110,7 +110,7 @@ class _Workers:
             code = 0
         except TaijituError as error:
             print(f"taijitu serve: {' '.join(str(error).split())}", file=sys.stderr)
-            code = 2
+            code = error.exit_code
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -29,7 +29,7 @@ from taijitu_export.engine.target import open_target
 from taijitu_export.engine.timing_cache import TimingCache
 from taijitu_runtime.backends.trt_engine import logger_of
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.engine_card import EngineCard, ShapeRange
+from taijitu_runtime.engine_card import RECORDED_FLAGS, EngineCard, ShapeRange
 from taijitu_runtime.errors import UsageError
 from tests.helpers.tiny_model import make_tiny_onnx
 from tests.helpers.tiny_nish_model import make_nish_onnx
@@ -102,6 +102,12 @@ def test_trtexecs_flags_with_a_space_or_an_equals_sign_as_the_sidecar_records_th
     rebuilt = EngineCard.read(again)
     assert rebuilt.arguments == card.arguments
     assert (rebuilt.profiles, rebuilt.built_for, rebuilt.flags) == (card.profiles, card.built_for, card.flags)
+
+
+def test_a_new_flag_of_the_builder_is_recorded_or_known_not_to_decide_what_is_built() -> None:
+    flags = {flag for action in engine_cli.build_parser()._actions for flag in action.option_strings}
+    others = {"-h", "--help", "--onnx", "--saveEngine", "--timingCacheFile", "--verbose", "--json"}
+    assert flags == RECORDED_FLAGS | others
 
 
 def test_opt_shapes_alone_fix_the_batch(model: Path) -> None:

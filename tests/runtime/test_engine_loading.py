@@ -299,10 +299,6 @@ def test_it_is_only_built_again_from_the_same_onnx(engine: Path) -> None:
     [
         (("--fp16",), ["--fp16"]),
         (("--computeCapabilities=8.6,8.9", "--fp16"), ["--fp16", "--computeCapabilities=12.0"]),
-        (
-            ("--fp16", "--computeCapabilities", "8.6", "--verbose"),
-            ["--fp16", "--verbose", "--computeCapabilities=12.0"],
-        ),
     ],
 )
 def test_it_is_built_again_for_the_gpu_at_hand(engine: Path, recorded: tuple[str, ...], expected: list[str]) -> None:

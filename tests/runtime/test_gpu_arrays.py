@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends import Backend, ModelInput, OrtBackend
 from taijitu_runtime.backends.cuda import Gpu
-from taijitu_runtime.backends.gpu_arrays import GpuArray, gpu_array, is_on_gpu
+from taijitu_runtime.backends.gpu_arrays import GpuArray, is_on_gpu, read_gpu_array
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import InputError
@@ -89,7 +89,7 @@ def classifier(tmp_path: Path) -> Classifier:
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_it_is_read_where_it_lies(form: Any, dtype: Any) -> None:
     array = pictures(3).astype(dtype)
-    found = gpu_array(form(array), stream=7)
+    found = read_gpu_array(form(array), stream=7)
     assert (found.address, found.shape, found.dtype) == (array.ctypes.data, array.shape, array.dtype)
     np.testing.assert_array_equal(self_read(found), array)
 
@@ -97,12 +97,12 @@ def test_it_is_read_where_it_lies(form: Any, dtype: Any) -> None:
 def test_dlpack_is_told_the_stream_that_reads_it_and_its_tensor_may_have_gradients() -> None:
     tensor = ByDlpack(pictures(1))
     assert is_on_gpu(tensor)
-    gpu_array(tensor, stream=7)
+    read_gpu_array(tensor, stream=7)
     assert tensor.streams == [7]
 
 
 def test_the_interfaces_stream_is_kept_to_be_waited_for() -> None:
-    assert gpu_array(ByInterface(pictures(1), stream=2), stream=7).stream == 2
+    assert read_gpu_array(ByInterface(pictures(1), stream=2), stream=7).stream == 2
 
 
 def test_what_lies_in_the_hosts_memory_is_no_array_on_a_gpu() -> None:
@@ -113,7 +113,7 @@ def test_what_lies_in_the_hosts_memory_is_no_array_on_a_gpu() -> None:
 @pytest.mark.parametrize(("shape", "axes"), [((2, 8, 12, 3), slice(None)), ((8, 12, 3), slice(None))])
 def test_rows_may_have_padding_behind_them(shape: tuple[int, ...], axes: Any) -> None:
     wide = np.zeros(shape, np.uint8)
-    found = gpu_array(ByInterface(wide[..., :8, :]), stream=7)
+    found = read_gpu_array(ByInterface(wide[..., :8, :]), stream=7)
     assert (found.shape[-3:], found.row_bytes, found.row_size) == ((8, 8, 3), 36, 24 if len(shape) == 4 else 3)
     assert found.as_batch().row_size == 24
 
@@ -134,7 +134,7 @@ def test_rows_may_have_padding_behind_them(shape: tuple[int, ...], axes: Any) ->
 )
 def test_what_cannot_be_read_as_it_lies_is_refused(thing: Any, facts: list[str]) -> None:
     with pytest.raises(InputError) as error:
-        gpu_array(thing, stream=7)
+        read_gpu_array(thing, stream=7)
     assert all(fact in str(error.value) for fact in facts)
 
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import onnx
 
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, allowed_error
+from taijitu_export.comparison.intermediates import Intermediates
+from taijitu_export.passport import carried
 from taijitu_export.precision.accuracy_check import Converted
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import int8_for_engine, int8_from_float32
 from taijitu_runtime.card import ModelCard, Precision
+from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
 
 CONVERSIONS = {
@@ -82,7 +85,8 @@ def convert(
     data = request.read_data(card) if data is None else data
     max_drop = ALLOWED_DROP_POINTS[request.precision] if request.max_drop is None else request.max_drop
     converted = CONVERSIONS[request.precision, request.target](model, data, max_drop)
-    precise = dataclasses.replace(card, precision=recorded(converted, request, data))
+    carrying = carried(card, request.precision, Intermediates(converted.model).logits)
+    precise = dataclasses.replace(carrying, precision=recorded(converted, request, data))
     onnx.helper.set_model_props(converted.model, precise.to_metadata())
     return Conversion(converted.model, precise, report(converted, request, data))
 
@@ -115,7 +119,8 @@ def report(converted: Converted, request: PrecisionRequest, data: CalibrationDat
         f"checked against float32 on {data.evaluation_source}: {check.verdict.outcome.value}, {check.verdict.reason}; "
         f"rms logit difference {check.comparison.rms_error:.2g}, of rounded weights alone {converted.noise:.2g}"
     )
-    return (*lines, FOR_CPU) if request.target == "cpu" else tuple(lines)
+    lines += [FOR_CPU] if request.target == "cpu" else []
+    return (*lines, *map(shown, data.remarks))
 
 
 def count_types(model: onnx.ModelProto) -> dict[str, int]:

@@ -12,9 +12,11 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.backends.gpu_arrays import GpuArray, gpu_array, is_on_gpu
+from taijitu_runtime.backends.gpu_arrays import GpuArray, is_on_gpu, read_gpu_array
+from taijitu_runtime.bulk import USUAL_BATCH, Bulk
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
+from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import describe
 
 Layout = Literal["uint8 NHWC", "float32 NCHW"]
@@ -68,6 +70,14 @@ class Backend(abc.ABC):
     def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Checked images to logits (N, K) in memory that the backend will not use again."""
 
+    def _infer_alongside(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """`_infer`, for one of several calls at a time."""
+        return self._infer(images)
+
+    def _bulk(self, model_input: ModelInput) -> Bulk:
+        """How many images are best answered. Of a device, which takes one run after the other: decoded side by side."""
+        return Bulk(min(USUAL_BATCH, model_input.max_batch or USUAL_BATCH), usable_cores())
+
     @abc.abstractmethod
     def _free(self) -> None:
         """Release what `_load` took; called once for every `_load`, a failed one included."""
@@ -110,21 +120,37 @@ class Backend(abc.ABC):
         """The array that `infer` takes. UsageError while the model is not loaded."""
         return self._loaded()[1]
 
-    def infer(self, images: Any) -> NDArray[np.float32]:
+    @property
+    def runs_on(self) -> str:
+        """What computes, such as "onnxruntime cpu": two backends with one text should give nearly the same logits."""
+        return self.name
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it computes on a GPU, which may multiply float32 with 11 bits (TF32)."""
+        return False
+
+    @property
+    def bulk(self) -> Bulk:
+        """How many images are best answered by this model here. UsageError while the model is not loaded."""
+        return self._bulk(self.input)
+
+    def infer(self, images: Any, *, alongside: bool = False) -> NDArray[np.float32]:
         """Logits, float32 (N, K), of N prepared pictures of dtype and shape as in `input`, C-contiguous.
 
-        A NumPy array; for an engine also an array on its GPU (gpu_arrays.py), which is not copied to the host. The
-        images are only read. The logits are a fresh array at each call, the caller's own. InputError for another dtype,
-        shape or memory order; ArtefactError if the model fails; UsageError while it is not loaded.
+        A NumPy array; for an engine also an array on its GPU (gpu_arrays.py), which is not copied to the host.
+        `alongside`: for one of `bulk.workers` calls at a time; a processor gives each a core of its own instead of all
+        cores. The images are only read. The logits are a fresh array at each call, the caller's own. InputError for
+        another dtype, shape or memory order; ArtefactError if the model fails; UsageError while it is not loaded.
         """
         card, model_input = self._loaded()
         if is_on_gpu(images):
-            array = self.on_gpu(images)
+            array = self.gpu_array(images)
             check_gpu_array(array, model_input)
             logits = self._infer_on_gpu(array)
         else:
             check_images(images, model_input)
-            logits = self._infer(images)
+            logits = self._infer_alongside(images) if alongside else self._infer(images)
         expected = (len(images), len(card.labels))
         if logits.shape != expected or logits.dtype != np.float32:
             raise ArtefactError(
@@ -133,12 +159,12 @@ class Backend(abc.ABC):
             )
         return logits
 
-    def on_gpu(self, images: Any) -> GpuArray:
+    def gpu_array(self, images: Any) -> GpuArray:
         """An array on this model's GPU as `infer` reads it; InputError where the model or the array is not on one.
 
         On the thread that made the array: libraries have a current stream for each thread.
         """
-        return gpu_array(images, self._gpu_stream())
+        return read_gpu_array(images, self._gpu_stream())
 
     def _gpu_stream(self) -> int:
         """The CUDA stream that reads what lies on the GPU; only an engine has one."""

@@ -78,7 +78,7 @@ def is_on_gpu(thing: Any) -> bool:
     return hasattr(thing, "__cuda_array_interface__")
 
 
-def gpu_array(thing: Any, stream: int) -> GpuArray:
+def read_gpu_array(thing: Any, stream: int) -> GpuArray:
     """An array in a GPU's memory, without a copy.
 
     It must be asked for on the thread that made the array: libraries have a current stream for each thread.

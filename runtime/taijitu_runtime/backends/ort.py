@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,8 +12,11 @@ from numpy.typing import NDArray
 from taijitu_runtime.backends.base import Backend, Layout, ModelInput
 from taijitu_runtime.backends.ort_provider import check_provider, open_on_provider
 from taijitu_runtime.backends.ort_session import open_nish_session, open_session
+from taijitu_runtime.backends.tensor_sizes import largest_tensor_bytes
+from taijitu_runtime.bulk import Bulk, batch_for_cache
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, require
+from taijitu_runtime.machine import core_cache_bytes, usable_cores
 
 LAYOUTS: dict[str, Layout] = {"tensor(uint8)": "uint8 NHWC", "tensor(float)": "float32 NCHW"}
 
@@ -20,7 +24,8 @@ LAYOUTS: dict[str, Layout] = {"tensor(uint8)": "uint8 NHWC", "tensor(float)": "f
 class OrtBackend(Backend):
     """ONNX Runtime on the CPU, or through its providers "cuda" and "tensorrt" on an NVIDIA GPU; never on another one.
 
-    `threads`: of one inference; 0 lets ONNX Runtime take one per physical core. `native`: with our kernels for Nish,
+    `threads`: cores that it uses, in one inference or in so many side by side; 0 for all that this process may use.
+    `native`: with our kernels for Nish,
     where they are built; without, the file runs as any other program would run it. UsageError for a negative number or
     an unknown provider. On loading, MissingDependencyError if onnxruntime is not installed, and ProviderError if the
     provider is not in it or cannot be used here. `profile_prefix`: ONNX Runtime writes the times of every node to a
@@ -46,7 +51,10 @@ class OrtBackend(Backend):
         self._provider = provider
         self._native = native
         self._profile_prefix = profile_prefix
+        self._image_bytes: int | None = None
         self._session: Any = None
+        self._alongside: Any = None  # a session of one thread, opened when several inferences run at a time
+        self._opening = threading.Lock()
 
     @property
     def session(self) -> Any:
@@ -54,8 +62,18 @@ class OrtBackend(Backend):
         self._loaded()
         return self._session
 
+    @property
+    def runs_on(self) -> str:
+        """Its provider is part of it."""
+        return f"{self.name} {self._provider}"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Every provider except the CPU's."""
+        return self._provider != "cpu"
+
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
-        self._session = self._new_session()
+        self._session = self._new_session(self._threads or usable_cores())
         metadata = self._session.get_modelmeta().custom_metadata_map
         if not any(key.startswith(METADATA_PREFIX) for key in metadata):
             raise self._not_ours("an ONNX model without taijitu's metadata (labels, preprocessing)")
@@ -66,12 +84,34 @@ class OrtBackend(Backend):
         if outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 2:
             raise self._not_ours(f"logits of {outputs[0].type} {outputs[0].shape} instead of tensor(float) [N, K]")
         card = ModelCard.read_onnx_metadata(metadata)
+        self._image_bytes = largest_tensor_bytes(self.path.read_bytes())
         classes = outputs[0].shape[1]
         # Where the graph leaves K open, the base compares every batch of logits with the labels.
         return card, self._model_input(inputs[0]), classes if isinstance(classes, int) else len(card.labels)
 
     def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        session = self._session
+        return self._run(self._session, images)
+
+    def _infer_alongside(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        if self._provider != "cpu" or self._bulk_workers == 1:
+            return self._infer(images)
+        with self._opening:
+            if self._alongside is None and self._session is not None:
+                self._alongside = self._new_session(1)
+            session = self._alongside
+        return self._run(session, images)
+
+    @property
+    def _bulk_workers(self) -> int:
+        return self._threads or usable_cores()
+
+    def _bulk(self, model_input: ModelInput) -> Bulk:
+        if self._provider != "cpu":
+            return super()._bulk(model_input)
+        batch = model_input.max_batch or batch_for_cache(self._image_bytes, core_cache_bytes())
+        return Bulk(batch, self._bulk_workers)
+
+    def _run(self, session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
         if session is None:
             raise UsageError(f"{self.path}: got a call on a model that was closed meanwhile; close it after the last")
         try:
@@ -81,16 +121,16 @@ class OrtBackend(Backend):
         return logits
 
     def _free(self) -> None:
-        self._session = None
+        self._session = self._alongside = None
 
-    def _new_session(self) -> Any:
+    def _new_session(self, threads: int) -> Any:
         ort = require("onnxruntime", "taijitu[ort]")
         open_one = open_nish_session if self._native else open_session
         try:
             return open_on_provider(
                 ort,
                 self._provider,
-                lambda found: open_one(ort, self.path, self._threads, found, self._profile_prefix),
+                lambda found: open_one(ort, self.path, threads, found, self._profile_prefix),
                 self.path,
             )
         except ProviderError:

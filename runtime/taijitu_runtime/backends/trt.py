@@ -49,6 +49,17 @@ class TrtBackend(Backend):
         self._engine: Engine | None = None
         self.engine_card: EngineCard | None = None
 
+    @property
+    def runs_on(self) -> str:
+        """TensorRT or TensorRT-RTX, and the GPU's compute capability."""
+        card, gpu = self.engine_card, self._gpu
+        return f"{card.library.name} {gpu.model.compute_capability}" if card is not None and gpu is not None else self.name
+
+    @property
+    def on_gpu(self) -> bool:
+        """Always."""
+        return True
+
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
         card = EngineCard.read(self.path)
         try:

@@ -191,6 +191,7 @@ def modes_of(backend: Backend, probe: Probe, loop: Loop, options: argparse.Names
         "Model": f"{backend.card.architecture.name}, {backend.card.precision.name}",
         **probe.modes,
         "Input inference shape": f"images={shape}",
+        "Many images": f"{backend.bulk.workers} runs of {backend.bulk.batch} side by side (classify, verify)",
         "Iterations": str(loop.iterations),
         "Duration": f"{loop.duration_s:g}s (+ {loop.warm_up_ms:g}ms warm up)",
         "Averages": f"{loop.turn} inferences",

@@ -6,14 +6,14 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
 from taijitu_runtime import native
 from taijitu_runtime.backends.ort_provider import PROVIDERS
-from taijitu_runtime.doctor import camera, folders, gpu, jetson, libraries, outside, packages, system
+from taijitu_runtime.doctor import camera, folders, gpu, jetson, libraries, models, outside, packages, system
 from taijitu_runtime.doctor.child import Imported, Reply, ask, can_find, try_import
 from taijitu_runtime.doctor.finding import Finding, warning
 from taijitu_runtime.installed import installed_versions
@@ -36,8 +36,9 @@ Section = tuple[str, list[Finding]]
 class Checkup:
     """What several sections look at, asked for once."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), models: Sequence[Path] = ()) -> None:
         self.root = root
+        self.models = models
         self.machine = platform.machine()
         self.interpreter = system.Interpreter(sys.version_info[:2], Path(sys.prefix), Path(sys.base_prefix))
         self.is_jetson = is_jetson(root)
@@ -55,6 +56,7 @@ class Checkup:
             ("Libraries", self._libraries),
             ("Camera", self._camera),
             ("taijitu", self._own),
+            ("Models", self._models),
         ]
         for title, check in sections:
             findings = list(_guarded(title, check))
@@ -111,6 +113,10 @@ class Checkup:
             reply = ask("nish", str(native.LIBRARY)) if there else Reply()
             yield libraries.check_native_nish(native.LIBRARY, reply, self.machine, native.LOST, native.BUILD)
         yield folders.check_cache(os.environ)
+
+    def _models(self) -> Iterator[Finding]:
+        for path in self.models:
+            yield models.check_model(path, ask("prove", str(path.resolve())))
 
 
 def _guarded(title: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from pathlib import Path
 
 from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.installed import taijitu_version
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     if not options.json:
         say(head, sys.stdout)
     sections = []
-    for title, findings in Checkup().sections():
+    for title, findings in Checkup(models=options.models).sections():
         sections.append((title, findings))
         if not options.json:
             say(page.section(title, findings), sys.stdout)
@@ -36,5 +37,6 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> Parser:
     """The command line of `taijitu doctor`."""
     parser = Parser(prog="taijitu doctor", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", type=Path, nargs="*", metavar="model", help="model files to prove here")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser

@@ -86,6 +86,18 @@ def provider(name: str) -> tuple[str, str] | None:
     return None
 
 
+def prove(path: str) -> tuple[str, str]:
+    """How a model's proof ends, and the line about it."""
+    from taijitu_runtime.errors import TaijituError
+    from taijitu_runtime.proof.prove import prove as prove_model
+
+    try:
+        found = prove_model(path)
+    except TaijituError as error:
+        return "failed", str(error)
+    return found.outcome, str(found)
+
+
 def absolute_value() -> bytes:
     """The smallest ONNX model: y = Abs(x) of one float32."""
     from taijitu_runtime.backends import protobuf
@@ -103,5 +115,6 @@ def absolute_value() -> bytes:
 
 
 if __name__ == "__main__":
-    questions: dict[str, Callable[..., Any]] = {"library": library, "cuda": cuda, "nish": nish, "provider": provider}
-    print("\n" + MARK + json.dumps(questions[sys.argv[1]](*sys.argv[2:])))
+    questions: list[Callable[..., Any]] = [library, cuda, nish, provider, prove]
+    asked = {question.__name__: question for question in questions}[sys.argv[1]]
+    print("\n" + MARK + json.dumps(asked(*sys.argv[2:])))

@@ -17,7 +17,7 @@ from typing import TextIO
 
 from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
-from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live.outputs import JsonLines, TextLines, VideoFile, Window
 from taijitu_runtime.live.reader import Reader
@@ -27,6 +27,7 @@ from taijitu_runtime.live.sources import EXPECTED as SOURCES
 from taijitu_runtime.live.sources import Mode, Source, source_from_text
 from taijitu_runtime.live.states import Patience
 from taijitu_runtime.live.watch import Result, View, watch
+from taijitu_runtime.proof.prove import MODES, proof_at_start
 
 PROG = "taijitu camera"
 USUAL = Patience()
@@ -34,7 +35,10 @@ USUAL = Patience()
 
 @run(PROG)
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: the file's end, or stopped; 1: lost for good, or a file with gaps; 2: never opened, usage."""
+    """Run the command; 0: the file's end, or stopped; 2: never opened, wrong usage or model.
+
+    1: lost for good, a file with gaps, or a model that fails its proof.
+    """
     options = build_parser().parse_args(argv)
     source = source_from_text(options.source, _mode(options))
     if options.realtime and (source.live or source.kind == "pictures"):
@@ -52,6 +56,10 @@ def main(argv: list[str] | None = None) -> int:
             cuda_graphs=not options.no_cuda_graphs,
         )
         classifier = stack.enter_context(loaded)
+        proof = proof_at_start(classifier, options.prove)
+        if proof is not None:
+            level = logging.WARNING if proof.outcome == "failed" else logging.DEBUG
+            logging.getLogger("taijitu_runtime.live").log(level, "%s: %s", shown(options.model), shown(proof))
         outputs, window = _outputs(options, reader, stop, stack)
 
         def show(result: Result) -> None:
@@ -74,6 +82,13 @@ def build_parser() -> Parser:
     parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
     parser.add_argument("--no-cuda-graphs", action="store_true", help="engines: start each layer by itself; graphs "
                         "take up to 64 MiB of the GPU's memory")  # fmt: skip
+    parser.add_argument(
+        "--prove",
+        choices=MODES,
+        default="on",
+        help="what to do if the model does not answer as its passport says: on ends, warn goes on, off does not look "
+        "(%(default)s)",
+    )
     parser.add_argument("--threads", type=int, default=1, help="of one inference; more wait busily (%(default)s)")
     parser.add_argument("--verbose", action="store_true", help="print the pipeline, states, and what libraries say")
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from taijitu_server.errors import NOT_READY, overloaded
 from taijitu_server.http.exchange import Call, WholeReply
+from taijitu_server.models.served_model import ServedModel
 from taijitu_server.state import ServerState
 
 
@@ -18,12 +21,14 @@ async def live(state: ServerState, call: Call) -> WholeReply:
 async def ready(state: ServerState, call: Call) -> WholeReply:
     """200 while work may be sent here, else 503.
 
-    `failures`: files that could not take over, and why.
+    `proofs`: whether each model answers as its passport says. `failures`: files that could not take over, and why.
     """
     check_ready(state)
     models = {name: sorted(versions, key=int) for name, versions in sorted(state.registry.served.items())}
+    proofs = {f"{model.name}/{model.version}": _proof_text(model) for model in state.registry.all()}
     failures = {f"{name}/{version}": reason for (name, version), reason in state.registry.failures.items()}
-    return WholeReply(orjson.dumps({"status": "ready", "models": models, "failures": failures}))
+    found = {"status": "ready", "models": models, "proofs": proofs, "failures": failures}
+    return WholeReply(orjson.dumps(found))
 
 
 async def metrics(state: ServerState, call: Call) -> WholeReply:
@@ -32,18 +37,27 @@ async def metrics(state: ServerState, call: Call) -> WholeReply:
 
 
 async def models(state: ServerState, call: Call) -> WholeReply:
-    """Every served version: its labels and its card."""
-    found = [
+    """Every served version: its labels, its card and its proof; and every one that could not be loaded, and why."""
+    found: list[dict[str, Any]] = [
         {
             "model": model.name,
             "version": model.version,
             "labels": list(model.labels),
             "backend": model.classifier.backend.name,
-            "card": model.classifier.card.to_dict(),
+            "card": {name: part for name, part in model.classifier.card.to_dict().items() if name != "proof"},
+            "proof": model.proof.to_dict() if model.proof else {"outcome": "off"},
         }
         for model in state.registry.all()
     ]
+    served = {(model.name, model.version) for model in state.registry.all()}
+    for (name, version), reason in state.registry.failures.items():
+        if (name, version) not in served:
+            found.append({"model": name, "version": version, "failure": reason})
     return WholeReply(orjson.dumps(found))
+
+
+def _proof_text(model: ServedModel) -> str:
+    return str(model.proof) if model.proof else "off"
 
 
 def check_ready(state: ServerState) -> None:
