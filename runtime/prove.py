@@ -1,4 +1,4 @@
-"""Prove that a model answers here as where it was made: python runtime/prove.py model.onnx|model.engine [--json]"""
+"""Prove that a model answers here as where it was made: python runtime/prove.py model.onnx|model.engine [--json]."""
 
 from taijitu_runtime.proof.cli import main
 

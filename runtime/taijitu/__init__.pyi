@@ -33,6 +33,10 @@ from taijitu_runtime.errors import UnknownNameError as UnknownNameError
 from taijitu_runtime.errors import UnreadablePictureError as UnreadablePictureError
 from taijitu_runtime.errors import UsageError as UsageError
 from taijitu_runtime.errors import WriteError as WriteError
+from taijitu_runtime.live.reader import Reader as Reader
+from taijitu_runtime.live.watch import Result as WatchResult
+from taijitu_runtime.live.watch import View as View
+from taijitu_runtime.live.watch import watch as watch
 from taijitu_runtime.pictures.headers import Limits as Limits
 from taijitu_runtime.proof.prove import Proof as Proof
 from taijitu_runtime.proof.prove import prove as prove
@@ -43,6 +47,7 @@ from taijitu_training.errors import TrainingError as TrainingError
 from taijitu_training.from_weights import checkpoint_from_weights as checkpoint_from_weights
 from taijitu_training.models import create_model as create_model
 from taijitu_training.models import list_models as list_models
+from taijitu_training.pretrained import checkpoint_of as checkpoint_from_model
 from taijitu_training.train import train as train
 
 __version__: str
@@ -70,6 +75,7 @@ __all__ = [
     "Proof",
     "ProofError",
     "ProviderError",
+    "Reader",
     "SourceError",
     "TaijituError",
     "TooManyBytesError",
@@ -80,9 +86,12 @@ __all__ = [
     "UnknownNameError",
     "UnreadablePictureError",
     "UsageError",
+    "View",
+    "WatchResult",
     "WriteError",
     "__version__",
     "build_engine",
+    "checkpoint_from_model",
     "checkpoint_from_weights",
     "create_model",
     "export_onnx",
@@ -92,4 +101,5 @@ __all__ = [
     "save_checkpoint",
     "train",
     "verify",
+    "watch",
 ]

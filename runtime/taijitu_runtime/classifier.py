@@ -42,7 +42,7 @@ class Prediction:
 
 
 class Classifier:
-    """A loaded model and everything around it:
+    """A loaded model, with preprocessing, labels and batching.
 
         with Classifier.from_file("model.onnx") as classifier:
             print(classifier.predict("picture.jpg").best)

@@ -47,7 +47,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
-    """refused(2, argument, ...) -> the one line on stderr, after checking the exit code."""
+    """Return a function that checks the exit code of a refused command and returns the one line on stderr."""
 
     def call(code: int, *arguments: str | Path) -> str:
         assert engine_cli.main(list(map(str, arguments))) == code

@@ -49,7 +49,7 @@ def test_an_environment_that_hides_the_systems_tensorrt(tree: Tree, tmp_path: Pa
     root = tree(ORIN)
     hidden = virtual(tmp_path / "venv")
     found = only(outside.check_system_tensorrt(root, hidden, is_visible=False, is_jetson=True), "problem")
-    assert "python3.10/dist-packages/tensorrt is there, and this environment does not see it" in found.text
+    assert "python3.10/dist-packages/tensorrt" in found.text
     assert found.cure.startswith(f"/usr/bin/python3 -m venv --system-site-packages {tmp_path / 'venv'}")
     assert outside.check_system_sight(hidden).level == "warning"
     seeing = virtual(tmp_path / "venv", system_packages=True)

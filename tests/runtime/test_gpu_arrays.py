@@ -1,5 +1,7 @@
-"""Arrays in a GPU's memory, by their two protocols. Those here lie in the host's and say otherwise: only a real GPU can
-tell, and there tests/contract/ asks it."""
+"""Arrays in a GPU's memory, by their two protocols.
+
+Those here lie in the host's and say otherwise: only a real GPU can tell, and there tests/contract/ asks it.
+"""
 
 from __future__ import annotations
 

@@ -89,7 +89,11 @@ def producer_versions() -> dict[str, str]:
 
 
 def save(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
-    """Write `path` whole or not at all. WriteError where it cannot be written; what was there is then untouched."""
+    """Write a checkpoint completely or not at all.
+
+    Raises:
+        WriteError: The file cannot be written. An existing file is unchanged.
+    """
     content = checkpoint.contract() | {"state_dict": checkpoint.state_dict}
     if checkpoint.resume:
         content["resume"] = checkpoint.resume

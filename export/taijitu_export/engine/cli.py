@@ -171,7 +171,7 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def compute_capabilities(text: str) -> tuple[str, ...]:
-    """ "8.6,8.9" as ("8.6", "8.9")."""
+    """Parse text such as "8.6,8.9" into ("8.6", "8.9")."""
     numbers = tuple(text.split(","))
     for number in numbers:
         major, dot, minor = number.partition(".")

@@ -53,7 +53,9 @@ class TrtBackend(Backend):
     def runs_on(self) -> str:
         """TensorRT or TensorRT-RTX, and the GPU's compute capability."""
         card, gpu = self.engine_card, self._gpu
-        return f"{card.library.name} {gpu.model.compute_capability}" if card is not None and gpu is not None else self.name
+        return (
+            f"{card.library.name} {gpu.model.compute_capability}" if card is not None and gpu is not None else self.name
+        )
 
     @property
     def on_gpu(self) -> bool:

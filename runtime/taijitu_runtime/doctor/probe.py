@@ -1,6 +1,6 @@
-"""What is asked of libraries in a process of their own; child.py runs this file by its path.
+"""The questions to libraries, answered in a child process; child.py runs this file by its path.
 
-Nothing of ours is imported at its top, because that takes most of the time of a short question.
+It imports none of our modules at the top, because that would take most of the time of a short question.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MULTIPROCESSORS = 16
 
 
 def library(name: str) -> dict[str, Any]:
-    """Import a module: its version, its file and, for some, what it says of itself."""
+    """Import a module; return its version, its file and, for some, facts about its build."""
     about: dict[str, Callable[[Any], Any]] = {
         "onnxruntime": lambda module: {
             "providers": module.get_available_providers(),
@@ -35,7 +35,7 @@ def library(name: str) -> dict[str, Any]:
 
 
 def cuda() -> dict[str, Any]:
-    """What NVIDIA's driver says: the code of cuInit, the newest CUDA it knows (12060 is 12.6), and its devices."""
+    """Return the result of NVIDIA's cuInit, the newest CUDA that the driver supports (12060 is 12.6), and devices."""
     driver = ctypes.CDLL("libcuda.so.1")
     number, text, size = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_size_t()
     code = driver.cuInit(0)
@@ -66,12 +66,12 @@ def cuda() -> dict[str, Any]:
 
 
 def nish(path: str) -> None:
-    """Whether ONNX Runtime takes a library of Nish's kernels; an exception if not."""
+    """Load a library of Nish's kernels into ONNX Runtime. Raises any exception if that fails."""
     importlib.import_module("onnxruntime").SessionOptions().register_custom_ops_library(path)
 
 
 def provider(name: str) -> tuple[str, str] | None:
-    """None if a provider of ONNX Runtime computes; else the reason and the cure."""
+    """Return None if a provider of ONNX Runtime computes, otherwise the reason and the cure."""
     import numpy as np
 
     from taijitu_runtime.backends.ort_provider import open_on_provider
@@ -99,7 +99,7 @@ def prove(path: str) -> tuple[str, str]:
 
 
 def absolute_value() -> bytes:
-    """The smallest ONNX model: y = Abs(x) of one float32."""
+    """Return the smallest ONNX model: y = Abs(x) of one float32."""
     from taijitu_runtime.backends import protobuf
     from taijitu_runtime.backends.protobuf import BYTES, VARINT, Field
 

@@ -1,4 +1,6 @@
-"""Compile the native Nish in place: python -m taijitu_runtime.native.build [--cuda]
+"""Compile the native Nish in place.
+
+python -m taijitu_runtime.native.build [--cuda]
 
 It takes a C++17 compiler (CXX, or c++, g++ or clang++ on the PATH), and nvcc for --cuda (CUDA_HOME, the PATH, or
 /usr/local/cuda). Nothing of ours is imported here: the wheel's build hook runs this file without its package.

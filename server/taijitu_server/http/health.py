@@ -1,4 +1,4 @@
-"""Whether the server lives and is ready, what it serves, and what it has counted."""
+"""Liveness, readiness, served models and metrics."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from taijitu_server.errors import NOT_READY, overloaded
-from taijitu_server.http.exchange import Call, WholeReply
+from taijitu_server.http.request import Request
+from taijitu_server.http.response import WholeResponse
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.state import ServerState
 
 
-async def live(state: ServerState, call: Call) -> WholeReply:
-    """200 as long as the process answers."""
-    return WholeReply(b'{"status":"live"}')
+async def live(state: ServerState, request: Request) -> WholeResponse:
+    """Report liveness: 200 as long as the process answers."""
+    return WholeResponse(b'{"status":"live"}')
 
 
-async def ready(state: ServerState, call: Call) -> WholeReply:
-    """200 while work may be sent here, else 503.
+async def ready(state: ServerState, request: Request) -> WholeResponse:
+    """Report readiness: 200 while the server accepts work, otherwise 503.
 
-    `proofs`: whether each model answers as its passport says. `failures`: files that could not take over, and why.
+    `proofs` says whether each model answers as its passport says; `failures` lists the model files that could not be
+    loaded, with the reason.
     """
     check_ready(state)
     models = {name: sorted(versions, key=int) for name, versions in sorted(state.registry.served.items())}
     proofs = {f"{model.name}/{model.version}": _proof_text(model) for model in state.registry.all()}
     failures = {f"{name}/{version}": reason for (name, version), reason in state.registry.failures.items()}
     found = {"status": "ready", "models": models, "proofs": proofs, "failures": failures}
-    return WholeReply(orjson.dumps(found))
+    return WholeResponse(orjson.dumps(found))
 
 
-async def metrics(state: ServerState, call: Call) -> WholeReply:
-    """Metrics in Prometheus' text format."""
-    return WholeReply(state.metrics.text(), content_type=CONTENT_TYPE_LATEST)
+async def metrics(state: ServerState, request: Request) -> WholeResponse:
+    """Return the metrics in Prometheus' text format."""
+    return WholeResponse(state.metrics.text(), content_type=CONTENT_TYPE_LATEST)
 
 
-async def models(state: ServerState, call: Call) -> WholeReply:
-    """Every served version: its labels, its card and its proof; and every one that could not be loaded, and why."""
+async def models(state: ServerState, request: Request) -> WholeResponse:
+    """List every served version with its labels, card and proof, and every one that could not be loaded, with why."""
     found: list[dict[str, Any]] = [
         {
             "model": model.name,
@@ -53,7 +55,7 @@ async def models(state: ServerState, call: Call) -> WholeReply:
     for (name, version), reason in state.registry.failures.items():
         if (name, version) not in served:
             found.append({"model": name, "version": version, "failure": reason})
-    return WholeReply(orjson.dumps(found))
+    return WholeResponse(orjson.dumps(found))
 
 
 def _proof_text(model: ServedModel) -> str:
@@ -61,11 +63,11 @@ def _proof_text(model: ServedModel) -> str:
 
 
 def check_ready(state: ServerState) -> None:
-    """HttpError 503 where no work should be sent here now."""
+    """Raise HttpError 503 while the server is not ready."""
     if state.unready:
         raise overloaded(NOT_READY, f"not ready: {state.unready}", state.settings.retry_after_s)
 
 
-async def no_cameras(state: ServerState, call: Call) -> WholeReply:
-    """No camera: the server was started without any."""
-    return WholeReply(b"[]")
+async def no_cameras(state: ServerState, request: Request) -> WholeResponse:
+    """List the cameras: none, as the server was started without any."""
+    return WholeResponse(b"[]")

@@ -1,5 +1,7 @@
-"""Graph rewrites, one a file, in the style of onnx-ir's passes: numbered rules, exact, and they say if they changed
-anything."""
+"""Graph rewrites, one per file, in the style of onnx-ir's passes.
+
+Their rules are numbered, they are exact, and they report whether they changed anything.
+"""
 
 from taijitu_export.onnx.passes.float16 import Float16Pass
 from taijitu_export.onnx.passes.fold_batch_norm import FoldBatchNormPass
