@@ -228,7 +228,7 @@ class EngineCard:
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON types; a copy, the caller's own."""
-        whole = plain("whole", dataclasses.asdict(self))
+        whole = plain("whole", dataclasses.asdict(self) | {"card": self.card.to_dict()})
         assert isinstance(whole, dict)
         return whole
 
