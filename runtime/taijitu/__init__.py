@@ -41,6 +41,7 @@ _HOMES = {
     "UnreadablePictureError": "taijitu_runtime.errors",
     "UsageError": "taijitu_runtime.errors",
     "WriteError": "taijitu_runtime.errors",
+    "adopt": "taijitu_export.api",
     "build_engine": "taijitu_export.api",
     "create_model": "taijitu_training.models",
     "export_onnx": "taijitu_export.api",

@@ -1,5 +1,6 @@
 """The types of taijitu's public names, for editors and type checkers."""
 
+from taijitu_export.api import adopt as adopt
 from taijitu_export.api import build_engine as build_engine
 from taijitu_export.api import export_onnx as export_onnx
 from taijitu_export.api import verify as verify
@@ -73,6 +74,7 @@ __all__ = [
     "UsageError",
     "WriteError",
     "__version__",
+    "adopt",
     "build_engine",
     "create_model",
     "export_onnx",

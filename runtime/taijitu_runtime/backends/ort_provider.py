@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from taijitu_runtime.backends.nish_graph import has_outside_weights
+from taijitu_runtime.backends.outside_weights import has_outside_weights
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
 from taijitu_runtime.errors import ProviderError, UnknownNameError
 from taijitu_runtime.installed import installed_versions

@@ -1,6 +1,7 @@
 """Graph rewrites, one a file, in the style of onnx-ir's passes: numbered rules, exact, and they say if they changed
 anything."""
 
+from taijitu_export.onnx.passes.dynamic_batch import DynamicBatchPass
 from taijitu_export.onnx.passes.float16 import Float16Pass
 from taijitu_export.onnx.passes.fold_batch_norm import FoldBatchNormPass
 from taijitu_export.onnx.passes.fold_scale import FoldScalePass
@@ -13,6 +14,7 @@ from taijitu_export.onnx.passes.split_concat import SplitConcatPass
 from taijitu_export.onnx.passes.strip_traces import StripTracesPass
 
 __all__ = [
+    "DynamicBatchPass",
     "Float16Pass",
     "FoldBatchNormPass",
     "FoldScalePass",
