@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import types
 from collections.abc import Mapping
@@ -52,7 +53,7 @@ def preprocessing_of_metadata(metadata: Mapping[str, str]) -> Preprocessing:
         size = [size, size]
     is_size = isinstance(size, (list, tuple)) and len(size) == 2 and all(type(side) is int for side in size)
     return Preprocessing(
-        size=(size[0], size[1]) if is_size else None,
+        usual_size=(size[0], size[1]) if is_size else None,
         resize=Resize("shorter_side"),
         mean=(0.0,),
         std=(1.0,),
@@ -101,9 +102,10 @@ def _like_torchvision(name: str) -> Preprocessing:
 
 
 def _from_contract(contract: Mapping[str, Any], labels: tuple[str, ...], source: str) -> Preprocessing:
+    height, width = contract["height"], contract["width"]
     return Preprocessing(
-        size=(contract["height"], contract["width"]),
-        resize=Resize(contract["resize"], contract["resize_size"]),
+        usual_size=(height, width),
+        resize=Resize(contract["resize"], contract["resize_size"], of=min(height, width)),
         interpolation=contract["interpolation"],
         mean=tuple(contract["mean"]),
         std=tuple(contract["std"]),
@@ -129,8 +131,8 @@ def _like_hugging_face(path: Path) -> Preprocessing:
         raise UsageError(f"{path}: got resample {resample!r}, expected 2 (bilinear) or 3 (bicubic)")
     normalised = said.get("do_normalize", True)
     return Preprocessing(
-        size=final,
-        resize=resize,
+        usual_size=final,
+        resize=dataclasses.replace(resize, of=min(final)),
         interpolation=_FILTERS[resample],
         scale=float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0,
         mean=tuple(map(float, said.get("image_mean", ()))) if normalised else (0.0,),

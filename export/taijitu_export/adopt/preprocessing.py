@@ -31,23 +31,35 @@ RESIZE_FORMS = "shorter:256, stretch, stretch:256, or letterbox:320:white"
 
 @dataclasses.dataclass(frozen=True)
 class Resize:
-    """A resize rule of the card, its size in pixels (None: that of the network's input), and the border's colour."""
+    """A resize rule of the card, its size in pixels (None: that of the network's input), and the border's colour.
+
+    `of`: the shorter side of the input that the size is meant for; None where it is meant as it is.
+    """
 
     rule: str
     size: int | None = None
     fill: tuple[int, int, int] = (0, 0, 0)
+    of: int | None = None
+
+    def size_for(self, height: int, width: int) -> int:
+        """The card's `resize_size` for a network that sees so many pixels."""
+        if self.size is None or self.rule == "letterbox":
+            return self.size or (min(height, width) if self.rule == "stretch" else max(height, width))
+        return self.size if self.of is None else round(self.size * min(height, width) / self.of)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """Pieces of a contract; None where a piece is not known.
 
-    `size`: height and width of what the network sees. `interpolation`, `colour`, `scale`, `mean`, `std`: as in the card
+    `size`: height and width of what the network sees; `usual_size`: the same, where the file leaves it open and nobody
+    asks for another. `interpolation`, `colour`, `scale`, `mean`, `std`: as in the card
     (`InputSpec`); one mean stands for all channels. `labels`: in the order of the network's numbers. `source`: who says
     so, in words.
     """
 
     size: tuple[int, int] | None = None
+    usual_size: tuple[int, int] | None = None
     resize: Resize | None = None
     interpolation: str | None = None
     colour: str | None = None
@@ -74,35 +86,36 @@ class Preprocessing:
         assert pieces.resize is not None  # for mypy: it is not missing
         height, width = pieces.final_size(signature)
         count = signature.channels
-        resize = pieces.resize
-        default = max(height, width) if resize.rule != "stretch" else min(height, width)
         try:
             return InputSpec(
                 height=height,
                 width=width,
                 colour=pieces.colour or "",
-                resize=resize.rule,
-                resize_size=resize.size or default,
+                resize=pieces.resize.rule,
+                resize_size=pieces.resize.size_for(height, width),
                 interpolation=pieces.interpolation or "",
                 scale=pieces.scale or 0.0,
                 mean=_for_channels(pieces.mean, count),
                 std=_for_channels(pieces.std, count),
-                fill=resize.fill,
+                fill=pieces.resize.fill,
             )
         except ArtefactError as error:
             reason = re.sub(r"^model card, input\.|; correct it or make the file again$", "", str(error))
             raise UsageError(f"{reason}; correct the flag") from None
 
     def final_size(self, signature: Signature) -> tuple[int, int]:
-        """Height and width of what the network sees: the file's own where it has one."""
-        fixed = (signature.height, signature.width)
-        wanted = self.size
-        size = tuple(own or (wanted or (0, 0))[axis] for axis, own in enumerate(fixed))
-        if 0 in size:
+        """Height and width of what the network sees. UsageError where the file has another, or nobody says."""
+        own = (signature.height, signature.width)
+        wanted = self.size or own
+        if any(side not in (None, asked) for side, asked in zip(own, wanted)):
+            raise UsageError(f"got a size of {wanted} pixels (height, width), expected {own}, as the file says")
+        usual = self.usual_size or (None, None)
+        height, width = (first or second or 0 for first, second in zip(wanted, usual))
+        if not height or not width:
             raise UsageError(
-                f"got an input of {fixed} pixels (height, width), which the file leaves open; give --size HxW"
+                f"got an input of {own} pixels (height, width), which the file leaves open; give --size HxW"
             )
-        return size[0], size[1]
+        return height, width
 
 
 def _own(signature: Signature) -> Preprocessing:
