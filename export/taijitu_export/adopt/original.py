@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from taijitu_export.onnx.onnx_file import OnnxFile
+from taijitu_export.onnx.onnx_file import OnnxFile, precision_of
 from taijitu_export.progress import tracked
 from taijitu_runtime.backends.ort_session import open_session
 from taijitu_runtime.card import CHANNELS, InputSpec
@@ -20,10 +19,6 @@ from taijitu_runtime.pictures.preprocess import normalise
 Layout = Literal["nchw", "nhwc"]
 LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
-INTEGER_OPERATORS = {
-    "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
-    "QuantizeLinear",
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +59,7 @@ class Original:
     @property
     def precision(self) -> str:
         """What its layers compute in: "fp32", "fp16" or "int8"."""
-        graph = self.file.model.graph
-        nodes = [*graph.node, *(node for function in self.file.model.functions for node in function.node)]
-        if any(node.op_type in INTEGER_OPERATORS for node in nodes):
-            return "int8"
-        half = any(
-            tensor.data_type == onnx.TensorProto.FLOAT16 and len(tensor.dims) > 1 for tensor in graph.initializer
-        )
-        return "fp16" if half else "fp32"
+        return precision_of(self.file.model)
 
     def network_input(self, pictures: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
         """The array that the network is meant to get for prepared pictures, uint8 RGB (N, H, W, 3)."""

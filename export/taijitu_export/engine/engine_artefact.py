@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from taijitu_export.engine.engine_from_onnx import Built, engine_from_onnx
+from taijitu_export.engine.graph import Graph, read_graph
 from taijitu_export.engine.graph_for_parser import graph_for_parser
 from taijitu_export.engine.library import Library
-from taijitu_export.engine.onnx_file import Graph, read_graph
 from taijitu_export.engine.request import Request, check_output
 from taijitu_export.engine.target import Target, open_target
 from taijitu_export.errors import ExportError
@@ -58,7 +58,7 @@ def make_engine(request: Request) -> EngineResult:
     graph = graph_for_parser(graph, target)
     built = engine_from_onnx(graph, target)
     card = engine_card(request, graph, target, built)
-    answered = request.answer and target.runs_here
+    answered = request.answer and target.runs_here and graph.card is not None
     if answered:
         check_answers(request.output, built.plan, card)
     save_engine(request.output, built.plan, card)

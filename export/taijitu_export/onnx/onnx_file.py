@@ -15,6 +15,11 @@ from taijitu_runtime.errors import ArtefactError
 MAX_BYTES = 2**31 - 1
 """Of one protobuf message, which an ONNX file is."""
 
+INTEGER_OPERATORS = {
+    "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
+    "QuantizeLinear",
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class OnnxFile:
@@ -28,6 +33,15 @@ class OnnxFile:
     def metadata(self) -> dict[str, str]:
         """What the file says of itself, by its keys."""
         return {entry.key: entry.value for entry in self.model.metadata_props}
+
+
+def precision_of(model: onnx.ModelProto) -> str:
+    """What the layers of a graph compute in, by its operators and weights: "fp32", "fp16" or "int8"."""
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    if any(node.op_type in INTEGER_OPERATORS for node in nodes):
+        return "int8"
+    weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) > 1]
+    return "fp16" if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in weights) else "fp32"
 
 
 def read_onnx(path: Path, expected: str = "an ONNX model") -> OnnxFile:
