@@ -1,4 +1,6 @@
-"""The camera runner, measured: python benchmarks/camera.py [--parts age unplug load] [--seconds 60] [--cycles 20]
+"""The camera runner, measured.
+
+python benchmarks/camera.py [--parts age unplug load] [--seconds 60] [--cycles 20]
 
 age     a live source of 30 frames/s, a classifier slowed to 10: how old is the frame that an answer is about? Ours
         beside the loop that everyone writes first, `while True: read(); classify()`, on the same source at the same

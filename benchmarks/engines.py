@@ -1,4 +1,6 @@
-"""Build time and size of TensorRT-RTX engines: python benchmarks/engines.py > docs/results/engines.md
+"""Build time and size of TensorRT-RTX engines.
+
+python benchmarks/engines.py > docs/results/engines.md
 
 Every network of ours, and those of the Nish paper with Nish, untrained, as the exporter writes them, in float32 and in
 float16, for batches of 1 to 16. No GPU is needed: TensorRT-RTX compiles for GPUs that are not there. Build time is that

@@ -1,4 +1,6 @@
-"""What Nish costs on ONNX Runtime, beside SiLU: python benchmarks/nish_onnx.py [--turns 200] [--threads 2]
+"""What Nish costs on ONNX Runtime, beside SiLU.
+
+python benchmarks/nish_onnx.py [--turns 200] [--threads 2]
 
 One picture through untrained networks on the CPU, in milliseconds: medians of turns in one process, in a new random
 order each time, so that whatever else the machine does slows all of them. "operators" is Nish by its definition in the

@@ -1,5 +1,7 @@
-"""What the export's passes are worth on ONNX Runtime: python benchmarks/passes.py [network ...] [--seconds 15]
-[--threads 2] [--input uint8|float32]
+"""What the export's passes are worth on ONNX Runtime.
+
+python benchmarks/passes.py [network ...] [--seconds 15] [--threads 2]
+    [--input uint8|float32]
 
 Every network of ours, untrained, one picture of its own size on the CPU. "plain" is the file that torch.onnx.export
 writes, with the normalisation as training has it; "ours" is what export/to_onnx.py writes; and for each pass, ours

@@ -1,4 +1,6 @@
-"""What reading pictures costs, and whether the pixels are training's: python benchmarks/pictures.py [--data DIR]
+"""What reading pictures costs, and whether the pixels are training's.
+
+python benchmarks/pictures.py [--data DIR]
 
 DIR holds photos/*.JPEG and cifar10-jpeg.tar.xz. One thread; medians of rounds in which the readers take turns, so that
 whatever else the machine does slows all of them. "Pillow" is Image.open and torchvision's Resize and CenterCrop;

@@ -1,4 +1,7 @@
-"""Make an artefact of somebody else's ONNX file: python export/adopt.py model.onnx -o adopted.onnx --like timm/NAME"""
+"""Make an artefact of somebody else's ONNX file.
+
+python export/adopt.py model.onnx -o adopted.onnx --like timm/resnet18.a1_in1k
+"""
 
 from taijitu_export.adopt.cli import main
 

@@ -1,4 +1,6 @@
-"""A long run against a real server: python -m tools.soak_server [--seconds 600]
+"""A long run against a real server.
+
+python -m tools.soak_server [--seconds 600]
 
 Good, bad, slow and leaving clients at once, half of those with a reset, and clients that watch a camera, while the
 model's file is replaced over and over; in parallel a second server is started and drained again and again. Every answer

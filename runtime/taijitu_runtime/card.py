@@ -26,6 +26,7 @@ from taijitu_runtime.fields import (
     tuple_from_list,
     written_fields,
 )
+from taijitu_runtime.proof.passport import Passport
 
 FORMAT_VERSION = 1
 METADATA_PREFIX = "taijitu."
@@ -125,9 +126,10 @@ class Architecture:
 class Precision:
     """How the numbers inside an artefact are held; ArtefactError for any field outside its range.
 
-    `name`: "fp32", "fp16" or "int8". `excluded_layers`: layers that stay in float32 for whatever reason, by the names
-    of their weights. `calibration`: what scales of int8 come from (pictures, method, data), what the conversion was
-    judged on, what it costs and may cost, plain JSON; empty for float32.
+    `name`: "fp32", "fp16" or "int8". `excluded_layers`: layers that are not in it for whatever reason, by the names of
+    their weights: in float32, or in float16 in an int8 file for engines. `calibration`: what scales of int8 come from
+    (pictures, method, data), what the conversion was judged on, what it costs and may cost, plain JSON; empty for
+    float32.
     """
 
     name: str = "fp32"
@@ -150,8 +152,8 @@ class ModelCard:
     `labels`: the K classes in the order of the logits, each once. `training`: data, recipe, metrics, date: free-form
     plain JSON. `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made
     from, or empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. `output`: what
-    the output `logits` holds: "logits", of which softmax makes probabilities, or "probabilities". ArtefactError for any
-    field outside its range.
+    the output `logits` holds: "logits", of which softmax makes probabilities, or "probabilities". `proof`: what the
+    artefact proves itself by; None for a checkpoint. ArtefactError for any field outside its range.
     """
 
     format_version: int = FORMAT_VERSION
@@ -163,6 +165,7 @@ class ModelCard:
     source_sha256: str
     precision: Precision = dataclasses.field(default_factory=Precision)
     output: str = dataclasses.field(default="logits", metadata=OPTIONAL)
+    proof: Passport | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         check_version(self.format_version, FORMAT_VERSION)
@@ -182,7 +185,7 @@ class ModelCard:
     def from_dict(cls, card: Mapping[str, Any]) -> ModelCard:
         """Validate a card in the form of `to_dict` (tuples pass for lists); ArtefactError where it is wrong.
 
-        `precision` may be missing: checkpoints have none, nor have artefacts from before there was any but float32.
+        `precision` and `proof` may be missing: checkpoints have none, nor have artefacts from before there were any.
         """
         if not isinstance(card, Mapping):
             raise fail("whole", card, "a dict")
@@ -200,11 +203,15 @@ class ModelCard:
             "architecture": Architecture(**architecture),
             "input": InputSpec(**spec),
             "precision": Precision(**precision),
+            "proof": None if fields.get("proof") is None else Passport.from_plain(fields["proof"]),
         }
         return cls(**{**fields, **parts})
 
     def to_dict(self) -> dict[str, Any]:
-        """The card as plain JSON types (dict, list, str, int, float, bool, None); a copy, the caller's own."""
+        """The card as plain JSON types (dict, list, str, int, float, bool, None); a copy, the caller's own.
+
+        Without OPTIONAL fields that have their default.
+        """
         card = plain("whole", written_fields(self))
         assert isinstance(card, dict)
         return card

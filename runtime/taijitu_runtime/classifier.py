@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import Answer, Scores, check_top, scores_from_logits, top_k
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_images
+from taijitu_runtime.bulk import chunked, mapped
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.pictures.headers import LIMITS, Limits
@@ -38,40 +41,42 @@ class Prediction:
 
 
 class Classifier:
-    """A loaded model and everything around it:
+    """A loaded model, with preprocessing, labels and batching.
 
         with Classifier.from_file("model.onnx") as classifier:
             print(classifier.predict("picture.jpg").best)
 
     It takes ownership of the backend, loads it at once and closes it in `close`. `batch_size`: at most that many
-    pictures go through the network at a time; memory grows with it. Errors as for `Backend.load`, and UsageError for a
-    batch size below 1. One classifier may be used from several threads.
+    pictures go through the network in one run; by default what suits the model and the processor's cache, see
+    `Backend.bulk`. Errors as for `Backend.load`, and UsageError for a batch size below 1. One classifier may be used
+    from several threads.
     """
 
-    def __init__(self, backend: Backend, *, batch_size: int = 8) -> None:
-        if batch_size < 1:
+    def __init__(self, backend: Backend, *, batch_size: int | None = None) -> None:
+        if batch_size is not None and batch_size < 1:
             raise UsageError(f"got batch_size={batch_size}, expected at least 1")
         backend.load()
         self.backend = backend
-        limit = backend.input.max_batch
-        self.batch_size = batch_size if limit is None else min(batch_size, limit)
+        limits = (size for size in (batch_size or backend.bulk.batch, backend.input.max_batch) if size is not None)
+        self.batch_size = min(limits)
 
     @classmethod
     def from_file(
         cls,
         path: str | Path,
         *,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         threads: int = 0,
         provider: str | None = None,
         rebuild: bool = False,
     ) -> Classifier:
         """Load a model.onnx, or a model.engine with its model.engine.json beside it. ArtefactError if it is no use.
 
-        `threads`: of one inference on the CPU, 0 leaves it to the backend. `provider`, of ONNX Runtime: "cpu", which is
-        also what None means, "cuda" or "tensorrt"; ProviderError, and never another one instead, where it cannot be
-        used. `rebuild`: an engine that was built for another GPU, TensorRT or platform, or is damaged, is built again
-        from its ONNX, which takes minutes on a small board; without, EngineError says what it was built for.
+        `threads`: cores of the CPU that it uses, for one picture or for several side by side; 0 for all. `provider`, of
+        ONNX Runtime: "cpu", which is also what None means, "cuda" or "tensorrt"; ProviderError, and never another one
+        instead, where it cannot be used. `rebuild`: an engine that was built for another GPU, TensorRT or platform, or
+        is damaged, is built again from its ONNX, which takes minutes on a small board; without, EngineError says what
+        it was built for.
         """
         return cls(open_backend(path, threads=threads, provider=provider, rebuild=rebuild), batch_size=batch_size)
 
@@ -119,13 +124,32 @@ class Classifier:
         if not isinstance(pictures, (list, tuple)):
             return self._predict([self.prepare(pictures, limits)], top)[0]
         predictions = []
-        for start in range(0, len(pictures), self.batch_size):
-            batch = [
-                self._prepare_nth(start + offset, picture, limits)
-                for offset, picture in enumerate(pictures[start : start + self.batch_size])
-            ]
-            predictions += self._predict(batch, top)
+        for index, outcome in enumerate(self.predict_each(pictures, top, limits=limits)):
+            if isinstance(outcome, PictureError):
+                raise outcome.named(outcome.name or f"picture {index} of the list") from outcome
+            predictions.append(outcome)
         return predictions
+
+    def predict_each(
+        self, pictures: Iterable[Picture], top: int | None = None, *, limits: Limits = LIMITS
+    ) -> Iterator[Prediction | PictureError]:
+        """Yield, for each of any number of pictures in order, its prediction, or the error of one that is not decoded.
+
+        Pictures are taken from the iterable as they are needed, decoded and answered on all cores; memory does not grow
+        with their number. `top` and `limits` as for `predict`, and its other errors.
+        """
+        top = self._checked_top(top)
+        chunks = chunked(pictures, self.batch_size)
+        ahead = list(itertools.islice(chunks, 2))
+        alongside = len(ahead) > 1
+
+        def answer(chunk: list[Picture]) -> list[Prediction | PictureError]:
+            prepared = [self._prepared(picture, limits) for picture in chunk]
+            images = [image for image in prepared if not isinstance(image, PictureError)]
+            found = iter(self._predict(images, top, alongside=alongside) if images else [])
+            return [image if isinstance(image, PictureError) else next(found) for image in prepared]
+
+        return itertools.chain.from_iterable(mapped(answer, itertools.chain(ahead, chunks), self.backend.bulk.workers))
 
     def prepare(self, picture: Picture, limits: Limits = LIMITS) -> NDArray[np.uint8]:
         """Check, decode, resize and crop one picture: uint8 RGB (height, width, 3) for `logits`, as `preprocess`."""
@@ -134,20 +158,20 @@ class Classifier:
     def logits(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, float32 (N, K), of N >= 1 prepared pictures, uint8 RGB (N, height, width, 3), C-contiguous.
 
-        They go through the network `batch_size` at a time, padded where the model takes one size of batch only, and
-        normalised here where it takes float32. InputError for any other array.
+        They go through the network `batch_size` at a time, side by side where there are more, padded where the model
+        takes one size of batch only, and normalised here where it takes float32. InputError for any other array.
         """
         taken = self.backend.input
         check_images(prepared, ModelInput("uint8 NHWC", taken.height, taken.width))
-        return _joined([self.infer(self.rows_from_prepared(chunk)) for chunk in self._chunks(prepared)])
+        return self._mapped(prepared, self.rows_from_prepared)
 
     def rows_from_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[Any]:
         """Prepared pictures as `backend.input` says that the model takes them: as they are, or normalised float32."""
         return prepared if self.backend.input.layout == "uint8 NHWC" else normalise(prepared, self.card.input)
 
     def infer(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """Logits, float32 (N, K), of N >= 1 rows of `rows_from_prepared`, `batch_size` at a time, padded as needed."""
-        return _joined([self._infer(chunk) for chunk in self._chunks(rows)])
+        """Logits, float32 (N, K), of N >= 1 rows of `rows_from_prepared`, as `logits`."""
+        return self._mapped(rows, lambda chunk: chunk)
 
     def scores(self, logits: NDArray[np.float32]) -> Scores:
         """Probabilities and order of float32 logits (N, K). ArtefactError where one is NaN or infinite."""
@@ -164,23 +188,28 @@ class Classifier:
         check_top(top, self.labels)
         return top
 
-    def _prepare_nth(self, index: int, picture: Picture, limits: Limits) -> NDArray[np.uint8]:
+    def _prepared(self, picture: Picture, limits: Limits) -> NDArray[np.uint8] | PictureError:
         try:
             return self.prepare(picture, limits)
         except PictureError as error:
-            raise error.named(error.name or f"picture {index} of the list") from error
+            return error
 
-    def _predict(self, batch: list[NDArray[np.uint8]], top: int) -> list[Prediction]:
-        return self.predictions(self.logits(np.stack(batch)), top)
+    def _predict(self, images: list[NDArray[np.uint8]], top: int, *, alongside: bool = False) -> list[Prediction]:
+        rows = self.rows_from_prepared(np.stack(images))
+        return self.predictions(self._infer(rows, alongside=alongside), top)
 
-    def _chunks(self, pictures: NDArray[Any]) -> list[NDArray[Any]]:
-        return [pictures[start : start + self.batch_size] for start in range(0, len(pictures), self.batch_size)]
+    def _mapped(
+        self, images: NDArray[Any], rows_from_images: Callable[[NDArray[Any]], NDArray[Any]]
+    ) -> NDArray[np.float32]:
+        size = self.batch_size
+        chunks = [images[start : start + size] for start in range(0, len(images), size)]
+        alongside = len(chunks) > 1
+        parts = mapped(
+            lambda chunk: self._infer(rows_from_images(chunk), alongside=alongside), chunks, self.backend.bulk.workers
+        )
+        return np.concatenate(list(parts)) if alongside else next(parts)
 
-    def _infer(self, chunk: NDArray[Any]) -> NDArray[np.float32]:
-        missing = max(0, self.backend.input.min_batch - len(chunk))
-        padded = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), chunk.dtype)]) if missing else chunk
-        return self.backend.infer(padded)[: len(chunk)]
-
-
-def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    def _infer(self, rows: NDArray[Any], *, alongside: bool) -> NDArray[np.float32]:
+        missing = max(0, self.backend.input.min_batch - len(rows))
+        padded = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing else rows
+        return self.backend.infer(padded, alongside=alongside)[: len(rows)]

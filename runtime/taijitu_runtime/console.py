@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -20,6 +21,7 @@ from taijitu_runtime.installed import DISTRIBUTION, EXTRAS
 P = ParamSpec("P")
 
 FAILED, WRONG_USE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Parser(argparse.ArgumentParser):
@@ -241,6 +243,7 @@ def _leave_stdout() -> None:
 
 
 def _os_error_line(error: OSError) -> str:
-    if error.filename is None:
-        return f"the output cannot be written ({error.strerror or error}); make room, or write it elsewhere"
+    if error.filename is None or error.errno in NO_ROOM:
+        where = error.filename2 or "the output"  # of a copy, which names what it reads first
+        return f"{where}: could not be written ({error.strerror or error}); make room, or write it elsewhere"
     return f"{error.filename}: {error.strerror or error}; check it and its permissions"

@@ -38,6 +38,31 @@ HARDWARE_COMPATIBILITY = ("none", "ampere+", "sameComputeCapability")
 BUILD_AGAIN = "taijitu engine model.onnx --saveEngine=model.engine"
 
 
+# The flags of export/to_engine.py that decide what is built, and the only ones that a rebuild repeats: a sidecar comes
+# with a file from anywhere, so it must not name other files, ask for help or change what is printed.
+RECORDED_FLAGS = frozenset(
+    f"--{name}"
+    for name in [
+        "backend",
+        "fp16",
+        "int8",
+        "noTF32",
+        "minShapes",
+        "optShapes",
+        "maxShapes",
+        "computeCapabilities",
+        "hardwareCompatibilityLevel",
+        "versionCompatible",
+        "useDLACore",
+        "allowGPUFallback",
+        "memPoolSize",
+        "builderOptimizationLevel",
+        "nishPlugin",
+        "skipInference",
+    ]
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Library:
     """What built the plan: the Python module's name, one of LIBRARIES, and its version, such as "10.3.0"."""
@@ -56,14 +81,18 @@ class BuiltFor:
 
     `platform`: as `platform_here()`. `compute_capabilities`: such as ("8.6", "8.9"); empty for TensorRT-RTX's default,
     Ampere and later. `gpu`, `driver`: name and version of the GPU and driver that it was built with; None where it was
-    built without one. `hardware_compatibility`: trtexec's --hardwareCompatibilityLevel. `dla_core`: its number, or None
-    for a plan that uses none.
+    built without one, as are `multiprocessors` and `memory_bytes`, what it had of both. `board`: what the board calls
+    itself, such as "NVIDIA Jetson AGX Orin Developer Kit"; None where nothing does. `hardware_compatibility`:
+    trtexec's --hardwareCompatibilityLevel. `dla_core`: its number, or None for a plan that uses none.
     """
 
     platform: str
     compute_capabilities: tuple[str, ...]
     gpu: str | None
     driver: str | None
+    multiprocessors: int | None = None
+    memory_bytes: int | None = None
+    board: str | None = None
     hardware_compatibility: str = "none"
     dla_core: int | None = None
 
@@ -73,9 +102,13 @@ class BuiltFor:
             raise fail("built_for.compute_capabilities", self.compute_capabilities, 'a list such as ["8.6", "8.9"]')
         for number in self.compute_capabilities:
             check_text("built_for.compute_capabilities", number, 'numbers such as "8.6"', r"\d{1,2}\.\d")
-        for name in ("gpu", "driver"):
+        for name in ("gpu", "driver", "board"):
             if getattr(self, name) is not None:
                 check_text(f"built_for.{name}", getattr(self, name), "text, or null where it was built without one")
+        for name in ("multiprocessors", "memory_bytes"):
+            number = getattr(self, name)
+            if number is not None and (type(number) is not int or number < 1):
+                raise fail(f"built_for.{name}", number, "a positive whole number, or null where there was no GPU")
         check_choice("built_for.hardware_compatibility", self.hardware_compatibility, HARDWARE_COMPATIBILITY)
         if self.dla_core is not None and (type(self.dla_core) is not int or self.dla_core < 0):
             raise fail("built_for.dla_core", self.dla_core, "the number of a DLA core, or null")
@@ -195,8 +228,11 @@ class EngineCard:
             texts = getattr(self, name)
             if not isinstance(texts, tuple) or not all(isinstance(text, str) and text.isprintable() for text in texts):
                 raise fail(name, texts, "a list of texts")
-        if any(text == "--saveEngine" or text.startswith("--saveEngine=") for text in self.arguments):
-            raise fail("arguments", self.arguments, "none that says where the engine goes: its own name does")
+        for argument in self.arguments:
+            if argument.split("=")[0] not in RECORDED_FLAGS:
+                raise fail(
+                    "arguments", argument, f"one of {', '.join(sorted(RECORDED_FLAGS))}, with =VALUE where it has one"
+                )
         if not self.inputs or not self.outputs:
             raise fail("inputs, outputs", (len(self.inputs), len(self.outputs)), "at least one of each")
         for profile in self.profiles:
@@ -210,7 +246,7 @@ class EngineCard:
             raise fail("whole", card, "a dict")
         check_version(card.get("format_version"), ENGINE_FORMAT_VERSION)
         fields = read_fields(cls, "", plain("whole", dict(card)))
-        built_for = read_fields(BuiltFor, "built_for.", fields["built_for"])
+        built_for = read_fields(BuiltFor, "built_for.", _with_gpu_size(fields["built_for"]))
         built_for["compute_capabilities"] = tuple_from_list(built_for["compute_capabilities"])
         parts = {
             "card": None if fields["card"] is None else ModelCard.from_dict(fields["card"]),
@@ -281,6 +317,12 @@ def platform_here() -> str:
 def _check_shape(field: str, got: object, smallest: int) -> None:
     if not isinstance(got, tuple) or not all(type(size) is int and size >= smallest for size in got):
         raise fail(field, got, f"a list of integers from {smallest} on")
+
+
+def _with_gpu_size(built_for: object) -> object:
+    """What older sidecars do not record is unknown."""
+    unknown = dict.fromkeys(("multiprocessors", "memory_bytes", "board"))
+    return {**unknown, **built_for} if isinstance(built_for, dict) else built_for
 
 
 def _list(field: str, got: object) -> list[Any]:

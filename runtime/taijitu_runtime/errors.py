@@ -2,7 +2,8 @@
 
 TaijituError
 ├── ArtefactError                a model file that is missing, unreadable, not ours, or whose contract does not hold
-│   └── EngineError                  an engine that is damaged, or of another GPU, TensorRT or platform: build it again
+│   ├── EngineError                  an engine that is damaged, or of another GPU, TensorRT or platform: build it again
+│   └── ProofError                   a model that does not answer as its passport says
 ├── DataError                    pictures to learn from or to judge with are missing, damaged or do not fit together
 ├── DeviceError                  no GPU or driver to run an engine on, or it failed
 ├── PictureError                 a picture that cannot be decoded or is refused
@@ -55,6 +56,12 @@ class EngineError(ArtefactError):
 
     The text says what it was built for, what is here and what to type. Building it again from its ONNX helps.
     """
+
+
+class ProofError(ArtefactError):
+    """A model that does not answer here as its passport says; the text has what differs."""
+
+    exit_code = 1
 
 
 class DataError(TaijituError):

@@ -82,13 +82,14 @@ def plain(field: str, value: object, depth: int = 0) -> object:
 
 def written_fields(part: Any) -> dict[str, Any]:
     """The dataclass `part` as a dict, without OPTIONAL fields that have their default."""
-    fields: dict[str, Any] = {}
+    whole = dataclasses.asdict(part)
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
         if field.metadata == OPTIONAL and value == field.default:
-            continue
-        fields[field.name] = written_fields(value) if dataclasses.is_dataclass(value) else value
-    return fields
+            del whole[field.name]
+        elif dataclasses.is_dataclass(value):
+            whole[field.name] = written_fields(value)
+    return whole
 
 
 def tuple_from_list(value: object) -> object:

@@ -1,4 +1,4 @@
-"""The machine: whether it is a Jetson, what its processor is called, how many cores this process may use."""
+"""The machine: whether it is a Jetson, its processor's name, the cores and the memory that this process may use."""
 
 from __future__ import annotations
 
@@ -53,6 +53,25 @@ def usable_cores(root: Path = ROOT) -> int:
     return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
+def core_cache_bytes(root: Path = ROOT) -> int:
+    """Bytes of the cache that a core has for itself, level 2; 1 MiB where the kernel does not say."""
+    for folder in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        size = read_text(folder / "size")
+        if read_text(folder / "level") == "2" and size.endswith("K") and size[:-1].isdecimal():
+            return 1024 * int(size[:-1])
+    return 1024 * 1024
+
+
+def available_bytes(root: Path = ROOT) -> int:
+    """Bytes that this process may still take without swapping: of the host, or what its control group has left.
+
+    0 where the kernel does not say.
+    """
+    fields = dict(line.split(":", 1) for line in read_text(root / "proc/meminfo").splitlines() if ":" in line)
+    host = 1024 * int(fields.get("MemAvailable", "0").split()[0])
+    return min([host, *_unused(root)])
+
+
 def read_text(path: Path) -> str:
     """A file of the kernel, without what ends it; "" where there is none or it cannot be read."""
     try:
@@ -63,24 +82,39 @@ def read_text(path: Path) -> str:
 
 def _quotas(root: Path) -> Iterator[float]:
     """Cores that each control group above this process may use at a time, where it has a limit."""
+    for group in _control_groups(root, "cpu"):
+        quota, _, period = read_text(group / "cpu.max").partition(" ")  # version 2: "max 100000" or "150000 100000"
+        if not quota:
+            quota, period = (read_text(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+        if quota.isdecimal() and period.isdecimal() and int(period):
+            yield int(quota) / int(period)
+
+
+def _unused(root: Path) -> Iterator[int]:
+    """Bytes that each control group above this process has left, if limited; its file cache counts as free."""
+    for group in _control_groups(root, "memory"):
+        for limit, usage, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # version 1
+        ):
+            allowed, used = read_text(group / limit), read_text(group / usage)
+            if allowed.isdecimal() and used.isdecimal():
+                fields = dict(line.split(" ", 1) for line in read_text(group / "memory.stat").splitlines())
+                yield max(0, int(allowed) - int(used) + int(fields.get(cache, 0)))
+
+
+def _control_groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of the control groups that this process is in, of version 1 and 2, from the outermost one on."""
     groups = root / "sys/fs/cgroup"
     for line in read_text(root / "proc/self/cgroup").splitlines() or ["0::/"]:
         _, controllers, path = line.split(":", 2)
         if not controllers:
             places = [groups]
-        elif "cpu" in controllers.split(","):
-            places = [groups / "cpu", groups / controllers]
+        elif controller in controllers.split(","):
+            places = [groups / controller, groups / controllers]
         else:
             continue
         parts = [part for part in path.split("/") if part not in ("", "..")]
-        for place in places:
+        for place in dict.fromkeys(places):
             for depth in range(len(parts) + 1):
-                yield from _quota(place.joinpath(*parts[:depth]))
-
-
-def _quota(group: Path) -> Iterator[float]:
-    quota, _, period = read_text(group / "cpu.max").partition(" ")  # version 2: "max 100000" or "150000 100000"
-    if not quota:
-        quota, period = (read_text(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
-    if quota.isdecimal() and period.isdecimal() and int(period):
-        yield int(quota) / int(period)
+                yield place.joinpath(*parts[:depth])

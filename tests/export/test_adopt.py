@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from taijitu_export import passport
 from taijitu_export.adopt.cli import main
+from taijitu_export.adopt.like import preprocessing_like
+from taijitu_export.adopt.original import Signature
+from taijitu_export.adopt.preprocessing import preprocessing_from_flags
 from taijitu_export.api import adopt
 from taijitu_export.errors import ExportError
 from taijitu_runtime.card import ModelCard
@@ -28,6 +33,12 @@ USUAL: dict[str, Any] = {"labels": LABELS, "mean": [0.5, 0.4, 0.3], "std": [0.2,
 def picture() -> NDArray[np.uint8]:
     """A picture of another size than the networks see, uint8 RGB (30, 50, 3)."""
     return np.random.default_rng(7).integers(0, 256, (30, 50, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def quick_passport(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose the pictures of the passport among 64, not 512."""
+    monkeypatch.setattr(passport, "MOST_SEEDS", passport.LEAST_SEEDS)
 
 
 def probabilities(path: Path, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -210,12 +221,14 @@ def test_a_hugging_face_processor_is_a_contract(tmp_path: Path) -> None:
     assert (card.input.resize_size, card.input.interpolation, card.input.std) == (18, "bicubic_antialias", (0.25,) * 3)
 
 
-def test_timm_and_torchvision_say_how_their_networks_see(tmp_path: Path) -> None:
-    source = make_foreign_onnx(tmp_path / "t.onnx", size=(224, 224))
-    spec = adopt(source, tmp_path / "a.onnx", labels=LABELS, like="timm/resnet18.a1_in1k").card.input
+def test_timm_and_torchvision_say_how_their_networks_see() -> None:
+    signature = Signature("x", "y", np.dtype(np.float32), "nchw", 3, 224, 224, None)
+    timm, torchvision = preprocessing_like("timm/resnet18.a1_in1k"), preprocessing_like("torchvision/resnet18")
+    spec = timm.spec(signature)
     assert (spec.resize, spec.resize_size, spec.interpolation) == ("shorter_side", 235, "bicubic_antialias")
-    source = make_foreign_onnx(tmp_path / "t.onnx", size=(112, 112))
-    spec = adopt(source, tmp_path / "b.onnx", labels=LABELS, like="torchvision/resnet18", mean=[0.5]).card.input
+    assert len(set(timm.labels or ())) == 1000
+    half = dataclasses.replace(signature, height=112, width=112)
+    spec = preprocessing_from_flags(mean=[0.5]).over(torchvision).spec(half)
     assert (spec.resize_size, spec.interpolation, spec.mean) == (128, "bilinear_antialias", (0.5,) * 3)
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -19,14 +19,17 @@ import pytest
 
 from taijitu_export.engine import cli as engine_cli
 from taijitu_export.engine.engine_from_onnx import engine_from_onnx
+from taijitu_export.engine.gpu import Gpu
 from taijitu_export.engine.graph import read_graph
 from taijitu_export.engine.graph_for_parser import check_precision, graph_for_parser, without_functions
+from taijitu_export.engine.library import Library
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.progress import Phases
 from taijitu_export.engine.target import open_target
 from taijitu_export.engine.timing_cache import TimingCache
+from taijitu_runtime.backends.trt_engine import logger_of
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.engine_card import EngineCard, ShapeRange
+from taijitu_runtime.engine_card import RECORDED_FLAGS, EngineCard, ShapeRange
 from taijitu_runtime.errors import UsageError
 from tests.helpers.tiny_model import make_tiny_onnx
 from tests.helpers.tiny_nish_model import make_nish_onnx
@@ -44,7 +47,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
-    """refused(2, argument, ...) -> the one line on stderr, after checking the exit code."""
+    """Return a function that checks the exit code of a refused command and returns the one line on stderr."""
 
     def call(code: int, *arguments: str | Path) -> str:
         assert engine_cli.main(list(map(str, arguments))) == code
@@ -99,6 +102,12 @@ def test_trtexecs_flags_with_a_space_or_an_equals_sign_as_the_sidecar_records_th
     rebuilt = EngineCard.read(again)
     assert rebuilt.arguments == card.arguments
     assert (rebuilt.profiles, rebuilt.built_for, rebuilt.flags) == (card.profiles, card.built_for, card.flags)
+
+
+def test_a_new_flag_of_the_builder_is_recorded_or_known_not_to_decide_what_is_built() -> None:
+    flags = {flag for action in engine_cli.build_parser()._actions for flag in action.option_strings}
+    others = {"-h", "--help", "--onnx", "--saveEngine", "--timingCacheFile", "--verbose", "--json"}
+    assert flags == RECORDED_FLAGS | others
 
 
 def test_opt_shapes_alone_fix_the_batch(model: Path) -> None:
@@ -427,3 +436,79 @@ def test_a_timing_cache_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     gpu: Any = object()
     with pytest.raises(UsageError, match=r"got a timing cache that cannot be read \(Is a directory\)"):
         TimingCache(library, None, gpu, tmp_path).__enter__()
+
+
+GPU = Gpu("card", "8.7", 8, 1 << 33, driver="driver", free_bytes=1 << 30)
+
+
+class WithCache:
+    """A library that has a timing cache, and TensorRT-RTX's own builder behind it: the calls are the same."""
+
+    version = "10.3.0"
+
+    def has(self, feature: str) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return "TensorRT 10.3.0"
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+@pytest.mark.parametrize("content", [b"damaged", bytes(172), b"ptrt" + bytes(1000)])
+def test_a_timing_cache_that_the_builder_does_not_take_is_one_line_and_stays(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    file, library = tmp_path / "user.timing", cast(Library, WithCache())
+    file.write_bytes(content)
+    builder = trt.Builder(logger_of(trt))
+    with TimingCache(library, builder.create_builder_config(), GPU, file):
+        pass
+    assert file.read_bytes() == content
+    (record,) = caplog.records
+    assert str(file) in record.getMessage()
+    assert "--timingCacheFile" in record.getMessage()
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+def test_a_timing_cache_is_written_where_there_was_none_and_taken_the_next_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    file, library = tmp_path / "user.timing", cast(Library, WithCache())
+    for _ in range(2):
+        with TimingCache(library, trt.Builder(logger_of(trt)).create_builder_config(), GPU, file):
+            pass
+        assert file.stat().st_size > 100
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("answer", ["none", "other GPU"])
+def test_a_timing_cache_of_another_release_or_gpu_is_not_used(
+    answer: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As TensorRT's header says it: create returns null, or set returns false. What is installed here does neither.
+    given: list[object] = []
+
+    class Config:
+        def create_timing_cache(self, known: bytes) -> object:
+            return None if known and answer == "none" else SimpleNamespace(serialize=lambda: known or b"empty")
+
+        def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+            given.append(cache)
+            return bool(cache.serialize() == b"empty")
+
+        def get_timing_cache(self) -> object:
+            return SimpleNamespace(serialize=lambda: b"measured")
+
+    file, library = tmp_path / "user.timing", cast(Library, WithCache())
+    file.write_bytes(b"another's")
+    with TimingCache(library, Config(), GPU, file):
+        pass
+    assert None not in given
+    assert file.read_bytes() == b"another's"
+    assert len(caplog.records) == 1
+    file.unlink()
+    with TimingCache(library, Config(), GPU, file):
+        pass
+    assert file.read_bytes() == b"measured"

@@ -67,8 +67,9 @@ def _built_for(library: str) -> BuiltFor:
         return BuiltFor(platform=platform_here(), compute_capabilities=(), gpu=None, driver=None)
     gpu = Gpu()
     try:
-        return BuiltFor(
-            platform=platform_here(), compute_capabilities=(gpu.compute_capability,), gpu=gpu.name, driver=None
-        )
+        model = gpu.model
     finally:
         gpu.close()
+    return BuiltFor(
+        platform=platform_here(), compute_capabilities=(model.compute_capability,), gpu=model.name, driver=None
+    )

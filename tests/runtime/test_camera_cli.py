@@ -24,6 +24,7 @@ from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live import Frame, Result
 from taijitu_runtime.live.cli import _until_signal, main
 from taijitu_runtime.live.outputs import VideoFile
+from tests.helpers.changed_model import with_weights
 from tests.helpers.mjpeg_server import MjpegServer
 
 RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
@@ -385,3 +386,15 @@ def test_the_capturing_process_goes_with_its_reader_even_if_that_is_killed(root:
         while Path(f"/proc/{child}").exists() and Path(f"/proc/{child}/cmdline").read_bytes():
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_a_model_that_fails_its_proof_classifies_nothing(
+    shipped_onnx: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = with_weights(shipped_onnx, tmp_path / "broken.onnx", np.negative)
+    assert main([str(broken), "--source", str(video), "--jsonl", "-"]) == 1
+    assert capsys.readouterr().out == ""
+    assert main([str(broken), "--source", str(video), "--jsonl", "-", "--prove", "warn"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out
+    assert "not proven" in printed.err

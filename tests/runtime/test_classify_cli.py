@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.backends.ort import OrtBackend
 from taijitu_runtime.classify import cli
 
 Capture = pytest.CaptureFixture[str]
@@ -169,7 +169,7 @@ def test_ctrl_c_leaves_with_130_and_no_traceback(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Classifier, "logits", interrupt)
+    monkeypatch.setattr(OrtBackend, "_run", interrupt)
     assert run(tiny_onnx, pictures) == 130
     assert capsys.readouterr() == ("", "")
 

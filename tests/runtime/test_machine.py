@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taijitu_runtime.machine import is_jetson, processor_name, usable_cores
+from taijitu_runtime.machine import available_bytes, core_cache_bytes, is_jetson, processor_name, usable_cores
 
 
 def tree(root: Path, files: dict[str, bytes | str]) -> Path:
@@ -88,3 +88,52 @@ def test_cores_are_those_of_the_process_and_of_its_control_group(
 def test_a_process_that_is_bound_to_a_core_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5})
     assert usable_cores(tree(tmp_path, {"sys/fs/cgroup/cpu.max": "800000 100000"})) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "megabytes"),
+    [
+        ({}, 8_000),
+        ({"sys/fs/cgroup/memory.max": "max\n", "sys/fs/cgroup/memory.current": "1000000\n"}, 8_000),
+        (
+            {
+                "sys/fs/cgroup/memory.max": "500000000\n",
+                "sys/fs/cgroup/memory.current": "300000000\n",
+                "sys/fs/cgroup/memory.stat": "anon 100000000\ninactive_file 200000000\n",
+            },
+            400,
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/system.slice/taijitu.service\n",
+                "sys/fs/cgroup/system.slice/memory.max": "2000000000\n",
+                "sys/fs/cgroup/system.slice/memory.current": "1900000000\n",
+                "sys/fs/cgroup/system.slice/taijitu.service/memory.max": "1000000000\n",
+                "sys/fs/cgroup/system.slice/taijitu.service/memory.current": "100000000\n",
+            },
+            100,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n",
+                "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": "700000000\n",
+                "sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes": "800000000\n",
+                "sys/fs/cgroup/memory/docker/abc/memory.stat": "total_inactive_file 300000000\n",
+            },
+            200,
+        ),
+    ],
+)
+def test_free_memory_is_the_hosts_or_what_its_control_group_has_left(
+    tmp_path: Path, files: dict[str, str], megabytes: int
+) -> None:
+    meminfo = "MemTotal:  16000000 kB\nMemAvailable:    7812500 kB\n"
+    assert available_bytes(tree(tmp_path, {"proc/meminfo": meminfo, **files})) == megabytes * 1_000_000
+
+
+def test_the_cache_of_a_core_is_its_second_level(tmp_path: Path) -> None:
+    cache = "sys/devices/system/cpu/cpu0/cache/index"
+    files = {f"{cache}{n}/{name}": text for n, (level, size) in enumerate([("1", "48K"), ("2", "512K"), ("3", "4096K")])
+             for name, text in (("level", level), ("size", size))}  # fmt: skip
+    assert core_cache_bytes(tree(tmp_path, files)) == 512 * 1024
+    assert core_cache_bytes(tmp_path / "nowhere") == 1024 * 1024

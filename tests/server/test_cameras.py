@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.live import Patience
+from taijitu_runtime.live import Timeouts
 from taijitu_server.cameras.mjpeg import banner
 from taijitu_server.settings import settings_from, shown_settings
 from tests.helpers.mjpeg_server import MjpegServer, age_ms, stamped
@@ -211,7 +211,7 @@ def test_a_camera_that_repeats_one_frame_is_frozen_to_all_who_look(
 
 
 def test_a_camera_is_frozen_after_the_same_time_in_server_and_command() -> None:
-    assert settings_from({}, None).camera_frozen_s == Patience().frozen_s
+    assert settings_from({}, None).camera_frozen_s == Timeouts().frozen_s
 
 
 def test_who_talks_on_a_websocket_is_closed_and_slows_nobody(live: Server) -> None:

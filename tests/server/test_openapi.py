@@ -72,7 +72,7 @@ def test_generated_requests_get_documented_answers(
         if named:
             there = {"model": "tiny", "version": "1"}
             case.path_parameters = {name: there[name] for name in case.path_parameters or {}}
-        reply = case.call(base_url=tiny.url, session=session)
+        reply = case.request(base_url=tiny.url, session=session)
         assert str(reply.status_code) in responses, reply.text
         assert reply.status_code != 500
         if reply.status_code != 200:

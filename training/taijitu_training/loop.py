@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,6 +59,7 @@ class TrainState:
     scheduler: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
     teacher: Teacher | None = None
+    class_weights: Tensor | None = None  # float32 (K,), what each label's loss is multiplied by
     epoch: int = 0
     step: int = 0
     totals: Totals = field(default_factory=Totals)
@@ -102,10 +103,12 @@ def start(
     compiled: bool = False,
     parts: int = 1,
     teacher: Teacher | None = None,
+    label_counts: Sequence[int] = (),
 ) -> TrainState:
     """A fresh run of `recipe` on `model` (already on its device), which is trained through torch.compile if told so.
 
-    `parts`: how many a step is computed in, one after the other.
+    `parts`: how many a step is computed in, one after the other. `label_counts`: the pictures of each label, which
+    balanced class weights need.
     """
     optimizer = create_optimizer(model, recipe)
     scheduler = create_scheduler(optimizer, recipe, steps_per_epoch)
@@ -128,7 +131,14 @@ def start(
         scheduler,
         torch.amp.GradScaler(device.type, enabled=scaled),
         None if teacher is None else teacher.to(device),
+        balanced_weights(label_counts).to(device) if recipe.class_weights == "balanced" else None,
     )
+
+
+def balanced_weights(label_counts: Sequence[int]) -> Tensor:
+    """Weights that make every label count alike, 1 on average over the pictures: float32 (K,)."""
+    counts = torch.tensor(label_counts, dtype=torch.float32)
+    return counts.sum() / (len(counts) * counts)
 
 
 def _shared(model: Any, device: torch.device) -> DistributedDataParallel:
@@ -216,7 +226,7 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
                 with _autocast(images.device.type, recipe):
                     logits = state.runner(images)
                     taught = None if state.teacher is None else state.teacher.logits(images)
-                loss = _loss(logits.float(), targets, taught, recipe)
+                loss = _loss(logits.float(), targets, taught, recipe, state.class_weights)
                 # Processes are averaged, so each counts for as many as there are.
                 weight = len(targets) * processes.count / size
                 state.scaler.scale(loss * weight).backward()
@@ -226,9 +236,17 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
     return counted
 
 
-def _loss(logits: Tensor, targets: Tensor, taught: Tensor | None, recipe: Recipe) -> Tensor:
+def _loss(
+    logits: Tensor, targets: Tensor, taught: Tensor | None, recipe: Recipe, class_weights: Tensor | None
+) -> Tensor:
     """The mean over B pictures: of the labels, int64 (B,), and of the teacher's logits `taught`, float32 (B, K)."""
-    loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    if class_weights is None:
+        loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    else:  # torch's own mean would divide by the weights of the labels that happen to be in the batch
+        smoothing = recipe.label_smoothing
+        loss = F.cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=smoothing) / len(
+            targets
+        )
     if taught is None:
         return loss
     soft = distillation_loss(logits, taught, recipe.teacher_temperature)

@@ -14,12 +14,16 @@ SCHEDULES = ("one_cycle", "cosine", "constant")
 CROPS = ("padded", "resized")
 FIRST_DECAYS = ("current", "peak")
 LAST_BATCHES = ("train", "drop")
+CLASS_WEIGHTS = ("none", "balanced")
+SAMPLERS = ("all", "balanced")
 CHOICES = (
     ("optimizer", OPTIMIZERS),
     ("schedule", SCHEDULES),
     ("crop", CROPS),
     ("first_decay", FIRST_DECAYS),
     ("last_batch", LAST_BATCHES),
+    ("class_weights", CLASS_WEIGHTS),
+    ("sampler", SAMPLERS),
 )
 
 
@@ -31,6 +35,8 @@ class Recipe:
     epochs: int  # passes over the training pictures
     batch_size: int  # pictures a step, over all processes and accumulated parts together
     last_batch: str = "train"  # one of LAST_BATCHES: what becomes of pictures that do not fill an epoch's last batch
+    sampler: str = "all"  # one of SAMPLERS: an epoch has every picture once, or as many of each label
+    class_weights: str = "none"  # one of CLASS_WEIGHTS: a label's loss is multiplied by mean count / its own count
     optimizer: str  # one of OPTIMIZERS
     lr: float  # the largest learning rate of the run
     schedule: str  # one of SCHEDULES; every one moves at every step

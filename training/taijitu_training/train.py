@@ -14,7 +14,7 @@ import torch
 
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import Level
-from taijitu_runtime.errors import TaijituError, UnknownNameError, UsageError
+from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_runtime.files import lock_folder
 from taijitu_training.data import load_dataset
 from taijitu_training.data.workers import default_workers
@@ -24,8 +24,9 @@ from taijitu_training.distributed import Processes, processes
 from taijitu_training.files import make_out
 from taijitu_training.fine_tuning import initial_weights
 from taijitu_training.metrics import Row
-from taijitu_training.models import create_model, model_options
-from taijitu_training.recipe import Recipe, parse_like
+from taijitu_training.models import create_model
+from taijitu_training.options import network_options
+from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import get_recipe
 from taijitu_training.run import Run
 
@@ -39,7 +40,8 @@ class TrainResult:
 
     `checkpoint`: final.pt of a finished run, else last.pt, to go on from. `history`: the numbers of each epoch.
     `evaluated_on`: what the accuracy is of, in a word. `writes`: False in all but the first of several processes.
-    `measured`: what the result gives on test/, where there is one besides the pictures that chose it.
+    `measured`: what the result gives on test/, where there is one besides the pictures that chose it ("test_top1",
+    "test_loss", "test_macro"), or else its mean over the labels on the evaluation pictures ("eval_macro").
     """
 
     finished: bool
@@ -59,7 +61,7 @@ def train(
     changes: Mapping[str, Any] | None = None,
     preset: str = "paper",
     options: Mapping[str, Any] | None = None,
-    validation: float = 0.0,
+    validation: float | None = None,
     accumulate: int = 1,
     compiled: bool = False,
     workers: int | None = None,
@@ -82,7 +84,8 @@ def train(
         changes: Fields of the recipe, such as {"epochs": 10, "lr": 5e-3}.
         preset: Named options of the network.
         options: Single options of the network, such as {"act": "nish"}.
-        validation: Share of the training pictures to hold out and evaluate on, in [0, 1).
+        validation: Share of each label's training pictures to hold out and evaluate on, in [0, 1); None for 0.2 where
+            there is neither val/ nor test/.
         accumulate: Compute each process's share of a batch in so many parts, one after the other, to save memory.
         compiled: Train through torch.compile.
         workers: Processes that decode pictures which do not fit in memory; None for as many as there are cores.
@@ -103,7 +106,7 @@ def train(
         UnknownNameError: A model, recipe, option or field that does not exist.
         UsageError: An argument is out of its range.
     """
-    if not 0.0 <= validation < 1.0:
+    if validation is not None and not 0.0 <= validation < 1.0:
         raise UsageError(f"got validation={validation}, expected a share in [0, 1)")
     if accumulate < 1:
         raise UsageError(f"got --accumulate {accumulate}, expected 1 or more parts")
@@ -134,7 +137,7 @@ def train(
             taught = group.all_do(lambda: load_teacher(Path(teacher), list(dataset.labels), size, chosen))
         run = Run(architecture, chosen, dataset, Path(out), place, group, accumulate, compiled, initial, taught)
         if group.writes:
-            _announce(run, recipe, place, group, start)
+            _announce(run, recipe, place, group, start, validation)
         try:
             finished = run.train(resume_from)
         except BrokenPipeError:
@@ -147,17 +150,27 @@ def train(
         return TrainResult(finished, left, tuple(run.history), dataset.evaluation_name, group.writes, run.measured)
 
 
-def _announce(run: Run, recipe: str, device: torch.device, group: Processes, init: Path | None) -> None:
+def _announce(
+    run: Run, recipe: str, device: torch.device, group: Processes, init: Path | None, validation: float | None
+) -> None:
     dataset = run.dataset
     several = f", {group.count} processes" if group.count > 1 else ""
     print(
-        f"{run.architecture['name']} on {dataset.name} ({dataset.form}): {dataset.counts}, "
-        f"{len(dataset.labels)} labels; recipe {recipe}, epochs: {run.recipe.epochs}"
+        f"{run.architecture['name']} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
+        f"{shown(dataset.labels_in_words)}; recipe {recipe}, epochs: {run.recipe.epochs}"
         f"{_batches(len(dataset.train), run.recipe)}, on {device}{several}",
         flush=True,
     )
+    if validation is None and dataset.trained_on and (held_out := dataset.trained_on.held_out):
+        print(
+            f"no val/ or test/: held {held_out.share:g} of each label's pictures out to evaluate on, drawn with seed "
+            f"{held_out.seed}; --validation SHARE holds out another share",
+            flush=True,
+        )
     if dataset.left_out:
         print(f"left out: {shown(dataset.left_out)}", flush=True)
+    for text in dataset.warnings:
+        print(f"warning: {shown(text)}", file=sys.stderr, flush=True)
     for text in dataset.unreadable:
         print(f"left out, unreadable: {shown(text)}", flush=True)
     if run.compiled and device.type == "cpu":
@@ -188,14 +201,7 @@ def _settings(
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe, and every option of the network, those of the preset among them."""
     chosen = get_recipe(recipe, [f"{name}={_text(value)}" for name, value in (changes or {}).items()])
-    defaults = model_options(model, preset=preset)
-    known = defaults.keys() - {"num_classes"}  # the data has the say about classes
-    for name in options or {}:
-        if name not in known:
-            raise UnknownNameError(f"option of {model}", name, known)
-    asked = {name: parse_like(defaults[name], name, str(value)) for name, value in (options or {}).items()}
-    create_model(model, **{**defaults, **asked})  # an option's value that cannot be is found here
-    return chosen, {**defaults, **asked}
+    return chosen, network_options(model, options or {}, preset)
 
 
 def _text(value: object) -> str:

@@ -16,9 +16,9 @@ from taijitu_export.adopt.labels import checked_labels
 from taijitu_export.adopt.like import preprocessing_of_metadata
 from taijitu_export.adopt.original import Layout, Original
 from taijitu_export.adopt.preprocessing import Preprocessing
-from taijitu_export.adopt.proof import Proof, proof
+from taijitu_export.adopt.proof import Proof, logits_of_original, proof
 from taijitu_export.errors import ExportError
-from taijitu_export.onnx.export import checked_file
+from taijitu_export.onnx.export import checked_file, sealed
 from taijitu_export.onnx.onnx_file import read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import finished
 from taijitu_export.onnx.onnx_from_foreign import (
@@ -30,9 +30,12 @@ from taijitu_export.onnx.onnx_from_foreign import (
     opset_of,
     standard_graph,
 )
+from taijitu_export.passport import carried, with_passport
 from taijitu_export.sample_pictures import sample_pictures
+from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import METADATA_PREFIX, Architecture, InputSpec, ModelCard, Precision
-from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, require
 from taijitu_runtime.fields import is_one_line
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
@@ -165,7 +168,8 @@ def _written(
             except (TaijituError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
                 failures.append(error if isinstance(error, TaijituError) else ExportError(_line(error)))
                 continue
-            content = trial.read_bytes()
+            card = _with_passport(original, card, trial, ending)
+            content = sealed(model, card, trial)
             break
         else:
             raise ExportError(f"{output}: not written: {failures[-1]}") from failures[-1]
@@ -177,6 +181,21 @@ def _written(
     if opset > OPSET:
         notes += (f"opset {opset} stays: TensorRT 8.6 reads {OPSET} at most, later ones read it",)
     return AdoptResult(output, card, ending, batch, opset, len(content), found, source, notes)
+
+
+def _with_passport(original: Original, card: ModelCard, adopted: Path, ending: Ending) -> ModelCard:
+    """The card with the original's answers to pictures that the artefact can prove itself by."""
+    with OrtBackend(adopted) as backend:
+        logits = Classifier(backend).logits
+
+        def origin(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return logits_of_original(original, pictures, card.input, ending)
+
+        version = require("onnxruntime", "taijitu[export]").__version__
+        card = with_passport(card, logits, origin, f"{original.file.path.name} on ONNX Runtime {version}")
+        if card.precision.name != "fp32":
+            card = carried(card, card.precision.name, logits)
+        return card
 
 
 def _made(

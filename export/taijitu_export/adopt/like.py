@@ -5,18 +5,16 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
-import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from taijitu_export.adopt.labels import checked_labels, labels_by_number
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
-from taijitu_runtime.errors import UnknownNameError, UsageError, require
+from taijitu_runtime.errors import TaijituError, UsageError
 
 PROCESSOR, CONFIG = "preprocessor_config.json", "config.json"
 FORMS = f"timm/NAME, timm/NAME.TAG, torchvision/NAME, torchvision/NAME.WEIGHTS or {PROCESSOR}"
-_IMAGENET_CLASSES = 1000
 _FILTERS = {2: "bilinear_antialias", 3: "bicubic_antialias"}
 """Pillow's numbers of what the card can say."""
 
@@ -24,10 +22,8 @@ _FILTERS = {2: "bilinear_antialias", 3: "bicubic_antialias"}
 def preprocessing_like(text: str) -> Preprocessing:
     """What `text`, of one of FORMS, says. UsageError where it says nothing, or what no card can express."""
     source, _, name = text.partition("/")
-    if source == "timm" and name:
-        return _like_timm(name)
-    if source == "torchvision" and name:
-        return _like_torchvision(name)
+    if source in ("timm", "torchvision") and name:
+        return _like_published(text)
     path = Path(text)
     if path.is_dir():
         path = path / PROCESSOR
@@ -69,55 +65,23 @@ def _literal(text: str) -> Any:
         return None
 
 
-def _like_timm(name: str) -> Preprocessing:
-    timm = require("timm", "taijitu[export]")
-    config = timm.get_pretrained_cfg(name)
-    if config is None:
-        architecture = name.partition(".")[0]
-        known = timm.list_pretrained(f"{architecture}*") or timm.list_models(f"{architecture[:3]}*")
-        raise UnknownNameError("network of timm", name, known)
-    from taijitu_training.pretrained import preferred_input
+def _like_published(name: str) -> Preprocessing:
+    from taijitu_training.published import published_input, published_labels
 
-    # preferred_input reads nothing of the network but this.
-    stand_in: Any = types.SimpleNamespace(pretrained_cfg=config.to_dict())
-    contract = preferred_input(f"timm/{config.architecture}", stand_in)
-    labels = tuple(config.label_names or ())
-    if not labels and config.num_classes == _IMAGENET_CLASSES and config.tag.endswith("in1k"):
-        labels = _imagenet_labels()
-    return _from_contract(contract, labels, f"timm/{config.architecture}.{config.tag}")
-
-
-def _like_torchvision(name: str) -> Preprocessing:
-    models = require("torchvision", "taijitu[export]").models
-    from taijitu_training.pretrained import preferred_input
-
-    architecture, _, weights = name.partition(".")
-    known = models.list_models(models)
-    if architecture not in known:
-        raise UnknownNameError("network of torchvision", architecture, known)
-    published = models.get_model_weights(architecture).__members__
-    contract = preferred_input(f"torchvision/{architecture}", None, weights)  # type: ignore[arg-type]  # not read
-    chosen = published[weights] if weights else next(iter(published.values()))
-    return _from_contract(contract, tuple(chosen.meta["categories"]), f"torchvision/{name}")
-
-
-def _from_contract(contract: Mapping[str, Any], labels: tuple[str, ...], source: str) -> Preprocessing:
-    height, width = contract["height"], contract["width"]
+    spec = published_input(name)
+    try:
+        labels = published_labels(name)
+    except TaijituError:  # nobody wrote them down; the user may have
+        labels = ()
     return Preprocessing(
-        usual_size=(height, width),
-        resize=Resize(contract["resize"], contract["resize_size"], of=min(height, width)),
-        interpolation=contract["interpolation"],
-        mean=tuple(contract["mean"]),
-        std=tuple(contract["std"]),
+        usual_size=(spec.height, spec.width),
+        resize=Resize(spec.resize, spec.resize_size, of=min(spec.height, spec.width)),
+        interpolation=spec.interpolation,
+        mean=spec.mean,
+        std=spec.std,
         labels=labels or None,
-        source=source,
+        source=name,
     )
-
-
-def _imagenet_labels() -> tuple[str, ...]:
-    """ImageNet's 1,000 short names, each once: torchvision's, whose cranes and maillots have different names."""
-    models = require("torchvision", "taijitu[export]").models
-    return tuple(models.get_model_weights("resnet18").DEFAULT.meta["categories"])
 
 
 def _like_hugging_face(path: Path) -> Preprocessing:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of
@@ -15,6 +17,9 @@ from taijitu_runtime.backends.ort_session import open_session
 from taijitu_runtime.card import CHANNELS, InputSpec
 from taijitu_runtime.errors import ArtefactError, UsageError, require
 from taijitu_runtime.pictures.preprocess import normalise
+
+CARRIERS = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast")
+"""What may stand between the last operator and the output without changing a number."""
 
 Layout = Literal["nchw", "nhwc"]
 LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
@@ -76,6 +81,25 @@ class Original:
         step = self.signature.batch or batch
         starts = tracked("asking the original", range(0, len(images), step))
         return np.concatenate([self._run(images[start : start + step]) for start in starts])
+
+    def before(self, operator: str) -> Original | None:
+        """The same file, which gives what goes into its last operator; None where that is another operator."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.file.model)
+        makers = {name: node for node in model.graph.node for name in node.output}
+        node = makers.get(self.signature.output)
+        while node is not None and node.op_type in CARRIERS:
+            node = makers.get(node.input[0])
+        if node is None or node.op_type != operator:
+            return None
+        given = onnx.helper.make_empty_tensor_value_info(node.input[0])
+        del model.graph.output[:]
+        model.graph.output.append(given)
+        ort = require("onnxruntime", "taijitu[export]")
+        earlier = copy.copy(self)
+        earlier._session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        earlier.signature = dataclasses.replace(self.signature, output=given.name)
+        return earlier
 
     def classes(self, size: tuple[int, int]) -> int:
         """How many numbers it gives for a picture of `size`. ArtefactError where they are not N x K."""

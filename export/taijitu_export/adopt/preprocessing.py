@@ -161,7 +161,7 @@ def preprocessing_from_flags(
 
 
 def resize_from_text(text: str) -> Resize:
-    """ "shorter:256", "stretch", "letterbox:320:white". UsageError for anything else."""
+    """Read "shorter:256", "stretch" or "letterbox:320:white". UsageError for anything else."""
     rule, *rest = text.split(":")
     if rule not in RULES or len(rest) > (2 if rule == "letterbox" else 1):
         raise UsageError(f"got --resize {text}, expected {RESIZE_FORMS}")

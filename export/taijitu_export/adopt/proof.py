@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_export.adopt.original import Original
 from taijitu_export.comparison.allowances import (
     FULL_PRECISION_ERROR,
     LEAST_ALLOWED_ERROR,
@@ -17,6 +18,7 @@ from taijitu_export.comparison.allowances import (
 from taijitu_export.comparison.comparison import Comparison, compare, probabilities_of
 from taijitu_export.comparison.verdict import verdict_on_logits
 from taijitu_export.onnx.onnx_from_foreign import Ending
+from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 
 LEAST_PROBABILITY = {"fp32": 1e-30, "fp16": 2.0**-14, "int8": 1e-3}
@@ -77,6 +79,18 @@ def proof(
         least = LEAST_PROBABILITY[precision]
         return Proof(compare(_log(probabilities_of(got), least), _log(expected, least)), precision)
     return Proof(compare(got, expected), precision)
+
+
+def logits_of_original(
+    original: Original, pictures: NDArray[np.uint8], spec: InputSpec, ending: Ending
+) -> NDArray[np.float32]:
+    """What the original gives, float32 (N, K), as the adopted file is meant to give it: before a last softmax."""
+    undone = {"softmax": "Softmax", "probability": "Sigmoid"}.get(ending)
+    earlier = original.before(undone) if undone is not None else original
+    if earlier is None:  # probabilities that no Softmax made last, of which the adopted file takes the logarithm
+        return _log(original.answers(pictures, spec), float(np.finfo(np.float32).tiny))
+    answers = earlier.answers(pictures, spec)
+    return _two(answers) if ending in ("logit", "probability") else answers
 
 
 def _difference(logits: NDArray[np.float32]) -> NDArray[np.float32]:

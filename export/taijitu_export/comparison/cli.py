@@ -35,6 +35,7 @@ def build_parser() -> Parser:
                         "from the reference")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="PAGE", help="write an HTML page with figures by label and the "
                         "wrong and flipped pictures, and these as CSV beside it")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
 
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             max_drop=args.max_drop,
             expect=args.expect,
             explain=args.explain,
+            threads=args.threads,
         )
         if args.report is not None:
             write_page(found, args.candidate, args.reference, args.report)

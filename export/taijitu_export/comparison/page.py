@@ -26,6 +26,7 @@ from taijitu_export.comparison.report import as_text
 from taijitu_export.comparison.verify import Verification
 from taijitu_export.progress import tracked
 from taijitu_runtime.console import shown
+from taijitu_runtime.files import write_whole
 
 SHOWN_PICTURES = 60
 SHOWN_LABELS = 40
@@ -52,11 +53,12 @@ def write_page(found: Verification, candidate: Path, reference: Path | None, pat
         sections += _pictures(found, rows)
     title = f"<title>{escape(shown(candidate.name))}</title>"
     head = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{STYLE}</style>'
-    path.write_text("\n".join([head, *sections]), encoding="utf-8")
+    write_whole(path, "\n".join([head, *sections]).encode())
     if targets is not None or found.comparison is not None:
         table = path.with_suffix(".csv")
-        with table.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-            csv.writer(stream).writerows([("picture", "label", "reference", "candidate", "what"), *rows])
+        listed = io.StringIO(newline="")
+        csv.writer(listed).writerows([("picture", "label", "reference", "candidate", "what"), *rows])
+        write_whole(table, listed.getvalue().encode(errors="backslashreplace"))
         written.append(table)
     return written
 

@@ -56,11 +56,11 @@ class CheckpointClassifier:
         del self._network
 
 
-def open_reference(path: Path) -> CheckpointClassifier | Classifier:
+def open_reference(path: Path, threads: int = 0) -> CheckpointClassifier | Classifier:
     """The checkpoint or model file at `path`, ready to answer. The errors of checkpoints and of artefacts."""
     if is_checkpoint(path):
         return CheckpointClassifier(path)
-    return Classifier.from_file(path, batch_size=BATCH)
+    return Classifier.from_file(path, threads=threads)
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -29,7 +29,7 @@ from taijitu_export.progress import tracked
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.datasets import PictureSet, evaluation_pictures
+from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_pictures
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_training import checkpoint
 
@@ -94,6 +94,7 @@ def verify(
     max_drop: float | None = None,
     expect: float | None = None,
     explain: bool = False,
+    threads: int = 0,
 ) -> Verification:
     """Judge a model file.
 
@@ -101,18 +102,18 @@ def verify(
     `reference`: a checkpoint or a model file with the same labels. `max_drop`: percentage points of top-1 accuracy that
     it may cost, None for its precision's own allowance. `expect`: top-1 accuracy in percent that it should reach
     without a reference, None for what its card records. `explain`: where it is not fine, compare the graphs layer by
-    layer. The errors of artefacts, checkpoints, pictures and usage; what is wrong with the candidate's answers is in
-    the verdict.
+    layer. `threads`: cores that ONNX Runtime uses, 0 for all. The errors of artefacts, checkpoints, pictures and usage;
+    what is wrong with the candidate's answers is in the verdict.
     """
-    with Classifier.from_file(candidate, batch_size=BATCH) as classifier:
-        pictures = None if data is None else evaluation_pictures(data, classifier.card.labels)
+    with Classifier.from_file(candidate, threads=threads) as classifier:
+        card = classifier.card
+        pictures = None if data is None else evaluation_pictures(data, card.labels, TrainedOn.from_card(card.training))
         if expect is not None and (pictures is None or pictures.targets is None or reference is not None):
             raise UsageError(
                 f"got {expect:g} % expected, which judges labelled pictures without a reference; give --data alone"
             )
-        evidence, other = _answered(classifier, reference, pictures)
+        evidence, other = _answered(classifier, reference, pictures, threads)
         on_gpu = classifier.backend.name != "onnxruntime"
-        card = classifier.card
     max_drop = ALLOWED_DROP_POINTS[card.precision.name] if max_drop is None else max_drop
     found = _judged(card, other, evidence, max_drop, expect, on_gpu=on_gpu)
     if explain and reference is not None and not found.verdict.fine:
@@ -121,13 +122,13 @@ def verify(
 
 
 def _answered(
-    classifier: Classifier, reference: Path | None, pictures: PictureSet | None
+    classifier: Classifier, reference: Path | None, pictures: PictureSet | None, threads: int
 ) -> tuple[Evidence, ModelCard | None]:
     """The answers of both models to the same pictures, and the reference's card."""
     if reference is None:
         logits, speed = _answers({"candidate": classifier}, pictures)
         return Evidence(logits["candidate"], None, pictures, speed), None
-    with open_reference(reference) as other:
+    with open_reference(reference, threads) as other:
         order = class_order(classifier.card, other.card)
         logits, speed = _answers({"candidate": classifier, "reference": other}, pictures)
         card = other.card

@@ -21,6 +21,7 @@ from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes, shapes_from_text
 from taijitu_export.errors import ExportError
 from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.engine_card import RECORDED_FLAGS
 from taijitu_runtime.errors import UsageError
 
 T = TypeVar("T")
@@ -134,16 +135,16 @@ def request_from(args: argparse.Namespace) -> Request:
 
 
 def recorded(args: argparse.Namespace) -> tuple[str, ...]:
-    """The arguments that build this engine again, each flag that is not at its default, except files and backend."""
-    files = ("model", "onnx", "saveEngine", "timingCacheFile", "backend")
-    silent = ("help", "json", "verbose")
+    """The arguments that build this engine again: each of RECORDED_FLAGS that is not at its default, except --backend.
+
+    The backend is recorded as the one that was chosen.
+    """
     arguments = []
     for action in build_parser()._actions:
         value = getattr(args, action.dest, None)
-        if action.dest in (*files, *silent) or value == action.default:
-            continue
-        flag = action.option_strings[0]
-        arguments.append(flag if value is True else f"{flag}={_text(value)}")
+        flag = (action.option_strings or [""])[0]
+        if flag in RECORDED_FLAGS - {"--backend"} and value != action.default:
+            arguments.append(flag if value is True else f"{flag}={_text(value)}")
     return tuple(arguments)
 
 
@@ -170,7 +171,7 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def compute_capabilities(text: str) -> tuple[str, ...]:
-    """ "8.6,8.9" as ("8.6", "8.9")."""
+    """Parse text such as "8.6,8.9" into ("8.6", "8.9")."""
     numbers = tuple(text.split(","))
     for number in numbers:
         major, dot, minor = number.partition(".")

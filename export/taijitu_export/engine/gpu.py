@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from taijitu_runtime.backends import cuda
 from taijitu_runtime.errors import DeviceError, MissingDependencyError
-from taijitu_runtime.machine import is_jetson
+from taijitu_runtime.machine import available_bytes, is_jetson
 
 DRIVER_VERSION = Path("/sys/module/nvidia/version")
-MEMORY = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """`compute_capability`: such as "8.7"; `driver`: its version; `free_bytes`: of memory that a build may use."""
+class Gpu(cuda.GpuModel):
+    """`driver`: its version; `free_bytes`: of memory that a build may use."""
 
-    name: str
-    compute_capability: str
-    driver: str
-    free_bytes: int
+    driver: str = ""
+    free_bytes: int = 0
 
 
 def gpu_here() -> Gpu | None:
@@ -33,13 +30,8 @@ def gpu_here() -> Gpu | None:
         free_bytes = device.free_bytes
         # A Jetson has one memory for both; what the kernel holds as file cache is free for us too.
         if is_jetson():
-            free_bytes = max(free_bytes, _available_bytes())
+            free_bytes = max(free_bytes, available_bytes())
         driver = DRIVER_VERSION.read_text().strip() if DRIVER_VERSION.exists() else device.driver
-        return Gpu(device.name, device.compute_capability, driver, free_bytes)
+        return Gpu(**asdict(device.model), driver=driver, free_bytes=free_bytes)
     finally:
         device.close()
-
-
-def _available_bytes() -> int:
-    lines = (line.split() for line in MEMORY.read_text().splitlines())
-    return next((int(line[1]) * 1024 for line in lines if line[0] == "MemAvailable:"), 0)

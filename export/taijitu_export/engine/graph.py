@@ -8,11 +8,11 @@ from pathlib import Path
 import onnx
 
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of, read_onnx
+from taijitu_export.onnx.passes.reading import QUANTISERS
 from taijitu_runtime.backends.contract import Tensor, check_card, input_and_classes
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import ArtefactError
 
-QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 WITHOUT_CARD = (
     "the file has no contract: this engine knows no labels, and classify will say so (taijitu adopt gives one)"
 )
@@ -40,6 +40,12 @@ class Graph:
     def is_quantised(self) -> bool:
         """Whether it has QuantizeLinear or DequantizeLinear nodes."""
         return any(node.op_type in QUANTISERS for node in self.model.graph.node)
+
+    @property
+    def has_float16_scales(self) -> bool:
+        """Whether one of these has a float16 scale, as int8 files for engines have."""
+        halves = {each.name for each in self.model.graph.initializer if each.data_type == onnx.TensorProto.FLOAT16}
+        return any(node.op_type in QUANTISERS and node.input[1] in halves for node in self.model.graph.node)
 
 
 def read_graph(path: Path) -> Graph:

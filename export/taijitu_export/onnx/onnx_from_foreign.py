@@ -20,7 +20,7 @@ from onnx_ir.passes.common import (
     ShapeInferencePass,
 )
 
-from taijitu_export.adopt.original import Signature
+from taijitu_export.adopt.original import CARRIERS, Signature
 from taijitu_export.onnx.passes import DynamicBatchPass
 from taijitu_export.onnx.passes.editing import add_constant
 from taijitu_runtime.card import InputSpec
@@ -38,8 +38,6 @@ Ending = Literal["logits", "softmax", "probabilities", "logit", "probability"]
 """
 
 LEAST = float(np.finfo(np.float32).tiny)
-_CARRIERS = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast")
-"""What may stand between a Softmax and the graph's output without changing a number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,7 +230,7 @@ def _last(graph: ir.Graph) -> ir.Node | None:
     """The node that makes the numbers of the graph's only output, behind what only carries them."""
     value = graph.outputs[0]
     node = value.producer()
-    while node is not None and node.domain == "" and node.op_type in _CARRIERS:
+    while node is not None and node.domain == "" and node.op_type in CARRIERS:
         carried = node.inputs[0]
         if carried is None or len(carried.uses()) != 1:
             break

@@ -34,9 +34,10 @@ class Check:
 class Converted:
     """A graph in another precision.
 
-    `excluded_layers`: those of its `layers` that stay in float32, for whatever reason, by layer_name. `check`: how it
+    `excluded_layers`: those of its `layers` that are not in it, for whatever reason, by layer_name. `check`: how it
     compares with the float32 graph. `noise`: the error of its logits if the weights alone are rounded. `scales`: how
-    those of int8 were found, for the card; empty for float16.
+    those of int8 were found, for the card; empty for float16. `between`: the type of all else, and of excluded layers.
+    `in_float32`: what stays in float32 where `between` is float16.
     """
 
     model: onnx.ModelProto
@@ -45,6 +46,8 @@ class Converted:
     check: Check
     noise: float
     scales: dict[str, Any] = dataclasses.field(default_factory=dict)
+    between: str = "float32"
+    in_float32: tuple[str, ...] = ()
 
 
 class AccuracyCheck:

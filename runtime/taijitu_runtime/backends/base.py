@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends.contract import ModelInput, check_card
+from taijitu_runtime.bulk import USUAL_BATCH, Bulk
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
+from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import describe
 
 Self = TypeVar("Self", bound="Backend")
@@ -39,6 +41,14 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Checked images to logits (N, K) in memory that the backend will not use again."""
+
+    def _infer_alongside(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """`_infer`, for one of several calls at a time."""
+        return self._infer(images)
+
+    def _bulk(self, model_input: ModelInput) -> Bulk:
+        """How many images are best answered. Of a device, which takes one run after the other: decoded side by side."""
+        return Bulk(min(USUAL_BATCH, model_input.max_batch or USUAL_BATCH), usable_cores())
 
     @abc.abstractmethod
     def _free(self) -> None:
@@ -82,15 +92,31 @@ class Backend(abc.ABC):
         """The array that `infer` takes. UsageError while the model is not loaded."""
         return self._loaded()[1]
 
-    def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    @property
+    def runs_on(self) -> str:
+        """What computes, such as "onnxruntime cpu": two backends with one text should give nearly the same logits."""
+        return self.name
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it computes on a GPU, which may multiply float32 with 11 bits (TF32)."""
+        return False
+
+    @property
+    def bulk(self) -> Bulk:
+        """How many images are best answered by this model here. UsageError while the model is not loaded."""
+        return self._bulk(self.input)
+
+    def infer(self, images: NDArray[Any], *, alongside: bool = False) -> NDArray[np.float32]:
         """Logits, float32 (N, K), of N prepared pictures of dtype and shape as in `input`, C-contiguous.
 
-        The images are only read. The logits are a fresh array at each call, the caller's own. InputError for another
-        dtype, shape or memory order; ArtefactError if the model fails; UsageError while it is not loaded.
+        `alongside`: for one of `bulk.workers` calls at a time; a processor gives each a core of its own instead of all
+        cores. The images are only read. The logits are a fresh array at each call, the caller's own. InputError for
+        another dtype, shape or memory order; ArtefactError if the model fails; UsageError while it is not loaded.
         """
         card, model_input = self._loaded()
         check_images(images, model_input)
-        logits = self._infer(images)
+        logits = self._infer_alongside(images) if alongside else self._infer(images)
         expected = (len(images), len(card.labels))
         if logits.shape != expected or logits.dtype != np.float32:
             raise ArtefactError(

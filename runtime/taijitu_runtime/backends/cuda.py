@@ -7,6 +7,7 @@ CUDA graphs; pycuda is compiled at every installation and cannot.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,9 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import DeviceError, require
+from taijitu_runtime.machine import board_model
 
 INSTALL = "cuda-bindings"
 NO_DRIVER = "got no usable GPU ({}), expected NVIDIA's driver and a GPU; try nvidia-smi, in a container --gpus all"
+
+
+@dataclasses.dataclass(frozen=True)
+class GpuModel:
+    """What kind of GPU one is.
+
+    `name`: such as "NVIDIA GeForce RTX 4090", or "Orin" for each of them; `compute_capability`: such as "8.7";
+    `multiprocessors`: how many; `memory_bytes`: all of it, on a board shared with the CPU; `board`: what a board calls
+    itself, "" elsewhere.
+    """
+
+    name: str
+    compute_capability: str
+    multiprocessors: int
+    memory_bytes: int
+    board: str = ""
+
+    def __str__(self) -> str:
+        parts = [self.name, f"{self.multiprocessors} multiprocessors", f"{self.memory_bytes / 2**30:.1f} GiB"]
+        return ", ".join(parts + ([self.board] if self.board else []))
 
 
 class Gpu:
@@ -47,18 +69,17 @@ class Gpu:
         self._owned.close()
 
     @property
-    def name(self) -> str:
-        """Such as "NVIDIA GeForce RTX 4090"."""
+    def model(self) -> GpuModel:
+        """What kind of GPU it is."""
         text: bytes = self._call("cuDeviceGetName", 256, self._device)
-        return text.split(b"\0")[0].decode()
-
-    @property
-    def compute_capability(self) -> str:
-        """Such as "8.9"."""
-        kinds = self._driver.CUdevice_attribute
-        major = self._call("cuDeviceGetAttribute", kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, self._device)
-        minor = self._call("cuDeviceGetAttribute", kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, self._device)
-        return f"{major}.{minor}"
+        major, minor = self._attribute("COMPUTE_CAPABILITY_MAJOR"), self._attribute("COMPUTE_CAPABILITY_MINOR")
+        return GpuModel(
+            name=text.split(b"\0")[0].decode(),
+            compute_capability=f"{major}.{minor}",
+            multiprocessors=self._attribute("MULTIPROCESSOR_COUNT"),
+            memory_bytes=int(self._call("cuDeviceTotalMem", self._device)),
+            board=board_model(),
+        )
 
     @property
     def driver(self) -> str:
@@ -141,6 +162,10 @@ class Gpu:
     def launch(self, graph: Any, stream: int) -> None:
         """Put a captured graph on the stream."""
         self._call("cuGraphLaunch", graph, stream)
+
+    def _attribute(self, name: str) -> int:
+        kind = getattr(self._driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+        return int(self._call("cuDeviceGetAttribute", kind, self._device))
 
     def _call(self, name: str, *arguments: Any) -> Any:
         return _checked(self._driver, name, getattr(self._driver, name), arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,8 +13,11 @@ from taijitu_runtime.backends.base import Backend
 from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_ours
 from taijitu_runtime.backends.ort_provider import check_provider, open_on_provider
 from taijitu_runtime.backends.ort_session import open_nish_session, open_session
+from taijitu_runtime.backends.tensor_sizes import largest_tensor_bytes
+from taijitu_runtime.bulk import Bulk, batch_for_cache
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, require
+from taijitu_runtime.machine import core_cache_bytes, usable_cores
 
 NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
@@ -21,7 +25,8 @@ NUMPY_NAMES = {"float": "float32", "double": "float64"}
 class OrtBackend(Backend):
     """ONNX Runtime on the CPU, or through its providers "cuda" and "tensorrt" on an NVIDIA GPU; never on another one.
 
-    `threads`: of one inference; 0 lets ONNX Runtime take one per physical core. `native`: with our kernels for Nish,
+    `threads`: cores that it uses, in one inference or in so many side by side; 0 for all that this process may use.
+    `native`: with our kernels for Nish,
     where they are built; without, the file runs as any other program would run it. UsageError for a negative number or
     an unknown provider. On loading, MissingDependencyError if onnxruntime is not installed, and ProviderError if the
     provider is not in it or cannot be used here. `profile_prefix`: ONNX Runtime writes the times of every node to a
@@ -47,7 +52,10 @@ class OrtBackend(Backend):
         self._provider = provider
         self._native = native
         self._profile_prefix = profile_prefix
+        self._image_bytes: int | None = None
         self._session: Any = None
+        self._alongside: Any = None  # a session of one thread, opened when several inferences run at a time
+        self._opening = threading.Lock()
 
     @property
     def session(self) -> Any:
@@ -55,18 +63,23 @@ class OrtBackend(Backend):
         self._loaded()
         return self._session
 
+    @property
+    def runs_on(self) -> str:
+        """Its provider is part of it."""
+        return f"{self.name} {self._provider}"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Every provider except the CPU's."""
+        return self._provider != "cpu"
+
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
-        self._session = open_model(
-            self.path,
-            threads=self._threads,
-            provider=self._provider,
-            native=self._native,
-            profile_prefix=self._profile_prefix,
-        )
+        self._session = self._new_session(self._threads or usable_cores())
         metadata = self._session.get_modelmeta().custom_metadata_map
         if not any(key.startswith(METADATA_PREFIX) for key in metadata):
             raise not_ours(self.path, "an ONNX model without taijitu's metadata (labels, preprocessing)")
         card = ModelCard.read_onnx_metadata(metadata)
+        self._image_bytes = largest_tensor_bytes(self.path.read_bytes())
         inputs, outputs = (
             [tensor_of(node) for node in nodes] for nodes in (self._session.get_inputs(), self._session.get_outputs())
         )
@@ -75,7 +88,27 @@ class OrtBackend(Backend):
         return card, model_input, len(card.labels) if classes is None else classes
 
     def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        session = self._session
+        return self._run(self._session, images)
+
+    def _infer_alongside(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        if self._provider != "cpu" or self._bulk_workers == 1:
+            return self._infer(images)
+        with self._opening:
+            if self._alongside is None and self._session is not None:
+                self._alongside = self._new_session(1)
+            session = self._alongside
+        return self._run(session, images)
+
+    @property
+    def _bulk_workers(self) -> int:
+        return self._threads or usable_cores()
+
+    def _bulk(self, model_input: ModelInput) -> Bulk:
+        if self._provider != "cpu":
+            return super()._bulk(model_input)
+        return bulk_on_cpu(self._image_bytes, model_input.max_batch, self._threads)
+
+    def _run(self, session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
         if session is None:
             raise UsageError(f"{self.path}: got a call on a model that was closed meanwhile; close it after the last")
         try:
@@ -85,7 +118,24 @@ class OrtBackend(Backend):
         return logits
 
     def _free(self) -> None:
-        self._session = None
+        self._session = self._alongside = None
+
+    def _new_session(self, threads: int) -> Any:
+        return open_model(
+            self.path,
+            threads=threads,
+            provider=self._provider,
+            native=self._native,
+            profile_prefix=self._profile_prefix,
+        )
+
+
+def bulk_on_cpu(image_bytes: int | None, max_batch: int | None, threads: int) -> Bulk:
+    """How ONNX Runtime's CPU answers many images best, from its largest tensor of one image, if known.
+
+    `max_batch`: the most that the model takes, None for any number. `threads`: as of OrtBackend.
+    """
+    return Bulk(max_batch or batch_for_cache(image_bytes, core_cache_bytes()), threads or usable_cores())
 
 
 def open_model(

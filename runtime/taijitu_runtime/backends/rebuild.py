@@ -44,19 +44,18 @@ def rebuild_engine(path: Path, card: EngineCard, compute_capability: str | None 
             f"{path}: building it again failed (exit code {done.returncode}, the reason is above); "
             f"try: taijitu engine {shlex.join(arguments)}"
         )
+    if EngineCard.read(path).built == card.built:
+        raise ArtefactError(
+            f"{path}: building it again ended without an engine; try: taijitu engine {shlex.join(arguments)}"
+        )
 
 
 def arguments_for(card: EngineCard, compute_capability: str | None) -> list[str]:
     """The recorded arguments, with `compute_capability`, if given, for those that the engine was built for."""
     if compute_capability is None or not any(text.startswith(TARGET_FLAG) for text in card.arguments):
         return list(card.arguments)
-    kept: list[str] = []
-    skip = False
-    for text in card.arguments:
-        if not skip and not text.startswith(TARGET_FLAG):
-            kept.append(text)
-        skip = text == TARGET_FLAG  # its value is the next one
-    return [*kept, f"{TARGET_FLAG}={compute_capability}"]
+    others = [text for text in card.arguments if not text.startswith(TARGET_FLAG)]
+    return [*others, f"{TARGET_FLAG}={compute_capability}"]
 
 
 def _has_builder() -> bool:

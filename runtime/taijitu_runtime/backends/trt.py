@@ -48,6 +48,19 @@ class TrtBackend(Backend):
         self._engine: Engine | None = None
         self.engine_card: EngineCard | None = None
 
+    @property
+    def runs_on(self) -> str:
+        """TensorRT or TensorRT-RTX, and the GPU's compute capability."""
+        card, gpu = self.engine_card, self._gpu
+        return (
+            f"{card.library.name} {gpu.model.compute_capability}" if card is not None and gpu is not None else self.name
+        )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Always."""
+        return True
+
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
         card = EngineCard.read(self.path)
         if card.card is None:
@@ -60,7 +73,7 @@ class TrtBackend(Backend):
         except EngineError:
             if not self._rebuild:
                 raise
-            here = self._gpu.compute_capability if self._gpu else None
+            here = self._gpu.model.compute_capability if self._gpu else None
             self._free()
             rebuild_engine(self.path, card, here)
             card = EngineCard.read(self.path)
@@ -110,7 +123,7 @@ class TrtBackend(Backend):
 
     def _open_here(self, trt: Any, plan: bytes, card: EngineCard) -> Engine:
         gpu = self._gpu = Gpu()
-        check_gpu(self.path, card, gpu.name, gpu.compute_capability)
+        check_gpu(self.path, card, gpu.model)
         runtime = trt.Runtime(logger_of(trt))
         if card.library.name == "tensorrt_rtx":
             check_validity(self.path, card, runtime, trt, plan)

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.backends.contract import Tensor
-from taijitu_runtime.backends.ort import open_model, tensor_of
+from taijitu_runtime.backends.ort import bulk_on_cpu, open_model, tensor_of
+from taijitu_runtime.backends.tensor_sizes import largest_tensor_bytes
+from taijitu_runtime.bulk import Bulk
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.machine import usable_cores
 
 Shape = tuple[int, ...]
 
@@ -36,7 +39,10 @@ class OnnxNetwork:
     def __enter__(self) -> OnnxNetwork:
         check_file(self.path)
         self.session = open_model(
-            self.path, threads=self.threads, provider=self.provider, profile_prefix=self._profile_prefix
+            self.path,
+            threads=self.threads or usable_cores(),
+            provider=self.provider,
+            profile_prefix=self._profile_prefix,
         )
         return self
 
@@ -51,14 +57,19 @@ class OnnxNetwork:
         return [tensor_of(node) for node in self.session.get_inputs()]
 
     @property
+    def bulk(self) -> Bulk | None:
+        """How classify and verify answer many images with it; None for a network without a contract."""
+        if self._card is None or self.provider != "cpu":
+            return None
+        return bulk_on_cpu(largest_tensor_bytes(self.path.read_bytes()), self.inputs[0].shape[0], self.threads)
+
+    @property
     def title(self) -> str:
         """What it is called, and its precision where a card says so."""
-        described = self.session.get_modelmeta()
-        metadata = described.custom_metadata_map
-        if any(key.startswith(METADATA_PREFIX) for key in metadata):
-            card = ModelCard.read_onnx_metadata(metadata)
+        card = self._card
+        if card is not None:
             return f"{card.architecture.name}, {card.precision.name}"
-        return f"{described.graph_name or self.path.stem}, without a contract"
+        return f"{self.session.get_modelmeta().graph_name or self.path.stem}, without a contract"
 
     def shapes(self, asked: Mapping[str, Shape], text: str | None) -> dict[str, Shape]:
         """The shape of each input: as asked for, and else of one picture, or the smallest batch.
@@ -74,6 +85,12 @@ class OnnxNetwork:
                     + (" with N from 1" if "N" in expected else "")
                 )
         return {name: asked.get(name) or self._smallest(name, sides) for name, sides in known.items()}
+
+    @property
+    def _card(self) -> ModelCard | None:
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        has_one = any(key.startswith(METADATA_PREFIX) for key in metadata)
+        return ModelCard.read_onnx_metadata(metadata) if has_one else None
 
     def _smallest(self, name: str, sides: tuple[int | None, ...]) -> Shape:
         if None in sides[1:]:

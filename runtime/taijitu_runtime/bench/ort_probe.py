@@ -1,4 +1,4 @@
-"""Measuring a model in ONNX Runtime."""
+"""Measure a model in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ KERNEL = "_kernel_time"
 
 
 class OrtProbe(Probe):
-    """An opened network, and an array for each of its inputs.
+    """The probe of an opened OnnxNetwork.
 
-    On the CPU there is nothing to copy and nothing to enqueue: a query is one call. On a GPU the call copies as well,
-    and ONNX Runtime does not say how long.
+    On the CPU there is nothing to copy or to enqueue: a query is one call. On a GPU the call copies too, and ONNX
+    Runtime does not report how long that takes.
+
+    Args:
+        network: The network, opened.
+        feeds: An array for each of its inputs, by name.
     """
 
     def __init__(self, network: OnnxNetwork, feeds: dict[str, NDArray[Any]]) -> None:
@@ -33,7 +37,7 @@ class OrtProbe(Probe):
         providers = network.session.get_providers()
         self.device = "CPU" if providers[0] == CPU else "GPU"
         self.absent = {
-            "enqueue": "the call returns with the answer",
+            "enqueue": "the call returns with the result",
             "h2d": "nothing is copied" if self.device == "CPU" else "within the compute time",
             "d2h": "nothing is copied" if self.device == "CPU" else "within the compute time",
         }
@@ -49,7 +53,7 @@ class OrtProbe(Probe):
         return [self._query() for _ in range(count)]
 
     def profile(self, count: int) -> list[LayerTime]:
-        """As in Probe; ONNX Runtime counts in whole microseconds, so that only the average over many queries holds."""
+        """As in Probe. ONNX Runtime counts whole microseconds, so only the average over many queries is accurate."""
         times: dict[tuple[int, str], list[float]] = {}
         self._profiled = self._kernel_events(count)
         for event in self._profiled:
@@ -58,7 +62,7 @@ class OrtProbe(Probe):
         return [LayerTime(name, found) for (_, name), found in times.items()]
 
     def layer_info(self) -> dict[str, Any]:
-        """The nodes of the optimised graph in the order in which they run, in the words of trtexec's file."""
+        """Return the nodes of the optimised graph in the order of their execution, with the names of trtexec's file."""
         layers = [
             {
                 "Name": _name(event),
@@ -67,7 +71,7 @@ class OrtProbe(Probe):
                 "Outputs": _tensors(event["args"].get("output_type_shape", [])),
                 "Provider": event["args"]["provider"],
             }
-            # ONNX Runtime numbers its own nodes anew in each session: those of a profile keep their names here.
+            # ONNX Runtime numbers its own nodes again in each session; here they keep the names of the profile.
             for event in _one_query(self._profiled or self._kernel_events(1))
         ]
         return {"Layers": layers, "Bindings": [*self._feeds, *self._outputs]}
@@ -79,7 +83,7 @@ class OrtProbe(Probe):
         return Query(compute=(1000 * (begin - self._start_s), 1000 * (end - self._start_s)))
 
     def _kernel_events(self, count: int) -> list[dict[str, Any]]:
-        """What ONNX Runtime's profiler says of each node of each query, after one that is left out."""
+        """Return the events of ONNX Runtime's profiler for the nodes of all queries except the first."""
         with tempfile.TemporaryDirectory() as folder:
             prefix = Path(folder) / "profile"
             ours = self._network

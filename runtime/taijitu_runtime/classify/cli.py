@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from taijitu_runtime.answers import Answer, check_top
+from taijitu_runtime.answers import check_top
 from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.classify.report import JsonReport, TextReport
 from taijitu_runtime.console import Parser, Progress, run, say, shown
 from taijitu_runtime.datasets import LeftOut, scan_folder
 from taijitu_runtime.errors import PictureError, UsageError
-from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import FORMATS, LIMITS, Limits
-
-MAX_DECODERS = 4
-
-Prepared: TypeAlias = "tuple[Path, NDArray[np.uint8] | PictureError]"
 
 
 @run("taijitu classify")
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: every picture was classified, 1: some were skipped, 2: wrong usage or model."""
     options = build_parser().parse_args(argv)
-    with Classifier.from_file(options.model, provider=options.provider, rebuild=options.rebuild) as classifier:
+    with Classifier.from_file(
+        options.model, threads=options.threads, provider=options.provider, rebuild=options.rebuild
+    ) as classifier:
         top = min(USUAL_TOP, len(classifier.labels)) if options.top is None else options.top
         check_top(top, classifier.labels)
         limits = Limits(max_pixels=options.max_pixels)
@@ -47,11 +37,11 @@ def main(argv: list[str] | None = None) -> int:
                 if options.json
                 else TextReport(progress, files, classifier.labels)
             )
-            for file, outcome in classify(classifier, files, top, limits):
+            for file, outcome in zip(files, classifier.predict_each(files, top, limits=limits)):
                 if isinstance(outcome, PictureError):
                     report.skip(file, outcome.reason)
                 else:
-                    report.add(file, outcome)
+                    report.add(file, outcome.answers)
                 progress.advance()
         report.finish()
     return 1 if report.skipped else 0
@@ -79,21 +69,6 @@ def find_pictures(paths: Iterable[Path]) -> tuple[list[Path], LeftOut]:
     return files, left_out
 
 
-def classify(
-    classifier: Classifier, files: Iterable[Path], top: int, limits: Limits = LIMITS
-) -> Iterator[tuple[Path, tuple[Answer, ...] | PictureError]]:
-    """Each file with its `top` answers, or with why it was skipped, in the files' order.
-
-    Threads decode while the network works; memory is bounded by the batch size, however many files there are.
-    """
-    prepared = _decoded_ahead(classifier, iter(files), limits)
-    while chunk := list(itertools.islice(prepared, classifier.batch_size)):
-        pictures = [item for _, item in chunk if not isinstance(item, PictureError)]
-        answered = iter(classifier.predictions(classifier.logits(np.stack(pictures)), top) if pictures else [])
-        for file, item in chunk:
-            yield file, item if isinstance(item, PictureError) else next(answered).answers
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line of runtime/classify.py and `taijitu classify`."""
     parser = Parser(prog="taijitu classify", description=__doc__)
@@ -107,27 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="skip larger pictures; a large JPEG counts an eighth, a progressive one half (default: %(default)s)",
     )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
     parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
-
-
-def _decoded_ahead(classifier: Classifier, files: Iterator[Path], limits: Limits) -> Iterator[Prepared]:
-    pool = ThreadPoolExecutor(min(MAX_DECODERS, usable_cores()), thread_name_prefix="decode")
-    waiting: deque[tuple[Path, Future[NDArray[np.uint8]]]] = deque()
-
-    def submit(count: int) -> None:
-        waiting.extend((file, pool.submit(classifier.prepare, file, limits)) for file in itertools.islice(files, count))
-
-    try:
-        submit(2 * classifier.batch_size)
-        while waiting:
-            file, picture = waiting.popleft()
-            try:
-                yield file, picture.result()
-            except PictureError as error:
-                yield file, error
-            submit(1)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

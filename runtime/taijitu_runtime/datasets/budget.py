@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+
+from taijitu_runtime.machine import available_bytes
 
 SHARE = 0.5  # of the free memory
 
@@ -15,19 +16,4 @@ def local_processes() -> int:
 
 def host_budget() -> int:
     """Bytes that the pictures of this process may take in the host's memory."""
-    return int(SHARE * _free_host_bytes() / local_processes())
-
-
-def _free_host_bytes() -> int:
-    meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    free = 1024 * int(meminfo["MemAvailable"].split()[0])
-    group = Path("/sys/fs/cgroup")  # a container's own limit, in cgroup v2
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-            used = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
-            free = min(free, int(limit) - used)
-    except OSError:
-        pass  # no such limit here
-    return free
+    return int(SHARE * available_bytes() / local_processes())

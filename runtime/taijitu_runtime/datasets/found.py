@@ -77,6 +77,10 @@ class LeftOut:
         self.kinds.update(other.kinds)
         self.named += other.named
 
+    def as_json(self) -> dict[str, object]:
+        """How many of each kind, and which were named."""
+        return {"kinds": dict(self.kinds), "named": list(self.named)}
+
     def __bool__(self) -> bool:
         return bool(self.kinds)
 

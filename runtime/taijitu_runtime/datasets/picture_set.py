@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.datasets.found import Content, Found, Split, bytes_of, name_of
+from taijitu_runtime.datasets.census import counts_in_words, label_counts, warnings_of
+from taijitu_runtime.datasets.fingerprints import fingerprints
+from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, bytes_of, name_of
+from taijitu_runtime.datasets.held_out import TrainedOn
 from taijitu_runtime.datasets.layout import Reading
 from taijitu_runtime.datasets.names import Role
 from taijitu_runtime.datasets.read import FORMS, read_dataset
@@ -27,21 +30,27 @@ Labels = Sequence[str]
 class PictureSet:
     """Pictures of one split of `source` that are decoded anew whenever they are asked for.
 
-    `split`: as `source` spells it, or empty where it has no splits. `targets`: int64 (N,), indices of the model's
-    labels; None for pictures without labels. `left_out`: which files of `source` were not taken, in words.
+    `split`: as `source` spells it, or empty where it has no splits. `targets`: int64 (N,), indices of `labels`, which
+    are the model's; None for pictures without labels. `left_out`: which files of `source` were not taken. `part`: which
+    of the split's pictures these are, in words, where they are not all. `seen`: the warning that the model was trained
+    on some of them.
     """
 
     source: Path
     split: str
     contents: Sequence[Content] | NDArray[np.uint8]
     targets: NDArray[np.int64] | None
-    left_out: str = ""
+    labels: tuple[str, ...]
+    left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
+    part: str = ""
+    seen: str = ""
 
     def __len__(self) -> int:
         return len(self.contents)
 
     def __str__(self) -> str:
-        return f"{len(self)} pictures of {self.source.name}{f'/{self.split}' if self.split else ''}"
+        split = f"/{self.split}" if self.split else ""
+        return f"{len(self)} pictures of {self.source.name}{split}{f', {self.part}' if self.part else ''}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,6 +58,25 @@ class PictureSet:
         if isinstance(self.contents, np.ndarray):
             return tuple(f"picture {i}" for i in range(len(self)))
         return tuple(self._name(content) for content in self.contents)
+
+    @property
+    def label_counts(self) -> dict[str, int]:
+        """How many pictures each label has, in the model's order; empty without labels."""
+        return {} if self.targets is None else label_counts(self.targets, self.labels)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why a judgement on these pictures may mislead."""
+        uneven = "the accuracy says little of the rare ones: look at each label's (--report)"
+        return [*([self.seen] if self.seen else []), *warnings_of(self.label_counts, uneven)]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What there is, what was left out, and warnings, a line each."""
+        there = {label: count for label, count in self.label_counts.items() if count}
+        lines = [counts_in_words(there)] if there else []
+        lines += [f"left out: {self.left_out}"] if self.left_out else []
+        return lines + [f"warning: {text}" for text in self.warnings]
 
     def subset(self, index: NDArray[np.int64]) -> PictureSet:
         """The pictures at `index`, int64 (M,), ascending."""
@@ -91,24 +119,39 @@ def prepare(content: Content, spec: InputSpec) -> NDArray[np.uint8]:
     return preprocess(content if isinstance(content, str) else bytes_of(content), spec)
 
 
-def evaluation_pictures(source: Path, labels: Labels) -> PictureSet:
-    """What to judge with: test/, else val/, else all pictures where nothing is split. DataError for train/ alone."""
+def evaluation_pictures(source: Path, labels: Labels, trained_on: TrainedOn | None = None) -> PictureSet:
+    """What to judge with: test/, else val/, else what is not split, without the pictures that were trained on.
+
+    `trained_on`: what the model's card remembers. Where pictures of `source` were trained on and the card says which
+    share was held out, that share judges; otherwise the set has a warning. DataError for train/ alone, which has no
+    such share.
+    """
     found = _found(source, labels)
-    for role in ("test", "val", ""):
-        if role in found.splits:
-            return _labelled(found, found.splits[role], labels)
+    roles: tuple[Role, ...] = ("test", "val", "", "train")
+    role = next(role for role in roles if role in found.splits)
+    judging = _labelled(found, found.splits[role], labels)
+    if trained_on is not None:
+        prints = fingerprints(judging.contents)
+        if role in ("", "train") and (parts := _parted(judging, labels, trained_on, prints)):
+            return parts[1]
+        judging = _warned(judging, trained_on, prints)
+    if role != "train":
+        return judging
     raise DataError(
         f"{source}: got train/ alone, expected test/ or val/ beside it: pictures that a network was trained on prove "
         f"little; give {source}/train if you mean them"
     )
 
 
-def calibration_and_judging(source: Path, labels: Labels, count: int) -> tuple[PictureSet, PictureSet]:
+def calibration_and_judging(
+    source: Path, labels: Labels, count: int, trained_on: TrainedOn | None = None
+) -> tuple[PictureSet, PictureSet]:
     """At most `count` pictures to calibrate with, and those to judge the outcome with; never the same.
 
     train/ calibrates; val/ judges, or test/ where there is no val/, so that test/ can stay untouched for verify.
-    Without one of the two, the split that is there is divided: every second picture calibrates, the others judge.
-    The pictures that calibrate are spread evenly over their split. DataError for fewer than 2 pictures.
+    Without one of the two, the split that is there is divided: what the model's training held out of it judges, as
+    `trained_on` remembers it; otherwise every second picture calibrates, and the others judge. The pictures that
+    calibrate are spread evenly over theirs. DataError for fewer than 2 pictures.
     """
     found = _found(source, labels)
     sets = {role: _labelled(found, split, labels) for role, split in found.splits.items()}
@@ -118,8 +161,38 @@ def calibration_and_judging(source: Path, labels: Labels, count: int) -> tuple[P
         whole = judging or calibrating or sets[""]
         if len(whole) < 2:
             raise DataError(f"{source}: got 1 picture, expected some to calibrate and others to judge with; give more")
-        calibrating, judging = (whole.subset(np.arange(first, len(whole), 2)) for first in (0, 1))
+        parts = None
+        if judging is None and trained_on is not None:
+            parts = _parted(whole, labels, trained_on, fingerprints(whole.contents))
+        calibrating, judging = parts or _every_second(whole)
     return calibrating.spread(count), judging
+
+
+def _every_second(whole: PictureSet) -> tuple[PictureSet, PictureSet]:
+    return whole.subset(np.arange(0, len(whole), 2)), whole.subset(np.arange(1, len(whole), 2))
+
+
+def _parted(
+    whole: PictureSet, labels: Labels, trained_on: TrainedOn, prints: Sequence[str]
+) -> tuple[PictureSet, PictureSet] | None:
+    """What was trained on, and what was held out of it; None where nothing of `whole` is known to be either."""
+    if trained_on.held_out is None or whole.targets is None:
+        return None
+    held = trained_on.held_out.mask(prints, whole.targets, labels)
+    if not trained_on.found(prints) or held.all() or not held.any():
+        return None
+    trained, judging = (whole.subset(np.flatnonzero(side)) for side in (~held, held))
+    return trained, dataclasses.replace(judging, part=f"the {trained_on.held_out}")
+
+
+def _warned(judging: PictureSet, trained_on: TrainedOn, prints: Sequence[str]) -> PictureSet:
+    if not (share := trained_on.found(prints)):
+        return judging
+    text = (
+        f"got pictures that the network was trained on ({100 * share:.0f} % of all such are here), expected others; on "
+        "new ones it will do worse: give pictures that were held out, or made since"
+    )
+    return dataclasses.replace(judging, seen=text)
 
 
 def _found(source: Path, labels: Labels) -> Found:
@@ -143,7 +216,7 @@ def _labelled(found: Found, split: Split, labels: Labels) -> PictureSet:
                 "rename the folders, or put pictures without labels into one folder"
             )
         targets = np.array([index.get(label, -1) for label in found.labels], np.int64)[targets]
-    return PictureSet(found.source, split.name, split.contents, targets, str(found.left_out))
+    return PictureSet(found.source, split.name, split.contents, targets, tuple(labels), found.left_out)
 
 
 def _some(names: Collection[str], count: int = 5) -> str:

@@ -1,10 +1,10 @@
-"""What to do about the texts with which libraries fail to load."""
+"""Cures for the error messages with which libraries fail to load."""
 
 from __future__ import annotations
 
 import re
 
-# The first pattern that is found decides; its groups go into the cure by their numbers, the distribution as {name}.
+# The first match counts. Its groups go into the cure by number, the name of the distribution as {name}.
 CURES = [
     (r"libcuda\.so", "install NVIDIA's driver; start a container with --gpus all (on a Jetson: --runtime nvidia)"),
     (
@@ -33,7 +33,7 @@ CURES = [
 
 
 def cure(error: str, name: str) -> str:
-    """What to do about `error`, with which the distribution `name` failed to load."""
+    """Return what to do about `error`, with which the distribution `name` failed to load."""
     for pattern, text in CURES:
         found = re.search(pattern, error)
         if found:

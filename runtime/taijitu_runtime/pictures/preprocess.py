@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,26 @@ def resize_picture(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.ui
         raise InputError(f"got {describe(picture)}, expected at least one pixel; skip empty pictures")
     height, width = picture.shape[:2]
     return _resized(Decoded(picture, width, height, (0, 0, width, height)), spec)
+
+
+def resize_by_axes(picture: NDArray[np.uint8], spec: InputSpec, first: Literal["width", "height"]) -> NDArray[np.uint8]:
+    """`resize_picture` of a valid array with the order of the two passes given; a fresh array.
+
+    `resize_picture` leaves the order to Pillow, whose releases differ in it; OpenCV's resize has one order.
+    """
+    if spec.interpolation in OPENCV:
+        return resize_picture(picture, spec)
+    require("PIL", INSTALL)
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    final = _resized_size(Decoded(picture, width, height, (0, 0, width, height)), spec)
+    resample = Image.Resampling[FILTERS[spec.interpolation][0]]
+    half = Image.fromarray(picture).resize((final[0], height) if first == "width" else (width, final[1]), resample)
+    whole = half.resize(final, resample)
+    return (
+        _framed(np.asarray(whole), spec) if spec.resize == "letterbox" else np.array(whole.crop(_crop_box(final, spec)))
+    )
 
 
 def normalise(batch: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
@@ -167,13 +187,18 @@ def _read(path: str | Path, limits: Limits) -> bytes:
 def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
     size = _resized_size(picture, spec)
     if spec.resize == "letterbox":
-        result = np.empty((spec.height, spec.width, 3), np.uint8)
-        result[...] = spec.fill
-        left, top = (spec.width - size[0]) // 2, (spec.height - size[1]) // 2
-        result[top : top + size[1], left : left + size[0]] = _scaled(picture, size, (0, 0, *size), spec)
-        return result
-    left, top = round((size[0] - spec.width) / 2.0), round((size[1] - spec.height) / 2.0)
-    return _scaled(picture, size, (left, top, left + spec.width, top + spec.height), spec)
+        return _framed(_scaled(picture, size, (0, 0, *size), spec), spec)
+    return _scaled(picture, size, _crop_box(size, spec), spec)
+
+
+def _framed(scaled: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """A scaled picture in the middle of what "letterbox" fills."""
+    height, width = scaled.shape[:2]
+    result = np.empty((spec.height, spec.width, 3), np.uint8)
+    result[...] = spec.fill
+    top, left = (spec.height - height) // 2, (spec.width - width) // 2
+    result[top : top + height, left : left + width] = scaled
+    return result
 
 
 def _scaled(
@@ -202,8 +227,7 @@ def _scaled(
 def _resized_size(picture: Decoded, spec: InputSpec) -> tuple[int, int]:
     """Width and height before the crop, or before the border is put around."""
     if spec.resize == "stretch":
-        short = min(spec.height, spec.width)
-        return round(spec.width * spec.resize_size / short), round(spec.height * spec.resize_size / short)
+        return unresized_size(spec)
     width, height = picture.width, picture.height
     if spec.resize == "letterbox":
         if width * spec.height >= height * spec.width:
@@ -211,6 +235,22 @@ def _resized_size(picture: Decoded, spec: InputSpec) -> tuple[int, int]:
         return max(1, round(width * spec.height / height)), spec.height
     new_long = int(spec.resize_size * max(width, height) / min(width, height))
     return (spec.resize_size, new_long) if width <= height else (new_long, spec.resize_size)
+
+
+def unresized_size(spec: InputSpec) -> tuple[int, int]:
+    """Width and height of a picture that is as large as `spec` resizes to."""
+    if spec.resize == "shorter_side":
+        return spec.resize_size, spec.resize_size
+    if spec.resize == "letterbox":
+        return spec.width, spec.height
+    short = min(spec.height, spec.width)
+    return round(spec.width * spec.resize_size / short), round(spec.height * spec.resize_size / short)
+
+
+def _crop_box(size: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
+    left = round((size[0] - spec.width) / 2.0)
+    top = round((size[1] - spec.height) / 2.0)
+    return left, top, left + spec.width, top + spec.height
 
 
 def _cropped_first(

@@ -1,5 +1,7 @@
-"""The threads that turn requests into rows for a model: parsing and decoding release or share the interpreter's lock,
-and must not hold up the event loop."""
+"""The threads that turn requests into rows for a model.
+
+Parsing and decoding would hold up the event loop if they ran in it.
+"""
 
 from __future__ import annotations
 

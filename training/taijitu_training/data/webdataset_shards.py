@@ -19,6 +19,7 @@ from taijitu_runtime.datasets import Content, Encoded
 from taijitu_runtime.datasets.archive import members
 from taijitu_training.data.share import Cut, Share, generator_of
 from taijitu_training.errors import DataError
+from taijitu_training.recipe import Recipe
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 SHUFFLED = 2000  # samples that a process holds, undecoded, to draw the next one from
@@ -50,14 +51,14 @@ class Shards:
             )
         return sum(sorted(self.lengths)[:each]) * share.processes
 
-    def shuffled(self, seed: int, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
+    def shuffled(self, recipe: Recipe, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
         """This process's samples of `epoch` from `first_step` on: shards in random order, then through a buffer.
 
         The order depends on the number of processes. What is skipped is read, but not decoded.
         """
         import webdataset
 
-        share = cut.share
+        share, seed = cut.share, recipe.seed
         order = torch.randperm(len(self.paths), generator=generator_of(seed, epoch)).tolist()
         each = len(self.paths) // share.processes
         mine = [self.paths[i] for i in order[share.rank :: share.processes][:each]]
