@@ -11,6 +11,7 @@ from torch import Tensor
 
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
+from taijitu_training.data.pictures import check_arithmetic
 from taijitu_training.errors import CheckpointError
 from taijitu_training.fitting import layer_of_labels
 from taijitu_training.models import model_options
@@ -56,6 +57,7 @@ def _check_network(path: Path, saved: Checkpoint, architecture: dict[str, Any]) 
 
 
 def _check_normalisation(path: Path, saved: Checkpoint, recipe: Recipe) -> None:
+    check_arithmetic(path, saved.input)
     contract = {"mean": recipe.mean, "std": recipe.std}
     differing = {name: saved.input[name] for name, ours in contract.items() if saved.input[name] != list(ours)}
     if differing:

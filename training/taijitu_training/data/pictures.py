@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from taijitu_runtime.card import InputSpec
+from taijitu_training.errors import CheckpointError
 from taijitu_training.recipe import Recipe
+
+_ARITHMETIC = {"colour": "RGB", "scale": 1 / 255}
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,17 @@ def input_spec(size: tuple[int, int], recipe: Recipe) -> InputSpec:
         mean=recipe.mean,
         std=recipe.std,
     )
+
+
+def check_arithmetic(path: Path, contract: Mapping[str, Any]) -> None:
+    """CheckpointError unless the network of the checkpoint at `path` takes what `normalise` makes: RGB / 255."""
+    differing = {name: contract.get(name, usual) for name, usual in _ARITHMETIC.items()}
+    if differing != _ARITHMETIC:
+        got = " and ".join(f"{name} {value}" for name, value in differing.items())
+        raise CheckpointError(
+            f"{path}: got a network that takes {got}, expected {_ARITHMETIC['colour']} multiplied by 1/255, which is "
+            "what training feeds; adopt it as ONNX, or train one from the start"
+        )
 
 
 def normalise(images: Tensor, recipe: Recipe) -> Tensor:
