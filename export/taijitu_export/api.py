@@ -81,20 +81,20 @@ def adopt(
     """Make an artefact of somebody else's ONNX file, check it against the original, and keep it only if both agree.
 
     Args:
-        model: An image classifier of any exporter; weights may lie beside it.
+        model: An image classifier of any exporter; weights may lie next to it.
         output: The artefact.
         labels: The K labels in the order of the network's numbers, or a file with one in each line.
         like: "timm/NAME.TAG", "torchvision/NAME" or the path of a preprocessor_config.json: what the other arguments
             do not say is taken from there.
         resize: "shorter:256", "stretch", "stretch:256" or "letterbox:320:white".
         crop: Side in pixels of the square that the network sees; None for what the file says.
-        size: The same where it is no square, (height, width).
-        interpolation: Of the resize; None for "bilinear".
+        size: The same where it is not a square, (height, width).
+        interpolation: Filter of the resize; None for "bilinear".
         color: Order of the network's channels; None for "rgb", of one channel "grey".
         scale: What pixels in [0, 255] are multiplied by first; None for 1/255.
         mean: Subtracted then: one number, or one for each channel in the order of `color`.
         std: What the rest is divided by, likewise.
-        layout: Of the network's input; None for what its shape tells.
+        layout: Layout of the network's input; None for what its shape tells.
         name: What the network is called; None for the file's name.
 
     Returns:
@@ -102,7 +102,7 @@ def adopt(
 
     Raises:
         ExportError: The artefact would not answer like the original. What stood at `output` before is untouched.
-        ArtefactError: The file cannot be read, or is no classifier.
+        ArtefactError: The file cannot be read, or is not a classifier.
         UsageError: A piece of the contract is missing, or does not fit the network.
     """
     if isinstance(labels, (str, os.PathLike)):

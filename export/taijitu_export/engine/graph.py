@@ -49,7 +49,7 @@ class Graph:
 
 
 def read_graph(path: Path) -> Graph:
-    """Read an ONNX file, with weights that lie beside it.
+    """Read an ONNX file, with weights that lie next to it.
 
     ArtefactError where it is none, or one with a contract that classify would refuse: then the minutes of a build are
     not spent on it.

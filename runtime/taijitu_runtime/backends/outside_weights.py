@@ -19,7 +19,8 @@ def has_outside_weights(model: bytes) -> bool:
 def outside_files(path: Path, model: bytes) -> list[Path]:
     """The files with weights of the model at `path`, whose content is `model`: each once, sorted.
 
-    They lie beside it, or in folders there, wherever the process runs. One that is missing is left to whoever loads it.
+    They lie next to it, or in folders there, wherever the process runs. A missing one is left to the program that loads
+    it.
     """
     names = set()
     position = model.find(_LOCATION)

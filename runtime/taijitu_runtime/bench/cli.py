@@ -141,7 +141,7 @@ def prepare_subject(model: Path, options: argparse.Namespace) -> OnnxNetwork | T
         check_provider(options.provider or "cpu")
         return OnnxNetwork(model, threads=options.cpuThreads or 0, provider=options.provider or "cpu")
     backend = open_backend(model, rebuild=options.rebuild)
-    assert isinstance(backend, TrtBackend), "open_backend makes no other of what is not ONNX"
+    assert isinstance(backend, TrtBackend), "open_backend makes no other for engines"
     backend.cuda_graphs = options.useCudaGraph
     return backend
 
