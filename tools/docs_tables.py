@@ -10,6 +10,7 @@ import re
 from taijitu_server.settings import Settings
 from taijitu_training.cli import build_parser as train_parser
 from taijitu_training.recipe import Recipe
+from taijitu_training.weights_cli import build_parser as checkpoint_parser
 
 COMMENT = re.compile(r"^    (\w+): [^#\n]*# (.*)$", re.MULTILINE)
 
@@ -27,12 +28,16 @@ def server_settings() -> str:
 
 def train_flags() -> str:
     """Return the flags of `taijitu train` as its help describes them."""
-    actions = [action for action in train_parser()._actions if action.dest != "help"]
-    return _table(("flag", "what it sets"), [(_flags(action), _help(action)) for action in actions])
+    return _flag_table(train_parser())
+
+
+def checkpoint_flags() -> str:
+    """Return the flags of `taijitu checkpoint` as its help describes them."""
+    return _flag_table(checkpoint_parser())
 
 
 def recipe_fields() -> str:
-    """Return the fields of a recipe: name, default, and the comment beside it in the code."""
+    """Return the fields of a recipe: name, default, and the comment next to it in the code."""
     comments = dict(COMMENT.findall(inspect.getsource(Recipe)))
     rows = []
     for field in dataclasses.fields(Recipe)[1:]:  # the first one is the recipe's name
@@ -41,9 +46,14 @@ def recipe_fields() -> str:
     return _table(("field", "default", "what it sets"), rows)
 
 
+def _flag_table(parser: argparse.ArgumentParser) -> str:
+    actions = [action for action in parser._actions if action.dest != "help"]
+    return _table(("flag", "what it sets"), [(_flags(action), _help(action)) for action in actions])
+
+
 def _flags(action: argparse.Action) -> str:
-    metavar = f" {action.metavar}" if action.metavar else ""
-    return ", ".join(f"`{flag}{metavar}`" for flag in action.option_strings)
+    metavar = " ".join(action.metavar) if isinstance(action.metavar, tuple) else action.metavar or ""
+    return ", ".join(f"`{f'{flag} {metavar}'.strip()}`" for flag in action.option_strings or [action.dest.upper()])
 
 
 def _help(action: argparse.Action) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.models import replace_activations
 from taijitu_training.pretrained import checkpoint_of, preferred_input
+from taijitu_training.published import imagenet_labels, published_input, published_labels
 
 LABELS = ["cat", "dog", "fish"]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -31,7 +32,7 @@ def with_statistics(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    model(torch.randn(4, 3, 64, 64))
+    model(torch.randn(4, next(model.parameters()).shape[1], 64, 64))
     return model
 
 
@@ -64,11 +65,11 @@ def test_weights_are_asked_for_where_they_make_a_difference() -> None:
     model = nn.Identity()  # torchvision's modules know nothing of it, so any will do
     sizes = {}
     for weights in ("IMAGENET1K_V1", "IMAGENET1K_V2"):
-        contract = preferred_input("torchvision/efficientnet_b1", model, weights)
-        sizes[weights] = (contract["height"], contract["resize_size"], contract["interpolation"])
+        spec = preferred_input("torchvision/efficientnet_b1", model, weights)
+        sizes[weights] = (spec.height, spec.resize_size, spec.interpolation)
     assert sizes["IMAGENET1K_V1"] == (240, 256, "bicubic_antialias")
     assert sizes["IMAGENET1K_V2"] == (240, 255, "bilinear_antialias")
-    with pytest.raises(TaijituError, match=r"differ .*give weights=, one of IMAGENET1K_V1, IMAGENET1K_V2"):
+    with pytest.raises(TaijituError, match=r"differ .*give one of IMAGENET1K_V1, IMAGENET1K_V2"):
         preferred_input("torchvision/efficientnet_b1", model)
     with pytest.raises(UnknownNameError, match="unknown weights of torchvision/resnet18 'IMAGENET1K_V3'; did you mean"):
         preferred_input("torchvision/resnet18", model, "IMAGENET1K_V3")
@@ -104,12 +105,24 @@ def test_a_network_that_a_checkpoint_cannot_rebuild_is_refused() -> None:
         checkpoint_of("torchvision/googlenet", transforming, LABELS)
 
 
+def test_what_cannot_be_compared_is_refused_and_what_is_wrapped_is_taken() -> None:
+    model = timm_model("test_efficientnet")
+    wrapped = nn.DataParallel(torch.compile(model))  # not run: compiling takes a minute
+    assert checkpoint_of("timm/test_efficientnet", wrapped, LABELS).architecture["name"] == "timm/test_efficientnet"
+    with pytest.raises(TaijituError, match="3 x 160 x 160"):
+        checkpoint_of("timm/test_efficientnet", timm_model("test_efficientnet", in_chans=1), LABELS)
+    with torch.no_grad():
+        model.conv_stem.weight[0] = torch.nan
+    with pytest.raises(TaijituError, match="conv_stem"):
+        checkpoint_of("timm/test_efficientnet", model, LABELS)
+
+
 def test_preprocessing_that_a_checkpoint_cannot_express_is_refused() -> None:
     model = timm_model("test_efficientnet")
     model.pretrained_cfg |= {"crop_mode": "squash", "crop_pct": 1.0}
-    assert preferred_input("timm/test_efficientnet", model)["resize"] == "stretch"
+    assert preferred_input("timm/test_efficientnet", model).resize == "stretch"
     model.pretrained_cfg |= {"crop_mode": "border"}
-    with pytest.raises(TaijituError, match=r"wants crop_mode border .* no checkpoint can express this"):
+    with pytest.raises(TaijituError, match=r"wants crop_mode border .* no model card can express this"):
         preferred_input("timm/test_efficientnet", model)
     model.pretrained_cfg |= {"crop_mode": "center", "interpolation": "lanczos"}
     with pytest.raises(TaijituError, match="got lanczos interpolation, expected bilinear or bicubic"):
@@ -118,3 +131,19 @@ def test_preprocessing_that_a_checkpoint_cannot_express_is_refused() -> None:
         preferred_input("timm/test_efficientnet", nn.Identity())
     with pytest.raises(TaijituError, match="got yynet, expected timm/NAME or torchvision/NAME"):
         preferred_input("yynet", model)
+
+
+def test_published_weights_tell_their_preprocessing_and_labels_without_a_network() -> None:
+    lite = published_input("timm/tf_efficientnet_lite0")
+    assert (lite.height, lite.width, lite.resize_size, lite.interpolation) == (224, 224, 256, "bicubic_antialias")
+    assert (lite.mean, lite.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert published_input("timm/resnet18.a1_in1k") == published_input("timm/resnet18")
+    assert published_input("timm/resnet18.tv_in1k") == published_input("torchvision/resnet18.IMAGENET1K_V1")
+    assert published_labels("timm/resnet18") == published_labels("torchvision/resnet18") == imagenet_labels()
+    assert len(set(imagenet_labels())) == 1000
+    assert [imagenet_labels()[i] for i in (134, 517, 282)] == ["crane bird", "crane", "tiger cat"]
+    with pytest.raises(TaijituError, match="21843 labels"):
+        published_labels("timm/vit_small_patch16_224.augreg_in21k")
+    for name in ("timm/resnet18.a1_in2k", "timm/resnet81", "torchvision/resnet18.V1", "keras/resnet18"):
+        with pytest.raises(UnknownNameError):
+            published_input(name)

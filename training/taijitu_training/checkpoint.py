@@ -15,11 +15,13 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
+from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_model
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
+from taijitu_training.weights_file import check_tensors
 
 FORMAT_VERSION = 1
 _CONTRACT = {
@@ -72,6 +74,11 @@ class Checkpoint:
         return model.eval()
 
 
+def plain_input(spec: InputSpec) -> dict[str, Any]:
+    """The `input` of a checkpoint: `spec` in plain types."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(spec).items()}
+
+
 def producer_versions() -> dict[str, str]:
     """Versions of what wrote a checkpoint; of torchvision and timm where they are installed."""
     found = {"taijitu": "uninstalled", "torch": str(torch.__version__), "python": platform.python_version()}
@@ -81,12 +88,16 @@ def producer_versions() -> dict[str, str]:
     return found
 
 
-def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write `path` whole or not at all. WriteError where it cannot be written; what was there is then untouched."""
+def save(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
+    """Write a checkpoint completely or not at all.
+
+    Raises:
+        WriteError: The file cannot be written. An existing file is unchanged.
+    """
     content = checkpoint.contract() | {"state_dict": checkpoint.state_dict}
     if checkpoint.resume:
         content["resume"] = checkpoint.resume
-    write_whole(path, lambda stream: _put(content, stream))
+    write_whole(Path(path), lambda stream: _put(content, stream))
 
 
 def _put(content: dict[str, Any], stream: BinaryIO) -> None:
@@ -124,7 +135,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     if not isinstance(content, dict) or "state_dict" not in content or "format_version" not in content:
         raise CheckpointError(
             f"{path}: got a PyTorch file without taijitu's contract; {do}, "
-            "or make one of a timm or torchvision network with checkpoint_of (docs/training.md)"
+            "or make one of weights of timm, torchvision or yours by taijitu checkpoint"
         )
     if type(content["format_version"]) is not int or content["format_version"] != FORMAT_VERSION:
         got = content["format_version"]
@@ -143,13 +154,12 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
 def _check_contents(path: Path, content: dict[str, Any]) -> None:
     architecture, labels = content["architecture"], content["labels"]
     if not isinstance(architecture.get("name"), str) or not isinstance(architecture.get("options"), dict):
-        raise CheckpointError(f"{path}: got architecture {architecture}, expected a name and options; train it anew")
+        raise CheckpointError(f"{path}: got architecture {architecture}, expected a name and options; train it again")
     if (classes := architecture["options"].get("num_classes")) != len(labels):
         raise CheckpointError(
-            f"{path}: got {len(labels)} labels for {classes} classes, expected as many; train it anew"
+            f"{path}: got {len(labels)} labels for {classes} classes, expected as many; train it again"
         )
     for name, weights in content["state_dict"].items():
         if not isinstance(name, str) or not isinstance(weights, Tensor):
-            raise CheckpointError(f"{path}: got {name!r} among the weights, expected names with tensors; train it anew")
-        if not weights.isfinite().all():
-            raise CheckpointError(f"{path}: the weights in {name} are NaN or infinite; use an earlier checkpoint")
+            raise CheckpointError(f"{path}: got {name!r} among the weights, expected named tensors; train it again")
+    check_tensors(str(path), content["state_dict"])

@@ -12,7 +12,8 @@ from torch import Tensor
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError
-from taijitu_training.models import create_model, model_options
+from taijitu_training.fitting import layer_of_labels
+from taijitu_training.models import model_options
 from taijitu_training.recipe import Recipe
 
 FREE = {"act", "dropout", "image_size", "init"}  # options that may change: no weight means another thing by them
@@ -36,7 +37,7 @@ def initial_weights(path: Path, architecture: dict[str, Any], labels: list[str],
     saved = checkpoint.load(path)
     _check_network(path, saved, architecture)
     _check_normalisation(path, saved, recipe)
-    fresh = _layer_of_labels(architecture) if saved.labels != labels else []
+    fresh = layer_of_labels(architecture) if saved.labels != labels else []
     weights = {name: value for name, value in saved.model().state_dict().items() if name not in fresh}
     return Initial(weights, fresh, {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
 
@@ -62,14 +63,3 @@ def _check_normalisation(path: Path, saved: Checkpoint, recipe: Recipe) -> None:
         raise CheckpointError(
             f"{path}: got weights for pictures normalised otherwise than by the recipe, expected the same; add {flags}"
         )
-
-
-def _layer_of_labels(architecture: dict[str, Any]) -> list[str]:
-    """The tensors whose shape depends on the number of labels."""
-    two, three = (_shapes(architecture, count) for count in (2, 3))
-    return [name for name, shape in two.items() if shape != three[name]]
-
-
-def _shapes(architecture: dict[str, Any], num_classes: int) -> dict[str, tuple[int, ...]]:
-    model = create_model(architecture["name"], **{**architecture["options"], "num_classes": num_classes})
-    return {name: tuple(value.shape) for name, value in model.state_dict().items()}

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import math
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 import torch
 from torch import nn
 
+from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import TaijituError, UnknownNameError
-from taijitu_training.checkpoint import Checkpoint, producer_versions
+from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions
 from taijitu_training.models import model_options
-
-_INTERPOLATIONS = {"bilinear": "bilinear_antialias", "bicubic": "bicubic_antialias"}
+from taijitu_training.published import input_from_timm_config, torchvision_input
+from taijitu_training.weights_file import check_tensors
 
 
 def checkpoint_of(
@@ -30,21 +30,15 @@ def checkpoint_of(
     fine-tuning made some. TaijituError where the network that `create_model` builds does not take these weights, or
     does not answer like `model` with them: then that was built with arguments which a checkpoint does not keep.
     """
-    contract = preferred_input(name, model, weights)
-    for field, value in changes.items():
-        if field not in contract:
-            raise UnknownNameError("field of the input", field, contract)
-        contract[field] = list(value) if isinstance(value, tuple) else value
-    if contract["height"] != contract["width"]:
-        raise TaijituError(
-            f"got an input of {contract['height']}x{contract['width']} pixels, expected a square; change both"
-        )
-    options = model_options(name, len(labels), act=act, image_size=contract["height"])
+    model = _unwrapped(model)
+    spec = changed_input(preferred_input(name, model, weights), changes)
+    check_tensors(f"the {type(model).__name__}", model.state_dict())
+    options = model_options(name, len(labels), act=act, image_size=spec.height)
     checkpoint = Checkpoint(
         state_dict={f"network.{key}": value.detach().cpu().clone() for key, value in model.state_dict().items()},
         architecture={"name": name, "options": options},
         labels=list(labels),
-        input=contract,
+        input=plain_input(spec),
         training={"data": "unknown", "date": datetime.now(timezone.utc).date().isoformat()},
         producer=producer_versions(),
     )
@@ -52,89 +46,65 @@ def checkpoint_of(
     return checkpoint
 
 
-def preferred_input(name: str, model: nn.Module, weights: str = "") -> dict[str, Any]:
-    """How pictures have to be prepared for `model`, a network of timm or torchvision: the `input` of a checkpoint.
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The network within what torch.compile and DataParallel put around it."""
+    for wrapper in ("_orig_mod", "module", "_orig_mod"):
+        inner = getattr(model, wrapper, None)
+        model = inner if isinstance(inner, nn.Module) else model
+    return model
+
+
+def changed_input(spec: InputSpec, changes: Mapping[str, Any]) -> InputSpec:
+    """Change fields of `spec`, which stays square.
+
+    The side before the crop follows the size, where nothing else is said of it.
+    """
+    known = [field.name for field in dataclasses.fields(InputSpec)]
+    for field in changes:
+        if field not in known:
+            raise UnknownNameError("field of the input", field, known)
+    height, width = changes.get("height", spec.height), changes.get("width", spec.width)
+    resize_size = round(spec.resize_size * min(height, width) / min(spec.height, spec.width))
+    if changes.get("resize") == "stretch":
+        resize_size = min(height, width)
+    if height != width:
+        raise TaijituError(f"got an input of {height}x{width} pixels, expected a square; change both")
+    return dataclasses.replace(spec, **{"resize_size": resize_size, **changes})
+
+
+def preferred_input(name: str, model: nn.Module, weights: str = "") -> InputSpec:
+    """How pictures have to be prepared for `model`, a network of timm or torchvision.
 
     timm's networks carry it (`pretrained_cfg`). torchvision's do not: `weights` says which published ones `model` has
     or was fine-tuned from ("IMAGENET1K_V1"); it may be left out where all of its architecture agree. TaijituError where
-    it is not known, or is something that a checkpoint cannot express.
+    it is not known, or is something that a model card cannot express.
     """
-    model_options(name)
     source, _, architecture = name.partition("/")
-    if source == "timm":
-        return _input_of_timm(name, model)
     if source == "torchvision":
-        return _input_of_torchvision(architecture, weights)
-    raise TaijituError(f"got {name}, expected timm/NAME or torchvision/NAME; ours come with checkpoints")
-
-
-def _input_of_timm(name: str, model: nn.Module) -> dict[str, Any]:
-    if not hasattr(model, "pretrained_cfg"):
+        return torchvision_input(architecture, weights)
+    model_options(name)
+    if source != "timm":
+        raise TaijituError(f"got {name}, expected timm/NAME or torchvision/NAME; ours come with checkpoints")
+    config: Any = getattr(model, "pretrained_cfg", None)
+    if config is None:
         raise TaijituError(
             f"got a {type(model).__name__} without pretrained_cfg as {name}, expected what timm.create_model returns"
         )
-    timm_data: Any = importlib.import_module("timm.data")
-    config = timm_data.resolve_model_data_config(model)
-    _, height, width = config["input_size"]
-    mode, share = config["crop_mode"], config["crop_pct"]
-    if mode not in ("center", "squash") or (mode == "squash" and share != 1.0):
-        raise TaijituError(
-            f"{name} wants crop_mode {mode} and crop_pct {share}, expected center, or squash with 1.0; "
-            "no checkpoint can express this"
-        )
-    resize = "stretch" if mode == "squash" else "shorter_side"
-    resize_size = math.floor(min(height, width) / share)
-    return _contract((height, width), resize, resize_size, config["interpolation"], config["mean"], config["std"])
-
-
-def _input_of_torchvision(architecture: str, weights: str) -> dict[str, Any]:
-    from torchvision import models
-
-    published = models.get_model_weights(architecture).__members__
-    if weights and weights not in published:
-        raise UnknownNameError(f"weights of torchvision/{architecture}", weights, published)
-    contracts = []
-    for transforms in (published[key].transforms() for key in ([weights] if weights else published)):
-        (size,), (resize_size,) = transforms.crop_size, transforms.resize_size
-        filter_name = transforms.interpolation.value
-        contract = _contract((size, size), "shorter_side", resize_size, filter_name, transforms.mean, transforms.std)
-        contracts.append(contract)
-    if any(contract != contracts[0] for contract in contracts):
-        raise TaijituError(
-            f"got no weights for torchvision/{architecture}, whose published ones differ in how pictures are prepared; "
-            f"give weights=, one of {', '.join(published)}"
-        )
-    return contracts[0]
-
-
-def _contract(
-    size: tuple[int, int],
-    resize: str,
-    resize_size: int,
-    interpolation: str,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> dict[str, Any]:
-    if interpolation not in _INTERPOLATIONS:
-        raise TaijituError(f"got {interpolation} interpolation, expected {' or '.join(_INTERPOLATIONS)}")
-    return {
-        "height": size[0],
-        "width": size[1],
-        "colour": "RGB",
-        "resize": resize,
-        "resize_size": resize_size,
-        "crop": "centre",
-        "interpolation": _INTERPOLATIONS[interpolation],
-        "mean": list(mean),
-        "std": list(std),
-    }
+    return input_from_timm_config(name, config)
 
 
 def _check_same_answers(model: nn.Module, checkpoint: Checkpoint) -> None:
     height, width = checkpoint.input["height"], checkpoint.input["width"]
     pictures = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        expected = copy.deepcopy(model).cpu().float().eval()(pictures)
+    try:
+        with torch.inference_mode():
+            expected = copy.deepcopy(model).cpu().float().eval()(pictures)
+    except Exception as error:  # other people's code raises nearly anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TaijituError(
+            f"got a {type(model).__name__} that cannot answer pictures of 3 x {height} x {width} ({reason}), expected "
+            f"{checkpoint.architecture['name']}; give another network or size"
+        ) from None
     if (logits := expected.shape[1]) != (labels := len(checkpoint.labels)):
         raise TaijituError(
             f"got {labels} labels for a network of {logits} logits, expected one for each, in their order"
@@ -142,7 +112,7 @@ def _check_same_answers(model: nn.Module, checkpoint: Checkpoint) -> None:
     with torch.inference_mode():
         got = checkpoint.model()(pictures)
     # Rounding is a few 1e-7 of the largest logit, here as in networks whose weights are random.
-    if (got - expected).abs().max() > 1e-5 * expected.abs().max():
+    if not (got - expected).abs().max() <= 1e-5 * expected.abs().max():
         raise TaijituError(
             f"got a {type(model).__name__} that does not answer like {checkpoint.architecture['name']} with its "
             "weights, expected one built without other arguments; give act=, or build it so"

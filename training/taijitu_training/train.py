@@ -14,7 +14,7 @@ import torch
 
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import Level
-from taijitu_runtime.errors import TaijituError, UnknownNameError, UsageError
+from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_runtime.files import lock_folder
 from taijitu_training.data import load_dataset
 from taijitu_training.data.workers import default_workers
@@ -24,8 +24,9 @@ from taijitu_training.distributed import Processes, processes
 from taijitu_training.files import make_out
 from taijitu_training.fine_tuning import initial_weights
 from taijitu_training.metrics import Row
-from taijitu_training.models import create_model, model_options
-from taijitu_training.recipe import Recipe, parse_like
+from taijitu_training.models import create_model
+from taijitu_training.options import network_options
+from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import get_recipe
 from taijitu_training.run import Run
 
@@ -39,7 +40,7 @@ class TrainResult:
 
     `checkpoint`: final.pt of a finished run, else last.pt, to go on from. `history`: the numbers of each epoch.
     `evaluated_on`: what the accuracy is of, in a word. `writes`: False in all but the first of several processes.
-    `measured`: what the result gives on test/, where there is one besides the pictures that chose it ("test_top1",
+    `measured`: what the result gives on test/, where it did not choose the result ("test_top1",
     "test_loss", "test_macro"), or else its mean over the labels on the evaluation pictures ("eval_macro").
     """
 
@@ -89,8 +90,8 @@ def train(
         compiled: Train through torch.compile.
         workers: Processes that decode pictures which do not fit in memory; None for as many as there are cores.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        init: A checkpoint to start from; where its labels are others, the layer of the labels starts anew.
-        teacher: A checkpoint whose answers are learned besides the labels (distillation).
+        init: A checkpoint to start from; where its labels are others, the layer of the labels starts again.
+        teacher: A checkpoint whose answers are learned in addition to the labels (distillation).
         resume: Go on from OUT/last.pt (True), or from the last.pt given.
         label_level: Which folder is the label where folders lie within folders: "first" or "last".
         skip_unreadable: Leave pictures out that cannot be decoded, and list them.
@@ -200,14 +201,7 @@ def _settings(
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe, and every option of the network, those of the preset among them."""
     chosen = get_recipe(recipe, [f"{name}={_text(value)}" for name, value in (changes or {}).items()])
-    defaults = model_options(model, preset=preset)
-    known = defaults.keys() - {"num_classes"}  # the data has the say about classes
-    for name in options or {}:
-        if name not in known:
-            raise UnknownNameError(f"option of {model}", name, known)
-    asked = {name: parse_like(defaults[name], name, str(value)) for name, value in (options or {}).items()}
-    create_model(model, **{**defaults, **asked})  # an option's value that cannot be is found here
-    return chosen, {**defaults, **asked}
+    return chosen, network_options(model, options or {}, preset)
 
 
 def _text(value: object) -> str:

@@ -9,6 +9,7 @@ efficientnet_b0 and efficientnet_v2_s, and timm's tinynet_b and tinynet_c.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,8 +118,11 @@ def _build(name: str, create: Callable[[], nn.Module], options: ExternalOptions,
         network = create()
         if options.stem == "cifar":
             _give_cifar_stem(network)
-        with irreplaceable_activations(network) as left:
-            shape = _output_shape(network, size)
+        # Nothing is computed, or changed in the network. functional_call would leave modules that several others share,
+        # as in timm's coat_lite, on the meta device.
+        shadow = copy.deepcopy(network).to("meta")
+        with irreplaceable_activations(shadow) as left, torch.no_grad():
+            shape = tuple(shadow(torch.empty(2, 3, size, size, device="meta")).shape)
     except Exception as error:  # a size that does not fit makes other people's code raise nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TaijituError(f"got image_size={size} for {name} ({reason}); try its own, {own_size}") from None
@@ -150,12 +154,3 @@ def _give_cifar_stem(network: nn.Module) -> None:
             setattr(parent, child, nn.Identity())
         if convolutions == 2:
             return
-
-
-def _output_shape(network: nn.Module, size: int) -> tuple[int, ...]:
-    """What comes out for two pictures. Nothing is computed or changed: all tensors are on the meta device."""
-    tensors = (*network.named_parameters(), *network.named_buffers())
-    state = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-    with torch.no_grad():
-        out: Tensor = torch.func.functional_call(network, state, torch.empty(2, 3, size, size, device="meta"))
-    return tuple(out.shape)

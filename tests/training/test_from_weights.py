@@ -1,0 +1,275 @@
+"""`taijitu checkpoint`: files of weights as people have them become checkpoints, or one line says why not."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from taijitu_training import checkpoint
+from taijitu_training.matching import match_by_name
+from taijitu_training.models import create_model
+from taijitu_training.weights_cli import main
+from taijitu_training.weights_file import read_weights
+
+MODEL = "timm/test_resnet"
+LABELS = ["blue", "red", "none"]
+Convert = Callable[..., int]
+
+
+class Runs:
+    """An object that a pickle makes by running code."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("raise SystemExit('code of the file was run')",)
+
+
+class Whole(nn.Module):
+    """A class that the reader of the file does not have."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    module: nn.Module = pytest.importorskip("timm").create_model("test_resnet", num_classes=3)
+    return module.eval()
+
+
+@pytest.fixture
+def convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Convert:
+    """Save `content` as a file and make a checkpoint of it; what was said is in `convert.said`."""
+    (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
+
+    def run(content: Any, *more: str, name: str = "weights.pth", model: str = MODEL) -> int:
+        if content is not None:
+            torch.save(content, tmp_path / name)
+        flags = ["--model", model, "--labels", str(tmp_path / "labels.txt"), "-o", str(tmp_path / "made.pt")]
+        code = main([str(tmp_path / name), *flags, *more])
+        out, err = capsys.readouterr()
+        run.said = out + err  # type: ignore[attr-defined]
+        assert len(err.splitlines()) == (1 if code else 0)
+        assert (tmp_path / "made.pt").exists() == (code == 0)
+        return code
+
+    return run
+
+
+def prefixed(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in weights.items()}
+
+
+def answers(path: Path) -> Tensor:
+    picture = torch.ones(1, 3, 160, 160) * torch.tensor([0.5, -0.5, 1.0])[:, None, None]
+    with torch.inference_mode():
+        logits: Tensor = checkpoint.load(path).model()(picture)
+    return logits
+
+
+CONTAINERS: dict[str, Callable[[nn.Module, dict[str, Tensor]], Any]] = {
+    "plain": lambda net, weights: weights,
+    "half": lambda net, weights: {k: v.half() if v.is_floating_point() else v for k, v in weights.items()},
+    "data parallel and compiled": lambda net, weights: prefixed(weights, "module._orig_mod."),
+    "lightning": lambda net, weights: {
+        "pytorch-lightning_version": "2.5",
+        "hyper_parameters": argparse.Namespace(lr=1.0),
+        "state_dict": prefixed(weights, "model.") | {"loss.weight": torch.ones(3)},
+    },
+    "timm's trainer": lambda net, weights: {
+        "epoch": 3,
+        "args": argparse.Namespace(model="x", path=Path("y")),
+        "optimizer": {"state": {0: {"step": torch.ones(1)}}},
+        "state_dict": {name: value * 0 for name, value in weights.items()},
+        "state_dict_ema": weights,
+        "metric": Runs(),
+    },
+    "swa": lambda net, weights: {"n_averaged": torch.tensor(3)} | prefixed(weights, "module."),
+    "whole module": lambda net, weights: Whole(net),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_weights_are_found_in_what_people_save(
+    container: str, network: nn.Module, convert: Any, tmp_path: Path
+) -> None:
+    assert convert(CONTAINERS[container](network, network.state_dict())) == 0
+    made = checkpoint.load(tmp_path / "made.pt")
+    assert made.labels == LABELS
+    assert (made.input["height"], made.input["resize_size"]) == (160, 168)
+    assert len(made.source_sha256) == 64
+    exact = {"atol": 2e-2, "rtol": 0.0} if container == "half" else {"atol": 0.0, "rtol": 0.0}
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(made.state_dict[f"network.{name}"], value, **exact)
+    names = {"lightning": ('"model."', "loss.weight", "Lightning"), "timm's trainer": ("state_dict_ema", "--key")}
+    assert all(name in convert.said for name in names.get(container, ()))
+
+
+def test_safetensors_and_the_fields_of_the_input(network: nn.Module, convert: Any, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(network.state_dict(), tmp_path / "weights.bin")
+    flags = ["--mean", *"000", "--std", *"111", "--size", "96", "--interpolation", "bicubic", "--option", "act=nish"]
+    assert convert(None, *flags, name="weights.bin") == 0
+    made = checkpoint.load(tmp_path / "made.pt")
+    assert made.architecture["options"] == {"num_classes": 3, "act": "nish", "image_size": 96, "stem": "own"}
+    assert (made.input["height"], made.input["resize_size"], made.input["mean"]) == (96, 101, [0.0, 0.0, 0.0])
+    assert made.input["interpolation"] == "bicubic_antialias"
+
+
+def test_names_of_another_library_are_told_by_their_order(network: nn.Module, convert: Any, tmp_path: Path) -> None:
+    theirs = {
+        f"layer{i:03d}.{name.rpartition('.')[2]}": value
+        for i, (name, value) in enumerate(network.state_dict().items())
+        if "num_batches" not in name
+    }
+    assert convert(theirs) == 2
+    assert "--map order" in convert.said
+    assert convert(theirs, "--map", "order") == 0
+    assert "layer000.weight is conv1.0.weight" in convert.said
+    for name, value in network.state_dict().items():
+        assert torch.equal(checkpoint.load(tmp_path / "made.pt").state_dict[f"network.{name}"], value)
+    (tmp_path / "made.pt").unlink()
+    swapped = dict([*list(theirs.items())[1:], *list(theirs.items())[:1]])
+    assert convert(swapped, "--map", "order") == 2
+    assert convert(dict(list(theirs.items())[:-1]), "--map", "order") == 2
+
+
+def without_head(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in weights.items() if not name.startswith("fc.")}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (without_head, ["fc.weight", "--init"]),
+        (lambda w: w | {"fc.weight": torch.ones(10, 96), "fc.bias": torch.ones(10)}, ["10 labels", "3"]),
+        (lambda w: w | {"conv1.0.weight": w["conv1.0.weight"][:, :1]}, ["conv1.0.weight", "grey"]),
+        (lambda w: w | {"conv1.0.weight": w["conv1.0.weight"] * torch.nan}, ["conv1.0.weight", "NaN"]),
+        (lambda w: w | {"fc.bias": torch.empty(3, device="meta")}, ["fc.bias", "meta"]),
+        (lambda w: w | {"fc.bias": torch.ones(3).to_sparse()}, ["fc.bias", "sparse"]),
+        (lambda w: w | {"layer9.conv.weight": torch.ones(3)}, ["layer9.conv.weight", "--leave-out"]),
+        (lambda w: {"student": w, "teacher": w}, ["student", "teacher", "--key"]),
+        (lambda w: prefixed(w, "a.") | prefixed(w, "b."), ["a.", "b.", "--prefix"]),
+        (lambda w: {"epoch": 3}, ["without weights"]),
+        (lambda w: {"x": [w]}, ["without weights"]),
+    ],
+    ids=lambda value: "" if callable(value) else value[0],
+)
+def test_weights_that_do_not_fit_are_one_line(
+    change: Callable[[dict[str, Tensor]], Any], told: list[str], network: nn.Module, convert: Any
+) -> None:
+    assert convert(change(network.state_dict())) == 2
+    assert all(text in convert.said for text in told), convert.said
+
+
+def test_what_is_meant_can_be_said(network: nn.Module, convert: Any) -> None:
+    weights = network.state_dict()
+    assert convert({"student": weights, "teacher": weights}, "--key", "student") == 0
+    assert convert(prefixed(weights, "a.") | prefixed(weights, "b."), "--prefix", "a.") == 0
+    assert "left out: b.conv1.0.weight" in convert.said
+    assert convert(weights | {"layer9.conv.weight": torch.ones(3)}, "--leave-out", "layer9.*") == 0
+
+
+def test_files_that_are_no_weights_are_one_line(network: nn.Module, convert: Any, tmp_path: Path) -> None:
+    torch.save(network.state_dict(), tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    for content in (b"", b"\x89HDF\r\n", whole[: len(whole) // 2], b"\x80\x02garbage", b"\xff" * 8 + b"{garbage"):
+        (tmp_path / "weights.pth").write_bytes(content)
+        assert convert(None) == 2
+        assert "weights.pth" in convert.said
+    assert convert(None, name="absent.pth") == 2
+    torch.save({"state_dict": network.state_dict(), "x": Systems()}, tmp_path / "weights.pth")
+    assert convert(None) == 2, "what wants os is refused even as a stand-in"
+
+
+class Systems:
+    """A pickle that would call os.system."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("echo code of the file was run",)
+
+
+def test_a_tensor_that_is_used_in_several_places_may_stand_in_the_file_once() -> None:
+    network = create_model("timm/coat_lite_tiny", num_classes=3)
+    assert not any(value.is_meta for value in network.state_dict().values())
+    weights = {name.removeprefix("network."): value for name, value in network.state_dict().items()}
+    once = {name: value for name, value in weights.items() if ".cpe." not in name}
+    assert len(once) < len(weights)
+    match = match_by_name(once, network)
+    assert not match.missing
+    assert match.tensors.keys() == network.state_dict().keys()
+
+
+def test_published_names_of_a_networks_authors_are_renamed_by_timm(tmp_path: Path) -> None:
+    """ConvNeXt's authors call its stem downsample_layers.0."""
+    from taijitu_training.fitting import match_weights
+
+    timm = pytest.importorskip("timm")
+    module = timm.create_model("test_convnext", num_classes=3)
+    renamed = {
+        "stem.": "downsample_layers.0.", "stages.0.blocks.": "stages.0.", ".conv_dw.": ".dwconv.",
+        ".mlp.fc1.": ".pwconv1.", ".mlp.fc2.": ".pwconv2.", "head.norm.": "norm.", "head.fc.": "head.",
+    }  # fmt: skip
+    theirs = {}
+    for name, value in module.state_dict().items():
+        for ours, authors in renamed.items():
+            name = name.replace(ours, authors)
+        for stage in (1, 2, 3):
+            name = name.replace(f"stages.{stage}.downsample.", f"downsample_layers.{stage}.")
+            name = name.replace(f"stages.{stage}.blocks.", f"stages.{stage}.")
+        theirs[name] = value
+    torch.save(theirs, tmp_path / "authors.pth")
+    architecture = {"name": "timm/test_convnext", "options": create_options("timm/test_convnext")}
+    match = match_weights(read_weights(tmp_path / "authors.pth"), architecture, False, None)
+    assert "timm" in match.how
+    for name, value in module.state_dict().items():
+        assert torch.equal(match.tensors[f"network.{name}"], value)
+
+
+def create_options(name: str) -> dict[str, Any]:
+    from taijitu_training.models import model_options
+
+    return model_options(name, 3)
+
+
+def test_it_is_judged_before_it_is_written(network: nn.Module, convert: Any, tiny_data: Path, tmp_path: Path) -> None:
+    weights = network.state_dict()
+    with torch.no_grad():
+        for name in ("fc.weight", "fc.bias"):
+            weights[name] = torch.zeros_like(weights[name])
+        weights["fc.bias"] = torch.tensor([1.0, 0.0, 0.0])
+    assert convert(weights, "--data", str(tiny_data)) == 1, "it answers blue for everything"
+    assert "50.00 %" in convert.said
+    blue = tmp_path / "data"
+    shutil.copytree(tiny_data / "test" / "blue", blue / "blue")
+    assert convert(weights, "--data", str(blue)) == 1, "six pictures of one label show nothing"
+    for i in range(3):
+        shutil.copytree(tiny_data / "train" / "blue", blue / "blue" / str(i))
+    assert convert(weights, "--data", str(blue)) == 0
+    assert checkpoint.load(tmp_path / "made.pt").training["metrics"]["eval_top1"] == 100.0
+
+
+def test_a_network_of_ours_needs_to_be_told_its_normalisation(convert: Any, tmp_path: Path) -> None:
+    weights = create_model("yynet_small_16", num_classes=3).state_dict()
+    assert convert(weights, model="yynet_small_16") == 2
+    assert "mean and no std" in convert.said
+    assert convert(weights, "--mean", "0.5", "0.5", "0.5", "--std", "1", "1", "1", model="yynet_small_16") == 0
+
+
+@pytest.mark.parametrize("labels", ["", "blue\n\nred\nnone\n", "blue\nblue\nred\n", "\udcff\n"])
+def test_labels_that_cannot_be_are_one_line(labels: str, network: nn.Module, tmp_path: Path) -> None:
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    (tmp_path / "bad.txt").write_bytes(labels.encode("utf-8", "surrogateescape"))
+    flags = ["--model", MODEL, "--labels", str(tmp_path / "bad.txt"), "-o", str(tmp_path / "made.pt")]
+    assert main([str(tmp_path / "weights.pth"), *flags]) == 2
+    assert not (tmp_path / "made.pt").exists()

@@ -1,0 +1,121 @@
+"""Fit the weights of a file to a network that is named, or say in one line why they do not."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import importlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from taijitu_training.errors import CheckpointError
+from taijitu_training.matching import Match, match_by_name, match_by_order
+from taijitu_training.models import create_model
+from taijitu_training.weights_file import WeightsFile
+
+Architecture = dict[str, Any]
+"""{"name", "options"} for create_model, as a checkpoint has it."""
+
+
+def match_weights(file: WeightsFile, architecture: Architecture, by_order: bool, prefix: str | None) -> Match:
+    """Tell which tensor of the file is which of the network: by name, else by timm's renaming, or by order if asked.
+
+    timm renames what the authors of a network published ("backbone.stem.0" to "stem.conv1"), and resizes position
+    embeddings; where that makes the whole network of a file whose names are others, it is taken.
+    """
+    network = create_model(architecture["name"], **architecture["options"])
+    try:
+        if by_order:
+            if file.path.suffix == ".safetensors":
+                raise CheckpointError("got .safetensors, which keep no order, expected a file of torch.save")
+            return match_by_order(file.tensors, network)
+        match = match_by_name(file.tensors, network, prefix)
+        if match.missing or match.misfits or match.unknown:
+            renamed = _renamed_by_timm(file.tensors, architecture)
+            if renamed is not None:
+                return Match(renamed, f"{len(file.tensors)} tensors by timm's renaming of published tensors")
+        return match
+    except CheckpointError as error:
+        raise CheckpointError(f"{file.path}: {error}") from None
+
+
+def _renamed_by_timm(tensors: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor] | None:
+    """The network's tensors, where timm can make all of them from `tensors`, of as many labels."""
+    source, _, name = architecture["name"].partition("/")
+    options = architecture["options"]
+    if source != "timm" or options["act"] != "own" or options["stem"] != "own":
+        return None
+    library: Any = importlib.import_module("timm")
+    size = {"img_size": options["image_size"]} if library.get_pretrained_cfg(name).fixed_input_size else {}
+    overlay = {
+        "state_dict": dict(tensors),
+        "num_classes": options["num_classes"],
+        "label_offset": 0,
+        "custom_load": False,
+    }
+    with contextlib.suppress(Exception):  # other people's code may raise anything: then it cannot
+        classes = options["num_classes"]
+        made = library.create_model(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay, **size)
+        return {f"network.{key}": value for key, value in made.state_dict().items()}
+    return None
+
+
+def require_whole(file: WeightsFile, match: Match, architecture: Architecture, leave_out: Sequence[str] = ()) -> None:
+    """CheckpointError unless the file has the whole network, and nothing else, `leave_out` (patterns) apart."""
+    surplus = [name for name in match.unknown if not any(fnmatch.fnmatch(name, pattern) for pattern in leave_out)]
+    if match.missing or match.misfits:
+        raise CheckpointError(f"{file.path}: {_why_not(file, match, architecture)}")
+    if surplus:
+        raise CheckpointError(
+            f"{file.path}: got {len(surplus)} tensors that {architecture['name']} has no place for ({_some(surplus)}), "
+            "expected none; check --model, or name them with --leave-out"
+        )
+
+
+def layer_of_labels(architecture: Architecture) -> list[str]:
+    """The tensors whose shape depends on the number of labels."""
+    two, three = (_shapes(architecture, count) for count in (2, 3))
+    return [name for name, shape in two.items() if shape != three[name]]
+
+
+def _shapes(architecture: Architecture, num_classes: int) -> dict[str, tuple[int, ...]]:
+    model = create_model(architecture["name"], **{**architecture["options"], "num_classes": num_classes})
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def _why_not(file: WeightsFile, match: Match, architecture: Architecture) -> str:
+    """What is wrong, expected and to do, of a file that lacks a part of the network."""
+    name, classes = architecture["name"], architecture["options"]["num_classes"]
+    lacking = [*match.missing, *match.misfits]
+    if not any(tensor.ndim for tensor in match.tensors.values()):
+        hint = _order_hint(file, architecture)
+        return f"got {_some(file.tensors)}, expected {name}'s {_some(lacking)}; check --model{hint}"
+    if set(lacking) <= set(layer_of_labels(architecture)):
+        if match.misfits:
+            (rows, *_), _ = next(iter(match.misfits.values()))
+            return f"got weights for {rows} labels, expected them for the {classes} that you gave; correct the labels"
+        return (
+            f"got no layer of the labels ({_some(lacking)}), expected all of {name}; "
+            "taijitu train --init starts from such weights"
+        )
+    if match.misfits:
+        tensor, (got, expected) = next(iter(match.misfits.items()))
+        grey = ", which is for grey pictures" if got[1:2] == (1,) and expected[1:2] == (3,) else ""
+        return f"got {_some([tensor])} of the shape {got}{grey}, expected {expected}; check --model and --option"
+    hint = _order_hint(file, architecture)
+    return f"got no {_some(lacking)}, expected all of {name}; check --model and --option{hint}"
+
+
+def _order_hint(file: WeightsFile, architecture: Architecture) -> str:
+    """What to do where the names are others, and the order would do."""
+    with contextlib.suppress(CheckpointError):
+        match_weights(file, architecture, True, None)
+        return ", or tell them by their order, which agrees: --map order"
+    return ""
+
+
+def _some(names: Iterable[str], count: int = 3) -> str:
+    listed = [name.removeprefix("network.") for name in names]
+    return ", ".join(listed[:count]) + (f" and {len(listed) - count} more" if len(listed) > count else "")

@@ -1,0 +1,94 @@
+"""From a file of weights that you have to a checkpoint that exports like ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.errors import UsageError
+from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions
+from taijitu_training.fitting import match_weights, require_whole
+from taijitu_training.models import create_model, model_options
+from taijitu_training.options import network_options
+from taijitu_training.pretrained import changed_input
+from taijitu_training.published import published_input
+from taijitu_training.weights_file import read_weights
+
+
+def checkpoint_from_weights(
+    weights: str | os.PathLike[str],
+    model: str,
+    labels: Sequence[str],
+    *,
+    options: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    by_order: bool = False,
+    key: str | None = None,
+    prefix: str | None = None,
+    leave_out: Sequence[str] = (),
+) -> Checkpoint:
+    """Make a checkpoint of a file of weights: .pth, .safetensors, pytorch_model.bin. No code in it is run.
+
+    `training["weights"]` of the result says which of a container's weights were taken, and how their names were told.
+
+    Args:
+        weights: The file. Containers (EMA, timm, Lightning, a module saved whole) are opened, prefixes removed.
+        model: The network: one of `list_models`, "timm/NAME", "torchvision/NAME"; "timm/NAME.TAG" where pictures are
+            prepared otherwise than for timm's default weights.
+        labels: The K labels, in the order of the logits.
+        options: Options of the network, such as {"act": "nish"}.
+        changes: Fields of `InputSpec`, where pictures are prepared otherwise than timm or torchvision say. Our own
+            networks need "mean" and "std".
+        by_order: Tell tensors by their order, where as many, of the same shapes and kinds, have other names.
+        key: The entry of a container that is meant, where it has several.
+        prefix: What stands before the names, where the file has several networks.
+        leave_out: Patterns of names in the file that may have no place in the network ("AuxLogits.*").
+
+    Raises:
+        CheckpointError: The file cannot be read, or its weights are not those of this network; one line.
+        ArtefactError: A label or a number of the input cannot be.
+        UnknownNameError: A model, option or field that does not exist.
+    """
+    file = read_weights(Path(weights), key)
+    name = model.partition(".")[0]
+    spec = _input_of(model, changes or {})
+    sized = {"image_size": spec.height} if "image_size" in model_options(name) else {}
+    asked = network_options(name, {**sized, **(options or {})})
+    architecture = {"name": name, "options": {**asked, "num_classes": len(labels)}}
+    match = match_weights(file, architecture, by_order, prefix)
+    require_whole(file, match, architecture, leave_out)
+    left_out = [*match.outside, *match.unknown]
+    told = {"file": file.path.name, "part": file.part, "matched": match.how, "left_out": left_out}
+    made = Checkpoint(
+        state_dict={name: value.detach().clone() for name, value in match.tensors.items()},
+        architecture=architecture,
+        labels=list(labels),
+        input=plain_input(spec),
+        training={"data": "unknown", "weights": told, "date": datetime.now(timezone.utc).date().isoformat()},
+        producer=producer_versions(),
+        source_sha256=file.sha256,
+    )
+    ModelCard.from_dict(made.contract())
+    return made
+
+
+def _input_of(model: str, changes: Mapping[str, Any]) -> InputSpec:
+    """How pictures are prepared for `model`, with `changes`."""
+    if "/" in model:
+        return changed_input(published_input(model), changes)
+    if missing := {"mean", "std"} - changes.keys():
+        raise UsageError(f"got no {' and no '.join(sorted(missing))} for {model}, expected what it was trained with")
+    height, width = create_model(model).input_size
+    plain = InputSpec(
+        height=height,
+        width=width,
+        resize="shorter_side",
+        resize_size=max(height, width),
+        mean=(0.5, 0.5, 0.5),
+        std=(1.0, 1.0, 1.0),
+    )
+    return changed_input(plain, changes)

@@ -1,0 +1,73 @@
+"""How a checkpoint answers labelled pictures, prepared as its contract says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.console import Progress
+from taijitu_runtime.datasets import evaluation_pictures
+from taijitu_training.checkpoint import Checkpoint
+from taijitu_training.errors import DataError, TrainingError
+
+RARE = 0.01
+"""Guessing gets as many right as rarely as this, or more rarely, where the network knows something."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`correct` of `count` pictures of `source`, which have `labels` different labels."""
+
+    correct: int
+    count: int
+    labels: int
+    source: str
+
+    @property
+    def top1(self) -> float:
+        """Accuracy in percent."""
+        return 100.0 * self.correct / self.count
+
+    def __str__(self) -> str:
+        return f"{self.top1:.2f} % of {self.source} ({self.correct} of {self.count})"
+
+    def require_better_than_guessing(self) -> None:
+        """TrainingError where guessing among the labels of these pictures would often do as well."""
+        from scipy.stats import binom
+
+        share = 1.0 / max(2, self.labels)
+        chance = float(binom.sf(self.correct - 1, self.count, share))
+        if not chance <= RARE:
+            needed = math.ceil(math.log(RARE) / math.log(share))
+            few = f"; {needed} pictures at least would show more" if self.count < needed else ""
+            raise TrainingError(
+                f"got {self}, which guessing reaches too, so nothing was written{few}; check the order of the labels, "
+                "--mean, --std, --size, and that the weights are of this network, or leave --data out"
+            )
+
+
+@torch.inference_mode()
+def judge(checkpoint: Checkpoint, data: Path) -> Judged:
+    """Answer every picture of the test set at `data` (or of all of it, where nothing is split).
+
+    DataError where it has no labels, or others than the checkpoint.
+    """
+    spec = ModelCard.from_dict(checkpoint.contract()).input
+    pictures = evaluation_pictures(data, checkpoint.labels)
+    if pictures.targets is None:
+        raise DataError(f"{data}: got pictures without labels, expected <label>/*; sort them into folders")
+    model = checkpoint.model()
+    mean, std = (torch.tensor(numbers) * 255.0 for numbers in (spec.mean, spec.std))
+    answers = []
+    with Progress(len(pictures)) as bar:
+        for batch in pictures.batches(spec, 32):
+            images = ((torch.from_numpy(batch).float() - mean) / std).permute(0, 3, 1, 2)
+            answers.append(model(images).argmax(1).numpy())
+            bar.advance(len(batch))
+    correct = int((np.concatenate(answers) == pictures.targets).sum())
+    return Judged(correct, len(pictures), len(np.unique(pictures.targets)), str(pictures))

@@ -1,0 +1,147 @@
+"""Which tensor of a file is which of a network: by their names, with any prefix, or by their order."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from taijitu_training.errors import CheckpointError
+from taijitu_training.models.external import ExternalNetwork
+
+COUNTERS = ("*num_batches_tracked", "*n_averaged", "*total_ops", "*total_params")
+"""Tensors that nothing is computed from, of batch norm, weight averaging and thop."""
+
+Tensors = Mapping[str, Tensor]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Match:
+    """Each tensor of a network that the file has, by the network's name for it.
+
+    `how`: how they were told, in words. `outside`: the file's names that do not begin with the prefix. `unknown`: those
+    that do, and that the network has not. `missing`: the network's that the file has not. `misfits`: the shapes in the
+    file and in the network of those that differ.
+    """
+
+    tensors: dict[str, Tensor]
+    how: str
+    outside: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    misfits: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
+
+
+def match_by_name(weights: Tensors, network: nn.Module, prefix: str | None = None) -> Match:
+    """Tell tensors by their names behind `prefix`, or behind the prefix with which most of them are the network's.
+
+    `torch.compile`'s `_orig_mod.` does not count as a part of a name. A tensor that the network uses in several places
+    may stand in the file once. CheckpointError where two prefixes do equally well, or such a tensor is not one.
+    """
+    wanted, outer = _inner_names(network), _outer_prefix(network)
+    cleaned = {name.replace("_orig_mod.", ""): value for name, value in weights.items()}
+    before = _best_prefix(cleaned, wanted.keys()) if prefix is None else prefix
+    found = {name[len(before) :]: value for name, value in cleaned.items() if name.startswith(before)}
+    _fill_shared(found, wanted)
+    counters = {name: torch.zeros_like(own) for name, own in wanted.items() if _is_counter(name)}
+    fitting = {
+        name: found[name].to(own.dtype)
+        for name, own in wanted.items()
+        if name in found and found[name].shape == own.shape
+    }
+    stripped = f' behind "{before}"' if before else ""
+    compiled = ", without torch.compile's _orig_mod" if cleaned.keys() != weights.keys() else ""
+    return Match(
+        _outer(network, {**counters, **fitting}),
+        f"{len(fitting)} tensors by name{stripped}{compiled}",
+        outside=tuple(name for name in cleaned if not name.startswith(before) and not _is_counter(name)),
+        unknown=tuple(name for name in found if name not in wanted and not _is_counter(name)),
+        missing=tuple(outer + name for name in wanted if name not in found and name not in counters),
+        misfits={
+            outer + name: (tuple(found[name].shape), tuple(own.shape))
+            for name, own in wanted.items()
+            if name in found and name not in fitting and name not in counters
+        },
+    )
+
+
+def match_by_order(weights: Tensors, network: nn.Module) -> Match:
+    """Tell tensors by their order: as many in the file as in the network, each of the same shape and kind.
+
+    The kind is the last part of the name: weight, bias, running_mean. CheckpointError where one differs.
+    """
+    theirs = [(name, value) for name, value in weights.items() if not _is_counter(name)]
+    wanted = _inner_names(network)
+    ours = [(name, value) for name, value in wanted.items() if not _is_counter(name)]
+    for index, ((their_name, their), (our_name, our)) in enumerate(zip(theirs, ours)):
+        if their.shape != our.shape or _kind(their_name) != _kind(our_name):
+            raise CheckpointError(
+                f"got {their_name} {tuple(their.shape)} as tensor {index + 1} of the file, where the network has "
+                f"{our_name} {tuple(our.shape)}; their order is not the same, give weights with the network's names"
+            )
+    if len(theirs) != len(ours):
+        raise CheckpointError(
+            f"got {len(theirs)} tensors for a network of {len(ours)}, expected as many; check --model"
+        )
+    counters = {name: torch.zeros_like(own) for name, own in wanted.items() if _is_counter(name)}
+    renamed = sum(their != our for (their, _), (our, _) in zip(theirs, ours))
+    taken = {our: value.to(own.dtype) for (_, value), (our, own) in zip(theirs, ours)}
+    how = f"{len(ours)} tensors by order, shape and kind, {renamed} under another name ({theirs[0][0]} is {ours[0][0]})"
+    return Match(_outer(network, {**counters, **taken}), how)
+
+
+def _best_prefix(names: Collection[str], wanted: Collection[str]) -> str:
+    """What stands before the names in the file that are the network's, for as many as possible; "" where none is."""
+    counts: Counter[str] = Counter()
+    for name in names:
+        parts = name.split(".")
+        for i in range(len(parts)):
+            if ".".join(parts[i:]) in wanted:
+                counts["".join(f"{part}." for part in parts[:i])] += 1
+    if not counts:
+        return ""
+    most = max(counts.values())
+    best = [prefix for prefix, count in counts.items() if count == most]
+    averages = [prefix for prefix in best if "ema" in prefix.lower()]
+    if len(best) > 1 and len(averages) != 1:
+        raise CheckpointError(f"got {len(best)} sets of weights, expected one; say which: --prefix {' or '.join(best)}")
+    return (averages if len(best) > 1 else best)[0]
+
+
+def _fill_shared(found: dict[str, Tensor], wanted: Tensors) -> None:
+    """Give a tensor that the network has under several names, and the file under one, all of them."""
+    groups: dict[tuple[int, torch.Size], list[str]] = {}
+    for name, value in wanted.items():
+        if value.numel():
+            groups.setdefault((value.data_ptr(), value.shape), []).append(name)
+    for group in groups.values():
+        there = [name for name in group if name in found]
+        if differing := [name for name in there if not torch.equal(found[name], found[there[0]])]:
+            raise CheckpointError(f"got other numbers in {differing[0]} than in {there[0]}, expected the same tensor")
+        found.update({name: found[there[0]] for name in group if there})
+
+
+def _inner_names(network: nn.Module) -> dict[str, Tensor]:
+    """The network's tensors by the names that its library gives them: without "network." of an ExternalNetwork."""
+    return {name.removeprefix(_outer_prefix(network)): value for name, value in network.state_dict().items()}
+
+
+def _outer(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {_outer_prefix(network) + name: value for name, value in tensors.items()}
+
+
+def _outer_prefix(network: nn.Module) -> str:
+    return "network." if isinstance(network, ExternalNetwork) else ""
+
+
+def _is_counter(name: str) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in COUNTERS)
+
+
+def _kind(name: str) -> str:
+    return name.rpartition(".")[2]

@@ -1,0 +1,139 @@
+"""What timm and torchvision tell about the weights that they publish: how pictures are prepared, and the labels."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.errors import TaijituError, UnknownNameError, require
+from taijitu_training.models import model_options
+
+_INTERPOLATIONS = {"bilinear": "bilinear_antialias", "bicubic": "bicubic_antialias"}
+
+
+def published_input(name: str) -> InputSpec:
+    """How pictures have to be prepared for published weights; no network is built and nothing is downloaded.
+
+    Args:
+        name: "timm/resnet18.a1_in1k", "timm/resnet18" for its default weights, "torchvision/resnet18.IMAGENET1K_V1", or
+            "torchvision/resnet18" where all weights of that architecture agree.
+
+    Raises:
+        UnknownNameError: There is no such source, network or set of weights; the text has close ones.
+        TaijituError: The preprocessing cannot be expressed by a model card.
+    """
+    source, _, rest = name.partition("/")
+    architecture, _, weights = rest.partition(".")
+    if source == "timm":
+        return input_from_timm_config(name, timm_config(rest).to_dict())
+    if source == "torchvision":
+        return torchvision_input(architecture, weights)
+    raise UnknownNameError("source of networks", source, ("timm", "torchvision"))
+
+
+def timm_config(name: str) -> Any:
+    """timm's PretrainedCfg of "resnet18.a1_in1k", or of "resnet18" for its default weights."""
+    library = require("timm", "taijitu[train]")
+    architecture, _, tag = name.partition(".")
+    if architecture not in (known := library.list_models()):
+        raise UnknownNameError("timm model", architecture, known)
+    tags = [found.partition(".")[2] for found in library.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise UnknownNameError(f"weights of timm/{architecture}", tag, tags)
+    return library.get_pretrained_cfg(name)
+
+
+def input_from_timm_config(name: str, config: Mapping[str, Any]) -> InputSpec:
+    """timm's `pretrained_cfg`, of a network or of a config.json of Hugging Face, as the `input` of a model card.
+
+    Args:
+        name: What an error calls the network.
+        config: The dictionary; timm's defaults stand for what it lacks.
+    """
+    resolved = importlib.import_module("timm.data").resolve_data_config(pretrained_cfg=dict(config))
+    channels, height, width = resolved["input_size"]
+    mode, share = resolved["crop_mode"], resolved["crop_pct"]
+    if channels != 3:
+        raise TaijituError(f"{name} takes pictures of {channels} channels, expected 3 (RGB); use another network")
+    if mode not in ("center", "squash") or (mode == "squash" and share != 1.0):
+        raise TaijituError(
+            f"{name} wants crop_mode {mode} and crop_pct {share}, expected center, or squash with 1.0; "
+            "no model card can express this"
+        )
+    resize = "stretch" if mode == "squash" else "shorter_side"
+    resize_size = math.floor(min(height, width) / share)
+    return _spec((height, width), resize, resize_size, resolved["interpolation"], resolved["mean"], resolved["std"])
+
+
+def published_labels(name: str) -> tuple[str, ...]:
+    """The labels of published weights, each once, in the order of the logits; `name` as in `published_input`.
+
+    TaijituError where nobody wrote them down: those that timm counts and does not name, ImageNet's apart.
+    """
+    source, _, rest = name.partition("/")
+    if source == "timm":
+        config = timm_config(rest)
+        if config.label_names is None and config.num_classes != len(imagenet_labels()):
+            raise TaijituError(
+                f"got {name}, whose {config.num_classes} labels timm does not name, expected a list; give labels"
+            )
+        return tuple(config.label_names or imagenet_labels())
+    if source == "torchvision":
+        return imagenet_labels()  # for every network: torchvision publishes no others
+    raise UnknownNameError("source of networks", source, ("timm", "torchvision"))
+
+
+def imagenet_labels() -> tuple[str, ...]:
+    """ImageNet's 1,000 labels in their usual order, each once: 134 is "crane bird", 517 is "crane"."""
+    models = require("torchvision.models", "taijitu[train]")
+    return tuple(models.get_model_weights("resnet18").DEFAULT.meta["categories"])
+
+
+def torchvision_input(architecture: str, weights: str) -> InputSpec:
+    """How pictures have to be prepared for `weights` of torchvision; "" where all of `architecture` agree."""
+    from torchvision import models
+
+    model_options(f"torchvision/{architecture}")
+    published = models.get_model_weights(architecture).__members__
+    if weights and weights not in published:
+        raise UnknownNameError(f"weights of torchvision/{architecture}", weights, published)
+    specs = []
+    for transforms in (published[key].transforms() for key in ([weights] if weights else published)):
+        (size,), (resize_size,) = transforms.crop_size, transforms.resize_size
+        filter_name = transforms.interpolation.value
+        specs.append(_spec((size, size), "shorter_side", resize_size, filter_name, transforms.mean, transforms.std))
+    if any(spec != specs[0] for spec in specs):
+        raise TaijituError(
+            f"got no weights for torchvision/{architecture}, whose published ones differ in how pictures are prepared; "
+            f"give one of {', '.join(published)}"
+        )
+    return specs[0]
+
+
+def _spec(
+    size: tuple[int, int],
+    resize: str,
+    resize_size: int,
+    interpolation: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> InputSpec:
+    if interpolation not in _INTERPOLATIONS:
+        raise TaijituError(f"got {interpolation} interpolation, expected {' or '.join(_INTERPOLATIONS)}")
+    return InputSpec(
+        height=size[0],
+        width=size[1],
+        resize=resize,
+        resize_size=resize_size,
+        interpolation=_INTERPOLATIONS[interpolation],
+        mean=_triple(mean),
+        std=_triple(std),
+    )
+
+
+def _triple(numbers: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = map(float, numbers)
+    return red, green, blue

@@ -1,0 +1,147 @@
+"""Make a checkpoint of weights that you have: .pth, .safetensors, pytorch_model.bin, of any network that is known.
+
+taijitu checkpoint weights.pth --model timm/NAME --labels labels.txt [--data DIR] -o ckpt.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.errors import UsageError
+from taijitu_runtime.labels import FORMS, read_labels
+from taijitu_training.cli import pairs
+
+
+def build_parser() -> Parser:
+    """The command line of `taijitu checkpoint`."""
+    parser = Parser(prog="taijitu checkpoint", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("weights", type=Path, help="the file of weights; no code in it is run")
+    parser.add_argument(
+        "--model", required=True,
+        help="the network: timm/NAME, torchvision/NAME or one of our own; timm/NAME.TAG where pictures are prepared as "
+        "for these weights of timm and not its default ones",
+    )  # fmt: skip
+    parser.add_argument(
+        "--labels", required=True, metavar="FILE",
+        help=f"the labels in the order of the logits: {FORMS}; or imagenet, for its 1,000",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="CKPT", help="the checkpoint to write")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the network: act=nish, stem=cifar",
+    )
+    parser.add_argument(
+        "--map", choices=("name", "order"), default="name",
+        help="order: where names differ, tell tensors by their order, shapes and kinds, which have to agree one to one "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--key", metavar="NAME",
+        help="the set of weights that is meant, where the file has several: state_dict (default: the moving average, "
+        "where there is one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prefix", metavar="TEXT", help="what stands before the names of this network's tensors (default: found)"
+    )
+    parser.add_argument(
+        "--leave-out", action="append", default=[], metavar="PATTERN",
+        help="tensors of the file that the network may have no place for: AuxLogits.*",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mean", type=float, nargs=3, metavar=("R", "G", "B"),
+        help="mean of pixels in [0, 1] (default: timm's or torchvision's of the network, here and below)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--std", type=float, nargs=3, metavar=("R", "G", "B"), help="standard deviation of pixels in [0, 1]"
+    )
+    parser.add_argument("--size", type=int, metavar="SIDE", help="side of the square that the network gets, in pixels")
+    parser.add_argument(
+        "--resize", type=_resize, metavar="RULE",
+        help="shorter:SIDE resizes the shorter side to that many pixels and crops the centre; stretch: both sides",
+    )  # fmt: skip
+    parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="how pictures are resized")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help="labelled pictures to judge by before the checkpoint is written; weights that only guess are refused",
+    )  # fmt: skip
+    return parser
+
+
+@run("taijitu checkpoint")
+def main(argv: list[str] | None = None) -> int:
+    """Exit code: 0 written, 1 weights that only guess (nothing is written), 2 wrong usage or input."""
+    args = build_parser().parse_args(argv)
+    # torch takes seconds, which --help does not need.
+    from taijitu_training import checkpoint
+    from taijitu_training.from_weights import checkpoint_from_weights
+    from taijitu_training.judging import judge
+    from taijitu_training.published import imagenet_labels
+
+    if args.output.exists() and args.output.samefile(args.weights):
+        raise UsageError(f"got {args.output} to write, which are the weights to read, expected another file")
+    labels = imagenet_labels() if args.labels == "imagenet" else read_labels(Path(args.labels))
+    made = checkpoint_from_weights(
+        args.weights,
+        args.model,
+        labels,
+        options=pairs("--option", args.option, "NAME=VALUE, such as act=nish"),
+        changes=_changes(args),
+        by_order=args.map == "order",
+        key=args.key,
+        prefix=args.prefix,
+        leave_out=args.leave_out,
+    )
+    for line in _report(made.training["weights"], made.input):
+        say(line, sys.stdout)
+    if args.data is not None:
+        judged = judge(made, args.data)
+        say(f"accuracy: {judged}", sys.stdout)
+        judged.require_better_than_guessing()
+        metrics = {"eval_top1": judged.top1}
+        training = made.training | {"evaluation": judged.source, "metrics": metrics}
+        made = dataclasses.replace(made, training=training)
+    checkpoint.save(made, args.output)
+    say(
+        f"{args.output}: {made.architecture['name']}, {len(labels)} labels; next: taijitu onnx {args.output}",
+        sys.stdout,
+    )
+    return 0
+
+
+def _resize(text: str) -> dict[str, Any]:
+    """shorter:256 or stretch as fields of `InputSpec`, for argparse."""
+    if text == "stretch":
+        return {"resize": "stretch"}
+    rule, _, side = text.partition(":")
+    if rule != "shorter" or not side.isascii() or not side.isdigit():
+        raise argparse.ArgumentTypeError(f"got {text}, expected shorter:SIDE, such as shorter:256, or stretch")
+    return {"resize": "shorter_side", "resize_size": int(side)}
+
+
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `InputSpec` that were given."""
+    size = {} if args.size is None else {"height": args.size, "width": args.size}
+    filters = {} if args.interpolation is None else {"interpolation": f"{args.interpolation}_antialias"}
+    numbers = {name: tuple(getattr(args, name)) for name in ("mean", "std") if getattr(args, name) is not None}
+    return {**size, **filters, **numbers, **(args.resize or {})}
+
+
+def _report(told: dict[str, Any], spec: dict[str, Any]) -> list[str]:
+    """What was taken from the file, and how pictures will be prepared."""
+    resize = "stretched to" if spec["resize"] == "stretch" else f"shorter side {spec['resize_size']}, centre"
+    mean, std = (" ".join(f"{number:g}" for number in spec[name]) for name in ("mean", "std"))
+    lines = [
+        f"{shown(told['file'])}: {shown(', '.join(filter(None, (told['part'], told['matched']))))}",
+        f"pictures: {resize} {spec['height']} x {spec['width']}, {spec['interpolation']}, mean {mean}, std {std}",
+    ]
+    if told["left_out"]:
+        lines.insert(1, f"left out: {shown(', '.join(told['left_out']))}")
+    return lines

@@ -1,0 +1,121 @@
+"""Weights that people have, .pth, .safetensors and pytorch_model.bin, as tensors by name. Reading one runs no code."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taijitu_runtime.datasets import sha256_of
+from taijitu_training.containers import Inert, weights_in
+from taijitu_training.errors import CheckpointError
+
+FORMS = "weights of PyTorch (.pth, .pt, .ckpt, .bin) or .safetensors"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The tensors of a file by the names it has for them, on the CPU.
+
+    `sha256`: of the whole file. `part`: which of a file's sets of weights these are, in words; empty where it has one.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    sha256: str
+    part: str = ""
+
+
+def read_weights(path: Path, key: str | None = None) -> WeightsFile:
+    """Read a file of weights.
+
+    Containers are opened: of EMA, timm, Lightning and the like (moving averages first), and a module that was
+    saved whole. Objects of any class may stand in the file; none is made.
+
+    Args:
+        path: The file; its first bytes decide what it is.
+        key: The container's entry with the weights, where another one than the first is meant.
+
+    Raises:
+        CheckpointError: The file is of another kind, damaged, or has tensors that no network can take; one line.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(9)
+        sha256 = sha256_of(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: could not be read ({error.strerror}), expected {FORMS}; check it") from None
+    if head[8:9] == b"{":
+        if key is not None:
+            raise CheckpointError(f"{path}: got --key {key} for .safetensors, which hold one set; leave it out")
+        tensors, part = _from_safetensors(path), ""
+    else:
+        tensors, part = weights_in(path, _from_torch(path, head), key)
+    check_tensors(str(path), tensors)
+    return WeightsFile(path, tensors, sha256, part)
+
+
+def check_tensors(where: str, tensors: Mapping[str, Tensor]) -> None:
+    """CheckpointError for a tensor without numbers, with numbers that are none, or in a form that networks lack."""
+    for name, value in tensors.items():
+        kind = None
+        if value.is_meta:
+            kind = "a tensor on the meta device, which has no numbers"
+        elif value.layout != torch.strided:
+            kind = f"a sparse tensor ({str(value.layout).removeprefix('torch.')})"
+        elif value.is_quantized or value.is_complex():
+            kind = f"a tensor of {str(value.dtype).removeprefix('torch.')}"
+        elif value.is_floating_point() and not value.isfinite().all():
+            raise CheckpointError(f"{where}: the weights in {name} are NaN or infinite; use an earlier checkpoint")
+        if kind:
+            raise CheckpointError(f"{where}: {name} is {kind}, expected a dense one with its numbers; save it again")
+
+
+def _from_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: damaged .safetensors ({error}); get it again") from None
+
+
+def _from_torch(path: Path, head: bytes) -> Any:
+    is_zip = head.startswith(b"PK")
+    if not is_zip and not head.startswith(b"\x80\x02"):
+        raise CheckpointError(f"{path}: got a file of another kind, expected {FORMS}; check it")
+    if is_zip and _is_torchscript(path):
+        raise CheckpointError(
+            f"{path}: got a TorchScript archive, which is code, expected weights; where it was made, save "
+            "model.state_dict()"
+        )
+    try:
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
+        with torch.serialization.safe_globals([(Inert, name) for name in unknown]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Validating sparse tensor invariants", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("Unsupported global: GLOBAL ")[2].split(" ")[0] or "objects, not weights"
+        raise CheckpointError(
+            f"{path}: holds {reason} (nothing in it was run), expected weights; where it was made, save "
+            "model.state_dict()"
+        ) from None
+    except Exception as error:  # a crafted file makes torch raise nearly anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: damaged PyTorch file ({reason}); get it again") from None
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False  # torch says how it is damaged
