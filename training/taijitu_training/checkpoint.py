@@ -106,6 +106,15 @@ def _put(content: dict[str, Any], stream: BinaryIO) -> None:
         raise
 
 
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether the file at `path` is one of ours, damaged or not, and not somebody else's."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # a crafted file makes torch raise nearly anything
+        return False
+    return isinstance(content, dict) and "format_version" in content
+
+
 def load(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint. Nothing in the file is run.
 

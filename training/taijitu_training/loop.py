@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ from taijitu_training.data.share import Step, fold
 from taijitu_training.distillation import Teacher, distillation_loss
 from taijitu_training.distributed import ALONE, Processes
 from taijitu_training.errors import TrainingError
-from taijitu_training.optimization import create_optimizer, create_scheduler, set_weight_decay
+from taijitu_training.optimization import create_optimizer, create_scheduler, freeze, set_weight_decay
 from taijitu_training.recipe import Recipe
 
 FLUSH_STEPS = {"cpu": 1, "cuda": 50}  # a GPU would wait for the host at every number that is read from it
@@ -102,12 +102,13 @@ def start(
     compiled: bool = False,
     parts: int = 1,
     teacher: Teacher | None = None,
+    head: Collection[str] = (),
 ) -> TrainState:
     """A fresh run of `recipe` on `model` (already on its device), which is trained through torch.compile if told so.
 
-    `parts`: how many a step is computed in, one after the other.
+    `parts`: how many a step is computed in, one after the other. `head`: the parameters of the layer of the labels.
     """
-    optimizer = create_optimizer(model, recipe)
+    optimizer = create_optimizer(model, recipe, head)
     scheduler = create_scheduler(optimizer, recipe, steps_per_epoch)
     set_weight_decay(optimizer, recipe, first=True)
     device = next(model.parameters()).device
@@ -258,6 +259,7 @@ def _averaged_over_parts(statistics: list[Tensor], parts: int) -> Iterator[Calla
 
 def _update(state: TrainState, recipe: Recipe, steps: int) -> None:
     """One step along the gradients that `_gradients` left."""
+    freeze(state.optimizer, recipe, state.epoch)
     state.scaler.unscale_(state.optimizer)
     if recipe.clip_norm:
         nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)

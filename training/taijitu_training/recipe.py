@@ -14,12 +14,16 @@ SCHEDULES = ("one_cycle", "cosine", "constant")
 CROPS = ("padded", "resized")
 FIRST_DECAYS = ("current", "peak")
 LAST_BATCHES = ("train", "drop")
+RESIZES = ("shorter_side", "stretch")
+INTERPOLATIONS = ("bilinear_antialias", "bicubic_antialias")
 CHOICES = (
     ("optimizer", OPTIMIZERS),
     ("schedule", SCHEDULES),
     ("crop", CROPS),
     ("first_decay", FIRST_DECAYS),
     ("last_batch", LAST_BATCHES),
+    ("resize", RESIZES),
+    ("interpolation", INTERPOLATIONS),
 )
 
 
@@ -33,6 +37,8 @@ class Recipe:
     last_batch: str = "train"  # one of LAST_BATCHES: what becomes of pictures that do not fill an epoch's last batch
     optimizer: str  # one of OPTIMIZERS
     lr: float  # the largest learning rate of the run
+    body_lr: float = 1.0  # share of lr that all layers get but that of the labels
+    freeze_epochs: int = 0  # first epochs in which the layer of the labels learns alone
     schedule: str  # one of SCHEDULES; every one moves at every step
     warmup_epochs: float = 0.0  # linear rise to lr before cosine or constant; one_cycle has its own
     momentum: float = 0.0  # sgd
@@ -55,6 +61,10 @@ class Recipe:
     flip: float = 0.0  # probability of mirroring left and right
     vertical_flip: float = 0.0  # probability of mirroring top and bottom
     brightness: float = 0.0  # pictures are multiplied by a factor from [1 - brightness, 1 + brightness]
+    resize: str = (
+        "shorter_side"  # one of RESIZES: the shorter side is resized and the centre cropped, or both sides are
+    )
+    interpolation: str = "bilinear_antialias"  # one of INTERPOLATIONS
     evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B in [0, 1]; ImageNet's
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -68,6 +78,8 @@ class Recipe:
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
             "lr": 0 < self.lr < math.inf,
+            "body_lr": 0 < self.body_lr <= 1,
+            "freeze_epochs": 0 <= self.freeze_epochs < self.epochs,
             "warmup_epochs": 0 <= self.warmup_epochs < self.epochs
             and not (self.warmup_epochs and self.schedule == "one_cycle"),
             "momentum": 0 <= self.momentum < 1
@@ -85,7 +97,8 @@ class Recipe:
             "flip": 0 <= self.flip <= 1,
             "vertical_flip": 0 <= self.vertical_flip <= 1,
             "brightness": 0 <= self.brightness < 1,
-            "evaluation_crop": 0 < self.evaluation_crop <= 1,
+            "evaluation_crop": 0 < self.evaluation_crop <= 1
+            and not (self.evaluation_crop < 1 and self.resize == "stretch"),
             "mean": all(0 <= m <= 1 for m in self.mean),
             "std": all(0 < s <= 1 for s in self.std),
             "seed": 0 <= self.seed < 2**31,
@@ -96,6 +109,11 @@ class Recipe:
                 raise TaijituError(
                     f"got {field}={getattr(self, field)}, out of the range that a recipe with {context} can use"
                 )
+
+    @property
+    def tells_layers_apart(self) -> bool:
+        """Whether the layer of the labels learns otherwise than the others."""
+        return self.body_lr != 1.0 or self.freeze_epochs > 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, as a checkpoint keeps them."""
