@@ -4,7 +4,7 @@
 # make test-engines    an engine of every network and activation
 # make test-ray    the Ray Serve application on a real local Ray
 # make test-docker    docker/*.Dockerfile built by Docker, started by compose, and answering; DOCKER=server for one of them
-# make lint    ruff, mypy, import-linter, the documentation's tables
+# make lint    ruff, mypy, import-linter, the documentation's tables, spelling and phrases
 # make docs    the documentation as a site in build/site, with every link checked; make docs-tables writes its tables
 # make fuzz   20,000 damaged pictures and cards, 4,000 damaged requests: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes
@@ -26,8 +26,9 @@ NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/t
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py
 
+# One process a core, each with the tests of whole files; PYTEST=-n0 for one process.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 test-ray: $(VENV)/.dev
 	$(BIN)/python -m pytest -m ray $(PYTEST)
@@ -47,6 +48,8 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(COG) --check docs/*.md
+	$(BIN)/codespell $$(git ls-files)
+	$(BIN)/python -m tools.language
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -1,4 +1,6 @@
-"""Our server beside others: python benchmarks/server.py [--rounds 5] [--seconds 2]
+"""Our server compared with others.
+
+python benchmarks/server.py [--rounds 5] [--seconds 2]
 
 wrk posts one picture over and over, to each server in turn, round after round, on this machine, whose cores it shares
 with them. All servers stay up; only one works at a time. Medians over the rounds. Needs wrk (apt-get install wrk).

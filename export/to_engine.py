@@ -1,4 +1,7 @@
-"""Build a TensorRT engine: python export/to_engine.py model.onnx --saveEngine=model.engine [trtexec's flags]"""
+"""Build a TensorRT engine.
+
+python export/to_engine.py model.onnx --saveEngine=model.engine [trtexec's flags]
+"""
 
 from taijitu_export.engine.cli import main
 

@@ -1,4 +1,7 @@
-"""Export a checkpoint to ONNX: python export/to_onnx.py ckpt.pt [-o model.onnx]"""
+"""Export a checkpoint to ONNX.
+
+python export/to_onnx.py ckpt.pt [-o model.onnx]
+"""
 
 from taijitu_export.onnx.cli import main
 

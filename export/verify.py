@@ -1,4 +1,7 @@
-"""Judge a model on pictures: python export/verify.py model.onnx --data DIR [--reference ckpt.pt|other.onnx]"""
+"""Judge a model on pictures.
+
+python export/verify.py model.onnx --data DIR [--reference ckpt.pt|other.onnx]
+"""
 
 from taijitu_export.comparison.cli import main
 

@@ -1,4 +1,7 @@
-"""Measure models: python runtime/bench.py model.onnx|model.engine... [trtexec's flags] [--json]"""
+"""Measure models.
+
+python runtime/bench.py model.onnx|model.engine... [trtexec's flags] [--json]
+"""
 
 from taijitu_runtime.bench.cli import main
 

@@ -1,4 +1,7 @@
-"""Classify what a camera or video shows: python runtime/camera.py model.onnx --source 0 [--display] [--jsonl -]"""
+"""Classify what a camera or video shows.
+
+python runtime/camera.py model.onnx --source 0 [--display] [--jsonl -]
+"""
 
 from taijitu_runtime.live.cli import main
 

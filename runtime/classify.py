@@ -1,4 +1,7 @@
-"""Name what is in pictures: python runtime/classify.py model.onnx picture... [--top 5] [--json]"""
+"""Name what is in pictures.
+
+python runtime/classify.py model.onnx picture... [--top 5] [--json]
+"""
 
 from taijitu_runtime.classify.cli import main
 

@@ -1,4 +1,6 @@
-"""Build docker/*.Dockerfile and ask the images, by Docker and compose.yaml: python -m tools.docker_images [server ...]
+"""Build docker/*.Dockerfile and ask the images, by Docker and compose.yaml.
+
+python -m tools.docker_images [server ...]
 
 What needs a GPU is left out (tools/compose.yaml). The Jetson's image is built for arm64, under qemu, on Debian 12 with
 a stand-in for the metadata of JetPack's TensorRT. It takes many minutes and 40 GB, and Docker with its compose plugin;

@@ -1,4 +1,6 @@
-"""Damaged model cards: python -m tools.fuzz_cards CHECKPOINT... [--inputs 20000] [--seed 1]
+"""Damaged model cards.
+
+python -m tools.fuzz_cards CHECKPOINT... [--inputs 20000] [--seed 1]
 
 A card is refused with an ArtefactError, or it can be answered with: as JSON, in a terminal, and read again from what it
 writes. Exit code 1 where one is neither.

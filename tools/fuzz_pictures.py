@@ -1,4 +1,6 @@
-"""Damaged pictures by the thousand: python -m tools.fuzz_pictures FOLDER [--inputs 20000] [--seed 1] [--only INDEX]
+"""Damaged pictures by the thousand.
+
+python -m tools.fuzz_pictures FOLDER [--inputs 20000] [--seed 1] [--only INDEX]
 
 Photographs of FOLDER in every format, each changed at random: bits, bytes, numbers, pieces cut out, repeated or taken
 from another file. Every one must give uint8 pixels or a PictureError of a class of its own, within a second of
@@ -143,7 +145,7 @@ def with_checksums(data: bytearray) -> bytes:
 
 
 def outcome_of(data: bytes, show: bool) -> str:
-    """ "pixels", the name of a PictureError's class, or "!" and what should never have come."""
+    """Return "pixels", the name of a PictureError's class, or "!" and the exception that should not have come."""
     try:
         pixels = preprocess(data, SPEC, Limits())
     except PictureError as error:

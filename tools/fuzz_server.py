@@ -1,4 +1,6 @@
-"""Damaged pictures and requests against a real server: python -m tools.fuzz_server FOLDER [--inputs 4000] [--seed 1]
+"""Damaged pictures and requests against a real server.
+
+python -m tools.fuzz_server FOLDER [--inputs 4000] [--seed 1]
 
 Each input is a request around a photograph of FOLDER: as a raw body, a form, JSON, or a binary tensor of KServe v2,
 with the picture changed at random or with something behind its end, or the bytes of the request themselves, head and

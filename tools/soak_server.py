@@ -1,4 +1,6 @@
-"""A long run against a real server: python -m tools.soak_server [--seconds 600]
+"""A long run against a real server.
+
+python -m tools.soak_server [--seconds 600]
 
 Good, bad, slow and leaving clients at once, half of those with a reset, and clients that watch a camera, while the
 model's file is replaced over and over; in parallel a second server is started and drained again and again. Every answer
@@ -186,7 +188,7 @@ def main() -> int:
 
 
 def is_error(line: str) -> bool:
-    """Whether a line of the log is no JSON, or an error other than that a bad model was not taken."""
+    """Return whether a line of the log is not JSON, or an error other than that a bad model was refused."""
     try:
         return bool(json.loads(line)["level"] == "error") and "stays as it was" not in line
     except ValueError:

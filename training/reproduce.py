@@ -1,4 +1,7 @@
-"""Reproduce a paper's table: python training/reproduce.py yynet-table1 --data DIR [--epochs N] [--seeds K]"""
+"""Reproduce a paper's table.
+
+python training/reproduce.py yynet-table1 --data DIR [--epochs N] [--seeds K]
+"""
 
 from taijitu_training.reproduce import main
 

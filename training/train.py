@@ -1,4 +1,7 @@
-"""Train a network: python training/train.py --model yynet_small_16 --data DIR --recipe yynet_cifar10 --out runs/a"""
+"""Train a network.
+
+python training/train.py --model yynet_small_16 --data DIR --recipe yynet_cifar10 --out runs/a
+"""
 
 from taijitu_training.cli import main
 

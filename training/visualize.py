@@ -1,4 +1,7 @@
-"""Draw what a checkpoint learnt: python training/visualize.py ckpt.pt [--image cat.jpg] [--out DIR]"""
+"""Draw what a checkpoint learnt.
+
+python training/visualize.py ckpt.pt [--image cat.jpg] [--out DIR]
+"""
 
 from taijitu_training.visualize import main
 

@@ -1,4 +1,7 @@
-"""Classify pictures: python classify.py model.onnx picture..."""
+"""Classify pictures.
+
+python classify.py model.onnx picture...
+"""
 
 import sys
 

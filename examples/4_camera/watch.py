@@ -1,18 +1,20 @@
-"""Tell when what a camera sees changes: python watch.py model.onnx [SOURCE]"""
+"""Report when the object in front of a camera changes.
+
+python watch.py model.onnx [SOURCE]
+"""
 
 import sys
 
-from taijitu import Classifier
-from taijitu_runtime.live import Reader, Result, watch
+from taijitu import Classifier, Reader, WatchResult, watch
 
 
 class Changes:
-    """A callback that remembers what was seen last."""
+    """A callback that remembers the last label."""
 
     def __init__(self) -> None:
         self.label = ""
 
-    def __call__(self, result: Result) -> None:
+    def __call__(self, result: WatchResult) -> None:
         best = result.answers[0]
         if best.label != self.label and best.probability >= 0.5:
             self.label = best.label

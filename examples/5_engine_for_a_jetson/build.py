@@ -1,4 +1,7 @@
-"""Build a float16 engine where it will run, and let it answer: python build.py model.onnx model.engine [picture]"""
+"""Build a float16 engine where it will run, and let it answer.
+
+python build.py model.onnx model.engine [picture]
+"""
 
 import sys
 

@@ -1,14 +1,14 @@
-"""taijitu's public names: `from taijitu import Classifier`, and docs/api.md for the rest.
+"""taijitu's public names, such as `from taijitu import Classifier`; docs/api.md lists them.
 
-A name is loaded when it is first used, so that importing this loads nothing, and a board needs what it uses alone.
-Editors and type checkers read __init__.pyi.
+A name is loaded when it is first used: importing this package loads nothing, and a board needs only the packages that
+it uses. Editors and type checkers read __init__.pyi.
 """
 
 from __future__ import annotations
 
 import taijitu_runtime  # noqa: F401 -- it turns ONNX Runtime's telemetry off
 
-# The module of each name, and behind a colon what it is called there.
+# The module of each name, and after a colon its name there if that differs.
 _HOMES = {
     "Answer": "taijitu_runtime.answers",
     "ArtefactError": "taijitu_runtime.errors",
@@ -22,6 +22,7 @@ _HOMES = {
     "EngineError": "taijitu_runtime.errors",
     "ExportError": "taijitu_export.errors",
     "FolderInUseError": "taijitu_runtime.errors",
+    "GpuArray": "taijitu_runtime.backends.gpu_arrays",
     "InputError": "taijitu_runtime.errors",
     "Limits": "taijitu_runtime.pictures.headers",
     "MissingDependencyError": "taijitu_runtime.errors",
@@ -29,7 +30,10 @@ _HOMES = {
     "PictureError": "taijitu_runtime.errors",
     "PictureTooLargeError": "taijitu_runtime.errors",
     "Prediction": "taijitu_runtime.classifier",
+    "Proof": "taijitu_runtime.proof.prove",
+    "ProofError": "taijitu_runtime.errors",
     "ProviderError": "taijitu_runtime.errors",
+    "Reader": "taijitu_runtime.live.reader",
     "SourceError": "taijitu_runtime.errors",
     "TaijituError": "taijitu_runtime.errors",
     "TooManyBytesError": "taijitu_runtime.errors",
@@ -40,16 +44,21 @@ _HOMES = {
     "UnknownNameError": "taijitu_runtime.errors",
     "UnreadablePictureError": "taijitu_runtime.errors",
     "UsageError": "taijitu_runtime.errors",
+    "View": "taijitu_runtime.live.watch",
+    "WatchResult": "taijitu_runtime.live.watch:Result",
     "WriteError": "taijitu_runtime.errors",
     "build_engine": "taijitu_export.api",
+    "checkpoint_from_model": "taijitu_training.pretrained:checkpoint_of",
     "checkpoint_from_weights": "taijitu_training.from_weights",
     "create_model": "taijitu_training.models",
     "export_onnx": "taijitu_export.api",
     "list_models": "taijitu_training.models",
     "load_checkpoint": "taijitu_training.checkpoint:load",
     "save_checkpoint": "taijitu_training.checkpoint:save",
+    "prove": "taijitu_runtime.proof.prove",
     "train": "taijitu_training.train",
     "verify": "taijitu_export.api",
+    "watch": "taijitu_runtime.live.watch",
 }
 __all__ = [
     "__version__",

@@ -5,6 +5,7 @@ from taijitu_export.api import export_onnx as export_onnx
 from taijitu_export.api import verify as verify
 from taijitu_export.errors import ExportError as ExportError
 from taijitu_runtime.answers import Answer as Answer
+from taijitu_runtime.backends.gpu_arrays import GpuArray as GpuArray
 from taijitu_runtime.card import ModelCard as ModelCard
 from taijitu_runtime.classifier import Classifier as Classifier
 from taijitu_runtime.classifier import Prediction as Prediction
@@ -20,6 +21,7 @@ from taijitu_runtime.errors import InputError as InputError
 from taijitu_runtime.errors import MissingDependencyError as MissingDependencyError
 from taijitu_runtime.errors import PictureError as PictureError
 from taijitu_runtime.errors import PictureTooLargeError as PictureTooLargeError
+from taijitu_runtime.errors import ProofError as ProofError
 from taijitu_runtime.errors import ProviderError as ProviderError
 from taijitu_runtime.errors import SourceError as SourceError
 from taijitu_runtime.errors import TaijituError as TaijituError
@@ -31,7 +33,13 @@ from taijitu_runtime.errors import UnknownNameError as UnknownNameError
 from taijitu_runtime.errors import UnreadablePictureError as UnreadablePictureError
 from taijitu_runtime.errors import UsageError as UsageError
 from taijitu_runtime.errors import WriteError as WriteError
+from taijitu_runtime.live.reader import Reader as Reader
+from taijitu_runtime.live.watch import Result as WatchResult
+from taijitu_runtime.live.watch import View as View
+from taijitu_runtime.live.watch import watch as watch
 from taijitu_runtime.pictures.headers import Limits as Limits
+from taijitu_runtime.proof.prove import Proof as Proof
+from taijitu_runtime.proof.prove import prove as prove
 from taijitu_training.checkpoint import load as load_checkpoint
 from taijitu_training.checkpoint import save as save_checkpoint
 from taijitu_training.errors import CheckpointError as CheckpointError
@@ -39,6 +47,7 @@ from taijitu_training.errors import TrainingError as TrainingError
 from taijitu_training.from_weights import checkpoint_from_weights as checkpoint_from_weights
 from taijitu_training.models import create_model as create_model
 from taijitu_training.models import list_models as list_models
+from taijitu_training.pretrained import checkpoint_of as checkpoint_from_model
 from taijitu_training.train import train as train
 
 __version__: str
@@ -55,6 +64,7 @@ __all__ = [
     "EngineError",
     "ExportError",
     "FolderInUseError",
+    "GpuArray",
     "InputError",
     "Limits",
     "MissingDependencyError",
@@ -62,7 +72,10 @@ __all__ = [
     "PictureError",
     "PictureTooLargeError",
     "Prediction",
+    "Proof",
+    "ProofError",
     "ProviderError",
+    "Reader",
     "SourceError",
     "TaijituError",
     "TooManyBytesError",
@@ -73,15 +86,20 @@ __all__ = [
     "UnknownNameError",
     "UnreadablePictureError",
     "UsageError",
+    "View",
+    "WatchResult",
     "WriteError",
     "__version__",
     "build_engine",
+    "checkpoint_from_model",
     "checkpoint_from_weights",
     "create_model",
     "export_onnx",
     "list_models",
     "load_checkpoint",
+    "prove",
     "save_checkpoint",
     "train",
     "verify",
+    "watch",
 ]

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def missing_requirements(extras: Iterable[str], requirements: Iterable[str], installed: Iterable[str]) -> set[str]:
-    """The distributions that these extras of taijitu need and that are not installed.
+    """Return the distributions that these extras of taijitu need and that are not installed.
 
     `requirements` as in the package's metadata ('onnxruntime>=1.20; extra == "ort"'), `installed`: names. A variant
     passes: onnxruntime-gpu for onnxruntime, opencv-python-headless for opencv-python. What is needed under a further
@@ -88,7 +88,7 @@ def _overview(commands: dict[str, EntryPoint]) -> str:
             lacking.append(f"  {name:<{width}}  " + pip_install(*_install(point)))
         else:
             ready.append(f"  {name:<{width}}  {_summary(point.module)}".rstrip())
-    lines = [f"taijitu {taijitu_version()}", "", "usage: taijitu COMMAND ...   (taijitu COMMAND --help tells more)", ""]
+    lines = [f"taijitu {taijitu_version()}", "", "usage: taijitu COMMAND ...   (taijitu COMMAND --help for more)", ""]
     lines += ready or ["  no command is installed"]
     if lacking:
         lines += ["", "not installed here:", *lacking]
@@ -96,7 +96,7 @@ def _overview(commands: dict[str, EntryPoint]) -> str:
 
 
 def _summary(module: str) -> str:
-    # Read from the source, because importing takes seconds (torch), or fails for what is not installed.
+    # Read from the source, because importing takes seconds (torch), or fails where a package is missing.
     search: list[str] | None = None
     origin: str | None = None
     parts = module.split(".")

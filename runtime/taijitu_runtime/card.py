@@ -1,7 +1,7 @@
 """The model card: the contract that every artefact carries, from the checkpoint to the edge.
 
 A checkpoint keeps `ModelCard.to_dict()`, an ONNX file `to_metadata()` in its metadata_props. `ModelCard.from_dict` is
-the one validator: what it accepts is a card, whoever wrote it.
+the one validator: what it accepts is a card, regardless of its author.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from taijitu_runtime.fields import (
     read_fields,
     tuple_from_list,
 )
+from taijitu_runtime.proof.passport import Passport
 
 FORMAT_VERSION = 1
 METADATA_PREFIX = "taijitu."
@@ -86,9 +87,10 @@ class Architecture:
 class Precision:
     """How the numbers inside an artefact are held; ArtefactError for any field outside its range.
 
-    `name`: "fp32", "fp16" or "int8". `excluded_layers`: layers that stay in float32 for whatever reason, by the names
-    of their weights. `calibration`: what scales of int8 come from (pictures, method, data), what the conversion was
-    judged on, what it costs and may cost, plain JSON; empty for float32.
+    `name`: "fp32", "fp16" or "int8". `excluded_layers`: layers that are not in it for any reason, by the names of
+    their weights: in float32, or in float16 in an int8 file for engines. `calibration`: what scales of int8 come from
+    (pictures, method, data), what the conversion was judged on, what it costs and may cost, plain JSON; empty for
+    float32.
     """
 
     name: str = "fp32"
@@ -110,8 +112,8 @@ class ModelCard:
 
     `labels`: the K classes in the order of the logits, each once. `training`: data, recipe, metrics, date: free-form
     plain JSON. `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made
-    from, or empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. ArtefactError
-    for any field outside its range.
+    from, or empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. `proof`: what
+    the artefact proves itself by; None for a checkpoint. ArtefactError for any field outside its range.
     """
 
     format_version: int = FORMAT_VERSION
@@ -122,6 +124,7 @@ class ModelCard:
     producer: dict[str, str]
     source_sha256: str
     precision: Precision = dataclasses.field(default_factory=Precision)
+    proof: Passport | None = None
 
     def __post_init__(self) -> None:
         check_version(self.format_version, FORMAT_VERSION)
@@ -140,12 +143,12 @@ class ModelCard:
     def from_dict(cls, card: Mapping[str, Any]) -> ModelCard:
         """Validate a card in the form of `to_dict` (tuples pass for lists); ArtefactError where it is wrong.
 
-        `precision` may be missing: checkpoints have none, nor have artefacts from before there was any but float32.
+        `precision` and `proof` may be missing: checkpoints have none, nor have artefacts from before there were any.
         """
         if not isinstance(card, Mapping):
             raise fail("whole", card, "a dict")
         check_version(card.get("format_version"), FORMAT_VERSION)
-        whole = plain("whole", {"precision": dataclasses.asdict(Precision()), **card})
+        whole = plain("whole", {"precision": dataclasses.asdict(Precision()), "proof": None, **card})
         fields = read_fields(cls, "", whole)
         architecture = read_fields(Architecture, "architecture.", fields["architecture"])
         spec = read_fields(InputSpec, "input.", fields["input"])
@@ -158,14 +161,18 @@ class ModelCard:
             "architecture": Architecture(**architecture),
             "input": InputSpec(**spec),
             "precision": Precision(**precision),
+            "proof": None if fields["proof"] is None else Passport.from_plain(fields["proof"]),
         }
         return cls(**{**fields, **parts})
 
     def to_dict(self) -> dict[str, Any]:
-        """The card as plain JSON types (dict, list, str, int, float, bool, None); a copy, the caller's own."""
+        """The card as plain JSON types (dict, list, str, int, float, bool, None); a copy, the caller's own.
+
+        Without `proof` where there is none.
+        """
         card = plain("whole", dataclasses.asdict(self))
         assert isinstance(card, dict)
-        return card
+        return card if self.proof is not None else {name: card[name] for name in card if name != "proof"}
 
     @classmethod
     def read_onnx_metadata(cls, metadata: Mapping[str, str]) -> ModelCard:

@@ -1,4 +1,4 @@
-"""The engine card: `model.engine.json` beside a TensorRT plan, which itself stays a bare, byte-valid plan.
+"""The engine card: `model.engine.json` next to a TensorRT plan, which itself stays a bare, byte-valid plan.
 
 It holds the model's card, what the plan was built for and from, and how to build it again. `EngineCard.from_dict` is
 the one validator; `save_engine` and `EngineCard.read` are the two ends of the file.
@@ -81,14 +81,18 @@ class BuiltFor:
 
     `platform`: as `platform_here()`. `compute_capabilities`: such as ("8.6", "8.9"); empty for TensorRT-RTX's default,
     Ampere and later. `gpu`, `driver`: name and version of the GPU and driver that it was built with; None where it was
-    built without one. `hardware_compatibility`: trtexec's --hardwareCompatibilityLevel. `dla_core`: its number, or None
-    for a plan that uses none.
+    built without one, as are `multiprocessors` and `memory_bytes`, what it had of both. `board`: what the board calls
+    itself, such as "NVIDIA Jetson AGX Orin Developer Kit"; None where nothing does. `hardware_compatibility`:
+    trtexec's --hardwareCompatibilityLevel. `dla_core`: its number, or None for a plan that uses none.
     """
 
     platform: str
     compute_capabilities: tuple[str, ...]
     gpu: str | None
     driver: str | None
+    multiprocessors: int | None = None
+    memory_bytes: int | None = None
+    board: str | None = None
     hardware_compatibility: str = "none"
     dla_core: int | None = None
 
@@ -98,9 +102,13 @@ class BuiltFor:
             raise fail("built_for.compute_capabilities", self.compute_capabilities, 'a list such as ["8.6", "8.9"]')
         for number in self.compute_capabilities:
             check_text("built_for.compute_capabilities", number, 'numbers such as "8.6"', r"\d{1,2}\.\d")
-        for name in ("gpu", "driver"):
+        for name in ("gpu", "driver", "board"):
             if getattr(self, name) is not None:
                 check_text(f"built_for.{name}", getattr(self, name), "text, or null where it was built without one")
+        for name in ("multiprocessors", "memory_bytes"):
+            number = getattr(self, name)
+            if number is not None and (type(number) is not int or number < 1):
+                raise fail(f"built_for.{name}", number, "a positive whole number, or null where there was no GPU")
         check_choice("built_for.hardware_compatibility", self.hardware_compatibility, HARDWARE_COMPATIBILITY)
         if self.dla_core is not None and (type(self.dla_core) is not int or self.dla_core < 0):
             raise fail("built_for.dla_core", self.dla_core, "the number of a DLA core, or null")
@@ -237,7 +245,7 @@ class EngineCard:
             raise fail("whole", card, "a dict")
         check_version(card.get("format_version"), ENGINE_FORMAT_VERSION)
         fields = read_fields(cls, "", plain("whole", dict(card)))
-        built_for = read_fields(BuiltFor, "built_for.", fields["built_for"])
+        built_for = read_fields(BuiltFor, "built_for.", _with_gpu_size(fields["built_for"]))
         built_for["compute_capabilities"] = tuple_from_list(built_for["compute_capabilities"])
         parts = {
             "card": ModelCard.from_dict(fields["card"]),
@@ -256,7 +264,7 @@ class EngineCard:
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON types; a copy, the caller's own."""
-        whole = plain("whole", dataclasses.asdict(self))
+        whole = plain("whole", {**dataclasses.asdict(self), "card": self.card.to_dict()})
         assert isinstance(whole, dict)
         return whole
 
@@ -267,7 +275,7 @@ class EngineCard:
         try:
             return cls.from_dict(json.loads(path.read_bytes()))
         except FileNotFoundError:
-            got = f"{plan}: got no {path.name} beside it, expected the sidecar that export/to_engine.py writes"
+            got = f"{plan}: got no {path.name} next to it, expected the sidecar that export/to_engine.py writes"
             raise ArtefactError(f"{got}; copy it too, or build the engine again: {BUILD_AGAIN}") from None
         except OSError as error:
             raise ArtefactError(f"{path}: got a file that cannot be read ({error.strerror}); check it") from None
@@ -308,6 +316,12 @@ def platform_here() -> str:
 def _check_shape(field: str, got: object, smallest: int) -> None:
     if not isinstance(got, tuple) or not all(type(size) is int and size >= smallest for size in got):
         raise fail(field, got, f"a list of integers from {smallest} on")
+
+
+def _with_gpu_size(built_for: object) -> object:
+    """What older sidecars do not record is unknown."""
+    unknown = dict.fromkeys(("multiprocessors", "memory_bytes", "board"))
+    return {**unknown, **built_for} if isinstance(built_for, dict) else built_for
 
 
 def _list(field: str, got: object) -> list[Any]:

@@ -1,1 +1,1 @@
-"""HTTP around classifiers, a part of taijitu: what is promised is in the package `taijitu`, and its HTTP interface."""
+"""Serve classifiers over HTTP. The package promises its HTTP interface, but no Python name; those are in `taijitu`."""

@@ -1,4 +1,4 @@
-"""The ASGI application: routes around models that are passed in. No state at module level."""
+"""The ASGI application: routes for models that are passed in. There is no state at module level."""
 
 from __future__ import annotations
 
@@ -21,22 +21,25 @@ from taijitu_server.state import ServerState
 
 log = logging.getLogger("taijitu.server")
 
-LOOK_S = 1.0  # between looks for requests that a model does not answer
+OVERDUE_CHECK_S = 1.0  # between checks for requests that a model does not answer
 
 
 class Application:
-    """Serves the registry's models, which are loaded already (`Registry.load_all`), and frees them when it ends.
+    """Serves the models of a registry and frees them at shutdown.
 
-    Our own routes, since a framework's layers cost a good part of what a small picture's answer takes, and its
-    validation would be a second one: see http/routes.py. Starlette does lifespan, CORS and WebSockets.
-    `is_local`: the server listens for its own machine only (`Hosts`).
+    Routing is our own (http/routes.py): the layers of a framework take a good part of the time that a small picture
+    takes, and its validation would repeat ours. Starlette provides lifespan, CORS and WebSockets.
+
+    Args:
+        registry: The models, already loaded by `Registry.load_all`.
+        is_local: The server listens on the loopback interface only (see `HostNames`).
     """
 
     def __init__(self, registry: Registry, *, is_local: bool = False) -> None:
         self.state = ServerState(registry, registry.settings, is_local)
         requests = Middleware(self.state, Router(routes(has_cameras=self.state.cameras is not None)))
         self._requests = _with_cors(requests, registry.settings)
-        self._lifespan = routing.Router(lifespan=lambda _: _life(self.state))
+        self._lifespan = routing.Router(lifespan=lambda _: _run_lifespan(self.state))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (self._lifespan if scope["type"] == "lifespan" else self._requests)(scope, receive, send)
@@ -50,10 +53,10 @@ def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
 
 
 @contextlib.asynccontextmanager
-async def _life(state: ServerState) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(_look(state))]
+async def _run_lifespan(state: ServerState) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(_fail_overdue(state))]
     if state.settings.reload_s:
-        tasks.append(asyncio.create_task(_watch(state)))
+        tasks.append(asyncio.create_task(_reload(state)))
     if state.cameras is not None:
         await state.cameras.start()
     state.is_started = True
@@ -68,19 +71,19 @@ async def _life(state: ServerState) -> AsyncIterator[None]:
     state.close()
 
 
-async def _look(state: ServerState) -> None:
+async def _fail_overdue(state: ServerState) -> None:
     while True:
-        await asyncio.sleep(min(LOOK_S, state.settings.run_timeout_s))
+        await asyncio.sleep(min(OVERDUE_CHECK_S, state.settings.run_timeout_s))
         for model in state.registry.all():
             model.look()
 
 
-async def _watch(state: ServerState) -> None:
+async def _reload(state: ServerState) -> None:
     while True:
         await asyncio.sleep(state.settings.reload_s)
         try:
             await state.registry.refresh()
         except TaijituError as error:
-            log.error("the models were not looked at: %s", error)
+            log.error("the models could not be refreshed: %s", error)
         except Exception as error:
-            log.error("the models were not looked at: %s", error, exc_info=error)
+            log.error("the models could not be refreshed: %s", error, exc_info=error)

@@ -18,17 +18,20 @@ from taijitu_server.settings import Settings, add_flags, settings_from, shown_se
 
 
 def build_parser() -> Parser:
-    """The command line of server/serve.py and `taijitu serve`."""
+    """Return the command line of server/serve.py and `taijitu serve`."""
     parser = Parser(prog="taijitu serve", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path, nargs="?", help="an artefact, such as model.onnx; or give --models")
-    parser.add_argument("--settings", type=Path, help="TOML file of settings; flags and TAIJITU_* go before it")
+    parser.add_argument("model", type=Path, nargs="?", help="a model file, such as model.onnx; instead of --models")
+    parser.add_argument("--settings", type=Path, help="TOML file of settings; flags and TAIJITU_* take precedence")
     add_flags(parser)
     return parser
 
 
 @run("taijitu serve")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 served until SIGTERM or Ctrl-C, 1 a worker cannot be kept alive, 2 wrong usage, model or address."""
+    """Run the command; 0: served until SIGTERM or Ctrl-C, 2: wrong usage, model or address.
+
+    1: workers keep dying, or the only model fails its proof.
+    """
     flags = vars(build_parser().parse_args(argv))
     model, file = flags.pop("model"), flags.pop("settings")
     settings = settings_from(flags, file)
@@ -36,11 +39,11 @@ def main(argv: list[str] | None = None) -> int:
         line = json_line({"time": now(), "level": "warning", "event": text})
         print(line.decode(), end="", file=sys.stderr, flush=True)
     if (model is None) == (settings.models is None):
-        raise UsageError("give either a model.onnx or --models DIR; see taijitu serve --help")
+        raise UsageError("expected either a model.onnx or --models DIR; see taijitu serve --help")
     if settings.reload_by_post and (settings.workers > 1 or model is not None):
         raise UsageError("--reload-by-post needs --models and one worker; with several workers use --reload-s")
     if settings.camera and settings.workers > 1:
-        raise UsageError("--camera needs one worker: a camera cannot be opened by several processes")
+        raise UsageError("--camera needs one worker, as several processes cannot open the same camera")
     with listen(settings.host, settings.port) as listener:
         if settings.workers > 1:
             from taijitu_server.workers import serve_in_workers
@@ -56,7 +59,7 @@ def _serve(model: Path | None, settings: Settings, listener: socket.socket) -> N
 
 
 def _load_and_serve(model: Path | None, settings: Settings, listener: socket.socket, log: logs.Log) -> None:
-    # Starlette and what the server stands on, which --help does not need.
+    # Starlette and its users, which --help does not need.
     from taijitu_server.errors import HttpError
     from taijitu_server.metrics import Metrics
     from taijitu_server.models.registry import Registry
@@ -78,7 +81,7 @@ def _load_and_serve(model: Path | None, settings: Settings, listener: socket.soc
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; UsageError with the reason where the address cannot be had."""
+    """Return a listening TCP socket. Raises UsageError with the reason where the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)

@@ -1,7 +1,7 @@
 """Every error that a client gets: a status and {"error": text}, nothing else.
 
-An `ErrorKind` is one row of the table below: a status, a word for the log and the metrics, and what the OpenAPI
-document says of it. What is not listed here is 500 'internal error': its cause is logged, never sent.
+An `ErrorKind` is one row of the table below: a status, a word for the log and the metrics, and a description for the
+OpenAPI document. Any other exception is 500 'internal error': its cause is logged and never sent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MEMORY_RETRY_S = 1
 
 
 class ErrorKind(NamedTuple):
-    """One kind of refusal. `reason` is one word for the log and the metrics."""
+    """One kind of error. `reason` is one word for the log and the metrics."""
 
     status: int
     reason: str
@@ -25,7 +25,7 @@ class ErrorKind(NamedTuple):
 
 
 def _picture_kinds(parent: type[PictureError] = PictureError) -> dict[type[PictureError], ErrorKind]:
-    """Every class of PictureError that has a `fault`, and its kind; a path cannot be unreadable where none is read."""
+    """Return the kind of every class of PictureError with a `fault`, except for unreadable paths: none is read here."""
     found = {}
     for error in parent.__subclasses__():
         if hasattr(error, "fault") and error is not UnreadablePictureError:
@@ -35,57 +35,61 @@ def _picture_kinds(parent: type[PictureError] = PictureError) -> dict[type[Pictu
     return found
 
 
-BAD_REQUEST = ErrorKind(400, "bad_request", "The request is malformed, or has a parameter that is not known.")
+BAD_REQUEST = ErrorKind(400, "bad_request", "The request is malformed or has an unknown parameter.")
 HTTP = ErrorKind(400, "http", "The request is not valid HTTP.")
-HOST = ErrorKind(421, "host", "The request is for a host name that is not served here: see --allowed-hosts.")
-API_KEY = ErrorKind(401, "api_key", "A key is needed.")
-ORIGIN = ErrorKind(403, "origin", "A page of another site: see --cors-origins.")
-PATH = ErrorKind(404, "path", "No such path.")
-METHOD = ErrorKind(405, "method", "The path does not take this method.")
+HOST = ErrorKind(421, "host", "The host name is not served here: see --allowed-hosts.")
+API_KEY = ErrorKind(401, "api_key", "The request needs an API key.")
+ORIGIN = ErrorKind(403, "origin", "The request comes from a page of another site: see --cors-origins.")
+PATH = ErrorKind(404, "path", "The path does not exist.")
+METHOD = ErrorKind(405, "method", "The path does not accept this method.")
 UPGRADE = ErrorKind(426, "upgrade", "The path is a WebSocket.")
+CONNECTIONS = ErrorKind(503, "connections", "Too many connections are open.")
 HEADER_TIMEOUT = ErrorKind(408, "header_timeout", "The request did not arrive in time.")
-HEADER_BYTES = ErrorKind(431, "header_bytes", "Too many bytes of headers.")
+HEADER_BYTES = ErrorKind(431, "header_bytes", "The headers are too large.")
 INTERNAL = ErrorKind(500, "internal", "Internal error.")
 DRAINING = ErrorKind(503, "draining", "The server is shutting down.")
-NOT_READY = ErrorKind(503, "not_ready", "No work should be sent here now.")
-MEMORY = ErrorKind(503, "memory", "Out of memory.")
+NOT_READY = ErrorKind(503, "not_ready", "The server is not ready.")
+MEMORY = ErrorKind(503, "memory", "The server is out of memory.")
 
 BODY_TIMEOUT = ErrorKind(408, "body_timeout", "The request did not arrive in time.")
-BODY_BYTES = ErrorKind(413, "body_bytes", "Too many bytes.")
-ENCODING = ErrorKind(415, "encoding", "A Content-Encoding that is not read.")
-BUFFERED_BYTES = ErrorKind(503, "buffered_bytes", "Too many bytes of other requests are held.")
+BODY_BYTES = ErrorKind(413, "body_bytes", "The body is too large.")
+CHUNKS = ErrorKind(400, "chunks", "The body has too many chunks.")
+ENCODING = ErrorKind(415, "encoding", "The Content-Encoding is not supported.")
+BUFFERED_BYTES = ErrorKind(503, "buffered_bytes", "The server holds too many bytes of other requests.")
 
-CONTENT_TYPE = ErrorKind(415, "content_type", "A Content-Type that is not read.")
-PICTURES = ErrorKind(413, "pictures", "Too many pictures.")
-REQUEST_PIXELS = ErrorKind(413, "request_pixels", "Too many pixels in all pictures of the request.")
+CONTENT_TYPE = ErrorKind(415, "content_type", "The Content-Type is not supported.")
+PICTURES = ErrorKind(413, "pictures", "The request has too many pictures.")
+REQUEST_PIXELS = ErrorKind(413, "request_pixels", "The pictures of the request have too many pixels in total.")
 PICTURE_KINDS = _picture_kinds()
 
-MODEL_UNNAMED = ErrorKind(400, "model_unnamed", "There are several models, and the request names none.")
-MODEL_UNKNOWN = ErrorKind(404, "model_unknown", "No such model or version.")
-MODEL_FAILED = ErrorKind(500, "model", "The model gave no answer.")
+MODEL_UNNAMED = ErrorKind(400, "model_unnamed", "Several models are served, and the request names none.")
+MODEL_UNKNOWN = ErrorKind(404, "model_unknown", "The model or version does not exist.")
+MODEL_FAILED = ErrorKind(500, "model", "The model failed.")
 MODEL_DEAD = ErrorKind(503, "model_dead", "The model is not running.")
-QUEUE_FULL = ErrorKind(503, "queue_full", "Too many requests wait for the model.")
-MODEL_HANGS = ErrorKind(504, "model_hangs", "The model gave no answer in time.")
-DEADLINE = ErrorKind(504, "deadline", "The request waited too long in the queue, and was not run.")
+QUEUE_FULL = ErrorKind(503, "queue_full", "Too many requests are waiting for the model.")
+MODEL_HANGS = ErrorKind(504, "model_hangs", "The model did not answer in time.")
+DEADLINE = ErrorKind(504, "deadline", "The request waited too long in the queue and was not run.")
 CLIENT_GONE = ErrorKind(499, "client_gone", "The client left; never sent.")
 
 MODEL_LOAD = ErrorKind(400, "model_load", "The model's files cannot be served.")
-RELOAD_OFF = ErrorKind(403, "reload_off", "Loading models by POST is off.")
+RELOAD_OFF = ErrorKind(403, "reload_off", "Loading models by POST is disabled.")
 
-CAMERA_UNKNOWN = ErrorKind(404, "camera_unknown", "No such camera.")
-CAMERA_CONTROL = ErrorKind(403, "camera_control", "Starting and stopping cameras is off.")
+CAMERA_UNKNOWN = ErrorKind(404, "camera_unknown", "The camera does not exist.")
+CAMERA_CONTROL = ErrorKind(403, "camera_control", "Starting and stopping cameras is disabled.")
 CAMERA_OFF = ErrorKind(503, "camera_off", "The camera is not running.")
 
-# What each part of a request's way may raise; a route names those that it passes.
-OF_EVERY_REQUEST = (BAD_REQUEST, HTTP, HOST, API_KEY, HEADER_TIMEOUT, HEADER_BYTES, INTERNAL, DRAINING, MEMORY)
-OF_BODIES = (BODY_TIMEOUT, BODY_BYTES, ENCODING, BUFFERED_BYTES)
-OF_PICTURES = (PICTURES, REQUEST_PIXELS, *PICTURE_KINDS.values())
-OF_MODELS = (MODEL_UNKNOWN,)
-OF_INFERENCE = (MODEL_FAILED, MODEL_DEAD, QUEUE_FULL, DEADLINE, MODEL_HANGS)
+# The kinds that each part of the server may raise; a route names those of the parts that it uses.
+REQUEST_ERRORS = (
+    BAD_REQUEST, HTTP, HOST, API_KEY, CONNECTIONS, HEADER_TIMEOUT, HEADER_BYTES, INTERNAL, DRAINING, MEMORY,
+)  # fmt: skip
+BODY_ERRORS = (BODY_TIMEOUT, BODY_BYTES, CHUNKS, ENCODING, BUFFERED_BYTES)
+PICTURE_ERRORS = (PICTURES, REQUEST_PIXELS, *PICTURE_KINDS.values())
+MODEL_ERRORS = (MODEL_UNKNOWN,)
+INFERENCE_ERRORS = (MODEL_FAILED, MODEL_DEAD, QUEUE_FULL, DEADLINE, MODEL_HANGS)
 
 
 class HttpError(Exception):
-    """A request that is refused: its kind, one line for the client, and headers."""
+    """An error response: its kind, one line for the client, and headers."""
 
     def __init__(self, kind: ErrorKind, text: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
@@ -105,41 +109,41 @@ class HttpError(Exception):
 
 
 class ClientGoneError(Exception):
-    """The client closed its connection; there is nobody to answer."""
+    """The client closed its connection, so that no response can be sent."""
 
 
 class ModelFailedError(Exception):
-    """The model raised, or gave what is no answer: an internal error of the requests in that run."""
+    """The model raised an exception or gave invalid logits: an internal error for the requests of that batch."""
 
 
 def bad_request(text: str) -> HttpError:
-    """400, for anything that the client should have written otherwise."""
+    """Return the error 400 for a malformed request."""
     return HttpError(BAD_REQUEST, text)
 
 
 def body_too_large(limit_bytes: int) -> HttpError:
-    """413 for a body of more than `limit_bytes`; the rest of it is not kept."""
+    """Return the error 413 for a body of more than `limit_bytes`."""
     return HttpError(BODY_BYTES, f"the body is larger than {limit_bytes} bytes; send less")
 
 
 def overloaded(kind: ErrorKind, text: str, retry_after_s: int) -> HttpError:
-    """503 with the time after which to try again."""
+    """Return an error 503 that says when to try again."""
     return HttpError(kind, text, {"Retry-After": str(retry_after_s)})
 
 
 def http_error(error: Exception) -> HttpError:
-    """The answer to any exception; status 500 where it is not the client's fault."""
+    """Return the error response for any exception; 500 where the request is not at fault."""
     if isinstance(error, HttpError):
         return error
     if isinstance(error, PictureError):
         return HttpError(PICTURE_KINDS[type(error)], str(error))
     if isinstance(error, MemoryError):
-        return overloaded(MEMORY, "out of memory for this request; try again, or send less", MEMORY_RETRY_S)
+        return overloaded(MEMORY, "out of memory for this request; try again later, or send less", MEMORY_RETRY_S)
     if isinstance(error, (ModelFailedError, ArtefactError)):
-        return HttpError(MODEL_FAILED, "internal error: the model gave no answer for this request")
+        return HttpError(MODEL_FAILED, "internal error: the model failed for this request")
     return HttpError(INTERNAL, "internal error")
 
 
 def error_body(text: str) -> bytes:
-    """The one JSON form of all errors."""
+    """Return the body of an error response."""
     return orjson.dumps({"error": text})

@@ -1,7 +1,7 @@
-"""Structured logs on stderr: one JSON object a line, one line a request, and no image's content ever.
+"""Structured logs on stderr: one JSON object per line, one line per request, never the content of an image.
 
-Everything that the process writes to stderr goes this way: records of all loggers, warnings, exceptions of threads and
-callbacks, and the lines that C libraries print. None of it waits for a reader.
+All output of the process on stderr takes this form: records of all loggers, warnings, exceptions of threads and
+callbacks, and lines that C libraries print. No writer waits for the reader of stderr.
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ from taijitu_runtime.console import shown
 STDERR = 2
 FLUSH_S = 0.1
 MAX_WAITING = 10_000
-CLOSES_WITHIN_S = 1.0
-ATOMIC_BYTES = select.PIPE_BUF  # more in one write may be torn by what another process writes to the same pipe
-LONGEST_FOREIGN_LINE = 4096
+CLOSE_TIMEOUT_S = 1.0
+ATOMIC_BYTES = select.PIPE_BUF  # a larger write may be interleaved with another process's on the same pipe
+MAX_CAPTURED_LINE_BYTES = 4096
 
-_stderr = STDERR  # the descriptor that leads out of the process; another one once stderr is `Foreign`'s
+_stderr = STDERR  # the descriptor that leads out of the process; another one while `CapturedStderr` has stderr
 
 
 class LineWriter:
-    """Writes lines to stderr from a thread of its own, together a few times a second.
+    """Writes queued lines to stderr in a separate thread, a few times per second.
 
-    A write for each request would cost more than the request, and a reader that stalls must not stall the server: what
-    does not fit is counted, not waited for.
+    A write per request would take longer than the request, and a reader of stderr that stalls must not stall the
+    server: lines beyond MAX_WAITING are dropped and counted.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque()
         self._lost = 0
         self._is_open = True
-        self._news = threading.Event()
+        self._has_lines = threading.Event()
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Queue one line, which ends with a newline; from any thread."""
+        """Queue one line, which ends with a newline. Any thread may call this."""
         if len(self._waiting) >= MAX_WAITING:
             self._lost += 1
             return
         self._waiting.append(line)
-        if not self._news.is_set():
-            self._news.set()
+        if not self._has_lines.is_set():
+            self._has_lines.set()
 
     def close(self) -> None:
-        """Write what is queued, unless nobody reads."""
+        """Write the queued lines; give up after a second without a reader."""
         self._is_open = False
-        self._news.set()
-        self._thread.join(CLOSES_WITHIN_S)
+        self._has_lines.set()
+        self._thread.join(CLOSE_TIMEOUT_S)
 
     def _work(self) -> None:
         while self._is_open:
-            self._news.wait()
+            self._has_lines.wait()
             if self._is_open:
                 time.sleep(FLUSH_S)
-            self._news.clear()
+            self._has_lines.clear()
             lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
             lost, self._lost = self._lost, 0
             if lost:
@@ -76,7 +76,7 @@ class LineWriter:
 
 
 class JsonHandler(logging.Handler):
-    """Records as lines of JSON; a traceback is text within its line."""
+    """Writes records as lines of JSON; a traceback is a text field of its line."""
 
     def __init__(self, writer: LineWriter) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class JsonHandler(logging.Handler):
         """Queue one record."""
         try:
             event = record.getMessage()
-        except Exception:  # a library's record whose arguments do not fit
+        except Exception:  # a library's record whose arguments do not match its format
             event = str(record.msg)
         line = {"time": now(), "level": record.levelname.lower(), "event": shown(event)}
         if record.exc_info and record.exc_info[0] is not None:
@@ -96,11 +96,11 @@ class JsonHandler(logging.Handler):
 
 
 class Log:
-    """The process's log, from `set_up` to `close`: loggers, warnings, exceptions that nobody caught, and stderr."""
+    """The log of the process, from `set_up` to `close`: loggers, warnings, uncaught exceptions, and stderr."""
 
     def __init__(self) -> None:
         self.writer = LineWriter()
-        self._foreign = ForeignLines(self.writer) if _stderr == STDERR else None
+        self._captured = CapturedStderr(self.writer) if _stderr == STDERR else None
         _log_everything(JsonHandler(self.writer))
 
     def __enter__(self) -> Log:
@@ -110,16 +110,16 @@ class Log:
         self.close()
 
     def close(self) -> None:
-        """Give stderr back and write what is queued, unless nobody reads."""
-        if self._foreign is not None:
-            self._foreign.close()
+        """Restore stderr and write the queued lines."""
+        if self._captured is not None:
+            self._captured.close()
         self.writer.close()
 
 
-class ForeignLines:
-    """Stderr as a pipe: what C libraries and forked processes print there becomes lines of the log.
+class CapturedStderr:
+    """Replaces stderr by a pipe: text that C libraries and forked processes print becomes lines of the log.
 
-    Python's own report of a crash (faulthandler) goes out directly, as nobody would be left to pass it on.
+    Python's report of a crash (faulthandler) is written directly, as no thread is left to forward it.
     """
 
     def __init__(self, writer: LineWriter) -> None:
@@ -135,13 +135,13 @@ class ForeignLines:
         self._thread.start()
 
     def close(self) -> None:
-        """Give stderr back; what was printed until now is queued."""
+        """Restore stderr; text that was printed before is queued."""
         global _stderr
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
         faulthandler.disable()
-        os.dup2(_stderr, STDERR)  # the pipe's last writing end, except those of processes that were forked
-        self._thread.join(CLOSES_WITHIN_S)
+        os.dup2(_stderr, STDERR)  # closes the last writing end of the pipe, except those of forked processes
+        self._thread.join(CLOSE_TIMEOUT_S)
         _stderr = STDERR
 
     def _work(self) -> None:
@@ -150,32 +150,32 @@ class ForeignLines:
             *lines, unfinished = (unfinished + chunk).split(b"\n")
             for line in lines:
                 self._put(line)
-            if len(unfinished) > LONGEST_FOREIGN_LINE:
+            if len(unfinished) > MAX_CAPTURED_LINE_BYTES:
                 self._put(unfinished)
                 unfinished = b""
         self._put(unfinished)
 
     def _put(self, line: bytes) -> None:
-        text = line[:LONGEST_FOREIGN_LINE].decode("utf-8", "backslashreplace").strip()
+        text = line[:MAX_CAPTURED_LINE_BYTES].decode("utf-8", "backslashreplace").strip()
         if text:
             self._writer.put(json_line({"time": now(), "level": "warning", "event": text}))
 
 
 def set_up() -> Log:
-    """Send all that this process logs, warns of or prints to stderr there as JSON; to be closed at the end."""
+    """Send all logs, warnings and stderr output of this process to stderr as JSON. The caller closes the result."""
     return Log()
 
 
 def _log_everything(handler: logging.Handler) -> None:
-    """Attach the handler to the root logger, and send there what would not go through a logger."""
+    """Attach the handler to the root logger, and log warnings and uncaught exceptions too."""
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("taijitu").setLevel(logging.INFO)
-    # What uvicorn warns of, our own lines say better.
+    # Our own lines report what uvicorn warns of, with more detail.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it would warn of each malformed form
-    # Of WebSockets uvicorn tells as errors what their clients do wrong, and what the middleware has told already.
+    # uvicorn logs mistakes of a WebSocket's client as errors, and errors that the middleware has already logged.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.module != "websockets_sansio_impl")
     logging.captureWarnings(True)
     log = logging.getLogger("taijitu.server")
@@ -194,7 +194,7 @@ def _log_everything(handler: logging.Handler) -> None:
 
 
 def json_line(content: dict[str, Any]) -> bytes:
-    """One line of JSON; text that is not Unicode, such as the name of a file may be, is escaped."""
+    """Return one line of JSON. Text that is not valid Unicode, such as some file names, is escaped."""
     try:
         return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
@@ -204,7 +204,7 @@ def json_line(content: dict[str, Any]) -> bytes:
 
 
 def now() -> str:
-    """The time in UTC, to the millisecond."""
+    """Return the time in UTC, to the millisecond."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
@@ -217,12 +217,12 @@ def _write(lines: list[bytes]) -> None:
         for text in _pieces(lines):
             while text:
                 text = text[os.write(_stderr, text) :]
-    except OSError:  # a reader that went away, or a full disk, is no reason to stop serving
+    except OSError:  # the server goes on without a reader of its log, or with a full disk
         return
 
 
 def _pieces(lines: list[bytes]) -> list[bytes]:
-    """Join lines, as many as a pipe takes without another writer's in between."""
+    """Join lines into writes that a pipe takes as a whole."""
     pieces: list[bytes] = []
     for line in lines:
         if pieces and len(pieces[-1]) + len(line) <= ATOMIC_BYTES:

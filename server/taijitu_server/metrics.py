@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: base units, one registry a server, and one folder for all worker processes."""
+"""Metrics for Prometheus: base units, one registry per server, and one folder for all worker processes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def share_metrics(folder: str) -> None:
-    """Keep the numbers of this process and of those it forks in files of `folder`, so that each can tell the sum."""
+    """Keep the numbers of this process and its forks in files of `folder`, so that each can report the sum."""
     os.environ[WORKERS_FOLDER] = folder
-    # prometheus_client chose as it was imported, by that variable.
+    # prometheus_client reads that variable when it is imported, which was earlier.
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
 
@@ -28,10 +28,12 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         model = ("model", "version")
-        self.requests = self._counter("taijitu_requests", "Answered requests.", ("path", "status"))
-        self.request_s = self._histogram("taijitu_request_seconds", "From headers to answer.", ("path",))
+        self.requests = self._counter("taijitu_requests", "Requests that got a response.", ("path", "status"))
+        self.request_s = self._histogram("taijitu_request_seconds", "Time from headers to response.", ("path",))
         self.rejected = self._counter("taijitu_rejected_requests", "Requests refused, by reason.", ("reason",))
-        self.stage_s = self._histogram("taijitu_stage_seconds", "Time of a request in a stage.", (*model, "stage"))
+        self.stage_s = self._histogram(
+            "taijitu_stage_seconds", "Time that a request spent in a stage.", (*model, "stage")
+        )
         self.pending = Gauge(
             "taijitu_pending_requests", "Requests waiting or running.", model,
             registry=self.registry, multiprocess_mode="livesum",
@@ -44,12 +46,12 @@ class Metrics:
         self._request_s: dict[str, Histogram] = {}
 
     def of_model(self, name: str, version: str) -> ModelMetrics:
-        """Those of one model."""
+        """Return the metrics of one model."""
         return ModelMetrics(self, name, version)
 
     def observe_request(self, path: str, status: int, reason: str, seconds: float) -> None:
-        """Count one answer; `path` is one of the documented ones, for a client must not make new series."""
-        if (path, status) not in self._requests:  # `labels` costs more than what it is for
+        """Count one response; `path` is that of a route, because a client must not be able to create new series."""
+        if (path, status) not in self._requests:  # `labels` takes longer than counting
             self._requests[path, status] = self.requests.labels(path, str(status))
             self._request_s[path] = self.request_s.labels(path)
         self._requests[path, status].inc()
@@ -58,11 +60,11 @@ class Metrics:
             self.rejected.labels(reason).inc()
 
     def text(self) -> bytes:
-        """The text that Prometheus reads, of all workers together."""
+        """Return the metrics of all workers together in Prometheus' text format."""
         if WORKERS_FOLDER not in os.environ:
             return generate_latest(self.registry)
         together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # prometheus_client leaves it open
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # prometheus_client has no types there
         return generate_latest(together)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
@@ -81,7 +83,7 @@ class ModelMetrics:
         self._stages = [metrics.stage_s.labels(name, version, stage) for stage in ("decode", "queue", "infer")]
 
     def observe(self, jobs: Sequence[Job], pending: int) -> None:
-        """Count jobs that came back together."""
+        """Count the jobs of one delivery."""
         self.pending.set(pending)
         ran = [job for job in jobs if job.batch]
         if not ran:

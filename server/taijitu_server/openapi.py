@@ -1,4 +1,4 @@
-"""The OpenAPI document, from the table of routes."""
+"""The OpenAPI document, made of the table of routes."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from typing import Any
 import orjson
 
 from taijitu_runtime.installed import taijitu_version
-from taijitu_server.errors import OF_EVERY_REQUEST, ErrorKind
-from taijitu_server.http.exchange import JSON, WEBSOCKET, Call, WholeReply
+from taijitu_server.errors import REQUEST_ERRORS, ErrorKind
+from taijitu_server.http.request import WEBSOCKET, Request
+from taijitu_server.http.response import JSON, WholeResponse
 from taijitu_server.http.router import Route
 from taijitu_server.http.schemas import ERROR, TEXT
 from taijitu_server.state import ServerState
 
 
 def route(rows: Sequence[Route]) -> Route:
-    """The route to the document of these ones."""
+    """Return the route that serves the document about `rows`."""
     body = orjson.dumps(document(rows))
 
-    async def contract(state: ServerState, call: Call) -> WholeReply:
-        """The OpenAPI document."""
-        return WholeReply(body)
+    async def contract(state: ServerState, request: Request) -> WholeResponse:
+        """Return the OpenAPI document."""
+        return WholeResponse(body)
 
     return Route("GET", "/openapi.json", contract, "page", is_documented=False)
 
 
 def document(rows: Sequence[Route]) -> dict[str, Any]:
-    """OpenAPI 3.0, which cannot say what goes over a WebSocket."""
+    """Return the document, OpenAPI 3.0. It leaves WebSockets out, which OpenAPI cannot describe."""
     paths: dict[str, Any] = {}
     for row in rows:
         if row.is_documented and row.method != WEBSOCKET:
@@ -42,10 +43,10 @@ def document(rows: Sequence[Route]) -> dict[str, Any]:
 
 def _operation(row: Route) -> dict[str, Any]:
     summary, _, rest = (row.handler.__doc__ or "").partition("\n")
-    name = row.handler.__name__ + ("_of_version" if "version" in row.names else "")
+    name = row.handler.__name__ + ("_of_version" if "version" in row.placeholders else "")
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": TEXT, "description": f"The {name}'s name or number."}
-        for name in row.names
+        for name in row.placeholders
     ]
     parameters += [
         {"name": each.name, "in": "query", "required": False, "schema": each.schema, "description": each.description}
@@ -56,7 +57,7 @@ def _operation(row: Route) -> dict[str, Any]:
         "summary": summary,
         "tags": [row.tag],
         "parameters": parameters,
-        "responses": {"200": _response("The answer.", *row.gives), **_refusals((*OF_EVERY_REQUEST, *row.errors))},
+        "responses": {"200": _response("Success.", *row.response), **_errors((*REQUEST_ERRORS, *row.errors))},
     }
     if rest.strip():
         operation["description"] = " ".join(rest.split())
@@ -65,7 +66,7 @@ def _operation(row: Route) -> dict[str, Any]:
     return operation
 
 
-def _refusals(kinds: Sequence[ErrorKind]) -> dict[str, Any]:
+def _errors(kinds: Sequence[ErrorKind]) -> dict[str, Any]:
     texts: dict[int, list[str]] = {}
     for kind in kinds:
         texts.setdefault(kind.status, []).append(kind.description)

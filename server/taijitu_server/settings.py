@@ -1,9 +1,8 @@
-"""What an operator may change: flags, else environment variables TAIJITU_*, else a TOML file, else these defaults."""
+"""The settings: from flags, then environment variables TAIJITU_*, then a TOML file, then the defaults here."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -21,76 +20,79 @@ from pydantic_settings import (
 )
 
 from taijitu_runtime.backends.ort_provider import Provider
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, close_names
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import Limits
+from taijitu_runtime.proof.prove import Mode
 
 PREFIX = "TAIJITU_"
-OTHER_VARIABLES = {"TAIJITU_DATA"}  # where the tests look for pictures
-# Kubernetes tells pods of services by variables: those of a service called taijitu, or taijitu-camera, begin as ours.
+OTHER_VARIABLES = {"TAIJITU_DATA"}  # the folder of the tests' pictures
+# Kubernetes sets variables for services; those of a service called taijitu or taijitu-camera begin with our prefix.
 SERVICE_LINK = re.compile(r".*_SERVICE_(HOST|PORT(_.+)?)|.*_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
 PORT_LINK = re.compile(r"(tcp|udp|sctp)://.+")
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Settings(BaseSettings):
-    """All of one server. The description of each field is its flag's help."""
+    """The settings of one server. The description of each field is the help of its flag."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8000, ge=0, description="port; 0 takes a free one")
+    port: int = Field(8000, ge=0, description="port to listen on; 0 for a free one")
     workers: int = Field(1, ge=1, le=256, description="server processes that share the port")
 
     models: Path | None = Field(None, description="folder of models: NAME.onnx, or NAME/VERSION/*.onnx")
-    reload_s: float = Field(0.0, ge=0, description="look for changed models this often; 0 never")
-    reload_by_post: bool = Field(False, description="let clients load and unload models of the folder")
+    reload_s: float = Field(0.0, ge=0, description="seconds between checks for changed model files; 0 for none")
+    reload_by_post: bool = Field(False, description="let clients load and unload models of the folder by POST")
 
-    provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda or tensorrt")
-    inference_threads: int = Field(1, ge=0, description="threads of one run of a network; 0 one per core")
-    instances: int = Field(0, ge=0, le=64, description="batches of one model that may run at once; 0 one per core")
+    prove: Mode = Field("on", description="a model that does not answer as its passport says: on refuses it, warn, off")
+    provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda, tensorrt or rtx")
+    cuda_graphs: bool = Field(True, description="engines: batches are CUDA graphs, captured when the model loads")
+    inference_threads: int = Field(1, ge=0, description="threads that compute one batch; 0 for one per core")
+    instances: int = Field(0, ge=0, le=64, description="batches of one model that run at once; 0 for one per core")
     decode_threads: int = Field(1, ge=1, le=64, description="threads that decode pictures, for all models together")
-    max_batch: int = Field(4, ge=1, le=1024, description="pictures in one run of a network")
-    max_delay_ms: float = Field(0.0, ge=0, le=1000, description="how long a batch waits for more pictures")
+    max_batch: int = Field(4, ge=1, le=1024, description="largest number of pictures in one batch")
+    max_delay_ms: float = Field(0.0, ge=0, le=1000, description="milliseconds that a batch waits for more pictures")
     queue_size: int = Field(128, ge=1, description="requests waiting or running for one model; the next one gets 503")
     queue_timeout_ms: float = Field(5000.0, gt=0, description="a request that waited longer gets 504 and is not run")
-    run_timeout_s: float = Field(60.0, gt=0, description="for a run of a network after that; then 504, and not ready")
-    retry_after_s: int = Field(1, ge=0, description="what a 503 tells the client to wait")
+    run_timeout_s: float = Field(60.0, gt=0, description="seconds for the run of a batch; then 504, and not ready")
+    retry_after_s: int = Field(1, ge=0, description="seconds after which a client that got 503 may try again")
 
-    max_body_bytes: int = Field(16 * 2**20, ge=1, description="of one request, unpacked; a larger one gets 413")
-    max_buffered_bytes: int = Field(256 * 2**20, ge=1, description="of all bodies held at once; then 503")
+    max_body_bytes: int = Field(16 * 2**20, ge=1, description="bytes of one body, decompressed; a larger one gets 413")
+    max_buffered_bytes: int = Field(256 * 2**20, ge=1, description="bytes of all bodies held at once; more get 503")
     max_pictures: int = Field(32, ge=1, description="pictures in one request; more get 413")
-    max_rows: int = Field(1024, ge=1, description="pictures in one tensor of KServe v2, decoded already; more get 413")
+    max_rows: int = Field(1024, ge=1, description="decoded images in one tensor of KServe v2; more get 413")
     max_pixels: int = Field(40_000_000, ge=1, description="width times height of one picture; a larger one gets 413")
-    max_request_pixels: int = Field(400_000_000, ge=1, description="of all pictures of a request; more get 413")
+    max_request_pixels: int = Field(400_000_000, ge=1, description="pixels of all pictures of a request; more get 413")
     max_jpeg_scans: int = Field(32, ge=1, description="scans of one JPEG; more get 413")
     formats: str = Field("JPEG,PNG,WEBP,BMP,GIF", description="picture formats that are decoded; others get 422")
-    max_header_bytes: int = Field(65_536, ge=256, description="request line and headers; more get 431")
+    max_header_bytes: int = Field(65_536, ge=256, description="bytes of request line and headers; more get 431")
     max_connections: int = Field(1024, ge=1, description="open connections; a further one gets 503 and is closed")
 
-    header_timeout_s: float = Field(10.0, gt=0, description="for a head, or a WebSocket's handshake; then 408")
-    body_timeout_s: float = Field(30.0, gt=0, description="for a body (then 408), or an answer to be taken")
-    keep_alive_s: float = Field(75.0, gt=0, description="an idle connection is closed after this time")
-    drain_s: float = Field(0.0, ge=0, description="after SIGTERM, say 'not ready' this long before closing the port")
-    shutdown_s: int = Field(10, ge=1, description="after that, for work in flight to finish")
+    header_timeout_s: float = Field(10.0, gt=0, description="seconds for headers or a WebSocket's handshake; then 408")
+    body_timeout_s: float = Field(30.0, gt=0, description="seconds for a body (then 408), or to read a response")
+    keep_alive_s: float = Field(75.0, gt=0, description="seconds after which an idle connection is closed")
+    drain_s: float = Field(0.0, ge=0, description="seconds of 'not ready' after SIGTERM before the port closes")
+    shutdown_s: int = Field(10, ge=1, description="seconds after that for requests in progress")
 
     allowed_hosts: str = Field(
         "", description="host names that requests may be for, comma-separated, such as a.example,*.b.example; * for all"
     )
-    api_keys: Path | None = Field(None, description="file with one key a line; without a key a request gets 401")
+    api_keys: Path | None = Field(None, description="file with one key per line; a request without one gets 401")
     camera: Annotated[dict[str, str], NoDecode] = Field(
-        {}, description="a camera to classify and show, as NAME=SOURCE; several: repeat it"
+        {}, description="a camera to classify and show, as NAME=SOURCE; may be repeated"
     )
-    camera_model: str = Field("", description="the model that answers for cameras, where there are several")
-    camera_smoothing_s: float = Field(0.5, ge=0, description="cameras' answers are averaged over about this time")
+    camera_model: str = Field("", description="model for the cameras, if several are served")
+    camera_smoothing_s: float = Field(0.5, ge=0, description="seconds over which a camera's answers are averaged")
     camera_frozen_s: float = Field(
-        10.0, ge=0, description="seconds of one frame, bit for bit, before a camera is frozen; 0 for never"
+        10.0, ge=0, description="seconds of identical frames after which a camera is frozen; 0 for never"
     )
-    camera_width: int = Field(960, ge=64, description="of the pictures that viewers get, in pixels; none is enlarged")
+    camera_width: int = Field(960, ge=64, description="largest width of streamed images, in pixels")
     camera_control: bool = Field(False, description="let clients start and stop cameras")
 
     cors_origins: str = Field("", description="origins that browsers may call from, comma-separated; * for all")
-    access_log: bool = Field(True, description="one JSON line on stderr for each request")
+    access_log: bool = Field(True, description="write one JSON line to stderr for each request")
 
     @field_validator("camera", mode="before")
     @classmethod
@@ -98,19 +100,19 @@ class Settings(BaseSettings):
         return cameras_from(given)
 
     def allowed_origins(self) -> list[str]:
-        """`cors_origins`, one by one."""
+        """Return `cors_origins` as a list."""
         return _listed(self.cors_origins)
 
     def allowed_host_names(self) -> list[str]:
-        """`allowed_hosts`, one by one."""
+        """Return `allowed_hosts` as a list."""
         return _listed(self.allowed_hosts)
 
     def batches_at_once(self) -> int:
-        """`instances`, where 0 shares the cores of this process out among the workers."""
+        """Return `instances`; for 0, the cores of this process divided by the number of workers."""
         return self.instances or max(1, usable_cores() // self.workers)
 
     def picture_limits(self) -> Limits:
-        """The limits of one picture. UsageError for an unknown format."""
+        """Return the limits of one picture. Raises UsageError for an unknown format."""
         formats = tuple(name.strip().upper() for name in self.formats.split(","))
         return Limits(self.max_body_bytes, self.max_pixels, self.max_jpeg_scans, formats)
 
@@ -123,13 +125,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The order of precedence, the first one wins."""
+        """Return the sources of settings, in order of precedence."""
         environment = InitSettingsSource(settings_cls, init_kwargs=settings_in(os.environ))
         return init_settings, environment, TomlConfigSettingsSource(settings_cls)
 
 
 def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings among environment variables, by name."""
+    """Return the settings among environment variables, by name."""
     variables = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
     return {
         name: environment[variable]
@@ -139,14 +141,14 @@ def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """What to say of variables TAIJITU_* that nobody reads, in one line each."""
+    """Return one warning for each environment variable TAIJITU_* that is not a setting."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | OTHER_VARIABLES
     texts = []
     for variable, value in sorted(environment.items()):
         if variable.startswith(PREFIX) and variable not in known and not _is_service_link(variable, value):
-            close = difflib.get_close_matches(variable, known, 1)
+            close = close_names(variable, known, 1)
             hint = f"; did you mean {close[0]}?" if close else "; see taijitu serve --help"
-            texts.append(f"the environment variable {variable} is not a setting, and is ignored{hint}")
+            texts.append(f"the environment variable {variable} is not a setting and is ignored{hint}")
     return texts
 
 
@@ -159,9 +161,10 @@ def _listed(text: str) -> list[str]:
 
 
 def cameras_from(given: Any) -> Any:
-    """Names to sources, from flags, from lines of an environment variable, or from a table of a TOML file.
+    """Return sources by name, from a list of flags, the lines of an environment variable, or a table of a TOML file.
 
-    UsageError for a name or a source that is none.
+    Raises:
+        UsageError: A name or a source is not valid, or a name is repeated.
     """
     if isinstance(given, str):
         given = [line.strip() for line in given.splitlines() if line.strip()]
@@ -186,13 +189,13 @@ def cameras_from(given: Any) -> Any:
 
 
 def _without_password(given: Any) -> str:
-    from taijitu_runtime.live.sources import without_password  # a server without cameras need not pay for them
+    from taijitu_runtime.live.sources import without_password  # only servers with cameras need it
 
     return without_password(str(given))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for each setting; one that is not given is None."""
+    """Add a flag for each setting; its value is None where it is not given."""
     for name, field in Settings.model_fields.items():
         default = "none" if field.default in (None, "", {}) else field.default
         text = f"{field.description} (default: {default})".replace("%", "%%")
@@ -206,7 +209,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
-    """The settings for parsed flags (None: not given) and a TOML file. UsageError for a wrong one, by its name."""
+    """Return the settings for parsed flags (None: not given) and a TOML file.
+
+    Raises:
+        UsageError: A setting is wrong; the text names the flag, variable or line of the file.
+    """
     if file is not None and not file.is_file():
         raise UsageError(f"{file}: got no such file, expected settings in TOML; check the path")
 
@@ -221,25 +228,25 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         got = f"got {_without_password(first['input'])[:100]!r}: {first['msg'].lower()}"
-        raise UsageError(f"{_place(first['loc'], given, file)}: {got}") from None
+        raise UsageError(f"{_origin(first['loc'], given, file)}: {got}") from None
     except ValueError as error:  # tomllib.TOMLDecodeError is one
         raise UsageError(f"{file}: {error}; expected settings in TOML") from None
 
 
-def _place(path: tuple[int | str, ...], flags: dict[str, Any], file: Path | None) -> str:
-    """Where the user wrote a setting: a flag, a variable or a line of the file."""
+def _origin(path: tuple[int | str, ...], flags: dict[str, Any], file: Path | None) -> str:
+    """Return where the user wrote a setting: a flag, a variable or a line of the file."""
     name, variable = str(path[0]) if path else "settings", f"{PREFIX}{str(path[0] if path else '').upper()}"
     if name in flags:
         return f"--{'.'.join(map(str, path)).replace('_', '-')}"
     if name in settings_in(os.environ):
         return variable
-    close = difflib.get_close_matches(name, Settings.model_fields, 1)
+    close = close_names(name, Settings.model_fields, 1)
     hint = f" (did you mean {close[0]}?)" if name not in Settings.model_fields and close else ""
     return f"{file}: {'.'.join(map(str, path))}{hint}"
 
 
 def shown_settings(settings: Settings) -> str:
-    """What differs from the defaults, as one line of text without passwords."""
+    """Return the settings that differ from the defaults, as one line without passwords."""
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     changed = {name: value for name, value in settings if value != defaults[name]}
     if settings.camera:

@@ -1,4 +1,4 @@
-"""Several server processes behind one port: for machines whose CPU does the inference."""
+"""Several server processes that share one port, for inference on the CPU."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ log = logging.getLogger("taijitu.server")
 QUICK_DEATH_S = 5.0
 MAX_QUICK_DEATHS = 5
 RETRY_S = 1.0
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve_in_workers(work: Callable[[], None], settings: Settings) -> int:
-    """Run `work` in `settings.workers` processes until SIGTERM, SIGINT or SIGHUP, replacing those that die.
+    """Run `work` in `settings.workers` processes until SIGTERM, SIGINT or SIGHUP, and replace those that die.
 
-    Where this process itself is killed, they notice, end in order, and remove what it left.
+    If this process is killed, the workers notice it, shut down and remove its files. While another worker serves, one
+    that cannot start is started again and again.
 
-    0 at an orderly end. While others serve, one that cannot start is tried again and again; where none does, the end is
-    1 if they die faster than they can be replaced, and 2 if one cannot start.
+    Returns:
+        The exit code: 0 after a graceful shutdown; where no worker serves, 1 if they die faster than they can be
+        replaced, and 2 if they cannot start.
     """
     folder = tempfile.mkdtemp(prefix="taijitu-metrics-")
     try:
@@ -54,12 +56,12 @@ class _Workers:
         self._settings = settings
         self._started_at: dict[int, float] = {}
         self._is_stopping = False
-        self._life = os.pipe()  # nothing is written: its reading end ends once no process has the writing end
+        self._life = os.pipe()  # never written to: the reading end gets its end of file when this process has ended
 
     def watch(self) -> int:
-        """Keep the workers alive until a signal; their exit code."""
-        for number in STOPPING:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+        """Replace workers that end until a signal comes; return the exit code of the command."""
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
                 signal.signal(number, self._stop)
         for _ in range(self._settings.workers):
             self._start()
@@ -68,9 +70,9 @@ class _Workers:
             process, status = os.wait()
             code = os.waitstatus_to_exitcode(status)
             lived_s = time.monotonic() - self._started_at.pop(process)
-            mark_process_dead(process, self._folder)  # type: ignore[no-untyped-call]  # prometheus_client leaves it open
+            mark_process_dead(process, self._folder)  # type: ignore[no-untyped-call]  # prometheus_client has no types
             if self._is_stopping:
-                if code != -signal.SIGTERM:  # else it had not begun to serve
+                if code != -signal.SIGTERM:  # with that code it ended before it served
                     worst = max(worst, abs(code))
                 continue
             log.error("worker %d ended with code %d after %.1f s", process, code, lived_s)
@@ -89,7 +91,7 @@ class _Workers:
         return any(now - started_at >= QUICK_DEATH_S for started_at in self._started_at.values())
 
     def _start(self) -> None:
-        with _held(STOPPING):  # a signal between the fork and the note of it would miss the new process
+        with _blocked(STOP_SIGNALS):  # a signal between the fork and the next line would miss the new process
             if self._is_stopping:
                 return
             process = os.fork()
@@ -98,7 +100,7 @@ class _Workers:
                 return
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal sends it to all: the parent tells what to do
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal sends it to all; the parent handles it
             os.close(self._life[1])
             threading.Thread(target=self._end_with_parent, name="parent", daemon=True).start()
         self._work_and_exit()
@@ -110,28 +112,28 @@ class _Workers:
             code = 0
         except TaijituError as error:
             print(f"taijitu serve: {' '.join(str(error).split())}", file=sys.stderr)
-            code = 2
+            code = error.exit_code
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
 
     def _end_with_parent(self) -> None:
-        """In a worker: once the parent is gone, however it went, end as it would have asked to."""
+        """Wait in a worker until the parent is gone, then shut down as at its signal."""
         os.read(self._life[0], 1)
-        log.error("the parent process is gone: this worker ends")
+        log.error("the parent process is gone; this worker shuts down")
         shutil.rmtree(self._folder, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._is_stopping = True
         for process in self._started_at:
-            with contextlib.suppress(ProcessLookupError):  # it ended, and is about to be noted
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and `watch` will notice
                 os.kill(process, signal.SIGTERM)
 
 
 @contextmanager
-def _held(signals: Iterable[signal.Signals]) -> Iterator[None]:
+def _blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield

@@ -20,7 +20,7 @@ from taijitu_training.recipes import RECIPES
 
 @pytest.fixture
 def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
-    """make_checkpoint("yynet", act="nish") -> path; batch norm has statistics that are not the initial ones."""
+    """Return a function that saves a checkpoint with batch norm statistics unlike the initial ones."""
 
     def make(name: str, num_classes: int = 10, size: int | None = None, **options: Any) -> Path:
         torch.manual_seed(0)

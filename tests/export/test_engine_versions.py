@@ -7,18 +7,25 @@ library; they were read by dir(), with empty libraries in place of those that th
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 
+from taijitu_export.engine.graph_for_parser import graph_for_parser
 from taijitu_export.engine.library import Library
+from taijitu_export.engine.onnx_file import Graph
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.target import Target, check_options
 from taijitu_export.engine.versions import DIFFERENCES, OLDEST, Difference
 from taijitu_runtime import native
+from taijitu_runtime.card import ModelCard, Precision
 from taijitu_runtime.errors import DeviceError, UsageError
+from tests.helpers.tiny_model import card_dict
 
 SURFACES = {file.stem: json.loads(file.read_text()) for file in sorted((Path(__file__).parent / "surfaces").glob("*"))}
 
@@ -96,7 +103,7 @@ def test_whatever_the_builder_uses_is_in_every_release_or_in_the_table(root: Pat
     assert {"IBuilderConfig.set_flag", "BuilderFlag.TF32", "ParserError.desc"} <= set(names)
     rows = {difference.symbol for difference in DIFFERENCES.values()}
     # These come with a row's symbol.
-    rows |= {"ParserError.node_operator", "IBuilderConfig.num_compute_capabilities"}
+    rows |= {"ParserError.node_operator", "IBuilderConfig.num_compute_capabilities", "BuilderFlag.INT8"}
     missing = {
         symbol: (file, surface["version"])
         for symbol, file in names.items()
@@ -131,6 +138,23 @@ def test_a_flag_for_a_feature_that_a_release_lacks_says_why() -> None:
 def test_who_builds_typed_networks(module: str, version: str, dla_core: int | None, typed: bool) -> None:
     target = Target(Library(module, None, version), Options(dla_core=dla_core), None)
     assert target.is_typed == typed
+
+
+@pytest.mark.parametrize(("version", "takes"), [("8.6.2", False), ("10.3.0", True)])
+def test_an_int8_file_with_float16_between_is_for_tensorrt_10(version: str, takes: bool, tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 19]> g (float16[n] x) => (float16[n] y) '
+        "{ q = QuantizeLinear(x, s) y = DequantizeLinear(q, s) }"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float16(0.1), "s"))
+    card = dataclasses.replace(ModelCard.from_dict(card_dict()), precision=Precision(name="int8"))
+    graph = Graph(tmp_path / "model.onnx", model, card, "0" * 64)
+    target = Target(Library("tensorrt", None, version), Options(precision="int8"), None)
+    if takes:
+        assert graph_for_parser(graph, target).model.graph.node
+    else:
+        with pytest.raises(UsageError, match=r"TensorRT 8\.6\.2 does not parse.*--for cpu"):
+            graph_for_parser(graph, target)
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,11 @@ from taijitu_export.precision.calibration import MagnitudeHistogram
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import CONVERSIONS, count_types
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
-from taijitu_export.precision.int8_from_float32 import fewest, int8_from_float32
+from taijitu_export.precision.int8_from_float32 import fewest, int8_for_engine, int8_from_float32
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import ModelCard, Precision
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
 
 Make = Callable[..., Path]
@@ -121,21 +122,28 @@ def test_an_fp16_file_is_float16_inside_with_uint8_in_and_float32_out(
 
 
 @pytest.mark.usefixtures("exported_once")
+@pytest.mark.parametrize(("asked", "target"), [([], "engine"), (["--for", "cpu"], "cpu")])
 def test_an_int8_file_is_calibrated_on_train_and_judged_on_test(
-    shipped_checkpoint: Path, shipped_onnx: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    asked: list[str], target: str, shipped_checkpoint: Path, shipped_onnx: Path, pictures: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     output = tmp_path / "model.onnx"
-    options = ["--precision", "int8", "--calibration", str(pictures), "--max-drop", "100"]
+    options = ["--precision", "int8", "--calibration", str(pictures), "--max-drop", "100", *asked]
     assert cli.main([str(shipped_checkpoint), "-o", str(output), *options]) == 0
     printed = capsys.readouterr().out
     model = onnx.load(output)
     assert ends(model) == [("images", onnx.TensorProto.UINT8), ("logits", onnx.TensorProto.FLOAT)]
     kernels = [c.data_type for c in model.graph.initializer if len(c.dims) == 4]
     assert set(kernels) == {onnx.TensorProto.INT8}
-    assert {c.data_type for c in model.graph.initializer if "bias" in c.name} == {onnx.TensorProto.FLOAT}
+    between = onnx.TensorProto.FLOAT16 if target == "engine" else onnx.TensorProto.FLOAT
+    assert {c.data_type for c in model.graph.initializer if "bias" in c.name} == {between}
+    assert {c.data_type for c in model.graph.initializer if c.name.endswith("_scale") and c.dims} == {between}
+    assert model.opset_import[0].version == (19 if target == "engine" else 17)
     precision = card_of(output).precision
     assert (precision.name, precision.excluded_layers) == ("int8", ())
     assert precision.calibration["pictures"] == 48
+    assert precision.calibration["for"] == target
+    assert precision.calibration["between"] == ("float16" if target == "engine" else "float32")
     assert "least squared error" in precision.calibration["method"]
     assert precision.calibration["data"] == f"48 pictures of {pictures.name}/train"
     assert precision.calibration["judged_on"] == f"64 pictures of {pictures.name}/test"
@@ -151,7 +159,7 @@ def test_real_pictures_lose_little_in_either_precision(shipped_onnx: Path, cifar
     half = float16_from_float32(model, real, max_drop=0.1)
     assert half.excluded_layers == ()
     assert half.check.comparison.rms_error < 3 * half.noise
-    small = int8_from_float32(model, real, max_drop=0.5)
+    small = int8_for_engine(model, real, max_drop=0.5)
     assert small.excluded_layers == ()
     assert small.check.comparison.agreement_percent > 95
     assert small.check.comparison.rms_error < 10 * small.noise
@@ -190,6 +198,32 @@ def test_a_layer_that_int8_cannot_hold_stays_in_float32() -> None:
     assert (
         sum(c.data_type == onnx.TensorProto.INT8 and len(c.dims) == 4 for c in converted.model.graph.initializer) == 2
     )
+
+
+def test_what_float16_cannot_hold_stays_in_float32_between_int8_layers() -> None:
+    """The layer that makes a million and the one that reads it are int8 all the same."""
+    model = colours(("up", 1e3), ("overflow", 1e3), ("down", 1e-3), ("last", 1e-3))
+    converted = int8_for_engine(model, painted(), max_drop=1.0)
+    assert (converted.between, converted.excluded_layers) == ("float16", ())
+    assert converted.in_float32 == ("overflow", "down")
+    onnx.checker.check_model(converted.model, full_check=True)
+    kernels = [c for c in converted.model.graph.initializer if len(c.dims) == 4]
+    assert {c.data_type for c in kernels} == {onnx.TensorProto.INT8}
+
+
+def test_a_layer_that_int8_cannot_hold_is_float16_in_a_file_for_engines() -> None:
+    model = colours(("wide", [1e3, 0.1, 0.1]), ("narrow", [1e-3, 10.0, 10.0]), ("last", 1.0))
+    converted = int8_for_engine(model, painted(), max_drop=1.0)
+    assert converted.excluded_layers == ("narrow",)
+    kernels = {c.name: c.data_type for c in converted.model.graph.initializer if len(c.dims) == 4}
+    assert kernels["narrow.weight"] == onnx.TensorProto.FLOAT16
+    assert sorted(kernels.values()) == [onnx.TensorProto.INT8] * 2 + [onnx.TensorProto.FLOAT16]
+
+
+def test_a_graph_that_opset_19_reads_otherwise_cannot_be_for_engines() -> None:
+    model = colours(("first", 1.0), after=("z = ReduceMax<axes = [2]>(h1)",))
+    with pytest.raises(UsageError, match=r"ReduceMax.*--for cpu"):
+        int8_for_engine(model, painted(), max_drop=1.0)
 
 
 @pytest.mark.parametrize("targets", [True, False])
@@ -254,7 +288,7 @@ def test_no_precision_is_exit_code_1_with_the_table_and_no_file(
     def refuse(*arguments: object) -> Converted:
         raise PrecisionError("int8 costs 9.00 points of top-1 accuracy at best, allowed 0.5", ("layer\nfirst",))
 
-    monkeypatch.setitem(CONVERSIONS, "int8", refuse)
+    monkeypatch.setitem(CONVERSIONS, ("int8", "engine"), refuse)
     output = tmp_path / "model.onnx"
     options = ["-o", str(output), "--precision", "int8", "--calibration", str(pictures)]
     assert cli.main([str(shipped_checkpoint), *options]) == 1
@@ -302,6 +336,7 @@ def test_a_scale_cuts_off_what_is_rare_and_far_and_widens_for_what_is_not() -> N
     ("arguments", "text"),
     [
         (["--precision", "int8"], "give --calibration DIR"),
+        (["--precision", "fp16", "--for", "cpu"], "remove --for"),
         (["--calibration", "pictures"], "got --calibration without a precision that it is for"),
         (["--max-drop", "1"], "got --max-drop without a precision that it is for"),
         (["--precision", "fp16", "--calibration", "nowhere"], "nowhere: got no such file or folder"),

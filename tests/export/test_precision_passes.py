@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from taijitu_export.onnx.nish_node import nish_function
-from taijitu_export.onnx.passes import Float16Pass, QuantisePass, RoundToFloat16Pass
+from taijitu_export.onnx.passes import Float16Pass, QuantisePass, RaiseToOpset19Pass, RoundToFloat16Pass
 
 X = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
 W = np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype(np.float32)
@@ -188,3 +188,83 @@ def test_the_channels_of_a_matrix_are_its_columns(transposed: int, axis: int) ->
 def test_other_nodes_stay_float32(lines: list[str], scales: dict[str, float], keep: tuple[str, ...]) -> None:
     model = model_of(*lines, w=W)
     assert not QuantisePass(scales, keep)(ir.from_proto(model)).modified
+
+
+PAIR = {"x": 0.02, "b": 0.03}
+LAYERS = ("a = Conv<pads = [1, 1, 1, 1]>(x, w, bias)", "b = taijitu.Nish(a)", "y = Conv<pads = [1, 1, 1, 1]>(b, v)")
+
+
+def two_layers() -> onnx.ModelProto:
+    return model_of(*LAYERS, functions=True, w=W, bias=W[:, 0, 0, 0], v=np.transpose(W, (1, 0, 2, 3)).copy())
+
+
+def int8_for_engines(model: onnx.ModelProto, keep: tuple[str, ...] = ()) -> onnx.ModelProto:
+    quantised = applied(QuantisePass(PAIR, float16_scales=True), applied(RaiseToOpset19Pass(), model))
+    return applied(Float16Pass(keep), quantised)
+
+
+def test_no_cast_parts_an_int8_layer_from_its_pair() -> None:
+    """Rule 6, by which TensorRT finds the integer kernel: a Conv reads DequantizeLinears of its own type."""
+    changed = int8_for_engines(two_layers())
+    got = types(changed)
+    made = {name: node for node in changed.graph.node for name in node.output}
+    layers = [node for node in changed.graph.node if node.op_type == "Conv"]
+    for node in layers:
+        assert [made[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
+        assert {got[name] for name in node.input} == {"FLOAT16"}
+    quantisers = [node for node in changed.graph.node if node.op_type == "QuantizeLinear"]
+    assert [got[node.input[0]] for node in quantisers] == ["FLOAT", "FLOAT16"]  # of the picture, and between layers
+    assert [got[node.input[1]] for node in quantisers] == ["FLOAT", "FLOAT16"]
+    assert (got["x"], got["y"]) == ("FLOAT", "FLOAT")
+    assert operators(changed).count("Cast") == 1, "of the answer"
+
+
+def test_an_int8_layer_that_float16_cannot_hold_is_float32_on_both_sides() -> None:
+    changed = int8_for_engines(two_layers(), keep=("n0", "n1"))
+    got = types(changed)
+    (first, second) = [node for node in changed.graph.node if node.op_type == "Conv"]
+    assert {got[name] for name in first.input} == {"FLOAT"}
+    assert {got[name] for name in second.input} == {"FLOAT16"}
+    assert (got["a"], got["b"]) == ("FLOAT", "FLOAT")
+    assert operators(changed).count("Cast") == 1
+
+
+def test_float16_between_int8_layers_answers_as_its_rounding_spelt_out_and_nearly_as_float32() -> None:
+    model = two_layers()
+    quantised = applied(QuantisePass(PAIR, float16_scales=True), applied(RaiseToOpset19Pass(), model))
+    shipped, spelt, plain = (
+        run(each) for each in (applied(Float16Pass(), quantised), applied(RoundToFloat16Pass(), quantised), quantised)
+    )
+    largest = np.abs(plain).max()
+    np.testing.assert_allclose(shipped, spelt, atol=0.01 * largest)
+    np.testing.assert_allclose(spelt, plain, atol=0.01 * largest)
+    assert not np.array_equal(spelt, plain)
+
+
+def test_scales_for_float16_are_numbers_of_float16_and_never_zero() -> None:
+    weights = W * np.array([1e-9, 1e-6, 1.0, 1e3], np.float32)[:, None, None, None]
+    model = model_of("y = Conv<pads = [1, 1, 1, 1]>(x, w)", w=weights)
+    changed = applied(QuantisePass({"x": 0.0201}, float16_scales=True), model)
+    constants = {c.name: onnx.numpy_helper.to_array(c) for c in changed.graph.initializer}
+    for name in ("x_scale", "w_scale"):
+        scale = constants[name]
+        assert (scale > 0).all()
+        np.testing.assert_array_equal(scale.astype(np.float16).astype(np.float32), scale)
+    assert np.abs(constants["w_quantised"]).max() == 127, "nothing is cut off"
+    back = constants["w_quantised"] * constants["w_scale"].reshape(-1, 1, 1, 1)
+    assert (np.abs(back - weights) <= constants["w_scale"].reshape(-1, 1, 1, 1) / 2 * 1.001).all()
+
+
+def test_opset_19_means_the_same() -> None:
+    lines = (CONV, "b = taijitu.Nish(a)", "m = ReduceMean<axes = [2], keepdims = 1>(b)",
+             "s, t = Split<axis = 1>(m, halves)", "y = Add(s, t)")  # fmt: skip
+    model = model_of(*lines, functions=True, w=W, halves=np.array([2, 2]))
+    changed = applied(RaiseToOpset19Pass(), model)
+    assert {opset.domain: opset.version for opset in changed.opset_import}[""] == 19
+    assert {opset.version for function in changed.functions for opset in function.opset_import} == {19}
+    np.testing.assert_array_equal(run(changed), run(model))
+
+
+def test_a_graph_with_an_operator_that_opset_19_defines_otherwise_stays() -> None:
+    model = model_of("y = ReduceMax<axes = [2]>(x)")
+    assert not RaiseToOpset19Pass()(ir.from_proto(model)).modified

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -19,12 +19,15 @@ import pytest
 
 from taijitu_export.engine import cli as engine_cli
 from taijitu_export.engine.engine_from_onnx import engine_from_onnx
+from taijitu_export.engine.gpu import Gpu
 from taijitu_export.engine.graph_for_parser import check_precision, graph_for_parser, without_functions
+from taijitu_export.engine.library import Library
 from taijitu_export.engine.onnx_file import read_graph
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.progress import Phases
 from taijitu_export.engine.target import open_target
 from taijitu_export.engine.timing_cache import TimingCache
+from taijitu_runtime.backends.trt_engine import logger_of
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.engine_card import RECORDED_FLAGS, EngineCard, ShapeRange
 from taijitu_runtime.errors import UsageError
@@ -44,7 +47,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
-    """refused(2, argument, ...) -> the one line on stderr, after checking the exit code."""
+    """Return a function that checks the exit code of a refused command and returns the one line on stderr."""
 
     def call(code: int, *arguments: str | Path) -> str:
         assert engine_cli.main(list(map(str, arguments))) == code
@@ -254,7 +257,7 @@ def test_a_flag_that_this_library_has_no_use_for_is_an_error_that_says_why(
         (["--fp16", "--int8"], "not allowed with"),
         (["--fp32"], "unrecognized arguments: --fp32"),
         (["--int8"], "INT8 WoQ GEMM"),
-        (["--saveEngine=no/such/folder/model.engine"], "make it first"),
+        (["--saveEngine=no/such/folder/model.engine"], "no/such/folder"),
         (["--saveEngine=model.onnx"], "expected a file of its own"),
     ],
 )
@@ -435,3 +438,79 @@ def test_a_timing_cache_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     gpu: Any = object()
     with pytest.raises(UsageError, match=r"got a timing cache that cannot be read \(Is a directory\)"):
         TimingCache(library, None, gpu, tmp_path).__enter__()
+
+
+GPU = Gpu("card", "8.7", 8, 1 << 33, driver="driver", free_bytes=1 << 30)
+
+
+class WithCache:
+    """A library that has a timing cache, and TensorRT-RTX's own builder behind it: the calls are the same."""
+
+    version = "10.3.0"
+
+    def has(self, feature: str) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return "TensorRT 10.3.0"
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+@pytest.mark.parametrize("content", [b"damaged", bytes(172), b"ptrt" + bytes(1000)])
+def test_a_timing_cache_that_the_builder_does_not_take_is_one_line_and_stays(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    file, library = tmp_path / "user.timing", cast(Library, WithCache())
+    file.write_bytes(content)
+    builder = trt.Builder(logger_of(trt))
+    with TimingCache(library, builder.create_builder_config(), GPU, file):
+        pass
+    assert file.read_bytes() == content
+    (record,) = caplog.records
+    assert str(file) in record.getMessage()
+    assert "--timingCacheFile" in record.getMessage()
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+def test_a_timing_cache_is_written_where_there_was_none_and_taken_the_next_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    file, library = tmp_path / "user.timing", cast(Library, WithCache())
+    for _ in range(2):
+        with TimingCache(library, trt.Builder(logger_of(trt)).create_builder_config(), GPU, file):
+            pass
+        assert file.stat().st_size > 100
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("answer", ["none", "other GPU"])
+def test_a_timing_cache_of_another_release_or_gpu_is_not_used(
+    answer: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As TensorRT's header says it: create returns null, or set returns false. What is installed here does neither.
+    given: list[object] = []
+
+    class Config:
+        def create_timing_cache(self, known: bytes) -> object:
+            return None if known and answer == "none" else SimpleNamespace(serialize=lambda: known or b"empty")
+
+        def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+            given.append(cache)
+            return bool(cache.serialize() == b"empty")
+
+        def get_timing_cache(self) -> object:
+            return SimpleNamespace(serialize=lambda: b"measured")
+
+    file, library = tmp_path / "user.timing", cast(Library, WithCache())
+    file.write_bytes(b"another's")
+    with TimingCache(library, Config(), GPU, file):
+        pass
+    assert None not in given
+    assert file.read_bytes() == b"another's"
+    assert len(caplog.records) == 1
+    file.unlink()
+    with TimingCache(library, Config(), GPU, file):
+        pass
+    assert file.read_bytes() == b"measured"

@@ -32,7 +32,14 @@ from taijitu_export.comparison.classes import (
 from taijitu_export.comparison.divergence import divergence
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.datasets import calibration_and_judging, evaluation_pictures
+from taijitu_runtime.datasets import (
+    HeldOut,
+    TrainedOn,
+    calibration_and_judging,
+    evaluation_pictures,
+    fingerprints,
+    read_dataset,
+)
 from taijitu_runtime.errors import DataError
 from tests.helpers.machine_tree import as_nobody
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
@@ -454,3 +461,40 @@ def test_the_reliability_of_answers_is_measured_by_bins() -> None:
     assert np.isnan(precision[1])
     coverage, right = coverage_and_accuracy(found)
     assert (coverage[-1], right[-1]) == (1.0, 0.8)
+
+
+def test_what_was_trained_on_does_not_judge_or_has_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    paint(data, 10)
+    found = read_dataset(data)
+    split = found.splits[""]
+    assert split.targets is not None
+    prints = fingerprints(split.contents)
+    held_out = HeldOut.draw(prints, split.targets, found.labels, 0.2, seed=0)
+    for remembered, count, warnings in ((TrainedOn.of(prints, held_out), 6, 0), (TrainedOn.of(prints), 30, 1)):
+        card = card_dict(tuple(PAINT), 8, 8)
+        card["training"] = {**card["training"], **remembered.to_card()}
+        model = make_tiny_onnx(tmp_path / "model.onnx", labels=tuple(PAINT), card=card)
+        code, report = verify(capsys, model, "--data", data)
+        assert (code, report["picture_count"]) == (0, count)
+        assert [text for text in report["warnings"] if "trained" in text] == report["warnings"][:warnings]
+        assert verify_cli.main([str(model), "--data", str(data)]) == 0
+        assert capsys.readouterr().out.count("that the network was trained on") == warnings
+
+
+def test_what_is_judged_on_is_counted_by_label_and_so_is_what_was_left_out(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx", labels=tuple(PAINT))
+    os.mkfifo(data / "test" / "red" / "pipe.jpg")
+    (data / "test" / "red" / "clip").write_bytes(b"\0\0\0\x18ftypisom")
+    _, report = verify(capsys, model, "--data", data)
+    assert report["label_counts"] == {"red": 4, "green": 4, "blue": 4}
+    assert report["left_out"]["kinds"] == {"FIFO": 1, "MP4": 1}
+    assert len(report["warnings"]) == 1, "fewer than 20 of each"
+    assert verify_cli.main([str(model), "--data", str(data)]) == 0
+    printed = capsys.readouterr().out
+    assert "red 4, green 4, blue 4" in printed
+    assert "pipe.jpg (FIFO)" in printed

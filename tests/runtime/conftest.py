@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,7 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder: red.png, deep/blue.jpg, deep/er/green.PNG, and things that are no pictures."""
+    """A folder: red.png, deep/blue.jpg, deep/er/green.PNG, and files that are not pictures."""
     folder = tmp_path_factory.mktemp("pictures")
     for name, colour in (("red.png", (255, 0, 0)), ("deep/blue.jpg", (0, 0, 255)), ("deep/er/green.PNG", (0, 255, 0))):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -64,11 +65,27 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture(scope="session")
 def nvcc() -> str:
-    """NVIDIA's compiler."""
-    found = shutil.which("nvcc")
+    """NVIDIA's compiler: the machine's, or that of the development environment."""
+    found = build.find_nvcc() or packaged("nvcc")
     if found is None:
         pytest.skip("no nvcc: the CUDA kernels cannot be compiled here")
     return found
+
+
+@pytest.fixture(scope="session")
+def cuobjdump() -> str:
+    """What tells the GPUs that a library has code for."""
+    found = shutil.which("cuobjdump") or packaged("cuobjdump")
+    if found is None:
+        pytest.skip("no cuobjdump: what a CUDA library was compiled for cannot be told here")
+    return found
+
+
+def packaged(program: str) -> str | None:
+    """A program of NVIDIA's wheels, which lie in a namespace package."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    return next((str(file) for folder in folders for file in Path(folder).glob(f"cu*/bin/{program}")), None)
 
 
 @pytest.fixture(scope="session")

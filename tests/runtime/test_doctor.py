@@ -135,7 +135,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "libno-such.so.7: cannot open shared object file: No such file or directory",
         ),
         ("pretend_abort", "broken", "the process died of SIGABRT (terminate called)"),
-        ("pretend_leave", "broken", "the process left with exit code 3"),
+        ("pretend_leave", "broken", "the process ended with exit code 3"),
         ("pretend_lines", "broken", "first line third"),
     ],
 )

@@ -27,6 +27,9 @@ def engine_dict(**changes: Any) -> dict[str, Any]:
             "compute_capabilities": ["8.6", "12.0"],
             "gpu": None,
             "driver": None,
+            "multiprocessors": None,
+            "memory_bytes": None,
+            "board": None,
             "hardware_compatibility": "none",
             "dla_core": None,
         },
@@ -76,6 +79,8 @@ def test_the_fields_have_their_types() -> None:
         ("built_for.compute_capabilities", "8.6", r"compute_capabilities: got '8\.6', expected a list"),
         ("built_for.compute_capabilities", [8.6], r"compute_capabilities: got 8\.6, expected numbers such as"),
         ("built_for.gpu", 3, r"built_for\.gpu: got 3, expected text, or null"),
+        ("built_for.multiprocessors", 0, r"multiprocessors: got 0, expected a positive whole number"),
+        ("built_for.board", "Jetson\n", r"built_for\.board: got"),
         ("built_for.dla_core", -1, r"dla_core: got -1, expected the number"),
         ("built_for.hardware_compatibility", "any", r'expected "none" or "ampere\+"'),
         ("precision.asked", "fp8", r'precision\.asked: got \'fp8\', expected "fp32"'),
@@ -120,7 +125,7 @@ def test_a_torn_sidecar_is_an_artefact_error(tmp_path: Path, content: bytes) -> 
 
 
 def test_a_missing_sidecar_says_what_writes_it(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match=r"got no model\.engine\.json beside it, .*export/to_engine\.py"):
+    with pytest.raises(ArtefactError, match=r"got no model\.engine\.json next to it, .*export/to_engine\.py"):
         EngineCard.read(tmp_path / "model.engine")
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from taijitu_runtime import native
 from taijitu_runtime.backends import TrtBackend, open_backend
+from taijitu_runtime.backends.cuda import GpuModel
 from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library
 from taijitu_runtime.backends.rebuild import arguments_for, rebuild_engine
 from taijitu_runtime.backends.trt_engine import logger_of
@@ -77,7 +78,7 @@ def test_a_plan_that_is_not_the_sidecars_never_reaches_tensorrt(engine: Path, da
 
 def test_an_engine_without_its_sidecar_says_what_is_missing(engine: Path) -> None:
     sidecar_of(engine).unlink()
-    with pytest.raises(ArtefactError, match=r"got no model\.engine\.json beside it"):
+    with pytest.raises(ArtefactError, match=r"got no model\.engine\.json next to it"):
         open_backend(engine).load()
 
 
@@ -192,10 +193,54 @@ def test_the_gpu_has_to_be_one_that_it_was_built_for(
     edit(engine, lambda card: (card["library"].update(name=library), card["built_for"].update(built_for)))
     card = EngineCard.read(engine)
     if message is None:
-        check_gpu(engine, card, "card", here)
+        check_gpu(engine, card, GpuModel("card", here, 8, 1 << 33))
     else:
         with pytest.raises(EngineError, match=message):
-            check_gpu(engine, card, "card", here)
+            check_gpu(engine, card, GpuModel("card", here, 8, 1 << 33))
+
+
+@pytest.mark.parametrize(
+    ("here", "facts"),
+    [
+        ({}, None),
+        ({"memory_bytes": 60 << 30}, None),  # another share of it kept by the firmware
+        ({"multiprocessors": 8}, ("16 multiprocessors", "8")),
+        ({"memory_bytes": 30 << 30}, ("64.0 GiB", "30.0 GiB")),
+        ({"board": "NVIDIA Jetson Orin NX"}, ("NVIDIA Jetson AGX Orin", "NVIDIA Jetson Orin NX")),
+        ({"board": ""}, None),  # in a container that hides it
+        ({"name": "Thor"}, ("Orin", "Thor")),
+    ],
+)
+def test_an_engine_of_a_larger_orin_is_a_warning_on_a_smaller_one(
+    engine: Path, here: dict[str, Any], facts: tuple[str, str] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    agx = GpuModel("Orin", "8.7", 16, 64 << 30, "NVIDIA Jetson AGX Orin")
+    built_for = {
+        "compute_capabilities": ["8.7"],
+        "gpu": agx.name,
+        "multiprocessors": agx.multiprocessors,
+        "memory_bytes": agx.memory_bytes,
+        "board": agx.board,
+    }
+    edit(engine, lambda card: (card["library"].update(name="tensorrt"), card["built_for"].update(built_for)))
+    check_gpu(engine, EngineCard.read(engine), dataclasses.replace(agx, **here))
+    assert [all(fact in record.getMessage() for fact in facts or ()) for record in caplog.records] == [True] * bool(
+        facts
+    )
+
+
+def test_a_sidecar_that_does_not_say_how_large_the_gpu_was_is_read(
+    engine: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def older(card: dict[str, Any]) -> None:
+        card["library"].update(name="tensorrt")
+        card["built_for"].update(compute_capabilities=["8.7"], gpu="Orin")
+        for name in ("multiprocessors", "memory_bytes", "board"):
+            del card["built_for"][name]
+
+    edit(engine, older)
+    check_gpu(engine, EngineCard.read(engine), GpuModel("Orin", "8.7", 8, 1 << 33))
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Files are whole or not there, whatever happens to their writer; one process at a time holds a folder or a file."""
+"""Files are complete or missing, even if their writer is killed; one process at a time holds a folder or a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import BinaryIO
 import pytest
 
 from taijitu_runtime.errors import FolderInUseError, WriteError
-from taijitu_runtime.files import lock_file, lock_folder, put_in_place, replacing, write_whole
+from taijitu_runtime.files import lock_file, lock_folder, new_folder, put_in_place, replacing, write_whole
 
 Started = Callable[..., "subprocess.Popen[str]"]
 
@@ -52,6 +52,12 @@ def half(stream):
     time.sleep(600)
 write_whole(Path(sys.argv[1]), half)
 """
+HALF_WRITTEN_FOLDER = """
+with new_folder(Path(sys.argv[1])) as folder:
+    (folder / "half").write_text("half")
+    print("ready", flush=True)
+    time.sleep(600)
+"""
 HOLDS = """
 with lock_folder(Path(sys.argv[1]), "the test"):
     print("ready", flush=True)
@@ -81,6 +87,25 @@ def test_a_killed_writer_leaves_the_old_file_and_the_next_one_cleans_up(started:
     assert not any(file.exists() for file in earlier)
     assert all(file.exists() for file in ours)
     assert target.read_bytes() == b"old"
+
+
+def test_a_folder_appears_complete_and_a_killed_writer_s_is_removed_by_the_next_one(
+    started: Started, tmp_path: Path
+) -> None:
+    killed = started(HALF_WRITTEN_FOLDER, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+    killed.kill()
+    killed.wait()
+    with new_folder(tmp_path / "made") as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").write_text("whole")
+        assert not (tmp_path / "made").exists()
+    assert (tmp_path / "made" / "deep" / "file").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    with pytest.raises(WriteError, match="made"), new_folder(tmp_path / "made") as folder:
+        (folder / "other").write_text("x")
+    assert (tmp_path / "made" / "deep" / "file").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 def test_threads_and_processes_that_write_one_file_never_tear_it(started: Started, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,6 +25,85 @@ def gpu() -> None:
     smi = shutil.which("nvidia-smi")
     if smi is None or subprocess.run([smi, "-L"], capture_output=True, check=False).returncode != 0:
         pytest.skip("no NVIDIA GPU: the CUDA kernels were compiled, and not run")
+
+
+# What NVIDIA's documentation lists for CUDA 11.4, 12.6 and 13.0; the last is also that of the development environment.
+CODES = {
+    "11.4": (35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87),
+    "12.6": (50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87, 89, 90),
+    "13.0": (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121),
+}
+
+
+def fake_nvcc(folder: Path, *codes: int) -> Path:
+    """A program in place of nvcc that knows these GPUs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / "nvcc"
+    program.write_text("#!/bin/sh\n" + "\n".join(f"echo sm_{code}" for code in codes) + "\n")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize(
+    ("cuda", "compiled", "oldest"),
+    [
+        ("11.4", {35, 50, 60, 70, 80, 87}, 35),
+        ("12.6", {50, 60, 70, 80, 87, 90}, 50),
+        ("13.0", {75, 80, 87, 90, 100, 110, 120}, 75),
+    ],
+)
+def test_without_a_gpu_it_is_compiled_for_the_boards_too(
+    cuda: str, compiled: set[int], oldest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_gpu_is_here", lambda: False)
+    targets = " ".join(build.cuda_targets(str(fake_nvcc(tmp_path, *CODES[cuda]))))
+    assert set(map(int, re.findall(r"code=sm_(\d+)", targets))) == compiled
+    assert re.findall(r"code=compute_(\d+)", targets) == [str(oldest)]
+
+
+def test_on_a_gpu_it_is_compiled_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_gpu_is_here", lambda: True)
+    assert build.cuda_targets("nvcc") == ["-arch=native"]
+
+
+def test_nvcc_is_found_where_jetpack_puts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path, usual, own = (fake_nvcc(tmp_path / name / "bin", 87) for name in ("path", "cuda", "own"))
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(build, "CUDA_FOLDER", usual.parent.parent)
+    assert build.find_nvcc() == str(usual)
+    monkeypatch.setenv("PATH", str(on_path.parent))
+    assert build.find_nvcc() == str(on_path)
+    monkeypatch.setenv("CUDA_HOME", str(own.parent.parent))
+    assert build.find_nvcc() == str(own)
+
+
+def test_a_cuda_home_without_nvcc_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], compiler: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert build.main(["--cuda"]) == 2
+    printed = capsys.readouterr().err
+    assert f"CUDA_HOME={tmp_path}" in printed
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_library_has_code_for_orin_and_thor(cuda_library: Path, nvcc: str, cuobjdump: str) -> None:
+    if build.cuda_targets(nvcc) == ["-arch=native"]:
+        pytest.skip("a GPU is here: the library was compiled for it alone")
+    environment = {**os.environ, "PATH": f"{Path(cuobjdump).parent}:{os.environ['PATH']}"}
+    told = {
+        flag: subprocess.run(
+            [cuobjdump, flag, cuda_library], capture_output=True, text=True, check=True, env=environment
+        ).stdout
+        for flag in ("--list-elf", "--list-ptx")
+    }
+    known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout.split()
+    for board in ("sm_87", "sm_110"):
+        assert (board in told["--list-elf"]) == (board in known)
+    oldest = min(known, key=lambda code: int(code.removeprefix("sm_")))
+    assert set(re.findall(r"sm_\d+", told["--list-ptx"])) == {oldest}
 
 
 @pytest.mark.slow

@@ -22,7 +22,9 @@ from tests.helpers.tiny_model import make_tiny_onnx
 if TYPE_CHECKING:
     from tests.helpers.server_process import Server
 
-INTERNAL = {"error": "internal error: the model gave no answer for this request"}
+
+def is_internal(reply: httpx.Response) -> bool:
+    return reply.status_code == 500 and reply.json()["error"].startswith("internal error")
 
 
 def plain(*colour: int) -> bytes:
@@ -69,14 +71,14 @@ def test_a_failure_of_the_model_is_that_of_its_request_alone(fragile: Server, gr
 
     replies = asyncio.run(scenario())
     assert [reply.status_code for reply in replies] == [500 if n % 4 == 0 else 200 for n in range(80)]
-    assert all(reply.json() == INTERNAL for reply in replies[::4])
+    assert all(map(is_internal, replies[::4]))
     assert {label(reply) for reply in replies if reply.is_success} == {"blue"}
     assert is_ready(fragile)
 
 
 def test_a_failure_within_a_request_of_several_pictures_fails_that_request(fragile: Server) -> None:
     both = httpx.post(f"{fragile.url}/classify", files=[("file", ("a", BLUE)), ("file", ("b", WHITE))])
-    assert (both.status_code, both.json()) == (500, INTERNAL)
+    assert is_internal(both)
     assert label(httpx.post(f"{fragile.url}/classify", content=BLUE)) == "blue"
 
 
@@ -96,10 +98,10 @@ def test_a_thread_that_dies_is_replaced_and_one_that_dies_too_often_is_reported(
         return httpx.post(f"{dying.url}/classify", content=picture, timeout=30)
 
     for _ in range(5):
-        assert post(WHITE).json() == INTERNAL
+        assert is_internal(post(WHITE))
         assert label(post(BLUE)) == "blue"
         assert is_ready(dying)
-    assert post(WHITE).json() == INTERNAL
+    assert is_internal(post(WHITE))
     assert not is_ready(dying)
     ready: dict[str, Any] = httpx.get(f"{dying.url}/health/ready").json()
     assert ready == {"error": "not ready: not running: tiny version 1; restart the server"}

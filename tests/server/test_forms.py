@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from taijitu_server.errors import HttpError
-from taijitu_server.http.body import Bodies
-from taijitu_server.http.exchange import Call
+from taijitu_server.http.body import BodyReader
 from taijitu_server.http.forms import Pictures, read_pictures
+from taijitu_server.http.request import Request
 from taijitu_server.settings import Settings
 
 PICTURE = b"\xff\xd8 \r\n-- \r\n"
@@ -29,7 +29,7 @@ def read(*pieces: bytes, most: int = 2, **headers: str) -> Pictures:
     named = {"content-type": "multipart/form-data; boundary=b"} | headers
     raw = [(name.replace("_", "-").encode(), text.encode()) for name, text in named.items()]
     scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b"", "headers": raw}
-    return asyncio.run(read_pictures(Call(scope, receive, ""), Bodies(Settings()), most))
+    return asyncio.run(read_pictures(Request(scope, receive, ""), BodyReader(Settings()), most))
 
 
 @pytest.mark.parametrize("size", [1, 7, len(FORM)])
@@ -45,10 +45,10 @@ def test_a_form_may_be_packed() -> None:
     ("form", "status", "text"),
     [
         (b"x", 400, "malformed"),
-        (FORM[:-10], 400, "cut off"),
-        (b"", 400, "cut off"),
+        (FORM[:-10], 400, "boundary"),
+        (b"", 400, "boundary"),
         (FORM.replace(b"file", b"name", 1), 400, "got 'name'"),
-        (FORM.replace(b"\r\n--b--", b"\r\n" + FORM[:-7]), 413, "more than 1 pictures"),
+        (FORM.replace(b"\r\n--b--", b"\r\n" + FORM[:-7]), 413, "more than 1"),
     ],
 )
 def test_a_form_is_parsed_by_whoever_calls_for_its_pictures(form: bytes, status: int, text: str) -> None:

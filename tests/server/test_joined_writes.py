@@ -43,7 +43,7 @@ class Sent(asyncio.Transport):
 def after_a_turn(act: Callable[[JoinedWrites], object]) -> list[bytes | str]:
     async def turn() -> list[bytes | str]:
         sent = Sent()
-        act(JoinedWrites(sent, asyncio.get_running_loop(), patience_s=1))
+        act(JoinedWrites(sent, asyncio.get_running_loop(), abort_after_s=1))
         await asyncio.sleep(0)
         return sent.calls
 
@@ -88,7 +88,7 @@ def test_a_client_that_takes_nothing_does_not_hold_a_closed_connection(
     async def close_unsent(ours: socket.socket) -> list[Exception | None]:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_connection(Told, sock=ours)
-        joined = JoinedWrites(transport, loop, patience_s=0.2)
+        joined = JoinedWrites(transport, loop, abort_after_s=0.2)
         joined.write(bytes(8 << 20))
         joined.close()
         await asyncio.sleep(0.1)

@@ -130,7 +130,7 @@ def test_errors_reach_the_standard_client_as_text(server: Server, prepared: Any)
             client.infer("yynet", [tensor(prepared[None], "UINT8")])
         with pytest.raises(InferenceServerException, match="got shape"):
             client.infer(MODEL, [tensor(prepared, "UINT8")])
-        with pytest.raises(InferenceServerException, match="not loaded by POST here"):
+        with pytest.raises(InferenceServerException, match="--reload-by-post"):
             client.load_model(MODEL)
 
 
@@ -151,16 +151,16 @@ def nested(depth: int) -> bytes:
         (nested(250_000), 400, "not JSON"),
         ({"inputs": []}, 400, "got 0 inputs"),
         ({"inputs": one_input()["inputs"] * 2}, 400, "got 2 inputs"),
-        (one_input(name="x"), 400, "called 'x'"),
+        (one_input(name="x"), 400, "'x'"),
         (one_input(shape=[1, 32, 32]), 400, "got shape"),
         (one_input(shape=[-1, 32, 32, 3]), 400, "whole numbers from 1"),
         (one_input(shape=[2**31, 2**31, 2**31, 3]), 400, "whole numbers from 1"),
-        (one_input(shape=[2**30, 32, 32, 3]), 413, "more than 1024 pictures"),
+        (one_input(shape=[2**30, 32, 32, 3]), 413, "1024"),
         (one_input(shape=[1024, 32, 32, 3]), 400, "expected 3145728 numbers"),
         (one_input(shape=[True, 32, 32, 3]), 400, "whole numbers from 1"),
         (one_input(datatype="FP32"), 400, "got datatype 'FP32', expected UINT8"),
         (one_input(data=[0] * 3071), 400, "expected 3072 numbers"),
-        (one_input(data=[0.5] * 3072), 400, "without a fraction"),
+        (one_input(data=[0.5] * 3072), 400, "255"),
         (one_input(data=[256] * 3072), 400, "0 to 255"),
         (one_input(data=[-1] * 3072), 400, "0 to 255"),
         (one_input(data=[10**30] * 3072), 400, ""),
@@ -172,7 +172,7 @@ def nested(depth: int) -> bytes:
         (one_input(parameters={"binary_data_size": 3072}), 400, "either data or"),
         (one_input(parameters={"shared_memory_region": "a"}), 400, "shared memory"),
         (one_input() | {"outputs": [{"name": "logits"}, {"name": "logits"}]}, 400, "twice"),
-        (one_input() | {"outputs": [{"name": "x"}]}, 400, "called 'x'"),
+        (one_input() | {"outputs": [{"name": "x"}]}, 400, "'x'"),
         (one_input() | {"parameters": {"sequence_id": 3}}, 400, "a sequence"),
         (one_input() | {"parameters": {"timeout": "soon"}}, 400, "timeout"),
         (one_input() | {"parameters": {"timeout": 1}}, 504, "too long"),
@@ -198,10 +198,10 @@ def test_wrong_header_lengths(client: httpx.Client, length: str) -> None:
     ("binary", "text"),
     [
         (b"", "got 0 elements, expected 1"),
-        (b"\5\0\0\0", "claims 5 bytes, 0"),
-        (b"\1\0", "cut off"),
-        (b"\xff\xff\xff\xff", "claims 4294967295 bytes, 0 are there"),
-        (bytes(8), "got more than 1 elements"),
+        (b"\5\0\0\0", "5 bytes"),
+        (b"\1\0", "length"),
+        (b"\xff\xff\xff\xff", "4294967295"),
+        (bytes(8), "more than 1"),
     ],
 )
 def test_wrong_binary_tensors(client: httpx.Client, binary: bytes, text: str) -> None:

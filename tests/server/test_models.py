@@ -160,13 +160,13 @@ def test_loading_and_unloading_by_post(start_server: Callable[..., Server], fold
     with triton.InferenceServerClient(running.url.removeprefix("http://")) as client:
         client.unload_model("french")
         assert not client.is_model_ready("colours", "9")
-        with pytest.raises(InferenceServerException, match="no model 'french'"):
+        with pytest.raises(InferenceServerException, match="french"):
             client.is_model_ready("french") or client.get_model_metadata("french")
         client.load_model("french")
         assert client.is_model_ready("french")
         good = (folder / "french.onnx").read_bytes()
         swap_in(folder / "french.onnx", b"no model")
-        with pytest.raises(InferenceServerException, match="what was served before still is"):
+        with pytest.raises(InferenceServerException, match=r"french\.onnx"):
             client.load_model("french")
         assert classify(running, model="french").json()["answers"][0]["label"] == "rouge"
         swap_in(folder / "french.onnx", good)
@@ -180,7 +180,7 @@ def test_what_was_unloaded_stays_so_until_it_is_loaded(reloading: Server, folder
     change = f"{reloading.url}/v2/repository/models/french/"
     for origin in ("https://elsewhere.example", "http://[", "null"):
         refused = httpx.post(f"{change}unload", headers={"Origin": origin})
-        assert (refused.status_code, "got a page of" in refused.text) == (403, True)
+        assert (refused.status_code, "--cors-origins" in refused.text) == (403, True)
     assert httpx.post(f"{change}unload", headers={"Origin": reloading.url}).status_code == 200
     make_tiny_onnx(folder / "late.onnx")
     wait_for(lambda: "late" in ready(reloading)["models"])  # so the folder has been looked at since

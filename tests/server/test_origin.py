@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from taijitu_server.errors import HttpError
-from taijitu_server.http.exchange import Call
 from taijitu_server.http.origin import check_origin
+from taijitu_server.http.request import Request
 from taijitu_server.settings import Settings
 
 
-def call_from(**headers: str) -> Call:
+def call_from(**headers: str) -> Request:
     async def receive() -> dict[str, Any]:
         raise AssertionError("the body is not for this")
 
     raw = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw}
-    return Call(scope, receive, "")
+    return Request(scope, receive, "")
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,12 @@ def test_validation_pictures_are_held_out_of_every_class_in_place_of_val(data: P
 def test_label_folders_without_splits_are_split_by_validation(tiny_data: Path, tmp_path: Path) -> None:
     unsplit = shutil.copytree(tiny_data / "train", tmp_path / "colours")
     with pytest.raises(DataError, match=r"no pictures to evaluate on \(folder without splits\).*--validation 0\.2"):
-        load_dataset(unsplit, (32, 32), RECIPE)
+        load_dataset(unsplit, (32, 32), RECIPE, validation=0.0)
+    by_default = load_dataset(unsplit, (32, 32), RECIPE)
+    assert (len(by_default.train), len(by_default.evaluation)) == (38, 10)
+    assert by_default.trained_on is not None
+    assert by_default.trained_on.held_out is not None
+    assert (by_default.trained_on.held_out.share, by_default.trained_on.held_out.seed) == (0.2, RECIPE.seed)
     folder = load_dataset(unsplit, (32, 32), RECIPE, validation=0.25)
     assert (folder.labels, len(folder.train), len(folder.evaluation)) == (("blue", "red"), 36, 12)
     assert folder.form == "folder without splits, in memory"
@@ -214,7 +219,7 @@ def test_of_streamed_pictures_the_headers_are_checked(data: Path) -> None:
 def test_what_does_not_fit_in_memory_is_streamed(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = 48 * (32 * 32 + 40 * 40) * 3 + 12 * 32 * 32 * 3  # those to train on lie beside their padded copies
+    needed = 48 * (32 * 32 + 40 * 40) * 3 + 12 * 32 * 32 * 3  # those to train on lie next to their padded copies
     for free, train, evaluation in (
         (needed, Pictures, Pictures),
         (needed - 1, Stream, Pictures),
@@ -273,7 +278,7 @@ def test_labels_that_only_one_split_has_are_named(data: Path) -> None:
         load_dataset(data, (32, 32), RECIPE)
     shutil.rmtree(data / "test")
     with pytest.raises(DataError, match=r"no pictures to evaluate on.*--validation"):
-        load_dataset(data, (32, 32), RECIPE)
+        load_dataset(data, (32, 32), RECIPE, validation=0.0)
     (data / "train").rename(data / "test")
     with pytest.raises(DataError, match="got test/ without train/, expected both"):
         load_dataset(data, (32, 32), RECIPE)
@@ -332,7 +337,7 @@ def test_hidden_files_and_those_beside_the_splits_are_no_pictures_of_it(data: Pa
     (data / "train-pictures.tar").write_bytes(b"where they came from")
     (data / "train" / "red" / "._00.png").write_bytes(b"what macOS puts into tars")
     dataset = load_dataset(data, (32, 32), RECIPE)
-    assert (len(dataset.train), dataset.left_out) == (48, "1 .tar, 1 pictures outside of the splits")
+    assert (len(dataset.train), str(dataset.left_out)) == (48, "1 .tar, 1 pictures outside of the splits")
 
 
 def test_labels_must_be_printable(data: Path) -> None:

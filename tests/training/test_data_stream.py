@@ -1,4 +1,4 @@
-"""Pictures decoded while training: the same as in memory, whoever shares them, wherever a run goes on."""
+"""Pictures decoded while training: the same as in memory, for any number of processes, and where a run goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.pictures.preprocess import decode_picture
 from taijitu_training.data import Dataset, Share, Source, Stream, batches, evaluation_batches, load, load_dataset
 from taijitu_training.data.samples import Samples
-from taijitu_training.data.share import Cut, Step
+from taijitu_training.data.share import Cut, Step, epoch_order
 from taijitu_training.errors import DataError
 from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import RECIPES
@@ -132,7 +132,7 @@ def test_a_run_that_goes_on_decodes_only_what_is_left_and_the_same(tmp_path: Pat
     dataset = load_dataset(tmp_path / "data", SIZE, RESIZED, workers=0)
     whole = steps_of(dataset.train)
     assert_same(steps_of(dataset.train, first=4), whole[4:])
-    path, _ = next(undecoded(dataset).shuffled(RESIZED.seed, 0, 1, Cut(48, 8, ALONE)))
+    path, _ = next(undecoded(dataset).shuffled(RESIZED, 0, 1, Cut(48, 8, ALONE)))
     assert isinstance(path, str)
     Path(path).write_bytes(Path(path).read_bytes()[:300])
     assert_same(steps_of(dataset.train, first=2), whole[2:])
@@ -161,7 +161,7 @@ def test_processes_that_decode_change_nothing_but_the_speed(tiny_data: Path, tmp
     dataset = load_dataset(tiny_data, SIZE, recipe, workers=2)
     before = torch.get_rng_state()
     epoch = batches(dataset.train, replace(recipe, batch_size=4), CPU, ALONE).epoch(0, 0)
-    next(epoch)  # and stop there: what follows starts anew
+    next(epoch)  # and stop there: what follows starts again
     for number in (0, 1):
         expected = steps_of(alone.train, epoch=number, recipe=recipe)
         assert_same(steps_of(dataset.train, epoch=number, recipe=recipe), expected)
@@ -182,3 +182,15 @@ def test_batches_that_cannot_be_filled_or_shared_are_refused(tiny_data: Path) ->
         batches(train, replace(RESIZED, batch_size=49, last_batch="drop"), CPU, ALONE)
     with pytest.raises(TaijituError, match="got a batch of 8 for 3 processes x 1 accumulated parts"):
         batches(train, RESIZED, CPU, Share(processes=3))
+
+
+def test_the_balanced_sampler_has_as_many_pictures_of_each_label_and_every_picture_alike() -> None:
+    targets = torch.tensor([0] * 5 + [1] * 40 + [2] * 3)
+    recipe = replace(PADDED, sampler="balanced")
+    order = epoch_order(targets, recipe, 0)
+    assert sorted(targets[order].bincount().tolist()) == [16, 16, 16]
+    times = order.bincount(minlength=48)
+    assert set(times[:5].tolist()) == {3, 4}
+    assert set(times[45:].tolist()) == {5, 6}
+    assert not torch.equal(order, epoch_order(targets, recipe, 1))
+    assert sorted(epoch_order(targets, PADDED, 0).tolist()) == list(range(48))

@@ -193,3 +193,12 @@ def test_weights_that_are_not_here_are_one_line(
     assert main(["--model", *flags, "--data", str(tiny_data), "--out", str(tmp_path / "a")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert all(text in line for text in told), line
+
+
+def test_a_run_that_started_from_weights_is_resumed_by_resume_alone(
+    published: dict[str, torch.Tensor], tiny_data: Path, tmp_path: Path
+) -> None:
+    torch.save(published, tmp_path / "weights.pth")
+    assert fine_tune(tiny_data, tmp_path / "a", "--init", tmp_path / "weights.pth", "--option", "image_size=96") == 0
+    whole = ["--model", RESNET, "--data", str(tiny_data), "--out", str(tmp_path / "a"), *QUICK, "--resume"]
+    assert main(whole) == 0

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from taijitu_runtime.datasets import TrainedOn, evaluation_pictures
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint, loop, run
 from taijitu_training.cli import main
+from taijitu_training.recipes import get_recipe
 from taijitu_training.stop import StopRequest
 
 SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
@@ -82,6 +84,50 @@ def test_val_chooses_and_test_is_measured_once_at_the_end(
     assert (final["evaluation_pictures"], final["test_pictures"]) == (12, 12)
     assert "test_top1" not in best["metrics"] or best["metrics"]["epoch"] == 3
     assert f"{final['metrics']['test_top1']:.2f} % on test" in printed
+
+
+def test_data_without_splits_is_split_and_the_card_says_how(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tiny_data / "train", tmp_path / "run", "--set", "epochs=1") == 0
+    assert "held 0.2 of each label's pictures out" in capsys.readouterr().out
+    training = checkpoint.load(tmp_path / "run" / "best.pt").training
+    assert (training["train_pictures"], training["evaluation_pictures"]) == (38, 10)
+    assert (training["held_out"]["share"], training["held_out"]["seed"]) == (0.2, 0)
+    pictures = evaluation_pictures(tiny_data / "train", ("blue", "red"), TrainedOn.from_card(training))
+    assert len(pictures) == 10
+    assert len(training["data_sha256"]) == 64
+
+
+def test_labels_are_counted_and_few_or_uneven_pictures_are_a_warning(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    for i in range(2, 24):
+        (data / "train" / "red" / f"{i:02d}.png").unlink()
+    (data / "train" / "red" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    balanced = ["--set", "epochs=1", "--set", "class_weights=balanced", "--set", "sampler=balanced"]
+    assert train(data, tmp_path / "run", *balanced) == 0
+    printed = capsys.readouterr()
+    assert "2 labels: blue 24, red 2" in printed.out.splitlines()[0]
+    assert "1 HEIC" in printed.out.splitlines()[1]
+    warnings = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 2
+    assert all("red" in line for line in warnings)
+    training = checkpoint.load(tmp_path / "run" / "final.pt").training
+    assert training["label_counts"] == [24, 2]
+    assert f"macro accuracy {training['metrics']['eval_macro']:.2f} %" in printed.out
+    assert re.search(r"recall: blue \d+\.\d %, red \d+\.\d %|recall: red \d+\.\d %, blue \d+\.\d %", printed.out)
+
+
+def test_balanced_weights_make_every_label_count_alike() -> None:
+    weights = loop.balanced_weights([24, 2])
+    assert weights.tolist() == pytest.approx([26 / 48, 26 / 4])
+    logits, targets = torch.tensor([[1.0, 0.0], [0.0, 0.5]]), torch.tensor([0, 1])
+    recipe = get_recipe("yynet_cifar10", ["class_weights=balanced"])
+    each = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    expected = (each * weights).mean()  # over the pictures, not over the weights that happen to be in the batch
+    torch.testing.assert_close(loop._loss(logits, targets, None, recipe, weights), expected)
 
 
 def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(

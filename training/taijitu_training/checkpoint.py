@@ -40,7 +40,7 @@ class Checkpoint:
 
     `architecture` is {"name", "options"} for create_model, `labels` the K names in the order of the logits, `input`
     what data.input_contract returns, `training` the data, recipe, metrics and date, `producer` versions by package,
-    `source_sha256` that of the training archive (empty for a folder), `resume` what only run.Run needs.
+    `source_sha256` that of the data (empty for shards), `resume` what only run.Run needs.
     """
 
     state_dict: dict[str, Tensor]
@@ -89,7 +89,11 @@ def producer_versions() -> dict[str, str]:
 
 
 def save(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
-    """Write `path` whole or not at all. WriteError where it cannot be written; what was there is then untouched."""
+    """Write a checkpoint completely or not at all.
+
+    Raises:
+        WriteError: The file cannot be written. An existing file is unchanged.
+    """
     content = checkpoint.contract() | {"state_dict": checkpoint.state_dict}
     if checkpoint.resume:
         content["resume"] = checkpoint.resume
@@ -159,12 +163,12 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
 def _check_contents(path: Path, content: dict[str, Any]) -> None:
     architecture, labels = content["architecture"], content["labels"]
     if not isinstance(architecture.get("name"), str) or not isinstance(architecture.get("options"), dict):
-        raise CheckpointError(f"{path}: got architecture {architecture}, expected a name and options; train it anew")
+        raise CheckpointError(f"{path}: got architecture {architecture}, expected a name and options; train it again")
     if (classes := architecture["options"].get("num_classes")) != len(labels):
         raise CheckpointError(
-            f"{path}: got {len(labels)} labels for {classes} classes, expected as many; train it anew"
+            f"{path}: got {len(labels)} labels for {classes} classes, expected as many; train it again"
         )
     for name, weights in content["state_dict"].items():
         if not isinstance(name, str) or not isinstance(weights, Tensor):
-            raise CheckpointError(f"{path}: got {name!r} among the weights, expected names with tensors; train it anew")
+            raise CheckpointError(f"{path}: got {name!r} among the weights, expected named tensors; train it again")
     check_tensors(str(path), content["state_dict"])

@@ -42,8 +42,9 @@ def build_parser() -> Parser:
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe: epochs=10, lr=5e-3"
     )
     parser.add_argument(
-        "--validation", type=share, default=0.0, metavar="SHARE",
-        help="hold this share of the training pictures out and choose the best epoch by them",
+        "--validation", type=share, metavar="SHARE",
+        help="hold this share of each label's training pictures out and choose the best epoch by them (default: 0.2 "
+        "where there is neither val/ nor test/)",
     )  # fmt: skip
     parser.add_argument(
         "--label-level", choices=LEVELS, help="which folder is the label where folders lie within folders"
@@ -73,7 +74,7 @@ def build_parser() -> Parser:
     parser.add_argument("--offline", action="store_true", help="never download weights for --pretrained")
     parser.add_argument(
         "--teacher", type=Path, metavar="CKPT",
-        help="learn this checkpoint's answers besides the labels (distillation; see the recipe's teacher_weight)",
+        help="learn this checkpoint's answers and the labels (distillation; see the recipe's teacher_weight)",
     )  # fmt: skip
     parser.add_argument(
         "--resume", nargs="?", type=Path, const=LAST, metavar="CKPT",
@@ -114,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     if result.finished and result.writes:
         measured = f"{result.history[-1]['eval_top1']:.2f} % on {result.evaluated_on}"
-        if result.measured:
+        if "test_top1" in result.measured:
             measured = f"{result.measured['test_top1']:.2f} % on test, {measured}"
         print(f"done: {result.checkpoint} ({measured})")
     return 0 if result.finished else INTERRUPTED

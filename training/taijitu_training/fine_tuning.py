@@ -26,6 +26,9 @@ from taijitu_training.published import published_input, published_labels, timm_c
 from taijitu_training.recipe import Recipe
 from taijitu_training.weights_file import WeightsFile, read_weights
 
+PREPARATION = ("mean", "std", "resize", "interpolation", "evaluation_crop")
+"""Fields of a recipe that say how pictures are prepared."""
+
 FREE = {"act", "dropout", "image_size", "init"}  # options that may change: no weight means another thing by them
 
 Options = Mapping[str, Any]
@@ -111,6 +114,42 @@ class StartingPoint:
                     "the same; leave it out"
                 )
         return dataclasses.replace(recipe, **{name: value for name, value in fields.items() if name not in given})
+
+
+@dataclass(frozen=True)
+class RunBefore:
+    """What a run that is resumed took from the weights that it started from, and nobody says again.
+
+    `fields`: of its recipe, how pictures are prepared. `image_size`: the side in pixels. `recipe`: its name.
+    """
+
+    recipe: str = ""
+    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+    image_size: int | None = None
+
+    @classmethod
+    def of(cls, path: Path | None) -> RunBefore:
+        """Read it from the run's last.pt; nothing of a run that started from random weights, or of no run."""
+        if path is None or not path.exists():
+            return cls()
+        saved = checkpoint.load(path)
+        recipe = saved.training.get("recipe", {})
+        if "started_from" not in saved.training:
+            return cls(recipe.get("name", ""))
+        fields = {name: recipe[name] for name in PREPARATION if name in recipe}
+        fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(recipe.get("name", ""), fields, saved.architecture["options"].get("image_size"))
+
+    def goes_on(
+        self, recipe: Recipe, given: Collection[str], options: dict[str, Any], given_options: Collection[str]
+    ) -> tuple[Recipe, dict[str, Any]]:
+        """`recipe` and the network's `options` as the run had them, where they were not `given`."""
+        recipe = dataclasses.replace(
+            recipe, **{name: value for name, value in self.fields.items() if name not in given}
+        )
+        if self.image_size is not None and "image_size" not in given_options:
+            options = {**options, "image_size": self.image_size}
+        return recipe, options
 
 
 def from_file(path: Path, model: str, options: Options) -> StartingPoint:

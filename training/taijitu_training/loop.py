@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +48,7 @@ class Totals:
 class TrainState:
     """All that changes during a run; `state_dict` and `load_state_dict` carry a run across a stop to the same numbers.
 
-    `epoch` counts finished epochs, `step` finished steps of the current one. Random numbers are no part of it: each
+    `epoch` counts finished epochs, `step` finished steps of the current one. Random numbers are not part of it: each
     step's come from the seed, the epoch and the step.
     """
 
@@ -59,13 +59,14 @@ class TrainState:
     scheduler: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
     teacher: Teacher | None = None
+    class_weights: Tensor | None = None  # float32 (K,), what each label's loss is multiplied by
     epoch: int = 0
     step: int = 0
     totals: Totals = field(default_factory=Totals)
 
     @property
     def result(self) -> nn.Module:
-        """What the run is judged by: the average where the recipe keeps one, else the network."""
+        """The network that is judged: the average if the recipe keeps one."""
         return self.model if self.average is None else self.average
 
     def state_dict(self) -> dict[str, Any]:
@@ -102,11 +103,13 @@ def start(
     compiled: bool = False,
     parts: int = 1,
     teacher: Teacher | None = None,
+    label_counts: Sequence[int] = (),
     head: Collection[str] = (),
 ) -> TrainState:
     """A fresh run of `recipe` on `model` (already on its device), which is trained through torch.compile if told so.
 
-    `parts`: how many a step is computed in, one after the other. `head`: the parameters of the layer of the labels.
+    `parts`: how many a step is computed in, one after the other. `label_counts`: the pictures of each label, which
+    balanced class weights need. `head`: the parameters of the layer of the labels.
     """
     optimizer = create_optimizer(model, recipe, head)
     scheduler = create_scheduler(optimizer, recipe, steps_per_epoch)
@@ -129,7 +132,14 @@ def start(
         scheduler,
         torch.amp.GradScaler(device.type, enabled=scaled),
         None if teacher is None else teacher.to(device),
+        balanced_weights(label_counts).to(device) if recipe.class_weights == "balanced" else None,
     )
+
+
+def balanced_weights(label_counts: Sequence[int]) -> Tensor:
+    """Weights that make every label count alike, 1 on average over the pictures: float32 (K,)."""
+    counts = torch.tensor(label_counts, dtype=torch.float32)
+    return counts.sum() / (len(counts) * counts)
 
 
 def _shared(model: Any, device: torch.device) -> DistributedDataParallel:
@@ -217,7 +227,7 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
                 with _autocast(images.device.type, recipe):
                     logits = state.runner(images)
                     taught = None if state.teacher is None else state.teacher.logits(images)
-                loss = _loss(logits.float(), targets, taught, recipe)
+                loss = _loss(logits.float(), targets, taught, recipe, state.class_weights)
                 # Processes are averaged, so each counts for as many as there are.
                 weight = len(targets) * processes.count / size
                 state.scaler.scale(loss * weight).backward()
@@ -227,9 +237,17 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
     return counted
 
 
-def _loss(logits: Tensor, targets: Tensor, taught: Tensor | None, recipe: Recipe) -> Tensor:
+def _loss(
+    logits: Tensor, targets: Tensor, taught: Tensor | None, recipe: Recipe, class_weights: Tensor | None
+) -> Tensor:
     """The mean over B pictures: of the labels, int64 (B,), and of the teacher's logits `taught`, float32 (B, K)."""
-    loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    if class_weights is None:
+        loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    else:  # torch's own mean would divide by the weights of the labels that happen to be in the batch
+        smoothing = recipe.label_smoothing
+        loss = F.cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=smoothing) / len(
+            targets
+        )
     if taught is None:
         return loss
     soft = distillation_loss(logits, taught, recipe.teacher_temperature)
@@ -287,7 +305,7 @@ def diverged(what: str, recipe: Recipe) -> TrainingError:
     """The error about a run that cannot come back, with what to try."""
     return TrainingError(
         f"{what}; earlier checkpoints are kept: "
-        f"start anew in another --out with a smaller learning rate, such as --set lr={recipe.lr / 4:g}"
+        f"start again in another --out with a smaller learning rate, such as --set lr={recipe.lr / 4:g}"
     )
 
 

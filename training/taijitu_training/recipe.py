@@ -16,6 +16,8 @@ FIRST_DECAYS = ("current", "peak")
 LAST_BATCHES = ("train", "drop")
 RESIZES = ("shorter_side", "stretch")
 INTERPOLATIONS = ("bilinear_antialias", "bicubic_antialias")
+CLASS_WEIGHTS = ("none", "balanced")
+SAMPLERS = ("all", "balanced")
 CHOICES = (
     ("optimizer", OPTIMIZERS),
     ("schedule", SCHEDULES),
@@ -24,6 +26,8 @@ CHOICES = (
     ("last_batch", LAST_BATCHES),
     ("resize", RESIZES),
     ("interpolation", INTERPOLATIONS),
+    ("class_weights", CLASS_WEIGHTS),
+    ("sampler", SAMPLERS),
 )
 
 
@@ -35,6 +39,8 @@ class Recipe:
     epochs: int  # passes over the training pictures
     batch_size: int  # pictures a step, over all processes and accumulated parts together
     last_batch: str = "train"  # one of LAST_BATCHES: what becomes of pictures that do not fill an epoch's last batch
+    sampler: str = "all"  # one of SAMPLERS: an epoch has every picture once, or as many of each label
+    class_weights: str = "none"  # one of CLASS_WEIGHTS: a label's loss is multiplied by mean count / its own count
     optimizer: str  # one of OPTIMIZERS
     lr: float  # the largest learning rate of the run
     body_lr: float = 1.0  # share of lr that all layers get but that of the labels
@@ -44,7 +50,7 @@ class Recipe:
     momentum: float = 0.0  # sgd
     amsgrad: bool = False  # adam and adamw
     weight_decay: float = 0.0  # decoupled with adamw, added to the gradient with adam and sgd
-    weight_decay_times_lr: bool = False  # decay = weight_decay * lr instead, set anew at each epoch's end
+    weight_decay_times_lr: bool = False  # decay = weight_decay * lr instead, set again at each epoch's end
     first_decay: str = "current"  # one of FIRST_DECAYS: the learning rate whose multiple the first epoch decays by
     decay_all: bool = True  # False: no decay on biases and the parameters of batch norm
     clip_norm: float = 0.0  # largest L2 norm of all gradients together; 0: no limit

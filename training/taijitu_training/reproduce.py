@@ -1,11 +1,10 @@
-"""Reproduce a paper's table: run its experiments one after the other, and print the paper's numbers beside ours.
+"""Reproduce a paper's table: run its experiments one after the other, and print the paper's numbers with ours.
 
 python training/reproduce.py yynet-table1 --data cifar10.tar.xz --epochs 3 --seeds 2
 """
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
@@ -19,7 +18,6 @@ from taijitu_runtime.errors import FolderInUseError, TaijituError, UnknownNameEr
 from taijitu_runtime.files import lock_file, lock_folder, write_whole
 from taijitu_training import checkpoint
 from taijitu_training.data import Dataset, Share, evaluation_batches, load_dataset
-from taijitu_training.data.fingerprint import folder_sha256
 from taijitu_training.devices import choose_device, describe_machine
 from taijitu_training.files import make_out
 from taijitu_training.loop import evaluate
@@ -35,7 +33,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="reproduce.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("table", help=f"one of: {', '.join(TABLES)}")
     parser.add_argument("--data", required=True, type=Path, help="as for train.py")
-    parser.add_argument("--validation", type=share, default=0.0, metavar="SHARE", help="as for train.py")
+    parser.add_argument("--validation", type=share, metavar="SHARE", help="as for train.py")
     parser.add_argument("--epochs", type=int, default=0, metavar="N", help="instead of the paper's: a reduced budget")
     parser.add_argument("--seeds", type=int, default=0, metavar="K", help="runs of each row, instead of the paper's")
     parser.add_argument(
@@ -61,8 +59,6 @@ def main(argv: list[str] | None = None) -> int:
     device = choose_device(args.device)
     size = create_model(plans[0].architecture["name"], **plans[0].architecture["options"]).input_size
     dataset = load_dataset(args.data, size, plans[0].recipe, args.validation)
-    if not dataset.sha256:
-        dataset = dataclasses.replace(dataset, sha256=folder_sha256(args.data))
     results = ResultFile(args.out / f"{table.name}.jsonl")
     elsewhere = []
     for number, planned in enumerate(wanted, 1):

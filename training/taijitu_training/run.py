@@ -15,7 +15,7 @@ from taijitu_runtime.console import Progress
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.data import Dataset, Share, batches, evaluation_batches, input_contract
+from taijitu_training.data import Dataset, Share, Source, batches, evaluation_batches, input_contract
 from taijitu_training.distillation import Teacher
 from taijitu_training.distributed import ALONE, Processes, peers_named
 from taijitu_training.errors import CheckpointError, TrainingError
@@ -25,7 +25,8 @@ from taijitu_training.fitting import layer_of_labels
 from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
 from taijitu_training.metrics import MetricsLog, Row
 from taijitu_training.models import create_model, model_options
-from taijitu_training.predictions import PredictionLog
+from taijitu_training.predictions import PredictionLog, Predictions
+from taijitu_training.recall import macro, recalls, recalls_in_words
 from taijitu_training.recipe import Recipe
 from taijitu_training.report import write_report
 from taijitu_training.stop import StopRequest
@@ -38,10 +39,10 @@ SLOW_SHARE = 0.5
 class Run:
     """One run in one folder: last.pt goes on, final.pt is the result of the last epoch.
 
-    best.pt is the best epoch so far, where there are pictures to choose it by: never those of the test. `measured`: the
-    result on the test pictures, where others were to choose by.
+    best.pt is the best epoch so far, where there are pictures to choose it by: never those of the test. `measured`:
+    what the last epoch is worth beyond its row: on the test pictures, where others were to choose by, and by label.
 
-    `architecture` is {"name", "options"} for create_model. Of several `processes` each holds its own Run, and only the
+    `architecture` is {"name", "options"} for create_model. Each of several `processes` holds its own Run, and only the
     first one prints and writes. `accumulate` cuts each process's share of a batch into parts computed one by one.
     `initial`: the weights to start from in place of random ones. `teacher`: whose answers are learned, too.
     """
@@ -79,9 +80,17 @@ class Run:
             cut = source.cut
             self._steps = {"steps_per_epoch": cut.steps, "processes": self.processes.count}
             model = model.to(self.device).to(memory_format=torch.channels_last)
-            head = layer_of_labels(self.architecture) if self.recipe.tells_layers_apart else ()
-            parts, teacher = self.accumulate, self.teacher
-            state = start(model, self.recipe, cut.steps, self.processes, self.compiled, parts, teacher, head)
+            state = start(
+                model,
+                self.recipe,
+                cut.steps,
+                self.processes,
+                self.compiled,
+                self.accumulate,
+                self.teacher,
+                label_counts=list(self.dataset.label_counts.values()),
+                head=layer_of_labels(self.architecture) if self.recipe.tells_layers_apart else (),
+            )
             if resume_from is not None:
                 self._resume(state, resume_from)
             with StopRequest() as stop, self._log() as log, self._bar(cut.used) as bar:
@@ -142,9 +151,9 @@ class Run:
         if self.dataset.chooses and row["eval_top1"] > best:
             self._save(state, "best.pt")
         if state.epoch == self.recipe.epochs:
-            self._save(state, "final.pt")
             if self.report:
-                self._write_report(state)
+                self._write_report(state, bar)
+            self._save(state, "final.pt")
         # Last: a run that dies before this line does the epoch again, and all of the above with it.
         self._save(state, "last.pt", resumable=True)
         self._warn_if_slow(row, bar)
@@ -165,16 +174,26 @@ class Run:
                 sys.stderr,
             )
 
-    def _write_report(self, state: TrainState) -> None:
-        """Of all evaluation pictures, whichever process judged them before."""
-        seen = PredictionLog()
-        pictures = evaluation_batches(self.dataset.evaluation, self.device, Share())
-        evaluate(state.result, pictures, self.recipe, see=seen.add)
+    def _write_report(self, state: TrainState, bar: Progress) -> None:
+        """Write report.html, of the evaluation pictures, and print each label's recall on the pictures that measure."""
+        seen = self._answers(state, self.dataset.evaluation)
         title = f"{self.architecture['name']} on {self.dataset.name}"
         try:
-            write_report(self.out, title, self.history, self.dataset.labels, seen.result())
+            write_report(self.out, title, self.history, self.dataset.labels, seen)
         except WriteError as error:
             raise TrainingError(f"{error}, then --resume") from None
+        split, key = self.dataset.evaluation_name, "eval_macro"
+        if self.dataset.test is not None:
+            seen, split, key = self._answers(state, self.dataset.test), "test", "test_macro"
+        by_label = recalls(seen.targets, seen.predicted, self.dataset.labels)
+        self.measured[key] = macro(by_label)
+        bar.say(recalls_in_words(split, by_label), sys.stdout)
+
+    def _answers(self, state: TrainState, source: Source) -> Predictions:
+        """About all of these pictures, whichever process judged them before."""
+        seen = PredictionLog()
+        evaluate(state.result, evaluation_batches(source, self.device, Share()), self.recipe, see=seen.add)
+        return seen.result()
 
     def _save(self, state: TrainState, name: str, resumable: bool = False) -> None:
         if not self.processes.writes:
@@ -199,10 +218,13 @@ class Run:
         last = self.history[-1] if self.history else {}
         return {
             "data": self.dataset.name,
+            "data_sha256": self.dataset.sha256,
             "train_pictures": len(self.dataset.train),
+            "label_counts": list(self.dataset.label_counts.values()),
             "evaluation": self.dataset.evaluation_name,
             "evaluation_pictures": len(self.dataset.evaluation),
             **({} if self.dataset.test is None else {"test_pictures": len(self.dataset.test)}),
+            **({} if self.dataset.trained_on is None else self.dataset.trained_on.to_card()),
             "recipe": self.recipe.as_dict(),
             "metrics": {
                 **{key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
@@ -254,7 +276,7 @@ class Run:
 
 
 def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
-    data = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures")
+    data = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out")
     teacher = training.get("teacher", {})
     return {
         "model": architecture["name"],

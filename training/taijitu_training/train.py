@@ -23,7 +23,7 @@ from taijitu_training.devices import choose_device
 from taijitu_training.distillation import load_teacher
 from taijitu_training.distributed import Processes, processes
 from taijitu_training.files import make_out
-from taijitu_training.fine_tuning import StartingPoint, from_file, from_published
+from taijitu_training.fine_tuning import RunBefore, StartingPoint, from_file, from_published
 from taijitu_training.metrics import Row
 from taijitu_training.models import create_model
 from taijitu_training.options import network_options
@@ -41,7 +41,8 @@ class TrainResult:
 
     `checkpoint`: final.pt of a finished run, else last.pt, to go on from. `history`: the numbers of each epoch.
     `evaluated_on`: what the accuracy is of, in a word. `writes`: False in all but the first of several processes.
-    `measured`: what the result gives on test/, where there is one besides the pictures that chose it.
+    `measured`: what the result gives on test/, where it did not choose the result ("test_top1",
+    "test_loss", "test_macro"), or else its mean over the labels on the evaluation pictures ("eval_macro").
     """
 
     finished: bool
@@ -61,7 +62,7 @@ def train(
     changes: Mapping[str, Any] | None = None,
     preset: str = "paper",
     options: Mapping[str, Any] | None = None,
-    validation: float = 0.0,
+    validation: float | None = None,
     accumulate: int = 1,
     compiled: bool = False,
     workers: int | None = None,
@@ -86,7 +87,8 @@ def train(
         changes: Fields of the recipe, such as {"epochs": 10, "lr": 5e-3}.
         preset: Named options of the network.
         options: Single options of the network, such as {"act": "nish"}.
-        validation: Share of the training pictures to hold out and evaluate on, in [0, 1).
+        validation: Share of each label's training pictures to hold out and evaluate on, in [0, 1); None for 0.2 where
+            there is neither val/ nor test/.
         accumulate: Compute each process's share of a batch in so many parts, one after the other, to save memory.
         compiled: Train through torch.compile.
         workers: Processes that decode pictures which do not fit in memory; None for as many as there are cores.
@@ -95,7 +97,7 @@ def train(
             as they were for it; of the layer of the labels, the rows of labels that both know are kept.
         pretrained: The tag of weights of "timm/NAME" to start from in the same way, "" for timm's default ones.
         offline: Never download these.
-        teacher: A checkpoint whose answers are learned besides the labels (distillation).
+        teacher: A checkpoint whose answers are learned in addition to the labels (distillation).
         resume: Go on from OUT/last.pt (True), or from the last.pt given.
         label_level: Which folder is the label where folders lie within folders: "first" or "last".
         skip_unreadable: Leave pictures out that cannot be decoded, and list them.
@@ -110,7 +112,7 @@ def train(
         UnknownNameError: A model, recipe, option or field that does not exist.
         UsageError: An argument is out of its range.
     """
-    if not 0.0 <= validation < 1.0:
+    if validation is not None and not 0.0 <= validation < 1.0:
         raise UsageError(f"got validation={validation}, expected a share in [0, 1)")
     if accumulate < 1:
         raise UsageError(f"got --accumulate {accumulate}, expected 1 or more parts")
@@ -120,16 +122,18 @@ def train(
     if teacher is None and (lost := [name for name in changes or {} if name.startswith("teacher_")]):
         raise UsageError(f"got {lost[0]} without a teacher, expected --teacher CKPT with it; add it")
     starts = init is not None or pretrained is not None
-    recipe = recipe or ("fine_tune" if starts else "yynet_cifar10")
+    last = Path(out) / "last.pt"
+    wanted = last if resume is True else Path(resume) if resume is not False else None
     with processes(place) as group, ExitStack() as held:
+        before = group.first_does(lambda: RunBefore.of(wanted))
+        recipe = recipe or before.recipe or ("fine_tune" if starts else "yynet_cifar10")
         chosen, network_options = group.all_do(lambda: _settings(model, recipe, changes, preset, options))
-        last = Path(out) / "last.pt"
-        wanted = last if resume is True else Path(resume) if resume is not False else None
+        chosen, network_options = before.goes_on(chosen, changes or {}, network_options, options or {})
         resume_from = group.first_does(lambda: _prepare_out(Path(out), wanted, starts, held))
         start = None
         if starts:
             start = group.first_does(lambda: _starting_point(model, init, pretrained, network_options, offline))
-            chosen = start.recipe(chosen, (changes or {}).keys())
+            chosen = group.all_do(lambda: start.recipe(chosen, (changes or {}).keys()))
             if "image_size" in network_options and "image_size" not in (options or {}):
                 network_options["image_size"] = start.spec.height
         size = create_model(model, **network_options).input_size
@@ -145,7 +149,7 @@ def train(
             taught = group.all_do(lambda: load_teacher(Path(teacher), list(dataset.labels), size, chosen))
         run = Run(architecture, chosen, dataset, Path(out), place, group, accumulate, compiled, initial, taught)
         if group.writes:
-            _announce(run, recipe, place, group)
+            _announce(run, recipe, place, group, validation)
         try:
             finished = run.train(resume_from)
         except BrokenPipeError:
@@ -158,17 +162,25 @@ def train(
         return TrainResult(finished, left, tuple(run.history), dataset.evaluation_name, group.writes, run.measured)
 
 
-def _announce(run: Run, recipe: str, device: torch.device, group: Processes) -> None:
+def _announce(run: Run, recipe: str, device: torch.device, group: Processes, validation: float | None) -> None:
     dataset = run.dataset
     several = f", {group.count} processes" if group.count > 1 else ""
     print(
-        f"{run.architecture['name']} on {dataset.name} ({dataset.form}): {dataset.counts}, "
-        f"{len(dataset.labels)} labels; recipe {recipe}, epochs: {run.recipe.epochs}"
+        f"{run.architecture['name']} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
+        f"{shown(dataset.labels_in_words)}; recipe {recipe}, epochs: {run.recipe.epochs}"
         f"{_batches(len(dataset.train), run.recipe)}, on {device}{several}",
         flush=True,
     )
+    if validation is None and dataset.trained_on and (held_out := dataset.trained_on.held_out):
+        print(
+            f"no val/ or test/: held {held_out.share:g} of each label's pictures out to evaluate on, drawn with seed "
+            f"{held_out.seed}; --validation SHARE holds out another share",
+            flush=True,
+        )
     if dataset.left_out:
         print(f"left out: {shown(dataset.left_out)}", flush=True)
+    for text in dataset.warnings:
+        print(f"warning: {shown(text)}", file=sys.stderr, flush=True)
     for text in dataset.unreadable:
         print(f"left out, unreadable: {shown(text)}", flush=True)
     if run.compiled and device.type == "cpu":

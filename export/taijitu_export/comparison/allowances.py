@@ -20,9 +20,18 @@ LEAST_ALLOWED_ERROR = {"fp16": 2.0**-11, "int8": 1 / 254}
 """One rounding: half a step of 11 bits, or of 127 levels. Weights that need no rounding have no noise at all."""
 
 MOST_ALLOWED_ERROR = {"fp32": FULL_PRECISION_ERROR, "fp16": 1e-2, "int8": 1e-1}
-"""Root mean square of the logit differences as a share of the logit range, whatever the noise (fp32: the largest)."""
+"""Root mean square of the logit differences as a share of the logit range, for any noise (fp32: the largest)."""
 
 
 def allowed_error(precision: str, noise: float) -> float:
     """The error of the logits that a conversion to "fp16" or "int8" may have, as a share of the logit range."""
     return min(max(NOISE_FACTOR * noise, LEAST_ALLOWED_ERROR[precision]), MOST_ALLOWED_ERROR[precision])
+
+
+PROOF_FACTOR = 3.0
+"""How many times the largest logit difference of a conversion another backend of that precision may differ.
+
+It rounds the same numbers elsewhere: its error is another one of the same size."""
+
+PROOF_OWN_ALLOWANCE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 1e-2}
+"""Largest logit difference of an artefact from itself on the same backend, as a share of the logit range."""

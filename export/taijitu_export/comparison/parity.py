@@ -62,12 +62,12 @@ class Parity:
 
 def parity(reference: nn.Module, candidate: Backend, images: NDArray[np.uint8] | NDArray[np.float32]) -> Parity:
     """Compare logits on `images`, an array in the form that both take (N pictures)."""
-    expected = _answers(reference, images)
+    expected = logits_of_network(reference, images)
     got = np.concatenate([candidate.infer(batch) for batch in _batches(images)])
     found = Parity(compare(got, expected))
     if found.holds:
         return found
-    exact = _answers(copy.deepcopy(reference).double(), images, torch.float64)
+    exact = logits_of_network(copy.deepcopy(reference).double(), images, torch.float64)
     return Parity(found.comparison, compare(expected, exact).max_error)
 
 
@@ -75,7 +75,7 @@ def _batches(images: NDArray[np.uint8] | NDArray[np.float32]) -> list[NDArray[np
     return [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
 
 
-def _answers(
+def logits_of_network(
     network: nn.Module, images: NDArray[np.uint8] | NDArray[np.float32], dtype: torch.dtype = torch.float32
 ) -> NDArray[np.float32]:
     """Logits of a network whose weights are of this type; bytes are given as they are."""

@@ -13,6 +13,7 @@ from taijitu_export.comparison.divergence import Divergence
 from taijitu_export.comparison.verdict import Outcome
 from taijitu_export.comparison.verify import Verification
 from taijitu_runtime.console import shown
+from taijitu_runtime.datasets import LeftOut, PictureSet
 
 LISTED_FLIPS = 10
 WORDS = {outcome: outcome.value for outcome in Outcome} | {
@@ -23,9 +24,11 @@ WORDS = {outcome: outcome.value for outcome in Outcome} | {
 
 def as_text(found: Verification, candidate: Path, reference: Path | None) -> str:
     """Lines for a terminal."""
-    beside = "" if reference is None else f" beside {shown(reference)}"
-    lines = [f"{WORDS[found.verdict.outcome]}: {shown(candidate)}{beside}: {found.verdict.reason}"]
-    lines += [f"judged on {shown(found.evidence.source)}", "", *_table(found)]
+    against = "" if reference is None else f" against {shown(reference)}"
+    lines = [f"{WORDS[found.verdict.outcome]}: {shown(candidate)}{against}: {found.verdict.reason}"]
+    lines += [f"judged on {shown(found.evidence.source)}"]
+    lines += [shown(line) for line in found.evidence.pictures.remarks] if found.evidence.pictures else []
+    lines += ["", *_table(found)]
     if found.comparison is not None:
         lines += ["", *_flips(found, found.comparison)]
         lines += [f"logits: {_differences(found.comparison)}"]
@@ -49,6 +52,7 @@ def as_json(found: Verification, candidate: Path, reference: Path | None) -> dic
         "candidate": str(candidate),
         "reference": None if reference is None else str(reference),
         "pictures": evidence.source,
+        **_pictures_json(evidence.pictures),
         "picture_count": len(evidence.candidate),
         "max_drop_points": found.max_drop,
         "accuracy": {
@@ -59,6 +63,15 @@ def as_json(found: Verification, candidate: Path, reference: Path | None) -> dic
         "pictures_per_s": {name: round(value, 1) for name, value in evidence.pictures_per_s.items()},
         "comparison": None if comparison is None else _comparison_json(found, comparison),
         "divergence": _divergence_json(found.divergence),
+    }
+
+
+def _pictures_json(pictures: PictureSet | None) -> dict[str, Any]:
+    left_out = LeftOut() if pictures is None else pictures.left_out
+    return {
+        "label_counts": {} if pictures is None else pictures.label_counts,
+        "left_out": left_out.as_json(),
+        "warnings": [] if pictures is None else pictures.warnings,
     }
 
 

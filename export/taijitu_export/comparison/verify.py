@@ -29,7 +29,7 @@ from taijitu_export.progress import tracked
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.datasets import PictureSet, evaluation_pictures
+from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_pictures
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_training import checkpoint
 
@@ -106,14 +106,14 @@ def verify(
     what is wrong with the candidate's answers is in the verdict.
     """
     with Classifier.from_file(candidate, threads=threads) as classifier:
-        pictures = None if data is None else evaluation_pictures(data, classifier.card.labels)
+        card = classifier.card
+        pictures = None if data is None else evaluation_pictures(data, card.labels, TrainedOn.from_card(card.training))
         if expect is not None and (pictures is None or pictures.targets is None or reference is not None):
             raise UsageError(
                 f"got {expect:g} % expected, which judges labelled pictures without a reference; give --data alone"
             )
         evidence, other = _answered(classifier, reference, pictures, threads)
         on_gpu = classifier.backend.name != "onnxruntime"
-        card = classifier.card
     max_drop = ALLOWED_DROP_POINTS[card.precision.name] if max_drop is None else max_drop
     found = _judged(card, other, evidence, max_drop, expect, on_gpu=on_gpu)
     if explain and reference is not None and not found.verdict.fine:

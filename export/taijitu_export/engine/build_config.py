@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from taijitu_export.engine.failures import BuildError, made, said
 from taijitu_export.engine.library import Library
 from taijitu_export.engine.memory import limit_pools
 from taijitu_export.engine.options import HARDWARE_COMPATIBILITY, Options
 from taijitu_export.engine.shapes import profile_for
 from taijitu_export.engine.target import Target
 from taijitu_runtime.backends import nish_plugin
+from taijitu_runtime.backends.trt_engine import logger_of
 from taijitu_runtime.engine_card import ShapeRange, TensorSpec
 from taijitu_runtime.errors import UsageError
 
@@ -28,19 +30,21 @@ class Configuration:
 
 def configuration(target: Target, builder: Any, inputs: tuple[TensorSpec, ...]) -> Configuration:
     """Configure a build as the options of `target` say. UsageError for those that the builder or inputs cannot take."""
-    config = builder.create_builder_config()
+    logger = logger_of(target.library.trt)
+    config = made(builder.create_builder_config(), "create a configuration", logger)
     profile = profile_for({tensor.name: tensor.shape for tensor in inputs}, target.options.shapes)
-    config.add_optimization_profile(_optimisation_profile(builder, profile))
+    if config.add_optimization_profile(_optimisation_profile(builder, profile, logger)) < 0:
+        raise BuildError(f"TensorRT could not take the shapes {profile}", said(logger))
     _set_flags(target, builder, config)
     workspace_bytes = limit_pools(target.library.trt, config, dict(target.options.pools), target.gpu)
     return Configuration(config, profile, _flags_set(target, config), workspace_bytes)
 
 
-def _optimisation_profile(builder: Any, profile: Mapping[str, ShapeRange]) -> Any:
-    made = builder.create_optimization_profile()
+def _optimisation_profile(builder: Any, profile: Mapping[str, ShapeRange], logger: Any) -> Any:
+    new = made(builder.create_optimization_profile(), "create an optimisation profile", logger)
     for name, shapes in profile.items():
-        made.set_shape(name, shapes.min, shapes.opt, shapes.max)
-    return made
+        new.set_shape(name, shapes.min, shapes.opt, shapes.max)
+    return new
 
 
 def _set_flags(target: Target, builder: Any, config: Any) -> None:
@@ -51,7 +55,9 @@ def _set_flags(target: Target, builder: Any, config: Any) -> None:
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
     if not target.is_typed and options.precision != "fp32":
-        config.set_flag(getattr(trt.BuilderFlag, options.precision.upper()))
+        config.set_flag(trt.BuilderFlag.FP16)  # with int8 too, for the layers between the int8 ones
+        if options.precision == "int8":
+            config.set_flag(trt.BuilderFlag.INT8)
     if options.optimisation_level is not None:
         config.builder_optimization_level = options.optimisation_level
     if options.hardware_compatibility != "none":

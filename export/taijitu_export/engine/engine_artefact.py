@@ -17,8 +17,9 @@ from taijitu_export.engine.onnx_file import Graph, read_graph
 from taijitu_export.engine.request import Request, check_output
 from taijitu_export.engine.target import Target, open_target
 from taijitu_export.errors import ExportError
+from taijitu_export.passport import carried, with_own_answers
 from taijitu_export.sample_pictures import sample_pictures
-from taijitu_runtime.backends import open_backend
+from taijitu_runtime.backends import Backend, open_backend
 from taijitu_runtime.engine_card import (
     Build,
     BuiltFor,
@@ -48,7 +49,7 @@ class EngineResult:
 def make_engine(request: Request) -> EngineResult:
     """Read the graph, convert it, build and count the engine, let it answer, and write it with its sidecar.
 
-    ExportError where the engine is not good, and then whatever stood there before is untouched. UsageError and
+    ExportError where the engine is not good; an existing file is unchanged then. UsageError and
     ArtefactError for what the user can put right; MissingDependencyError without the library.
     """
     check_output(request)
@@ -60,7 +61,7 @@ def make_engine(request: Request) -> EngineResult:
     card = engine_card(request, graph, target, built)
     answered = request.answer and target.runs_here
     if answered:
-        check_answers(request.output, built.plan, card)
+        card = with_answers(request.output, built.plan, card)
     save_engine(request.output, built.plan, card)
     return EngineResult(request.output, card, target.library, built, answered, graph.notes)
 
@@ -72,13 +73,16 @@ def engine_card(request: Request, graph: Graph, target: Target, built: Built) ->
     # TensorRT builds for the GPU it runs on; TensorRT-RTX for those it was told, and by default for none in particular.
     own = (gpu.compute_capability,) if gpu is not None and not library.is_rtx else ()
     return EngineCard(
-        card=graph.card,
+        card=carried(graph.card, options.precision),
         library=LibraryName(library.module, library.version),
         built_for=BuiltFor(
             platform=platform_here(),
             compute_capabilities=options.compute_capabilities or own,
             gpu=gpu.name if gpu else None,
             driver=gpu.driver if gpu else None,
+            multiprocessors=gpu.multiprocessors if gpu else None,
+            memory_bytes=gpu.memory_bytes if gpu else None,
+            board=(gpu.board or None) if gpu else None,
             hardware_compatibility=options.hardware_compatibility,
             dla_core=options.dla_core,
         ),
@@ -94,17 +98,31 @@ def engine_card(request: Request, graph: Graph, target: Target, built: Built) ->
     )
 
 
-def check_answers(output: Path, plan: bytes, card: EngineCard) -> None:
-    """ExportError unless the plan, loaded as the runtime loads it, answers a random picture with finite logits."""
+def with_answers(output: Path, plan: bytes, card: EngineCard) -> EngineCard:
+    """The card with the engine's own answers in its passport, from the plan as the runtime loads it.
+
+    ExportError where it does not answer as its origin does; without a passport, where its logits are not finite.
+    """
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".") as scratch:
         trial = Path(scratch) / output.name
         save_engine(trial, plan, card)
         with open_backend(trial) as backend:
-            spec = backend.card.input
-            pictures = sample_pictures(backend.input.min_batch, spec.height, spec.width)
-            images = pictures if backend.input.layout == "uint8 NHWC" else normalise(pictures, spec)
-            if not np.isfinite(backend.infer(images)).all():
-                raise ExportError(f"{output}: not written, the engine answers with NaN or infinite logits")
+            try:
+                if card.card.proof is not None:
+                    return dataclasses.replace(card, card=with_own_answers(card.card, backend))
+                check_finite(backend)
+            except ExportError as error:
+                raise ExportError(f"{output}: not written, {error}") from None
+    return card
+
+
+def check_finite(backend: Backend) -> None:
+    """ExportError unless a loaded engine answers a random picture with finite logits."""
+    spec = backend.card.input
+    pictures = sample_pictures(backend.input.min_batch, spec.height, spec.width)
+    images = pictures if backend.input.layout == "uint8 NHWC" else normalise(pictures, spec)
+    if not np.isfinite(backend.infer(images)).all():
+        raise ExportError("the engine answers with NaN or infinite logits")
 
 
 def report(result: EngineResult) -> list[str]:
@@ -122,6 +140,8 @@ def report(result: EngineResult) -> list[str]:
         lines.append(f"profile: {name} {low}" if low == high else f"profile: {name} {low} to {high}, tuned for {usual}")
     if card.built_for.gpu:
         lines.append(f"workspace: at most {built.workspace_bytes / 2**20:.0f} MiB")
-    answered = "it answers here with finite logits" if result.answered else "it has not been run"
+    answered = "it has not been run"
+    if result.answered:
+        answered = "it answers here with finite logits" if card.card.proof is None else "it answers here as its origin"
     lines.append(f"{sidecar_of(result.path)}: its sidecar; {answered}")
     return lines

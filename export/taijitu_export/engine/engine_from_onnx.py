@@ -47,7 +47,7 @@ def engine_from_onnx(graph: Graph, target: Target) -> Built:
     if options.nish_plugin:
         nish_plugin.register_nish_plugin(library.trt)
     builder = made(library.trt.Builder(logger), "start its builder", logger)
-    network = builder.create_network(_network_flags(target))
+    network = made(builder.create_network(_network_flags(target)), "create a network", logger)
     _parse(library, network, graph.model, logger)
     inputs, outputs = _tensors(network)
     configured = configuration(target, builder, inputs)
@@ -76,7 +76,7 @@ def _network_flags(target: Target) -> int:
 
 
 def _parse(library: Library, network: Any, model: onnx.ModelProto, logger: Any) -> None:
-    parser = library.trt.OnnxParser(network, logger)
+    parser = made(library.trt.OnnxParser(network, logger), "start its parser", logger)
     if parser.parse(model.SerializeToString()):
         return
     errors = [parser.get_error(index) for index in range(parser.num_errors)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from taijitu_runtime.backends import cuda
@@ -13,13 +13,11 @@ DRIVER_VERSION = Path("/sys/module/nvidia/version")
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """`compute_capability`: such as "8.7"; `driver`: its version; `free_bytes`: of memory that a build may use."""
+class Gpu(cuda.GpuModel):
+    """`driver`: its version; `free_bytes`: of memory that a build may use."""
 
-    name: str
-    compute_capability: str
-    driver: str
-    free_bytes: int
+    driver: str = ""
+    free_bytes: int = 0
 
 
 def gpu_here() -> Gpu | None:
@@ -34,6 +32,6 @@ def gpu_here() -> Gpu | None:
         if is_jetson():
             free_bytes = max(free_bytes, available_bytes())
         driver = DRIVER_VERSION.read_text().strip() if DRIVER_VERSION.exists() else device.driver
-        return Gpu(device.name, device.compute_capability, driver, free_bytes)
+        return Gpu(**asdict(device.model), driver=driver, free_bytes=free_bytes)
     finally:
         device.close()

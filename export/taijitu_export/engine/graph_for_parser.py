@@ -25,6 +25,12 @@ def graph_for_parser(graph: Graph, target: Target) -> Graph:
     ArtefactError for a node without a definition.
     """
     check_precision(graph, target.options.precision)
+    if graph.has_float16_scales and not target.library.has("float16 scales"):
+        raise UsageError(
+            f"{graph.path}: got an int8 graph with float16 between its layers, which {target.library} does not parse, "
+            "expected one with float32 there; do: taijitu onnx ckpt.pt -o model.int8.onnx --precision int8 --for cpu "
+            "--calibration DIR"
+        )
     if target.options.precision == "fp16" and graph.precision == "fp32" and target.is_typed:
         converted = convert(graph.model, graph.card, PrecisionRequest("fp16"))
         notes = (*graph.notes, *converted.report)

@@ -73,8 +73,11 @@ def count_network(trt: Any, network: Any) -> Count:
 
 def count_engine(trt: Any, engine: Any) -> Count:
     """The layers of an ICudaEngine that was built with detailed profiling verbosity, by what they put out."""
-    inspector = engine.create_engine_inspector()
-    told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    logger = logger_of(trt)
+    inspector = made(engine.create_engine_inspector(), "open its inspector", logger)
+    told = json.loads(
+        made(inspector.get_engine_information(trt.LayerInformationFormat.JSON), "tell the engine's layers", logger)
+    )
     types = (_type_of(layer) for layer in told["Layers"] if isinstance(layer, dict))
     return Count(dict(collections.Counter(name for name in types if name)), "engine")
 

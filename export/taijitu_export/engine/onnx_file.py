@@ -8,12 +8,12 @@ from pathlib import Path
 
 import onnx
 
+from taijitu_export.onnx.passes.reading import QUANTISERS
 from taijitu_runtime.backends import CHECKPOINT_MAGIC
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import ArtefactError
 
-QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 EXPORT = "taijitu onnx checkpoint.pt -o model.onnx"
 
 
@@ -37,6 +37,12 @@ class Graph:
         """Whether it has QuantizeLinear or DequantizeLinear nodes."""
         return any(node.op_type in QUANTISERS for node in self.model.graph.node)
 
+    @property
+    def has_float16_scales(self) -> bool:
+        """Whether one of these has a float16 scale, as int8 files for engines have."""
+        halves = {each.name for each in self.model.graph.initializer if each.data_type == onnx.TensorProto.FLOAT16}
+        return any(node.op_type in QUANTISERS and node.input[1] in halves for node in self.model.graph.node)
+
 
 def read_graph(path: Path) -> Graph:
     """Read an ONNX file that `taijitu onnx` wrote. ArtefactError for any other file."""
@@ -47,7 +53,7 @@ def read_graph(path: Path) -> Graph:
     except Exception:  # protobuf's DecodeError, whose package has no types
         model = onnx.ModelProto()
     if not model.graph.node:
-        got = "a checkpoint" if content.startswith(CHECKPOINT_MAGIC) else "a file that is no ONNX model"
+        got = "a checkpoint" if content.startswith(CHECKPOINT_MAGIC) else "a file that is not an ONNX model"
         raise ArtefactError(f"{path}: got {got}, expected a model made by: {EXPORT}")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if not any(key.startswith(METADATA_PREFIX) for key in metadata):

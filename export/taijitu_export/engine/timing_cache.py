@@ -19,34 +19,85 @@ _log = logging.getLogger(__name__)
 class TimingCache:
     """While it is entered, an IBuilderConfig has the cache; what a build that succeeds adds is kept afterwards.
 
-    `file`: where it lies; None for one in the user's cache folder, of this release and GPU. Nothing for TensorRT-RTX,
-    which times nothing while it builds. A cache of another release or GPU, or a folder that cannot be written, costs
-    time and nothing else. UsageError on entering for a file that is there and cannot be read.
+    Nothing for TensorRT-RTX, which times nothing while it builds. What cannot be used or written costs time and one
+    warning, and nothing else.
+
+    Args:
+        library: What builds.
+        config: Its IBuilderConfig.
+        gpu: The GPU that it builds on.
+        file: The user's file, which is never written over where TensorRT does not take what is in it: damaged, of
+            another release or of another GPU. None for one in the cache folder, of this release and GPU.
+
+    Raises:
+        UsageError: On entering, for a file of the user's that is there and cannot be read.
     """
 
     def __init__(self, library: Library, config: Any, gpu: Gpu | None, file: Path | None) -> None:
-        self._config = config
+        self._library, self._config = library, config
+        self._cache: Any = None  # kept until the engine is built, as TensorRT wants it
         self._file: Path | None = None
+        self._is_users = file is not None
         if library.has("timing cache") and gpu is not None:
             self._file = file or _default_file(library, gpu)
 
     def __enter__(self) -> TimingCache:
-        if self._file is not None:
-            known = _content(self._file)
-            cache = self._config.create_timing_cache(known)
-            if not self._config.set_timing_cache(cache, False) and known:
-                self._config.set_timing_cache(self._config.create_timing_cache(b""), False)
+        if self._file is None:
+            return self
+        known = _content(self._file)
+        if not (known and self._uses(known)):
+            if known:
+                self._refuse(self._file)
+            self._uses(b"")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is None or kind is not None:
+        if self._file is None or self._cache is None or kind is not None:
+            return
+        content = _serialised(self._config.get_timing_cache())
+        if not content:
+            _log.warning("the next build measures again: %s has no timing cache after the build", self._library)
             return
         try:
-            write_whole(self._file, bytes(self._config.get_timing_cache().serialize()))
+            write_whole(self._file, content)
         except WriteError as refusal:
             _log.warning("the next build measures again: %s", refusal)
+
+    def _uses(self, known: bytes) -> bool:
+        """Give the builder a cache of these bytes. False where it does not take them, and then it has none of them.
+
+        Some releases answer what they cannot read with None, others with an empty cache.
+        """
+        cache = self._config.create_timing_cache(known)
+        if cache is None:
+            return False
+        if known:
+            empty = _serialised(self._config.create_timing_cache(b""))
+            if _serialised(cache) == empty != known:
+                return False
+        if not self._config.set_timing_cache(cache, False):
+            return False
+        self._cache = cache
+        return True
+
+    def _refuse(self, file: Path) -> None:
+        kept = "; it stays as it is: name another by --timingCacheFile" if self._is_users else ""
+        _log.warning(
+            "%s: got a timing cache that %s does not take, expected one of this release and GPU; measuring again%s",
+            file,
+            self._library,
+            kept,
+        )
+        if self._is_users:
+            self._file = None
+
+
+def _serialised(cache: Any) -> bytes:
+    """The bytes of an ITimingCache; none where there is none."""
+    content = cache.serialize() if cache is not None else None
+    return bytes(content) if content is not None else b""
 
 
 def _content(file: Path) -> bytes:

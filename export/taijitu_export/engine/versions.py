@@ -64,6 +64,12 @@ DIFFERENCES: dict[str, Difference] = {
         "TensorRT-RTX computes in int8 only where the weights of a matrix product alone are int8, not convolutions "
         "(support matrix: INT8 WoQ GEMM)",
     ),
+    "float16 scales": Difference(
+        None,
+        ((10, 0), None),
+        "used",
+        "8.6 parses opsets up to 17 (its release notes), and a scale may be float16 from opset 19 on",
+    ),
     "progress": Difference(
         "IBuilderConfig.progress_monitor",
         ((10, 0), None),
@@ -93,7 +99,7 @@ DIFFERENCES: dict[str, Difference] = {
         "BuilderFlag.VERSION_COMPATIBLE",
         ((8, 6), None),
         "idle",
-        "8.6 adds it; engines of TensorRT-RTX hold for one release (Engine Compatibility), 1.7.1 fails for want of a "
+        "8.6 adds it; engines of TensorRT-RTX hold for one release (Engine Compatibility), 1.7.1 fails without a "
         "lean runtime that it does not have",
     ),
     "hardware compatibility": Difference(

@@ -1,7 +1,7 @@
 """Export a checkpoint to ONNX, check it against PyTorch, and keep it only if both agree.
 
 python export/to_onnx.py ckpt.pt [-o model.onnx] [--input uint8|float32] [--nish op|decomposed]
-                         [--precision fp32|fp16|int8] [--calibration DIR] [--max-drop POINTS]
+                         [--precision fp32|fp16|int8] [--for engine|cpu] [--calibration DIR] [--max-drop POINTS]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from taijitu_export.arguments import percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_export.errors import ExportError
-from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS
+from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS, TARGETS
 from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.console import Parser, run, say
 
@@ -21,7 +21,7 @@ def build_parser() -> Parser:
     """The command line of export/to_onnx.py and `taijitu onnx`."""
     parser = Parser(prog="taijitu onnx", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="a checkpoint that training/train.py wrote")
-    parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: beside the checkpoint, as .onnx, "
+    parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: next to the checkpoint, as .onnx, "
                         ".fp16.onnx or .int8.onnx)")  # fmt: skip
     parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="uint8: NHWC, normalised inside; "
                         "float32: NCHW, normalised by the caller (default: %(default)s)")  # fmt: skip
@@ -29,6 +29,9 @@ def build_parser() -> Parser:
                         "decomposed: standard operators only (default: %(default)s)")  # fmt: skip
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the layers; those that would cost "
                         "accuracy stay fp32 (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--for", choices=TARGETS, dest="target", help="what an int8 file is for; engine: float16 "
+                        "between its layers, for TensorRT 10 and later; cpu: float32 there, for ONNX Runtime and for "
+                        "TensorRT 8.6 (default: engine)")  # fmt: skip
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="folder or tar of pictures: train/<label>/* to "
                         "calibrate int8 with, val/ or test/ to judge fp16 and int8 with")  # fmt: skip
     allowed = ", ".join(f"{ALLOWED_DROP_POINTS[precision]:g} for {precision}" for precision in PRECISIONS[1:])
@@ -45,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     from taijitu_export.onnx.export import export_onnx
     from taijitu_export.precision.conversion import PrecisionRequest
 
-    smaller = PrecisionRequest.asked_for(args.precision, args.calibration, args.max_drop)
+    smaller = PrecisionRequest.asked_for(args.precision, args.calibration, args.max_drop, args.target)
     try:
         result = export_onnx(args.checkpoint, args.output, input_form=args.input, nish=args.nish, smaller=smaller)
     except ExportError as error:

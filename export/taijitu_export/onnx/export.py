@@ -11,14 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
+from numpy.typing import NDArray
 
-from taijitu_export.comparison.parity import Parity, parity
+from taijitu_export.comparison.parity import Parity, logits_of_network, parity
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.onnx_from_checkpoint import card_of, network_of, onnx_from_checkpoint
+from taijitu_export.passport import with_own_answers, with_passport
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import ModelCard
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.pictures.preprocess import normalise
@@ -58,11 +62,11 @@ def export_onnx(
 ) -> OnnxResult:
     """Write `output` from the checkpoint `source`.
 
-    Without `output` the file stands beside the checkpoint, with .onnx for its suffix, or .fp16.onnx or .int8.onnx.
+    Without `output` the file stands next to the checkpoint, with .onnx for its suffix, or .fp16.onnx or .int8.onnx.
     `input_form`, `nish`: as for `onnx_from_checkpoint`. `smaller`: a precision below float32.
 
     The file appears after onnx.checker, ONNX Runtime and the comparison with PyTorch, and with float32 for a smaller
-    precision, have accepted it; otherwise ExportError, and whatever stood there before is untouched. The errors of
+    precision, have accepted it; otherwise ExportError, and an existing file is unchanged. The errors of
     checkpoints, and UsageError for what cannot be written.
     """
     output = output or source.with_suffix(f".{smaller.precision}.onnx" if smaller else ".onnx")
@@ -74,12 +78,11 @@ def export_onnx(
     conversion: tuple[str, ...] = ()
     with _telling(output), tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "model.onnx"
-        found = _agreeing(loaded, card, checked_file(model, trial), input_form)
+        found, card = _agreeing(loaded, card, checked_file(model, trial), input_form)
         if smaller:
             converted = convert(model, card, smaller, data)
-            model, conversion = converted.model, converted.report
-            check_answers(checked_file(model, trial))
-        content = trial.read_bytes()
+            model, card, conversion = converted.model, converted.card, converted.report
+        content = _sealed(model, card, trial)
     write_whole(output, content)
     opset = next(opset.version for opset in model.opset_import if not opset.domain)
     return OnnxResult(output, input_form, len(content), len(model.graph.node), opset, found, conversion)
@@ -96,16 +99,6 @@ def checked_file(model: onnx.ModelProto, path: Path) -> Path:
     return path
 
 
-def check_answers(artefact: Path) -> None:
-    """ExportError unless the file as it is answers on ONNX Runtime, with finite logits."""
-    with OrtBackend(artefact) as backend:
-        spec = backend.card.input
-        pictures = sample_pictures(2, spec.height, spec.width)
-        images = pictures if backend.input.layout == "uint8 NHWC" else normalise(pictures, spec)
-        if not np.isfinite(backend.infer(images)).all():
-            raise ExportError("ONNX Runtime answers with NaN or infinite logits")
-
-
 def _check_output(output: Path, source: Path) -> None:
     if output.is_dir() or output.resolve() == source.resolve():
         raise UsageError(f"got {output} as the output, expected a file other than the checkpoint; give -o model.onnx")
@@ -116,16 +109,39 @@ def _check_output(output: Path, source: Path) -> None:
         )
 
 
-def _agreeing(loaded: Checkpoint, card: ModelCard, artefact: Path, input_form: str) -> Parity:
-    """How the file on ONNX Runtime agrees with the checkpoint's own network. ExportError where it does not."""
+def _agreeing(loaded: Checkpoint, card: ModelCard, artefact: Path, input_form: str) -> tuple[Parity, ModelCard]:
+    """How the file on ONNX Runtime agrees with the checkpoint's own network, and the card with a passport.
+
+    ExportError where it does not agree.
+    """
     network, _ = network_of(loaded, card, input_form)
-    pictures = sample_pictures(PICTURES, card.input.height, card.input.width)
+
+    def in_form(pictures: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
+        return pictures if input_form == "uint8" else normalise(pictures, card.input)
+
     # Nish by its definition in the file: that is what every other program has.
     with OrtBackend(artefact, native=False) as backend:
-        found = parity(network, backend, pictures if input_form == "uint8" else normalise(pictures, card.input))
-    if not found.holds:
-        raise ExportError(found.failure)
-    return found
+        pictures = sample_pictures(PICTURES, card.input.height, card.input.width)
+        found = parity(network, backend, in_form(pictures))
+        if not found.holds:
+            raise ExportError(found.failure)
+        card = with_passport(
+            card,
+            Classifier(backend).logits,
+            lambda pictures: logits_of_network(network, in_form(pictures)),
+            f"PyTorch {torch.__version__}",
+        )
+    return found, card
+
+
+def _sealed(model: onnx.ModelProto, card: ModelCard, trial: Path) -> bytes:
+    """The content of the file, with what it answers itself in its passport. ExportError where its answers are bad."""
+    onnx.helper.set_model_props(model, card.to_metadata())
+    with OrtBackend(checked_file(model, trial)) as backend:
+        card = with_own_answers(card, backend)
+    onnx.helper.set_model_props(model, card.to_metadata())
+    content: bytes = model.SerializeToString()
+    return content
 
 
 @contextlib.contextmanager

@@ -4,3 +4,4 @@ from __future__ import annotations
 
 INPUT_FORMS = ("uint8", "float32")
 NISH_FORMS = ("op", "decomposed")
+TARGETS = ("engine", "cpu")

@@ -1,6 +1,6 @@
 """Nish in ONNX: one node `taijitu::Nish` with its definition as a function in the same file.
 
-A runtime without a library of ours inlines the function; one with such a library uses its kernel for the node.
+A runtime without our library inlines the function; one with such a library uses its kernel for the node.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ def with_nish_as(model: nn.Module, form: str) -> nn.Module:
 
 
 def nish_function() -> onnx.FunctionProto:
-    """The body of `taijitu::Nish` in opset 17, float32. Its value names are unique: TensorRT 10.3 confuses a name that
-    the graph around it has too. Below -104 float32's Nish is 0, and sin and sigmoid of -inf would make NaN of it."""
+    """Return the body of `taijitu::Nish` in opset 17, float32.
+
+    Its value names are unique: TensorRT 10.3 confuses a name that the graph around it has too. Below -104 float32's
+    Nish is 0, and sin and sigmoid of -inf would make NaN of it.
+    """
 
     def constant(name: str, value: float) -> onnx.NodeProto:
         return helper.make_node("Constant", [], [name], value_float=value)

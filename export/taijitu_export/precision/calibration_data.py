@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
-from taijitu_runtime.datasets import calibration_and_judging
+from taijitu_runtime.datasets import TrainedOn, calibration_and_judging
 
 CALIBRATION_PICTURES = 512
 EVALUATION_PICTURES = 10_000
@@ -21,7 +21,8 @@ GENERATED_PICTURES = 64
 class CalibrationData:
     """Prepared images, uint8 RGB (N, H, W, 3), in memory: `calibration`, and others for `evaluation`.
 
-    `targets`: int64 (N,), of the evaluation images, or None. The sources are named in words.
+    `targets`: int64 (N,), of the evaluation images, or None. The sources are named in words. `remarks`: lines about the
+    labels of the evaluation images, and what was left out of both.
     """
 
     calibration: NDArray[np.uint8]
@@ -29,6 +30,7 @@ class CalibrationData:
     targets: NDArray[np.int64] | None
     calibration_source: str
     evaluation_source: str
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of_data(cls, data: Path, card: ModelCard) -> CalibrationData:
@@ -36,7 +38,9 @@ class CalibrationData:
 
         PictureError and UsageError where the data cannot be used.
         """
-        calibration, evaluation = calibration_and_judging(data, card.labels, CALIBRATION_PICTURES)
+        trained_on = TrainedOn.from_card(card.training)
+        calibration, evaluation = calibration_and_judging(data, card.labels, CALIBRATION_PICTURES, trained_on)
+        remarks = tuple(evaluation.remarks)
         evaluation = evaluation.spread(EVALUATION_PICTURES)
         return cls(
             calibration.array(card.input),
@@ -44,6 +48,7 @@ class CalibrationData:
             evaluation.targets,
             str(calibration),
             str(evaluation),
+            remarks,
         )
 
     @classmethod

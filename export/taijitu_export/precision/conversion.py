@@ -9,14 +9,27 @@ from pathlib import Path
 import onnx
 
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, allowed_error
+from taijitu_export.comparison.intermediates import Intermediates
+from taijitu_export.passport import carried
 from taijitu_export.precision.accuracy_check import Converted
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
-from taijitu_export.precision.int8_from_float32 import int8_from_float32
+from taijitu_export.precision.int8_from_float32 import int8_for_engine, int8_from_float32
 from taijitu_runtime.card import ModelCard, Precision
+from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
 
-CONVERSIONS = {"fp16": float16_from_float32, "int8": int8_from_float32}
+CONVERSIONS = {
+    ("fp16", None): float16_from_float32,
+    ("int8", "engine"): int8_for_engine,
+    ("int8", "cpu"): int8_from_float32,
+}
+"""By precision and what the file is for."""
+
+FOR_CPU = (
+    "for cpu: float32 between the int8 layers, as TensorRT 8.6 wants it too; ONNX Runtime takes longer for such a "
+    "graph than for float32 (docs/results/precision.md): time both with taijitu bench"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,16 +37,21 @@ class PrecisionRequest:
     """A precision below float32, the data to calibrate and check with, and the percentage points that it may cost.
 
     `data`: a folder or tar; None for generated images, which float16 can do with. `max_drop`: None for the precision's
-    own allowance.
+    own allowance. `target`: what an int8 file is for, "engine" or "cpu"; None for float16.
     """
 
     precision: str
     data: Path | None = None
     max_drop: float | None = None
+    target: str | None = None
 
     @classmethod
-    def asked_for(cls, precision: str, data: Path | None, max_drop: float | None) -> PrecisionRequest | None:
+    def asked_for(
+        cls, precision: str, data: Path | None, max_drop: float | None, target: str | None = None
+    ) -> PrecisionRequest | None:
         """From the command line; None for float32. UsageError where the options do not fit each other."""
+        if target is not None and precision != "int8":
+            raise UsageError(f"got --for {target} with --precision {precision}, which is for both; remove --for")
         if precision == "fp32":
             if data is not None or max_drop is not None:
                 option = "--calibration" if data is not None else "--max-drop"
@@ -41,7 +59,7 @@ class PrecisionRequest:
             return None
         if precision == "int8" and data is None:
             raise UsageError("got --precision int8 without pictures to calibrate with; give --calibration DIR")
-        return cls(precision, data, max_drop)
+        return cls(precision, data, max_drop, (target or "engine") if precision == "int8" else None)
 
     def read_data(self, card: ModelCard) -> CalibrationData:
         """The images that it names, or generated ones. PictureError and UsageError where they cannot be used."""
@@ -66,17 +84,20 @@ def convert(
     """
     data = request.read_data(card) if data is None else data
     max_drop = ALLOWED_DROP_POINTS[request.precision] if request.max_drop is None else request.max_drop
-    converted = CONVERSIONS[request.precision](model, data, max_drop)
-    precise = dataclasses.replace(card, precision=recorded(converted, request.precision, data))
+    converted = CONVERSIONS[request.precision, request.target](model, data, max_drop)
+    carrying = carried(card, request.precision, Intermediates(converted.model).logits)
+    precise = dataclasses.replace(carrying, precision=recorded(converted, request, data))
     onnx.helper.set_model_props(converted.model, precise.to_metadata())
-    return Conversion(converted.model, precise, report(converted, request.precision, data))
+    return Conversion(converted.model, precise, report(converted, request, data))
 
 
-def recorded(converted: Converted, precision: str, data: CalibrationData) -> Precision:
+def recorded(converted: Converted, request: PrecisionRequest, data: CalibrationData) -> Precision:
     """What the card keeps: how the scales were found, and what the conversion costs."""
-    comparison, calibration = converted.check.comparison, dict(converted.scales)
+    comparison, calibration, precision = converted.check.comparison, dict(converted.scales), request.precision
     if converted.scales:
-        calibration["data"] = data.calibration_source
+        calibration |= {"data": data.calibration_source, "for": request.target, "between": converted.between}
+    if converted.in_float32:
+        calibration["in_float32"] = list(converted.in_float32)
     calibration["judged_on"] = data.evaluation_source
     if comparison.labelled is not None:
         calibration["drop_points"] = round(comparison.labelled.drop_points, 4)
@@ -85,18 +106,21 @@ def recorded(converted: Converted, precision: str, data: CalibrationData) -> Pre
     return Precision(name=precision, excluded_layers=converted.excluded_layers, calibration=calibration)
 
 
-def report(converted: Converted, precision: str, data: CalibrationData) -> tuple[str, ...]:
+def report(converted: Converted, request: PrecisionRequest, data: CalibrationData) -> tuple[str, ...]:
     """What was made of the graph, and what it costs."""
+    precision = request.precision
     types = ", ".join(f"{count} {name}" for name, count in sorted(count_types(converted.model).items()))
     excluded, check = converted.excluded_layers, converted.check
     lines = [f"{precision}: {converted.layers - len(excluded)} of {converted.layers} layers; tensors: {types}"]
-    lines += [f"in float32: {', '.join(excluded)}"] if excluded else []
+    lines += [f"in {converted.between}: {', '.join(excluded)}"] if excluded else []
+    lines += [f"in float32: {', '.join(converted.in_float32)}"] if converted.in_float32 else []
     lines += [f"calibrated on {data.calibration_source}: {converted.scales['method']}"] if converted.scales else []
     lines.append(
         f"checked against float32 on {data.evaluation_source}: {check.verdict.outcome.value}, {check.verdict.reason}; "
         f"rms logit difference {check.comparison.rms_error:.2g}, of rounded weights alone {converted.noise:.2g}"
     )
-    return tuple(lines)
+    lines += [FOR_CPU] if request.target == "cpu" else []
+    return (*lines, *map(shown, data.remarks))
 
 
 def count_types(model: onnx.ModelProto) -> dict[str, int]:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from taijitu_export.comparison.divergence import Divergence, divergence, layer_name
 from taijitu_export.comparison.intermediates import Intermediates
-from taijitu_export.onnx.passes.editing import activations
+from taijitu_export.onnx.passes.editing import activations, applied
 from taijitu_export.onnx.passes.float16 import FLOAT16_MAX, Float16Pass, float16_nodes, float32_layers
 from taijitu_export.onnx.passes.round_to_float16 import RoundToFloat16Pass
 from taijitu_export.precision.accuracy_check import AccuracyCheck, Converted, PrecisionError
@@ -33,10 +33,10 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
     layers = [node.name for node in float32_layers(graph) if node.name]
     halves = {node.name for node in float16_nodes(graph) if node.name}
     excluded = set(layers) - halves | (halves & overflowing_nodes(model, data))
-    weights_rounded = _applied(RoundToFloat16Pass(excluded, weights_only=True), model)
+    weights_rounded = applied(RoundToFloat16Pass(excluded, weights_only=True), model)
     checked = AccuracyCheck("fp16", model, weights_rounded, data, max_drop)
     while True:
-        rounded = _applied(RoundToFloat16Pass(excluded), model)
+        rounded = applied(RoundToFloat16Pass(excluded), model)
         check = checked(rounded)
         if check.passes:
             break
@@ -48,7 +48,7 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
         excluded.add(guilty)
     constants = {constant.name for constant in model.graph.initializer}
     names = tuple(layer_name(node, constants) for node in model.graph.node if node.name in excluded)
-    return Converted(_applied(Float16Pass(excluded), model), len(layers), names, check, checked.noise)
+    return Converted(applied(Float16Pass(excluded), model), len(layers), names, check, checked.noise)
 
 
 def overflowing_nodes(model: onnx.ModelProto, data: CalibrationData) -> set[str]:
@@ -72,7 +72,3 @@ def _suspects(found: Divergence, model: onnx.ModelProto) -> Iterator[str]:
     inputs = next(node.input for node in model.graph.node if node.name == found.first.node)
     yield from (makers[name] for name in inputs if name in makers)
     yield from (layer.node for layer in found.worst(len(found.layers)))
-
-
-def _applied(graph_pass: ir.passes.InPlacePass, model: onnx.ModelProto) -> onnx.ModelProto:
-    return ir.to_proto(graph_pass(ir.from_proto(model)).model)

@@ -12,12 +12,18 @@ import onnx_ir as ir
 
 from taijitu_export.comparison.divergence import layer_name
 from taijitu_export.comparison.intermediates import Intermediates
+from taijitu_export.onnx.passes import Float16Pass, RaiseToOpset19Pass, RoundToFloat16Pass
+from taijitu_export.onnx.passes.editing import applied
+from taijitu_export.onnx.passes.float16 import float16_nodes, float32_layers
 from taijitu_export.onnx.passes.quantise import QuantisePass, quantisable_nodes
+from taijitu_export.onnx.passes.raise_to_opset_19 import unraisable
 from taijitu_export.onnx.passes.reading import WEIGHTED
 from taijitu_export.precision.accuracy_check import AccuracyCheck, Check, Converted, PrecisionError
 from taijitu_export.precision.calibration import METHOD, calibrated_scales
 from taijitu_export.precision.calibration_data import CalibrationData
+from taijitu_export.precision.float16_from_float32 import overflowing_nodes
 from taijitu_export.progress import tracked
+from taijitu_runtime.errors import UsageError
 
 RANKING_PICTURES = 128
 
@@ -31,6 +37,23 @@ class Sensitivity:
     error: float
 
 
+def int8_for_engine(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> Converted:
+    """As `int8_from_float32`, with float16 in place of float32 between the layers, for TensorRT from 10.0 on.
+
+    Such a library computes in the types that the graph has. The graph is in opset 19, from which on a scale may be
+    float16. What float16 cannot hold stays in float32. The check sees int8 and float16's rounding together.
+    UsageError where the graph has an operator that opset 19 defines otherwise.
+    """
+    raised = ir.from_proto(model)
+    if held := unraisable(raised):
+        raise UsageError(
+            f"got the node {held[0].name!r} ({held[0].op_type}), which opset 19 defines otherwise, expected a graph "
+            "that can be raised to it for float16 between int8 layers; give --for cpu"
+        )
+    model = ir.to_proto(RaiseToOpset19Pass()(raised).model)
+    return _int8(model, data, max_drop, Float16Between(model, data))
+
+
 def int8_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> Converted:
     """Make a graph with as many layers in int8 as possible that loses at most `max_drop` points of top-1 accuracy.
 
@@ -39,6 +62,47 @@ def int8_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: f
     those with the largest errors stay in float32, as few as suffice. PrecisionError with the table of layers where one
     layer in int8 is still too much.
     """
+    return _int8(model, data, max_drop, Float32Between())
+
+
+class Float32Between:
+    """Between layers in int8 everything stays in float32."""
+
+    type_name = "float32"
+    float16_scales = False
+    in_float32: tuple[str, ...] = ()
+
+    def judged(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """A quantised graph as a processor without float16 tells the truth about it."""
+        return model
+
+    def shipped(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """A quantised graph as it is written."""
+        return model
+
+
+class Float16Between(Float32Between):
+    """Between layers in int8 everything is float16; but what float16 cannot hold on the calibration images."""
+
+    type_name = "float16"
+    float16_scales = True
+
+    def __init__(self, model: onnx.ModelProto, data: CalibrationData) -> None:
+        graph = ir.from_proto(model)
+        layers = {node.name for node in float32_layers(graph) if node.name}
+        halves = {node.name for node in float16_nodes(graph) if node.name}
+        self._keep = layers - halves | (halves & overflowing_nodes(model, data))
+        constants = {constant.name for constant in model.graph.initializer}
+        self.in_float32 = tuple(layer_name(node, constants) for node in model.graph.node if node.name in self._keep)
+
+    def judged(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        return applied(RoundToFloat16Pass(self._keep), model)
+
+    def shipped(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        return applied(Float16Pass(self._keep), model)
+
+
+def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, between: Float32Between) -> Converted:
     graph = ir.from_proto(model)
     quantisable = quantisable_nodes(graph)
     nodes = [node.name for node in quantisable if node.name]
@@ -47,8 +111,8 @@ def int8_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: f
     checked = AccuracyCheck("int8", model, quantise(model, scales, weights_only=True), data, max_drop)
 
     def attempt(excluded: Collection[str]) -> tuple[onnx.ModelProto, Check]:
-        quantised = quantise(model, scales, excluded)
-        return quantised, checked(quantised)
+        quantised = quantise(model, scales, excluded, float16_scales=between.float16_scales)
+        return quantised, checked(between.judged(quantised))
 
     quantised, check = attempt(())
     excluded: list[str] = []
@@ -68,17 +132,31 @@ def int8_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: f
         quantised, check = attempt(excluded)
     constants = {constant.name for constant in model.graph.initializer}
     layers = [node for node in model.graph.node if node.op_type in WEIGHTED]
-    in_float32 = [node for node in layers if node.name not in nodes or node.name in excluded]
-    names = tuple(layer_name(node, constants) for node in in_float32)
+    others = [node for node in layers if node.name not in nodes or node.name in excluded]
+    names = tuple(layer_name(node, constants) for node in others)
     scaling = {"pictures": len(data.calibration), "method": METHOD}
-    return Converted(quantised, len(layers), names, check, checked.noise, scaling)
+    return Converted(
+        model=between.shipped(quantised),
+        layers=len(layers),
+        excluded_layers=names,
+        check=check,
+        noise=checked.noise,
+        scales=scaling,
+        between=between.type_name,
+        in_float32=between.in_float32,
+    )
 
 
 def quantise(
-    model: onnx.ModelProto, scales: Mapping[str, float], excluded: Collection[str] = (), *, weights_only: bool = False
+    model: onnx.ModelProto,
+    scales: Mapping[str, float],
+    excluded: Collection[str] = (),
+    *,
+    weights_only: bool = False,
+    float16_scales: bool = False,
 ) -> onnx.ModelProto:
-    """The graph with QuantisePass applied; `excluded`: names of nodes that stay float32."""
-    return ir.to_proto(QuantisePass(scales, excluded, weights_only=weights_only)(ir.from_proto(model)).model)
+    """The graph with QuantisePass applied; `excluded`: names of nodes that it leaves alone."""
+    return applied(QuantisePass(scales, excluded, weights_only=weights_only, float16_scales=float16_scales), model)
 
 
 def sensitivities(

@@ -7,6 +7,7 @@ CUDA graphs; pycuda is compiled at every installation and cannot.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,10 +15,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.errors import DeviceError, require
+from taijitu_runtime.backends.gpu_arrays import GpuArray
+from taijitu_runtime.errors import DeviceError, InputError, require
+from taijitu_runtime.machine import board_model
 
 INSTALL = "cuda-bindings"
 NO_DRIVER = "got no usable GPU ({}), expected NVIDIA's driver and a GPU; try nvidia-smi, in a container --gpus all"
+
+
+@dataclasses.dataclass(frozen=True)
+class GpuModel:
+    """What kind of GPU one is.
+
+    `name`: such as "NVIDIA GeForce RTX 4090", or "Orin" for each of them; `compute_capability`: such as "8.7";
+    `multiprocessors`: how many; `memory_bytes`: all of it, on a board shared with the CPU; `board`: what a board calls
+    itself, "" elsewhere.
+    """
+
+    name: str
+    compute_capability: str
+    multiprocessors: int
+    memory_bytes: int
+    board: str = ""
+
+    def __str__(self) -> str:
+        parts = [self.name, f"{self.multiprocessors} multiprocessors", f"{self.memory_bytes / 2**30:.1f} GiB"]
+        return ", ".join(parts + ([self.board] if self.board else []))
 
 
 class Gpu:
@@ -36,7 +59,7 @@ class Gpu:
             self._device = self._call("cuDeviceGet", 0)
         except DeviceError as error:
             raise DeviceError(NO_DRIVER.format(error)) from None
-        # The primary context is the one that TensorRT, PyTorch and all else that uses CUDA's runtime share.
+        # The primary context is the one that TensorRT, PyTorch and all other users of CUDA's runtime share.
         context = self._call("cuDevicePrimaryCtxRetain", self._device)
         self._owned.callback(self._call, "cuDevicePrimaryCtxRelease", self._device)
         self._call("cuCtxPushCurrent", context)
@@ -47,18 +70,17 @@ class Gpu:
         self._owned.close()
 
     @property
-    def name(self) -> str:
-        """Such as "NVIDIA GeForce RTX 4090"."""
+    def model(self) -> GpuModel:
+        """What kind of GPU it is."""
         text: bytes = self._call("cuDeviceGetName", 256, self._device)
-        return text.split(b"\0")[0].decode()
-
-    @property
-    def compute_capability(self) -> str:
-        """Such as "8.9"."""
-        kinds = self._driver.CUdevice_attribute
-        major = self._call("cuDeviceGetAttribute", kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, self._device)
-        minor = self._call("cuDeviceGetAttribute", kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, self._device)
-        return f"{major}.{minor}"
+        major, minor = self._attribute("COMPUTE_CAPABILITY_MAJOR"), self._attribute("COMPUTE_CAPABILITY_MINOR")
+        return GpuModel(
+            name=text.split(b"\0")[0].decode(),
+            compute_capability=f"{major}.{minor}",
+            multiprocessors=self._attribute("MULTIPROCESSOR_COUNT"),
+            memory_bytes=int(self._call("cuDeviceTotalMem", self._device)),
+            board=board_model(),
+        )
 
     @property
     def driver(self) -> str:
@@ -114,6 +136,41 @@ class Gpu:
         """Start to copy from the GPU into a pinned, C-contiguous array."""
         self._call("cuMemcpyDtoHAsync", target.ctypes.data, source, target.nbytes, stream)
 
+    def copy(self, target: int, source: GpuArray, stream: int) -> None:
+        """Start to copy an array that lies on this GPU to another place there, without the padding of its rows."""
+        if source.row_bytes is None:
+            self._call("cuMemcpyDtoDAsync", target, source.address, source.nbytes, stream)
+            return
+        copy = self._driver.CUDA_MEMCPY2D()
+        copy.srcMemoryType = copy.dstMemoryType = self._driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
+        copy.srcDevice, copy.srcPitch = source.address, source.row_bytes
+        copy.dstDevice, copy.dstPitch = target, source.row_size
+        copy.WidthInBytes, copy.Height = source.row_size, source.nbytes // source.row_size
+        self._call("cuMemcpy2DAsync", copy, stream)
+
+    def wait_for(self, other: int, stream: int) -> None:
+        """Let `stream` go on when `other`, numbered as the CUDA Array Interface does, has done its work so far."""
+        event = self._call("cuEventCreate", self._driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value)
+        try:
+            self._call("cuEventRecord", event, other)
+            self._call("cuStreamWaitEvent", stream, event, 0)
+        finally:
+            self._call("cuEventDestroy", event)  # CUDA keeps it for as long as it is waited for
+
+    def check_address(self, address: int) -> None:
+        """InputError unless an address is in this GPU's memory."""
+        kind = self._driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        try:
+            ordinal = int(self._call("cuPointerGetAttribute", kind, address))
+        except DeviceError as error:
+            raise InputError(
+                f"got an array at {address:#x}, which is in no GPU's memory ({error}), expected one on the GPU"
+            ) from None
+        if ordinal != int(self._device):
+            raise InputError(
+                f"got an array on GPU {ordinal}, expected it on the model's, {int(self._device)}; copy it there"
+            )
+
     def synchronise(self, stream: int) -> None:
         """Wait until the stream has done all; a fault on the GPU is raised here."""
         self._call("cuStreamSynchronize", stream)
@@ -142,12 +199,16 @@ class Gpu:
         """Put a captured graph on the stream."""
         self._call("cuGraphLaunch", graph, stream)
 
+    def _attribute(self, name: str) -> int:
+        kind = getattr(self._driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+        return int(self._call("cuDeviceGetAttribute", kind, self._device))
+
     def _call(self, name: str, *arguments: Any) -> Any:
         return _checked(self._driver, name, getattr(self._driver, name), arguments)
 
 
 def _checked(driver: Any, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """What the call returns beside its status: None, a value, or a tuple of them. DeviceError for a bad status."""
+    """Return the results of a call without its status: None, a value, or a tuple. DeviceError for a bad status."""
     try:
         status, *values = function(*arguments)
     except (RuntimeError, OSError) as error:  # no libcuda, or one that is too old to know this call

@@ -62,6 +62,16 @@ class OrtBackend(Backend):
         self._loaded()
         return self._session
 
+    @property
+    def runs_on(self) -> str:
+        """Its provider is part of it."""
+        return f"{self.name} {self._provider}"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Every provider except the CPU's."""
+        return self._provider != "cpu"
+
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
         self._session = self._new_session(self._threads or usable_cores())
         metadata = self._session.get_modelmeta().custom_metadata_map

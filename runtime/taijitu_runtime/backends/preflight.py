@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.backends import nish_plugin
-from taijitu_runtime.engine_card import LIBRARIES, LIBRARY_INSTALLS, EngineCard, platform_here
+from taijitu_runtime.backends.cuda import GpuModel
+from taijitu_runtime.engine_card import LIBRARIES, LIBRARY_INSTALLS, BuiltFor, EngineCard, platform_here
 from taijitu_runtime.errors import DeviceError, EngineError, MissingDependencyError, require
 
 _log = logging.getLogger(__name__)
 
 OLDEST_BY_DEFAULT = (8, 0)
 """The compute capability from which on a TensorRT-RTX engine runs that was built for no GPU in particular: Ampere."""
+
+LEAST_MEMORY_SHARE = 0.9
+"""Share of the memory that an engine was built with: firmware keeps a little more or less on boards of one model."""
 
 
 def read_plan(path: Path, card: EngineCard) -> bytes:
@@ -64,21 +68,42 @@ def register_plugins(path: Path, card: EngineCard, trt: Any) -> None:
         raise DeviceError(f"{path}: {error}; or build the engine without --nishPlugin") from None
 
 
-def check_gpu(path: Path, card: EngineCard, name: str, compute_capability: str) -> None:
-    """EngineError unless the engine runs on a GPU of this name and compute capability ("8.9")."""
+def check_gpu(path: Path, card: EngineCard, gpu: GpuModel) -> None:
+    """EngineError unless the engine runs on this GPU; a warning where it was built on another model of it."""
     built_for = card.built_for
-    here = _numbers(compute_capability)
+    here = _numbers(gpu.compute_capability)
     rtx_default = card.library.name == "tensorrt_rtx" and not built_for.compute_capabilities
     if rtx_default or built_for.hardware_compatibility == "ampere+":
         fits, wanted = here >= OLDEST_BY_DEFAULT, "compute capability 8.0 and later"
     else:
-        fits = compute_capability in built_for.compute_capabilities
+        fits = gpu.compute_capability in built_for.compute_capabilities
         wanted = f"compute capability {', '.join(built_for.compute_capabilities) or '(none is named)'}"
     if not fits:
         wanted += f" ({built_for.gpu})" if built_for.gpu else ""
-        raise _built_for(path, card, wanted, f"{compute_capability} ({name})")
-    if card.library.name == "tensorrt" and built_for.hardware_compatibility == "none" and built_for.gpu != name:
-        _log.warning("%s was built on %s, runs on %s: one built here may be faster", path, built_for.gpu, name)
+        raise _built_for(path, card, wanted, f"{gpu.compute_capability} ({gpu.name})")
+    if card.library.name == "tensorrt" and built_for.hardware_compatibility == "none":
+        for built, found in other_model(built_for, gpu):
+            _log.warning("%s was built on %s, runs on %s: one built here may be faster", path, built, found)
+
+
+def other_model(built_for: BuiltFor, gpu: GpuModel) -> list[tuple[str, str]]:
+    """What it was built on and what is here, in words, for the first thing in which they differ; empty where in none.
+
+    TensorRT chose its kernels by timing them on the one. Every Jetson Orin calls its GPU "Orin", so the name alone does
+    not tell an AGX Orin from an Orin Nano. What the sidecar does not say is not compared.
+    """
+    if built_for.gpu != gpu.name:
+        return [(str(built_for.gpu), gpu.name)]
+    if built_for.multiprocessors not in (None, gpu.multiprocessors):
+        return [
+            (f"{gpu.name} with {built_for.multiprocessors} multiprocessors", f"one with {gpu.multiprocessors}"),
+        ]
+    memory = built_for.memory_bytes
+    if memory is not None and gpu.memory_bytes < LEAST_MEMORY_SHARE * memory:
+        return [(f"{gpu.name} with {memory / 2**30:.1f} GiB", f"one with {gpu.memory_bytes / 2**30:.1f} GiB")]
+    if built_for.board and gpu.board and built_for.board != gpu.board:
+        return [(built_for.board, gpu.board)]
+    return []
 
 
 def check_validity(path: Path, card: EngineCard, runtime: Any, trt: Any, plan: bytes) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import Backend, ModelInput
 from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.backends.gpu_arrays import GpuArray
 from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library, read_plan, register_plugins
 from taijitu_runtime.backends.rebuild import rebuild_engine
 from taijitu_runtime.backends.trt_engine import Engine, logger_of
@@ -29,7 +30,8 @@ class TrtBackend(Backend):
     context belongs to the thread where it is current; `infer` hands its images over and waits. So it may be called from
     any thread, and calls from several run one after the other.
 
-    `cuda_graph`, set before loading: where shapes are fixed, and always on TensorRT-RTX, the network is one CUDA graph.
+    `cuda_graphs`: batches are padded to 1, 2, 4, ... up to the largest, and each of these is one CUDA graph, captured
+    while the model loads; before TensorRT 10.1 only where the batch is fixed.
 
     `rebuild`: an engine that does not run here is built again, once, from the ONNX that its sidecar names. On loading,
     EngineError where it does not run here, before any of the plan is deserialised; ArtefactError for a sidecar that is
@@ -38,14 +40,27 @@ class TrtBackend(Backend):
 
     name: ClassVar[str] = "tensorrt"
 
-    def __init__(self, path: str | Path, *, rebuild: bool = False) -> None:
+    def __init__(self, path: str | Path, *, cuda_graphs: bool = True, rebuild: bool = False) -> None:
         super().__init__(path)
         self._rebuild = rebuild
-        self.cuda_graph = True
+        self.cuda_graphs = cuda_graphs
         self._owner: ThreadPoolExecutor | None = None
         self._gpu: Gpu | None = None
         self._engine: Engine | None = None
         self.engine_card: EngineCard | None = None
+
+    @property
+    def runs_on(self) -> str:
+        """TensorRT or TensorRT-RTX, and the GPU's compute capability."""
+        card, gpu = self.engine_card, self._gpu
+        return (
+            f"{card.library.name} {gpu.model.compute_capability}" if card is not None and gpu is not None else self.name
+        )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Always."""
+        return True
 
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
         card = EngineCard.read(self.path)
@@ -54,7 +69,7 @@ class TrtBackend(Backend):
         except EngineError:
             if not self._rebuild:
                 raise
-            here = self._gpu.compute_capability if self._gpu else None
+            here = self._gpu.model.compute_capability if self._gpu else None
             self._free()
             rebuild_engine(self.path, card, here)
             card = EngineCard.read(self.path)
@@ -64,6 +79,15 @@ class TrtBackend(Backend):
 
     def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
         return self.on_owner(lambda engine, gpu: engine.infer(images))
+
+    def _gpu_stream(self) -> int:
+        engine = self._engine
+        if engine is None:
+            raise self._closed()
+        return engine.stream
+
+    def _infer_on_gpu(self, images: GpuArray) -> NDArray[np.float32]:
+        return self.on_owner(lambda engine, gpu: engine.infer_on_gpu(images))
 
     def on_owner(self, work: Callable[[Engine, Gpu], Result]) -> Result:
         """What `work(engine, gpu)` returns, done on the thread that owns them. UsageError once it was closed."""
@@ -103,7 +127,7 @@ class TrtBackend(Backend):
 
     def _open_here(self, trt: Any, plan: bytes, card: EngineCard) -> Engine:
         gpu = self._gpu = Gpu()
-        check_gpu(self.path, card, gpu.name, gpu.compute_capability)
+        check_gpu(self.path, card, gpu.model)
         runtime = trt.Runtime(logger_of(trt))
         if card.library.name == "tensorrt_rtx":
             check_validity(self.path, card, runtime, trt, plan)
@@ -111,7 +135,7 @@ class TrtBackend(Backend):
             runtime.DLA_core = card.built_for.dla_core
         if "VERSION_COMPATIBLE" in card.flags:
             runtime.engine_host_code_allowed = True  # such a plan brings its own runtime
-        return Engine(gpu, trt, runtime, self.path, plan, card, cuda_graph=self.cuda_graph)
+        return Engine(gpu, trt, runtime, self.path, plan, card, cuda_graph=self.cuda_graphs)
 
     def _close_here(self) -> None:
         engine, self._engine = self._engine, None

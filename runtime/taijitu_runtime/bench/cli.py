@@ -1,4 +1,4 @@
-"""Measure how fast a model answers, with trtexec's flags and report; several models take turns, and get a ratio."""
+"""Measure the speed of models, with trtexec's flags and report; several models take turns and get a ratio."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_USE: dict[type[Backend], dict[str, str]] = {
     OrtBackend: {
         "useCudaGraph": "ONNX Runtime runs it without CUDA graphs",
         "noDataTransfers": "on a CPU nothing is copied, and elsewhere ONNX Runtime copies within its call",
-        "rebuild": "an ONNX file is not built",
+        "rebuild": "an ONNX file needs no build",
     },
     TrtBackend: {"cpuThreads": "an engine runs on the GPU", "provider": "an engine runs through TensorRT itself"},
 }
@@ -41,7 +41,7 @@ EXPORTS = ("exportTimes", "exportProfile", "exportLayerInfo")
 
 @run("taijitu bench")
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: measured, whatever the warnings say, 2: wrong usage or model."""
+    """Run the command; 0: measured, possibly with warnings, 2: wrong usage or model."""
     options = build_parser().parse_args(argv)
     check_options(options)
     loop = Loop(options.warmUp, options.duration, options.iterations, options.avgRuns)
@@ -64,30 +64,28 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of runtime/bench.py and `taijitu bench`: trtexec's spelling and meaning."""
+    """Return the command line of runtime/bench.py and `taijitu bench`, with trtexec's flags and their meaning."""
     parser = Parser(prog="taijitu bench", description=__doc__)
-    parser.add_argument("models", type=Path, nargs="+", metavar="model", help="model.onnx or model.engine of export/")
-    parser.add_argument("--shapes", help="such as images:8x32x32x3; one picture, or the smallest batch, if not given")
+    parser.add_argument("models", type=Path, nargs="+", metavar="model", help="an ONNX file or an engine")
+    parser.add_argument("--shapes", help="such as images:8x32x32x3 (default: one image, or the smallest batch)")
     parser.add_argument("--warmUp", type=float, default=200, metavar="MS", help="before measuring (%(default)s ms)")
-    parser.add_argument(
-        "--duration", type=float, default=3, metavar="S", help="at least (%(default)s s for each model)"
-    )
+    parser.add_argument("--duration", type=float, default=3, metavar="S", help="at least (%(default)s s per model)")
     parser.add_argument("--iterations", type=int, default=10, metavar="N", help="at least (%(default)s)")
     parser.add_argument(
-        "--avgRuns", type=int, default=10, metavar="N", help="queries in a turn, averaged with --verbose (%(default)s)"
+        "--avgRuns", type=int, default=10, metavar="N", help="queries per turn, averaged with --verbose (%(default)s)"
     )
     parser.add_argument(
         "--percentile", type=percentages, default=(90, 95, 99), metavar="P1,P2", help="of the times (90,95,99)"
     )
-    parser.add_argument("--cpuThreads", type=int, metavar="N", help="of ONNX Runtime (one for each core)")
+    parser.add_argument("--cpuThreads", type=int, metavar="N", help="threads of ONNX Runtime (one per core)")
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
-    parser.add_argument("--useCudaGraph", action="store_true", help="engines: the network is one CUDA graph")
+    parser.add_argument("--useCudaGraph", action="store_true", help="engines: run the network as one CUDA graph")
     parser.add_argument("--noDataTransfers", action="store_true", help="engines: copy nothing to and from the GPU")
-    parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
-    parser.add_argument("--exportTimes", type=Path, metavar="F.json", help="begin and end of every step of every query")
-    parser.add_argument("--exportProfile", type=Path, metavar="F.json", help="the time of every layer")
-    parser.add_argument("--exportLayerInfo", type=Path, metavar="F.json", help="the layers as they are run")
-    parser.add_argument("--verbose", action="store_true", help="every --avgRuns queries averaged, and explanations")
+    parser.add_argument("--rebuild", action="store_true", help="rebuild an engine that does not run here")
+    parser.add_argument("--exportTimes", type=Path, metavar="F.json", help="write begin and end of each step")
+    parser.add_argument("--exportProfile", type=Path, metavar="F.json", help="write the time of every layer")
+    parser.add_argument("--exportLayerInfo", type=Path, metavar="F.json", help="write the layers as they are executed")
+    parser.add_argument("--verbose", action="store_true", help="print averages of --avgRuns queries, and explanations")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
 
@@ -101,11 +99,11 @@ def percentages(text: str) -> tuple[float, ...]:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """UsageError for a number out of range, or a file to write that cannot be, or would hold one of several models."""
+    """Raise UsageError for a number out of range, or an export that cannot be written or is for one model only."""
     for name, least in (("warmUp", 0), ("duration", 0), ("iterations", 1), ("avgRuns", 1), ("cpuThreads", 1)):
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
-            raise UsageError(f"got --{name}={value:g}, expected a number from {least} on")
+            raise UsageError(f"got --{name}={value:g}, expected a number from {least} up")
     if options.verbose and options.json:
         raise UsageError("got --verbose with --json, expected one of them; --exportTimes has every single time")
     taken = {model.resolve() for model in options.models}
@@ -122,7 +120,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def prepare_backends(options: argparse.Namespace) -> list[Backend]:
-    """The backends, not loaded yet. UsageError for a flag that none of them has a use for, with the reason."""
+    """Return the backends, not loaded yet. Raises UsageError for a flag that none of them can use, with the reason."""
     threads, provider, rebuild = options.cpuThreads or 0, options.provider, options.rebuild
     backends = [
         open_backend(model, threads=threads, provider=provider)
@@ -133,20 +131,20 @@ def prepare_backends(options: argparse.Namespace) -> list[Backend]:
     kinds = {type(backend) for backend in backends}
     for name, reason in NO_USE[kinds.pop()].items() if len(kinds) == 1 else ():
         if getattr(options, name):
-            raise UsageError(f"got --{name} for {options.models[0]}: {reason}; leave it away")
+            raise UsageError(f"got --{name} for {options.models[0]}: {reason}; remove the flag")
     for backend in backends:
         if isinstance(backend, TrtBackend):
-            backend.cuda_graph = options.useCudaGraph
+            backend.cuda_graphs = options.useCudaGraph
     return backends
 
 
 def open_probe(backend: Backend, options: argparse.Namespace) -> Probe:
-    """What measures this backend, with random pictures of the shape that was asked for."""
+    """Return the probe for this backend, with random images of the requested shape."""
     shape = shape_of(backend, options.shapes)
     try:
         images = random_images(shape, backend.input.dtype)
     except (MemoryError, OverflowError, ValueError):
-        raise UsageError(f"got --shapes={options.shapes}, more than the memory holds; ask for fewer pictures") from None
+        raise UsageError(f"got --shapes={options.shapes}, more than the memory holds; use a smaller batch") from None
     if isinstance(backend, TrtBackend):
         return TrtProbe(backend, images, transfers=not options.noDataTransfers)
     assert isinstance(backend, OrtBackend), "open_backend makes no other"
@@ -154,7 +152,7 @@ def open_probe(backend: Backend, options: argparse.Namespace) -> Probe:
 
 
 def shape_of(backend: Backend, text: str | None) -> tuple[int, ...]:
-    """The input's shape from "images:8x32x32x3". UsageError where the model does not take it."""
+    """Parse the input's shape from "images:8x32x32x3". Raises UsageError if the model does not take it."""
     taken = backend.input
     if text is None:
         return taken.shape(taken.min_batch)
@@ -174,7 +172,7 @@ def shape_of(backend: Backend, text: str | None) -> tuple[int, ...]:
 def report(
     options: argparse.Namespace, modes: Sequence[dict[str, str]], results: Sequence[Result], ratios: Sequence[Ratio]
 ) -> None:
-    """Print what was measured."""
+    """Print the results."""
     if options.json:
         say_json(as_json(options.models, modes, results, ratios), sys.stdout, indent=1)
         return
@@ -185,7 +183,7 @@ def report(
 
 
 def modes_of(backend: Backend, probe: Probe, loop: Loop, options: argparse.Namespace) -> dict[str, str]:
-    """All that the numbers depend on, as text by name."""
+    """Return everything that the numbers depend on, as text by name."""
     shape = "x".join(map(str, shape_of(backend, options.shapes)))
     return {
         "Model": f"{backend.card.architecture.name}, {backend.card.precision.name}",
@@ -201,7 +199,7 @@ def modes_of(backend: Backend, probe: Probe, loop: Loop, options: argparse.Names
 
 
 def text_of(model: Path, modes: dict[str, str], result: Result, options: argparse.Namespace) -> Iterator[str]:
-    """One model's report."""
+    """Yield the lines of one model's report."""
     yield f"=== {shown(model)} ==="
     yield from (f"{name}: {text}" for name, text in modes.items())
     yield f"Warmup completed {result.trace.warm_up_queries} queries over {options.warmUp:g} ms"
@@ -220,7 +218,7 @@ def text_of(model: Path, modes: dict[str, str], result: Result, options: argpars
 def as_json(
     models: Sequence[Path], modes: Sequence[dict[str, str]], results: Sequence[Result], ratios: Sequence[Ratio]
 ) -> dict[str, Any]:
-    """The object that --json prints."""
+    """Return the object that --json prints."""
     return {
         "models": [
             {"model": str(model), "modes": mode, **result.to_dict()}

@@ -1,4 +1,4 @@
-"""What around a measurement makes it less trustworthy: changing clocks, other programs, a host that takes its share."""
+"""Warn of conditions that make a measurement less reliable: variable clocks, other programs, a busy host."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FIXED_GOVERNOR = "performance"
 MOST_LOAD_PERCENT = 5.0
 MOST_STOLEN_PERCENT = 1.0
 LOW_CLOCK = 0.9
-"""Of the highest: below it, a GPU under load is being held back."""
+"""Share of the highest clock; a GPU under load that runs below it is throttled."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CpuTimes:
-    """Clock ticks of all CPUs since the start: busy ones, those that the host took, all; and those of this process."""
+    """Clock ticks of all CPUs since the start: busy ones, those taken by the host, all; and those of this process."""
 
     busy: int
     stolen: int
@@ -30,7 +30,7 @@ class CpuTimes:
 
     @classmethod
     def now(cls) -> CpuTimes | None:
-        """As of now; None where the system has no /proc/stat."""
+        """Return the present ticks; None if the system has no /proc/stat."""
         try:
             line = Path("/proc/stat").read_text().partition("\n")[0]
         except OSError:
@@ -41,14 +41,14 @@ class CpuTimes:
 
     @classmethod
     def from_line(cls, line: str, ours: float) -> CpuTimes:
-        """From the first line of /proc/stat: cpu user nice system idle iowait irq softirq steal."""
+        """Parse the first line of /proc/stat: cpu user nice system idle iowait irq softirq steal."""
         user, nice, system, idle, waiting, irq, softirq, stolen = map(int, line.split()[1:9])
         busy = user + nice + system + irq + softirq
         return cls(busy, stolen, busy + idle + waiting + stolen, ours)
 
 
 def load_warnings(before: CpuTimes | None, after: CpuTimes | None) -> list[str]:
-    """What other programs and the host took of the CPUs in between, where it is too much."""
+    """Return warnings where other programs or the host took too much of the CPUs in between."""
     if before is None or after is None or after.all <= before.all:
         return []
     whole = after.all - before.all
@@ -56,14 +56,17 @@ def load_warnings(before: CpuTimes | None, after: CpuTimes | None) -> list[str]:
     stolen = 100 * (after.stolen - before.stolen) / whole
     warnings = []
     if others > MOST_LOAD_PERCENT:
-        warnings.append(f"Other programs took {others:.0f}% of the CPUs meanwhile. Stop them and measure again.")
+        warnings.append(f"Other programs took {others:.0f}% of the CPUs in the meantime. Stop them and measure again.")
     if stolen > MOST_STOLEN_PERCENT:
-        warnings.append(f"The host of this virtual machine took {stolen:.0f}% of the CPUs meanwhile.")
+        warnings.append(f"The host of this virtual machine took {stolen:.0f}% of the CPUs in the meantime.")
     return warnings
 
 
 def clock_warnings(device: str, system: Path = Path("/sys")) -> list[str]:
-    """Clocks that are not fixed, as far as the system shows them, right after a run; `device`: "CPU" or "GPU"."""
+    """Return warnings about clocks that are not fixed, as the system shows them right after a run.
+
+    `device` is "CPU" or "GPU".
+    """
     warnings = []
     governors = {read_text(file) for file in system.glob(CPU_GOVERNORS)} - {FIXED_GOVERNOR, ""}
     if governors:
@@ -77,7 +80,7 @@ def clock_warnings(device: str, system: Path = Path("/sys")) -> list[str]:
 
 
 def gpu_clock_warnings(answer: str) -> list[str]:
-    """From nvidia-smi's line "clock, highest clock" in MHz."""
+    """Return warnings about nvidia-smi's line "clock, highest clock", in MHz."""
     try:
         clock, highest = (float(part) for part in answer.splitlines()[0].split(","))
     except (ValueError, IndexError):
@@ -88,7 +91,7 @@ def gpu_clock_warnings(answer: str) -> list[str]:
 
 
 def machine() -> str:
-    """The processor's name and how many of it this process may use."""
+    """Return the processor's name and the number of CPUs that this process may use."""
     return f"{processor_name()}, {usable_cores()} CPUs"
 
 

@@ -1,4 +1,4 @@
-"""Measuring a model in ONNX Runtime."""
+"""Measure a model in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ KERNEL = "_kernel_time"
 
 
 class OrtProbe(Probe):
-    """A loaded OrtBackend, and images that it takes; `threads` and `provider` as they were given to the backend.
+    """The probe of a loaded OrtBackend.
 
-    On the CPU there is nothing to copy and nothing to enqueue: a query is one call. On a GPU the call copies as well,
-    and ONNX Runtime does not say how long.
+    On the CPU there is nothing to copy or to enqueue: a query is one call. On a GPU the call copies too, and ONNX
+    Runtime does not report how long that takes.
+
+    Args:
+        backend: The loaded backend.
+        images: A batch that it takes.
+        threads: As given to the backend; so is `provider`.
     """
 
     def __init__(self, backend: OrtBackend, images: NDArray[Any], threads: int, provider: str) -> None:
@@ -33,7 +38,7 @@ class OrtProbe(Probe):
         providers = backend.session.get_providers()
         self.device = "CPU" if providers[0] == CPU else "GPU"
         self.absent = {
-            "enqueue": "the call returns with the answer",
+            "enqueue": "the call returns with the result",
             "h2d": "nothing is copied" if self.device == "CPU" else "within the compute time",
             "d2h": "nothing is copied" if self.device == "CPU" else "within the compute time",
         }
@@ -49,7 +54,7 @@ class OrtProbe(Probe):
         return [self._query() for _ in range(count)]
 
     def profile(self, count: int) -> list[LayerTime]:
-        """As in Probe; ONNX Runtime counts in whole microseconds, so that only the average over many queries holds."""
+        """As in Probe. ONNX Runtime counts whole microseconds, so only the average over many queries is accurate."""
         times: dict[tuple[int, str], list[float]] = {}
         self._profiled = self._kernel_events(count)
         for event in self._profiled:
@@ -58,7 +63,7 @@ class OrtProbe(Probe):
         return [LayerTime(name, found) for (_, name), found in times.items()]
 
     def layer_info(self) -> dict[str, Any]:
-        """The nodes of the optimised graph in the order in which they run, in the words of trtexec's file."""
+        """Return the nodes of the optimised graph in the order of their execution, with the names of trtexec's file."""
         layers = [
             {
                 "Name": _name(event),
@@ -67,7 +72,7 @@ class OrtProbe(Probe):
                 "Outputs": _tensors(event["args"].get("output_type_shape", [])),
                 "Provider": event["args"]["provider"],
             }
-            # ONNX Runtime numbers its own nodes anew in each session: those of a profile keep their names here.
+            # ONNX Runtime numbers its own nodes again in each session; here they keep the names of the profile.
             for event in _one_query(self._profiled or self._kernel_events(1))
         ]
         return {"Layers": layers, "Bindings": ["images", "logits"]}
@@ -79,7 +84,7 @@ class OrtProbe(Probe):
         return Query(compute=(1000 * (begin - self._start_s), 1000 * (end - self._start_s)))
 
     def _kernel_events(self, count: int) -> list[dict[str, Any]]:
-        """What ONNX Runtime's profiler says of each node of each query, after one that is left out."""
+        """Return the events of ONNX Runtime's profiler for the nodes of all queries except the first."""
         with tempfile.TemporaryDirectory() as folder:
             prefix = Path(folder) / "profile"
             with OrtBackend(
@@ -94,7 +99,7 @@ class OrtProbe(Probe):
 
 
 def random_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Random pictures, uint8 in [0, 255] or normal float32; the same ones in every run."""
+    """Return random images, uint8 in [0, 255] or normal float32; the same in every run."""
     random = np.random.default_rng(0)
     if dtype == np.uint8:
         return random.integers(0, 256, shape, dtype=np.uint8)

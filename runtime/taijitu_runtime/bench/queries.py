@@ -1,4 +1,4 @@
-"""The measuring loop: warm up, then turns of queries, several models one after the other within each round."""
+"""The measuring loop: warm up, then turns of queries; in each round, several models take one turn each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 SHORTEST_TURN_MS = 10.0
-"""Where several models take turns, so that a fast one gets as much time as a slow one."""
+"""For several models, so that a fast one gets as much time as a slow one."""
 
 Span = tuple[float, float]
 """Begin and end, in milliseconds since the model was opened for measuring."""
@@ -17,7 +17,7 @@ Span = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """When one batch went through. None for a step that this backend does not have, which is not one of 0 ms."""
+    """The times of one batch. A step that the backend does not have is None, which differs from 0 ms."""
 
     compute: Span
     enqueue: Span | None = None
@@ -26,7 +26,7 @@ class Query:
 
     @property
     def whole(self) -> Span:
-        """From the first step to the end of the last."""
+        """The time from the first step to the end of the last."""
         return (self.h2d or self.compute)[0], (self.d2h or self.compute)[1]
 
     @property
@@ -44,10 +44,12 @@ class LayerTime:
 
 
 class Probe(abc.ABC):
-    """A loaded model with a batch to run through it again and again.
+    """A loaded model with a batch for repeated queries.
 
-    `device`: "CPU" or "GPU". `modes`: what a number depends on, as text by name, for whoever reads it later.
-    `absent`: for each step of a query that this backend does not have ("enqueue", "h2d", "d2h") the reason.
+    Attributes:
+        device: "CPU" or "GPU".
+        modes: Facts that the numbers depend on, as text by name.
+        absent: For each step of a query that this backend does not have ("enqueue", "h2d", "d2h"), the reason.
     """
 
     device: str
@@ -56,15 +58,15 @@ class Probe(abc.ABC):
 
     @abc.abstractmethod
     def run(self, count: int) -> list[Query]:
-        """So many queries, one after the other."""
+        """Run `count` queries one after the other."""
 
     @abc.abstractmethod
     def profile(self, count: int) -> list[LayerTime]:
-        """The layers in their order, timed over so many queries, which are slower for it."""
+        """Return the layers in their order, timed over `count` queries, which profiling makes slower."""
 
     @abc.abstractmethod
     def layer_info(self) -> dict[str, Any]:
-        """The layers as the backend runs them: {"Layers": [...], "Bindings": [...]}."""
+        """Return the layers as the backend runs them: {"Layers": [...], "Bindings": [...]}."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Loop:
 
 @dataclasses.dataclass
 class Trace:
-    """What was measured of one model. `turns`: its queries. `wall_ms`: of its turns, without what ran in between."""
+    """The measurements of one model. `turns`: its queries. `wall_ms`: the time of its turns, without other models'."""
 
     warm_up_queries: int = 0
     turns: list[list[Query]] = dataclasses.field(default_factory=list)
@@ -87,7 +89,7 @@ class Trace:
 
     @property
     def queries(self) -> list[Query]:
-        """All queries in their order."""
+        """All queries in order."""
         return [query for turn in self.turns for query in turn]
 
     def add(self, turn: list[Query]) -> None:
@@ -97,13 +99,13 @@ class Trace:
 
 
 def measure(probes: Sequence[Probe], loop: Loop) -> list[Trace]:
-    """Warm each up, then let them take turns, each round in the opposite order, until each had its time."""
+    """Warm up each probe, then let them take turns, each round in the opposite order, until each had its time."""
     traces = [Trace(_warm_up(probe, loop.warm_up_ms)) for probe in probes]
     places = list(range(len(probes)))
     while any(_goes_on(trace, loop) for trace in traces):
         for place in places:
             if len(probes) > 1:
-                probes[place].run(1)  # not counted: it finds the caches full of the other model
+                probes[place].run(1)  # not counted, as the caches are full of the other model's data
             traces[place].add(_turn(probes[place], loop.turn, SHORTEST_TURN_MS if len(probes) > 1 else 0))
         places.reverse()
     return traces

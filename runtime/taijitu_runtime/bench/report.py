@@ -1,4 +1,4 @@
-"""What was measured: trtexec's lines for people and their scripts, and the same as JSON."""
+"""Report measurements: as trtexec's lines for people and their scripts, and as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Latency: the sum of H2D Latency, {device} Compute Time and D2H Latency."""
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One model's numbers. `steps`: the summary of each of STEPS, None for one that the backend does not have."""
+    """The numbers of one model. `steps`: the summary of each of STEPS, None if the backend does not have it."""
 
     trace: Trace
     device: str
@@ -36,7 +36,7 @@ class Result:
 
     @classmethod
     def of(cls, probe: Probe, trace: Trace, percentages: Sequence[float], warnings: Sequence[str]) -> Result:
-        """From what was measured; `warnings`: those of the conditions, to which those of the numbers are added."""
+        """Compute the numbers of a trace; warnings about them are added to `warnings`, those about conditions."""
         queries = trace.queries
         steps = {name: _summary(queries, name, percentages) for name in STEPS}
         latency = summarise([query.latency_ms for query in queries], percentages)
@@ -45,7 +45,7 @@ class Result:
 
     @property
     def throughput_qps(self) -> float:
-        """Queries for each second of the walltime."""
+        """Queries per second of the walltime."""
         return 1000 * len(self.trace.queries) / self.trace.wall_ms
 
     @property
@@ -54,7 +54,7 @@ class Result:
         return sum(_length(query.compute) for query in self.trace.queries) / 1000
 
     def summary_lines(self) -> Iterator[str]:
-        """trtexec's block, line for line; a step that is absent is there and says why."""
+        """Yield the lines of trtexec's block; the line of an absent step has the reason."""
         yield "=== Performance summary ==="
         yield f"Throughput: {self.throughput_qps:g} qps"
         yield f"Latency: {_numbers(self.latency)}"
@@ -68,7 +68,7 @@ class Result:
             yield f"* {warning}"
 
     def trace_lines(self, average_of: int) -> Iterator[str]:
-        """The averages of every so many queries, as trtexec prints them; the last ones, if fewer, are left out."""
+        """Yield averages of `average_of` queries each, as trtexec prints them; a shorter rest is left out."""
         yield "=== Trace details ==="
         yield f"Trace averages of {average_of} runs:"
         queries = self.trace.queries
@@ -81,7 +81,7 @@ class Result:
             yield line if part[0].enqueue is None else f"{line} (enqueue {_mean(part, 'enqueue'):g} ms)"
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers for --json; null for a step that is absent."""
+        """Return the numbers for --json; null for an absent step."""
         steps = {f"{name}_ms": _plain(summary) for name, summary in self.steps.items()}
         return {
             "warm_up_queries": self.trace.warm_up_queries,
@@ -97,25 +97,25 @@ class Result:
 
 
 def explanations(device: str) -> str:
-    """What the lines of the summary mean."""
+    """Return the meaning of the lines of the summary."""
     return EXPLANATIONS.format(device=device).strip()
 
 
 def ratio_line(name: str, base: str, ratio: Ratio) -> str:
-    """How much longer, or shorter, one model takes than the first one."""
+    """Return the line that compares one model with the first one."""
     return (
         f"{name} / {base}: median latency x{ratio.median:.3f} "
-        f"(of the turns beside each other, 80% lie from x{ratio.low:.3f} to x{ratio.high:.3f})"
+        f"(of adjacent turns, 80% lie from x{ratio.low:.3f} to x{ratio.high:.3f})"
     )
 
 
 def times_for_export(queries: Sequence[Query]) -> list[dict[str, float]]:
-    """trtexec's --exportTimes: begin and end of each step, in ms; a step that is absent has no entry."""
+    """Return the content of trtexec's --exportTimes: begin and end of each step in ms, except absent steps."""
     return [_exported(query) for query in queries]
 
 
 def profile_for_export(layers: Sequence[LayerTime], count: int) -> list[dict[str, Any]]:
-    """trtexec's --exportProfile: the number of queries, then each layer with its times in ms."""
+    """Return the content of trtexec's --exportProfile: the number of queries, then each layer's times in ms."""
     whole = sum(sum(layer.times_ms) for layer in layers) or 1.0
     rows: list[dict[str, Any]] = [{"count": count}]
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Numbers about times, worked out as trtexec does it, so that both can be compared."""
+"""Statistics of times, computed as in trtexec, so that both can be compared."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Of one kind of time, all in milliseconds. `percentiles`: by percentage, (90.0, 95.0, 99.0) for instance.
+    """The statistics of one kind of time, in milliseconds.
 
-    `variation_percent`: standard deviation (of the population) in percent of the mean, trtexec's coefficient of
-    variance.
+    Attributes:
+        percentiles: By percentage, such as 90.0, 95.0, 99.0.
+        variation_percent: The standard deviation of the population in percent of the mean; trtexec calls it
+            coefficient of variance.
     """
 
     min: float
@@ -27,9 +29,12 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """How many times as long one model took as another, from turns taken one beside the other.
+    """The ratio of the times of two models, from adjacent turns.
 
-    `median` of the turns' ratios; `low`, `high`: 10 % of the turns lie below and above.
+    Attributes:
+        median: The median of the ratios of the turns.
+        low: 10 % of the ratios are below.
+        high: 10 % of the ratios are above.
     """
 
     median: float
@@ -38,7 +43,7 @@ class Ratio:
 
 
 def summarise(times_ms: Sequence[float], percentages: Sequence[float]) -> Summary:
-    """The summary of at least one time."""
+    """Return the statistics of at least one time."""
     ordered = sorted(times_ms)
     mean = math.fsum(ordered) / len(ordered)
     deviation = math.sqrt(math.fsum((time - mean) ** 2 for time in ordered) / len(ordered))
@@ -53,15 +58,19 @@ def summarise(times_ms: Sequence[float], percentages: Sequence[float]) -> Summar
 
 
 def median(ordered: Sequence[float]) -> float:
-    """The middle of ascending times, or the mean of the two in the middle."""
+    """Return the middle one of ascending times, or the mean of the two in the middle."""
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def percentile(ordered: Sequence[float], percentage: float) -> float:
-    """trtexec's: of n ascending times, the last after leaving out floor((1 - percentage / 100) n) of the longest.
+    """Return trtexec's percentile: the longest of n ascending times without the last floor((1 - percentage / 100) n).
 
-    `percentage` in [0, 100]. In float32, as there: of 100 times, 99 % leaves out floor(0.99999905), which is none.
+    It computes in float32, as trtexec: with 100 times and 99 %, it removes floor(0.99999905), which is 0.
+
+    Args:
+        ordered: The ascending times.
+        percentage: In [0, 100].
     """
     one, hundred = np.float32(1), np.float32(100)
     left_out = int((one - np.float32(percentage) / hundred) * np.float32(len(ordered)))
@@ -69,7 +78,7 @@ def percentile(ordered: Sequence[float], percentage: float) -> float:
 
 
 def ratio_of_turns(times_ms: Sequence[Sequence[float]], base_ms: Sequence[Sequence[float]]) -> Ratio:
-    """The ratio of each turn's median to that of the turn beside it."""
+    """Return the ratio of the medians of adjacent turns."""
     ratios = sorted(median(sorted(ours)) / median(sorted(theirs)) for ours, theirs in zip(times_ms, base_ms))
     tenth = len(ratios) // 10
     return Ratio(median(ratios), ratios[tenth], ratios[len(ratios) - 1 - tenth])

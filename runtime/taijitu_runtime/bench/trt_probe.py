@@ -1,4 +1,4 @@
-"""Measuring an engine, with CUDA's own clock for what runs on the GPU."""
+"""Measure an engine, with CUDA events for the work on the GPU."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from taijitu_runtime.engine_card import LIBRARIES
 
 
 class TrtProbe(Probe):
-    """A loaded TrtBackend, and images that it takes. `transfers`: copy images and logits in every query.
+    """The probe of a loaded TrtBackend: one stream, one query at a time, as in `infer`.
 
-    One stream, and one query at a time: each is waited for before the next one starts, as in `infer`.
+    Args:
+        backend: The loaded backend.
+        images: A batch that it takes.
+        transfers: Copy images and logits in every query.
     """
 
     device = "GPU"
@@ -31,10 +34,12 @@ class TrtProbe(Probe):
         assert card is not None, "the backend is loaded"
         self.modes = {
             "Backend": f"{LIBRARIES[card.library.name]} {card.library.version}",
-            "GPU": backend.on_owner(lambda engine, gpu: f"{gpu.name}, compute capability {gpu.compute_capability}"),
+            "GPU": backend.on_owner(
+                lambda engine, gpu: f"{gpu.model}, compute capability {gpu.model.compute_capability}"
+            ),
             "Layers": ", ".join(f"{count} {dtype}" for dtype, count in card.precision.layers.items()),
             "Data transfers": "Enabled" if transfers else "Disabled",
-            "CUDA Graph": "Enabled" if backend.cuda_graph else "Disabled",
+            "CUDA Graph": "Enabled" if backend.cuda_graphs else "Disabled",
             "Streams": "1, one query at a time",
         }
         backend.on_owner(self._prepare)
@@ -44,11 +49,11 @@ class TrtProbe(Probe):
         return self._backend.on_owner(lambda engine, gpu: [self._query(engine, gpu) for _ in range(count)])
 
     def profile(self, count: int) -> list[LayerTime]:
-        """As in Probe; without a CUDA graph, which has no layers."""
+        """As in Probe, but without a CUDA graph, which has no layers."""
         return self._backend.on_owner(lambda engine, gpu: self._profile(engine, gpu, count))
 
     def layer_info(self) -> dict[str, Any]:
-        """What TensorRT's engine inspector says; names only, unless it was built to tell more."""
+        """Return the output of TensorRT's engine inspector: names only, unless the engine was built with more."""
 
         def inspect(engine: Engine, gpu: Gpu) -> dict[str, Any]:
             inspector = engine.engine.create_engine_inspector()
@@ -60,8 +65,8 @@ class TrtProbe(Probe):
 
     def _prepare(self, engine: Engine, gpu: Gpu) -> None:
         batch = len(self._images)
-        if self._backend.cuda_graph:
-            engine.capture(batch)
+        if self._backend.cuda_graphs:
+            engine.graphs.capture(batch)
         engine.set_batch(batch)
         engine.host_images[:batch] = self._images
         self._base, *self._events = [gpu.event() for _ in range(5)]
@@ -84,7 +89,7 @@ class TrtProbe(Probe):
             engine.download()
         gpu.record(end, engine.stream)
         gpu.synchronise(engine.stream)
-        # CUDA tells distances in float32, which a minute away from the base are whole 4 microseconds.
+        # CUDA returns times in float32, whose resolution is 4 microseconds a minute after the base.
         begin_ms = gpu.elapsed_ms(self._base, begin)
         times = [begin_ms, *(begin_ms + gpu.elapsed_ms(begin, event) for event in (computing, computed, end))]
         return Query(
@@ -95,12 +100,13 @@ class TrtProbe(Probe):
         )
 
     def _profile(self, engine: Engine, gpu: Gpu, count: int) -> list[LayerTime]:
-        graph, engine.graph = engine.graph, None
         layers: dict[str, list[float]] = {}
-        try:
-            with engine.reporting_layers(lambda name, time_ms: layers.setdefault(name, []).append(time_ms)):
-                for _ in range(count):
-                    self._query(engine, gpu)
-        finally:
-            engine.graph = graph
+        with (
+            engine.graphs.set_aside(),
+            engine.reporting_layers(lambda name, time_ms: layers.setdefault(name, []).append(time_ms)),
+        ):
+            engine.set_batch(len(self._images))
+            for _ in range(count):
+                self._query(engine, gpu)
+        engine.set_batch(len(self._images))
         return [LayerTime(name, np.asarray(times, float).tolist()) for name, times in layers.items()]

@@ -78,8 +78,7 @@ class JsonReport(Report):
     def finish(self) -> None:
         """Print the object: model, architecture, results, skipped, left_out."""
         skipped = [{"file": str(file), "reason": reason} for file, reason in self.skipped]
-        left_out = {"kinds": self._left_out.kinds, "named": self._left_out.named}
         head = json_text(self._head, sys.stdout)[:-1]
         results = ",\n ".join(self._results)
-        skips, lefts = json_text(skipped, sys.stdout), json_text(left_out, sys.stdout)
+        skips, lefts = json_text(skipped, sys.stdout), json_text(self._left_out.as_json(), sys.stdout)
         print(f'{head},\n"results": [\n {results}],\n"skipped": {skips},\n"left_out": {lefts}}}')

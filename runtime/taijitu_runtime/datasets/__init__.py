@@ -1,9 +1,12 @@
-"""Data sets: how a folder, a tar, a list or a published file becomes pictures with labels and splits.
+"""Data sets: read a folder, a tar, a list or published files as pictures with labels and splits.
 
 NumPy and the standard library only; pictures are decoded by `taijitu_runtime.pictures`.
 """
 
+from taijitu_runtime.datasets.census import counts_in_words, label_counts, warnings_of
+from taijitu_runtime.datasets.fingerprints import dataset_sha256, fingerprints
 from taijitu_runtime.datasets.found import Content, Encoded, Found, LeftOut, Member, Split, bytes_of, name_of
+from taijitu_runtime.datasets.held_out import HeldOut, TrainedOn
 from taijitu_runtime.datasets.layout import LEVELS, Level, Reading
 from taijitu_runtime.datasets.names import PICTURE_SUFFIXES, SPLIT_NAMES, Role, role_of
 from taijitu_runtime.datasets.picture_set import PictureSet, calibration_and_judging, evaluation_pictures, prepare
@@ -18,6 +21,7 @@ __all__ = [
     "Content",
     "Encoded",
     "Found",
+    "HeldOut",
     "LeftOut",
     "Level",
     "Member",
@@ -25,13 +29,19 @@ __all__ = [
     "Reading",
     "Role",
     "Split",
+    "TrainedOn",
     "bytes_of",
     "calibration_and_judging",
+    "counts_in_words",
+    "dataset_sha256",
     "evaluation_pictures",
+    "fingerprints",
+    "label_counts",
     "name_of",
     "prepare",
     "read_dataset",
     "role_of",
     "scan_folder",
     "sha256_of",
+    "warnings_of",
 ]

@@ -1,4 +1,4 @@
-"""Pictures to judge with, and to calibrate with: what a data set has, as the network's input."""
+"""The pictures of a data set for evaluation and calibration, as the network's input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.datasets.found import Content, Found, Split, bytes_of, name_of
+from taijitu_runtime.datasets.census import counts_in_words, label_counts, warnings_of
+from taijitu_runtime.datasets.fingerprints import fingerprints
+from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, bytes_of, name_of
+from taijitu_runtime.datasets.held_out import TrainedOn
 from taijitu_runtime.datasets.layout import Reading
 from taijitu_runtime.datasets.names import Role
 from taijitu_runtime.datasets.read import FORMS, read_dataset
@@ -25,44 +28,71 @@ Labels = Sequence[str]
 
 @dataclasses.dataclass(frozen=True)
 class PictureSet:
-    """Pictures of one split of `source` that are decoded anew whenever they are asked for.
+    """Pictures of one split of `source`, decoded at every access.
 
-    `split`: as `source` spells it, or empty where it has no splits. `targets`: int64 (N,), indices of the model's
-    labels; None for pictures without labels. `left_out`: which files of `source` were not taken, in words.
+    Attributes:
+        split: As `source` spells it, or empty without splits.
+        targets: int64 (N,), indices of `labels`, which are the model's; None for pictures without labels.
+        left_out: The files of `source` that were not taken.
+        part: A description of these pictures where they are only a part of the split.
+        seen: The warning that the model was trained on some of them.
     """
 
     source: Path
     split: str
     contents: Sequence[Content] | NDArray[np.uint8]
     targets: NDArray[np.int64] | None
-    left_out: str = ""
+    labels: tuple[str, ...]
+    left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
+    part: str = ""
+    seen: str = ""
 
     def __len__(self) -> int:
         return len(self.contents)
 
     def __str__(self) -> str:
-        return f"{len(self)} pictures of {self.source.name}{f'/{self.split}' if self.split else ''}"
+        split = f"/{self.split}" if self.split else ""
+        return f"{len(self)} pictures of {self.source.name}{split}{f', {self.part}' if self.part else ''}"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the pictures are called within `source`."""
+        """Return the names of the pictures within `source`."""
         if isinstance(self.contents, np.ndarray):
             return tuple(f"picture {i}" for i in range(len(self)))
         return tuple(self._name(content) for content in self.contents)
 
+    @property
+    def label_counts(self) -> dict[str, int]:
+        """Return the number of pictures per label, in the model's order; empty without labels."""
+        return {} if self.targets is None else label_counts(self.targets, self.labels)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return the reasons why a judgement on these pictures may mislead."""
+        uneven = "the accuracy says little of the rare ones: look at each label's (--report)"
+        return [*([self.seen] if self.seen else []), *warnings_of(self.label_counts, uneven)]
+
+    @property
+    def remarks(self) -> list[str]:
+        """Return lines about the pictures, the files that were left out, and warnings."""
+        there = {label: count for label, count in self.label_counts.items() if count}
+        lines = [counts_in_words(there)] if there else []
+        lines += [f"left out: {self.left_out}"] if self.left_out else []
+        return lines + [f"warning: {text}" for text in self.warnings]
+
     def subset(self, index: NDArray[np.int64]) -> PictureSet:
-        """The pictures at `index`, int64 (M,), ascending."""
+        """Return the pictures at `index`, int64 (M,), ascending."""
         targets = None if self.targets is None else self.targets[index]
         contents = self.contents
         chosen = contents[index] if isinstance(contents, np.ndarray) else [contents[i] for i in index]
         return dataclasses.replace(self, contents=chosen, targets=targets)
 
     def spread(self, count: int) -> PictureSet:
-        """At most `count` of the pictures, spread evenly."""
+        """Return at most `count` of the pictures, evenly spaced."""
         return self.subset(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64))
 
     def batches(self, spec: InputSpec, size: int = 64) -> Iterator[NDArray[np.uint8]]:
-        """Every picture in order, preprocessed: uint8 RGB (at most `size`, H, W, 3). PictureError names a bad one."""
+        """Yield all pictures, preprocessed: uint8 RGB (at most `size`, H, W, 3). PictureError for a bad one."""
 
         def prepared(content: Content) -> NDArray[np.uint8]:
             try:
@@ -75,7 +105,7 @@ class PictureSet:
                 yield np.stack(list(pool.map(prepared, self.contents[first : first + size])))
 
     def array(self, spec: InputSpec) -> NDArray[np.uint8]:
-        """All pictures at once, uint8 RGB (N, H, W, 3)."""
+        """Return all pictures in one array, uint8 RGB (N, H, W, 3)."""
         return np.concatenate(list(self.batches(spec)))
 
     def _name(self, content: Content) -> str:
@@ -85,30 +115,52 @@ class PictureSet:
 
 
 def prepare(content: Content, spec: InputSpec) -> NDArray[np.uint8]:
-    """A picture of a data set as uint8 RGB (spec.height, spec.width, 3): `preprocess` of what it holds."""
+    """Preprocess a picture of a data set to uint8 RGB (spec.height, spec.width, 3)."""
     if isinstance(content, np.ndarray):
         return resize_picture(content if content.ndim == 3 else np.repeat(content[:, :, None], 3, axis=2), spec)
     return preprocess(content if isinstance(content, str) else bytes_of(content), spec)
 
 
-def evaluation_pictures(source: Path, labels: Labels) -> PictureSet:
-    """What to judge with: test/, else val/, else all pictures where nothing is split. DataError for train/ alone."""
+def evaluation_pictures(source: Path, labels: Labels, trained_on: TrainedOn | None = None) -> PictureSet:
+    """Return the pictures to judge with: test/, or val/, or a set without splits, except training pictures.
+
+    Args:
+        source: The data set.
+        labels: The model's labels.
+        trained_on: The sample in the model's card. If the model was trained on pictures of `source` and the card tells
+            which share was held out, only that share is returned; otherwise the set has a warning.
+
+    Raises:
+        DataError: There is only train/, and no share of it was held out.
+    """
     found = _found(source, labels)
-    for role in ("test", "val", ""):
-        if role in found.splits:
-            return _labelled(found, found.splits[role], labels)
+    roles: tuple[Role, ...] = ("test", "val", "", "train")
+    role = next(role for role in roles if role in found.splits)
+    judging = _labelled(found, found.splits[role], labels)
+    if trained_on is not None:
+        prints = fingerprints(judging.contents)
+        if role in ("", "train") and (parts := _parted(judging, labels, trained_on, prints)):
+            return parts[1]
+        judging = _warned(judging, trained_on, prints)
+    if role != "train":
+        return judging
     raise DataError(
-        f"{source}: got train/ alone, expected test/ or val/ beside it: pictures that a network was trained on prove "
+        f"{source}: got train/ alone, expected test/ or val/ next to it: pictures that a network was trained on prove "
         f"little; give {source}/train if you mean them"
     )
 
 
-def calibration_and_judging(source: Path, labels: Labels, count: int) -> tuple[PictureSet, PictureSet]:
-    """At most `count` pictures to calibrate with, and those to judge the outcome with; never the same.
+def calibration_and_judging(
+    source: Path, labels: Labels, count: int, trained_on: TrainedOn | None = None
+) -> tuple[PictureSet, PictureSet]:
+    """Return at most `count` pictures to calibrate with, and others to judge the result with.
 
-    train/ calibrates; val/ judges, or test/ where there is no val/, so that test/ can stay untouched for verify.
-    Without one of the two, the split that is there is divided: every second picture calibrates, the others judge.
-    The pictures that calibrate are spread evenly over their split. DataError for fewer than 2 pictures.
+    train/ calibrates; val/ judges, or test/ where there is no val/, so that test/ can stay unused until verify. With
+    only one split, it is divided: the pictures that were held out of training judge, if `trained_on` tells them;
+    otherwise every second picture calibrates, and the others judge. Calibration takes evenly spaced pictures.
+
+    Raises:
+        DataError: There are fewer than 2 pictures.
     """
     found = _found(source, labels)
     sets = {role: _labelled(found, split, labels) for role, split in found.splits.items()}
@@ -118,8 +170,38 @@ def calibration_and_judging(source: Path, labels: Labels, count: int) -> tuple[P
         whole = judging or calibrating or sets[""]
         if len(whole) < 2:
             raise DataError(f"{source}: got 1 picture, expected some to calibrate and others to judge with; give more")
-        calibrating, judging = (whole.subset(np.arange(first, len(whole), 2)) for first in (0, 1))
+        parts = None
+        if judging is None and trained_on is not None:
+            parts = _parted(whole, labels, trained_on, fingerprints(whole.contents))
+        calibrating, judging = parts or _every_second(whole)
     return calibrating.spread(count), judging
+
+
+def _every_second(whole: PictureSet) -> tuple[PictureSet, PictureSet]:
+    return whole.subset(np.arange(0, len(whole), 2)), whole.subset(np.arange(1, len(whole), 2))
+
+
+def _parted(
+    whole: PictureSet, labels: Labels, trained_on: TrainedOn, prints: Sequence[str]
+) -> tuple[PictureSet, PictureSet] | None:
+    """Return the pictures that were trained on and those held out; None if `whole` is not known to have any."""
+    if trained_on.held_out is None or whole.targets is None:
+        return None
+    held = trained_on.held_out.mask(prints, whole.targets, labels)
+    if not trained_on.found(prints) or held.all() or not held.any():
+        return None
+    trained, judging = (whole.subset(np.flatnonzero(side)) for side in (~held, held))
+    return trained, dataclasses.replace(judging, part=f"the {trained_on.held_out}")
+
+
+def _warned(judging: PictureSet, trained_on: TrainedOn, prints: Sequence[str]) -> PictureSet:
+    if not (share := trained_on.found(prints)):
+        return judging
+    text = (
+        f"got pictures that the network was trained on ({100 * share:.0f} % of all such are here), expected others; on "
+        "new ones it will do worse: give pictures that were held out, or made since"
+    )
+    return dataclasses.replace(judging, seen=text)
 
 
 def _found(source: Path, labels: Labels) -> Found:
@@ -132,7 +214,7 @@ def _found(source: Path, labels: Labels) -> Found:
 
 
 def _labelled(found: Found, split: Split, labels: Labels) -> PictureSet:
-    """A split with the model's targets in place of the data's."""
+    """Return a split with the model's targets instead of those of the data."""
     targets = split.targets
     if targets is not None:
         index = {label: i for i, label in enumerate(labels)}
@@ -143,7 +225,7 @@ def _labelled(found: Found, split: Split, labels: Labels) -> PictureSet:
                 "rename the folders, or put pictures without labels into one folder"
             )
         targets = np.array([index.get(label, -1) for label in found.labels], np.int64)[targets]
-    return PictureSet(found.source, split.name, split.contents, targets, str(found.left_out))
+    return PictureSet(found.source, split.name, split.contents, targets, tuple(labels), found.left_out)
 
 
 def _some(names: Collection[str], count: int = 5) -> str:

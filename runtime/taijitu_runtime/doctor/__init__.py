@@ -1,5 +1,5 @@
-"""`taijitu doctor`: looks for what keeps models from running on this machine, and says the cure.
+"""`taijitu doctor`: find problems that keep models from running on this machine, and name the cure.
 
-A check is a short function whose arguments are all that it looks at (the root of a file system, an environment, the
-installed distributions), and which returns findings; checkup.py calls them all.
+A check is a short function that examines only its arguments (the root of a file system, an environment, the installed
+distributions) and returns findings; checkup.py calls all checks.
 """

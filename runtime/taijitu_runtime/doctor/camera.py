@@ -1,4 +1,4 @@
-"""Cameras: the devices, who may open them, and what OpenCV was built with."""
+"""Check cameras: the devices, their permissions, and the build of OpenCV."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
 
 
 def check_video_devices(root: Path) -> list[Finding]:
-    """Every /dev/video* may be opened by us."""
+    """Check that this user may open every /dev/video*."""
     devices = sorted((root / "dev").glob("video[0-9]*"), key=lambda path: int(re.sub(r"\D", "", path.name)))
     if not devices:
         in_container = (root / ".dockerenv").exists()
@@ -20,7 +20,7 @@ def check_video_devices(root: Path) -> list[Finding]:
 
 
 def check_opencv_build(information: str) -> list[Finding]:
-    """`information`: cv2.getBuildInformation()."""
+    """Check the video backends in `information`, the text of cv2.getBuildInformation()."""
     built = {name: built_with(information, name) for name in ("GStreamer", "FFMPEG", "v4l/v4l2")}
     text = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in built.items())
     if not built["FFMPEG"] and not built["GStreamer"]:
@@ -29,7 +29,7 @@ def check_opencv_build(information: str) -> list[Finding]:
 
 
 def check_argus(root: Path, is_jetson: bool) -> list[Finding]:
-    """A Jetson's CSI cameras are read through the daemon nvargus, by a plugin of GStreamer."""
+    """Check the daemon nvargus and the plugin of GStreamer that read a Jetson's CSI cameras."""
     if not is_jetson:
         return []
     if not list(root.glob("usr/lib/aarch64-linux-gnu/gstreamer-1.0/libgstnvarguscamerasrc.so")):
@@ -38,11 +38,11 @@ def check_argus(root: Path, is_jetson: bool) -> list[Finding]:
     if not (root / "tmp/argus_socket").exists():
         cure = "sudo systemctl restart nvargus-daemon; a container takes -v /tmp/argus_socket:/tmp/argus_socket"
         return [warning("CSI cameras", "nvargus-daemon cannot be reached at /tmp/argus_socket", cure)]
-    return [ok("CSI cameras", "nvarguscamerasrc and its daemon are there")]
+    return [ok("CSI cameras", "nvarguscamerasrc and its daemon are present")]
 
 
 def built_with(information: str, name: str) -> bool:
-    """Whether a line such as "    GStreamer:    YES (1.20.3)" is in OpenCV's build information."""
+    """Return whether OpenCV's build information has a line such as "    GStreamer:    YES (1.20.3)"."""
     return re.search(rf"^\s*{re.escape(name)}:\s+YES", information, re.MULTILINE) is not None
 
 

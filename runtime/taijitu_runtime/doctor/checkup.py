@@ -1,4 +1,4 @@
-"""All checks on this machine, section by section."""
+"""Run all checks on this machine, section by section."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
 from taijitu_runtime import native
 from taijitu_runtime.backends.ort_provider import PROVIDERS
-from taijitu_runtime.doctor import camera, folders, gpu, jetson, libraries, outside, packages, system
+from taijitu_runtime.doctor import camera, folders, gpu, jetson, libraries, models, outside, packages, system
 from taijitu_runtime.doctor.child import Imported, Reply, ask, can_find, try_import
 from taijitu_runtime.doctor.finding import Finding, warning
 from taijitu_runtime.installed import installed_versions
 from taijitu_runtime.machine import is_jetson
 
-# Where the distribution is not called as the module is.
+# Distributions whose name differs from that of the module.
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python",
@@ -27,17 +27,18 @@ DISTRIBUTIONS = {
     "tensorrt_rtx": "tensorrt-rtx",
 }
 
-# The same module from several distributions: the cure is about the one that is installed.
+# Modules that several distributions provide; the cure names the installed one.
 VARIANTS = {"onnxruntime": packages.ONNX_RUNTIMES, "cv2": packages.OPENCVS}
 
 Section = tuple[str, list[Finding]]
 
 
 class Checkup:
-    """What several sections look at, asked for once."""
+    """The checks, and facts that several sections need, determined once."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), models: Sequence[Path] = ()) -> None:
         self.root = root
+        self.models = models
         self.machine = platform.machine()
         self.interpreter = system.Interpreter(sys.version_info[:2], Path(sys.prefix), Path(sys.base_prefix))
         self.is_jetson = is_jetson(root)
@@ -47,7 +48,7 @@ class Checkup:
         self.imported: dict[str, Imported] = {}
 
     def sections(self) -> Iterator[Section]:
-        """Each section's title and findings as they are found; sections that found nothing are left out."""
+        """Yield the title and the findings of each section that has any."""
         sections: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
             ("Python and packages", self._python),
             ("Jetson", self._jetson),
@@ -55,6 +56,7 @@ class Checkup:
             ("Libraries", self._libraries),
             ("Camera", self._camera),
             ("taijitu", self._own),
+            ("Models", self._models),
         ]
         for title, check in sections:
             findings = list(_guarded(title, check))
@@ -112,9 +114,13 @@ class Checkup:
             yield libraries.check_native_nish(native.LIBRARY, reply, self.machine, native.LOST, native.BUILD)
         yield folders.check_cache(os.environ)
 
+    def _models(self) -> Iterator[Finding]:
+        for path in self.models:
+            yield models.check_model(path, ask("prove", str(path.resolve())))
+
 
 def _guarded(title: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    # A doctor is called where things are broken; what one section cannot stand must not hide the others.
+    # Something is broken where doctor is used; a section that fails must not hide the others.
     try:
         yield from check()
     except Exception as error:
@@ -123,6 +129,6 @@ def _guarded(title: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
 
 
 def _folder(module: str) -> Path | None:
-    """The folder of a module's package, found without importing it."""
+    """Return the folder of a module's package, found without importing it."""
     spec = find_spec(module) if "." not in module and can_find(module) else None
     return Path(spec.origin).parent if spec is not None and spec.origin and spec.submodule_search_locations else None

@@ -1,4 +1,4 @@
-"""Ask things of libraries in a process of their own: importing one may abort, hang, or print what nobody wants."""
+"""Query libraries in child processes, because importing one may abort, hang, or print unrelated text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUN = 'import runpy; runpy.run_path(sys.argv.pop(1), run_name="__main__")'
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What a child process answered: `value`, or `error`, one line that is not empty."""
+    """The answer of a child process: `value`, or `error`, one line that is not empty."""
 
     value: Any = None
     error: str = ""
@@ -31,7 +31,7 @@ class Reply:
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """What became of an import. `about`: what the library says of itself (probe.py); `error`: one line."""
+    """The result of an import. `about`: facts that the library states about itself (probe.py); `error`: one line."""
 
     module: str
     state: Literal["loaded", "absent", "broken"]
@@ -42,7 +42,7 @@ class Imported:
 
 
 def ask(question: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> Reply:
-    """What the function `question` of probe.py returns, in a child process with our module search path."""
+    """Call the function `question` of probe.py in a child process with this process's module search path."""
     probe = str(Path(__file__).with_name("probe.py"))
     command = python_command(RUN, probe, question, *arguments, flags=("-W", "ignore"))
     try:
@@ -58,7 +58,7 @@ def ask(question: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> Reply:
             return Reply(json.loads(line.removeprefix(MARK)))
     if done.returncode < 0:
         return Reply(error=f"the process died of {signal.Signals(-done.returncode).name}{_last_words(done.stderr)}")
-    return Reply(error=_exception(done.stderr) or f"the process left with exit code {done.returncode}")
+    return Reply(error=_exception(done.stderr) or f"the process ended with exit code {done.returncode}")
 
 
 def try_import(module: str) -> Imported:
@@ -72,9 +72,9 @@ def try_import(module: str) -> Imported:
 
 
 def can_find(module: str) -> bool:
-    """Whether a module, or the package that it is in, is on the search path; it is not imported.
+    """Return whether a module, or the package that it is in, is on the search path, without importing it.
 
-    A folder without a module in it, such as an uninstalled package leaves behind, is none.
+    A folder without a module in it, such as an uninstalled package leaves behind, does not count.
     """
     try:
         spec = importlib.util.find_spec(module.rpartition(".")[0] or module)

@@ -1,9 +1,10 @@
-"""Find what keeps models from running on this machine, and say the cure."""
+"""Find problems that keep models from running on this machine, and name the cure."""
 
 from __future__ import annotations
 
 import platform
 import sys
+from pathlib import Path
 
 from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.installed import taijitu_version
@@ -11,9 +12,9 @@ from taijitu_runtime.installed import taijitu_version
 
 @run("taijitu doctor")
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: no problem, warnings perhaps, 1: at least one problem, 2: wrong usage."""
+    """Run the command; 0: no problem, but possibly warnings, 1: at least one problem, 2: wrong usage."""
     options = build_parser().parse_args(argv)
-    from taijitu_runtime.doctor.checkup import Checkup  # NumPy, which --help does not need
+    from taijitu_runtime.doctor.checkup import Checkup  # imports NumPy, which --help does not need
     from taijitu_runtime.doctor.page import Page, as_dict, count
 
     page = Page(sys.stdout)
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     if not options.json:
         say(head, sys.stdout)
     sections = []
-    for title, findings in Checkup().sections():
+    for title, findings in Checkup(models=options.models).sections():
         sections.append((title, findings))
         if not options.json:
             say(page.section(title, findings), sys.stdout)
@@ -34,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> Parser:
-    """The command line of `taijitu doctor`."""
+    """Return the command line of `taijitu doctor`."""
     parser = Parser(prog="taijitu doctor", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", type=Path, nargs="*", metavar="model", help="model files to prove here")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser

@@ -1,10 +1,10 @@
-"""What to do about the texts with which libraries fail to load."""
+"""Cures for the error messages with which libraries fail to load."""
 
 from __future__ import annotations
 
 import re
 
-# The first pattern that is found decides; its groups go into the cure by their numbers, the distribution as {name}.
+# The first match counts. Its groups go into the cure by number, the name of the distribution as {name}.
 CURES = [
     (r"libcuda\.so", "install NVIDIA's driver; start a container with --gpus all (on a Jetson: --runtime nvidia)"),
     (
@@ -28,12 +28,12 @@ CURES = [
     ),
     (r"undefined symbol", "its parts are of different versions: pip install --force-reinstall --no-cache-dir {name}"),
     (r"SIGILL", "it uses instructions that this processor lacks: another version of {name}"),
-    (r"partially initialized module|circular import", "a file of yours has the name of a library: rename it"),
+    (r"partially initialized module|circular import", "one of your files has the name of a library: rename it"),
 ]
 
 
 def cure(error: str, name: str) -> str:
-    """What to do about `error`, with which the distribution `name` failed to load."""
+    """Return what to do about `error`, with which the distribution `name` failed to load."""
     for pattern, text in CURES:
         found = re.search(pattern, error)
         if found:

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The finding of a check."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Level = Literal["ok", "warning", "problem"]
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One line of the page. `subject`: what was looked at; `cure`: what to do, empty where all is well.
+    """One line of the page. `subject`: the thing that was checked; `cure`: what to do, empty without a problem.
 
-    A problem keeps something that is installed or plugged in from working; a warning is slower, or will surprise later.
+    A problem keeps an installed or connected thing from working; a warning makes it slower, or will matter later.
     """
 
     level: Level
@@ -22,15 +22,15 @@ class Finding:
 
 
 def ok(subject: str, text: str) -> Finding:
-    """All is well, or nothing is there that could be otherwise."""
+    """Return the finding that the subject works, or does not exist here and is not needed."""
     return Finding("ok", subject, text)
 
 
 def warning(subject: str, text: str, cure: str) -> Finding:
-    """It works, but not as well as it could."""
+    """Return the finding that the subject works, but not as well as it could."""
     return Finding("warning", subject, text, cure)
 
 
 def problem(subject: str, text: str, cure: str) -> Finding:
-    """It does not work."""
+    """Return the finding that the subject does not work."""
     return Finding("problem", subject, text, cure)

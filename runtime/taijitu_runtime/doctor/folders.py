@@ -1,4 +1,4 @@
-"""Where things are kept between runs."""
+"""Check the folders whose content is kept between runs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from taijitu_runtime.doctor.finding import Finding, ok, warning
 
 ENOUGH_BYTES = 200 * 2**20
 MAKE_ROOM = "make room on this disk"
-LOST = "models and engines are prepared again at each start"
+LOST = "models and engines are prepared again at every start"
 
 
 def check_cache(environment: Mapping[str, str]) -> Finding:
-    """The cache folder can be written, by us only, and has room."""
+    """Check that only this user can write to the cache folder, and that it has room."""
     try:
         folder = cache_folder(environment)
     except RuntimeError:
-        return warning("cache", f"there is no home: {LOST}", ANOTHER_FOLDER)
+        return warning("cache", f"there is no home folder: {LOST}", ANOTHER_FOLDER)
     try:
         folder = private_folder(folder)
         with tempfile.TemporaryFile(dir=folder) as file:

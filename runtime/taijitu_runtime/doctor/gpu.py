@@ -1,4 +1,4 @@
-"""NVIDIA's GPUs, through the driver's own library: nvidia-smi is no part of a Jetson or of many containers."""
+"""Check NVIDIA's GPUs through the driver's own library: a Jetson and many containers have no nvidia-smi."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NVIDIA_VENDOR = "0x10de"
 
 
 def check_gpus(root: Path, reply: Reply, is_jetson: bool) -> list[Finding]:
-    """The GPUs that can compute; `reply`: to the question "cuda"."""
+    """Check the GPUs. `reply`: the answer to the question "cuda"."""
     cards = pci_cards(root)
     if reply.error and not cards and not is_jetson and driver_version(root) is None:
         return [ok("GPU", "none of NVIDIA's: the CPU answers")]
@@ -44,14 +44,14 @@ def check_gpus(root: Path, reply: Reply, is_jetson: bool) -> list[Finding]:
         ok(
             f"GPU {index}",
             f"{device['name']}, compute capability {device['capability']}, "
-            f"{device['memory_bytes'] / 2**30:.1f} GiB, {versions}",
+            f"{device['multiprocessors']} multiprocessors, {device['memory_bytes'] / 2**30:.1f} GiB, {versions}",
         )
         for index, device in enumerate(reply.value["devices"])
     ]
 
 
 def check_rtx(capabilities: list[str], is_installed: bool) -> list[Finding]:
-    """TensorRT-RTX computes on GeForce and RTX cards, and on no data-centre or Jetson GPU."""
+    """Check the GPUs for TensorRT-RTX, which supports GeForce and RTX cards, but not data-centre and Jetson GPUs."""
     others = [capability for capability in capabilities if capability not in RTX_CAPABILITIES]
     if not is_installed or not others:
         return []
@@ -60,7 +60,7 @@ def check_rtx(capabilities: list[str], is_installed: bool) -> list[Finding]:
 
 
 def check_cuda_release(library: str, built_for: str, newest: int) -> list[Finding]:
-    """A library made for a CUDA that the driver knows: `built_for` such as "13.0", `newest` as 12060 for 12.6."""
+    """Check that the driver supports the CUDA of a library: `built_for` such as "13.0", `newest` as 12060 for 12.6."""
     major = built_for.partition(".")[0]
     if not major.isdecimal() or int(major) <= newest // 1000:
         return []
@@ -69,7 +69,7 @@ def check_cuda_release(library: str, built_for: str, newest: int) -> list[Findin
 
 
 def check_device_files(root: Path) -> list[Finding]:
-    """We may open what the driver is reached through."""
+    """Check that this user may open the device files of the driver."""
     names = ("nvidia0", "nvidiactl", "nvidia-uvm", "nvmap", "nvhost-ctrl", "nvhost-gpu")
     closed = [
         f"/dev/{name}"
@@ -83,7 +83,7 @@ def check_device_files(root: Path) -> list[Finding]:
 
 
 def pci_cards(root: Path) -> int:
-    """How many NVIDIA display and compute devices are plugged in."""
+    """Return the number of NVIDIA display and compute devices on the PCI bus."""
     count = 0
     for device in (root / "sys/bus/pci/devices").glob("*"):
         vendor, kind = _read(device / "vendor"), _read(device / "class")
@@ -92,14 +92,14 @@ def pci_cards(root: Path) -> int:
 
 
 def driver_version(root: Path) -> str | None:
-    """The version of the loaded kernel module; None without one."""
+    """Return the version of the loaded kernel module; None without one."""
     text = _read(root / "proc/driver/nvidia/version")
     found = re.search(r"Kernel Module(?: for \S+)?\s+([\d.]+)", text)
     return found[1] if found else None
 
 
 def capabilities(reply: Reply) -> list[str]:
-    """The compute capability of each device that was found."""
+    """Return the compute capability of each device."""
     devices: list[dict[str, Any]] = [] if reply.error else reply.value["devices"]
     return [device["capability"] for device in devices]
 

@@ -1,4 +1,4 @@
-"""NVIDIA Jetson: L4T, JetPack and what comes with them by apt."""
+"""Check an NVIDIA Jetson: L4T, JetPack and the packages that belong to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
 from taijitu_runtime.doctor.system import Interpreter, dotted
 from taijitu_runtime.machine import board_model, read_text
 
-# L4T: its JetPack, that one's TensorRT, and the Python that TensorRT's module was built for. The longest match counts.
+# L4T: its JetPack, TensorRT, and the Python of TensorRT's module. The longest match counts.
 JETPACKS = {
     "35": ("5", "8.5", (3, 8)),
     "36.3": ("6.0", "8.6", (3, 10)),
@@ -23,7 +23,7 @@ JETPACKS = {
 
 
 def check_l4t(root: Path, interpreter: Interpreter) -> Finding:
-    """The release of L4T and the JetPack that it belongs to."""
+    """Check the release of L4T and the JetPack that it belongs to."""
     board = board_model(root) or "Jetson"
     release = l4t_release(root)
     if release is None:
@@ -35,7 +35,7 @@ def check_l4t(root: Path, interpreter: Interpreter) -> Finding:
     parts = release.split(".")
     known = [JETPACKS[key] for n in (3, 2, 1) if (key := ".".join(parts[:n])) in JETPACKS]
     if not known:
-        return warning(f"L4T {release}", f"{board}: a release that this version does not know", "update taijitu")
+        return warning(f"L4T {release}", f"{board}: taijitu does not know this release", "update taijitu")
     jetpack, tensorrt, python = known[0]
     text = f"{board}, JetPack {jetpack}: TensorRT {tensorrt} for Python {dotted(python)}"
     if python < (3, 10):
@@ -47,7 +47,7 @@ def check_l4t(root: Path, interpreter: Interpreter) -> Finding:
 
 
 def check_apt(packages: Mapping[str, str]) -> list[Finding]:
-    """What of JetPack is installed; `packages`: Debian's, with versions."""
+    """Check which parts of JetPack are installed, given Debian's `packages` with versions."""
     findings = []
     jetpack = packages.get("nvidia-jetpack")
     if jetpack is not None:
@@ -65,13 +65,13 @@ def check_apt(packages: Mapping[str, str]) -> list[Finding]:
 
 
 def l4t_release(root: Path) -> str | None:
-    """Such as "36.4.3"; None where the file is missing or says nothing."""
+    """Return the release of L4T, such as "36.4.3"; None if its file is missing or has another form."""
     found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", read_text(root / "etc/nv_tegra_release"))
     return f"{found[1]}.{found[2]}" if found else None
 
 
 def debian_packages(root: Path) -> dict[str, str]:
-    """The installed packages of Debian or Ubuntu, with versions."""
+    """Return the installed packages of Debian or Ubuntu, with versions."""
     packages = {}
     for block in read_text(root / "var/lib/dpkg/status").split("\n\n"):
         fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", block, re.MULTILINE))

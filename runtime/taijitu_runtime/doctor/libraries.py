@@ -1,4 +1,4 @@
-"""The libraries that answer, each imported in a process of its own."""
+"""Check the libraries that run models, each imported in a process of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taijitu_runtime.installed import pip_install
 
 
 class Library(NamedTuple):
-    """`title`: what people call it; `brought_by`: a distribution or an extra of ours; `purpose`: what it does."""
+    """A library. `title`: its usual name; `brought_by`: a distribution or an extra; `purpose`: what it does."""
 
     title: str
     brought_by: str
@@ -39,7 +39,7 @@ BINARY = re.compile(r"\.cpython-(\d)(\d+)-([\w-]+)\.so$")
 def check_library(
     imported: Imported, distribution: str, interpreter: Interpreter, folder: Path | None, has_gpu: bool
 ) -> Finding:
-    """One library: it loads, it is not there, or it fails and why. `folder`: that of its package, None if unknown."""
+    """Check one library: it loads, is not installed, or fails. `folder`: that of its package, None if unknown."""
     title, brought_by, purpose, needs_gpu = LIBRARIES[imported.module]
     if imported.state == "absent":
         return ok(title, f"not installed; it {purpose} ({brought_by})")
@@ -52,12 +52,12 @@ def check_library(
         there = f"python{dotted(max(pythons))} -m venv --system-site-packages DIR"
         return problem(title, text, f"pip install --force-reinstall {distribution}; if the system brings it: {there}")
     if needs_gpu and not has_gpu and "libcuda.so" in imported.error:
-        return ok(title, f"installed, and no use without NVIDIA's driver ({imported.error})")
+        return ok(title, f"installed, but useless without NVIDIA's driver ({imported.error})")
     return problem(title, f"does not load: {imported.error}", cure(imported.error, distribution))
 
 
 def check_any_answers(imported: Mapping[str, Imported]) -> list[Finding]:
-    """At least one library that computes networks."""
+    """Check that at least one library that runs models loads."""
     backends = ("onnxruntime", "tensorrt", "tensorrt_rtx")
     if any(imported[name].state == "loaded" for name in backends):
         return []
@@ -65,7 +65,7 @@ def check_any_answers(imported: Mapping[str, Imported]) -> list[Finding]:
 
 
 def check_engines_can_answer(imported: Mapping[str, Imported], has_gpu: bool) -> list[Finding]:
-    """TensorRT has NVIDIA's cuda-bindings beside it, which move the pictures."""
+    """Check that TensorRT can use NVIDIA's cuda-bindings, which transfer the images."""
     engines = [name for name in ("tensorrt", "tensorrt_rtx") if imported[name].state == "loaded"]
     if not engines or not has_gpu or imported[CUDA].state != "absent":
         return []
@@ -75,19 +75,19 @@ def check_engines_can_answer(imported: Mapping[str, Imported], has_gpu: bool) ->
 
 
 def check_provider(name: str, reply: Reply, has_gpu: bool) -> Finding:
-    """One of ONNX Runtime's providers; `reply`: None if it works, else the reason and the cure."""
+    """Check one of ONNX Runtime's providers. `reply`: None if it works, otherwise the reason and the cure."""
     title = f"--provider {name}"
     if reply.value is None and not reply.error:
         return ok(title, "computes")
     reason, what_to_do = (reply.error, cure(reply.error, "onnxruntime-gpu")) if reply.error else reply.value
     if not has_gpu:
         return ok(title, f"cannot be used without a GPU ({reason})")
-    # TensorRT is an extra beside ONNX Runtime's GPU build; CUDA is what that build is for.
+    # ONNX Runtime's GPU build needs CUDA; TensorRT is optional.
     return (problem if name == "cuda" else warning)(title, reason, what_to_do)
 
 
 def check_native_nish(library: Path, reply: Reply, machine: str, lost: str, build: str) -> Finding:
-    """The native kernels of Nish; `reply`: whether ONNX Runtime took them, or an error."""
+    """Check the native kernels of Nish. `reply`: whether ONNX Runtime loaded them, or an error."""
     title = "native Nish"
     if not library.is_file():
         return warning(title, f"not built: {lost}", f"install a C++ compiler and do: {build}")
@@ -100,13 +100,13 @@ def check_native_nish(library: Path, reply: Reply, machine: str, lost: str, buil
 
 
 def binary_pythons(folder: Path) -> set[tuple[int, int]]:
-    """The versions of CPython that the extension modules in a package's folder were made for."""
+    """Return the versions of CPython that the extension modules in a package's folder were built for."""
     found = (BINARY.search(path.name) for path in folder.rglob("*.so"))
     return {(int(match[1]), int(match[2])) for match in found if match}
 
 
 def elf_machine(library: Path) -> str:
-    """The processor that a library was made for, as `uname -m` says it; "" for others than ours or no library."""
+    """Return the processor that a library was built for, in terms of `uname -m`; "" if unknown."""
     with library.open("rb") as file:
         head = file.read(20)
     machines = {62: "x86_64", 183: "aarch64"}
@@ -114,7 +114,7 @@ def elf_machine(library: Path) -> str:
 
 
 def providers_to_try(imported: Mapping[str, Imported], known: Mapping[str, Iterable[str]]) -> list[str]:
-    """The providers, but for the CPU's, that the installed ONNX Runtime was built with."""
+    """Return the providers that the installed ONNX Runtime was built with, except the CPU's."""
     about = imported["onnxruntime"].about
     built_in = set(about["providers"]) if about else set()
     return [name for name, needed in known.items() if name != "cpu" and set(needed) <= built_in]

@@ -1,4 +1,4 @@
-"""Modules of the system's Python that a virtual environment hides, or hides behind its own."""
+"""Check for modules of the system's Python that a virtual environment does not see, or shadows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from taijitu_runtime.doctor.system import Interpreter, dotted
 
 
 class SystemModule(NamedTuple):
-    """A module among the system's packages; `pythons`: the versions it was built for, empty if it does not say."""
+    """A module among the system's packages; `pythons`: the versions that it was built for, empty if unknown."""
 
     path: Path
     pythons: set[tuple[int, int]]
 
 
 def system_module(root: Path, name: str) -> SystemModule | None:
-    """The module `name` that apt or `sudo pip` installed, None without one."""
+    """Return the module `name` that apt or `sudo pip` installed, None without one."""
     for folder in sorted(
         (*root.glob("usr/lib/python3*/dist-packages"), *root.glob("usr/local/lib/python3*/*-packages"))
     ):
@@ -34,11 +34,11 @@ def system_module(root: Path, name: str) -> SystemModule | None:
 
 
 def check_system_tensorrt(root: Path, interpreter: Interpreter, is_visible: bool, is_jetson: bool) -> list[Finding]:
-    """TensorRT that came by apt, and a virtual environment that does not see it. `is_visible`: `import` finds one."""
+    """Check that a TensorRT of apt is visible in this environment. `is_visible`: `import` finds one."""
     system = system_module(root, "tensorrt")
     if system is None or is_visible:
         return []
-    where = f"{system.path} is there, and this environment does not see it"
+    where = f"{system.path} exists, and this environment does not see it"
     found = problem if is_jetson else warning
     if system.pythons and interpreter.version not in system.pythons:
         made_for = dotted(max(system.pythons))
@@ -48,7 +48,7 @@ def check_system_tensorrt(root: Path, interpreter: Interpreter, is_visible: bool
 
 
 def check_system_opencv(root: Path, loaded_from: str, has_gstreamer: bool, is_jetson: bool) -> list[Finding]:
-    """A Jetson's own OpenCV has GStreamer; one from the index has not, and shadows it. `loaded_from`: cv2's file."""
+    """Check that a Jetson's OpenCV, which has GStreamer, is not shadowed by another. `loaded_from`: cv2's file."""
     system = system_module(root, "cv2")
     if not is_jetson or not loaded_from or has_gstreamer:
         return []
@@ -61,7 +61,7 @@ def check_system_opencv(root: Path, loaded_from: str, has_gstreamer: bool, is_je
 
 
 def check_system_sight(interpreter: Interpreter) -> Finding:
-    """On a Jetson, TensorRT and OpenCV lie among the system's packages."""
+    """Check that the system's packages are visible: on a Jetson, TensorRT and OpenCV are among them."""
     if interpreter.sees_the_system:
         return ok("system's packages", "visible from here")
     text = f"{interpreter.prefix} does not see them"

@@ -1,4 +1,4 @@
-"""Distributions that get into each other's way, or were made for another Python or processor."""
+"""Check for distributions that conflict, or were built for another Python or processor."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from importlib.metadata import Distribution
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
 from taijitu_runtime.installed import normal_name
 
-# Each set installs files under one name, so the last one to be installed wins, and removing one damages the other.
+# The distributions of each set install the same files: the last one wins, and removing one damages the other.
 ONNX_RUNTIMES = {f"onnxruntime{end}" for end in ("", "-gpu", "-training", "-directml", "-openvino", "-qnn", "-rocm")}
 OPENCVS = {f"opencv{middle}-python{end}" for middle in ("", "-contrib") for end in ("", "-headless")}
 
 
 def check_onnx_runtimes(packages: Mapping[str, str]) -> list[Finding]:
-    """At most one ONNX Runtime is installed."""
+    """Check that at most one ONNX Runtime is installed."""
     found = sorted(ONNX_RUNTIMES & set(packages))
     if len(found) < 2:
         return []
@@ -25,7 +25,7 @@ def check_onnx_runtimes(packages: Mapping[str, str]) -> list[Finding]:
 
 
 def check_opencvs(packages: Mapping[str, str]) -> list[Finding]:
-    """At most one OpenCV of the index is installed."""
+    """Check that at most one OpenCV of the package index is installed."""
     found = sorted(OPENCVS & set(packages))
     if len(found) < 2:
         return []
@@ -34,7 +34,7 @@ def check_opencvs(packages: Mapping[str, str]) -> list[Finding]:
 
 
 def check_wheels(distributions: Iterable[Distribution], version: tuple[int, int], machine: str) -> Finding:
-    """Every wheel was made for this Python and this processor."""
+    """Check that every wheel was built for this Python and this processor."""
     wrong, count = [], 0
     for distribution in distributions:
         tags = re.findall(r"^Tag:\s*(\S+)", distribution.read_text("WHEEL") or "", re.MULTILINE)
@@ -49,7 +49,7 @@ def check_wheels(distributions: Iterable[Distribution], version: tuple[int, int]
 
 
 def fits(tag: str, version: tuple[int, int], machine: str) -> bool:
-    """Whether a wheel's tag, such as cp311-cp311-manylinux_2_17_x86_64, is for this CPython and processor."""
+    """Return whether a wheel's tag, such as cp311-cp311-manylinux_2_17_x86_64, fits this CPython and processor."""
     parts = tag.split("-")
     if len(parts) != 3:
         return False

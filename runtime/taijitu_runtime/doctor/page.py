@@ -1,4 +1,4 @@
-"""How the findings are shown: a page for people, one object for programs."""
+"""Show the findings: as a page for people, as one object for programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGNS: dict[Level, tuple[str, str]] = {"ok": ("✓", "ok"), "warning": ("!", "!!
 
 
 class Page:
-    """The text of a checkup for `stream`: wrapped and coloured on a terminal, one line a finding elsewhere."""
+    """Formats a checkup for `stream`: wrapped and coloured on a terminal, one line per finding elsewhere."""
 
     def __init__(self, stream: TextIO, environment: Mapping[str, str] = os.environ) -> None:
         self._is_terminal = stream.isatty()
@@ -30,11 +30,11 @@ class Page:
         self._has_signs = "utf" in (stream.encoding or "").lower()
 
     def section(self, title: str, findings: list[Finding]) -> str:
-        """A title, and one line for each finding with its cure below."""
+        """Return a title, and one line per finding with its cure below."""
         return "\n".join(["", self._coloured(title, "title"), *map(self._finding, findings)])
 
     def summary(self, sections: list[Section]) -> str:
-        """The last line: how many of each."""
+        """Return the last line, with the number of findings of each level."""
         counts = count(sections)
         parts = [_plural(counts[level], level) for level in ("problem", "warning") if counts[level]]
         worst: Level = "problem" if counts["problem"] else "warning" if counts["warning"] else "ok"
@@ -62,7 +62,7 @@ class Page:
 
 
 def as_dict(sections: list[Section]) -> dict[str, Any]:
-    """The whole checkup in plain types."""
+    """Return the checkup in plain types."""
     counts = count(sections)
     checks = [
         {"section": title, "subject": found.subject, "level": found.level, "text": found.text, "cure": found.cure}
@@ -73,7 +73,7 @@ def as_dict(sections: list[Section]) -> dict[str, Any]:
 
 
 def count(sections: list[Section]) -> Counter[Level]:
-    """How many findings of each level."""
+    """Return the number of findings of each level."""
     return Counter(finding.level for _, findings in sections for finding in findings)
 
 

@@ -1,6 +1,6 @@
-"""What is asked of libraries in a process of their own; child.py runs this file by its path.
+"""The questions to libraries, answered in a child process; child.py runs this file by its path.
 
-Nothing of ours is imported at its top, because that takes most of the time of a short question.
+It imports none of our modules at the top, because that would take most of the time of a short question.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 MARK = "taijitu-doctor:"
-COMPUTE_CAPABILITY = (75, 76)  # cuDeviceGetAttribute: major, minor
+# Attributes of cuDeviceGetAttribute.
+COMPUTE_CAPABILITY = (75, 76)  # major, minor
+MULTIPROCESSORS = 16
 
 
 def library(name: str) -> dict[str, Any]:
-    """Import a module: its version, its file and, for some, what it says of itself."""
+    """Import a module; return its version, its file and, for some, facts about its build."""
     about: dict[str, Callable[[Any], Any]] = {
         "onnxruntime": lambda module: {
             "providers": module.get_available_providers(),
@@ -33,7 +35,7 @@ def library(name: str) -> dict[str, Any]:
 
 
 def cuda() -> dict[str, Any]:
-    """What NVIDIA's driver says: the code of cuInit, the newest CUDA it knows (12060 is 12.6), and its devices."""
+    """Return the result of NVIDIA's cuInit, the newest CUDA that the driver supports (12060 is 12.6), and devices."""
     driver = ctypes.CDLL("libcuda.so.1")
     number, text, size = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_size_t()
     code = driver.cuInit(0)
@@ -42,7 +44,7 @@ def cuda() -> dict[str, Any]:
     if code:
         return found
     driver.cuDeviceGetCount(ctypes.byref(number))
-    for index in range(number.value):
+    for index in range(number.value):  # of the GPUs; evaluated once
         device = ctypes.c_int()
         driver.cuDeviceGet(ctypes.byref(device), index)
         driver.cuDeviceGetName(text, len(text), device)
@@ -51,19 +53,25 @@ def cuda() -> dict[str, Any]:
         for attribute in COMPUTE_CAPABILITY:
             driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
             capability.append(str(number.value))
+        driver.cuDeviceGetAttribute(ctypes.byref(number), MULTIPROCESSORS, device)
         found["devices"].append(
-            {"name": text.value.decode(), "capability": ".".join(capability), "memory_bytes": size.value}
+            {
+                "name": text.value.decode(),
+                "capability": ".".join(capability),
+                "multiprocessors": number.value,
+                "memory_bytes": size.value,
+            }
         )
     return found
 
 
 def nish(path: str) -> None:
-    """Whether ONNX Runtime takes a library of Nish's kernels; an exception if not."""
+    """Load a library of Nish's kernels into ONNX Runtime. Raises any exception if that fails."""
     importlib.import_module("onnxruntime").SessionOptions().register_custom_ops_library(path)
 
 
 def provider(name: str) -> tuple[str, str] | None:
-    """None if a provider of ONNX Runtime computes; else the reason and the cure."""
+    """Return None if a provider of ONNX Runtime computes, otherwise the reason and the cure."""
     import numpy as np
 
     from taijitu_runtime.backends.ort_provider import open_on_provider
@@ -78,8 +86,20 @@ def provider(name: str) -> tuple[str, str] | None:
     return None
 
 
+def prove(path: str) -> tuple[str, str]:
+    """How a model's proof ends, and the line about it."""
+    from taijitu_runtime.errors import TaijituError
+    from taijitu_runtime.proof.prove import prove as prove_model
+
+    try:
+        found = prove_model(path)
+    except TaijituError as error:
+        return "failed", str(error)
+    return found.outcome, str(found)
+
+
 def absolute_value() -> bytes:
-    """The smallest ONNX model: y = Abs(x) of one float32."""
+    """Return the smallest ONNX model: y = Abs(x) of one float32."""
     from taijitu_runtime.backends import protobuf
     from taijitu_runtime.backends.protobuf import BYTES, VARINT, Field
 
@@ -95,5 +115,6 @@ def absolute_value() -> bytes:
 
 
 if __name__ == "__main__":
-    questions: dict[str, Callable[..., Any]] = {"library": library, "cuda": cuda, "nish": nish, "provider": provider}
-    print("\n" + MARK + json.dumps(questions[sys.argv[1]](*sys.argv[2:])))
+    questions: list[Callable[..., Any]] = [library, cuda, nish, provider, prove]
+    asked = {question.__name__: question for question in questions}[sys.argv[1]]
+    print("\n" + MARK + json.dumps(asked(*sys.argv[2:])))

@@ -1,4 +1,4 @@
-"""The Python that runs this, and what it is told to load."""
+"""Check the Python that runs this, and its search path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TESTED = ((3, 10), (3, 13))
 
 @dataclasses.dataclass(frozen=True)
 class Interpreter:
-    """A Python: `version` such as (3, 11); `prefix`, `base_prefix` as in sys: equal outside a virtual environment."""
+    """A Python: `version` such as (3, 11); `prefix`, `base_prefix` as in sys, equal outside a virtual environment."""
 
     version: tuple[int, int]
     prefix: Path
@@ -33,7 +33,7 @@ class Interpreter:
 
     @property
     def sees_the_system(self) -> bool:
-        """Whether what apt installed is on the search path."""
+        """Whether the packages of apt are on the search path."""
         config = self.prefix / "pyvenv.cfg"
         if not self.is_virtual or not config.is_file():
             return self.is_the_systems
@@ -42,15 +42,15 @@ class Interpreter:
 
     @property
     def command_to_see_it(self) -> str:
-        """What to type for an environment that does."""
+        """The command that makes an environment which sees them."""
         if self.is_virtual and self.is_the_systems:
             again = f"/usr/bin/python3 -m venv --system-site-packages {self.prefix}"
-            return f"{again} (on top: what is installed stays)"
+            return f"{again} (installed packages stay)"
         return "/usr/bin/python3 -m venv --system-site-packages DIR"
 
 
 def check_python(interpreter: Interpreter, pointer_bits: int, machine: str) -> Finding:
-    """A Python that wheels exist for, 64 bits wide on a 64-bit processor."""
+    """Check for a Python that wheels exist for, of 64 bits on a 64-bit processor."""
     name = f"Python {dotted(interpreter.version)}"
     if pointer_bits == 32:
         return problem(
@@ -58,13 +58,13 @@ def check_python(interpreter: Interpreter, pointer_bits: int, machine: str) -> F
         )
     if not TESTED[0] <= interpreter.version <= TESTED[1]:
         tested = f"{dotted(TESTED[0])} to {dotted(TESTED[1])}"
-        return warning(name, f"tested are {tested}", f"make the environment with one of {tested}")
-    kind = "virtual environment" if interpreter.is_virtual else "no virtual environment"
+        return warning(name, f"taijitu is tested on {tested}", f"make the environment with one of {tested}")
+    kind = "virtual environment" if interpreter.is_virtual else "not a virtual environment"
     return ok(name, f"{kind} {interpreter.prefix}, {machine}")
 
 
 def check_python_path(interpreter: Interpreter, environment: Mapping[str, str]) -> list[Finding]:
-    """PYTHONPATH with another Python's packages, as ROS and old shell profiles leave it, loads wrong binaries."""
+    """Check for another Python's packages in PYTHONPATH, as ROS and old profiles set it: they load wrong binaries."""
     foreign = []
     for entry in filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)):
         version = re.search(r"python(\d)\.(\d+)", entry)

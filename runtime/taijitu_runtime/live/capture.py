@@ -1,4 +1,4 @@
-"""Frames from OpenCV or from picture files, one at a time. Runs in the capturing process only."""
+"""Capture frames from OpenCV or from picture files, one by one. Runs in the capturing process only."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from taijitu_runtime.errors import SourceError
 from taijitu_runtime.live.pipelines import SINK, Plan
 from taijitu_runtime.pictures.preprocess import decode_picture
 
-NEEDS_NO_OTHER = (0, ord("?"), ord("I"))  # of OpenCV's frame types; 0 and ? are unknown
+KEY_FRAMES = (0, ord("?"), ord("I"))  # among OpenCV's frame types; 0 and ? are unknown
 LONGEST_S = 1e6  # OpenCV counts milliseconds in 32 bits
 RAW_FORMAT = re.compile(r"\bformat\s*=\s*(?:\(string\)\s*)?\"?(\w+)")
 
 
 class Capture(Protocol):
-    """An open source. `grab` waits for the next frame, `retrieve` decodes it: the moment between is its capture.
+    """An open source. `grab` waits for the next frame, `retrieve` decodes it; between the two is its time of capture.
 
-    `is_key`: the frame is decoded from its own data alone, so that damage before it is over. `threads`: how many frames
-    the decoder may be ahead, plus one.
+    Attributes:
+        is_key: The frame is a key frame, decoded without others, so that earlier damage ends there.
+        threads: The number of frames that the decoder may be ahead, plus one.
     """
 
     name: str
@@ -35,22 +36,27 @@ class Capture(Protocol):
     threads: int
 
     def grab(self) -> bool:
-        """Wait for the next frame; False where the source has ended or is lost. `name`, `position_s` belong to it."""
+        """Wait for the next frame, and set `name` and `position_s`; return False if the source has ended or is lost."""
 
     def retrieve(self, into: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
-        """The frame, uint8 BGR (H, W, 3), in `into` where it has that shape; None, or PictureError, if it is broken.
+        """Decode the frame, uint8 BGR (H, W, 3), into `into` if that has its shape.
 
-        SourceError where the source gives frames of another kind.
+        Returns:
+            The frame; None if it is damaged.
+
+        Raises:
+            PictureError: The frame is damaged.
+            SourceError: The source gives frames of another kind.
         """
 
     def close(self) -> None:
-        """Give the source back."""
+        """Release the source."""
 
 
 def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float, *, live: bool) -> Capture | None:
-    """Open as planned; None if that fails. FFmpeg keeps the time limits, for opening and for each frame, itself."""
+    """Open as planned; return None if that fails. FFmpeg itself keeps the limits, for opening and for each frame."""
     if plan.opener == "pictures":
-        # Not Path.glob, which takes no absolute pattern.
+        # Not Path.glob, which does not accept absolute patterns.
         found = sorted(glob.glob(plan.target, recursive=True))  # noqa: PTH207
         found = [name for name in found if not os.path.isdir(name)]  # noqa: PTH112  # as here, it raises for no name
         names = [plan.target] if os.path.isfile(plan.target) else found  # noqa: PTH113
@@ -67,7 +73,7 @@ def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float, *, live: b
     for name, value in plan.properties:
         number = cv2.VideoWriter.fourcc(*value) if isinstance(value, str) else value
         video.set(getattr(cv2, f"CAP_PROP_{name}"), number)
-    # Of files not: their frames may be two fields, a JPEG each.
+    # Not for files, whose frames may be two fields with a JPEG each.
     if plan.opener == "ffmpeg" and live and gives_jpegs(cv2, video):
         return JpegCapture(cv2, video)
     return VideoCapture(cv2, video, has_positions=plan.opener == "ffmpeg", gives_grey=gives_grey(plan))
@@ -76,19 +82,19 @@ def open_capture(cv2: Any, plan: Plan, open_s: float, stall_s: float, *, live: b
 def _name_for_ffmpeg(target: str) -> str | bytes:
     if "://" in target:
         return target
-    name = str(Path(target).absolute())  # to FFmpeg, what is before a colon in a relative path is a protocol
-    return name if name.isprintable() else os.fsencode(name)  # as text, a name that is no UTF-8 crashes OpenCV
+    name = str(Path(target).absolute())  # FFmpeg takes the part of a relative path before a colon as a protocol
+    return name if name.isprintable() else os.fsencode(name)  # as text, a name that is not UTF-8 crashes OpenCV
 
 
 def gives_jpegs(cv2: Any, video: Any) -> bool:
-    """Whether this is MJPEG, and has agreed to hand out its JPEGs as they came."""
+    """Return whether this is MJPEG and OpenCV agreed to pass on its JPEGs undecoded."""
     return bool(
         video.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"MJPG") and video.set(cv2.CAP_PROP_FORMAT, -1)
     )
 
 
 def gives_grey(plan: Plan) -> bool:
-    """Whether the pipeline says that it ends in 8 bit grey."""
+    """Return whether the pipeline states that it ends in 8-bit grey."""
     return plan.opener == "gstreamer" and RAW_FORMAT.findall(plan.target)[-1:] == ["GRAY8"]
 
 
@@ -109,13 +115,13 @@ class VideoCapture:
     def grab(self) -> bool:
         """See Capture."""
         grabbed = bool(self._video.grab())
-        if self._has_positions:  # GStreamer warns of its own, frame by frame
+        if self._has_positions:  # GStreamer warns about its own for every frame
             self.position_s = self._video.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
             self._has_times = self._has_times or self.position_s > 0
-            if not self._has_times and self.rate_hz:  # a bare H.264 stream: its frames are counted
+            if not self._has_times and self.rate_hz:  # a raw H.264 stream, whose frames are counted
                 self.position_s = (self._video.get(self._cv2.CAP_PROP_POS_FRAMES) - 1) / self.rate_hz
         if self._frame_type is not None:
-            self.is_key = self._video.get(self._frame_type) in NEEDS_NO_OTHER
+            self.is_key = self._video.get(self._frame_type) in KEY_FRAMES
         return grabbed
 
     def retrieve(self, into: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
@@ -128,7 +134,7 @@ class VideoCapture:
             return np.asarray(picture)
         if picture.dtype == np.uint8 and channels == 1 and self._gives_grey:
             return np.asarray(self._cv2.cvtColor(picture, self._cv2.COLOR_GRAY2BGR))
-        # RGBA looks like BGRx, and I420 like grey: what the bytes mean, appsink does not say.
+        # RGBA looks like BGRx, and I420 like grey: appsink does not tell what the bytes mean.
         raise SourceError(
             f"got frames of {picture.dtype} {picture.shape}, expected uint8 (height, width, 3) in BGR; end the "
             f"pipeline in '{SINK}'"
@@ -140,7 +146,7 @@ class VideoCapture:
 
 
 class JpegCapture:
-    """An MJPEG stream whose JPEGs are decoded as everywhere in this package: FFmpeg fills in what is missing."""
+    """An MJPEG stream whose JPEGs this package decodes itself, because FFmpeg fills in missing data."""
 
     name = ""
     position_s: float | None = None

@@ -1,9 +1,9 @@
-"""The capturing process: opens the source when told to and writes its frames into shared memory.
+"""The capturing process: opens the source on command and writes its frames into shared memory.
 
-A process of its own, because a camera's driver or a dead network can block a read for good, and a thread that is
-blocked cannot be ended: it and its descriptors would stay. A process can be killed. It also takes crashes of drivers
-upon itself, gives us what libraries print, and imports OpenCV before anything else (the cure for "cannot allocate
-memory in static TLS block").
+It is a separate process because a camera's driver or a dead network can block a read for good: a blocked thread cannot
+be ended, and would keep its descriptors, but a process can be killed. It also isolates crashes of drivers, lets the
+reader see what libraries print, and imports OpenCV before anything else (the cure for "cannot allocate memory in static
+TLS block").
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ from taijitu_runtime.live.link import SLOTS, Link, Memory, Message
 from taijitu_runtime.live.pipelines import Platform, detect_platform, plan_from_source
 from taijitu_runtime.live.sources import Mode, Source, without_password
 
-LAST_WISH_S = 1.0  # to give the camera back (Argus keeps it busy otherwise) before the process ends itself
-LONGEST_PAUSE_S = 0.5
+RELEASE_TIMEOUT_S = 1.0  # to release the camera (otherwise Argus keeps it busy) before the process ends itself
+MAX_PAUSE_S = 0.5
 FEW_ROWS = 32
-MOSTLY_GREY = "got a frame of one grey for the most part, as decoders make of what is lost"
-STALL_SHARE = 0.9  # FFmpeg says "no more frames" of a file's end and of its own time limit alike: its time tells
+MOSTLY_GREY = "got a frame that is mostly of one grey, which decoders put in place of lost data"
+STALL_SHARE = 0.9  # of the limit: FFmpeg reports a file's end and its own time limit alike, so the time decides
 
 # Live streams are not to be buffered anywhere. What the user set stays.
 FFMPEG_LIVE = {"rtsp": "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay", "http": "fflags;nobuffer|flags;low_delay"}
-# Without these, neither says why it cannot open a source: to FFmpeg, a refusal is no more than a warning (24).
-TALKATIVE = {"OPENCV_FFMPEG_LOGLEVEL": "24", "GST_DEBUG": "1", "GST_DEBUG_NO_COLOR": "1"}
+# Without these, neither library tells why it cannot open a source: for FFmpeg, a refusal is only a warning (24).
+VERBOSE_LOGGING = {"OPENCV_FFMPEG_LOGLEVEL": "24", "GST_DEBUG": "1", "GST_DEBUG_NO_COLOR": "1"}
 
 
 def main(arguments: list[str]) -> None:
-    """Serve the line whose descriptor is given, until told to quit or the reader is gone."""
-    # systemd sends these to every process of a service; the reader acts on them, and gives the camera time to close.
+    """Serve the link whose descriptor is given, until told to quit or the reader is gone."""
+    # systemd sends these to every process of a service; the reader handles them and gives the camera time to close.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     link = Link(socket.socket(fileno=int(arguments[0])))
     told, _ = link.receive()
     source = Source(**{**told["source"], "mode": Mode(**told["source"]["mode"])})
-    for name, value in TALKATIVE.items():
+    for name, value in VERBOSE_LOGGING.items():
         os.environ.setdefault(name, value)
     if source.kind in FFMPEG_LIVE:
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG_LIVE[source.kind])
-    orders = Orders(link)
-    sender = Sender(link, orders, live=source.live, realtime=told["realtime"])
-    # The reader may be gone at any moment. Other errors end the process too, but are said: the reader passes them on.
+    commands = Commands(link)
+    sender = Sender(link, commands, live=source.live, realtime=told["realtime"])
+    # The reader may be gone at any moment. Other errors end the process too, but are printed for the reader.
     with contextlib.suppress(ConnectionError):
-        for order in orders.openings():
+        for order in commands.openings():
             final, stalled = None, None
             try:
                 _attempt(source, sender, order["open_s"], order["stall_s"])
@@ -65,11 +65,11 @@ def main(arguments: list[str]) -> None:
             except TimeoutError as error:
                 stalled = str(error)
             link.send({"is": "closed", "final": final, "stalled": stalled})
-    os._exit(0)  # a driver's own threads must not keep it
+    os._exit(0)  # threads of a driver must not keep the process alive
 
 
 def _attempt(source: Source, sender: Sender, open_s: float, stall_s: float) -> None:
-    """Send all frames. TaijituError where no further attempt can help, TimeoutError for a file that stalls."""
+    """Send all frames. Raises TaijituError if another attempt cannot help, TimeoutError for a file that stalls."""
     cv2 = None if source.kind == "pictures" else require("cv2", "taijitu[camera]")
     plan = plan_from_source(source, detect_platform(cv2) if cv2 else Platform(False, False))
     sender.link.send({"is": "plan", "text": without_password(str(plan))})
@@ -81,8 +81,8 @@ def _attempt(source: Source, sender: Sender, open_s: float, stall_s: float) -> N
             raise TimeoutError(f"no frame for {waited_s:.1f} s")
 
 
-class Orders:
-    """What the reader asks for, taken by a thread, so that it is heard while a read is blocked."""
+class Commands:
+    """The commands of the reader, received by a thread, so that they arrive while a read is blocked."""
 
     def __init__(self, link: Link) -> None:
         self.quit = threading.Event()
@@ -92,12 +92,12 @@ class Orders:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def openings(self) -> Iterator[Message]:
-        """Wait for the orders to open, each with its time limits: "open_s" and "stall_s", in seconds."""
+        """Yield the commands to open, each with its time limits: "open_s" and "stall_s", in seconds."""
         while (order := self._openings.get()) is not None:
             yield order
 
     def freed(self, *, wait: bool) -> tuple[int, int] | None:
-        """The next slot that was given back, with the number of its memory; None if there is none, or to quit."""
+        """Return the next free slot with the number of its memory; None if there is none, or at the end."""
         try:
             return self._freed.get(block=wait)
         except queue.Empty:
@@ -113,33 +113,33 @@ class Orders:
         self.quit.set()
         self._openings.put(None)
         self._freed.put(None)
-        time.sleep(LAST_WISH_S)
+        time.sleep(RELEASE_TIMEOUT_S)
         os._exit(0)
 
 
 class Sender:
-    """Writes frames into free slots. A live source's frame without a free slot is dropped, a file waits for one."""
+    """Writes frames into free slots. Without a free slot, a frame of a live source is dropped, and a file waits."""
 
-    def __init__(self, link: Link, orders: Orders, *, live: bool, realtime: bool) -> None:
+    def __init__(self, link: Link, commands: Commands, *, live: bool, realtime: bool) -> None:
         self.link = link
-        self._orders, self._live, self._realtime = orders, live, realtime
+        self._commands, self._live, self._realtime = commands, live, realtime
         self._memory: Memory | None = None
         self._memories = 0
-        self._free: deque[int] = deque()  # the next first: the last picture stays as long as it can
+        self._free: deque[int] = deque()  # the oldest first, so that the last image stays as long as possible
         self._last: NDArray[np.uint8] | None = None
         self._shape: tuple[int, ...] = (0,)
         self._read = 0
-        self._key = 0  # the last frame that needed no other
+        self._key = 0  # the last key frame
 
     def send_all(self, capture: Capture) -> float:
-        """Send frames until the capture has no more, or it is time to quit; how long it took to find that out."""
+        """Send frames until the capture has no more, or has to quit; return how long the last wait took, in s."""
         self.link.send({"is": "opened", "rate_hz": capture.rate_hz})
         _print(open_mark(capture.threads))
         began_s = asked_s = time.monotonic()
         last_s = 0.0
-        while not self._orders.quit.is_set() and capture.grab():
+        while not self._commands.quit.is_set() and capture.grab():
             if self._realtime and capture.position_s is not None:
-                if capture.position_s < last_s:  # recordings that were joined: the times begin anew
+                if capture.position_s < last_s:  # joined recordings, whose times start again
                     began_s = time.monotonic() - capture.position_s
                 last_s = capture.position_s
                 self._wait_until(began_s + last_s)
@@ -161,7 +161,7 @@ class Sender:
             picture, reason = None, str(error)
         if picture is not None and self._live and is_mostly_grey(picture):
             picture, reason = None, MOSTLY_GREY
-        _print(frame_mark(self._read))  # before the message: who gets that has got this
+        _print(frame_mark(self._read))  # before the message, so that the reader has the mark when it gets the message
         if picture is None:
             self.link.send({"is": "skipped", "read": self._read, "text": reason})
             return
@@ -183,10 +183,10 @@ class Sender:
         )
 
     def _take_slot(self) -> bool:
-        while freed := self._orders.freed(wait=False):
+        while freed := self._commands.freed(wait=False):
             self._take_back(freed)
         while not self._free and self._memory and not self._live:
-            freed = self._orders.freed(wait=True)
+            freed = self._commands.freed(wait=True)
             if freed is None:
                 return False
             self._take_back(freed)
@@ -201,7 +201,7 @@ class Sender:
         return self._memory.picture(self._free[0], self._shape) if self._memory else None
 
     def _place(self, picture: NDArray[np.uint8]) -> None:
-        """Have the picture in the slot: it is there already unless the source's size is new or has changed."""
+        """Copy the image into the slot, unless it was decoded there: not if the size is new or has changed."""
         if self._memory is None or picture.nbytes > self._memory.slot_bytes:
             descriptor = Memory.descriptor(picture.nbytes)
             self._memory = Memory(descriptor, picture.nbytes)
@@ -216,7 +216,7 @@ class Sender:
             np.copyto(slot, picture)
 
     def _is_repeated(self) -> bool:
-        """Whether the picture in the slot is the last one bit for bit; a few rows tell nearly always."""
+        """Return whether the image in the slot equals the last one; comparing a few rows is usually enough."""
         picture, last = self._slot(), self._last
         self._last = picture
         if picture is None or last is None or last.shape != picture.shape or np.may_share_memory(picture, last):
@@ -224,7 +224,7 @@ class Sender:
         return np.array_equal(picture[::FEW_ROWS], last[::FEW_ROWS]) and np.array_equal(picture, last)
 
     def _wait_until(self, due_s: float) -> None:
-        while (left_s := due_s - time.monotonic()) > 0 and not self._orders.quit.wait(min(left_s, LONGEST_PAUSE_S)):
+        while (left_s := due_s - time.monotonic()) > 0 and not self._commands.quit.wait(min(left_s, MAX_PAUSE_S)):
             self.link.send({"is": "pause"})
 
 

@@ -1,4 +1,4 @@
-"""Classify what a camera, a stream, a video or pictures show, as it comes.
+"""Classify the frames of a camera, a stream, a video or pictures as they arrive.
 
 python runtime/camera.py model.onnx --source 0
 """
@@ -17,7 +17,7 @@ from typing import TextIO
 
 from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
-from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live.outputs import JsonLines, TextLines, VideoFile, Window
 from taijitu_runtime.live.reader import Reader
@@ -25,29 +25,43 @@ from taijitu_runtime.live.region import EXPECTED as REGIONS
 from taijitu_runtime.live.region import Region
 from taijitu_runtime.live.sources import EXPECTED as SOURCES
 from taijitu_runtime.live.sources import Mode, Source, source_from_text
-from taijitu_runtime.live.states import Patience
+from taijitu_runtime.live.states import Timeouts
 from taijitu_runtime.live.watch import Result, View, watch
+from taijitu_runtime.proof.prove import MODES, proof_at_start
 
 PROG = "taijitu camera"
-USUAL = Patience()
+USUAL = Timeouts()
 
 
 @run(PROG)
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: the file's end, or stopped; 1: lost for good, or a file with gaps; 2: never opened, usage."""
+    """Run the command; 0: end of file, or stopped; 2: never opened, or wrong usage or model.
+
+    1: the source was lost, the file is damaged, or the model fails its proof.
+    """
     options = build_parser().parse_args(argv)
     source = source_from_text(options.source, _mode(options))
     if options.realtime and (source.live or source.kind == "pictures"):
-        raise UsageError("got --realtime, expected a video file with it; leave it out: others have their own pace")
-    reader = Reader(source, patience=_patience(options), realtime=options.realtime)
+        raise UsageError(
+            "got --realtime, expected a video file with it; leave it out, other sources set their own pace"
+        )
+    reader = Reader(source, timeouts=_timeouts(options), realtime=options.realtime)
     region = Region.from_text(options.roi) if options.roi else None
     view = View(options.top, options.threshold, options.every, options.smoothing, region)
     stop = threading.Event()
-    with _said_on_stderr(verbose=options.verbose), _until_signal(stop), ExitStack() as stack:
+    with _log_to_stderr(verbose=options.verbose), _until_signal(stop), ExitStack() as stack:
         loaded = Classifier.from_file(
-            options.model, threads=options.threads, provider=options.provider, rebuild=options.rebuild
+            options.model,
+            threads=options.threads,
+            provider=options.provider,
+            rebuild=options.rebuild,
+            cuda_graphs=not options.no_cuda_graphs,
         )
         classifier = stack.enter_context(loaded)
+        proof = proof_at_start(classifier, options.prove)
+        if proof is not None:
+            level = logging.WARNING if proof.outcome == "failed" else logging.DEBUG
+            logging.getLogger("taijitu_runtime.live").log(level, "%s: %s", shown(options.model), shown(proof))
         outputs, window = _outputs(options, reader, stop, stack)
 
         def show(result: Result) -> None:
@@ -62,21 +76,34 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> Parser:
-    """The command line of runtime/camera.py and `taijitu camera`."""
+    """Return the command line of runtime/camera.py and `taijitu camera`."""
     parser = Parser(prog=PROG, description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path, help="model.onnx or model.engine of export/")
+    parser.add_argument("model", type=Path, help="an ONNX file or an engine")
     parser.add_argument("--source", required=True, help=SOURCES)
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
-    parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
-    parser.add_argument("--threads", type=int, default=1, help="of one inference; more wait busily (%(default)s)")
-    parser.add_argument("--verbose", action="store_true", help="print the pipeline, states, and what libraries say")
+    parser.add_argument("--rebuild", action="store_true", help="rebuild an engine that does not run here")
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="engines: start each layer by itself; graphs "
+                        "take up to 64 MiB of the GPU's memory")  # fmt: skip
+    parser.add_argument(
+        "--prove",
+        choices=MODES,
+        default="on",
+        help="what to do if the model does not answer as its passport says: on ends, warn goes on, off does not check "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of one inference; more of them busy-wait (%(default)s)"
+    )
+    parser.add_argument("--verbose", action="store_true", help="print the pipeline, states, and messages of libraries")
 
     camera = parser.add_argument_group("camera", "also as csi://0?width=1280&height=720&rate=30&flip=2")
     camera.add_argument("--width", type=int, help="pixels (csi: 1280)")
     camera.add_argument("--height", type=int, help="pixels (csi: 720)")
     camera.add_argument("--rate", type=int, help="frames/s (csi: 30)")
-    camera.add_argument("--flip", type=int, help="of csi, 0 to 7: 0 none, 2 by 180 degrees, 4 mirrored, 6 upside down")
-    camera.add_argument("--codec", choices=("raw", "mjpg", "h264", "h265"), help="raw, mjpg of USB, h264, h265 of RTSP")
+    camera.add_argument("--flip", type=int, help="for csi, 0 to 7: 0 none, 2 by 180 degrees, 4 mirrored, 6 upside down")
+    camera.add_argument(
+        "--codec", choices=("raw", "mjpg", "h264", "h265"), help="raw, mjpg for USB, h264, h265 for RTSP"
+    )
     parser.add_argument("--realtime", action="store_true", help="read a video file no faster than it plays")
 
     view = parser.add_argument_group("answers")
@@ -86,21 +113,21 @@ def build_parser() -> Parser:
     view.add_argument("--smoothing", type=float, default=0.0, metavar="S", help="average over about S seconds")
     view.add_argument("--roi", help=f"classify this part: {REGIONS}".replace("%", "%%"))
 
-    output = parser.add_argument_group("output", "without any of these: a window where there is a screen, else text")
-    output.add_argument("--display", action=BooleanOptionalAction, help="a window; q closes it")
-    output.add_argument("--save", type=Path, help="an annotated video: .mp4, .avi or .mkv")
-    output.add_argument("--jsonl", help="a JSON object a line and frame into this file, - is stdout")
+    output = parser.add_argument_group("output", "by default a window if there is a screen, otherwise text")
+    output.add_argument("--display", action=BooleanOptionalAction, help="show a window; q closes it")
+    output.add_argument("--save", type=Path, help="write an annotated video: .mp4, .avi or .mkv")
+    output.add_argument("--jsonl", help="write one JSON object per frame and line to this file; - for stdout")
 
-    patience = parser.add_argument_group("patience, in seconds")
-    patience.add_argument("--open-timeout", type=float, default=USUAL.open_s, help="for the first frame (%(default)s)")
-    patience.add_argument("--stall-timeout", type=float, default=USUAL.stall_s, help="for the next frame (%(default)s)")
-    patience.add_argument("--wait", type=float, default=USUAL.wait_s, help="for a source at the start (%(default)s)")
-    patience.add_argument("--give-up", type=float, default=USUAL.give_up_s, help="on a lost live source (never)")
-    patience.add_argument(
+    timeouts = parser.add_argument_group("timeouts, in seconds")
+    timeouts.add_argument("--open-timeout", type=float, default=USUAL.open_s, help="for the first frame (%(default)s)")
+    timeouts.add_argument("--stall-timeout", type=float, default=USUAL.stall_s, help="for the next frame (%(default)s)")
+    timeouts.add_argument("--wait", type=float, default=USUAL.wait_s, help="for a source at the start (%(default)s)")
+    timeouts.add_argument("--give-up", type=float, default=USUAL.give_up_s, help="on a lost live source (never)")
+    timeouts.add_argument(
         "--frozen",
         type=float,
         default=USUAL.frozen_s,
-        help="with the same frame of a live source (%(default)s; 0 never)",
+        help="until identical frames of a live source count as frozen (%(default)s; 0 never)",
     )
     return parser
 
@@ -109,7 +136,7 @@ def _mode(options: Namespace) -> Mode:
     return Mode(options.width, options.height, options.rate, options.flip, options.codec)
 
 
-def _patience(options: Namespace) -> Patience:
+def _timeouts(options: Namespace) -> Timeouts:
     for name, least in (
         ("open_timeout", 0.1),
         ("stall_timeout", 0.1),
@@ -120,19 +147,19 @@ def _patience(options: Namespace) -> Patience:
         if not getattr(options, name) >= least:
             flag = name.replace("_", "-")
             raise UsageError(f"got --{flag} {getattr(options, name)}, expected at least {least:g} seconds")
-    return Patience(options.open_timeout, options.stall_timeout, options.wait, options.give_up, frozen_s=options.frozen)
+    return Timeouts(options.open_timeout, options.stall_timeout, options.wait, options.give_up, frozen_s=options.frozen)
 
 
 def _outputs(
     options: Namespace, reader: Reader, stop: threading.Event, stack: ExitStack
 ) -> tuple[list[Callable[[Result], None]], Window | None]:
-    """The outputs asked for, closed by `stack`; the first is the window, if there is one."""
+    """Return the requested outputs, which `stack` closes; the first is the window, if any."""
     outputs: list[Callable[[Result], None]] = []
     window = None
     if options.display:
         window = stack.enter_context(Window(stop))
     elif options.display is None and not options.save and not options.jsonl:
-        with suppress(UsageError):  # no screen, or none that works
+        with suppress(UsageError):  # no working screen
             window = stack.enter_context(Window(stop))
     if window:
         outputs.append(window)
@@ -153,7 +180,7 @@ def _outputs(
 
 def _check_is_not_read(flag: str, path: Path, model: Path, source: Source) -> None:
     for what, name in (("model", model), ("source", source.address)):
-        with suppress(OSError):  # one that is not there, or out of reach, is not the other
+        with suppress(OSError):  # a missing or unreachable file is a different one
             if path.samefile(name):
                 raise UsageError(f"got {path} as {what} and as {flag}, expected two files; choose another name")
 
@@ -169,7 +196,7 @@ def _opened(name: str) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _said_on_stderr(*, verbose: bool) -> Iterator[None]:
+def _log_to_stderr(*, verbose: bool) -> Iterator[None]:
     logger = logging.getLogger("taijitu_runtime.live")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"{PROG}: %(message)s"))
@@ -185,11 +212,11 @@ def _said_on_stderr(*, verbose: bool) -> Iterator[None]:
 
 @contextmanager
 def _until_signal(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a terminal that is closed set `stop`; a second Ctrl-C or SIGTERM ends it as usual."""
+    """Set `stop` at Ctrl-C, SIGTERM or a closed terminal; a second Ctrl-C or SIGTERM ends the process as usual."""
 
     def handle(number: int, _frame: object) -> None:
         stop.set()
-        # The kernel and the shell both tell of a closed terminal.
+        # The kernel and the shell both send SIGHUP for a closed terminal.
         signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else before[number])
 
     before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

@@ -1,4 +1,4 @@
-"""Why a source gives no frames, and what to do about it: one line for whoever stands in front of the camera."""
+"""Explain in one line why a source gives no frames, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from taijitu_runtime.live.sources import EXPECTED, Source
 
-# What libraries print, and what it means; the first that is found tells.
+# Messages of libraries and their meaning; the first match counts.
 MESSAGES = (
     (
         r"cannot allocate memory in static TLS block",
@@ -35,7 +35,7 @@ MESSAGES = (
         r"(Device or resource busy|VIDIOC_(REQBUFS|STREAMON|S_FMT).*errno=16)",
         "got a busy camera, expected it free; end the program that uses it (fuser -v /dev/video*)",
     ),
-    # FFmpeg's HTTP has "404 Not Found", its RTSP "404 (Not Found)", and OpenCV says of GStreamer's what it "reported".
+    # FFmpeg prints "404 Not Found" for HTTP and "404 (Not Found)" for RTSP; OpenCV prints what GStreamer "reported".
     (
         r"(40[13] \(?|reported: )(Unauthorized|Forbidden)",
         "got a refusal ({line}), expected access; check user and password in the URL",
@@ -64,9 +64,12 @@ NOISE = (
 
 
 def cure(source: Source, said: Iterable[str], event: str = "") -> str:
-    """Why `source` gave no frame, from what lies on this machine and what the libraries said; `event` if that is known.
+    """Return why `source` gave no frame, as got, expected and what to do.
 
-    The text says what was got, what was expected and what to do.
+    Args:
+        source: The source, whose file or device is examined.
+        said: The lines that libraries printed.
+        event: What happened, where that is known.
     """
     lines = list(said)
     found = _on_this_machine(source) or _in_messages(lines)
@@ -78,7 +81,7 @@ def cure(source: Source, said: Iterable[str], event: str = "") -> str:
 
 
 def holders(device: str) -> list[str]:
-    """The processes that have the device open, as "name (pid)", as far as this user may see them."""
+    """Return the processes that have the device open, as "name (pid)", as far as this user may see them."""
     names = set()
     for pid in os.listdir("/proc"):
         if pid.isdigit() and pid != str(os.getpid()) and _has_open(pid, device):
@@ -88,7 +91,7 @@ def holders(device: str) -> list[str]:
 
 
 def _has_open(pid: str, device: str) -> bool:
-    # Not Path.glob: on Python 3.10 and 3.11 it raises where a process ends while it looks.
+    # Not Path.glob: on Python 3.10 and 3.11 it raises if a process ends in the meantime.
     with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as links:
         for link in links:
             with contextlib.suppress(OSError):
@@ -145,4 +148,4 @@ def _advice(source: Source) -> str:
         return "check that it is a video or picture that plays elsewhere"
     if source.kind == "pipeline":
         return "try it with gst-launch-1.0, with autovideosink for appsink"
-    return "unplug and return the camera, try another port; --verbose shows what the libraries say"
+    return "unplug the camera and plug it in again, try another port; --verbose shows the messages of libraries"

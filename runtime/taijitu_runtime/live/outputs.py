@@ -1,4 +1,4 @@
-"""Where results go: lines of text, lines of JSON, a window, a video file. Each is called with every result."""
+"""Outputs for results: lines of text, lines of JSON, a window, a video file. Each is called with every result."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ except cv2.error as error:
 """
 TRY_S = 20.0
 LIVE_RATE_HZ, PICTURES_RATE_HZ = 25.0, 1.0
-LONGEST_STILL_S = 2.0
+MAX_STILL_S = 2.0
 TEXT_EVERY_S = 1.0
 
 
 class TextLines:
-    """A line on stdout: of a live source when the answer changes and once a second, of a file for every result."""
+    """Prints lines to stdout: for a file every result, for a live source changes of the answer and one per second."""
 
     def __init__(self, *, live: bool) -> None:
         self._live = live
@@ -65,7 +65,7 @@ class TextLines:
 
 
 class JsonLines:
-    """A JSON object a line, for every frame that was classified; whole lines only, written at once."""
+    """Writes one JSON object per line for every classified frame, each line by one write."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -91,7 +91,7 @@ class JsonLines:
 
 
 class Window:
-    """A window that shows the annotated frames; q, Escape or closing it sets `stop`. UsageError without a screen."""
+    """A window with the annotated frames; q, Escape or closing it sets `stop`. Raises UsageError without a screen."""
 
     def __init__(self, stop: threading.Event) -> None:
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
@@ -101,7 +101,7 @@ class Window:
         self._cv2 = require("cv2", "taijitu[camera]")
         self._stop = stop
         self._last: NDArray[np.uint8] | None = None
-        # Qt remarks on fonts that its wheel does not bring, and that no text here needs.
+        # Qt warns about fonts that its wheel lacks and that no text here needs.
         os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
         if reason := _why_no_window():
             raise UsageError(
@@ -114,13 +114,13 @@ class Window:
         """Show the result."""
         self._last = result.annotated
         self._cv2.imshow(TITLE, self._last)
-        self._heed_user()
+        self._handle_keys()
 
     def idle(self, state: State) -> None:
-        """Keep the window alive while no frames come, and say so."""
+        """Keep the window responsive while no frames come, and show the state."""
         if self._last is not None and state is not State.RUNNING:
             self._cv2.imshow(TITLE, draw_banner(self._last, state.value))
-        self._heed_user()
+        self._handle_keys()
 
     def __enter__(self) -> Window:
         return self
@@ -130,7 +130,7 @@ class Window:
     ) -> None:
         self._cv2.destroyAllWindows()
 
-    def _heed_user(self) -> None:
+    def _handle_keys(self) -> None:
         if self._cv2.waitKey(1) & 0xFF in QUIT_KEYS or not self._is_open():
             self._stop.set()
 
@@ -142,11 +142,14 @@ class Window:
 
 
 class VideoFile:
-    """The annotated frames as a video file, which appears under its name when it is whole.
+    """Writes the annotated frames to a video file, which appears under its name when it is complete.
 
-    Of a file every frame, at `rate_hz` (the file's own); of a live source as many frames as make the video as long as
-    the time was. All have the size of the first. UsageError for a name of another kind, or where it cannot be written;
-    also at the end, for a video that is not whole. An error of others leaves the video up to it.
+    From a file, every frame is written at `rate_hz`, the rate of that file. From a live source, frames are repeated or
+    dropped so that the video takes as long as the recording did. All frames have the size of the first one. If another
+    error ends the run, the video until then is kept.
+
+    Raises:
+        UsageError: The suffix is unknown, the file cannot be written, or at the end, the video is incomplete.
     """
 
     def __init__(self, path: Path, *, live: bool, rate_hz: Callable[[], float | None]) -> None:
@@ -170,7 +173,7 @@ class VideoFile:
         self._temporary = Path(name)
 
     def __call__(self, result: Result) -> None:
-        """Write the result's frame, as often as its time asks for."""
+        """Write the frame of the result, repeated or dropped to match its time."""
         picture = result.annotated
         if self._writer is None:
             self._open(picture, result.frame.captured_s)
@@ -179,7 +182,7 @@ class VideoFile:
         if not self._live:
             self._write(picture)
             return
-        self._due_s = max(self._due_s, result.frame.captured_s - LONGEST_STILL_S)
+        self._due_s = max(self._due_s, result.frame.captured_s - MAX_STILL_S)
         while self._due_s <= result.frame.captured_s:
             self._write(picture)
             self._due_s += 1 / self._rate_hz
@@ -200,14 +203,14 @@ class VideoFile:
         except UsageError as found:
             if error is None:
                 raise
-            logger.warning("%s", found)  # the error that is on its way tells more
+            logger.warning("%s", found)  # the error that is being raised is more important
 
     def _write(self, picture: NDArray[np.uint8]) -> None:
         self._writer.write(picture)
         self._written += 1
 
     def _put_in_place(self) -> None:
-        kept = f"what there is was kept as {self._temporary}"
+        kept = f"the incomplete video was kept as {self._temporary}"
         if not self._is_whole():
             raise UsageError(
                 f"got a damaged video for --save {self._path}, expected {self._written} frames in it; is the disk "
@@ -222,7 +225,7 @@ class VideoFile:
             ) from error
 
     def _is_whole(self) -> bool:
-        """Whether the file has the frames, the last one too. OpenCV's writer tells nothing of a full disk."""
+        """Return whether the file has all frames: OpenCV's writer does not report a full disk."""
         if not self._cv2.videoio_registry.hasBackend(self._cv2.CAP_FFMPEG):
             return True  # nothing else counts frames reliably
         video = self._cv2.VideoCapture(str(self._temporary), self._cv2.CAP_FFMPEG)
@@ -251,7 +254,7 @@ class VideoFile:
 
 
 def _why_no_window() -> str | None:
-    """Tried by a process of its own: Qt and GTK end the one that asks where they cannot reach the screen."""
+    """Try to open a window in another process, because Qt and GTK end a process that cannot reach the screen."""
     try:
         tried = subprocess.run(python_command(TRY_WINDOW), capture_output=True, text=True, timeout=TRY_S, check=False)
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""Answers drawn on a frame."""
+"""Draw answers on a frame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taijitu_runtime.errors import require
 
 ROWS = 24  # of text in a frame's height
 LEAST_ROW_PIXELS = 14
-READABLE_HEIGHT, LARGEST_SIDE = 480, 1920  # smaller frames are enlarged, though not beyond this
+READABLE_HEIGHT, LARGEST_SIDE = 480, 1920  # frames below the first are enlarged, up to the second
 TEXT_SHARE = 0.5  # of a frame's height
 PANEL_ROWS = 14  # in its width
 WHITE, BAR, FRAME = (255, 255, 255), (60, 150, 60), (60, 200, 255)  # BGR
@@ -23,10 +23,10 @@ NOTHING = "-"
 def draw(
     pixels: NDArray[np.uint8], answers: Sequence[Answer], box: tuple[int, int, int, int] | None, status: str
 ) -> NDArray[np.uint8]:
-    """A copy of uint8 BGR (H, W, 3) with a bar and a label for each answer, the region's frame, and a status line.
+    """Return a copy of uint8 BGR (H, W, 3) with a bar and a label per answer, the border of the region, and a status.
 
-    A small frame is enlarged by a whole number, so that the text leaves most of it free. Of more answers than there is
-    room for the first are shown, of a frame that is too flat for any text none.
+    A small frame is enlarged by a whole number, so that the text leaves most of it free. If there is not enough room
+    for all answers, the first ones are shown; a frame that is too flat gets no text.
     """
     cv2 = require("cv2", "taijitu[camera]")
     scale = scale_of(*pixels.shape[:2])
@@ -49,7 +49,7 @@ def draw(
 
 
 def scale_of(height: int, width: int) -> int:
-    """By how much a frame is enlarged for its text to be read."""
+    """Return the factor by which a frame is enlarged to make its text readable."""
     return max(1, min(-(-READABLE_HEIGHT // height), LARGEST_SIDE // max(height, width)))
 
 
@@ -65,7 +65,7 @@ def _draw_answers(cv2: Any, panel: NDArray[np.uint8], answers: Sequence[Answer],
 
 
 def draw_banner(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """A copy, darkened, with a line in the middle: what is shown while no frames come."""
+    """Return a darkened copy with a line of text in the middle, to show while no frames come."""
     cv2 = require("cv2", "taijitu[camera]")
     dark: NDArray[np.uint8] = picture // np.uint8(2)
     row = max(LEAST_ROW_PIXELS, dark.shape[0] // ROWS)
@@ -74,7 +74,7 @@ def draw_banner(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
 
 
 def write(cv2: Any, picture: NDArray[np.uint8], text: str, row: int, top: int) -> None:
-    """One line of text of `row` pixels' height, `top` pixels from the top; what the font lacks is a question mark."""
+    """Write a line of text, `row` pixels high, `top` pixels from the top; missing glyphs become question marks."""
     place = (row // 4, top + round(0.75 * row))
     cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, row / 36, WHITE, max(1, row // 20), cv2.LINE_AA)
 

@@ -1,4 +1,4 @@
-"""How a source is opened on this platform: OpenCV's backend and what it is given, as plain text."""
+"""Plan how to open a source on this platform: OpenCV's backend and its argument, as plain text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taijitu_runtime.machine import is_jetson
 Opener = Literal["gstreamer", "v4l2", "ffmpeg", "pictures"]
 
 CSI = Mode(width=1280, height=720, rate=30, flip=0)
-# One buffer, the newest: what waits in a queue is old when it is seen.
+# One buffer, the newest: a frame that waits in a queue is old when it is classified.
 SINK = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
 NVIDIA_TO_BGR = f"video/x-raw,format=BGRx ! {SINK}"
 NO_GSTREAMER = (
@@ -24,7 +24,7 @@ NO_GSTREAMER = (
 
 @dataclasses.dataclass(frozen=True)
 class Platform:
-    """What decides between pipelines: whether this is a Jetson, and whether this OpenCV has GStreamer."""
+    """The facts that decide between pipelines: whether this is a Jetson, and whether this OpenCV has GStreamer."""
 
     jetson: bool
     gstreamer: bool
@@ -32,7 +32,7 @@ class Platform:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """OpenCV's backend, what it opens, and the properties it is asked for (names without CAP_PROP_)."""
+    """OpenCV's backend, its argument, and the properties to set (names without CAP_PROP_)."""
 
     opener: Opener
     target: str
@@ -44,12 +44,12 @@ class Plan:
 
 
 def detect_platform(cv2: Any) -> Platform:
-    """The platform under us, with this OpenCV module."""
+    """Return the platform with this OpenCV module."""
     return Platform(is_jetson(), bool(cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)))
 
 
 def plan_from_source(source: Source, platform: Platform) -> Plan:
-    """How to open the source; SourceError where this platform cannot."""
+    """Return the plan to open the source. Raises SourceError if this platform cannot open it."""
     if source.kind == "pictures":
         return Plan("pictures", source.address)
     if source.kind == "pipeline":
@@ -66,11 +66,11 @@ def plan_from_source(source: Source, platform: Platform) -> Plan:
 
 
 def csi_pipeline(sensor: str, mode: Mode, platform: Platform) -> str:
-    """A camera on a Jetson's CSI connector, through its image processor."""
+    """Return the pipeline for a camera on a Jetson's CSI connector, through its image processor."""
     if not platform.jetson:
         raise SourceError(
-            f"got csi://{sensor}, expected a Jetson: its cameras go through nvarguscamerasrc; on another board write "
-            f"the whole pipeline, such as 'libcamerasrc ! {SINK}'"
+            f"got csi://{sensor}, expected a Jetson, whose cameras are read by nvarguscamerasrc; on another board "
+            f"write the whole pipeline, such as 'libcamerasrc ! {SINK}'"
         )
     if not platform.gstreamer:
         raise SourceError(NO_GSTREAMER)
@@ -83,7 +83,7 @@ def csi_pipeline(sensor: str, mode: Mode, platform: Platform) -> str:
 
 
 def device_pipeline(path: str, mode: Mode) -> str:
-    """A USB camera through GStreamer."""
+    """Return the pipeline for a USB camera."""
     media = "image/jpeg" if mode.codec == "mjpg" else "video/x-raw"
     caps = [f"{name}={value}" for name, value in (("width", mode.width), ("height", mode.height)) if value]
     caps += [f"framerate={mode.rate}/1"] if mode.rate else []
@@ -93,7 +93,7 @@ def device_pipeline(path: str, mode: Mode) -> str:
 
 
 def rtsp_pipeline(url: str, mode: Mode) -> str:
-    """A network camera through a Jetson's hardware decoder."""
+    """Return the pipeline for a network camera, through a Jetson's hardware decoder."""
     codec, location = mode.codec or "h264", url.replace('"', "%22")
     return (
         f'rtspsrc location="{location}" latency=0 drop-on-latency=true ! rtp{codec}depay ! {codec}parse ! '
@@ -110,7 +110,7 @@ def _whole_pipeline(pipeline: str, platform: Platform) -> str:
 
 
 def _v4l2_properties(mode: Mode) -> tuple[tuple[str, float | str], ...]:
-    # The codec first: it decides which sizes and rates the camera offers.
+    # The codec comes first, as it decides which sizes and rates the camera offers.
     codec = {"mjpg": "MJPG", "raw": "YUYV"}.get(mode.codec or "")
     asked = (("FOURCC", codec), ("FRAME_WIDTH", mode.width), ("FRAME_HEIGHT", mode.height), ("FPS", mode.rate))
     return (*((name, value) for name, value in asked if value), ("BUFFERSIZE", 1))

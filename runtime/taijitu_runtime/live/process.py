@@ -1,4 +1,4 @@
-"""The reader's side of the capturing process: start it, hear it, kill it."""
+"""The reader's side of the capturing process: start it, receive its messages, kill it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ logger = logging.getLogger(__name__)
 class CaptureProcess:
     """A running capturing process.
 
-    `said`: the last lines that it and its libraries printed. `damage`: what they tell of frames.
+    Attributes:
+        said: The last lines that it and its libraries printed.
+        damage: The damaged frames, as these lines tell them.
     """
 
     def __init__(self, source: Source, *, realtime: bool) -> None:
         self._link, theirs = Link.pair()
         with theirs, contextlib.ExitStack() as if_it_fails:
             if_it_fails.callback(self._link.close)
-            # A session of its own: what a terminal sends (Ctrl-C, hang-up, stop) is the reader's to act on.
+            # A separate session: only the reader handles the signals of a terminal (Ctrl-C, hang-up, stop).
             self._process = subprocess.Popen(
                 python_command(BOOT, str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
@@ -46,7 +48,7 @@ class CaptureProcess:
             if_it_fails.pop_all()
         assert self._process.stdout is not None
         self._output = self._process.stdout
-        self._sending = threading.Lock()  # the descriptor must not be closed, and be another's, while one sends
+        self._sending = threading.Lock()  # the descriptor must not be closed and reused while another thread sends
         self._unfinished = b""
         self._memories: dict[int, Memory] = {}
         self.said: deque[str] = deque(maxlen=LINES_KEPT)
@@ -54,21 +56,21 @@ class CaptureProcess:
         self._poll = select.poll()
         self._poll.register(self._link.fileno(), select.POLLIN)
         self._poll.register(self._output.fileno(), select.POLLIN)
-        # Not as an argument: every user of the machine may read those, and a URL may have a password in it.
+        # Not as an argument, which every user of the machine may read: a URL may contain a password.
         self._send_if_there({"do": "read", "source": dataclasses.asdict(source), "realtime": realtime})
 
     def open(self, *, open_s: float, stall_s: float) -> None:
-        """Tell it to open the source within these limits; OSError if it is gone."""
+        """Tell it to open the source within these limits. Raises OSError if the process is gone."""
         self._drain()
-        self.said.clear()  # what was said of an earlier attempt explains nothing now
+        self.said.clear()  # messages about an earlier attempt would mislead
         self._link.send({"do": "open", "open_s": open_s, "stall_s": stall_s})
 
     def free(self, memory: int, slot: int) -> None:
-        """Give a slot back."""
+        """Return a slot to the process."""
         self._send_if_there({"do": "free", "memory": memory, "slot": slot})
 
     def receive(self, timeout_s: float) -> Message | None:
-        """The next message, None where none came in time; EOFError where the process is gone."""
+        """Return the next message, or None if none came in time. Raises EOFError if the process is gone."""
         deadline_s = time.monotonic() + timeout_s
         while (left_s := deadline_s - time.monotonic()) > 0:
             ready = {descriptor for descriptor, _ in self._poll.poll(1000 * left_s)}
@@ -81,15 +83,15 @@ class CaptureProcess:
         return None
 
     def memory(self, number: int) -> Memory:
-        """The memory of that number, the last or the one before."""
+        """Return the memory of that number, the last or the one before."""
         return self._memories[number]
 
     def quit(self) -> None:
-        """Ask it to give the camera back and to end; within LAST_WISH_S it is gone, unless it is stopped."""
+        """Ask it to release the camera and to end; it takes at most RELEASE_TIMEOUT_S, unless it is stopped."""
         self._send_if_there({"do": "quit"})
 
     def kill(self) -> str:
-        """End it at once, free everything here that belongs to it, and say how it ended."""
+        """Kill it, free its resources in this process, and return how it ended."""
         self._process.kill()
         code = self._process.wait()
         self._drain()

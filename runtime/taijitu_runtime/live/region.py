@@ -1,4 +1,4 @@
-"""The part of the frame that is looked at."""
+"""The part of a frame that is classified."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Region:
 
     @classmethod
     def from_text(cls, text: str) -> Region:
-        """From "x,y,width,height"; UsageError for anything else."""
+        """Parse "x,y,width,height". Raises UsageError for anything else."""
         parts = [part.strip() for part in text.split(",")]
         percent = all(re.fullmatch(r"\d{1,3}(\.\d+)?%", part) for part in parts)
         if len(parts) != 4 or not (percent or all(re.fullmatch(r"\d{1,9}", part) for part in parts)):
@@ -34,13 +34,17 @@ class Region:
         return region
 
     def box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom in pixels of a frame of this size; UsageError where it does not lie inside."""
+        """Return left, top, right and bottom in pixels of a frame of this size.
+
+        Raises:
+            UsageError: The region is not inside the frame.
+        """
         scale_x, scale_y = (width / 100, height / 100) if self.percent else (1.0, 1.0)
         left, top = round(self.left * scale_x), round(self.top * scale_y)
         right, bottom = round((self.left + self.width) * scale_x), round((self.top + self.height) * scale_y)
         if right > width or bottom > height or right <= left or bottom <= top:
             raise UsageError(
-                f"got a region from ({left}, {top}) to ({right}, {bottom}), expected one of at least a pixel that lies "
-                f"wholly inside the frame of {width} x {height}"
+                f"got a region from ({left}, {top}) to ({right}, {bottom}), expected one of at least a pixel, "
+                f"completely inside the frame of {width} x {height}"
             )
         return left, top, right, bottom

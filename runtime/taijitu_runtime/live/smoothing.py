@@ -1,4 +1,4 @@
-"""Answers that do not flicker: probabilities averaged over time."""
+"""Average probabilities over time, so that answers do not flicker."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 
 class Smoother:
-    """An exponential average in time: what was seen `time_constant_s` ago weighs 1/e of what is seen now.
+    """An exponential average over time: probabilities of `time_constant_s` ago have 1/e of the weight of the newest.
 
-    In seconds, not in frames, so that the picture is as calm at 5 frames/s as at 60. 0 does not smooth.
+    The constant is in seconds and not in frames, so that the result does not depend on the frame rate. 0 turns
+    smoothing off.
     """
 
     def __init__(self, time_constant_s: float) -> None:
@@ -20,7 +21,7 @@ class Smoother:
         self._last_s = 0.0
 
     def add(self, probabilities: NDArray[np.float32], time_s: float) -> NDArray[np.float64]:
-        """The average, float64 (K,), with these probabilities, float32 (K,), of the moment `time_s`."""
+        """Add probabilities, float32 (K,), of the time `time_s`, and return the average, float64 (K,)."""
         new = probabilities.astype(np.float64)
         if self._average is None or self._time_constant_s <= 0:
             self._average = new

@@ -1,4 +1,4 @@
-"""What a user writes after --source, understood: camera, stream, file, pictures or pipeline."""
+"""Parse the argument of --source: a camera, stream, video, pictures or a pipeline."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ MODES: dict[Kind, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """What a camera is asked for; None leaves it to the camera.
+    """The requested mode of a camera; None leaves a value to the camera.
 
-    `width`, `height` in pixels, `rate` in frames/s, `flip` 0 to 7 as nvvidconv's flip-method (2 turns by 180 degrees).
-    `codec`: how a USB camera ("raw", "mjpg") or an RTSP stream ("h264", "h265") sends its pictures.
+    Attributes:
+        width: In pixels, as `height`.
+        rate: In frames/s.
+        flip: 0 to 7, as nvvidconv's flip-method (2 rotates by 180 degrees).
+        codec: The encoding of a USB camera ("raw", "mjpg") or an RTSP stream ("h264", "h265").
     """
 
     width: int | None = None
@@ -44,9 +47,11 @@ class Mode:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A source of frames. `live`: it does not wait, so frames that nobody takes are dropped.
+    """A source of frames.
 
-    `address` is what is opened: a device's path, a CSI sensor's number, a URL, a path, a glob or a pipeline.
+    Attributes:
+        address: The path of a device, the number of a CSI sensor, a URL, a path, a glob or a pipeline.
+        live: The source does not wait, so frames that are not taken in time are dropped.
     """
 
     text: str
@@ -57,15 +62,17 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """The source as it may be printed: see `without_password`."""
+        """The source without passwords, to be printed (see `without_password`)."""
         return without_password(self.text)
 
 
 def source_from_text(text: str, mode: Mode | None = None) -> Source:
-    """Understand what the user wrote; nothing is opened.
+    """Parse the text of a source; nothing is opened.
 
-    The query of a camera (`csi://0?width=1280&height=720`) says the same as `mode`; what both say is refused.
-    UsageError for what is no source, an unknown scheme, or a mode that this kind of source does not have.
+    The query of a camera (`csi://0?width=1280&height=720`) sets the same values as `mode`; a value in both is an error.
+
+    Raises:
+        UsageError: The text is not a source, its scheme is unknown, or this kind of source does not have such a mode.
     """
     kind, address, query = _split(text)
     asked = _mode_from_query(text, kind, query)
@@ -78,7 +85,7 @@ def source_from_text(text: str, mode: Mode | None = None) -> Source:
 
 
 def without_password(text: str) -> str:
-    """The same text with stars for the passwords of its URLs, in queries too, and of its GStreamer elements."""
+    """Replace the passwords in a text by stars: in URLs, their queries, and properties of GStreamer elements."""
     text = re.sub(r"(\w+://[^/\s:@]*):[^/\s]*@", r"\1:***@", text)
     return SECRET.sub(r"\1***", text)
 
@@ -95,7 +102,7 @@ def _split(text: str) -> tuple[Kind, str, str]:
         return _split_url(text, match[1].lower())
     if not text.strip():
         raise UsageError(f"got an empty source, expected {EXPECTED}")
-    if os.path.isdir(text):  # noqa: PTH112 -- Path.is_dir raises where it may not look
+    if os.path.isdir(text):  # noqa: PTH112 -- Path.is_dir raises without permission
         raise UsageError(f"{text}: got a folder, expected {EXPECTED}; write '{text.rstrip('/')}/*.jpg', in quotes")
     if has_picture_suffix(text) or (re.search(r"[*?\[]", text) and not Path(text).exists()):
         return "pictures", text, ""

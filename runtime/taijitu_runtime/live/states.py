@@ -1,4 +1,4 @@
-"""What a reader tells of itself, and how patient it is."""
+"""The states, counters and timeouts of a reader."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 REOPENING_S = 1.5
-USUAL_TIMES = 3
+OPEN_FACTOR = 3
 MISSED_FRAMES = 5
-LEAST_REPEATS = 3
-LONGER_SHARE, SHORTER_SHARE = 0.1, 0.5  # of a new interval in the average: the first ones are often long
+MIN_REPEATS = 3
+LONGER_SHARE, SHORTER_SHARE = 0.1, 0.5  # weight of a new interval in the average; the first intervals are often long
 
 
 class State(str, enum.Enum):
-    """Where a source is: OPENING, RUNNING, FROZEN, RECONNECTING, and for good ENDED or FAILED.
+    """The state of a source: OPENING, RUNNING, FROZEN, RECONNECTING, or finally ENDED or FAILED.
 
-    FROZEN: frames come, and each is the one before it, bit for bit. ENDED: a file's end, or closed.
+    FROZEN: each frame is identical to the one before. ENDED: the file is at its end, or the reader was closed.
     """
 
     OPENING = "opening"
@@ -32,13 +32,16 @@ class State(str, enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Patience:
-    """How long a reader waits, in seconds.
+class Timeouts:
+    """The timeouts of a reader, in seconds.
 
-    `open_s`: for the first frame after opening. `stall_s`: for the next frame. `wait_s`: for a live source that is not
-    there at the start; 0 is one attempt. `give_up_s`: for a live source that was lost. `first_retry_s`: between two
-    attempts, doubled with each up to `last_retry_s`. `frozen_s`: for a live source that gives the same frame again and
-    again, before that is said; 0: never. Not before LEAST_REPEATS of them.
+    Attributes:
+        open_s: For the first frame after opening.
+        stall_s: For the next frame.
+        wait_s: For a live source that cannot be opened at the start; 0 is one attempt.
+        give_up_s: For a live source that was lost.
+        first_retry_s: Between two attempts to open; doubled with each one, up to `last_retry_s`.
+        frozen_s: Until a live source that repeats one frame, at least MIN_REPEATS times, is FROZEN; 0: never.
     """
 
     open_s: float = 10.0
@@ -52,11 +55,14 @@ class Patience:
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """One frame: uint8 BGR (H, W, 3), its own copy.
+    """One frame: `pixels`, uint8 BGR (H, W, 3), a copy.
 
-    `number` counts the source's frames from 1, dropped ones included. `captured_s`: when it came out of the source, as
-    time.monotonic(). `position_s`: where it is in a video file. `name`: a picture's file. `is_frozen`: its source gives
-    nothing else any more, see State.
+    Attributes:
+        number: Its number in the source, from 1; dropped frames count.
+        captured_s: The time of its capture, by time.monotonic().
+        position_s: Its position in a video file.
+        name: The file of a picture.
+        is_frozen: The source is FROZEN (see State).
     """
 
     number: int
@@ -68,15 +74,15 @@ class Frame:
 
     @property
     def age_ms(self) -> float:
-        """How long ago it came out of the source."""
+        """The time since its capture."""
         return 1000 * (time.monotonic() - self.captured_s)
 
 
 @dataclasses.dataclass(frozen=True)
 class Counters:
-    """Frames `read` = `taken` + `dropped` (a newer one came first) + `failed` (broken) + the few that wait now.
+    """Numbers of frames: `read` = `taken` + `dropped` (for a newer one) + `failed` (damaged) + the few that wait now.
 
-    `repeated`: those of a live source that were the one before, bit for bit; whatever became of them.
+    `repeated` counts frames of a live source that were identical to the one before, in addition.
     """
 
     read: int = 0
@@ -87,21 +93,21 @@ class Counters:
     repeated: int = 0
 
 
-class Stillness:
-    """For how long a live source has given the same frame, bit for bit.
+class FrozenDetector:
+    """Measures for how long a live source has repeated one frame, bit for bit.
 
-    A sensor never does, because of its noise. A grabber, an encoder or a driver that hangs does, and a camera behind it
-    looks alive.
+    A sensor never does, because of its noise. A frame grabber, an encoder or a driver that hangs does, while the camera
+    seems to work.
     """
 
-    def __init__(self, patience: Patience) -> None:
-        self._frozen_s = patience.frozen_s
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._frozen_s = timeouts.frozen_s
         self._since_s: float | None = None
         self._repeats = 0
         self.seconds = 0.0
 
     def frame(self, captured_s: float, *, is_repeated: bool) -> None:
-        """A frame came."""
+        """Learn that a frame came."""
         if self._since_s is None or not is_repeated:
             self._since_s, self._repeats = captured_s, 0
         else:
@@ -110,45 +116,45 @@ class Stillness:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether that is too long."""
-        return self._repeats >= LEAST_REPEATS and 0 < self._frozen_s <= self.seconds
+        """Whether that is longer than the timeout."""
+        return self._repeats >= MIN_REPEATS and 0 < self._frozen_s <= self.seconds
 
 
 class Limits:
-    """The time limits of one source, learned from how it behaves.
+    """The time limits of one source, adapted to its behaviour.
 
-    A source that once opened is given USUAL_TIMES as long as its slowest opening, so that one that comes back while an
-    attempt hangs is not kept waiting; one with few frames a second is silent between them.
+    A source that was opened before gets OPEN_FACTOR times the time of its slowest opening, so that a hanging attempt
+    does not delay its return. A source with few frames per second gets longer for the next frame.
     """
 
-    def __init__(self, patience: Patience, *, live: bool) -> None:
-        self._patience, self._live = patience, live
+    def __init__(self, timeouts: Timeouts, *, live: bool) -> None:
+        self._timeouts, self._live = timeouts, live
         self._slowest_opening_s: float | None = None
         self._interval_s = 0.0
         self._last_s: float | None = None
 
     @property
     def open_s(self) -> float:
-        """For the first frame."""
+        """The limit for the first frame."""
         if self._slowest_opening_s is None:
-            return self._patience.open_s
-        return min(self._patience.open_s, max(REOPENING_S, USUAL_TIMES * self._slowest_opening_s))
+            return self._timeouts.open_s
+        return min(self._timeouts.open_s, max(REOPENING_S, OPEN_FACTOR * self._slowest_opening_s))
 
     @property
     def stall_s(self) -> float:
-        """For the next frame."""
+        """The limit for the next frame."""
         if not self._live:
-            return self._patience.open_s
+            return self._timeouts.open_s
         known_s = MISSED_FRAMES * self._interval_s if self._interval_s else self.open_s
-        return max(self._patience.stall_s, known_s)
+        return max(self._timeouts.stall_s, known_s)
 
     def opened(self, took_s: float) -> None:
-        """The first frame came."""
+        """Learn how long it took to get the first frame."""
         self._slowest_opening_s = max(self._slowest_opening_s or 0.0, took_s)
         self._last_s = None
 
     def frame(self, captured_s: float) -> None:
-        """A frame came."""
+        """Learn that a frame came."""
         if self._last_s is not None:
             longer_s = captured_s - self._last_s - self._interval_s
             share = (LONGER_SHARE if longer_s > 0 else SHORTER_SHARE) if self._interval_s else 1.0

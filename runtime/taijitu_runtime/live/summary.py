@@ -1,4 +1,4 @@
-"""What a run was like: counts, rates, and how long things took, in memory that does not grow."""
+"""The summary of a run: counts, rates and durations, in constant memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter, deque
 
 from taijitu_runtime.live.states import Counters
 
-STEP = 1.01  # percentiles are right within half of this
+STEP = 1.01  # percentiles are accurate within half of this
 LEAST_MS = 0.01
 RATE_WINDOW_S = 2.0
 
@@ -26,7 +26,7 @@ class Percentiles:
         self.count += 1
 
     def percentile(self, percent: float) -> float:
-        """The duration in ms that `percent` of all do not exceed; NaN without any."""
+        """Return the duration in ms that `percent` of all durations do not exceed; NaN without any."""
         wanted, seen = math.ceil(self.count * percent / 100), 0
         for place in sorted(self._bins):
             seen += self._bins[place]
@@ -36,13 +36,13 @@ class Percentiles:
 
 
 class Rate:
-    """How often something happened in the last seconds."""
+    """The rate of an event in the last seconds."""
 
     def __init__(self) -> None:
         self._times_s: deque[float] = deque()
 
     def add(self, time_s: float) -> float:
-        """It happened at `time_s`; the rate in 1/s, 0 for the first time."""
+        """Count an event at `time_s`; return the rate in 1/s, 0 for the first event."""
         self._times_s.append(time_s)
         while time_s - self._times_s[0] > RATE_WINDOW_S:
             self._times_s.popleft()
@@ -52,7 +52,7 @@ class Rate:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """A run: its source, seconds from the first frame on, counts, durations in ms, and why the source was lost."""
+    """A run: its source, seconds since the first frame, counts, durations in ms, and why the source was lost."""
 
     source: str
     seconds: float

@@ -1,4 +1,4 @@
-"""Classify a source's frames as they come."""
+"""Classify the frames of a source as they arrive."""
 
 from __future__ import annotations
 
@@ -30,10 +30,14 @@ POLL_S = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How frames are looked at.
+    """Settings of the classification of frames.
 
-    `top` answers of a probability of at least `threshold` are given. Every `every`th frame is classified; the others
-    carry its answers. `smoothing_s`: see Smoother. `region`: the part that is classified; None is all of it.
+    Attributes:
+        top: The number of answers; None: 5, or all labels if there are fewer.
+        threshold: Answers below this probability are left out.
+        every: Every nth frame is classified; the others repeat its answers.
+        smoothing_s: The time constant of the average (see Smoother).
+        region: The part of a frame that is classified; None: all of it.
     """
 
     top: int | None = None
@@ -53,11 +57,14 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One frame with its answers, the likeliest first, smoothed, none below the threshold.
+    """One frame with its answers, smoothed, the likeliest first.
 
-    `classified`: False where the answers are those of an earlier frame. `latency_ms`: from the frame to its answers.
-    `age_ms`: how old the frame was when they were there. `rate_hz`: frames classified per second, lately. `box`: the
-    region, as left, top, right, bottom in pixels.
+    Attributes:
+        classified: False if the answers are those of an earlier frame.
+        latency_ms: The time from taking the frame to its answers.
+        age_ms: The age of the frame when its answers were computed.
+        rate_hz: Classified frames per second, over the last seconds.
+        box: The region, as left, top, right, bottom in pixels.
     """
 
     frame: Frame
@@ -70,17 +77,17 @@ class Result:
 
     @functools.cached_property
     def annotated(self) -> NDArray[np.uint8]:
-        """The frame, uint8 BGR, with the answers drawn on it; drawn once, whoever asks."""
+        """The frame, uint8 BGR, with the answers drawn on it; drawn at the first access."""
         return draw(self.frame.pixels, self.answers, self.box, f"{self.rate_hz:.1f} frames/s  {self.freshness}")
 
     @property
     def freshness(self) -> str:
-        """The frame's age in words, which tells nothing where the source is frozen."""
+        """The age of the frame as text, or "frozen", as the age means nothing then."""
         return "frozen" if self.frame.is_frozen else f"age {self.age_ms:.0f} ms"
 
 
 class Watcher:
-    """Turns frames into results. UsageError for a view that does not fit the model."""
+    """Turns frames into results. Raises UsageError for a view that does not fit the model."""
 
     def __init__(self, classifier: Classifier, view: View | None = None) -> None:
         self._classifier = classifier
@@ -93,7 +100,7 @@ class Watcher:
         self._last: tuple[tuple[Answer, ...], float, float] = ((), 0.0, 0.0)
 
     def look(self, frame: Frame) -> Result:
-        """The result for the next frame; UsageError if the region does not lie inside it."""
+        """Return the result for the next frame. Raises UsageError if the region is not inside it."""
         height, width = frame.pixels.shape[:2]
         box = self._view.region.box(width, height) if self._view.region else None
         classified = self._seen % self._view.every == 0
@@ -129,16 +136,28 @@ def watch(
     stop: threading.Event | None = None,
     idle: Callable[[State], None] | None = None,
 ) -> Summary:
-    """Give `callback` every result until the source is over or `stop` is set; the run's summary.
+    """Classify the frames of a source until it ends or `stop` is set.
 
-    `reader` is opened and closed here. `idle` is called with the state about every 0.1 s while no frame comes.
-    SourceError if the source never gave a frame, UsageError for a view that fits neither model nor frames.
+    Args:
+        classifier: The classifier.
+        reader: The source; it is opened and closed here.
+        callback: Called with the result of every frame.
+        view: Settings of the classification.
+        stop: Ends the run when set.
+        idle: Called with the state about every 0.1 s while no frame comes.
+
+    Returns:
+        A summary of the run.
+
+    Raises:
+        SourceError: The source never gave a frame.
+        UsageError: The view does not fit the model or the frames.
     """
     if view and view.smoothing_s and reader.source.kind == "pictures":
         raise UsageError("got smoothing over pictures, expected a camera, stream or video with it; leave it out")
     watcher = Watcher(classifier, view)
     stop = stop or threading.Event()
-    # The first picture is slow: decoders are imported, the network's memory is laid out.
+    # The first image is slow: decoders are imported, and memory for the network is allocated.
     classifier.predict(picture_from_bgr(np.zeros((64, 64, 3), np.uint8)))
     latency, age = Percentiles(), Percentiles()
     began_s: float | None = None
@@ -164,7 +183,7 @@ def watch(
 
 
 def picture_from_bgr(pixels: NDArray[np.uint8]) -> Image.Image:
-    """A PIL image in RGB of uint8 BGR (H, W, 3): Pillow swaps the colours while it copies."""
+    """Convert uint8 BGR (H, W, 3) to a PIL image in RGB; Pillow swaps the channels while it copies."""
     image = require("PIL.Image", "taijitu[camera]")
     height, width = pixels.shape[:2]
     picture: Image.Image = image.frombytes("RGB", (width, height), np.ascontiguousarray(pixels), "raw", "BGR", 0, 1)

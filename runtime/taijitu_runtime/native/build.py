@@ -1,13 +1,17 @@
-"""Compile the native Nish in place: python -m taijitu_runtime.native.build [--cuda]
+"""Compile the native Nish in place.
 
-It takes a C++17 compiler (CXX, or c++, g++ or clang++ on the PATH), and nvcc for --cuda. Nothing of ours is imported
-here: the wheel's build hook runs this file without its package.
+python -m taijitu_runtime.native.build [--cuda]
+
+It takes a C++17 compiler (CXX, or c++, g++ or clang++ on the PATH), and nvcc for --cuda (CUDA_HOME, the PATH, or
+/usr/local/cuda). None of our modules is imported here: the wheel's build hook runs this file without its package.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,17 +28,48 @@ FLAGS = ["-std=c++17", "-O3", "-ffp-contract=fast", "-fno-exceptions", "-fno-rtt
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 
+CUDA_FOLDER = Path("/usr/local/cuda")
+"""Where CUDA's packages put it; JetPack does not add its bin to the PATH."""
+
+BOARDS = (87, 110)
+"""Jetson Orin and Thor. Code for another GPU of their generation, 8.0 or 10.0, does not run there."""
+
 
 class CompileError(Exception):
     """A compiler that is missing or failed, in one line."""
 
 
 def find_compiler() -> list[str] | None:
-    """The C++ compiler as the start of a command: CXX, else the first of c++, g++ and clang++; None without any."""
+    """The C++ compiler as the start of a command: CXX, or the first of c++, g++ and clang++; None without any."""
     wanted = os.environ.get("CXX", "").split()
     if wanted:
         return wanted if shutil.which(wanted[0]) else None
     return next(([name] for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+
+
+def find_nvcc() -> str | None:
+    """NVIDIA's compiler: that of CUDA_HOME, where it is set; else on the PATH or in CUDA_FOLDER; None without any."""
+    home = os.environ.get("CUDA_HOME")
+    if home:
+        return shutil.which("nvcc", path=str(Path(home, "bin")))
+    return shutil.which("nvcc") or shutil.which("nvcc", path=str(CUDA_FOLDER / "bin"))
+
+
+def cuda_targets(nvcc: str) -> list[str]:
+    """What GPUs `nvcc` is to compile for, as its arguments: the one that is here, else every kind that it knows.
+
+    Every kind: code for the first of each generation, which the later ones of it run, and for the boards; and PTX of
+    the oldest, which the driver of any other GPU compiles. (PTX of a later one would not load on an earlier GPU.)
+    """
+    if _gpu_is_here():
+        return ["-arch=native"]
+    known = sorted(map(int, re.findall(r"\bsm_(\d+)\b", _run([nvcc, "--list-gpu-code"]))))
+    if not known:
+        raise CompileError(f"{nvcc}: got no architecture from --list-gpu-code, expected such as sm_87; update CUDA")
+    oldest = known[0]
+    chosen = [number for number in known if number == oldest or number % 10 == 0 or number in BOARDS]
+    pairs = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in chosen]
+    return [*pairs, f"-gencode=arch=compute_{oldest},code=compute_{oldest}"]
 
 
 def target_machine(compiler: Sequence[str]) -> str:
@@ -66,18 +101,18 @@ def build_cuda_library(compiler: Sequence[str], nvcc: str, folder: Path) -> Path
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         objects = compile_passes(compiler, Path(scratch))
         objects.append(_compile([*compiler, *FLAGS, "-DTAIJITU_CUDA"], "nish_ort.cpp", Path(scratch), "nish_ort.o"))
-        cuda = [nvcc, "-std=c++17", "-O3", "-arch=all-major", "-Xcompiler=-fPIC,-fvisibility=hidden"]
+        cuda = [nvcc, "-std=c++17", "-O3", *cuda_targets(nvcc), "-Xcompiler=-fPIC,-fvisibility=hidden"]
         objects.append(_compile(cuda, "nish_cuda.cu", Path(scratch), "nish_cuda.o"))
         return _link([nvcc, "-shared"], objects, folder / CUDA_LIBRARY)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Build beside the sources, where the runtime looks. Exit code 2, and one line, where that is not possible."""
+    """Build next to the sources, where the runtime looks. Exit code 2, and one line, where that is not possible."""
     name = "python -m taijitu_runtime.native.build"
     parser = argparse.ArgumentParser(prog=name, description="Compile the native Nish in place.")
     parser.add_argument("--cuda", action="store_true", help="with kernels for NVIDIA GPUs; takes nvcc")
     arguments = parser.parse_args(argv)
-    compiler, nvcc = find_compiler(), shutil.which("nvcc")
+    compiler, nvcc = find_compiler(), find_nvcc()
     try:
         if compiler is None:
             named = f" (CXX={os.environ['CXX']})" if os.environ.get("CXX") else ""
@@ -85,7 +120,11 @@ def main(argv: list[str] | None = None) -> int:
                 f"got no C++ compiler{named}, expected c++, g++ or clang++ on the PATH, or CXX to name one; install g++"
             )
         if arguments.cuda and nvcc is None:
-            raise CompileError("got no nvcc, expected it on the PATH; install NVIDIA's CUDA toolkit")
+            named = f" in CUDA_HOME={os.environ['CUDA_HOME']}" if os.environ.get("CUDA_HOME") else ""
+            raise CompileError(
+                f"got no nvcc{named}, expected it in CUDA_HOME/bin, on the PATH or in {CUDA_FOLDER / 'bin'}; install "
+                "NVIDIA's CUDA toolkit"
+            )
         if arguments.cuda and nvcc is not None:
             print(build_cuda_library(compiler, nvcc, SOURCES))
         else:
@@ -94,6 +133,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _gpu_is_here() -> bool:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
 def _compile(compiler: Sequence[str], source: str, folder: Path, target: str) -> Path:
@@ -114,7 +162,8 @@ def _run(command: Sequence[str]) -> str:
     except OSError as error:
         raise CompileError(f"{command[0]}: got {error.strerror}, expected a compiler; set CXX to one") from error
     if done.returncode != 0:
-        reasons = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        lines = done.stderr.splitlines()
+        reasons = [line for line in lines if "error" in line or "fatal" in line] or lines
         reason = reasons[0] if reasons else f"exit code {done.returncode}"
         raise CompileError(f"{command[0]} failed: {reason}; try another compiler, named by CXX")
     return done.stdout

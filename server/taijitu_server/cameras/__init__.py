@@ -1,1 +1,1 @@
-"""Cameras of the server: frames through a model, and on to every viewer."""
+"""Cameras of the server: their frames are classified and streamed to viewers."""

@@ -1,7 +1,7 @@
-"""A camera of the server: its newest frame goes through the model's queue, and on to who watches.
+"""A camera of the server: its newest frame goes through the model's queue, and to all viewers.
 
-One thread a camera takes frames, prepares them and encodes them, once for all viewers. It has one frame in the queue at
-most: cameras cannot crowd out requests, and take their turn among them.
+One thread per camera takes frames, prepares them and encodes them, once for all viewers. It has at most one frame in
+the queue, so that cameras cannot crowd out requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from taijitu_runtime.answers import Answer, Scores, likeliest_first
-from taijitu_runtime.live import Counters, Frame, Patience, Reader, Source, State
+from taijitu_runtime.live import Counters, Frame, Reader, Source, State, Timeouts
 from taijitu_runtime.live.smoothing import Smoother
 from taijitu_runtime.live.watch import picture_from_bgr
 from taijitu_server.cameras.latest_value import LatestValue
@@ -32,28 +32,29 @@ from taijitu_server.settings import Settings
 log = logging.getLogger("taijitu.server")
 
 POLL_S = 0.25
-STALE_MS = 1000.0  # of a camera with many frames a second
-TELL_S = 1.0
+STALE_MS = 1000.0  # for a camera with many frames per second
+NOTIFY_S = 1.0
 RATE_WINDOW_S = 2.0
 TOP = 5
 STOPPED = "stopped"
-OVER = (State.ENDED, State.FAILED)
+FINISHED = (State.ENDED, State.FAILED)
 
 T = TypeVar("T")
 
 
 class Camera:
-    """One named source. All but the thread's own work happens in the event loop.
+    """One named source. Its methods are called in the event loop, except those of the camera's thread.
 
-    `parts` are those of the MJPEG stream, made while it is watched; `news` has a new number for every result and every
-    change of state, and at least once a second while no frames come.
+    Attributes:
+        parts: The parts of the MJPEG stream, encoded only while there are viewers.
+        updates: Changes with every result and every change of state, and once per second while no frames come.
     """
 
     def __init__(self, name: str, source: Source, find_model: Callable[[], ServedModel], settings: Settings) -> None:
         self.name = name
         self.source = source
         self.parts: LatestValue[bytes] = LatestValue()
-        self.news: LatestValue[bool] = LatestValue()
+        self.updates: LatestValue[bool] = LatestValue()
         self._find_model = find_model
         self._settings = settings
         self._smoothing_s = 0.0 if source.kind == "pictures" else settings.camera_smoothing_s
@@ -61,33 +62,33 @@ class Camera:
         self._thread: threading.Thread | None = None
         self._quit = threading.Event()
         self._reader: Reader | None = None
-        self._past = Counters()  # of the readers before this one
+        self._past = Counters()  # of earlier readers
         self._classified = self._refused = self._failed = 0
-        self._start_anew()
+        self._reset()
 
     async def start(self) -> None:
-        """Open the source, unless it is open; what was stopped just now is waited for."""
-        if self._thread is not None and not self.is_on:
+        """Open the source unless it is open; wait for a stop that is in progress."""
+        if self._thread is not None and not self.is_running:
             await asyncio.to_thread(self._thread.join)
-        if self.is_on:
+        if self.is_running:
             return
         self._loop = asyncio.get_running_loop()
-        self._past, self._reader = self._read(), None
+        self._past, self._reader = self._total_counters(), None
         self._quit = threading.Event()
-        self._start_anew()
+        self._reset()
         self._thread = threading.Thread(target=self._work, name=f"camera-{self.name}", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
-        """Give the source back; takes two seconds where it hangs."""
+        """Release the source; takes two seconds if it hangs."""
         self._quit.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
-            self.news.publish(True)
+            self.updates.publish(True)
 
     @property
-    def is_on(self) -> bool:
-        """Whether frames come, or may come again without a `start`."""
+    def is_running(self) -> bool:
+        """Whether frames come, or may come again without `start`."""
         return self._thread is not None and self._thread.is_alive() and not self._quit.is_set()
 
     @property
@@ -101,34 +102,34 @@ class Camera:
 
     @property
     def error(self) -> str | None:
-        """Why no frames come, or else why the last one got no answer."""
+        """The reason why no frames come, or why the last frame got no answer."""
         state = self.state
         if state == STOPPED:
             return None
         lost = self._reader.error if self._reader and state != State.RUNNING.value else None
-        return lost or self._trouble
+        return lost or self._frame_error
 
     @property
     def age_ms(self) -> float | None:
-        """How old the newest frame is; None before the first."""
+        """The age of the newest frame; None before the first one."""
         return self._reader.age_ms if self._reader else None
 
     @property
     def stale_ms(self) -> float:
-        """A frame that is older is not live, and who watches is told: a second, or twice the frames' distance."""
+        """The age from which a frame is not live: a second, or twice the interval between frames."""
         return max(STALE_MS, 2e3 * self._interval_s)
 
     @property
     def counters(self) -> Counters:
-        """Since the server started; `taken` are those that were classified."""
-        read = self._read()
+        """The counters since the server started; `taken` counts the classified frames."""
+        read = self._total_counters()
         dropped, failed = read.dropped + self._refused, read.failed + self._failed
         return dataclasses.replace(read, taken=self._classified, dropped=dropped, failed=failed)
 
     def status(self) -> dict[str, Any]:
-        """What GET /cameras/{name} and the WebSocket tell."""
+        """Return the content of GET /cameras/{name} and of the WebSocket's messages."""
         counted, age_ms = self.counters, self.age_ms
-        read_hz, classified_hz = self._rates_hz if self.is_on else (0.0, 0.0)
+        read_hz, classified_hz = self._rates_hz if self.is_running else (0.0, 0.0)
         return {
             "name": self.name,
             "source": self.source.shown,
@@ -150,51 +151,51 @@ class Camera:
             "latest": self._latest,
         }
 
-    def _start_anew(self) -> None:
+    def _reset(self) -> None:
         self._model: ServedModel | None = None
         self._smoother = Smoother(self._smoothing_s)
         self._latest: dict[str, Any] | None = None
-        self._trouble: str | None = None  # why the last frame got no answer
-        self._is_broken = False  # by an error of ours
+        self._frame_error: str | None = None  # why the last frame got no answer
+        self._is_broken = False  # by an internal error
         self._picture: Image.Image | None = None
         self._newest: Frame | None = None
         self._interval_s = 0.0  # between the newest frames
-        self._samples: deque[tuple[float, int, int]] = deque()  # when, frames read, frames classified
-        self._rates_hz = (0.0, 0.0)
-        self._told: tuple[str, bool, float] = (State.OPENING.value, False, -math.inf)
+        self._samples: deque[tuple[float, int, int]] = deque()  # time in s, frames read, frames classified
+        self._rates_hz = (0.0, 0.0)  # of frames read and classified
+        self._last_notice: tuple[str, bool, float] = (State.OPENING.value, False, -math.inf)
 
-    def _read(self) -> Counters:
+    def _total_counters(self) -> Counters:
         if self._reader is None:
             return self._past
         past, now = dataclasses.astuple(self._past), dataclasses.astuple(self._reader.counters)
         return Counters(*map(sum, zip(past, now)))
 
-    # From here on: in the camera's thread.
+    # The methods below run in the camera's thread.
 
     def _work(self) -> None:
         try:
             self._watch()
         except Exception as error:
-            self._is_broken, self._trouble = True, "internal error"
+            self._is_broken, self._frame_error = True, "internal error"
             log.error("camera %s failed: %s", self.name, error, exc_info=error)
 
     def _watch(self) -> None:
         realtime = self.source.kind == "video"
         # A camera may be plugged in after the server started.
-        patience = Patience(wait_s=math.inf, frozen_s=self._settings.camera_frozen_s)
+        timeouts = Timeouts(wait_s=math.inf, frozen_s=self._settings.camera_frozen_s)
         quit_ = self._quit
-        with Reader(self.source, patience=patience, realtime=realtime) as reader:
+        with Reader(self.source, timeouts=timeouts, realtime=realtime) as reader:
             self._reader = reader
             while not quit_.is_set():
                 frame = reader.take(POLL_S)
                 if frame is not None:
-                    self._look(frame)
-                self._count()
-                self._tell(reader)
-                if frame is None and reader.state in OVER:
+                    self._classify(frame)
+                self._measure_rates()
+                self._notify(reader)
+                if frame is None and reader.state in FINISHED:
                     break
 
-    def _look(self, frame: Frame) -> None:
+    def _classify(self, frame: Frame) -> None:
         self._picture = picture = picture_from_bgr(frame.pixels)
         if self._newest is not None:
             self._interval_s = (frame.captured_s - self._newest.captured_s) / (frame.number - self._newest.number)
@@ -203,9 +204,9 @@ class Camera:
             self._publish_part(picture)
         try:
             began_s = time.monotonic()
-            model, job = self._in_loop(self._accepted(picture))
+            model, job = self._in_loop(self._accept(picture))
             model.prepare(job)
-            scores = self._in_loop(_answered(job))
+            scores = self._in_loop(_scores_of(job))
         except Exception as error:
             found = http_error(error)
             if found.status == 500:
@@ -213,9 +214,9 @@ class Camera:
                 log.error("camera %s: frame %d got no answer: %s", self.name, frame.number, error, exc_info=error)
             else:
                 self._refused += 1
-            self._trouble = found.text
+            self._frame_error = found.text
             return
-        self._trouble = None
+        self._frame_error = None
         self._classified += 1
         self._latest = {
             "frame": frame.number,
@@ -225,43 +226,43 @@ class Camera:
             "latency_ms": round(1e3 * (time.monotonic() - began_s), 3),
             "age_ms": round(frame.age_ms, 3),
         }
-        self._loop.call_soon_threadsafe(self.news.publish, True)
+        self._loop.call_soon_threadsafe(self.updates.publish, True)
 
-    async def _accepted(self, picture: Image.Image) -> tuple[ServedModel, Job]:
+    async def _accept(self, picture: Image.Image) -> tuple[ServedModel, Job]:
         model = self._find_model()
         timeout_s = self._settings.queue_timeout_ms / 1e3
         return model, model.accept(lambda _: model.rows_from_picture(picture), timeout_s)
 
     def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> list[Answer]:
-        if model is not self._model:  # its labels may be others
+        if model is not self._model:  # its labels may differ
             self._model, self._smoother = model, Smoother(self._smoothing_s)
         average = self._smoother.add(scores.probabilities[0], time_s)
         return [Answer(model.labels[i], i, float(average[i])) for i in likeliest_first(average)[:TOP].tolist()]
 
-    def _count(self) -> None:
+    def _measure_rates(self) -> None:
         now_s, samples = time.monotonic(), self._samples
-        samples.append((now_s, self._read().read, self._classified))
+        samples.append((now_s, self._total_counters().read, self._classified))
         while now_s - samples[0][0] > RATE_WINDOW_S:
             samples.popleft()
         (then_s, read, classified), (_, read_now, classified_now) = samples[0], samples[-1]
         span_s = max(now_s - then_s, 1e-9)
         self._rates_hz = (read_now - read) / span_s, (classified_now - classified) / span_s
 
-    def _tell(self, reader: Reader) -> None:
-        """Who watches hears of a change of state at once, and once a second that no frames come."""
+    def _notify(self, reader: Reader) -> None:
+        """Notify viewers of a change of state at once, and once per second while no frames come."""
         state, age_ms = reader.state, reader.age_ms
-        before, had_error, told_s = self._told
+        before, had_error, notified_s = self._last_notice
         has_error = state is not State.RUNNING and reader.error is not None
         is_live = state is State.RUNNING and age_ms is not None and age_ms < self.stale_ms
         if (state.value, has_error) != (before, had_error):
             level = logging.INFO if state is State.RUNNING and before == State.OPENING.value else logging.WARNING
             log.log(level, "camera %s is %s%s", self.name, state.value, f": {reader.error}" if has_error else "")
-        elif is_live or time.monotonic() - told_s < TELL_S:
+        elif is_live or time.monotonic() - notified_s < NOTIFY_S:
             return
-        self._told = state.value, has_error, time.monotonic()
-        self._loop.call_soon_threadsafe(self.news.publish, True)
+        self._last_notice = state.value, has_error, time.monotonic()
+        self._loop.call_soon_threadsafe(self.updates.publish, True)
         if not is_live and self.parts.watchers:
-            text = f"{self.name}\n{state.value}, {_trouble(reader)}"
+            text = f"{self.name}\n{state.value}, {_missing_frames_text(reader)}"
             self._publish_part(banner(self._picture, text))
 
     def _publish_part(self, picture: Image.Image) -> None:
@@ -272,7 +273,7 @@ class Camera:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-def _trouble(reader: Reader) -> str:
+def _missing_frames_text(reader: Reader) -> str:
     if reader.age_ms is None:
         return "no frame yet"
     if reader.state is State.FROZEN:
@@ -280,5 +281,5 @@ def _trouble(reader: Reader) -> str:
     return f"no frame for {reader.age_ms / 1e3:.0f} s"
 
 
-async def _answered(job: Job) -> Scores:
+async def _scores_of(job: Job) -> Scores:
     return await job.future

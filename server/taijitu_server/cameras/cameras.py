@@ -20,7 +20,7 @@ STATES = (*(state.value for state in State), STOPPED)
 
 
 class Cameras(Collector):
-    """The cameras by name. Prometheus asks `collect`, so that a frame's age is that of the moment."""
+    """The cameras by name. Prometheus calls `collect` at each scrape, so that the age of a frame is current."""
 
     def __init__(self, settings: Settings, find_model: Callable[[], ServedModel]) -> None:
         self.by_name = {
@@ -29,33 +29,35 @@ class Cameras(Collector):
         }
 
     def get(self, name: str) -> Camera:
-        """A camera by name; HttpError 404 otherwise."""
+        """Return a camera by name. Raises HttpError 404 for an unknown one."""
         found = self.by_name.get(name)
         if found is None:
             raise HttpError(CAMERA_UNKNOWN, f"no camera {name[:100]!r}; {name_hint(name, self.by_name)}")
         return found
 
     async def start(self) -> None:
-        """Open all of them."""
+        """Open all cameras."""
         await asyncio.gather(*(camera.start() for camera in self.by_name.values()))
 
     async def stop(self) -> None:
-        """Give all of them back."""
+        """Release all cameras."""
         await asyncio.gather(*(camera.stop() for camera in self.by_name.values()))
 
     def collect(self) -> Iterator[Metric]:
-        """What Prometheus gets."""
+        """Return the metrics of all cameras."""
         label = ["camera"]
-        read = CounterMetricFamily("taijitu_camera_frames_read", "Frames that came out of a camera.", labels=label)
+        read = CounterMetricFamily("taijitu_camera_frames_read", "Frames that a camera delivered.", labels=label)
         frames = CounterMetricFamily(
-            "taijitu_camera_frames", "What became of frames: classified, dropped, failed.", labels=["camera", "outcome"]
+            "taijitu_camera_frames", "Frames by outcome: classified, dropped, failed.", labels=["camera", "outcome"]
         )
         repeated = CounterMetricFamily(
-            "taijitu_camera_frames_repeated", "Frames that were the one before, bit for bit.", labels=label
+            "taijitu_camera_frames_repeated", "Frames that were identical to the one before.", labels=label
         )
-        reconnects = CounterMetricFamily("taijitu_camera_reconnects", "Times a camera came back.", labels=label)
+        reconnects = CounterMetricFamily(
+            "taijitu_camera_reconnects", "Times that a camera was opened again.", labels=label
+        )
         age = GaugeMetricFamily("taijitu_camera_frame_age_seconds", "Age of the newest frame.", labels=label)
-        state = GaugeMetricFamily("taijitu_camera_state", "1 for the state it is in.", labels=["camera", "state"])
+        state = GaugeMetricFamily("taijitu_camera_state", "1 for the present state.", labels=["camera", "state"])
         viewers = GaugeMetricFamily("taijitu_camera_viewers", "Open MJPEG streams.", labels=label)
         for name, camera in self.by_name.items():
             counted, age_ms, now = camera.counters, camera.age_ms, camera.state

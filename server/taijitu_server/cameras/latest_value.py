@@ -1,4 +1,4 @@
-"""One value that many wait for, each at its own pace: who is slow misses some, and holds up nobody."""
+"""A value that several tasks wait for, each at its own pace: a slow one misses values and delays no other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ T = TypeVar("T")
 
 
 class LatestValue(Generic[T]):
-    """The newest value and its number, from 1. In the event loop only, but for `watchers`, which others may read."""
+    """The newest value and its number, from 1.
+
+    Use it in the event loop only, except `watchers`, the number of tasks that wait, which any thread may read.
+    """
 
     def __init__(self) -> None:
         self.number = 0
@@ -19,14 +22,14 @@ class LatestValue(Generic[T]):
         self._changed = asyncio.Event()
 
     def publish(self, value: T) -> None:
-        """Replace the value and wake who waits."""
+        """Replace the value and wake all tasks that wait."""
         self._value = value
         self.number += 1
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     async def after(self, number: int, timeout_s: float) -> T | None:
-        """The newest value once there is one after `number`; None where none came in that time."""
+        """Wait for a value newer than `number` and return the newest; None if none came in time."""
         if self.number == number:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), timeout_s)

@@ -1,4 +1,4 @@
-"""What viewers of a camera get to see: JPEGs, one part of a multipart stream each."""
+"""The parts of an MJPEG stream: JPEGs for the viewers of a camera."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 BOUNDARY = b"--frame\r\n"
 QUALITY = 80
-NOTHING_YET = (640, 360)
-ROWS, SHARE = 18, 0.9  # of text in a picture's height; of its width that text may take
-SHADE, WHITE = 0.35, (255, 255, 255)
+EMPTY_SIZE = (640, 360)
+TEXT_ROWS = 18  # in the height of an image
+TEXT_WIDTH = 0.9  # of the width of an image
+DARKENING, WHITE = 0.35, (255, 255, 255)
 
 
 def part_from_picture(picture: Image.Image, width: int) -> bytes:
-    """A picture, no wider than `width` pixels, with the boundary after it: browsers show a part once they see that."""
+    """Encode an image, at most `width` pixels wide, as a part.
+
+    The boundary follows it, because browsers show a part once they have read the boundary after it.
+    """
     if picture.width > width:
         size = (width, max(1, round(picture.height * width / picture.width)))
         picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
@@ -25,11 +29,11 @@ def part_from_picture(picture: Image.Image, width: int) -> bytes:
 
 
 def banner(last: Image.Image | None, text: str) -> Image.Image:
-    """The last picture, darkened, or a black one, with lines of text: what is shown while no frames come."""
-    dark = Image.new("RGB", NOTHING_YET) if last is None else last.point(lambda value: value * SHADE)
-    size = max(12, dark.height // ROWS)
+    """Return the last image, darkened, or a black one, with lines of text, to show while no frames come."""
+    dark = Image.new("RGB", EMPTY_SIZE) if last is None else last.point(lambda value: value * DARKENING)
+    size = max(12, dark.height // TEXT_ROWS)
     longest = max(map(ImageFont.load_default(size).getlength, text.split("\n")))
-    font = ImageFont.load_default(min(size, size * SHARE * dark.width / longest))
+    font = ImageFont.load_default(min(size, size * TEXT_WIDTH * dark.width / longest))
     ImageDraw.Draw(dark).text(
         (dark.width // 2, dark.height // 2), text, fill=WHITE, font=font, anchor="mm", align="center"
     )

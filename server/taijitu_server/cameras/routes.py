@@ -1,4 +1,4 @@
-"""The cameras over HTTP: their state, their pictures as MJPEG, their results on a WebSocket."""
+"""The cameras over HTTP: their state, their frames as MJPEG, their results on a WebSocket."""
 
 from __future__ import annotations
 
@@ -18,73 +18,75 @@ from taijitu_server.cameras.latest_value import LatestValue
 from taijitu_server.cameras.mjpeg import BOUNDARY
 from taijitu_server.errors import CAMERA_CONTROL, CAMERA_OFF, HttpError, overloaded
 from taijitu_server.http.connection import CONNECTION
-from taijitu_server.http.exchange import Call, WholeReply
 from taijitu_server.http.origin import check_origin
+from taijitu_server.http.request import Request
+from taijitu_server.http.response import WholeResponse
 from taijitu_server.state import ServerState
 
-POLL_S = 0.5  # how soon a watcher notices that the server is shutting down
-TELL_S = 1.0
-STUCK_S = 5.0  # a viewer that takes nothing for this long is given up
+POLL_S = 0.5  # time within which a stream notices that the server shuts down
+NOTIFY_S = 1.0
+SEND_TIMEOUT_S = 5.0  # of a viewer that reads nothing; then its connection is aborted
 SUBPROTOCOL = "taijitu"
-RESTART = 1012  # what uvicorn says too, whoever is first
+RESTART = 1012  # the code that uvicorn uses too
 
 
-async def cameras(state: ServerState, call: Call) -> WholeReply:
-    """Every camera as `/cameras/{name}` gives it."""
+async def cameras(state: ServerState, request: Request) -> WholeResponse:
+    """List every camera as `/cameras/{name}` describes it."""
     assert state.cameras is not None
-    return WholeReply(orjson.dumps([camera.status() for camera in state.cameras.by_name.values()]))
+    return WholeResponse(orjson.dumps([camera.status() for camera in state.cameras.by_name.values()]))
 
 
-async def camera(state: ServerState, call: Call) -> WholeReply:
-    """State, age of the newest frame, rates, counts and the latest answers."""
-    return _status(_named(state, call))
+async def camera(state: ServerState, request: Request) -> WholeResponse:
+    """Return state, age of the newest frame, rates, counts and the latest answers of a camera."""
+    return _status(_named(state, request))
 
 
-async def stream(state: ServerState, call: Call) -> FrameStream:
-    """MJPEG (multipart/x-mixed-replace).
+async def stream(state: ServerState, request: Request) -> FrameStream:
+    """Stream the frames as MJPEG (multipart/x-mixed-replace).
 
-    While no frames come, the last one, darkened, says so once a second.
+    While no frames come, the stream shows the last one, darkened, with the reason, once per second.
     """
-    found = _named(state, call)
-    if not found.is_on:
+    found = _named(state, request)
+    if not found.is_running:
         raise overloaded(CAMERA_OFF, f"{found.name} is {found.state}", state.settings.retry_after_s)
     return FrameStream(found, state)
 
 
-async def start(state: ServerState, call: Call) -> WholeReply:
-    """Open the camera; only with --camera-control."""
-    found = _controlled(state, call)
+async def start(state: ServerState, request: Request) -> WholeResponse:
+    """Open a camera; requires --camera-control."""
+    found = _controlled(state, request)
     await found.start()
     return _status(found)
 
 
-async def stop(state: ServerState, call: Call) -> WholeReply:
-    """Give the camera back; only with --camera-control."""
-    found = _controlled(state, call)
+async def stop(state: ServerState, request: Request) -> WholeResponse:
+    """Release a camera; requires --camera-control."""
+    found = _controlled(state, request)
     await found.stop()
     return _status(found)
 
 
-async def results(state: ServerState, call: Call) -> Results:
-    """What `/cameras/{name}` gives, for each frame and each change of state, and once a second."""
-    check_origin(call, state.settings)
-    return Results(_named(state, call), state)
+async def results(state: ServerState, request: Request) -> Results:
+    """Send the content of `/cameras/{name}` for each frame and each change of state, and once per second."""
+    check_origin(request, state.settings)
+    return Results(_named(state, request), state)
 
 
-def _named(state: ServerState, call: Call) -> Camera:
+def _named(state: ServerState, request: Request) -> Camera:
     assert state.cameras is not None
-    return state.cameras.get(call.names["name"])
+    return state.cameras.get(request.path_values["name"])
 
 
-def _controlled(state: ServerState, call: Call) -> Camera:
+def _controlled(state: ServerState, request: Request) -> Camera:
     if not state.settings.camera_control:
-        raise HttpError(CAMERA_CONTROL, "starting and stopping cameras is off; the server has --camera-control")
-    check_origin(call, state.settings)
-    return _named(state, call)
+        text = "starting and stopping cameras is disabled; start the server with --camera-control"
+        raise HttpError(CAMERA_CONTROL, text)
+    check_origin(request, state.settings)
+    return _named(state, request)
 
 
-def _status(camera: Camera) -> WholeReply:
-    return WholeReply(orjson.dumps(camera.status()))
+def _status(camera: Camera) -> WholeResponse:
+    return WholeResponse(orjson.dumps(camera.status()))
 
 
 @contextmanager
@@ -97,7 +99,7 @@ def _watching(newest: LatestValue[Any]) -> Iterator[None]:
 
 
 class FrameStream:
-    """The newest part whenever the client has taken the last one."""
+    """An MJPEG stream: the newest part whenever the client has read the last one."""
 
     status = 200
 
@@ -105,25 +107,25 @@ class FrameStream:
         self._camera = camera
         self._state = state
 
-    async def send(self, call: Call, send: Send) -> None:
-        """Send parts until the camera is off, the server goes or the client leaves."""
+    async def send(self, request: Request, send: Send) -> None:
+        """Send parts until the camera stops, the server shuts down or the client leaves."""
         headers = [
             (b"content-type", b"multipart/x-mixed-replace; boundary=frame"),
             (b"cache-control", b"no-store"),
             (b"cross-origin-resource-policy", b"same-origin"),
-            (b"x-request-id", call.id.encode()),
+            (b"x-request-id", request.id.encode()),
         ]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        gone = asyncio.ensure_future(_until_gone(call.receive))
+        gone = asyncio.ensure_future(_until_gone(request.receive))
         try:
-            if call.method != "HEAD":
+            if request.method != "HEAD":
                 with _watching(self._camera.parts):
                     async for part in self._parts(gone):
                         sent = send({"type": "http.response.body", "body": part, "more_body": True})
-                        await asyncio.wait_for(sent, STUCK_S)
-            await asyncio.wait_for(send({"type": "http.response.body", "body": b""}), STUCK_S)
+                        await asyncio.wait_for(sent, SEND_TIMEOUT_S)
+            await asyncio.wait_for(send({"type": "http.response.body", "body": b""}), SEND_TIMEOUT_S)
         except asyncio.TimeoutError:
-            connection = call.scope["extensions"][CONNECTION]["connection"]
+            connection = request.scope["extensions"][CONNECTION]["connection"]
             connection.transport.abort()
             await gone
         finally:
@@ -138,7 +140,7 @@ class FrameStream:
             if part is not None:
                 number = parts.number
                 yield part
-            elif not self._camera.is_on:
+            elif not self._camera.is_running:
                 return
 
 
@@ -148,7 +150,7 @@ async def _until_gone(receive: Receive) -> None:
 
 
 class Results:
-    """What the camera tells, on a WebSocket."""
+    """The status of a camera on a WebSocket."""
 
     status = 101
 
@@ -156,25 +158,25 @@ class Results:
         self._camera = camera
         self._state = state
 
-    async def send(self, call: Call, send: Send) -> None:
-        """Send until the client leaves or the server goes."""
-        socket = WebSocket(call.scope, call.receive, send)
-        subprotocol = SUBPROTOCOL if SUBPROTOCOL in call.scope["subprotocols"] else None
-        await socket.accept(subprotocol, [(b"x-request-id", call.id.encode())])
+    async def send(self, request: Request, send: Send) -> None:
+        """Send messages until the client leaves or the server shuts down."""
+        socket = WebSocket(request.scope, request.receive, send)
+        subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.scope["subprotocols"] else None
+        await socket.accept(subprotocol, [(b"x-request-id", request.id.encode())])
         gone = asyncio.ensure_future(_until_closed(socket))
-        news, number, told_s = self._camera.news, -1, 0.0
+        updates, number, sent_s = self._camera.updates, -1, 0.0
         try:
             while not (gone.done() or self._state.is_closing):
-                await news.after(number, POLL_S)
+                await updates.after(number, POLL_S)
                 now_s = time.monotonic()
-                if news.number != number or now_s - told_s >= TELL_S:
-                    number, told_s = news.number, now_s
+                if updates.number != number or now_s - sent_s >= NOTIFY_S:
+                    number, sent_s = updates.number, now_s
                     text = orjson.dumps(self._camera.status()).decode()
-                    await asyncio.wait_for(socket.send_text(text), STUCK_S)
+                    await asyncio.wait_for(socket.send_text(text), SEND_TIMEOUT_S)
             if not gone.done():
                 await socket.close(RESTART, "the server is shutting down")
         except (asyncio.TimeoutError, WebSocketDisconnect, RuntimeError):
-            return  # it does not listen any more
+            return  # the client does not read any more
         finally:
             gone.cancel()
 

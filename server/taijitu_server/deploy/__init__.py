@@ -1,1 +1,1 @@
-"""Files for other servers: a Triton model repository, a Ray Serve application."""
+"""Write files for other servers: a Triton model repository, a Ray Serve application."""

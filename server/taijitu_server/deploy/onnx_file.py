@@ -1,4 +1,4 @@
-"""The ONNX file that `taijitu triton-repo` and `taijitu ray-app` copy to where it will be served."""
+"""Check the ONNX file that `taijitu triton-repo` and `taijitu ray-app` copy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from taijitu_runtime.model_files import is_onnx
 
 
 def check_onnx_file(model: Path) -> None:
-    """UsageError unless it is an ONNX file that holds all its weights. ArtefactError if it cannot be read."""
+    """Raise UsageError unless `model` is an ONNX file with all its weights, ArtefactError if it cannot be read."""
     check_file(model)
     if not is_onnx(model):
         raise UsageError(f"{model}: got another kind of file, expected a .onnx file; do: taijitu onnx --help")
     if has_outside_weights(model.read_bytes()):
         raise UsageError(
-            f"{model}: got an ONNX file with weights in other files, expected all in one, because it alone is copied; "
-            "write it again without external data"
+            f"{model}: got an ONNX file with weights in other files, expected all in one file, because only this one "
+            "is copied; write it again without external data"
         )

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.files import new_folder
 from taijitu_server.deploy.onnx_file import check_onnx_file
 from taijitu_server.models.names import name_from_card
 
@@ -23,23 +23,25 @@ DEPLOYMENT = "Classifier"
 
 
 def build_parser() -> Parser:
-    """The command line of `taijitu ray-app`."""
+    """Return the command line of `taijitu ray-app`."""
     parser = Parser(prog="taijitu ray-app", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path, help="a model.onnx")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    parser.add_argument("--min-replicas", type=int, default=1, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--max-replicas", type=int, default=4, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("model", type=Path, help="an ONNX file")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; must not exist")
+    parser.add_argument("--min-replicas", type=int, default=1, metavar="N",
+                        help="replicas that always run (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--max-replicas", type=int, default=4, metavar="N",
+                        help="replicas that run under load (default: %(default)s)")  # fmt: skip
     parser.add_argument("--threads", type=int, default=1, metavar="N",
-                        help="of one inference, and processors of a replica (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--port", type=int, default=8000, help="of every node's proxy (default: %(default)s)")
+                        help="threads of one inference, and CPUs of one replica (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--port", type=int, default=8000, help="port of every node's proxy (default: %(default)s)")
     parser.add_argument("--mounted-at", type=Path, metavar="PATH",
-                        help="where the nodes will see DIR (default: where it is now)")  # fmt: skip
+                        help="path of DIR on the nodes (default: its path here)")  # fmt: skip
     return parser
 
 
 @run("taijitu ray-app")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 written, 2 wrong usage or input."""
+    """Run the command; 0: written, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     if not 1 <= args.min_replicas <= args.max_replicas or args.threads < 1:
         raise UsageError(
@@ -55,22 +57,18 @@ def main(argv: list[str] | None = None) -> int:
         name = name_from_card(classifier.card)
     seen = (args.mounted_at or args.out.resolve()) / MODEL
     config = configuration(name, seen, args.min_replicas, args.max_replicas, args.threads, args.port)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=args.out.parent) as folder:
-        made = Path(folder, args.out.name)
-        made.mkdir()
-        shutil.copyfile(args.model, made / MODEL)
-        (made / CONFIG).write_text(config)
-        made.rename(args.out)
+    with new_folder(args.out) as folder:
+        shutil.copyfile(args.model, folder / MODEL)
+        (folder / CONFIG).write_text(config)
     print(f"{args.out}: start it with: serve run {shlex.quote(str(args.out / CONFIG))}")
     return 0
 
 
 def configuration(name: str, model: Path, least: int, most: int, threads: int, port: int) -> str:
-    """Ray Serve's ServeDeploySchema as JSON, which is YAML too.
+    """Return the application's ServeDeploySchema of Ray Serve as JSON, which is also YAML.
 
-    A replica takes as many requests as the server's own queue is made for; what the proxies hold beyond that is bounded
-    too, and the next one gets 503. A replica is added when those that run have half their share waiting.
+    A replica takes 32 requests at once, well within the queue of the server, and the proxies hold at most 256 more; the
+    next one gets 503. Ray adds a replica when the running ones have half of their 32 requests on average.
     """
     deployment: dict[str, Any] = {
         "name": DEPLOYMENT,

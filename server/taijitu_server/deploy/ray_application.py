@@ -1,6 +1,6 @@
-"""The server as a Ray Serve application: what serve.yaml of `taijitu ray-app` names as its import path."""
+"""The server as a Ray Serve application: the import path in the serve.yaml of `taijitu ray-app`."""
 
-# No `from __future__ import annotations` here: Ray makes Arguments of serve.yaml only where it sees the class itself.
+# Without `from __future__ import annotations`: Ray needs the class Arguments itself to parse serve.yaml.
 
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,19 @@ from taijitu_server.settings import settings_from
 
 
 class Arguments(BaseModel):
-    """`model`: an artefact, absolute or relative to the replica's working folder. `threads`: of one inference."""
+    """The `args` of serve.yaml.
+
+    Attributes:
+        model: A model file; a relative path is relative to the replica's working folder.
+        threads: Threads of one inference.
+    """
 
     model: Path
     threads: int = 1
 
 
 def application(arguments: Arguments) -> Application:
-    """One deployment, whose replicas each load the model and answer with the server's own application."""
+    """Return one deployment, whose replicas load the model and run the server's application."""
 
     def build() -> Server:
         settings = settings_from({"inference_threads": arguments.threads, "decode_threads": 1}, None)

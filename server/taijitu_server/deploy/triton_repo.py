@@ -10,7 +10,6 @@ import json
 import re
 import shlex
 import shutil
-import tempfile
 from pathlib import Path
 
 from taijitu_runtime import native
@@ -23,6 +22,7 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.files import new_folder
 from taijitu_runtime.model_files import is_engine
 from taijitu_server.deploy.onnx_file import check_onnx_file
 from taijitu_server.models.names import name_from_card
@@ -31,23 +31,24 @@ CONFIG, LABELS = "config.pbtxt", "labels.txt"
 
 
 def build_parser() -> Parser:
-    """The command line of `taijitu triton-repo`."""
+    """Return the command line of `taijitu triton-repo`."""
     parser = Parser(prog="taijitu triton-repo", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path, help="a model.onnx or model.engine")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the repository; made if it is missing")
-    parser.add_argument("--name", default="", help="the model's name there (default: the network's)")
-    parser.add_argument("--model-version", type=int, default=1, metavar="N", help="its folder (default: %(default)s)")
+    parser.add_argument("model", type=Path, help="an ONNX file or an engine")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the repository; created if missing")
+    parser.add_argument("--name", default="", help="name of the model (default: name of the network)")
+    parser.add_argument("--model-version", type=int, default=1, metavar="N",
+                        help="version of the model (default: %(default)s)")  # fmt: skip
     parser.add_argument("--max-batch", type=int, default=32, metavar="N",
-                        help="of pictures, where the model takes any number (default: %(default)s)")  # fmt: skip
+                        help="largest batch, where the model takes any (default: %(default)s)")  # fmt: skip
     parser.add_argument("--mounted-at", type=Path, metavar="PATH",
-                        help="where Triton will see DIR, for the native Nish (default: where it is now)")  # fmt: skip
+                        help="path of DIR for Triton, to find the native Nish (default: its path here)")  # fmt: skip
     parser.add_argument("--gpu", action="store_true", help="run it on Triton's GPUs instead of its CPU")
     return parser
 
 
 @run("taijitu triton-repo")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 written, 2 wrong usage or input."""
+    """Run the command; 0: written, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     written = triton_repository(
         args.model,
@@ -64,13 +65,13 @@ def main(argv: list[str] | None = None) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Artefact:
-    """What a repository is made of: the model's file and card, what it takes, and what Triton runs it with."""
+    """The model of a repository: its file, its card, its input, and the backend of Triton that runs it."""
 
     path: Path
     card: ModelCard
-    taken: ModelInput
-    backend: str  # Triton's name for it
-    file: str  # the name that this backend expects
+    input: ModelInput
+    backend: str  # in Triton's terms
+    file: str  # the file name that the backend expects
     library: Path | None = None  # of custom operators
 
 
@@ -84,12 +85,19 @@ def triton_repository(
     mounted_at: Path | None = None,
     gpu: bool = False,
 ) -> Path:
-    """`out`/NAME/ with config.pbtxt, labels.txt and VERSION/model.onnx or model.plan for Triton; its path.
+    """Write `out`/NAME/ with config.pbtxt, labels.txt and VERSION/model.onnx or model.plan for Triton.
 
-    An ONNX file is loaded first, so that what is written is known to run; of an engine, which may be for another GPU,
-    the sidecar and the plan's hash are checked. Where an ONNX file has Nish, the native kernel goes beside it and is
-    named in the configuration, by its path under `mounted_at`. A version is added to a model that is there already if
-    both configurations are the same. ArtefactError for the model, UsageError for the rest.
+    An ONNX file is loaded first, so that it is known to run. For an engine, which may be for another GPU, the sidecar
+    and the hash of the plan are checked. With an ONNX file that has Nish, the native kernel is copied next to it and
+    named in the configuration, by its path under `mounted_at`. An existing model gets a further version if both
+    configurations are equal.
+
+    Returns:
+        The path of the model's folder.
+
+    Raises:
+        ArtefactError: The model cannot be served.
+        UsageError: An argument is wrong, or the version exists already.
     """
     if version < 1 or max_batch < 1:
         raise UsageError(f"got --model-version {version} --max-batch {max_batch}, expected both to be at least 1")
@@ -102,71 +110,76 @@ def triton_repository(
         )
     target = out / name
     seen = (mounted_at or out.resolve()) / name
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as folder:
-        made = Path(folder, name)
-        (made / str(version)).mkdir(parents=True)
-        shutil.copyfile(model, made / str(version) / artefact.file)
+    texts = {
+        CONFIG: configuration(name, artefact, max_batch, gpu, seen),
+        LABELS: "".join(f"{label}\n" for label in artefact.card.labels),
+    }
+    if target.exists():
+        _check_existing(target, version, texts)
+        with new_folder(target / str(version)) as folder:
+            shutil.copyfile(model, folder / artefact.file)
+        return target
+    with new_folder(target) as folder:
+        (folder / str(version)).mkdir()
+        shutil.copyfile(model, folder / str(version) / artefact.file)
         if artefact.library is not None:
-            shutil.copyfile(artefact.library, made / artefact.library.name)
-        (made / LABELS).write_text("".join(f"{label}\n" for label in artefact.card.labels), encoding="utf-8")
-        (made / CONFIG).write_text(configuration(name, artefact, max_batch, gpu, seen), encoding="utf-8")
-        _publish(made, target, version)
+            shutil.copyfile(artefact.library, folder / artefact.library.name)
+        for file, text in texts.items():
+            (folder / file).write_text(text, encoding="utf-8")
     return target
 
 
 def _onnx(model: Path, gpu: bool) -> Artefact:
     check_onnx_file(model)
     with Classifier.from_file(model) as classifier:
-        card, taken = classifier.card, classifier.backend.input
+        card, model_input = classifier.card, classifier.backend.input
     library = native.CUDA_LIBRARY if gpu else native.LIBRARY
     has_kernel = count_nish(model.read_bytes()) > 0 and library.is_file()
-    return Artefact(model, card, taken, "onnxruntime", "model.onnx", library if has_kernel else None)
+    return Artefact(model, card, model_input, "onnxruntime", "model.onnx", library if has_kernel else None)
 
 
 def _engine(model: Path) -> Artefact:
     engine = EngineCard.read(model)
     read_plan(model, engine)
     if engine.library.name != "tensorrt":
-        raise UsageError(f"{model}: got an engine of TensorRT-RTX, expected one of TensorRT, which is what Triton runs")
+        raise UsageError(
+            f"{model}: got an engine of TensorRT-RTX, expected one of TensorRT, as Triton runs no others; build it "
+            "with --backend tensorrt"
+        )
     images, shapes = engine.inputs[0], engine.profiles[0]["images"]
     if 1 < shapes.min[0] < shapes.max[0]:
         raise UsageError(
-            f"{model}: got an engine for {shapes.min[0]} to {shapes.max[0]} pictures, expected one from 1 on or of a "
-            "fixed number, because Triton sends single ones; build it again with --minShapes for 1"
+            f"{model}: got an engine for batches of {shapes.min[0]} to {shapes.max[0]}, expected a minimum of 1 or a "
+            "fixed size, because Triton sends single images; build it again with --minShapes for 1"
         )
     layout = LAYOUTS[images.dtype]
     spec = engine.card.input
-    taken = ModelInput(layout, spec.height, spec.width, shapes.min[0], shapes.max[0])
-    return Artefact(model, engine.card, taken, "tensorrt", "model.plan")
+    model_input = ModelInput(layout, spec.height, spec.width, shapes.min[0], shapes.max[0])
+    return Artefact(model, engine.card, model_input, "tensorrt", "model.plan")
 
 
-def _publish(made: Path, target: Path, version: int) -> None:
-    """Rename the finished folder to its place, or its version into a model that is there and configured alike."""
-    if not target.exists():
-        made.rename(target)
-        return
+def _check_existing(target: Path, version: int, texts: dict[str, str]) -> None:
+    """Raise UsageError unless the model in `target` has these files of text and lacks the version."""
     if (target / str(version)).exists():
-        raise UsageError(f"{target}: version {version} is there already; give another --model-version, or remove it")
-    for file in (CONFIG, LABELS):
-        if not (target / file).is_file() or (target / file).read_bytes() != (made / file).read_bytes():
-            raise UsageError(f"{target / file}: not what this model needs; give another --name, or remove {target}")
-    (made / str(version)).rename(target / str(version))
+        raise UsageError(f"{target}: version {version} exists already; give another --model-version, or remove it")
+    for file, text in texts.items():
+        if not (target / file).is_file() or (target / file).read_bytes() != text.encode():
+            raise UsageError(f"{target / file}: belongs to another model; give another --name, or remove {target}")
 
 
 def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, seen: Path) -> str:
-    """A ModelConfig in protobuf's text form, as Triton's model_config.proto (field by field) defines it.
+    """Return a ModelConfig in protobuf's text form; the fields are those of Triton's model_config.proto.
 
-    A batch of any number is Triton's to fill; one of a fixed number is part of the shape. `seen`: the model's folder as
-    Triton sees it.
+    A dynamic batch is left to Triton; a fixed one is part of the shape. `seen` is the path of the model's folder for
+    Triton.
     """
-    taken = artefact.taken
-    batched = taken.max_batch is None or taken.max_batch > taken.min_batch
-    limit = min(max_batch, taken.max_batch or max_batch) if batched else 0
-    lead = [] if batched else [taken.min_batch]
-    image = [*lead, *taken.shape(1)[1:]]
+    spec = artefact.input
+    batched = spec.max_batch is None or spec.max_batch > spec.min_batch
+    limit = min(max_batch, spec.max_batch or max_batch) if batched else 0
+    lead = [] if batched else [spec.min_batch]
+    image = [*lead, *spec.shape(1)[1:]]
     logits = [*lead, len(artefact.card.labels)]
-    kind = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}[taken.dtype.name]
+    kind = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}[spec.dtype.name]
     processor = "KIND_GPU" if gpu or artefact.backend == "tensorrt" else "KIND_CPU"
     lines = [
         f'name: "{name}"',
@@ -175,7 +188,7 @@ def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, seen
         f'input [{{ name: "images" data_type: {kind} dims: {image} }}]',
         f'output [{{ name: "logits" data_type: TYPE_FP32 dims: {logits} label_filename: "{LABELS}" }}]',
         f"instance_group [{{ kind: {processor} count: 1 }}]",
-        # The first request is not to pay for what a backend sets up on its first run.
+        # The set-up of a backend at its first run must not delay the first request.
         f'model_warmup [{{ name: "blank" batch_size: {1 if batched else 0} '
         f'inputs {{ key: "images" value {{ data_type: {kind} dims: {image} zero_data: true }} }} }}]',
     ]

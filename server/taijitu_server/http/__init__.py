@@ -1,1 +1,1 @@
-"""HTTP: connections, middleware, bodies, forms, who may ask, and the routes."""
+"""HTTP: connections, middleware, bodies, forms, API keys, host names, origins and routes."""

@@ -1,7 +1,7 @@
-"""uvicorn's HTTP connection, with the limits that it lacks: on time, on headers, on chunks, on connections.
+"""uvicorn's HTTP connection with the limits that it lacks: on time, headers, chunks and connections.
 
-A stalled client costs one timer; a request that arrives whole, and an answer that is taken at once, cost none. Leaving
-clients are noticed at once, so that work queued for them can be dropped.
+A slow client costs one timer; a request that arrives in one piece, and a response that is read at once, cost none.
+A client that leaves is noticed at once, so that work queued for it can be dropped.
 """
 
 from __future__ import annotations
@@ -13,23 +13,38 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from taijitu_server.errors import error_body
+from taijitu_server.errors import (
+    BODY_TIMEOUT,
+    CHUNKS,
+    CONNECTIONS,
+    HEADER_BYTES,
+    HEADER_TIMEOUT,
+    HTTP,
+    ErrorKind,
+    error_body,
+)
 from taijitu_server.http.joined_writes import JoinedWrites
 from taijitu_server.settings import Settings
 
 if TYPE_CHECKING:
-    from taijitu_server.http.websocket import ListeningOnly
+    from taijitu_server.http.websocket import SendOnlyWebSocket
 
-CONNECTION = "taijitu.connection"  # where a request's scope has its Connection, among ASGI's extensions
+CONNECTION = "taijitu.connection"  # the extension of the ASGI scope that holds the request's Connection
 MAX_CHUNKS = 65_536
-CHUNK_LINE_BYTES = 16  # a chunk's length and line ends, and a little more; what is above counts as a header
+CHUNK_LINE_BYTES = 16  # of a chunk's length and line ends; further bytes count as headers
 LINGER_S = 1.0
 
-OnRefused = Callable[[int, str], None]  # status, reason
+OnRefused = Callable[[ErrorKind], None]
 
 
 class Connection(HttpToolsProtocol):
-    """One client's connection. `waiting`: what is cancelled when the client leaves; `refused`: why we closed it."""
+    """The connection of one client.
+
+    Attributes:
+        waiting: The future that is cancelled when the client leaves.
+        is_gone: The client has left.
+        refused: The kind of error for which the server closes the connection.
+    """
 
     settings: ClassVar[Settings]
     on_refused: ClassVar[OnRefused]
@@ -38,19 +53,19 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.waiting: asyncio.Future[Any] | None = None
         self.is_gone = False
-        self.refused: tuple[int, str] | None = None
-        self._running: RequestResponseCycle | None = None  # uvicorn's `cycle` is the newest, which may wait behind it
-        self._phase = "head"  # what is being waited for: "head", "body", or "" where nothing is
-        self._timed = ""
+        self.refused: ErrorKind | None = None
+        self._running: RequestResponseCycle | None = None  # uvicorn's `cycle` is the newest, which may be queued
+        self._phase = "head"  # the part of a request that has to arrive next: "head", "body", or "" for none
+        self._timed_phase = ""
         self._timer: asyncio.TimerHandle | None = None
-        self._untaken: asyncio.TimerHandle | None = None
-        self._framing_bytes = self._chunks = 0  # of the current request: all but its body; its chunks
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._framing_bytes = self._chunks = 0  # of the current request: bytes outside its body; chunks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         joined = JoinedWrites(transport, self.loop, self.settings.body_timeout_s)
         super().connection_made(cast(asyncio.Transport, joined))
         if len(self.connections) > self.settings.max_connections:
-            self._refuse(503, "connections", "too many connections; try again later")
+            self._refuse(CONNECTIONS, "too many connections; try again later")
             return
         self._set_timer()
 
@@ -58,10 +73,10 @@ class Connection(HttpToolsProtocol):
         self.is_gone = True
         self._phase = ""
         self._set_timer()
-        if self._untaken is not None:
-            self._untaken.cancel()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()  # uvicorn does not after a reset: the timer would keep all this in memory
+        self._unset_keepalive_if_required()  # uvicorn keeps the timer after a reset, and with it this object in memory
         if self._running is not None:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -69,16 +84,16 @@ class Connection(HttpToolsProtocol):
             self.waiting.cancel()
 
     def pause_writing(self) -> None:
-        """What the loop calls once the client leaves too much of the answers untaken."""
+        """Start the time limit for a client that does not read its responses; called by the loop."""
         super().pause_writing()
-        self._untaken = self.loop.call_later(self.settings.body_timeout_s, self.transport.abort)
+        self._write_timer = self.loop.call_later(self.settings.body_timeout_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """What the loop calls once it has taken most of that."""
+        """Stop that time limit; called by the loop once the client has read most of the data."""
         super().resume_writing()
-        if self._untaken is not None:
-            self._untaken.cancel()
-            self._untaken = None
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def data_received(self, data: bytes) -> None:
         if self.refused is not None:
@@ -93,11 +108,11 @@ class Connection(HttpToolsProtocol):
             chunk_lines_bytes = self._chunks * CHUNK_LINE_BYTES
             if self._framing_bytes - chunk_lines_bytes > self.settings.max_header_bytes:
                 self._refuse_headers()
-        if self._phase != self._timed:
+        if self._phase != self._timed_phase:
             self._set_timer()
 
     def _parse(self, data: bytes) -> None:
-        """As uvicorn, but who asks for a protocol that we lack, such as HTTP/2, is answered as if it had not."""
+        """Parse as uvicorn does, but ignore a request to upgrade to a protocol that we lack, such as HTTP/2."""
         self._unset_keepalive_if_required()
         pieces: list[bytes | memoryview] = [data]
         try:
@@ -111,12 +126,12 @@ class Connection(HttpToolsProtocol):
                     if self._should_upgrade():
                         self.handle_websocket_upgrade()
                         return
-                    # The parser takes a body here for the next request: a new one gets the head without the wish.
+                    # The parser would read a body as the next request: a new parser gets the head without `Upgrade`.
                     pieces = [memoryview(piece)[upgrade.args[0] :], self._head_without_upgrade()]
                     self.parser = httptools.HttpRequestParser(self)
                     self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
         except httptools.HttpParserError:
-            self._refuse(400, "http", "the request is no valid HTTP")
+            self._refuse(HTTP, "the request is not valid HTTP")
 
     def _head_without_upgrade(self) -> bytes:
         version = self.parser.get_http_version().encode()
@@ -132,27 +147,27 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade() and not self._should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                self._refuse(400, "http", "CONNECT is for proxies; this is none")
-            return  # `_parse` begins this request again
+                self._refuse(HTTP, "got CONNECT, which is for proxies; this server is not one")
+            return  # `_parse` starts this request again
         self._framing_bytes = 0
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.settings.max_header_bytes:
             self._refuse_headers()
         if self.refused is not None:
             return
-        if self.parser.should_upgrade():  # uvicorn would only look at it in the handshake, outside of the parser
+        if self.parser.should_upgrade():  # uvicorn would parse the URL in the handshake, outside the parser's errors
             httptools.parse_url(self.url).path.decode("ascii")
-        super().on_headers_complete()  # raises for a damaged URL: there is no request yet then
+        super().on_headers_complete()  # raises for a damaged URL, before there is a request
         self._phase = "body"
         if not self.pipeline:
             self._running = self.cycle
         if not self.parser.should_upgrade():
-            self.headers = []  # where the parser puts trailers, which take nothing from the request's own headers
+            self.headers = []  # for trailers: they must not change the headers of the request
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
         if self._chunks > MAX_CHUNKS and self.refused is None:
-            self._refuse(400, "chunks", f"the body comes in more than {MAX_CHUNKS} chunks; send larger ones")
+            self._refuse(CHUNKS, f"the body has more than {MAX_CHUNKS} chunks; send larger ones")
 
     def on_body(self, body: bytes) -> None:
         self._framing_bytes -= len(body)
@@ -160,82 +175,80 @@ class Connection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._phase == "body":  # else it is refused, or `_parse` begins it again
+        if self._phase == "body":  # otherwise the request is refused, or `_parse` starts it again
             self._phase = ""
             self._framing_bytes = 0
             if self._timer is not None:
-                self._set_timer()  # so that the next request, which may begin in the same piece, has time of its own
+                self._set_timer()  # for the next request, which may begin in the same data
             super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over to uvicorn's protocol; of our limits only that on the handshake's time goes on."""
+        """Hand the connection over to uvicorn's protocol, and keep only the time limit of the handshake."""
         self._phase = ""
         self._set_timer()
         super().handle_websocket_upgrade()
-        websocket = cast("ListeningOnly", self.transport.get_protocol())
+        websocket = cast("SendOnlyWebSocket", self.transport.get_protocol())
         after_s = self.settings.header_timeout_s
         websocket.handshake_timer = self.loop.call_later(after_s, self._end_handshake, websocket)
 
-    def _end_handshake(self, websocket: ListeningOnly) -> None:
-        if not websocket.handshake_complete:  # it waits for a body, which a handshake has not
-            type(self).on_refused(408, "header_timeout")
-            self._write_refusal(408, "the handshake was not complete in time; send it without a body")
+    def _end_handshake(self, websocket: SendOnlyWebSocket) -> None:
+        if not websocket.handshake_complete:  # it waits for a body, which a handshake must not have
+            type(self).on_refused(HEADER_TIMEOUT)
+            self._write_refusal(HEADER_TIMEOUT, "the handshake was not complete in time; send it without a body")
             self.transport.close()
 
     def _refuse_headers(self) -> None:
         limit = self.settings.max_header_bytes
-        self._refuse(
-            431, "header_bytes", f"request line, headers and trailers are larger than {limit} bytes; send less"
-        )
+        self._refuse(HEADER_BYTES, f"request line, headers and trailers are larger than {limit} bytes; send less")
 
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._timed = self._phase
+        self._timed_phase = self._phase
         if self._phase:
             settings = self.settings
             after_s = settings.header_timeout_s if self._phase == "head" else settings.body_timeout_s
-            self._timer = self.loop.call_later(after_s, self._late)
+            self._timer = self.loop.call_later(after_s, self._timed_out)
 
-    def _late(self) -> None:
+    def _timed_out(self) -> None:
         self._timer = None
         if self._phase == "body":
             after_s = self.settings.body_timeout_s
-            self._refuse(408, "body_timeout", f"the body did not arrive within {after_s:g} s; send it faster")
+            self._refuse(BODY_TIMEOUT, f"the body did not arrive within {after_s:g} s; send it faster")
         elif self._framing_bytes:
             after_s = self.settings.header_timeout_s
-            self._refuse(408, "header_timeout", f"the headers did not arrive within {after_s:g} s; send them faster")
+            self._refuse(HEADER_TIMEOUT, f"the headers did not arrive within {after_s:g} s; send them faster")
         else:
-            self.transport.close()  # it never sent anything: nobody expects an answer
+            self.transport.close()  # the client sent nothing, so it expects no response
 
-    def _refuse(self, status: int, reason: str, text: str) -> None:
-        """Answer, unless this would end up in another answer, and close once earlier requests are answered."""
+    def _refuse(self, kind: ErrorKind, text: str) -> None:
+        """Send the error, unless another response is being sent, and close once earlier requests are answered."""
         if self.refused is not None:
             return
-        self.refused = (status, reason)
+        self.refused = kind
         in_body, self._phase = self._phase == "body", ""
         cycle = self.cycle
         is_unanswered = cycle is not None and not cycle.response_complete
         if not (in_body and is_unanswered) or self.pipeline:
-            type(self).on_refused(status, reason)  # else the log line of the request says so
+            type(self).on_refused(kind)  # otherwise the request's own line in the log has it
         if self.pipeline or (is_unanswered and not in_body):
             if in_body:
-                self.pipeline.popleft()  # this request, behind others that came whole
+                self.pipeline.popleft()  # this request; the others in the queue are complete
             return
         if not in_body or not cycle.response_started:
-            self._write_refusal(status, text)
-        if is_unanswered:  # nothing may be written behind our answer
+            self._write_refusal(kind, text)
+        if is_unanswered:  # nothing may be written after the error
             cycle.disconnected = True
             cycle.message_event.set()
         self._hang_up()
 
-    def _write_refusal(self, status: int, text: str) -> None:
+    def _write_refusal(self, kind: ErrorKind, text: str) -> None:
         body = error_body(text)
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
-        if status == 503:
+        if kind.status == 503:
             head += b"retry-after: %d\r\n" % self.settings.retry_after_s
-        self.transport.write(STATUS_LINE[status] + head + b"\r\n" + body)
+        self.transport.write(STATUS_LINE[kind.status] + head + b"\r\n" + body)
 
     def on_response_complete(self) -> None:
         was_last = not self.pipeline
@@ -248,11 +261,11 @@ class Connection(HttpToolsProtocol):
     def _hang_up(self) -> None:
         if self.transport.is_closing():
             return
-        # Closing with data unread would reset the connection, and the client might never see the answer.
+        # Closing while data is unread would reset the connection, and the client might never see the response.
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
 
 
 def connection_class(settings: Settings, on_refused: OnRefused) -> type[Connection]:
-    """The class for one server, for uvicorn's `http=`."""
+    """Return the Connection class of one server, for uvicorn's argument `http`."""
     return type("ServerConnection", (Connection,), {"settings": settings, "on_refused": staticmethod(on_refused)})

@@ -1,4 +1,4 @@
-"""The pictures of a request for /classify: a raw body, a multipart form, or base64 in JSON."""
+"""Read the pictures of a request to /classify: a raw body, a multipart form, or base64 in JSON."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from taijitu_server.errors import CONTENT_TYPE, PICTURES, HttpError, bad_request
-from taijitu_server.http.body import Bodies
-from taijitu_server.http.exchange import JSON, Call, unknown_name
+from taijitu_server.http.body import BodyReader
+from taijitu_server.http.request import Request, unknown_name
+from taijitu_server.http.response import JSON
 
-BINARY_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})  # the last is what S3 says
+BINARY_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})  # the last one is S3's
 FORM = "multipart/form-data"
-CURLS_OWN = "application/x-www-form-urlencoded"
+CURL_DEFAULT = "application/x-www-form-urlencoded"
 FIELD = "file"
 BASE64_EXPECTED = "a picture in base64, or as a data URL"
 DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
@@ -29,35 +30,39 @@ MAX_PART_HEADER_BYTES = 8192
 Pictures = Callable[[], list[bytes]]
 
 
-async def read_pictures(call: Call, bodies: Bodies, max_pictures: int) -> Pictures:
-    """Read the body; what is returned parses it for its pictures: for a large body, to be called off the event loop.
+async def read_pictures(request: Request, bodies: BodyReader, max_pictures: int) -> Pictures:
+    """Read the body and return a function that parses it into pictures.
 
-    HttpError 400, 413 or 415, from here or from the call.
+    Parsing a large body takes long; call the function in another thread than the event loop's.
+
+    Raises:
+        HttpError: 400, 413 or 415; also raised by the returned function.
     """
-    kind = call.header(b"content-type").partition(";")[0].strip().lower()
+    kind = request.header(b"content-type").partition(";")[0].strip().lower()
     if kind in BINARY_TYPES or kind.startswith("image/"):
-        body = await bodies.read(call)
+        body = await bodies.read(request)
         if not body:
-            raise bad_request("the body is empty; send a picture's bytes, or a form with a file field 'file'")
+            raise bad_request("the body is empty; send the bytes of a picture, or a form with a file field 'file'")
         return lambda: [body]
     if kind == FORM:
-        boundary = parse_options_header(call.headers[b"content-type"])[1].get(b"boundary", b"")
+        boundary = parse_options_header(request.headers[b"content-type"])[1].get(b"boundary", b"")
         if not 1 <= len(boundary) <= 200:
             raise bad_request(
-                "the form has no boundary of 1 to 200 characters in its Content-Type; let the client write that header"
+                "got a form whose Content-Type has no boundary of 1 to 200 characters; do not set that header by hand, "
+                "the client library writes it"
             )
-        form = await bodies.read(call)
+        form = await bodies.read(request)
         return lambda: pictures_from_form(form, boundary, max_pictures)
     if kind == JSON:
-        text = await bodies.read(call)
+        text = await bodies.read(request)
         return lambda: pictures_from_json(text, max_pictures)
     expected = f"image/*, application/octet-stream, {FORM} or {JSON}"
-    hint = "; curl --data-binary needs -H 'Content-Type: image/jpeg'" if kind == CURLS_OWN else ""
+    hint = "; curl --data-binary needs -H 'Content-Type: image/jpeg'" if kind == CURL_DEFAULT else ""
     raise HttpError(CONTENT_TYPE, f"got Content-Type {kind[:100]}, expected {expected}{hint}")
 
 
 def pictures_from_json(text: bytes, max_pictures: int) -> list[bytes]:
-    """The pictures of {"image": base64} or {"images": [base64, ...]}; HttpError 400 or 413."""
+    """Return the pictures of {"image": base64} or {"images": [base64, ...]}. Raises HttpError 400 or 413."""
     try:
         content: Any = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -65,19 +70,20 @@ def pictures_from_json(text: bytes, max_pictures: int) -> list[bytes]:
     expected = 'expected {"image": base64} or {"images": [base64, ...]}'
     if not isinstance(content, dict) or len(content) != 1 or not content.keys() <= {"image", "images"}:
         names = ", ".join(map(str, content))[:100] if isinstance(content, dict) else type(content).__name__
-        raise bad_request(f"got JSON of {names or 'nothing'}, {expected}; top and model go into the query")
+        raise bad_request(f"got JSON with {names or 'nothing'}, {expected}; put top and model into the query")
     texts = content["images"] if "images" in content else [content["image"]]
     if not isinstance(texts, list) or not texts or not all(isinstance(item, str) for item in texts):
-        raise bad_request(f"got other JSON, {expected}")
+        raise bad_request(f"got JSON of another form, {expected}")
     if len(texts) > max_pictures:
         raise too_many(max_pictures)
     return [bytes_from_base64(item) for item in texts]
 
 
 def bytes_from_base64(text: str) -> bytes:
-    """The bytes of base64 as clients write it: in lines, without padding, in the URLs' alphabet, as a data URL.
+    """Decode base64 in the forms that clients write: with line ends, without padding, URL-safe, or as a data URL.
 
-    HttpError 400 for other text.
+    Raises:
+        HttpError: 400 for any other text.
     """
     head = DATA_URL.match(text)
     digits = text[head.end() :] if head else text
@@ -92,32 +98,32 @@ def bytes_from_base64(text: str) -> bytes:
         if text[:5].lower() == "data:":
             raise bad_request(f"got a data URL without ';base64,', expected {BASE64_EXPECTED}") from None
         if URL.match(text):
-            raise bad_request(f"got a URL, which is not fetched, expected {BASE64_EXPECTED}") from None
+            raise bad_request(f"got a URL, which the server does not fetch, expected {BASE64_EXPECTED}") from None
         detail = " ".join(str(error).split())[:100]
         raise bad_request(f"got text that is not base64 ({detail}), expected {BASE64_EXPECTED}") from None
 
 
 def pictures_from_form(body: bytes, boundary: bytes, max_pictures: int) -> list[bytes]:
-    """The fields called 'file' of a multipart form; HttpError 400 or 413."""
+    """Return the contents of the fields named 'file' of a multipart form. Raises HttpError 400 or 413."""
     form = _Form(boundary, max_pictures)
     try:
         form.parser.write(body)
     except MultipartParseError as error:
         raise bad_request(f"the form is malformed: {str(error)[:100]}") from None
     if not form.is_complete:
-        raise bad_request("the form is cut off: its closing boundary is missing")
+        raise bad_request("the form is truncated: its closing boundary is missing")
     if not form.pictures:
         raise bad_request(f"the form has no field called {FIELD!r}; send the picture under that name")
     return [bytes(picture) for picture in form.pictures]
 
 
 def too_many(max_pictures: int) -> HttpError:
-    """413 for a request with more pictures than that."""
+    """Return the error 413 for a request with more than `max_pictures` pictures."""
     return HttpError(PICTURES, f"got more than {max_pictures} pictures in one request; send fewer at a time")
 
 
 class _Form:
-    """Keeps the bytes of the fields named `file`, with a file's name or without one; there may be no others."""
+    """Collects the contents of the fields named `file`, with or without a file name; any other field is an error."""
 
     def __init__(self, boundary: bytes, max_pictures: int) -> None:
         self.pictures: list[bytearray] = []

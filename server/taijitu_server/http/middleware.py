@@ -1,4 +1,4 @@
-"""The way of every request: its id, host, key, route, query, answer or error, metrics and log line, in this order."""
+"""The steps of every request: id, host, API key, route, query, response or error, metrics, log line, in this order."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from starlette.types import Receive, Scope, Send
 
 from taijitu_server.errors import (
     DRAINING,
-    OF_EVERY_REQUEST,
+    REQUEST_ERRORS,
     ClientGoneError,
     HttpError,
     error_body,
     http_error,
     overloaded,
 )
-from taijitu_server.http.exchange import Call, Reply, WholeReply, check_names
+from taijitu_server.http.request import Request, check_names
+from taijitu_server.http.response import Response, WholeResponse
 from taijitu_server.http.router import Methods, Route, Router
 from taijitu_server.logs import json_line, now
 from taijitu_server.state import ServerState
@@ -28,12 +29,12 @@ from taijitu_server.state import ServerState
 log = logging.getLogger("taijitu.server")
 
 ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-GONE = 499  # nginx's number, for a client that left; never sent
+CLIENT_CLOSED = 499  # nginx's status for a client that left; for the log, never sent
 MAX_LOGGED_PATH = 200
 
 
 class Middleware:
-    """ASGI application for HTTP and WebSockets around the routes of `router`."""
+    """ASGI application for HTTP and WebSockets that dispatches to the routes of `router`."""
 
     def __init__(self, state: ServerState, router: Router) -> None:
         self.state = state
@@ -42,81 +43,82 @@ class Middleware:
         self._count = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = self._with_id(scope, receive)
-        methods, call.names = self.router.find(call.path)
-        reply, reason = await self._answer(call, methods)
-        if reply is not None:
-            await self._send(reply, call, send)
+        request = self._with_id(scope, receive)
+        methods, request.path_values = self.router.find(request.path)
+        response, reason = await self._answer(request, methods)
+        if response is not None:
+            await self._send(response, request, send)
         route = next(iter(methods.values()), None)
-        self._record(call, route.path if route else "other", reply.status if reply else GONE, reason)
+        self._record(request, route.path if route else "other", response.status if response else CLIENT_CLOSED, reason)
 
-    async def _answer(self, call: Call, methods: Methods) -> tuple[Reply | None, str]:
+    async def _answer(self, request: Request, methods: Methods) -> tuple[Response | None, str]:
         route: Route | None = None
         try:
             is_probe = any(route.is_probe for route in methods.values())
-            self.state.hosts.check(call, any_name=is_probe)
+            self.state.hosts.check(request, any_name=is_probe)
             if not any(route.is_open for route in methods.values()):
-                self.state.keys.check(call)
-            route = self.router.route(methods, call)
-            if call.scope["query_string"]:
-                check_names("the query", call.query, route.query_names)
-            return await route.handler(self.state, call), ""
+                self.state.keys.check(request)
+            route = self.router.route(methods, request)
+            if request.scope["query_string"]:
+                check_names("the query", request.query, route.query_names)
+            return await route.handler(self.state, request), ""
         except ClientGoneError:
             return None, "client_gone"
-        except asyncio.CancelledError:  # uvicorn gives up at the end of the shutdown's time
+        except asyncio.CancelledError:  # uvicorn cancels at the end of the time for the shutdown
             return _error(self._draining())
         except Exception as error:
             found = http_error(error)
             if found.status == 500:
-                log.error("request %s failed: %s", call.id, error, exc_info=error.__cause__ or error)
-            elif route is not None and found.kind not in (*route.errors, *OF_EVERY_REQUEST):
-                log.error("request %s: %s may be refused as %s, and does not say so", call.id, route.path, found.reason)
+                log.error("request %s failed: %s", request.id, error, exc_info=error.__cause__ or error)
+            elif route is not None and found.kind not in (*route.errors, *REQUEST_ERRORS):
+                text = "request %s: %s was refused as %s, a kind that its route does not declare"
+                log.error(text, request.id, route.path, found.reason)
             return _error(found)
         finally:
-            self.state.bodies.release(call)
+            self.state.bodies.release(request)
 
     def _draining(self) -> HttpError:
         error = overloaded(DRAINING, "the server is shutting down", self.state.settings.retry_after_s)
         error.headers["Connection"] = "close"
         return error
 
-    async def _send(self, reply: Reply, call: Call, send: Send) -> None:
-        if self.state.is_draining and isinstance(reply, WholeReply):
-            reply.headers = {**reply.headers, "Connection": "close"}  # the client's next request goes elsewhere
+    async def _send(self, response: Response, request: Request, send: Send) -> None:
+        if self.state.is_draining and isinstance(response, WholeResponse):
+            response.headers = {**response.headers, "Connection": "close"}  # sends the client's next request elsewhere
         try:
-            await reply.send(call, send)
+            await response.send(request, send)
         except Exception as error:
-            log.error("request %s failed while it was answered: %s", call.id, error, exc_info=error)
+            log.error("request %s failed while its response was sent: %s", request.id, error, exc_info=error)
             raise
 
-    def _with_id(self, scope: Scope, receive: Receive) -> Call:
-        call = Call(scope, receive, "")
-        given = call.headers.get(b"x-request-id")
+    def _with_id(self, scope: Scope, receive: Receive) -> Request:
+        request = Request(scope, receive, "")
+        given = request.headers.get(b"x-request-id")
         is_good = given is not None and ID.fullmatch(given)
-        call.id = given.decode() if given and is_good else f"{self._process}-{next(self._count):x}"
-        return call
+        request.id = given.decode() if given and is_good else f"{self._process}-{next(self._count):x}"
+        return request
 
-    def _record(self, call: Call, path: str, status: int, reason: str) -> None:
-        connection = call.connection
-        if status == GONE and connection is not None and connection.refused is not None:
-            status, reason = connection.refused
-        latency_ms = call.latency_ms
+    def _record(self, request: Request, path: str, status: int, reason: str) -> None:
+        connection = request.connection
+        if status == CLIENT_CLOSED and connection is not None and connection.refused is not None:
+            status, reason = connection.refused.status, connection.refused.reason
+        latency_ms = request.latency_ms
         self.state.metrics.observe_request(path, status, reason, latency_ms / 1e3)
         if self.state.access_log is None:
             return
         line: dict[str, Any] = {
             "time": now(),
             "level": "error" if status == 500 else "info",
-            "id": call.id,
-            "method": call.method,
-            "path": call.path[:MAX_LOGGED_PATH],
+            "id": request.id,
+            "method": request.method,
+            "path": request.path[:MAX_LOGGED_PATH],
             "status": status,
             "latency_ms": latency_ms,
         }
         if reason:
             line["reason"] = reason
-        self.state.access_log.put(json_line(line | call.notes))
+        self.state.access_log.put(json_line(line | request.notes))
 
 
-def _error(error: HttpError) -> tuple[Reply, str]:
-    return WholeReply(error_body(error.text), error.status, headers=error.headers), error.reason
+def _error(error: HttpError) -> tuple[Response, str]:
+    return WholeResponse(error_body(error.text), error.status, headers=error.headers), error.reason

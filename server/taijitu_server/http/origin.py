@@ -1,7 +1,7 @@
-"""Which pages may have a browser change something here, and under which names this server is asked.
+"""Checks of Host and Origin: protection against DNS rebinding and cross-site requests.
 
-Browsers let any page send simple POSTs and open WebSockets, and any site can have its own name lead to 127.0.0.1 (DNS
-rebinding): its page then counts as one of this server.
+Browsers let any page send simple POSTs and open WebSockets, and any site can resolve its own name to 127.0.0.1 (DNS
+rebinding), so that its pages have the same origin as this server.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import re
 from urllib.parse import urlsplit
 
 from taijitu_server.errors import HOST, ORIGIN, HttpError, bad_request
-from taijitu_server.http.exchange import Call
+from taijitu_server.http.request import Request
 from taijitu_server.settings import Settings
 
-# A name or an address, and perhaps a port, as a Host header has it.
+# The value of a Host header: a name or an address, and an optional port.
 HOST_HEADER = re.compile(r"(?P<name>\[[0-9a-f:.%]+\]|[^\[\]:/?#@\s]+)(?::\d{0,5})?", re.IGNORECASE)
 LOOPBACK = re.compile(r"localhost|.+\.localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\]")
 
 
-class Hosts:
-    """The names that requests may have in Host.
+class HostNames:
+    """The host names that requests may be for.
 
-    Where the server listens for its own machine only (`is_local`), those of that machine and `--allowed-hosts`: nobody
-    else has a name for it. Elsewhere they are checked only where `--allowed-hosts` is set.
+    Where the server listens on the loopback interface only (`is_local`), these are the names of that interface and
+    `--allowed-hosts`. Elsewhere host names are checked only where `--allowed-hosts` is set.
     """
 
     def __init__(self, settings: Settings, is_local: bool) -> None:
@@ -30,15 +30,15 @@ class Hosts:
         self._is_checked = (is_local or bool(self._allowed)) and "*" not in self._allowed
         self._known: set[bytes] = set()
 
-    def check(self, call: Call, any_name: bool) -> None:
-        """HttpError 400 for a request without a Host or with two, 421 for a name that is not served here."""
-        host = call.headers.get(b"host")
+    def check(self, request: Request, any_name: bool) -> None:
+        """Raise HttpError 400 for a request with no Host or with two, 421 for a name that is not served here."""
+        host = request.headers.get(b"host")
         if host is None:
-            if call.scope.get("http_version") == "1.0":
+            if request.scope.get("http_version") == "1.0":
                 return
             raise bad_request("got no Host header, expected one")
-        headers = call.scope["headers"]
-        if len(headers) != len(call.headers) and sum(name == b"host" for name, _ in headers) > 1:
+        headers = request.scope["headers"]
+        if len(headers) != len(request.headers) and sum(name == b"host" for name, _ in headers) > 1:
             raise bad_request("got more than one Host header, expected one")
         if any_name or not self._is_checked or host in self._known:
             return
@@ -52,22 +52,22 @@ class Hosts:
             self._known.add(host)
 
 
-def check_origin(call: Call, settings: Settings) -> None:
-    """HttpError 403 for a page of another site.
+def check_origin(request: Request, settings: Settings) -> None:
+    """Raise HttpError 403 for a request from a page of another site.
 
-    By Sec-Fetch-Site where the browser sends it: a page cannot forge it, and it is right behind a proxy that changes
-    Host. Else Origin, which only browsers send, has to be this server's Host.
+    Sec-Fetch-Site decides where the browser sends it: a page cannot forge it, and it is right also behind a proxy that
+    changes Host. Otherwise Origin, which only browsers send, has to equal Host.
     """
-    origin, host, site = call.header(b"origin"), call.header(b"host").lower(), call.header(b"sec-fetch-site")
+    origin, host, site = request.header(b"origin"), request.header(b"host").lower(), request.header(b"sec-fetch-site")
     allowed = settings.allowed_origins()
     if "*" in allowed or origin in allowed or site in ("same-origin", "none"):
         return
-    if not site and (not origin or (host and _place(origin) == host)):
+    if not site and (not origin or (host and _host_of(origin) == host)):
         return
     raise HttpError(
         ORIGIN,
-        f"got a page of {origin[:100] or 'another site'}, expected one of this server, or of --cors-origins; behind a "
-        "proxy, have it pass Host on",
+        f"got a request from a page of {origin[:100] or 'another site'}, expected one of this server or of "
+        "--cors-origins; behind a proxy, let it forward Host",
     )
 
 
@@ -75,7 +75,7 @@ def _matches(name: str, allowed: str) -> bool:
     return name == allowed or (allowed.startswith("*.") and name.endswith(allowed[1:]))
 
 
-def _place(origin: str) -> str:
+def _host_of(origin: str) -> str:
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:

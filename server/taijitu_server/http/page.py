@@ -1,4 +1,4 @@
-"""The page at /: one file, without a word from elsewhere, and allowed to do no more than it needs."""
+"""The page at /: one file that loads nothing from other sites, with a strict Content-Security-Policy."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import hashlib
 import re
 from pathlib import Path
 
-from taijitu_server.http.exchange import Call, WholeReply
+from taijitu_server.http.request import Request
+from taijitu_server.http.response import WholeResponse
 from taijitu_server.state import ServerState
 
 FILE = Path(__file__).parents[1] / "page.html"
 
 
-async def page(state: ServerState, call: Call) -> WholeReply:
-    """The page."""
+async def page(state: ServerState, request: Request) -> WholeResponse:
+    """Return the page."""
     content, headers = _page()
-    return WholeReply(content, content_type="text/html; charset=utf-8", headers=headers)
+    return WholeResponse(content, content_type="text/html; charset=utf-8", headers=headers)
 
 
-async def docs(state: ServerState, call: Call) -> WholeReply:
-    """The way to the page's list of the API."""
-    return WholeReply(b"", 307, headers={"Location": "./#api"})
+async def docs(state: ServerState, request: Request) -> WholeResponse:
+    """Redirect to the API reference in the page."""
+    return WholeResponse(b"", 307, headers={"Location": "./#api"})
 
 
 @functools.cache
@@ -38,7 +39,7 @@ def _page() -> tuple[bytes, dict[str, str]]:
 
 
 def policy(html: str) -> str:
-    """A Content-Security-Policy that lets the page's own script and style run, by their hashes, and nothing else."""
+    """Return a Content-Security-Policy that allows the page's own script and style, by their hashes, and no others."""
     script, style = (_hash(html, tag) for tag in ("script", "style"))
     return (
         f"default-src 'none'; script-src {script}; style-src {style}; img-src 'self' blob: data:; media-src blob:; "

@@ -1,4 +1,4 @@
-"""What requests and answers look like, as the OpenAPI document has it."""
+"""Schemas of requests and responses for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ TENSOR: Schema = {
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 8},
         "datatype": {"type": "string", "enum": ["UINT8", "FP32", "BYTES"]},
         "parameters": PARAMETERS,
-        "data": {"type": "array", "description": "Numbers, flat or nested as the shape is; for BYTES base64 text."},
+        "data": {"type": "array", "description": "Numbers, flat or nested as in the shape; for BYTES, base64 text."},
     },
     "required": ["name", "shape", "datatype"],
     "additionalProperties": False,

@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket connection, for clients that have nothing to say."""
+"""uvicorn's WebSocket connection for results, which the server sends and clients only read."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-MOST_BYTES_A_SECOND = 4096  # more than pings and pongs; empty frames would take the loop seconds a megabyte
+MAX_BYTES_PER_SECOND = 4096  # enough for pings and pongs; a megabyte of empty frames would block the loop for seconds
 
 
-class ListeningOnly(WebSocketsSansIOProtocol):
-    """Closes the connection of who sends more than a few pings and words."""
+class SendOnlyWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that is closed if the client sends more than a few pings and short messages."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.handshake_timer: asyncio.TimerHandle | None = None
         self._second = 0.0
-        self._heard_bytes = 0
+        self._received_bytes = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.handshake_timer is not None:
@@ -28,10 +28,10 @@ class ListeningOnly(WebSocketsSansIOProtocol):
         if self.handshake_initiated:
             now_s = self.loop.time()
             if now_s - self._second > 1:
-                self._second, self._heard_bytes = now_s, 0
-            self._heard_bytes += len(data)
-            if self._heard_bytes > MOST_BYTES_A_SECOND:
-                self.conn.fail(1008, "nobody listens here; send less")
+                self._second, self._received_bytes = now_s, 0
+            self._received_bytes += len(data)
+            if self._received_bytes > MAX_BYTES_PER_SECOND:
+                self.conn.fail(1008, "the server does not read messages; send less")
                 self.handle_parser_exception()
                 return
         super().data_received(data)

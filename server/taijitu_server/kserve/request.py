@@ -1,4 +1,4 @@
-"""From the bytes of a KServe v2 inference request to the rows of a model: JSON, or JSON and binary tensors."""
+"""Parse and check a KServe v2 inference request: JSON, or JSON followed by binary tensors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends import ModelInput
 from taijitu_server.errors import HttpError, bad_request
-from taijitu_server.http.exchange import check_names
 from taijitu_server.http.forms import bytes_from_base64, too_many
+from taijitu_server.http.request import check_names
 from taijitu_server.models.batcher import Rows
 from taijitu_server.settings import Settings
 
@@ -23,18 +23,18 @@ OUTPUTS = ("logits", "probabilities")
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 MAX_TEXT_LENGTH = 256
 SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
-# Every name that is read; another one is refused, since what it asks for would not happen.
-OF_REQUEST = ("id", "model_name", "model_version", "parameters", "inputs", "outputs")
-OF_INPUT = ("name", "shape", "datatype", "parameters", "data")
-OF_OUTPUT = ("name", "parameters")
+# The supported fields; any other one is an error, as it would have no effect.
+REQUEST_FIELDS = ("id", "model_name", "model_version", "parameters", "inputs", "outputs")
+INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
+OUTPUT_FIELDS = ("name", "parameters")
 REQUEST_PARAMETERS = ("binary_data_output", "timeout", *SEQUENCE)
 INPUT_PARAMETERS = ("binary_data_size",)
 OUTPUT_PARAMETERS = ("binary_data", "classification")
 
 
 @dataclass(frozen=True)
-class WantedOutput:
-    """One output as the client wants it: `classes` 0 for the tensor, else that many of the likeliest, as text."""
+class RequestedOutput:
+    """An output that the client requests: the tensor for `classes` 0, otherwise that many likeliest classes as text."""
 
     name: str
     is_binary: bool
@@ -43,30 +43,43 @@ class WantedOutput:
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A checked request. `rows` as the model takes them, or `pictures`, the bytes of picture files.
+    """A checked request.
 
-    `model_name`, `model_version`: as the body has them, where it does.
+    Attributes:
+        model_name: The model's name in the body, if any; so is `model_version`.
+        timeout_s: The client's limit on the time in the queue.
+        rows: The batch in the model's layout; None where the request has picture files.
+        pictures: The bytes of the picture files.
     """
 
     id: str | None
     model_name: str | None
     model_version: str | None
-    outputs: tuple[WantedOutput, ...]
+    outputs: tuple[RequestedOutput, ...]
     timeout_s: float | None
     rows: Rows | None
     pictures: tuple[bytes, ...]
 
     def check_model(self, name: str, version: str) -> None:
-        """HttpError 400 where the body names another model than the path."""
+        """Raise HttpError 400 if the body names another model than the path."""
         for key, given, found in (("name", self.model_name, name), ("version", self.model_version, version)):
             if given is not None and given != found:
                 raise bad_request(f"model_{key}: got {given[:40]!r}, expected {found!r} as in the path")
 
 
-def infer_request_from_body(body: bytes, header_length: str, taken: ModelInput, settings: Settings) -> InferRequest:
-    """Parse and check a request. `header_length`: the header Inference-Header-Content-Length, or nothing.
+def infer_request_from_body(
+    body: bytes, header_length: str, model_input: ModelInput, settings: Settings
+) -> InferRequest:
+    """Parse and check a request.
 
-    HttpError 400, which says what was got and expected; 413 for more pictures or rows than `settings` allow.
+    Args:
+        body: The decompressed body.
+        header_length: The value of Inference-Header-Content-Length, or an empty string.
+        model_input: The input that the model takes.
+        settings: The limits.
+
+    Raises:
+        HttpError: 400 for a malformed request, 413 for more pictures or rows than `settings` allow.
     """
     json_bytes, binary = _split(body, header_length)
     try:
@@ -74,14 +87,14 @@ def infer_request_from_body(body: bytes, header_length: str, taken: ModelInput, 
     except orjson.JSONDecodeError as error:
         raise bad_request(f"the request is not JSON: {error.msg[:100]}") from None
     content = _object(content, "the request")
-    check_names("the request", content, OF_REQUEST)
+    check_names("the request", content, REQUEST_FIELDS)
     parameters = _parameters(content, "parameters", REQUEST_PARAMETERS)
     if any(parameters.get(name) for name in SEQUENCE):
-        raise bad_request("got a sequence, expected none: the models here keep no state")
+        raise bad_request("got a sequence, expected none, as the models keep no state")
     inputs = _list(content.get("inputs"), "inputs")
     if len(inputs) != 1:
-        raise bad_request(f"got {len(inputs)} inputs, expected one, called {INPUT}")
-    rows, pictures = _input(_object(inputs[0], "inputs[0]"), binary, taken, settings)
+        raise bad_request(f"got {len(inputs)} inputs, expected one named {INPUT}")
+    rows, pictures = _input(_object(inputs[0], "inputs[0]"), binary, model_input, settings)
     request_id, model_name, model_version = (_text(content, key) for key in ("id", "model_name", "model_version"))
     is_binary = _flag(parameters, "binary_data_output")
     outputs = _outputs(content.get("outputs"), is_binary)
@@ -99,11 +112,11 @@ def _split(body: bytes, header_length: str) -> tuple[bytes, memoryview]:
 
 
 def _input(
-    given: dict[str, Any], binary: memoryview, taken: ModelInput, settings: Settings
+    given: dict[str, Any], binary: memoryview, model_input: ModelInput, settings: Settings
 ) -> tuple[Rows | None, tuple[bytes, ...]]:
-    check_names("inputs[0]", given, OF_INPUT)
+    check_names("inputs[0]", given, INPUT_FIELDS)
     if given.get("name") != INPUT:
-        raise bad_request(f"got an input called {str(given.get('name'))[:40]!r}, expected {INPUT!r}")
+        raise bad_request(f"got an input named {str(given.get('name'))[:40]!r}, expected {INPUT!r}")
     shape = _shape(given.get("shape"))
     parameters = _parameters(given, "inputs[0].parameters", INPUT_PARAMETERS)
     size = parameters.get("binary_data_size")
@@ -112,25 +125,25 @@ def _input(
     if size is not None and (type(size) is not int or size != len(binary)):
         raise bad_request(f"binary_data_size: got {str(size)[:40]}, expected the {len(binary)} bytes after the JSON")
     if size is None and len(binary):
-        raise bad_request(f"got {len(binary)} bytes after the JSON that no input claims")
-    datatype, expected = given.get("datatype"), DATATYPES[taken.dtype.name]
+        raise bad_request(f"got {len(binary)} bytes after the JSON, expected none: the input has no binary_data_size")
+    datatype, expected = given.get("datatype"), DATATYPES[model_input.dtype.name]
     if datatype == "BYTES":
         return None, _pictures(given, shape, binary if size is not None else None, settings.max_pictures)
     if datatype != expected:
         raise bad_request(f"got datatype {str(datatype)[:40]!r}, expected {expected}, or BYTES for picture files")
-    if shape[1:] != taken.shape(1)[1:]:
-        wanted = ", ".join(map(str, taken.shape(1)[1:]))
+    if shape[1:] != model_input.shape(1)[1:]:
+        wanted = ", ".join(map(str, model_input.shape(1)[1:]))
         raise bad_request(f"got shape {list(shape)[:8]}, expected [N, {wanted}]")
     if shape[0] > settings.max_rows:
         raise too_many(settings.max_rows)
     if size is not None:
-        return _rows_from_binary(binary, shape, taken.dtype), ()
-    return rows_from_numbers(given["data"], shape, taken.dtype), ()
+        return _rows_from_binary(binary, shape, model_input.dtype), ()
+    return rows_from_numbers(given["data"], shape, model_input.dtype), ()
 
 
 def _pictures(given: dict[str, Any], shape: tuple[int, ...], binary: memoryview | None, most: int) -> tuple[bytes, ...]:
     if len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
-        raise bad_request(f"got shape {list(shape)[:8]} of BYTES, expected [N], one element for each picture file")
+        raise bad_request(f"got shape {list(shape)[:8]} of BYTES, expected [N], one element per picture file")
     if shape[0] > most:
         raise too_many(most)
     count = shape[0]
@@ -148,17 +161,22 @@ def _texts(data: object, count: int) -> list[bytes]:
 
 
 def elements_from_binary(binary: memoryview, count: int) -> list[bytes]:
-    """The `count` elements of a BYTES tensor, each after its length in 4 bytes, little-endian. HttpError 400."""
+    """Return the `count` elements of a BYTES tensor, each preceded by its length in 4 bytes, little-endian.
+
+    Raises:
+        HttpError: 400 for data that does not match.
+    """
     elements: list[bytes] = []
     at = 0
     while at < len(binary):
         if len(elements) == count:
             raise bad_request(f"got more than {count} elements, expected {count} as the shape says")
         if len(binary) - at < 4:
-            raise bad_request("the BYTES tensor is cut off within a length")
+            raise bad_request("the BYTES tensor is truncated within a length")
         (length,) = struct.unpack_from("<I", binary, at)
         if length > len(binary) - at - 4:
-            raise bad_request(f"an element of the BYTES tensor claims {length} bytes, {len(binary) - at - 4} are there")
+            remaining = len(binary) - at - 4
+            raise bad_request(f"got an element of {length} bytes in the BYTES tensor, of which {remaining} remain")
         elements.append(bytes(binary[at + 4 : at + 4 + length]))
         at += 4 + length
     if len(elements) != count:
@@ -175,9 +193,12 @@ def _rows_from_binary(binary: memoryview, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def rows_from_numbers(data: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
-    """Rows of a tensor in JSON, flat or nested as `shape` is. HttpError 400.
+    """Convert a tensor in JSON, flat or nested as in `shape`, to rows.
 
-    Row by row, and nothing that does not fit: numpy lets no other thread run while it converts a list.
+    Rows are checked and converted one by one, because NumPy blocks all other threads while it converts a list.
+
+    Raises:
+        HttpError: 400 for data that does not match.
     """
     items, of_row = _list(data, "data"), _count(shape[1:])
     if len(items) == shape[0] and type(items[0]) is list:
@@ -190,7 +211,7 @@ def rows_from_numbers(data: object, shape: tuple[int, ...], dtype: np.dtype[Any]
 
 
 def _flat(item: object, sides: tuple[int, ...]) -> list[Any]:
-    """What is innermost in nested lists whose lengths are `sides`; nothing where they are others."""
+    """Flatten nested lists whose lengths are `sides`; return an empty list where they have other lengths."""
     level = [item]
     for side in sides:
         if not all(type(inner) is list and len(inner) == side for inner in level):
@@ -204,18 +225,17 @@ def _row(flat: list[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
         raise _wrong_numbers(shape)
     numbers = np.array(flat)
     if dtype.kind == "u" and not (numbers.min() >= 0 and numbers.max() <= 255 and _are_whole(numbers)):
-        raise bad_request("data: got other numbers than 0 to 255 without a fraction in a tensor of UINT8")
+        raise bad_request("data: got other numbers in a tensor of UINT8, expected whole numbers from 0 to 255")
     with np.errstate(over="ignore"):
         return _finite(numbers.astype(dtype).reshape(shape[1:]))
 
 
 def _are_whole(numbers: NDArray[Any]) -> bool:
-    return numbers.dtype.kind != "f" or not (numbers % 1).any()  # 12.0 is what some languages write for 12
+    return numbers.dtype.kind != "f" or not (numbers % 1).any()  # some languages write 12 as 12.0
 
 
 def _wrong_numbers(shape: tuple[int, ...]) -> HttpError:
-    expected = f"expected {_count(shape)} numbers for the shape {list(shape)}, flat or nested as the shape is"
-    return bad_request(f"data: {expected}")
+    return bad_request(f"data: expected {_count(shape)} numbers, flat or nested as in the shape {list(shape)}")
 
 
 def _finite(rows: Rows) -> Rows:
@@ -224,16 +244,16 @@ def _finite(rows: Rows) -> Rows:
     return rows
 
 
-def _outputs(given: object, binary_by_default: bool) -> tuple[WantedOutput, ...]:
+def _outputs(given: object, binary_by_default: bool) -> tuple[RequestedOutput, ...]:
     if given is None or given == []:
-        return tuple(WantedOutput(name, binary_by_default, 0) for name in OUTPUTS)
-    wanted: dict[str, WantedOutput] = {}
+        return tuple(RequestedOutput(name, binary_by_default, 0) for name in OUTPUTS)
+    wanted: dict[str, RequestedOutput] = {}
     for item in _list(given, "outputs"):
         output = _object(item, "outputs")
-        check_names("outputs", output, OF_OUTPUT)
+        check_names("outputs", output, OUTPUT_FIELDS)
         name = output.get("name")
         if name not in OUTPUTS:
-            raise bad_request(f"got an output called {str(name)[:40]!r}, expected {' or '.join(OUTPUTS)}")
+            raise bad_request(f"got an output named {str(name)[:40]!r}, expected {' or '.join(OUTPUTS)}")
         if name in wanted:
             raise bad_request(f"got the output {name} twice")
         parameters = _parameters(output, "outputs.parameters", OUTPUT_PARAMETERS)
@@ -242,7 +262,7 @@ def _outputs(given: object, binary_by_default: bool) -> tuple[WantedOutput, ...]
         if type(classes) is not int or classes < 0:
             raise bad_request(f"classification: got {str(classes)[:40]}, expected a whole number from 1")
         is_binary = _flag(parameters, "binary_data", binary_by_default)
-        wanted[name] = WantedOutput(name, is_binary, classes)
+        wanted[name] = RequestedOutput(name, is_binary, classes)
     return tuple(wanted.values())
 
 
@@ -279,7 +299,7 @@ def _flag(parameters: dict[str, Any], name: str, default: bool = False) -> bool:
 
 
 def _parameters(holder: dict[str, Any], where: str, known: tuple[str, ...]) -> dict[str, Any]:
-    """The parameters of a request, an input or an output; null is none."""
+    """Return the checked parameters of a request, an input or an output; null stands for none."""
     given = holder.get("parameters")
     parameters = {} if given is None else _object(given, where)
     if "shared_memory_region" in parameters:

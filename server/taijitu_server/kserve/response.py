@@ -1,4 +1,4 @@
-"""From scores to the bytes of a KServe v2 answer: JSON, or JSON and binary tensors, packed where the client likes."""
+"""Write a KServe v2 inference response: JSON, or JSON followed by binary tensors; compressed on request."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 import orjson
 
 from taijitu_runtime.answers import Scores
-from taijitu_server.http.exchange import WholeReply
-from taijitu_server.kserve.request import InferRequest, WantedOutput
+from taijitu_server.http.response import WholeResponse
+from taijitu_server.kserve.request import InferRequest, RequestedOutput
 from taijitu_server.models.served_model import ServedModel
 
-SMALLEST_PACKED_BYTES = 1024
-PACK_LEVEL = 1
+MIN_COMPRESSED_BYTES = 1024
+COMPRESSION_LEVEL = 1
 
 
-def reply_from_scores(model: ServedModel, request: InferRequest, scores: Scores, accepted: str) -> WholeReply:
-    """The answer to a request, its outputs in the order that the client asked for.
+def response_from_scores(model: ServedModel, request: InferRequest, scores: Scores, accepted: str) -> WholeResponse:
+    """Return the response with the requested outputs in their order.
 
-    In gzip or deflate, where `accepted` (Accept-Encoding) names one and it is worth it.
+    It is compressed by gzip or deflate if `accepted`, the value of Accept-Encoding, names one and the body is large.
     """
     outputs, binary = [], []
     for wanted in request.outputs:
@@ -35,27 +35,27 @@ def reply_from_scores(model: ServedModel, request: InferRequest, scores: Scores,
         content["id"] = request.id
     head = orjson.dumps(content | {"outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
     if not binary:
-        return _packed(WholeReply(head), accepted)
+        return _compressed(WholeResponse(head), accepted)
     headers = {"Inference-Header-Content-Length": str(len(head))}
-    reply = WholeReply(b"".join([head, *binary]), content_type="application/octet-stream", headers=headers)
-    return _packed(reply, accepted)
+    response = WholeResponse(b"".join([head, *binary]), content_type="application/octet-stream", headers=headers)
+    return _compressed(response, accepted)
 
 
-def _packed(reply: WholeReply, accepted: str) -> WholeReply:
-    if len(reply.body) < SMALLEST_PACKED_BYTES:
-        return reply
+def _compressed(response: WholeResponse, accepted: str) -> WholeResponse:
+    if len(response.body) < MIN_COMPRESSED_BYTES:
+        return response
     offered = {part.partition(";")[0].strip() for part in accepted.lower().split(",") if "q=0" not in part.split(";")}
     if "gzip" in offered:
-        reply.body, encoding = gzip.compress(reply.body, PACK_LEVEL), "gzip"
+        response.body, encoding = gzip.compress(response.body, COMPRESSION_LEVEL), "gzip"
     elif "deflate" in offered:
-        reply.body, encoding = zlib.compress(reply.body, PACK_LEVEL), "deflate"
+        response.body, encoding = zlib.compress(response.body, COMPRESSION_LEVEL), "deflate"
     else:
-        return reply
-    reply.headers |= {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
-    return reply
+        return response
+    response.headers |= {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
+    return response
 
 
-def _output(model: ServedModel, wanted: WantedOutput, scores: Scores) -> tuple[dict[str, Any], bytes | None]:
+def _output(model: ServedModel, wanted: RequestedOutput, scores: Scores) -> tuple[dict[str, Any], bytes | None]:
     values = scores.logits if wanted.name == "logits" else scores.probabilities
     if wanted.classes:
         order = scores.order[:, : wanted.classes]

@@ -1,4 +1,4 @@
-"""KServe v2 ('Open Inference Protocol') over REST: health, metadata, inference, and loading models by POST."""
+"""KServe v2 (Open Inference Protocol) over REST: health, metadata, inference, and loading models by POST."""
 
 from __future__ import annotations
 
@@ -9,81 +9,82 @@ import orjson
 
 from taijitu_runtime.installed import taijitu_version
 from taijitu_server.errors import MODEL_LOAD, NOT_READY, RELOAD_OFF, HttpError, bad_request, overloaded
-from taijitu_server.http.exchange import Call, WholeReply, check_names, server_timing
 from taijitu_server.http.health import check_ready
 from taijitu_server.http.origin import check_origin
+from taijitu_server.http.request import Request, check_names
+from taijitu_server.http.response import WholeResponse, server_timing
 from taijitu_server.kserve.request import DATATYPES, INPUT, OUTPUTS, InferRequest, infer_request_from_body
-from taijitu_server.kserve.response import reply_from_scores
+from taijitu_server.kserve.response import response_from_scores
 from taijitu_server.models.batcher import Job, Rows, Steps
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.state import ServerState
 
 EXTENSIONS = ("classification", "binary_tensor_data", "model_repository")
-QUICK_VALUES = 1024  # an answer of so many scores is written out in about the time that another thread takes to begin
+QUICK_VALUES = 1024  # writing a response with this many scores takes about as long as starting work in another thread
 
 
-async def server(state: ServerState, call: Call) -> WholeReply:
-    """Name, version and protocol extensions of the server."""
-    return WholeReply(orjson.dumps({"name": "taijitu", "version": taijitu_version(), "extensions": EXTENSIONS}))
+async def server(state: ServerState, request: Request) -> WholeResponse:
+    """Return name, version and protocol extensions of the server."""
+    return WholeResponse(orjson.dumps({"name": "taijitu", "version": taijitu_version(), "extensions": EXTENSIONS}))
 
 
-async def live(state: ServerState, call: Call) -> WholeReply:
-    """200 as long as the process answers."""
-    return WholeReply(b'{"live":true}')
+async def live(state: ServerState, request: Request) -> WholeResponse:
+    """Report liveness: 200 as long as the process answers."""
+    return WholeResponse(b'{"live":true}')
 
 
-async def ready(state: ServerState, call: Call) -> WholeReply:
-    """200 while work may be sent here, else 503."""
+async def ready(state: ServerState, request: Request) -> WholeResponse:
+    """Report readiness: 200 while the server accepts work, otherwise 503."""
     check_ready(state)
-    return WholeReply(b'{"ready":true}')
+    return WholeResponse(b'{"ready":true}')
 
 
-async def model(state: ServerState, call: Call) -> WholeReply:
-    """What a model takes and gives."""
-    found = _named(state, call)
-    return WholeReply(orjson.dumps(model_metadata(found, sorted(state.registry.served[found.name], key=int))))
+async def model(state: ServerState, request: Request) -> WholeResponse:
+    """Describe the inputs and outputs of a model."""
+    found = _named(state, request)
+    return WholeResponse(orjson.dumps(model_metadata(found, sorted(state.registry.served[found.name], key=int))))
 
 
-async def model_ready(state: ServerState, call: Call) -> WholeReply:
-    """200 while a model answers, else 503."""
-    found = _named(state, call)
+async def model_ready(state: ServerState, request: Request) -> WholeResponse:
+    """Report readiness of a model: 200 while it answers, otherwise 503."""
+    found = _named(state, request)
     if not found.is_alive or state.unready:
         raise overloaded(NOT_READY, f"{found.name} is not ready", state.settings.retry_after_s)
-    return WholeReply(orjson.dumps({"name": found.name, "ready": True}))
+    return WholeResponse(orjson.dumps({"name": found.name, "ready": True}))
 
 
-async def infer(state: ServerState, call: Call) -> WholeReply:
-    """Infer, in JSON or with binary tensors; datatype BYTES takes picture files."""
-    _named(state, call)  # unknown: said before the body is read
-    body = await state.bodies.read(call)
-    model = _named(state, call)  # it may have been replaced meanwhile
-    header_length = call.header(b"inference-header-content-length")
+async def infer(state: ServerState, request: Request) -> WholeResponse:
+    """Run inference on tensors in JSON or binary form, or on picture files with datatype BYTES."""
+    _named(state, request)  # refuses an unknown model before the body is read
+    body = await state.bodies.read(request)
+    model = _named(state, request)  # again: it may have been replaced in the meantime
+    header_length = request.header(b"inference-header-content-length")
     parsed: list[InferRequest] = []
 
     def prepare(job: Job) -> Rows | Steps:
-        request = infer_request_from_body(body, header_length, model.input, state.settings)
-        request.check_model(model.name, model.version)
-        parsed.append(request)
-        if request.timeout_s is not None:
-            job.deadline = min(job.deadline, job.put_at + request.timeout_s)
-        return model.rows_from_pictures(request.pictures) if request.rows is None else request.rows
+        inference = infer_request_from_body(body, header_length, model.input, state.settings)
+        inference.check_model(model.name, model.version)
+        parsed.append(inference)
+        if inference.timeout_s is not None:
+            job.deadline = min(job.deadline, job.put_at + inference.timeout_s)
+        return model.rows_from_pictures(inference.pictures) if inference.rows is None else inference.rows
 
     job = model.submit(state.pool, prepare, state.settings.queue_timeout_ms / 1e3)
-    scores = await call.answered(job)
-    stages_ms = call.note_stages(job)
-    call.notes["model"] = model.name
-    accepted = call.header(b"accept-encoding")
+    scores = await request.scores_of(job)
+    stages_ms = request.note_stages(job)
+    request.notes["model"] = model.name
+    accepted = request.header(b"accept-encoding")
     if scores.logits.size <= QUICK_VALUES:
-        reply = reply_from_scores(model, parsed[0], scores, accepted)
+        response = response_from_scores(model, parsed[0], scores, accepted)
     else:
-        reply = await asyncio.to_thread(reply_from_scores, model, parsed[0], scores, accepted)
-    reply.headers["Server-Timing"] = server_timing(stages_ms)
-    return reply
+        response = await asyncio.to_thread(response_from_scores, model, parsed[0], scores, accepted)
+    response.headers["Server-Timing"] = server_timing(stages_ms)
+    return response
 
 
-async def index(state: ServerState, call: Call) -> WholeReply:
-    """The models, and why one is not served; with `ready` those only that are."""
-    content = await _json_object(state, call)
+async def index(state: ServerState, request: Request) -> WholeResponse:
+    """List the models, with the reason for those that are not served; with `ready`, only the served ones."""
+    content = await _json_object(state, request)
     check_names("the request", content, ("ready",))
     if not isinstance(content.get("ready", False), bool):
         raise bad_request("ready: expected true or false")
@@ -94,31 +95,31 @@ async def index(state: ServerState, call: Call) -> WholeReply:
     for (name, version), reason in state.registry.failures.items():
         if (name, version) not in served and not content.get("ready"):
             rows.append({"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason})
-    return WholeReply(orjson.dumps(rows))
+    return WholeResponse(orjson.dumps(rows))
 
 
-async def load(state: ServerState, call: Call) -> WholeReply:
-    """Load a model's files again; 400 where what is new cannot be served."""
-    name = call.names["model"]
-    await _check_change(state, call)
+async def load(state: ServerState, request: Request) -> WholeResponse:
+    """Load the files of a model again; 400 where the new files cannot be served."""
+    name = request.path_values["model"]
+    await _check_change(state, request)
     failed = await state.registry.refresh(name, again=True)
     if failed:
-        raise HttpError(MODEL_LOAD, f"{failed[0]}; what was served before still is")
+        raise HttpError(MODEL_LOAD, f"{failed[0]}; the version that was served before still is")
     state.registry.get(name)
-    return WholeReply(b"{}")
+    return WholeResponse(b"{}")
 
 
-async def unload(state: ServerState, call: Call) -> WholeReply:
-    """Stop serving a model, once what was accepted is answered."""
-    name = call.names["model"]
-    await _check_change(state, call)
+async def unload(state: ServerState, request: Request) -> WholeResponse:
+    """Stop serving a model after its accepted requests are answered."""
+    name = request.path_values["model"]
+    await _check_change(state, request)
     state.registry.get(name)
     await state.registry.unload(name)
-    return WholeReply(b"{}")
+    return WholeResponse(b"{}")
 
 
 def model_metadata(model: ServedModel, versions: list[str]) -> dict[str, Any]:
-    """GET /v2/models/NAME: what it takes and gives."""
+    """Return the content of GET /v2/models/NAME: inputs and outputs."""
     count = len(model.labels)
     return {
         "name": model.name,
@@ -135,25 +136,25 @@ def model_metadata(model: ServedModel, versions: list[str]) -> dict[str, Any]:
     }
 
 
-def _named(state: ServerState, call: Call) -> ServedModel:
-    return state.registry.get(call.names["model"], call.names.get("version"))
+def _named(state: ServerState, request: Request) -> ServedModel:
+    return state.registry.get(request.path_values["model"], request.path_values.get("version"))
 
 
-async def _check_change(state: ServerState, call: Call) -> None:
+async def _check_change(state: ServerState, request: Request) -> None:
     if not state.settings.reload_by_post:
-        raise HttpError(RELOAD_OFF, "models are not loaded by POST here; start the server with --reload-by-post")
-    check_origin(call, state.settings)
-    content = await _json_object(state, call)
+        raise HttpError(RELOAD_OFF, "loading models by POST is disabled; start the server with --reload-by-post")
+    check_origin(request, state.settings)
+    content = await _json_object(state, request)
     check_names("the request", content, ("parameters",))
     parameters = content.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise bad_request("parameters: expected a JSON object")
     if parameters.keys() - {"unload_dependents"}:
-        raise bad_request("got parameters, expected none: models come from the server's folder only")
+        raise bad_request("got parameters, expected none, as models are loaded from the server's folder only")
 
 
-async def _json_object(state: ServerState, call: Call) -> dict[str, Any]:
-    text = await state.bodies.read(call)
+async def _json_object(state: ServerState, request: Request) -> dict[str, Any]:
+    text = await state.bodies.read(request)
     try:
         content = orjson.loads(text) if text else {}
     except orjson.JSONDecodeError as error:

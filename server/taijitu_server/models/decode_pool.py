@@ -1,5 +1,7 @@
-"""The threads that turn requests into rows for a model: parsing and decoding release or share the interpreter's lock,
-and must not hold up the event loop."""
+"""The threads that turn requests into rows for a model.
+
+Parsing and decoding would hold up the event loop if they ran in it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ class DecodePool:
     """Runs each job's `prepare` in one of `threads` threads, then hands it on.
 
     A job of several images goes to the end of the queue after each of them: it holds up another request for as long as
-    one image takes, whatever it consists of.
+    one image takes.
     """
 
     def __init__(self, threads: int) -> None:
@@ -49,7 +51,7 @@ class DecodePool:
 
     def _put_back(self, item: Item) -> bool:
         with self._closing:
-            if self._is_open:  # else nobody would come to it behind the threads' ends
+            if self._is_open:  # otherwise no thread would take it after the end marks
                 self._queue.put(item)
             return self._is_open
 

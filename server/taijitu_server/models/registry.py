@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from taijitu_runtime.console import shown
-from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, name_hint
+from taijitu_runtime.errors import ArtefactError, ProofError, TaijituError, UsageError, name_hint
 from taijitu_runtime.model_files import is_model
 from taijitu_server.errors import MODEL_UNKNOWN, MODEL_UNNAMED, HttpError
 from taijitu_server.metrics import Metrics
@@ -23,7 +23,7 @@ log = logging.getLogger("taijitu.server")
 ONLY_VERSION = "1"
 
 Key = tuple[str, str]  # name, version
-Files = tuple[Path, ...]  # of one version: one, but for a mistake
+Files = tuple[Path, ...]  # of one version: one, except by mistake
 Stamp = tuple[tuple[str, int, int, int], ...]  # of each file: path, inode, time of change in ns, bytes
 
 
@@ -36,21 +36,34 @@ class Registry:
     single: Path | None = None
     served: dict[str, dict[str, ServedModel]] = field(default_factory=dict)
     failures: dict[Key, str] = field(default_factory=dict)
+    refused: set[Key] = field(default_factory=set)  # that failed their proof at the start, until they are put right
     _stamps: dict[Key, Stamp] = field(default_factory=dict)
     _unloaded: set[str] = field(default_factory=set)  # by POST: looked at again when one loads them
     _single_name: str = ""  # from its card
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def load_all(self) -> None:
-        """Load everything there is before serving starts. ArtefactError for the first that cannot be served."""
-        for key, files in self._found().items():
+        """Load everything there is before serving starts. ArtefactError for the first that cannot be served.
+
+        A model among several that fails its proof is left out, and the server is not ready until it is put right.
+        """
+        found = self._found()
+        for key, files in found.items():
             stamp = _stamp(files)  # before it is opened: what is replaced meanwhile is seen at the next look
-            model = self._open(key, files)
+            try:
+                model = self._open(key, files)
+            except ProofError as error:
+                if len(found) == 1:
+                    raise
+                self._stamps[key] = stamp
+                self.refused.add(key)
+                self._note_failure(key, error)
+                continue
             if self.single is not None:
                 self._single_name = model.name
             self._stamps[model.name, model.version] = stamp
             self._put(model)
-        if not self.served:
+        if not found:
             raise ArtefactError(
                 f"{self.settings.models}: got no model, expected NAME.onnx or NAME/VERSION/*.onnx in it"
             )
@@ -102,13 +115,8 @@ class Registry:
                     if stamp != self._stamps.get(key) or (again and key in self.failures):
                         self._stamps[key] = stamp
                         await self._replace(key, files)
-                except Exception as error:  # whatever is wrong with one file, the others are looked at
-                    self.failures[key] = shown(" ".join(str(error).split()))
-                    failed.append(self.failures[key])
-                    self.metrics.loads.labels(key[0], "failed").inc()
-                    is_ours = isinstance(error, (TaijituError, OSError))
-                    text = "model %s version %s stays as it was: %s"
-                    log.error(text, *key, self.failures[key], exc_info=None if is_ours else error)
+                except Exception as error:  # an error in one file must not stop the others
+                    failed.append(self._note_failure(key, error))
             known = self._stamps.keys() | self.failures.keys()
             for key in [key for key in known if only in (None, key[0]) and key not in found]:
                 await self._drop(key)
@@ -144,6 +152,14 @@ class Registry:
         self.metrics.loads.labels(model.name, "loaded").inc()
         return model
 
+    def _note_failure(self, key: Key, error: Exception) -> str:
+        self.failures[key] = shown(" ".join(str(error).split()))
+        self.metrics.loads.labels(key[0], "failed").inc()
+        is_ours = isinstance(error, (TaijituError, OSError))
+        text = "model %s version %s stays as it was: %s"
+        log.error(text, *key, self.failures[key], exc_info=None if is_ours else error)
+        return self.failures[key]
+
     def _put(self, model: ServedModel) -> None:
         self.served[model.name] = {**self.served.get(model.name, {}), model.version: model}
 
@@ -152,6 +168,7 @@ class Registry:
         old = self.served.get(model.name, {}).get(model.version)
         self._put(model)
         self.failures.pop(key, None)
+        self.refused.discard(key)
         log.warning("model %s version %s is loaded", model.name, model.version)
         if old is not None:
             await self._retire(old)
@@ -160,6 +177,7 @@ class Registry:
         name, version = key
         self._stamps.pop(key, None)
         self.failures.pop(key, None)
+        self.refused.discard(key)
         versions = self.served.get(name, {})
         model = versions.pop(version, None)
         if not versions:

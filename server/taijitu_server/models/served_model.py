@@ -16,8 +16,11 @@ import numpy as np
 from taijitu_runtime.answers import Scores, scores_from_logits
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.console import shown
 from taijitu_runtime.errors import PictureError
+from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.pictures.headers import Limits, inspect
+from taijitu_runtime.proof.prove import Proof, proof_at_start
 from taijitu_server.errors import MODEL_DEAD, MODEL_HANGS, QUEUE_FULL, REQUEST_PIXELS, HttpError, overloaded
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.batcher import Batcher, Job, Prepare, Rows, Steps
@@ -38,10 +41,19 @@ QUICK_BYTES = 8192
 class ServedModel:
     """One version of one model. `open` does all that may fail; `submit` and `accept` belong to the event loop."""
 
-    def __init__(self, name: str, version: str, classifier: Classifier, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        classifier: Classifier,
+        settings: Settings,
+        metrics: Metrics,
+        proof: Proof | None = None,
+    ) -> None:
         self.name = name
         self.version = version
         self.classifier = classifier
+        self.proof = proof
         self.labels = classifier.labels
         self.input: ModelInput = classifier.backend.input
         self._jobs: set[Job] = set()
@@ -61,16 +73,23 @@ class ServedModel:
 
     @classmethod
     def open(cls, name: str, version: str, path: Path, settings: Settings, metrics: Metrics) -> ServedModel:
-        """Load a file, run it on blank and on random pictures, alone and as a batch. ArtefactError where it fails.
+        """Load a file, run it on blank and on random pictures, alone and as a batch, and prove it.
 
-        An empty `name`: the one in its card.
+        An empty `name`: the one in its card. ArtefactError where it fails, ProofError where its proof does.
         """
         classifier = Classifier.from_file(
-            path, batch_size=settings.max_batch, threads=settings.inference_threads, provider=settings.provider
+            path,
+            batch_size=settings.max_batch,
+            threads=settings.inference_threads,
+            provider=settings.provider,
+            cuda_graphs=settings.cuda_graphs or is_onnx(path),
         )
         try:
             _check(classifier)
-            return cls(name or name_from_card(classifier.card), version, classifier, settings, metrics)
+            proof = proof_at_start(classifier, settings.prove)
+            if proof is not None and proof.outcome == "failed":
+                log.warning("%s is served all the same: %s", shown(path), shown(proof))
+            return cls(name or name_from_card(classifier.card), version, classifier, settings, metrics, proof)
         except BaseException:
             classifier.close()
             raise

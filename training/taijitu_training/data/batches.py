@@ -1,4 +1,4 @@
-"""The batches of an epoch, the same whatever number of processes and accumulated parts share them."""
+"""The batches of an epoch, the same for any number of processes and accumulated parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taijitu_training.data.augment import augment, draw, pad_reflecting, padded_
 from taijitu_training.data.budget import fits_device
 from taijitu_training.data.dataset import Source
 from taijitu_training.data.pictures import Pictures
-from taijitu_training.data.share import Batches, Share, Step, cut_for, generator_of
+from taijitu_training.data.share import Batches, Share, Step, cut_for, epoch_order, generator_of
 from taijitu_training.data.stream import StreamBatches, stream_in_order
 from taijitu_training.errors import DataError
 from taijitu_training.recipe import Recipe
@@ -42,7 +42,7 @@ class MemoryBatches:
 
     def epoch(self, epoch: int, first_step: int) -> Iterator[Step]:
         """See `Batches`."""
-        order = torch.randperm(len(self.targets), generator=generator_of(self.recipe.seed, epoch)).to(self.device)
+        order = epoch_order(self.targets.cpu(), self.recipe, epoch).to(self.device)
         for step in range(first_step, self.cut.steps):
             index = order[self.cut.where(step)]
             drawn = draw(len(index), self.recipe, generator_of(self.recipe.seed, epoch, step))

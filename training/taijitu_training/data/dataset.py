@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from taijitu_runtime.datasets import Content, role_of
+from taijitu_runtime.datasets import Content, LeftOut, TrainedOn, counts_in_words, role_of, warnings_of
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.share import Cut, Share
 from taijitu_training.data.workers import Workers
+from taijitu_training.recipe import Recipe
 
 
 class Undecoded(Protocol):
@@ -20,7 +21,7 @@ class Undecoded(Protocol):
     def in_an_epoch(self, share: Share) -> int:
         """Pictures that all processes together read in an epoch."""
 
-    def shuffled(self, seed: int, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
+    def shuffled(self, recipe: Recipe, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
         """This process's pictures and targets of `epoch` from `first_step` on, batch by batch."""
 
     def in_order(self, share: Share) -> Iterator[tuple[Content, int]]:
@@ -29,7 +30,7 @@ class Undecoded(Protocol):
 
 @dataclass(frozen=True)
 class Stream:
-    """One split that is decoded anew in every epoch, by `workers`."""
+    """One split that is decoded again in every epoch, by `workers`."""
 
     undecoded: Undecoded
     workers: Workers
@@ -50,7 +51,7 @@ class Dataset:
     """
 
     name: str
-    sha256: str  # of the archive; of a folder fingerprint.folder_sha256 where that was worth its time, else empty
+    sha256: str  # see dataset_sha256; empty for shards
     labels: tuple[str, ...]
     train: Source
     evaluation: Source
@@ -58,7 +59,9 @@ class Dataset:
     size: tuple[int, int]  # (H, W)
     form: str  # as which of the forms it was read, and whether it lies in memory
     test: Source | None = None
-    left_out: str = ""  # which files are not used, in words
+    trained_on: TrainedOn | None = None  # None for shards
+    label_counts: Mapping[str, int] = field(default_factory=dict)  # of the pictures to train on; empty for shards
+    left_out: LeftOut = field(default_factory=LeftOut)  # which files are not used
     unreadable: tuple[str, ...] = ()  # pictures that were left out, as asked for
 
     @property
@@ -71,3 +74,13 @@ class Dataset:
         """How many pictures each split has, in words."""
         test = "" if self.test is None else f", {len(self.test)} to measure the result with (test)"
         return f"{len(self.train)} to train, {len(self.evaluation)} to evaluate ({self.evaluation_name}){test}"
+
+    @property
+    def labels_in_words(self) -> str:
+        """The labels with how many pictures each has to train on, a long list shortened."""
+        return counts_in_words(self.label_counts) if self.label_counts else f"{len(self.labels)} labels"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What about the counts may spoil the training."""
+        return warnings_of(self.label_counts, "the rare ones may never be answered: try --set class_weights=balanced")

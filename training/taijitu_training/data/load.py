@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from taijitu_runtime.datasets import FORMS, Found, Level, Reading, Role, read_dataset, sha256_of
+from taijitu_runtime.datasets import (
+    FORMS,
+    Found,
+    HeldOut,
+    Level,
+    Reading,
+    Role,
+    TrainedOn,
+    dataset_sha256,
+    fingerprints,
+    label_counts,
+    read_dataset,
+)
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_training.data.augment import padded_bytes
 from taijitu_training.data.dataset import Dataset, Source, Stream
-from taijitu_training.data.in_memory import Unreadable, checked, decode
+from taijitu_training.data.in_memory import Unreadable, checked, decode, is_first
+from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Samples
 from taijitu_training.data.shard_folder import read_shards, shards_by_split
 from taijitu_training.data.share import Share
@@ -19,12 +34,15 @@ from taijitu_training.data.workers import Workers, default_workers
 from taijitu_training.errors import DataError
 from taijitu_training.recipe import Recipe
 
+UNSPLIT_SHARE = 0.2
+"""What is held out of a data set without splits, unless the user says otherwise."""
+
 
 def load_dataset(
     path: Path,
     size: tuple[int, int],
     recipe: Recipe,
-    validation: float = 0.0,
+    validation: float | None = None,
     workers: int | None = None,
     label_level: Level | None = None,
     skip_unreadable: bool = False,
@@ -39,7 +57,7 @@ def load_dataset(
 
     The network learns from train, is judged after every epoch on val, and measured once, at the end, on test. Without
     val it is judged on test, and nothing is chosen by that. `validation` > 0 holds that share of each label's training
-    pictures out, drawn by the recipe's seed, in place of val.
+    pictures out, drawn by the recipe's seed, in place of val; None holds a fifth of them out where there is neither.
 
     Pictures lie decoded in memory where the recipe crops padded ones and all of them, with the padded copies, take at
     most half of the free memory, shards apart. The others are decoded while the network trains, in `workers` processes
@@ -50,17 +68,22 @@ def load_dataset(
     pool = Workers(Decoder.of(size, recipe), default_workers() if workers is None else workers)
     unreadable = Unreadable(skip_unreadable)
     if splits := shards_by_split(path):
-        return _of_shards(path, splits, validation, pool, unreadable)
+        return _of_shards(path, splits, recipe, validation, pool, unreadable)
     needed: tuple[Role, ...] = ("train", "test", "") if validation else ("train", "val", "test", "")
     found = read_dataset(path, Reading(label_level, needed=needed))
     _check_names(found)
     samples = {role: Samples.of(split) for role, split in found.splits.items()}
     named: dict[Role, str] = {role: split.name for role, split in found.splits.items()}
+    prints = {role: fingerprints(split.contents, hidden=not is_first()) for role, split in found.splits.items()}
+    sha256 = dataset_sha256(found, prints)
     if "" in samples:
-        samples["train"] = samples.pop("")
+        samples["train"], prints["train"] = samples.pop(""), prints.pop("")
     _check_trained(found, samples)
+    if validation is None and not {"val", "test"} & samples.keys():
+        validation = UNSPLIT_SHARE
+    trained_on = TrainedOn.of(prints["train"])
     if validation:
-        samples["train"], samples["val"] = _hold_out(samples["train"], found.labels, validation, recipe.seed)
+        trained_on = _hold_out(samples, prints["train"], found.labels, validation, recipe.seed)
         named["val"] = f"validation ({validation:g} of train)"
     judging: Role = "val" if "val" in samples else "test"
     _check_judged(found, samples, named, judging)
@@ -68,7 +91,7 @@ def load_dataset(
     form = f"{found.form}, {'in memory' if in_memory else 'decoded while training'}"
     return Dataset(
         name=path.absolute().name,
-        sha256=sha256_of(path) if path.is_file() else "",
+        sha256=sha256,
         labels=found.labels,
         train=sources["train"],
         evaluation=sources[judging],
@@ -76,7 +99,9 @@ def load_dataset(
         size=size,
         form=form,
         test=sources.get("test") if judging == "val" else None,
-        left_out=str(found.left_out),
+        trained_on=trained_on,
+        label_counts=label_counts(_targets(sources["train"]).numpy(), found.labels),
+        left_out=found.left_out,
         unreadable=tuple(unreadable.listed),
     )
 
@@ -99,13 +124,30 @@ def _sources(
     return {role: source(role, split) for role, split in samples.items()}, in_memory
 
 
+def _targets(source: Source) -> torch.Tensor:
+    """Return the labels of pictures that are not in shards, int64 (N,)."""
+    split = source if isinstance(source, Pictures) else source.undecoded
+    assert isinstance(split, (Pictures, Samples))
+    return split.targets
+
+
 def _of_shards(
-    path: Path, splits: dict[Role, list[Path]], validation: float, pool: Workers, unreadable: Unreadable
+    path: Path,
+    splits: dict[Role, list[Path]],
+    recipe: Recipe,
+    validation: float | None,
+    pool: Workers,
+    unreadable: Unreadable,
 ) -> Dataset:
     if validation:
         raise DataError(
             f"{path}: got --validation for WebDataset shards, expected none; rename some of train-*.tar to val-*.tar"
         )
+    for name, value, usual in (("sampler", recipe.sampler, "all"), ("class_weights", recipe.class_weights, "none")):
+        if value != usual:
+            raise DataError(
+                f"{path}: got {name}={value} for WebDataset shards, expected {usual}; unpack them into folders"
+            )
     found = read_shards(path, splits)
     _check_labels(path, found.labels)
     evaluation: Source = Stream(found.evaluation, pool)
@@ -162,7 +204,7 @@ def _check_judged(found: Found, samples: dict[Role, Samples], named: dict[Role, 
     """DataError where there is nothing to judge on, or pictures of a label lack there."""
     if judging not in samples:
         raise DataError(
-            f"{found.source}: got no pictures to evaluate on ({found.form}), expected test/<label>/* or val/ beside "
+            f"{found.source}: got no pictures to evaluate on ({found.form}), expected test/<label>/* or val/ next to "
             "train/; or hold some out with --validation 0.2"
         )
     for role in ("val", "test"):
@@ -178,15 +220,13 @@ def _without_pictures(samples: Samples, labels: tuple[str, ...]) -> str:
     return ", ".join([label for label, count in zip(labels, counts, strict=True) if count == 0][:5])
 
 
-def _hold_out(samples: Samples, labels: tuple[str, ...], share: float, seed: int) -> tuple[Samples, Samples]:
-    """(the rest, the held out): the same share of every label, drawn with `seed`."""
-    generator = torch.Generator().manual_seed(seed)
-    held = torch.zeros(len(samples), dtype=torch.bool)
-    for target, label in enumerate(labels):
-        members = (samples.targets == target).nonzero().flatten()
-        order = members[torch.randperm(len(members), generator=generator)]
-        count = max(1, round(share * len(members)))
-        if count == len(members):
-            raise DataError(f"got {count} pictures of {label}, too few to hold {share:g} of them out; add more")
-        held[order[:count]] = True
-    return samples.subset((~held).nonzero().flatten()), samples.subset(held.nonzero().flatten())
+def _hold_out(
+    samples: dict[Role, Samples], prints: list[str], labels: tuple[str, ...], share: float, seed: int
+) -> TrainedOn:
+    """Take the same share of every label out of the samples to train on, whose fingerprints `prints` are, for val."""
+    whole = samples["train"]
+    targets = whole.targets.numpy()
+    held_out = HeldOut.draw(prints, targets, labels, share, seed)
+    held = held_out.mask(prints, targets, labels)
+    samples["train"], samples["val"] = (whole.subset(torch.from_numpy(np.flatnonzero(side))) for side in (~held, held))
+    return TrainedOn.of(list(itertools.compress(prints, ~held)), held_out)

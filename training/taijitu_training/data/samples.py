@@ -17,7 +17,7 @@ from taijitu_runtime.datasets import Content, Split, name_of, prepare
 from taijitu_runtime.errors import PictureError
 from taijitu_training.data.crop import random_resized_crop
 from taijitu_training.data.pictures import input_spec
-from taijitu_training.data.share import Cut, Share, generator_of
+from taijitu_training.data.share import Cut, Share, epoch_order, generator_of
 from taijitu_training.recipe import Recipe
 
 
@@ -54,9 +54,9 @@ class Samples:
         """All of them."""
         return len(self)
 
-    def shuffled(self, seed: int, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
+    def shuffled(self, recipe: Recipe, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
         """This process's pictures of `epoch` from `first_step` on, batch by batch."""
-        order = torch.randperm(len(self), generator=generator_of(seed, epoch))
+        order = epoch_order(self.targets, recipe, epoch)
         for step in range(first_step, cut.steps):
             batch = order[cut.where(step)]
             for part in cut.parts(step):
@@ -85,7 +85,7 @@ class Decoder(torch.utils.data.Dataset[tuple["NDArray[np.uint8] | str", int]]):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of what is made."""
+        """(H, W) of the result."""
         return self.spec.height, self.spec.width
 
     def keeps(self, shape: tuple[int, ...]) -> bool:

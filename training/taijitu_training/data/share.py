@@ -108,6 +108,27 @@ class Batches(Protocol):
         """Steps `first_step` to `cut.steps` of `epoch` (from 0), shuffled and augmented by the recipe's seed alone."""
 
 
+def epoch_order(targets: Tensor, recipe: Recipe, epoch: int) -> Tensor:
+    """Which pictures `epoch` has, in which order: int64 (N,), indices of `targets`, int64 (N,).
+
+    All of them once, or with the balanced sampler as many of each label: those of a rare one several times, each as
+    often as the others of its label, give or take one.
+    """
+    generator = generator_of(recipe.seed, epoch)
+    order = torch.randperm(len(targets), generator=generator)
+    if recipe.sampler == "all":
+        return order
+    members = [order[targets[order] == label] for label in targets.unique()]
+    extra = set(torch.randperm(len(members), generator=generator)[: len(targets) % len(members)].tolist())
+    drawn = [_repeated(mine, len(targets) // len(members) + (i in extra)) for i, mine in enumerate(members)]
+    return torch.cat(drawn)[torch.randperm(len(targets), generator=generator)]
+
+
+def _repeated(members: Tensor, count: int) -> Tensor:
+    """`count` of `members`, from the beginning again where they are fewer."""
+    return members.repeat(-(-count // len(members)))[:count]
+
+
 def fold(*numbers: int) -> int:
     """One seed from several numbers, such as (seed, epoch, step); neighbours in one number give unlike seeds."""
     folded = 0

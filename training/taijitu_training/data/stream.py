@@ -34,7 +34,7 @@ class StreamBatches:
 
     def _jobs(self, epoch: int, first_step: int) -> Iterator[list[Job]]:
         seed = self.recipe.seed
-        pictures = self.stream.undecoded.shuffled(seed, epoch, first_step, self.cut)
+        pictures = self.stream.undecoded.shuffled(self.recipe, epoch, first_step, self.cut)
         for step in range(first_step, self.cut.steps):
             for part in self.cut.parts(step):
                 places = range(part.start, part.stop)

@@ -88,7 +88,7 @@ def _is_replaceable(module: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def irreplaceable_activations(model: nn.Module) -> Iterator[Counter[str]]:
-    """Count what `replace_activations` would leave behind: torch's activation operators, by calls within the block::
+    """Count the calls of torch's activation operators that `replace_activations` would leave behind.
 
         with irreplaceable_activations(model) as calls:
             model(pictures)
@@ -109,7 +109,7 @@ def irreplaceable_activations(model: nn.Module) -> Iterator[Counter[str]]:
 
 
 class _OperatorCount(TorchDispatchMode):
-    """Counts calls of _OPERATORS, in place or not, but for those made between `pause` and `resume`."""
+    """Counts calls of _OPERATORS, in place or not, except those made between `pause` and `resume`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it

@@ -1,4 +1,4 @@
-"""Nish: Eq. 3 of its paper (README, references)::
+"""Nish, by Eq. 3 of its paper (README, references).
 
     nish(x) = x                           for x >= 0
               sigmoid(x) * (x + sin(x))   for x <  0

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 Belongs = Callable[[ir.Node], bool]
+
+
+def applied(graph_pass: ir.passes.InPlacePass, model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model with the pass applied."""
+    return ir.to_proto(graph_pass(ir.from_proto(model)).model)
 
 
 def activations(graph: ir.Graph) -> list[ir.Value]:

@@ -1,6 +1,6 @@
 """A float32 graph with its layers in float16.
 
-Why a pass of our own. NVIDIA's AutoCast (nvidia-modelopt 0.47) pins onnx 1.21 and brings onnxruntime-gpu beside
+Why a pass of our own. NVIDIA's AutoCast (nvidia-modelopt 0.47) pins onnx 1.21 and brings onnxruntime-gpu next to
 onnxruntime, cupy for another CUDA, and torch; and it takes every operator outside ONNX's schemas for a plugin, even
 `taijitu::Nish` with its function body. ONNX Runtime's converter (onnxruntime.transformers.float16) leaves the constants
 of function bodies in float32, so that a graph with Nish no longer type-checks; it rounds the normalisation of the
@@ -18,9 +18,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from taijitu_export.onnx.passes.editing import Belongs, activations, float32_constants, place, replace_constant
-from taijitu_export.onnx.passes.reading import WEIGHTED
+from taijitu_export.onnx.passes.reading import QUANTISERS, WEIGHTED
 
 FLOAT16_MAX = 65504.0
+FLOAT16_SCALES = 19
+"""The opset from which on a scale may be float16."""
+
 VARIANCE_TOLERANCE = 1e-3
 
 
@@ -37,9 +40,12 @@ class Float16Pass(ir.passes.InPlacePass):
        own: so say the schemas of its body's operators.
     2. It has weights, or comes after a layer that has (Conv, ConvTranspose, Gemm, MatMul). What stands before works on
        pixels of up to 255 and their mean, for which float16 is too coarse.
-    3. It is no Cast, which exists to make the type that it makes, and contains no graph of its own.
+    3. It is not a Cast, which exists to make the type that it makes, and contains no graph of its own.
     4. Its constants fit: none is beyond 65504, and no variance of a BatchNormalization loses more than 0.1 %.
     5. Its name is not in `keep`.
+    6. It is neither QuantizeLinear nor DequantizeLinear, which follow their neighbours from opset 19 on, if their scale
+       is a float16 number: the one is float16 where it reads it, the other where it is read by nothing else. So no Cast
+       parts a pair from its layer, which would cost TensorRT the integer kernel.
     """
 
     def __init__(self, keep: Collection[str] = ()) -> None:
@@ -65,17 +71,18 @@ class Float16Pass(ir.passes.InPlacePass):
 
 def float16_nodes(model: ir.Model, keep: Collection[str] = ()) -> set[ir.Node]:
     """The nodes that compute in float16, by Float16Pass's rules."""
-    return {
+    layers = {
         node
         for node in float32_layers(model)  # rule 2
         if node.name not in keep  # rule 5
         and _may_be_float16(node, model)  # rules 1 and 3
         and all(_fits(constant, node) for constant in float32_constants([node]))  # rule 4
     }
+    return layers | {node for node in model.graph if _is_float16_quantiser(node, layers, model)}  # rule 6
 
 
 def float32_layers(model: ir.Model) -> list[ir.Node]:
-    """The nodes that compute in float32 from the first weights on, without Casts: what could be float16 at all."""
+    """The nodes that compute in float32 from the first weights on, without Casts and without what quantises."""
     after_weights: set[ir.Node] = set()
     for node in model.graph:
         if node.op_type in WEIGHTED or any(value and value.producer() in after_weights for value in node.inputs):
@@ -84,7 +91,7 @@ def float32_layers(model: ir.Model) -> list[ir.Node]:
         node
         for node in model.graph
         if node in after_weights
-        and node.op_type != "Cast"
+        and node.op_type not in ("Cast", *QUANTISERS)
         and any(value.dtype == ir.DataType.FLOAT for value in node.outputs)
     ]
 
@@ -110,6 +117,18 @@ def _may_be_float16(node: ir.Node, model: ir.Model) -> bool:
     return bool(outputs) and _schema_allows(node, model, inputs, outputs)
 
 
+def _is_float16_quantiser(node: ir.Node, layers: Collection[ir.Node], model: ir.Model) -> bool:
+    if node.op_type not in QUANTISERS or node.domain != "" or model.opset_imports.get("", 17) < FLOAT16_SCALES:
+        return False
+    if node.op_type == "QuantizeLinear":
+        source = node.inputs[0]
+        follows = source is not None and source.producer() in layers
+    else:
+        uses = node.outputs[0].uses()
+        follows = bool(uses) and all(use.node in layers for use in uses) and not node.outputs[0].is_graph_output()
+    return follows and all(_fits(constant, node) for constant in float32_constants([node]))
+
+
 def _schema_allows(node: ir.Node, model: ir.Model, inputs: Collection[int], outputs: Collection[int]) -> bool:
     try:
         schema = onnx.defs.get_schema(node.op_type, model.opset_imports.get("", 17), node.domain)
@@ -124,6 +143,8 @@ def _schema_allows(node: ir.Node, model: ir.Model, inputs: Collection[int], outp
 def _fits(constant: ir.Value, node: ir.Node) -> bool:
     assert constant.const_value is not None
     exact, rounded = constant.const_value.numpy(), float16(constant).astype(np.float32)
+    if node.op_type in QUANTISERS:
+        return bool((rounded == exact).all())
     if node.op_type == "BatchNormalization" and constant is node.inputs[4]:
         return bool((np.abs(rounded - exact) <= VARIANCE_TOLERANCE * exact).all())
     return bool(np.isfinite(rounded).all())

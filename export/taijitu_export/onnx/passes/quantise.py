@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from taijitu_export.onnx.passes.editing import add_constant, place
+from taijitu_export.onnx.passes.float16 import FLOAT16_MAX
 
 LEVELS = 127  # symmetric: -127 to 127, zero is zero
 LEAST_SCALE = float(np.finfo(np.float32).tiny)
 """The smallest normal float32. What is smaller becomes zero in many kernels, and a division by it infinite."""
+
+LEAST_FLOAT16 = np.float16(2.0**-24)
+"""The smallest float16 above 0."""
+
+Scales = NDArray[np.float32]
 
 
 class QuantisePass(ir.passes.InPlacePass):
@@ -31,10 +38,20 @@ class QuantisePass(ir.passes.InPlacePass):
     3. Its name is not in `keep`.
 
     With `weights_only` what flows in stays float32: the error that remains is what int8 costs a network at the least.
+    With `float16_scales` every scale is a number that float16 has, for Float16Pass to come; weights are rounded to
+    integers by that one.
     """
 
-    def __init__(self, scales: Mapping[str, float], keep: Collection[str] = (), *, weights_only: bool = False) -> None:
+    def __init__(
+        self,
+        scales: Mapping[str, float],
+        keep: Collection[str] = (),
+        *,
+        weights_only: bool = False,
+        float16_scales: bool = False,
+    ) -> None:
         super().__init__()
+        self._round = float16_scale if float16_scales else np.float32
         self._scales = scales
         self._keep = frozenset(keep)
         self._weights_only = weights_only
@@ -47,9 +64,9 @@ class QuantisePass(ir.passes.InPlacePass):
             if _input(node).name in self._scales and node.name not in self._keep  # rules 2 and 3
         ]
         for value in [] if self._weights_only else dict.fromkeys(_input(node) for node in chosen):
-            _quantise_activation(graph, value, self._scales[value.name or ""], chosen)
+            _quantise_activation(graph, value, self._round(self._scales[value.name or ""]), chosen)
         for weight, axis in dict.fromkeys((_weight(node), _channel_axis(node)) for node in chosen):
-            _quantise_weight(graph, weight, axis, [node for node in chosen if _weight(node) is weight])
+            _quantise_weight(graph, weight, axis, self._round, [node for node in chosen if _weight(node) is weight])
         return ir.passes.PassResult(model, modified=bool(chosen))
 
 
@@ -76,6 +93,17 @@ def weight_scales(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]
     return np.where(largest > 0, np.maximum(largest / LEVELS, LEAST_SCALE), 1).astype(np.float32)
 
 
+def float16_scale(scale: float | NDArray[np.float32]) -> Scales:
+    """The smallest numbers of float16 that are no smaller than the scales, as float32: none is 0, and nothing is cut.
+
+    65504 for larger values.
+    """
+    exact = np.asarray(scale, np.float32)
+    rounded = np.minimum(exact, FLOAT16_MAX).astype(np.float16)
+    up = np.where(rounded < np.minimum(exact, FLOAT16_MAX), np.nextafter(rounded, np.float16(np.inf)), rounded)
+    return np.asarray(np.maximum(up, LEAST_FLOAT16), np.float32)
+
+
 def _input(node: ir.Node) -> ir.Value:
     value = node.inputs[0]
     assert value is not None
@@ -97,9 +125,9 @@ def _channel_axis(node: ir.Node) -> int:
     return len(_weight(node).shape or ()) - 1
 
 
-def _quantise_activation(graph: ir.Graph, value: ir.Value, scale: float, nodes: Collection[ir.Node]) -> None:
+def _quantise_activation(graph: ir.Graph, value: ir.Value, scale: Scales, nodes: Collection[ir.Node]) -> None:
     name = value.name
-    constants = [add_constant(graph, f"{name}_scale", np.float32(scale)), _zero(graph, ())]
+    constants = [add_constant(graph, f"{name}_scale", scale), _zero(graph, ())]
     quantise = ir.node("QuantizeLinear", [value, *constants], name=f"{name}_quantise")
     dequantise = ir.node("DequantizeLinear", [quantise.outputs[0], *constants], name=f"{name}_dequantise")
     for made, suffix, dtype in (
@@ -113,10 +141,12 @@ def _quantise_activation(graph: ir.Graph, value: ir.Value, scale: float, nodes: 
     place(graph, value, [quantise, dequantise])
 
 
-def _quantise_weight(graph: ir.Graph, weight: ir.Value, axis: int, nodes: Collection[ir.Node]) -> None:
+def _quantise_weight(
+    graph: ir.Graph, weight: ir.Value, axis: int, rounding: Callable[[Any], Scales], nodes: Collection[ir.Node]
+) -> None:
     assert weight.const_value is not None
     name, exact = weight.name, weight.const_value.numpy()
-    scales = weight_scales(exact, axis)
+    scales = rounding(weight_scales(exact, axis))
     along = scales.reshape([-1 if i == axis else 1 for i in range(exact.ndim)])
     integers = np.clip(np.rint(exact / along), -LEVELS, LEVELS).astype(np.int8)
     inputs = [

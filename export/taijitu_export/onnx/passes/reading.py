@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators that multiply by weights: what TensorRT and people call layers."""
 
+QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
 
 def is_operator(node: ir.Node | None, op_type: str) -> bool:
     """Whether there is a node and it is this operator of ONNX's own domain."""

@@ -1,0 +1,88 @@
+"""Opset 17 or 18 up to 19, the first in which QuantizeLinear and DequantizeLinear know float16."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+TARGET = 19
+IR_VERSION = 9
+
+# Operators to whose newer schemas only types, or attributes and inputs that may be left out, were added.
+WIDENED = frozenset(
+    {
+        "AveragePool",
+        "Cast",
+        "CastLike",
+        "Constant",
+        "DequantizeLinear",
+        "Equal",
+        "Identity",
+        "Pad",
+        "QuantizeLinear",
+        "Reshape",
+        "Resize",
+        "Shape",
+        "Size",
+    }
+)
+
+
+class RaiseToOpset19Pass(ir.passes.InPlacePass):
+    """Declare opset 19 and IR version 9 where the graph and its functions mean the same there.
+
+    Rules. The model is raised when every node of the default domain satisfies one of these, and left alone otherwise:
+
+    1. Its operator has the same schema in opset 19, or one that was only widened (WIDENED).
+    2. It is a ReduceMean whose axes are an attribute: they become the input that opset 18 has in its place.
+    3. It is a Split that lists its sizes as an input, which both read in the same way.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graphs = _graphs(model)
+        opsets = [graph.opset_imports.get("", TARGET) for graph in graphs]
+        if all(opset >= TARGET for opset in opsets) or unraisable(model):
+            return ir.passes.PassResult(model, modified=False)
+        for graph in graphs:
+            for node in graph:
+                if node.domain == "" and node.op_type == "ReduceMean":
+                    _axes_to_input(node, model.graph)
+                node.version = None
+            if "" in graph.opset_imports:
+                graph.opset_imports[""] = TARGET
+        model.opset_imports[""] = TARGET
+        model.ir_version = max(model.ir_version, IR_VERSION)
+        return ir.passes.PassResult(model, modified=True)
+
+
+def unraisable(model: ir.Model) -> list[ir.Node]:
+    """The nodes of the graph and its functions that keep the model at its opset: none of the rules holds."""
+    return [node for graph in _graphs(model) for node in graph if node.domain == "" and not _raisable(node, graph)]
+
+
+def _graphs(model: ir.Model) -> list[ir.Graph | ir.Function]:
+    return [model.graph, *model.functions.values()]
+
+
+def _raisable(node: ir.Node, graph: ir.Graph | ir.Function) -> bool:
+    opset = graph.opset_imports.get("", TARGET)
+    if opset >= TARGET:
+        return True
+    if node.op_type == "ReduceMean" and opset < 18:  # rule 2
+        return "axes" in node.attributes and isinstance(graph, ir.Graph)
+    if node.op_type == "Split" and opset < 18:  # rule 3
+        return len(node.inputs) == 2
+    since = onnx.defs.get_schema(node.op_type, TARGET, "").since_version
+    return since <= opset or node.op_type in WIDENED  # rule 1
+
+
+def _axes_to_input(node: ir.Node, graph: ir.Graph) -> None:
+    if "axes" not in node.attributes:
+        return
+    axes = node.attributes.get_ints("axes")
+    name = f"{node.outputs[0].name}_axes"
+    value = ir.val(name, const_value=ir.tensor(axes, dtype=ir.DataType.INT64, name=name))
+    graph.register_initializer(value)
+    node.attributes.pop("axes")
+    node.resize_inputs(2)
+    node.replace_input_with(1, value)

@@ -1,0 +1,136 @@
+"""What an artefact will prove itself by: chosen pictures, the origin's answers to them, and the artefact's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_export.comparison.allowances import (
+    FULL_PRECISION_ERROR,
+    LEAST_ALLOWED_ERROR,
+    MOST_ALLOWED_ERROR,
+    PROOF_FACTOR,
+    PROOF_OWN_ALLOWANCE,
+)
+from taijitu_export.comparison.comparison import compare
+from taijitu_export.errors import ExportError
+from taijitu_export.progress import tracked
+from taijitu_runtime.backends import Backend
+from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.pictures.preprocess import resize_picture
+from taijitu_runtime.proof.passport import Logits, Passport, sha256_of_labels, sha256_of_pixels
+from taijitu_runtime.proof.pictures import VERSION, is_exact, proof_picture
+from taijitu_runtime.proof.prove import prepared_pictures, proof_of, runs_on_text
+
+MOST_SEEDS, LEAST_SEEDS = 512, 64
+SEEDS_PIXELS = MOST_SEEDS * 64 * 64
+"""Pixels of input that the choice may look at: a network of 224 pixels takes its time for each picture."""
+
+MOST_PICTURES, LEAST_PICTURES = 16, 4
+MOST_LOGITS = 2048
+"""Size of the origin's logits: 8 kB. A network of 1000 labels has 4 pictures."""
+
+Answers = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Logits, float32 (N, K), of prepared pictures, uint8 RGB (N, H, W, 3)."""
+
+
+def with_passport(card: ModelCard, artefact: Answers, origin: Answers, source: str) -> ModelCard:
+    """The card with a new passport, which has no logits of the artefact's own yet.
+
+    Args:
+        card: The card of the float32 artefact.
+        artefact: Its answers, by which the pictures are chosen: ONNX Runtime is quicker than PyTorch.
+        origin: What it comes from: the network in PyTorch, or an adopted file as it came.
+        source: What computes these answers, such as "PyTorch 2.9.1".
+
+    Raises:
+        ExportError: A logit is NaN or infinite.
+    """
+    spec = card.input
+    seeds = range(max(LEAST_SEEDS, min(MOST_SEEDS, SEEDS_PIXELS // (spec.height * spec.width))))
+    drawn = tracked("drawing pictures to prove by", seeds)
+    pixels = np.stack([resize_picture(proof_picture(seed, spec), spec) for seed in drawn])
+    seeds_chosen = choose(artefact(pixels))
+    logits = origin(pixels[seeds_chosen])
+    if not np.isfinite(logits).all():
+        raise ExportError(f"{source} answers with NaN or infinite logits")
+    passport = Passport(
+        version=VERSION,
+        seeds=tuple(seeds_chosen),
+        pixels_sha256=tuple(sha256_of_pixels(pixels[seed]) for seed in seeds_chosen),
+        labels_sha256=sha256_of_labels(card.labels),
+        origin=Logits.of(source, FULL_PRECISION_ERROR, logits),
+        # It multiplies float32 with the 11 bits of TF32, which are those of float16.
+        allowed_on_gpu=MOST_ALLOWED_ERROR["fp16"],
+    )
+    return dataclasses.replace(card, proof=passport)
+
+
+def choose(logits: NDArray[np.float32]) -> list[int]:
+    """Which seeds to take, by the logits (N, K) of the pictures of seeds 0 to N - 1; sorted.
+
+    1. 16 of them, fewer where there are many labels.
+    2. A quarter of them are pictures that are not resized.
+    3. Those of the largest margin between the first and the second answer come first, since no precision flips them;
+       but of each label the best comes before any second one.
+    """
+    count = max(LEAST_PICTURES, min(MOST_PICTURES, MOST_LOGITS // logits.shape[1]))
+    ranked = np.sort(np.nan_to_num(logits), axis=1)
+    order = np.argsort(ranked[:, -2:].sum(axis=1) - 2 * ranked[:, -1], kind="stable").tolist()
+    answers = logits.argmax(axis=1).tolist()
+    chosen: list[int] = []
+    for exact, wanted in ((False, count - count // 4), (True, count // 4)):
+        candidates = [seed for seed in order if is_exact(seed) == exact]
+        covered = {answers[seed] for seed in chosen}
+        best = {answers[seed]: seed for seed in reversed(candidates) if answers[seed] not in covered}
+        chosen += sorted(candidates, key=lambda seed: seed not in best.values())[:wanted]
+    return sorted(chosen)
+
+
+def carried(card: ModelCard, precision: str, answers: Answers | None = None) -> ModelCard:
+    """The card for a conversion to another precision: the origin's logits stay, what is allowed and `own` do not.
+
+    `answers`: of the converted graph, which say what another computation in that precision may differ by; None where it
+    cannot be run yet.
+    """
+    passport = card.proof
+    if passport is None:
+        return card
+    allowed = passport.origin.allowed if precision == card.precision.name else MOST_ALLOWED_ERROR[precision]
+    if answers is not None:
+        expected = passport.origin.array(len(passport.seeds), len(card.labels))
+        error = compare(answers(pictures_of(passport, card.input)), expected).max_error
+        allowed = max(PROOF_FACTOR * error, LEAST_ALLOWED_ERROR[precision])
+    proof = dataclasses.replace(
+        passport,
+        origin=dataclasses.replace(passport.origin, allowed=allowed),
+        allowed_on_gpu=max(allowed, passport.allowed_on_gpu if precision == "fp32" else 0.0),
+        own=None,
+    )
+    return dataclasses.replace(card, proof=proof)
+
+
+def pictures_of(passport: Passport, spec: InputSpec) -> NDArray[np.uint8]:
+    """The pictures of a passport as the network gets them, uint8 RGB (N, H, W, 3)."""
+    return np.stack([resize_picture(proof_picture(seed, spec), spec) for seed in passport.seeds])
+
+
+def with_own_answers(card: ModelCard, backend: Backend) -> ModelCard:
+    """The card with what the artefact itself answers, on a loaded backend, to the pictures of its passport.
+
+    Raises:
+        ExportError: It does not answer as its origin does.
+    """
+    passport = card.proof
+    assert passport is not None
+    classifier = Classifier(backend)
+    found = proof_of(classifier)
+    if not found.proven:
+        raise ExportError(str(found))
+    logits = classifier.logits(prepared_pictures(classifier, passport).pixels)
+    own = Logits.of(runs_on_text(backend), PROOF_OWN_ALLOWANCE[card.precision.name], logits)
+    return dataclasses.replace(card, proof=dataclasses.replace(passport, own=own))

@@ -1,0 +1,20 @@
+"""Whether model files answer here as their passports say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from taijitu_runtime.console import shown
+from taijitu_runtime.doctor.child import Reply
+from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
+
+
+def check_model(path: Path, reply: Reply) -> Finding:
+    """`reply`: what `prove` of probe.py said of the file, in a process of its own."""
+    subject = shown(path.name)
+    outcome, text = ("failed", reply.error) if reply.error else reply.value
+    if outcome == "proven":
+        return ok(subject, text)
+    if outcome == "unproven":
+        return warning(subject, text, "make it again with: taijitu onnx")
+    return problem(subject, text, "copy the file again, or make it again with: taijitu onnx; see docs/proof.md")

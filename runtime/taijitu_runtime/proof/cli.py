@@ -1,0 +1,36 @@
+"""Prove that a model answers on this machine as it did where it was made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
+from taijitu_runtime.console import Parser, run, say, say_json, shown
+from taijitu_runtime.errors import UsageError
+
+
+@run("taijitu prove")
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; 0: proven, 1: not, or it carries no passport or no contract that can be read, 2: wrong usage."""
+    options = build_parser().parse_args(argv)
+    if options.threads < 0:
+        raise UsageError(f"got --threads {options.threads}, expected 0 (one per core) or more")
+    from taijitu_runtime.proof.prove import prove  # NumPy, which --help does not need
+
+    found = prove(options.model, provider=options.provider, threads=options.threads)
+    if options.json:
+        say_json({"model": str(options.model), **found.to_dict()}, sys.stdout)
+    else:
+        say(f"{shown(options.model)}: {shown(found)}", sys.stdout)
+    return 0 if found.proven else 1
+
+
+def build_parser() -> Parser:
+    """The command line of runtime/prove.py and `taijitu prove`."""
+    parser = Parser(prog="taijitu prove", description=__doc__)
+    parser.add_argument("model", type=Path, help="model.onnx or model.engine of export/")
+    parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
+    parser.add_argument("--threads", type=int, default=0, help="of one inference; 0: one per core (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    return parser

@@ -1,0 +1,255 @@
+"""The re-run: the pictures of a passport through the very path that answers, compared with what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.backends import Backend
+from taijitu_runtime.backends.base import check_file
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import ArtefactError, ProofError
+from taijitu_runtime.pictures.preprocess import resize_by_axes
+from taijitu_runtime.proof.decoder import ALLOWED_LEVELS, decoder_error
+from taijitu_runtime.proof.passport import Logits, Passport, sha256_of_labels, sha256_of_pixels
+from taijitu_runtime.proof.pictures import VERSION, is_exact, proof_picture
+
+Outcome = Literal["proven", "failed", "unproven"]
+Mode = Literal["on", "warn", "off"]
+MODES: tuple[Mode, ...] = ("on", "warn", "off")
+"""What a station does at its start: refuse a model that fails its proof, use it all the same, or not look."""
+
+AXES: tuple[Literal["width", "height"], ...] = ("width", "height")
+NO_PASSPORT = "it carries no passport; make it again with: taijitu onnx"
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The logits of a re-run and a reference: the largest difference, and what is allowed, as shares of the range."""
+
+    reference: str
+    largest: float
+    allowed: float
+
+    @property
+    def is_allowed(self) -> bool:
+        """NaN is not."""
+        return self.largest <= self.allowed
+
+    def __str__(self) -> str:
+        return f"{self.largest:.2g} from {self.reference} (allowed {self.allowed:.2g})"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What a re-run found. `faults`: why it failed; `notes`: what is worth knowing all the same.
+
+    `pictures`: how many were answered, of which `pixels_equal` became the same input, and `answers_equal` got the same
+    answer; where two answers are so close that the precision may exchange them, either is the same. `differences`: from
+    the origin's logits and from the artefact's own, on the pictures whose input is the same.
+    """
+
+    outcome: Outcome
+    runs_on: str = ""
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    pictures: int = 0
+    pixels_equal: int = 0
+    answers_equal: int = 0
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def proven(self) -> bool:
+        """Whether the artefact answers here as its passport says."""
+        return self.outcome == "proven"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; a difference that is not a number is null."""
+        found = dataclasses.asdict(self)
+        for difference in found["differences"]:
+            difference["largest"] = difference["largest"] if np.isfinite(difference["largest"]) else None
+        return {**found, **{name: list(found[name]) for name in ("faults", "notes", "differences")}}
+
+    def __str__(self) -> str:
+        if not self.pictures:
+            return f"{'unproven' if self.outcome == 'unproven' else 'not proven'}: {'; '.join(self.faults)}"
+        far = ", ".join(map(str, self.differences))
+        figures = [
+            f"{self.pixels_equal} of {self.pictures} inputs equal",
+            f"largest logit difference {far}" if far else "no logits compared",
+            f"{self.answers_equal} of {self.pictures} answers the same",
+            *self.notes,
+        ]
+        if self.outcome == "failed":
+            return f"not proven on {self.runs_on}: {'; '.join(self.faults)}; {', '.join(figures)}"
+        return f"proven on {self.runs_on}: {', '.join(figures)}"
+
+
+def prove(model: str | Path, *, provider: str | None = None, threads: int = 0) -> Proof:
+    """Re-run the passport of a model file here, through the path that will answer.
+
+    Args:
+        model: An ONNX file or an engine.
+        provider: ONNX Runtime's provider: "cpu", "cuda" or "tensorrt"; None for the CPU.
+        threads: Threads of one inference on the CPU; 0 for one per core.
+
+    Returns:
+        What was found; `proven` is False where it failed, where the file cannot be loaded or its contract cannot be
+        read, and where it carries no passport.
+
+    Raises:
+        ArtefactError: There is no such file, or it may not be read.
+        ProviderError: The provider cannot be used here.
+        UsageError: An argument is wrong, or does not fit the file.
+    """
+    check_file(Path(model))
+    try:
+        with Classifier.from_file(model, provider=provider, threads=threads) as classifier:
+            return proof_of(classifier)
+    except ArtefactError as error:
+        return Proof(outcome="failed", faults=(str(error),))
+
+
+def proof_of(classifier: Classifier) -> Proof:
+    """Re-run the passport of a loaded model; `failed` where it does not answer at all."""
+    passport, runs_on = classifier.card.proof, runs_on_text(classifier.backend)
+    if passport is None:
+        return Proof(outcome="unproven", runs_on=runs_on, faults=(NO_PASSPORT,))
+    try:
+        return _proof(classifier, passport, runs_on)
+    except ArtefactError as error:
+        return Proof(outcome="failed", runs_on=runs_on, faults=(str(error),))
+
+
+def proof_at_start(classifier: Classifier, mode: Mode) -> Proof | None:
+    """The proof of a model before it is used; None for the mode "off".
+
+    ProofError where it fails in the mode "on". A model without a passport passes.
+    """
+    if mode == "off":
+        return None
+    found = proof_of(classifier)
+    if mode == "on" and found.outcome == "failed":
+        raise ProofError(f"{classifier.backend.path}: {found}")
+    return found
+
+
+def runs_on_text(backend: Backend) -> str:
+    """Where a loaded model computes, for `Logits.source`: runs that give the same text should agree closely."""
+    return f"{backend.runs_on} on {platform.machine()}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """The pictures of a passport as the network gets them.
+
+    `pixels`: uint8 RGB (N, H, W, 3). `equal`: whether each is the one of the passport, bool (N,). `other_order`: how
+    many became equal only with the two passes of the resize in the other order than Pillow's here.
+    """
+
+    pixels: NDArray[np.uint8]
+    equal: NDArray[np.bool_]
+    other_order: int
+
+
+def prepared_pictures(classifier: Classifier, passport: Passport) -> Prepared:
+    """Draw the pictures and prepare them as the classifier does.
+
+    Releases of Pillow differ in which axis they resize first, which moves some pixels by one level. Where the other
+    order gives the passport's pixels, those are taken: the arithmetic is then compared on the very same input.
+    """
+    spec = classifier.card.input
+    prepared, equal, other_order = [], [], 0
+    for seed, expected in zip(passport.seeds, passport.pixels_sha256):
+        picture = proof_picture(seed, spec)
+        pixels = classifier.prepare(picture)
+        same = sha256_of_pixels(pixels) == expected
+        if not same:
+            turned = [resize_by_axes(picture, spec, axis) for axis in AXES]
+            match = [each for each in turned if sha256_of_pixels(each) == expected]
+            if match:
+                pixels, same, other_order = match[0], True, other_order + 1
+        prepared.append(pixels)
+        equal.append(same)
+    return Prepared(np.stack(prepared), np.array(equal), other_order)
+
+
+def _proof(classifier: Classifier, passport: Passport, runs_on: str) -> Proof:
+    if passport.version > VERSION:
+        raise ArtefactError(
+            f"got a passport of version {passport.version}, expected at most {VERSION}: the file was made by a newer "
+            "taijitu; install that"
+        )
+    pictures = len(passport.seeds)
+    origin = passport.origin
+    if classifier.backend.on_gpu:
+        origin = dataclasses.replace(origin, allowed=passport.allowed_on_gpu)
+    expected = origin.array(pictures, len(classifier.labels))
+    prepared = prepared_pictures(classifier, passport)
+    logits = classifier.logits(prepared.pixels)
+    own = passport.own if passport.own is not None and passport.own.source == runs_on else None
+    differences = []
+    if prepared.equal.any():
+        references = [reference for reference in (origin, own) if reference is not None]
+        differences = [_difference(logits, reference, expected, prepared.equal) for reference in references]
+    changed = _changed_answers(logits, expected, origin.allowed)
+    faults = [*_decoder_faults(), *_label_faults(classifier, passport), *_pixel_faults(prepared, passport)]
+    far = [str(difference) for difference in differences if not difference.is_allowed]
+    faults += [f"arithmetic differs: {' and '.join(far)} of the logit range"] if far else []
+    faults += [f"{changed} of {pictures} answers differ"] if changed else []
+    turned = prepared.other_order
+    return Proof(
+        outcome="failed" if faults else "proven",
+        runs_on=runs_on,
+        faults=tuple(faults),
+        notes=(f"{turned} of them with Pillow's passes in the other order",) if turned else (),
+        pictures=pictures,
+        pixels_equal=int(prepared.equal.sum()),
+        answers_equal=pictures - changed,
+        differences=tuple(differences),
+    )
+
+
+def _difference(
+    logits: NDArray[np.float32], reference: Logits, origin: NDArray[np.float32], equal: NDArray[np.bool_]
+) -> Difference:
+    expected = reference.array(*origin.shape).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a re-run that is not finite, which is_allowed then refuses
+        largest = float(np.abs(logits[equal] - expected[equal]).max())
+    logit_range = float(origin.max()) - float(origin.min())
+    share = largest / logit_range if logit_range else (0.0 if largest == 0.0 else np.inf)
+    return Difference(reference.source, share, reference.allowed)
+
+
+def _changed_answers(logits: NDArray[np.float32], origin: NDArray[np.float32], allowed: float) -> int:
+    """How many first answers differ, those left out that differences within the allowance may exchange."""
+    rows = np.arange(len(origin))
+    was, now = origin.argmax(axis=1), logits.argmax(axis=1)
+    lead = origin[rows, was].astype(np.float64) - origin[rows, now]
+    logit_range = float(origin.max()) - float(origin.min())
+    return int((~np.isfinite(logits).all(axis=1) | ~(lead <= 2 * allowed * logit_range)).sum())
+
+
+def _decoder_faults() -> list[str]:
+    error = decoder_error()
+    return [f"the JPEG decoder is {error} levels off (allowed {ALLOWED_LEVELS})"] if error > ALLOWED_LEVELS else []
+
+
+def _label_faults(classifier: Classifier, passport: Passport) -> list[str]:
+    same = sha256_of_labels(classifier.labels) == passport.labels_sha256
+    return [] if same else ["the labels, or their order, are not those of the passport"]
+
+
+def _pixel_faults(prepared: Prepared, passport: Passport) -> list[str]:
+    """Say whether all inputs differ or only those that were resized, which tells a resize from a crop or a colour."""
+    equal = prepared.equal
+    if equal.all():
+        return []
+    exact = [same for same, seed in zip(equal, passport.seeds) if is_exact(seed)]
+    kind = "resize" if exact and all(exact) else "resize, crop or colour"
+    return [f"pixels differ in {int((~equal).sum())} of {len(equal)} inputs: {kind}"]

@@ -1,0 +1,144 @@
+"""What was held out of a training is found again, even if the folder has changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from taijitu_runtime.datasets import (
+    HeldOut,
+    TrainedOn,
+    calibration_and_judging,
+    dataset_sha256,
+    evaluation_pictures,
+    fingerprints,
+    read_dataset,
+)
+from taijitu_runtime.errors import ArtefactError, DataError
+
+LABELS = ("blue", "red")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two labels, of 10 and of 40 different pictures."""
+    generator = np.random.default_rng(0)
+    for label, count in zip(LABELS, (10, 40), strict=True):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(count):
+            pixels = generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{i:02d}.png")
+    return tmp_path / "data"
+
+
+def trained(folder: Path) -> TrainedOn:
+    """What the card of a training on `folder` remembers, as it is read from the card."""
+    split = read_dataset(folder).splits[""]
+    assert split.targets is not None
+    prints = fingerprints(split.contents)
+    held_out = HeldOut.draw(prints, split.targets, LABELS, 0.2, seed=1)
+    held = held_out.mask(prints, split.targets, LABELS)
+    card = TrainedOn.of([fingerprint for fingerprint, out in zip(prints, held, strict=True) if not out], held_out)
+    again = TrainedOn.from_card(json.loads(json.dumps(card.to_card())))
+    assert again == card
+    return again
+
+
+def test_the_same_share_of_every_label_is_held_out_and_judges(folder: Path) -> None:
+    pictures = evaluation_pictures(folder, LABELS, trained(folder))
+    assert pictures.targets is not None
+    assert np.bincount(pictures.targets).tolist() == [2, 8]
+    assert "0.2" in str(pictures)
+    assert not pictures.seen
+    assert len(evaluation_pictures(folder, LABELS)) == 50  # a card that remembers nothing
+
+
+def test_it_stays_so_when_files_are_added_removed_renamed_and_packed(folder: Path, tmp_path: Path) -> None:
+    card = trained(folder)
+    before = {name: (folder / name).read_bytes() for name in evaluation_pictures(folder, LABELS, card).names}
+    (folder / "red" / "00.png").unlink()
+    for i in range(1, 40):
+        (folder / "red" / f"{i:02d}.png").rename(folder / "red" / f"photo {40 - i}.png")
+    for i in range(20):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / "blue" / f"new {i}.png")
+    after = evaluation_pictures(folder, LABELS, card)
+    kept = {content for name in after.names if (content := (folder / name).read_bytes()) in before.values()}
+    assert len(kept) >= len(before) - 1
+    trained_on = {(folder / name).read_bytes() for name in after.names if "new" not in name} - kept
+    assert not trained_on
+    with tarfile.open(tmp_path / "data.tar.gz", "w:gz") as archive:
+        archive.add(folder, arcname="elsewhere")
+    assert len(evaluation_pictures(tmp_path / "data.tar.gz", LABELS, card)) == len(after)
+
+
+def test_calibration_takes_what_was_trained_on_and_judging_what_was_not(folder: Path) -> None:
+    card = trained(folder)
+    calibrating, judging = calibration_and_judging(folder, LABELS, 100, card)
+    assert (len(calibrating), len(judging)) == (40, 10)
+    assert judging.names == evaluation_pictures(folder, LABELS, card).names
+
+
+def test_other_pictures_all_judge_and_those_trained_on_have_a_warning(folder: Path, tmp_path: Path) -> None:
+    card = trained(folder)
+    for label in LABELS:
+        (tmp_path / "other" / label).mkdir(parents=True)
+        for i in range(20):
+            Image.new("RGB", (8, 8), (i, i, LABELS.index(label))).save(tmp_path / "other" / label / f"{i}.png")
+    other = evaluation_pictures(tmp_path / "other", LABELS, card)
+    assert (len(other), other.warnings) == (40, [])
+    everything = evaluation_pictures(folder, LABELS, TrainedOn(card.sample))  # nothing was held out of it
+    assert len(everything) == 50
+    assert "100 %" in everything.warnings[0]
+
+
+def test_train_alone_judges_where_its_held_out_share_is_known(folder: Path) -> None:
+    card = trained(folder)
+    (folder.parent / "split").mkdir()
+    folder.rename(folder.parent / "split" / "train")
+    assert len(evaluation_pictures(folder.parent / "split", LABELS, card)) == 10
+    with pytest.raises(DataError):
+        evaluation_pictures(folder.parent / "split", LABELS)
+
+
+def test_copies_of_a_picture_are_on_one_side_and_too_few_are_refused() -> None:
+    targets = np.zeros(10, np.int64)
+    prints = [hashlib.sha256(bytes([i // 2])).hexdigest() for i in range(10)]
+    held = HeldOut.draw(prints, targets, LABELS[:1], 0.1, seed=0).mask(prints, targets, LABELS[:1])
+    assert held.sum() == 2
+    assert (held[::2] == held[1::2]).all()
+    with pytest.raises(DataError, match="got 10 pictures of blue"):
+        HeldOut.draw(prints[:1] * 10, targets, LABELS[:1], 0.2, seed=0)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"train_sample": 3},
+        {"train_sample": "", "held_out": []},
+        {"train_sample": "", "held_out": {"share": 0.2, "seed": 0, "cuts": {"blue": "low"}}},
+    ],
+)
+def test_a_card_that_remembers_nonsense_is_refused(training: dict[str, object]) -> None:
+    with pytest.raises(ArtefactError, match=r"training\."):
+        TrainedOn.from_card(training)
+
+
+def test_a_folder_has_the_sha256_that_a_shell_gives_it(folder: Path) -> None:
+    found = read_dataset(folder)
+    command = "find -L . -type f ! -path '*/.*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
+    shell = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=True)
+    assert dataset_sha256(found, {"": fingerprints(found.splits[""].contents)}) == shell.stdout.split()[0]
+    pairs = folder.parent / "pairs.csv"
+    pairs.write_text("data/blue/00.png,blue\ndata/red/00.png,red\n")
+    listed = read_dataset(pairs)
+    first = dataset_sha256(listed, {"": fingerprints(listed.splits[""].contents)})
+    pairs.write_text("data/blue/00.png,red\ndata/red/00.png,blue\n")
+    listed = read_dataset(pairs)
+    assert dataset_sha256(listed, {"": fingerprints(listed.splits[""].contents)}) != first

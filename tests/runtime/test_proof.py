@@ -1,0 +1,122 @@
+"""`taijitu prove`: an artefact answers as its passport says, and what happened to it on its way is told apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.doctor.child import ask
+from taijitu_runtime.doctor.models import check_model
+from taijitu_runtime.proof import prove as prove_module
+from taijitu_runtime.proof.cli import main
+from taijitu_runtime.proof.prove import Proof, prove
+from tests.helpers.changed_model import with_card, with_weights
+from tests.helpers.tiny_model import make_tiny_onnx
+
+
+def card_of(path: Path) -> ModelCard:
+    with OrtBackend(path) as backend:
+        return backend.card
+
+
+def failed(path: Path) -> Proof:
+    found = prove(path)
+    assert found.outcome == "failed", found
+    return found
+
+
+def test_a_fresh_export_is_proven(shipped_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(shipped_onnx)]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+    assert main([str(shipped_onnx), "--json", "--threads", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["outcome"] == "proven"
+    assert found["pictures"] == found["pixels_equal"] == found["answers_equal"] == 16
+    assert len(found["differences"]) == 2, "the origin's logits, and its own"
+    assert all(0 <= each["largest"] <= each["allowed"] for each in found["differences"])
+
+
+def test_the_passport_is_small_and_covers_labels(shipped_onnx: Path) -> None:
+    card = card_of(shipped_onnx)
+    assert card.proof is not None
+    assert len(card.to_metadata()["taijitu.proof"]) < 5000
+    logits = card.proof.origin.array(len(card.proof.seeds), len(card.labels))
+    assert len(set(logits.argmax(axis=1))) >= 6
+
+
+def test_an_edited_weight_is_arithmetic(shipped_onnx: Path, tmp_path: Path) -> None:
+    def edit(weights: Any) -> Any:
+        weights.flat[0] += 0.05 * np.abs(weights).max()
+        return weights
+
+    found = failed(with_weights(shipped_onnx, tmp_path / "edited.onnx", edit))
+    assert found.pixels_equal == found.pictures
+    assert not all(difference.is_allowed for difference in found.differences)
+
+
+def test_exchanged_colours_change_answers(shipped_onnx: Path, tmp_path: Path) -> None:
+    found = failed(with_weights(shipped_onnx, tmp_path / "bgr.onnx", lambda weights: weights[:, ::-1].copy()))
+    assert found.answers_equal < found.pictures
+
+
+def test_another_interpolation_is_the_resize_and_not_the_arithmetic(shipped_onnx: Path, tmp_path: Path) -> None:
+    spec = dataclasses.replace(card_of(shipped_onnx).input, interpolation="bicubic_antialias")
+    found = failed(with_card(shipped_onnx, tmp_path / "bicubic.onnx", input=spec))
+    assert 0 < found.pixels_equal < found.pictures
+    assert found.differences
+    assert all(difference.is_allowed for difference in found.differences)
+
+
+def test_permuted_labels_fail(shipped_onnx: Path, tmp_path: Path) -> None:
+    labels = card_of(shipped_onnx).labels
+    found = failed(with_card(shipped_onnx, tmp_path / "permuted.onnx", labels=(*labels[1:], labels[0])))
+    assert found.answers_equal == found.pictures
+    assert any("labels" in fault for fault in found.faults)
+
+
+def test_what_changes_no_answer_leaves_it_valid(shipped_onnx: Path, tmp_path: Path) -> None:
+    assert prove(with_card(shipped_onnx, tmp_path / "noted.onnx", training={"note": "mine"})).proven
+
+
+def test_a_resize_in_the_other_order_of_axes_is_noted_and_proven(
+    shipped_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taijitu_runtime import classifier
+
+    def turned(picture: Any, spec: Any, limits: Any) -> Any:
+        return prove_module.resize_by_axes(picture, spec, "height")
+
+    monkeypatch.setattr(classifier, "preprocess", turned)
+    found = prove(shipped_onnx)
+    assert found.proven
+    assert found.notes
+
+
+def test_without_a_passport_it_is_unproven(tmp_path: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "old.onnx")
+    assert prove(model).outcome == "unproven"
+    assert main([str(model)]) == 1
+
+
+def test_a_contract_that_cannot_be_read_is_1_and_no_file_2(shipped_onnx: Path, tmp_path: Path) -> None:
+    model = onnx.load(shipped_onnx)
+    next(entry for entry in model.metadata_props if entry.key == "taijitu.proof").value = '{"version": 1}'
+    onnx.save(model, tmp_path / "torn.onnx")
+    assert main([str(tmp_path / "torn.onnx")]) == 1
+    assert main([str(tmp_path / "missing.onnx")]) == 2
+    assert main([str(shipped_onnx), "--threads", "-1"]) == 2
+
+
+def test_the_doctor_says_what_became_of_a_model(shipped_onnx: Path, tmp_path: Path) -> None:
+    broken = with_weights(shipped_onnx, tmp_path / "zero.onnx", np.zeros_like)
+    old = make_tiny_onnx(tmp_path / "old.onnx")
+    levels = {path: check_model(path, ask("prove", str(path))).level for path in (shipped_onnx, broken, old)}
+    assert list(levels.values()) == ["ok", "problem", "warning"]

@@ -1,0 +1,74 @@
+"""A model proves itself before it takes traffic: one that fails is not served, and the reason is told."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.helpers.changed_model import with_weights
+
+if TYPE_CHECKING:
+    from tests.helpers.server_process import Server
+
+
+@pytest.fixture
+def broken(shipped_onnx: Path, tmp_path: Path) -> Path:
+    return with_weights(shipped_onnx, tmp_path / "broken.onnx", np.negative)
+
+
+def get(server: Server, path: str) -> tuple[int, Any]:
+    reply = httpx.get(f"{server.url}{path}", timeout=30)
+    return reply.status_code, reply.json()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_one_that_fails_at_the_start_keeps_the_server_from_being_ready(
+    start_server: Callable[..., Server], shipped_onnx: Path, broken: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    shutil.copy(shipped_onnx, models / "good.onnx")
+    shutil.copy(broken, models / "other.onnx")
+    running = start_server("--models", str(models), "--port", "0", "--reload-s", "0.1")
+    wait_for(lambda: get(running, "/health/live")[0] == 200)
+    assert get(running, "/health/ready")[0] == 503
+    listed = {served["model"]: served for served in get(running, "/models")[1]}
+    assert listed["good"]["proof"]["outcome"] == "proven"
+    assert "proof" not in listed["good"]["card"], "kilobytes of logits that no client reads"
+    assert "not proven" in listed["other"]["failure"]
+
+    shutil.copy(shipped_onnx, models / "new.part")
+    (models / "new.part").replace(models / "other.onnx")
+    wait_for(lambda: get(running, "/health/ready")[0] == 200)
+    assert set(get(running, "/health/ready")[1]["proofs"]) == {"good/1", "other/1"}
+
+    shutil.copy(broken, models / "new.part")
+    (models / "new.part").replace(models / "other.onnx")
+    wait_for(lambda: "other/1" in get(running, "/health/ready")[1]["failures"])
+    assert get(running, "/health/ready")[1]["proofs"]["other/1"].startswith("proven"), "the old one goes on"
+    assert running.stop()[0] == 0
+
+
+def test_the_only_model_failing_is_exit_code_1(start_server: Callable[..., Server], broken: Path) -> None:
+    assert start_server(str(broken), "--port", "0").ended()[0] == 1
+
+
+def test_a_warning_serves_it_all_the_same(start_server: Callable[..., Server], broken: Path) -> None:
+    running = start_server(str(broken), "--port", "0", "--prove", "warn")
+    running.wait_until_ready()
+    assert get(running, "/models")[1][0]["proof"]["outcome"] == "failed"
+    code, log = running.stop()
+    assert (code, '"warning"' in log) == (0, True)
