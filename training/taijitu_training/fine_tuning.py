@@ -153,7 +153,7 @@ class RunBefore:
 
 
 def from_file(path: Path, model: str, options: Options) -> StartingPoint:
-    """Read what `--init` names: a checkpoint of ours, or a file of weights of timm's or torchvision's `model`.
+    """Read what `--init` names: a checkpoint, or a file of weights of timm's or torchvision's `model`.
 
     CheckpointError where the weights are those of another network.
     """
@@ -201,9 +201,9 @@ def from_published(
     Args:
         model: The network.
         tag: Which weights; "" for timm's default.
-        options: Of the network.
+        options: The options of the network.
         offline: Refuse to download.
-        tell: Is told what is downloaded, before it is.
+        tell: Takes the line that says what is downloaded, before it is.
     """
     source, _, name = model.partition("/")
     if source != "timm":

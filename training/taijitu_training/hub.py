@@ -19,7 +19,7 @@ def published_weights(name: str, offline: bool, tell: Callable[[str], object]) -
     Args:
         name: timm's name of the network, with a tag where other weights than its default ones are meant.
         offline: Refuse to download.
-        tell: Is told what is downloaded, from where, how large it is and under which licence, before it is.
+        tell: Takes the line that says what is downloaded, from where, how large and under which licence, before it is.
 
     Raises:
         UsageError: The file is not here, and `offline`.
@@ -41,7 +41,8 @@ def published_weights(name: str, offline: bool, tell: Callable[[str], object]) -
         f"{hub.constants.HF_HUB_CACHE}"
     )
     if offline or hub.constants.HF_HUB_OFFLINE:
-        raise UsageError(f"got --offline, and {files[0]} of {repository} is not on this machine; {do}")
+        got = "--offline" if offline else "HF_HUB_OFFLINE"
+        raise UsageError(f"got {got}, and {files[0]} of {repository} is not on this machine; {do}")
     try:
         return _downloaded(hub, repository, files, revision or None, config.license, tell)
     except Exception as error:  # of three libraries, each with errors of its own
