@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.backends import Backend, OrtBackend, TrtBackend, open_backend
-from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, load_warnings, machine
 from taijitu_runtime.bench.ort_probe import OrtProbe, random_images
 from taijitu_runtime.bench.queries import Loop, Probe, measure
@@ -25,6 +24,7 @@ from taijitu_runtime.console import Parser, run, say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
+from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.target import check_target
 
 PROFILED_QUERIES = 100
