@@ -64,7 +64,7 @@ def read_weights(path: Path, key: str | None = None) -> WeightsFile:
 
 
 def is_weights(path: Path) -> bool:
-    """Whether the first bytes at `path` are those of .safetensors, or of a file of PyTorch that is not a zip archive."""
+    """Whether the first bytes at `path` are those of .safetensors, or of a PyTorch file that is not a zip archive."""
     with path.open("rb") as stream:
         head = stream.read(9)
     return _is_safetensors(head) or head.startswith(_PICKLE)
