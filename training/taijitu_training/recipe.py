@@ -67,9 +67,7 @@ class Recipe:
     flip: float = 0.0  # probability of mirroring left and right
     vertical_flip: float = 0.0  # probability of mirroring top and bottom
     brightness: float = 0.0  # pictures are multiplied by a factor from [1 - brightness, 1 + brightness]
-    resize: str = (
-        "shorter_side"  # one of RESIZES: the shorter side is resized and the centre cropped, or both sides are
-    )
+    resize: str = "shorter_side"  # one of RESIZES: which sides are resized; after shorter_side the centre is cropped
     interpolation: str = "bilinear_antialias"  # one of INTERPOLATIONS
     evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B in [0, 1]; ImageNet's
