@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ from taijitu_training.distributed import ALONE, Processes
 from taijitu_training.errors import TrainingError
 from taijitu_training.loss import Truth, balanced_weights, mean_loss
 from taijitu_training.mixing import draw_mix, mixed
-from taijitu_training.optimization import create_optimizer, create_scheduler, set_weight_decay
+from taijitu_training.optimization import create_optimizer, create_scheduler, freeze, set_weight_decay
 from taijitu_training.recipe import Recipe
 
 FLUSH_STEPS = {"cpu": 1, "cuda": 50}  # a GPU would wait for the host at every number that is read from it
@@ -106,13 +106,14 @@ def start(
     parts: int = 1,
     teacher: Teacher | None = None,
     label_counts: Sequence[int] = (),
+    head: Collection[str] = (),
 ) -> TrainState:
     """A fresh run of `recipe` on `model` (already on its device), which is trained through torch.compile if told so.
 
     `parts`: how many a step is computed in, one after the other. `label_counts`: the pictures of each label, which
-    balanced class weights need.
+    balanced class weights need. `head`: the parameters of the layer of the labels.
     """
-    optimizer = create_optimizer(model, recipe)
+    optimizer = create_optimizer(model, recipe, head)
     scheduler = create_scheduler(optimizer, recipe, steps_per_epoch)
     set_weight_decay(optimizer, recipe, first=True)
     device = next(model.parameters()).device
@@ -257,6 +258,7 @@ def _averaged_over_parts(statistics: list[Tensor], parts: int) -> Iterator[Calla
 
 def _update(state: TrainState, recipe: Recipe, steps: int) -> None:
     """One step along the gradients that `_gradients` left."""
+    freeze(state.optimizer, recipe, state.epoch)
     state.scaler.unscale_(state.optimizer)
     if recipe.clip_norm:
         nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
