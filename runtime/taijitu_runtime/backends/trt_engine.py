@@ -28,11 +28,13 @@ KEPT_MESSAGES = 4
 
 
 class Engine:
-    """One plan, ready to run. Every method must be called on the thread that made it and the Gpu.
+    """One plan, ready to run. Every method must be called on the thread that created it and the Gpu.
 
     The engine owns `host_images` and `host_logits`, pinned, and their counterparts on the GPU, each for the largest
-    batch; the Gpu frees them. Nothing of them leaves: `infer` copies in and out. ArtefactError, with TensorRT's own
-    words, where the plan does not deserialise or was not made by taijitu.
+    batch; the Gpu frees them. No caller gets them: `infer` copies in and out.
+
+    Raises:
+        ArtefactError: The plan does not deserialise, with TensorRT's own message, or was not made by taijitu.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Engine:
             self._try_capture(largest)
 
     def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Checked images to logits (N, K), a copy that is the caller's own."""
+        """Compute the logits (N, K) of checked images; the caller owns the result."""
         self.set_batch(len(images))
         self.host_images[: len(images)] = images
         self.upload()
@@ -69,7 +71,7 @@ class Engine:
         return logits
 
     def set_batch(self, batch: int) -> None:
-        """Fix the shape of what follows to so many pictures."""
+        """Set the batch size of the following calls."""
         if batch != self._batch:
             if not self.context.set_input_shape("images", self.input.shape(batch)):
                 raise self._failed(f"take {batch} pictures")
@@ -91,12 +93,12 @@ class Engine:
         self._gpu.download(self.host_logits[: self._batch], self._logits, self.stream)
 
     def capture(self, batch: int) -> None:
-        """Make a CUDA graph for so many pictures, which `enqueue` then uses. DeviceError where that fails."""
-        if self._rtx:  # captures by itself, every shape, as its runtime config says
+        """Capture a CUDA graph for a batch size, which `enqueue` then uses. Raises DeviceError where that fails."""
+        if self._rtx:  # captures every shape by itself, as its runtime config says
             return
         self.graph = None
         self.set_batch(batch)
-        self.enqueue()  # once without: TensorRT finishes its own setting up at the first
+        self.enqueue()  # once without a graph: TensorRT finishes its set-up in the first run
         self._gpu.synchronise(self.stream)
         with self._gpu.capturing(self.stream) as graphs:
             self.enqueue()
@@ -104,7 +106,7 @@ class Engine:
 
     @property
     def json_format(self) -> Any:
-        """The name by which the engine's inspector is asked for JSON."""
+        """The constant for JSON of the engine's inspector."""
         return self._trt.LayerInformationFormat.JSON
 
     @contextmanager
@@ -170,7 +172,7 @@ class Engine:
 
 @functools.cache
 def logger_of(trt: Any) -> Any:
-    """The one logger of a TensorRT module, which keeps the first it is given: `messages` has its latest errors."""
+    """Return the logger of a TensorRT module, which keeps the first one it gets; `messages` has the latest errors."""
 
     class Errors(trt.ILogger):  # type: ignore[misc]  # the class is known only here
         def __init__(self) -> None:
