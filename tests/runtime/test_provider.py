@@ -141,7 +141,7 @@ def test_the_cure_depends_on_what_is_installed(packages: set[str], is_jetson: bo
             "CUDA failure 100: no device; GPU=-1",
             "look at the GPU lines of: taijitu doctor",
         ),
-        ("", "its libraries load, but it found no GPU that it can use", "look at the GPU lines of: taijitu doctor"),
+        ("", "its libraries load, but it found no usable GPU", "look at the GPU lines of: taijitu doctor"),
     ],
 )
 def test_the_missing_library_decides_the_cure(error: str, reason: str, cure: str) -> None:
