@@ -17,7 +17,14 @@ ENGINE_MAGIC = (b"ftrt", b"vtrt")
 """The first bytes of plans of TensorRT and of TensorRT-RTX."""
 
 
-def open_backend(path: str | Path, *, threads: int = 0, provider: str | None = None, rebuild: bool = False) -> Backend:
+def open_backend(
+    path: str | Path,
+    *,
+    threads: int = 0,
+    provider: str | None = None,
+    rebuild: bool = False,
+    cuda_graphs: bool = True,
+) -> Backend:
     """Return the backend for a model file, not yet loaded.
 
     A file named .onnx gets ONNX Runtime; an engine, by its name or its first bytes, TensorRT, which ignores `threads`.
@@ -27,15 +34,20 @@ def open_backend(path: str | Path, *, threads: int = 0, provider: str | None = N
         threads: As for OrtBackend.
         provider: As for OrtBackend; None for its default.
         rebuild: As for TrtBackend.
+        cuda_graphs: As for TrtBackend.
 
     Raises:
         ArtefactError: The file is of another kind, which the text names.
-        UsageError: `rebuild` is given for an ONNX file, or `provider` for an engine.
+        UsageError: `rebuild` or CUDA graphs are set for an ONNX file, or `provider` for an engine.
     """
     path = Path(path)
     if is_onnx(path):
         if rebuild:
             raise UsageError(f"{path}: got rebuild for an ONNX file, expected an engine; remove it")
+        if not cuda_graphs:
+            raise UsageError(
+                f"{path}: got no CUDA graphs for an ONNX file, which has none, expected an engine; remove it"
+            )
         return OrtBackend(path, threads=threads, provider="cpu" if provider is None else provider)
     check_file(path)
     with path.open("rb") as file:
@@ -45,7 +57,7 @@ def open_backend(path: str | Path, *, threads: int = 0, provider: str | None = N
     if magic in ENGINE_MAGIC or is_engine(path):
         if provider is not None:
             raise UsageError(f"{path}: got provider={provider!r} for an engine, expected an ONNX file; remove it")
-        return TrtBackend(path, rebuild=rebuild)
+        return TrtBackend(path, cuda_graphs=cuda_graphs, rebuild=rebuild)
     raise ArtefactError(
         f"{path}: got a file of an unknown kind, expected a .onnx file or an engine ({', '.join(ENGINE_SUFFIXES)}); "
         "rename it if it is one"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from taijitu_runtime.backends import ort_plugin
 from taijitu_runtime.backends.nish_graph import has_outside_weights
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
 from taijitu_runtime.errors import ProviderError, UnknownNameError
@@ -24,13 +25,14 @@ from taijitu_runtime.installed import installed_versions
 from taijitu_runtime.machine import is_jetson
 
 Options = dict[str, str]
-Provider = Literal["cpu", "cuda", "tensorrt"]
+Provider = Literal["cpu", "cuda", "tensorrt", "rtx"]
 
 # TensorRT passes unsupported nodes to the next provider; without CUDA in the list that would be the CPU.
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
     "cuda": ("CUDAExecutionProvider",),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+    "rtx": (ort_plugin.NAME,),
 }
 PROVIDER_HELP = "where ONNX Runtime computes; one that does not load is an error (default: cpu)"
 
@@ -64,6 +66,8 @@ def open_on_provider(
         ProviderError: This ONNX Runtime lacks the provider, or it did not load.
     """
     wanted = PROVIDERS[provider]
+    if provider == "rtx":
+        return _open_on_plugin(ort, new_session, model)
     if not set(wanted) <= set(ort.get_available_providers()):
         reason, cure = why_not_built_in(installed_versions(), is_jetson())
         raise ProviderError(provider, reason, cure)
@@ -79,6 +83,24 @@ def open_on_provider(
         error = _loading_error(ort, provider) or (given_up[1] if given_up else "")
         raise ProviderError(provider, *why_not_loaded(error))
     session.disable_fallback()
+    return session
+
+
+def _open_on_plugin(
+    ort: Any, new_session: Callable[[list[tuple[str, Options]]], Any], model: Path | None = None
+) -> Any:
+    with _quiet(ort, io.StringIO()):
+        try:
+            providers = ort_plugin.rtx_provider(ort, model)
+        except ProviderError:
+            raise
+        except Exception as error:  # of classes of ONNX Runtime's own, or the plugin's
+            raise ProviderError("rtx", *why_not_loaded(" ".join(str(error).split()))) from None
+        if not providers.devices:
+            raise ProviderError("rtx", *why_not_loaded(""))
+        session = new_session(providers)
+    if ort_plugin.NAME not in session.get_providers():
+        raise ProviderError("rtx", *why_not_loaded(""))
     return session
 
 

@@ -134,7 +134,7 @@ def prepare_backends(options: argparse.Namespace) -> list[Backend]:
             raise UsageError(f"got --{name} for {options.models[0]}: {reason}; remove the flag")
     for backend in backends:
         if isinstance(backend, TrtBackend):
-            backend.cuda_graph = options.useCudaGraph
+            backend.cuda_graphs = options.useCudaGraph
     return backends
 
 
