@@ -90,7 +90,7 @@ def test_without_the_plugin_of_tensorrt_rtx_its_package_is_named(
 @pytest.mark.parametrize(
     ("devices", "error", "reason"),
     [
-        ([], None, "no GPU that it can use"),
+        ([], None, "no usable GPU"),
         (
             [],
             # as onnxruntime 1.31.1 said it of the plugin 0.5.0 on a machine without a driver
