@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.doubt import Doubt, DoubtRule
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
 
 
@@ -40,10 +41,15 @@ class Scores:
             for row, indices in zip(self.probabilities, self.order[:, :k].tolist(), strict=True)
         ]
 
+    def doubts(self, rule: DoubtRule) -> list[Doubt]:
+        """For each picture whether its first answer is known, and its set of labels, by the rule."""
+        return rule.doubts(self.probabilities, self.order, rule.energies(self.logits))
 
-def scores_from_logits(logits: NDArray[np.float32]) -> Scores:
+
+def scores_from_logits(logits: NDArray[np.float32], temperature: float = 1.0) -> Scores:
     """Probabilities and order of float32 logits (N, K). ArtefactError as for `softmax`."""
-    return Scores(logits, softmax(logits), likeliest_first(logits))
+    scaled = logits if temperature == 1.0 else logits / np.float32(temperature)
+    return Scores(logits, softmax(scaled), likeliest_first(logits))
 
 
 def likeliest_first(scores: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
@@ -67,16 +73,10 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 
-def top_k(logits: NDArray[np.float32], labels: Sequence[str], k: int = 5) -> list[list[Answer]]:
-    """The k likeliest classes of each row of float32 logits (N, K), the likeliest first; of equals the lower index.
-
-    InputError if the rows are not as long as `labels`, UsageError if k is outside 1 to K, ArtefactError for a logit
-    that is NaN or infinite.
-    """
+def check_logits(logits: NDArray[np.float32], labels: Sequence[str]) -> None:
+    """InputError unless logits have a row for each picture, and in it a number for each label."""
     if logits.ndim != 2 or logits.shape[1] != len(labels):
         raise InputError(f"got logits of shape {logits.shape}, expected (N, {len(labels)}), one for each label")
-    check_top(k, labels)
-    return scores_from_logits(logits).answers(labels, k)
 
 
 def check_top(k: int, labels: Sequence[str]) -> None:

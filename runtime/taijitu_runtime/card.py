@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from taijitu_runtime.decision import Decision
 from taijitu_runtime.fields import (
     SHA256,
     check_choice,
@@ -30,6 +31,8 @@ FORMAT_VERSION = 1
 METADATA_PREFIX = "taijitu."
 MAX_SIDE = 16384
 PRECISIONS = ("fp32", "fp16", "int8")
+OPTIONAL = ("proof", "decision")
+"""Fields that a card need not have."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,8 @@ class ModelCard:
     `labels`: the K classes in the order of the logits, each once. `training`: data, recipe, metrics, date: free-form
     plain JSON. `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made
     from, or empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. `proof`: what
-    the artefact proves itself by; None for a checkpoint. ArtefactError for any field outside its range.
+    the artefact proves itself by; None for a checkpoint. `decision`: its temperature and which of its answers are known;
+    None where it was not calibrated. ArtefactError for any field outside its range.
     """
 
     format_version: int = FORMAT_VERSION
@@ -125,6 +129,7 @@ class ModelCard:
     source_sha256: str
     precision: Precision = dataclasses.field(default_factory=Precision)
     proof: Passport | None = None
+    decision: Decision | None = None
 
     def __post_init__(self) -> None:
         check_version(self.format_version, FORMAT_VERSION)
@@ -138,17 +143,21 @@ class ModelCard:
             check_text(f"producer.{package}", version, "a version as text", r".*")
         if not isinstance(self.source_sha256, str) or not re.fullmatch(f"({SHA256})?", self.source_sha256):
             raise fail("source_sha256", self.source_sha256, "64 lower-case hex digits, or an empty text")
+        if self.decision is not None and self.decision.other not in (None, *self.labels):
+            raise fail("decision.other", self.decision.other, "one of the labels")
 
     @classmethod
     def from_dict(cls, card: Mapping[str, Any]) -> ModelCard:
         """Validate a card in the form of `to_dict` (tuples pass for lists); ArtefactError where it is wrong.
 
-        `precision` and `proof` may be missing: checkpoints have none, nor have artefacts from before there were any.
+        `precision`, `proof` and `decision` may be missing: checkpoints have none, nor have artefacts from before there
+        were any.
         """
         if not isinstance(card, Mapping):
             raise fail("whole", card, "a dict")
         check_version(card.get("format_version"), FORMAT_VERSION)
-        whole = plain("whole", {"precision": dataclasses.asdict(Precision()), "proof": None, **card})
+        absent: dict[str, Any] = {"precision": dataclasses.asdict(Precision()), **dict.fromkeys(OPTIONAL)}
+        whole = plain("whole", {**absent, **card})
         fields = read_fields(cls, "", whole)
         architecture = read_fields(Architecture, "architecture.", fields["architecture"])
         spec = read_fields(InputSpec, "input.", fields["input"])
@@ -162,17 +171,18 @@ class ModelCard:
             "input": InputSpec(**spec),
             "precision": Precision(**precision),
             "proof": None if fields["proof"] is None else Passport.from_plain(fields["proof"]),
+            "decision": None if fields["decision"] is None else Decision.from_plain(fields["decision"]),
         }
         return cls(**{**fields, **parts})
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON types (dict, list, str, int, float, bool, None); a copy, the caller's own.
 
-        Without `proof` where there is none.
+        Without `proof` and `decision` where there are none.
         """
         card = plain("whole", dataclasses.asdict(self))
         assert isinstance(card, dict)
-        return card if self.proof is not None else {name: card[name] for name in card if name != "proof"}
+        return {name: value for name, value in card.items() if value is not None or name not in OPTIONAL}
 
     @classmethod
     def read_onnx_metadata(cls, metadata: Mapping[str, str]) -> ModelCard:
