@@ -41,6 +41,17 @@ class Scores:
             for row, indices in zip(self.probabilities, self.order[:, :k].tolist(), strict=True)
         ]
 
+    def known(self, rule: DoubtRule) -> NDArray[np.bool_]:
+        """Whether each picture's first answer is known by the rule, bool (N,)."""
+        return rule.known(self.probabilities, self.order, rule.energies(self.logits))
+
+    def members(self, rule: DoubtRule) -> NDArray[np.bool_]:
+        """Which labels are in each picture's set by the rule, which has sets, bool (N, K)."""
+        members = np.zeros(self.order.shape, np.bool_)
+        is_in = np.arange(self.order.shape[1]) < rule.set_sizes(self.probabilities)[:, None]
+        np.put_along_axis(members, self.order, is_in, axis=1)
+        return members
+
     def doubts(self, rule: DoubtRule) -> list[Doubt]:
         """For each picture whether its first answer is known, and its set of labels, by the rule."""
         return rule.doubts(self.probabilities, self.order, rule.energies(self.logits))

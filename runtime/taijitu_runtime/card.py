@@ -116,8 +116,8 @@ class ModelCard:
     `labels`: the K classes in the order of the logits, each once. `training`: data, recipe, metrics, date: free-form
     plain JSON. `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made
     from, or empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. `proof`: what
-    the artefact proves itself by; None for a checkpoint. `decision`: its temperature and which of its answers are known;
-    None where it was not calibrated. ArtefactError for any field outside its range.
+    the artefact proves itself by; None for a checkpoint. `decision`: its temperature, and which of its answers are
+    known; None where it was not calibrated. ArtefactError for any field outside its range.
     """
 
     format_version: int = FORMAT_VERSION

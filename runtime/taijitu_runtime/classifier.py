@@ -18,7 +18,7 @@ from taijitu_runtime.backends.base import check_gpu_array, check_images
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.bulk import chunked, mapped
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.doubt import Doubt, DoubtRule
+from taijitu_runtime.doubt import NO_DOUBT, Doubt, DoubtRule
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.pictures.headers import LIMITS, Limits
 from taijitu_runtime.pictures.preprocess import normalise, preprocess
@@ -38,7 +38,7 @@ class Prediction:
 
     answers: tuple[Answer, ...]
     logits: NDArray[np.float32] = dataclasses.field(repr=False, compare=False)
-    doubt: Doubt = Doubt()
+    doubt: Doubt = NO_DOUBT
 
     @property
     def best(self) -> Answer:

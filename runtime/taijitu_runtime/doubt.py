@@ -30,6 +30,9 @@ class Doubt:
         return fields if self.set is None else {**fields, "set": list(self.set)}
 
 
+NO_DOUBT = Doubt()
+
+
 def check_threshold(threshold: float | None) -> None:
     """UsageError unless it is a probability, or None."""
     if threshold is not None and not 0 <= threshold <= 1:
@@ -53,6 +56,10 @@ class DoubtRule:
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
+
+    def with_threshold(self, threshold: float | None) -> DoubtRule:
+        """The same with the caller's threshold. UsageError where it is not a probability."""
+        return self if threshold is None else dataclasses.replace(self, threshold=threshold)
 
     @property
     def temperature(self) -> float:
@@ -93,7 +100,7 @@ class DoubtRule:
         threshold = self.threshold
         if threshold is None and self.decision is not None:
             threshold = self.decision.threshold
-        score = probabilities.max(axis=1) if energy is None else energy
+        score = probabilities.max(axis=1).astype(np.float64) if energy is None else energy
         known = np.ones(len(probabilities), np.bool_) if threshold is None else score >= threshold
         if self.decision is not None and self.decision.other is not None:
             known &= order[:, 0] != list(self.labels).index(self.decision.other)
@@ -102,7 +109,9 @@ class DoubtRule:
     def set_sizes(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
         """How many labels each set has, int64 (N,), the likeliest ones; at least 1."""
         assert self.decision is not None
-        return np.maximum(1, (probabilities >= self.decision.set_probability).sum(axis=1))
+        assert self.decision.set_probability is not None
+        is_in = probabilities.astype(np.float64) >= self.decision.set_probability
+        return np.asarray(np.maximum(1, is_in.sum(axis=1)))
 
     def doubts(
         self,

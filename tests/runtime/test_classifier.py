@@ -13,7 +13,6 @@ from PIL import Image
 
 from taijitu_runtime.answers import Answer
 from taijitu_runtime.classifier import Classifier, Prediction
-from taijitu_runtime.doubt import Doubt
 from taijitu_runtime.errors import ArtefactError, InputError, PictureError, UsageError
 from taijitu_runtime.installed import taijitu_version
 
@@ -176,7 +175,10 @@ def test_numbers_out_of_range_are_usage_errors(tiny_onnx: Path, option: str, val
 
 def test_a_prediction_prints_its_answers_and_not_its_logits() -> None:
     prediction = Prediction((Answer("red", 0, 0.75),), np.zeros(1000, np.float32))
-    assert repr(prediction) == "Prediction(answers=(Answer(label='red', index=0, probability=0.75),), doubt=Doubt(known=None, set=None))"
+    assert (
+        repr(prediction)
+        == "Prediction(answers=(Answer(label='red', index=0, probability=0.75),), doubt=Doubt(known=None, set=None))"
+    )
 
 
 def test_the_package_knows_its_version() -> None:

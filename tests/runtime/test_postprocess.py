@@ -49,7 +49,11 @@ def test_answers_are_ordered_and_carry_label_index_and_probability() -> None:
 
 def test_of_equal_logits_the_lower_index_comes_first() -> None:
     logits = float32([[0, 1, 1, 1], [2, 2, 2, 2]])
-    assert [[a.index for a in row] for row in scores_from_logits(logits).answers(LABELS, 4)] == [[1, 2, 3, 0], [0, 1, 2, 3]]
+    rows = scores_from_logits(logits).answers(LABELS, 4)
+    assert [[a.index for a in row] for row in rows] == [
+        [1, 2, 3, 0],
+        [0, 1, 2, 3],
+    ]
 
 
 def test_the_order_is_that_of_the_logits_even_where_probabilities_round_to_the_same() -> None:

@@ -55,6 +55,8 @@ class ServedModel:
         self.classifier = classifier
         self.proof = proof
         self.labels = classifier.labels
+        self.doubt_rule = classifier.doubt_rule()
+        self._temperature = self.doubt_rule.temperature
         self.input: ModelInput = classifier.backend.input
         self._jobs: set[Job] = set()
         self._settings = settings
@@ -182,7 +184,7 @@ class ServedModel:
 
     def scores(self, rows: Rows) -> Scores:
         """Run the network, `max_batch` rows at a time; ArtefactError where it fails or gives NaN."""
-        return scores_from_logits(self.classifier.infer(rows))
+        return scores_from_logits(self.classifier.infer(rows), self._temperature)
 
     def close(self) -> None:
         """Answer what was accepted, then free the model; blocks until then."""
