@@ -48,6 +48,7 @@ _HOMES = {
     "WatchResult": "taijitu_runtime.live.watch:Result",
     "WriteError": "taijitu_runtime.errors",
     "build_engine": "taijitu_export.api",
+    "calibrate": "taijitu_export.api",
     "checkpoint_from_model": "taijitu_training.pretrained:checkpoint_of",
     "checkpoint_from_weights": "taijitu_training.from_weights",
     "create_model": "taijitu_training.models",

@@ -1,6 +1,7 @@
 """The types of taijitu's public names, for editors and type checkers."""
 
 from taijitu_export.api import build_engine as build_engine
+from taijitu_export.api import calibrate as calibrate
 from taijitu_export.api import export_onnx as export_onnx
 from taijitu_export.api import verify as verify
 from taijitu_export.errors import ExportError as ExportError
@@ -91,6 +92,7 @@ __all__ = [
     "WriteError",
     "__version__",
     "build_engine",
+    "calibrate",
     "checkpoint_from_model",
     "checkpoint_from_weights",
     "create_model",
