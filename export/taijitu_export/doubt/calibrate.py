@@ -214,6 +214,8 @@ def _best_score(half: Half, wish: Wish, temperature: float) -> str:
     for score in ("probability", "energy"):
         scores, others = half.scores(score, temperature)
         threshold = compared.threshold(scores, half.right)
+        assert others is not None
+        assert threshold is not None
         accepted[score] = float((others >= threshold).mean())
     return min(accepted, key=lambda score: accepted[score])
 
