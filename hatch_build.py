@@ -1,7 +1,7 @@
 """The wheel's build hook: compiles the native Nish where there is a C++ compiler, and tags the wheel for that platform.
 
 Without a compiler, or where it fails, the wheel is pure Python and complete, but Nish is slower. An editable install
-gets the library beside its sources.
+gets the library next to its sources.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NativeNishHook(BuildHookInterface[Any]):
 
 
 def _load(path: Path) -> Any:
-    """A module by its file: its package needs numpy, which is no requirement of the build."""
+    """Load a module by its file: its package needs numpy, which the build does not require."""
     spec = importlib.util.spec_from_file_location("taijitu_native_build", path)
     assert spec is not None
     assert spec.loader is not None

@@ -40,10 +40,10 @@ def export_onnx(
 
     Args:
         checkpoint: A file that `train` or `taijitu train` wrote.
-        output: The ONNX file; by default beside the checkpoint, as .onnx, .fp16.onnx or .int8.onnx.
+        output: The ONNX file; by default next to the checkpoint, as .onnx, .fp16.onnx or .int8.onnx.
         input_form: "uint8": images (N, H, W, 3), normalised inside; "float32": (N, 3, H, W), normalised by the caller.
         nish: "op": one node with its function body; "decomposed": standard operators only.
-        precision: Of the layers; those that would cost accuracy stay float32.
+        precision: The precision of the layers; layers that would cost accuracy stay float32.
         target: What an int8 file is for. "engine", the default: float16 between the int8 layers, for TensorRT 10 and
             later; "cpu": float32 between them, for ONNX Runtime and TensorRT 8.6.
         calibration: Folder or tar of pictures to calibrate int8 with, and to check fp16 and int8 with.
@@ -81,20 +81,20 @@ def adopt(
     """Make an artefact of somebody else's ONNX file, check it against the original, and keep it only if both agree.
 
     Args:
-        model: An image classifier of any exporter; weights may lie beside it.
+        model: An image classifier of any exporter; weights may lie next to it.
         output: The artefact.
         labels: The K labels in the order of the network's numbers, or a file with one in each line.
         like: "timm/NAME.TAG", "torchvision/NAME" or the path of a preprocessor_config.json: what the other arguments
             do not say is taken from there.
         resize: "shorter:256", "stretch", "stretch:256" or "letterbox:320:white".
         crop: Side in pixels of the square that the network sees; None for what the file says.
-        size: The same where it is no square, (height, width).
-        interpolation: Of the resize; None for "bilinear".
+        size: The same where it is not a square, (height, width).
+        interpolation: How the image is resized; None for "bilinear".
         color: Order of the network's channels; None for "rgb", of one channel "grey".
         scale: What pixels in [0, 255] are multiplied by first; None for 1/255.
         mean: Subtracted then: one number, or one for each channel in the order of `color`.
         std: What the rest is divided by, likewise.
-        layout: Of the network's input; None for what its shape tells.
+        layout: Order of the input's dimensions; None for what its shape tells.
         name: What the network is called; None for the file's name.
 
     Returns:
@@ -102,7 +102,7 @@ def adopt(
 
     Raises:
         ExportError: The artefact would not answer like the original. What stood at `output` before is untouched.
-        ArtefactError: The file cannot be read, or is no classifier.
+        ArtefactError: The file cannot be read, or is not a classifier.
         UsageError: A piece of the contract is missing, or does not fit the network.
     """
     if isinstance(labels, (str, os.PathLike)):
@@ -171,7 +171,7 @@ def build_engine(
 
     Args:
         model: The ONNX file, of `export_onnx`.
-        output: The plan; by default beside the ONNX file, as .engine. The sidecar stands beside it, as .engine.json.
+        output: The plan; by default next to the ONNX file, as .engine. The sidecar stands next to it, as .engine.json.
         backend: The library; "auto" takes the one that is installed, of both the one for the target.
         precision: "fp16" converts a float32 graph on the way; None for the precision of the graph.
         min_shapes: The smallest input by name, such as {"images": (1, 32, 32, 3)}.

@@ -22,6 +22,7 @@ _HOMES = {
     "EngineError": "taijitu_runtime.errors",
     "ExportError": "taijitu_export.errors",
     "FolderInUseError": "taijitu_runtime.errors",
+    "GpuArray": "taijitu_runtime.backends.gpu_arrays",
     "InputError": "taijitu_runtime.errors",
     "Limits": "taijitu_runtime.pictures.headers",
     "MissingDependencyError": "taijitu_runtime.errors",

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.answers import Answer, Scores, check_top, scores_from_logits, top_k
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
-from taijitu_runtime.backends.base import check_images
+from taijitu_runtime.backends.base import check_gpu_array, check_images
+from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.bulk import chunked, mapped
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import PictureError, UsageError
@@ -69,16 +70,19 @@ class Classifier:
         threads: int = 0,
         provider: str | None = None,
         rebuild: bool = False,
+        cuda_graphs: bool = True,
     ) -> Classifier:
-        """Load a model.onnx, or a model.engine with its model.engine.json beside it. ArtefactError if it is no use.
+        """Load a model.onnx, or a model.engine with model.engine.json next to it. ArtefactError if it cannot be used.
 
         `threads`: cores of the CPU that it uses, for one picture or for several side by side; 0 for all. `provider`, of
         ONNX Runtime: "cpu", which is also what None means, "cuda" or "tensorrt"; ProviderError, and never another one
         instead, where it cannot be used. `rebuild`: an engine that was built for another GPU, TensorRT or platform, or
         is damaged, is built again from its ONNX, which takes minutes on a small board; without, EngineError says what
         it was built for.
+        `cuda_graphs`: an engine captures its usual batches as CUDA graphs while it loads, as TrtBackend says.
         """
-        return cls(open_backend(path, threads=threads, provider=provider, rebuild=rebuild), batch_size=batch_size)
+        backend = open_backend(path, threads=threads, provider=provider, rebuild=rebuild, cuda_graphs=cuda_graphs)
+        return cls(backend, batch_size=batch_size)
 
     def close(self) -> None:
         """Free the model; every later call raises UsageError."""
@@ -115,12 +119,17 @@ class Classifier:
     ) -> Prediction | list[Prediction]:
         """The answers for one picture, or for each of a list or tuple of pictures.
 
-        A picture is a path, the bytes of a file, a PIL image, or a uint8 RGB array (H, W, 3), [0, 255]. `top`: how
-        many answers, 1 to K; None gives 5, or all where the model knows fewer. `limits`: what one picture may cost, as
-        `Limits(max_pixels=200_000_000)`. PictureError, naming the first picture that cannot be decoded; InputError for
-        anything that is not a picture; UsageError for `top`.
+        A picture is a path, the bytes of a file, a PIL image, or a uint8 RGB array (H, W, 3), [0, 255]. For an engine
+        it may be an array on its GPU (PyTorch, CuPy, pycuda, ...): uint8 RGB of the model's size, (height, width, 3) or
+        (N, height, width, 3) for a list, which is neither resized nor copied to the host.
+
+        `top`: how many answers, 1 to K; None gives 5, or all where the model knows fewer. `limits`: what one picture
+        may cost, as `Limits(max_pixels=200_000_000)`. PictureError, naming the first picture that cannot be decoded;
+        InputError for anything that is not a picture; UsageError for `top`.
         """
         top = self._checked_top(top)
+        if is_on_gpu(pictures):
+            return self._predict_on_gpu(pictures, top)
         if not isinstance(pictures, (list, tuple)):
             return self._predict([self.prepare(pictures, limits)], top)[0]
         predictions = []
@@ -197,6 +206,18 @@ class Classifier:
     def _predict(self, images: list[NDArray[np.uint8]], top: int, *, alongside: bool = False) -> list[Prediction]:
         rows = self.rows_from_prepared(np.stack(images))
         return self.predictions(self._infer(rows, alongside=alongside), top)
+
+    def _predict_on_gpu(self, pictures: Any, top: int) -> Prediction | list[Prediction]:
+        array = self.backend.gpu_array(pictures)
+        batch = array.as_batch()
+        taken = self.backend.input
+        check_gpu_array(batch, ModelInput("uint8 NHWC", taken.height, taken.width))
+        parts = [
+            self.backend.infer(batch.rows(start, start + self.batch_size))
+            for start in range(0, len(batch), self.batch_size)
+        ]
+        predictions = self.predictions(np.concatenate(parts), top)
+        return predictions if batch is array else predictions[0]
 
     def _mapped(
         self, images: NDArray[Any], rows_from_images: Callable[[NDArray[Any]], NDArray[Any]]

@@ -47,7 +47,8 @@ class Settings(BaseSettings):
     reload_by_post: bool = Field(False, description="let clients load and unload models of the folder by POST")
 
     prove: Mode = Field("on", description="a model that does not answer as its passport says: on refuses it, warn, off")
-    provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda or tensorrt")
+    provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda, tensorrt or rtx")
+    cuda_graphs: bool = Field(True, description="engines: batches are CUDA graphs, captured when the model loads")
     inference_threads: int = Field(1, ge=0, description="threads that compute one batch; 0 for one per core")
     instances: int = Field(0, ge=0, le=64, description="batches of one model that run at once; 0 for one per core")
     decode_threads: int = Field(1, ge=1, le=64, description="threads that decode pictures, for all models together")

@@ -13,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends import Backend, ModelInput, OrtBackend, TrtBackend
+from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.backends.gpu_arrays import GpuArray
 from taijitu_runtime.errors import InputError, UsageError
 from tests.helpers.tiny_engine import MAX_BATCH, make_tiny_engine
 from tests.helpers.tiny_model import make_tiny_onnx
@@ -209,3 +211,20 @@ def test_many_threads_get_their_own_answers(opener: Opener) -> None:
         for thread in threads:
             thread.join()
     assert wrong == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("library", sorted(NEED_A_GPU))
+def test_an_array_on_the_gpu_is_answered_as_the_same_one_on_the_host(library: str, tmp_path: Path) -> None:
+    with BACKENDS[library](tmp_path) as backend:
+        images, gpu = images_for(backend, 3), Gpu()
+        try:
+            pinned, stream, address = gpu.pinned(images.shape, images.dtype), gpu.stream(), gpu.memory(images.nbytes)
+            pinned[:] = images
+            gpu.upload(address, pinned, stream)
+            on_gpu = GpuArray(address, images.shape, images.dtype, stream=stream)
+            np.testing.assert_allclose(backend.infer(on_gpu), backend.infer(images), atol=1e-5)
+            with pytest.raises(InputError, match="in no GPU's memory"):
+                backend.infer(GpuArray(images.ctypes.data, images.shape))
+        finally:
+            gpu.close()

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.backends import OrtBackend, ort_plugin
 from taijitu_runtime.backends.ort_provider import PROVIDERS, why_not_built_in, why_not_loaded
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli
@@ -66,7 +66,7 @@ def test_a_model_that_was_trained_again_gets_no_engine_of_the_old_weights(
     asked: list[dict[str, dict[str, str]]] = []
 
     def folder_of(model: Path) -> Path:
-        OrtBackend(model, provider="tensorrt")._new_session()
+        OrtBackend(model, provider="tensorrt")._new_session(1)
         options = asked[-1]["TensorrtExecutionProvider"]
         assert options["trt_timing_cache_path"] == str(tmp_path / "taijitu" / "onnxruntime-tensorrt")
         return Path(options["trt_engine_cache_path"])
@@ -77,6 +77,58 @@ def test_a_model_that_was_trained_again_gets_no_engine_of_the_old_weights(
     assert folder_of(make_nish_onnx(model, seed=1)) != first
     assert folder_of(make_nish_onnx(model)) == first
     assert (first / "some.engine").exists()
+
+
+def test_without_the_plugin_of_tensorrt_rtx_its_package_is_named(
+    tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, ort_plugin.MODULE, None)
+    with pytest.raises(ProviderError, match=rf"pip install {ort_plugin.PACKAGE}-cu13"):
+        OrtBackend(tiny_onnx, provider="rtx").load()
+
+
+@pytest.mark.parametrize(
+    ("devices", "error", "reason"),
+    [
+        ([], None, "no GPU that it can use"),
+        (
+            [],
+            # as onnxruntime 1.31.1 said it of the plugin 0.5.0 on a machine without a driver
+            "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /x/libonnxruntime_providers_nv_tensorrt_rtx.so "
+            "with error: libcuda.so.1: cannot open shared object file: No such file or directory",
+            "libcuda.so.1 is missing: no NVIDIA driver",
+        ),
+    ],
+)
+def test_a_plugin_that_does_not_load_is_one_line(
+    devices: list[object], error: str | None, reason: str, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def register(name: str, library: str) -> None:
+        if error is not None:
+            raise RuntimeError(error)
+
+    ort_plugin._registered.cache_clear()
+    monkeypatch.setitem(sys.modules, ort_plugin.MODULE, SimpleNamespace(get_library_path=lambda: "plugin.so"))
+    monkeypatch.setattr(onnxruntime, "register_execution_provider_library", register)
+    monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: devices)
+    with pytest.raises(ProviderError) as caught:
+        OrtBackend(tiny_onnx, provider="rtx").load()
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_real_plugin_of_tensorrt_rtx_says_one_line_without_a_driver(
+    root: Path, tiny_onnx: Path, photograph: Path, tmp_path: Path
+) -> None:
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has an NVIDIA GPU")
+    python = environment_with(tmp_path / "venv", f"{ort_plugin.PACKAGE}-cu13", "onnxruntime", "pillow")
+    command = [python, root / "runtime" / "classify.py", tiny_onnx, photograph, "--json", "--provider", "rtx"]
+    environment = {**os.environ, "PYTHONPATH": str(root / "runtime")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.match(r"^taijitu classify: got no provider 'rtx' \(libcuda.so.1 is missing.*; do: .+\n$", done.stderr)
 
 
 @pytest.mark.usefixtures("cpu_build")

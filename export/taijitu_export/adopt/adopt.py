@@ -91,7 +91,7 @@ def adopt_file(
     """Write `output`, an artefact made of the ONNX file `source`.
 
     Args:
-        source: An image classifier of any exporter; weights may lie beside it.
+        source: An image classifier of any exporter; weights may lie next to it.
         output: The artefact.
         known: How its pictures are prepared, and its labels; pieces that it lacks are taken from the file's own
             metadata.
@@ -100,7 +100,7 @@ def adopt_file(
 
     Raises:
         ExportError: The artefact would not answer like the original. What stood at `output` before is untouched.
-        ArtefactError: The file cannot be read, or is no classifier.
+        ArtefactError: The file cannot be read, or is not a classifier.
         UsageError: A piece of the contract is missing, or does not fit the network.
     """
     _check_output(output, source)

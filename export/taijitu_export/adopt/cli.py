@@ -30,7 +30,7 @@ def build_parser() -> Parser:
                         "letterbox:320:white")  # fmt: skip
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="side of the square that the network sees "
                         "(default: as the file says)")  # fmt: skip
-    parser.add_argument("--size", type=_size, metavar="HxW", help="the same where it is no square, such as 48x192")
+    parser.add_argument("--size", type=_size, metavar="HxW", help="the same where it is not a square, such as 48x192")
     parser.add_argument("--interpolation", help="bilinear or bicubic as Pillow does it, bilinear_opencv "
                         "or bicubic_opencv (default: bilinear)")  # fmt: skip
     parser.add_argument("--color", help="order of the channels: rgb, bgr or grey (default: rgb, of one channel grey)")

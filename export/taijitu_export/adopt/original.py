@@ -49,7 +49,7 @@ class Signature:
 
 
 class Original:
-    """A file that somebody else's exporter wrote, opened on ONNX Runtime. ArtefactError where it is no classifier.
+    """A file that somebody else's exporter wrote, opened on ONNX Runtime. ArtefactError where it is not a classifier.
 
     Args:
         file: The file, read.

@@ -16,6 +16,7 @@ from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import int8_for_engine, int8_from_float32
 from taijitu_runtime.card import ModelCard, Precision
+from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
 
 CONVERSIONS = {
@@ -118,7 +119,8 @@ def report(converted: Converted, request: PrecisionRequest, data: CalibrationDat
         f"checked against float32 on {data.evaluation_source}: {check.verdict.outcome.value}, {check.verdict.reason}; "
         f"rms logit difference {check.comparison.rms_error:.2g}, of rounded weights alone {converted.noise:.2g}"
     )
-    return (*lines, FOR_CPU) if request.target == "cpu" else tuple(lines)
+    lines += [FOR_CPU] if request.target == "cpu" else []
+    return (*lines, *map(shown, data.remarks))
 
 
 def count_types(model: onnx.ModelProto) -> dict[str, int]:

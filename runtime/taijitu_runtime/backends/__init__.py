@@ -18,19 +18,30 @@ ENGINE_MAGIC = (b"ftrt", b"vtrt")
 """How plans of TensorRT and of TensorRT-RTX begin."""
 
 
-def open_backend(path: str | Path, *, threads: int = 0, provider: str | None = None, rebuild: bool = False) -> Backend:
+def open_backend(
+    path: str | Path,
+    *,
+    threads: int = 0,
+    provider: str | None = None,
+    rebuild: bool = False,
+    cuda_graphs: bool = True,
+) -> Backend:
     """The backend for a model file, not yet loaded.
 
-    `threads` and `provider` as for OrtBackend, None being its default; `rebuild` as for TrtBackend.
+    `threads` and `provider` as for OrtBackend, None being its default; `rebuild` and `cuda_graphs` as for TrtBackend.
 
     A file named .onnx goes to ONNX Runtime; an engine, by its name or its first bytes, to TensorRT, which takes no
-    `threads`. ArtefactError, saying what the file is, for any other. UsageError for `rebuild` of what is no engine
-    and for a `provider` of what is one.
+    `threads`. ArtefactError, saying what the file is, for any other. UsageError for `rebuild` of an ONNX file or for
+    its CUDA graphs, and for a `provider` of an engine.
     """
     path = Path(path)
     if is_onnx(path):
         if rebuild:
-            raise UsageError(f"{path}: got rebuild for an ONNX file, expected an engine; leave it away")
+            raise UsageError(f"{path}: got rebuild for an ONNX file, expected an engine; remove it")
+        if not cuda_graphs:
+            raise UsageError(
+                f"{path}: got no CUDA graphs for an ONNX file, which has none, expected an engine; remove it"
+            )
         return OrtBackend(path, threads=threads, provider="cpu" if provider is None else provider)
     check_file(path)
     with path.open("rb") as file:
@@ -39,8 +50,8 @@ def open_backend(path: str | Path, *, threads: int = 0, provider: str | None = N
         raise ArtefactError(f"{path}: got a checkpoint, expected a .onnx file; do: taijitu onnx {path} -o model.onnx")
     if magic in ENGINE_MAGIC or is_engine(path):
         if provider is not None:
-            raise UsageError(f"{path}: got provider={provider!r} for an engine, expected an ONNX file; leave it away")
-        return TrtBackend(path, rebuild=rebuild)
+            raise UsageError(f"{path}: got provider={provider!r} for an engine, expected an ONNX file; remove it")
+        return TrtBackend(path, cuda_graphs=cuda_graphs, rebuild=rebuild)
     raise ArtefactError(
         f"{path}: got a file of an unknown kind, expected a .onnx file or an engine ({', '.join(ENGINE_SUFFIXES)}); "
         "rename it if it is one"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends.contract import ModelInput, check_card
+from taijitu_runtime.backends.gpu_arrays import GpuArray, is_on_gpu, read_gpu_array
 from taijitu_runtime.bulk import USUAL_BATCH, Bulk
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
@@ -47,7 +48,7 @@ class Backend(abc.ABC):
         return self._infer(images)
 
     def _bulk(self, model_input: ModelInput) -> Bulk:
-        """How many images are best answered. Of a device, which takes one run after the other: decoded side by side."""
+        """How to answer many images: on a device, batches run one after the other, and only decoding is parallel."""
         return Bulk(min(USUAL_BATCH, model_input.max_batch or USUAL_BATCH), usable_cores())
 
     @abc.abstractmethod
@@ -107,16 +108,22 @@ class Backend(abc.ABC):
         """How many images are best answered by this model here. UsageError while the model is not loaded."""
         return self._bulk(self.input)
 
-    def infer(self, images: NDArray[Any], *, alongside: bool = False) -> NDArray[np.float32]:
+    def infer(self, images: Any, *, alongside: bool = False) -> NDArray[np.float32]:
         """Logits, float32 (N, K), of N prepared pictures of dtype and shape as in `input`, C-contiguous.
 
+        A NumPy array; for an engine also an array on its GPU (gpu_arrays.py), which is not copied to the host.
         `alongside`: for one of `bulk.workers` calls at a time; a processor gives each a core of its own instead of all
         cores. The images are only read. The logits are a fresh array at each call, the caller's own. InputError for
         another dtype, shape or memory order; ArtefactError if the model fails; UsageError while it is not loaded.
         """
         card, model_input = self._loaded()
-        check_images(images, model_input)
-        logits = self._infer_alongside(images) if alongside else self._infer(images)
+        if is_on_gpu(images):
+            array = self.gpu_array(images)
+            check_gpu_array(array, model_input)
+            logits = self._infer_on_gpu(array)
+        else:
+            check_images(images, model_input)
+            logits = self._infer_alongside(images) if alongside else self._infer(images)
         expected = (len(images), len(card.labels))
         if logits.shape != expected or logits.dtype != np.float32:
             raise ArtefactError(
@@ -124,6 +131,24 @@ class Backend(abc.ABC):
                 "make it again with: taijitu onnx"
             )
         return logits
+
+    def gpu_array(self, images: Any) -> GpuArray:
+        """An array on this model's GPU as `infer` reads it; InputError where the model or the array is not on one.
+
+        On the thread that made the array: libraries have a current stream for each thread.
+        """
+        return read_gpu_array(images, self._gpu_stream())
+
+    def _gpu_stream(self) -> int:
+        """The CUDA stream that reads what lies on the GPU; only an engine has one."""
+        raise InputError(
+            f"{self.path}: got an array on a GPU for a model on {self.name}, expected it in the host's memory; copy it "
+            "there, or build an engine: taijitu engine"
+        )
+
+    def _infer_on_gpu(self, images: GpuArray) -> NDArray[np.float32]:
+        """As `_infer`, of a checked array on the GPU; what has a `_gpu_stream` has this too."""
+        raise NotImplementedError
 
     def _loaded(self) -> tuple[ModelCard, ModelInput]:
         if self._contract is None:
@@ -155,20 +180,39 @@ def check_file(path: Path) -> None:
 
 def check_images(images: object, expected: ModelInput) -> None:
     """InputError unless `images` is a C-contiguous array of the dtype, shape and batch size that `expected` says."""
-    if (
-        not isinstance(images, np.ndarray)
-        or images.dtype != expected.dtype
-        or images.ndim != 4
-        or images.shape[1:] != expected.shape(1)[1:]
-    ):
-        wanted = f"{expected.dtype} (N, {', '.join(map(str, expected.shape(1)[1:]))})"
-        raise InputError(f"got {describe(images)}, expected {wanted}; prepare pictures with Classifier.prepare")
+    if not isinstance(images, np.ndarray) or not _fits(images, expected):
+        raise _unfit(describe(images), expected)
     if not images.flags.c_contiguous:
         raise InputError(
             f"got {describe(images)} that is not C-contiguous, expected it so; use numpy.ascontiguousarray"
         )
+    _check_batch(len(images), expected)
+
+
+def check_gpu_array(array: GpuArray, expected: ModelInput) -> None:
+    """InputError unless an array on the GPU is of the dtype, shape and batch size that `expected` says."""
+    if not _fits(array, expected):
+        raise _unfit(str(array), expected)
+    if array.row_bytes is not None and (expected.layout != "uint8 NHWC" or array.row_bytes < array.row_size):
+        raise InputError(
+            f"got {array} with rows of {array.row_bytes} bytes, expected {array.row_size}; make it contiguous"
+        )
+    _check_batch(len(array), expected)
+
+
+def _fits(images: NDArray[Any] | GpuArray, expected: ModelInput) -> bool:
+    shape = images.shape
+    return images.dtype == expected.dtype and len(shape) == 4 and shape[1:] == expected.shape(1)[1:]
+
+
+def _unfit(got: str, expected: ModelInput) -> InputError:
+    wanted = f"{expected.dtype} (N, {', '.join(map(str, expected.shape(1)[1:]))})"
+    return InputError(f"got {got}, expected {wanted}; prepare pictures with Classifier.prepare")
+
+
+def _check_batch(count: int, expected: ModelInput) -> None:
     upper = expected.max_batch
-    if len(images) < expected.min_batch or (upper is not None and len(images) > upper):
+    if count < expected.min_batch or (upper is not None and count > upper):
         limits = f"at least {expected.min_batch}" if upper is None else f"{expected.min_batch} to {upper}"
         limits = f"exactly {upper}" if expected.min_batch == upper else limits
-        raise InputError(f"got a batch of {len(images)}, expected {limits}; split or pad it, or use Classifier.logits")
+        raise InputError(f"got a batch of {count}, expected {limits}; split or pad it, or use Classifier.logits")

@@ -44,7 +44,7 @@ class ModelInput:
 
 
 class Tensor(NamedTuple):
-    """An input or output of a graph: numpy's name of its type, and its shape, with None for what is open."""
+    """An input or output of a graph: numpy's name of its type, and its shape, with None for an open side."""
 
     name: str
     dtype: str

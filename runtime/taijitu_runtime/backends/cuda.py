@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.errors import DeviceError, require
+from taijitu_runtime.backends.gpu_arrays import GpuArray
+from taijitu_runtime.errors import DeviceError, InputError, require
 from taijitu_runtime.machine import board_model
 
 INSTALL = "cuda-bindings"
@@ -58,7 +59,7 @@ class Gpu:
             self._device = self._call("cuDeviceGet", 0)
         except DeviceError as error:
             raise DeviceError(NO_DRIVER.format(error)) from None
-        # The primary context is the one that TensorRT, PyTorch and all else that uses CUDA's runtime share.
+        # The primary context is the one that TensorRT, PyTorch and all other users of CUDA's runtime share.
         context = self._call("cuDevicePrimaryCtxRetain", self._device)
         self._owned.callback(self._call, "cuDevicePrimaryCtxRelease", self._device)
         self._call("cuCtxPushCurrent", context)
@@ -135,6 +136,41 @@ class Gpu:
         """Start to copy from the GPU into a pinned, C-contiguous array."""
         self._call("cuMemcpyDtoHAsync", target.ctypes.data, source, target.nbytes, stream)
 
+    def copy(self, target: int, source: GpuArray, stream: int) -> None:
+        """Start to copy an array that lies on this GPU to another place there, without the padding of its rows."""
+        if source.row_bytes is None:
+            self._call("cuMemcpyDtoDAsync", target, source.address, source.nbytes, stream)
+            return
+        copy = self._driver.CUDA_MEMCPY2D()
+        copy.srcMemoryType = copy.dstMemoryType = self._driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
+        copy.srcDevice, copy.srcPitch = source.address, source.row_bytes
+        copy.dstDevice, copy.dstPitch = target, source.row_size
+        copy.WidthInBytes, copy.Height = source.row_size, source.nbytes // source.row_size
+        self._call("cuMemcpy2DAsync", copy, stream)
+
+    def wait_for(self, other: int, stream: int) -> None:
+        """Let `stream` go on when `other`, numbered as the CUDA Array Interface does, has done its work so far."""
+        event = self._call("cuEventCreate", self._driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value)
+        try:
+            self._call("cuEventRecord", event, other)
+            self._call("cuStreamWaitEvent", stream, event, 0)
+        finally:
+            self._call("cuEventDestroy", event)  # CUDA keeps it for as long as it is waited for
+
+    def check_address(self, address: int) -> None:
+        """InputError unless an address is in this GPU's memory."""
+        kind = self._driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        try:
+            ordinal = int(self._call("cuPointerGetAttribute", kind, address))
+        except DeviceError as error:
+            raise InputError(
+                f"got an array at {address:#x}, which is in no GPU's memory ({error}), expected one on the GPU"
+            ) from None
+        if ordinal != int(self._device):
+            raise InputError(
+                f"got an array on GPU {ordinal}, expected it on the model's, {int(self._device)}; copy it there"
+            )
+
     def synchronise(self, stream: int) -> None:
         """Wait until the stream has done all; a fault on the GPU is raised here."""
         self._call("cuStreamSynchronize", stream)
@@ -172,7 +208,7 @@ class Gpu:
 
 
 def _checked(driver: Any, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """What the call returns beside its status: None, a value, or a tuple of them. DeviceError for a bad status."""
+    """Return the results of a call without its status: None, a value, or a tuple. DeviceError for a bad status."""
     try:
         status, *values = function(*arguments)
     except (RuntimeError, OSError) as error:  # no libcuda, or one that is too old to know this call

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from taijitu_runtime.backends import ort_plugin
 from taijitu_runtime.backends.outside_weights import has_outside_weights
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
 from taijitu_runtime.errors import ProviderError, UnknownNameError
@@ -24,13 +25,14 @@ from taijitu_runtime.installed import installed_versions
 from taijitu_runtime.machine import is_jetson
 
 Options = dict[str, str]
-Provider = Literal["cpu", "cuda", "tensorrt"]
+Provider = Literal["cpu", "cuda", "tensorrt", "rtx"]
 
-# TensorRT leaves what it cannot do to the next one; without CUDA beside it that would be the CPU.
+# TensorRT leaves what it cannot do to the next one; without CUDA in the list that would be the CPU.
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
     "cuda": ("CUDAExecutionProvider",),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+    "rtx": (ort_plugin.NAME,),
 }
 PROVIDER_HELP = "where ONNX Runtime computes; one that does not load is an error (default: cpu)"
 
@@ -59,6 +61,8 @@ def open_on_provider(
     ONNX Runtime or did not load. Other errors are those of `new_session`.
     """
     wanted = PROVIDERS[provider]
+    if provider == "rtx":
+        return _open_on_plugin(ort, new_session, model)
     if not set(wanted) <= set(ort.get_available_providers()):
         reason, cure = why_not_built_in(installed_versions(), is_jetson())
         raise ProviderError(provider, reason, cure)
@@ -77,8 +81,26 @@ def open_on_provider(
     return session
 
 
+def _open_on_plugin(
+    ort: Any, new_session: Callable[[list[tuple[str, Options]]], Any], model: Path | None = None
+) -> Any:
+    with _quiet(ort, io.StringIO()):
+        try:
+            providers = ort_plugin.rtx_provider(ort, model)
+        except ProviderError:
+            raise
+        except Exception as error:  # of classes of ONNX Runtime's own, or the plugin's
+            raise ProviderError("rtx", *why_not_loaded(" ".join(str(error).split()))) from None
+        if not providers.devices:
+            raise ProviderError("rtx", *why_not_loaded(""))
+        session = new_session(providers)
+    if ort_plugin.NAME not in session.get_providers():
+        raise ProviderError("rtx", *why_not_loaded(""))
+    return session
+
+
 def why_not_built_in(packages: Collection[str], on_jetson: bool) -> tuple[str, str]:
-    """The reason and the cure where ONNX Runtime has only other providers; `packages`: names of what is installed."""
+    """The reason and the cure where ONNX Runtime has only other providers; `packages`: names of installed packages."""
     if on_jetson:
         return (
             "this ONNX Runtime was built without it",
@@ -114,7 +136,7 @@ def why_not_loaded(error: str) -> tuple[str, str]:
 
 
 def _load_libraries(ort: Any, provider: str) -> None:
-    """Load what wheels bring, which lies where no loader looks; whatever fails is found out by the session."""
+    """Load the libraries of wheels, which no loader finds; the session reports failures."""
     if hasattr(ort, "preload_dlls"):  # from 1.21 on
         ort.preload_dlls()
     if provider == "tensorrt":
@@ -137,7 +159,7 @@ def _options(name: str, model: Path | None) -> Options:
 def _engine_folder(folder: Path, model: bytes) -> Path | None:
     """Where the engines of this very model lie, below `folder`; None for one whose weights are in other files.
 
-    ONNX Runtime knows an engine again by names in the graph and of its file, whatever the weights are
+    ONNX Runtime knows an engine again by names in the graph and of its file, regardless of the weights
     (https://github.com/microsoft/onnxruntime/issues/6455); so a model that was trained again gets another folder.
     """
     if has_outside_weights(model):

@@ -8,6 +8,7 @@ from typing import Any
 
 from taijitu_runtime.backends.nish_graph import count_nish
 from taijitu_runtime.backends.nish_layout import relaid_session
+from taijitu_runtime.backends.ort_plugin import PluginProviders
 from taijitu_runtime.native import register_nish
 
 LOG_FATAL = 4
@@ -18,7 +19,7 @@ Providers = Sequence[tuple[str, dict[str, str]]]
 
 def open_session(ort: Any, path: Path, threads: int, providers: Providers, profile_prefix: Path | None = None) -> Any:
     """The model as it is: Nish is what its definition in the file says. Errors are those of `ort`, onnxruntime."""
-    return ort.InferenceSession(str(path), _options(ort, threads, profile_prefix), providers=providers)
+    return _session(ort, str(path), _options(ort, threads, profile_prefix), providers)
 
 
 def open_nish_session(
@@ -39,13 +40,21 @@ def open_nish_session(
         options = _options(ort, threads, profile_prefix)
         options.graph_optimization_level = level
         options.register_custom_ops_library(str(library))
-        return ort.InferenceSession(content, options, providers=providers)
+        return _session(ort, content, options, providers)
 
     if library is not None and names == ["CPUExecutionProvider"]:
         session = relaid_session(ort, model, library, new_session)
         if session is not None:
             return session
-    return ort.InferenceSession(str(path), options, providers=providers)
+    return _session(ort, str(path), options, providers)
+
+
+def _session(ort: Any, model: str | bytes, options: Any, providers: Providers) -> Any:
+    if isinstance(providers, PluginProviders):
+        ((_, own),) = providers
+        options.add_provider_for_devices(providers.devices, own)
+        return ort.InferenceSession(model, options)
+    return ort.InferenceSession(model, options, providers=providers)
 
 
 def _options(ort: Any, threads: int, profile_prefix: Path | None) -> Any:

@@ -19,7 +19,7 @@ def has_outside_weights(model: bytes) -> bool:
 def outside_files(path: Path, model: bytes) -> list[Path]:
     """The files with weights of the model at `path`, whose content is `model`: each once, sorted.
 
-    They lie beside it, or in folders there, wherever the process runs. One that is missing is left to whoever loads it.
+    They lie next to it, or in folders there, wherever the process runs. A missing one is left out: loading fails.
     """
     names = set()
     position = model.find(_LOCATION)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.backends.base import Backend
 from taijitu_runtime.backends.contract import ModelInput
 from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.backends.gpu_arrays import GpuArray
 from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library, read_plan, register_plugins
 from taijitu_runtime.backends.rebuild import rebuild_engine
 from taijitu_runtime.backends.trt_engine import Engine, logger_of
@@ -30,7 +31,8 @@ class TrtBackend(Backend):
     context belongs to the thread where it is current; `infer` hands its images over and waits. So it may be called from
     any thread, and calls from several run one after the other.
 
-    `cuda_graph`, set before loading: where shapes are fixed, and always on TensorRT-RTX, the network is one CUDA graph.
+    `cuda_graphs`: batches are padded to 1, 2, 4, ... up to the largest, and each of these is one CUDA graph, captured
+    while the model loads; before TensorRT 10.1 only where the batch is fixed.
 
     `rebuild`: an engine that does not run here is built again, once, from the ONNX that its sidecar names. On loading,
     EngineError where it does not run here, before any of the plan is deserialised; ArtefactError for a sidecar that is
@@ -39,10 +41,10 @@ class TrtBackend(Backend):
 
     name: ClassVar[str] = "tensorrt"
 
-    def __init__(self, path: str | Path, *, rebuild: bool = False) -> None:
+    def __init__(self, path: str | Path, *, cuda_graphs: bool = True, rebuild: bool = False) -> None:
         super().__init__(path)
         self._rebuild = rebuild
-        self.cuda_graph = True
+        self.cuda_graphs = cuda_graphs
         self._owner: ThreadPoolExecutor | None = None
         self._gpu: Gpu | None = None
         self._engine: Engine | None = None
@@ -84,6 +86,15 @@ class TrtBackend(Backend):
 
     def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
         return self.on_owner(lambda engine, gpu: engine.infer(images))
+
+    def _gpu_stream(self) -> int:
+        engine = self._engine
+        if engine is None:
+            raise self._closed()
+        return engine.stream
+
+    def _infer_on_gpu(self, images: GpuArray) -> NDArray[np.float32]:
+        return self.on_owner(lambda engine, gpu: engine.infer_on_gpu(images))
 
     def on_owner(self, work: Callable[[Engine, Gpu], Result]) -> Result:
         """What `work(engine, gpu)` returns, done on the thread that owns them. UsageError once it was closed."""
@@ -131,7 +142,7 @@ class TrtBackend(Backend):
             runtime.DLA_core = card.built_for.dla_core
         if "VERSION_COMPATIBLE" in card.flags:
             runtime.engine_host_code_allowed = True  # such a plan brings its own runtime
-        return Engine(gpu, trt, runtime, self.path, plan, card, cuda_graph=self.cuda_graph)
+        return Engine(gpu, trt, runtime, self.path, plan, card, cuda_graph=self.cuda_graphs)
 
     def _close_here(self) -> None:
         engine, self._engine = self._engine, None

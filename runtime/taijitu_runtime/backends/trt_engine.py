@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends.contract import LAYOUTS, ModelInput
 from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.backends.cuda_graphs import Captured, CudaGraphs
+from taijitu_runtime.backends.gpu_arrays import GpuArray
 from taijitu_runtime.backends.runtime_cache import RuntimeCache
 from taijitu_runtime.engine_card import EngineCard
-from taijitu_runtime.errors import ArtefactError, DeviceError
+from taijitu_runtime.errors import ArtefactError
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +32,12 @@ class Engine:
     """One plan, ready to run. Every method must be called on the thread that made it and the Gpu.
 
     The engine owns `host_images` and `host_logits`, pinned, and their counterparts on the GPU, each for the largest
-    batch; the Gpu frees them. Nothing of them leaves: `infer` copies in and out. ArtefactError, with TensorRT's own
-    words, where the plan does not deserialise or was not made by taijitu.
+    batch; the Gpu frees them. Nothing of them leaves: `infer` copies in and out.
+
+    `cuda_graph`: a batch is padded to the next of the usual sizes (cuda_graphs.py), each of which is one CUDA graph
+    that was captured here; TensorRT-RTX makes them itself, when each size runs here for the first time.
+
+    ArtefactError, with TensorRT's own words, where the plan does not deserialise or was not made by taijitu.
     """
 
     def __init__(
@@ -43,63 +49,102 @@ class Engine:
         self.engine = self._made(runtime.deserialize_cuda_engine(plan), "deserialise it")
         self.input, self.classes = self._contract()
         self.cache: RuntimeCache | None = None
-        self.context = self._made(self._new_context(card, cuda_graph), "create an execution context")
         self.stream = gpu.stream()
         largest = self.input.max_batch or 1
         self.host_images = gpu.pinned(self.input.shape(largest), self.input.dtype)
         self.host_logits = gpu.pinned((largest, self.classes), np.float32)
         self._images, self._logits = gpu.memory(self.host_images.nbytes), gpu.memory(self.host_logits.nbytes)
-        self.context.set_tensor_address("images", self._images)
-        self.context.set_tensor_address("logits", self._logits)
+        # One block for all contexts, of which one runs at a time; without graphs the only one has its own.
+        self._shared: tuple[int, int] | None = None
+        if cuda_graph and self._shares_memory:
+            size_bytes = int(self.engine.device_memory_size_v2)
+            self._shared = gpu.memory(size_bytes), size_bytes
+        self.context = self._new_context(card, cuda_graph)
+        self._shape = 0  # of the context, in pictures
         self._batch = 0
-        self.graph: Any = None
-        if cuda_graph and self.input.min_batch == largest:
-            self._try_capture(largest)
+        self._run = Captured(0, None, self.context)
+        self.graphs = CudaGraphs(self._capture, lambda: gpu.free_bytes)
+        if cuda_graph and (self._rtx or self._shares_memory or self.input.min_batch == largest):
+            self.graphs.capture_usual(self.input.min_batch, largest, path)
 
     def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Checked images to logits (N, K), a copy that is the caller's own."""
         self.set_batch(len(images))
         self.host_images[: len(images)] = images
         self.upload()
-        self.enqueue()
-        self.download()
-        self._gpu.synchronise(self.stream)
-        logits: NDArray[np.float32] = self.host_logits[: len(images)].copy()
-        return logits
+        return self._answer()
+
+    def infer_on_gpu(self, images: GpuArray) -> NDArray[np.float32]:
+        """The same for an array on this GPU, which is copied there and not through the host.
+
+        InputError where its address is not in this GPU's memory.
+        """
+        self._gpu.check_address(images.address)
+        self.set_batch(len(images))
+        if images.stream is not None:
+            self._gpu.wait_for(images.stream, self.stream)
+        self._gpu.copy(self._images, images, self.stream)
+        return self._answer()
 
     def set_batch(self, batch: int) -> None:
-        """Fix the shape of what follows to so many pictures."""
-        if batch != self._batch:
-            if not self.context.set_input_shape("images", self.input.shape(batch)):
-                raise self._failed(f"take {batch} pictures")
-            self._batch = batch
+        """Say how many pictures follow; where there is a graph that they fit into, that one will run."""
+        self._batch = batch
+        self._run = self.graphs.fitting(batch) or Captured(batch, None, self.context)
+        if self._run.graph is None:
+            self._set_shape(self._run.batch)
 
     def upload(self) -> None:
-        """Start to copy the batch to the GPU."""
+        """Start to copy the batch to the GPU. What pads it stays as it is: no picture's answer depends on another."""
         self._gpu.upload(self._images, self.host_images[: self._batch], self.stream)
 
     def enqueue(self) -> None:
         """Start the network, as one CUDA graph where there is one."""
-        if self.graph is not None:
-            self._gpu.launch(self.graph, self.stream)
-        elif not self.context.execute_async_v3(self.stream):
-            raise self._failed("run it")
+        if self._run.graph is not None:
+            self._gpu.launch(self._run.graph, self.stream)
+        else:
+            self._execute(self.context)
 
     def download(self) -> None:
         """Start to copy the logits back."""
         self._gpu.download(self.host_logits[: self._batch], self._logits, self.stream)
 
-    def capture(self, batch: int) -> None:
-        """Make a CUDA graph for so many pictures, which `enqueue` then uses. DeviceError where that fails."""
-        if self._rtx:  # captures by itself, every shape, as its runtime config says
-            return
-        self.graph = None
-        self.set_batch(batch)
-        self.enqueue()  # once without: TensorRT finishes its own setting up at the first
+    def _answer(self) -> NDArray[np.float32]:
+        self.enqueue()
+        self.download()
+        self._gpu.synchronise(self.stream)
+        logits: NDArray[np.float32] = self.host_logits[: self._batch].copy()
+        return logits
+
+    def _capture(self, batch: int) -> Captured:
+        if self._rtx:  # compiles and captures when a shape runs for the first time
+            self._set_shape(batch)
+            self._execute(self.context)
+            self._gpu.synchronise(self.stream)
+            return Captured(batch, None, self.context)
+        # A graph holds for the shapes that its context had, so each has a context of its own.
+        context = self._new_context(None, True) if self._shared else self.context
+        if not context.set_input_shape("images", self.input.shape(batch)):
+            raise self._failed(f"take {batch} pictures")
+        self._execute(context)  # once without: TensorRT finishes its own setting up at the first
         self._gpu.synchronise(self.stream)
         with self._gpu.capturing(self.stream) as graphs:
-            self.enqueue()
-        self.graph = graphs[0]
+            self._execute(context)
+        return Captured(batch, graphs[0], context)
+
+    def _set_shape(self, batch: int) -> None:
+        if batch != self._shape:
+            if not self.context.set_input_shape("images", self.input.shape(batch)):
+                raise self._failed(f"take {batch} pictures")
+            self._shape = batch
+
+    def _execute(self, context: Any) -> None:
+        if not context.execute_async_v3(self.stream):
+            raise self._failed("run it")
+
+    @property
+    def _shares_memory(self) -> bool:
+        """From TensorRT 10.1 on several contexts may have one profile and one block of memory."""
+        return not self._rtx and hasattr(self._trt.IExecutionContext, "set_device_memory")
 
     @property
     def json_format(self) -> Any:
@@ -117,16 +162,20 @@ class Engine:
         self.context.profiler = Profiler()
         yield
 
-    def _try_capture(self, batch: int) -> None:
-        try:
-            self.capture(batch)
-        except (DeviceError, ArtefactError) as error:
-            _log.warning("%s: runs without a CUDA graph: %s", self._path, error)
+    def _new_context(self, card: EngineCard | None, cuda_graph: bool) -> Any:
+        context = self._made(self._bare_context(card, cuda_graph), "create an execution context")
+        if self._shared is not None:
+            context.set_device_memory(*self._shared)
+        context.set_tensor_address("images", self._images)
+        context.set_tensor_address("logits", self._logits)
+        return context
 
-    def _new_context(self, card: EngineCard, cuda_graph: bool) -> Any:
-        if not self._rtx:
+    def _bare_context(self, card: EngineCard | None, cuda_graph: bool) -> Any:
+        if self._shared is not None:
+            return self.engine.create_execution_context(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if not self._rtx or card is None:
             return self.engine.create_execution_context()
-        config = self.engine.create_runtime_config()
+        config = self._made(self.engine.create_runtime_config(), "create a runtime configuration")
         strategies = self._trt.CudaGraphStrategy
         config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE if cuda_graph else strategies.DISABLED
         self.cache = RuntimeCache(config, card.plan_sha256)

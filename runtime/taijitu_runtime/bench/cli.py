@@ -140,8 +140,8 @@ def prepare_subject(model: Path, options: argparse.Namespace) -> OnnxNetwork | T
         check_provider(options.provider or "cpu")
         return OnnxNetwork(model, threads=options.cpuThreads or 0, provider=options.provider or "cpu")
     backend = open_backend(model, rebuild=options.rebuild)
-    assert isinstance(backend, TrtBackend), "open_backend makes no other of what is not ONNX"
-    backend.cuda_graph = options.useCudaGraph
+    assert isinstance(backend, TrtBackend), "open_backend makes no other of a file that is not ONNX"
+    backend.cuda_graphs = options.useCudaGraph
     return backend
 
 

@@ -39,7 +39,7 @@ class TrtProbe(Probe):
             ),
             "Layers": ", ".join(f"{count} {dtype}" for dtype, count in card.precision.layers.items()),
             "Data transfers": "Enabled" if transfers else "Disabled",
-            "CUDA Graph": "Enabled" if backend.cuda_graph else "Disabled",
+            "CUDA Graph": "Enabled" if backend.cuda_graphs else "Disabled",
             "Streams": "1, one query at a time",
         }
         backend.on_owner(self._prepare)
@@ -65,8 +65,8 @@ class TrtProbe(Probe):
 
     def _prepare(self, engine: Engine, gpu: Gpu) -> None:
         batch = len(self._images)
-        if self._backend.cuda_graph:
-            engine.capture(batch)
+        if self._backend.cuda_graphs:
+            engine.graphs.capture(batch)
         engine.set_batch(batch)
         engine.host_images[:batch] = self._images
         self._base, *self._events = [gpu.event() for _ in range(5)]
@@ -100,12 +100,13 @@ class TrtProbe(Probe):
         )
 
     def _profile(self, engine: Engine, gpu: Gpu, count: int) -> list[LayerTime]:
-        graph, engine.graph = engine.graph, None
         layers: dict[str, list[float]] = {}
-        try:
-            with engine.reporting_layers(lambda name, time_ms: layers.setdefault(name, []).append(time_ms)):
-                for _ in range(count):
-                    self._query(engine, gpu)
-        finally:
-            engine.graph = graph
+        with (
+            engine.graphs.set_aside(),
+            engine.reporting_layers(lambda name, time_ms: layers.setdefault(name, []).append(time_ms)),
+        ):
+            engine.set_batch(len(self._images))
+            for _ in range(count):
+                self._query(engine, gpu)
+        engine.set_batch(len(self._images))
         return [LayerTime(name, np.asarray(times, float).tolist()) for name, times in layers.items()]

@@ -23,7 +23,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: every picture was classified, 1: some were skipped, 2: wrong usage or model."""
     options = build_parser().parse_args(argv)
     with Classifier.from_file(
-        options.model, threads=options.threads, provider=options.provider, rebuild=options.rebuild
+        options.model,
+        threads=options.threads,
+        provider=options.provider,
+        rebuild=options.rebuild,
+        cuda_graphs=not options.no_cuda_graphs,
     ) as classifier:
         top = min(USUAL_TOP, len(classifier.labels)) if options.top is None else options.top
         check_top(top, classifier.labels)
@@ -84,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
     parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="engines: start each layer by itself; graphs "
+                        "take up to 64 MiB of the GPU's memory")  # fmt: skip
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser

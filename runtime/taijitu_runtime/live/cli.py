@@ -51,7 +51,11 @@ def main(argv: list[str] | None = None) -> int:
     stop = threading.Event()
     with _log_to_stderr(verbose=options.verbose), _until_signal(stop), ExitStack() as stack:
         loaded = Classifier.from_file(
-            options.model, threads=options.threads, provider=options.provider, rebuild=options.rebuild
+            options.model,
+            threads=options.threads,
+            provider=options.provider,
+            rebuild=options.rebuild,
+            cuda_graphs=not options.no_cuda_graphs,
         )
         classifier = stack.enter_context(loaded)
         proof = proof_at_start(classifier, options.prove)
@@ -78,6 +82,8 @@ def build_parser() -> Parser:
     parser.add_argument("--source", required=True, help=SOURCES)
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument("--rebuild", action="store_true", help="rebuild an engine that does not run here")
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="engines: start each layer by itself; graphs "
+                        "take up to 64 MiB of the GPU's memory")  # fmt: skip
     parser.add_argument(
         "--prove",
         choices=MODES,

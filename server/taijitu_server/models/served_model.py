@@ -18,6 +18,7 @@ from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import PictureError
+from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.pictures.headers import Limits, inspect
 from taijitu_runtime.proof.prove import Proof, proof_at_start
 from taijitu_server.errors import MODEL_DEAD, MODEL_HANGS, QUEUE_FULL, REQUEST_PIXELS, HttpError, overloaded
@@ -77,7 +78,11 @@ class ServedModel:
         An empty `name`: the one in its card. ArtefactError where it fails, ProofError where its proof does.
         """
         classifier = Classifier.from_file(
-            path, batch_size=settings.max_batch, threads=settings.inference_threads, provider=settings.provider
+            path,
+            batch_size=settings.max_batch,
+            threads=settings.inference_threads,
+            provider=settings.provider,
+            cuda_graphs=settings.cuda_graphs or is_onnx(path),
         )
         try:
             _check(classifier)

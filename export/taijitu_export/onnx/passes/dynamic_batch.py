@@ -12,7 +12,7 @@ from taijitu_export.onnx.passes.reading import integers, is_operator
 class DynamicBatchPass(ir.passes.InPlacePass):
     """Let dimension 0 of the graph's inputs and outputs be any number, and take it out of the shapes of Reshapes.
 
-    Whether the network means the same then is for whoever calls this to try: a Resize or Expand may have it too.
+    Whether the network means the same then is for the caller to try: a Resize or Expand may have it too.
 
     Rules. The shape of a Reshape has its first number replaced by 0, which copies that of its input, when all of these
     hold:
