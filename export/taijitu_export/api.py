@@ -89,12 +89,12 @@ def adopt(
         resize: "shorter:256", "stretch", "stretch:256" or "letterbox:320:white".
         crop: Side in pixels of the square that the network sees; None for what the file says.
         size: The same where it is not a square, (height, width).
-        interpolation: How the image is resized; None for "bilinear".
+        interpolation: Filter of the resize; None for "bilinear".
         color: Order of the network's channels; None for "rgb", of one channel "grey".
         scale: What pixels in [0, 255] are multiplied by first; None for 1/255.
         mean: Subtracted then: one number, or one for each channel in the order of `color`.
         std: What the rest is divided by, likewise.
-        layout: Order of the input's dimensions; None for what its shape tells.
+        layout: Layout of the network's input; None for what its shape tells.
         name: What the network is called; None for the file's name.
 
     Returns:

@@ -41,7 +41,7 @@ OUTPUTS = ("logits", "probabilities")
 class InputSpec:
     """What the network sees: how a picture becomes a uint8 RGB array (height, width, 3), and what is done to that.
 
-    The first part is done where pictures are read, by `pictures.preprocess.preprocess`:
+    The first part is done where pictures are read, `pictures.preprocess.preprocess`:
 
     `height`, `width`: pixels of the result.
     `resize`: "shorter_side" scales the shorter side to `resize_size` pixels, keeps the aspect ratio and crops the

@@ -243,7 +243,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], type[TaijituError]]] = {
     "no mean": ({}, {"mean": None}, UsageError),
     "two means": ({}, {"mean": [0.1, 0.2]}, UsageError),
     "a mean for other pixels": ({}, {"mean": [123.7]}, UsageError),
-    "a resize with a colour and no border": ({}, {"resize": "shorter:256:white"}, UsageError),
+    "an unknown resize": ({}, {"resize": "shorter:256:white"}, UsageError),
     "a resize of no pixels": ({}, {"resize": "letterbox:x"}, UsageError),
     "an unknown colour": ({}, {"resize": "letterbox:16:mauve"}, UsageError),
     "another size than the file's": ({}, {"size": (224, 224)}, UsageError),

@@ -33,7 +33,7 @@ def make_foreign_onnx(
 ) -> Path:
     """Conv, Relu, GlobalAveragePool, Reshape, Gemm, and `ending`, an operator, behind them.
 
-    `flat_shape`: the constant shape of the Reshape. `noise`: it answers at random. `outside`: weights in another file.
+    `flat_shape`: the constant shape of the Reshape. `noise`: it answers at random. `outside`: weights next to the file.
     """
     generator = np.random.default_rng(seed)
     number = np.float16 if dtype == "float16" else np.float32

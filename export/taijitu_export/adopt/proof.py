@@ -98,7 +98,7 @@ def _difference(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _two(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One number for the second of two labels, with a zero for the first."""
+    """One number for the second of two labels, next to a zero for the first."""
     return np.concatenate([np.zeros_like(numbers), numbers], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Reading an ONNX file whole: with the weights that it keeps in other files, which its bytes alone do not have."""
+"""Reading an ONNX file whole: with the weights that it keeps next to it, which its bytes alone do not have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taijitu_runtime.backends.outside_weights import has_outside_weights, outsid
 from taijitu_runtime.errors import ArtefactError
 
 MAX_BYTES = 2**31 - 1
-"""The most that one protobuf message holds, which an ONNX file is."""
+"""The largest protobuf message, which an ONNX file is."""
 
 INTEGER_OPERATORS = {
     "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
@@ -23,7 +23,7 @@ INTEGER_OPERATORS = {
 
 @dataclasses.dataclass(frozen=True)
 class OnnxFile:
-    """An ONNX model with all its weights in memory, its path, and the sha256 of all its files."""
+    """An ONNX model with all its weights in memory, its path, and its sha256, that of weights next to it included."""
 
     path: Path
     model: onnx.ModelProto

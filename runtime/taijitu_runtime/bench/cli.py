@@ -139,7 +139,7 @@ def prepare_subject(model: Path, options: argparse.Namespace) -> OnnxNetwork | T
     if is_onnx(model):
         return OnnxNetwork(model, threads=options.cpuThreads or 0, provider=options.provider or "cpu")
     backend = open_backend(model, rebuild=options.rebuild)
-    assert isinstance(backend, TrtBackend), "open_backend makes no other of a file that is not ONNX"
+    assert isinstance(backend, TrtBackend), "open_backend makes no other for engines"
     backend.cuda_graphs = options.useCudaGraph
     return backend
 

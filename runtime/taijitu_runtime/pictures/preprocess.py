@@ -31,7 +31,7 @@ OVERSAMPLING = 2
 # Pillow's filter, and how far it reaches, in pixels of the result.
 FILTERS = {"bilinear_antialias": ("BILINEAR", 1), "bicubic_antialias": ("BICUBIC", 2)}
 OPENCV = {"bilinear_opencv": "bilinear", "bicubic_opencv": "bicubic"}
-# The parts of R, G and B in 65536: the luminance of ITU-R 601, as Pillow rounds it.
+# Shares of R, G and B in 65536 parts: the luminance of ITU-R 601, as Pillow rounds it.
 LUMINANCE = (19595, 38470, 7471)
 
 

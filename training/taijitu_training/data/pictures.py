@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from taijitu_runtime.card import InputSpec
+from taijitu_training.checkpoint import plain_input
 from taijitu_training.errors import CheckpointError
 from taijitu_training.recipe import Recipe
 
@@ -39,17 +40,7 @@ def evaluation_resize(size: tuple[int, int], recipe: Recipe) -> int:
 
 def input_contract(size: tuple[int, int], recipe: Recipe) -> dict[str, Any]:
     """How a picture becomes the network's input: what checkpoints carry and every later artefact repeats."""
-    return {
-        "height": size[0],
-        "width": size[1],
-        "colour": "RGB",
-        "resize": "shorter_side",
-        "resize_size": evaluation_resize(size, recipe),
-        "crop": "centre",
-        "interpolation": "bilinear_antialias",
-        "mean": list(recipe.mean),
-        "std": list(recipe.std),
-    }
+    return plain_input(input_spec(size, recipe))
 
 
 def input_spec(size: tuple[int, int], recipe: Recipe) -> InputSpec:
@@ -57,8 +48,9 @@ def input_spec(size: tuple[int, int], recipe: Recipe) -> InputSpec:
     return InputSpec(
         height=size[0],
         width=size[1],
-        resize="shorter_side",
-        resize_size=evaluation_resize(size, recipe),
+        resize=recipe.resize,
+        resize_size=min(size) if recipe.resize == "stretch" else evaluation_resize(size, recipe),
+        interpolation=recipe.interpolation,
         mean=recipe.mean,
         std=recipe.std,
     )
