@@ -52,7 +52,7 @@ class Tensor(NamedTuple):
 
 
 def input_and_classes(path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[ModelInput, int | None]:
-    """Return what the graph of an artefact takes, and how many logits it gives, None where it leaves that open.
+    """Return what the graph of an artefact takes, and its number of logits, None for an open one.
 
     ArtefactError where it is not an artefact's graph.
     """

@@ -33,7 +33,7 @@ def outside_files(path: Path, model: bytes) -> list[Path]:
 
 
 def sha256_with_weights(path: Path) -> str:
-    """Return the sha256 of an ONNX file and of the files that hold its weights, these behind it and sorted by name."""
+    """Return the sha256 of an ONNX file and of the files with its weights behind it, sorted by name."""
     model = path.read_bytes()
     digest = hashlib.sha256(model)
     for file in outside_files(path, model):
