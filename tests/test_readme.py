@@ -13,6 +13,7 @@ COMMANDS = {
     "training/reproduce.py": "taijitu_training.reproduce",
     "training/visualize.py": "taijitu_training.visualize",
     "export/to_onnx.py": "taijitu_export.onnx.cli",
+    "export/adopt.py": "taijitu_export.adopt.cli",
     "export/verify.py": "taijitu_export.comparison.cli",
     "export/to_engine.py": "taijitu_export.engine.cli",
     "runtime/bench.py": "taijitu_runtime.bench.cli",

@@ -51,8 +51,8 @@ class Graph:
 def read_graph(path: Path) -> Graph:
     """Read an ONNX file, with weights that lie next to it.
 
-    ArtefactError where it is none, or one with a contract that classify would refuse: then the minutes of a build are
-    not spent on it.
+    ArtefactError where it is something else, or has a contract and would be refused by classify: no build of minutes
+    begins then.
     """
     file = read_onnx(path, "a model made by: taijitu onnx checkpoint.pt -o model.onnx")
     if file.model.ir_version > onnx.IR_VERSION:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from taijitu_runtime.backends import TrtBackend, open_backend
-from taijitu_runtime.backends.ort_provider import check_provider
 from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, load_warnings, machine
 from taijitu_runtime.bench.onnx_network import OnnxNetwork, Shape, random_array, shapes_from_text
 from taijitu_runtime.bench.ort_probe import OrtProbe
@@ -138,7 +137,6 @@ def prepare_subjects(options: argparse.Namespace) -> list[OnnxNetwork | TrtBacke
 def prepare_subject(model: Path, options: argparse.Namespace) -> OnnxNetwork | TrtBackend:
     """Return one of them, by its file."""
     if is_onnx(model):
-        check_provider(options.provider or "cpu")
         return OnnxNetwork(model, threads=options.cpuThreads or 0, provider=options.provider or "cpu")
     backend = open_backend(model, rebuild=options.rebuild)
     assert isinstance(backend, TrtBackend), "open_backend makes no other for engines"
