@@ -47,7 +47,7 @@ class OrtBackend(Backend):
         if threads < 0:
             raise UsageError(f"got threads={threads}, expected 0 (ONNX Runtime decides) or more")
         check_provider(provider)
-        self._threads = threads
+        self._cores = threads or usable_cores()
         self._provider = provider
         self._native = native
         self._profile_prefix = profile_prefix
@@ -63,7 +63,7 @@ class OrtBackend(Backend):
         return self._session
 
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
-        self._session = self._new_session(self._threads or usable_cores())
+        self._session = self._new_session(self._cores)
         metadata = self._session.get_modelmeta().custom_metadata_map
         if not any(key.startswith(METADATA_PREFIX) for key in metadata):
             raise self._not_ours("an ONNX model without taijitu's metadata (labels, preprocessing)")
@@ -83,7 +83,7 @@ class OrtBackend(Backend):
         return self._run(self._session, images)
 
     def _infer_alongside(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        if self._provider != "cpu" or self._bulk_workers == 1:
+        if self._provider != "cpu" or self._cores == 1:
             return self._infer(images)
         with self._opening:
             if self._alongside is None and self._session is not None:
@@ -91,15 +91,11 @@ class OrtBackend(Backend):
             session = self._alongside
         return self._run(session, images)
 
-    @property
-    def _bulk_workers(self) -> int:
-        return self._threads or usable_cores()
-
     def _bulk(self, model_input: ModelInput) -> Bulk:
         if self._provider != "cpu":
             return super()._bulk(model_input)
         batch = model_input.max_batch or batch_for_cache(self._image_bytes, core_cache_bytes())
-        return Bulk(batch, self._bulk_workers)
+        return Bulk(batch, self._cores)
 
     def _run(self, session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
         if session is None:
