@@ -73,7 +73,9 @@ class Classifier:
             raise UsageError(f"got batch_size={batch_size}, expected at least 1")
         backend.load()
         self.backend = backend
-        limits = (size for size in (batch_size or backend.bulk.batch, backend.input.max_batch) if size is not None)
+        bulk = backend.bulk
+        self._workers = bulk.workers
+        limits = (size for size in (batch_size or bulk.batch, backend.input.max_batch) if size is not None)
         self.batch_size = min(limits)
 
     @classmethod
@@ -186,7 +188,7 @@ class Classifier:
             found = iter(self._predict(images, top, rule, alongside=alongside) if images else [])
             return [image if isinstance(image, PictureError) else next(found) for image in prepared]
 
-        return itertools.chain.from_iterable(mapped(answer, itertools.chain(ahead, chunks), self.backend.bulk.workers))
+        return itertools.chain.from_iterable(mapped(answer, itertools.chain(ahead, chunks), self._workers))
 
     def prepare(self, picture: Picture, limits: Limits = LIMITS) -> NDArray[np.uint8]:
         """Check, decode, resize and crop one picture: uint8 RGB (height, width, 3) for `logits`, as `preprocess`."""
@@ -270,9 +272,7 @@ class Classifier:
         size = self.batch_size
         chunks = [images[start : start + size] for start in range(0, len(images), size)]
         alongside = len(chunks) > 1
-        parts = mapped(
-            lambda chunk: self._infer(rows_from_images(chunk), alongside=alongside), chunks, self.backend.bulk.workers
-        )
+        parts = mapped(lambda chunk: self._infer(rows_from_images(chunk), alongside=alongside), chunks, self._workers)
         return np.concatenate(list(parts)) if alongside else next(parts)
 
     def _infer(self, rows: NDArray[Any], *, alongside: bool) -> NDArray[np.float32]:

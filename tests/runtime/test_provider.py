@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 
 from taijitu_runtime.backends import OrtBackend, ort_plugin
+from taijitu_runtime.backends.ort import open_model
 from taijitu_runtime.backends.ort_provider import why_not_built_in, why_not_loaded
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli
@@ -67,7 +68,7 @@ def test_a_model_that_was_trained_again_gets_no_engine_of_the_old_weights(
     asked: list[dict[str, dict[str, str]]] = []
 
     def folder_of(model: Path) -> Path:
-        OrtBackend(model, provider="tensorrt")._new_session(1)
+        open_model(model, provider="tensorrt")
         options = asked[-1]["TensorrtExecutionProvider"]
         assert options["trt_timing_cache_path"] == str(tmp_path / "taijitu" / "onnxruntime-tensorrt")
         return Path(options["trt_engine_cache_path"])

@@ -48,7 +48,7 @@ class OrtBackend(Backend):
         if threads < 0:
             raise UsageError(f"got threads={threads}, expected 0 (ONNX Runtime decides) or more")
         check_provider(provider)
-        self._threads = threads
+        self._cores = threads or usable_cores()
         self._provider = provider
         self._native = native
         self._profile_prefix = profile_prefix
@@ -74,7 +74,7 @@ class OrtBackend(Backend):
         return self._provider != "cpu"
 
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
-        self._session = self._new_session(self._threads or usable_cores())
+        self._session = self._new_session(self._cores)
         metadata = self._session.get_modelmeta().custom_metadata_map
         if not any(key.startswith(METADATA_PREFIX) for key in metadata):
             raise not_ours(self.path, "an ONNX model without taijitu's metadata (labels, preprocessing)")
@@ -91,7 +91,7 @@ class OrtBackend(Backend):
         return self._run(self._session, images)
 
     def _infer_alongside(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        if self._provider != "cpu" or self._bulk_workers == 1:
+        if self._provider != "cpu" or self._cores == 1:
             return self._infer(images)
         with self._opening:
             if self._alongside is None and self._session is not None:
@@ -99,14 +99,10 @@ class OrtBackend(Backend):
             session = self._alongside
         return self._run(session, images)
 
-    @property
-    def _bulk_workers(self) -> int:
-        return self._threads or usable_cores()
-
     def _bulk(self, model_input: ModelInput) -> Bulk:
         if self._provider != "cpu":
             return super()._bulk(model_input)
-        return bulk_on_cpu(self._image_bytes, model_input.max_batch, self._threads)
+        return bulk_on_cpu(self._image_bytes, model_input.max_batch, self._cores)
 
     def _run(self, session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
         if session is None:
