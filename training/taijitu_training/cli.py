@@ -53,8 +53,8 @@ def build_parser(required: bool = True) -> Parser:
     )  # fmt: skip
     parser.add_argument(
         "--patience", type=int, metavar="EPOCHS",
-        help="end after so many epochs without a better accuracy on the validation images (a fifth of train where there "
-        "is no val/)",
+        help="end after so many epochs without a better accuracy on the validation images (a fifth of train where "
+        "there is no val/)",
     )  # fmt: skip
     parser.add_argument(
         "--minutes", type=float, metavar="M", help="measure the first steps and set the epochs that fit in this time"

@@ -204,8 +204,9 @@ def _announce(run: Run, recipe: str, device: torch.device, group: Processes, val
         flush=True,
     )
     if validation is None and dataset.trained_on and (held_out := dataset.trained_on.held_out):
+        lacking = "val/" if dataset.test is not None else "val/ or test/"
         print(
-            f"no val/{'' if dataset.test else ' or test/'}: held {held_out.share:g} of each label's pictures out to evaluate on, drawn with seed "
+            f"no {lacking}: held {held_out.share:g} of each label's pictures out to evaluate on, drawn with seed "
             f"{held_out.seed}; --validation SHARE holds out another share",
             flush=True,
         )
