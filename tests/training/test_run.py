@@ -23,8 +23,8 @@ from taijitu_training.stop import StopRequest
 
 SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
 
-EVERY_CHANGE = ("mixup=0.2", "cutmix=1", "trivial_augment=true", "erase=0.5", "contrast=0.2", "saturation=0.2", "hue=0.1")
-EVERY_CHANGE += ("rotation=10", "vertical_flip=0.5", "class_weights=balanced")
+EVERY_CHANGE = ("mixup=0.2", "cutmix=1", "trivial_augment=true", "erase=0.5", "contrast=0.2", "saturation=0.2")
+EVERY_CHANGE += ("hue=0.1", "rotation=10", "vertical_flip=0.5", "class_weights=balanced")
 
 
 def train(data: Path, out: Path, *more: str) -> int:
