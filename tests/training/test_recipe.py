@@ -53,7 +53,7 @@ def test_changes_are_parsed_as_their_fields_types() -> None:
         ("nish_mnist", "amsgrad=true", TaijituError, "got amsgrad=True, .* optimizer=sgd"),
         ("nish_cifar10", "momentum=0.9", TaijituError, "got momentum=0.9, .* optimizer=adam"),
         ("vgnet_imagenet", "epochs=1", TaijituError, "got epochs=1 with warmup_epochs=5"),
-        ("fine_tune", "epochs=1", TaijituError, "got epochs=1 with freeze_epochs=1"),
+        ("fine_tune", "epochs=1", TaijituError, "got epochs=1 with warmup_epochs=1 and freeze_epochs=1"),
         ("yynet_cifar10", "nonsense=1", UnknownNameError, "unknown recipe field 'nonsense'; known: .*--show"),
         ("vgnet_imagenet", "pad=4", TaijituError, "got pad=4, .* crop=resized"),
     ],

@@ -86,12 +86,13 @@ class Recipe:
         for field, names in CHOICES:
             if getattr(self, field) not in names:
                 raise UnknownNameError(field, getattr(self, field), names)
-        for field in ("warmup_epochs", "freeze_epochs"):
-            if getattr(self, field) >= self.epochs >= 1:
-                raise TaijituError(
-                    f"got epochs={self.epochs} with {field}={getattr(self, field):g}, expected more epochs than those; "
-                    f"add --set {field}=0, or set more epochs"
-                )
+        starts = {"warmup_epochs": self.warmup_epochs, "freeze_epochs": self.freeze_epochs}
+        if long := {field: count for field, count in starts.items() if count >= self.epochs >= 1}:
+            got = " and ".join(f"{field}={count:g}" for field, count in long.items())
+            flags = " ".join(f"--set {field}=0" for field in long)
+            raise TaijituError(
+                f"got epochs={self.epochs} with {got}, expected more epochs than those; add {flags}, or set more epochs"
+            )
         rules = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
