@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
-import re
 
 from taijitu_server.settings import Settings
 from taijitu_training.cli import build_parser as train_parser
 from taijitu_training.recipe import Recipe
+from taijitu_training.recipe_table import meanings
 from taijitu_training.weights_cli import build_parser as checkpoint_parser
-
-COMMENT = re.compile(r"^    (\w+): [^#\n]*# (.*)$", re.MULTILINE)
 
 
 def server_settings() -> str:
@@ -37,12 +34,12 @@ def checkpoint_flags() -> str:
 
 
 def recipe_fields() -> str:
-    """Return the fields of a recipe: name, default, and the comment next to it in the code."""
-    comments = dict(COMMENT.findall(inspect.getsource(Recipe)))
+    """Return the fields of a recipe: name, default, meaning."""
+    meaning = meanings()
     rows = []
     for field in dataclasses.fields(Recipe)[1:]:  # the first one is the recipe's name
         default = "needed" if field.default is dataclasses.MISSING else _value(field.default)
-        rows.append((f"`{field.name}`", default, _named_choices(comments.get(field.name, ""))))
+        rows.append((f"`{field.name}`", default, meaning[field.name]))
     return _table(("field", "default", "what it sets"), rows)
 
 
@@ -59,12 +56,6 @@ def _flags(action: argparse.Action) -> str:
 def _help(action: argparse.Action) -> str:
     text = (action.help or "") % {"default": action.default, "prog": "taijitu train"}
     return text + ("; required" if action.required else "")
-
-
-def _named_choices(comment: str) -> str:
-    """Put the values in place of the name of the tuple that lists them."""
-    module = inspect.getmodule(Recipe)
-    return re.sub(r"one of ([A-Z_]{4,})", lambda found: " or ".join(getattr(module, found[1])), comment)
 
 
 def _value(value: object) -> str:

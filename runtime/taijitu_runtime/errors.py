@@ -174,16 +174,19 @@ class WriteError(TaijituError):
 
 
 class UnknownNameError(UsageError, ValueError):
-    """A name that does not exist. `kind`: the noun for it, such as "model"; `known`: every name that does."""
+    """A name that does not exist. `kind`: the noun for it, such as "model"; `known`: every name that does.
 
-    def __init__(self, kind: str, got: object, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {kind} {got!r}; {name_hint(got, known)}")
+    `more`: where all of them are listed.
+    """
+
+    def __init__(self, kind: str, got: object, known: Iterable[str], more: str = "") -> None:
+        super().__init__(f"unknown {kind} {got!r}; {name_hint(got, known)}{more and f'; {more}'}")
 
 
 def close_names(got: object, known: Iterable[str], most: int = 4) -> list[str]:
     """Return the known names that are spelt like `got`, ignoring case, the closest first."""
     by_lower = {name.lower(): name for name in known}
-    return [by_lower[key] for key in difflib.get_close_matches(str(got).lower(), by_lower, n=most, cutoff=0.5)]
+    return [by_lower[key] for key in difflib.get_close_matches(str(got).lower(), by_lower, n=most, cutoff=0.51)]
 
 
 def name_hint(got: object, known: Iterable[str]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import pytest
 
 from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_training.recipe import Recipe
+from taijitu_training.recipe_table import recipe_table
 from taijitu_training.recipes import RECIPES, get_recipe
 
 
@@ -50,9 +52,26 @@ def test_changes_are_parsed_as_their_fields_types() -> None:
         ),
         ("nish_mnist", "amsgrad=true", TaijituError, "got amsgrad=True, .* optimizer=sgd"),
         ("nish_cifar10", "momentum=0.9", TaijituError, "got momentum=0.9, .* optimizer=adam"),
+        ("vgnet_imagenet", "epochs=1", TaijituError, "got epochs=1 with warmup_epochs=5"),
+        ("fine_tune", "epochs=1", TaijituError, "got epochs=1 with warmup_epochs=1 and freeze_epochs=1"),
+        ("yynet_cifar10", "nonsense=1", UnknownNameError, "unknown recipe field 'nonsense'; known: .*--show"),
         ("vgnet_imagenet", "pad=4", TaijituError, "got pad=4, .* crop=resized"),
     ],
 )
 def test_wrong_recipes_say_what_was_expected(name: str, change: str, kind: type[Exception], text: str) -> None:
     with pytest.raises(kind, match=text.replace("(", r"\(").replace("?", r"\?")):
         get_recipe(name, [change] if change else [])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_field_of_every_recipe_is_shown_with_its_meaning(name: str) -> None:
+    rows = [line.split("  ") for line in recipe_table(RECIPES[name]).splitlines()[1:]]
+    assert [row[0] for row in rows] == [field.name for field in fields(Recipe)][1:]
+    assert all(row[-1] for row in rows)
+
+
+def test_sources_are_the_papers_and_changes_are_named() -> None:
+    rows = {line.split()[0]: line for line in recipe_table(get_recipe("vgnet_imagenet", ["epochs=7"])).splitlines()}
+    assert rows["epochs"].split()[1:4] == ["7", "needed", "--set"]
+    assert rows["lr"].split()[1:4] == ["0.2", "needed", "VGNet"]
+    assert rows["hue"].split()[1:4] == ["0", "0", "default"]

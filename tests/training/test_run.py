@@ -23,6 +23,9 @@ from taijitu_training.stop import StopRequest
 
 SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
 
+EVERY_CHANGE = ("mixup=0.2", "cutmix=1", "trivial_augment=true", "erase=0.5", "contrast=0.2", "saturation=0.2")
+EVERY_CHANGE += ("hue=0.1", "rotation=10", "vertical_flip=0.5", "class_weights=balanced")
+
 
 def train(data: Path, out: Path, *more: str) -> int:
     return main(["--model", "yynet_small_16", "--data", str(data), "--out", str(out), *SHORT, *more])
@@ -140,6 +143,41 @@ def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
     assert checkpoint.load(tmp_path / "run" / "final.pt").training["metrics"]["epoch"] == 3
 
 
+def test_patience_ends_a_run_and_a_share_of_train_chooses(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([50.0, 80.0, 60.0, 80.0, 10.0])
+
+    def scored(*args: object, **see: object) -> dict[str, float]:
+        if see:  # the report at the end
+            return loop.evaluate(*args, **see)  # type: ignore[arg-type]
+        return {"eval_loss": 1.0, "eval_top1": next(scores)}
+
+    monkeypatch.setattr(run, "evaluate", scored)
+    assert train(tiny_data, tmp_path / "run", "--patience", "2", "--set", "epochs=9") == 0
+    assert [row["eval_top1"] for row in rows(tmp_path / "run")] == [50.0, 80.0, 60.0, 80.0]
+    final, best = (checkpoint.load(tmp_path / "run" / name).training for name in ("final.pt", "best.pt"))
+    assert (final["metrics"]["epoch"], best["metrics"]["epoch"]) == (4, 2)
+    assert final["metrics"]["test_top1"] == 10.0  # measured once
+    assert (final["patience"], final["train_pictures"], final["evaluation_pictures"]) == (2, 38, 10)
+    monkeypatch.undo()
+    assert train(tiny_data, tmp_path / "run", "--patience", "2", "--set", "epochs=9", "--resume") == 0
+    assert len(rows(tmp_path / "run")) == 4
+
+
+def test_minutes_set_the_epochs_and_a_resumed_run_keeps_them(tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    timed = ["--model", "yynet_small_16", "--data", str(tiny_data), "--out", str(out), "--set", "batch_size=8"]
+    timed += ["--minutes", "0.1"]
+    assert main(timed) == 0
+    training = checkpoint.load(out / "last.pt").training
+    assert training["minutes"] == 0.1
+    assert training["recipe"]["epochs"] == len(rows(out))
+    assert main([*timed, "--resume"]) == 0
+    assert checkpoint.load(out / "last.pt").training["recipe"]["epochs"] == len(rows(out))
+    assert main([*timed[:-1], "0.2", "--resume"]) == 2
+
+
 def test_a_run_that_dies_while_saving_its_result_makes_it_on_resume(
     finished: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +207,7 @@ def test_a_run_that_dies_while_saving_its_result_makes_it_on_resume(
         (9, []),
         (8, ["--set", "ema=true", "--set", "ema_decay=0.9", "--option", "dropout=0.2"]),
         (9, ["--set", "batch_size=10"]),  # before the last, incomplete batch of 8
+        (8, [flag for field in EVERY_CHANGE for flag in ("--set", field)]),
     ],
 )
 def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
@@ -379,6 +418,11 @@ def test_the_documented_script_streams_pictures_from_processes(root: Path, tiny_
         (["--data", "nowhere"], "no such file or folder"),
         (["--epochs", "3"], "unrecognized arguments: --epochs 3; did you mean --set epochs=VALUE?; see"),
         (["--presets", "paper"], "did you mean --preset?"),
+        (["--set", "dropout=0.1"], "expected --option dropout=VALUE"),
+        (["--set", "image_size=64"], "got --set image_size for yynet_small_16"),
+        (["--patience", "0"], "got --patience 0"),
+        (["--patience", "2", "--validation", "0"], "got --patience without pictures"),
+        (["--minutes", "5"], "got --minutes with --set epochs"),
         (["--model", "squeezenet1_1"], "did you mean torchvision/squeezenet1_1?"),
     ],
 )

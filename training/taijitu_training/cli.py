@@ -7,6 +7,7 @@ torchrun --nproc-per-node=2 training/train.py ...   the same, shared by two proc
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,16 +15,17 @@ from taijitu_runtime.console import INTERRUPTED, Parser, run, share
 from taijitu_runtime.datasets import LEVELS
 from taijitu_runtime.errors import UsageError
 from taijitu_training.recipe import Recipe
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipe_table import recipe_table
+from taijitu_training.recipes import RECIPES, get_recipe
 
 
-def build_parser() -> Parser:
-    """The command line of training/train.py and `taijitu train`."""
+def build_parser(required: bool = True) -> Parser:
+    """The command line of training/train.py and `taijitu train`; --show needs nothing that is otherwise `required`."""
     parser = Parser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
     parser.elsewhere = {f"--{field.name}": f"--set {field.name}=VALUE" for field in dataclasses.fields(Recipe)}
-    parser.add_argument("--model", required=True, help="network, such as yynet_small_16")
+    parser.add_argument("--model", required=required, help="network, such as yynet_small_16")
     parser.add_argument(
-        "--data", required=True, type=Path,
+        "--data", required=required, type=Path,
         help="folder or tar of train/<label>/* and test/<label>/*, list of path,label[,split], CIFAR or MNIST files, "
         "WebDataset shards",
     )  # fmt: skip
@@ -32,7 +34,10 @@ def build_parser() -> Parser:
         help=f"one of: {', '.join(sorted(RECIPES))} (default: yynet_cifar10; with --init or --pretrained: fine_tune)",
     )
     parser.add_argument(
-        "--out", required=True, type=Path, help="folder for checkpoints, metrics.jsonl, tensorboard/ and report.html"
+        "--out",
+        required=required,
+        type=Path,
+        help="folder for checkpoints, metrics.jsonl, tensorboard/ and report.html",
     )
     parser.add_argument("--preset", default="paper", help="named options of the network, such as public_code")
     parser.add_argument(
@@ -46,6 +51,17 @@ def build_parser() -> Parser:
         help="hold this share of each label's training pictures out and choose the best epoch by them (default: 0.2 "
         "where there is neither val/ nor test/)",
     )  # fmt: skip
+    parser.add_argument(
+        "--patience", type=int, metavar="EPOCHS",
+        help="end after so many epochs without a better accuracy on the validation images (a fifth of train where "
+        "there is no val/)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help="measure the first steps and set the epochs that fit in this time"
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="print every field of the recipe: value, default, source and meaning"
+    )
     parser.add_argument(
         "--label-level", choices=LEVELS, help="which folder is the label where folders lie within folders"
     )
@@ -89,7 +105,13 @@ LAST = Path()  # --resume without a file: OUT/last.pt
 @run("taijitu train")
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 trained to the end, 1 the run failed, 2 wrong usage or input, 130 stopped by a signal."""
-    args = build_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    args = build_parser(required="--show" not in given).parse_args(given)
+    changes = pairs("--set", args.set, "FIELD=VALUE, such as lr=5e-3")
+    if args.show:
+        name = args.recipe or ("yynet_cifar10" if args.init is None and args.pretrained is None else "fine_tune")
+        print(recipe_table(get_recipe(name, [f"{field}={value}" for field, value in changes.items()])))
+        return 0
     from taijitu_training.train import train  # torch takes seconds, which --help does not need
 
     result = train(
@@ -97,10 +119,12 @@ def main(argv: list[str] | None = None) -> int:
         args.data,
         args.out,
         args.recipe,
-        changes=pairs("--set", args.set, "FIELD=VALUE, such as lr=5e-3"),
+        changes=changes,
         preset=args.preset,
         options=pairs("--option", args.option, "NAME=VALUE, such as act=nish"),
         validation=args.validation,
+        patience=args.patience,
+        minutes=args.minutes,
         accumulate=args.accumulate,
         compiled=args.compile,
         workers=args.workers,

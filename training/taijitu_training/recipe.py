@@ -47,8 +47,8 @@ class Recipe:
     freeze_epochs: int = 0  # first epochs in which the layer of the labels learns alone
     schedule: str  # one of SCHEDULES; every one moves at every step
     warmup_epochs: float = 0.0  # linear rise to lr before cosine or constant; one_cycle has its own
-    momentum: float = 0.0  # sgd
-    amsgrad: bool = False  # adam and adamw
+    momentum: float = 0.0  # sgd: share of the last step that is added to the next
+    amsgrad: bool = False  # adam and adamw: divide by the largest second moment so far
     weight_decay: float = 0.0  # decoupled with adamw, added to the gradient with adam and sgd
     weight_decay_times_lr: bool = False  # decay = weight_decay * lr instead, set again at each epoch's end
     first_decay: str = "current"  # one of FIRST_DECAYS: the learning rate whose multiple the first epoch decays by
@@ -58,7 +58,7 @@ class Recipe:
     ema: bool = False  # evaluate and keep a moving average of the weights in place of the weights
     ema_start: float = 0.25  # share of the run before averaging starts
     ema_decay: float = 0.999  # average = ema_decay * average + (1 - ema_decay) * weights, every step
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.0  # share of each target that is spread over all labels
     teacher_weight: float = 0.5  # with a teacher: the share of the loss that its answers have, the labels the rest
     teacher_temperature: float = 4.0  # with a teacher: what both networks' logits are divided by
     crop: str = "padded"  # padded: reflect-pad, random crop back; resized: random area and shape, resized
@@ -67,9 +67,7 @@ class Recipe:
     flip: float = 0.0  # probability of mirroring left and right
     vertical_flip: float = 0.0  # probability of mirroring top and bottom
     brightness: float = 0.0  # pictures are multiplied by a factor from [1 - brightness, 1 + brightness]
-    contrast: float = (
-        0.0  # distances from a picture's mean are multiplied by a factor from [1 - contrast, 1 + contrast]
-    )
+    contrast: float = 0.0  # distances from the mean are multiplied by a factor from [1 - contrast, 1 + contrast]
     saturation: float = 0.0  # distances from grey are multiplied by a factor from [1 - saturation, 1 + saturation]
     hue: float = 0.0  # hues are turned by up to so much of the circle, either way
     rotation: float = 0.0  # pictures are turned by up to so many degrees, either way; what comes in is reflected
@@ -81,21 +79,27 @@ class Recipe:
     interpolation: str = "bilinear_antialias"  # one of INTERPOLATIONS
     evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B in [0, 1]; ImageNet's
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    seed: int = 0
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # of R, G, B in [0, 1]; ImageNet's
+    seed: int = 0  # all random numbers of the run come from it
 
     def __post_init__(self) -> None:
         for field, names in CHOICES:
             if getattr(self, field) not in names:
                 raise UnknownNameError(field, getattr(self, field), names)
+        starts = {"warmup_epochs": self.warmup_epochs, "freeze_epochs": self.freeze_epochs}
+        if long := {field: count for field, count in starts.items() if count >= self.epochs >= 1}:
+            got = " and ".join(f"{field}={count:g}" for field, count in long.items())
+            flags = " ".join(f"--set {field}=0" for field in long)
+            raise TaijituError(
+                f"got epochs={self.epochs} with {got}, expected more epochs than those; add {flags}, or set more epochs"
+            )
         rules = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
             "lr": 0 < self.lr < math.inf,
             "body_lr": 0 < self.body_lr <= 1,
-            "freeze_epochs": 0 <= self.freeze_epochs < self.epochs,
-            "warmup_epochs": 0 <= self.warmup_epochs < self.epochs
-            and not (self.warmup_epochs and self.schedule == "one_cycle"),
+            "freeze_epochs": self.freeze_epochs >= 0,
+            "warmup_epochs": self.warmup_epochs >= 0 and not (self.warmup_epochs and self.schedule == "one_cycle"),
             "momentum": 0 <= self.momentum < 1
             and not (self.momentum and (self.optimizer != "sgd" or self.schedule == "one_cycle")),  # which has its own
             "amsgrad": not (self.amsgrad and self.optimizer == "sgd"),
@@ -159,7 +163,7 @@ class Recipe:
             if not equals:
                 raise TaijituError(f"got {change!r}, expected FIELD=VALUE, such as lr=5e-3")
             if field not in known:
-                raise UnknownNameError("recipe field", field, known)
+                raise UnknownNameError("recipe field", field, known, "taijitu train --show lists all")
             values[field] = parse_like(getattr(self, field), field, text)
         return dataclasses.replace(self, **values)
 

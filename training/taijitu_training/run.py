@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import sys
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -10,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from taijitu_runtime.console import Progress
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.data import Dataset, Share, Source, batches, evaluation_batches, input_contract
+from taijitu_training.data import Batches, Dataset, Share, Source, batches, evaluation_batches, input_contract
 from taijitu_training.distillation import Teacher
 from taijitu_training.distributed import ALONE, Processes, peers_named
 from taijitu_training.errors import CheckpointError, TrainingError
@@ -25,6 +28,7 @@ from taijitu_training.fitting import layer_of_labels
 from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
 from taijitu_training.metrics import MetricsLog, Row
 from taijitu_training.models import create_model, model_options
+from taijitu_training.pacing import LONG, epochs_that_fit, seconds_of_evaluation, seconds_of_training, with_epochs
 from taijitu_training.predictions import PredictionLog, Predictions
 from taijitu_training.recall import macro, recalls, recalls_in_words
 from taijitu_training.recipe import Recipe
@@ -45,6 +49,7 @@ class Run:
     `architecture` is {"name", "options"} for create_model. Each of several `processes` holds its own Run, and only the
     first one prints and writes. `accumulate` cuts each process's share of a batch into parts computed one by one.
     `initial`: the weights to start from in place of random ones. `teacher`: whose answers are learned, too.
+    `patience`: epochs without a better one after which the run ends. `minutes`: the recipe gets as many epochs as fit.
     """
 
     architecture: dict[str, Any]
@@ -57,9 +62,12 @@ class Run:
     compiled: bool = False
     initial: Initial | None = None
     teacher: Teacher | None = None
+    patience: int | None = None
+    minutes: float | None = None
     report: bool = True
     history: list[Row] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict, init=False)
+    _scores: list[float] = field(default_factory=list, init=False)  # of each epoch, in every process
     _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, and the processes they are for
     _origin: dict[str, Any] = field(default_factory=dict, init=False)  # of the initial weights
 
@@ -68,6 +76,7 @@ class Run:
 
         TrainingError, CheckpointError or DataError where it cannot go on, one line each.
         """
+        began = time.perf_counter()
         torch.manual_seed(self.recipe.seed)
         model = create_model(self.architecture["name"], **self.architecture["options"])
         if self.initial is not None:
@@ -80,34 +89,81 @@ class Run:
             cut = source.cut
             self._steps = {"steps_per_epoch": cut.steps, "processes": self.processes.count}
             model = model.to(self.device).to(memory_format=torch.channels_last)
-            state = start(
-                model,
-                self.recipe,
-                cut.steps,
-                self.processes,
-                self.compiled,
-                self.accumulate,
-                self.teacher,
-                label_counts=list(self.dataset.label_counts.values()),
-                head=layer_of_labels(self.architecture) if self.recipe.tells_layers_apart else (),
-            )
-            if resume_from is not None:
-                self._resume(state, resume_from)
-            with StopRequest() as stop, self._log() as log, self._bar(cut.used) as bar:
+            with StopRequest() as stop:
+                if self.minutes is not None:
+                    before = self._epochs_before(resume_from)
+                    epochs = before or self._epochs_that_fit(model, source, self.minutes, began, stop)
+                    self.recipe = with_epochs(self.recipe, epochs)
+                state = self._start(model, self.recipe, cut.steps)
+                if resume_from is not None:
+                    self._resume(state, resume_from)
+                self._train(state, source, stop)
+        return self._ended(state)
 
-                def after_steps(totals: Totals) -> bool:
-                    self._show(bar, state, cut.used)
-                    return stop.asked
+    def _train(self, state: TrainState, source: Batches, stop: StopRequest) -> None:
+        used = source.cut.used
+        with self._log() as log, self._bar(used) as bar:
 
-                while state.epoch < self.recipe.epochs:
-                    if train_one_epoch(state, source, self.recipe, self.processes, after_steps):
-                        self._finish_epoch(state, log, bar)
-                    else:
-                        check_finite(state, self.recipe, self.processes)
-                        self._save(state, "last.pt", resumable=True)
-                    if self.processes.any(stop.asked, self.device):
-                        break
-        return state.epoch == self.recipe.epochs
+            def after_steps(totals: Totals) -> bool:
+                self._show(bar, state, used)
+                return stop.asked
+
+            while not self._ended(state):
+                if train_one_epoch(state, source, self.recipe, self.processes, after_steps):
+                    self._finish_epoch(state, log, bar)
+                else:
+                    check_finite(state, self.recipe, self.processes)
+                    self._save(state, "last.pt", resumable=True)
+                if self.processes.any(stop.asked, self.device):
+                    break
+
+    def _epochs_before(self, resume_from: Path | None) -> int | None:
+        """The epochs that the run to go on with measured: the same schedule gives the same numbers."""
+        if resume_from is None:
+            return None
+        saved = self.processes.first_does(lambda: checkpoint.load(resume_from))
+        epochs = saved.training.get("recipe", {}).get("epochs")
+        return epochs if isinstance(epochs, int) else None
+
+    def _epochs_that_fit(
+        self, model: nn.Module, source: Batches, minutes: float, began: float, stop: StopRequest
+    ) -> int:
+        """Measure some steps of a copy that is thrown away. `began`: when the minutes began, of perf_counter."""
+        recipe = with_epochs(self.recipe, LONG)
+        trial = self._start(copy.deepcopy(model), recipe, source.cut.steps)
+        share = Share(self.processes.rank, self.processes.count)
+        pictures = evaluation_batches(self.dataset.evaluation, self.device, share)
+        trained = seconds_of_training(trial, source, recipe, self.processes, 60.0 * minutes, lambda: stop.asked)
+        an_epoch = trained + seconds_of_evaluation(
+            trial, pictures, len(self.dataset.evaluation), recipe, self.processes
+        )
+        epochs = self.processes.first_does(
+            lambda: epochs_that_fit(60.0 * minutes - (time.perf_counter() - began), an_epoch)
+        )
+        if self.processes.writes:
+            print(f"an epoch takes {an_epoch:.3g} s: epochs: {epochs}, for {minutes:g} minutes", flush=True)
+            if an_epoch > 60.0 * minutes:
+                print("warning: one epoch takes longer than that", file=sys.stderr, flush=True)
+        return epochs
+
+    def _start(self, model: nn.Module, recipe: Recipe, steps: int) -> TrainState:
+        return start(
+            model,
+            recipe,
+            steps,
+            self.processes,
+            self.compiled,
+            self.accumulate,
+            self.teacher,
+            label_counts=list(self.dataset.label_counts.values()),
+            head=layer_of_labels(self.architecture) if recipe.tells_layers_apart else (),
+        )
+
+    def _ended(self, state: TrainState) -> bool:
+        """Whether the last epoch is done, by the recipe or by the patience."""
+        scores = self._scores
+        waited = len(scores) - 1 - scores.index(max(scores)) if scores else 0
+        return state.epoch == self.recipe.epochs or (self.patience is not None and waited >= self.patience)
 
     def _log(self) -> AbstractContextManager[MetricsLog | None]:
         return MetricsLog(self.out, self.history) if self.processes.writes else nullcontext()
@@ -140,7 +196,8 @@ class Run:
             "train_s": state.totals.seconds,
         }
         state.totals = Totals()
-        if self.dataset.test is not None and state.epoch == self.recipe.epochs:
+        self._scores.append(row["eval_top1"])
+        if self.dataset.test is not None and self._ended(state):
             pictures = evaluation_batches(self.dataset.test, self.device, share)
             metrics = evaluate(state.result, pictures, self.recipe, self.processes)
             self.measured = {"test_top1": metrics["eval_top1"], "test_loss": metrics["eval_loss"]}
@@ -150,7 +207,7 @@ class Run:
         log.add(row)
         if self.dataset.chooses and row["eval_top1"] > best:
             self._save(state, "best.pt")
-        if state.epoch == self.recipe.epochs:
+        if self._ended(state):
             if self.report:
                 self._write_report(state, bar)
             self._save(state, "final.pt")
@@ -164,6 +221,8 @@ class Run:
             f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s",
             sys.stdout,
         )
+        if state.epoch < self.recipe.epochs and self._ended(state):
+            bar.say(f"no better epoch in the last {self.patience}: stopped; best.pt has the best one", sys.stdout)
 
     def _warn_if_slow(self, row: Row, bar: Progress) -> None:
         now, first = row["pictures_per_s"], self.history[0]["pictures_per_s"]
@@ -231,6 +290,8 @@ class Run:
                 **self.measured,
             },
             "date": datetime.now(timezone.utc).date().isoformat(),
+            **({} if self.patience is None else {"patience": self.patience}),
+            **({} if self.minutes is None else {"minutes": self.minutes}),
             **({"started_from": self._origin} if self._origin else {}),
             **({"teacher": self.teacher.origin} if self.teacher else {}),
         }
@@ -240,6 +301,7 @@ class Run:
         try:
             state.load_state_dict(saved.resume["state"])
             self.history[:] = saved.resume["history"]
+            self._scores = [row["eval_top1"] for row in self.history]
             self._origin = saved.training.get("started_from", {})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             self.processes.fail(CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run"))
@@ -277,12 +339,13 @@ class Run:
 
 def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
     data = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out")
+    flags = ("patience", "minutes")
     teacher = training.get("teacher", {})
     return {
         "model": architecture["name"],
         **model_options(architecture["name"]),  # an option that was saved before it existed: its default
         **architecture["options"],
-        **{key: training.get(key) for key in data},
+        **{key: training.get(key) for key in data + flags},
         "teacher": teacher.get("sha256"),
         **Recipe.complete(training.get("recipe", {})),
     }

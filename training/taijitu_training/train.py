@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from taijitu_training.distributed import Processes, processes
 from taijitu_training.files import make_out
 from taijitu_training.fine_tuning import RunBefore, StartingPoint, from_file, from_published
 from taijitu_training.metrics import Row
-from taijitu_training.models import create_model
+from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
 from taijitu_training.recipe import Recipe
 from taijitu_training.recipes import get_recipe
@@ -63,6 +64,8 @@ def train(
     preset: str = "paper",
     options: Mapping[str, Any] | None = None,
     validation: float | None = None,
+    patience: int | None = None,
+    minutes: float | None = None,
     accumulate: int = 1,
     compiled: bool = False,
     workers: int | None = None,
@@ -89,6 +92,9 @@ def train(
         options: Single options of the network, such as {"act": "nish"}.
         validation: Share of each label's training pictures to hold out and evaluate on, in [0, 1); None for 0.2 where
             there is neither val/ nor test/.
+        patience: End after so many epochs without a better accuracy on the validation pictures, a fifth of those to
+            train on where there is no val/.
+        minutes: Set the epochs so that the run takes about so long: the first steps are measured.
         accumulate: Compute each process's share of a batch in so many parts, one after the other, to save memory.
         compiled: Train through torch.compile.
         workers: Processes that decode pictures which do not fit in memory; None for as many as there are cores.
@@ -114,6 +120,12 @@ def train(
     """
     if validation is not None and not 0.0 <= validation < 1.0:
         raise UsageError(f"got validation={validation}, expected a share in [0, 1)")
+    if patience is not None and patience < 1:
+        raise UsageError(f"got --patience {patience}, expected 1 or more epochs")
+    if minutes is not None and not 0.0 < minutes < math.inf:
+        raise UsageError(f"got --minutes {minutes:g}, expected more than 0")
+    if minutes is not None and "epochs" in (changes or {}):
+        raise UsageError("got --minutes with --set epochs, expected one of them; leave one out")
     if accumulate < 1:
         raise UsageError(f"got --accumulate {accumulate}, expected 1 or more parts")
     if workers is not None and workers < 0:
@@ -139,15 +151,34 @@ def train(
         size = create_model(model, **network_options).input_size
         count = default_workers() if workers is None else workers
         dataset = group.all_do(
-            lambda: load_dataset(Path(data), size, chosen, validation, count, label_level, skip_unreadable)
+            lambda: load_dataset(
+                Path(data), size, chosen, validation, count, label_level, skip_unreadable, choose=patience is not None
+            )
         )
+        if patience is not None and not dataset.chooses:
+            group.fail(
+                UsageError(f"{data}: got --patience without pictures to choose an epoch by, expected val; add some")
+            )
         network_options["num_classes"] = len(dataset.labels)
         architecture = {"name": model, "options": network_options}
         initial = None if start is None else start.initial(dataset.labels)
         taught = None
         if teacher is not None:
             taught = group.all_do(lambda: load_teacher(Path(teacher), list(dataset.labels), size, chosen))
-        run = Run(architecture, chosen, dataset, Path(out), place, group, accumulate, compiled, initial, taught)
+        run = Run(
+            architecture,
+            chosen,
+            dataset,
+            Path(out),
+            place,
+            group,
+            accumulate,
+            compiled,
+            initial,
+            taught,
+            patience=patience,
+            minutes=minutes,
+        )
         if group.writes:
             _announce(run, recipe, place, group, validation)
         try:
@@ -164,16 +195,18 @@ def train(
 
 def _announce(run: Run, recipe: str, device: torch.device, group: Processes, validation: float | None) -> None:
     dataset = run.dataset
+    epochs = f"epochs: {run.recipe.epochs}" if run.minutes is None else f"{run.minutes:g} minutes"
     several = f", {group.count} processes" if group.count > 1 else ""
     print(
         f"{run.architecture['name']} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
-        f"{shown(dataset.labels_in_words)}; recipe {recipe}, epochs: {run.recipe.epochs}"
+        f"{shown(dataset.labels_in_words)}; recipe {recipe}, {epochs}"
         f"{_batches(len(dataset.train), run.recipe)}, on {device}{several}",
         flush=True,
     )
     if validation is None and dataset.trained_on and (held_out := dataset.trained_on.held_out):
+        lacking = "val/" if dataset.test is not None else "val/ or test/"
         print(
-            f"no val/ or test/: held {held_out.share:g} of each label's pictures out to evaluate on, drawn with seed "
+            f"no {lacking}: held {held_out.share:g} of each label's pictures out to evaluate on, drawn with seed "
             f"{held_out.seed}; --validation SHARE holds out another share",
             flush=True,
         )
@@ -210,8 +243,21 @@ def _settings(
     options: Mapping[str, Any] | None,
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe, and every option of the network, those of the preset among them."""
+    _refuse_options(model, changes or {})
     chosen = get_recipe(recipe, [f"{name}={_text(value)}" for name, value in (changes or {}).items()])
     return chosen, network_options(model, options or {}, preset)
+
+
+def _refuse_options(model: str, changes: Mapping[str, Any]) -> None:
+    """UsageError where a field that is to change is an option of the network."""
+    fields, options = Recipe.__dataclass_fields__, model_options(model)
+    for name in changes:
+        if name in options and name not in fields:
+            raise UsageError(f"got --set {name}, expected --option {name}=VALUE: it belongs to the network")
+        if name == "image_size":
+            raise UsageError(
+                f"got --set {name} for {model}, expected its own size; only timm's and torchvision's change"
+            )
 
 
 def _text(value: object) -> str:

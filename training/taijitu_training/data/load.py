@@ -46,6 +46,7 @@ def load_dataset(
     workers: int | None = None,
     label_level: Level | None = None,
     skip_unreadable: bool = False,
+    choose: bool = False,
 ) -> Dataset:
     """The data set at `path` for networks of input `size` (H, W); `Dataset.form` says as what it was read.
 
@@ -57,7 +58,8 @@ def load_dataset(
 
     The network learns from train, is judged after every epoch on val, and measured once, at the end, on test. Without
     val it is judged on test, and nothing is chosen by that. `validation` > 0 holds that share of each label's training
-    pictures out, drawn by the recipe's seed, in place of val; None holds a fifth of them out where there is neither.
+    pictures out, drawn by the recipe's seed, in place of val; None holds a fifth of them out where there is neither,
+    or where there is no val and the caller has to `choose` an epoch.
 
     Pictures lie decoded in memory where the recipe crops padded ones and all of them, with the padded copies, take at
     most half of the free memory, shards apart. The others are decoded while the network trains, in `workers` processes
@@ -79,7 +81,7 @@ def load_dataset(
     if "" in samples:
         samples["train"], prints["train"] = samples.pop(""), prints.pop("")
     _check_trained(found, samples)
-    if validation is None and not {"val", "test"} & samples.keys():
+    if validation is None and (choose or "test" not in samples) and "val" not in samples:
         validation = UNSPLIT_SHARE
     trained_on = TrainedOn.of(prints["train"])
     if validation:
