@@ -30,8 +30,9 @@ NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/t
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py
 
+# One process a core, each with the tests of whole files; PYTEST=-n0 for one process.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 test-ray: $(VENV)/.dev
 	$(BIN)/python -m pytest -m ray $(PYTEST)

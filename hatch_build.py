@@ -2,9 +2,12 @@
 
 Without a compiler, or where it fails, the wheel is pure Python and complete, but Nish is slower. An editable install
 gets the library next to its sources.
+<<<<<<< HEAD
 
 TAIJITU_WHEEL, an environment variable for `make dist`, asks for one kind of wheel: "any" for pure Python, or a platform
 tag such as "manylinux_2_28_aarch64", for which the compiler in CXX has to compile.
+=======
+>>>>>>> main
 """
 
 from __future__ import annotations
@@ -63,7 +66,7 @@ class NativeNishHook(BuildHookInterface[Any]):
 
 
 def _load(path: Path) -> Any:
-    """A module by its file: its package needs numpy, which is no requirement of the build."""
+    """Load a module by its file: its package needs numpy, which the build does not require."""
     spec = importlib.util.spec_from_file_location("taijitu_native_build", path)
     assert spec is not None
     assert spec.loader is not None

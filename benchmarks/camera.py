@@ -3,7 +3,7 @@
 python benchmarks/camera.py [--parts age unplug load] [--seconds 60] [--cycles 20]
 
 age     a live source of 30 frames/s, a classifier slowed to 10: how old is the frame that an answer is about? Ours
-        beside the loop that everyone writes first, `while True: read(); classify()`, on the same source at the same
+        against the loop that everyone writes first, `while True: read(); classify()`, on the same source at the same
         time. The age is end to end: each frame carries the time at which it was made.
 unplug  the source goes and comes back: how long until its frames are there again, and what is left behind.
 load    1080p at 30 frames/s with a model: the CPU's work beyond decoding.
@@ -126,7 +126,7 @@ def measure_returns(how: str, cycles: int) -> None:
 
 
 def measure_load(rounds: int) -> None:
-    """The share of one core that a run takes beyond decoding, in turns."""
+    """The share of one core that a run takes beyond decoding, alternately."""
     with tempfile.TemporaryDirectory() as folder:
         video, model = Path(folder) / "hd.mp4", Path(folder) / "model.onnx"
         write_video(video, seconds=14)
@@ -154,7 +154,7 @@ def measure_load(rounds: int) -> None:
                 shares[name].append(share)
                 rates[name].append(rate_hz)
     decoding = statistics.median(shares["decoding only"])
-    print(f"\n1920 x 1080 at 30 frames/s, YYNet Small 16: % of one core, median of {rounds} rounds of 8 s in turns")
+    print(f"\n1920 x 1080 at 30 frames/s, YYNet Small 16: % of one core, median of {rounds} rounds of 8 s alternately")
     for name, row in shares.items():
         middle = statistics.median(row)
         beyond = "" if name == "decoding only" else f"   beyond decoding {middle - decoding:5.1f}"
@@ -177,7 +177,7 @@ def share_of_a_core(command: list[str | Path], seconds: float) -> tuple[float, f
 
 
 def count_lines(file: IO[bytes]) -> int:
-    """The lines written so far, by whoever else has the file open."""
+    """The lines that other processes have written so far."""
     return os.pread(file.fileno(), 1 << 24, 0).count(b"\n")
 
 

@@ -2,7 +2,7 @@
 
 python benchmarks/engines.py > docs/results/engines.md
 
-Every network of ours, and those of the Nish paper with Nish, untrained, as the exporter writes them, in float32 and in
+Each of our networks, and those of the Nish paper with Nish, untrained, as the exporter writes them, in float32 and in
 float16, for batches of 1 to 16. No GPU is needed: TensorRT-RTX compiles for GPUs that are not there. Build time is that
 of parsing and building, the median of --turns; conversion to float16 is not in it.
 """
@@ -50,7 +50,7 @@ def main() -> int:
     versions = f"onnx {onnx.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     print("# Engines\n")
     print(f"`python benchmarks/engines.py`, {date}, {machine()}, no GPU,")
-    print(f"beside other programs (load {load:.1f}); {library}, {versions}.")
+    print(f"with other programs running (load {load:.1f}); {library}, {versions}.")
     print("Untrained networks with Nish and 1000 labels, batches of 1 to 16, for compute capability 8.0 and later.")
     print(f"Build time is the median of {args.turns}, parsing included, conversion to float16 not.\n")
     print("| network | input | ONNX MB | fp32: built in s | engine MB | fp16: built in s | engine MB |")

@@ -1,9 +1,9 @@
-"""What Nish costs in training, beside other activations.
+"""What Nish costs in training, compared with other activations.
 
 python benchmarks/nish.py [--repetitions 50]
 
 One forward and one backward pass over (64, 64, 32, 32) on the CPU, in milliseconds: medians of repetitions that take
-turns, so that whatever else the machine does slows all of them. Nish is compiled before the first one is timed.
+turns, so that other work of the machine slows all of them. Nish is compiled before the first one is timed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What Nish costs on ONNX Runtime, beside SiLU.
+"""What Nish costs on ONNX Runtime, compared with SiLU.
 
 python benchmarks/nish_onnx.py [--turns 200] [--threads 2]
 
 One picture through untrained networks on the CPU, in milliseconds: medians of turns in one process, in a new random
-order each time, so that whatever else the machine does slows all of them. "operators" is Nish by its definition in the
+order each time, so that other work of the machine slows all of them. "operators" is Nish by its definition in the
 file, "kernel" the native one, "kernel, blocked" the native one inside ONNX Runtime's blocked layout, which is what the
 runtime takes where it can.
 """
@@ -41,7 +41,7 @@ from taijitu_training.models import create_model, model_options
 from taijitu_training.recipes import RECIPES
 
 NETWORKS = {"vgnetg_1_0mp": 1000, "yynet_small_16": 10}
-UNTIMED, TIMED = 2, 3  # runs in a turn: the first ones still have the threads of the one before beside them
+UNTIMED, TIMED = 2, 3  # runs in a turn: during the first ones, threads of the previous turn still run
 
 Run = Callable[[], Any]
 

@@ -3,10 +3,10 @@
 python benchmarks/passes.py [network ...] [--seconds 15] [--threads 2]
     [--input uint8|float32]
 
-Every network of ours, untrained, one picture of its own size on the CPU. "plain" is the file that torch.onnx.export
+Each of our networks, untrained, one picture of its own size on the CPU. "plain" is the file that torch.onnx.export
 writes, with the normalisation as training has it; "ours" is what export/to_onnx.py writes; and for each pass, ours
-without that pass. Latencies are medians of turns in one process, in a new random order each time, so that whatever
-else the machine does slows all of them. OpenVINO reads the same two files of VGNetG-1.0MP where it is installed
+without that pass. Latencies are medians of turns in one process, in a new random order each time, so that other
+work of the machine slows all of them. OpenVINO reads the same two files of VGNetG-1.0MP where it is installed
 (pip install '.[bench]').
 """
 
@@ -86,7 +86,7 @@ class Variant:
 def main() -> int:
     """Print two tables in Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("networks", nargs="*", default=list_models(), help="of ours (default: all)")
+    parser.add_argument("networks", nargs="*", default=list_models(), help="our networks to measure (default: all)")
     parser.add_argument("--seconds", type=float, default=15.0, help="to measure each network for (default: 15)")
     parser.add_argument("--threads", type=int, default=2, help="of one inference (default: 2)")
     parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="of the network (default: uint8)")

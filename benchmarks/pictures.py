@@ -3,7 +3,7 @@
 python benchmarks/pictures.py [--data DIR]
 
 DIR holds photos/*.JPEG and cifar10-jpeg.tar.xz. One thread; medians of rounds in which the readers take turns, so that
-whatever else the machine does slows all of them. "Pillow" is Image.open and torchvision's Resize and CenterCrop;
+other work of the machine slows all of them. "Pillow" is Image.open and torchvision's Resize and CenterCrop;
 "OpenCV" is imdecode and resize with INTER_AREA, which gives other pixels and is shown for its speed alone.
 """
 
@@ -65,7 +65,7 @@ def main() -> int:
     print("\nlargest difference from training's pixels, of 255")
     print(f"  {len(cifar)} CIFAR-10 test pictures at 32: {max(difference(data, SMALL) for data in cifar)}")
     print(f"  {len(photographs)} photographs at 224 of 256: {max(difference(data, USUAL) for data in photographs)}")
-    print("\nshrunk while decoding, beside the full decode")
+    print("\nshrunk while decoding, compared with the full decode")
     shrunk(large, photographs)
     print("\nhostile input, milliseconds until it is refused")
     for name, content in hostile(photographs[0]).items():

@@ -2,8 +2,8 @@
 
 python benchmarks/precision.py ckpt.pt --data DIR [--repetitions 300]
 
-Exports the checkpoint as fp32, fp16 and int8, judges each beside PyTorch on all test pictures, and times them on ONNX
-Runtime's CPU: medians of calls that take turns in one process, so that whatever else the machine does slows all alike.
+Exports the checkpoint as fp32, fp16 and int8, judges each against PyTorch on all test pictures, and times them on ONNX
+Runtime's CPU: medians of calls that take turns in one process, so that other work of the machine slows all alike.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Our server beside others.
+"""Our server compared with others.
 
 python benchmarks/server.py [--rounds 5] [--seconds 2]
 

@@ -1,4 +1,4 @@
-"""Images per second of training three networks: this project's loop against the usual one, in turns, in one run.
+"""Images per second of training three networks: this project's loop against the usual one, alternately, in one run.
 
 The usual loop: a DataLoader with worker processes, Pillow decoding and torchvision transforms per image, NCHW
 float32. Ours: decoded once, augmented a batch at a time, channels_last, bfloat16 where the processor computes in it.

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+
+# Before torch is imported, here and by children: networks of tests are small, and threads that wait for one another at
+# each layer cost a factor of ten where the machine has other work, such as a second test.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import signal
 from collections.abc import Iterator
 from pathlib import Path

@@ -37,7 +37,7 @@ def checkpoint_flags() -> str:
 
 
 def recipe_fields() -> str:
-    """Return the fields of a recipe: name, default, and the comment beside it in the code."""
+    """Return the fields of a recipe: name, default, and the comment next to it in the code."""
     comments = dict(COMMENT.findall(inspect.getsource(Recipe)))
     rows = []
     for field in dataclasses.fields(Recipe)[1:]:  # the first one is the recipe's name

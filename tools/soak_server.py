@@ -188,7 +188,7 @@ def main() -> int:
 
 
 def is_error(line: str) -> bool:
-    """Whether a line of the log is no JSON, or an error other than that a bad model was not taken."""
+    """Return whether a line of the log is not JSON, or an error other than that a bad model was refused."""
     try:
         return bool(json.loads(line)["level"] == "error") and "stays as it was" not in line
     except ValueError:

@@ -35,10 +35,10 @@ def export_onnx(
 
     Args:
         checkpoint: A file that `train` or `taijitu train` wrote.
-        output: The ONNX file; by default beside the checkpoint, as .onnx, .fp16.onnx or .int8.onnx.
+        output: The ONNX file; by default next to the checkpoint, as .onnx, .fp16.onnx or .int8.onnx.
         input_form: "uint8": images (N, H, W, 3), normalised inside; "float32": (N, 3, H, W), normalised by the caller.
         nish: "op": one node with its function body; "decomposed": standard operators only.
-        precision: Of the layers; those that would cost accuracy stay float32.
+        precision: The precision of the layers; layers that would cost accuracy stay float32.
         target: What an int8 file is for. "engine", the default: float16 between the int8 layers, for TensorRT 10 and
             later; "cpu": float32 between them, for ONNX Runtime and TensorRT 8.6.
         calibration: Folder or tar of pictures to calibrate int8 with, and to check fp16 and int8 with.
@@ -104,7 +104,7 @@ def build_engine(
 
     Args:
         model: The ONNX file, of `export_onnx`.
-        output: The plan; by default beside the ONNX file, as .engine. The sidecar stands beside it, as .engine.json.
+        output: The plan; by default next to the ONNX file, as .engine. The sidecar stands next to it, as .engine.json.
         backend: The library; "auto" takes the one that is installed, of both the one for the target.
         precision: "fp16" converts a float32 graph on the way; None for the precision of the graph.
         min_shapes: The smallest input by name, such as {"images": (1, 32, 32, 3)}.

@@ -32,7 +32,7 @@ SEEDS_PIXELS = MOST_SEEDS * 64 * 64
 
 MOST_PICTURES, LEAST_PICTURES = 16, 4
 MOST_LOGITS = 2048
-"""Of the origin: 8 kB. A network of 1000 labels has 4 pictures."""
+"""Size of the origin's logits: 8 kB. A network of 1000 labels has 4 pictures."""
 
 Answers = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Logits, float32 (N, K), of prepared pictures, uint8 RGB (N, H, W, 3)."""
@@ -42,7 +42,7 @@ def with_passport(card: ModelCard, artefact: Answers, origin: Answers, source: s
     """The card with a new passport, which has no logits of the artefact's own yet.
 
     Args:
-        card: Of the float32 artefact.
+        card: The card of the float32 artefact.
         artefact: Its answers, by which the pictures are chosen: ONNX Runtime is quicker than PyTorch.
         origin: What it comes from: the network in PyTorch, or an adopted file as it came.
         source: What computes these answers, such as "PyTorch 2.9.1".

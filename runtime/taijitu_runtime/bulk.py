@@ -1,7 +1,7 @@
-"""Many images at a time: small runs of the network, one worker a core, results in order.
+"""Run the network on many images: small batches, one worker per core, results in order.
 
-A large batch does not help on a processor: the tensors of 64 images leave its cache, and threads that share one run
-wait for one another. Several runs side by side, each as small as the cache wants it, answer two to three times as many.
+A large batch does not help on a CPU: the tensors of 64 images exceed its cache, and threads that share one run wait for
+one another. Several runs in parallel, each small enough for the cache, answer two to three times as many images.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CACHE_SHARE = 0.5  # of a core's cache, for the largest tensor: another as large is its input or output
-MOST_IMAGES = 16  # beyond this, what a run costs by itself no longer shows
+CACHE_SHARE = 0.5  # of a core's cache, for the largest tensor; its input or output takes as much again
+MOST_IMAGES = 16  # beyond this, the fixed cost of a run is negligible
 USUAL_BATCH = 8  # where the sizes of the tensors are not known
-WINDOW = 2  # chunks in hand for each worker: one that is worked on, one that waits
+WINDOW = 2  # chunks per worker: one in progress, one waiting
 
 
 @dataclasses.dataclass(frozen=True)
 class Bulk:
-    """How a model answers many images best: `workers` runs at a time, of `batch` images each; both at least 1."""
+    """How to run many images: `workers` runs at a time, of `batch` images each; both at least 1."""
 
     batch: int
     workers: int
@@ -45,10 +45,10 @@ def chunked(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def mapped(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yield `work(item)` for each item, in order, from `workers` threads; a single item is done in the caller's.
+    """Yield `work(item)` for each item, in order, from `workers` threads; a single item is computed by the caller.
 
-    Items are taken in the caller's thread, and at most WINDOW for each worker ahead of the result that it waits for. An
-    error of `work` is raised in its place; nothing new is begun then, nor where the caller stops.
+    Items are taken in the caller's thread, at most WINDOW per worker ahead of the next result. An error of `work` is
+    raised in place of its result; no new work is started after that, or after the caller stops.
     """
     remaining = iter(items)
     ahead = list(itertools.islice(remaining, 2 if workers > 1 else 0))

@@ -1,4 +1,4 @@
-"""The folder where things lie that are made when a model is loaded: XDG_CACHE_HOME/taijitu or ~/.cache/taijitu."""
+"""The cache folder, for files that are made when a model is loaded: XDG_CACHE_HOME/taijitu or ~/.cache/taijitu."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 ANOTHER_FOLDER = "choose a folder of your own: export XDG_CACHE_HOME=DIR"
 
 KEPT_FILES = 32
-"""Of each kind in the cache; the oldest goes first. Most are as large as their model."""
+"""The number of files of each kind in the cache; the oldest are removed. Most are as large as their model."""
 
 
 class UnsafeFolderError(OSError):
-    """Why the cache is not used: somebody else could put a file there, and a model is code. `cure`: what to do."""
+    """The cache is not used because another user could put a file there, and a model is code. `cure`: what to do."""
 
     def __init__(self, reason: str, cure: str) -> None:
         super().__init__(reason)
@@ -26,17 +26,17 @@ class UnsafeFolderError(OSError):
 
 
 class UnsafeFileError(OSError):
-    """Why a cached file is not used: another user could have written it."""
+    """A cached file is not used because another user could have written it."""
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the cache is, or would be. RuntimeError where there is neither a home nor XDG_CACHE_HOME."""
+    """Return the path of the cache. Raises RuntimeError if there is neither a home folder nor XDG_CACHE_HOME."""
     root = Path(environment.get("XDG_CACHE_HOME", ""))
     return (root if root.is_absolute() else Path.home() / ".cache") / "taijitu"
 
 
 def private_folder(folder: Path) -> Path:
-    """`folder`, made if missing, resolved. UnsafeFolderError unless nobody else can put a file there; OSError."""
+    """Create `folder` if missing, and resolve it. Raises UnsafeFolderError if others can write there; OSError."""
     _make(folder)
     folder = folder.resolve()
     for place in (folder, *folder.parents):
@@ -52,14 +52,14 @@ def private_folder(folder: Path) -> Path:
 
 
 def _make(folder: Path) -> None:
-    """Path.mkdir gives its mode to the last folder only; the umask may let others write to those above."""
+    """Create a folder and its parents with mode 0700; Path.mkdir gives its mode to the last folder only."""
     if not folder.is_dir():
         _make(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def read_own(file: Path) -> bytes:
-    """The content of a cached file. UnsafeFileError if another user could have written it; OSError."""
+    """Read a cached file. Raises UnsafeFileError if another user could have written it; OSError."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
@@ -69,7 +69,7 @@ def read_own(file: Path) -> bytes:
 
 
 def keep_newest(places: Iterable[Path], count: int = KEPT_FILES) -> None:
-    """Remove all but the `count` files, or folders with all in them, that were changed last. OSError."""
+    """Remove all files, or folders with their content, except the `count` that were changed last. Raises OSError."""
     by_age = sorted(places, key=lambda place: place.stat().st_mtime_ns)
     for old in by_age[:-count]:
         if old.is_dir():

@@ -1,7 +1,7 @@
 """The model card: the contract that every artefact carries, from the checkpoint to the edge.
 
 A checkpoint keeps `ModelCard.to_dict()`, an ONNX file `to_metadata()` in its metadata_props. `ModelCard.from_dict` is
-the one validator: what it accepts is a card, whoever wrote it.
+the one validator: what it accepts is a card, regardless of its author.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Architecture:
 class Precision:
     """How the numbers inside an artefact are held; ArtefactError for any field outside its range.
 
-    `name`: "fp32", "fp16" or "int8". `excluded_layers`: layers that are not in it for whatever reason, by the names of
+    `name`: "fp32", "fp16" or "int8". `excluded_layers`: layers that are not in it for any reason, by the names of
     their weights: in float32, or in float16 in an int8 file for engines. `calibration`: what scales of int8 come from
     (pictures, method, data), what the conversion was judged on, what it costs and may cost, plain JSON; empty for
     float32.

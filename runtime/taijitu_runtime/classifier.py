@@ -72,7 +72,7 @@ class Classifier:
         rebuild: bool = False,
         cuda_graphs: bool = True,
     ) -> Classifier:
-        """Load a model.onnx, or a model.engine with its model.engine.json beside it. ArtefactError if it is no use.
+        """Load a model.onnx, or a model.engine with model.engine.json next to it. ArtefactError if it cannot be used.
 
         `threads`: cores of the CPU that it uses, for one picture or for several side by side; 0 for all. `provider`, of
         ONNX Runtime: "cpu", which is also what None means, "cuda" or "tensorrt"; ProviderError, and never another one

@@ -1,4 +1,4 @@
-"""What every command line here shares: errors in one line, exit codes, bars, and text that any terminal can take."""
+"""The common parts of all commands: errors in one line, exit codes, progress bars, and text that is safe to print."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are UsageErrors, so that they too are one line.
+    """An ArgumentParser whose errors are UsageErrors, so that they take one line too.
 
-    `elsewhere`: what a user may take for a flag, with what to write in its place: {"--lr": "--set lr=VALUE"}.
+    `elsewhere`: flags that do not exist, with what to write instead: {"--lr": "--set lr=VALUE"}.
     """
 
     elsewhere: Mapping[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
+        """Raise UsageError instead of printing the usage and exiting."""
         raise UsageError(f"{message}{self._meant(message)}; see {self.prog} --help")
 
     def _meant(self, message: str) -> str:
@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def share(text: str) -> float:
-    """An option's value from 0 to below 1, for argparse."""
+    """Parse an option's value from 0 to below 1, for argparse."""
     with contextlib.suppress(ValueError):
         if 0.0 <= float(text) < 1.0:
             return float(text)
@@ -56,9 +56,9 @@ def share(text: str) -> float:
 def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's main: a TaijituError becomes one line on stderr, after the name `prog`, and its exit code.
 
-    That is 2, or 1 for one of a command that ran and failed. Ctrl-C gives 130; a reader of stdout that went away
-    (`... | head`) gives 141, as in a shell. A stdout that cannot be written, such as a full disk's, is one line and 2;
-    one that is closed (`>&-`) takes nothing and is not an error.
+    The exit code is 2, or 1 for a command that ran and failed. Ctrl-C gives 130; a closed reader of stdout
+    (`... | head`) gives 141, as in a shell. A stdout that cannot be written, such as on a full disk, gives one line and
+    2; a closed stdout (`>&-`) is not an error.
     """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
@@ -72,7 +72,7 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
             except TaijituError as error:
                 complain(prog, error)
                 return error.exit_code
-            except ModuleNotFoundError as error:  # of a library that is imported when it is needed
+            except ModuleNotFoundError as error:  # for a library that is imported when it is needed
                 module = error.name or ""
                 if not module or module.startswith(DISTRIBUTION):
                     raise
@@ -95,28 +95,29 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
 
 
 def complain(prog: str, text: object) -> None:
-    """Say on stderr, in one line after the name `prog`, what is wrong; where stderr is gone, nobody is told."""
+    """Print what is wrong to stderr, in one line after the name `prog`; do nothing if stderr is closed."""
     with contextlib.suppress(OSError):
         say(f"{prog}: {shown(' '.join(str(text).split()))}", sys.stderr)
         sys.stderr.flush()
 
 
 def say(text: str, stream: TextIO) -> None:
-    """Print a line; what the stream's encoding cannot express is escaped."""
+    """Print a line; characters that the stream's encoding lacks are escaped."""
     encoding = stream.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 def say_json(content: Any, stream: IO[str], indent: int | None = None) -> None:
-    """Print `content` as JSON that every program reads."""
+    """Print `content` as JSON that every parser accepts."""
     print(json_text(content, stream, indent), file=stream)
 
 
 def json_text(content: Any, stream: IO[str], indent: int | None = None) -> str:
-    """`content` as JSON that `stream` and every parser can take.
+    """Return `content` as JSON that `stream` and every parser accept.
 
-    Letters stay as they are where the stream has them. What could drive a terminal is escaped as JSON has it, so that a
-    parser gets it back; a lone surrogate, which parsers refuse, is text as `shown` has it. ValueError for NaN.
+    Letters are kept where the stream's encoding has them. Control characters of terminals are escaped as in JSON, so
+    that a parser gets them back; lone surrogates, which parsers refuse, are escaped as in `shown`. Raises ValueError
+    for NaN.
     """
     is_unicode = "utf" in (getattr(stream, "encoding", None) or "").lower()
     text = json.dumps(_without_surrogates(content), indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
@@ -124,7 +125,7 @@ def json_text(content: Any, stream: IO[str], indent: int | None = None) -> str:
 
 
 def shown(name: object) -> str:
-    """Foreign text, such as a file's name or a label, as one line that a terminal, a log and JSON can take.
+    """Return foreign text, such as a file's name or a label, as one line that is safe for terminals, logs and JSON.
 
     Control characters, and the surrogates that stand for bytes which are not UTF-8, are escaped as in Python.
     """
@@ -135,7 +136,7 @@ def shown(name: object) -> str:
 
 
 def _without_surrogates(content: Any) -> Any:
-    """`content`, of dicts, lists and plain values, with the lone surrogates in its texts escaped."""
+    """Return `content`, of dicts, lists and plain values, with the lone surrogates in its texts escaped."""
     if isinstance(content, str):
         return content.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(content, Mapping):
@@ -144,10 +145,17 @@ def _without_surrogates(content: Any) -> Any:
 
 
 class Progress:
-    """A bar on stderr for work that takes long: only on a terminal, and only if tqdm is installed.
+    """A progress bar on stderr for long work, only on a terminal and if tqdm is installed.
 
-    `total`: of `unit`, how much there is to do, None where nobody knows. `what` stands before the bar; `form`: as
-    tqdm's bar_format; `delay_s`: before it appears; `hidden`: no bar. Where the terminal goes away, work goes on.
+    Work goes on if the terminal is closed.
+
+    Args:
+        total: The amount of work in `unit`, None if unknown.
+        what: The text before the bar.
+        unit: The unit of `total`.
+        form: tqdm's bar_format.
+        delay_s: The time before the bar appears.
+        hidden: Show no bar.
     """
 
     def __init__(
@@ -187,17 +195,17 @@ class Progress:
         self.close()
 
     def advance(self, count: int = 1) -> None:
-        """So much more is done."""
+        """Add `count` to the finished work."""
         if self._bar is not None:
             self._drawn(lambda bar: bar.update(count))
 
     def show(self, done: int, total: int, what: str, more: str = "") -> None:
-        """So much is done of `total`, with `what` before the bar and `more` after it."""
+        """Show that `done` of `total` is finished, with `what` before the bar and `more` after it."""
 
         def draw(bar: Any) -> None:
             is_first = bar.n == 0
             if is_first:
-                bar.initial = bar.n = done  # of work that goes on where it was stopped
+                bar.initial = bar.n = done  # for resumed work
             bar.total = total
             bar.set_description_str(what, refresh=False)
             bar.set_postfix_str(more, refresh=False)
@@ -211,13 +219,13 @@ class Progress:
             self._drawn(draw)
 
     def say(self, text: str, stream: TextIO) -> None:
-        """Print a line without tearing the bar, at once."""
+        """Print a line at once, without breaking the bar."""
         with contextlib.nullcontext() if self._bar is None else self._bar.external_write_mode(file=stream):
             say(text, stream)
             stream.flush()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._drawn(lambda bar: bar.close())
             self._bar = None
@@ -230,14 +238,14 @@ class Progress:
 
 
 def _open_closed_streams() -> None:
-    """Python has None for a stream that its parent closed; what is written to it goes nowhere."""
+    """Open the null device for stdout or stderr that the parent process closed; Python has None for it."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 -- until the process ends
 
 
 def _leave_stdout() -> None:
-    """Python flushes stdout once more as it leaves; into a closed pipe or a full disk that would print a traceback."""
+    """Redirect stdout to the null device: flushing it at exit to a closed pipe or full disk would print a traceback."""
     with contextlib.suppress(OSError, ValueError):  # a test's stdout has no number
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

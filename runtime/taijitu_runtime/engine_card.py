@@ -1,4 +1,4 @@
-"""The engine card: `model.engine.json` beside a TensorRT plan, which itself stays a bare, byte-valid plan.
+"""The engine card: `model.engine.json` next to a TensorRT plan, which itself stays a bare, byte-valid plan.
 
 It holds the model's card, what the plan was built for and from, and how to build it again. `EngineCard.from_dict` is
 the one validator; `save_engine` and `EngineCard.read` are the two ends of the file.
@@ -275,7 +275,7 @@ class EngineCard:
         try:
             return cls.from_dict(json.loads(path.read_bytes()))
         except FileNotFoundError:
-            got = f"{plan}: got no {path.name} beside it, expected the sidecar that export/to_engine.py writes"
+            got = f"{plan}: got no {path.name} next to it, expected the sidecar that export/to_engine.py writes"
             raise ArtefactError(f"{got}; copy it too, or build the engine again: {BUILD_AGAIN}") from None
         except OSError as error:
             raise ArtefactError(f"{path}: got a file that cannot be read ({error.strerror}); check it") from None

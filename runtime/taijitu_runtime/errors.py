@@ -25,7 +25,7 @@ TaijituError
 └── WriteError                   a file that cannot be written: a full disk, no permission, no such folder
 
 `taijitu_training.errors` and `taijitu_export.errors` add those of data sets, checkpoints, runs and exports.
-Every text says what was got, what was expected and what to do. Anything else that escapes is a bug of ours.
+Every text says what was got, what was expected and what to do. Anything else that escapes is a bug in taijitu.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class PictureError(TaijituError):
         self.name = name
 
     def named(self, name: str) -> PictureError:
-        """The same error about a picture called `name`."""
+        """Return the same error about a picture called `name`."""
         return type(self)(self.reason, name)
 
 
@@ -181,13 +181,13 @@ class UnknownNameError(UsageError, ValueError):
 
 
 def close_names(got: object, known: Iterable[str], most: int = 4) -> list[str]:
-    """The known names that are spelt like `got`, whatever the case, the closest first."""
+    """Return the known names that are spelt like `got`, ignoring case, the closest first."""
     by_lower = {name.lower(): name for name in known}
     return [by_lower[key] for key in difflib.get_close_matches(str(got).lower(), by_lower, n=most, cutoff=0.5)]
 
 
 def name_hint(got: object, known: Iterable[str]) -> str:
-    """What to say after an unknown name: the close ones, or else those that there are."""
+    """Return a hint for an unknown name: the close names, or the known ones."""
     names = sorted(known)
     if close := close_names(got, names):
         return f"did you mean {', '.join(close)}?"

@@ -33,7 +33,7 @@ def json_from_text(key: str, text: str) -> Any:
 
 
 def read_fields(part: type[Part], prefix: str, got: object) -> dict[str, Any]:
-    """`got` as the fields of the dataclass `part`; ArtefactError where one is missing or unknown, or it is no dict."""
+    """Return `got` as fields of the dataclass `part`; ArtefactError for a missing or unknown one, or another type."""
     names = [field.name for field in dataclasses.fields(part)]  # type: ignore[arg-type]  # every caller's is one
     if not isinstance(got, dict):
         raise fail(prefix.rstrip("."), got, f"a dict with {', '.join(names)}")
@@ -102,7 +102,7 @@ def check_version(got: object, newest: int) -> None:
 def check_text(field: str, got: object, expected: str, pattern: str = r".+") -> None:
     """ArtefactError, naming what is `expected`, unless `got` is one line of text that matches the whole pattern.
 
-    One line: no control characters, which would reach the terminal of whoever prints it, nor lone surrogates, which no
+    One line: no control characters, which could reach a terminal, nor lone surrogates, which no
     answer could be written with.
     """
     if not isinstance(got, str) or not re.fullmatch(pattern, got) or not is_one_line(got):

@@ -1,4 +1,4 @@
-"""The distributions that are installed here, taijitu among them, and how more is installed."""
+"""The installed distributions, and commands to install more."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 
 DISTRIBUTION = "taijitu"
 EXTRAS = {"taijitu_training": "train", "taijitu_export": "export", "taijitu_server": "server"}
-"""What brings the libraries that a package stands on; those of other packages come with "ort"."""
+"""The extra with the libraries that a package needs; other packages need "ort"."""
 
 OURS = re.compile(rf"{DISTRIBUTION}(\[[\w,.-]+\])?")
 
 
 def normal_name(name: str) -> str:
-    """A distribution's name as the index writes it: opencv_python as opencv-python."""
+    """Return the name of a distribution as the package index writes it: opencv_python as opencv-python."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def installed_versions(found: Iterable[Distribution] | None = None) -> dict[str, str]:
-    """Names and versions of `found`; None looks for all that this Python sees."""
+    """Return names and versions of `found`; for None, of all distributions that this Python sees."""
     places = distributions() if found is None else found
     return {normal_name(one.metadata["Name"]): one.version for one in places if one.metadata["Name"]}
 
 
 def taijitu_version() -> str:
-    """The version of taijitu, as it was installed."""
+    """Return the installed version of taijitu."""
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
@@ -35,15 +35,15 @@ def taijitu_version() -> str:
 
 
 def source_tree() -> Path | None:
-    """The clone that this code runs from; None where it was installed as a wheel."""
+    """Return the clone that this code runs from; None where it was installed as a wheel."""
     root = Path(__file__).resolve().parents[2]
     return root if (root / "pyproject.toml").is_file() else None
 
 
 def pip_install(*alternatives: str) -> str:
-    """The command that installs one of several distributions with extras, such as "taijitu[rtx]" or "taijitu[gpu]".
+    """Return the command that installs one of several distributions with extras, such as "taijitu[rtx]".
 
-    In a clone taijitu is installed from its folder: an index need not have it.
+    From a clone, taijitu is installed from its folder, because a package index may lack it.
     """
     tree = source_tree()
     names = [name.replace(DISTRIBUTION, ".", 1) if tree and OURS.fullmatch(name) else name for name in alternatives]

@@ -1,4 +1,4 @@
-"""The machine: whether it is a Jetson, its processor's name, the cores and the memory that this process may use."""
+"""Facts about the machine: Jetson or not, the processor's name, the cores and memory that this process may use."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 ROOT = Path("/")
 
-# Each says it alone. Docker hides the device tree, and mounts nv_tegra_release only through NVIDIA's runtime; the
-# kernel's soc0 is seen in every container.
+# Each of these is enough. Docker hides the device tree, and mounts nv_tegra_release only with NVIDIA's runtime; the
+# kernel's soc0 is visible in every container.
 DEVICE_TREES = ("proc/device-tree", "sys/firmware/devicetree/base")
 SOC_FAMILY = "sys/devices/soc0/family"
 JETSON_MODELS = ("Jetson", "Orin", "NVIDIA Thor")
 JETSON_VARIABLES = ("JETSON_L4T", "JETSON_MODEL", "L4T_VERSION")
-"""Environment variables, as jtop and the images of jetson-containers set them."""
+"""Environment variables that jtop and the images of jetson-containers set."""
 
-# A virtual machine on Arm has no name of its processor, and a board has its own in place of it.
+# A virtual machine on Arm does not name its processor, and a board has its own name there.
 PROCESSOR_FIELDS = ("model name", "Model", "Hardware")
 
 
 def is_jetson(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is an NVIDIA Jetson, or a container on one."""
+    """Return whether this is an NVIDIA Jetson, or a container on one."""
     if (root / "etc/nv_tegra_release").exists() or read_text(root / SOC_FAMILY) == "Tegra":
         return True
     for tree in DEVICE_TREES:
@@ -35,12 +35,12 @@ def is_jetson(root: Path = ROOT, environment: Mapping[str, str] = os.environ) ->
 
 
 def board_model(root: Path = ROOT) -> str:
-    """What a board says it is, such as "NVIDIA Jetson Orin Nano Developer Kit"; "" where nothing does."""
+    """Return the name of the board, such as "NVIDIA Jetson Orin Nano Developer Kit"; "" where it has none."""
     return next(filter(None, (read_text(root / tree / "model") for tree in DEVICE_TREES)), "")
 
 
 def processor_name(root: Path = ROOT) -> str:
-    """The processor's name, or the board's where the processor has none, or the architecture."""
+    """Return the name of the processor, or of the board, or the architecture."""
     lines = read_text(root / "proc/cpuinfo").splitlines()
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
     named = next((fields[name] for name in PROCESSOR_FIELDS if fields.get(name)), "")
@@ -48,13 +48,13 @@ def processor_name(root: Path = ROOT) -> str:
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """How many cores this process may use: those it is bound to, and no more than its control group is given."""
+    """Return the number of cores that this process may use, limited by its affinity and its control group."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
 def core_cache_bytes(root: Path = ROOT) -> int:
-    """Bytes of the cache that a core has for itself, level 2; 1 MiB where the kernel does not say."""
+    """Return the bytes of a core's own level 2 cache; 1 MiB where the kernel does not tell."""
     for folder in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
         size = read_text(folder / "size")
         if read_text(folder / "level") == "2" and size.endswith("K") and size[:-1].isdecimal():
@@ -63,9 +63,9 @@ def core_cache_bytes(root: Path = ROOT) -> int:
 
 
 def available_bytes(root: Path = ROOT) -> int:
-    """Bytes that this process may still take without swapping: of the host, or what its control group has left.
+    """Return the bytes that this process may still take without swapping, limited by the host and its control group.
 
-    0 where the kernel does not say.
+    The result is 0 where the kernel does not tell.
     """
     fields = dict(line.split(":", 1) for line in read_text(root / "proc/meminfo").splitlines() if ":" in line)
     host = 1024 * int(fields.get("MemAvailable", "0").split()[0])
@@ -73,7 +73,7 @@ def available_bytes(root: Path = ROOT) -> int:
 
 
 def read_text(path: Path) -> str:
-    """A file of the kernel, without what ends it; "" where there is none or it cannot be read."""
+    """Return the text of a file of the kernel, stripped; "" where it is missing or cannot be read."""
     try:
         return path.read_text(errors="replace").strip("\0\n ")
     except OSError:
@@ -81,7 +81,7 @@ def read_text(path: Path) -> str:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Cores that each control group above this process may use at a time, where it has a limit."""
+    """Yield the limit of cores of each control group above this process that has one."""
     for group in _control_groups(root, "cpu"):
         quota, _, period = read_text(group / "cpu.max").partition(" ")  # version 2: "max 100000" or "150000 100000"
         if not quota:
@@ -91,7 +91,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _unused(root: Path) -> Iterator[int]:
-    """Bytes that each control group above this process has left, if limited; its file cache counts as free."""
+    """Yield the bytes that each limited control group above this process has left; its file cache counts as free."""
     for group in _control_groups(root, "memory"):
         for limit, usage, cache in (
             ("memory.max", "memory.current", "inactive_file"),
@@ -104,7 +104,7 @@ def _unused(root: Path) -> Iterator[int]:
 
 
 def _control_groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of the control groups that this process is in, of version 1 and 2, from the outermost one on."""
+    """Yield the folders of this process's control groups, of version 1 and 2, the outermost first."""
     groups = root / "sys/fs/cgroup"
     for line in read_text(root / "proc/self/cgroup").splitlines() or ["0::/"]:
         _, controllers, path = line.split(":", 2)

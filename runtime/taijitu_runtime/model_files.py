@@ -1,4 +1,4 @@
-"""What model files are called: one list of suffixes, which are read whatever their case."""
+"""The suffixes of model files, in any case."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
 
 
 def is_onnx(path: PurePath) -> bool:
-    """Whether the file is named like an ONNX model."""
+    """Return whether the file has the suffix of an ONNX model."""
     return path.suffix.lower() == ONNX_SUFFIX
 
 
 def is_engine(path: PurePath) -> bool:
-    """Whether the file is named like a plan of TensorRT."""
+    """Return whether the file has a suffix of TensorRT plans."""
     return path.suffix.lower() in ENGINE_SUFFIXES
 
 
 def is_model(path: PurePath) -> bool:
-    """Whether the file is named like something that a backend opens."""
+    """Return whether the file has a suffix that a backend opens."""
     return is_onnx(path) or is_engine(path)

@@ -1,4 +1,4 @@
-"""Where a result is to be written, looked at before any work is spent on it."""
+"""Check the path of a result before any work is spent on it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from taijitu_runtime.errors import UsageError
 
 
 def check_target(path: Path) -> None:
-    """UsageError unless `path` is in a folder, and names a regular file or nothing yet.
+    """Raise UsageError unless `path` is in an existing folder, and is a regular file or does not exist.
 
-    Results get their names when they are whole, by a rename, which would also put them in the place of /dev/null.
+    A finished result is renamed to its path, which would also replace /dev/null.
     """
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         if not path.parent.is_dir():
-            raise UsageError(f"{shown(path)}: no folder {shown(path.parent)}; make it first") from None
+            raise UsageError(f"{shown(path)}: no folder {shown(path.parent)}; create it first") from None
         return
     except OSError as error:
         raise UsageError(f"{shown(path)}: cannot be written ({error.strerror}); choose another file") from None

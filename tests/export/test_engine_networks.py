@@ -33,7 +33,7 @@ SOME = [("yynet_small_16", "nish"), ("vgnetg_1_0mp_se", "gelu")]
 
 
 def onnx_files(source: Path) -> dict[str, Path]:
-    """The network in float32, and in float16, whatever that costs an untrained one."""
+    """The network in float32, and in float16, which may cost an untrained one any accuracy."""
     loaded = checkpoint.load(source)
     card = card_of(loaded, "")
     plain = onnx_from_checkpoint(loaded)

@@ -257,7 +257,7 @@ def test_a_flag_that_this_library_has_no_use_for_is_an_error_that_says_why(
         (["--fp16", "--int8"], "not allowed with"),
         (["--fp32"], "unrecognized arguments: --fp32"),
         (["--int8"], "INT8 WoQ GEMM"),
-        (["--saveEngine=no/such/folder/model.engine"], "make it first"),
+        (["--saveEngine=no/such/folder/model.engine"], "no/such/folder"),
         (["--saveEngine=model.onnx"], "expected a file of its own"),
     ],
 )

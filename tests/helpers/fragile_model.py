@@ -12,7 +12,7 @@ from tests.helpers.tiny_model import card_dict
 
 RAISES, OUT_OF_MEMORY, NAN = (255, 254, 253)  # the grey of the pictures that do it
 
-# `length` is 1, or 2^46 numbers: 256 TiB, more than a process of 64 bits can address whatever the machine allows.
+# `length` is 1, or 2^46 numbers: 256 TiB, more than a process of 64 bits can address on any machine.
 GRAPH = f"""
 <ir_version: 8, opset_import: ["" : 17]>
 fragile (uint8[N, 8, 8, 3] images) => (float[N, 3] logits)

@@ -40,7 +40,7 @@ def age_ms(frame: NDArray[np.uint8]) -> float:
 
 
 class MjpegServer:
-    """Makes `rate_hz` frames a second and sends every one of them to whoever asks, however slowly they are taken.
+    """Makes `rate_hz` frames a second and sends every one of them to every client, however slowly it reads.
 
     `unplug`: connections break, new ones are refused. `stall`: connections stay and new ones are accepted, but nothing
     comes any more, on any of these, ever. `restore`: new connections are served. `is_frozen`: the last frame is sent

@@ -1,4 +1,4 @@
-"""A real server process on a real socket, for tests and for the long runs beside them."""
+"""A real server process on a real socket, for tests and for the long runs in tools/."""
 
 from __future__ import annotations
 

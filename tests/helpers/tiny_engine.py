@@ -28,7 +28,7 @@ MAX_BATCH = 8
 
 
 def make_tiny_engine(path: Path, *, library: str = "tensorrt_rtx", **options: Any) -> Path:
-    """Build `make_tiny_onnx(..., **options)`, beside `path`, for batches of 1 to MAX_BATCH or the fixed one."""
+    """Build `make_tiny_onnx(..., **options)`, next to `path`, for batches of 1 to MAX_BATCH or the fixed one."""
     trt = pytest.importorskip(library, reason=f"no {library}: no engine can be built")
     onnx = make_tiny_onnx(path.with_suffix(".onnx"), **options)
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))

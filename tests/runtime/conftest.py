@@ -42,7 +42,7 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder: red.png, deep/blue.jpg, deep/er/green.PNG, and things that are no pictures."""
+    """A folder: red.png, deep/blue.jpg, deep/er/green.PNG, and files that are not pictures."""
     folder = tmp_path_factory.mktemp("pictures")
     for name, colour in (("red.png", (255, 0, 0)), ("deep/blue.jpg", (0, 0, 255)), ("deep/er/green.PNG", (0, 255, 0))):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

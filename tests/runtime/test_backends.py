@@ -33,9 +33,9 @@ def test_an_onnx_file_goes_to_onnx_runtime(tiny_onnx: Path) -> None:
         ("empty.onnx", b"", r"empty\.onnx: got an empty file, expected a model"),
         ("random.onnx", b"random bytes " * 20, rf"got a file that ONNX Runtime cannot load \(.+\), .*{EXPORT}"),
         ("best.pt", b"PK\x03\x04" + bytes(99), rf"got a checkpoint, expected a \.onnx file; do: {EXPORT} .*best\.pt"),
-        ("model.engine", bytes(99), r"got no model\.engine\.json beside it"),
-        ("model.bin", b"ftrt" + bytes(99), r"got no model\.bin\.json beside it"),
-        ("model.bin", b"vtrt" + bytes(99), r"got no model\.bin\.json beside it"),
+        ("model.engine", bytes(99), r"got no model\.engine\.json next to it"),
+        ("model.bin", b"ftrt" + bytes(99), r"got no model\.bin\.json next to it"),
+        ("model.bin", b"vtrt" + bytes(99), r"got no model\.bin\.json next to it"),
         ("model.tflite", b"\x1c\0\0\0TFL3", r"got a file of an unknown kind, expected a \.onnx file"),
     ],
 )

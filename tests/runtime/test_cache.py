@@ -1,4 +1,4 @@
-"""The cache folder: nobody else can write to it, whatever the umask is."""
+"""The cache folder: nobody else can write to it, with any umask."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ REQUIREMENTS = [
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Entry points: greet (works), heavy (imports what is absent), broken (a bug of ours)."""
+    """Entry points: greet (works), heavy (imports what is absent), broken (has a bug)."""
     package = tmp_path / "taijitu_pretend"
     package.mkdir()
     (package / "__init__.py").write_text("raise AssertionError('the overview must not import')\n")

@@ -125,7 +125,7 @@ def test_a_torn_sidecar_is_an_artefact_error(tmp_path: Path, content: bytes) -> 
 
 
 def test_a_missing_sidecar_says_what_writes_it(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match=r"got no model\.engine\.json beside it, .*export/to_engine\.py"):
+    with pytest.raises(ArtefactError, match=r"got no model\.engine\.json next to it, .*export/to_engine\.py"):
         EngineCard.read(tmp_path / "model.engine")
 
 

@@ -78,7 +78,7 @@ def test_a_plan_that_is_not_the_sidecars_never_reaches_tensorrt(engine: Path, da
 
 def test_an_engine_without_its_sidecar_says_what_is_missing(engine: Path) -> None:
     sidecar_of(engine).unlink()
-    with pytest.raises(ArtefactError, match=r"got no model\.engine\.json beside it"):
+    with pytest.raises(ArtefactError, match=r"got no model\.engine\.json next to it"):
         open_backend(engine).load()
 
 

@@ -1,4 +1,4 @@
-"""Files are whole or not there, whatever happens to their writer; one process at a time holds a folder or a file."""
+"""Files are complete or missing, even if their writer is killed; one process at a time holds a folder or a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was held out of a training is told again, whatever became of the folder since."""
+"""What was held out of a training is found again, even if the folder has changed since."""
 
 from __future__ import annotations
 

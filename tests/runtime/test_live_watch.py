@@ -62,7 +62,7 @@ def test_the_region_is_what_is_classified(tiny_onnx: Path, halves: Frame) -> Non
         ("-1,0,3,4", "expected x,y,width,height in pixels"),
         ("0,0,0,4", "expected a width and a height above 0"),
         ("70,0,20,20", r"got a region from \(70, 0\) to \(90, 20\), expected .* inside the frame of 80 x 40"),
-        ("60%,0%,50%,100%", "expected one of at least a pixel that lies wholly inside the frame"),
+        ("60%,0%,50%,100%", "at least a pixel"),
     ],
 )
 def test_a_region_that_makes_no_sense_is_refused(text: str, told: str) -> None:

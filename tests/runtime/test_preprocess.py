@@ -162,7 +162,7 @@ def test_every_format_is_decoded_from_path_text_and_bytes_alike(format: str, tmp
     path.write_bytes(data)
     got = decode_picture(data)
     assert (got.dtype, got.shape, got.flags.writeable) == (np.dtype(np.uint8), (40, 60, 3), True)
-    # lossless but for JPEG's quantisation and GIF's 256 colours
+    # lossless except for JPEG's quantisation and GIF's 256 colours
     assert np.abs(got.astype(int) - scene()).mean() < {"JPEG": 4, "GIF": 8}.get(format, 1e-9)
     for same in (path, str(path), bytearray(data), memoryview(data)):
         np.testing.assert_array_equal(decode_picture(same), got)
@@ -172,7 +172,7 @@ def test_every_format_is_decoded_from_path_text_and_bytes_alike(format: str, tmp
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int, format: str) -> None:
     upright = scene()
-    # as the EXIF standard lays row 0 and column 0 of what is stored: 6 = right-hand side, top
+    # as the EXIF standard lays row 0 and column 0 of the stored image: 6 = right-hand side, top
     stored = {
         1: upright,
         2: upright[:, ::-1],

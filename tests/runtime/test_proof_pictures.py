@@ -1,4 +1,4 @@
-"""The pictures of passports: whatever the machine and NumPy, a version draws the same ones for ever."""
+"""The pictures of passports: a version draws the same ones on every machine, with every NumPy."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def server(start_server: Callable[..., Server], shipped_onnx: Path) -> Iterator[
     yield running
     code, log = running.stop()
     assert code == 0
-    assert {line["level"] for line in map(json.loads, log.splitlines())} <= {"info"}  # whatever the tests sent
+    assert {line["level"] for line in map(json.loads, log.splitlines())} <= {"info"}  # for anything that the tests sent
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def door() -> Iterator[MjpegServer]:
 
 @pytest.fixture(scope="module")
 def yard() -> Iterator[MjpegServer]:
-    """Frames that JPEG cannot make small, so that whoever does not take them is full soon."""
+    """Frames that JPEG cannot make small, so that a client that does not read them is full soon."""
     noise = np.random.default_rng(0).integers(-60, 60, (480, 640, 3), np.int16)
 
     def make(time_s: float) -> NDArray[np.uint8]:
@@ -195,7 +195,7 @@ def test_a_camera_that_repeats_one_frame_is_frozen_to_all_who_look(
         assert when_running(running, "desk")["frames"]["repeated"] == 0
         desk.is_frozen = True
         found = eventually(lambda: (told := status(running, "desk"))["state"] == "frozen" and told)
-        assert "got the same frame" in found["error"]
+        assert "--camera-frozen-s" in found["error"]
         assert found["frames"]["repeated"] > 5
         assert found["age_ms"] < 1000  # which tells nothing of it
         assert metric(running, 'taijitu_camera_state{camera="desk",state="frozen"}') == 1

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line, whoever wrote it, and a reader that stalls or a full disk holds up nobody."""
+"""The log: one JSON object per line from every writer, and a reader that stalls or a full disk delays nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the server: whatever it allows, and much that it does not, gets an answer it lists."""
+"""The OpenAPI document against the server: requests that it allows, and many others, get a response that it lists."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_generated_requests_get_documented_answers(
         if named:
             there = {"model": "tiny", "version": "1"}
             case.path_parameters = {name: there[name] for name in case.path_parameters or {}}
-        reply = case.request(base_url=tiny.url, session=session)
+        reply = case.call(base_url=tiny.url, session=session)
         assert str(reply.status_code) in responses, reply.text
         assert reply.status_code != 500
         if reply.status_code != 200:

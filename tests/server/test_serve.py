@@ -39,7 +39,7 @@ def expected(shipped_onnx: Path, jpeg: bytes) -> list[tuple[str, int]]:
 
 @pytest.fixture(autouse=True)
 def still_right_afterwards(client: httpx.Client, jpeg: bytes, expected: list[tuple[str, int]]) -> Iterator[None]:
-    """Whatever a test sent, the server then lives and answers a good request as before."""
+    """Check after each test that the server lives and answers a good request as before."""
     yield
     assert client.get("/health/live").json() == {"status": "live"}
     reply = client.post("/classify", content=jpeg, headers=JPEG)

@@ -59,7 +59,7 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: st
         settings_from({}, None)
 
 
-# What Kubernetes tells every pod beside services called taijitu and taijitu-camera.
+# What Kubernetes tells every pod about services called taijitu and taijitu-camera.
 SERVICE_LINKS = {
     "TAIJITU_SERVICE_HOST": "10.0.0.1",
     "TAIJITU_SERVICE_PORT": "8000",

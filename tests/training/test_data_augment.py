@@ -89,7 +89,7 @@ def test_padding_takes_no_more_memory_than_the_padded_pictures() -> None:
     images = torch.full((4000, 64, 64, 3), 7, dtype=torch.uint8)
     pad_reflecting(images[:8], 4)  # what torch allocates once
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
     except OSError:
         pytest.skip("/proc/self/clear_refs cannot be written here")
     before = status("VmRSS")

@@ -79,7 +79,7 @@ def test_an_epoch_has_every_sample_at_most_once_in_an_order_of_its_own(shards: P
     dataset = load_shards(shards)
     first, second = values_of(dataset), values_of(dataset, epoch=1)
     for values in (first, second):
-        assert len(values) == len(set(values)) == 57  # 13 batches of 4 and one of 5: one alone is no batch
+        assert len(values) == len(set(values)) == 57  # 13 batches of 4 and one of 5: one alone does not make a batch
     assert first != second
     assert values_of(dataset) == first
     assert sum(a + 1 == b for a, b in pairwise(first)) < 10  # mixed within the shards, too
@@ -188,7 +188,7 @@ SPOILT: list[tuple[dict[str, Any], str]] = [
     ({"png": picture(1), "json": {"caption": "a cat"}}, "sample x: got no 'label', expected a number"),
     (
         {"cls": 1, "txt": "a cat"},
-        r"val-001\.tar: sample x has no picture \(cls, txt\), expected one of jpg, jpeg, png, webp beside its cls",
+        r"val-001\.tar: sample x has no picture \(cls, txt\), expected one of jpg, jpeg, png, webp next to its cls",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Pictures decoded while training: the same as in memory, whoever shares them, wherever a run goes on."""
+"""Pictures decoded while training: the same as in memory, for any number of processes, and where a run goes on."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_processes_that_decode_change_nothing_but_the_speed(tiny_data: Path, tmp
     dataset = load_dataset(tiny_data, SIZE, recipe, workers=2)
     before = torch.get_rng_state()
     epoch = batches(dataset.train, replace(recipe, batch_size=4), CPU, ALONE).epoch(0, 0)
-    next(epoch)  # and stop there: what follows starts anew
+    next(epoch)  # and stop there: what follows starts again
     for number in (0, 1):
         expected = steps_of(alone.train, epoch=number, recipe=recipe)
         assert_same(steps_of(dataset.train, epoch=number, recipe=recipe), expected)

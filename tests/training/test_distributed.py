@@ -21,7 +21,7 @@ from taijitu_training.recipes import get_recipe
 
 
 def arguments(data: Path, out: Path, *more: str) -> list[str]:
-    # 11 pictures to test are no multiple of two processes
+    # 11 pictures to test are not a multiple of two processes
     return ["--model", "yynet_small_16", "--data", str(data), "--out", str(out), "--set", "batch_size=16", *more]
 
 

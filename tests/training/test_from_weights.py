@@ -32,7 +32,7 @@ class Runs:
 
 
 class Whole(nn.Module):
-    """A class that whoever reads the file does not have."""
+    """A class that the reader of the file does not have."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

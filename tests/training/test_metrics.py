@@ -1,4 +1,4 @@
-"""What a run records beside its checkpoints, and what it says when memory or the disk run out."""
+"""What a run records in addition to its checkpoints, and what it says when memory or the disk run out."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.models import create_activation, create_model, list_activations, list_models, model_options
 
-# Trainable parameters with the paper's options; facts of the papers' tables but for VGNetF (see its file).
+# Trainable parameters with the paper's options; facts of the papers' tables except for VGNetF (see its file).
 PARAMETERS = {
     "mlp": 1_404_510,
     "yynet": 1_608_144,

@@ -1,4 +1,4 @@
-"""Tables of the papers: every run once, results as they come, and the paper's numbers beside ours."""
+"""Tables of the papers: every run once, results as they come, and the paper's numbers with ours."""
 
 from __future__ import annotations
 

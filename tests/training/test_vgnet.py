@@ -131,7 +131,7 @@ def test_half_identity_hands_one_half_on_untouched() -> None:
     assert left is b
     mixed = F.conv2d(b, block.depthwise.weight, padding=1, groups=4)
     made = F.conv2d(torch.cat((a, mixed), 1), block.pointwise[0].weight)
-    # activation, then BN, which is the identity but for its epsilon
+    # activation, then BN, which is the identity except for its epsilon
     torch.testing.assert_close(right, made.relu() / math.sqrt(1 + 1e-5))
 
 

@@ -224,7 +224,7 @@ def test_a_contract_that_cannot_be_is_one_line(
     torch.save(content, source)
     assert main([str(source), "--image", str(picture)]) == 2
     error = capsys.readouterr().err
-    assert "expected height, width, resize_size, mean and std; train it anew" in error
+    assert "expected height, width, resize_size, mean and std; train it again" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "a_pictures").exists()
 

@@ -154,12 +154,12 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
 def _check_contents(path: Path, content: dict[str, Any]) -> None:
     architecture, labels = content["architecture"], content["labels"]
     if not isinstance(architecture.get("name"), str) or not isinstance(architecture.get("options"), dict):
-        raise CheckpointError(f"{path}: got architecture {architecture}, expected a name and options; train it anew")
+        raise CheckpointError(f"{path}: got architecture {architecture}, expected a name and options; train it again")
     if (classes := architecture["options"].get("num_classes")) != len(labels):
         raise CheckpointError(
-            f"{path}: got {len(labels)} labels for {classes} classes, expected as many; train it anew"
+            f"{path}: got {len(labels)} labels for {classes} classes, expected as many; train it again"
         )
     for name, weights in content["state_dict"].items():
         if not isinstance(name, str) or not isinstance(weights, Tensor):
-            raise CheckpointError(f"{path}: got {name!r} among the weights, expected names with tensors; train it anew")
+            raise CheckpointError(f"{path}: got {name!r} among the weights, expected named tensors; train it again")
     check_tensors(str(path), content["state_dict"])

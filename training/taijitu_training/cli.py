@@ -63,11 +63,11 @@ def build_parser() -> Parser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--init", type=Path, metavar="CKPT",
-        help="start from a checkpoint's weights; where its labels are others, the layer of the labels starts anew",
+        help="start from a checkpoint's weights; where its labels are others, the layer of the labels starts again",
     )  # fmt: skip
     parser.add_argument(
         "--teacher", type=Path, metavar="CKPT",
-        help="learn this checkpoint's answers besides the labels (distillation; see the recipe's teacher_weight)",
+        help="learn this checkpoint's answers and the labels (distillation; see the recipe's teacher_weight)",
     )  # fmt: skip
     parser.add_argument(
         "--resume", nargs="?", type=Path, const=LAST, metavar="CKPT",

@@ -20,7 +20,7 @@ class Inert:
     state: Any = None
 
     def __init__(self, *arguments: Any) -> None:
-        """Take whatever the object's class would take."""
+        """Take any arguments."""
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -81,7 +81,7 @@ def _holds_known(value: Any) -> bool:
 
 
 def _is_state(value: Any) -> bool:
-    """Whether `value` is a state dict: tensors by name, whatever else stands among them."""
+    """Return whether `value` is a state dict: tensors by name, possibly among other values."""
     return isinstance(value, Mapping) and any(
         isinstance(name, str) and isinstance(item, Tensor) for name, item in value.items()
     )

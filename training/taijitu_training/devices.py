@@ -10,7 +10,7 @@ from taijitu_training.distributed import local_rank
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is a GPU where there is one. Of several processes each takes a GPU of its own.
+    """The device called `name`; "auto" is a GPU where there is one. Each of several processes takes its own GPU.
 
     TaijituError for a device that is not there.
     """

@@ -1,4 +1,4 @@
-"""Distillation: a small network learns the answers of a larger one, its teacher, besides the labels.
+"""Distillation: a small network learns the answers of a larger one, its teacher, in addition to the labels.
 
 Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2: the logits of both
 networks are divided by a temperature T, and the gradient of the soft loss is multiplied by T squared.

@@ -10,7 +10,7 @@ __all__ = ["CheckpointError", "DataError", "TrainingError"]
 
 
 class CheckpointError(TaijituError):
-    """A file that is no checkpoint of ours, or one that does not fit what it was asked for."""
+    """A file that is not one of our checkpoints, or a checkpoint that does not fit its use."""
 
 
 class TrainingError(TaijituError):

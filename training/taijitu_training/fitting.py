@@ -35,7 +35,7 @@ def match_weights(file: WeightsFile, architecture: Architecture, by_order: bool,
         if match.missing or match.misfits or match.unknown:
             renamed = _renamed_by_timm(file.tensors, architecture)
             if renamed is not None:
-                return Match(renamed, f"{len(file.tensors)} tensors by timm's renaming of what was published")
+                return Match(renamed, f"{len(file.tensors)} tensors by timm's renaming of published tensors")
         return match
     except CheckpointError as error:
         raise CheckpointError(f"{file.path}: {error}") from None
@@ -55,7 +55,7 @@ def _renamed_by_timm(tensors: dict[str, Tensor], architecture: Architecture) -> 
         "label_offset": 0,
         "custom_load": False,
     }
-    with contextlib.suppress(Exception):  # whatever other people's code raises: then it cannot
+    with contextlib.suppress(Exception):  # other people's code may raise anything: then it cannot
         classes = options["num_classes"]
         made = library.create_model(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay, **size)
         return {f"network.{key}": value for key, value in made.state_dict().items()}

@@ -41,8 +41,8 @@ def checkpoint_from_weights(
             prepared otherwise than for timm's default weights.
         labels: The K labels, in the order of the logits.
         options: Options of the network, such as {"act": "nish"}.
-        changes: Fields of `InputSpec`, where pictures are prepared otherwise than timm or torchvision say. A network of
-            ours needs "mean" and "std".
+        changes: Fields of `InputSpec`, where pictures are prepared otherwise than timm or torchvision say. Our own
+            networks need "mean" and "std".
         by_order: Tell tensors by their order, where as many, of the same shapes and kinds, have other names.
         key: The entry of a container that is meant, where it has several.
         prefix: What stands before the names, where the file has several networks.

@@ -48,7 +48,7 @@ class Totals:
 class TrainState:
     """All that changes during a run; `state_dict` and `load_state_dict` carry a run across a stop to the same numbers.
 
-    `epoch` counts finished epochs, `step` finished steps of the current one. Random numbers are no part of it: each
+    `epoch` counts finished epochs, `step` finished steps of the current one. Random numbers are not part of it: each
     step's come from the seed, the epoch and the step.
     """
 
@@ -66,7 +66,7 @@ class TrainState:
 
     @property
     def result(self) -> nn.Module:
-        """What the run is judged by: the average where the recipe keeps one, else the network."""
+        """The network that is judged: the average if the recipe keeps one."""
         return self.model if self.average is None else self.average
 
     def state_dict(self) -> dict[str, Any]:
@@ -303,7 +303,7 @@ def diverged(what: str, recipe: Recipe) -> TrainingError:
     """The error about a run that cannot come back, with what to try."""
     return TrainingError(
         f"{what}; earlier checkpoints are kept: "
-        f"start anew in another --out with a smaller learning rate, such as --set lr={recipe.lr / 4:g}"
+        f"start again in another --out with a smaller learning rate, such as --set lr={recipe.lr / 4:g}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which tensor of a file is which of a network: by their names, whatever stands before them, or by their order."""
+"""Which tensor of a file is which of a network: by their names, with any prefix, or by their order."""
 
 from __future__ import annotations
 

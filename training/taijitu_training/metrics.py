@@ -1,4 +1,4 @@
-"""The numbers of a run, epoch by epoch: metrics.jsonl, which is the record, and TensorBoard's files beside it."""
+"""The numbers of a run, epoch by epoch: metrics.jsonl, which is the record, and TensorBoard's files next to it."""
 
 from __future__ import annotations
 

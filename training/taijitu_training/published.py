@@ -82,7 +82,7 @@ def published_labels(name: str) -> tuple[str, ...]:
             )
         return tuple(config.label_names or imagenet_labels())
     if source == "torchvision":
-        return imagenet_labels()  # whatever the network: torchvision publishes no others
+        return imagenet_labels()  # for every network: torchvision publishes no others
     raise UnknownNameError("source of networks", source, ("timm", "torchvision"))
 
 

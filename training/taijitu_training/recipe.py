@@ -44,7 +44,7 @@ class Recipe:
     momentum: float = 0.0  # sgd
     amsgrad: bool = False  # adam and adamw
     weight_decay: float = 0.0  # decoupled with adamw, added to the gradient with adam and sgd
-    weight_decay_times_lr: bool = False  # decay = weight_decay * lr instead, set anew at each epoch's end
+    weight_decay_times_lr: bool = False  # decay = weight_decay * lr instead, set again at each epoch's end
     first_decay: str = "current"  # one of FIRST_DECAYS: the learning rate whose multiple the first epoch decays by
     decay_all: bool = True  # False: no decay on biases and the parameters of batch norm
     clip_norm: float = 0.0  # largest L2 norm of all gradients together; 0: no limit

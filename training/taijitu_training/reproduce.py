@@ -1,4 +1,4 @@
-"""Reproduce a paper's table: run its experiments one after the other, and print the paper's numbers beside ours.
+"""Reproduce a paper's table: run its experiments one after the other, and print the paper's numbers with ours.
 
 python training/reproduce.py yynet-table1 --data cifar10.tar.xz --epochs 3 --seeds 2
 """

@@ -1,4 +1,4 @@
-"""The results of a table: kept one by one as they come, printed beside the paper's."""
+"""The results of a table: kept one by one as they come, printed with the paper's."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _same(wanted: Result, result: Result) -> bool:
 
 
 def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
-    """Markdown: the paper's numbers beside ours, with n, epochs, data and machine; reduced budgets in their rows."""
+    """Markdown: the paper's numbers with ours, with n, epochs, data and machine; reduced budgets in their rows."""
     lines = [f"# {table.title}", ""]
     lines.append(f"Paper: {table.data}{f', {table.seeds} runs' if table.seeds else ''}.")
     for key, name in HEADINGS.items():

@@ -41,7 +41,7 @@ class Run:
     best.pt is the best epoch so far, where there are pictures to choose it by: never those of the test. `measured`:
     what the last epoch is worth beyond its row: on the test pictures, where others were to choose by, and by label.
 
-    `architecture` is {"name", "options"} for create_model. Of several `processes` each holds its own Run, and only the
+    `architecture` is {"name", "options"} for create_model. Each of several `processes` holds its own Run, and only the
     first one prints and writes. `accumulate` cuts each process's share of a batch into parts computed one by one.
     `initial`: the weights to start from in place of random ones. `teacher`: whose answers are learned, too.
     """

@@ -66,7 +66,7 @@ def paired_differences(rows: Mapping[str, Mapping[int, float]]) -> list[Differen
 
 
 def welch_differences(rows: Mapping[str, Summary]) -> list[Difference]:
-    """Compare every two rows by what is printed of them (Welch's t-test)."""
+    """Compare every two rows by their printed numbers (Welch's t-test)."""
     from scipy import stats
 
     pairs, ps = [], []

@@ -40,7 +40,7 @@ class TrainResult:
 
     `checkpoint`: final.pt of a finished run, else last.pt, to go on from. `history`: the numbers of each epoch.
     `evaluated_on`: what the accuracy is of, in a word. `writes`: False in all but the first of several processes.
-    `measured`: what the result gives on test/, where there is one besides the pictures that chose it ("test_top1",
+    `measured`: what the result gives on test/, where it did not choose the result ("test_top1",
     "test_loss", "test_macro"), or else its mean over the labels on the evaluation pictures ("eval_macro").
     """
 
@@ -90,8 +90,8 @@ def train(
         compiled: Train through torch.compile.
         workers: Processes that decode pictures which do not fit in memory; None for as many as there are cores.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        init: A checkpoint to start from; where its labels are others, the layer of the labels starts anew.
-        teacher: A checkpoint whose answers are learned besides the labels (distillation).
+        init: A checkpoint to start from; where its labels are others, the layer of the labels starts again.
+        teacher: A checkpoint whose answers are learned in addition to the labels (distillation).
         resume: Go on from OUT/last.pt (True), or from the last.pt given.
         label_level: Which folder is the label where folders lie within folders: "first" or "last".
         skip_unreadable: Leave pictures out that cannot be decoded, and list them.

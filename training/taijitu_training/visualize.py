@@ -15,7 +15,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="taijitu visualize", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="a checkpoint that training/train.py wrote")
     parser.add_argument("--image", type=Path, help="a picture, to draw what each stage makes of it")
-    parser.add_argument("--out", type=Path, help="folder for the PNGs (default: CHECKPOINT_pictures beside it)")
+    parser.add_argument("--out", type=Path, help="folder for the PNGs (default: CHECKPOINT_pictures next to it)")
     return parser
 
 

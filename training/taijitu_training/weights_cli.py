@@ -23,7 +23,7 @@ def build_parser() -> Parser:
     parser.add_argument("weights", type=Path, help="the file of weights; no code in it is run")
     parser.add_argument(
         "--model", required=True,
-        help="the network: timm/NAME, torchvision/NAME or one of ours; timm/NAME.TAG where pictures are prepared as "
+        help="the network: timm/NAME, torchvision/NAME or one of our own; timm/NAME.TAG where pictures are prepared as "
         "for these weights of timm and not its default ones",
     )  # fmt: skip
     parser.add_argument(

@@ -75,7 +75,7 @@ def check_tensors(where: str, tensors: Mapping[str, Tensor]) -> None:
         elif value.is_floating_point() and not value.isfinite().all():
             raise CheckpointError(f"{where}: the weights in {name} are NaN or infinite; use an earlier checkpoint")
         if kind:
-            raise CheckpointError(f"{where}: {name} is {kind}, expected a dense one with its numbers; save it anew")
+            raise CheckpointError(f"{where}: {name} is {kind}, expected a dense one with its numbers; save it again")
 
 
 def _from_safetensors(path: Path) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ LEAST_ALLOWED_ERROR = {"fp16": 2.0**-11, "int8": 1 / 254}
 """One rounding: half a step of 11 bits, or of 127 levels. Weights that need no rounding have no noise at all."""
 
 MOST_ALLOWED_ERROR = {"fp32": FULL_PRECISION_ERROR, "fp16": 1e-2, "int8": 1e-1}
-"""Root mean square of the logit differences as a share of the logit range, whatever the noise (fp32: the largest)."""
+"""Root mean square of the logit differences as a share of the logit range, for any noise (fp32: the largest)."""
 
 
 def allowed_error(precision: str, noise: float) -> float:

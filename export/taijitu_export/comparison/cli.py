@@ -1,4 +1,4 @@
-"""Is the classifier fine? Judge a model on pictures, beside the checkpoint or model that it came from.
+"""Is the classifier fine? Judge a model on pictures, compared with the checkpoint or model that it came from.
 
 python export/verify.py model.onnx [--data DIR] [--reference ckpt.pt|other.onnx] [--max-drop POINTS]
                         [--expect PERCENT] [--require-certain] [--report page.html] [--explain] [--json]
@@ -34,7 +34,7 @@ def build_parser() -> Parser:
     parser.add_argument("--explain", action="store_true", help="if it is not fine, name the first layer that diverges "
                         "from the reference")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="PAGE", help="write an HTML page with figures by label and the "
-                        "wrong and flipped pictures, and these as CSV beside it")  # fmt: skip
+                        "wrong and flipped pictures, and these as CSV next to it")  # fmt: skip
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_report(page: Path) -> None:
-    """UsageError where the page, or the CSV beside it, cannot be written."""
+    """UsageError where the page, or the CSV next to it, cannot be written."""
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"got --report {page}, expected a name in .html; give --report page.html")
     for file in (page, page.with_suffix(".csv")):

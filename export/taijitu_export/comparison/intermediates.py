@@ -19,7 +19,7 @@ LOG_FATAL = 4
 
 
 class Intermediates:
-    """A model on ONNX Runtime's CPU that returns the tensors `names` beside, or instead of, its output.
+    """A model on ONNX Runtime's CPU that returns the tensors `names` in addition to, or instead of, its output.
 
     Without `names` it returns what the model returns. ExportError where ONNX Runtime refuses the model.
     """

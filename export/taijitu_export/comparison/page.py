@@ -1,4 +1,4 @@
-"""`verify --report page.html`: what a classifier gets wrong, as one page without other files, and a CSV beside it."""
+"""`verify --report page.html`: what a classifier gets wrong, as one page without other files, and a CSV next to it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STYLE = (
 
 
 def write_page(found: Verification, candidate: Path, reference: Path | None, path: Path) -> list[Path]:
-    """Write the page, and where there are labels or a reference the CSV of wrong and flipped pictures beside it."""
+    """Write the page, and where there are labels or a reference the CSV of wrong and flipped pictures next to it."""
     text = as_text(found, candidate, reference)
     sections = [f"<h1>{escape(shown(candidate.name))}</h1>", f"<pre>{escape(text)}</pre>"]
     rows = changed_pictures(found)

@@ -24,8 +24,8 @@ WORDS = {outcome: outcome.value for outcome in Outcome} | {
 
 def as_text(found: Verification, candidate: Path, reference: Path | None) -> str:
     """Lines for a terminal."""
-    beside = "" if reference is None else f" beside {shown(reference)}"
-    lines = [f"{WORDS[found.verdict.outcome]}: {shown(candidate)}{beside}: {found.verdict.reason}"]
+    against = "" if reference is None else f" against {shown(reference)}"
+    lines = [f"{WORDS[found.verdict.outcome]}: {shown(candidate)}{against}: {found.verdict.reason}"]
     lines += [f"judged on {shown(found.evidence.source)}"]
     lines += [shown(line) for line in found.evidence.pictures.remarks] if found.evidence.pictures else []
     lines += ["", *_table(found)]

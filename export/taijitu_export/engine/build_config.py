@@ -55,7 +55,7 @@ def _set_flags(target: Target, builder: Any, config: Any) -> None:
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
     if not target.is_typed and options.precision != "fp32":
-        config.set_flag(trt.BuilderFlag.FP16)  # with int8 too: for what is between its layers
+        config.set_flag(trt.BuilderFlag.FP16)  # with int8 too, for the layers between the int8 ones
         if options.precision == "int8":
             config.set_flag(trt.BuilderFlag.INT8)
     if options.optimisation_level is not None:

@@ -33,8 +33,8 @@ def build_parser() -> Parser:
     # Parser reads "--flag value" and "--flag=value" alike.
     parser.add_argument("model", nargs="?", type=Path, help="the ONNX file (or --onnx)")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="the same, as for trtexec")
-    parser.add_argument("--saveEngine", type=Path, metavar="FILE", help="where the plan goes, and FILE.json beside it "
-                        "(default: beside the ONNX file, as .engine)")  # fmt: skip
+    parser.add_argument("--saveEngine", type=Path, metavar="FILE", help="where the plan goes, and FILE.json next to it "
+                        "(default: next to the ONNX file, as .engine)")  # fmt: skip
     parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto", help="the library; auto: the one "
                         "that is installed, of both the one for the target (default: %(default)s)")  # fmt: skip
     _add_precision(parser)

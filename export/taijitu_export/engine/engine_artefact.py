@@ -49,7 +49,7 @@ class EngineResult:
 def make_engine(request: Request) -> EngineResult:
     """Read the graph, convert it, build and count the engine, let it answer, and write it with its sidecar.
 
-    ExportError where the engine is not good, and then whatever stood there before is untouched. UsageError and
+    ExportError where the engine is not good; an existing file is unchanged then. UsageError and
     ArtefactError for what the user can put right; MissingDependencyError without the library.
     """
     check_output(request)

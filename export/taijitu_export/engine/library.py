@@ -62,7 +62,7 @@ class Library:
 def open_library(backend: str, gpu: Gpu | None, *, for_rtx: bool) -> Library:
     """Load the library for `backend`, "tensorrt", "rtx" or "auto".
 
-    "auto" takes the only one that is installed. Of both, TensorRT-RTX `for_rtx` (the user named compute capabilities),
+    "auto" takes the only one that is installed. If both are: TensorRT-RTX `for_rtx` (compute capabilities are named),
     without a GPU, and for a GPU that it is made for; else TensorRT. MissingDependencyError where it is not installed;
     UsageError for one that is too old.
     """

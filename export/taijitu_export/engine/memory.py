@@ -17,7 +17,7 @@ POOLS = {
 UNITS = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 WORKSPACE_SHARE = 0.5
-"""Of the free memory: the rest is for weights, for kernels that are tried, and for whatever else the board does."""
+"""Share of the free memory; the rest is for weights, kernels that are tried, and other programs on the board."""
 
 
 def pools_from_text(text: str) -> dict[str, int]:

@@ -53,7 +53,7 @@ def read_graph(path: Path) -> Graph:
     except Exception:  # protobuf's DecodeError, whose package has no types
         model = onnx.ModelProto()
     if not model.graph.node:
-        got = "a checkpoint" if content.startswith(CHECKPOINT_MAGIC) else "a file that is no ONNX model"
+        got = "a checkpoint" if content.startswith(CHECKPOINT_MAGIC) else "a file that is not an ONNX model"
         raise ArtefactError(f"{path}: got {got}, expected a model made by: {EXPORT}")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if not any(key.startswith(METADATA_PREFIX) for key in metadata):

@@ -12,7 +12,7 @@ from taijitu_runtime.errors import ArtefactError, UsageError
 Shape = tuple[int, ...]
 
 MAX_BATCH = 16
-"""Of a dynamic batch that no flag limits: what a server gathers. One picture at a time is what it is tuned for."""
+"""The largest batch, where no flag limits it: as many as a server gathers. The engine is tuned for single images."""
 
 
 @dataclass(frozen=True)
@@ -76,5 +76,5 @@ def _range(name: str, shape: Shape, asked: Shapes) -> ShapeRange:
 
 def _batch(name: str, shape: Shape, batch: int) -> Shape:
     if -1 in shape[1:]:
-        raise UsageError(f"got {name} {shape} without a shape for what is dynamic; give --minShapes and --maxShapes")
+        raise UsageError(f"got {name} {shape} without a shape for dynamic sizes; give --minShapes and --maxShapes")
     return (batch if shape[0] == -1 else shape[0], *shape[1:])

@@ -85,7 +85,7 @@ class TimingCache:
     def _refuse(self, file: Path) -> None:
         kept = "; it stays as it is: name another by --timingCacheFile" if self._is_users else ""
         _log.warning(
-            "%s: got a timing cache that %s does not take, expected one of this release and GPU; measuring anew%s",
+            "%s: got a timing cache that %s does not take, expected one of this release and GPU; measuring again%s",
             file,
             self._library,
             kept,

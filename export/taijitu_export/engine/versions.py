@@ -99,7 +99,7 @@ DIFFERENCES: dict[str, Difference] = {
         "BuilderFlag.VERSION_COMPATIBLE",
         ((8, 6), None),
         "idle",
-        "8.6 adds it; engines of TensorRT-RTX hold for one release (Engine Compatibility), 1.7.1 fails for want of a "
+        "8.6 adds it; engines of TensorRT-RTX hold for one release (Engine Compatibility), 1.7.1 fails without a "
         "lean runtime that it does not have",
     ),
     "hardware compatibility": Difference(

@@ -21,7 +21,7 @@ def build_parser() -> Parser:
     """The command line of export/to_onnx.py and `taijitu onnx`."""
     parser = Parser(prog="taijitu onnx", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="a checkpoint that training/train.py wrote")
-    parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: beside the checkpoint, as .onnx, "
+    parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: next to the checkpoint, as .onnx, "
                         ".fp16.onnx or .int8.onnx)")  # fmt: skip
     parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="uint8: NHWC, normalised inside; "
                         "float32: NCHW, normalised by the caller (default: %(default)s)")  # fmt: skip

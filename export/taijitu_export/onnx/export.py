@@ -62,11 +62,11 @@ def export_onnx(
 ) -> OnnxResult:
     """Write `output` from the checkpoint `source`.
 
-    Without `output` the file stands beside the checkpoint, with .onnx for its suffix, or .fp16.onnx or .int8.onnx.
+    Without `output` the file stands next to the checkpoint, with .onnx for its suffix, or .fp16.onnx or .int8.onnx.
     `input_form`, `nish`: as for `onnx_from_checkpoint`. `smaller`: a precision below float32.
 
     The file appears after onnx.checker, ONNX Runtime and the comparison with PyTorch, and with float32 for a smaller
-    precision, have accepted it; otherwise ExportError, and whatever stood there before is untouched. The errors of
+    precision, have accepted it; otherwise ExportError, and an existing file is unchanged. The errors of
     checkpoints, and UsageError for what cannot be written.
     """
     output = output or source.with_suffix(f".{smaller.precision}.onnx" if smaller else ".onnx")

@@ -1,6 +1,6 @@
 """Nish in ONNX: one node `taijitu::Nish` with its definition as a function in the same file.
 
-A runtime without a library of ours inlines the function; one with such a library uses its kernel for the node.
+A runtime without our library inlines the function; one with such a library uses its kernel for the node.
 """
 
 from __future__ import annotations

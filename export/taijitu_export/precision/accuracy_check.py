@@ -34,7 +34,7 @@ class Check:
 class Converted:
     """A graph in another precision.
 
-    `excluded_layers`: those of its `layers` that are not in it, for whatever reason, by layer_name. `check`: how it
+    `excluded_layers`: those of its `layers` that are not in it, for any reason, by layer_name. `check`: how it
     compares with the float32 graph. `noise`: the error of its logits if the weights alone are rounded. `scales`: how
     those of int8 were found, for the card; empty for float16. `between`: the type of all else, and of excluded layers.
     `in_float32`: what stays in float32 where `between` is float16.
@@ -74,7 +74,7 @@ class AccuracyCheck:
         self.noise = self._compared(weights_rounded).rms_error
 
     def __call__(self, model: onnx.ModelProto) -> Check:
-        """Judge a graph: by the labels, and by its logits where there are none or too few to show anything."""
+        """Judge a graph by labels, and by its logits where labels are missing or too few to show anything."""
         comparison = self._compared(model)
         allowed = allowed_error(self._precision, self.noise)
         on_logits = verdict_on_logits(comparison, self._precision, allowed)

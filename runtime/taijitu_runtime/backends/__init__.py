@@ -30,8 +30,8 @@ def open_backend(
     `threads` and `provider` as for OrtBackend, None being its default; `rebuild` and `cuda_graphs` as for TrtBackend.
 
     A file named .onnx goes to ONNX Runtime; an engine, by its name or its first bytes, to TensorRT, which takes no
-    `threads`. ArtefactError, saying what the file is, for any other. UsageError for `rebuild` or no `cuda_graphs` of
-    what is no engine and for a `provider` of what is one.
+    `threads`. ArtefactError, saying what the file is, for any other. UsageError for `rebuild` of an ONNX file or for
+    its CUDA graphs, and for a `provider` of an engine.
     """
     path = Path(path)
     if is_onnx(path):
@@ -49,7 +49,7 @@ def open_backend(
         raise ArtefactError(f"{path}: got a checkpoint, expected a .onnx file; do: taijitu onnx {path} -o model.onnx")
     if magic in ENGINE_MAGIC or is_engine(path):
         if provider is not None:
-            raise UsageError(f"{path}: got provider={provider!r} for an engine, expected an ONNX file; leave it away")
+            raise UsageError(f"{path}: got provider={provider!r} for an engine, expected an ONNX file; remove it")
         return TrtBackend(path, cuda_graphs=cuda_graphs, rebuild=rebuild)
     raise ArtefactError(
         f"{path}: got a file of an unknown kind, expected a .onnx file or an engine ({', '.join(ENGINE_SUFFIXES)}); "

@@ -75,7 +75,7 @@ class Backend(abc.ABC):
         return self._infer(images)
 
     def _bulk(self, model_input: ModelInput) -> Bulk:
-        """How many images are best answered. Of a device, which takes one run after the other: decoded side by side."""
+        """How to answer many images: on a device, batches run one after the other, and only decoding is parallel."""
         return Bulk(min(USUAL_BATCH, model_input.max_batch or USUAL_BATCH), usable_cores())
 
     @abc.abstractmethod

@@ -59,7 +59,7 @@ class Gpu:
             self._device = self._call("cuDeviceGet", 0)
         except DeviceError as error:
             raise DeviceError(NO_DRIVER.format(error)) from None
-        # The primary context is the one that TensorRT, PyTorch and all else that uses CUDA's runtime share.
+        # The primary context is the one that TensorRT, PyTorch and all other users of CUDA's runtime share.
         context = self._call("cuDevicePrimaryCtxRetain", self._device)
         self._owned.callback(self._call, "cuDevicePrimaryCtxRelease", self._device)
         self._call("cuCtxPushCurrent", context)
@@ -208,7 +208,7 @@ class Gpu:
 
 
 def _checked(driver: Any, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """What the call returns beside its status: None, a value, or a tuple of them. DeviceError for a bad status."""
+    """Return the results of a call without its status: None, a value, or a tuple. DeviceError for a bad status."""
     try:
         status, *values = function(*arguments)
     except (RuntimeError, OSError) as error:  # no libcuda, or one that is too old to know this call

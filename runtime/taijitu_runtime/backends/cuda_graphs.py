@@ -14,7 +14,7 @@ from taijitu_runtime.errors import ArtefactError, DeviceError
 _log = logging.getLogger(__name__)
 
 MOST_BYTES = 64 << 20
-"""Of the GPU's memory that the graphs of one engine may take: further sizes run without a graph."""
+"""The GPU memory that the graphs of one engine may take: further sizes run without a graph."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Arrays that lie in a GPU's memory, of whatever library made them: PyTorch, CuPy, pycuda, Numba, OpenCV.
+"""Arrays that lie in a GPU's memory, of any library: PyTorch, CuPy, pycuda, Numba, OpenCV.
 
 Two protocols are read. DLPack (`__dlpack__`) comes first where both are there: the library that made the array is told
 the stream that will read it, and waits for its own work there. By the CUDA Array Interface
@@ -84,7 +84,7 @@ def read_gpu_array(thing: Any, stream: int) -> GpuArray:
     It must be asked for on the thread that made the array: libraries have a current stream for each thread.
 
     Args:
-        thing: Of which `is_on_gpu` is true.
+        thing: An array for which `is_on_gpu` is true.
         stream: The CUDA stream, as an integer, that will read it.
 
     Raises:
@@ -158,7 +158,7 @@ def _laid_out(
     thing: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...] | None,
     stream: int | None, owner: Any,
 ) -> GpuArray:  # fmt: skip
-    """InputError unless the elements lie in C order, but for rows that have padding behind them."""
+    """InputError unless the elements lie in C order; rows may have padding behind them."""
     plain = [dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     row_bytes = None
     if strides is not None and len(shape) in (3, 4):

@@ -25,7 +25,7 @@ Rewrite = Callable[[list[Field]], list[list[Field]]]
 
 
 def count_nish(model: bytes) -> int:
-    """The nodes `taijitu::Nish` of a serialised ModelProto, not counting subgraphs. ValueError if it is no such."""
+    """The nodes `taijitu::Nish` of a serialised ModelProto, not counting subgraphs. ValueError for other bytes."""
     found = 0
 
     def count(node: list[Field]) -> list[list[Field]]:

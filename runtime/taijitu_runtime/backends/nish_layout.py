@@ -2,7 +2,7 @@
 
 The layout pass does not know our operator and reorders the memory before and after each. An elementwise kernel does
 not care: so the pass gets a stand-in that it knows (nish_graph.py), and Nish takes its place again in what comes out.
-That file holds for one processor and one version of ONNX Runtime, so it is kept beside nothing that is shipped, in
+That file holds for one processor and one version of ONNX Runtime, so it is not kept with shipped files, but in
 the cache folder (cache.py); without one it is made at each start. Wherever anything is in doubt, the model is loaded
 as it is.
 """
@@ -144,7 +144,7 @@ def _processor(cpuinfo: str) -> str:
 
 
 def _read(file: Path) -> bytes | None:
-    """The model in the file; None where there is none that can be trusted: then it is made again, in its place."""
+    """Return the model in the file; None if it is missing or cannot be trusted, and has to be made again."""
     try:
         content = read_own(file)
     except FileNotFoundError:

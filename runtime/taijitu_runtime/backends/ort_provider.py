@@ -27,7 +27,7 @@ from taijitu_runtime.machine import is_jetson
 Options = dict[str, str]
 Provider = Literal["cpu", "cuda", "tensorrt", "rtx"]
 
-# TensorRT leaves what it cannot do to the next one; without CUDA beside it that would be the CPU.
+# TensorRT leaves what it cannot do to the next one; without CUDA in the list that would be the CPU.
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
     "cuda": ("CUDAExecutionProvider",),
@@ -100,7 +100,7 @@ def _open_on_plugin(
 
 
 def why_not_built_in(packages: Collection[str], on_jetson: bool) -> tuple[str, str]:
-    """The reason and the cure where ONNX Runtime has only other providers; `packages`: names of what is installed."""
+    """The reason and the cure where ONNX Runtime has only other providers; `packages`: names of installed packages."""
     if on_jetson:
         return (
             "this ONNX Runtime was built without it",
@@ -136,7 +136,7 @@ def why_not_loaded(error: str) -> tuple[str, str]:
 
 
 def _load_libraries(ort: Any, provider: str) -> None:
-    """Load what wheels bring, which lies where no loader looks; whatever fails is found out by the session."""
+    """Load the libraries of wheels, which no loader finds; the session reports failures."""
     if hasattr(ort, "preload_dlls"):  # from 1.21 on
         ort.preload_dlls()
     if provider == "tensorrt":
@@ -159,7 +159,7 @@ def _options(name: str, model: Path | None) -> Options:
 def _engine_folder(folder: Path, model: bytes) -> Path | None:
     """Where the engines of this very model lie, below `folder`; None for one whose weights are in other files.
 
-    ONNX Runtime knows an engine again by names in the graph and of its file, whatever the weights are
+    ONNX Runtime knows an engine again by names in the graph and of its file, regardless of the weights
     (https://github.com/microsoft/onnxruntime/issues/6455); so a model that was trained again gets another folder.
     """
     if has_outside_weights(model):

@@ -22,7 +22,7 @@ OLDEST_BY_DEFAULT = (8, 0)
 """The compute capability from which on a TensorRT-RTX engine runs that was built for no GPU in particular: Ampere."""
 
 LEAST_MEMORY_SHARE = 0.9
-"""Of the memory that it was built with: boards of one model differ a little, by what their firmware keeps."""
+"""Share of the memory that an engine was built with: firmware keeps a little more or less on boards of one model."""
 
 
 def read_plan(path: Path, card: EngineCard) -> bytes:

@@ -1,4 +1,4 @@
-"""Data sets: how a folder, a tar, a list or a published file becomes pictures with labels and splits.
+"""Data sets: read a folder, a tar, a list or published files as pictures with labels and splits.
 
 NumPy and the standard library only; pictures are decoded by `taijitu_runtime.pictures`.
 """

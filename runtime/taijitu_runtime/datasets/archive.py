@@ -1,4 +1,4 @@
-"""Tars, read from their beginning to their end mark: what is damaged or cut off is never a shorter data set."""
+"""Read tars from their beginning to their end mark, so that a truncated one is not taken for a smaller data set."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Read: TypeAlias = Callable[[], bytes]
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose damaged header is an error: tarfile takes it for the end of the archive."""
+    """A member whose damaged header is an error; tarfile itself takes it for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _Member:
-        """The next header; ReadError unless it is whole."""
+        """Read the next header. Raises ReadError unless it is intact."""
         try:
             return super().fromtarfile(archive)
         except _END:  # a block of zeros: the end mark, as it should be
@@ -38,10 +38,12 @@ class _Member(tarfile.TarInfo):
 
 
 def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Read]]:
-    """The members of a .tar, .tar.gz, .tar.xz or .tar.bz2 and how to read each, which only holds until the next.
+    """Yield the members of a .tar, .tar.gz, .tar.xz or .tar.bz2 with a function that reads each until the next one.
 
-    DataError with the path where it is not a tar, is damaged, or ends before its end mark; it is read to its last byte,
-    so that the checksums of what it is packed with are compared.
+    The file is read to its last byte, so that the checksums of its compression are compared.
+
+    Raises:
+        DataError: The file is not a tar, is damaged, or ends before its end mark; the text names it.
     """
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode=_mode(path), tarinfo=_Member) as archive:
@@ -50,7 +52,7 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Read]]:
                 archive.members = []  # type: ignore[attr-defined]  # a tar remembers every header otherwise
             _check_rest(archive)
     except BROKEN as error:
-        reason = " ".join(str(error).partition(":\n")[0].split())  # what every compression said of it follows
+        reason = " ".join(str(error).partition(":\n")[0].split())  # the messages of every compression follow
         raise DataError(
             f"{path}: got a tar that is damaged or cut off ({reason or type(error).__name__}), expected a whole .tar, "
             ".tar.gz or .tar.xz; fetch it again"
@@ -58,7 +60,7 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Read]]:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a tar is compressed, so that its members have no place in the file."""
+    """Return whether a tar is compressed, so that its members have no place in the file."""
     try:
         with path.open("rb") as file:
             return file.read(6).startswith(_PACKED)
@@ -78,7 +80,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _check_rest(archive: tarfile.TarFile) -> None:
-    """ReadError where anything but zeros follows the end mark's first block, which has been read."""
+    """Raise ReadError unless only zeros follow the first block of the end mark, which has been read."""
     rest: io.BufferedIOBase = archive.fileobj  # type: ignore[assignment]  # typeshed knows less of it
     while block := rest.read(BLOCK):
         if block.strip(b"\0"):

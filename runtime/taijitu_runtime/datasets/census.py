@@ -15,7 +15,7 @@ MOST_SHOWN = 12
 
 
 def label_counts(targets: NDArray[np.int64], labels: Sequence[str]) -> dict[str, int]:
-    """The pictures of each label; `targets`: int64 (N,), indices of `labels`."""
+    """Count the pictures of each label; `targets`: int64 (N,), indices of `labels`."""
     return dict(zip(labels, np.bincount(targets, minlength=len(labels)).tolist(), strict=True))
 
 
@@ -29,7 +29,7 @@ def counts_in_words(counts: Mapping[str, int]) -> str:
 
 
 def warnings_of(counts: Mapping[str, int], what_to_do: str) -> list[str]:
-    """A warning for labels with few pictures, and one for counts that differ much; of labels that have any."""
+    """Return a warning for labels with few pictures, and one for very different counts, among labels that have any."""
     present = {label: count for label, count in counts.items() if count}
     few = {label: count for label, count in present.items() if count < FEW}
     found = []

@@ -20,23 +20,23 @@ CIFAR10_TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
 
 
 def cifar10_pickles(files: Files) -> Found:
-    """cifar-10-batches-py: data_batch_1 to _5, test_batch, batches.meta."""
+    """Read cifar-10-batches-py: data_batch_1 to _5, test_batch, batches.meta."""
     return _pickles("CIFAR-10 pickles", files, CIFAR10_TRAIN, "test_batch", "batches.meta", "label_names", "labels")
 
 
 def cifar100_pickles(files: Files) -> Found:
-    """cifar-100-python: train, test, meta; the 100 fine labels."""
+    """Read cifar-100-python: train, test, meta; the 100 fine labels."""
     return _pickles("CIFAR-100 pickles", files, ("train",), "test", "meta", "fine_label_names", "fine_labels")
 
 
 def cifar10_binary(files: Files) -> Found:
-    """cifar-10-batches-bin: a byte of label and 3072 of pixels a picture."""
+    """Read cifar-10-batches-bin: per picture a byte of label and 3072 of pixels."""
     train = tuple(f"{name}.bin" for name in CIFAR10_TRAIN)
     return _binary("CIFAR-10 binary", files, train, "test_batch.bin", "batches.meta.txt", label_bytes=1)
 
 
 def cifar100_binary(files: Files) -> Found:
-    """cifar-100-binary: a byte of coarse label, one of fine label, 3072 of pixels; the 100 fine labels."""
+    """Read cifar-100-binary: a byte of coarse label, one of fine label, 3072 of pixels; the 100 fine labels."""
     return _binary("CIFAR-100 binary", files, ("train.bin",), "test.bin", "fine_label_names.txt", label_bytes=2)
 
 

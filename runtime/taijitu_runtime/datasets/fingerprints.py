@@ -1,4 +1,4 @@
-"""What tells pictures apart whatever they are called: the sha256 of each."""
+"""Identify pictures by their content: the sha256 of each."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from taijitu_runtime.datasets.read import sha256_of
 from taijitu_runtime.errors import UnreadablePictureError
 from taijitu_runtime.machine import usable_cores
 
-CHUNK = 256  # pictures a task
+CHUNK = 256  # pictures per task
 
 
 def fingerprints(contents: Sequence[Content] | NDArray[np.uint8], *, hidden: bool = False) -> list[str]:
-    """The sha256, in hexadecimal, of each picture's file, or of its pixels where these are all there is.
+    """Return the sha256, in hexadecimal, of each picture's file, or of its pixels if it has no file.
 
-    A file that cannot be read counts as an empty one: whoever decodes it names it. `hidden`: without a bar.
+    A file that cannot be read counts as an empty one; the error comes when it is decoded. `hidden`: without a bar.
     """
 
     def of_chunk(first: int) -> list[str]:
@@ -39,12 +39,16 @@ def fingerprints(contents: Sequence[Content] | NDArray[np.uint8], *, hidden: boo
 
 
 def dataset_sha256(found: Found, prints: Mapping[Role, Sequence[str]]) -> str:
-    """The sha256 of an archive, or one for all pictures of a folder or list; `prints`: their fingerprints, by split.
+    """Return the sha256 of an archive, or one for all pictures of a folder or list.
 
-    The latter is that of the lines "SHA256  ./PATH" in the order of the paths' bytes, so that for a folder which holds
-    nothing but its pictures a shell gives the same:
+    The latter is that of the lines "SHA256  ./PATH" in the order of the paths' bytes. For a folder that holds only its
+    pictures, a shell gives the same:
     cd FOLDER && find -L . -type f ! -path '*/.*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum
-    A list has a line of its own among them. Pixels without files have a number for a path.
+    A list file has its own line among them. Pixels without files have a number instead of a path.
+
+    Args:
+        found: The data set.
+        prints: The fingerprints of its pictures, by split.
     """
     is_list = found.source.suffix.lower() in LIST_SUFFIXES
     if found.source.is_file() and not is_list:

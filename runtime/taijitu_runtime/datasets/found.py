@@ -1,4 +1,4 @@
-"""What a data set holds: pictures that are not decoded yet, by split, with their labels, and what was left out."""
+"""The content of a data set: undecoded pictures by split, with their labels, and the files that were left out."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from taijitu_runtime.errors import DataError, UnreadablePictureError
 
 
 class Encoded(NamedTuple):
-    """The bytes of a picture file, and what errors call it."""
+    """The bytes of a picture file, and its name in errors."""
 
     name: str
     data: bytes
 
 
 class Member(NamedTuple):
-    """A picture in a tar that is not packed: where its bytes lie."""
+    """A picture in an uncompressed tar: the place of its bytes."""
 
     name: str
     archive: str
@@ -36,14 +36,14 @@ Content: TypeAlias = "str | Encoded | Member | NDArray[np.uint8]"
 
 
 def name_of(content: Content) -> str:
-    """What errors call a picture."""
+    """Return the name of a picture in errors."""
     if isinstance(content, str):
         return content
     return content.name if isinstance(content, (Encoded, Member)) else "an array of pixels"
 
 
 def bytes_of(content: str | Encoded | Member, most: int = -1) -> bytes:
-    """The first `most` bytes of a picture file, or all. UnreadablePictureError where it cannot be read."""
+    """Read the first `most` bytes of a picture file, or all. Raises UnreadablePictureError."""
     if isinstance(content, Encoded):
         return content.data if most < 0 else content.data[:most]
     path, offset, size = content[1:] if isinstance(content, Member) else (content, 0, -1)
@@ -58,7 +58,7 @@ def bytes_of(content: str | Encoded | Member, most: int = -1) -> bytes:
 
 @dataclasses.dataclass
 class LeftOut:
-    """The files of a data set that are not used: how many of each kind, and by name those that nobody expects there."""
+    """The files of a data set that are not used: the number of each kind, and the names of unexpected ones."""
 
     kinds: Counter[str] = dataclasses.field(default_factory=Counter)
     named: list[str] = dataclasses.field(default_factory=list)
@@ -68,17 +68,17 @@ class LeftOut:
         self.kinds[kind] += number
 
     def name(self, kind: str, name: str) -> None:
-        """Count a file that is to be named: a FIFO, a link that leads nowhere."""
+        """Count a file and keep its name: a FIFO, a broken link."""
         self.kinds[kind] += 1
         self.named.append(f"{name} ({kind})")
 
     def add(self, other: LeftOut) -> None:
-        """Count what another folder had."""
+        """Add the files of another folder."""
         self.kinds.update(other.kinds)
         self.named += other.named
 
     def as_json(self) -> dict[str, object]:
-        """How many of each kind, and which were named."""
+        """Return the number of each kind, and the names."""
         return {"kinds": dict(self.kinds), "named": list(self.named)}
 
     def __bool__(self) -> bool:
@@ -91,9 +91,11 @@ class LeftOut:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The pictures of one split. `name`: as the source spells it. `targets`: int64 (N,), indices of labels.
+    """The pictures of one split.
 
-    `targets` is None for pictures without labels.
+    Attributes:
+        name: As the source spells it.
+        targets: int64 (N,), indices of labels; None for pictures without labels.
     """
 
     name: str
@@ -106,9 +108,12 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A data set as it was read: `form` says as what. `labels` is empty for pictures without labels.
+    """A data set.
 
-    `splits`: by what they are for: "train", "val", "test", or "" where nothing is split.
+    Attributes:
+        form: The form in which it was read.
+        labels: Empty for pictures without labels.
+        splits: By role: "train", "val", "test", or "" without splits.
     """
 
     source: Path
@@ -129,7 +134,7 @@ class Files:
         return name in self.contents
 
     def read(self, name: str) -> bytes:
-        """The bytes of the file called `name`. DataError where there is none or it cannot be read."""
+        """Read the file called `name`. Raises DataError where it is missing or cannot be read."""
         content = self.contents.get(name)
         if content is None:
             raise DataError(f"{self.where}: {name} is missing; fetch the data set again, or unpack all of it")

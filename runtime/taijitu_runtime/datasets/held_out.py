@@ -1,11 +1,11 @@
-"""The pictures that a training held out of what it learned from, so that they can be told later.
+"""The pictures that were held out of training, in a form that can be recognised later.
 
-A picture is held out by its own content: its sha256 and the seed give a number in [0, 1), its rank, and a label's
-pictures whose ranks are below the label's cut are held out. The cut lies where the wanted share ends, and is what the
-card keeps. So a picture is on the same side for good: files that were added, removed, renamed or packed into a tar
-since change nothing for the others, one that was added below the cut was not trained on either, and copies of one
-picture are on one side. A list of names, or a hash of the list, would fail with the first file that is renamed; one cut
-for all labels would leave small ones without any picture.
+A picture is held out by its own content: its sha256 and the seed give a number in [0, 1), its rank, and the pictures of
+a label with ranks below the label's cut are held out. The card keeps the cuts, which are set to hold out the requested
+share. So each picture stays on its side: adding, removing, renaming files or packing them into a tar changes nothing
+for the others, a new picture below the cut was not trained on either, and copies of a picture are on one side. A list
+of names, or a hash of the list, would fail with the first renamed file; one cut for all labels would leave small labels
+without any picture.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from taijitu_runtime.fields import fail, read_fields
 
 SAMPLE = 256
 """Fingerprints of training pictures that a card keeps."""
-_DIGITS = 12  # of a fingerprint that suffice: a folder of a million others has one by chance once in a million times
+_DIGITS = 12  # of a fingerprint: a folder of a million other pictures matches one by chance once in a million times
 
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """A `share` of each label's pictures, drawn with `seed`; `cuts`: by label, the rank that theirs are below."""
+    """A `share` of each label's pictures, drawn with `seed`; `cuts`: by label, the upper limit of their ranks."""
 
     share: float
     seed: int
@@ -42,16 +42,24 @@ class HeldOut:
     def draw(
         cls, prints: Sequence[str], targets: NDArray[np.int64], labels: Sequence[str], share: float, seed: int
     ) -> HeldOut:
-        """Hold `share` of each label's pictures out, at least one. DataError where none would be left to train on.
+        """Hold out `share` of each label's pictures, at least one.
 
-        `prints`: the pictures' fingerprints; `targets`: int64 (N,), indices of `labels`.
+        Args:
+            prints: The pictures' fingerprints.
+            targets: int64 (N,), indices of `labels`.
+            labels: The labels.
+            share: In (0, 1).
+            seed: The seed of the draw.
+
+        Raises:
+            DataError: No picture of a label would be left to train on.
         """
         ranks = np.array([_rank(fingerprint, seed) for fingerprint in prints])
         cuts = {label: _cut(ranks[targets == target], label, share) for target, label in enumerate(labels)}
         return cls(share, seed, cuts)
 
     def mask(self, prints: Sequence[str], targets: NDArray[np.int64], labels: Sequence[str]) -> NDArray[np.bool_]:
-        """Which pictures were held out, bool (N,); none of a label that the training did not have."""
+        """Return which pictures were held out, bool (N,): none with a label that the training did not have."""
         cuts = np.array([self.cuts.get(label, 0.0) for label in labels])
         ranks = np.array([_rank(fingerprint, self.seed) for fingerprint in prints])
         below: NDArray[np.bool_] = ranks < cuts[targets]
@@ -60,11 +68,11 @@ class HeldOut:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedOn:
-    """What a card remembers of the pictures that its network has seen, to tell them again.
+    """A sample of the pictures that a network was trained on, kept in its card to recognise them.
 
-    `sample`: beginnings of the 256 smallest fingerprints, or of all. Fingerprints are evenly spread, so the share of
-    the sample that is found among other pictures estimates the share of the training pictures that is: where a tenth
-    of them is there, the chance that none is found is 2e-12.
+    `sample` has the beginnings of the 256 smallest fingerprints, or of all. Fingerprints are uniformly distributed, so
+    the share of the sample found among other pictures estimates the share of the training pictures among them: if that
+    is a tenth, the probability of finding none is 2e-12.
     """
 
     sample: frozenset[str]
@@ -72,12 +80,12 @@ class TrainedOn:
 
     @classmethod
     def of(cls, prints: Sequence[str], held_out: HeldOut | None = None) -> TrainedOn:
-        """Of the fingerprints of the pictures to train on."""
+        """Hash of the fingerprints of the pictures to train on."""
         return cls(frozenset(fingerprint[:_DIGITS] for fingerprint in sorted(set(prints))[:SAMPLE]), held_out)
 
     @classmethod
     def from_card(cls, training: dict[str, Any]) -> TrainedOn | None:
-        """From a card's `training`; None where it has none. ArtefactError where it is not as `to_card` has it."""
+        """Read a card's `training`; return None where it has no sample. Raises ArtefactError for another form."""
         sample, held_out = training.get("train_sample"), training.get("held_out")
         if sample is None:
             return None
@@ -86,12 +94,12 @@ class TrainedOn:
         return cls(frozenset(sample.split()), None if held_out is None else _held_out(held_out))
 
     def to_card(self) -> dict[str, Any]:
-        """What `training` of a card keeps, plain JSON."""
+        """Return the entries for a card's `training`, plain JSON."""
         held_out = {} if self.held_out is None else {"held_out": dataclasses.asdict(self.held_out)}
         return {"train_sample": " ".join(sorted(self.sample)), **held_out}
 
     def found(self, prints: Sequence[str]) -> float:
-        """Which share of the pictures that were trained on is among those of these fingerprints, in [0, 1]."""
+        """Return the share of the training pictures that is among these fingerprints, in [0, 1]."""
         return len(self.sample & {fingerprint[:_DIGITS] for fingerprint in prints}) / max(1, len(self.sample))
 
 
@@ -107,12 +115,12 @@ def _held_out(got: object) -> HeldOut:
 
 
 def _rank(fingerprint: str, seed: int) -> float:
-    """Drawn by the seed, evenly spread over [0, 1): 48 bits, which JSON and a float keep exactly."""
+    """Return a number for the seed, uniform in [0, 1), of 48 bits, which JSON and a float keep exactly."""
     return int.from_bytes(hashlib.sha256(f"{seed} {fingerprint}".encode()).digest()[:6], "big") / 2**48
 
 
 def _cut(ranks: NDArray[np.float64], label: str, share: float) -> float:
-    """Half way from the last rank held out to the first that is not; copies of a picture have the same rank."""
+    """Return the middle between the last rank held out and the next; copies of a picture have the same rank."""
     ordered = np.sort(ranks).tolist()
     count = max(1, round(share * len(ordered)))
     for low, high in itertools.islice(itertools.pairwise(ordered), count - 1, None):

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes."""
+"""Recognise files by their first bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from taijitu_runtime.pictures.headers import MAGIC
 
 FIRST_BYTES = 64  # enough for `picture_format` and `foreign_kind`
-# BM and P5 are short: a text may begin with them. These hold for files whose suffix is not a picture's.
+# For files without a picture's suffix. BM and P5 are missing: they are so short that a text may begin with them.
 _SURE = {
     "BMP": re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),
     "PPM": re.compile(rb"P[56]\s+[\d#]"),
@@ -30,7 +30,7 @@ _FOREIGN = {
 
 
 def picture_format(first: bytes) -> str | None:
-    """The format of the picture that begins with `first`; None for anything that is not read."""
+    """Return the format of the picture that begins with `first`; None for an unsupported one."""
     for name, magic in MAGIC.items():
         if _SURE.get(name, magic).match(first):
             return name
@@ -38,7 +38,7 @@ def picture_format(first: bytes) -> str | None:
 
 
 def foreign_kind(first: bytes, name: str) -> str:
-    """What a file that is not read is: a format by its first bytes, else its suffix."""
+    """Return the kind of an unsupported file: a format by its first bytes, or its suffix."""
     if first[4:8] == b"ftyp":
         return _BRANDS.get(first[8:12], "MP4")
     for kind, magic in _FOREIGN.items():

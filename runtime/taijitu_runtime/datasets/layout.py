@@ -1,12 +1,12 @@
-"""Which picture belongs to which split and label, by the names of the folders that it lies in.
+"""Find the split and label of each picture by the names of the folders that contain it.
 
-The rules, as torchvision's ImageFolder and Keras have them where those agree:
+The rules are those of torchvision's ImageFolder and of Keras, where these agree:
 
 1. Step down through folders that hold one folder and no picture.
-2. Folders called as splits are the splits: there, or in the only folder of all that holds train/ and another split.
-3. Below the split, or there, the next level is the label, and its pictures lie anywhere under it.
+2. Folders with the name of a split are the splits: at that level, or in the only folder with train/ and another split.
+3. The next level is the label; its pictures may be at any depth below it.
 4. Folders within the labels whose names occur in several labels (cam0, cam1) are not labels. Where all of their names
-   differ (animals/{cat,dog}, vehicles/{car,lorry}) both readings are possible, and the user says which.
+   differ (animals/{cat,dog}, vehicles/{car,lorry}) both readings are possible, and the user has to choose.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ _Labelled = dict[str, list[Content]]  # by label; an empty folder's label has an
 
 
 class Reading(NamedTuple):
-    """How a folder is to be read. `level`: which level is the label, where the user has said it.
+    """How to read a folder.
 
-    `known`: the labels that a model has, which decide where two readings are possible. `unlabelled`: pictures without
-    labels will do. `needed`: the splits that will be used; what is wrong with another one does not matter.
+    Attributes:
+        level: The level that is the label, if the user chose one.
+        known: The labels of a model, which decide where two readings are possible.
+        unlabelled: Pictures without labels are accepted.
+        needed: The splits that will be used; errors in others are ignored.
     """
 
     level: Level | None = None
@@ -52,17 +55,17 @@ class _Tree:
         self.loose = [parts for parts in pictures if len(parts) == 1]
 
     def below(self, name: str) -> _Tree:
-        """The tree in the folder called `name`."""
+        """Return the tree in the folder called `name`."""
         pictures = {parts[1:]: content for parts, content in self.pictures.items() if parts[0] == name and parts[1:]}
         return _Tree(pictures, (parts[1:] for parts in self.folders if parts[0] == name and parts[1:]))
 
     def roles(self) -> dict[Role, str]:
-        """The folders called as splits, by what they are for."""
+        """Return the folders with the name of a split, by role."""
         return {role: name for name in self.tops if (role := role_of(name))}
 
 
 def found_in(scan: Scan, where: Path, reading: Reading) -> Found:
-    """The splits and labels of what was scanned. DataError where they lie as no form has them."""
+    """Return the splits and labels of the scanned files. Raises DataError where no known form matches."""
     tree = _stepped_down(_Tree(scan.pictures, scan.folders), reading)
     tree = _with_splits(tree, where, reading)
     roles = tree.roles()
@@ -74,7 +77,7 @@ def found_in(scan: Scan, where: Path, reading: Reading) -> Found:
         name = next(iter(roles.values()))
         raise DataError(
             f"{where}: got {name}/ without train/, which may be a label or pictures to test with; put the labels into "
-            f"train/<label>/, or rename it (beside it: {_some(beside)})"
+            f"train/<label>/, or rename it (next to it: {_some(beside)})"
         )
     outside = len(tree.loose) + sum(parts[0] in beside for parts in tree.pictures if len(parts) > 1)
     if outside:
@@ -83,7 +86,7 @@ def found_in(scan: Scan, where: Path, reading: Reading) -> Found:
 
 
 def _stepped_down(tree: _Tree, reading: Reading) -> _Tree:
-    """Rule 1; a label that is known is a place to stop, and so is a split that holds no splits itself."""
+    """Apply rule 1; stop at a known label, and at a split that holds no splits itself."""
     while len(tree.tops) == 1 and not tree.loose and tree.tops[0] not in reading.known:
         inner = tree.below(tree.tops[0])
         if not inner.tops or (role_of(tree.tops[0]) and not inner.roles()):
@@ -93,10 +96,10 @@ def _stepped_down(tree: _Tree, reading: Reading) -> _Tree:
 
 
 def _with_splits(tree: _Tree, where: Path, reading: Reading) -> _Tree:
-    """Rule 2: the tree itself, or the one below it that holds train/."""
+    """Apply rule 2: return the tree itself, or the one below it that holds train/."""
     if tree.roles() or (reading.known and set(tree.tops) <= set(reading.known)):
         return tree
-    # Both train/ and another split, as a train alone may be a label that runs on rails.
+    # Both train/ and another split, because train/ alone may be a label, a train on rails.
     inside: dict[Parts, set[Role]] = defaultdict(set)
     for parts in tree.folders:
         inside[parts[:-1]].add(role_of(parts[-1]))
@@ -113,7 +116,7 @@ def _with_splits(tree: _Tree, where: Path, reading: Reading) -> _Tree:
     inner = tree
     for name in holder:
         inner = inner.below(name)
-    # The others are beside the splits, and counted there.
+    # The others are next to the splits, and counted there.
     others = {parts: content for parts, content in tree.pictures.items() if parts[: len(holder)] != holder}
     pictures = dict(inner.pictures) | {("/".join(parts[:-1]) + "/", parts[-1]): c for parts, c in others.items()}
     return _Tree(pictures, inner.folders)
@@ -137,7 +140,7 @@ def _of_splits(tree: _Tree, roles: Mapping[Role, str], where: Path, scan: Scan, 
         role: _labelled(inside if inner is judged else _inside(inner, inside.tops), level)
         for role, inner in trees.items()
     }
-    # What a model knows is asked of each split later; without a model the labels are those to learn.
+    # With a model, each split is compared with its labels later; without one, the labels are those to learn.
     told = labelled if reading.known or "train" not in labelled else {"train": labelled["train"]}
     labels = tuple(sorted({name for split in told.values() for name in split}))
     for role, split in labelled.items():
@@ -158,7 +161,7 @@ def _loose(where: Path, split: str, parts: Parts, role: Role) -> str:
 
 
 def _inside(tree: _Tree, labels: Sequence[str] = ()) -> _Tree:
-    """The tree of labels in a split: rule 1 where it holds one folder, no label of `labels`, that holds some."""
+    """Return the tree of labels in a split; apply rule 1 where its one folder is not in `labels` but holds some."""
     while len(tree.tops) == 1 and not tree.loose and tree.tops[0] not in labels:
         inner = tree.below(tree.tops[0])
         if len(inner.tops) < 2 or inner.loose:

@@ -1,4 +1,4 @@
-"""Lists of pictures: path,label[,split] in each line of a .csv, .tsv or .txt, paths beside the list."""
+"""Read lists of pictures: lines of path,label[,split] in a .csv, .tsv or .txt, with paths relative to the list."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_NAMED = 5
 
 
 def read_list(path: Path) -> Found:
-    """The pictures that a list names. DataError names the line that is wrong."""
+    """Read a list of pictures. Raises DataError, which names the wrong lines."""
     rows = _rows(path)
     places, rows = _places(rows)
     left_out = LeftOut()
@@ -47,7 +47,7 @@ def read_list(path: Path) -> Found:
         more = f"; and {len(wrong) - MOST_NAMED} more lines" if len(wrong) > MOST_NAMED else ""
         raise DataError(
             f"{path}: {'; '.join(wrong[:MOST_NAMED])}{more}; expected path,label or path,label,split in each, paths "
-            "beside the list, and splits called train, val or test; correct the list"
+            "next to the list, and splits called train, val or test; correct the list"
         )
     return _found(path, chosen, "label" in places, left_out)
 
@@ -70,7 +70,7 @@ def _found(path: Path, chosen: dict[str, list[tuple[str, str]]], labelled: bool,
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """(line, cells) of every line that is not empty."""
+    """Return (line, cells) of every line that is not empty."""
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

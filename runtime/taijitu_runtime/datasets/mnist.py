@@ -1,4 +1,4 @@
-"""MNIST, and what was published in its form: idx files, packed or not."""
+"""Read MNIST and data sets of its form: idx files, compressed or not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UINT8 = 0x08  # the third byte of an idx file; the fourth is the number of dimen
 
 
 def mnist_idx(files: Files) -> Found:
-    """train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-...: grey pictures, labels "0" to "9"."""
+    """Read train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-...: grey pictures, labels "0" to "9"."""
     splits: dict[Role, Split] = {"train": _split(files, "train", "train"), "test": _split(files, "t10k", "test")}
     return Found(files.where, "MNIST idx files", DIGITS, splits)
 
@@ -55,5 +55,5 @@ def _idx(files: Files, stem: str, dimensions: int) -> NDArray[np.uint8]:
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     if len(content) - header != math.prod(shape):
         counts = " x ".join(map(str, shape))
-        raise DataError(f"{where}: got {len(content) - header} bytes, expected {counts}; it is cut off: fetch it again")
+        raise DataError(f"{where}: got {len(content) - header} bytes, expected {counts}; fetch it again")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -1,4 +1,4 @@
-"""Pictures to judge with, and to calibrate with: what a data set has, as the network's input."""
+"""The pictures of a data set for evaluation and calibration, as the network's input."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ Labels = Sequence[str]
 
 @dataclasses.dataclass(frozen=True)
 class PictureSet:
-    """Pictures of one split of `source` that are decoded anew whenever they are asked for.
+    """Pictures of one split of `source`, decoded at every access.
 
-    `split`: as `source` spells it, or empty where it has no splits. `targets`: int64 (N,), indices of `labels`, which
-    are the model's; None for pictures without labels. `left_out`: which files of `source` were not taken. `part`: which
-    of the split's pictures these are, in words, where they are not all. `seen`: the warning that the model was trained
-    on some of them.
+    Attributes:
+        split: As `source` spells it, or empty without splits.
+        targets: int64 (N,), indices of `labels`, which are the model's; None for pictures without labels.
+        left_out: The files of `source` that were not taken.
+        part: A description of these pictures where they are only a part of the split.
+        seen: The warning that the model was trained on some of them.
     """
 
     source: Path
@@ -54,43 +56,43 @@ class PictureSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the pictures are called within `source`."""
+        """Return the names of the pictures within `source`."""
         if isinstance(self.contents, np.ndarray):
             return tuple(f"picture {i}" for i in range(len(self)))
         return tuple(self._name(content) for content in self.contents)
 
     @property
     def label_counts(self) -> dict[str, int]:
-        """How many pictures each label has, in the model's order; empty without labels."""
+        """Return the number of pictures per label, in the model's order; empty without labels."""
         return {} if self.targets is None else label_counts(self.targets, self.labels)
 
     @property
     def warnings(self) -> list[str]:
-        """Why a judgement on these pictures may mislead."""
+        """Return the reasons why a judgement on these pictures may mislead."""
         uneven = "the accuracy says little of the rare ones: look at each label's (--report)"
         return [*([self.seen] if self.seen else []), *warnings_of(self.label_counts, uneven)]
 
     @property
     def remarks(self) -> list[str]:
-        """What there is, what was left out, and warnings, a line each."""
+        """Return lines about the pictures, the files that were left out, and warnings."""
         there = {label: count for label, count in self.label_counts.items() if count}
         lines = [counts_in_words(there)] if there else []
         lines += [f"left out: {self.left_out}"] if self.left_out else []
         return lines + [f"warning: {text}" for text in self.warnings]
 
     def subset(self, index: NDArray[np.int64]) -> PictureSet:
-        """The pictures at `index`, int64 (M,), ascending."""
+        """Return the pictures at `index`, int64 (M,), ascending."""
         targets = None if self.targets is None else self.targets[index]
         contents = self.contents
         chosen = contents[index] if isinstance(contents, np.ndarray) else [contents[i] for i in index]
         return dataclasses.replace(self, contents=chosen, targets=targets)
 
     def spread(self, count: int) -> PictureSet:
-        """At most `count` of the pictures, spread evenly."""
+        """Return at most `count` of the pictures, evenly spaced."""
         return self.subset(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64))
 
     def batches(self, spec: InputSpec, size: int = 64) -> Iterator[NDArray[np.uint8]]:
-        """Every picture in order, preprocessed: uint8 RGB (at most `size`, H, W, 3). PictureError names a bad one."""
+        """Yield all pictures, preprocessed: uint8 RGB (at most `size`, H, W, 3). PictureError for a bad one."""
 
         def prepared(content: Content) -> NDArray[np.uint8]:
             try:
@@ -103,7 +105,7 @@ class PictureSet:
                 yield np.stack(list(pool.map(prepared, self.contents[first : first + size])))
 
     def array(self, spec: InputSpec) -> NDArray[np.uint8]:
-        """All pictures at once, uint8 RGB (N, H, W, 3)."""
+        """Return all pictures in one array, uint8 RGB (N, H, W, 3)."""
         return np.concatenate(list(self.batches(spec)))
 
     def _name(self, content: Content) -> str:
@@ -113,18 +115,23 @@ class PictureSet:
 
 
 def prepare(content: Content, spec: InputSpec) -> NDArray[np.uint8]:
-    """A picture of a data set as uint8 RGB (spec.height, spec.width, 3): `preprocess` of what it holds."""
+    """Preprocess a picture of a data set to uint8 RGB (spec.height, spec.width, 3)."""
     if isinstance(content, np.ndarray):
         return resize_picture(content if content.ndim == 3 else np.repeat(content[:, :, None], 3, axis=2), spec)
     return preprocess(content if isinstance(content, str) else bytes_of(content), spec)
 
 
 def evaluation_pictures(source: Path, labels: Labels, trained_on: TrainedOn | None = None) -> PictureSet:
-    """What to judge with: test/, else val/, else what is not split, without the pictures that were trained on.
+    """Return the pictures to judge with: test/, or val/, or a set without splits, except training pictures.
 
-    `trained_on`: what the model's card remembers. Where pictures of `source` were trained on and the card says which
-    share was held out, that share judges; otherwise the set has a warning. DataError for train/ alone, which has no
-    such share.
+    Args:
+        source: The data set.
+        labels: The model's labels.
+        trained_on: The sample in the model's card. If the model was trained on pictures of `source` and the card tells
+            which share was held out, only that share is returned; otherwise the set has a warning.
+
+    Raises:
+        DataError: There is only train/, and no share of it was held out.
     """
     found = _found(source, labels)
     roles: tuple[Role, ...] = ("test", "val", "", "train")
@@ -138,7 +145,7 @@ def evaluation_pictures(source: Path, labels: Labels, trained_on: TrainedOn | No
     if role != "train":
         return judging
     raise DataError(
-        f"{source}: got train/ alone, expected test/ or val/ beside it: pictures that a network was trained on prove "
+        f"{source}: got train/ alone, expected test/ or val/ next to it: pictures that a network was trained on prove "
         f"little; give {source}/train if you mean them"
     )
 
@@ -146,12 +153,14 @@ def evaluation_pictures(source: Path, labels: Labels, trained_on: TrainedOn | No
 def calibration_and_judging(
     source: Path, labels: Labels, count: int, trained_on: TrainedOn | None = None
 ) -> tuple[PictureSet, PictureSet]:
-    """At most `count` pictures to calibrate with, and those to judge the outcome with; never the same.
+    """Return at most `count` pictures to calibrate with, and others to judge the result with.
 
-    train/ calibrates; val/ judges, or test/ where there is no val/, so that test/ can stay untouched for verify.
-    Without one of the two, the split that is there is divided: what the model's training held out of it judges, as
-    `trained_on` remembers it; otherwise every second picture calibrates, and the others judge. The pictures that
-    calibrate are spread evenly over theirs. DataError for fewer than 2 pictures.
+    train/ calibrates; val/ judges, or test/ where there is no val/, so that test/ can stay unused until verify. With
+    only one split, it is divided: the pictures that were held out of training judge, if `trained_on` tells them;
+    otherwise every second picture calibrates, and the others judge. Calibration takes evenly spaced pictures.
+
+    Raises:
+        DataError: There are fewer than 2 pictures.
     """
     found = _found(source, labels)
     sets = {role: _labelled(found, split, labels) for role, split in found.splits.items()}
@@ -175,7 +184,7 @@ def _every_second(whole: PictureSet) -> tuple[PictureSet, PictureSet]:
 def _parted(
     whole: PictureSet, labels: Labels, trained_on: TrainedOn, prints: Sequence[str]
 ) -> tuple[PictureSet, PictureSet] | None:
-    """What was trained on, and what was held out of it; None where nothing of `whole` is known to be either."""
+    """Return the pictures that were trained on and those held out; None if `whole` is not known to have any."""
     if trained_on.held_out is None or whole.targets is None:
         return None
     held = trained_on.held_out.mask(prints, whole.targets, labels)
@@ -205,7 +214,7 @@ def _found(source: Path, labels: Labels) -> Found:
 
 
 def _labelled(found: Found, split: Split, labels: Labels) -> PictureSet:
-    """A split with the model's targets in place of the data's."""
+    """Return a split with the model's targets instead of those of the data."""
     targets = split.targets
     if targets is not None:
         index = {label: i for i, label in enumerate(labels)}

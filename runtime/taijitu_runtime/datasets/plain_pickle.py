@@ -1,4 +1,4 @@
-"""Pickles of plain types and arrays, read without running anything that they name."""
+"""Read pickles of plain types and arrays without running any code that they name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taijitu_runtime.errors import DataError
 
 
 class _Stub:
-    """Stands where the pickle wants an object made: keeps what it was given, makes nothing."""
+    """Stands for an object that the pickle would create: it keeps the arguments and creates nothing."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -36,7 +36,7 @@ class _Bytes(_Stub):
     """codecs.encode(text, "latin1"): bytes, as Python 3 writes them in protocols 0 to 2."""
 
 
-# Sets, which hash; and what would make objects in ways that CIFAR's pickles do not.
+# Sets, which hash their elements, and ways to create objects that CIFAR's pickles do not use.
 _REFUSED_CODES = {
     code[0]
     for code in (
@@ -55,13 +55,13 @@ for _module in ("numpy.core", "numpy._core"):  # before and since numpy 2
     _STUBS[_module + ".numeric", "_frombuffer"] = _Buffer
 
 
-_InPython: Any = pickle._Unpickler  # typeshed knows nothing of what it is made of
+_InPython: Any = pickle._Unpickler  # typeshed does not describe its parts
 
 
 class _Unpickler(_InPython):  # type: ignore[misc]
-    """The unpickler in Python, as the one in C cannot be stopped from hashing.
+    """The unpickler in Python, because the one in C cannot be kept from hashing.
 
-    A tuple of two references to a tuple of two references ..., 30 deep, takes minutes as a dictionary's key.
+    A tuple of two references to a tuple of two references ..., 30 levels deep, takes minutes as a dictionary's key.
     """
 
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
@@ -69,26 +69,26 @@ class _Unpickler(_InPython):  # type: ignore[misc]
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """A stub for what CIFAR's pickles name; UnpicklingError for anything else."""
+        """Return a stub for a name in CIFAR's pickles. Raises UnpicklingError for any other."""
         if (module, name) not in _STUBS:
             raise pickle.UnpicklingError(f"it wants to run {module}.{name}")
-        # A class of its own, so that nothing a pickle does to it outlives the pickle.
+        # A new class, so that changes by the pickle end with it.
         stub = _STUBS[module, name]
         return type(stub.__name__, (stub,), {})
 
     def load_setitem(self) -> None:
-        """dict[key] = value, of the stack's last three."""
+        """Set dict[key] = value, the last three of the stack."""
         _check_key(self.stack[-2])
         super().load_setitem()
 
     def load_setitems(self) -> None:
-        """The same of all pairs since the mark."""
+        """Set all pairs since the mark."""
         for key in self.stack[::2]:
             _check_key(key)
         super().load_setitems()
 
     def load_dict(self) -> None:
-        """A dictionary of all pairs since the mark."""
+        """Push a dictionary of all pairs since the mark."""
         for key in self.stack[::2]:
             _check_key(key)
         super().load_dict()
@@ -104,9 +104,12 @@ def _check_key(key: object) -> None:
 
 
 def load_plain_pickle(content: bytes, name: str) -> dict[str, Any]:
-    """The dictionary that was pickled: str keys, plain values, uint8 arrays as such; nothing is imported or called.
+    """Return the pickled dictionary of str keys, plain values and uint8 arrays; nothing is imported or called.
 
-    Written by Python 2 or 3. DataError, with `name`, where it is damaged, no dictionary, or wants anything else.
+    It may be written by Python 2 or 3.
+
+    Raises:
+        DataError: The pickle is damaged, not a dictionary, or has anything else; the text has `name`.
     """
     try:
         loaded = _Unpickler(io.BytesIO(content), encoding="latin1").load()
@@ -126,7 +129,7 @@ def _text(key: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value, or a list of values; a list within a list may be shared, and then unfolds without end."""
+    """Return a value or a list of values. Lists within lists are refused: shared ones may unfold without end."""
     return [_scalar(entry) for entry in value] if isinstance(value, list) else _scalar(value)
 
 

@@ -1,4 +1,4 @@
-"""From a path to a data set: a folder or tar of pictures, a list of them, or the files of a published data set."""
+"""Read a data set: a folder or tar of pictures, a list of them, or the files of a published data set."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PUBLISHED = (
 
 
 def read_dataset(path: Path, reading: Reading | None = None) -> Found:
-    """The pictures at `path`, not decoded. DataError says what is missing, damaged, or lies as no form has it."""
+    """Read the pictures at `path` without decoding. Raises DataError for missing, damaged or misplaced files."""
     reading = Reading() if reading is None else reading
     if path.is_dir():
         return _read_folder(path, reading)

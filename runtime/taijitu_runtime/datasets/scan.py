@@ -1,4 +1,4 @@
-"""Looking through a folder or a tar for pictures: nothing is decoded, nothing is waited for, nothing is left unsaid."""
+"""Search a folder or a tar for pictures, without decoding or blocking; other files are counted."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ _SPECIAL = ((stat.S_ISFIFO, "FIFO"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "
 
 @dataclass
 class Scan:
-    """What lies in a folder or tar. `pictures`: by the parts of their paths, in the order of those.
+    """The content of a folder or tar.
 
-    `folders`: every folder that is not hidden. `files`: those asked for by name, of a tar.
+    Attributes:
+        pictures: By the parts of their paths, in that order.
+        folders: All folders that are not hidden.
+        files: The requested files of a tar.
     """
 
     form: str
@@ -34,13 +37,13 @@ class Scan:
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def in_order(self) -> Scan:
-        """The same, its pictures sorted."""
+        """Return the same with sorted pictures."""
         self.pictures = dict(sorted(self.pictures.items()))
         return self
 
 
 def scan_folder(path: Path) -> Scan:
-    """The pictures anywhere in a folder. DataError names a folder that cannot be read."""
+    """Find the pictures at any depth in a folder. Raises DataError for a folder that cannot be read."""
     found = Scan("folder")
     for parts, entry in _walk(str(path), (), ()):
         if entry is None:
@@ -51,7 +54,7 @@ def scan_folder(path: Path) -> Scan:
 
 
 def is_picture_file(path: str, left_out: LeftOut) -> bool:
-    """Whether a file is taken for a picture; what is not is counted. A FIFO and the like are never opened."""
+    """Return whether a file counts as a picture, and count it otherwise. A FIFO and the like are never opened."""
     name = os.path.basename(path)  # noqa: PTH119 -- a million Paths take seconds
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
@@ -59,7 +62,7 @@ def is_picture_file(path: str, left_out: LeftOut) -> bool:
         if not has_picture_suffix(name):
             left_out.name(f"unreadable, {error.strerror}", path)
             return False
-        return True  # whoever decodes it names it
+        return True  # the error comes when it is decoded
     if not stat.S_ISREG(mode):
         left_out.name(next((kind for holds, kind in _SPECIAL if holds(mode)), "special file"), path)
         return False
@@ -86,7 +89,7 @@ def _is_picture(first: bytes, name: str, left_out: LeftOut) -> bool:
 def _walk(
     folder: str, inside: Parts, above: tuple[tuple[int, int], ...]
 ) -> Iterator[tuple[Parts, os.DirEntry[str] | None]]:
-    """(parts, entry) of every file and (parts, None) of every folder that is not hidden; links are followed."""
+    """Yield (parts, entry) for every file and (parts, None) for every folder, except hidden ones; follow links."""
     try:
         status = os.stat(folder)  # noqa: PTH116
         place = (status.st_dev, status.st_ino)
@@ -108,9 +111,10 @@ def _walk(
 
 
 def scan_tar(path: Path, wanted: Collection[str] = ()) -> Scan:
-    """The pictures of a tar, in memory where it is packed; and the files whose names match one of `wanted`.
+    """Find the pictures of a tar, loaded if it is compressed, and the files whose names match one of `wanted`.
 
-    DataError where it is not a whole tar, or where its pictures take more than half of the free memory.
+    Raises:
+        DataError: The tar is damaged, or its pictures take more than half of the free memory.
     """
     found = Scan("tar")
     packed, budget = is_packed(path), host_budget()

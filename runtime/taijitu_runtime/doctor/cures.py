@@ -28,7 +28,7 @@ CURES = [
     ),
     (r"undefined symbol", "its parts are of different versions: pip install --force-reinstall --no-cache-dir {name}"),
     (r"SIGILL", "it uses instructions that this processor lacks: another version of {name}"),
-    (r"partially initialized module|circular import", "a file of yours has the name of a library: rename it"),
+    (r"partially initialized module|circular import", "one of your files has the name of a library: rename it"),
 ]
 
 

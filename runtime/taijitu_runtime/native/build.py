@@ -3,7 +3,7 @@
 python -m taijitu_runtime.native.build [--cuda]
 
 It takes a C++17 compiler (CXX, or c++, g++ or clang++ on the PATH), and nvcc for --cuda (CUDA_HOME, the PATH, or
-/usr/local/cuda). Nothing of ours is imported here: the wheel's build hook runs this file without its package.
+/usr/local/cuda). None of our modules is imported here: the wheel's build hook runs this file without its package.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CompileError(Exception):
 
 
 def find_compiler() -> list[str] | None:
-    """The C++ compiler as the start of a command: CXX, else the first of c++, g++ and clang++; None without any."""
+    """The C++ compiler as the start of a command: CXX, or the first of c++, g++ and clang++; None without any."""
     wanted = os.environ.get("CXX", "").split()
     if wanted:
         return wanted if shutil.which(wanted[0]) else None
@@ -110,7 +110,7 @@ def build_cuda_library(compiler: Sequence[str], nvcc: str, folder: Path) -> Path
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Build beside the sources, where the runtime looks. Exit code 2, and one line, where that is not possible."""
+    """Build next to the sources, where the runtime looks. Exit code 2, and one line, where that is not possible."""
     name = "python -m taijitu_runtime.native.build"
     parser = argparse.ArgumentParser(prog=name, description="Compile the native Nish in place.")
     parser.add_argument("--cuda", action="store_true", help="with kernels for NVIDIA GPUs; takes nvcc")

@@ -1,1 +1,1 @@
-"""Pictures: what a file is, its pixels, and the one definition of how they become a network's input."""
+"""Pictures: check and decode files, and convert them to a network's input, all defined here and only here."""

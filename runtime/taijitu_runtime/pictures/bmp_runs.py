@@ -1,4 +1,4 @@
-"""Run-length BMPs: Pillow's decoder needs seconds for a kilobyte of them."""
+"""Decode run-length BMPs, for which Pillow's decoder needs seconds per kilobyte."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ NUMBER_OF_DIGIT = bytes.maketrans(b"0123456789abcdef", bytes(range(16)))
 
 
 def is_run_length(data: bytes) -> bool:
-    """Whether a BMP that `inspect` let through is packed in runs."""
+    """Return whether a BMP that `inspect` accepted is run-length encoded."""
     return data[14:18] != b"\x0c\0\0\0" and _number(data, 30, 4) in (EIGHT_BITS, FOUR_BITS)
 
 
 def pixels_from_runs(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
-    """The pixels of a run-length BMP, uint8 RGB (H, W, 3); those that it skips have the palette's first colour.
+    """Decode a run-length BMP to uint8 RGB (H, W, 3); skipped pixels get the palette's first colour.
 
-    DamagedPictureError where it ends before its pixels; UnknownFormatError beyond MAX_RUNS.
+    Raises:
+        DamagedPictureError: The file ends before its pixels.
+        UnknownFormatError: It has more than MAX_RUNS runs.
     """
     bits = 8 if _number(data, 30, 4) == EIGHT_BITS else 4
     if _number(data, 28, 2) != bits:
@@ -63,7 +65,7 @@ def _indices(data: bytes, width: int, height: int, bits: int) -> bytearray:
                 raise damaged("a BMP without its end")
             run = run if bits == 8 else run.hex().encode().translate(NUMBER_OF_DIGIT)
             place += length + length % 2
-        shown = max(0, min(count, width - x))  # what runs past the edge is not shown
+        shown = max(0, min(count, width - x))  # pixels beyond the edge are not shown
         start = y * width + x
         indices[start : start + shown] = run[:shown]
         x += count

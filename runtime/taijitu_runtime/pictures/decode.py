@@ -1,4 +1,4 @@
-"""Decoding: simplejpeg for JPEGs, Pillow for nearly everything else; the same pixels as from Pillow alone, sooner."""
+"""Decode pictures: JPEGs by simplejpeg, nearly everything else by Pillow; the pixels are Pillow's, but faster."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PLUGINS = {
     "GIF": "GifImagePlugin",
     "TIFF": "TiffImagePlugin",
 }
-# What Pillow raises for a whole picture that it does not read.
+# Messages of Pillow about an intact picture of an unsupported variant.
 UNREAD = re.compile(r"unknown pixel mode|unknown data organization|[Uu]nsupported|not (?:available|supported)")
 COMPRESSION_NUMBER = re.compile(r"\d+")
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -40,7 +40,7 @@ ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 KEYED_GREY = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
 LARGEST_GREY = {"L;2": 3, "L;4": 15}
 WIDE_RGB, LOW_BYTES_OF_WIDE_RGB = "RGB;16B", "RGB;16L"
-# EXIF's orientations by what turns the stored picture upright: first rows become columns, then sides are exchanged.
+# EXIF's orientations by the operations that make the stored picture upright: transpose first, then flip.
 ROWS_ARE_COLUMNS, LEFT_IS_RIGHT, TOP_IS_BOTTOM = {5, 6, 7, 8}, {2, 3, 6, 7}, {3, 4, 7, 8}
 
 
@@ -60,7 +60,7 @@ class Decoded(NamedTuple):
 
     @property
     def is_shrunk(self) -> bool:
-        """Whether there is less than one pixel here for each of the picture."""
+        """Whether `pixels` has fewer pixels than the picture."""
         return self.extent[2] - self.extent[0] < self.width
 
 
@@ -70,11 +70,18 @@ def decode(
     least_side: int = 0,
     shrink_for: Callable[[int, int], int] | None = None,
 ) -> Decoded:
-    """The picture in the bytes of a file, checked by `inspect` first; PictureError as there, or where it is damaged.
+    """Decode the bytes of a file, after `inspect` has checked them.
 
-    `least_side`: a JPEG of more than LARGE_PIXELS may be shrunk to a half, a quarter or an eighth as long as its
-    shorter side keeps that many pixels; 0 forbids it. `shrink_for`, instead: called once before a JPEG is decoded, with
-    its upright width and height, returns how far it may be shrunk, however large it is.
+    Args:
+        data: The bytes.
+        limits: The limits of a picture.
+        least_side: A JPEG of more than LARGE_PIXELS may be shrunk to a half, a quarter or an eighth as long as its
+            shorter side keeps that many pixels; 0 forbids it.
+        shrink_for: Replaces `least_side`: called once before a JPEG of any size is decoded, with its upright width and
+            height, it returns the factor by which the JPEG may be shrunk.
+
+    Raises:
+        PictureError: As for `inspect`, or the picture is damaged.
     """
     header = inspect(data, limits, least_side)
     try:
@@ -96,20 +103,23 @@ def decode(
 
 
 def decode_image(image: Image.Image, limits: Limits = LIMITS) -> Decoded:
-    """The same of a Pillow image, of which nothing need be decoded yet; TooManyPixelsError, UnknownFormatError."""
+    """Decode a Pillow image, which may have read its header only. Raises TooManyPixelsError or UnknownFormatError."""
     with quiet():
         return _from_image(image, limits)
 
 
 def open_image(data: bytes, format: str) -> Image.Image:
-    """Pillow's image of `format` with its header read; whatever Pillow raises where that is damaged.
+    """Open a Pillow image of `format`, with its header read.
 
-    Image.open warns on stderr about large pictures and can raise instead, by settings that belong to the whole process.
-    The factories that it calls check no size; our own check needs no global state. UnknownFormatError for a variant
-    that Pillow does not read.
+    Image.open warns on stderr about large pictures, or raises, depending on settings of the whole process. The
+    factories that it calls do not check sizes; our own check needs no global state.
+
+    Raises:
+        UnknownFormatError: Pillow does not support the variant.
+        Exception: Any exception of Pillow for a damaged header.
     """
     factory, accept = _plugin(format)
-    if accept is not None and isinstance(accept(data[:16]), str):  # why this Pillow was built without the format
+    if accept is not None and isinstance(accept(data[:16]), str):  # the reason why this Pillow lacks the format
         raise UnknownFormatError(f"got a {format}, which this Pillow was built without; install another Pillow")
     try:
         return factory(io.BytesIO(data), "")
@@ -165,7 +175,7 @@ def _from_jpeg(
         most = shrink_for(*(sides[::-1] if orientation in ROWS_ARE_COLUMNS else sides))
         factor = next((factor for factor in (8, 4, 2) if factor <= most and header.components != 4), 1)
     pixels = pixels_from_jpeg(data, header, factor)
-    if pixels is None or header.components == 4:  # whole; which ink is stored how is Pillow's to say
+    if pixels is None or header.components == 4:  # in full size; Pillow knows how inks are stored
         with quiet():
             return _from_image(open_image(without_remarks(data, header.components), "JPEG"), limits)
     return _decoded(_turned_array(pixels, orientation), orientation, factor, header.width, header.height)
@@ -207,7 +217,7 @@ def _rgb_from_image(image: Image.Image) -> Image.Image:
         return image
     if image.mode in ALPHA_MODES or (image.mode == "P" and "transparency" in image.info):
         if image.format == "BMP" and image.getchannel("A").getextrema() == (0, 0):
-            return image.convert("RGB")  # 32 bits a pixel, the last eight of which nobody filled
+            return image.convert("RGB")  # 32 bits per pixel, the last eight of which are unused
         layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         black = Pil.new("RGBA", layer.size, (0, 0, 0, 255))
         return Pil.alpha_composite(black, layer).convert("RGB")
@@ -230,14 +240,14 @@ def _eight_from_sixteen_bits(image: Image.Image) -> Image.Image:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the file's pixels lie, in Pillow's words; empty where the image is decoded already."""
+    """Return the layout of the file's pixels in Pillow's terms; empty where the image is decoded already."""
     tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
 def _low_bytes(image: Image.Image, raw_mode: str) -> NDArray[np.uint8] | None:
-    """The lower bytes of a PNG's 16-bit RGB, (H, W, 3), where a transparent colour asks for them: Pillow drops them."""
+    """Return the lower bytes of a PNG's 16-bit RGB, (H, W, 3), if its transparent colour needs them."""
     file = getattr(image, "fp", None)
     if raw_mode != WIDE_RGB or "transparency" not in image.info or file is None:
         return None
@@ -250,7 +260,7 @@ def _low_bytes(image: Image.Image, raw_mode: str) -> NDArray[np.uint8] | None:
 
 
 def _without_key(image: Image.Image, raw_mode: str, low_bytes: NDArray[np.uint8] | None) -> Image.Image:
-    """The same with the transparent colour, if it has one besides a palette, on black."""
+    """Return the image with its transparent colour on black, if it has such a colour and no palette."""
     key = image.info.get("transparency")
     if key is None:
         return image

@@ -1,4 +1,4 @@
-"""The edges of a JPEG that was shrunk while it was decoded: its last pixels may lie half beyond the picture."""
+"""Correct the edges of a JPEG that was shrunk while decoding: its last pixels may be partly outside the picture."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 def weigh_edges(pixels: NDArray[np.uint8], extent: tuple[float, float, float, float], size: tuple[int, int]) -> None:
     """Change the pixels, uint8 (H, W, 3), in place for a resize from `extent` to `size` (width, height).
 
-    `extent`: left, top, right, bottom of the picture in `pixels`.
+    A filter gives full weight to a row or column of which, for instance, only an eighth is within the picture. This
+    function replaces its value by one that gives the filter's correct result with full weight. Only the outermost row
+    or column of the result depends on it, as long as the picture is scaled down.
 
-    A filter gives a row or column of which an eighth lies within the picture the weight of a whole one. The rest of its
-    weight is taken from it by a value that leaves the filter's result as it is: only the outermost row or column of the
-    result takes any of it, as long as the picture is scaled down.
+    Args:
+        pixels: The decoded pixels.
+        extent: Left, top, right, bottom of the picture in `pixels`.
+        size: Width and height of the result.
     """
     left, top, right, bottom = extent
     _weigh(pixels, top, bottom, size[1])
@@ -23,7 +26,7 @@ def weigh_edges(pixels: NDArray[np.uint8], extent: tuple[float, float, float, fl
 def _weigh(lines: NDArray[np.uint8], begin: float, end: float, count: int) -> None:
     if begin == 0 and end == len(lines):
         return
-    if begin > 0:  # it was turned: the part lies at the other end
+    if begin > 0:  # the picture was rotated, and the partial line is at the other end
         lines, begin, end = lines[::-1], len(lines) - end, len(lines) - begin
     last = len(lines) - 1
     inside = end - last

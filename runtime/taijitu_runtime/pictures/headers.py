@@ -1,6 +1,6 @@
-"""What is looked at before a picture is decoded, and the limits: pictures are hostile input.
+"""Check pictures, which are hostile input, against limits before they are decoded.
 
-From the cheapest to the dearest: bytes, magic, the header's dimensions, scans. Nothing here decodes a pixel.
+The checks are in the order of their cost: bytes, magic number, dimensions, scans. None decodes a pixel.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAGIC = {
     "PPM": re.compile(rb"P[56]\s"),
 }
 FORMATS = tuple(MAGIC)
-# Pictures, and what is often taken for one, that are told by their name: nobody need guess what to convert.
+# Formats that are not supported, with the names that the error tells, so that a user knows what to convert.
 UNREAD_MAGIC = {
     "a HEIC": re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL),
     "an AVIF": re.compile(rb"....ftyp(?:avif|avis)", re.DOTALL),
@@ -70,7 +70,7 @@ PNG_OF_PIXELS = frozenset({b"IDAT", b"fdAT", b"fcTL"})
 PPM_GAP = rb"(?:\s|#[^\n]*\n)+"
 PPM_HEADER = re.compile(rb"P[56]%b(\d{1,9})%b(\d{1,9})%b(\d{1,5})\s" % (PPM_GAP, PPM_GAP, PPM_GAP))
 PPM_HEADER_BYTES = 4096
-# Decoders walk through segments, chunks and extensions in Python, and inflate some: millions would take minutes.
+# Decoders loop over segments, chunks and extensions in Python, and inflate some: millions would take minutes.
 MAX_PARTS = 4096
 MAX_PNG_CHUNKS = 65536
 PNG_CHANNELS = {b"\2": 3, b"\4": 2, b"\6": 4}  # by colour type; the others have one
@@ -88,12 +88,15 @@ Order: TypeAlias = Literal["big", "little"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture may cost. UsageError for a limit below 1 or a format that is not read.
+    """The limits of a picture. Raises UsageError for a limit below 1 or an unknown format.
 
-    `max_bytes`: of a file. `max_pixels`: those that are decoded, see `Header.cost_pixels`: width times height, but of a
-    large JPEG that is decoded at a fraction of its size an eighth, or half of a progressive one. The default lets an
-    8K frame through, and as JPEGs the photographs of every camera and telephone. `max_jpeg_scans`: encoders write at
-    most about a dozen; each costs a pass over the whole picture. `formats`: those that are decoded, out of FORMATS.
+    Attributes:
+        max_bytes: Bytes of a file.
+        max_pixels: Pixels that count (`Header.cost_pixels`): width times height, but an eighth of that for a large JPEG
+            that is decoded at a fraction of its size, or half for a progressive one. The default accepts an 8K frame,
+            and as JPEGs the photographs of every camera and telephone.
+        max_jpeg_scans: Encoders write at most about a dozen; each costs a pass over the whole picture.
+        formats: The accepted formats, out of FORMATS.
     """
 
     max_bytes: int = 256 * 2**20
@@ -113,11 +116,14 @@ LIMITS = Limits()
 
 
 class Header(NamedTuple):
-    """What a picture's header declares.
+    """The header of a picture.
 
-    `format`: one of FORMATS. `width`, `height`: pixels as stored.
-    `components`: of a JPEG: 1, 3, or 4 for CMYK. `has_metadata`: a JPEG may carry an orientation.
-    `is_buffered`: a JPEG of several scans, whose coefficients are all kept until the last one.
+    Attributes:
+        format: One of FORMATS.
+        width: In pixels as stored; so is `height`.
+        components: For a JPEG: 1, 3, or 4 for CMYK.
+        has_metadata: A JPEG may contain an orientation.
+        is_buffered: A JPEG has several scans, so that all coefficients are kept until the last one.
     """
 
     format: str
@@ -128,9 +134,9 @@ class Header(NamedTuple):
     is_buffered: bool = False
 
     def shrink(self, least_side: int) -> int:
-        """What both sides are divided by while decoding: 1, 2, 4 or 8, where the shorter keeps `least_side` pixels.
+        """Return the divisor of both sides while decoding, 1, 2, 4 or 8; the shorter side keeps `least_side` pixels.
 
-        More than 1 only of a JPEG of more than LARGE_PIXELS; 0 forbids it.
+        It is more than 1 only for a JPEG of more than LARGE_PIXELS; a `least_side` of 0 forbids shrinking.
         """
         short, long = sorted((self.width, self.height))
         if not least_side or short * long <= LARGE_PIXELS or long > MAX_EXACT_ASPECT * short:
@@ -140,10 +146,10 @@ class Header(NamedTuple):
         return next((factor for factor in (8, 4, 2) if short >= factor * least_side), 1)
 
     def cost_pixels(self, least_side: int = 0) -> int:
-        """What decoding costs, in whole pixels: the measure of `Limits.max_pixels` and of any budget.
+        """Return the cost of decoding in pixels, the unit of `Limits.max_pixels` and of memory budgets.
 
-        Width times height. Where a JPEG is shrunk: the pixels that come out, but no less than an eighth of those that
-        are read, or half of them where there are several scans, for whose coefficients memory is needed.
+        That is width times height. For a JPEG that is shrunk, it is the number of decoded pixels, but at least an
+        eighth of the stored ones, or half of them with several scans, whose coefficients need memory.
         """
         whole = self.width * self.height
         factor = self.shrink(least_side)
@@ -154,11 +160,18 @@ class Header(NamedTuple):
 
 
 def inspect(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Header:
-    """The header of a picture that may be decoded; microseconds, whatever `data` is.
+    """Check a picture and return its header; takes microseconds for any `data`.
 
-    `least_side`: as for `decode`; a large JPEG that is shrunk costs less. EmptyPictureError, TooManyBytesError,
-    UnknownFormatError (also for a variant that is not read), DamagedPictureError (a header that is cut off, a JPEG or
-    PNG without its end), TooManyPixelsError or TooManyScansError for one that may not.
+    Args:
+        data: The bytes of a file.
+        limits: The limits.
+        least_side: As for `decode`; a large JPEG that is shrunk costs less.
+
+    Raises:
+        EmptyPictureError: There are no bytes.
+        UnknownFormatError: The format or variant is not supported.
+        DamagedPictureError: The header is truncated, or a JPEG or PNG lacks its end.
+        TooManyBytesError: Beyond `limits`; so are TooManyPixelsError and TooManyScansError.
     """
     check_bytes(len(data), limits)
     kind = format_of(data, limits)
@@ -169,7 +182,7 @@ def inspect(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Header
 
 
 def check_bytes(count: int, limits: Limits) -> None:
-    """EmptyPictureError for 0 bytes, TooManyBytesError beyond the limit."""
+    """Raise EmptyPictureError for 0 bytes, TooManyBytesError beyond the limit."""
     if count == 0:
         raise EmptyPictureError(f"got an empty file, expected {', '.join(limits.formats)}; fetch the file again")
     if count > limits.max_bytes:
@@ -177,7 +190,7 @@ def check_bytes(count: int, limits: Limits) -> None:
 
 
 def check_pixels(width: int, height: int, limits: Limits) -> None:
-    """TooManyPixelsError beyond the limit."""
+    """Raise TooManyPixelsError beyond the limit."""
     if width * height > limits.max_pixels:
         raise TooManyPixelsError(
             f"got {width} x {height} pixels, expected at most {limits.max_pixels}; scale the picture down"
@@ -185,7 +198,7 @@ def check_pixels(width: int, height: int, limits: Limits) -> None:
 
 
 def format_of(data: bytes, limits: Limits) -> str:
-    """The format that the first bytes belong to; UnknownFormatError, with its name, for none of `limits.formats`."""
+    """Return the format of the first bytes. Raises UnknownFormatError, with its name, unless in `limits.formats`."""
     for name in limits.formats:
         if MAGIC[name].match(data):
             return name
@@ -198,12 +211,12 @@ def format_of(data: bytes, limits: Limits) -> str:
 
 
 def unread(what: str) -> UnknownFormatError:
-    """The error about a whole picture of a variant that is not read, as "a 12-bit JPEG"."""
+    """Return the error about an intact picture of an unsupported variant, such as "a 12-bit JPEG"."""
     return UnknownFormatError(f"got {what}, which is not read, expected 8 bits a channel; convert it, as to a PNG")
 
 
 def damaged(detail: object) -> DamagedPictureError:
-    """The error about a picture that is cut off or damaged; `detail` says where."""
+    """Return the error about a truncated or damaged picture; `detail` says where."""
     return DamagedPictureError(
         f"got a damaged or truncated picture ({detail}), expected a whole one; fetch the file again"
     )
@@ -234,7 +247,7 @@ def _jpeg(data: bytes, limits: Limits) -> Header:
             return Header("JPEG", width, height, components, has_metadata, is_progressive or scans > 1)
         if marker in WITHOUT_CONTENT:
             continue
-        if marker < FIRST_MARKER:  # decoders skip these two bytes, and would find what we skip as its content
+        if marker < FIRST_MARKER:  # decoders skip these two bytes only, and would read the content that we skip
             raise damaged("a JPEG with an unknown marker")
         if marker in FRAME_MARKERS:
             if components:  # decoders take the first one, or give up
@@ -281,7 +294,7 @@ def _png(data: bytes, limits: Limits) -> Header:
     row_bytes = (header.width * PNG_CHANNELS.get(data[25:26], 1) * _number(data, 24, 1) + 7) // 8
     place, extras, chunks, packed_bytes = 8, 0, 0, 0
     kind = b""
-    while kind != b"IEND":  # what is behind it is none of the picture
+    while kind != b"IEND":  # data after it does not belong to the picture
         if place + 12 > len(data):
             raise damaged("a PNG without its end")
         length, kind = _number(data, place, 4), data[place + 4 : place + 8]
@@ -291,7 +304,7 @@ def _png(data: bytes, limits: Limits) -> Header:
         chunks += 1
         if extras > MAX_PARTS or chunks > MAX_PNG_CHUNKS:
             raise damaged("a PNG of too many chunks")
-    if header.height * row_bytes > MAX_DEFLATE_RATIO * packed_bytes:  # its decoder would fill the rest, however large
+    if header.height * row_bytes > MAX_DEFLATE_RATIO * packed_bytes:  # a decoder would fill the rest, of any size
         raise damaged(f"a PNG with {packed_bytes} bytes for {header.width} x {header.height} pixels")
     return header
 
@@ -312,7 +325,7 @@ def _bmp(data: bytes, limits: Limits) -> Header:
     size = _number(data, 14, 4, "little")
     if size not in BMP_HEADERS:
         raise unread(f"a BMP with a header of {size} bytes")
-    if size == BMP_OLD_HEADER:  # OS/2's, with two bytes a side
+    if size == BMP_OLD_HEADER:  # OS/2's, with two bytes per side
         header = Header("BMP", _number(data, 18, 2, "little"), _number(data, 20, 2, "little"))
         bits, compression = _number(data, 24, 2, "little"), 0
     else:

@@ -1,7 +1,7 @@
-"""JPEGs: pixels from simplejpeg, which says when libjpeg made some up, and what it remarks on without doing so.
+"""Decode JPEGs by simplejpeg, which reports libjpeg's warnings: about invented pixels, and about harmless things.
 
-libjpeg tells its first remark only. Behind a harmless one, as on a colour profile that lacks a part, there may be
-damage: the file is decoded again without what was remarked on, and then every remark is about pixels.
+libjpeg reports only its first warning. A harmless one, such as that a colour profile lacks a part, may hide damage. So
+the file is decoded again without the parts that the warning is about, and then every warning is about pixels.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ REMARKS = re.compile(r"extraneous bytes|JFIF revision|Adobe|ICC marker|Invalid S
 STRAY_AT_THE_END = re.compile(r"extraneous bytes before marker 0xd9")
 UNUSUAL_SAMPLING = "subsampling"
 APP0, APP14, COMMENT = 0xE0, 0xEE, 0xFE
-# A segment that begins so, and is at least so long, says how the colours are stored; all other ones can go.
+# Segments with this beginning and at least this length define the colours; all others can be removed.
 COLOUR_SEGMENTS = {APP0: (b"JFIF\0", 16), APP14: (b"Adobe", 14)}
 JFIF_VERSION, ADOBE_TRANSFORM = 9, 15  # places in these segments
-WHOLE_SPECTRUM = bytes((0, 63, 0))  # what the last three bytes of a scan's header say in a file that is not progressive
-# Zeros that end the data of a scan or a restart interval; that behind 0xff belongs to it.
+WHOLE_SPECTRUM = bytes((0, 63, 0))  # the last three bytes of a scan's header in a file that is not progressive
+# Zeros at the end of the data of a scan or a restart interval; a zero after 0xff belongs to the data.
 PADDING = re.compile(rb"(\xff\0|[^\0\xff])\0+(?=\xff[\x01-\xfe])")
 
 
@@ -47,10 +47,13 @@ class Segment(NamedTuple):
 
 
 def pixels_from_jpeg(data: bytes, header: Header, factor: int) -> NDArray[np.uint8] | None:
-    """The pixels of a JPEG that `inspect` let through, not turned, uint8 (H, W, 3), with 4 components (H, W, 4).
+    """Decode a JPEG that `inspect` accepted, at 1/`factor` of its size, without its orientation.
 
-    At 1/`factor` of its size. None for a sampling that simplejpeg does not take. ValueError where libjpeg made pixels
-    up or gave up.
+    Returns:
+        uint8 (H, W, 3), with 4 components (H, W, 4); None for a sampling that simplejpeg does not support.
+
+    Raises:
+        ValueError: libjpeg invented pixels or failed.
     """
     try:
         return _decoded(data, header, factor)
@@ -65,14 +68,14 @@ def pixels_from_jpeg(data: bytes, header: Header, factor: int) -> NDArray[np.uin
     except ValueError as error:
         if not STRAY_AT_THE_END.search(str(error)):
             raise
-    return _decoded(plain, header, factor, strict=False)  # behind the last pixel: nothing follows that could be hidden
+    return _decoded(plain, header, factor, strict=False)  # after the last pixel: it hides no further warning
 
 
 def without_remarks(data: bytes, components: int) -> bytes:
-    """The same picture, without anything that libjpeg or Pillow remarks on and that costs no pixel.
+    """Return the same picture without anything that libjpeg or Pillow warns about and that affects no pixel.
 
-    Segments that decide no pixel are dropped, except EXIF and XMP; so are stray bytes between segments and zeros at
-    the end of a scan. A scan's parameters are put right where only one value is possible.
+    Segments that affect no pixel are dropped, except EXIF and XMP; so are stray bytes between segments and zeros at the
+    end of a scan. Parameters of a scan are corrected where only one value is possible.
     """
     parts = [data[:2]]
     is_progressive = False
@@ -93,7 +96,7 @@ def without_remarks(data: bytes, components: int) -> bytes:
 
 
 def orientation_part(data: bytes) -> bytes:
-    """What Pillow needs to read the orientation: EXIF and XMP, the frame, and the first scan's header."""
+    """Return the parts that Pillow needs to read the orientation: EXIF, XMP, the frame, the first scan's header."""
     parts = [data[:2]]
     for segment in _segments(data):
         if segment.marker == APP1 or segment.marker in FRAME_MARKERS or segment.marker == START_OF_SCAN:
@@ -126,7 +129,7 @@ def _segments(data: bytes) -> Iterator[Segment]:
 
 
 def _transform(content: bytes, components: int) -> bytes:
-    usual = b"\2" if components == 4 else b"\1"  # which libjpeg takes for any number that it does not know
+    usual = b"\2" if components == 4 else b"\1"  # libjpeg uses these for any unknown number
     stated = content[ADOBE_TRANSFORM : ADOBE_TRANSFORM + 1]
     return stated if stated == b"\0" else usual
 

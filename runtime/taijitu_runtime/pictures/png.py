@@ -1,4 +1,4 @@
-"""PNGs: the checksums that Pillow does not look at, and chunks that it need not look at."""
+"""Check the checksums of PNGs, which Pillow ignores, and remove chunks that it does not need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from taijitu_runtime.pictures.headers import damaged
 
 FIRST_CHUNK = 8
-# Pillow inflates some of the others, a megabyte each: no more than so many are handed on.
+# Pillow inflates some of the others, a megabyte each: at most this many are passed on.
 MAX_EXTRAS = 128
 OF_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 ORIENTATION_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
@@ -15,9 +15,10 @@ TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 
 
 def checked_png(data: bytes) -> bytes:
-    """A PNG that `inspect` let through; DamagedPictureError where the checksum of its pixels is wrong.
+    """Check a PNG that `inspect` accepted, and return it; if it has very many chunks, only those that are needed.
 
-    The same bytes, or where there are very many chunks only those that say something about pixels or orientation.
+    Raises:
+        DamagedPictureError: The checksum of its pixels is wrong.
     """
     place, extras = FIRST_CHUNK, 0
     kept = [(0, FIRST_CHUNK)]

@@ -1,4 +1,4 @@
-"""Binary PGM and PPM with any largest value: Pillow's decoder for all but 255 and 65535 is a loop in Python."""
+"""Decode binary PGM and PPM with any maximum value; Pillow's decoder is a loop in Python except for 255 and 65535."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ LARGEST, LARGEST_WIDE = 255, 65535
 
 
 def pixels_from_pnm(data: bytes) -> NDArray[np.uint8]:
-    """The pixels of a PGM or PPM that `inspect` let through, uint8 RGB (H, W, 3), as Pillow gives them.
+    """Decode a PGM or PPM that `inspect` accepted to uint8 RGB (H, W, 3), with the same result as Pillow.
 
-    DamagedPictureError where they are too few, or the largest value is not in 1 to 65535.
+    Raises:
+        DamagedPictureError: There are too few pixels, or the maximum value is not in 1 to 65535.
     """
     found = PPM_HEADER.match(data[:PPM_HEADER_BYTES])
     if not found:

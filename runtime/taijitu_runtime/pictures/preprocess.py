@@ -35,7 +35,7 @@ def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> ND
     """Any picture as uint8 RGB (spec.height, spec.width, 3), [0, 255]: the input of a uint8 model; a fresh array.
 
     `picture`: a path, the bytes of a file, a PIL image, or a uint8 RGB array (H, W, 3). May be called from many
-    threads at once: decoding and resizing run beside each other. Within 50 dB of exact for JPEGs beyond
+    threads at once: decoding and resizing run in parallel. Within 50 dB of exact for JPEGs beyond
     `decode.LARGE_PIXELS`, exact below. PictureError as for `decode_picture`, InputError for an array or object of
     another kind.
     """

@@ -1,4 +1,4 @@
-"""What Pillow and libtiff say of odd files must neither decide what is read nor reach a terminal or a log."""
+"""Keep messages of Pillow and libtiff about odd files from affecting the result or reaching a terminal or a log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PILLOW = r"PIL\.(?:)"  # written so that it is no one else's filter that is removed
+PILLOW = r"PIL\.(?:)"  # spelt so that only our own filter is removed
 MAPPED_FILES = Path("/proc/self/maps")
 
 # As warnings.filterwarnings writes it, in a tenth of its time.
@@ -23,9 +23,9 @@ _inside = 0
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Ignore Pillow's warnings, also where the process makes errors of them; from many threads at once.
+    """Ignore Pillow's warnings, also where the process turns warnings into errors; safe in many threads at once.
 
-    warnings.catch_warnings is of no use there: it gives back the filters that it found, and so another thread's.
+    warnings.catch_warnings is not: it restores the filters that it found, which may be another thread's.
     """
     global _inside
     with _lock:
@@ -43,7 +43,7 @@ def quiet() -> Iterator[None]:
 
 @functools.cache
 def silence_libraries() -> None:
-    """Keep off stderr what libtiff says, and Pillow's log where nobody set up logging; for the whole process, once."""
+    """Keep libtiff's messages, and Pillow's log without a handler, off stderr; once, for the whole process."""
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     for path in _mapped("libtiff"):
         libtiff = ctypes.CDLL(path)

@@ -16,7 +16,7 @@ COLOURS = (
     ((220, 30, 40), (40, 200, 60), (30, 50, 210), (240, 220, 40)),
     ((250, 250, 250), (5, 5, 5), (90, 100, 110), (240, 130, 20)),
 )
-"""Of the blocks of 8 x 8 pixels, in 2 rows of 4."""
+"""Colours of the blocks of 8 x 8 pixels, in 2 rows of 4."""
 
 # Baseline, 4:4:4, all quantisers 1: every block is one coefficient, which holds its colour.
 JPEG = base64.b64decode(

@@ -104,12 +104,12 @@ class Passport:
 
 
 def sha256_of_pixels(pixels: NDArray[np.uint8]) -> str:
-    """Of a prepared picture, uint8 RGB (H, W, 3), row by row."""
+    """Return the sha256 of a prepared picture, uint8 RGB (H, W, 3), row by row."""
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
 def sha256_of_labels(labels: Sequence[str]) -> str:
-    """Of labels in their order."""
+    """Return the sha256 of labels in their order."""
     return hashlib.sha256(json.dumps(list(labels)).encode()).hexdigest()
 
 

@@ -79,7 +79,7 @@ def _places(side: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def _add_shape(pixels: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
-    """Draw a filled ellipse or rectangle, which lets a quarter of what is below it through."""
+    """Draw a filled ellipse or rectangle, which lets a quarter of the colours below through."""
     height, width = pixels.shape[:2]
     y, x = int(numbers[0]) % height, int(numbers[1]) % width
     half_height = 1 + int(numbers[2]) % max(1, height // 2)

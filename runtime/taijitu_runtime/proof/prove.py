@@ -69,7 +69,7 @@ class Proof:
         return self.outcome == "proven"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; a difference that is no number is null."""
+        """Plain JSON; a difference that is not a number is null."""
         found = dataclasses.asdict(self)
         for difference in found["differences"]:
             difference["largest"] = difference["largest"] if np.isfinite(difference["largest"]) else None
@@ -95,8 +95,8 @@ def prove(model: str | Path, *, provider: str | None = None, threads: int = 0) -
 
     Args:
         model: An ONNX file or an engine.
-        provider: Of ONNX Runtime: "cpu", "cuda" or "tensorrt"; None for the CPU.
-        threads: Of one inference on the CPU; 0 for one per core.
+        provider: ONNX Runtime's provider: "cpu", "cuda" or "tensorrt"; None for the CPU.
+        threads: Threads of one inference on the CPU; 0 for one per core.
 
     Returns:
         What was found; `proven` is False where it failed, where the file cannot be loaded or its contract cannot be

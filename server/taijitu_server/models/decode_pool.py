@@ -20,7 +20,7 @@ class DecodePool:
     """Runs each job's `prepare` in one of `threads` threads, then hands it on.
 
     A job of several images goes to the end of the queue after each of them: it holds up another request for as long as
-    one image takes, whatever it consists of.
+    one image takes.
     """
 
     def __init__(self, threads: int) -> None:
@@ -51,7 +51,7 @@ class DecodePool:
 
     def _put_back(self, item: Item) -> bool:
         with self._closing:
-            if self._is_open:  # else nobody would come to it behind the threads' ends
+            if self._is_open:  # otherwise no thread would take it after the end marks
                 self._queue.put(item)
             return self._is_open
 

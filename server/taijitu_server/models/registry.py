@@ -23,7 +23,7 @@ log = logging.getLogger("taijitu.server")
 ONLY_VERSION = "1"
 
 Key = tuple[str, str]  # name, version
-Files = tuple[Path, ...]  # of one version: one, but for a mistake
+Files = tuple[Path, ...]  # of one version: one, except by mistake
 Stamp = tuple[tuple[str, int, int, int], ...]  # of each file: path, inode, time of change in ns, bytes
 
 
@@ -45,7 +45,7 @@ class Registry:
     def load_all(self) -> None:
         """Load everything there is before serving starts. ArtefactError for the first that cannot be served.
 
-        Of several models one that fails its proof is left out, and the server is not ready until it is put right.
+        A model among several that fails its proof is left out, and the server is not ready until it is put right.
         """
         found = self._found()
         for key, files in found.items():
@@ -115,7 +115,7 @@ class Registry:
                     if stamp != self._stamps.get(key) or (again and key in self.failures):
                         self._stamps[key] = stamp
                         await self._replace(key, files)
-                except Exception as error:  # whatever is wrong with one file, the others are looked at
+                except Exception as error:  # an error in one file must not stop the others
                     failed.append(self._note_failure(key, error))
             known = self._stamps.keys() | self.failures.keys()
             for key in [key for key in known if only in (None, key[0]) and key not in found]:

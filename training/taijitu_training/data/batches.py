@@ -1,4 +1,4 @@
-"""The batches of an epoch, the same whatever number of processes and accumulated parts share them."""
+"""The batches of an epoch, the same for any number of processes and accumulated parts."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Undecoded(Protocol):
 
 @dataclass(frozen=True)
 class Stream:
-    """One split that is decoded anew in every epoch, by `workers`."""
+    """One split that is decoded again in every epoch, by `workers`."""
 
     undecoded: Undecoded
     workers: Workers

@@ -125,7 +125,7 @@ def _sources(
 
 
 def _targets(source: Source) -> torch.Tensor:
-    """Of pictures that are no shards, int64 (N,)."""
+    """Return the labels of pictures that are not in shards, int64 (N,)."""
     split = source if isinstance(source, Pictures) else source.undecoded
     assert isinstance(split, (Pictures, Samples))
     return split.targets
@@ -204,7 +204,7 @@ def _check_judged(found: Found, samples: dict[Role, Samples], named: dict[Role, 
     """DataError where there is nothing to judge on, or pictures of a label lack there."""
     if judging not in samples:
         raise DataError(
-            f"{found.source}: got no pictures to evaluate on ({found.form}), expected test/<label>/* or val/ beside "
+            f"{found.source}: got no pictures to evaluate on ({found.form}), expected test/<label>/* or val/ next to "
             "train/; or hold some out with --validation 0.2"
         )
     for role in ("val", "test"):

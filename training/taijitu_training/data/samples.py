@@ -85,7 +85,7 @@ class Decoder(torch.utils.data.Dataset[tuple["NDArray[np.uint8] | str", int]]):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of what is made."""
+        """(H, W) of the result."""
         return self.spec.height, self.spec.width
 
     def keeps(self, shape: tuple[int, ...]) -> bool:

@@ -34,7 +34,7 @@ class FoundShards:
 def shards_by_split(folder: Path) -> dict[Role, list[Path]]:
     """train-000.tar, val-000.tar and their like, also imagenet1k-train-000.tar, by split; {} where there are none.
 
-    Nor where there is a folder train/: what lies beside it is an archive of it.
+    Nor where there is a folder train/: what lies next to it is an archive of it.
     """
     splits: dict[Role, list[Path]] = {}
     if any((folder / name).is_dir() for name in SPLIT_NAMES["train"]):

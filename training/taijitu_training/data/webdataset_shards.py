@@ -64,7 +64,7 @@ class Shards:
         mine = [self.paths[i] for i in order[share.rank :: share.processes][:each]]
         shuffle = webdataset.shuffle(SHUFFLED, initial=SHUFFLED, rng=random.Random(f"{seed} {epoch} {share.rank}"))
         yield from islice(shuffle(self._read(mine)), first_step * cut.batch_size // share.processes, None)
-        raise DataError(f"{mine[-1]}: got fewer samples than _info.json says; correct it, or remove it to count anew")
+        raise DataError(f"{mine[-1]}: got fewer samples than _info.json says; correct it, or remove it to count again")
 
     def in_order(self, share: Share) -> Iterator[tuple[Content, int]]:
         """The samples of this process's shards, each shard in exactly one process."""
@@ -101,7 +101,7 @@ def _grouped(path: str, is_read: Callable[[str], bool]) -> Iterator[dict[str, An
     try:
         yield from group_by_keys(files())
     except ValueError as error:  # two files of one name
-        raise DataError(f"{path}: got {' '.join(str(error).split())}; write the shard anew") from None
+        raise DataError(f"{path}: got {' '.join(str(error).split())}; write the shard again") from None
 
 
 def picture_of(sample: dict[str, Any]) -> tuple[str, str]:
@@ -112,7 +112,7 @@ def picture_of(sample: dict[str, Any]) -> tuple[str, str]:
     has = ", ".join(key for key in sample if not key.startswith("__"))
     raise DataError(
         f"{sample['__url__']}: sample {sample['__key__']} has no picture ({has}), expected one of "
-        f"{', '.join(PICTURES)} beside its cls, under the same name; write the shard anew"
+        f"{', '.join(PICTURES)} next to its cls, under the same name; write the shard again"
     )
 
 
@@ -127,6 +127,6 @@ def target_of(sample: dict[str, Any], classes: int | None) -> int:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise DataError(
             f"{sample['__url__']}: sample {sample['__key__']}: got {reason}, expected a number {expected} in KEY.cls "
-            'or as "label" in KEY.json; write the shard anew'
+            'or as "label" in KEY.json; write the shard again'
         ) from None
     return target

@@ -1,4 +1,4 @@
-"""Processes that decode pictures beside the training, with torch's DataLoader."""
+"""Processes that decode pictures during the training, with torch's DataLoader."""
 
 from __future__ import annotations
 

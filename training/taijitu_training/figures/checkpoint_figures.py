@@ -35,7 +35,7 @@ Figure = tuple[str, bytes]
 def draw(source: Path, image: Path | None, out: Path | None) -> Iterator[Path]:
     """Write the figures of the checkpoint `source`, and of `image`; the path of each as it is written.
 
-    `out`: the folder, None for CHECKPOINT_pictures beside the checkpoint.
+    `out`: the folder, None for CHECKPOINT_pictures next to the checkpoint.
     """
     loaded = checkpoint.load(source)
     model = loaded.model()
@@ -125,7 +125,7 @@ def contract_of(loaded: Checkpoint) -> InputSpec:
         return InputSpec(**{"resize": "shorter_side", **fields})
     except (TypeError, ArtefactError):
         raise CheckpointError(
-            f"got the input {said} in the checkpoint, expected height, width, resize_size, mean and std; train it anew"
+            f"got the input {said} in the checkpoint, expected height, width, resize_size, mean and std; train it again"
         ) from None
 
 

@@ -14,7 +14,7 @@ NUMBERS_UP_TO, NAMES_UP_TO = 20, 30
 """Labels up to which the matrix has numbers in its cells, and names at its sides."""
 PAIRS = 20
 
-# Of the image of a large matrix, seen on white and on black.
+# Colours of the image of a large matrix, seen on white and on black.
 _RIGHT, _WRONG = (58, 130, 232), (232, 120, 30)
 
 
@@ -25,7 +25,7 @@ def confusion_matrix(targets: NDArray[np.int64], predicted: NDArray[np.int64], l
 
 
 def matrix_html(matrix: NDArray[np.int64], labels: Sequence[str]) -> str:
-    """A table up to 30 labels; beyond that an image, with the most confused pairs beside it."""
+    """A table up to 30 labels; beyond that an image, with the most confused pairs next to it."""
     if len(labels) > NAMES_UP_TO:
         return f'<div class="side">{_image(matrix)}<div class="wide">{_pairs(matrix, labels)}</div></div>'
     head = "".join(f'<th scope="col">{shortened(label, 18)}</th>' for label in labels)
@@ -53,7 +53,7 @@ def _cells(matrix: NDArray[np.int64], row: int, labels: Sequence[str]) -> str:
 
 
 def _shades(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """In [0, 1]: the root of each cell's share of its row, so that rare mistakes show beside frequent right answers."""
+    """In [0, 1]: the root of each cell's share of its row, so that rare mistakes show among frequent right answers."""
     shares: NDArray[np.float64] = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     return np.sqrt(shares)
 

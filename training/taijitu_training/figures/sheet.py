@@ -18,7 +18,7 @@ MARGIN, HEADING = 0.3, 0.85  # inches
 class Sheet:
     """A white page, `width` by `height` inches. All places are inches from its upper left corner.
 
-    Nothing is left to an automatic layout, so nothing overlaps, whatever the network looks like. The object API of
+    Nothing is left to an automatic layout, so nothing overlaps, for any network. The object API of
     matplotlib only: no window system and no state that a caller's own plots could see.
     """
 

@@ -109,7 +109,7 @@ def irreplaceable_activations(model: nn.Module) -> Iterator[Counter[str]]:
 
 
 class _OperatorCount(TorchDispatchMode):
-    """Counts calls of _OPERATORS, in place or not, but for those made between `pause` and `resume`."""
+    """Counts calls of _OPERATORS, in place or not, except those made between `pause` and `resume`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it

@@ -117,7 +117,7 @@ class SharedDepthwiseConv2d(nn.Module):
 class DownsamplingBlock(nn.Module):
     """Fig. 8a: `depthwise` halves (N, B, H, W), a 1x1 adds channels to its output: a pair of (N, C/2, H/2, W/2).
 
-    The pair is the last k = min(B, C/2) channels as they are and the C - k new ones, cut anew where those are more
+    The pair is the last k = min(B, C/2) channels as they are and the C - k new ones, cut again where those are more
     than C/2. No network here has B > C, for which the public code keeps none.
     """
 

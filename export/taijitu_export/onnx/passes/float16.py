@@ -1,6 +1,6 @@
 """A float32 graph with its layers in float16.
 
-Why a pass of our own. NVIDIA's AutoCast (nvidia-modelopt 0.47) pins onnx 1.21 and brings onnxruntime-gpu beside
+Why a pass of our own. NVIDIA's AutoCast (nvidia-modelopt 0.47) pins onnx 1.21 and brings onnxruntime-gpu next to
 onnxruntime, cupy for another CUDA, and torch; and it takes every operator outside ONNX's schemas for a plugin, even
 `taijitu::Nish` with its function body. ONNX Runtime's converter (onnxruntime.transformers.float16) leaves the constants
 of function bodies in float32, so that a graph with Nish no longer type-checks; it rounds the normalisation of the
@@ -40,10 +40,10 @@ class Float16Pass(ir.passes.InPlacePass):
        own: so say the schemas of its body's operators.
     2. It has weights, or comes after a layer that has (Conv, ConvTranspose, Gemm, MatMul). What stands before works on
        pixels of up to 255 and their mean, for which float16 is too coarse.
-    3. It is no Cast, which exists to make the type that it makes, and contains no graph of its own.
+    3. It is not a Cast, which exists to make the type that it makes, and contains no graph of its own.
     4. Its constants fit: none is beyond 65504, and no variance of a BatchNormalization loses more than 0.1 %.
     5. Its name is not in `keep`.
-    6. It is no QuantizeLinear or DequantizeLinear. These follow their neighbours, from opset 19 on, where their scale
+    6. It is neither QuantizeLinear nor DequantizeLinear, which follow their neighbours from opset 19 on, if their scale
        is a float16 number: the one is float16 where it reads it, the other where it is read by nothing else. So no Cast
        parts a pair from its layer, which would cost TensorRT the integer kernel.
     """

@@ -18,7 +18,7 @@ class FoldBatchNormPass(ir.passes.InPlacePass):
     Rules. A batch norm is folded when all of these hold:
 
     1. Its scale, shift, mean and variance are constant, and it does not train.
-    2. What it makes is no output of the graph, and everybody who reads it is one of
+    2. Its result is not an output of the graph, and every node that reads it is one of
        a. a Conv of one group with constant weights and no padding: a padded one would see `shift` as 0 at the border,
        b. a GlobalAveragePool, a mean of each channel, where rule 2 holds for what it makes,
        c. a Flatten or Reshape from (N, C, 1, 1) to (N, C), where rule 2 holds for what it makes,

@@ -25,7 +25,7 @@ class FoldScalePass(ir.passes.InPlacePass):
     Rules. A Div is folded when all of these hold:
 
     1. x has rank 4 and a known number of channels C; c is constant, finite, not 0, with C elements along the channels.
-    2. The result is no output of the graph, and everybody who reads it is one of
+    2. The result is not an output of the graph, and every node that reads it is one of
        a. a Conv of one group with constant weights,
        b. a Slice of channels only, with constant ends and step 1, that only Convs of one group with constant weights
           read.

@@ -96,7 +96,7 @@ def weight_scales(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]
 def float16_scale(scale: float | NDArray[np.float32]) -> Scales:
     """The smallest numbers of float16 that are no smaller than the scales, as float32: none is 0, and nothing is cut.
 
-    65504 for what is larger still.
+    65504 for larger values.
     """
     exact = np.asarray(scale, np.float32)
     rounded = np.minimum(exact, FLOAT16_MAX).astype(np.float16)

@@ -50,7 +50,7 @@ class SplitConcatPass(ir.passes.InPlacePass):
     Rules. A Concat is taken apart when all of these hold:
 
     1. It joins two tensors of rank 4 along their channels, whose numbers are known.
-    2. It goes: its result is no output of the graph, and everybody who reads it is one of
+    2. It goes: its result is not an output of the graph, and every node that reads it is one of
        a. a 1x1 Conv of one group, not padded, with constant weights,
        b. a depthwise Conv with constant weights, one output channel for each input channel,
        c. a Slice of channels only, with constant ends and step 1,

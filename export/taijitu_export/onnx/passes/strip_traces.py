@@ -1,4 +1,4 @@
-"""What the exporter notes beside nodes and values (stack traces with the paths of this computer) is not shipped."""
+"""Remove the exporter's notes on nodes and values: stack traces with the paths of this computer."""
 
 from __future__ import annotations
 
