@@ -2,12 +2,9 @@
 
 Without a compiler, or where it fails, the wheel is pure Python and complete, but Nish is slower. An editable install
 gets the library next to its sources.
-<<<<<<< HEAD
 
 TAIJITU_WHEEL, an environment variable for `make dist`, asks for one kind of wheel: "any" for pure Python, or a platform
 tag such as "manylinux_2_28_aarch64", for which the compiler in CXX has to compile.
-=======
->>>>>>> main
 """
 
 from __future__ import annotations

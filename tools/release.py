@@ -60,7 +60,7 @@ def missing_in(version: str, changelog: str) -> Iterator[str]:
 def missing_in_git(version: str) -> Iterator[str]:
     """What the commit and its tag lack."""
     if git("status", "--porcelain"):
-        yield "a commit of what was changed: git status"
+        yield "a commit with all changes: git status"
     tags = git("tag", "--points-at", "HEAD").split()
     if f"v{version}" not in tags:
         yield f"the tag v{version} on this commit: git tag v{version}"
