@@ -14,10 +14,11 @@ import onnxruntime
 import pytest
 
 from taijitu_runtime.backends import OrtBackend, ort_plugin
-from taijitu_runtime.backends.ort_provider import PROVIDERS, why_not_built_in, why_not_loaded
+from taijitu_runtime.backends.ort_provider import why_not_built_in, why_not_loaded
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli
 from taijitu_runtime.errors import ProviderError, UnknownNameError
+from taijitu_runtime.providers import PROVIDERS
 from tests.helpers.tiny_model import plain
 from tests.helpers.tiny_nish_model import make_nish_onnx
 
@@ -90,7 +91,7 @@ def test_without_the_plugin_of_tensorrt_rtx_its_package_is_named(
 @pytest.mark.parametrize(
     ("devices", "error", "reason"),
     [
-        ([], None, "no GPU that it can use"),
+        ([], None, "no usable GPU"),
         (
             [],
             # as onnxruntime 1.31.1 said it of the plugin 0.5.0 on a machine without a driver
@@ -193,7 +194,7 @@ def test_the_cure_depends_on_what_is_installed(packages: set[str], is_jetson: bo
             "CUDA failure 100: no device; GPU=-1",
             "look at the GPU lines of: taijitu doctor",
         ),
-        ("", "its libraries load, but it found no GPU that it can use", "look at the GPU lines of: taijitu doctor"),
+        ("", "its libraries load, but it found no usable GPU", "look at the GPU lines of: taijitu doctor"),
     ],
 )
 def test_the_missing_library_decides_the_cure(error: str, reason: str, cure: str) -> None:
