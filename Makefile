@@ -10,6 +10,9 @@
 # make bench   the measurements that the README quotes
 # make bench-server   our server beside a naive one and LitServe, under wrk (apt-get install wrk)
 # make soak   10 minutes of good, bad and slow clients and reloads; SOAK=--seconds 60 for less
+# make test-lowest, make test-newest   the core of the tests with the oldest, the newest release of every package
+# make dist   the source archive and the wheels in dist/, checked; make test-dist installs each into an empty environment
+# make release-check   what is missing for a release; make publish   dist/ to the package index, from a workflow
 # Each makes .venv with what it needs; the second time nothing is installed and no network is needed.
 
 PYTHON ?= python3
@@ -21,7 +24,8 @@ INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstal
 COG = $(BIN)/python -m cogapp -I . --verbosity=0
 NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/taijitu_runtime/native/*.cpp)
 
-.PHONY: demo test test-networks test-engines test-ray test-docker lint docs docs-tables fuzz soak bench bench-server clean
+.PHONY: demo test test-networks test-engines test-ray test-docker lint docs docs-tables fuzz soak bench bench-server dist test-dist test-lowest test-newest release-check \
+	publish clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py
@@ -48,6 +52,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(COG) --check docs/*.md
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/codespell $$(git ls-files)
 	$(BIN)/python -m tools.language
 
@@ -77,6 +82,34 @@ bench-server: $(VENV)/.bench
 soak: $(VENV)/.dev
 	$(BIN)/python -m tools.soak_server $(SOAK)
 
+dist: $(VENV)/.dist
+	$(BIN)/python -m tools.dist
+
+test-dist: $(VENV)/.dist
+	$(BIN)/python -m pytest -m dist $(PYTEST)
+
+# Apart from .venv: these have other versions. CORE is what touches other people's packages.
+CORE = tests/contract tests/export/test_to_onnx.py tests/export/test_passes.py tests/export/test_precision_passes.py \
+	tests/runtime/test_classifier.py tests/runtime/test_preprocess.py tests/server/test_routes.py \
+	tests/server/test_kserve.py tests/server/test_connections.py tests/server/test_settings.py \
+	tests/training/test_models.py tests/training/test_checkpoint.py
+test-lowest: RESOLUTION = lowest-direct
+test-newest: RESOLUTION = highest
+test-lowest test-newest: | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) build/$@
+	$(BIN)/uv pip compile --quiet --python build/$@ --resolution $(RESOLUTION) --only-binary :all: \
+		--extra camera --extra export --extra server pyproject.toml -o build/$@.txt
+	$(BIN)/uv pip install --quiet --python build/$@ --requirement build/$@.txt --editable . 'pytest>=8.3' 'httpx>=0.27' \
+		'tritonclient[http]>=2.50'
+	build/$@/bin/python -m pytest $(CORE) $(PYTEST)
+
+release-check: $(VENV)/.dev
+	$(BIN)/python -m tools.release
+
+# From a workflow, whose identity the index trusts; nothing is stored.
+publish: $(VENV)/.dev
+	$(BIN)/uv publish --trusted-publishing always dist/*
+
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
@@ -91,6 +124,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/uv
 
 $(VENV)/.bench: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/uv
 	$(INSTALL) --editable '.[bench]'
+	@touch $@ $(VENV)/.dev $(VENV)/.demo
+
+$(VENV)/.dist: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/uv
+	$(INSTALL) --editable '.[dist]'
 	@touch $@ $(VENV)/.dev $(VENV)/.demo
 
 clean:

@@ -2,11 +2,15 @@
 
 Without a compiler, or where it fails, the wheel is pure Python and complete, but Nish is slower. An editable install
 gets the library next to its sources.
+
+TAIJITU_WHEEL, an environment variable for `make dist`, asks for one kind of wheel: "any" for pure Python, or a platform
+tag such as "manylinux_2_28_aarch64", for which the compiler in CXX has to compile.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -22,10 +26,13 @@ class NativeNishHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it collects the files of a wheel; `version` is "standard" or "editable"."""
+        wanted = os.environ.get("TAIJITU_WHEEL", "")
+        if wanted == "any":
+            return
         build = _load(Path(self.root) / NATIVE / "build.py")
         compiler = build.find_compiler() if sys.platform == "linux" else None
         if compiler is None:
-            self.app.display_warning("taijitu: no C++ compiler found: Nish will run without its native kernel")
+            self._lose("no C++ compiler found: Nish will run without its native kernel", wanted)
             return
         editable = version == "editable"
         self._scratch = tempfile.TemporaryDirectory()
@@ -34,17 +41,25 @@ class NativeNishHook(BuildHookInterface[Any]):
             library = build.build_library(compiler, folder)
             machine = build.target_machine(compiler)
         except (build.CompileError, OSError) as error:
-            self.app.display_warning(f"taijitu: Nish will run without its native kernel: {error}")
+            self._lose(f"Nish will run without its native kernel: {error}", wanted)
             return
+        if wanted and not wanted.endswith(f"_{machine}"):
+            raise RuntimeError(f"got a compiler for {machine}, expected one for TAIJITU_WHEEL={wanted}; set CXX")
         if not editable:
             build_data["force_include"][str(library)] = f"taijitu_runtime/native/{library.name}"
             build_data["pure_python"] = False
-            build_data["tag"] = f"py3-none-linux_{machine}"
+            build_data["tag"] = f"py3-none-{wanted or f'linux_{machine}'}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Called when the wheel is whole."""
         if hasattr(self, "_scratch"):
             self._scratch.cleanup()
+
+    def _lose(self, what: str, wanted: str) -> None:
+        """Go on without the library, but not where a wheel with it was asked for."""
+        if wanted:
+            raise RuntimeError(f"taijitu: {what}; expected a wheel for {wanted}")
+        self.app.display_warning(f"taijitu: {what}")
 
 
 def _load(path: Path) -> Any:

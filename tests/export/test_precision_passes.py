@@ -236,8 +236,9 @@ def test_float16_between_int8_layers_answers_as_its_rounding_spelt_out_and_nearl
         run(each) for each in (applied(Float16Pass(), quantised), applied(RoundToFloat16Pass(), quantised), quantised)
     )
     largest = np.abs(plain).max()
-    np.testing.assert_allclose(shipped, spelt, atol=0.01 * largest)
-    np.testing.assert_allclose(spelt, plain, atol=0.01 * largest)
+    # A value that is rounded to the other side of an int8 step is a step off.
+    np.testing.assert_allclose(shipped, spelt, atol=0.03 * largest)
+    np.testing.assert_allclose(spelt, plain, atol=0.03 * largest)
     assert not np.array_equal(spelt, plain)
 
 

@@ -74,7 +74,10 @@ def cuda_targets(nvcc: str) -> list[str]:
 
 def target_machine(compiler: Sequence[str]) -> str:
     """Return the processor that `compiler` compiles for, such as "x86_64" or "aarch64". Raises CompileError."""
-    return _run([*compiler, "-dumpmachine"]).partition("-")[0].strip()
+    # By its macros: zig c++ does not take -dumpmachine together with a release of glibc in its -target.
+    macros = _run([*compiler, "-dM", "-E", "-x", "c++", os.devnull])
+    named = next((name for name in ("x86_64", "aarch64") if f"#define __{name}__ 1" in macros), None)
+    return named or _run([*compiler, "-dumpmachine"]).partition("-")[0].strip()
 
 
 def compile_passes(compiler: Sequence[str], folder: Path) -> list[Path]:
@@ -93,7 +96,7 @@ def build_library(compiler: Sequence[str], folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         objects = compile_passes(compiler, Path(scratch))
         objects.append(_compile([*compiler, *FLAGS], "nish_ort.cpp", Path(scratch), "nish_ort.o"))
-        return _link([*compiler, "-shared", "-Wl,--as-needed"], objects, folder / LIBRARY)
+        return _link([*compiler, "-shared", "-s", "-Wl,--as-needed"], objects, folder / LIBRARY)
 
 
 def build_cuda_library(compiler: Sequence[str], nvcc: str, folder: Path) -> Path:
