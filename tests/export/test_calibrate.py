@@ -12,13 +12,13 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from taijitu_export.engine.onnx_file import read_graph
 
 from taijitu_export.doubt.calibrate import calibrate
 from taijitu_export.doubt.cli import main
 from taijitu_export.doubt.conformal import set_probability
 from taijitu_export.doubt.temperature import best_temperature
 from taijitu_export.doubt.threshold import Wish
+from taijitu_export.engine.graph import read_graph
 from taijitu_export.errors import ExportError
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_runtime.card import ModelCard

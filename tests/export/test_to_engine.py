@@ -284,7 +284,7 @@ def test_tensorrt_that_is_not_installed_is_named_with_what_to_install(model: Pat
 def test_files_that_are_no_model_of_ours(tmp_path: Path, refused: Refused) -> None:
     assert "no such file" in refused(2, tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("not a model")
-    assert "no ONNX model" in refused(2, tmp_path / "text.onnx")
+    assert "not an ONNX model" in refused(2, tmp_path / "text.onnx")
     (tmp_path / "ckpt.pt").write_bytes(b"PK\x03\x04")
     assert "got a checkpoint, expected a model made by: taijitu onnx" in refused(2, tmp_path / "ckpt.pt")
 

@@ -41,7 +41,7 @@ def test_a_network_of_timm_brings_its_weights_and_its_preprocessing() -> None:
     made = checkpoint_of("timm/test_efficientnet", model, LABELS)
     assert made.input == {
         "height": 160, "width": 160, "colour": "RGB", "resize": "shorter_side", "resize_size": 168, "crop": "centre",
-        "interpolation": "bicubic_antialias", **IMAGENET,
+        "interpolation": "bicubic_antialias", "fill": [0, 0, 0], "scale": 1 / 255, **IMAGENET,
     }  # fmt: skip
     assert made.architecture["options"] == {"num_classes": 3, "act": "own", "image_size": 160, "stem": "own"}
     assert made.labels == LABELS
@@ -55,7 +55,7 @@ def test_a_network_of_torchvision_is_prepared_for_as_its_weights_say() -> None:
     made = checkpoint_of("torchvision/resnet18", model, LABELS)
     assert made.input == {
         "height": 224, "width": 224, "colour": "RGB", "resize": "shorter_side", "resize_size": 256, "crop": "centre",
-        "interpolation": "bilinear_antialias", **IMAGENET,
+        "interpolation": "bilinear_antialias", "fill": [0, 0, 0], "scale": 1 / 255, **IMAGENET,
     }  # fmt: skip
     x = torch.randn(2, 3, 224, 224)
     torch.testing.assert_close(made.model()(x), model.eval()(x))
@@ -122,7 +122,7 @@ def test_preprocessing_that_a_checkpoint_cannot_express_is_refused() -> None:
     model.pretrained_cfg |= {"crop_mode": "squash", "crop_pct": 1.0}
     assert preferred_input("timm/test_efficientnet", model).resize == "stretch"
     model.pretrained_cfg |= {"crop_mode": "border"}
-    with pytest.raises(TaijituError, match=r"wants crop_mode border .* no model card can express this"):
+    with pytest.raises(TaijituError, match=r"wants crop_mode border.* no model card can express this"):
         preferred_input("timm/test_efficientnet", model)
     model.pretrained_cfg |= {"crop_mode": "center", "interpolation": "lanczos"}
     with pytest.raises(TaijituError, match="got lanczos interpolation, expected bilinear or bicubic"):
