@@ -5,24 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from taijitu_runtime.backends.ort_provider import Provider
 from taijitu_runtime.errors import UsageError, close_names
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import Limits
+from taijitu_runtime.providers import Provider
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 from taijitu_runtime.proof.prove import Mode
 
 PREFIX = "TAIJITU_"
@@ -33,10 +31,10 @@ PORT_LINK = re.compile(r"(tcp|udp|sctp)://.+")
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The settings of one server. The description of each field is the help of its flag."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, description="port to listen on; 0 for a free one")
@@ -80,9 +78,7 @@ class Settings(BaseSettings):
         "", description="host names that requests may be for, comma-separated, such as a.example,*.b.example; * for all"
     )
     api_keys: Path | None = Field(None, description="file with one key per line; a request without one gets 401")
-    camera: Annotated[dict[str, str], NoDecode] = Field(
-        {}, description="a camera to classify and show, as NAME=SOURCE; may be repeated"
-    )
+    camera: dict[str, str] = Field({}, description="a camera to classify and show, as NAME=SOURCE; may be repeated")
     camera_model: str = Field("", description="model for the cameras, if several are served")
     camera_smoothing_s: float = Field(0.5, ge=0, description="seconds over which a camera's answers are averaged")
     camera_frozen_s: float = Field(
@@ -115,19 +111,6 @@ class Settings(BaseSettings):
         """Return the limits of one picture. Raises UsageError for an unknown format."""
         formats = tuple(name.strip().upper() for name in self.formats.split(","))
         return Limits(self.max_body_bytes, self.max_pixels, self.max_jpeg_scans, formats)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of settings, in order of precedence."""
-        environment = InitSettingsSource(settings_cls, init_kwargs=settings_in(os.environ))
-        return init_settings, environment, TomlConfigSettingsSource(settings_cls)
 
 
 def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
@@ -217,12 +200,10 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
     if file is not None and not file.is_file():
         raise UsageError(f"{file}: got no such file, expected settings in TOML; check the path")
 
-    class FromFile(Settings):
-        model_config = SettingsConfigDict(toml_file=file)
-
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        settings = FromFile(**given)
+        written = {} if file is None else tomllib.loads(file.read_text(encoding="utf-8"))
+        settings = Settings(**{**written, **settings_in(os.environ), **given})
         settings.picture_limits()
         return settings
     except ValidationError as error:

@@ -14,10 +14,11 @@ import onnxruntime
 import pytest
 
 from taijitu_runtime.backends import OrtBackend, ort_plugin
-from taijitu_runtime.backends.ort_provider import PROVIDERS, why_not_built_in, why_not_loaded
+from taijitu_runtime.backends.ort_provider import why_not_built_in, why_not_loaded
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli
 from taijitu_runtime.errors import ProviderError, UnknownNameError
+from taijitu_runtime.providers import PROVIDERS
 from tests.helpers.tiny_model import plain
 from tests.helpers.tiny_nish_model import make_nish_onnx
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
@@ -77,6 +78,9 @@ def test_files_that_are_no_checkpoints_are_refused_in_one_line(saved: Path, tmp_
         archive.writestr("a.txt", "hello")
     with pytest.raises(CheckpointError, match=r"taijitu's contract; .* taijitu checkpoint"):
         checkpoint.load(tmp_path / "foreign.pt")
+    save_file({"weights": torch.zeros(3)}, tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"safetensors: got a file of weights .* taijitu checkpoint"):
+        checkpoint.load(tmp_path / "weights.safetensors")
     (tmp_path / "model.onnx").write_bytes(b"\x08\x08")
     with pytest.raises(CheckpointError, match=r"model\.onnx: got a \.onnx file, expected what it was made from"):
         checkpoint.load(tmp_path / "model.onnx")

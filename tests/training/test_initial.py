@@ -11,7 +11,10 @@ import torch
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
 
-STILL = ["--set", "epochs=1", "--set", "batch_size=8", "--set", "lr=1e-12", "--set", "weight_decay=0"]
+STILL = [
+    *("--recipe", "yynet_cifar10"),
+    *("--set", "epochs=1", "--set", "batch_size=8", "--set", "lr=1e-12", "--set", "weight_decay=0"),
+]
 
 
 def train(data: Path, out: Path, *more: str | Path) -> int:
@@ -35,7 +38,7 @@ def test_it_starts_from_the_weights_and_tells_where_they_are_from(
     before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(tiny_data, tmp_path / "a", "--init", before) == 0
-    assert f"starts from {before}; new: nothing" in capsys.readouterr().out
+    assert "starts from final.pt; labels that it knows: blue, red\n" in capsys.readouterr().out
     after = weights(tmp_path / "a" / "final.pt")
     for name, value in weights(before).items():
         if "num_batches_tracked" not in name:
@@ -47,29 +50,24 @@ def test_it_starts_from_the_weights_and_tells_where_they_are_from(
     assert checkpoint.load(tmp_path / "a" / "last.pt").training["started_from"] == origin
 
 
-def test_other_labels_get_a_new_layer_and_all_else_is_kept(
+def test_other_labels_get_new_rows_and_all_else_is_kept(
     before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = shutil.copytree(tiny_data, tmp_path / "data")
     for split in ("train", "test"):
+        (data / split / "blue").rename(data / split / "azure")
         shutil.copytree(data / split / "red", data / split / "scarlet")
     assert train(data, tmp_path / "a", "--init", before) == 0
-    said = capsys.readouterr().out
-    fresh = said.partition("; new: ")[2].splitlines()[0].split(", ")
-    after = weights(tmp_path / "a" / "final.pt")
-    assert {after[name].shape[0] for name in fresh} == {3}
-    for name, value in weights(before).items():
-        if name not in fresh and "num_batches_tracked" not in name:
-            torch.testing.assert_close(after[name], value, atol=1e-6, rtol=0)
-
-
-def test_as_many_labels_of_other_names_get_a_new_layer_too(before: Path, tiny_data: Path, tmp_path: Path) -> None:
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    for split in ("train", "test"):
-        (data / split / "red").rename(data / split / "green")
-    assert train(data, tmp_path / "a", "--init", before) == 0
+    assert "knows: red; new labels: azure, scarlet\n" in capsys.readouterr().out
     old, new = weights(before), weights(tmp_path / "a" / "final.pt")
-    assert any(not torch.allclose(old[name], new[name]) for name in old if old[name].shape[:1] == (2,))
+    head = [name for name in old if old[name].shape != new[name].shape]
+    assert {new[name].shape[0] for name in head} == {3}
+    for name, value in old.items():
+        if name in head:
+            torch.testing.assert_close(new[name][1], value[1], atol=1e-6, rtol=0)
+            assert not torch.allclose(new[name][0], value[0])
+        elif "num_batches_tracked" not in name:
+            torch.testing.assert_close(new[name], value, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +75,9 @@ def test_as_many_labels_of_other_names_get_a_new_layer_too(before: Path, tiny_da
     [
         (["--model", "yynet_small_32"], "got weights of yynet_small_16, expected yynet_small_32; give --model"),
         (["--preset", "public_code"], "add --option 'act=gelu' --option 'fusion=a+i' --option 'yin_input=red'"),
-        (["--set", "mean=0.5,0.5,0.5"], "expected the same; add --set mean=0.4914,0.4822,0.4465"),
-        (["--resume"], "got --init with --resume, expected one of them"),
+        (["--set", "mean=0.5,0.5,0.5"], "mean=0.4914,0.4822,0.4465"),
+        (["--resume"], "--resume, expected one of them"),
+        (["--pretrained"], "--pretrained, expected one of them"),
     ],
 )
 def test_weights_that_do_not_fit_are_one_line(
@@ -105,3 +104,101 @@ def test_an_option_that_the_checkpoint_lacks_has_its_default(
 def test_the_activation_may_be_another(before: Path, tiny_data: Path, tmp_path: Path) -> None:
     assert train(tiny_data, tmp_path / "a", "--init", before, "--option", "act=nish") == 0
     assert checkpoint.load(tmp_path / "a" / "final.pt").architecture["options"]["act"] == "nish"
+
+
+RESNET = "timm/test_resnet"
+QUICK = ["--set", "epochs=2", "--set", "batch_size=16", "--set", "freeze_epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, torch.Tensor]:
+    """The weights of a network of 1,000 labels, "red" not among them, as if timm had published them."""
+    torch.manual_seed(3)
+    made: dict[str, torch.Tensor] = pytest.importorskip("timm").create_model("test_resnet").state_dict()
+    return made
+
+
+def fine_tune(data: Path, out: Path, *more: str | Path) -> int:
+    command = ["--model", RESNET, "--data", data, "--out", out, *QUICK, "--option", "image_size=64", *more]
+    return main([str(word) for word in command])
+
+
+def test_a_file_of_weights_brings_its_preprocessing_and_the_body_is_frozen_first(
+    published: dict[str, torch.Tensor], tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": {f"model.{name}": value for name, value in published.items()}}, tmp_path / "lit.ckpt")
+    assert fine_tune(tiny_data, tmp_path / "a", "--init", tmp_path / "lit.ckpt") == 0
+    said = capsys.readouterr().out
+    assert "recipe fine_tune" in said
+    assert "lit.ckpt; the layer of the labels is new" in said
+    made = checkpoint.load(tmp_path / "a" / "final.pt")
+    assert made.input["mean"] == [0.5, 0.5, 0.5]
+    assert (made.input["height"], made.input["resize_size"]) == (64, 67), "168 to 160, as timm has it"
+    assert made.training["started_from"]["part"] == "state_dict"
+    body_stays = ["--set", "body_lr=1e-9", "--set", "weight_decay=0"]
+    assert fine_tune(tiny_data, tmp_path / "b", "--init", tmp_path / "lit.ckpt", *body_stays) == 0
+    after = checkpoint.load(tmp_path / "b" / "final.pt").state_dict
+    torch.testing.assert_close(after["network.conv1.0.weight"], published["conv1.0.weight"], atol=1e-6, rtol=0)
+    torch.save({"weights": published["conv1.0.weight"]}, tmp_path / "other.pth")
+    assert fine_tune(tiny_data, tmp_path / "c", "--init", tmp_path / "other.pth") == 2
+
+
+@pytest.fixture
+def cache(published: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Hugging Face cache that holds weights of test_resnet, and an address where nobody has more."""
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+
+    commit = "0" * 40
+    repository = tmp_path / "hub" / "models--timm--test_resnet.r160_in1k"
+    (repository / "snapshots" / commit).mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    save_file(published, repository / "snapshots" / commit / "model.safetensors")
+    nobody = "http://127.0.0.1:9"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "ENDPOINT", nobody)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", nobody + "/{repo_id}/resolve/{revision}/{filename}")
+    return tmp_path / "hub"
+
+
+def test_published_weights_come_from_the_cache_and_keep_labels_of_imagenet(
+    cache: Path, published: dict[str, torch.Tensor], tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    for split in ("train", "test"):
+        shutil.copytree(tiny_data / split / "red", data / split / "missile")
+        shutil.copytree(tiny_data / split / "blue", data / split / "sky")
+    still = ["--set", "lr=1e-9", "--set", "weight_decay=0"]
+    assert fine_tune(data, tmp_path / "a", "--pretrained", "--offline", *still) == 0
+    assert "test_resnet.r160_in1k; labels that it knows: missile; new labels: sky" in capsys.readouterr().out
+    made = checkpoint.load(tmp_path / "a" / "final.pt")
+    torch.testing.assert_close(made.state_dict["network.fc.weight"][0], published["fc.weight"][657], atol=1e-6, rtol=0)
+    assert made.training["started_from"]["licence"] == "apache-2.0"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["timm/test_efficientnet", "--pretrained", "--offline"], ["model.safetensors", "test_efficientnet.r160_in1k"]),
+        (["timm/test_efficientnet", "--pretrained"], ["model.safetensors", "hf download", "--init"]),
+        (["timm/test_resnet", "--pretrained", "r160_in2k"], ["r160_in1k"]),
+        (["timm/test_resnet", "--pretrained", "--option", "stem=cifar"], ["stem=cifar"]),
+        (["yynet_small_16", "--pretrained"], ["timm/NAME"]),
+    ],
+)
+def test_weights_that_are_not_here_are_one_line(
+    flags: list[str], told: list[str], cache: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", *flags, "--data", str(tiny_data), "--out", str(tmp_path / "a")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(text in line for text in told), line
+
+
+def test_a_run_that_started_from_weights_is_resumed_by_resume_alone(
+    published: dict[str, torch.Tensor], tiny_data: Path, tmp_path: Path
+) -> None:
+    torch.save(published, tmp_path / "weights.pth")
+    assert fine_tune(tiny_data, tmp_path / "a", "--init", tmp_path / "weights.pth", "--option", "image_size=96") == 0
+    whole = ["--model", RESNET, "--data", str(tiny_data), "--out", str(tmp_path / "a"), *QUICK, "--resume"]
+    assert main(whole) == 0

@@ -169,6 +169,32 @@ def test_biases_and_batch_norm_are_left_without_decay_where_the_recipe_says_so()
         assert parameter.flatten().tolist() == pytest.approx([expected] * parameter.numel()), name
 
 
+def test_the_body_learns_later_and_slower_than_the_layer_of_the_labels() -> None:
+    recipe = replace(RECIPES["fine_tune"], epochs=3, batch_size=4, lr=0.1, body_lr=0.01, warmup_epochs=0.0, pad=0)
+
+    class Body(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(self.conv(x))
+
+    model = Body()
+    state = start(model, recipe, steps_per_epoch=4, head=("fc.weight", "fc.bias"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    train_one_epoch(state, batches(recipe), recipe)
+    assert {name for name, value in model.state_dict().items() if torch.equal(value, before[name])} == {
+        "conv.weight",
+        "conv.bias",
+    }
+    train_one_epoch(state, batches(recipe), recipe)
+    assert not torch.equal(model.conv.weight, before["conv.weight"])
+    groups = state.optimizer.param_groups
+    head, body = ({group["lr"] for group in groups if group["is_body"] is side} for side in (False, True))
+    assert {round(lr / 100, 12) for lr in head} == {round(lr, 12) for lr in body}
+
+
 def test_decay_set_at_each_epochs_end_spares_the_group_without_decay() -> None:
     recipe = replace(RECIPE, decay_all=False)
     state = start(Tiny(), recipe, steps_per_epoch=4)

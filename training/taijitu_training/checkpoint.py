@@ -21,9 +21,10 @@ from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_model
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
-from taijitu_training.weights_file import check_tensors
+from taijitu_training.weights_file import check_tensors, is_weights
 
 FORMAT_VERSION = 1
+OR_MAKE_ONE = "or make one of weights of timm, torchvision or yours: taijitu checkpoint"
 _CONTRACT = {
     "architecture": dict,
     "labels": list,
@@ -110,6 +111,15 @@ def _put(content: dict[str, Any], stream: BinaryIO) -> None:
         raise
 
 
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether taijitu wrote the file at `path`, damaged or not."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # a crafted file makes torch raise nearly anything
+        return False
+    return isinstance(content, dict) and "format_version" in content
+
+
 def load(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint. Nothing in the file is run.
 
@@ -121,6 +131,8 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; {do}")
     if not zipfile.is_zipfile(path):
+        if is_weights(path):
+            raise CheckpointError(f"{path}: got a file of weights without taijitu's contract; {do}, {OR_MAKE_ONE}")
         got = "truncated, or not a PyTorch file"
         if is_model(path):
             got = f"got a {path.suffix} file, expected what it was made from"
@@ -133,10 +145,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: damaged PyTorch file ({reason}); {do}") from None
     if not isinstance(content, dict) or "state_dict" not in content or "format_version" not in content:
-        raise CheckpointError(
-            f"{path}: got a PyTorch file without taijitu's contract; {do}, "
-            "or make one of weights of timm, torchvision or yours by taijitu checkpoint"
-        )
+        raise CheckpointError(f"{path}: got a PyTorch file without taijitu's contract; {do}, {OR_MAKE_ONE}")
     if type(content["format_version"]) is not int or content["format_version"] != FORMAT_VERSION:
         got = content["format_version"]
         raise CheckpointError(

@@ -28,7 +28,8 @@ def build_parser() -> Parser:
         "WebDataset shards",
     )  # fmt: skip
     parser.add_argument(
-        "--recipe", default="yynet_cifar10", help=f"one of: {', '.join(sorted(RECIPES))} (default: %(default)s)"
+        "--recipe",
+        help=f"one of: {', '.join(sorted(RECIPES))} (default: yynet_cifar10; with --init or --pretrained: fine_tune)",
     )
     parser.add_argument(
         "--out", required=True, type=Path, help="folder for checkpoints, metrics.jsonl, tensorboard/ and report.html"
@@ -62,9 +63,15 @@ def build_parser() -> Parser:
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
-        "--init", type=Path, metavar="CKPT",
-        help="start from a checkpoint's weights; where its labels are others, the layer of the labels starts again",
+        "--init", type=Path, metavar="FILE",
+        help="start from a checkpoint, or from weights (.pth, .safetensors) of this network of timm or torchvision; "
+        "labels that it knows are kept",
     )  # fmt: skip
+    parser.add_argument(
+        "--pretrained", nargs="?", const="", metavar="TAG",
+        help="start from weights that timm publishes, such as a1_in1k (default: timm's default ones of the network)",
+    )  # fmt: skip
+    parser.add_argument("--offline", action="store_true", help="never download weights for --pretrained")
     parser.add_argument(
         "--teacher", type=Path, metavar="CKPT",
         help="learn this checkpoint's answers and the labels (distillation; see the recipe's teacher_weight)",
@@ -99,6 +106,8 @@ def main(argv: list[str] | None = None) -> int:
         workers=args.workers,
         device=args.device,
         init=args.init,
+        pretrained=args.pretrained,
+        offline=args.offline,
         teacher=args.teacher,
         label_level=args.label_level,
         skip_unreadable=args.skip_unreadable,

@@ -1,65 +1,242 @@
-"""Fine-tuning: the weights that a run starts from, where they are a checkpoint's and not random."""
+"""Fine-tuning: the weights that a run starts from, where they are somebody's and not random."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import dataclasses
+import importlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.datasets import sha256_of
+from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
+from taijitu_training.data.pictures import check_arithmetic
 from taijitu_training.errors import CheckpointError
-from taijitu_training.fitting import layer_of_labels
+from taijitu_training.fitting import layer_of_labels, match_weights, require_body
+from taijitu_training.hub import published_weights
 from taijitu_training.models import model_options
+from taijitu_training.published import published_input, published_labels, timm_config
 from taijitu_training.recipe import Recipe
+from taijitu_training.weights_file import WeightsFile, read_weights
+
+PREPARATION = ("mean", "std", "resize", "interpolation", "evaluation_crop")
+"""Fields of a recipe that say how pictures are prepared."""
 
 FREE = {"act", "dropout", "image_size", "init"}  # options that may change: no weight means another thing by them
+
+Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Initial:
-    """`weights` by their names in the network; `fresh` are the others. `origin`: the checkpoint's name and sha256."""
+    """What a network takes: `weights` by their names in it, and of the layer of the labels the rows that it knows.
+
+    `head`: that layer's tensors as they came. `rows`: (row in the network, row in `head`). `kept` and `new`: the labels
+    of the network. `origin`: where the weights are from, for the card.
+    """
 
     weights: dict[str, Tensor]
-    fresh: list[str]
-    origin: dict[str, str]
+    head: dict[str, Tensor]
+    rows: list[tuple[int, int]]
+    kept: list[str]
+    new: list[str]
+    origin: dict[str, Any]
+
+    def __str__(self) -> str:
+        if not self.kept:
+            return f"{self.origin['file']}; the layer of the labels is new"
+        new = f"; new labels: {', '.join(self.new)}" if self.new else ""
+        return f"{self.origin['file']}; labels that it knows: {', '.join(self.kept)}{new}"
+
+    @torch.no_grad()
+    def load_into(self, model: nn.Module) -> None:
+        """Put the weights into `model`; what is not among them stays as it is."""
+        model.load_state_dict(self.weights, strict=False)
+        own = model.state_dict()
+        ours, theirs = ([pair[side] for pair in self.rows] for side in (0, 1))
+        for name, value in self.head.items():
+            own[name][ours] = value[theirs].to(own[name].dtype)
 
 
-def initial_weights(path: Path, architecture: dict[str, Any], labels: list[str], recipe: Recipe) -> Initial:
-    """What a network of `architecture` for `labels` takes from a checkpoint: all, or all but the layer of the labels.
+@dataclass(frozen=True)
+class StartingPoint:
+    """Weights as they came: `tensors` by the names in the network of `architecture`, for `labels` of their own.
 
-    That layer is taken where the checkpoint's labels are the same, in the same order. CheckpointError where its network
-    is another one, or saw pictures that were normalised otherwise.
+    `labels` is empty where nobody says what they were. `spec`: how their pictures were prepared.
     """
+
+    tensors: dict[str, Tensor]
+    architecture: dict[str, Any]
+    labels: tuple[str, ...]
+    spec: InputSpec
+    origin: dict[str, Any]
+
+    def initial(self, labels: Sequence[str]) -> Initial:
+        """What a network for `labels` takes from here."""
+        head_names = layer_of_labels(self.architecture)
+        body = {name: value for name, value in self.tensors.items() if name not in head_names}
+        head = {name: self.tensors[name] for name in head_names if name in self.tensors}
+        known = {label: row for row, label in enumerate(self.labels)} if head.keys() == set(head_names) else {}
+        return Initial(
+            body,
+            head,
+            [(row, known[label]) for row, label in enumerate(labels) if label in known],
+            [label for label in labels if label in known],
+            [label for label in labels if label not in known],
+            self.origin,
+        )
+
+    def recipe(self, recipe: Recipe, given: Collection[str]) -> Recipe:
+        """`recipe` with pictures prepared as they were for these weights, where its fields were not `given`.
+
+        CheckpointError where the normalisation was given, and is another one.
+        """
+        spec = self.spec
+        fields: dict[str, Any] = {
+            "mean": spec.mean,
+            "std": spec.std,
+            "resize": spec.resize,
+            "interpolation": spec.interpolation,
+            "evaluation_crop": min(spec.height, spec.width) / spec.resize_size,
+        }
+        for name in ("mean", "std"):
+            if name in given and getattr(recipe, name) != fields[name]:
+                theirs = ",".join(f"{number:g}" for number in fields[name])
+                raise CheckpointError(
+                    f"{self.origin['file']}: got --set {name} for weights that are used to {name}={theirs}, expected "
+                    "the same; leave it out"
+                )
+        return dataclasses.replace(recipe, **{name: value for name, value in fields.items() if name not in given})
+
+
+@dataclass(frozen=True)
+class RunBefore:
+    """What a run that is resumed took from the weights that it started from, and nobody says again.
+
+    `fields`: of its recipe, how pictures are prepared. `image_size`: the side in pixels. `recipe`: its name.
+    """
+
+    recipe: str = ""
+    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+    image_size: int | None = None
+
+    @classmethod
+    def of(cls, path: Path | None) -> RunBefore:
+        """Read it from the run's last.pt; nothing of a run that started from random weights, or of no run."""
+        if path is None or not path.exists():
+            return cls()
+        saved = checkpoint.load(path)
+        recipe = saved.training.get("recipe", {})
+        if "started_from" not in saved.training:
+            return cls(recipe.get("name", ""))
+        fields = {name: recipe[name] for name in PREPARATION if name in recipe}
+        fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(recipe.get("name", ""), fields, saved.architecture["options"].get("image_size"))
+
+    def goes_on(
+        self, recipe: Recipe, given: Collection[str], options: dict[str, Any], given_options: Collection[str]
+    ) -> tuple[Recipe, dict[str, Any]]:
+        """`recipe` and the network's `options` as the run had them, where they were not `given`."""
+        recipe = dataclasses.replace(
+            recipe, **{name: value for name, value in self.fields.items() if name not in given}
+        )
+        if self.image_size is not None and "image_size" not in given_options:
+            options = {**options, "image_size": self.image_size}
+        return recipe, options
+
+
+def from_file(path: Path, model: str, options: Options) -> StartingPoint:
+    """Read what `--init` names: a checkpoint, or a file of weights of timm's or torchvision's `model`.
+
+    CheckpointError where the weights are those of another network.
+    """
+    if checkpoint.is_checkpoint(path):
+        return _from_checkpoint(path, model, options)
+    file = read_weights(path)
+    if "/" not in model:
+        raise CheckpointError(
+            f"{path}: got a file without taijitu's contract for {model}, expected a checkpoint; make one of it: "
+            "taijitu checkpoint"
+        )
+    # The layer of the labels is as large as the file says, so that what comes before it is compared whole.
+    rows = next((value.shape[0] for value in reversed(file.tensors.values()) if value.ndim in (1, 2)), 1)
+    architecture = {"name": model, "options": {**options, "num_classes": int(rows)}}
+    match = match_weights(file, architecture, by_order=False, prefix=None)
+    require_body(file, match, architecture)
+    origin = {"file": path.name, "sha256": file.sha256, "part": file.part, "matched": match.how}
+    return StartingPoint(match.tensors, architecture, (), published_input(model), origin)
+
+
+def _from_checkpoint(path: Path, model: str, options: Options) -> StartingPoint:
     saved = checkpoint.load(path)
-    _check_network(path, saved, architecture)
-    _check_normalisation(path, saved, recipe)
-    fresh = layer_of_labels(architecture) if saved.labels != labels else []
-    weights = {name: value for name, value in saved.model().state_dict().items() if name not in fresh}
-    return Initial(weights, fresh, {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+    _check_network(path, saved, model, options)
+    check_arithmetic(path, saved.input)
+    origin = {"file": path.name, "sha256": sha256_of(path)}
+    spec = ModelCard.from_dict(saved.contract()).input
+    return StartingPoint(saved.model().state_dict(), saved.architecture, tuple(saved.labels), spec, origin)
 
 
-def _check_network(path: Path, saved: Checkpoint, architecture: dict[str, Any]) -> None:
-    if saved.architecture["name"] != architecture["name"]:
-        got = saved.architecture["name"]
-        raise CheckpointError(f"{path}: got weights of {got}, expected {architecture['name']}; give --model {got}")
+def _check_network(path: Path, saved: Checkpoint, model: str, options: Options) -> None:
+    if (got := saved.architecture["name"]) != model:
+        raise CheckpointError(f"{path}: got weights of {got}, expected {model}; give --model {got}")
     # An option that was saved before it existed has its default.
-    theirs = {**model_options(architecture["name"]), **saved.architecture["options"]}
-    ours = architecture["options"]
-    differing = {name: value for name, value in theirs.items() if value != ours.get(name) and name != "num_classes"}
+    theirs = {**model_options(model), **saved.architecture["options"]}
+    differing = {name: value for name, value in theirs.items() if value != options.get(name) and name != "num_classes"}
     if differing.keys() - FREE:
         flags = " ".join(f"--option '{name}={value}'" for name, value in differing.items())
         raise CheckpointError(f"{path}: got weights of a network with other options, expected the same; add {flags}")
 
 
-def _check_normalisation(path: Path, saved: Checkpoint, recipe: Recipe) -> None:
-    contract = {"mean": recipe.mean, "std": recipe.std}
-    differing = {name: saved.input[name] for name, ours in contract.items() if saved.input[name] != list(ours)}
-    if differing:
-        flags = " ".join(f"--set {name}={','.join(map(str, numbers))}" for name, numbers in differing.items())
-        raise CheckpointError(
-            f"{path}: got weights for pictures normalised otherwise than by the recipe, expected the same; add {flags}"
+def from_published(
+    model: str, tag: str, options: Options, offline: bool, tell: Callable[[str], object]
+) -> StartingPoint:
+    """Find or download what `--pretrained` names: weights of `model` ("timm/NAME") that timm publishes.
+
+    Args:
+        model: The network.
+        tag: Which weights; "" for timm's default.
+        options: The options of the network.
+        offline: Refuse to download.
+        tell: Takes the line that says what is downloaded, before it is.
+    """
+    source, _, name = model.partition("/")
+    if source != "timm":
+        raise UsageError(f"got --pretrained for {model}, expected timm/NAME; give a file by --init")
+    if options["stem"] != "own":
+        raise UsageError(
+            f"got --pretrained with stem={options['stem']}, expected its own; published weights have no other"
         )
+    config = timm_config(f"{name}.{tag}" if tag else name)
+    full_name = f"{name}.{config.tag}"
+    path = published_weights(full_name, offline, tell)
+    file = read_weights(path)
+    labels: tuple[str, ...] = ()
+    with contextlib.suppress(TaijituError):  # labels that timm only counts
+        labels = published_labels(f"timm/{full_name}")
+    architecture = {"name": model, "options": {**options, "num_classes": config.num_classes}}
+    tensors = _as_timm_loads(file, full_name, architecture)
+    origin = {"file": f"timm/{full_name}", "sha256": file.sha256, "licence": config.license or "not stated"}
+    return StartingPoint(tensors, architecture, labels, published_input(f"timm/{full_name}"), origin)
+
+
+def _as_timm_loads(file: WeightsFile, name: str, architecture: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors by the names in the network, with what timm does to published ones; the file is read by us."""
+    library: Any = importlib.import_module("timm")
+    options = architecture["options"]
+    size = {"img_size": options["image_size"]} if library.get_pretrained_cfg(name).fixed_input_size else {}
+    try:
+        network = library.create_model(
+            name, pretrained=True, pretrained_cfg_overlay={"state_dict": file.tensors, "custom_load": False}, **size
+        )
+    except Exception as error:  # other people's code raises nearly anything
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{file.path}: not the weights of timm/{name} ({reason}); get them again") from None
+    return {f"network.{key}": value for key, value in network.state_dict().items()}

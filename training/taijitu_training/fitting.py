@@ -64,13 +64,24 @@ def _renamed_by_timm(tensors: dict[str, Tensor], architecture: Architecture) -> 
 
 def require_whole(file: WeightsFile, match: Match, architecture: Architecture, leave_out: Sequence[str] = ()) -> None:
     """CheckpointError unless the file has the whole network, and nothing else, `leave_out` (patterns) apart."""
-    surplus = [name for name in match.unknown if not any(fnmatch.fnmatch(name, pattern) for pattern in leave_out)]
     if match.missing or match.misfits:
         raise CheckpointError(f"{file.path}: {_why_not(file, match, architecture)}")
+    _require_no_more(file, match, architecture, leave_out)
+
+
+def require_body(file: WeightsFile, match: Match, architecture: Architecture) -> None:
+    """CheckpointError unless the file has all of the network, the layer of the labels apart, and nothing else."""
+    if not {*match.missing, *match.misfits} <= set(layer_of_labels(architecture)):
+        raise CheckpointError(f"{file.path}: {_why_not(file, match, architecture)}")
+    _require_no_more(file, match, architecture, ())
+
+
+def _require_no_more(file: WeightsFile, match: Match, architecture: Architecture, leave_out: Sequence[str]) -> None:
+    surplus = [name for name in match.unknown if not any(fnmatch.fnmatch(name, pattern) for pattern in leave_out)]
     if surplus:
         raise CheckpointError(
             f"{file.path}: got {len(surplus)} tensors that {architecture['name']} has no place for ({_some(surplus)}), "
-            "expected none; check --model, or name them with --leave-out"
+            "expected none; check --model, or leave them out: taijitu checkpoint --leave-out"
         )
 
 

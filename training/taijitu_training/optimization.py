@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -11,27 +12,44 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from taijitu_training.recipe import Recipe
 
 
-def create_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def create_optimizer(model: nn.Module, recipe: Recipe, head: Collection[str] = ()) -> torch.optim.Optimizer:
     """The recipe's optimiser over every learnable parameter of `model`.
 
-    With decay_all=False, biases and the parameters of batch norm (all that have one dimension) form a second group
-    without decay.
+    With decay_all=False, biases and the parameters of batch norm (all that have one dimension) form a group without
+    decay. With body_lr or freeze_epochs, so do the parameters that `head`, the layer of the labels, does not name.
     """
-    learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: list[dict[str, object]] = [{"params": learnable, "decays": True}]
-    if not recipe.decay_all:
-        groups = [
-            {"params": [p for p in learnable if p.ndim > 1], "decays": True},
-            {"params": [p for p in learnable if p.ndim <= 1], "decays": False, "weight_decay": 0.0},
-        ]
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = (recipe.tells_layers_apart and name not in head, recipe.decay_all or parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    described = [
+        {
+            "params": parameters,
+            "decays": decays,
+            "is_body": is_body,
+            "lr": recipe.lr * (recipe.body_lr if is_body else 1.0),
+            **({} if decays else {"weight_decay": 0.0}),
+        }
+        for (is_body, decays), parameters in sorted(groups.items(), key=lambda item: (item[0][0], not item[0][1]))
+    ]
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "sgd":
         decay = recipe.weight_decay
-        optimizer = torch.optim.SGD(groups, recipe.lr, recipe.momentum, weight_decay=decay, fused=True)
+        optimizer = torch.optim.SGD(described, recipe.lr, recipe.momentum, weight_decay=decay, fused=True)
     else:
         kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-        optimizer = kind(groups, recipe.lr, weight_decay=recipe.weight_decay, amsgrad=recipe.amsgrad, fused=True)
+        optimizer = kind(described, recipe.lr, weight_decay=recipe.weight_decay, amsgrad=recipe.amsgrad, fused=True)
     return optimizer
+
+
+def freeze(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int) -> None:
+    """Drop the gradients of all layers but that of the labels in the first `freeze_epochs`; they stay as they are."""
+    if epoch < recipe.freeze_epochs:
+        for group in optimizer.param_groups:
+            if group.get("is_body"):
+                for parameter in group["params"]:
+                    parameter.grad = None
 
 
 def create_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:
@@ -42,7 +60,8 @@ def create_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per
     lr over warmup_epochs, from one warm-up step's share in the first step.
     """
     if recipe.schedule == "one_cycle":
-        return OneCycleLR(optimizer, max_lr=recipe.lr, epochs=recipe.epochs, steps_per_epoch=steps_per_epoch)
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, max_lr=peaks, epochs=recipe.epochs, steps_per_epoch=steps_per_epoch)
     warmup, total = recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch
 
     def share(step: int) -> float:
@@ -63,5 +82,6 @@ def set_weight_decay(optimizer: torch.optim.Optimizer, recipe: Recipe, *, first:
     if recipe.weight_decay_times_lr:
         for group in optimizer.param_groups:
             if group["decays"]:
-                lr = recipe.lr if first and recipe.first_decay == "peak" else float(group["lr"])
+                peak = recipe.lr * (recipe.body_lr if group.get("is_body") else 1.0)
+                lr = peak if first and recipe.first_decay == "peak" else float(group["lr"])
                 group["weight_decay"] = recipe.weight_decay * lr

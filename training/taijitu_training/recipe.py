@@ -14,6 +14,8 @@ SCHEDULES = ("one_cycle", "cosine", "constant")
 CROPS = ("padded", "resized")
 FIRST_DECAYS = ("current", "peak")
 LAST_BATCHES = ("train", "drop")
+RESIZES = ("shorter_side", "stretch")
+INTERPOLATIONS = ("bilinear_antialias", "bicubic_antialias")
 CLASS_WEIGHTS = ("none", "balanced")
 SAMPLERS = ("all", "balanced")
 CHOICES = (
@@ -22,6 +24,8 @@ CHOICES = (
     ("crop", CROPS),
     ("first_decay", FIRST_DECAYS),
     ("last_batch", LAST_BATCHES),
+    ("resize", RESIZES),
+    ("interpolation", INTERPOLATIONS),
     ("class_weights", CLASS_WEIGHTS),
     ("sampler", SAMPLERS),
 )
@@ -39,6 +43,8 @@ class Recipe:
     class_weights: str = "none"  # one of CLASS_WEIGHTS: a label's loss is multiplied by mean count / its own count
     optimizer: str  # one of OPTIMIZERS
     lr: float  # the largest learning rate of the run
+    body_lr: float = 1.0  # share of lr that all layers get but that of the labels
+    freeze_epochs: int = 0  # first epochs in which the layer of the labels learns alone
     schedule: str  # one of SCHEDULES; every one moves at every step
     warmup_epochs: float = 0.0  # linear rise to lr before cosine or constant; one_cycle has its own
     momentum: float = 0.0  # sgd
@@ -61,6 +67,18 @@ class Recipe:
     flip: float = 0.0  # probability of mirroring left and right
     vertical_flip: float = 0.0  # probability of mirroring top and bottom
     brightness: float = 0.0  # pictures are multiplied by a factor from [1 - brightness, 1 + brightness]
+    contrast: float = (
+        0.0  # distances from a picture's mean are multiplied by a factor from [1 - contrast, 1 + contrast]
+    )
+    saturation: float = 0.0  # distances from grey are multiplied by a factor from [1 - saturation, 1 + saturation]
+    hue: float = 0.0  # hues are turned by up to so much of the circle, either way
+    rotation: float = 0.0  # pictures are turned by up to so many degrees, either way; what comes in is reflected
+    trivial_augment: bool = False  # one of 14 changes of random strength for each picture (Müller and Hutter 2021)
+    erase: float = 0.0  # probability that a rectangle of 2 to 33 % becomes the mean (Zhong et al. 2017)
+    mixup: float = 0.0  # alpha of the beta distribution of the shares that pictures are mixed in (Zhang et al. 2017)
+    cutmix: float = 0.0  # the same of the area that is another picture's (Yun et al. 2019); with mixup: one of the two
+    resize: str = "shorter_side"  # one of RESIZES: which sides are resized; after shorter_side the centre is cropped
+    interpolation: str = "bilinear_antialias"  # one of INTERPOLATIONS
     evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B in [0, 1]; ImageNet's
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -74,6 +92,8 @@ class Recipe:
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
             "lr": 0 < self.lr < math.inf,
+            "body_lr": 0 < self.body_lr <= 1,
+            "freeze_epochs": 0 <= self.freeze_epochs < self.epochs,
             "warmup_epochs": 0 <= self.warmup_epochs < self.epochs
             and not (self.warmup_epochs and self.schedule == "one_cycle"),
             "momentum": 0 <= self.momentum < 1
@@ -91,7 +111,15 @@ class Recipe:
             "flip": 0 <= self.flip <= 1,
             "vertical_flip": 0 <= self.vertical_flip <= 1,
             "brightness": 0 <= self.brightness < 1,
-            "evaluation_crop": 0 < self.evaluation_crop <= 1,
+            "contrast": 0 <= self.contrast < 1,
+            "saturation": 0 <= self.saturation < 1,
+            "hue": 0 <= self.hue <= 0.5,
+            "rotation": 0 <= self.rotation <= 180,
+            "erase": 0 <= self.erase <= 1,
+            "mixup": 0 <= self.mixup < math.inf,
+            "cutmix": 0 <= self.cutmix < math.inf,
+            "evaluation_crop": 0 < self.evaluation_crop <= 1
+            and not (self.evaluation_crop < 1 and self.resize == "stretch"),
             "mean": all(0 <= m <= 1 for m in self.mean),
             "std": all(0 < s <= 1 for s in self.std),
             "seed": 0 <= self.seed < 2**31,
@@ -102,6 +130,11 @@ class Recipe:
                 raise TaijituError(
                     f"got {field}={getattr(self, field)}, out of the range that a recipe with {context} can use"
                 )
+
+    @property
+    def tells_layers_apart(self) -> bool:
+        """Whether the layer of the labels learns otherwise than the others."""
+        return self.body_lr != 1.0 or self.freeze_epochs > 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, as a checkpoint keeps them."""

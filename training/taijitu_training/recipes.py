@@ -127,6 +127,21 @@ _ALL = (
         mean=MNIST_MEAN,
         std=MNIST_STD,
     ),
+    Recipe(
+        name="fine_tune",  # for --init and --pretrained; see docs/training.md
+        epochs=10,
+        batch_size=32,
+        optimizer="adamw",
+        lr=1e-3,
+        body_lr=0.1,
+        freeze_epochs=1,
+        schedule="cosine",
+        warmup_epochs=1.0,
+        weight_decay=0.01,
+        decay_all=False,
+        clip_norm=1.0,
+        flip=0.5,
+    ),
 )
 
 RECIPES = {recipe.name: recipe for recipe in _ALL}

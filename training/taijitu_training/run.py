@@ -21,6 +21,7 @@ from taijitu_training.distributed import ALONE, Processes, peers_named
 from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.failures import compiler_named, memory_named
 from taijitu_training.fine_tuning import Initial
+from taijitu_training.fitting import layer_of_labels
 from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
 from taijitu_training.metrics import MetricsLog, Row
 from taijitu_training.models import create_model, model_options
@@ -60,7 +61,7 @@ class Run:
     history: list[Row] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict, init=False)
     _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, and the processes they are for
-    _origin: dict[str, str] = field(default_factory=dict, init=False)  # of the initial weights
+    _origin: dict[str, Any] = field(default_factory=dict, init=False)  # of the initial weights
 
     def train(self, resume_from: Path | None = None) -> bool:
         """Train to the recipe's last epoch; False when a signal stopped it earlier (the state is then in last.pt).
@@ -70,7 +71,7 @@ class Run:
         torch.manual_seed(self.recipe.seed)
         model = create_model(self.architecture["name"], **self.architecture["options"])
         if self.initial is not None:
-            model.load_state_dict(self.initial.weights, strict=False)
+            self.initial.load_into(model)
             self._origin = self.initial.origin
         share = Share(self.processes.rank, self.processes.count, self.accumulate)
         memory = memory_named(self.recipe.batch_size, self.processes.count, self.accumulate)
@@ -79,9 +80,16 @@ class Run:
             cut = source.cut
             self._steps = {"steps_per_epoch": cut.steps, "processes": self.processes.count}
             model = model.to(self.device).to(memory_format=torch.channels_last)
-            counts = list(self.dataset.label_counts.values())
             state = start(
-                model, self.recipe, cut.steps, self.processes, self.compiled, self.accumulate, self.teacher, counts
+                model,
+                self.recipe,
+                cut.steps,
+                self.processes,
+                self.compiled,
+                self.accumulate,
+                self.teacher,
+                label_counts=list(self.dataset.label_counts.values()),
+                head=layer_of_labels(self.architecture) if self.recipe.tells_layers_apart else (),
             )
             if resume_from is not None:
                 self._resume(state, resume_from)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from taijitu_training.devices import choose_device
 from taijitu_training.distillation import load_teacher
 from taijitu_training.distributed import Processes, processes
 from taijitu_training.files import make_out
-from taijitu_training.fine_tuning import initial_weights
+from taijitu_training.fine_tuning import RunBefore, StartingPoint, from_file, from_published
 from taijitu_training.metrics import Row
 from taijitu_training.models import create_model
 from taijitu_training.options import network_options
@@ -56,7 +57,7 @@ def train(
     model: str,
     data: AnyPath,
     out: AnyPath,
-    recipe: str = "yynet_cifar10",
+    recipe: str | None = None,
     *,
     changes: Mapping[str, Any] | None = None,
     preset: str = "paper",
@@ -67,6 +68,8 @@ def train(
     workers: int | None = None,
     device: str = "auto",
     init: AnyPath | None = None,
+    pretrained: str | None = None,
+    offline: bool = False,
     teacher: AnyPath | None = None,
     resume: bool | AnyPath = False,
     label_level: Level | None = None,
@@ -80,7 +83,7 @@ def train(
         model: The network, such as "yynet_small_16"; one of `list_models`, "timm/NAME" or "torchvision/NAME".
         data: Folder or tar of train/<label>/* and test/<label>/*, CIFAR or MNIST files, WebDataset shards.
         out: The folder to write to.
-        recipe: The recipe's name.
+        recipe: The recipe's name; None for "fine_tune" with `init` or `pretrained`, else "yynet_cifar10".
         changes: Fields of the recipe, such as {"epochs": 10, "lr": 5e-3}.
         preset: Named options of the network.
         options: Single options of the network, such as {"act": "nish"}.
@@ -90,7 +93,10 @@ def train(
         compiled: Train through torch.compile.
         workers: Processes that decode pictures which do not fit in memory; None for as many as there are cores.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        init: A checkpoint to start from; where its labels are others, the layer of the labels starts again.
+        init: A checkpoint to start from, or a file of weights of timm's or torchvision's `model`. Pictures are prepared
+            as they were for it; of the layer of the labels, the rows of labels that both know are kept.
+        pretrained: The tag of weights of "timm/NAME" to start from in the same way, "" for timm's default ones.
+        offline: Never download these.
         teacher: A checkpoint whose answers are learned in addition to the labels (distillation).
         resume: Go on from OUT/last.pt (True), or from the last.pt given.
         label_level: Which folder is the label where folders lie within folders: "first" or "last".
@@ -115,12 +121,21 @@ def train(
     place = choose_device(device)
     if teacher is None and (lost := [name for name in changes or {} if name.startswith("teacher_")]):
         raise UsageError(f"got {lost[0]} without a teacher, expected --teacher CKPT with it; add it")
+    starts = init is not None or pretrained is not None
+    last = Path(out) / "last.pt"
+    wanted = last if resume is True else Path(resume) if resume is not False else None
     with processes(place) as group, ExitStack() as held:
+        before = group.first_does(lambda: RunBefore.of(wanted))
+        recipe = recipe or before.recipe or ("fine_tune" if starts else "yynet_cifar10")
         chosen, network_options = group.all_do(lambda: _settings(model, recipe, changes, preset, options))
-        last = Path(out) / "last.pt"
-        wanted = last if resume is True else Path(resume) if resume is not False else None
-        start = None if init is None else Path(init)
-        resume_from = group.first_does(lambda: _prepare_out(Path(out), wanted, start, held))
+        chosen, network_options = before.goes_on(chosen, changes or {}, network_options, options or {})
+        resume_from = group.first_does(lambda: _prepare_out(Path(out), wanted, starts, held))
+        start = None
+        if starts:
+            start = group.first_does(lambda: _starting_point(model, init, pretrained, network_options, offline))
+            chosen = group.all_do(lambda: start.recipe(chosen, (changes or {}).keys()))
+            if "image_size" in network_options and "image_size" not in (options or {}):
+                network_options["image_size"] = start.spec.height
         size = create_model(model, **network_options).input_size
         count = default_workers() if workers is None else workers
         dataset = group.all_do(
@@ -128,16 +143,13 @@ def train(
         )
         network_options["num_classes"] = len(dataset.labels)
         architecture = {"name": model, "options": network_options}
-        initial = None
-        if start is not None:
-            labels = list(dataset.labels)
-            initial = group.first_does(lambda: initial_weights(start, architecture, labels, chosen))
+        initial = None if start is None else start.initial(dataset.labels)
         taught = None
         if teacher is not None:
             taught = group.all_do(lambda: load_teacher(Path(teacher), list(dataset.labels), size, chosen))
         run = Run(architecture, chosen, dataset, Path(out), place, group, accumulate, compiled, initial, taught)
         if group.writes:
-            _announce(run, recipe, place, group, start, validation)
+            _announce(run, recipe, place, group, validation)
         try:
             finished = run.train(resume_from)
         except BrokenPipeError:
@@ -150,9 +162,7 @@ def train(
         return TrainResult(finished, left, tuple(run.history), dataset.evaluation_name, group.writes, run.measured)
 
 
-def _announce(
-    run: Run, recipe: str, device: torch.device, group: Processes, init: Path | None, validation: float | None
-) -> None:
+def _announce(run: Run, recipe: str, device: torch.device, group: Processes, validation: float | None) -> None:
     dataset = run.dataset
     several = f", {group.count} processes" if group.count > 1 else ""
     print(
@@ -179,7 +189,7 @@ def _announce(
         origin = run.teacher.origin
         print(f"learns from {origin['file']}, {origin['architecture']}", flush=True)
     if run.initial:
-        print(f"starts from {init}; new: {', '.join(run.initial.fresh) or 'nothing'}", flush=True)
+        print(f"starts from {shown(run.initial)}", flush=True)
 
 
 def _batches(pictures: int, recipe: Recipe) -> str:
@@ -208,11 +218,23 @@ def _text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
-def _prepare_out(out: Path, resume_from: Path | None, init: Path | None, held: ExitStack) -> Path | None:
+def _starting_point(
+    model: str, init: AnyPath | None, pretrained: str | None, options: Mapping[str, Any], offline: bool
+) -> StartingPoint:
+    if init is not None and pretrained is not None:
+        raise UsageError("got --init with --pretrained, expected one of them; leave one out")
+    if init is not None:
+        return from_file(Path(init), model, options)
+    return from_published(model, pretrained or "", options, offline, partial(print, flush=True))
+
+
+def _prepare_out(out: Path, resume_from: Path | None, starts: bool, held: ExitStack) -> Path | None:
     """Make the folder of the run, and hold it until `held` ends; the checkpoint to resume from, if any."""
     last = out / "last.pt"
-    if resume_from is not None and init is not None:
-        raise TaijituError(f"got --init with --resume, expected one of them; {resume_from} has the run's own weights")
+    if resume_from is not None and starts:
+        raise TaijituError(
+            f"got --init or --pretrained with --resume, expected one of them; {resume_from} has the run's own weights"
+        )
     if resume_from is not None and not resume_from.exists():
         raise TaijituError(f"got --resume, but there is no {resume_from}; start without it")
     make_out(out)

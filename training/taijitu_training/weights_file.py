@@ -18,6 +18,7 @@ from taijitu_training.containers import Inert, weights_in
 from taijitu_training.errors import CheckpointError
 
 FORMS = "weights of PyTorch (.pth, .pt, .ckpt, .bin) or .safetensors"
+_PICKLE = b"\x80\x02"  # what torch.save wrote before its zip files
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def read_weights(path: Path, key: str | None = None) -> WeightsFile:
         sha256 = sha256_of(path)
     except OSError as error:
         raise CheckpointError(f"{path}: could not be read ({error.strerror}), expected {FORMS}; check it") from None
-    if head[8:9] == b"{":
+    if _is_safetensors(head):
         if key is not None:
             raise CheckpointError(f"{path}: got --key {key} for .safetensors, which hold one set; leave it out")
         tensors, part = _from_safetensors(path), ""
@@ -60,6 +61,17 @@ def read_weights(path: Path, key: str | None = None) -> WeightsFile:
         tensors, part = weights_in(path, _from_torch(path, head), key)
     check_tensors(str(path), tensors)
     return WeightsFile(path, tensors, sha256, part)
+
+
+def is_weights(path: Path) -> bool:
+    """Whether the first bytes at `path` are those of .safetensors, or of a PyTorch file that is not a zip archive."""
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    return _is_safetensors(head) or head.startswith(_PICKLE)
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{"
 
 
 def check_tensors(where: str, tensors: Mapping[str, Tensor]) -> None:
@@ -90,7 +102,7 @@ def _from_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _from_torch(path: Path, head: bytes) -> Any:
     is_zip = head.startswith(b"PK")
-    if not is_zip and not head.startswith(b"\x80\x02"):
+    if not is_zip and not head.startswith(_PICKLE):
         raise CheckpointError(f"{path}: got a file of another kind, expected {FORMS}; check it")
     if is_zip and _is_torchscript(path):
         raise CheckpointError(

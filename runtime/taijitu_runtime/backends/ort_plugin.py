@@ -9,9 +9,9 @@ from typing import Any
 
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
 from taijitu_runtime.errors import MissingDependencyError, ProviderError, require
+from taijitu_runtime.providers import RTX
 
 MODULE, PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx", "onnxruntime-ep-nv-tensorrt-rtx"
-NAME = "NvTensorRTRTXExecutionProvider"
 REGISTRATION = "taijitu_rtx"
 
 
@@ -40,8 +40,8 @@ def rtx_provider(ort: Any, model: Path | None) -> PluginProviders:
     except MissingDependencyError:
         raise ProviderError("rtx", f"{PACKAGE} is not installed", f"pip install {PACKAGE}-cu13 (or -cu12)") from None
     _registered(ort, plugin.get_library_path())
-    providers = PluginProviders([(NAME, _options(model))])
-    providers.devices = [device for device in ort.get_ep_devices() if device.ep_name == NAME][:1]
+    providers = PluginProviders([(RTX, _options(model))])
+    providers.devices = [device for device in ort.get_ep_devices() if device.ep_name == RTX][:1]
     return providers
 
 

@@ -15,27 +15,17 @@ import platform
 import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from taijitu_runtime.backends import ort_plugin
-from taijitu_runtime.backends.nish_graph import has_outside_weights
+from taijitu_runtime.backends.outside_weights import has_outside_weights
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
 from taijitu_runtime.errors import ProviderError, UnknownNameError
 from taijitu_runtime.installed import installed_versions
 from taijitu_runtime.machine import is_jetson
+from taijitu_runtime.providers import PROVIDERS, RTX
 
 Options = dict[str, str]
-Provider = Literal["cpu", "cuda", "tensorrt", "rtx"]
-
-# TensorRT passes unsupported nodes to the next provider; without CUDA in the list that would be the CPU.
-PROVIDERS: dict[str, tuple[str, ...]] = {
-    "cpu": ("CPUExecutionProvider",),
-    "cuda": ("CUDAExecutionProvider",),
-    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
-    "rtx": (ort_plugin.NAME,),
-}
-PROVIDER_HELP = "where ONNX Runtime computes; one that does not load is an error (default: cpu)"
-
 CPU_BUILD, GPU_BUILD = "onnxruntime", "onnxruntime-gpu"
 INSTALL = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
 LOOK = "look at the GPU lines of: taijitu doctor"
@@ -99,7 +89,7 @@ def _open_on_plugin(
         if not providers.devices:
             raise ProviderError("rtx", *why_not_loaded(""))
         session = new_session(providers)
-    if ort_plugin.NAME not in session.get_providers():
+    if RTX not in session.get_providers():
         raise ProviderError("rtx", *why_not_loaded(""))
     return session
 

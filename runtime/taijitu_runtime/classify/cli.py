@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from taijitu_runtime.answers import check_top
-from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.classify.report import JsonReport, TextReport
 from taijitu_runtime.console import Parser, Progress, run, say, shown
 from taijitu_runtime.datasets import LeftOut, scan_folder
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.pictures.headers import FORMATS, LIMITS, Limits
+from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
 
 @run("taijitu classify")

@@ -12,12 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from taijitu_runtime import native
-from taijitu_runtime.backends.ort_provider import PROVIDERS
 from taijitu_runtime.doctor import camera, folders, gpu, jetson, libraries, models, outside, packages, system
 from taijitu_runtime.doctor.child import Imported, Reply, ask, can_find, try_import
 from taijitu_runtime.doctor.finding import Finding, warning
 from taijitu_runtime.installed import installed_versions
 from taijitu_runtime.machine import is_jetson
+from taijitu_runtime.providers import PROVIDERS
 
 # Distributions whose name differs from that of the module.
 DISTRIBUTIONS = {

@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.errors import UsageError
@@ -28,6 +27,7 @@ from taijitu_runtime.live.sources import Mode, Source, source_from_text
 from taijitu_runtime.live.states import Timeouts
 from taijitu_runtime.live.watch import Result, View, watch
 from taijitu_runtime.proof.prove import MODES, proof_at_start
+from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
 PROG = "taijitu camera"
 USUAL = Timeouts()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taijitu_runtime.backends.ort_provider import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.console import Parser, run, say, say_json, shown
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
 
 @run("taijitu prove")

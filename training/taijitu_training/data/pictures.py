@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from taijitu_runtime.card import InputSpec
+from taijitu_training.checkpoint import plain_input
+from taijitu_training.errors import CheckpointError
 from taijitu_training.recipe import Recipe
+
+_ARITHMETIC = {"colour": "RGB", "scale": 1 / 255}
 
 
 @dataclass(frozen=True)
@@ -34,17 +40,7 @@ def evaluation_resize(size: tuple[int, int], recipe: Recipe) -> int:
 
 def input_contract(size: tuple[int, int], recipe: Recipe) -> dict[str, Any]:
     """How a picture becomes the network's input: what checkpoints carry and every later artefact repeats."""
-    return {
-        "height": size[0],
-        "width": size[1],
-        "colour": "RGB",
-        "resize": "shorter_side",
-        "resize_size": evaluation_resize(size, recipe),
-        "crop": "centre",
-        "interpolation": "bilinear_antialias",
-        "mean": list(recipe.mean),
-        "std": list(recipe.std),
-    }
+    return plain_input(input_spec(size, recipe))
 
 
 def input_spec(size: tuple[int, int], recipe: Recipe) -> InputSpec:
@@ -52,11 +48,23 @@ def input_spec(size: tuple[int, int], recipe: Recipe) -> InputSpec:
     return InputSpec(
         height=size[0],
         width=size[1],
-        resize="shorter_side",
-        resize_size=evaluation_resize(size, recipe),
+        resize=recipe.resize,
+        resize_size=min(size) if recipe.resize == "stretch" else evaluation_resize(size, recipe),
+        interpolation=recipe.interpolation,
         mean=recipe.mean,
         std=recipe.std,
     )
+
+
+def check_arithmetic(path: Path, contract: Mapping[str, Any]) -> None:
+    """CheckpointError unless the network of the checkpoint at `path` takes what `normalise` makes: RGB / 255."""
+    differing = {name: contract.get(name, usual) for name, usual in _ARITHMETIC.items()}
+    if differing != _ARITHMETIC:
+        got = " and ".join(f"{name} {value}" for name, value in differing.items())
+        raise CheckpointError(
+            f"{path}: got a network that takes {got}, expected {_ARITHMETIC['colour']} multiplied by 1/255, which is "
+            "what training feeds; adopt it as ONNX, or train one from the start"
+        )
 
 
 def normalise(images: Tensor, recipe: Recipe) -> Tensor:
