@@ -31,7 +31,9 @@ class Draw:
     hue: Tensor  # float32 (B,): turns
     angle: Tensor  # float32 (B,): degrees
     trivial: Tensor  # float32 (3, B): as trivial_augment takes it
-    erased: Tensor  # float32 (4, B): height, width, top and left of what is erased, shares of the picture; or height 0
+    erased: (
+        Tensor  # float32 (4, B): height, width, top and left of the erased part, as shares of the image; or height 0
+    )
 
     def part(self, where: slice) -> Draw:
         """The numbers of the pictures at `where`."""
