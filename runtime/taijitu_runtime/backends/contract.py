@@ -37,7 +37,7 @@ class ModelInput:
         return np.dtype(self.layout.split()[0])
 
     def shape(self, batch: int) -> tuple[int, int, int, int]:
-        """Return the whole shape for a batch of that many pictures."""
+        """Return the shape of a batch of that size."""
         if self.layout == "uint8 NHWC":
             return (batch, self.height, self.width, 3)
         return (batch, 3, self.height, self.width)
@@ -52,7 +52,7 @@ class Tensor(NamedTuple):
 
 
 def input_and_classes(path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[ModelInput, int | None]:
-    """Return what the graph of an artefact takes, and its number of logits, None for an open one.
+    """Return the input of an artefact's graph and its number of logits, None where that is open.
 
     ArtefactError where it is not an artefact's graph.
     """

@@ -33,7 +33,7 @@ def outside_files(path: Path, model: bytes) -> list[Path]:
 
 
 def sha256_with_weights(path: Path) -> str:
-    """Return the sha256 of an ONNX file and of the files with its weights behind it, sorted by name."""
+    """Return the sha256 of an ONNX file, followed by its files of weights, if any, sorted by name."""
     model = path.read_bytes()
     digest = hashlib.sha256(model)
     for file in outside_files(path, model):
@@ -44,7 +44,7 @@ def sha256_with_weights(path: Path) -> str:
 
 
 def _value_at(model: bytes, position: int) -> str:
-    """Return the value of the entry whose key ends at `position`; empty where these bytes are none."""
+    """Return the value of the entry whose key ends at `position`; empty where these bytes are not an entry."""
     if model[position : position + 1] != b"\x12":
         return ""
     length, start = 0, position + 1
