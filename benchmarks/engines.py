@@ -57,8 +57,10 @@ def main() -> int:
     print("|---|---|---|---|---|---|---|")
     for name in args.networks.split(","):
         plain, half, onnx_bytes, texts = row(name, args.turns)
-        height, width = plain.card.card.input.height, plain.card.card.input.width
-        cells = [f"`{plain.card.card.architecture.name}`", f"{height} x {width}", f"{onnx_bytes / 1e6:.2f}", texts[0]]
+        card = plain.card.card
+        assert card is not None, "an engine of a file that was just exported"
+        height, width = card.input.height, card.input.width
+        cells = [f"`{card.architecture.name}`", f"{height} x {width}", f"{onnx_bytes / 1e6:.2f}", texts[0]]
         print("|", " | ".join([*cells, size(plain), texts[1], size(half)]), "|", flush=True)
     return 0
 

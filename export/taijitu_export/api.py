@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from taijitu_export.adopt.adopt import AdoptResult, adopt_file
+from taijitu_export.adopt.labels import labels_from_file
+from taijitu_export.adopt.like import preprocessing_like
+from taijitu_export.adopt.original import Layout
+from taijitu_export.adopt.preprocessing import Colour, Interpolation, preprocessing_from_flags
 from taijitu_export.comparison import verify as comparison
 from taijitu_export.comparison.verify import Verification
 from taijitu_export.engine.engine_artefact import EngineResult, make_engine
@@ -54,6 +59,68 @@ def export_onnx(
     """
     smaller = PrecisionRequest.asked_for(precision, _path(calibration), max_drop, target)
     return export.export_onnx(Path(checkpoint), _path(output), input_form=input_form, nish=nish, smaller=smaller)
+
+
+def adopt(
+    model: AnyPath,
+    output: AnyPath,
+    *,
+    labels: AnyPath | Sequence[str] | None = None,
+    like: str | None = None,
+    resize: str | None = None,
+    crop: int | None = None,
+    size: tuple[int, int] | None = None,
+    interpolation: Interpolation | None = None,
+    color: Colour | None = None,
+    scale: float | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    layout: Layout | None = None,
+    name: str | None = None,
+) -> AdoptResult:
+    """Make an artefact of somebody else's ONNX file, check it against the original, and keep it only if both agree.
+
+    Args:
+        model: An image classifier of any exporter; weights may lie next to it.
+        output: The artefact.
+        labels: The K labels in the order of the network's numbers, or a file with one in each line.
+        like: "timm/NAME.TAG", "torchvision/NAME" or the path of a preprocessor_config.json: what the other arguments
+            do not say is taken from there.
+        resize: "shorter:256", "stretch", "stretch:256" or "letterbox:320:white".
+        crop: Side in pixels of the square that the network sees; None for what the file says.
+        size: The same where it is not a square, (height, width).
+        interpolation: Filter of the resize; None for "bilinear".
+        color: Order of the network's channels; None for "rgb", of one channel "grey".
+        scale: What pixels in [0, 255] are multiplied by first; None for 1/255.
+        mean: Subtracted then: one number, or one for each channel in the order of `color`.
+        std: What the rest is divided by, likewise.
+        layout: Layout of the network's input; None for what its shape tells.
+        name: What the network is called; None for the file's name.
+
+    Returns:
+        What was written, and how well it agrees.
+
+    Raises:
+        ExportError: The artefact would not answer like the original. What stood at `output` before is untouched.
+        ArtefactError: The file cannot be read, or is not a classifier.
+        UsageError: A piece of the contract is missing, or does not fit the network.
+    """
+    if isinstance(labels, (str, os.PathLike)):
+        labels = labels_from_file(Path(labels))
+    known = preprocessing_from_flags(
+        mean=mean,
+        std=std,
+        resize=resize,
+        crop=crop,
+        size=size,
+        interpolation=interpolation,
+        color=color,
+        scale=scale,
+        labels=None if labels is None else tuple(labels),
+    )
+    if like is not None:
+        known = known.over(preprocessing_like(like))
+    return adopt_file(Path(model), Path(output), known, layout=layout, name=name)
 
 
 def verify(

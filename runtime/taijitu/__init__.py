@@ -47,6 +47,7 @@ _HOMES = {
     "View": "taijitu_runtime.live.watch",
     "WatchResult": "taijitu_runtime.live.watch:Result",
     "WriteError": "taijitu_runtime.errors",
+    "adopt": "taijitu_export.api",
     "build_engine": "taijitu_export.api",
     "checkpoint_from_model": "taijitu_training.pretrained:checkpoint_of",
     "checkpoint_from_weights": "taijitu_training.from_weights",

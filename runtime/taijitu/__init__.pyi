@@ -1,5 +1,6 @@
 """The types of taijitu's public names, for editors and type checkers."""
 
+from taijitu_export.api import adopt as adopt
 from taijitu_export.api import build_engine as build_engine
 from taijitu_export.api import export_onnx as export_onnx
 from taijitu_export.api import verify as verify
@@ -90,6 +91,7 @@ __all__ = [
     "WatchResult",
     "WriteError",
     "__version__",
+    "adopt",
     "build_engine",
     "checkpoint_from_model",
     "checkpoint_from_weights",

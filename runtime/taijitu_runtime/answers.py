@@ -41,8 +41,14 @@ class Scores:
         ]
 
 
-def scores_from_logits(logits: NDArray[np.float32]) -> Scores:
-    """Probabilities and order of float32 logits (N, K). ArtefactError as for `softmax`."""
+def scores_from_logits(logits: NDArray[np.float32], output: str = "logits") -> Scores:
+    """Probabilities and order of float32 logits (N, K). ArtefactError as for `softmax`.
+
+    `output`: what the card says that they are; "probabilities" are taken as they are.
+    """
+    if output == "probabilities":
+        _check_finite(logits)
+        return Scores(logits, logits, likeliest_first(logits))
     return Scores(logits, softmax(logits), likeliest_first(logits))
 
 
@@ -56,30 +62,34 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
     ArtefactError if a logit is NaN or infinite: no answer can be given, and the cause is the model.
     """
-    finite = np.isfinite(logits)
-    if not finite.all():
-        raise ArtefactError(
-            f"got {finite.size - np.count_nonzero(finite)} of {finite.size} logits that are NaN or infinite, expected "
-            "finite numbers; export the model again from a good checkpoint"
-        )
+    _check_finite(logits)
     with np.errstate(over="ignore"):  # a gap beyond float32 is a probability of 0
         powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=-1, keepdims=True)).astype(np.float32)
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 
-def top_k(logits: NDArray[np.float32], labels: Sequence[str], k: int = 5) -> list[list[Answer]]:
+def top_k(logits: NDArray[np.float32], labels: Sequence[str], k: int = 5, output: str = "logits") -> list[list[Answer]]:
     """The k likeliest classes of each row of float32 logits (N, K), the likeliest first; of equals the lower index.
 
-    InputError if the rows are not as long as `labels`, UsageError if k is outside 1 to K, ArtefactError for a logit
-    that is NaN or infinite.
+    `output` as for `scores_from_logits`. InputError if the rows are not as long as `labels`, UsageError if k is outside
+    1 to K, ArtefactError for a logit that is NaN or infinite.
     """
     if logits.ndim != 2 or logits.shape[1] != len(labels):
         raise InputError(f"got logits of shape {logits.shape}, expected (N, {len(labels)}), one for each label")
     check_top(k, labels)
-    return scores_from_logits(logits).answers(labels, k)
+    return scores_from_logits(logits, output).answers(labels, k)
 
 
 def check_top(k: int, labels: Sequence[str]) -> None:
     """UsageError unless the k likeliest of these labels can be named."""
     if not 1 <= k <= len(labels):
         raise UsageError(f"got top {k}, expected 1 to {len(labels)}: the model knows {len(labels)} labels")
+
+
+def _check_finite(logits: NDArray[np.float32]) -> None:
+    finite = np.isfinite(logits)
+    if not finite.all():
+        raise ArtefactError(
+            f"got {finite.size - np.count_nonzero(finite)} of {finite.size} logits that are NaN or infinite, expected "
+            "finite numbers; export the model again from a good checkpoint"
+        )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from taijitu_runtime.fields import (
+    OPTIONAL,
     SHA256,
     check_choice,
     check_mapping,
@@ -23,6 +24,7 @@ from taijitu_runtime.fields import (
     plain,
     read_fields,
     tuple_from_list,
+    written_fields,
 )
 from taijitu_runtime.proof.passport import Passport
 
@@ -30,19 +32,35 @@ FORMAT_VERSION = 1
 METADATA_PREFIX = "taijitu."
 MAX_SIDE = 16384
 PRECISIONS = ("fp32", "fp16", "int8")
+CHANNELS = {"RGB": 3, "BGR": 3, "grey": 1}
+INTERPOLATIONS = ("bilinear_antialias", "bicubic_antialias", "bilinear_opencv", "bicubic_opencv")
+OUTPUTS = ("logits", "probabilities")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What the network sees: how a picture becomes a uint8 RGB array (height, width, 3), and its normalisation.
+    """What the network sees: how a picture becomes a uint8 RGB array (height, width, 3), and what is done to that.
+
+    The first part is done where pictures are read, `pictures.preprocess.preprocess`:
 
     `height`, `width`: pixels of the result.
     `resize`: "shorter_side" scales the shorter side to `resize_size` pixels, keeps the aspect ratio and crops the
-    centre; "stretch" scales both sides to the result.
-    `resize_size`: pixels of the shorter side before the crop, at least the crop; for "stretch" the shorter of
-    `height` and `width`.
-    `interpolation`: "bilinear_antialias" or "bicubic_antialias", Pillow's filters of that name.
-    `mean`, `std`: R, G, B, of pixels in [0, 1]; the network gets (pixel / 255 - mean) / std.
+    centre; "stretch" scales both sides, to the result or, where `resize_size` is larger, to that size of the same
+    shape, and crops the centre; "letterbox" scales the picture to fit into the result, keeps the aspect ratio, centres
+    it and fills the rest with `fill`.
+    `resize_size`: pixels of the shorter side before the crop, at least the crop; for "letterbox" the longer of `height`
+    and `width`.
+    `interpolation`: "bilinear_antialias" or "bicubic_antialias", Pillow's filters of that name; "bilinear_opencv" or
+    "bicubic_opencv", OpenCV's, which do not antialias.
+    `fill`: R, G, B in [0, 255], of the border that "letterbox" leaves.
+
+    The second part is arithmetic, inside the graph of a model that takes uint8, and `pictures.preprocess.normalise`
+    for one that takes float32:
+
+    `colour`: the channels that the network gets: "RGB", "BGR", or "grey", one of them, the luminance that Pillow's "L"
+    is.
+    `scale`, `mean`, `std`: the network gets (pixel * scale - mean) / std; one mean and one std for each channel, in the
+    order of `colour`.
     ArtefactError for any field outside its range.
     """
 
@@ -53,22 +71,43 @@ class InputSpec:
     resize_size: int
     crop: str = "centre"
     interpolation: str = "bilinear_antialias"
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float = dataclasses.field(default=1 / 255, metadata=OPTIONAL)
+    fill: tuple[int, int, int] = dataclasses.field(default=(0, 0, 0), metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "resize_size"):
             _check_side(f"input.{name}", getattr(self, name))
-        check_choice("input.colour", self.colour, ("RGB",))
-        check_choice("input.resize", self.resize, ("shorter_side", "stretch"))
+        check_choice("input.colour", self.colour, tuple(CHANNELS))
+        check_choice("input.resize", self.resize, ("shorter_side", "stretch", "letterbox"))
         check_choice("input.crop", self.crop, ("centre",))
-        check_choice("input.interpolation", self.interpolation, ("bilinear_antialias", "bicubic_antialias"))
-        if self.resize == "shorter_side" and self.resize_size < max(self.height, self.width):
-            raise fail("input.resize_size", self.resize_size, f"at least the crop, {max(self.height, self.width)}")
-        if self.resize == "stretch" and self.resize_size != min(self.height, self.width):
-            raise fail("input.resize_size", self.resize_size, f"the final size, {min(self.height, self.width)}")
-        _check_triple("input.mean", self.mean, lambda value: 0 <= value <= 1, "in [0, 1]")
-        _check_triple("input.std", self.std, lambda value: 0 < value <= 1, "in (0, 1]")
+        check_choice("input.interpolation", self.interpolation, INTERPOLATIONS)
+        self._check_resize_size()
+        if type(self.scale) not in (int, float) or not 0 < self.scale <= 1:
+            raise fail("input.scale", self.scale, "a number in (0, 1] that pixels are multiplied by")
+        largest = 255 * self.scale
+        count = CHANNELS[self.colour]
+        _check_numbers("input.mean", self.mean, count, lambda value: 0 <= value <= largest, f"in [0, {largest:g}]")
+        most = max(1.0, largest)
+        _check_numbers("input.std", self.std, count, lambda value: 0 < value <= most, f"in (0, {most:g}]")
+        levels = self.fill if isinstance(self.fill, tuple) else ()
+        if len(levels) != 3 or not all(type(level) is int and 0 <= level <= 255 for level in levels):
+            raise fail("input.fill", self.fill, "3 integers from 0 to 255")
+
+    @property
+    def channels(self) -> int:
+        """How many channels the network gets: 3, or 1 of grey."""
+        return CHANNELS[self.colour]
+
+    def _check_resize_size(self) -> None:
+        got, sides = self.resize_size, (self.height, self.width)
+        if self.resize == "shorter_side" and got < max(sides):
+            raise fail("input.resize_size", got, f"at least the crop, {max(sides)}")
+        if self.resize == "stretch" and got < min(sides):
+            raise fail("input.resize_size", got, f"at least the shorter side of the result, {min(sides)}")
+        if self.resize == "letterbox" and got != max(sides):
+            raise fail("input.resize_size", got, f"the longer side of the result, {max(sides)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +151,9 @@ class ModelCard:
 
     `labels`: the K classes in the order of the logits, each once. `training`: data, recipe, metrics, date: free-form
     plain JSON. `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made
-    from, or empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. `proof`: what
-    the artefact proves itself by; None for a checkpoint. ArtefactError for any field outside its range.
+    from, or empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. `output`: what
+    the output `logits` holds: "logits", of which softmax makes probabilities, or "probabilities". `proof`: what the
+    artefact proves itself by; None for a checkpoint. ArtefactError for any field outside its range.
     """
 
     format_version: int = FORMAT_VERSION
@@ -124,14 +164,16 @@ class ModelCard:
     producer: dict[str, str]
     source_sha256: str
     precision: Precision = dataclasses.field(default_factory=Precision)
-    proof: Passport | None = None
+    output: str = dataclasses.field(default="logits", metadata=OPTIONAL)
+    proof: Passport | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         check_version(self.format_version, FORMAT_VERSION)
         for name, kind in (("architecture", Architecture), ("input", InputSpec), ("precision", Precision)):
             if not isinstance(getattr(self, name), kind):
                 raise fail(name, getattr(self, name), f"an instance of {kind.__name__}")
-        _check_labels(self.labels)
+        check_labels(self.labels)
+        check_choice("output", self.output, OUTPUTS)
         check_mapping("training", self.training)
         check_mapping("producer", self.producer)
         for package, version in self.producer.items():
@@ -148,11 +190,11 @@ class ModelCard:
         if not isinstance(card, Mapping):
             raise fail("whole", card, "a dict")
         check_version(card.get("format_version"), FORMAT_VERSION)
-        whole = plain("whole", {"precision": dataclasses.asdict(Precision()), "proof": None, **card})
+        whole = plain("whole", {"precision": dataclasses.asdict(Precision()), **card})
         fields = read_fields(cls, "", whole)
         architecture = read_fields(Architecture, "architecture.", fields["architecture"])
         spec = read_fields(InputSpec, "input.", fields["input"])
-        for name in ("mean", "std"):
+        for name in {"mean", "std", "fill"} & spec.keys():
             spec[name] = tuple_from_list(spec[name])
         precision = read_fields(Precision, "precision.", fields["precision"])
         precision["excluded_layers"] = tuple_from_list(precision["excluded_layers"])
@@ -161,18 +203,18 @@ class ModelCard:
             "architecture": Architecture(**architecture),
             "input": InputSpec(**spec),
             "precision": Precision(**precision),
-            "proof": None if fields["proof"] is None else Passport.from_plain(fields["proof"]),
+            "proof": None if fields.get("proof") is None else Passport.from_plain(fields["proof"]),
         }
         return cls(**{**fields, **parts})
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON types (dict, list, str, int, float, bool, None); a copy, the caller's own.
 
-        Without `proof` where there is none.
+        Without OPTIONAL fields that have their default.
         """
-        card = plain("whole", dataclasses.asdict(self))
+        card = plain("whole", written_fields(self))
         assert isinstance(card, dict)
-        return card if self.proof is not None else {name: card[name] for name in card if name != "proof"}
+        return card
 
     @classmethod
     def read_onnx_metadata(cls, metadata: Mapping[str, str]) -> ModelCard:
@@ -200,13 +242,14 @@ def _check_side(field: str, got: object) -> None:
         raise fail(field, got, f"an integer from 1 to {MAX_SIDE}, in pixels")
 
 
-def _check_triple(field: str, got: object, in_range: Callable[[float], bool], expected: str) -> None:
+def _check_numbers(field: str, got: object, count: int, in_range: Callable[[float], bool], expected: str) -> None:
     numbers = got if isinstance(got, tuple) else ()
-    if len(numbers) != 3 or not all(type(value) in (int, float) and in_range(value) for value in numbers):
-        raise fail(field, got, f"3 numbers {expected}, for pixels in [0, 1]")
+    if len(numbers) != count or not all(type(value) in (int, float) and in_range(value) for value in numbers):
+        raise fail(field, got, f"{count} numbers {expected}, for pixels multiplied by input.scale")
 
 
-def _check_labels(got: object) -> None:
+def check_labels(got: object) -> None:
+    """ArtefactError unless `got` is a tuple of at least one label, each one line of text, and each once."""
     if not isinstance(got, tuple) or not got:
         raise fail("labels", got, "at least one label")
     seen: dict[str, int] = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.answers import Answer, check_top, top_k
+from taijitu_runtime.answers import Answer, Scores, check_top, scores_from_logits, top_k
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
@@ -182,9 +182,13 @@ class Classifier:
         """Logits, float32 (N, K), of N >= 1 rows of `rows_from_prepared`, as `logits`."""
         return self._mapped(rows, lambda chunk: chunk)
 
+    def scores(self, logits: NDArray[np.float32]) -> Scores:
+        """Probabilities and order of float32 logits (N, K). ArtefactError where one is NaN or infinite."""
+        return scores_from_logits(logits, self.card.output)
+
     def predictions(self, logits: NDArray[np.float32], top: int | None = None) -> list[Prediction]:
         """The predictions for float32 logits (N, K), `top` answers each, as in `predict`."""
-        answers = top_k(logits, self.labels, self._checked_top(top))
+        answers = top_k(logits, self.labels, self._checked_top(top), self.card.output)
         return [Prediction(tuple(row), scores.copy()) for row, scores in zip(answers, logits, strict=True)]
 
     def _checked_top(self, top: int | None) -> int:

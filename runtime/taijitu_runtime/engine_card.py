@@ -199,15 +199,16 @@ class Build:
 class EngineCard:
     """The contract of one engine.
 
-    `card`: the model's, as in the ONNX file. `profiles`: for each optimisation profile the range of each input's shape.
-    `flags`: the names of the builder's and the network's flags that were set ("FP16", "STRONGLY_TYPED"), and
+    `card`: the model's, as in the ONNX file; None for an ONNX file that has none. `profiles`: for each optimisation
+    profile the range of each input's shape. `flags`: the names of the builder's and the network's flags that were set
+    ("FP16", "STRONGLY_TYPED"), and
     "NISH_PLUGIN" where the plan computes Nish by our plugin.
     `plan_sha256`: 64 hex digits of the plan. `arguments`: of export/to_engine.py, without the ONNX and --saveEngine,
     which follow from `source` and the sidecar's own name. ArtefactError for any field outside its range.
     """
 
     format_version: int = ENGINE_FORMAT_VERSION
-    card: ModelCard
+    card: ModelCard | None
     library: Library
     built_for: BuiltFor
     precision: EnginePrecision
@@ -248,7 +249,7 @@ class EngineCard:
         built_for = read_fields(BuiltFor, "built_for.", _with_gpu_size(fields["built_for"]))
         built_for["compute_capabilities"] = tuple_from_list(built_for["compute_capabilities"])
         parts = {
-            "card": ModelCard.from_dict(fields["card"]),
+            "card": None if fields["card"] is None else ModelCard.from_dict(fields["card"]),
             "library": Library(**read_fields(Library, "library.", fields["library"])),
             "built_for": BuiltFor(**built_for),
             "precision": EnginePrecision(**read_fields(EnginePrecision, "precision.", fields["precision"])),
@@ -264,7 +265,7 @@ class EngineCard:
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON types; a copy, the caller's own."""
-        whole = plain("whole", {**dataclasses.asdict(self), "card": self.card.to_dict()})
+        whole = plain("whole", dataclasses.asdict(self) | {"card": self.card and self.card.to_dict()})
         assert isinstance(whole, dict)
         return whole
 

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from taijitu_runtime.errors import ArtefactError
@@ -15,6 +16,11 @@ MAX_JSON_DEPTH = 32
 SHA256 = r"[0-9a-f]{64}"
 
 Part = TypeVar("Part")
+
+OPTIONAL: Mapping[str, Any] = {"taijitu.optional": True}
+"""Metadata of a dataclass field that a card may lack, and that is not written where it has its default.
+
+So a card from before there was the field reads as before, and one that does not need it looks as before."""
 
 
 def fail(field: str, got: object, expected: str) -> ArtefactError:
@@ -33,13 +39,17 @@ def json_from_text(key: str, text: str) -> Any:
 
 
 def read_fields(part: type[Part], prefix: str, got: object) -> dict[str, Any]:
-    """Return `got` as fields of the dataclass `part`; ArtefactError for a missing or unknown one, or another type."""
-    names = [field.name for field in dataclasses.fields(part)]  # type: ignore[arg-type]  # every caller's is one
+    """Return `got` as fields of the dataclass `part`; ArtefactError for a missing or unknown one, or another type.
+
+    OPTIONAL fields may be missing, and are then missing in the result too.
+    """
+    fields = dataclasses.fields(part)  # type: ignore[arg-type]  # every caller's is one
+    names = [field.name for field in fields]
     if not isinstance(got, dict):
         raise fail(prefix.rstrip("."), got, f"a dict with {', '.join(names)}")
-    for name in names:
-        if name not in got:
-            raise fail(prefix + name, None, "this field")
+    for field in fields:
+        if field.name not in got and field.metadata != OPTIONAL:
+            raise fail(prefix + field.name, None, "this field")
     for name in got:
         if name not in names:
             raise fail(f"{prefix}{name}", got[name], f"no such field (known: {', '.join(names)})")
@@ -68,6 +78,18 @@ def plain(field: str, value: object, depth: int = 0) -> object:
     if type(value) is float and math.isfinite(value):
         return value
     raise fail(field, value, "plain JSON (text, finite number, true, false, null, list, dict)")
+
+
+def written_fields(part: Any) -> dict[str, Any]:
+    """The dataclass `part` as a dict, without OPTIONAL fields that have their default."""
+    whole = dataclasses.asdict(part)
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if field.metadata == OPTIONAL and value == field.default:
+            del whole[field.name]
+        elif dataclasses.is_dataclass(value):
+            whole[field.name] = written_fields(value)
+    return whole
 
 
 def tuple_from_list(value: object) -> object:

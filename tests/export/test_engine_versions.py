@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 import pytest
 
+from taijitu_export.engine.graph import Graph
 from taijitu_export.engine.graph_for_parser import graph_for_parser
 from taijitu_export.engine.library import Library
-from taijitu_export.engine.onnx_file import Graph
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.target import Target, check_options
 from taijitu_export.engine.versions import DIFFERENCES, OLDEST, Difference

@@ -92,7 +92,7 @@ def test_tuples_pass_for_lists(card: dict[str, Any]) -> None:
         ("input.width", 8.0, r"input\.width: got 8\.0, expected an integer"),
         ("input.width", True, r"input\.width: got True, expected an integer"),
         ("input.height", 16385, r"input\.height: got 16385, expected"),
-        ("input.colour", "BGR", r'input\.colour: got \'BGR\', expected "RGB"'),
+        ("input.colour", "YUV", r'input\.colour: got \'YUV\', expected "RGB"'),
         ("input.resize", "fit", r'input\.resize: got \'fit\', expected "shorter_side" or "stretch"'),
         ("input.resize_size", 7, r"input\.resize_size: got 7, expected at least the crop, 8"),
         ("input.crop", "random", r'input\.crop: got \'random\', expected "centre"'),
@@ -102,7 +102,11 @@ def test_tuples_pass_for_lists(card: dict[str, Any]) -> None:
             r'input\.interpolation: got \'nearest\', expected "bilinear_antialias" or "bi',
         ),
         ("input.mean", [0.5, 0.5], r"input\.mean: got \(0\.5, 0\.5\), expected 3 numbers in \[0, 1\]"),
-        ("input.mean", [123.7, 116.3, 103.5], r"input\.mean: got .* expected 3 numbers in \[0, 1\], for pixels in"),
+        (
+            "input.mean",
+            [123.7, 116.3, 103.5],
+            r"input\.mean: got .* expected 3 numbers in \[0, 1\], for pixels multiplied by",
+        ),
         ("input.std", [0.2, 0.2, 0], r"input\.std: got \(0\.2, 0\.2, 0\), expected 3 numbers in \(0, 1\]"),
         ("input.std", [0.2, 0.2, "x"], r"input\.std: got .*'x'.* expected 3 numbers"),
         ("training", "much", r"training: got 'much', expected a dict"),
@@ -169,7 +173,9 @@ def test_metadata_cannot_smuggle_in_numbers_that_json_lacks(card: dict[str, Any]
 
 
 def test_a_card_built_directly_is_checked_too() -> None:
-    with pytest.raises(ArtefactError, match=r"input\.resize_size: got 4, expected the final size, 6"):
+    with pytest.raises(
+        ArtefactError, match=r"input\.resize_size: got 4, expected at least the shorter side of the result, 6"
+    ):
         InputSpec(height=8, width=6, resize="stretch", resize_size=4, **NORMAL)
     spec = InputSpec(height=8, width=6, resize="stretch", resize_size=6, **NORMAL)
     with pytest.raises(ArtefactError, match=r"architecture: got 'tiny', expected an instance of Architecture"):

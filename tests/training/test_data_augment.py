@@ -16,7 +16,10 @@ from taijitu_runtime.datasets import Encoded
 from taijitu_runtime.pictures.decode import decode
 from taijitu_training.data import MemoryBatches, Pictures, Share, normalise
 from taijitu_training.data.augment import augment, draw, pad_reflecting, padded_bytes
+from taijitu_training.data.colour import change_contrast, change_saturation, turn_hue
 from taijitu_training.data.crop import random_box, random_resized_crop
+from taijitu_training.data.trivial_augment import KINDS, trivial_augment
+from taijitu_training.data.warp import turned, warp
 from taijitu_training.errors import DataError
 from taijitu_training.recipes import RECIPES
 
@@ -64,6 +67,68 @@ def test_brightness_stays_in_its_range_and_differs_between_pictures() -> None:
     assert batch.std((1, 2, 3)).max() < 1e-6  # one factor a picture
     assert 0.8 <= factors.min() < 0.82
     assert 1.18 < factors.max() <= 1.2
+
+
+def photographs(count: int) -> torch.Tensor:
+    """uint8 (count, 3, 24, 32), smooth and coloured."""
+    small = torch.rand(count, 3, 4, 5, generator=torch.Generator().manual_seed(1))
+    large = torch.nn.functional.interpolate(small, (24, 32), mode="bicubic").clamp(0, 1)
+    return (255 * large).to(torch.uint8)
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_trivial_augment_is_torchvisions_kind_by_kind(name: str) -> None:
+    images, theirs = photographs(6), v2.TrivialAugmentWide()
+    levels, signs = [0, 7, 13, 20, 29, 30], [1, -1, 1, -1, 1, -1]
+    which = torch.full((6,), (list(KINDS).index(name) + 0.5) / len(KINDS))
+    drawn = torch.stack((which, (torch.tensor(levels) + 0.5) / 31, (torch.tensor(signs) + 1) / 2))
+    got = trivial_augment(images, drawn)
+    magnitudes, signed = theirs._AUGMENTATION_SPACE[name]
+    strengths = magnitudes(31, 24, 32)
+    for picture, level, sign, ours in zip(images, levels, signs, got, strict=True):
+        strength = 0.0 if strengths is None else float(strengths[level]) * (sign if signed else 1)
+        fill: dict[type, None] = {torch.Tensor: None}
+        expected = theirs._apply_image_or_video_transform(picture, name, strength, theirs.interpolation, fill)
+        different = (ours.int() - expected.int()).abs() > 1  # a level of rounding, and pixels between two neighbours
+        assert different.float().mean() < 0.02, (level, sign)
+
+
+def test_colours_change_as_torchvisions_jitter_changes_them() -> None:
+    images = photographs(5)
+    for ours, theirs, factors in (
+        (change_contrast, v2.functional.adjust_contrast, [0.5, 0.8, 1.0, 1.3, 1.9]),
+        (change_saturation, v2.functional.adjust_saturation, [0.5, 0.8, 1.0, 1.3, 1.9]),
+        (turn_hue, v2.functional.adjust_hue, [-0.5, -0.2, 0.0, 0.1, 0.4]),
+    ):
+        expected = torch.stack([theirs(image / 255, factor) for image, factor in zip(images, factors, strict=True)])
+        torch.testing.assert_close(ours(images.float(), torch.tensor(factors)) / 255, expected, rtol=0, atol=2e-3)
+
+
+def test_pictures_are_turned_each_by_its_own_angle() -> None:
+    images = photographs(3).float()
+    got = warp(images, turned(torch.tensor([0.0, 30.0, -10.0])))
+    torch.testing.assert_close(got[0], images[0])
+    for angle, ours, image in ((30.0, got[1], images[1]), (-10.0, got[2], images[2])):
+        expected = v2.functional.rotate(image, angle, v2.InterpolationMode.BILINEAR)
+        torch.testing.assert_close(ours[:, 8:16, 10:22], expected[:, 8:16, 10:22], rtol=0, atol=1.0)
+
+
+def test_erased_rectangles_have_the_papers_sizes() -> None:
+    recipe = replace(PLAIN, pad=0, flip=0.0, erase=0.5)
+    white = torch.full((1, 64, 64, 3), 255, dtype=torch.uint8)
+    drawn = draw(400, recipe, torch.Generator().manual_seed(0))
+    shares = (augment(white, torch.zeros(400, dtype=torch.int64), drawn, recipe)[:, 0] == 0).float().mean((1, 2))
+    assert 160 < int((shares > 0).sum()) < 240
+    assert shares.max() < 0.36
+    assert shares[shares > 0].min() > 0.01
+
+
+def test_one_augmentation_more_leaves_the_random_numbers_of_the_others() -> None:
+    generator = torch.Generator()
+    few = draw(8, RECIPE, generator.manual_seed(0))
+    many = draw(8, replace(RECIPE, hue=0.1, rotation=10.0, erase=0.3), generator.manual_seed(0))
+    for name in ("corner", "mirrored", "brightness", "upside_down"):
+        assert torch.equal(getattr(few, name), getattr(many, name))
 
 
 def test_normalise_is_mean_zero_std_one_in_channels_last() -> None:

@@ -19,7 +19,6 @@ from taijitu_runtime.datasets import TrainedOn, evaluation_pictures
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint, loop, run
 from taijitu_training.cli import main
-from taijitu_training.recipes import get_recipe
 from taijitu_training.stop import StopRequest
 
 SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
@@ -118,16 +117,6 @@ def test_labels_are_counted_and_few_or_uneven_pictures_are_a_warning(
     assert training["label_counts"] == [24, 2]
     assert f"macro accuracy {training['metrics']['eval_macro']:.2f} %" in printed.out
     assert re.search(r"recall: blue \d+\.\d %, red \d+\.\d %|recall: red \d+\.\d %, blue \d+\.\d %", printed.out)
-
-
-def test_balanced_weights_make_every_label_count_alike() -> None:
-    weights = loop.balanced_weights([24, 2])
-    assert weights.tolist() == pytest.approx([26 / 48, 26 / 4])
-    logits, targets = torch.tensor([[1.0, 0.0], [0.0, 0.5]]), torch.tensor([0, 1])
-    recipe = get_recipe("yynet_cifar10", ["class_weights=balanced"])
-    each = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    expected = (each * weights).mean()  # over the pictures, not over the weights that happen to be in the batch
-    torch.testing.assert_close(loop._loss(logits, targets, None, recipe, weights), expected)
 
 
 def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(

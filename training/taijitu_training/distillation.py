@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taijitu_training import checkpoint
+from taijitu_training.data.pictures import check_arithmetic
 from taijitu_training.errors import CheckpointError
 from taijitu_training.recipe import Recipe
 
@@ -51,6 +52,7 @@ def load_teacher(path: Path, labels: list[str], size: tuple[int, int], recipe: R
             f"{path}: got a teacher of {len(saved.labels)} labels ({', '.join(differing[:5])}), expected the data's "
             f"{len(labels)} in their order; train one on this data"
         )
+    check_arithmetic(path, saved.input)
     expected = {"mean": list(recipe.mean), "std": list(recipe.std), "height": size[0], "width": size[1]}
     if differing := [name for name, value in expected.items() if saved.input[name] != value]:
         got = ", ".join(f"{name}={saved.input[name]}" for name in differing)

@@ -18,9 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from taijitu_training.data import Batches, normalise
 from taijitu_training.data.share import Step, fold
-from taijitu_training.distillation import Teacher, distillation_loss
+from taijitu_training.distillation import Teacher
 from taijitu_training.distributed import ALONE, Processes
 from taijitu_training.errors import TrainingError
+from taijitu_training.loss import Truth, balanced_weights, mean_loss
+from taijitu_training.mixing import draw_mix, mixed
 from taijitu_training.optimization import create_optimizer, create_scheduler, freeze, set_weight_decay
 from taijitu_training.recipe import Recipe
 
@@ -136,12 +138,6 @@ def start(
     )
 
 
-def balanced_weights(label_counts: Sequence[int]) -> Tensor:
-    """Weights that make every label count alike, 1 on average over the pictures: float32 (K,)."""
-    counts = torch.tensor(label_counts, dtype=torch.float32)
-    return counts.sum() / (len(counts) * counts)
-
-
 def _shared(model: Any, device: torch.device) -> DistributedDataParallel:
     with warnings.catch_warnings():
         # Renamed in torch 2.13; older ones know only this name.
@@ -218,8 +214,10 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
         if buffer is not None
     ]
     counted = torch.zeros(2, device=step[0][0].device)
+    mix = draw_mix(recipe, recipe.seed, state.epoch, state.step)
     with _averaged_over_parts(statistics, len(step)) as after_part:
-        for i, (images, targets) in enumerate(step):
+        for i, (pictures, targets) in enumerate(step):
+            images, truth = (pictures, Truth(targets)) if mix is None else mixed(pictures, targets, mix)
             torch.manual_seed(fold(recipe.seed, state.epoch, state.step, processes.rank * len(step) + i))
             last = i == len(step) - 1
             shared = isinstance(state.runner, DistributedDataParallel)
@@ -227,31 +225,14 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
                 with _autocast(images.device.type, recipe):
                     logits = state.runner(images)
                     taught = None if state.teacher is None else state.teacher.logits(images)
-                loss = _loss(logits.float(), targets, taught, recipe, state.class_weights)
+                loss = mean_loss(logits.float(), truth, taught, recipe, state.class_weights)
                 # Processes are averaged, so each counts for as many as there are.
                 weight = len(targets) * processes.count / size
                 state.scaler.scale(loss * weight).backward()
-            counted += torch.stack((loss.detach() * len(targets), (logits.argmax(1) == targets).sum()))
+            counted += torch.stack((loss.detach() * len(targets), truth.right(logits)))
             after_part()
     processes.mean_(statistics)
     return counted
-
-
-def _loss(
-    logits: Tensor, targets: Tensor, taught: Tensor | None, recipe: Recipe, class_weights: Tensor | None
-) -> Tensor:
-    """The mean over B pictures: of the labels, int64 (B,), and of the teacher's logits `taught`, float32 (B, K)."""
-    if class_weights is None:
-        loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-    else:  # torch's own mean would divide by the weights of the labels that happen to be in the batch
-        smoothing = recipe.label_smoothing
-        loss = F.cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=smoothing) / len(
-            targets
-        )
-    if taught is None:
-        return loss
-    soft = distillation_loss(logits, taught, recipe.teacher_temperature)
-    return (1.0 - recipe.teacher_weight) * loss + recipe.teacher_weight * soft
 
 
 @contextmanager

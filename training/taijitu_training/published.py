@@ -58,11 +58,8 @@ def input_from_timm_config(name: str, config: Mapping[str, Any]) -> InputSpec:
     mode, share = resolved["crop_mode"], resolved["crop_pct"]
     if channels != 3:
         raise TaijituError(f"{name} takes pictures of {channels} channels, expected 3 (RGB); use another network")
-    if mode not in ("center", "squash") or (mode == "squash" and share != 1.0):
-        raise TaijituError(
-            f"{name} wants crop_mode {mode} and crop_pct {share}, expected center, or squash with 1.0; "
-            "no model card can express this"
-        )
+    if mode not in ("center", "squash"):
+        raise TaijituError(f"{name} wants crop_mode {mode}, expected center or squash; no model card can express this")
     resize = "stretch" if mode == "squash" else "shorter_side"
     resize_size = math.floor(min(height, width) / share)
     return _spec((height, width), resize, resize_size, resolved["interpolation"], resolved["mean"], resolved["std"])

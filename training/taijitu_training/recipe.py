@@ -67,7 +67,17 @@ class Recipe:
     flip: float = 0.0  # probability of mirroring left and right
     vertical_flip: float = 0.0  # probability of mirroring top and bottom
     brightness: float = 0.0  # pictures are multiplied by a factor from [1 - brightness, 1 + brightness]
-    resize: str = "shorter_side"  # one of RESIZES: which sides are resized; after shorter_side the centre is cropped
+    contrast: float = (
+        0.0  # distances from a picture's mean are multiplied by a factor from [1 - contrast, 1 + contrast]
+    )
+    saturation: float = 0.0  # distances from grey are multiplied by a factor from [1 - saturation, 1 + saturation]
+    hue: float = 0.0  # hues are turned by up to so much of the circle, either way
+    rotation: float = 0.0  # pictures are turned by up to so many degrees, either way; what comes in is reflected
+    trivial_augment: bool = False  # one of 14 changes of random strength for each picture (Müller and Hutter 2021)
+    erase: float = 0.0  # probability that a rectangle of 2 to 33 % becomes the mean (Zhong et al. 2017)
+    mixup: float = 0.0  # alpha of the beta distribution of the shares that pictures are mixed in (Zhang et al. 2017)
+    cutmix: float = 0.0  # the same of the area that is another picture's (Yun et al. 2019); with mixup: one of the two
+    resize: str = "shorter_side"  # one of RESIZES: which sides are resized, before the centre is cropped
     interpolation: str = "bilinear_antialias"  # one of INTERPOLATIONS
     evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B in [0, 1]; ImageNet's
@@ -101,8 +111,14 @@ class Recipe:
             "flip": 0 <= self.flip <= 1,
             "vertical_flip": 0 <= self.vertical_flip <= 1,
             "brightness": 0 <= self.brightness < 1,
-            "evaluation_crop": 0 < self.evaluation_crop <= 1
-            and not (self.evaluation_crop < 1 and self.resize == "stretch"),
+            "contrast": 0 <= self.contrast < 1,
+            "saturation": 0 <= self.saturation < 1,
+            "hue": 0 <= self.hue <= 0.5,
+            "rotation": 0 <= self.rotation <= 180,
+            "erase": 0 <= self.erase <= 1,
+            "mixup": 0 <= self.mixup < math.inf,
+            "cutmix": 0 <= self.cutmix < math.inf,
+            "evaluation_crop": 0 < self.evaluation_crop <= 1,
             "mean": all(0 <= m <= 1 for m in self.mean),
             "std": all(0 < s <= 1 for s in self.std),
             "seed": 0 <= self.seed < 2**31,

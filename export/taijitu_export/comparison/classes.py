@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_export.comparison.comparison import probabilities_of
+
 BINS = 10
 
 
@@ -38,11 +40,10 @@ def answers_of(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.where(np.isfinite(logits).all(axis=1), np.nan_to_num(logits).argmax(axis=1), -1)
 
 
-def first_answers(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Probabilities:
-    """The first answers from logits (N, K) for targets (N,)."""
-    answers, safe = answers_of(logits), np.nan_to_num(logits).astype(np.float64)
-    powers = np.exp(safe - safe.max(axis=1, keepdims=True))
-    confidence = np.where(answers >= 0, powers.max(axis=1) / powers.sum(axis=1), 0.0)
+def first_answers(logits: NDArray[np.float32], targets: NDArray[np.int64], output: str = "logits") -> Probabilities:
+    """The first answers from logits (N, K) for targets (N,). `output`: what the card says that the logits are."""
+    answers, safe = answers_of(logits), np.nan_to_num(logits)
+    confidence = np.where(answers >= 0, probabilities_of(safe, output).max(axis=1), 0.0)
     return Probabilities(answers, confidence, answers == targets)
 
 

@@ -104,11 +104,24 @@ def accuracy(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Accurac
     return Accuracy(int(ranked[:, 0].sum()), 100 * float(ranked[:, 0].mean()), top5)
 
 
+def probabilities_of(logits: NDArray[np.float32], output: str = "logits") -> NDArray[np.float64]:
+    """Probabilities, float64 (N, K), of finite logits (N, K). `output`: what the card says that the logits are."""
+    exact = logits.astype(np.float64)
+    if output == "probabilities":
+        return exact
+    powers: NDArray[np.float64] = np.exp(exact - exact.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
+
+
 def compare(
-    candidate: NDArray[np.float32], reference: NDArray[np.float32], targets: NDArray[np.int64] | None = None
+    candidate: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    targets: NDArray[np.int64] | None = None,
+    output: str = "logits",
 ) -> Comparison:
-    """Compare logits, float32 (N, K) with the classes in the same order."""
-    finite = np.isfinite(candidate).all(axis=1)
+    """Compare logits, float32 (N, K) with the classes in the same order. `output`: what the cards say that they are."""
+    finite = _finite_rows(candidate)
     with np.errstate(invalid="ignore"):  # a reference that is not finite, whose range then fails every bar
         difference = np.abs(candidate[finite].astype(np.float64) - reference[finite])
         logit_range = float(np.max(reference) - np.min(reference))
@@ -116,7 +129,7 @@ def compare(
         pictures=len(candidate),
         not_finite=int((~finite).sum()),
         labelled=None if targets is None else _labelled(candidate, reference, targets),
-        flips=_flips(candidate, reference, targets, np.flatnonzero(finite & np.isfinite(reference).all(axis=1))),
+        flips=_flips(candidate, reference, targets, finite & _finite_rows(reference), output),
         max_difference=float(difference.max(initial=0.0)),
         rms_difference=float(np.sqrt(np.square(difference).mean())) if difference.size else 0.0,
         logit_range=logit_range,
@@ -132,6 +145,10 @@ def most_different(candidate: NDArray[np.float32], reference: NDArray[np.float32
     """Up to `count` pictures whose logits differ the most, the most different first; int64 (at most `count`,)."""
     difference = np.nan_to_num(np.abs(candidate.astype(np.float64) - reference), nan=np.inf).max(axis=1)
     return np.argsort(-difference, kind="stable")[:count]
+
+
+def _finite_rows(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(logits).all(axis=1), np.bool_)
 
 
 def _labelled(candidate: NDArray[np.float32], reference: NDArray[np.float32], targets: NDArray[np.int64]) -> Labelled:
@@ -157,13 +174,14 @@ def _flips(
     candidate: NDArray[np.float32],
     reference: NDArray[np.float32],
     targets: NDArray[np.int64] | None,
-    finite: NDArray[np.int64],
+    finite: NDArray[np.bool_],
+    output: str,
 ) -> tuple[Flip, ...]:
     flips = []
-    for picture in finite:
+    for picture in np.flatnonzero(finite):
         was, now = int(reference[picture].argmax()), int(candidate[picture].argmax())
         if was != now:
-            powers = np.exp(reference[picture].astype(np.float64) - float(reference[picture].max()))
-            margin = float((powers[was] - powers[now]) / powers.sum())
+            probabilities = probabilities_of(reference[picture, None], output)[0]
+            margin = float(probabilities[was] - probabilities[now])
             flips.append(Flip(int(picture), -1 if targets is None else int(targets[picture]), was, now, margin))
     return tuple(flips)

@@ -47,7 +47,7 @@ def write_page(found: Verification, candidate: Path, reference: Path | None, pat
     rows = changed_pictures(found)
     targets, written = found.evidence.targets, [path]
     if targets is not None:
-        answers = first_answers(found.evidence.candidate, targets)
+        answers = first_answers(found.evidence.candidate, targets, found.card.output)
         sections += [*_classes(answers, targets, found.card.labels), *_probabilities(answers)]
     if rows:
         sections += _pictures(found, rows)

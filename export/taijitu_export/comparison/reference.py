@@ -19,7 +19,7 @@ from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
 
 BATCH = 64
-NORMALISATION = ("mean", "std")  # each model's own affair: it happens inside, or in Classifier
+ARITHMETIC = ("colour", "scale", "mean", "std")  # each model's own affair: it happens inside, or in Classifier
 
 
 class Answering(Protocol):
@@ -71,7 +71,8 @@ def is_checkpoint(path: Path) -> bool:
 def class_order(candidate: ModelCard, reference: ModelCard) -> NDArray[np.int64]:
     """For each label of the candidate, int64 (K,), its index among the reference's: they are matched by name.
 
-    UsageError where one has a label that the other lacks, or where pictures are resized and cropped otherwise for it.
+    UsageError where one has a label that the other lacks, gives probabilities where the other gives logits, or takes
+    pictures that are resized and cropped otherwise.
     """
     if missing := sorted(set(candidate.labels) ^ set(reference.labels)):
         side = "candidate" if missing[0] in candidate.labels else "reference"
@@ -79,9 +80,14 @@ def class_order(candidate: ModelCard, reference: ModelCard) -> NDArray[np.int64]
             f"got the label {missing[0]!r} of the {side} alone, expected the same labels in both; "
             "compare models of the same classes"
         )
+    if candidate.output != reference.output:
+        raise UsageError(
+            f"got {candidate.output} of the candidate and {reference.output} of the reference, expected the same "
+            "of both; adopt both from files that end alike"
+        )
     for field in dataclasses.fields(InputSpec):
         ours, theirs = getattr(candidate.input, field.name), getattr(reference.input, field.name)
-        if ours != theirs and field.name not in NORMALISATION:
+        if ours != theirs and field.name not in ARITHMETIC:
             raise UsageError(
                 f"got input.{field.name} {ours} for the candidate and {theirs} for the reference, expected the same "
                 "pictures for both; compare models of the same input"

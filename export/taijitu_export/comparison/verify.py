@@ -175,7 +175,7 @@ def _judged(
     got, targets = evidence.candidate, evidence.targets
     measured = None if targets is None else accuracy(got, targets)
     not_finite = int((~np.isfinite(got)).any(axis=1).sum())
-    comparison = None if evidence.reference is None else compare(got, evidence.reference, targets)
+    comparison = None if evidence.reference is None else compare(got, evidence.reference, targets, card.output)
     if comparison is not None and reference is not None:
         if comparison.labelled is not None:
             verdict = verdict_on_labels(comparison, comparison.labelled, max_drop)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from taijitu_export.engine.engine_from_onnx import Built, engine_from_onnx
+from taijitu_export.engine.graph import Graph, read_graph
 from taijitu_export.engine.graph_for_parser import graph_for_parser
 from taijitu_export.engine.library import Library
-from taijitu_export.engine.onnx_file import Graph, read_graph
 from taijitu_export.engine.request import Request, check_output
 from taijitu_export.engine.target import Target, open_target
 from taijitu_export.errors import ExportError
@@ -59,7 +59,7 @@ def make_engine(request: Request) -> EngineResult:
     graph = graph_for_parser(graph, target)
     built = engine_from_onnx(graph, target)
     card = engine_card(request, graph, target, built)
-    answered = request.answer and target.runs_here
+    answered = request.answer and target.runs_here and graph.card is not None
     if answered:
         card = with_answers(request.output, built.plan, card)
     save_engine(request.output, built.plan, card)
@@ -73,7 +73,7 @@ def engine_card(request: Request, graph: Graph, target: Target, built: Built) ->
     # TensorRT builds for the GPU it runs on; TensorRT-RTX for those it was told, and by default for none in particular.
     own = (gpu.compute_capability,) if gpu is not None and not library.is_rtx else ()
     return EngineCard(
-        card=carried(graph.card, options.precision),
+        card=None if graph.card is None else carried(graph.card, options.precision),
         library=LibraryName(library.module, library.version),
         built_for=BuiltFor(
             platform=platform_here(),
@@ -108,7 +108,7 @@ def with_answers(output: Path, plan: bytes, card: EngineCard) -> EngineCard:
         save_engine(trial, plan, card)
         with open_backend(trial) as backend:
             try:
-                if card.card.proof is not None:
+                if card.card is not None and card.card.proof is not None:
                     return dataclasses.replace(card, card=with_own_answers(card.card, backend))
                 check_finite(backend)
             except ExportError as error:
@@ -142,6 +142,7 @@ def report(result: EngineResult) -> list[str]:
         lines.append(f"workspace: at most {built.workspace_bytes / 2**20:.0f} MiB")
     answered = "it has not been run"
     if result.answered:
-        answered = "it answers here with finite logits" if card.card.proof is None else "it answers here as its origin"
+        has_proof = card.card is not None and card.card.proof is not None
+        answered = "it answers here as its origin" if has_proof else "it answers here with finite logits"
     lines.append(f"{sidecar_of(result.path)}: its sidecar; {answered}")
     return lines

@@ -10,9 +10,9 @@ import onnx
 
 from taijitu_export.engine.build_config import configuration
 from taijitu_export.engine.failures import BuildError, made, said
+from taijitu_export.engine.graph import Graph
 from taijitu_export.engine.layers import Count, counted
 from taijitu_export.engine.library import Library
-from taijitu_export.engine.onnx_file import Graph
 from taijitu_export.engine.progress import Phases, progress_monitor
 from taijitu_export.engine.target import Target
 from taijitu_export.engine.timing_cache import TimingCache
@@ -53,7 +53,7 @@ def engine_from_onnx(graph: Graph, target: Target) -> Built:
     configured = configuration(target, builder, inputs)
     with TimingCache(library, configured.config, target.gpu, options.timing_cache):
         plan = _build(target, builder, network, configured.config, logger)
-    count = counted(target, network, plan, len(graph.card.precision.excluded_layers))
+    count = counted(target, network, plan, None if graph.card is None else len(graph.card.precision.excluded_layers))
     return Built(
         plan=plan,
         count=count,

@@ -7,9 +7,11 @@ import dataclasses
 import onnx
 import onnx.inliner
 import onnx.shape_inference
+import onnx_ir as ir
 
-from taijitu_export.engine.onnx_file import Graph
+from taijitu_export.engine.graph import Graph
 from taijitu_export.engine.target import Target
+from taijitu_export.onnx.passes import Float16Pass
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_runtime.backends import nish_plugin
 from taijitu_runtime.errors import ArtefactError, UsageError
@@ -32,13 +34,23 @@ def graph_for_parser(graph: Graph, target: Target) -> Graph:
             "--calibration DIR"
         )
     if target.options.precision == "fp16" and graph.precision == "fp32" and target.is_typed:
-        converted = convert(graph.model, graph.card, PrecisionRequest("fp16"))
-        notes = (*graph.notes, *converted.report)
-        graph = dataclasses.replace(graph, model=converted.model, card=converted.card, notes=notes)
+        graph = _in_float16(graph)
     try:
         return dataclasses.replace(graph, model=without_functions(graph.model, plugin=target.options.nish_plugin))
     except ArtefactError as error:
         raise ArtefactError(f"{graph.path}: {error}") from None
+
+
+def _in_float16(graph: Graph) -> Graph:
+    """The graph with its layers in float16; with a contract, those that would cost accuracy stay in float32."""
+    if graph.card is None:
+        typed = ir.from_proto(onnx.shape_inference.infer_shapes(graph.model, data_prop=True))
+        model = ir.to_proto(Float16Pass()(typed).model)
+        note = "float16: every layer that can be; not judged, because nothing says what the network gets"
+        return dataclasses.replace(graph, model=model, notes=(*graph.notes, note))
+    converted = convert(graph.model, graph.card, PrecisionRequest("fp16"))
+    notes = (*graph.notes, *converted.report)
+    return dataclasses.replace(graph, model=converted.model, card=converted.card, notes=notes)
 
 
 def check_precision(graph: Graph, asked: str) -> None:

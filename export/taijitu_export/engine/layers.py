@@ -45,10 +45,11 @@ class Count:
         return f"{parts} of {total} {what}"
 
 
-def counted(target: Target, network: Any, plan: bytes, excluded: int) -> Count:
+def counted(target: Target, network: Any, plan: bytes, excluded: int | None) -> Count:
     """Count the layers of a plan, or of the network that it was built from.
 
-    `excluded`: layers that the graph has in float32 on purpose. BuildError where the precision is not as asked for.
+    `excluded`: layers that the graph has in float32 on purpose, None where nobody says. BuildError where the precision
+    is not as asked for.
     """
     trt = target.library.trt
     if target.library.is_rtx or target.gpu is None:
@@ -66,7 +67,8 @@ def counted(target: Target, network: Any, plan: bytes, excluded: int) -> Count:
 def count_network(trt: Any, network: Any) -> Count:
     """The layers with weights of a parsed, strongly typed INetworkDefinition."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    makers = {layer.get_output(index).name: layer for layer in layers for index in range(layer.num_outputs)}
+    outputs = ((layer.get_output(index), layer) for layer in layers for index in range(layer.num_outputs))
+    makers = {tensor.name: layer for tensor, layer in outputs if tensor is not None}
     weighted = [layer for layer in layers if layer.type.name in WEIGHTED]
     return Count(dict(collections.Counter(_computes_in(trt, layer, makers) for layer in weighted)), "network")
 
@@ -82,20 +84,22 @@ def count_engine(trt: Any, engine: Any) -> Count:
     return Count(dict(collections.Counter(name for name in types if name)), "engine")
 
 
-def shortfall(asked: str, count: Count, excluded: int) -> str:
+def shortfall(asked: str, count: Count, excluded: int | None) -> str:
     """Why an engine is not of the precision "fp32", "fp16" or "int8" that was asked for; empty where it is.
 
-    `excluded`: layers that the graph has in float32 on purpose. An engine's own choice of a larger type for
-    some of its layers is TensorRT's right, because they are faster so, or have no other kernel.
+    `excluded`: layers that the graph has in float32 on purpose, None where nobody says. An engine's own choice of a
+    larger type for some of its layers is TensorRT's right, because they are faster so, or have no other kernel.
     """
     wanted = WANTED[asked]
     got = count.layers.get(wanted, 0)
     others = sum(count.layers.values()) - got
+    if not count.layers:
+        return ""  # a network without weights
     if got == 0:
         return f"got no layer in {wanted} ({count})"
     if asked == "fp32" and others:
         return f"got layers in a smaller type than float32 ({count})"
-    if count.counted_in == "network" and others > excluded:
+    if count.counted_in == "network" and excluded is not None and others > excluded:
         return (
             f"got {others} layers that are not {wanted}, expected at most the {excluded} that the graph has in "
             f"float32 ({count})"
@@ -105,7 +109,9 @@ def shortfall(asked: str, count: Count, excluded: int) -> str:
 
 def _computes_in(trt: Any, layer: Any, makers: dict[str, Any]) -> str:
     """The type of what flows in; int8 where both factors come from int8, which the library then multiplies as such."""
-    sources = [makers.get(layer.get_input(index).name) for index in range(layer.num_inputs)]
+    # An optional input that is left out has no tensor.
+    inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
+    sources = [makers.get(tensor.name) for tensor in inputs if tensor is not None]
     data: str = layer.get_input(0).dtype.name
     if sources and sources[0] is not None and sources[0].type == trt.LayerType.DEQUANTIZE:
         data = sources[0].get_input(0).dtype.name

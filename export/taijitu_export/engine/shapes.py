@@ -75,6 +75,8 @@ def _range(name: str, shape: Shape, asked: Shapes) -> ShapeRange:
 
 
 def _batch(name: str, shape: Shape, batch: int) -> Shape:
+    if not shape:
+        return shape
     if -1 in shape[1:]:
         raise UsageError(f"got {name} {shape} without a shape for dynamic sizes; give --minShapes and --maxShapes")
     return (batch if shape[0] == -1 else shape[0], *shape[1:])

@@ -82,7 +82,7 @@ def export_onnx(
         if smaller:
             converted = convert(model, card, smaller, data)
             model, card, conversion = converted.model, converted.card, converted.report
-        content = _sealed(model, card, trial)
+        content = sealed(model, card, trial)
     write_whole(output, content)
     opset = next(opset.version for opset in model.opset_import if not opset.domain)
     return OnnxResult(output, input_form, len(content), len(model.graph.node), opset, found, conversion)
@@ -134,8 +134,8 @@ def _agreeing(loaded: Checkpoint, card: ModelCard, artefact: Path, input_form: s
     return found, card
 
 
-def _sealed(model: onnx.ModelProto, card: ModelCard, trial: Path) -> bytes:
-    """The content of the file, with what it answers itself in its passport. ExportError where its answers are bad."""
+def sealed(model: onnx.ModelProto, card: ModelCard, trial: Path) -> bytes:
+    """The content of an artefact, with what it answers itself in its passport. ExportError where these are bad."""
     onnx.helper.set_model_props(model, card.to_metadata())
     with OrtBackend(checked_file(model, trial)) as backend:
         card = with_own_answers(card, backend)

@@ -22,7 +22,8 @@ from taijitu_export.onnx.passes import (
     SplitConcatPass,
     StripTracesPass,
 )
-from taijitu_runtime.card import ModelCard
+from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.pictures.preprocess import LUMINANCE
 from taijitu_training.checkpoint import Checkpoint, producer_versions
 
 # In this order; benchmarks/passes.py measures what each is worth.
@@ -48,15 +49,23 @@ class NormalisedInput(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+    def __init__(self, model: nn.Module, spec: InputSpec) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255.0)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255.0)
+        self.colour = spec.colour
+        largest = 1 / spec.scale  # the pixel that scales to 1
+        self.register_buffer("mean", torch.tensor(spec.mean).view(-1, 1, 1) * largest)
+        self.register_buffer("std", torch.tensor(spec.std).view(-1, 1, 1) * largest)
 
     def forward(self, images: Tensor) -> Tensor:
         # Planes of one mean and one std each are quick to normalise. As float first: TensorRT does not transpose bytes.
-        normalised = (images.float().permute(0, 3, 1, 2) - self.mean) / self.std
+        planes = images.float().permute(0, 3, 1, 2)
+        if self.colour == "BGR":
+            planes = planes.flip(1)
+        elif self.colour == "grey":
+            parts = (planes * torch.tensor(LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)  # exact: below 2 ** 24
+            planes = torch.floor((parts + 2**15) / 2**16)
+        normalised = (planes - self.mean) / self.std
         # In channels_last, torch exports adaptive pooling with an as_strided: a Gather with computed indices in ONNX.
         logits: Tensor = self.model(normalised.contiguous())
         return logits
@@ -75,7 +84,7 @@ def network_of(checkpoint: Checkpoint, card: ModelCard, input_form: str) -> tupl
     if input_form == "float32":
         return model, torch.zeros(2, 3, height, width)
     blank = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    return NormalisedInput(model, card.input.mean, card.input.std).eval(), blank
+    return NormalisedInput(model, card.input).eval(), blank
 
 
 def onnx_from_checkpoint(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from taijitu_runtime.backends.base import Backend, ModelInput, check_file
+from taijitu_runtime.backends.base import Backend, check_file
+from taijitu_runtime.backends.contract import ModelInput
 from taijitu_runtime.backends.ort import OrtBackend
 from taijitu_runtime.backends.trt import TrtBackend
 from taijitu_runtime.errors import ArtefactError, UsageError

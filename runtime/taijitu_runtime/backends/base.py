@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
 import stat
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.backends.contract import ModelInput, check_card
 from taijitu_runtime.backends.gpu_arrays import GpuArray, is_on_gpu, read_gpu_array
 from taijitu_runtime.bulk import USUAL_BATCH, Bulk
 from taijitu_runtime.card import ModelCard
@@ -19,34 +19,7 @@ from taijitu_runtime.errors import ArtefactError, InputError, UsageError
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import describe
 
-Layout = Literal["uint8 NHWC", "float32 NCHW"]
 Self = TypeVar("Self", bound="Backend")
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelInput:
-    """The array that a model takes.
-
-    `layout`: "uint8 NHWC", RGB in [0, 255], normalised inside the model; or "float32 NCHW", normalised by the caller.
-    `height`, `width`: pixels. `min_batch` to `max_batch`: pictures in one call; `max_batch` None: no limit.
-    """
-
-    layout: Layout
-    height: int
-    width: int
-    min_batch: int = 1
-    max_batch: int | None = None
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The element type: uint8 or float32."""
-        return np.dtype(self.layout.split()[0])
-
-    def shape(self, batch: int) -> tuple[int, int, int, int]:
-        """The whole shape for a batch of that many pictures."""
-        if self.layout == "uint8 NHWC":
-            return (batch, self.height, self.width, 3)
-        return (batch, 3, self.height, self.width)
 
 
 class Backend(abc.ABC):
@@ -89,7 +62,7 @@ class Backend(abc.ABC):
         check_file(self.path)
         try:
             card, model_input, classes = self._load()
-            self._check_contract(card, model_input, classes)
+            check_card(self.path, card, model_input, classes)
         except BaseException:
             self._free()
             raise
@@ -183,19 +156,6 @@ class Backend(abc.ABC):
                 f"{self.path}: got a call on a model that is not loaded or was closed; use it inside `with`"
             )
         return self._contract
-
-    def _check_contract(self, card: ModelCard, model_input: ModelInput, classes: int) -> None:
-        size, promised = (model_input.height, model_input.width), (card.input.height, card.input.width)
-        if size != promised:
-            raise ArtefactError(
-                f"{self.path}: got a model input of {size} pixels (height, width), expected {promised} as its card "
-                "says; make it again with: taijitu onnx"
-            )
-        if classes != len(card.labels):
-            raise ArtefactError(
-                f"{self.path}: got {classes} logits, expected {len(card.labels)}, one for each label of its card; "
-                "make it again with: taijitu onnx"
-            )
 
 
 def check_file(path: Path) -> None:

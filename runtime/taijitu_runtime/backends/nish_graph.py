@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from taijitu_runtime.backends import protobuf
+from taijitu_runtime.backends.outside_weights import has_outside_weights
 from taijitu_runtime.backends.protobuf import BYTES, Field
 
 # Field numbers of onnx.proto.
@@ -18,8 +19,6 @@ NISH = ("taijitu", "Nish")
 STAND_IN = ("", "Tanh")
 # The stand-in as it is in a file: in field 4, both as the type of a node and as the value of an attribute.
 STAND_IN_BYTES = protobuf.write([protobuf.text(NODE_OP_TYPE, STAND_IN[1])])
-# The entry that every tensor has whose data lies in another file.
-EXTERNAL_DATA_BYTES = protobuf.write([protobuf.text(1, "location")])
 
 Rewrite = Callable[[list[Field]], list[list[Field]]]
 
@@ -35,11 +34,6 @@ def count_nish(model: bytes) -> int:
 
     _rewrite_nodes(model, count)
     return found
-
-
-def has_outside_weights(model: bytes) -> bool:
-    """Whether a serialised ModelProto, or one that only looks so, has weights in other files."""
-    return EXTERNAL_DATA_BYTES in model
 
 
 def with_stand_in(model: bytes) -> bytes:

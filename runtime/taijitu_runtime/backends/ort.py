@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.backends.base import Backend, Layout, ModelInput
+from taijitu_runtime.backends.base import Backend
+from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_ours
 from taijitu_runtime.backends.ort_provider import check_provider, open_on_provider
 from taijitu_runtime.backends.ort_session import open_nish_session, open_session
 from taijitu_runtime.backends.tensor_sizes import largest_tensor_bytes
@@ -18,7 +19,7 @@ from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, require
 from taijitu_runtime.machine import core_cache_bytes, usable_cores
 
-LAYOUTS: dict[str, Layout] = {"tensor(uint8)": "uint8 NHWC", "tensor(float)": "float32 NCHW"}
+NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
 
 class OrtBackend(Backend):
@@ -76,18 +77,15 @@ class OrtBackend(Backend):
         self._session = self._new_session(self._threads or usable_cores())
         metadata = self._session.get_modelmeta().custom_metadata_map
         if not any(key.startswith(METADATA_PREFIX) for key in metadata):
-            raise self._not_ours("an ONNX model without taijitu's metadata (labels, preprocessing)")
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if [node.name for node in inputs] != ["images"] or [node.name for node in outputs] != ["logits"]:
-            names = [node.name for node in inputs], [node.name for node in outputs]
-            raise self._not_ours(f"inputs {names[0]} and outputs {names[1]} instead of 'images' and 'logits'")
-        if outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 2:
-            raise self._not_ours(f"logits of {outputs[0].type} {outputs[0].shape} instead of tensor(float) [N, K]")
+            raise not_ours(self.path, "an ONNX model without taijitu's metadata (labels, preprocessing)")
         card = ModelCard.read_onnx_metadata(metadata)
         self._image_bytes = largest_tensor_bytes(self.path.read_bytes())
-        classes = outputs[0].shape[1]
+        inputs, outputs = (
+            [tensor_of(node) for node in nodes] for nodes in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        model_input, classes = input_and_classes(self.path, inputs, outputs)
         # Where the graph leaves K open, the base compares every batch of logits with the labels.
-        return card, self._model_input(inputs[0]), classes if isinstance(classes, int) else len(card.labels)
+        return card, model_input, len(card.labels) if classes is None else classes
 
     def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
         return self._run(self._session, images)
@@ -108,8 +106,7 @@ class OrtBackend(Backend):
     def _bulk(self, model_input: ModelInput) -> Bulk:
         if self._provider != "cpu":
             return super()._bulk(model_input)
-        batch = model_input.max_batch or batch_for_cache(self._image_bytes, core_cache_bytes())
-        return Bulk(batch, self._bulk_workers)
+        return bulk_on_cpu(self._image_bytes, model_input.max_batch, self._threads)
 
     def _run(self, session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
         if session is None:
@@ -124,40 +121,45 @@ class OrtBackend(Backend):
         self._session = self._alongside = None
 
     def _new_session(self, threads: int) -> Any:
-        ort = require("onnxruntime", "taijitu[ort]")
-        open_one = open_nish_session if self._native else open_session
-        try:
-            return open_on_provider(
-                ort,
-                self._provider,
-                lambda found: open_one(ort, self.path, threads, found, self._profile_prefix),
-                self.path,
-            )
-        except ProviderError:
-            raise
-        except Exception as error:
-            raise ArtefactError(
-                f"{self.path}: got a file that ONNX Runtime cannot load ({_line(error)}), expected a whole ONNX model; "
-                "copy it again, or make it again with: taijitu onnx"
-            ) from error
-
-    def _model_input(self, node: Any) -> ModelInput:
-        layout = LAYOUTS.get(node.type)
-        shape = node.shape
-        if layout is None or len(shape) != 4:
-            raise self._not_ours(f"images of {node.type} {shape} instead of uint8 [N, H, W, 3] or float [N, 3, H, W]")
-        batch, channels = shape[0], shape[3] if layout == "uint8 NHWC" else shape[1]
-        height, width = shape[1:3] if layout == "uint8 NHWC" else shape[2:4]
-        if channels != 3 or not isinstance(height, int) or not isinstance(width, int):
-            raise self._not_ours(f"images of shape {shape} instead of a fixed height and width and 3 channels")
-        if isinstance(batch, int):
-            return ModelInput(layout, height, width, min_batch=batch, max_batch=batch)
-        return ModelInput(layout, height, width)
-
-    def _not_ours(self, got: str) -> ArtefactError:
-        return ArtefactError(
-            f"{self.path}: got {got}, expected a model made by: taijitu onnx checkpoint.pt -o model.onnx"
+        return open_model(
+            self.path,
+            threads=threads,
+            provider=self._provider,
+            native=self._native,
+            profile_prefix=self._profile_prefix,
         )
+
+
+def bulk_on_cpu(image_bytes: int | None, max_batch: int | None, threads: int) -> Bulk:
+    """How ONNX Runtime's CPU answers many images best, from its largest tensor of one image, if known.
+
+    `max_batch`: the most that the model takes, None for any number. `threads`: as of OrtBackend.
+    """
+    return Bulk(max_batch or batch_for_cache(image_bytes, core_cache_bytes()), threads or usable_cores())
+
+
+def open_model(
+    path: Path, *, threads: int = 0, provider: str = "cpu", native: bool = True, profile_prefix: Path | None = None
+) -> Any:
+    """Any ONNX file as an onnxruntime.InferenceSession; the arguments and errors are those of OrtBackend."""
+    ort = require("onnxruntime", "taijitu[ort]")
+    open_one = open_nish_session if native else open_session
+    try:
+        return open_on_provider(ort, provider, lambda found: open_one(ort, path, threads, found, profile_prefix), path)
+    except ProviderError:
+        raise
+    except Exception as error:
+        raise ArtefactError(
+            f"{path}: got a file that ONNX Runtime cannot load ({_line(error)}), expected a whole ONNX model; "
+            "copy it again, or make it again with: taijitu onnx"
+        ) from error
+
+
+def tensor_of(node: Any) -> Tensor:
+    """An input or output of a session."""
+    kind = node.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(side if isinstance(side, int) else None for side in node.shape)
+    return Tensor(node.name, NUMPY_NAMES.get(kind, kind), shape)
 
 
 def _line(error: Exception) -> str:

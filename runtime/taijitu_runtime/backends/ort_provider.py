@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.backends import ort_plugin
-from taijitu_runtime.backends.nish_graph import has_outside_weights
+from taijitu_runtime.backends.outside_weights import has_outside_weights
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
 from taijitu_runtime.errors import ProviderError, UnknownNameError
 from taijitu_runtime.installed import installed_versions

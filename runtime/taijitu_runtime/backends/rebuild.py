@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import shlex
 import subprocess
 from pathlib import Path
 
+from taijitu_runtime.backends.outside_weights import sha256_with_weights
 from taijitu_runtime.child_python import python_command
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import ArtefactError, MissingDependencyError
@@ -29,7 +29,7 @@ def rebuild_engine(path: Path, card: EngineCard, compute_capability: str | None 
         raise ArtefactError(
             f"{path}: cannot be built again: got no {source}, expected the ONNX that it was built from; copy it there"
         )
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    digest = sha256_with_weights(source)
     if digest != card.source.sha256:
         raise ArtefactError(
             f"{path}: cannot be built again: got another {source} (sha256 {digest[:12]}...) than it was built from "

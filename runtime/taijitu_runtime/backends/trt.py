@@ -10,7 +10,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.backends.base import Backend, ModelInput
+from taijitu_runtime.backends.base import Backend
+from taijitu_runtime.backends.contract import ModelInput
 from taijitu_runtime.backends.cuda import Gpu
 from taijitu_runtime.backends.gpu_arrays import GpuArray
 from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library, read_plan, register_plugins
@@ -18,7 +19,7 @@ from taijitu_runtime.backends.rebuild import rebuild_engine
 from taijitu_runtime.backends.trt_engine import Engine, logger_of
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.engine_card import EngineCard
-from taijitu_runtime.errors import EngineError, UsageError
+from taijitu_runtime.errors import ArtefactError, EngineError, UsageError
 
 Result = TypeVar("Result")
 
@@ -64,6 +65,11 @@ class TrtBackend(Backend):
 
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
         card = EngineCard.read(self.path)
+        if card.card is None:
+            raise ArtefactError(
+                f"{self.path}: got an engine without labels, because the ONNX file that it was built from has no "
+                "contract; give it one with taijitu adopt, and build the engine again"
+            )
         try:
             engine = self._open(card)
         except EngineError:
@@ -75,6 +81,7 @@ class TrtBackend(Backend):
             card = EngineCard.read(self.path)
             engine = self._open(card)
         self.engine_card, self._engine = card, engine
+        assert card.card is not None  # checked above, and a rebuilt engine is of the same file
         return card.card, engine.input, engine.classes
 
     def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:

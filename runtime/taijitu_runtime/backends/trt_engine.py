@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.backends.base import Layout, ModelInput
+from taijitu_runtime.backends.contract import LAYOUTS, ModelInput
 from taijitu_runtime.backends.cuda import Gpu
 from taijitu_runtime.backends.cuda_graphs import Captured, CudaGraphs
 from taijitu_runtime.backends.gpu_arrays import GpuArray
@@ -25,7 +25,6 @@ from taijitu_runtime.errors import ArtefactError
 
 _log = logging.getLogger(__name__)
 
-LAYOUTS: dict[str, Layout] = {"uint8": "uint8 NHWC", "float32": "float32 NCHW"}
 KEPT_MESSAGES = 4
 
 

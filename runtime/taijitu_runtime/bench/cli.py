@@ -6,16 +6,19 @@ import argparse
 import datetime
 import json
 import math
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.backends import Backend, OrtBackend, TrtBackend, open_backend
+import numpy as np
+
+from taijitu_runtime.backends import TrtBackend, open_backend
+from taijitu_runtime.backends.ort_provider import check_provider
 from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, load_warnings, machine
-from taijitu_runtime.bench.ort_probe import OrtProbe, random_images
+from taijitu_runtime.bench.onnx_network import OnnxNetwork, Shape, random_array, shapes_from_text
+from taijitu_runtime.bench.ort_probe import OrtProbe
 from taijitu_runtime.bench.queries import Loop, Probe, measure
 from taijitu_runtime.bench.report import Result, explanations, profile_for_export, ratio_line, times_for_export
 from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
@@ -28,8 +31,9 @@ from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 from taijitu_runtime.target import check_target
 
 PROFILED_QUERIES = 100
-NO_USE: dict[type[Backend], dict[str, str]] = {
-    OrtBackend: {
+IMAGES = "images"
+NO_USE: dict[type[OnnxNetwork | TrtBackend], dict[str, str]] = {
+    OnnxNetwork: {
         "useCudaGraph": "ONNX Runtime runs it without CUDA graphs",
         "noDataTransfers": "on a CPU nothing is copied, and elsewhere ONNX Runtime copies within its call",
         "rebuild": "an ONNX file needs no build",
@@ -46,8 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     check_options(options)
     loop = Loop(options.warmUp, options.duration, options.iterations, options.avgRuns)
     with ExitStack() as opened:
-        backends = [opened.enter_context(backend) for backend in prepare_backends(options)]
-        probes = [open_probe(backend, options) for backend in backends]
+        subjects = prepare_subjects(options)
+        for subject in subjects:
+            opened.enter_context(subject)
+        probes = [open_probe(subject, options) for subject in subjects]
         before = CpuTimes.now()
         traces = measure(probes, loop)
         load = load_warnings(before, CpuTimes.now())
@@ -57,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         ]
         times = [[[query.latency_ms for query in turn] for turn in trace.turns] for trace in traces]
         ratios = [ratio_of_turns(ours, times[0]) for ours in times[1:]]
-        modes = [modes_of(backend, probe, loop, options) for backend, probe in zip(backends, probes)]
+        modes = [modes_of(subject, probe, loop, options) for subject, probe in zip(subjects, probes)]
         report(options, modes, results, ratios)
         export(options, probes[0], results[0])
     return 0
@@ -66,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line of runtime/bench.py and `taijitu bench`, with trtexec's flags and their meaning."""
     parser = Parser(prog="taijitu bench", description=__doc__)
-    parser.add_argument("models", type=Path, nargs="+", metavar="model", help="an ONNX file or an engine")
+    parser.add_argument("models", type=Path, nargs="+", metavar="model", help="any ONNX file, or an engine")
     parser.add_argument("--shapes", help="such as images:8x32x32x3 (default: one image, or the smallest batch)")
     parser.add_argument("--warmUp", type=float, default=200, metavar="MS", help="before measuring (%(default)s ms)")
     parser.add_argument("--duration", type=float, default=3, metavar="S", help="at least (%(default)s s per model)")
@@ -119,54 +125,67 @@ def check_options(options: argparse.Namespace) -> None:
         check_target(file)
 
 
-def prepare_backends(options: argparse.Namespace) -> list[Backend]:
-    """Return the backends, not loaded yet. Raises UsageError for a flag that none of them can use, with the reason."""
-    threads, provider, rebuild = options.cpuThreads or 0, options.provider, options.rebuild
-    backends = [
-        open_backend(model, threads=threads, provider=provider)
-        if is_onnx(model)
-        else open_backend(model, rebuild=rebuild)
-        for model in options.models
-    ]
-    kinds = {type(backend) for backend in backends}
+def prepare_subjects(options: argparse.Namespace) -> list[OnnxNetwork | TrtBackend]:
+    """Return the models, not loaded yet. Raises UsageError for a flag that none of them can use, with the reason."""
+    subjects = [prepare_subject(model, options) for model in options.models]
+    kinds = {type(subject) for subject in subjects}
     for name, reason in NO_USE[kinds.pop()].items() if len(kinds) == 1 else ():
         if getattr(options, name):
             raise UsageError(f"got --{name} for {options.models[0]}: {reason}; remove the flag")
-    for backend in backends:
-        if isinstance(backend, TrtBackend):
-            backend.cuda_graphs = options.useCudaGraph
-    return backends
+    return subjects
 
 
-def open_probe(backend: Backend, options: argparse.Namespace) -> Probe:
-    """Return the probe for this backend, with random images of the requested shape."""
-    shape = shape_of(backend, options.shapes)
+def prepare_subject(model: Path, options: argparse.Namespace) -> OnnxNetwork | TrtBackend:
+    """Return one of them, by its file."""
+    if is_onnx(model):
+        check_provider(options.provider or "cpu")
+        return OnnxNetwork(model, threads=options.cpuThreads or 0, provider=options.provider or "cpu")
+    backend = open_backend(model, rebuild=options.rebuild)
+    assert isinstance(backend, TrtBackend), "open_backend makes no other for engines"
+    backend.cuda_graphs = options.useCudaGraph
+    return backend
+
+
+def open_probe(subject: OnnxNetwork | TrtBackend, options: argparse.Namespace) -> Probe:
+    """Return the probe for a model, with random input of the requested shapes."""
+    shapes = shapes_of(subject, options.shapes)
+    dtypes = (
+        {tensor.name: np.dtype(tensor.dtype) for tensor in subject.inputs}
+        if isinstance(subject, OnnxNetwork)
+        else {IMAGES: subject.input.dtype}
+    )
     try:
-        images = random_images(shape, backend.input.dtype)
+        feeds = {name: random_array(shape, dtypes[name]) for name, shape in shapes.items()}
     except (MemoryError, OverflowError, ValueError):
         raise UsageError(f"got --shapes={options.shapes}, more than the memory holds; use a smaller batch") from None
-    if isinstance(backend, TrtBackend):
-        return TrtProbe(backend, images, transfers=not options.noDataTransfers)
-    assert isinstance(backend, OrtBackend), "open_backend makes no other"
-    return OrtProbe(backend, images, options.cpuThreads or 0, options.provider or "cpu")
+    if isinstance(subject, TrtBackend):
+        return TrtProbe(subject, feeds[IMAGES], transfers=not options.noDataTransfers)
+    return OrtProbe(subject, feeds)
 
 
-def shape_of(backend: Backend, text: str | None) -> tuple[int, ...]:
-    """Parse the input's shape from "images:8x32x32x3". Raises UsageError if the model does not take it."""
-    taken = backend.input
-    if text is None:
-        return taken.shape(taken.min_batch)
-    match = re.fullmatch(r"'?images'?:(\d+(?:x\d+)*)", text)
-    shape = tuple(int(size) for size in match[1].split("x")) if match else ()
+def shapes_of(subject: OnnxNetwork | TrtBackend, text: str | None) -> dict[str, Shape]:
+    """Return the shape of each input from "images:8x32x32x3". Raises UsageError if the model does not take it."""
+    asked = shapes_from_text(text)
+    if isinstance(subject, OnnxNetwork):
+        return subject.shapes(asked, text)
+    taken = subject.input
+    shape = asked.get(IMAGES, () if asked else taken.shape(taken.min_batch))
     limit = taken.max_batch
     fits = bool(shape) and shape[0] >= taken.min_batch and (limit is None or shape[0] <= limit)
     if not fits or shape != taken.shape(shape[0]):
         sizes = "x".join(map(str, taken.shape(1)[1:]))
         most = "" if limit is None else f" to {limit}"
         raise UsageError(
-            f"{backend.path}: got --shapes={text}, expected images:Nx{sizes} with N from {taken.min_batch}{most}"
+            f"{subject.path}: got --shapes={text}, expected images:Nx{sizes} with N from {taken.min_batch}{most}"
         )
-    return shape
+    return {IMAGES: shape}
+
+
+def title_of(subject: OnnxNetwork | TrtBackend) -> str:
+    """Return what a model is, in words."""
+    if isinstance(subject, OnnxNetwork):
+        return subject.title
+    return f"{subject.card.architecture.name}, {subject.card.precision.name}"
 
 
 def report(
@@ -182,14 +201,17 @@ def report(
         say(ratio_line(shown(model), shown(options.models[0]), ratio), sys.stdout)
 
 
-def modes_of(backend: Backend, probe: Probe, loop: Loop, options: argparse.Namespace) -> dict[str, str]:
+def modes_of(
+    subject: OnnxNetwork | TrtBackend, probe: Probe, loop: Loop, options: argparse.Namespace
+) -> dict[str, str]:
     """Return everything that the numbers depend on, as text by name."""
-    shape = "x".join(map(str, shape_of(backend, options.shapes)))
+    shapes, bulk = shapes_of(subject, options.shapes), subject.bulk
+    written = ",".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
     return {
-        "Model": f"{backend.card.architecture.name}, {backend.card.precision.name}",
+        "Model": title_of(subject),
         **probe.modes,
-        "Input inference shape": f"images={shape}",
-        "Many images": f"{backend.bulk.workers} runs of {backend.bulk.batch} side by side (classify, verify)",
+        "Input inference shape": written,
+        **({"Many images": f"{bulk.workers} runs of {bulk.batch} side by side (classify, verify)"} if bulk else {}),
         "Iterations": str(loop.iterations),
         "Duration": f"{loop.duration_s:g}s (+ {loop.warm_up_ms:g}ms warm up)",
         "Averages": f"{loop.turn} inferences",

@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.bench.onnx_network import OnnxNetwork
 from taijitu_runtime.bench.queries import LayerTime, Probe, Query
 from taijitu_runtime.errors import require
 
@@ -20,22 +19,22 @@ KERNEL = "_kernel_time"
 
 
 class OrtProbe(Probe):
-    """The probe of a loaded OrtBackend.
+    """The probe of an opened OnnxNetwork.
 
     On the CPU there is nothing to copy or to enqueue: a query is one call. On a GPU the call copies too, and ONNX
     Runtime does not report how long that takes.
 
     Args:
-        backend: The loaded backend.
-        images: A batch that it takes.
-        threads: As given to the backend; so is `provider`.
+        network: The network, opened.
+        feeds: An array for each of its inputs, by name.
     """
 
-    def __init__(self, backend: OrtBackend, images: NDArray[Any], threads: int, provider: str) -> None:
-        self._backend, self._images, self._threads, self._provider = backend, images, threads, provider
+    def __init__(self, network: OnnxNetwork, feeds: dict[str, NDArray[Any]]) -> None:
+        self._network, self._feeds = network, feeds
+        self._outputs = [node.name for node in network.session.get_outputs()]
         self._start_s = time.perf_counter()
         self._profiled: list[dict[str, Any]] = []
-        providers = backend.session.get_providers()
+        providers = network.session.get_providers()
         self.device = "CPU" if providers[0] == CPU else "GPU"
         self.absent = {
             "enqueue": "the call returns with the result",
@@ -44,7 +43,7 @@ class OrtProbe(Probe):
         }
         self.modes = {
             "Backend": f"ONNX Runtime {require('onnxruntime', 'taijitu[ort]').__version__}, {', '.join(providers)}",
-            "CPU threads": str(threads) if threads else "one for each core",
+            "CPU threads": str(network.threads) if network.threads else "one for each core",
             "Data transfers": f"Absent ({self.absent['h2d']})",
             "CUDA Graph": "Absent",
         }
@@ -75,11 +74,11 @@ class OrtProbe(Probe):
             # ONNX Runtime numbers its own nodes again in each session; here they keep the names of the profile.
             for event in _one_query(self._profiled or self._kernel_events(1))
         ]
-        return {"Layers": layers, "Bindings": ["images", "logits"]}
+        return {"Layers": layers, "Bindings": [*self._feeds, *self._outputs]}
 
     def _query(self) -> Query:
         begin = time.perf_counter()
-        self._backend.session.run(["logits"], {"images": self._images})
+        self._network.session.run(self._outputs, self._feeds)
         end = time.perf_counter()
         return Query(compute=(1000 * (begin - self._start_s), 1000 * (end - self._start_s)))
 
@@ -87,23 +86,14 @@ class OrtProbe(Probe):
         """Return the events of ONNX Runtime's profiler for the nodes of all queries except the first."""
         with tempfile.TemporaryDirectory() as folder:
             prefix = Path(folder) / "profile"
-            with OrtBackend(
-                self._backend.path, threads=self._threads, provider=self._provider, profile_prefix=prefix
-            ) as backend:
+            ours = self._network
+            with OnnxNetwork(ours.path, threads=ours.threads, provider=ours.provider, profile_prefix=prefix) as network:
                 for _ in range(1 + count):
-                    backend.infer(self._images)
-                file = Path(backend.session.end_profiling())
+                    network.session.run(self._outputs, self._feeds)
+                file = Path(network.session.end_profiling())
             events = json.loads(file.read_bytes())
         kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(KERNEL)]
         return kernels[len(kernels) // (1 + count) :]
-
-
-def random_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return random images, uint8 in [0, 255] or normal float32; the same in every run."""
-    random = np.random.default_rng(0)
-    if dtype == np.uint8:
-        return random.integers(0, 256, shape, dtype=np.uint8)
-    return random.standard_normal(shape, dtype=np.float32)
 
 
 def _name(event: dict[str, Any]) -> str:

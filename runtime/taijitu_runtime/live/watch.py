@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.answers import Answer, check_top, likeliest_first, softmax
+from taijitu_runtime.answers import Answer, check_top, likeliest_first
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.errors import SourceError, UsageError, require
 from taijitu_runtime.live.overlay import draw
@@ -119,9 +119,9 @@ class Watcher:
             left, top, right, bottom = box
             pixels = pixels[top:bottom, left:right]
         prepared = self._classifier.prepare(picture_from_bgr(pixels))
-        probabilities = softmax(self._classifier.logits(prepared[np.newaxis]))[0]
+        logits = self._classifier.logits(prepared[np.newaxis])
         time_s = frame.captured_s if frame.position_s is None else frame.position_s
-        average = self._smoother.add(probabilities, time_s)
+        average = self._smoother.add(self._classifier.scores(logits).probabilities[0], time_s)
         order = likeliest_first(average)[: self._top]
         answers = (Answer(self._classifier.labels[i], i, float(average[i])) for i in order.tolist())
         return tuple(answer for answer in answers if answer.probability >= self._view.threshold)

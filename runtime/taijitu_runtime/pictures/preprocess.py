@@ -18,6 +18,7 @@ from taijitu_runtime.errors import InputError, PictureError, TaijituError, Unrea
 from taijitu_runtime.pictures.decode import INSTALL, Decoded, decode, decode_image
 from taijitu_runtime.pictures.edges import weigh_edges
 from taijitu_runtime.pictures.headers import LIMITS, MAX_EXACT_ASPECT, Limits, damaged
+from taijitu_runtime.pictures.opencv_resize import resize_as_opencv
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 OVERSAMPLING = 2
 # Pillow's filter, and how far it reaches, in pixels of the result.
 FILTERS = {"bilinear_antialias": ("BILINEAR", 1), "bicubic_antialias": ("BICUBIC", 2)}
+OPENCV = {"bilinear_opencv": "bilinear", "bicubic_opencv": "bicubic"}
+# Shares of R, G and B in 65536 parts: the luminance of ITU-R 601, as Pillow rounds it.
+LUMINANCE = (19595, 38470, 7471)
 
 
 def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> NDArray[np.uint8]:
@@ -45,8 +49,13 @@ def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> ND
 
 
 def least_side(spec: InputSpec) -> int:
-    """The pixels that the shorter side of a large JPEG keeps while it is decoded: what `inspect` counts with."""
-    return OVERSAMPLING * (spec.resize_size if spec.resize == "shorter_side" else max(spec.height, spec.width))
+    """The pixels that the shorter side of a large JPEG keeps while it is decoded: what `inspect` counts with.
+
+    0, all of them, where the resize does not antialias: it would show that something else has.
+    """
+    if spec.interpolation in OPENCV:
+        return 0
+    return OVERSAMPLING * max(spec.resize_size, spec.height, spec.width)
 
 
 def decode_picture(source: Source, limits: Limits = LIMITS) -> NDArray[np.uint8]:
@@ -60,15 +69,16 @@ def decode_picture(source: Source, limits: Limits = LIMITS) -> NDArray[np.uint8]
 
 
 def resize_picture(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    """Resize and crop uint8 RGB (H, W, 3) to (spec.height, spec.width, 3), antialiased; a fresh array.
+    """Resize and crop uint8 RGB (H, W, 3) to (spec.height, spec.width, 3); a fresh array.
 
     "shorter_side": the shorter side becomes spec.resize_size, the longer int(resize_size * longer / shorter), and the
     crop starts at int(round((side - crop) / 2)): the pixels of torchvision's Resize and CenterCrop on PIL images.
     They may differ by 1 (bicubic: 2) for an aspect beyond 32 : 1, and between Pillow 12 and 13, which changed the order
-    of the two passes. InputError for any other array.
+    of the two passes. "letterbox": the side that fills the result has its pixels, the other round(side * that /
+    larger), at least 1; an odd number of border pixels puts the picture half a pixel to the left or top. InputError for
+    any other array.
     """
-    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise InputError(f"got {describe(picture)}, expected uint8 RGB (H, W, 3); convert it, or give a path or bytes")
+    _check_pixels(picture, 3, "(H, W, 3); convert it, or give a path or bytes")
     if picture.size == 0:
         raise InputError(f"got {describe(picture)}, expected at least one pixel; skip empty pictures")
     height, width = picture.shape[:2]
@@ -78,8 +88,10 @@ def resize_picture(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.ui
 def resize_by_axes(picture: NDArray[np.uint8], spec: InputSpec, first: Literal["width", "height"]) -> NDArray[np.uint8]:
     """`resize_picture` of a valid array with the order of the two passes given; a fresh array.
 
-    `resize_picture` leaves the order to Pillow, whose releases differ in it.
+    `resize_picture` leaves the order to Pillow, whose releases differ in it; OpenCV's resize has one order.
     """
+    if spec.interpolation in OPENCV:
+        return resize_picture(picture, spec)
     require("PIL", INSTALL)
     from PIL import Image
 
@@ -87,23 +99,43 @@ def resize_by_axes(picture: NDArray[np.uint8], spec: InputSpec, first: Literal["
     final = _resized_size(Decoded(picture, width, height, (0, 0, width, height)), spec)
     resample = Image.Resampling[FILTERS[spec.interpolation][0]]
     half = Image.fromarray(picture).resize((final[0], height) if first == "width" else (width, final[1]), resample)
-    return np.array(half.resize(final, resample).crop(_crop_box(final, spec)))
+    whole = half.resize(final, resample)
+    return (
+        _framed(np.asarray(whole), spec) if spec.resize == "letterbox" else np.array(whole.crop(_crop_box(final, spec)))
+    )
 
 
 def normalise(batch: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-    """(pixel / 255 - mean) / std: uint8 RGB (N, H, W, 3) to float32 (N, 3, H, W), C-contiguous; a fresh array.
+    """(pixel * scale - mean) / std: uint8 RGB (N, H, W, 3) to float32 (N, C, H, W), C-contiguous; a fresh array.
 
-    For models exported with `--input float32`; the others do this inside the graph. InputError for any other array.
+    The channels are those of `spec.colour`. For models that take float32; the others do this inside the graph.
+    InputError for any other array.
     """
-    if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
-        raise InputError(f"got {describe(batch)}, expected uint8 RGB (N, H, W, 3); prepare pictures with preprocess()")
+    _check_pixels(batch, 4, "(N, H, W, 3); prepare pictures with preprocess()")
     std = np.asarray(spec.std, np.float64)
-    scale = (1 / (255 * std)).astype(np.float32).reshape(3, 1, 1)
-    offset = (np.asarray(spec.mean, np.float64) / std).astype(np.float32).reshape(3, 1, 1)
-    planes = np.empty((batch.shape[0], 3, batch.shape[1], batch.shape[2]), np.float32)
-    np.multiply(batch.transpose(0, 3, 1, 2), scale, out=planes)
+    scale = (spec.scale / std).astype(np.float32).reshape(-1, 1, 1)
+    offset = (np.asarray(spec.mean, np.float64) / std).astype(np.float32).reshape(-1, 1, 1)
+    planes = np.empty((batch.shape[0], spec.channels, batch.shape[1], batch.shape[2]), np.float32)
+    np.multiply(_channels(batch, spec.colour).transpose(0, 3, 1, 2), scale, out=planes)
     planes -= offset
     return planes
+
+
+def _channels(batch: NDArray[np.uint8], colour: str) -> NDArray[np.uint8]:
+    if colour == "grey":
+        parts = batch.astype(np.uint32) @ np.array(LUMINANCE, np.uint32)
+        return ((parts + 0x8000) >> 16).astype(np.uint8)[..., None]
+    return batch[..., ::-1] if colour == "BGR" else batch
+
+
+def _check_pixels(pixels: object, dimensions: int, expected: str) -> None:
+    if (
+        not isinstance(pixels, np.ndarray)
+        or pixels.dtype != np.uint8
+        or pixels.ndim != dimensions
+        or pixels.shape[-1] != 3
+    ):
+        raise InputError(f"got {describe(pixels)}, expected uint8 RGB {expected}")
 
 
 def describe(value: object) -> str:
@@ -154,9 +186,30 @@ def _read(path: str | Path, limits: Limits) -> bytes:
 
 def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
     size = _resized_size(picture, spec)
+    if spec.resize == "letterbox":
+        return _framed(_scaled(picture, size, (0, 0, *size), spec), spec)
+    return _scaled(picture, size, _crop_box(size, spec), spec)
+
+
+def _framed(scaled: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """A scaled picture in the middle of what "letterbox" fills."""
+    height, width = scaled.shape[:2]
+    result = np.empty((spec.height, spec.width, 3), np.uint8)
+    result[...] = spec.fill
+    top, left = (spec.height - height) // 2, (spec.width - width) // 2
+    result[top : top + height, left : left + width] = scaled
+    return result
+
+
+def _scaled(
+    picture: Decoded, size: tuple[int, int], crop: tuple[int, int, int, int], spec: InputSpec
+) -> NDArray[np.uint8]:
+    """The part `crop` (left, top, right, bottom) of the picture at `size` (width, height); a fresh array."""
     pixels = picture.pixels
-    if isinstance(pixels, np.ndarray) and size == (spec.width, spec.height) == pixels.shape[1::-1]:
-        return np.array(pixels, order="C")
+    if isinstance(pixels, np.ndarray) and size == pixels.shape[1::-1]:
+        return np.array(pixels[crop[1] : crop[3], crop[0] : crop[2]], order="C")
+    if spec.interpolation in OPENCV:
+        return resize_as_opencv(np.asarray(pixels), size, crop, OPENCV[spec.interpolation])
     require("PIL", INSTALL)
     from PIL import Image
 
@@ -165,7 +218,6 @@ def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
     name, filter_reach = FILTERS[spec.interpolation]
     resample = Image.Resampling[name]
     image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
-    crop = _crop_box(size, spec)
     if max(size) > MAX_EXACT_ASPECT * min(size) and spec.resize == "shorter_side":
         return np.array(_cropped_first(image, size, crop, resample, filter_reach))
     # Resizing the crop alone would be quicker, but Pillow keeps a box in single precision: 2 % of the pixels differ.
@@ -173,11 +225,26 @@ def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
 
 
 def _resized_size(picture: Decoded, spec: InputSpec) -> tuple[int, int]:
+    """Width and height before the crop, or before the border is put around."""
     if spec.resize == "stretch":
+        return unresized_size(spec)
+    width, height = picture.width, picture.height
+    if spec.resize == "letterbox":
+        if width * spec.height >= height * spec.width:
+            return spec.width, max(1, round(height * spec.width / width))
+        return max(1, round(width * spec.height / height)), spec.height
+    new_long = int(spec.resize_size * max(width, height) / min(width, height))
+    return (spec.resize_size, new_long) if width <= height else (new_long, spec.resize_size)
+
+
+def unresized_size(spec: InputSpec) -> tuple[int, int]:
+    """Width and height of a picture that is as large as `spec` resizes to."""
+    if spec.resize == "shorter_side":
+        return spec.resize_size, spec.resize_size
+    if spec.resize == "letterbox":
         return spec.width, spec.height
-    short, long = sorted((picture.width, picture.height))
-    new_long = int(spec.resize_size * long / short)
-    return (spec.resize_size, new_long) if picture.width <= picture.height else (new_long, spec.resize_size)
+    short = min(spec.height, spec.width)
+    return round(spec.width * spec.resize_size / short), round(spec.height * spec.resize_size / short)
 
 
 def _crop_box(size: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:

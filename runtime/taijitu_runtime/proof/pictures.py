@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
+from taijitu_runtime.pictures.preprocess import unresized_size
 
 VERSION = 1
 
@@ -38,7 +39,7 @@ def proof_picture(seed: int, spec: InputSpec) -> NDArray[np.uint8]:
     Every fourth seed's is as large as `spec` resizes to; the others have odd sides from 3/5 to 5/2 of that (of large
     inputs 6/5), of any aspect.
     """
-    height, width = (spec.resize_size,) * 2 if spec.resize == "shorter_side" else (spec.height, spec.width)
+    width, height = unresized_size(spec)
     if not is_exact(seed):
         height, width = (_odd_side(side, number) for side, number in zip((height, width), _numbers(seed, 0, 2)))
     return _drawn(seed, height, width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from taijitu_runtime.backends.base import check_file
-from taijitu_runtime.backends.nish_graph import has_outside_weights
+from taijitu_runtime.backends.outside_weights import has_outside_weights
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.model_files import is_onnx
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from taijitu_runtime import native
 from taijitu_runtime.backends import ModelInput
+from taijitu_runtime.backends.contract import LAYOUTS
 from taijitu_runtime.backends.nish_graph import count_nish
 from taijitu_runtime.backends.preflight import read_plan
-from taijitu_runtime.backends.trt_engine import LAYOUTS
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run
@@ -140,6 +140,8 @@ def _onnx(model: Path, gpu: bool) -> Artefact:
 
 def _engine(model: Path) -> Artefact:
     engine = EngineCard.read(model)
+    if engine.card is None:
+        raise UsageError(f"{model}: got an engine without labels, expected one of a file with a contract; see adopt")
     read_plan(model, engine)
     if engine.library.name != "tensorrt":
         raise UsageError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taijitu_runtime.answers import Scores, scores_from_logits
+from taijitu_runtime.answers import Scores
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import shown
@@ -182,7 +182,7 @@ class ServedModel:
 
     def scores(self, rows: Rows) -> Scores:
         """Run the network, `max_batch` rows at a time; ArtefactError where it fails or gives NaN."""
-        return scores_from_logits(self.classifier.infer(rows))
+        return self.classifier.scores(self.classifier.infer(rows))
 
     def close(self) -> None:
         """Answer what was accepted, then free the model; blocks until then."""
@@ -240,6 +240,6 @@ def _check(classifier: Classifier) -> None:
     taken = classifier.backend.input
     for count in sorted({taken.min_batch, classifier.batch_size}):
         pictures = np.zeros((count, taken.height, taken.width, 3), np.uint8)
-        scores_from_logits(classifier.logits(pictures))
+        classifier.scores(classifier.logits(pictures))
         noise = np.random.default_rng(0).integers(0, 256, pictures.shape, np.uint8)
-        scores_from_logits(classifier.logits(noise))
+        classifier.scores(classifier.logits(noise))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,10 @@ from torch import Tensor
 
 from taijitu_runtime.card import InputSpec
 from taijitu_training.checkpoint import plain_input
+from taijitu_training.errors import CheckpointError
 from taijitu_training.recipe import Recipe
+
+_ARITHMETIC = {"colour": "RGB", "scale": 1 / 255}
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,12 @@ class Pictures:
 
 def evaluation_resize(size: tuple[int, int], recipe: Recipe) -> int:
     """Pixels that the shorter side is resized to before the centre crop to `size`, which has to lie within."""
-    return round(max(size) / recipe.evaluation_crop)
+    return round(cropped_side(size, recipe.resize) / recipe.evaluation_crop)
+
+
+def cropped_side(size: tuple[int, int], resize: str) -> int:
+    """The side of `size` that a resize of the shorter side is compared with: "stretch" keeps the shape of `size`."""
+    return min(size) if resize == "stretch" else max(size)
 
 
 def input_contract(size: tuple[int, int], recipe: Recipe) -> dict[str, Any]:
@@ -44,11 +54,22 @@ def input_spec(size: tuple[int, int], recipe: Recipe) -> InputSpec:
         height=size[0],
         width=size[1],
         resize=recipe.resize,
-        resize_size=min(size) if recipe.resize == "stretch" else evaluation_resize(size, recipe),
+        resize_size=evaluation_resize(size, recipe),
         interpolation=recipe.interpolation,
         mean=recipe.mean,
         std=recipe.std,
     )
+
+
+def check_arithmetic(path: Path, contract: Mapping[str, Any]) -> None:
+    """CheckpointError unless the network of the checkpoint at `path` takes what `normalise` makes: RGB / 255."""
+    differing = {name: contract.get(name, usual) for name, usual in _ARITHMETIC.items()}
+    if differing != _ARITHMETIC:
+        got = " and ".join(f"{name} {value}" for name, value in differing.items())
+        raise CheckpointError(
+            f"{path}: got a network that takes {got}, expected {_ARITHMETIC['colour']} multiplied by 1/255, which is "
+            "what training feeds; adopt it as ONNX, or train one from the start"
+        )
 
 
 def normalise(images: Tensor, recipe: Recipe) -> Tensor:

@@ -3,6 +3,7 @@
 Their rules are numbered, they are exact, and they report whether they changed anything.
 """
 
+from taijitu_export.onnx.passes.dynamic_batch import DynamicBatchPass
 from taijitu_export.onnx.passes.float16 import Float16Pass
 from taijitu_export.onnx.passes.fold_batch_norm import FoldBatchNormPass
 from taijitu_export.onnx.passes.fold_scale import FoldScalePass
@@ -16,6 +17,7 @@ from taijitu_export.onnx.passes.split_concat import SplitConcatPass
 from taijitu_export.onnx.passes.strip_traces import StripTracesPass
 
 __all__ = [
+    "DynamicBatchPass",
     "Float16Pass",
     "FoldBatchNormPass",
     "FoldScalePass",

@@ -1,0 +1,246 @@
+"""From somebody's ONNX file to an artefact that is proven to answer like it; no other file appears."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from taijitu_export.adopt.labels import checked_labels
+from taijitu_export.adopt.like import preprocessing_of_metadata
+from taijitu_export.adopt.original import Layout, Original
+from taijitu_export.adopt.preprocessing import Preprocessing
+from taijitu_export.adopt.proof import Proof, logits_of_original, proof
+from taijitu_export.errors import ExportError
+from taijitu_export.onnx.export import checked_file, sealed
+from taijitu_export.onnx.onnx_file import read_onnx
+from taijitu_export.onnx.onnx_from_checkpoint import finished
+from taijitu_export.onnx.onnx_from_foreign import (
+    OPSET,
+    Ending,
+    Standard,
+    ends_in,
+    onnx_from_foreign,
+    opset_of,
+    standard_graph,
+)
+from taijitu_export.passport import carried, with_passport
+from taijitu_export.sample_pictures import sample_pictures
+from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.card import METADATA_PREFIX, Architecture, InputSpec, ModelCard, Precision
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, require
+from taijitu_runtime.fields import is_one_line
+from taijitu_runtime.files import write_whole
+from taijitu_runtime.installed import taijitu_version
+from taijitu_runtime.model_files import is_onnx
+from taijitu_runtime.target import check_target
+
+PICTURES = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class AdoptResult:
+    """What was written. `batch`: the only one that it takes, None for any. `notes`: what could not be done."""
+
+    path: Path
+    card: ModelCard
+    ending: Ending
+    batch: int | None
+    opset: int
+    size_bytes: int
+    proof: Proof
+    source: str
+    notes: tuple[str, ...]
+
+    def report(self) -> list[str]:
+        """Lines for a terminal."""
+        spec, count = self.card.input, len(self.card.labels)
+        batch = "any batch" if self.batch is None else f"batches of {self.batch}"
+        lines = [
+            f"{self.path}: {self.size_bytes / 1e3:.0f} kB, opset {self.opset}, {batch}, {count} labels",
+            f"input, from {self.source}: {describe(spec)}",
+        ]
+        if self.ending != "logits":
+            lines.append(f"output: {ENDINGS[self.ending]}")
+        return [*lines, f"checked against the original: {self.proof}", *self.notes]
+
+
+ENDINGS = {
+    "softmax": "its softmax is undone, so that logits are left",
+    "probabilities": "independent probabilities, as they are; the card says so",
+    "logit": "one logit, for the second label",
+    "probability": "one probability, for the second label; its sigmoid is undone",
+}
+
+
+def adopt_file(
+    source: Path,
+    output: Path,
+    known: Preprocessing,
+    *,
+    layout: Layout | None = None,
+    name: str | None = None,
+) -> AdoptResult:
+    """Write `output`, an artefact made of the ONNX file `source`.
+
+    Args:
+        source: An image classifier of any exporter; weights may lie next to it.
+        output: The artefact.
+        known: How its pictures are prepared, and its labels; pieces that it lacks are taken from the file's own
+            metadata.
+        layout: "nchw" or "nhwc", where the file does not tell.
+        name: What the network is called; by default as the file.
+
+    Raises:
+        ExportError: The artefact would not answer like the original. What stood at `output` before is untouched.
+        ArtefactError: The file cannot be read, or is not a classifier.
+        UsageError: A piece of the contract is missing, or does not fit the network.
+    """
+    _check_output(output, source)
+    name = checked_name(name, source)
+    file = read_onnx(source)
+    if any(key.startswith(METADATA_PREFIX) for key in file.metadata):
+        raise UsageError(f"{source}: got an artefact of taijitu, expected somebody else's file; use it as it is")
+    original = Original(file, layout)
+    known = known.over(preprocessing_of_metadata(file.metadata))
+    spec = known.spec(original.signature)
+    pictures = sample_pictures(PICTURES, spec.height, spec.width)
+    classes = original.classes((spec.height, spec.width))
+    labels = _labels(known, classes, source)
+    answers = original.answers(pictures, spec)
+    if not np.isfinite(answers).all():
+        raise ArtefactError(f"{source}: got NaN or infinite numbers for some pictures, expected a sound network")
+    standard = standard_graph(file.model)
+    ending = ends_in(standard.model, answers, len(labels))
+    card = _card(original, spec, labels, name, ending)
+    return _written(original, output, card, standard, ending, (pictures, answers), known.source or "your flags")
+
+
+def describe(spec: InputSpec) -> str:
+    """The contract of an input in one line."""
+    sides = {
+        "shorter_side": f"shorter side {spec.resize_size}, centre {spec.height}x{spec.width}",
+        "stretch": f"stretched to {spec.height}x{spec.width}",
+        "letterbox": f"letterbox {spec.height}x{spec.width} on {','.join(map(str, spec.fill))}",
+    }
+    mean, std = (" ".join(f"{number:g}" for number in numbers) for numbers in (spec.mean, spec.std))
+    scale = "1/255" if spec.scale == 1 / 255 else f"{spec.scale:g}"
+    return (
+        f"{sides[spec.resize]}, {spec.interpolation.replace('_', ' ')}, {spec.colour}, times {scale}, mean {mean}, "
+        f"std {std}"
+    )
+
+
+def checked_name(name: str | None, source: Path) -> str:
+    """The network's name, by default the file's. UsageError for one with a slash or a control character."""
+    text = source.stem if name is None else name
+    if not text or "/" in text or not is_one_line(text):
+        raise UsageError(f"got the name {text!r}, expected one line of text without a slash; give --name")
+    return text
+
+
+def _written(
+    original: Original,
+    output: Path,
+    card: ModelCard,
+    standard: Standard,
+    ending: Ending,
+    sample: tuple[NDArray[np.uint8], NDArray[np.float32]],
+    source: str,
+) -> AdoptResult:
+    """The first form of the graph that answers like the original: for any batch, or else for the one that it has."""
+    failures: list[TaijituError] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for batch in (None, original.signature.batch or 1):
+            trial = Path(folder) / "model.onnx"
+            try:
+                model = _made(original, card, standard, ending, batch)
+                found = proof(checked_file(model, trial), *sample, ending, original.precision)
+                if not found.holds:
+                    raise ExportError(f"{output}: not written, it does not answer like {original.file.path}: {found}")
+            except (TaijituError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+                failures.append(error if isinstance(error, TaijituError) else ExportError(_line(error)))
+                continue
+            card = _with_passport(original, card, trial, ending)
+            content = sealed(model, card, trial)
+            break
+        else:
+            raise ExportError(f"{output}: not written: {failures[-1]}") from failures[-1]
+    write_whole(output, content)
+    notes = standard.notes
+    if batch is not None:
+        notes += (f"batches of {batch} only, as for others: {_line(failures[0])}",)
+    opset = opset_of(model)
+    if opset > OPSET:
+        notes += (f"opset {opset} stays: TensorRT 8.6 reads {OPSET} at most, later ones read it",)
+    return AdoptResult(output, card, ending, batch, opset, len(content), found, source, notes)
+
+
+def _with_passport(original: Original, card: ModelCard, adopted: Path, ending: Ending) -> ModelCard:
+    """The card with the original's answers to pictures that the artefact can prove itself by."""
+    with OrtBackend(adopted) as backend:
+        logits = Classifier(backend).logits
+
+        def origin(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return logits_of_original(original, pictures, card.input, ending)
+
+        version = require("onnxruntime", "taijitu[export]").__version__
+        card = with_passport(card, logits, origin, f"{original.file.path.name} on ONNX Runtime {version}")
+        if card.precision.name != "fp32":
+            card = carried(card, card.precision.name, logits)
+        return card
+
+
+def _made(
+    original: Original, card: ModelCard, standard: Standard, ending: Ending, batch: int | None
+) -> onnx.ModelProto:
+    classes = 1 if ending in ("logit", "probability") else len(card.labels)
+    graph = onnx_from_foreign(standard.model, original.signature, card.input, ending, classes, batch=batch)
+    return finished(graph, card)
+
+
+def _card(original: Original, spec: InputSpec, labels: tuple[str, ...], name: str, ending: Ending) -> ModelCard:
+    file = original.file
+    made_by = " ".join((file.model.producer_name, file.model.producer_version)).strip()
+    adopted = {
+        "file": file.path.name,
+        "producer": made_by if is_one_line(made_by) else "",
+        "opset": opset_of(file.model),
+        "ending": ending,
+    }
+    return ModelCard(
+        architecture=Architecture(name, {"num_classes": len(labels)}),
+        labels=labels,
+        input=spec,
+        training={"data": "unknown", "adopted": adopted, "date": datetime.date.today().isoformat()},
+        producer={"taijitu": taijitu_version(), "onnx": onnx.__version__},
+        source_sha256=file.sha256,
+        precision=Precision(name=original.precision),
+        output="probabilities" if ending == "probabilities" else "logits",
+    )
+
+
+def _labels(known: Preprocessing, classes: int, source: Path) -> tuple[str, ...]:
+    if known.labels is None:
+        raise UsageError(f"{source}: got no labels, expected {classes}, one in each line of a file; give --labels FILE")
+    count = len(known.labels)
+    if count != classes and (classes, count) != (1, 2):
+        raise UsageError(f"{source}: got {count} labels for a network of {classes} numbers, expected one for each")
+    return checked_labels(known.labels, "labels")
+
+
+def _check_output(output: Path, source: Path) -> None:
+    if output.is_dir() or output.resolve() == source.resolve() or not is_onnx(output):
+        raise UsageError(f"got {output} as the output, expected a file of its own in .onnx; give -o adopted.onnx")
+    check_target(output)
+
+
+def _line(error: Any) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,144 @@
+"""What others write down of their networks: timm, torchvision, Hugging Face, and ultralytics in the file itself."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from taijitu_export.adopt.labels import checked_labels, labels_by_number
+from taijitu_export.adopt.preprocessing import Preprocessing, Resize
+from taijitu_runtime.errors import TaijituError, UsageError
+
+PROCESSOR, CONFIG = "preprocessor_config.json", "config.json"
+FORMS = f"timm/NAME, timm/NAME.TAG, torchvision/NAME, torchvision/NAME.WEIGHTS or {PROCESSOR}"
+_FILTERS = {2: "bilinear_antialias", 3: "bicubic_antialias"}
+"""Pillow's numbers of what the card can say."""
+
+
+def preprocessing_like(text: str) -> Preprocessing:
+    """What `text`, of one of FORMS, says. UsageError where it says nothing, or what no card can express."""
+    source, _, name = text.partition("/")
+    if source in ("timm", "torchvision") and name:
+        return _like_published(text)
+    path = Path(text)
+    if path.is_dir():
+        path = path / PROCESSOR
+    if path.suffix == ".json":
+        return _like_hugging_face(path)
+    raise UsageError(f"got --like {text}, expected {FORMS}")
+
+
+def preprocessing_of_metadata(metadata: Mapping[str, str]) -> Preprocessing:
+    """What an ONNX file says of itself, as ultralytics writes it; nothing where it does not. UsageError for a detector.
+
+    Its classifiers see the shorter side resized to the input's, the centre, and pixels in 0 to 1.
+    """
+    if "names" not in metadata:
+        return Preprocessing()
+    if (task := metadata.get("task", "classify")) != "classify":
+        raise UsageError(f"got a file for the task {task!r}, as it says itself, expected a classifier")
+    names, size = _literal(metadata["names"]), _literal(metadata.get("imgsz", ""))
+    if isinstance(names, (list, tuple)):
+        names = dict(enumerate(names))
+    labels = labels_by_number(names) if isinstance(names, dict) else None
+    if isinstance(size, int):
+        size = [size, size]
+    is_size = isinstance(size, (list, tuple)) and len(size) == 2 and all(type(side) is int for side in size)
+    return Preprocessing(
+        usual_size=(size[0], size[1]) if is_size else None,
+        resize=Resize("shorter_side"),
+        mean=(0.0,),
+        std=(1.0,),
+        labels=None if labels is None else checked_labels(labels, "its metadata, names"),
+        source="the file's own metadata",
+    )
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _like_published(name: str) -> Preprocessing:
+    from taijitu_training.published import published_input, published_labels
+
+    spec = published_input(name)
+    try:
+        labels = published_labels(name)
+    except TaijituError:  # nobody wrote them down; the user may have
+        labels = ()
+    return Preprocessing(
+        usual_size=(spec.height, spec.width),
+        resize=Resize(spec.resize, spec.resize_size, of=min(spec.height, spec.width)),
+        interpolation=spec.interpolation,
+        mean=spec.mean,
+        std=spec.std,
+        labels=labels or None,
+        source=name,
+    )
+
+
+def _like_hugging_face(path: Path) -> Preprocessing:
+    said = _json(path)
+    config = path.with_name(CONFIG)
+    names = _json(config).get("id2label") if config.is_file() else None
+    labels = labels_by_number(names) if isinstance(names, dict) else None
+    resize, final = _hugging_face_sizes(path, said)
+    resample = said.get("resample", 2)
+    if resample not in _FILTERS:
+        raise UsageError(f"{path}: got resample {resample!r}, expected 2 (bilinear) or 3 (bicubic)")
+    normalised = said.get("do_normalize", True)
+    return Preprocessing(
+        usual_size=final,
+        resize=dataclasses.replace(resize, of=min(final)),
+        interpolation=_FILTERS[resample],
+        scale=float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0,
+        mean=tuple(map(float, said.get("image_mean", ()))) if normalised else (0.0,),
+        std=tuple(map(float, said.get("image_std", ()))) if normalised else (1.0,),
+        labels=None if labels is None else checked_labels(labels, str(config)),
+        source=str(path),
+    )
+
+
+def _hugging_face_sizes(path: Path, said: Mapping[str, Any]) -> tuple[Resize, tuple[int, int]]:
+    """The resize, and height and width of what it ends in."""
+    size, cropped = _sides(said.get("size")), bool(said.get("do_center_crop", False))
+    crop, share = _sides(said.get("crop_size")), said.get("crop_pct")
+    if not size or (cropped and not crop):
+        name = "crop_size" if size else "size"
+        raise UsageError(f"{path}: got {name} {said.get(name)!r}, expected pixels, shortest_edge, or height and width")
+    if not cropped and isinstance(share, float) and 0 < share < 1:  # ConvNeXt's processor, and those after it
+        return Resize("shorter_side", int(size[0] / share)), (size[0], size[0])
+    final = crop if cropped else size
+    shorter = isinstance(said["size"], dict) and "shortest_edge" in said["size"]
+    keeps_ratio = shorter or (cropped and len(size) == 1)
+    return Resize("shorter_side" if keeps_ratio else "stretch", min(size)), (final[0], final[-1])
+
+
+def _sides(said: Any) -> tuple[int, ...]:
+    """(height, width), (shorter side,), or nothing."""
+    if isinstance(said, int):
+        return (said,)
+    if isinstance(said, dict):
+        for keys in (("shortest_edge",), ("height", "width")):
+            if all(type(said.get(key)) is int for key in keys):
+                return tuple(said[key] for key in keys)
+    return ()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: got no such file ({error.strerror}), expected {PROCESSOR}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: got no JSON ({error}), expected {PROCESSOR}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: got a {type(content).__name__}, expected a JSON object")
+    return content

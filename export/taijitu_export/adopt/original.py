@@ -1,0 +1,172 @@
+"""Somebody's ONNX file as it came: what it takes, what it gives, and its answers on ONNX Runtime."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from taijitu_export.onnx.onnx_file import OnnxFile, precision_of
+from taijitu_export.progress import tracked
+from taijitu_runtime.backends.ort_session import open_session
+from taijitu_runtime.card import CHANNELS, InputSpec
+from taijitu_runtime.errors import ArtefactError, UsageError, require
+from taijitu_runtime.pictures.preprocess import normalise
+
+CARRIERS = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast")
+"""What may stand between the last operator and the output without changing a number."""
+
+Layout = Literal["nchw", "nhwc"]
+LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """What a network takes and gives.
+
+    `input`, `output`: names. `dtype`: of the input. `layout`: of its four dimensions. `channels`, `height`, `width`:
+    of a picture, None where the file leaves the size open. `batch`: the only one that it takes, None for any.
+    """
+
+    input: str
+    output: str
+    dtype: np.dtype[Any]
+    layout: Layout
+    channels: int
+    height: int | None
+    width: int | None
+    batch: int | None
+
+    def shape(self, batch: int, size: tuple[int, int]) -> tuple[int, ...]:
+        """The input's shape for a batch of pictures of `size` (height, width)."""
+        return (batch, self.channels, *size) if self.layout == "nchw" else (batch, *size, self.channels)
+
+
+class Original:
+    """A file that somebody else's exporter wrote, opened on ONNX Runtime. ArtefactError where it is not a classifier.
+
+    Args:
+        file: The file, read.
+        layout: Where the file does not tell: "nchw" or "nhwc".
+    """
+
+    def __init__(self, file: OnnxFile, layout: Layout | None = None) -> None:
+        self.file = file
+        self._session = _opened(file.path)
+        self.signature = _signature(file, self._session, layout)
+
+    @property
+    def precision(self) -> str:
+        """What its layers compute in: "fp32", "fp16" or "int8"."""
+        return precision_of(self.file.model)
+
+    def network_input(self, pictures: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
+        """The array that the network is meant to get for prepared pictures, uint8 RGB (N, H, W, 3)."""
+        planes = normalise(pictures, spec)
+        array = planes if self.signature.layout == "nchw" else planes.transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(array.astype(self.signature.dtype))
+
+    def answers(self, pictures: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+        """What it gives for prepared pictures, uint8 RGB (N, H, W, 3), preprocessed as `spec` says: float32 (N, K)."""
+        return self.run(self.network_input(pictures, spec))
+
+    def run(self, images: NDArray[Any], batch: int = 1) -> NDArray[np.float32]:
+        """What it gives for `images`, as `network_input` makes them, `batch` at a time or as it takes: (N, K)."""
+        step = self.signature.batch or batch
+        starts = tracked("asking the original", range(0, len(images), step))
+        return np.concatenate([self._run(images[start : start + step]) for start in starts])
+
+    def before(self, operator: str) -> Original | None:
+        """The same file, which gives what goes into its last operator; None where that is another operator."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.file.model)
+        makers = {name: node for node in model.graph.node for name in node.output}
+        node = makers.get(self.signature.output)
+        while node is not None and node.op_type in CARRIERS:
+            node = makers.get(node.input[0])
+        if node is None or node.op_type != operator:
+            return None
+        given = onnx.helper.make_empty_tensor_value_info(node.input[0])
+        del model.graph.output[:]
+        model.graph.output.append(given)
+        ort = require("onnxruntime", "taijitu[export]")
+        earlier = copy.copy(self)
+        earlier._session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        earlier.signature = dataclasses.replace(self.signature, output=given.name)
+        return earlier
+
+    def classes(self, size: tuple[int, int]) -> int:
+        """How many numbers it gives for a picture of `size`. ArtefactError where they are not N x K."""
+        signature, batch = self.signature, self.signature.batch or 1
+        raw = self._raw(np.zeros(signature.shape(batch, size), signature.dtype))
+        numbers = int(np.prod(raw.shape[1:])) if isinstance(raw, np.ndarray) and raw.ndim > 1 else 0
+        if numbers == 0 or raw.shape[0] != batch or sum(side > 1 for side in raw.shape[1:]) > 1:
+            raise no_classifier(
+                self.file.path, f"an output {signature.output!r} of shape {getattr(raw, 'shape', type(raw))}"
+            )
+        return numbers
+
+    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        missing = max(0, (self.signature.batch or 0) - len(images))
+        padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)]) if missing else images
+        flat: NDArray[np.float32] = self._raw(padded)[: len(images)].reshape(len(images), -1).astype(np.float32)
+        return flat
+
+    def _raw(self, images: NDArray[Any]) -> Any:
+        try:
+            return self._session.run([self.signature.output], {self.signature.input: images})[0]
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ArtefactError(f"{self.file.path}: ONNX Runtime failed on {images.shape}: {reason}") from None
+
+
+def no_classifier(path: Path, got: str) -> ArtefactError:
+    """The error for a network that gives something else than a number for each label."""
+    return ArtefactError(f"{path}: got {got}, expected one output of N x K, a number for each of K labels")
+
+
+def _opened(path: Path) -> Any:
+    ort = require("onnxruntime", "taijitu[export]")
+    try:
+        return open_session(ort, path, 0, [("CPUExecutionProvider", {})])
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ArtefactError(
+            f"{path}: got a file that ONNX Runtime cannot load ({reason}), expected one that it runs; export it again"
+        ) from None
+
+
+def _signature(file: OnnxFile, session: Any, layout: Layout | None) -> Signature:
+    constants = {tensor.name for tensor in file.model.graph.initializer}
+    inputs = [node for node in session.get_inputs() if node.name not in constants]
+    outputs = session.get_outputs()
+    if len(outputs) != 1 or not outputs[0].type.startswith("tensor(float"):
+        said = ", ".join(f"{node.name} {node.type} {node.shape}" for node in outputs)
+        raise no_classifier(file.path, f"outputs {said}")
+    if len(inputs) != 1 or inputs[0].type not in TYPES or len(inputs[0].shape) != 4:
+        said = ", ".join(f"{node.name} {node.type} {node.shape}" for node in inputs)
+        raise ArtefactError(f"{file.path}: got inputs {said}, expected one of pictures, N x C x H x W or N x H x W x C")
+    taken = inputs[0]
+    batch, *rest = (side if isinstance(side, int) else None for side in taken.shape)
+    layout = layout or _layout(file.path, taken.shape)
+    channels, height, width = (rest[0], *rest[1:]) if layout == "nchw" else (rest[2], *rest[:2])
+    if channels is None or channels not in CHANNELS.values():
+        raise UsageError(
+            f"{file.path}: got an input of {taken.shape} as {layout}, expected 3 channels or 1; give the other --layout"
+        )
+    return Signature(taken.name, outputs[0].name, np.dtype(TYPES[taken.type]), layout, channels, height, width, batch)
+
+
+def _layout(path: Path, shape: list[object]) -> Layout:
+    fits: list[Layout] = [name for name, axis in zip(LAYOUTS, (1, 3)) if shape[axis] in CHANNELS.values()]
+    if len(fits) != 1:
+        raise UsageError(
+            f"{path}: got an input of {shape}, whose channels could be anywhere; give --layout nchw or nhwc"
+        )
+    return fits[0]

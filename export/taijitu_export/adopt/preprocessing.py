@@ -1,0 +1,186 @@
+"""What is known of how a network wants its pictures, piece by piece, and the contract that the pieces make."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from taijitu_export.adopt.original import Signature
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.errors import ArtefactError, UsageError, name_hint
+
+Interpolation = Literal["bilinear", "bicubic", "bilinear_opencv", "bicubic_opencv"]
+INTERPOLATIONS = {
+    "bilinear": "bilinear_antialias",
+    "bicubic": "bicubic_antialias",
+    "bilinear_opencv": "bilinear_opencv",
+    "bicubic_opencv": "bicubic_opencv",
+}
+"""What a user calls them, and the card."""
+
+Colour = Literal["rgb", "bgr", "grey"]
+COLOURS = {"rgb": "RGB", "bgr": "BGR", "grey": "grey"}
+RULES = {"shorter": "shorter_side", "stretch": "stretch", "letterbox": "letterbox"}
+FILLS = {"black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128)}
+RESIZE_FORMS = "shorter:256, stretch, stretch:256, or letterbox:320:white"
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize:
+    """A resize rule of the card, its size in pixels (None: that of the network's input), and the border's colour.
+
+    `of`: the shorter side of the input that the size is meant for; None where it is meant as it is.
+    """
+
+    rule: str
+    size: int | None = None
+    fill: tuple[int, int, int] = (0, 0, 0)
+    of: int | None = None
+
+    def size_for(self, height: int, width: int) -> int:
+        """The card's `resize_size` for a network that sees so many pixels."""
+        if self.size is None or self.rule == "letterbox":
+            return self.size or (min(height, width) if self.rule == "stretch" else max(height, width))
+        return self.size if self.of is None else round(self.size * min(height, width) / self.of)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Pieces of a contract; None where a piece is not known.
+
+    `size`: height and width of what the network sees; `usual_size`: the same, where the file leaves it open and nobody
+    asks for another. `interpolation`, `colour`, `scale`, `mean`, `std`: as in the card
+    (`InputSpec`); one mean stands for all channels. `labels`: in the order of the network's numbers. `source`: who says
+    so, in words.
+    """
+
+    size: tuple[int, int] | None = None
+    usual_size: tuple[int, int] | None = None
+    resize: Resize | None = None
+    interpolation: str | None = None
+    colour: str | None = None
+    scale: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    source: str = ""
+
+    def over(self, other: Preprocessing) -> Preprocessing:
+        """These pieces, and those of `other` where there are none."""
+        return dataclasses.replace(
+            other, **{name: value for name, value in vars(self).items() if value is not None and value != ""}
+        )
+
+    def spec(self, signature: Signature) -> InputSpec:
+        """The contract for a network. UsageError where a piece is missing, or does not fit the network."""
+        pieces = self.over(_own(signature))
+        if missing := [f"--{name}" for name in ("resize", "mean", "std") if getattr(pieces, name) is None]:
+            raise UsageError(
+                f"got no {', '.join(missing)}, expected what the network was trained with; give them, or --like "
+                "timm/NAME, torchvision/NAME or preprocessor_config.json"
+            )
+        assert pieces.resize is not None  # for mypy: it is not missing
+        height, width = pieces.final_size(signature)
+        count = signature.channels
+        try:
+            return InputSpec(
+                height=height,
+                width=width,
+                colour=pieces.colour or "",
+                resize=pieces.resize.rule,
+                resize_size=pieces.resize.size_for(height, width),
+                interpolation=pieces.interpolation or "",
+                scale=pieces.scale or 0.0,
+                mean=_for_channels(pieces.mean, count),
+                std=_for_channels(pieces.std, count),
+                fill=pieces.resize.fill,
+            )
+        except ArtefactError as error:
+            reason = re.sub(r"^model card, input\.|; correct it or make the file again$", "", str(error))
+            raise UsageError(f"{reason}; correct the flag") from None
+
+    def final_size(self, signature: Signature) -> tuple[int, int]:
+        """Height and width of what the network sees. UsageError where the file has another, or nobody says."""
+        own = (signature.height, signature.width)
+        wanted = self.size or own
+        if any(side not in (None, asked) for side, asked in zip(own, wanted)):
+            raise UsageError(f"got a size of {wanted} pixels (height, width), expected {own}, as the file says")
+        usual = self.usual_size or (None, None)
+        height, width = (first or second or 0 for first, second in zip(wanted, usual))
+        if not height or not width:
+            raise UsageError(
+                f"got an input of {own} pixels (height, width), which the file leaves open; give --size HxW"
+            )
+        return height, width
+
+
+def _own(signature: Signature) -> Preprocessing:
+    """What is usual where nobody says anything else; for a network that takes bytes, that it gets them as they are."""
+    usual = Preprocessing(
+        interpolation="bilinear_antialias", colour="grey" if signature.channels == 1 else "RGB", scale=1 / 255
+    )
+    if signature.dtype == np.uint8:
+        return Preprocessing(scale=1.0, mean=(0.0,), std=(1.0,)).over(usual)
+    return usual
+
+
+def _for_channels(numbers: Sequence[float] | None, count: int) -> tuple[float, ...]:
+    numbers = tuple(numbers or ())
+    return numbers * count if len(numbers) == 1 else numbers
+
+
+def preprocessing_from_flags(
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize: str | None = None,
+    crop: int | None = None,
+    size: tuple[int, int] | None = None,
+    interpolation: str | None = None,
+    color: str | None = None,
+    scale: float | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> Preprocessing:
+    """The pieces that a user names, in the form of the command line. UsageError where one is not of that form."""
+    if crop is not None and size not in (None, (crop, crop)):
+        raise UsageError(f"got --crop {crop} and --size {'x'.join(map(str, size or ()))}, expected the same; give one")
+    return Preprocessing(
+        size=(crop, crop) if crop is not None else size,
+        resize=None if resize is None else resize_from_text(resize),
+        interpolation=_named("interpolation", interpolation, INTERPOLATIONS),
+        colour=_named("colour", color, COLOURS),
+        scale=scale,
+        mean=None if mean is None else tuple(mean),
+        std=None if std is None else tuple(std),
+        labels=labels,
+    )
+
+
+def resize_from_text(text: str) -> Resize:
+    """Read "shorter:256", "stretch" or "letterbox:320:white". UsageError for anything else."""
+    rule, *rest = text.split(":")
+    if rule not in RULES or len(rest) > (2 if rule == "letterbox" else 1):
+        raise UsageError(f"got --resize {text}, expected {RESIZE_FORMS}")
+    size = int(rest[0]) if rest and rest[0].isascii() and rest[0].isdecimal() else None
+    if rest and size is None:
+        raise UsageError(f"got --resize {text}, expected a number of pixels after the first colon: {RESIZE_FORMS}")
+    return Resize(RULES[rule], size, _fill(rest[1]) if len(rest) > 1 else (0, 0, 0))
+
+
+def _fill(text: str) -> tuple[int, int, int]:
+    if text in FILLS:
+        return FILLS[text]
+    levels = [int(part) for part in text.split(",") if part.isascii() and part.isdecimal()]
+    if len(levels) != 3 or text.count(",") != 2 or max(levels) > 255:
+        raise UsageError(f"got the colour {text!r}, expected {', '.join(FILLS)}, or R,G,B from 0 to 255")
+    return levels[0], levels[1], levels[2]
+
+
+def _named(kind: str, got: str | None, known: dict[str, Any]) -> str | None:
+    if got is not None and got not in known:
+        raise UsageError(f"unknown {kind} {got!r}; {name_hint(got, known)}")
+    return None if got is None else str(known[got])

@@ -1,0 +1,111 @@
+"""Does the adopted file answer as the original does? The same pictures through both, on ONNX Runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_export.adopt.original import Original
+from taijitu_export.comparison.allowances import (
+    FULL_PRECISION_ERROR,
+    LEAST_ALLOWED_ERROR,
+    MOST_ALLOWED_ERROR,
+    NOISE_FACTOR,
+)
+from taijitu_export.comparison.comparison import Comparison, compare, probabilities_of
+from taijitu_export.comparison.verdict import verdict_on_logits
+from taijitu_export.onnx.onnx_from_foreign import Ending
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.classifier import Classifier
+
+LEAST_PROBABILITY = {"fp32": 1e-30, "fp16": 2.0**-14, "int8": 1e-3}
+"""Below these a precision does not hold a probability: they are all the same."""
+
+TRIED_BATCH = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """How an adopted file compares with the file that it was made from. `precision`: of that file."""
+
+    comparison: Comparison
+    precision: str
+
+    @property
+    def allowed(self) -> float:
+        """The error that is allowed, as a share of the logit range."""
+        if self.precision == "fp32":
+            return FULL_PRECISION_ERROR
+        return min(NOISE_FACTOR * LEAST_ALLOWED_ERROR[self.precision], MOST_ALLOWED_ERROR[self.precision])
+
+    @property
+    def holds(self) -> bool:
+        """Whether every answer is the same and the logits are within 1e-4 of their range.
+
+        A float16 or int8 file rounds, so that its logits alone are judged, by what its precision is allowed.
+        """
+        fine = verdict_on_logits(self.comparison, self.precision, self.allowed).fine
+        return fine and (self.precision != "fp32" or not self.comparison.flips)
+
+    def __str__(self) -> str:
+        found = self.comparison
+        same = found.pictures - len(found.flips) - found.not_finite
+        kind, error = ("largest", found.max_error) if self.precision == "fp32" else ("rms", found.rms_error)
+        return (
+            f"top-1 the same on {same} of {found.pictures} pictures, {kind} logit difference {error:.2g} of the logit "
+            f"range (allowed for {self.precision}: {self.allowed:.2g})"
+        )
+
+
+def proof(
+    adopted: Path, pictures: NDArray[np.uint8], expected: NDArray[np.float32], ending: Ending, precision: str
+) -> Proof:
+    """Compare the adopted file with what the original gave, float32 (N, K).
+
+    The first picture alone and the others three at a time, where the file takes that: a network whose batches mix, or
+    whose exporter wrote one size down, fails here. ArtefactError where the file does not run.
+    """
+    with Classifier.from_file(adopted, batch_size=TRIED_BATCH) as classifier:
+        got = np.concatenate([classifier.logits(pictures[:1]), classifier.logits(pictures[1:])])
+    if ending == "logit":
+        return Proof(compare(_two(_difference(got)), _two(expected)), precision)
+    if ending == "probability":
+        # Less a half: the answer is the second label from there on.
+        return Proof(compare(_two(_sigmoid(_difference(got)) - 0.5), _two(expected - 0.5)), precision)
+    if ending == "softmax":
+        least = LEAST_PROBABILITY[precision]
+        return Proof(compare(_log(probabilities_of(got), least), _log(expected, least)), precision)
+    return Proof(compare(got, expected), precision)
+
+
+def logits_of_original(
+    original: Original, pictures: NDArray[np.uint8], spec: InputSpec, ending: Ending
+) -> NDArray[np.float32]:
+    """What the original gives, float32 (N, K), as the adopted file is meant to give it: before a last softmax."""
+    undone = {"softmax": "Softmax", "probability": "Sigmoid"}.get(ending)
+    earlier = original.before(undone) if undone is not None else original
+    if earlier is None:  # probabilities that no Softmax made last, of which the adopted file takes the logarithm
+        return _log(original.answers(pictures, spec), float(np.finfo(np.float32).tiny))
+    answers = earlier.answers(pictures, spec)
+    return _two(answers) if ending in ("logit", "probability") else answers
+
+
+def _difference(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return logits[:, 1:] - logits[:, :1]
+
+
+def _two(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One number for the second of two labels, next to a zero for the first."""
+    return np.concatenate([np.zeros_like(numbers), numbers], axis=1)
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+
+
+def _log(probabilities: NDArray[np.floating], least: float) -> NDArray[np.float32]:
+    return np.log(np.maximum(probabilities.astype(np.float64), least)).astype(np.float32)

@@ -1,0 +1,90 @@
+"""The graph that an engine is built from, as it is read: with a contract, or somebody else's without one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import onnx
+
+from taijitu_export.onnx.onnx_file import OnnxFile, precision_of, read_onnx
+from taijitu_export.onnx.passes.reading import QUANTISERS
+from taijitu_runtime.backends.contract import Tensor, check_card, input_and_classes
+from taijitu_runtime.card import METADATA_PREFIX, ModelCard
+from taijitu_runtime.errors import ArtefactError
+
+WITHOUT_CARD = (
+    "the file has no contract: this engine knows no labels, and classify will say so (taijitu adopt gives one)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """An ONNX model with its file's path and sha256. `notes`: what was done to it, for the user.
+
+    `card`: None for a file that taijitu did not write.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    card: ModelCard | None
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def precision(self) -> str:
+        """The precision of its layers, by its card, or else by what the graph has."""
+        return precision_of(self.model) if self.card is None else self.card.precision.name
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether it has QuantizeLinear or DequantizeLinear nodes."""
+        return any(node.op_type in QUANTISERS for node in self.model.graph.node)
+
+    @property
+    def has_float16_scales(self) -> bool:
+        """Whether one of these has a float16 scale, as int8 files for engines have."""
+        halves = {each.name for each in self.model.graph.initializer if each.data_type == onnx.TensorProto.FLOAT16}
+        return any(node.op_type in QUANTISERS and node.input[1] in halves for node in self.model.graph.node)
+
+
+def read_graph(path: Path) -> Graph:
+    """Read an ONNX file, with weights that lie next to it.
+
+    ArtefactError where it is none, or one with a contract that classify would refuse: then the minutes of a build are
+    not spent on it.
+    """
+    file = read_onnx(path, "a model made by: taijitu onnx checkpoint.pt -o model.onnx")
+    if file.model.ir_version > onnx.IR_VERSION:
+        raise ArtefactError(
+            f"{path}: got IR version {file.model.ir_version}, expected at most {onnx.IR_VERSION}; update onnx, or "
+            "export it again"
+        )
+    if not any(key.startswith(METADATA_PREFIX) for key in file.metadata):
+        return Graph(path, file.model, None, file.sha256, (WITHOUT_CARD,))
+    return Graph(path, file.model, _checked_card(file), file.sha256)
+
+
+def _checked_card(file: OnnxFile) -> ModelCard:
+    try:
+        card = ModelCard.read_onnx_metadata(file.metadata)
+    except ArtefactError as error:
+        raise ArtefactError(f"{file.path}: {error}") from None
+    graph = file.model.graph
+    inputs, outputs = ([_tensor(value) for value in values] for values in (graph.input, graph.output))
+    model_input, classes = input_and_classes(file.path, inputs, outputs)
+    check_card(file.path, card, model_input, len(card.labels) if classes is None else classes)
+    return card
+
+
+def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+    described = value.type.tensor_type
+    sides = tuple(side.dim_value if side.HasField("dim_value") else None for side in described.shape.dim)
+    return Tensor(value.name, _type_name(described.elem_type), sides)
+
+
+def _type_name(kind: int) -> str:
+    try:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(kind))
+    except KeyError:
+        return f"type {kind}"

@@ -1,0 +1,74 @@
+"""Reading an ONNX file whole: with the weights that it keeps next to it, which its bytes alone do not have."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import onnx
+
+from taijitu_runtime.backends import CHECKPOINT_MAGIC
+from taijitu_runtime.backends.base import check_file
+from taijitu_runtime.backends.outside_weights import has_outside_weights, outside_files, sha256_with_weights
+from taijitu_runtime.errors import ArtefactError
+
+MAX_BYTES = 2**31 - 1
+"""The largest protobuf message, which an ONNX file is."""
+
+INTEGER_OPERATORS = {
+    "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
+    "QuantizeLinear",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxFile:
+    """An ONNX model with all its weights in memory, its path, and its sha256, that of weights next to it included."""
+
+    path: Path
+    model: onnx.ModelProto
+    sha256: str
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself, by its keys."""
+        return {entry.key: entry.value for entry in self.model.metadata_props}
+
+
+def precision_of(model: onnx.ModelProto) -> str:
+    """What the layers of a graph compute in, by its operators and weights: "fp32", "fp16" or "int8"."""
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    if any(node.op_type in INTEGER_OPERATORS for node in nodes):
+        return "int8"
+    weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) > 1]
+    return "fp16" if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in weights) else "fp32"
+
+
+def read_onnx(path: Path, expected: str = "an ONNX model") -> OnnxFile:
+    """Read an ONNX file. ArtefactError where it is none, lacks weights, or has more than a message holds.
+
+    Args:
+        path: The file.
+        expected: What to ask for where it is something else.
+    """
+    check_file(path)
+    content = path.read_bytes()
+    size = len(content) + sum(file.stat().st_size for file in outside_files(path, content))
+    if size > MAX_BYTES:
+        raise ArtefactError(
+            f"{path}: got {size / 1e9:.1f} GB with its weights, expected at most {MAX_BYTES / 1e9:.1f}, which is what "
+            "one ONNX file holds; take a smaller network"
+        )
+    try:
+        model = onnx.load_from_string(content)
+        if has_outside_weights(content):
+            onnx.load_external_data_for_model(model, str(path.parent))
+    except (onnx.checker.ValidationError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtefactError(f"{path}: got weights that cannot be read ({reason}); copy the files again") from None
+    except Exception:  # protobuf's DecodeError, whose package has no types
+        model = onnx.ModelProto()
+    if not model.graph.node:
+        got = "a checkpoint" if content.startswith(CHECKPOINT_MAGIC) else "a file that is not an ONNX model"
+        raise ArtefactError(f"{path}: got {got}, expected {expected}")
+    return OnnxFile(path, model, sha256_with_weights(path))

@@ -1,0 +1,264 @@
+"""Somebody else's ONNX graph -> an artefact's: pictures in, preprocessing inside, logits out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx.version_converter
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import (
+    IdentityEliminationPass,
+    LiftConstantsToInitializersPass,
+    NameFixPass,
+    RemoveInitializersFromInputsPass,
+    RemoveUnusedNodesPass,
+    ShapeInferencePass,
+)
+
+from taijitu_export.adopt.original import CARRIERS, Signature
+from taijitu_export.onnx.passes import DynamicBatchPass
+from taijitu_export.onnx.passes.editing import add_constant
+from taijitu_runtime.card import InputSpec
+from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.pictures.preprocess import LUMINANCE
+
+OPSET, IR_VERSION = 17, 8
+"""The highest that TensorRT 8.6 and the ONNX Runtimes made for JetPack 6 read."""
+
+Ending = Literal["logits", "softmax", "probabilities", "logit", "probability"]
+"""What a foreign network ends in.
+
+"softmax": probabilities that a Softmax makes, or that sum to 1; "probabilities": independent ones, of a Sigmoid;
+"logit", "probability": one number for two labels, before or after the sigmoid that makes a probability of it.
+"""
+
+LEAST = float(np.finfo(np.float32).tiny)
+
+
+@dataclasses.dataclass(frozen=True)
+class Standard:
+    """A graph in ONNX's own operators, with named nodes and known types. `notes`: what could not be done to it."""
+
+    model: onnx.ModelProto
+    notes: tuple[str, ...]
+
+
+def standard_graph(model: onnx.ModelProto) -> Standard:
+    """The model with functions written out, constants as initialisers, and in OPSET where that is possible."""
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model, convert_version=True)
+    converted, notes = _converted(model)
+    graph = ir.from_proto(converted)
+    passes = (
+        RemoveInitializersFromInputsPass(),
+        LiftConstantsToInitializersPass(lift_all_constants=True),
+        IdentityEliminationPass(),
+        RemoveUnusedNodesPass(),
+        NameFixPass(),
+        ShapeInferencePass(),
+    )
+    return Standard(ir.to_proto(ir.passes.Sequential(*passes)(graph).model), notes)
+
+
+def onnx_from_foreign(
+    standard: onnx.ModelProto,
+    signature: Signature,
+    spec: InputSpec,
+    ending: Ending,
+    classes: int,
+    *,
+    batch: int | None = None,
+) -> ir.Model:
+    """The graph with `images` uint8 (N, H, W, 3) RGB in, and `logits` float32 (N, K) out.
+
+    Args:
+        standard: What `standard_graph` made.
+        signature: What the network takes and gives.
+        spec: The contract; its arithmetic goes into the graph.
+        ending: What the network ends in. A last Softmax is cut off, so that logits are left; of other probabilities
+            that sum to 1 the logarithm is taken, of which softmax makes the probabilities again.
+        classes: K of what the network gives.
+        batch: The only one that it takes; None for any.
+    """
+    model = ir.from_proto(standard)
+    graph = model.graph
+    _free_names(graph)
+    _put_before(graph, signature, spec)
+    cut = ending in ("softmax", "probability") and _cut(graph, "Softmax" if ending == "softmax" else "Sigmoid", classes)
+    _put_behind(graph, ending, classes, is_cut=cut)
+    images = graph.inputs[0]
+    images.shape = ir.Shape([signature.batch or batch or "batch", spec.height, spec.width, 3])
+    if batch is None:
+        DynamicBatchPass(signature.batch or 1)(model)
+    graph.outputs[0].shape = ir.Shape([batch or "batch", 2 if ending in ("logit", "probability") else classes])
+    ShapeInferencePass()(model)
+    return model
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a model uses."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def ends_in(standard: onnx.ModelProto, answers: NDArray[np.float32], labels: int) -> Ending:
+    """What a network ends in, by its last operator and its answers to some pictures, float32 (N, K)."""
+    node = _last(ir.from_proto(standard).graph)
+    last = "" if node is None else node.op_type
+    if answers.shape[1] == 1 and labels == 2:
+        return "probability" if last in ("Sigmoid", "HardSigmoid") else "logit"
+    if last == "Softmax":
+        return "softmax"
+    if last in ("Sigmoid", "HardSigmoid"):
+        return "probabilities"
+    sums_to_1 = (answers >= 0).all() and (np.abs(answers.sum(axis=1) - 1) <= 1e-2).all()
+    return "softmax" if sums_to_1 else "logits"
+
+
+def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model in OPSET, or in the one above it, which LowerToOpset17Pass lowers with fewer mistakes."""
+    opset = opset_of(model)
+    wanted = OPSET if opset < OPSET else OPSET + 1
+    if opset not in (OPSET, wanted):
+        try:
+            model = onnx.version_converter.convert_version(model, wanted)
+        except Exception as error:  # of one class for an operator that it cannot convert and for its own faults
+            reason = " ".join(str(error).split())[:200]
+            model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+            return model, (f"opset {opset} stays: onnx's converter says {reason}",)
+    model.ir_version = IR_VERSION
+    return model, ()
+
+
+def _free_names(graph: ir.Graph) -> None:
+    """No value of the network may have the names that an artefact's input and output have."""
+    for value in (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)):
+        if value.name in ("images", "logits"):
+            value.name = f"network_{value.name}"
+
+
+def _put_before(graph: ir.Graph, signature: Signature, spec: InputSpec) -> None:
+    """uint8 (N, H, W, 3) -> what the network takes: float, planes, channels, normalised, as far as needed."""
+    taken = graph.inputs[0]
+    batch = signature.batch or "batch"
+    images = ir.Value(
+        name="images",
+        type=ir.TensorType(ir.DataType.UINT8),
+        shape=ir.Shape([batch, spec.height, spec.width, 3]),
+    )
+    chain = _Chain(graph, images)
+    if signature.dtype != np.uint8:
+        chain.add("Cast", to=ir.DataType.FLOAT)
+    if signature.layout == "nchw":
+        chain.add("Transpose", perm=[0, 3, 1, 2])
+    along = 1 if signature.layout == "nchw" else 3
+    shape = [1, -1, 1, 1] if along == 1 else [1, 1, 1, -1]
+    if spec.colour == "BGR":
+        chain.add("Gather", np.array([2, 1, 0], np.int64), axis=along)
+    elif spec.colour == "grey":
+        # Exact, as Pillow rounds it: the sum stays below 2 ** 24.
+        chain.add("Mul", np.array(LUMINANCE, np.float32).reshape(shape))
+        chain.add("ReduceSum", np.array([along], np.int64), keepdims=1)
+        chain.add("Add", np.array(2**15, np.float32))
+        chain.add("Div", np.array(2**16, np.float32))
+        chain.add("Floor")
+    if signature.dtype != np.uint8:
+        mean, std = (np.array(numbers, np.float64) / spec.scale for numbers in (spec.mean, spec.std))
+        if mean.any():
+            chain.add("Sub", mean.astype(np.float32).reshape(shape))
+        if (std.astype(np.float32) != 1).any():
+            chain.add("Div", std.astype(np.float32).reshape(shape))
+    if signature.dtype == np.float16:
+        chain.add("Cast", to=ir.DataType.FLOAT16)
+    ir.convenience.replace_all_uses_with(taken, chain.value)
+    graph.inputs[0] = images
+    if chain.nodes:
+        graph.insert_before(graph[0], chain.nodes)
+
+
+def _put_behind(graph: ir.Graph, ending: Ending, classes: int, *, is_cut: bool) -> None:
+    """What the network gives -> `logits` float32 (N, K)."""
+    given = graph.outputs[0]
+    chain = _Chain(graph, given)
+    if given.dtype != ir.DataType.FLOAT:
+        chain.add("Cast", to=ir.DataType.FLOAT)
+    if given.shape is None or given.shape.rank() != 2:
+        chain.add("Flatten", axis=1)
+    if ending == "softmax" and not is_cut:
+        chain.add("Max", np.array(LEAST, np.float32))
+        chain.add("Log")
+    if ending == "probability" and not is_cut:
+        raise ArtefactError(f"got a network that ends in one {_last_name(graph)}, expected a Sigmoid or two numbers")
+    if ending in ("logit", "probability"):
+        chain.add("Mul", np.array([[0, 1]], np.float32))  # the logit of the first label is 0
+    if not chain.nodes:
+        chain.add("Identity")
+    for node in chain.nodes:
+        graph.append(node)
+    chain.value.name = "logits"
+    chain.value.dtype = ir.DataType.FLOAT
+    graph.outputs[0] = chain.value
+
+
+def _cut(graph: ir.Graph, op_type: str, classes: int) -> bool:
+    """Take the last Softmax or Sigmoid away; whether there was one that made the K numbers."""
+    node = _last(graph)
+    if node is None or node.op_type != op_type:
+        return False
+    made, x = node.outputs[0], node.inputs[0]
+    if x is None or (op_type == "Softmax" and not _is_over(node, classes)):
+        return False
+    if made.is_graph_output():
+        graph.outputs[graph.outputs.index(made)] = x
+    ir.convenience.replace_all_uses_with(made, x)
+    graph.remove(node, safe=True)
+    return True
+
+
+def _is_over(node: ir.Node, classes: int) -> bool:
+    """Whether a Softmax goes over K numbers, as far as its shape is known."""
+    shape = node.outputs[0].shape
+    side = None if shape is None else shape[node.attributes.get_int("axis", -1)]
+    return not isinstance(side, int) or side == classes
+
+
+def _last(graph: ir.Graph) -> ir.Node | None:
+    """The node that makes the numbers of the graph's only output, behind what only carries them."""
+    value = graph.outputs[0]
+    node = value.producer()
+    while node is not None and node.domain == "" and node.op_type in CARRIERS:
+        carried = node.inputs[0]
+        if carried is None or len(carried.uses()) != 1:
+            break
+        node = carried.producer()
+    return node if node is not None and node.domain == "" else None
+
+
+def _last_name(graph: ir.Graph) -> str:
+    node = _last(graph)
+    return "number" if node is None else node.op_type
+
+
+class _Chain:
+    """Nodes one behind the other, each with a constant of its own where it needs one."""
+
+    def __init__(self, graph: ir.Graph, value: ir.Value) -> None:
+        self._graph = graph
+        self.value = value
+        self.nodes: list[ir.Node] = []
+
+    def add(
+        self, op_type: str, constant: NDArray[np.float32] | NDArray[np.int64] | None = None, **options: object
+    ) -> None:
+        name = f"taijitu_{self.value.name}_{op_type.lower()}_{len(self.nodes)}"
+        inputs = [self.value]
+        if constant is not None:
+            inputs.append(add_constant(self._graph, f"{name}_by", constant))
+        node = ir.node(op_type, inputs, dict(options), name=name)  # type: ignore[arg-type]  # plain numbers and lists
+        node.outputs[0].name = name
+        self.nodes.append(node)
+        self.value = node.outputs[0]

@@ -1,0 +1,47 @@
+"""A batch of any size, where an exporter wrote down the one that it was shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from taijitu_export.onnx.passes.editing import add_constant
+from taijitu_export.onnx.passes.reading import integers, is_operator
+
+
+class DynamicBatchPass(ir.passes.InPlacePass):
+    """Let dimension 0 of the graph's inputs and outputs be any number, and take it out of the shapes of Reshapes.
+
+    Whether the network means the same then is for the caller to try: a Resize or Expand may have it too.
+
+    Rules. The shape of a Reshape has its first number replaced by 0, which copies that of its input, when all of these
+    hold:
+
+    1. The shape is constant and has no 0, which copies too, or with `allowzero` is one.
+    2. Its first number is `batch`, and so is that of its input's shape.
+    """
+
+    def __init__(self, batch: int, name: str = "batch") -> None:
+        super().__init__()
+        self._batch = batch
+        self._name = name
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        reshapes = [node for node in graph if is_operator(node, "Reshape") and self._is_batched(node)]
+        for number, node in enumerate(reshapes):
+            shape = np.array([0, *integers(node.inputs[1])[1:]], np.int64)
+            node.attributes.pop("allowzero", None)
+            node.replace_input_with(1, add_constant(graph, f"any_batch_{number}", shape))
+        for node in graph:
+            for value in node.outputs:
+                value.shape = None  # they have the one batch in them, and are inferred again
+        for value in (*graph.inputs, *graph.outputs):
+            if value.shape is not None and value.shape.rank() > 0:
+                value.shape = ir.Shape([self._name, *value.shape[1:]])
+        return ir.passes.PassResult(model, modified=True)
+
+    def _is_batched(self, node: ir.Node) -> bool:
+        x, shape = node.inputs[0], integers(node.inputs[1])
+        fits = x is not None and x.shape is not None and x.shape.rank() > 0 and x.shape[0] == self._batch
+        return bool(shape) and 0 not in shape and fits and shape[0] == self._batch  # rules 1 and 2

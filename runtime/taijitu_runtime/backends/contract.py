@@ -1,0 +1,96 @@
+"""What an artefact's graph has to look like, by names, types and shapes, and whether that agrees with its card."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.errors import ArtefactError
+
+Layout = Literal["uint8 NHWC", "float32 NCHW"]
+LAYOUTS: dict[str, Layout] = {"uint8": "uint8 NHWC", "float32": "float32 NCHW"}
+MADE_BY = "expected a model made by: taijitu onnx checkpoint.pt -o model.onnx, or taijitu adopt"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInput:
+    """The array that a model takes.
+
+    `layout`: "uint8 NHWC", RGB in [0, 255], normalised inside the model; or "float32 NCHW", normalised by the caller.
+    `height`, `width`: pixels. `min_batch` to `max_batch`: pictures in one call; `max_batch` None: no limit.
+    """
+
+    layout: Layout
+    height: int
+    width: int
+    min_batch: int = 1
+    max_batch: int | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type: uint8 or float32."""
+        return np.dtype(self.layout.split()[0])
+
+    def shape(self, batch: int) -> tuple[int, int, int, int]:
+        """The whole shape for a batch of that many pictures."""
+        if self.layout == "uint8 NHWC":
+            return (batch, self.height, self.width, 3)
+        return (batch, 3, self.height, self.width)
+
+
+class Tensor(NamedTuple):
+    """An input or output of a graph: numpy's name of its type, and its shape, with None for an open dimension."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+def input_and_classes(path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[ModelInput, int | None]:
+    """What the graph of an artefact takes, and how many logits it gives, None where it leaves that open.
+
+    ArtefactError where it is not an artefact's graph.
+    """
+    names = [tensor.name for tensor in inputs], [tensor.name for tensor in outputs]
+    if names != (["images"], ["logits"]):
+        raise not_ours(path, f"inputs {names[0]} and outputs {names[1]} instead of 'images' and 'logits'")
+    (images,), (logits,) = inputs, outputs
+    if logits.dtype != "float32" or len(logits.shape) != 2:
+        raise not_ours(path, f"logits of {logits.dtype} {list(logits.shape)} instead of float32 [N, K]")
+    layout = LAYOUTS.get(images.dtype)
+    if layout is None or len(images.shape) != 4:
+        got = f"images of {images.dtype} {list(images.shape)}"
+        raise not_ours(path, f"{got} instead of uint8 [N, H, W, 3] or float32 [N, 3, H, W]")
+    batch, *rest = images.shape
+    channels, height, width = (rest[2], *rest[:2]) if layout == "uint8 NHWC" else (rest[0], *rest[1:])
+    if channels != 3 or height is None or width is None:
+        raise not_ours(path, f"images of shape {list(images.shape)} instead of a fixed height and width and 3 channels")
+    model_input = ModelInput(layout, height, width)
+    if batch is not None:
+        model_input = ModelInput(layout, height, width, min_batch=batch, max_batch=batch)
+    return model_input, logits.shape[1]
+
+
+def check_card(path: Path, card: ModelCard, model_input: ModelInput, classes: int) -> None:
+    """ArtefactError unless the size of the pictures and the number of logits are those of the card."""
+    size, promised = (model_input.height, model_input.width), (card.input.height, card.input.width)
+    if size != promised:
+        raise ArtefactError(
+            f"{path}: got a model input of {size} pixels (height, width), expected {promised} as its card says; "
+            "make it again with: taijitu onnx"
+        )
+    if classes != len(card.labels):
+        raise ArtefactError(
+            f"{path}: got {classes} logits, expected {len(card.labels)}, one for each label of its card; make it "
+            "again with: taijitu onnx"
+        )
+
+
+def not_ours(path: Path, got: str) -> ArtefactError:
+    """The error for a file that is not an artefact of taijitu."""
+    return ArtefactError(f"{path}: got {got}, {MADE_BY}")

@@ -1,0 +1,130 @@
+"""Any ONNX network to be measured: a classifier with a contract, or another one, as for trtexec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.backends.base import check_file
+from taijitu_runtime.backends.contract import Tensor
+from taijitu_runtime.backends.ort import bulk_on_cpu, open_model, tensor_of
+from taijitu_runtime.backends.tensor_sizes import largest_tensor_bytes
+from taijitu_runtime.bulk import Bulk
+from taijitu_runtime.card import METADATA_PREFIX, ModelCard
+from taijitu_runtime.errors import UsageError
+from taijitu_runtime.machine import usable_cores
+
+Shape = tuple[int, ...]
+
+
+class OnnxNetwork:
+    """An ONNX file on ONNX Runtime: `with OnnxNetwork(path) as network: network.session`.
+
+    `threads`, `provider` as for OrtBackend, and its errors, except that nothing is asked of names, types and shapes.
+    """
+
+    def __init__(
+        self, path: Path, *, threads: int = 0, provider: str = "cpu", profile_prefix: Path | None = None
+    ) -> None:
+        self.path, self.threads, self.provider = path, threads, provider
+        self._profile_prefix = profile_prefix
+        self.session: Any = None
+
+    def __enter__(self) -> OnnxNetwork:
+        check_file(self.path)
+        self.session = open_model(
+            self.path,
+            threads=self.threads or usable_cores(),
+            provider=self.provider,
+            profile_prefix=self._profile_prefix,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.session = None
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """What it takes."""
+        return [tensor_of(node) for node in self.session.get_inputs()]
+
+    @property
+    def bulk(self) -> Bulk | None:
+        """How classify and verify answer many images with it; None for a network without a contract."""
+        if self._card is None or self.provider != "cpu":
+            return None
+        return bulk_on_cpu(largest_tensor_bytes(self.path.read_bytes()), self.inputs[0].shape[0], self.threads)
+
+    @property
+    def title(self) -> str:
+        """What it is called, and its precision where a card says so."""
+        card = self._card
+        if card is not None:
+            return f"{card.architecture.name}, {card.precision.name}"
+        return f"{self.session.get_modelmeta().graph_name or self.path.stem}, without a contract"
+
+    def shapes(self, asked: Mapping[str, Shape], text: str | None) -> dict[str, Shape]:
+        """The shape of each input: as asked for, and else of one picture, or the smallest batch.
+
+        `text`: of --shapes. UsageError where an input does not take the shape, or leaves more than its batch open.
+        """
+        known = {tensor.name: tensor.shape for tensor in self.inputs}
+        for name, shape in asked.items():
+            if name not in known or not _fits(shape, known[name]):
+                expected = ",".join(f"{each}:{_written(sides)}" for each, sides in known.items())
+                raise UsageError(
+                    f"{self.path}: got --shapes={text}, expected {expected}"
+                    + (" with N from 1" if "N" in expected else "")
+                )
+        return {name: asked.get(name) or self._smallest(name, sides) for name, sides in known.items()}
+
+    @property
+    def _card(self) -> ModelCard | None:
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        has_one = any(key.startswith(METADATA_PREFIX) for key in metadata)
+        return ModelCard.read_onnx_metadata(metadata) if has_one else None
+
+    def _smallest(self, name: str, sides: tuple[int | None, ...]) -> Shape:
+        if None in sides[1:]:
+            raise UsageError(
+                f"{self.path}: got an input {name} of {_written(sides)}, which leaves more than the batch open; give "
+                f"--shapes={name}:..."
+            )
+        return tuple(1 if side is None else side for side in sides)
+
+
+def shapes_from_text(text: str | None) -> dict[str, Shape]:
+    """trtexec's "images:8x32x32x3,other:1x4" by name; UsageError for anything else."""
+    shapes: dict[str, Shape] = {}
+    for part in text.split(",") if text is not None else ():
+        match = re.fullmatch(r"'?(.+?)'?:(\d+(?:x\d+)*)", part)
+        if match is None:
+            raise UsageError(f"got --shapes={text}, expected NAME:SHAPE such as images:8x32x32x3")
+        shapes[match[1]] = tuple(int(size) for size in match[2].split("x"))
+    return shapes
+
+
+def random_array(shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Random pictures, uint8 in [0, 255], normal floating-point numbers, or zeros and ones; the same in every run."""
+    random = np.random.default_rng(0)
+    if dtype == np.uint8:
+        return random.integers(0, 256, shape, dtype=np.uint8)
+    if np.issubdtype(dtype, np.floating):
+        return random.standard_normal(shape, dtype=np.float32).astype(dtype, copy=False)
+    return random.integers(0, 2, shape).astype(dtype)  # an index that every table has
+
+
+def _fits(shape: Shape, sides: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(sides) and all(size >= 1 and fixed in (None, size) for size, fixed in zip(shape, sides))
+
+
+def _written(sides: tuple[int | None, ...]) -> str:
+    return "x".join("N" if side is None else str(side) for side in sides)

@@ -1,0 +1,308 @@
+"""`taijitu adopt`: other people's files become artefacts that answer like them, or nothing is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from taijitu_export import passport
+from taijitu_export.adopt.cli import main
+from taijitu_export.adopt.like import preprocessing_like
+from taijitu_export.adopt.original import Signature
+from taijitu_export.adopt.preprocessing import preprocessing_from_flags
+from taijitu_export.api import adopt
+from taijitu_export.errors import ExportError
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError
+from tests.helpers.foreign_model import make_foreign_onnx
+
+LABELS = ("cat", "dog", "hedgehog")
+USUAL: dict[str, Any] = {"labels": LABELS, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "resize": "stretch"}
+
+
+@pytest.fixture(scope="module")
+def picture() -> NDArray[np.uint8]:
+    """A picture of another size than the networks see, uint8 RGB (30, 50, 3)."""
+    return np.random.default_rng(7).integers(0, 256, (30, 50, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def quick_passport(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose the pictures of the passport among 64, not 512."""
+    monkeypatch.setattr(passport, "MOST_SEEDS", passport.LEAST_SEEDS)
+
+
+def probabilities(path: Path, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """What the artefact says, (K,), in the order of its labels."""
+    with Classifier.from_file(path) as classifier:
+        answers = classifier.predict(picture, top=len(classifier.labels)).answers
+        return np.array([answer.probability for answer in sorted(answers, key=lambda each: each.index)])
+
+
+def original(path: Path, images: NDArray[Any]) -> NDArray[np.float64]:
+    """What the foreign file says of the array that it is meant to get, (K,)."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: images})[0][0].astype(np.float64).reshape(-1)
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def resized(picture: NDArray[np.uint8], height: int = 12, width: int = 16) -> NDArray[np.float64]:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR), np.float64)
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "nchw, softmax, opset 11": {"ending": "Softmax", "opset": 11, "ir_version": 6},
+    "nhwc": {"layout": "nhwc"},
+    "opset 9, IR 3, initialisers among the inputs": {"opset": 9, "ir_version": 3, "initialisers_are_inputs": True},
+    "opset 21": {"opset": 21, "ir_version": 10},
+    "log-probabilities": {"ending": "LogSoftmax"},
+    "one batch, but nothing needs it": {"batch": 1, "flat_shape": (1, 4)},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_foreign_file_becomes_an_artefact_that_answers_like_it(
+    tmp_path: Path, picture: NDArray[np.uint8], form: str
+) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx", **FORMS[form])
+    result = adopt(source, tmp_path / "adopted.onnx", **USUAL)
+    pixels = (resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]
+    images = pixels[None] if FORMS[form].get("layout") == "nhwc" else pixels.transpose(2, 0, 1)[None]
+    said = original(source, images.astype(np.float32))
+    expected = said if form.startswith("nchw") else softmax(said)
+    np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4)
+    assert result.proof.holds
+    assert result.batch is None
+    model = onnx.load(result.path)
+    assert (model.opset_import[0].version, model.ir_version) == (17, 8)
+    assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [0, 12, 16, 3]
+    assert result.card.training["adopted"]["opset"] == FORMS[form].get("opset", 17)
+    assert result.card.labels == LABELS
+
+
+def test_bgr_in_0_to_255_with_a_letterbox(tmp_path: Path) -> None:
+    source = make_foreign_onnx(tmp_path / "caffe.onnx", size=(16, 16))
+    mean = [104.0, 117.0, 123.0]
+    adopt(
+        source,
+        tmp_path / "a.onnx",
+        labels=LABELS,
+        color="bgr",
+        scale=1,
+        mean=mean,
+        std=[58],
+        resize="letterbox:16:white",
+    )
+    picture = np.full((8, 16, 3), (10, 20, 30), np.uint8)
+    framed = np.full((16, 16, 3), 255.0)
+    framed[4:12] = (10, 20, 30)
+    images = ((framed[..., ::-1] - mean) / 58).transpose(2, 0, 1)[None].astype(np.float32)
+    np.testing.assert_allclose(
+        probabilities(tmp_path / "a.onnx", picture), softmax(original(source, images)), rtol=1e-4
+    )
+
+
+def test_one_channel_is_the_grey_of_pillow(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    source = make_foreign_onnx(tmp_path / "digits.onnx", channels=1)
+    adopt(source, tmp_path / "a.onnx", labels=LABELS, mean=[0.1307], std=[0.3081], resize="stretch")
+    grey = np.asarray(Image.fromarray(resized(picture).astype(np.uint8)).convert("L"), np.float32)
+    images = ((grey / 255 - 0.1307) / 0.3081)[None, None].astype(np.float32)
+    np.testing.assert_allclose(
+        probabilities(tmp_path / "a.onnx", picture), softmax(original(source, images)), rtol=1e-4
+    )
+
+
+def test_a_network_that_takes_bytes_gets_them_as_they_are(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    source = make_foreign_onnx(tmp_path / "bytes.onnx", dtype="uint8", layout="nhwc")
+    adopt(source, tmp_path / "a.onnx", labels=LABELS, resize="stretch")
+    images = resized(picture).astype(np.uint8)[None]
+    np.testing.assert_allclose(
+        probabilities(tmp_path / "a.onnx", picture), softmax(original(source, images)), rtol=1e-4
+    )
+
+
+def test_float16_stays_float16(tmp_path: Path) -> None:
+    source = make_foreign_onnx(tmp_path / "half.onnx", dtype="float16")
+    result = adopt(source, tmp_path / "a.onnx", **USUAL)
+    assert result.card.precision.name == "fp16"
+    assert result.proof.precision == "fp16"
+
+
+@pytest.mark.parametrize(("ending", "labels"), [("Sigmoid", LABELS), ("Sigmoid", LABELS[:2]), ("", LABELS[:2])])
+def test_sigmoids_stay_probabilities_and_one_number_is_the_second_labels(
+    tmp_path: Path, picture: NDArray[np.uint8], ending: str, labels: tuple[str, ...]
+) -> None:
+    one = len(labels) == 2
+    source = make_foreign_onnx(tmp_path / "s.onnx", ending=ending, classes=1 if one else 3)
+    result = adopt(source, tmp_path / "a.onnx", **{**USUAL, "labels": labels})
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
+    said = original(source, images)
+    second = said if ending else 1 / (1 + np.exp(-said))
+    expected = np.concatenate([1 - second, second]) if one else said
+    np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4, atol=1e-6)
+    assert result.card.output == ("logits" if one else "probabilities")
+
+
+@pytest.mark.parametrize(("batch", "shape"), [(2, (2, 4)), (5, (5, 2, 2))])
+def test_a_batch_that_cannot_be_changed_stays_and_any_number_is_answered(
+    tmp_path: Path, picture: NDArray[np.uint8], batch: int, shape: tuple[int, ...]
+) -> None:
+    source = make_foreign_onnx(tmp_path / "fixed.onnx", batch=batch, flat_shape=(batch, 4))
+    model = onnx.load(source)
+    if len(shape) == 3:  # nothing that the pass knows: a Tile to the batch and back
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((batch, 1), np.float32), "zeros"))
+        gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
+        gemm.output[0] = "before"
+        model.graph.node.insert(5, onnx.helper.make_node("Add", ["before", "zeros"], ["numbers"]))
+        onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **USUAL)
+    assert result.batch == (None if len(shape) == 2 else batch)
+    with Classifier.from_file(result.path) as classifier:
+        assert len(classifier.predict([picture] * 7)) == 7
+
+
+def test_weights_lie_beside_the_file_and_never_where_the_process_runs(
+    tmp_path: Path, picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seed in (("theirs", 1), ("here", 2)):
+        (tmp_path / name).mkdir()
+        make_foreign_onnx(tmp_path / name / "model.onnx", seed=seed, outside=True)
+    monkeypatch.chdir(tmp_path / "here")
+    first = adopt("../theirs/model.onnx", "adopted.onnx", **USUAL)
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None].astype(np.float32)
+    expected = softmax(original(tmp_path / "theirs" / "model.onnx", images))
+    np.testing.assert_allclose(probabilities(first.path, picture), expected, rtol=1e-4)
+    # The same graph with other weights is another source.
+    assert first.card.source_sha256 != adopt("model.onnx", "other.onnx", **USUAL).card.source_sha256
+
+
+def test_ultralytics_metadata_is_a_contract(tmp_path: Path) -> None:
+    names = "{0: 'cat', 1: 'dog', 2: 'hedgehog'}"
+    said = {"names": names, "imgsz": "[16, 16]", "task": "classify"}
+    source = make_foreign_onnx(tmp_path / "yolo.onnx", size=("height", "width"), ending="Softmax", metadata=said)
+    card = adopt(source, tmp_path / "a.onnx").card
+    assert card.labels == LABELS
+    assert (card.input.height, card.input.resize, card.input.mean, card.input.std) == (
+        16,
+        "shorter_side",
+        (0,) * 3,
+        (1,) * 3,
+    )
+
+
+def test_a_hugging_face_processor_is_a_contract(tmp_path: Path) -> None:
+    processor = {
+        "do_resize": True, "size": {"shortest_edge": 18}, "resample": 3, "do_center_crop": True,
+        "rescale_factor": 1 / 255, "crop_size": {"height": 12, "width": 16}, "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.25, 0.25, 0.25],
+    }  # fmt: skip
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"1": "dog", "0": "cat", "2": "hedgehog"}}))
+    source = make_foreign_onnx(tmp_path / "hf.onnx")
+    card = adopt(source, tmp_path / "a.onnx", like=str(tmp_path / "preprocessor_config.json")).card
+    assert card.labels == LABELS
+    assert (card.input.resize_size, card.input.interpolation, card.input.std) == (18, "bicubic_antialias", (0.25,) * 3)
+
+
+def test_timm_and_torchvision_say_how_their_networks_see() -> None:
+    signature = Signature("x", "y", np.dtype(np.float32), "nchw", 3, 224, 224, None)
+    timm, torchvision = preprocessing_like("timm/resnet18.a1_in1k"), preprocessing_like("torchvision/resnet18")
+    spec = timm.spec(signature)
+    assert (spec.resize, spec.resize_size, spec.interpolation) == ("shorter_side", 235, "bicubic_antialias")
+    assert len(set(timm.labels or ())) == 1000
+    half = dataclasses.replace(signature, height=112, width=112)
+    spec = preprocessing_from_flags(mean=[0.5]).over(torchvision).spec(half)
+    assert (spec.resize_size, spec.interpolation, spec.mean) == (128, "bilinear_antialias", (0.5,) * 3)
+
+
+BAD: dict[str, tuple[dict[str, Any], dict[str, Any], type[TaijituError]]] = {
+    "no labels": ({}, {"labels": None}, UsageError),
+    "too few labels": ({}, {"labels": LABELS[:2]}, UsageError),
+    "a label twice": ({}, {"labels": ("cat", "dog", "cat")}, UsageError),
+    "a label with a control character": ({}, {"labels": ("cat", "d\x1bog", "x")}, UsageError),
+    "a label with a lone surrogate": ({}, {"labels": ("cat", "d\udc80og", "x")}, UsageError),
+    "an empty label": ({}, {"labels": ("cat", "", "x")}, UsageError),
+    "a name with a slash": ({}, {"name": "a/b"}, UsageError),
+    "no mean": ({}, {"mean": None}, UsageError),
+    "two means": ({}, {"mean": [0.1, 0.2]}, UsageError),
+    "a mean for other pixels": ({}, {"mean": [123.7]}, UsageError),
+    "an unknown resize": ({}, {"resize": "shorter:256:white"}, UsageError),
+    "a resize of no pixels": ({}, {"resize": "letterbox:x"}, UsageError),
+    "an unknown colour": ({}, {"resize": "letterbox:16:mauve"}, UsageError),
+    "another size than the file's": ({}, {"size": (224, 224)}, UsageError),
+    "an unknown interpolation": ({}, {"interpolation": "nearest"}, UsageError),
+    "an unknown teacher": ({}, {"like": "timm/resnet19"}, UsageError),
+    "an open size": ({"size": ("h", "w")}, {}, UsageError),
+    "grey for three channels": ({}, {"color": "grey"}, UsageError),
+    "a second output": ({"second_output": True}, {}, ArtefactError),
+    "a detector by its own word": ({"metadata": {"names": "{0: 'a'}", "task": "detect"}}, {}, UsageError),
+    "IR 99": ({"ir_version": 99}, {}, ArtefactError),
+    "random answers": ({"noise": True}, {}, ExportError),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_adopted_is_refused_in_one_line_and_nothing_is_written(tmp_path: Path, case: str) -> None:
+    form, options, error = BAD[case]
+    source = make_foreign_onnx(tmp_path / "foreign.onnx", **form)
+    (tmp_path / "a.onnx").write_bytes(b"before")
+    with pytest.raises(error) as caught:
+        adopt(source, tmp_path / "a.onnx", **{**USUAL, **options})
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "a.onnx").read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("outputs", ["boxes", "sequence"])
+def test_a_detector_and_a_sequence_model_are_named(tmp_path: Path, outputs: str) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx")
+    model = onnx.load(source)
+    model.graph.node.append(
+        onnx.helper.make_node("SequenceConstruct", ["result"], ["last"])
+        if outputs == "sequence"
+        else onnx.helper.make_node("Conv", ["bent", "w3"], ["last"])
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((3, 4, 1, 1), np.float32), "w3"))
+    made = onnx.helper.make_tensor_value_info("last", onnx.TensorProto.FLOAT, ["N", 3, 12, 16])
+    if outputs == "sequence":
+        made = onnx.helper.make_tensor_sequence_value_info("last", onnx.TensorProto.FLOAT, None)
+    del model.graph.output[:]
+    model.graph.output.append(made)
+    onnx.save(model, source)
+    with pytest.raises(ArtefactError, match="N x K"):
+        adopt(source, tmp_path / "a.onnx", **USUAL)
+
+
+def test_the_command_says_what_it_did_and_ends_with_its_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx", layout="nhwc")
+    (tmp_path / "labels.txt").write_text("cat\r\ndog\r\nhedgehog\r\n", encoding="utf-8-sig")
+    usual = ["--labels", str(tmp_path / "labels.txt"), "--mean", "0.5", "--std", "0.5", "--scale", "1/255"]
+    arguments = [str(source), "-o", str(tmp_path / "a.onnx"), *usual, "--resize", "stretch", "--size", "12x16"]
+    assert main([*arguments, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert ModelCard.from_dict(said["card"]).labels == LABELS
+    assert said["opset"] == 17
+    assert main(arguments[:-2]) == 0
+    assert "stretched to 12x16" in capsys.readouterr().out
+    assert main([str(source), "-o", str(tmp_path / "b.onnx")]) == 2
+    noisy = make_foreign_onnx(tmp_path / "noisy.onnx", noise=True)
+    assert main([str(noisy), *arguments[1:]]) == 1
+    assert main([str(tmp_path / "a.onnx"), "-o", str(tmp_path / "c.onnx"), *usual]) == 2  # adopted already

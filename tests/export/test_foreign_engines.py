@@ -1,0 +1,85 @@
+"""Engines and timings of ONNX files that taijitu did not write, and refusals that come before a build."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from taijitu_export.engine import cli as engine_cli
+from taijitu_export.engine.graph import read_graph
+from taijitu_runtime.bench import cli as bench_cli
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.engine_card import EngineCard
+from taijitu_runtime.errors import ArtefactError
+from tests.helpers.foreign_model import make_foreign_onnx
+from tests.helpers.tiny_model import make_tiny_onnx
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_file_without_a_contract_becomes_an_engine_without_labels(tmp_path: Path, precision: str) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
+    source = make_foreign_onnx(tmp_path / "model.onnx", size=(16, 16), second_output=True)
+    arguments = ["--fp16"] if precision == "fp16" else []
+    assert engine_cli.main([str(source), "--backend=rtx", *arguments]) == 0
+    card = EngineCard.read(tmp_path / "model.engine")
+    assert card.card is None
+    assert [tensor.name for tensor in (*card.inputs, *card.outputs)] == ["x", "result", "features"]
+    assert card.precision.layers == {"float32" if precision == "fp32" else "float16": 2}
+    with pytest.raises(ArtefactError, match="without labels"):
+        Classifier.from_file(tmp_path / "model.engine")
+
+
+def test_an_engine_has_the_weights_beside_its_file_wherever_it_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seed in (("theirs", 1), ("here", 2)):
+        (tmp_path / name).mkdir()
+        make_foreign_onnx(tmp_path / name / "model.onnx", seed=seed, outside=True)
+    monkeypatch.chdir(tmp_path / "here")
+    theirs, ours = read_graph(Path("../theirs/model.onnx")), read_graph(Path("model.onnx"))
+    whole = make_foreign_onnx(tmp_path / "whole.onnx", seed=1)
+    expected = onnx.numpy_helper.to_array(onnx.load(whole).graph.initializer[0])
+    parsed = onnx.ModelProto.FromString(theirs.model.SerializeToString())  # as the parser gets it
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(parsed.graph.initializer[0]), expected)
+    assert theirs.sha256 != ours.sha256
+    (tmp_path / "theirs" / "model.onnx.data").unlink()
+    with pytest.raises(ArtefactError):
+        read_graph(Path("../theirs/model.onnx"))
+
+
+@pytest.mark.parametrize("what", ["logits", "names", "second output", "IR version"])
+def test_what_classify_would_refuse_is_refused_before_it_is_built(tmp_path: Path, what: str) -> None:
+    path = make_tiny_onnx(
+        tmp_path / "model.onnx",
+        classes=2 if what == "logits" else 3,
+        names=("input", "scores") if what == "names" else ("images", "logits"),
+    )
+    model = onnx.load(path)
+    if what == "second output":
+        model.graph.output.append(onnx.helper.make_tensor_value_info("average", onnx.TensorProto.FLOAT, ["N", 3]))
+    if what == "IR version":
+        model.ir_version = 99
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ArtefactError):
+        read_graph(path)
+    assert engine_cli.main([str(path)]) == 2
+    assert not path.with_suffix(".engine").exists()
+
+
+def test_bench_measures_any_network_by_the_shapes_of_its_inputs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["--warmUp=0", "--duration=0", "--iterations=2"]
+    source = str(make_foreign_onnx(tmp_path / "model.onnx", size=("h", "w"), second_output=True))
+    assert bench_cli.main([source, *quick, "--shapes=x:2x3x20x30", "--json"]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)["models"]
+    assert measured["modes"]["Input inference shape"] == "x=2x3x20x30"
+    assert bench_cli.main([source, *quick]) == 2  # more than the batch is open
+    assert bench_cli.main([source, *quick, "--shapes=y:2x3x20x30"]) == 2
+    info = tmp_path / "layers.json"
+    assert bench_cli.main([source, *quick, "--shapes=x:1x3x8x8", f"--exportLayerInfo={info}"]) == 0
+    assert json.loads(info.read_text())["Bindings"] == ["x", "result", "features"]

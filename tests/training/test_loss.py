@@ -1,0 +1,51 @@
+"""The loss: every label alike with balanced weights, and each of two labels by its share where pictures are mixed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from taijitu_training.loss import Truth, balanced_weights, mean_loss
+from taijitu_training.mixing import draw_mix, mixed
+from taijitu_training.recipes import RECIPES
+
+RECIPE = replace(RECIPES["yynet_cifar10"], label_smoothing=0.1)
+LOGITS = torch.tensor([[1.0, 0.0, 0.3], [0.0, 0.5, -1.0]])
+
+
+def test_balanced_weights_make_every_label_count_alike() -> None:
+    weights = balanced_weights([24, 2, 26])
+    assert weights.tolist() == pytest.approx([52 / 72, 52 / 6, 52 / 78])
+    each = F.cross_entropy(LOGITS, torch.tensor([0, 1]), reduction="none")
+    expected = (each * weights[:2]).mean()  # over the pictures, not over the weights that happen to be in the batch
+    got = mean_loss(LOGITS, Truth(torch.tensor([0, 1])), None, replace(RECIPE, label_smoothing=0.0), weights)
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("change", [{"mixup": 0.4}, {"cutmix": 1.0}])
+def test_mixed_pictures_and_their_loss_have_the_same_shares(change: dict[str, float]) -> None:
+    recipe = replace(RECIPE, **change)
+    images = torch.stack([torch.full((3, 8, 10), float(i)) for i in range(2)])
+    shares = []
+    for step in range(40):
+        mix = draw_mix(recipe, 0, 0, step)
+        assert mix == draw_mix(recipe, 0, 0, step)
+        assert mix is not None
+        got, truth = mixed(images, torch.tensor([0, 1]), mix)
+        assert got[1].mean().item() == pytest.approx(truth.share, abs=1e-5)
+        soft = truth.share * torch.eye(3)[:2] + (1 - truth.share) * torch.eye(3)[[1, 0]]
+        expected = F.cross_entropy(LOGITS, soft, label_smoothing=0.1)
+        torch.testing.assert_close(mean_loss(LOGITS, truth, None, recipe), expected)
+        assert truth.right(LOGITS) == (2 if truth.share >= 0.5 else 0)
+        shares.append(truth.share)
+    assert min(shares) < 0.3
+    assert max(shares) > 0.7
+
+
+def test_with_both_either_mixes() -> None:
+    assert draw_mix(RECIPE, 0, 0, 0) is None
+    kinds = [draw_mix(replace(RECIPE, mixup=0.2, cutmix=1.0), 0, 1, step) for step in range(40)]
+    assert 10 < sum(mix is not None and mix.corner is None for mix in kinds) < 30
