@@ -91,7 +91,7 @@ def test_without_the_plugin_of_tensorrt_rtx_its_package_is_named(
 @pytest.mark.parametrize(
     ("devices", "error", "reason"),
     [
-        ([], None, "no GPU that it can use"),
+        ([], None, "no usable GPU"),
         (
             [],
             # as onnxruntime 1.31.1 said it of the plugin 0.5.0 on a machine without a driver
@@ -194,7 +194,7 @@ def test_the_cure_depends_on_what_is_installed(packages: set[str], is_jetson: bo
             "CUDA failure 100: no device; GPU=-1",
             "look at the GPU lines of: taijitu doctor",
         ),
-        ("", "its libraries load, but it found no GPU that it can use", "look at the GPU lines of: taijitu doctor"),
+        ("", "its libraries load, but it found no usable GPU", "look at the GPU lines of: taijitu doctor"),
     ],
 )
 def test_the_missing_library_decides_the_cure(error: str, reason: str, cure: str) -> None:

@@ -236,7 +236,7 @@ def test_incomplete_cifar_is_named(tmp_path: Path) -> None:
     write_cifar100_binary(tmp_path / "bin")
     whole = (tmp_path / "bin" / "test.bin").read_bytes()
     (tmp_path / "bin" / "test.bin").write_bytes(whole[:-1000])
-    with pytest.raises(DataError, match=r"test\.bin: got 306400 bytes, expected a multiple of 3074, .*; it is cut off"):
+    with pytest.raises(DataError, match=r"test\.bin: got 306400 bytes, expected a multiple of 3074"):
         load_dataset(tmp_path / "bin", (32, 32), RECIPE)
     (tmp_path / "bin" / "test.bin").write_bytes(whole[: 3074 * 90])
     with pytest.raises(DataError, match="test lacks pictures of: fine90, fine91, fine92, fine93, fine94; without them"):
@@ -255,7 +255,7 @@ def spoilt_mnist() -> dict[str, tuple[str, bytes, str]]:
             "got 00000801 .*, expected 0000",
         ),
         "empty": ("train-images-idx3-ubyte", b"", "got nothing at its beginning, expected 00000803"),
-        "cut off": ("train-images-idx3-ubyte", images + bytes(999), "got 999 bytes, expected 100 x 28 x 28; it is cut"),
+        "cut off": ("train-images-idx3-ubyte", images + bytes(999), "got 999 bytes, expected 100 x 28 x 28"),
         "label 10": ("t10k-labels-idx1-ubyte", struct.pack(">II", 2049, 100) + b"\n" * 100, "got label 10, expected 0"),
         "fewer labels": (
             "t10k-labels-idx1-ubyte",

@@ -1,4 +1,4 @@
-"""The backends, and `open_backend`, which picks one by the file."""
+"""The backends, and `open_backend`, which chooses one by the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Backend", "ModelInput", "OrtBackend", "TrtBackend", "open_backend"]
 
 CHECKPOINT_MAGIC = b"PK\x03\x04"
 ENGINE_MAGIC = (b"ftrt", b"vtrt")
-"""How plans of TensorRT and of TensorRT-RTX begin."""
+"""The first bytes of plans of TensorRT and of TensorRT-RTX."""
 
 
 def open_backend(
@@ -26,13 +26,20 @@ def open_backend(
     rebuild: bool = False,
     cuda_graphs: bool = True,
 ) -> Backend:
-    """The backend for a model file, not yet loaded.
+    """Return the backend for a model file, not yet loaded.
 
-    `threads` and `provider` as for OrtBackend, None being its default; `rebuild` and `cuda_graphs` as for TrtBackend.
+    A file named .onnx gets ONNX Runtime; an engine, by its name or its first bytes, TensorRT, which ignores `threads`.
 
-    A file named .onnx goes to ONNX Runtime; an engine, by its name or its first bytes, to TensorRT, which takes no
-    `threads`. ArtefactError, saying what the file is, for any other. UsageError for `rebuild` of an ONNX file or for
-    its CUDA graphs, and for a `provider` of an engine.
+    Args:
+        path: The model file.
+        threads: As for OrtBackend.
+        provider: As for OrtBackend; None for its default.
+        rebuild: As for TrtBackend.
+        cuda_graphs: As for TrtBackend.
+
+    Raises:
+        ArtefactError: The file is of another kind, which the text names.
+        UsageError: `rebuild` or CUDA graphs are set for an ONNX file, or `provider` for an engine.
     """
     path = Path(path)
     if is_onnx(path):

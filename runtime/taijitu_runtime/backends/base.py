@@ -1,4 +1,4 @@
-"""What every backend does: load on enter, `infer`, free on exit. Only this file checks inputs and contracts."""
+"""The base of all backends: load on enter, `infer`, free on exit. Only this file checks inputs and contracts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Self = TypeVar("Self", bound="Backend")
 class Backend(abc.ABC):
     """One loaded model: `with Backend(path) as backend: logits = backend.infer(images)`.
 
-    `load` and `close` do the same as enter and exit; both may be called twice. `infer` may be called from several
-    threads at once. A subclass fills in `_load`, `_infer` and `_free`, and checks nothing that is checked here.
+    `load` and `close` do the same as enter and exit; both may be called twice. Several threads may call `infer` at
+    once. A subclass implements `_load`, `_infer` and `_free`, and repeats no check of this class.
     """
 
     name: ClassVar[str]
@@ -37,18 +37,18 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
-        """Load the model; its card, its input and its number of logits. ArtefactError if it cannot be used."""
+        """Load the model; return its card, its input and its number of logits. Raises ArtefactError."""
 
     @abc.abstractmethod
     def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Checked images to logits (N, K) in memory that the backend will not use again."""
+        """Compute logits (N, K) of checked images, in memory that the backend does not use again."""
 
     def _infer_alongside(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """`_infer`, for one of several calls at a time."""
+        """Do the same as `_infer`, for one of several calls at a time."""
         return self._infer(images)
 
     def _bulk(self, model_input: ModelInput) -> Bulk:
-        """How to answer many images: on a device, batches run one after the other, and only decoding is parallel."""
+        """Return how to run many images: on a device, batches run one by one, and only decoding is parallel."""
         return Bulk(min(USUAL_BATCH, model_input.max_batch or USUAL_BATCH), usable_cores())
 
     @abc.abstractmethod
@@ -56,7 +56,7 @@ class Backend(abc.ABC):
         """Release what `_load` took; called once for every `_load`, a failed one included."""
 
     def load(self) -> None:
-        """Load the model. ArtefactError if the file is missing, unreadable, not ours, or at odds with its card."""
+        """Load the model. Raises ArtefactError if the file is missing, unreadable, foreign, or contradicts its card."""
         if self._contract is not None:
             return
         check_file(self.path)
@@ -69,7 +69,7 @@ class Backend(abc.ABC):
         self._contract = (card, model_input)
 
     def close(self) -> None:
-        """Free the model. A call of `infer` that is under way in another thread still finishes."""
+        """Free the model. A call of `infer` in progress in another thread still finishes."""
         if self._contract is not None:
             self._contract = None
             self._free()
@@ -85,17 +85,17 @@ class Backend(abc.ABC):
 
     @property
     def card(self) -> ModelCard:
-        """The model's card. UsageError while the model is not loaded."""
+        """The model's card. Raises UsageError while the model is not loaded."""
         return self._loaded()[0]
 
     @property
     def input(self) -> ModelInput:
-        """The array that `infer` takes. UsageError while the model is not loaded."""
+        """The array that `infer` takes. Raises UsageError while the model is not loaded."""
         return self._loaded()[1]
 
     @property
     def runs_on(self) -> str:
-        """What computes, such as "onnxruntime cpu": two backends with one text should give nearly the same logits."""
+        """Library and device, such as "onnxruntime cpu"; backends with equal texts should give nearly equal logits."""
         return self.name
 
     @property
@@ -105,16 +105,24 @@ class Backend(abc.ABC):
 
     @property
     def bulk(self) -> Bulk:
-        """How many images are best answered by this model here. UsageError while the model is not loaded."""
+        """How to run many images on this machine. Raises UsageError while the model is not loaded."""
         return self._bulk(self.input)
 
     def infer(self, images: Any, *, alongside: bool = False) -> NDArray[np.float32]:
-        """Logits, float32 (N, K), of N prepared pictures of dtype and shape as in `input`, C-contiguous.
+        """Compute the logits of N prepared images.
 
-        A NumPy array; for an engine also an array on its GPU (gpu_arrays.py), which is not copied to the host.
-        `alongside`: for one of `bulk.workers` calls at a time; a processor gives each a core of its own instead of all
-        cores. The images are only read. The logits are a fresh array at each call, the caller's own. InputError for
-        another dtype, shape or memory order; ArtefactError if the model fails; UsageError while it is not loaded.
+        Args:
+            images: C-contiguous, of dtype and shape as in `input`; they are only read. A NumPy array, or for an engine
+                an array on its GPU (gpu_arrays.py), which is not copied to the host.
+            alongside: For one of `bulk.workers` calls at a time; on a CPU each uses one core instead of all.
+
+        Returns:
+            float32 (N, K), a new array that the caller owns.
+
+        Raises:
+            InputError: `images` has another dtype, shape or memory order.
+            ArtefactError: The model fails.
+            UsageError: The model is not loaded.
         """
         card, model_input = self._loaded()
         if is_on_gpu(images):
@@ -133,14 +141,14 @@ class Backend(abc.ABC):
         return logits
 
     def gpu_array(self, images: Any) -> GpuArray:
-        """An array on this model's GPU as `infer` reads it; InputError where the model or the array is not on one.
+        """Return an array on this GPU as `infer` reads it. Raises InputError if the model or the array is not on one.
 
         On the thread that made the array: libraries have a current stream for each thread.
         """
         return read_gpu_array(images, self._gpu_stream())
 
     def _gpu_stream(self) -> int:
-        """The CUDA stream that reads what lies on the GPU; only an engine has one."""
+        """Return the CUDA stream that reads arrays on the GPU; only an engine has one."""
         raise InputError(
             f"{self.path}: got an array on a GPU for a model on {self.name}, expected it in the host's memory; copy it "
             "there, or build an engine: taijitu engine"
@@ -159,11 +167,11 @@ class Backend(abc.ABC):
 
 
 def check_file(path: Path) -> None:
-    """ArtefactError unless the path is a file that can be read, with something in it."""
+    """Raise ArtefactError unless the path is a readable file that is not empty."""
     try:
         status = path.stat()
         is_file = stat.S_ISREG(status.st_mode)
-        if is_file:  # opening a pipe would wait for who writes to it
+        if is_file:  # opening a pipe would wait for a writer
             path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError):
         raise ArtefactError(f"{path}: got no such file, expected a model file; check the path") from None
@@ -172,25 +180,25 @@ def check_file(path: Path) -> None:
             f"{path}: got a file that cannot be read ({error.strerror}), expected a model file; check its permissions"
         ) from None
     if not is_file:
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a special file"
         raise ArtefactError(f"{path}: got {kind}, expected a model file; check the path")
     if status.st_size == 0:
         raise ArtefactError(f"{path}: got an empty file, expected a model; copy or export it again")
 
 
 def check_images(images: object, expected: ModelInput) -> None:
-    """InputError unless `images` is a C-contiguous array of the dtype, shape and batch size that `expected` says."""
+    """Raise InputError unless `images` is a C-contiguous array of the dtype, shape and batch size in `expected`."""
     if not isinstance(images, np.ndarray) or not _fits(images, expected):
         raise _unfit(describe(images), expected)
     if not images.flags.c_contiguous:
         raise InputError(
-            f"got {describe(images)} that is not C-contiguous, expected it so; use numpy.ascontiguousarray"
+            f"got {describe(images)} that is not C-contiguous, expected a C-contiguous one; use numpy.ascontiguousarray"
         )
     _check_batch(len(images), expected)
 
 
 def check_gpu_array(array: GpuArray, expected: ModelInput) -> None:
-    """InputError unless an array on the GPU is of the dtype, shape and batch size that `expected` says."""
+    """Raise InputError unless an array on the GPU has the dtype, shape and batch size in `expected`."""
     if not _fits(array, expected):
         raise _unfit(str(array), expected)
     if array.row_bytes is not None and (expected.layout != "uint8 NHWC" or array.row_bytes < array.row_size):

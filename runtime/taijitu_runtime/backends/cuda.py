@@ -1,7 +1,7 @@
-"""All calls of CUDA: one GPU's primary context, its memory, streams, events and graphs. TensorRT is not known here.
+"""All calls of CUDA: one GPU's primary context, its memory, streams, events and graphs. TensorRT is not used here.
 
-Through NVIDIA's cuda-python (its part cuda-bindings), because it comes as wheels for x86-64 and aarch64 and can capture
-CUDA graphs; pycuda is compiled at every installation and cannot.
+They use NVIDIA's cuda-bindings, which has wheels for x86-64 and aarch64 and can capture CUDA graphs; pycuda is compiled
+at every installation and cannot.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ NO_DRIVER = "got no usable GPU ({}), expected NVIDIA's driver and a GPU; try nvi
 
 @dataclasses.dataclass(frozen=True)
 class GpuModel:
-    """What kind of GPU one is.
+    """The model of a GPU.
 
-    `name`: such as "NVIDIA GeForce RTX 4090", or "Orin" for each of them; `compute_capability`: such as "8.7";
-    `multiprocessors`: how many; `memory_bytes`: all of it, on a board shared with the CPU; `board`: what a board calls
-    itself, "" elsewhere.
+    Attributes:
+        name: Such as "NVIDIA GeForce RTX 4090", or "Orin" for every Jetson Orin.
+        compute_capability: Such as "8.7".
+        multiprocessors: Their number.
+        memory_bytes: All memory, on a board shared with the CPU.
+        board: The name of the board; "" elsewhere.
     """
 
     name: str
@@ -46,9 +49,12 @@ class GpuModel:
 class Gpu:
     """The first GPU that CUDA shows (CUDA_VISIBLE_DEVICES chooses), in its primary context.
 
-    The context is made current on the thread that calls this, and every method must be called there. The Gpu owns all
-    that it hands out (memory, streams, events, graphs) and frees it in `close`, the last first. DeviceError without a
-    driver or GPU; MissingDependencyError without cuda-bindings.
+    The context is made current on the calling thread, and every method must be called there. The Gpu owns everything
+    that it returns (memory, streams, events, graphs) and frees it in `close`, the last first.
+
+    Raises:
+        DeviceError: There is no driver or GPU.
+        MissingDependencyError: cuda-bindings is not installed.
     """
 
     def __init__(self) -> None:
@@ -71,7 +77,7 @@ class Gpu:
 
     @property
     def model(self) -> GpuModel:
-        """What kind of GPU it is."""
+        """The model of the GPU."""
         text: bytes = self._call("cuDeviceGetName", 256, self._device)
         major, minor = self._attribute("COMPUTE_CAPABILITY_MAJOR"), self._attribute("COMPUTE_CAPABILITY_MINOR")
         return GpuModel(
@@ -84,18 +90,18 @@ class Gpu:
 
     @property
     def driver(self) -> str:
-        """The newest CUDA that the driver knows, such as "CUDA 13.0"."""
+        """The newest CUDA that the driver supports, such as "CUDA 13.0"."""
         version = int(self._call("cuDriverGetVersion"))
         return f"CUDA {version // 1000}.{version % 1000 // 10}"
 
     @property
     def free_bytes(self) -> int:
-        """How much of its memory nobody uses now."""
+        """Return the free bytes of its memory."""
         free, _ = self._call("cuMemGetInfo")
         return int(free)
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Page-locked host memory as an array, which copies run to and from without a detour; freed with the Gpu."""
+        """Allocate page-locked host memory as an array, for direct copies; freed with the Gpu."""
         size = max(1, int(np.prod(shape))) * np.dtype(dtype).itemsize
         address = int(self._call("cuMemHostAlloc", size, 0))
         self._owned.callback(self._call, "cuMemFreeHost", address)
@@ -103,29 +109,29 @@ class Gpu:
         return np.frombuffer(raw, dtype, count=int(np.prod(shape))).reshape(shape)
 
     def memory(self, size_bytes: int) -> int:
-        """The address of that much memory of the GPU."""
+        """Allocate memory of the GPU and return its address."""
         address = int(self._call("cuMemAlloc", max(1, size_bytes)))
         self._owned.callback(self._call, "cuMemFree", address)
         return address
 
     def stream(self) -> int:
-        """A stream of its own, as the integer that TensorRT takes."""
+        """Create a stream and return it as the integer that TensorRT takes."""
         stream = self._call("cuStreamCreate", self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value)
         self._owned.callback(self._call, "cuStreamDestroy", stream)
         return int(stream)
 
     def event(self) -> Any:
-        """An event that takes the time."""
+        """Create an event with timing."""
         event = self._call("cuEventCreate", self._driver.CUevent_flags.CU_EVENT_DEFAULT.value)
         self._owned.callback(self._call, "cuEventDestroy", event)
         return event
 
     def record(self, event: Any, stream: int) -> None:
-        """The event happens when the stream gets there."""
+        """Record the event when the stream reaches it."""
         self._call("cuEventRecord", event, stream)
 
     def elapsed_ms(self, start: Any, end: Any) -> float:
-        """Between two events that have happened."""
+        """Return the time between two events that have been recorded."""
         return float(self._call("cuEventElapsedTime", start, end))
 
     def upload(self, target: int, source: NDArray[Any], stream: int) -> None:
@@ -172,19 +178,19 @@ class Gpu:
             )
 
     def synchronise(self, stream: int) -> None:
-        """Wait until the stream has done all; a fault on the GPU is raised here."""
+        """Wait until the stream has finished; a fault on the GPU is raised here."""
         self._call("cuStreamSynchronize", stream)
 
     @contextmanager
     def capturing(self, stream: int) -> Iterator[list[Any]]:
-        """Record what is put on the stream, instead of running it; the list then holds one graph for `launch`."""
+        """Capture the work on the stream instead of running it; the list then holds one graph for `launch`."""
         graphs: list[Any] = []
         mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._call("cuStreamBeginCapture", stream, mode)
         try:
             yield graphs
         except BaseException:
-            # The stream must leave capture mode also where what was captured failed; then there is no graph.
+            # The stream must leave capture mode also where capturing failed; then there is no graph.
             self._driver.cuStreamEndCapture(stream)
             raise
         graph = self._call("cuStreamEndCapture", stream)
@@ -211,7 +217,7 @@ def _checked(driver: Any, name: str, function: Callable[..., Any], arguments: tu
     """Return the results of a call without its status: None, a value, or a tuple. DeviceError for a bad status."""
     try:
         status, *values = function(*arguments)
-    except (RuntimeError, OSError) as error:  # no libcuda, or one that is too old to know this call
+    except (RuntimeError, OSError) as error:  # no libcuda, or one that is too old for this call
         raise DeviceError(f"{name}: {' '.join(str(error).split())}") from None
     if status != driver.CUresult.CUDA_SUCCESS:
         raise DeviceError(f"{name}: {status.name}")

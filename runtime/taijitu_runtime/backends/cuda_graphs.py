@@ -61,7 +61,7 @@ class CudaGraphs:
                 return
 
     def fitting(self, batch: int) -> Captured | None:
-        """The smallest one that so many pictures fit into; None without one."""
+        """Return the smallest graph that a batch fits into; None without one."""
         size = min((size for size in self._captured if size >= batch), default=None)
         return None if size is None else self._captured[size]
 
@@ -76,6 +76,6 @@ class CudaGraphs:
 
 
 def usual_sizes(smallest: int, largest: int) -> list[int]:
-    """The powers of two from `smallest` on, and `largest`: what a batch is padded to, less than twice its size."""
+    """Return the sizes that batches are padded to, to less than twice their size: powers of two, and `largest`."""
     powers = (1 << exponent for exponent in range(largest.bit_length()))
     return sorted({size for size in powers if smallest <= size <= largest} | {largest})

@@ -55,7 +55,7 @@ class GpuArray:
         return f"a {self.dtype} array of shape {self.shape} on a GPU"
 
     def rows(self, start: int, stop: int) -> GpuArray:
-        """The pictures from `start` to before `stop`, where they lie."""
+        """Return the images from `start` to before `stop`, without a copy."""
         stop = min(stop, len(self))
         per_picture = (self.row_bytes or self.row_size) * self.shape[1]
         shape = (stop - start, *self.shape[1:])
@@ -79,7 +79,7 @@ def is_on_gpu(thing: Any) -> bool:
 
 
 def read_gpu_array(thing: Any, stream: int) -> GpuArray:
-    """An array in a GPU's memory, without a copy.
+    """Return an array in a GPU's memory, without a copy.
 
     It must be asked for on the thread that made the array: libraries have a current stream for each thread.
 

@@ -1,4 +1,4 @@
-"""The nodes `taijitu::Nish` of an ONNX file: counted, replaced by a stand-in, and put back after an optimiser ran."""
+"""Count the nodes `taijitu::Nish` of an ONNX file, replace them by a stand-in, and restore them after an optimiser."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Rewrite = Callable[[list[Field]], list[list[Field]]]
 
 
 def count_nish(model: bytes) -> int:
-    """The nodes `taijitu::Nish` of a serialised ModelProto, not counting subgraphs. ValueError for other bytes."""
+    """Count the nodes `taijitu::Nish` of a serialised ModelProto, without subgraphs. ValueError for other bytes."""
     found = 0
 
     def count(node: list[Field]) -> list[list[Field]]:
@@ -37,7 +37,7 @@ def count_nish(model: bytes) -> int:
 
 
 def with_stand_in(model: bytes) -> bytes:
-    """The model with STAND_IN for Nish. ValueError where they could not be told apart, or where weights are outside."""
+    """Replace Nish by STAND_IN. Raises ValueError where the model has STAND_IN itself, or weights in other files."""
     if STAND_IN_BYTES in model:
         raise ValueError(f"it has {STAND_IN[1]} of its own")
     if has_outside_weights(model):
@@ -46,7 +46,7 @@ def with_stand_in(model: bytes) -> bytes:
 
 
 def with_nish(model: bytes) -> tuple[bytes, int]:
-    """The model with Nish for STAND_IN, as nodes even where it had become an activation of a node; how many."""
+    """Replace STAND_IN by nodes of Nish, also where it became an activation; return the model and their number."""
     restored = 0
 
     def restore(node: list[Field]) -> list[list[Field]]:
@@ -68,7 +68,7 @@ def with_nish(model: bytes) -> tuple[bytes, int]:
 
 
 def _rewrite_nodes(model: bytes, rewrite: Rewrite) -> bytes:
-    """The model with each node of its main graph replaced by what `rewrite` makes of its fields."""
+    """Replace each node of the main graph by the result of `rewrite` for its fields."""
     fields = []
     for field in protobuf.read(model):
         if field.number == MODEL_GRAPH:

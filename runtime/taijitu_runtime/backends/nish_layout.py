@@ -48,11 +48,11 @@ LOG_FATAL = 4
 
 
 class DoubtError(Exception):
-    """Why the cache is not used; only ever logged."""
+    """The reason why the cache is not used; it is logged only."""
 
 
 def relaid_session(ort: Any, model: bytes, library: Path, new_session: NewSession) -> Any:
-    """A session of `model` with Nish in the blocked layout, or None where that is not possible or not safe.
+    """Open a session of `model` with Nish in the blocked layout; return None where that is not possible or not safe.
 
     `library`: that of the Nish kernels. `new_session(model, level)` makes a session that has them, `level` being one of
     ONNX Runtime's GraphOptimizationLevel.
@@ -121,7 +121,7 @@ def _check_parity(session: Any, plain: Any) -> None:
 
 
 def _key(ort: Any, model: bytes, library: Path) -> str:
-    """Changes with all that the file depends on."""
+    """Return a key that changes with everything that the file depends on."""
     parts = [
         hashlib.sha256(model).hexdigest(),
         ort.__version__,

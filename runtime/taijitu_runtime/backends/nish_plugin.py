@@ -1,7 +1,7 @@
-"""Nish as a plugin of TensorRT: one pass of our CUDA kernel where the graph has a Nish node.
+"""Nish as a plugin of TensorRT: one pass of our CUDA kernel for each Nish node of the graph.
 
-Only for engines that were built with --nishPlugin. TensorRT knows a plugin by its registered creator, which it needs
-where it parses the graph and again where it deserialises the plan.
+It is used by engines that were built with --nishPlugin only. TensorRT needs its registered creator both to parse the
+graph and to deserialise the plan.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from taijitu_runtime import native
 from taijitu_runtime.errors import DeviceError
 
 NAME, NAMESPACE, VERSION = "Nish", "taijitu", "1"
-"""What the plugin is looked up by. Its name and namespace are the node's operator and domain too."""
+"""The keys of the plugin; its name and namespace are also the node's operator and domain."""
 
 FLAG = "NISH_PLUGIN"
-"""Stands among an engine card's flags where the plan holds the plugin."""
+"""The flag in an engine card whose plan uses the plugin."""
 
 
 @functools.cache
 def register_nish_plugin(trt: Any) -> Any:
-    """Make the plugin known to a TensorRT of 10.7 or later, once in this process.
+    """Register the plugin with a TensorRT of 10.7 or later, once per process.
 
-    Its creator, kept for as long as the process lives: TensorRT calls it and does not own it. DeviceError where our
-    CUDA library is not built or cannot be loaded, or where TensorRT does not take the plugin.
+    Returns:
+        Its creator, which lives as long as the process: TensorRT calls it and does not own it.
+
+    Raises:
+        DeviceError: Our CUDA library is not built or cannot be loaded, or TensorRT does not accept the plugin.
     """
     creator = nish_creator(trt, cuda_launcher())
     if not trt.get_plugin_registry().register_creator(creator, NAMESPACE):
@@ -36,9 +39,9 @@ def register_nish_plugin(trt: Any) -> Any:
 
 
 def cuda_launcher() -> Any:
-    """`taijitu_queue_nish` of the CUDA library: (x, y, count, is_float16, stream) -> None, or what CUDA says is wrong.
+    """`taijitu_queue_nish` of the CUDA library: (x, y, count, is_float16, stream) -> None, or an error of CUDA.
 
-    x and y are addresses in the GPU's memory and may be the same. DeviceError where the library cannot be used.
+    x and y are addresses in the GPU's memory and may be equal. Raises DeviceError where the library cannot be used.
     """
     library, build = native.CUDA_LIBRARY, f"{native.BUILD} --cuda"
     if not library.is_file():
@@ -57,7 +60,7 @@ def cuda_launcher() -> Any:
 
 
 def nish_creator(trt: Any, launch: Any) -> Any:
-    """What makes plugins for TensorRT, when it parses a node and when it opens a plan; `launch`: of cuda_launcher."""
+    """Return the creator of plugins for TensorRT, for parsing and for opening a plan. `launch`: of cuda_launcher."""
     plugin = _plugin_class(trt, launch)
 
     class NishCreator(trt.IPluginCreatorV3One):  # type: ignore[misc]  # the class is known only here
@@ -73,16 +76,16 @@ def nish_creator(trt: Any, launch: Any) -> Any:
 
 
 def no_fields(trt: Any) -> Any:
-    """What a plugin without a state has to keep in a plan.
+    """Return the empty fields that a plugin without state stores in a plan.
 
-    In the type that TensorRT asks for: the bindings convert a list to it only where Python called TensorRT, on the same
-    thread, and else fail.
+    They have the type that TensorRT requires: the bindings convert a list to it only where Python called TensorRT on
+    the same thread, and fail otherwise.
     """
     return trt.PluginFieldCollection_(trt.PluginFieldCollection([]))
 
 
 def _plugin_class(trt: Any, launch: Any) -> type:
-    """IPluginV3 with its three capabilities in one object. It holds nothing, so that any copy is as good."""
+    """Return IPluginV3 with its three capabilities in one class. It has no state, so all copies are equal."""
 
     class NishPlugin(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -138,7 +141,7 @@ def _plugin_class(trt: Any, launch: Any) -> type:
         ) -> None:
             is_float16 = input_desc[0].type == trt.float16
             wrong = launch(inputs[0], outputs[0], math.prod(input_desc[0].dims), is_float16, stream)
-            if wrong is not None:  # TensorRT prints it, and its call that led here fails
+            if wrong is not None:  # TensorRT prints it, and its own call fails
                 raise DeviceError(f"Nish: {wrong.decode()}")
 
     return NishPlugin

@@ -1,4 +1,4 @@
-"""ONNX Runtime: any model.onnx with taijitu's metadata, on every machine."""
+"""The backend for ONNX Runtime: any ONNX file with taijitu's metadata, on every machine."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class OrtBackend(Backend):
 
     @property
     def runs_on(self) -> str:
-        """Its provider is part of it."""
+        """The library and the provider."""
         return f"{self.name} {self._provider}"
 
     @property
     def on_gpu(self) -> bool:
-        """Every provider except the CPU's."""
+        """Whether the provider is not the CPU's."""
         return self._provider != "cpu"
 
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
@@ -110,7 +110,9 @@ class OrtBackend(Backend):
 
     def _run(self, session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
         if session is None:
-            raise UsageError(f"{self.path}: got a call on a model that was closed meanwhile; close it after the last")
+            raise UsageError(
+                f"{self.path}: got a call on a model that was closed in the meantime; close it after the last"
+            )
         try:
             logits: NDArray[np.float32] = session.run(["logits"], {"images": images})[0]
         except Exception as error:

@@ -1,6 +1,6 @@
-"""ONNX Runtime's execution providers by short names; one that was asked for and did not load is an error.
+"""ONNX Runtime's execution providers by short names; a requested one that does not load is an error.
 
-ONNX Runtime itself goes on with the CPU then. It tells its log, or prints, and the session looks like any other.
+ONNX Runtime itself continues with the CPU then: it logs or prints that, and the session looks like any other.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GIVEN_UP = re.compile(r"EP Error (.+?)\s+when using", re.DOTALL)
 
 
 def check_provider(name: str) -> None:
-    """UnknownNameError unless `name` is one of PROVIDERS."""
+    """Raise UnknownNameError unless `name` is one of PROVIDERS."""
     if name not in PROVIDERS:
         raise UnknownNameError("provider", name, PROVIDERS)
 
@@ -44,11 +44,16 @@ def check_provider(name: str) -> None:
 def open_on_provider(
     ort: Any, provider: str, new_session: Callable[[list[tuple[str, Options]]], Any], model: Path | None = None
 ) -> Any:
-    """The session that `new_session(providers)` makes, with `provider` in it, and no way back to another one.
+    """Open a session by `new_session(providers)` that uses `provider` and does not fall back to another one.
 
-    `providers`: names and options for onnxruntime.InferenceSession. `model`: its file, which a cache of engines needs
-    to know; None for a session that is not worth one. ProviderError where the provider is not in this
-    ONNX Runtime or did not load. Other errors are those of `new_session`.
+    Args:
+        ort: The module onnxruntime.
+        provider: One of PROVIDERS.
+        new_session: Makes a session of names and options for onnxruntime.InferenceSession.
+        model: The file of the model, for a cache of engines; None for no cache.
+
+    Raises:
+        ProviderError: This ONNX Runtime lacks the provider, or it did not load.
     """
     wanted = PROVIDERS[provider]
     if provider == "rtx":
@@ -90,7 +95,7 @@ def _open_on_plugin(
 
 
 def why_not_built_in(packages: Collection[str], on_jetson: bool) -> tuple[str, str]:
-    """The reason and the cure where ONNX Runtime has only other providers; `packages`: names of installed packages."""
+    """Return why ONNX Runtime lacks a provider, and the cure. `packages`: the names of installed packages."""
     if on_jetson:
         return (
             "this ONNX Runtime was built without it",
@@ -108,9 +113,9 @@ def why_not_built_in(packages: Collection[str], on_jetson: bool) -> tuple[str, s
 
 
 def why_not_loaded(error: str) -> tuple[str, str]:
-    """The reason and the cure where a provider is built in; `error`: what was said as it was loaded, or ""."""
+    """Return why a built-in provider did not load, and the cure. `error`: the message of loading it, or ""."""
     if not error:
-        return "its libraries load, but it found no GPU that it can use", LOOK
+        return "its libraries load, but it found no usable GPU", LOOK
     too_old = TOO_OLD_DRIVER.search(error)
     if too_old:
         return f"NVIDIA's driver is too old for it: {too_old[0]}", "update the driver"
@@ -140,28 +145,28 @@ def _options(name: str, model: Path | None) -> Options:
     try:
         folder = private_folder(cache_folder() / "onnxruntime-tensorrt")
         engines = _engine_folder(folder, model.read_bytes())
-    except (OSError, RuntimeError):  # no cache: engines are built at each start
+    except (OSError, RuntimeError):  # without a cache, engines are built at each start
         return {}
     options = {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder)}
     return options | ({"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(engines)} if engines else {})
 
 
 def _engine_folder(folder: Path, model: bytes) -> Path | None:
-    """Where the engines of this very model lie, below `folder`; None for one whose weights are in other files.
+    """Return the folder for the engines of this model, below `folder`; None if its weights are in other files.
 
-    ONNX Runtime knows an engine again by names in the graph and of its file, regardless of the weights
+    ONNX Runtime identifies an engine by names in the graph and of its file, regardless of the weights
     (https://github.com/microsoft/onnxruntime/issues/6455); so a model that was trained again gets another folder.
     """
     if has_outside_weights(model):
         return None
     engines = private_folder(folder / hashlib.sha256(model).hexdigest())
-    os.utime(engines)  # the folders that are used are the last to go
+    os.utime(engines)  # used folders are removed last
     keep_newest(path for path in folder.iterdir() if path.is_dir())
     return engines
 
 
 def _loading_error(ort: Any, provider: str) -> str:
-    """What the system says on loading the provider's library. Only for after a session tried: it has to come first."""
+    """Load the provider's library and return the system's error. A session must have tried to load it before."""
     library = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{provider}.so"
     try:
         ctypes.CDLL(str(library))
@@ -172,10 +177,10 @@ def _loading_error(ort: Any, provider: str) -> str:
 
 @contextlib.contextmanager
 def _quiet(ort: Any, printed: io.StringIO) -> Iterator[None]:
-    """ONNX Runtime prints on stdout, and logs, when it gives up a provider: we say it ourselves, in one line."""
+    """Catch what ONNX Runtime prints and logs when it gives up a provider: our error says it in one line."""
     ort.set_default_logger_severity(LOG_FATAL)
     try:
         with contextlib.redirect_stdout(printed):
             yield
     finally:
-        ort.set_default_logger_severity(LOG_WARNING)  # its default; there is no way to ask for what it was
+        ort.set_default_logger_severity(LOG_WARNING)  # its default; the previous value cannot be read

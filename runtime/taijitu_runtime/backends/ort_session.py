@@ -1,4 +1,4 @@
-"""How a model becomes a session of ONNX Runtime: as it is, or with our kernels for Nish where it has Nish."""
+"""Open sessions of ONNX Runtime: plain ones, or with our kernels for Nish where the model has Nish."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Providers = Sequence[tuple[str, dict[str, str]]]
 
 
 def open_session(ort: Any, path: Path, threads: int, providers: Providers, profile_prefix: Path | None = None) -> Any:
-    """The model as it is: Nish is what its definition in the file says. Errors are those of `ort`, onnxruntime."""
+    """Open the unchanged model; Nish runs by its definition in the file. Raises the errors of `ort`, onnxruntime."""
     return _session(ort, str(path), _options(ort, threads, profile_prefix), providers)
 
 
 def open_nish_session(
     ort: Any, path: Path, threads: int, providers: Providers, profile_prefix: Path | None = None
 ) -> Any:
-    """`open_session`, and faster where the model has Nish and there is a library of kernels for it.
+    """Open a session that uses our kernels where the model has Nish and the library is built.
 
     Nish is then one pass over memory, and on the CPU it stays in the blocked layout where that is possible.
     """
@@ -63,7 +63,7 @@ def _options(ort: Any, threads: int, profile_prefix: Path | None) -> Any:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)
     options.intra_op_num_threads = threads
-    # Failures are raised; below that ONNX Runtime writes optimiser remarks to stderr that no user can act on.
+    # Failures are raised; at lower levels ONNX Runtime prints remarks of its optimiser that do not help a user.
     options.log_severity_level = LOG_FATAL
     return options
 
@@ -71,5 +71,5 @@ def _options(ort: Any, threads: int, profile_prefix: Path | None) -> Any:
 def _has_nish(model: bytes) -> bool:
     try:
         return count_nish(model) > 0
-    except ValueError:  # no model at all: ONNX Runtime has the words for it
+    except ValueError:  # not a model: ONNX Runtime reports it
         return False

@@ -1,6 +1,6 @@
-"""What is checked before a byte of a plan reaches TensorRT, which answers a wrong one with a riddle, or not at all.
+"""Checks before a plan is passed to TensorRT, whose errors about a wrong plan are unclear or missing.
 
-Each check raises EngineError in one line: what the engine was built for, what is here, what to type.
+Each check raises EngineError in one line: what the engine was built for, what is here, and the command to type.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from taijitu_runtime.errors import DeviceError, EngineError, MissingDependencyEr
 _log = logging.getLogger(__name__)
 
 OLDEST_BY_DEFAULT = (8, 0)
-"""The compute capability from which on a TensorRT-RTX engine runs that was built for no GPU in particular: Ampere."""
+"""The oldest compute capability for a TensorRT-RTX engine that was built without naming one: Ampere."""
 
 LEAST_MEMORY_SHARE = 0.9
 """Share of the memory that an engine was built with: firmware keeps a little more or less on boards of one model."""
 
 
 def read_plan(path: Path, card: EngineCard) -> bytes:
-    """The plan's bytes. EngineError where they are not the sidecar's: truncated, damaged or swapped."""
+    """Read the plan. Raises EngineError unless it has the hash in the sidecar: it is truncated, damaged or swapped."""
     plan = path.read_bytes()
     digest = hashlib.sha256(plan).hexdigest()
     if digest != card.plan_sha256:
@@ -38,9 +38,11 @@ def read_plan(path: Path, card: EngineCard) -> bytes:
 
 
 def load_library(path: Path, card: EngineCard) -> Any:
-    """The module, `tensorrt` or `tensorrt_rtx`, that this engine needs. EngineError for another platform or version.
+    """Import the module that this engine needs, `tensorrt` or `tensorrt_rtx`.
 
-    MissingDependencyError where it is not installed.
+    Raises:
+        EngineError: The engine is for another platform or version.
+        MissingDependencyError: The module is not installed.
     """
     here = platform_here()
     if card.built_for.platform != here:
@@ -59,7 +61,7 @@ def load_library(path: Path, card: EngineCard) -> Any:
 
 
 def register_plugins(path: Path, card: EngineCard, trt: Any) -> None:
-    """Make the plugin known to TensorRT that the plan holds, if any. DeviceError where that is not possible here."""
+    """Register the plugin that the plan uses, if any, with TensorRT. Raises DeviceError where that fails."""
     if nish_plugin.FLAG not in card.flags:
         return
     try:
@@ -69,7 +71,7 @@ def register_plugins(path: Path, card: EngineCard, trt: Any) -> None:
 
 
 def check_gpu(path: Path, card: EngineCard, gpu: GpuModel) -> None:
-    """EngineError unless the engine runs on this GPU; a warning where it was built on another model of it."""
+    """Raise EngineError unless the engine runs on this GPU; log a warning if it was built on another model."""
     built_for = card.built_for
     here = _numbers(gpu.compute_capability)
     rtx_default = card.library.name == "tensorrt_rtx" and not built_for.compute_capabilities
@@ -87,10 +89,10 @@ def check_gpu(path: Path, card: EngineCard, gpu: GpuModel) -> None:
 
 
 def other_model(built_for: BuiltFor, gpu: GpuModel) -> list[tuple[str, str]]:
-    """What it was built on and what is here, in words, for the first thing in which they differ; empty where in none.
+    """Return the first difference between the GPU of the build and this one, as two texts; empty without any.
 
-    TensorRT chose its kernels by timing them on the one. Every Jetson Orin calls its GPU "Orin", so the name alone does
-    not tell an AGX Orin from an Orin Nano. What the sidecar does not say is not compared.
+    TensorRT chose kernels by timing them on the former. Every Jetson Orin calls its GPU "Orin", so the name alone does
+    not distinguish an AGX Orin from an Orin Nano. Facts that the sidecar lacks are not compared.
     """
     if built_for.gpu != gpu.name:
         return [(str(built_for.gpu), gpu.name)]
@@ -107,7 +109,7 @@ def other_model(built_for: BuiltFor, gpu: GpuModel) -> list[tuple[str, str]]:
 
 
 def check_validity(path: Path, card: EngineCard, runtime: Any, trt: Any, plan: bytes) -> None:
-    """EngineError where TensorRT-RTX, which does not load the plan for that, says that it cannot; needs a driver."""
+    """Raise EngineError if TensorRT-RTX reports, without loading the plan, that it cannot run; needs a driver."""
     validity, diagnostics = runtime.get_engine_validity(plan)
     if validity == trt.EngineValidity.SUBOPTIMAL:
         _log.warning("%s: TensorRT-RTX says that an engine built for this GPU would be faster", path)

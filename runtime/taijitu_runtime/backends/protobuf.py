@@ -1,4 +1,4 @@
-"""Just enough of protobuf's wire format to edit the nodes of an ONNX file: a device needs no onnx package for it."""
+"""The part of protobuf's wire format that editing the nodes of an ONNX file takes, for devices without onnx."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(message: bytes | memoryview) -> list[Field]:
 
 
 def write(fields: list[Field]) -> bytes:
-    """The message of these fields."""
+    """Return the message of these fields."""
     parts: list[bytes | memoryview] = []
     for number, kind, value in fields:
         parts.append(_varint(number << 3 | kind))
@@ -38,12 +38,12 @@ def write(fields: list[Field]) -> bytes:
 
 
 def text(number: int, value: str) -> Field:
-    """A string field."""
+    """Return a string field."""
     return Field(number, BYTES, value.encode())
 
 
 def strings(fields: list[Field], number: int) -> list[str]:
-    """The values of a string field, in order."""
+    """Return the values of a string field, in order."""
     return [bytes(value).decode() for field, kind, value in fields if field == number and kind == BYTES]
 
 

@@ -1,4 +1,4 @@
-"""Build an engine again, from the ONNX file and with the arguments that its sidecar names, for the machine at hand."""
+"""Rebuild an engine for this machine, from the ONNX file and with the arguments in its sidecar."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ TARGET_FLAG = "--computeCapabilities"
 
 
 def rebuild_engine(path: Path, card: EngineCard, compute_capability: str | None = None) -> None:
-    """Run export/to_engine.py's module in a process of its own; its progress goes to stderr.
+    """Run the module of export/to_engine.py in another process; its progress goes to stderr.
 
-    `compute_capability`: of the GPU at hand, which takes the place of those that TensorRT-RTX was told to build for.
-    ArtefactError where the ONNX is missing or another one than the engine was built from, or where the build fails.
-    MissingDependencyError where there is no builder.
+    Args:
+        path: The engine.
+        card: Its sidecar.
+        compute_capability: That of the present GPU, which replaces those that TensorRT-RTX was built for.
+
+    Raises:
+        ArtefactError: The ONNX file is missing or not the one that the engine was built from, or the build failed.
+        MissingDependencyError: taijitu_export is not installed.
     """
     source = path.parent / card.source.path
     if not source.is_file():
@@ -51,7 +56,7 @@ def rebuild_engine(path: Path, card: EngineCard, compute_capability: str | None 
 
 
 def arguments_for(card: EngineCard, compute_capability: str | None) -> list[str]:
-    """The recorded arguments, with `compute_capability`, if given, for those that the engine was built for."""
+    """Return the recorded arguments, with `compute_capability`, if given, instead of the recorded ones."""
     if compute_capability is None or not any(text.startswith(TARGET_FLAG) for text in card.arguments):
         return list(card.arguments)
     others = [text for text in card.arguments if not text.startswith(TARGET_FLAG)]

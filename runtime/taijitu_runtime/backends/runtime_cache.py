@@ -1,4 +1,4 @@
-"""TensorRT-RTX compiles kernels on the GPU at hand; they are kept, so that only the first start takes the time."""
+"""Keep the kernels that TensorRT-RTX compiles on the present GPU, so that only the first start takes that time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taijitu_runtime.files import replacing
 class RuntimeCache:
     """The runtime cache of one plan, in `config` (an IRuntimeConfig) from the start, and in a file after `save`.
 
-    Without a folder that nobody else can write to there is no file: what is in it is code.
+    Its content is code, so the file is used only in a folder that no other user can write to.
     """
 
     def __init__(self, config: Any, plan_sha256: str) -> None:
@@ -24,12 +24,12 @@ class RuntimeCache:
         with contextlib.suppress(OSError, RuntimeError):
             self._file = private_folder(cache_folder() / "rtx") / f"{plan_sha256}.rtxcache"
             known = read_own(self._file)
-            # It says no to what another driver, GPU or release has written; then it starts empty.
+            # It rejects a cache of another driver, GPU or release, and then starts empty.
             self._known = known if self._cache.deserialize(known) else b""
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
-        """Keep what was compiled since, if anything was; a disk that is full costs nothing but the cache."""
+        """Write newly compiled kernels, if any; on a full disk, only the cache is lost."""
         content = bytes(self._cache.serialize())
         if self._file is None or content == self._known:
             return

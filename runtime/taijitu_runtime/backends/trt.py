@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: a plan with its sidecar, model.engine and model.engine.json."""
+"""The backend for TensorRT and TensorRT-RTX: a plan with its sidecar, model.engine and model.engine.json."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ Result = TypeVar("Result")
 class TrtBackend(Backend):
     """An engine on the first GPU that CUDA shows.
 
-    One thread of its own makes the GPU's primary context current and does all work with CUDA and TensorRT, because a
-    context belongs to the thread where it is current; `infer` hands its images over and waits. So it may be called from
-    any thread, and calls from several run one after the other.
+    A separate thread makes the GPU's primary context current and does all work with CUDA and TensorRT, because a
+    context belongs to the thread where it is current; `infer` passes its images to that thread and waits. So any thread
+    may call it, and calls from several threads run one after the other.
 
     `cuda_graphs`: batches are padded to 1, 2, 4, ... up to the largest, and each of these is one CUDA graph, captured
     while the model loads; before TensorRT 10.1 only where the batch is fixed.
 
-    `rebuild`: an engine that does not run here is built again, once, from the ONNX that its sidecar names. On loading,
-    EngineError where it does not run here, before any of the plan is deserialised; ArtefactError for a sidecar that is
-    missing or wrong; DeviceError without a driver or GPU; MissingDependencyError without TensorRT or cuda-bindings.
+    `rebuild`: an engine that does not run here is built again, once, from the ONNX file that its sidecar names.
+
+    `load` raises EngineError for an engine that does not run here, before the plan is deserialised; ArtefactError for a
+    missing or wrong sidecar; DeviceError without a driver or GPU; MissingDependencyError without TensorRT or
+    cuda-bindings.
     """
 
     name: ClassVar[str] = "tensorrt"
@@ -97,7 +99,7 @@ class TrtBackend(Backend):
         return self.on_owner(lambda engine, gpu: engine.infer_on_gpu(images))
 
     def on_owner(self, work: Callable[[Engine, Gpu], Result]) -> Result:
-        """What `work(engine, gpu)` returns, done on the thread that owns them. UsageError once it was closed."""
+        """Run `work(engine, gpu)` on the thread that owns them. Raises UsageError after `close`."""
 
         def here() -> Result:
             if self._engine is None or self._gpu is None:
@@ -109,7 +111,7 @@ class TrtBackend(Backend):
             raise self._closed()
         try:
             waiting = owner.submit(here)
-        except RuntimeError:  # shut down between the lines
+        except RuntimeError:  # closed by another thread in the meantime
             raise self._closed() from None
         return waiting.result()
 
@@ -122,10 +124,12 @@ class TrtBackend(Backend):
                 owner.shutdown()
 
     def _closed(self) -> UsageError:
-        return UsageError(f"{self.path}: got a call on a model that was closed meanwhile; close it after the last")
+        return UsageError(
+            f"{self.path}: got a call on a model that was closed in the meantime; close it after the last"
+        )
 
     def _open(self, card: EngineCard) -> Engine:
-        """The pre-flight, what needs no GPU first, and then the engine, made on its thread."""
+        """Run the checks, first those that need no GPU, then create the engine on its thread."""
         plan = read_plan(self.path, card)
         trt = load_library(self.path, card)
         register_plugins(self.path, card, trt)
@@ -141,7 +145,7 @@ class TrtBackend(Backend):
         if card.built_for.dla_core is not None:
             runtime.DLA_core = card.built_for.dla_core
         if "VERSION_COMPATIBLE" in card.flags:
-            runtime.engine_host_code_allowed = True  # such a plan brings its own runtime
+            runtime.engine_host_code_allowed = True  # such a plan contains its own runtime
         return Engine(gpu, trt, runtime, self.path, plan, card, cuda_graph=self.cuda_graphs)
 
     def _close_here(self) -> None:
@@ -151,6 +155,6 @@ class TrtBackend(Backend):
             if engine is not None and engine.cache is not None:
                 engine.cache.save()
         finally:
-            del engine  # TensorRT's objects go before the context that they live in
+            del engine  # TensorRT's objects must be freed before their context
             if gpu is not None:
                 gpu.close()

@@ -29,15 +29,16 @@ KEPT_MESSAGES = 4
 
 
 class Engine:
-    """One plan, ready to run. Every method must be called on the thread that made it and the Gpu.
+    """One plan, ready to run. Every method must be called on the thread that created it and the Gpu.
 
     The engine owns `host_images` and `host_logits`, pinned, and their counterparts on the GPU, each for the largest
-    batch; the Gpu frees them. Nothing of them leaves: `infer` copies in and out.
+    batch; the Gpu frees them. No caller gets them: `infer` copies in and out.
 
     `cuda_graph`: a batch is padded to the next of the usual sizes (cuda_graphs.py), each of which is one CUDA graph
     that was captured here; TensorRT-RTX makes them itself, when each size runs here for the first time.
 
-    ArtefactError, with TensorRT's own words, where the plan does not deserialise or was not made by taijitu.
+    Raises:
+        ArtefactError: The plan does not deserialise, with TensorRT's own message, or was not made by taijitu.
     """
 
     def __init__(
@@ -68,16 +69,16 @@ class Engine:
             self.graphs.capture_usual(self.input.min_batch, largest, path)
 
     def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Checked images to logits (N, K), a copy that is the caller's own."""
+        """Compute the logits (N, K) of checked images; the caller owns the result."""
         self.set_batch(len(images))
         self.host_images[: len(images)] = images
         self.upload()
         return self._answer()
 
     def infer_on_gpu(self, images: GpuArray) -> NDArray[np.float32]:
-        """The same for an array on this GPU, which is copied there and not through the host.
+        """Do the same for an array on this GPU, which is copied there and not through the host.
 
-        InputError where its address is not in this GPU's memory.
+        Raises InputError where its address is not in this GPU's memory.
         """
         self._gpu.check_address(images.address)
         self.set_batch(len(images))
@@ -87,7 +88,7 @@ class Engine:
         return self._answer()
 
     def set_batch(self, batch: int) -> None:
-        """Say how many pictures follow; where there is a graph that they fit into, that one will run."""
+        """Set the batch size of the following calls; a graph that it fits into will run."""
         self._batch = batch
         self._run = self.graphs.fitting(batch) or Captured(batch, None, self.context)
         if self._run.graph is None:
@@ -125,7 +126,7 @@ class Engine:
         context = self._new_context(None, True) if self._shared else self.context
         if not context.set_input_shape("images", self.input.shape(batch)):
             raise self._failed(f"take {batch} pictures")
-        self._execute(context)  # once without: TensorRT finishes its own setting up at the first
+        self._execute(context)  # once without a graph: TensorRT finishes its set-up in the first run
         self._gpu.synchronise(self.stream)
         with self._gpu.capturing(self.stream) as graphs:
             self._execute(context)
@@ -148,7 +149,7 @@ class Engine:
 
     @property
     def json_format(self) -> Any:
-        """The name by which the engine's inspector is asked for JSON."""
+        """The constant for JSON of the engine's inspector."""
         return self._trt.LayerInformationFormat.JSON
 
     @contextmanager
@@ -218,7 +219,7 @@ class Engine:
 
 @functools.cache
 def logger_of(trt: Any) -> Any:
-    """The one logger of a TensorRT module, which keeps the first it is given: `messages` has its latest errors."""
+    """Return the logger of a TensorRT module, which keeps the first one it gets; `messages` has the latest errors."""
 
     class Errors(trt.ILogger):  # type: ignore[misc]  # the class is known only here
         def __init__(self) -> None:

@@ -1,1 +1,1 @@
-"""`taijitu classify`: pictures in files and folders, answers on the terminal or as JSON."""
+"""`taijitu classify`: classify pictures in files and folders, and print the answers as text or JSON."""

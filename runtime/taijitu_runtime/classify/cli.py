@@ -1,4 +1,4 @@
-"""Name what is in pictures, with a model that carries its labels and preprocessing."""
+"""Classify pictures with a model that contains its labels and preprocessing."""
 
 from __future__ import annotations
 
@@ -52,15 +52,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def find_pictures(paths: Iterable[Path]) -> tuple[list[Path], LeftOut]:
-    """The given files, and the pictures anywhere in the given folders, sorted within each; and what was left out there.
+    """Find the given files, and the pictures at any depth in the given folders, except hidden ones.
 
-    Hidden files and folders are not looked at. DataError for a folder that cannot be read, UsageError for one that has
-    no picture.
+    Returns:
+        The pictures, sorted within each folder, and the files that were left out.
+
+    Raises:
+        DataError: A folder cannot be read.
+        UsageError: A folder has no picture.
     """
     files: list[Path] = []
     left_out = LeftOut()
     for path in paths:
-        # Path.is_dir raises where it may not look, and then one picture would end the run; this one says no.
+        # Path.is_dir raises without permission, and one picture would end the run; os.path.isdir returns False.
         if not os.path.isdir(path):  # noqa: PTH112
             files.append(path)
             continue
@@ -74,10 +78,12 @@ def find_pictures(paths: Iterable[Path]) -> tuple[list[Path], LeftOut]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of runtime/classify.py and `taijitu classify`."""
+    """Return the command line of runtime/classify.py and `taijitu classify`."""
     parser = Parser(prog="taijitu classify", description=__doc__)
-    parser.add_argument("model", type=Path, help="model.onnx or model.engine of export/")
-    parser.add_argument("pictures", type=Path, nargs="+", metavar="picture", help="files, or folders searched in depth")
+    parser.add_argument("model", type=Path, help="an ONNX file or an engine")
+    parser.add_argument(
+        "pictures", type=Path, nargs="+", metavar="picture", help="files, or folders with pictures at any depth"
+    )
     parser.add_argument("--top", type=int, help=f"answers for each picture ({USUAL_TOP}, or all labels if fewer)")
     parser.add_argument(
         "--max-pixels",
@@ -87,8 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="skip larger pictures; a large JPEG counts an eighth, a progressive one half (default: %(default)s)",
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
-    parser.add_argument("--rebuild", action="store_true", help="build an engine that does not run here again")
-    parser.add_argument("--no-cuda-graphs", action="store_true", help="engines: start each layer by itself; graphs "
+    parser.add_argument("--rebuild", action="store_true", help="rebuild an engine that does not run here")
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="engines: start each layer separately; graphs "
                         "take up to 64 MiB of the GPU's memory")  # fmt: skip
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")

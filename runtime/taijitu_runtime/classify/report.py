@@ -1,4 +1,4 @@
-"""How `classify` shows its answers: as text or as one JSON object."""
+"""Print the answers of `classify`: as text or as one JSON object."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ MAX_LABEL_COLUMNS = 24
 
 
 class Report:
-    """Takes the outcome of every file in turn. `skipped`: file and reason of those that could not be read."""
+    """Takes the result of each file in order. `skipped`: files that could not be read, with the reason."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self.skipped: list[tuple[Path, str]] = []
 
     def skip(self, file: Path, reason: str) -> None:
-        """Name a file that could not be read, on stderr."""
+        """Report a file that could not be read, on stderr."""
         self.skipped.append((file, reason))
         self._progress.say(f"{shown(file)}: {reason}", sys.stderr)
 
     def add(self, file: Path, answers: Sequence[Answer]) -> None:
-        """Take the answers for one file, the likeliest first."""
+        """Add the answers for one file, the likeliest first."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """All files are done."""
+        """End the report."""
 
 
 class TextReport(Report):
-    """A line for every file; a table with bars if there is one file only."""
+    """Prints a line per file; for a single file, a table with bars."""
 
     def __init__(self, progress: Progress, files: Sequence[Path], labels: Sequence[str]) -> None:
         super().__init__(progress)
@@ -61,13 +61,13 @@ class TextReport(Report):
 
 
 class JsonReport(Report):
-    """One JSON object with all results, printed at the end, so that a run that fails prints nothing."""
+    """Prints one JSON object with all results at the end, so that a run that fails prints nothing."""
 
     def __init__(self, progress: Progress, model: Path, card: ModelCard, left_out: LeftOut) -> None:
         super().__init__(progress)
         self._left_out = left_out
         self._head = {"model": str(model), "architecture": card.architecture.name}
-        # As text, because 100,000 results take a fifth of the memory that their dicts would.
+        # As text: 100,000 results take a fifth of the memory of their dicts.
         self._results: list[str] = []
 
     def add(self, file: Path, answers: Sequence[Answer]) -> None:

@@ -65,7 +65,7 @@ def _binary(form: str, files: Files, train: tuple[str, ...], test: str, names: s
         if not content or len(content) % (label_bytes + PIXELS):
             raise DataError(
                 f"{files.where}: {name}: got {len(content)} bytes, expected a multiple of {label_bytes + PIXELS}, "
-                "a picture each; it is cut off: fetch it again"
+                "the bytes of one picture; fetch it again"
             )
         rows = np.frombuffer(content, np.uint8).reshape(-1, label_bytes + PIXELS)
         targets = rows[:, label_bytes - 1].tolist()

@@ -1,7 +1,7 @@
 """The native Nish: a library of custom operators for ONNX Runtime, which computes `taijitu::Nish` in one pass.
 
-The wheel's build makes it where it finds a C++ compiler; `python -m taijitu_runtime.native.build` does at any time.
-Without it everything works, through the definition of Nish that every model file carries.
+The build of the wheel compiles it where it finds a C++ compiler; so does `python -m taijitu_runtime.native.build`.
+Without it, everything works by the definition of Nish in every model file.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ _log = logging.getLogger(__name__)
 LIBRARY = Path(__file__).with_name("libtaijitu_nish.so")
 
 CUDA_LIBRARY = Path(__file__).with_name("libtaijitu_nish_cuda.so")
-"""The same for ONNX Runtime's CUDA provider too; made by `python -m taijitu_runtime.native.build --cuda`."""
+"""The library with kernels for ONNX Runtime's CUDA provider too, built by the same command with --cuda."""
 
 BUILD = "python -m taijitu_runtime.native.build"
 LOST = "Nish runs operator by operator, several times slower"
 
 
 def register_nish(options: Any, provider: str) -> Path | None:
-    """Give `options`, ONNX Runtime's SessionOptions, the kernels of Nish for its execution provider `provider`.
+    """Register the kernels of Nish for the execution provider `provider` in `options`, ONNX Runtime's SessionOptions.
 
     Returns:
-        The library that was taken. None where it is missing or cannot be used, with one warning a process that says
-        what is lost and how to cure it; None also for a provider without a kernel here: a kernel on another processor
-        would cost more than it saves.
+        The library. None if it is missing or cannot be used, with one warning per process that tells what is lost and
+        the cure; None also for a provider without a kernel here, as a kernel on another processor would cost more time
+        than it saves.
     """
     if provider == "CPUExecutionProvider":
         library, needed, command = LIBRARY, "a C++ compiler", BUILD
@@ -41,7 +41,7 @@ def register_nish(options: Any, provider: str) -> Path | None:
         return None
     try:
         options.register_custom_ops_library(str(library))
-    except Exception as error:  # for another processor, a newer system library, another ABI: each has its own text
+    except Exception as error:  # built for another processor, system library or ABI: each has its own message
         reason = " ".join(str(error).split())
         _warn_once(f"{LOST}: got {library} that cannot be loaded ({reason}); do: {command}")
         return None

@@ -23,13 +23,13 @@ SOURCES = Path(__file__).parent
 LIBRARY = "libtaijitu_nish.so"
 CUDA_LIBRARY = "libtaijitu_nish_cuda.so"
 
-# Contraction is into fused multiply-add, where there is one. Nothing throws, and nothing of libstdc++ is used.
+# Contraction gives fused multiply-add, where the processor has it. The code neither throws nor uses libstdc++.
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=fast", "-fno-exceptions", "-fno-rtti", "-fPIC", "-fvisibility=hidden"]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 
 CUDA_FOLDER = Path("/usr/local/cuda")
-"""Where CUDA's packages put it; JetPack does not add its bin to the PATH."""
+"""The folder of CUDA's packages; JetPack does not add its bin to the PATH."""
 
 BOARDS = (87, 110)
 """Jetson Orin and Thor. Code for another GPU of their generation, 8.0 or 10.0, does not run there."""
@@ -40,7 +40,7 @@ class CompileError(Exception):
 
 
 def find_compiler() -> list[str] | None:
-    """The C++ compiler as the start of a command: CXX, or the first of c++, g++ and clang++; None without any."""
+    """Return the C++ compiler as the start of a command: CXX, or the first of c++, g++ and clang++; or None."""
     wanted = os.environ.get("CXX", "").split()
     if wanted:
         return wanted if shutil.which(wanted[0]) else None
@@ -48,7 +48,7 @@ def find_compiler() -> list[str] | None:
 
 
 def find_nvcc() -> str | None:
-    """NVIDIA's compiler: that of CUDA_HOME, where it is set; else on the PATH or in CUDA_FOLDER; None without any."""
+    """Return NVIDIA's compiler: that of CUDA_HOME if set, otherwise on the PATH or in CUDA_FOLDER; or None."""
     home = os.environ.get("CUDA_HOME")
     if home:
         return shutil.which("nvcc", path=str(Path(home, "bin")))
@@ -56,9 +56,9 @@ def find_nvcc() -> str | None:
 
 
 def cuda_targets(nvcc: str) -> list[str]:
-    """What GPUs `nvcc` is to compile for, as its arguments: the one that is here, else every kind that it knows.
+    """Return the GPUs that `nvcc` compiles for, as its arguments: the present one, or all kinds that it knows.
 
-    Every kind: code for the first of each generation, which the later ones of it run, and for the boards; and PTX of
+    All kinds means code for the first GPU of each generation, which the later ones run, and for the boards; and PTX of
     the oldest, which the driver of any other GPU compiles. (PTX of a later one would not load on an earlier GPU.)
     """
     if _gpu_is_here():
@@ -73,12 +73,12 @@ def cuda_targets(nvcc: str) -> list[str]:
 
 
 def target_machine(compiler: Sequence[str]) -> str:
-    """The kind of processor that `compiler` compiles for, such as "x86_64" or "aarch64". CompileError if it fails."""
+    """Return the processor that `compiler` compiles for, such as "x86_64" or "aarch64". Raises CompileError."""
     return _run([*compiler, "-dumpmachine"]).partition("-")[0].strip()
 
 
 def compile_passes(compiler: Sequence[str], folder: Path) -> list[Path]:
-    """Compile into `folder` what computes Nish, without what ONNX Runtime needs around it; the object files."""
+    """Compile the computation of Nish into `folder`, without the parts for ONNX Runtime; return the object files."""
     objects = [_compile([*compiler, *FLAGS], "nish_passes.cpp", folder, "nish_passes.o")]
     variants: dict[str, list[str]] = {"baseline": []}
     if target_machine(compiler) == "x86_64":
@@ -89,7 +89,7 @@ def compile_passes(compiler: Sequence[str], folder: Path) -> list[Path]:
 
 
 def build_library(compiler: Sequence[str], folder: Path) -> Path:
-    """Build LIBRARY in `folder`, appearing whole or not at all; its path. CompileError if the compiler fails."""
+    """Build LIBRARY in `folder`, completely or not at all, and return its path. Raises CompileError."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         objects = compile_passes(compiler, Path(scratch))
         objects.append(_compile([*compiler, *FLAGS], "nish_ort.cpp", Path(scratch), "nish_ort.o"))
@@ -97,7 +97,7 @@ def build_library(compiler: Sequence[str], folder: Path) -> Path:
 
 
 def build_cuda_library(compiler: Sequence[str], nvcc: str, folder: Path) -> Path:
-    """Build CUDA_LIBRARY, which has the kernels for the CPU too, as `build_library` does."""
+    """Build CUDA_LIBRARY, which also has the kernels for the CPU, as `build_library` does."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         objects = compile_passes(compiler, Path(scratch))
         objects.append(_compile([*compiler, *FLAGS, "-DTAIJITU_CUDA"], "nish_ort.cpp", Path(scratch), "nish_ort.o"))
@@ -107,10 +107,10 @@ def build_cuda_library(compiler: Sequence[str], nvcc: str, folder: Path) -> Path
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Build next to the sources, where the runtime looks. Exit code 2, and one line, where that is not possible."""
+    """Build the library next to the sources, where the runtime looks; 0: built, 2: not possible, with one line why."""
     name = "python -m taijitu_runtime.native.build"
     parser = argparse.ArgumentParser(prog=name, description="Compile the native Nish in place.")
-    parser.add_argument("--cuda", action="store_true", help="with kernels for NVIDIA GPUs; takes nvcc")
+    parser.add_argument("--cuda", action="store_true", help="build kernels for NVIDIA GPUs too; needs nvcc")
     arguments = parser.parse_args(argv)
     compiler, nvcc = find_compiler(), find_nvcc()
     try:
