@@ -14,6 +14,9 @@ from taijitu_export.adopt.original import Layout
 from taijitu_export.adopt.preprocessing import Colour, Interpolation, preprocessing_from_flags
 from taijitu_export.comparison import verify as comparison
 from taijitu_export.comparison.verify import Verification
+from taijitu_export.doubt import calibrate as doubt
+from taijitu_export.doubt.calibrate import Calibration
+from taijitu_export.doubt.threshold import Wish
 from taijitu_export.engine.engine_artefact import EngineResult, make_engine
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.request import Request
@@ -152,6 +155,48 @@ def verify(
     """
     return comparison.verify(
         Path(model), _path(data), _path(reference), max_drop=max_drop, expect=expect, explain=explain
+    )
+
+
+def calibrate(
+    model: AnyPath,
+    data: AnyPath,
+    output: AnyPath,
+    *,
+    accuracy: float | None = None,
+    coverage: float | None = None,
+    reject: float | None = None,
+    guarantee: float | None = None,
+    other: AnyPath | None = None,
+) -> Calibration:
+    """Choose a temperature, and on request a threshold and label sets, and write them into an ONNX file's card.
+
+    Args:
+        model: The ONNX file, of `export_onnx`.
+        data: Folder or tar of pictures with labels that it was not trained on; half choose, the others report.
+        output: Where the calibrated file goes; may be `model`.
+        accuracy: The lowest threshold at which that share of known answers is right, in percent.
+        coverage: The threshold at which that share of pictures is known, in percent.
+        reject: The probability below which answers are unknown.
+        guarantee: Answers carry a set of labels that has the true one in that share of cases, in percent.
+        other: Folder of pictures of none of the labels, or the label that means "none of these".
+
+    Returns:
+        What was chosen, and what it is worth on the half that did not choose.
+
+    Raises:
+        ExportError: The pictures are too few, or cannot give what is asked for.
+        ArtefactError: The model cannot be read.
+        PictureError: A picture cannot be read.
+        UsageError: The arguments do not fit each other.
+    """
+    return doubt.calibrate(
+        Path(model),
+        Path(data),
+        Path(output),
+        wish=Wish(accuracy, coverage, reject),
+        guarantee=guarantee,
+        other=None if other is None else os.fspath(other),
     )
 
 

@@ -49,6 +49,7 @@ _HOMES = {
     "WriteError": "taijitu_runtime.errors",
     "adopt": "taijitu_export.api",
     "build_engine": "taijitu_export.api",
+    "calibrate": "taijitu_export.api",
     "checkpoint_from_model": "taijitu_training.pretrained:checkpoint_of",
     "checkpoint_from_weights": "taijitu_training.from_weights",
     "create_model": "taijitu_training.models",

@@ -2,6 +2,7 @@
 
 from taijitu_export.api import adopt as adopt
 from taijitu_export.api import build_engine as build_engine
+from taijitu_export.api import calibrate as calibrate
 from taijitu_export.api import export_onnx as export_onnx
 from taijitu_export.api import verify as verify
 from taijitu_export.errors import ExportError as ExportError
@@ -93,6 +94,7 @@ __all__ = [
     "__version__",
     "adopt",
     "build_engine",
+    "calibrate",
     "checkpoint_from_model",
     "checkpoint_from_weights",
     "create_model",

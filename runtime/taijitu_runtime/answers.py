@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.doubt import Doubt, DoubtRule
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
 
 
@@ -40,16 +41,39 @@ class Scores:
             for row, indices in zip(self.probabilities, self.order[:, :k].tolist(), strict=True)
         ]
 
+    def known(self, rule: DoubtRule) -> NDArray[np.bool_]:
+        """Whether each picture's first answer is known by the rule, bool (N,)."""
+        return rule.known(self.probabilities, self.order, rule.energies(self.logits))
 
-def scores_from_logits(logits: NDArray[np.float32], output: str = "logits") -> Scores:
-    """Probabilities and order of float32 logits (N, K). ArtefactError as for `softmax`.
+    def members(self, rule: DoubtRule) -> NDArray[np.bool_]:
+        """Return which labels are in each picture's set by the rule, which has sets, bool (N, K)."""
+        members = np.zeros(self.order.shape, np.bool_)
+        is_in = np.arange(self.order.shape[1]) < rule.set_sizes(self.probabilities)[:, None]
+        np.put_along_axis(members, self.order, is_in, axis=1)
+        return members
 
-    `output`: what the card says that they are; "probabilities" are taken as they are.
+    def doubts(self, rule: DoubtRule) -> list[Doubt]:
+        """Return for each picture whether its first answer is known, and its set of labels, by the rule."""
+        return rule.doubts(self.probabilities, self.order, rule.energies(self.logits))
+
+
+def scores_from_logits(logits: NDArray[np.float32], temperature: float = 1.0, output: str = "logits") -> Scores:
+    """Return probabilities and order of float32 logits (N, K). Raises ArtefactError as for `softmax`.
+
+    Args:
+        logits: What the model gives.
+        temperature: Divides the logits first.
+        output: What the card says that they are; "probabilities" are taken as they are at temperature 1, and their
+            logarithms as logits at another.
     """
     if output == "probabilities":
         _check_finite(logits)
-        return Scores(logits, logits, likeliest_first(logits))
-    return Scores(logits, softmax(logits), likeliest_first(logits))
+        if temperature == 1.0:
+            return Scores(logits, logits, likeliest_first(logits))
+        scaled = np.log(np.maximum(logits, np.finfo(np.float32).tiny)) / np.float32(temperature)
+    else:
+        scaled = logits if temperature == 1.0 else logits / np.float32(temperature)
+    return Scores(logits, softmax(scaled), likeliest_first(logits))
 
 
 def likeliest_first(scores: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
@@ -68,16 +92,10 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 
-def top_k(logits: NDArray[np.float32], labels: Sequence[str], k: int = 5, output: str = "logits") -> list[list[Answer]]:
-    """The k likeliest classes of each row of float32 logits (N, K), the likeliest first; of equals the lower index.
-
-    `output` as for `scores_from_logits`. InputError if the rows are not as long as `labels`, UsageError if k is outside
-    1 to K, ArtefactError for a logit that is NaN or infinite.
-    """
+def check_logits(logits: NDArray[np.float32], labels: Sequence[str]) -> None:
+    """InputError unless logits have a row for each picture, and in it a number for each label."""
     if logits.ndim != 2 or logits.shape[1] != len(labels):
         raise InputError(f"got logits of shape {logits.shape}, expected (N, {len(labels)}), one for each label")
-    check_top(k, labels)
-    return scores_from_logits(logits, output).answers(labels, k)
 
 
 def check_top(k: int, labels: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from taijitu_runtime.decision import Decision
 from taijitu_runtime.fields import (
     OPTIONAL,
     SHA256,
@@ -153,7 +154,8 @@ class ModelCard:
     plain JSON. `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made
     from, or empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. `output`: what
     the output `logits` holds: "logits", of which softmax makes probabilities, or "probabilities". `proof`: what the
-    artefact proves itself by; None for a checkpoint. ArtefactError for any field outside its range.
+    artefact proves itself by; None for a checkpoint. `decision`: its temperature, and which of its answers are known;
+    None where it was not calibrated. ArtefactError for any field outside its range.
     """
 
     format_version: int = FORMAT_VERSION
@@ -166,6 +168,7 @@ class ModelCard:
     precision: Precision = dataclasses.field(default_factory=Precision)
     output: str = dataclasses.field(default="logits", metadata=OPTIONAL)
     proof: Passport | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    decision: Decision | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         check_version(self.format_version, FORMAT_VERSION)
@@ -180,12 +183,15 @@ class ModelCard:
             check_text(f"producer.{package}", version, "a version as text", r".*")
         if not isinstance(self.source_sha256, str) or not re.fullmatch(f"({SHA256})?", self.source_sha256):
             raise fail("source_sha256", self.source_sha256, "64 lower-case hex digits, or an empty text")
+        if self.decision is not None and self.decision.other not in (None, *self.labels):
+            raise fail("decision.other", self.decision.other, "one of the labels")
 
     @classmethod
     def from_dict(cls, card: Mapping[str, Any]) -> ModelCard:
         """Validate a card in the form of `to_dict` (tuples pass for lists); ArtefactError where it is wrong.
 
-        `precision` and `proof` may be missing: checkpoints have none, nor have artefacts from before there were any.
+        `precision`, `proof` and `decision` may be missing: checkpoints have none, nor have artefacts from before there
+        were any.
         """
         if not isinstance(card, Mapping):
             raise fail("whole", card, "a dict")
@@ -204,6 +210,7 @@ class ModelCard:
             "input": InputSpec(**spec),
             "precision": Precision(**precision),
             "proof": None if fields.get("proof") is None else Passport.from_plain(fields["proof"]),
+            "decision": None if fields.get("decision") is None else Decision.from_plain(fields["decision"]),
         }
         return cls(**{**fields, **parts})
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.answers import Answer, Scores, check_top, scores_from_logits, top_k
+from taijitu_runtime.answers import Answer, Scores, check_logits, check_top, scores_from_logits
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.bulk import chunked, mapped
 from taijitu_runtime.card import ModelCard
+from taijitu_runtime.doubt import NO_DOUBT, Doubt, DoubtRule
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.pictures.headers import LIMITS, Limits
 from taijitu_runtime.pictures.preprocess import normalise, preprocess
@@ -30,15 +31,29 @@ USUAL_TOP = 5
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the model says of one picture: its answers, the likeliest first, and all its logits, float32 (K,)."""
+    """What the model says of one picture: its answers, the likeliest first, and all its logits, float32 (K,).
+
+    `doubt`: whether the first answer is known, and the set of labels, where the card or the caller decides.
+    """
 
     answers: tuple[Answer, ...]
     logits: NDArray[np.float32] = dataclasses.field(repr=False, compare=False)
+    doubt: Doubt = NO_DOUBT
 
     @property
     def best(self) -> Answer:
         """The likeliest answer."""
         return self.answers[0]
+
+    @property
+    def known(self) -> bool | None:
+        """Whether the likeliest answer is likely enough; None where neither card nor caller has a threshold."""
+        return self.doubt.known
+
+    @property
+    def set(self) -> tuple[str, ...] | None:
+        """The labels that the true one is among, as often as the card guarantees; None without a guarantee."""
+        return self.doubt.set
 
 
 class Classifier:
@@ -108,14 +123,21 @@ class Classifier:
 
     @overload
     def predict(
-        self, pictures: list[Any] | tuple[Any, ...], top: int | None = None, *, limits: Limits = LIMITS
+        self,
+        pictures: list[Any] | tuple[Any, ...],
+        top: int | None = None,
+        *,
+        limits: Limits = LIMITS,
+        threshold: float | None = None,
     ) -> list[Prediction]: ...
 
     @overload
-    def predict(self, pictures: Picture, top: int | None = None, *, limits: Limits = LIMITS) -> Prediction: ...
+    def predict(
+        self, pictures: Picture, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None
+    ) -> Prediction: ...
 
     def predict(
-        self, pictures: Any, top: int | None = None, *, limits: Limits = LIMITS
+        self, pictures: Any, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None
     ) -> Prediction | list[Prediction]:
         """The answers for one picture, or for each of a list or tuple of pictures.
 
@@ -124,30 +146,36 @@ class Classifier:
         (N, height, width, 3) for a list, which is neither resized nor copied to the host.
 
         `top`: how many answers, 1 to K; None gives 5, or all where the model knows fewer. `limits`: what one picture
-        may cost, as `Limits(max_pixels=200_000_000)`. PictureError, naming the first picture that cannot be decoded;
-        InputError for anything that is not a picture; UsageError for `top`.
+        may cost, as `Limits(max_pixels=200_000_000)`. `threshold`: the probability from which the likeliest answer is
+        known; None for the card's own, if it has one. PictureError, naming the first picture that cannot be decoded;
+        InputError for anything that is not a picture; UsageError for `top` and `threshold`.
         """
-        top = self._checked_top(top)
+        top, rule = self._checked_top(top), self.doubt_rule(threshold)
         if is_on_gpu(pictures):
-            return self._predict_on_gpu(pictures, top)
+            return self._predict_on_gpu(pictures, top, rule)
         if not isinstance(pictures, (list, tuple)):
-            return self._predict([self.prepare(pictures, limits)], top)[0]
+            return self._predict([self.prepare(pictures, limits)], top, rule)[0]
         predictions = []
-        for index, outcome in enumerate(self.predict_each(pictures, top, limits=limits)):
+        for index, outcome in enumerate(self.predict_each(pictures, top, limits=limits, threshold=threshold)):
             if isinstance(outcome, PictureError):
                 raise outcome.named(outcome.name or f"picture {index} of the list") from outcome
             predictions.append(outcome)
         return predictions
 
     def predict_each(
-        self, pictures: Iterable[Picture], top: int | None = None, *, limits: Limits = LIMITS
+        self,
+        pictures: Iterable[Picture],
+        top: int | None = None,
+        *,
+        limits: Limits = LIMITS,
+        threshold: float | None = None,
     ) -> Iterator[Prediction | PictureError]:
         """Yield, for each of any number of pictures in order, its prediction, or the error of one that is not decoded.
 
         Pictures are taken from the iterable as they are needed, decoded and answered on all cores; memory does not grow
-        with their number. `top` and `limits` as for `predict`, and its other errors.
+        with their number. `top`, `limits` and `threshold` as for `predict`, and its other errors.
         """
-        top = self._checked_top(top)
+        top, rule = self._checked_top(top), self.doubt_rule(threshold)
         chunks = chunked(pictures, self.batch_size)
         ahead = list(itertools.islice(chunks, 2))
         alongside = len(ahead) > 1
@@ -155,7 +183,7 @@ class Classifier:
         def answer(chunk: list[Picture]) -> list[Prediction | PictureError]:
             prepared = [self._prepared(picture, limits) for picture in chunk]
             images = [image for image in prepared if not isinstance(image, PictureError)]
-            found = iter(self._predict(images, top, alongside=alongside) if images else [])
+            found = iter(self._predict(images, top, rule, alongside=alongside) if images else [])
             return [image if isinstance(image, PictureError) else next(found) for image in prepared]
 
         return itertools.chain.from_iterable(mapped(answer, itertools.chain(ahead, chunks), self.backend.bulk.workers))
@@ -183,13 +211,28 @@ class Classifier:
         return self._mapped(rows, lambda chunk: chunk)
 
     def scores(self, logits: NDArray[np.float32]) -> Scores:
-        """Probabilities and order of float32 logits (N, K). ArtefactError where one is NaN or infinite."""
-        return scores_from_logits(logits, self.card.output)
+        """Return probabilities, after the card's temperature, and order of float32 logits (N, K).
 
-    def predictions(self, logits: NDArray[np.float32], top: int | None = None) -> list[Prediction]:
-        """The predictions for float32 logits (N, K), `top` answers each, as in `predict`."""
-        answers = top_k(logits, self.labels, self._checked_top(top), self.card.output)
-        return [Prediction(tuple(row), scores.copy()) for row, scores in zip(answers, logits, strict=True)]
+        Raises:
+            ArtefactError: One of them is NaN or infinite.
+        """
+        return scores_from_logits(logits, self.doubt_rule().temperature, self.card.output)
+
+    def predictions(
+        self, logits: NDArray[np.float32], top: int | None = None, *, threshold: float | None = None
+    ) -> list[Prediction]:
+        """Return the predictions for float32 logits (N, K), `top` answers each, as in `predict`."""
+        return self._predictions(logits, self._checked_top(top), self.doubt_rule(threshold))
+
+    def doubt_rule(self, threshold: float | None = None) -> DoubtRule:
+        """Return how answers are decided, by the card or by a threshold as in `predict`."""
+        return DoubtRule(self.labels, self.card.decision, threshold)
+
+    def _predictions(self, logits: NDArray[np.float32], top: int, rule: DoubtRule) -> list[Prediction]:
+        check_logits(logits, self.labels)
+        scores = self.scores(logits)
+        found = zip(scores.answers(self.labels, top), logits, scores.doubts(rule), strict=True)
+        return [Prediction(tuple(answers), row.copy(), doubt) for answers, row, doubt in found]
 
     def _checked_top(self, top: int | None) -> int:
         if top is None:
@@ -203,11 +246,13 @@ class Classifier:
         except PictureError as error:
             return error
 
-    def _predict(self, images: list[NDArray[np.uint8]], top: int, *, alongside: bool = False) -> list[Prediction]:
+    def _predict(
+        self, images: list[NDArray[np.uint8]], top: int, rule: DoubtRule, *, alongside: bool = False
+    ) -> list[Prediction]:
         rows = self.rows_from_prepared(np.stack(images))
-        return self.predictions(self._infer(rows, alongside=alongside), top)
+        return self._predictions(self._infer(rows, alongside=alongside), top, rule)
 
-    def _predict_on_gpu(self, pictures: Any, top: int) -> Prediction | list[Prediction]:
+    def _predict_on_gpu(self, pictures: Any, top: int, rule: DoubtRule) -> Prediction | list[Prediction]:
         array = self.backend.gpu_array(pictures)
         batch = array.as_batch()
         taken = self.backend.input
@@ -216,7 +261,7 @@ class Classifier:
             self.backend.infer(batch.rows(start, start + self.batch_size))
             for start in range(0, len(batch), self.batch_size)
         ]
-        predictions = self.predictions(np.concatenate(parts), top)
+        predictions = self._predictions(np.concatenate(parts), top, rule)
         return predictions if batch is array else predictions[0]
 
     def _mapped(

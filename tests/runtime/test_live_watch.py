@@ -103,13 +103,14 @@ def test_every_third_frame_is_classified_and_the_others_carry_its_answers(tiny_o
     assert len(results[0].answers) == 1
 
 
-def test_answers_below_the_threshold_are_left_out(tiny_onnx: Path, halves: Frame) -> None:
+def test_an_answer_below_the_threshold_is_unknown(tiny_onnx: Path, halves: Frame) -> None:
     with Classifier.from_file(tiny_onnx) as classifier:
-        everything = Watcher(classifier).look(halves).answers
-        threshold = everything[1].probability
-        assert len(everything) == 3
-        assert Watcher(classifier, View(threshold=threshold)).look(halves).answers == everything[:2]
-        assert Watcher(classifier, View(threshold=1.0)).look(halves).answers == ()
+        found = Watcher(classifier).look(halves)
+        assert (len(found.answers), found.doubt.known) == (3, None)
+        best = found.answers[0].probability
+        assert Watcher(classifier, View(threshold=best)).look(halves).doubt.known is True
+        unknown = Watcher(classifier, View(threshold=1.0)).look(halves)
+        assert (unknown.answers, unknown.doubt.known) == (found.answers, False)
 
 
 @pytest.mark.parametrize(

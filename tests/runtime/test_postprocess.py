@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from taijitu_runtime.answers import Answer, softmax, top_k
+from taijitu_runtime.answers import Answer, check_logits, check_top, scores_from_logits, softmax
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
 
 LABELS = ("ant", "bee", "cat", "dog")
@@ -34,12 +34,12 @@ def test_logits_that_are_no_numbers_are_an_error_of_the_model(bad: float) -> Non
         ArtefactError,
         match=r"got 1 of 4 logits that are NaN or infinite.*export the model again from a good checkpoint",
     ):
-        top_k(float32([[1, bad, 0, 0]]), LABELS, 1)
+        scores_from_logits(float32([[1, bad, 0, 0]]))
 
 
 def test_answers_are_ordered_and_carry_label_index_and_probability() -> None:
     logits = float32(np.log([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.15, 0.05]]).tolist())
-    first, second = top_k(logits, LABELS, 2)
+    first, second = scores_from_logits(logits).answers(LABELS, 2)
     assert [(a.label, a.index) for a in first] == [("dog", 3), ("cat", 2)]
     assert [(a.label, a.index) for a in second] == [("ant", 0), ("cat", 2)]
     assert [a.probability for a in first + second] == pytest.approx([0.4, 0.3, 0.7, 0.15])
@@ -49,24 +49,28 @@ def test_answers_are_ordered_and_carry_label_index_and_probability() -> None:
 
 def test_of_equal_logits_the_lower_index_comes_first() -> None:
     logits = float32([[0, 1, 1, 1], [2, 2, 2, 2]])
-    assert [[a.index for a in row] for row in top_k(logits, LABELS, 4)] == [[1, 2, 3, 0], [0, 1, 2, 3]]
+    rows = scores_from_logits(logits).answers(LABELS, 4)
+    assert [[a.index for a in row] for row in rows] == [
+        [1, 2, 3, 0],
+        [0, 1, 2, 3],
+    ]
 
 
 def test_the_order_is_that_of_the_logits_even_where_probabilities_round_to_the_same() -> None:
     logits = float32([[-200, -199, 0, -198]])
-    assert [a.index for a in top_k(logits, LABELS, 4)[0]] == [2, 3, 1, 0]
+    assert [a.index for a in scores_from_logits(logits).answers(LABELS, 4)[0]] == [2, 3, 1, 0]
 
 
 @pytest.mark.parametrize("k", [0, -1, 5])
 def test_k_outside_the_labels_is_a_usage_error(k: int) -> None:
     with pytest.raises(UsageError, match=rf"got top {k}, expected 1 to 4: the model knows 4 labels"):
-        top_k(np.zeros((1, 4), np.float32), LABELS, k)
+        check_top(k, LABELS)
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 3), (1, 1, 4)])
 def test_logits_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"got logits of shape .*, expected \(N, 4\), one for each label"):
-        top_k(np.zeros(shape, np.float32), LABELS, 1)
+        check_logits(np.zeros(shape, np.float32), LABELS)
 
 
 def test_an_answer_cannot_be_changed() -> None:

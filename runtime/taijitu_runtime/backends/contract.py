@@ -37,7 +37,7 @@ class ModelInput:
         return np.dtype(self.layout.split()[0])
 
     def shape(self, batch: int) -> tuple[int, int, int, int]:
-        """The whole shape for a batch of that many pictures."""
+        """Return the whole shape for a batch of that many pictures."""
         if self.layout == "uint8 NHWC":
             return (batch, self.height, self.width, 3)
         return (batch, 3, self.height, self.width)
@@ -52,7 +52,7 @@ class Tensor(NamedTuple):
 
 
 def input_and_classes(path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[ModelInput, int | None]:
-    """What the graph of an artefact takes, and how many logits it gives, None where it leaves that open.
+    """Return what the graph of an artefact takes, and its number of logits, None for an open one.
 
     ArtefactError where it is not an artefact's graph.
     """
@@ -92,5 +92,5 @@ def check_card(path: Path, card: ModelCard, model_input: ModelInput, classes: in
 
 
 def not_ours(path: Path, got: str) -> ArtefactError:
-    """The error for a file that is not an artefact of taijitu."""
+    """Return the error for a file that is not an artefact of taijitu."""
     return ArtefactError(f"{path}: got {got}, {MADE_BY}")

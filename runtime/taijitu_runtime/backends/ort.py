@@ -158,7 +158,7 @@ def open_model(
 
 
 def tensor_of(node: Any) -> Tensor:
-    """An input or output of a session."""
+    """Return an input or output of a session."""
     kind = node.type.removeprefix("tensor(").removesuffix(")")
     shape = tuple(side if isinstance(side, int) else None for side in node.shape)
     return Tensor(node.name, NUMPY_NAMES.get(kind, kind), shape)

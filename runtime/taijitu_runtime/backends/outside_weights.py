@@ -17,7 +17,7 @@ def has_outside_weights(model: bytes) -> bool:
 
 
 def outside_files(path: Path, model: bytes) -> list[Path]:
-    """The files with weights of the model at `path`, whose content is `model`: each once, sorted.
+    """Return the files with weights of the model at `path`, whose content is `model`: each once, sorted.
 
     They lie next to it, or in folders there, wherever the process runs. A missing one is left to the program that loads
     it.
@@ -33,7 +33,7 @@ def outside_files(path: Path, model: bytes) -> list[Path]:
 
 
 def sha256_with_weights(path: Path) -> str:
-    """The sha256 of an ONNX file and, where its weights are in other files, of these behind it, sorted by name."""
+    """Return the sha256 of an ONNX file and of the files with its weights behind it, sorted by name."""
     model = path.read_bytes()
     digest = hashlib.sha256(model)
     for file in outside_files(path, model):
@@ -44,7 +44,7 @@ def sha256_with_weights(path: Path) -> str:
 
 
 def _value_at(model: bytes, position: int) -> str:
-    """The value of the entry whose key ends at `position`; empty where these bytes are none."""
+    """Return the value of the entry whose key ends at `position`; empty where these bytes are none."""
     if model[position : position + 1] != b"\x12":
         return ""
     length, start = 0, position + 1

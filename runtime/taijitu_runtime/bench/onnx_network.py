@@ -72,7 +72,7 @@ class OnnxNetwork:
         return f"{self.session.get_modelmeta().graph_name or self.path.stem}, without a contract"
 
     def shapes(self, asked: Mapping[str, Shape], text: str | None) -> dict[str, Shape]:
-        """The shape of each input: as asked for, and else of one picture, or the smallest batch.
+        """Return the shape of each input: as asked for, and else of one picture, or the smallest batch.
 
         `text`: of --shapes. UsageError where an input does not take the shape, or leaves more than its batch open.
         """

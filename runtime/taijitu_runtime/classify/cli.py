@@ -13,6 +13,7 @@ from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.classify.report import JsonReport, TextReport
 from taijitu_runtime.console import Parser, Progress, run, say, shown
 from taijitu_runtime.datasets import LeftOut, scan_folder
+from taijitu_runtime.doubt import check_threshold
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.pictures.headers import FORMATS, LIMITS, Limits
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
@@ -31,21 +32,23 @@ def main(argv: list[str] | None = None) -> int:
     ) as classifier:
         top = min(USUAL_TOP, len(classifier.labels)) if options.top is None else options.top
         check_top(top, classifier.labels)
+        check_threshold(options.threshold)
         limits = Limits(max_pixels=options.max_pixels)
         files, left_out = find_pictures(options.pictures)
         if left_out:
             say(f"left out: {shown(left_out)}", sys.stderr)
+        outcomes = classifier.predict_each(files, top, limits=limits, threshold=options.threshold)
         with Progress(len(files), hidden=len(files) == 1) as progress:
             report = (
                 JsonReport(progress, options.model, classifier.card, left_out)
                 if options.json
                 else TextReport(progress, files, classifier.labels)
             )
-            for file, outcome in zip(files, classifier.predict_each(files, top, limits=limits)):
+            for file, outcome in zip(files, outcomes):
                 if isinstance(outcome, PictureError):
                     report.skip(file, outcome.reason)
                 else:
-                    report.add(file, outcome.answers)
+                    report.add(file, outcome)
                 progress.advance()
         report.finish()
     return 1 if report.skipped else 0
@@ -85,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
         "pictures", type=Path, nargs="+", metavar="picture", help="files, or folders with pictures at any depth"
     )
     parser.add_argument("--top", type=int, help=f"answers for each picture ({USUAL_TOP}, or all labels if fewer)")
+    parser.add_argument("--threshold", type=float, metavar="P", help="probability from which the first answer is known "
+                        "(default: that of the model's card, if it has one)")  # fmt: skip
     parser.add_argument(
         "--max-pixels",
         type=int,

@@ -6,14 +6,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from taijitu_runtime.answers import Answer
 from taijitu_runtime.card import ModelCard
+from taijitu_runtime.classifier import Prediction
 from taijitu_runtime.console import Progress, json_text, shown
 from taijitu_runtime.datasets import LeftOut
 
 BAR_CELLS = 30
 MAX_NAME_COLUMNS = 60
 MAX_LABEL_COLUMNS = 24
+UNKNOWN = "unknown"
 
 
 class Report:
@@ -28,8 +29,8 @@ class Report:
         self.skipped.append((file, reason))
         self._progress.say(f"{shown(file)}: {reason}", sys.stderr)
 
-    def add(self, file: Path, answers: Sequence[Answer]) -> None:
-        """Add the answers for one file, the likeliest first."""
+    def add(self, file: Path, prediction: Prediction) -> None:
+        """Add the prediction for one file."""
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -45,17 +46,20 @@ class TextReport(Report):
         self._name_columns = min(MAX_NAME_COLUMNS, max(len(shown(file)) for file in files))
         self._label_columns = min(MAX_LABEL_COLUMNS, max(len(shown(label)) for label in labels))
 
-    def add(self, file: Path, answers: Sequence[Answer]) -> None:
+    def add(self, file: Path, prediction: Prediction) -> None:
         """Print the answers at once."""
         if self._single:
             cell = "█" if "utf" in (sys.stdout.encoding or "").lower() else "#"
             rows = [
                 f"{a.probability:8.2%}  {cell * round(a.probability * BAR_CELLS):<{BAR_CELLS}}  {shown(a.label)}"
-                for a in answers
+                for a in prediction.answers
             ]
+            rows += [UNKNOWN] if prediction.known is False else []
+            rows += [f"one of: {', '.join(map(shown, prediction.set))}"] if prediction.set else []
             self._progress.say("\n".join([shown(file), *rows]), sys.stdout)
         else:
-            columns = [f"{answer.probability:6.1%} {shown(answer.label):<{self._label_columns}}" for answer in answers]
+            columns = [f"{a.probability:6.1%} {shown(a.label):<{self._label_columns}}" for a in prediction.answers]
+            columns += [UNKNOWN] if prediction.known is False else []
             line = f"{shown(file):<{self._name_columns}}  {'  '.join(columns)}"
             self._progress.say(line.rstrip(), sys.stdout)
 
@@ -70,10 +74,11 @@ class JsonReport(Report):
         # As text: 100,000 results take a fifth of the memory of their dicts.
         self._results: list[str] = []
 
-    def add(self, file: Path, answers: Sequence[Answer]) -> None:
+    def add(self, file: Path, prediction: Prediction) -> None:
         """Keep the answers for the end."""
-        plain = [{"label": a.label, "index": a.index, "probability": a.probability} for a in answers]
-        self._results.append(json_text({"file": str(file), "answers": plain}, sys.stdout))
+        plain = [{"label": a.label, "index": a.index, "probability": a.probability} for a in prediction.answers]
+        result = {"file": str(file), "answers": plain, **prediction.doubt.as_json()}
+        self._results.append(json_text(result, sys.stdout))
 
     def finish(self) -> None:
         """Print the object: model, architecture, results, skipped, left_out."""

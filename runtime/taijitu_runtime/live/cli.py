@@ -108,7 +108,8 @@ def build_parser() -> Parser:
 
     view = parser.add_argument_group("answers")
     view.add_argument("--top", type=int, help=f"answers for each frame ({USUAL_TOP}, or all labels if fewer)")
-    view.add_argument("--threshold", type=float, default=0.0, help="leave out answers below this probability")
+    view.add_argument("--threshold", type=float, metavar="P", help="probability from which the first answer is known "
+                      "(default: that of the model's card, if it has one)")  # fmt: skip
     view.add_argument("--every", type=int, default=1, help="classify every Nth frame")
     view.add_argument("--smoothing", type=float, default=0.0, metavar="S", help="average over about S seconds")
     view.add_argument("--roi", help=f"classify this part: {REGIONS}".replace("%", "%%"))

@@ -29,6 +29,7 @@ from taijitu_runtime.live.watch import Result
 logger = logging.getLogger(__name__)
 
 TITLE = "taijitu camera"
+UNKNOWN = "unknown"
 QUIT_KEYS = (ord("q"), 27)  # 27: Escape
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
 TRY_WINDOW = """
@@ -53,12 +54,14 @@ class TextLines:
 
     def __call__(self, result: Result) -> None:
         """Print the result."""
-        best = result.answers[0].label if result.answers else None
+        is_unknown = result.doubt.known is False
+        best = UNKNOWN if is_unknown else result.answers[0].label
         now_s = time.monotonic()
         if not result.classified or (self._live and best == self._said[0] and now_s - self._said[1] < TEXT_EVERY_S):
             return
         self._said = best, now_s
-        answers = "  ".join(f"{answer.probability:6.1%} {answer.label}" for answer in result.answers) or "     -"
+        answers = "  ".join(f"{answer.probability:6.1%} {answer.label}" for answer in result.answers)
+        answers += f"  {UNKNOWN}" if is_unknown else ""
         place = shown(result.frame.name) or f"frame {result.frame.number}"
         say(f"{place}: {answers}  ({result.rate_hz:.1f} frames/s, {result.freshness})", sys.stdout)
         sys.stdout.flush()
@@ -82,6 +85,7 @@ class JsonLines:
             "position_s": None if frame.position_s is None else round(frame.position_s, 3),
             "file": frame.name or None,
             "answers": [vars(answer) for answer in result.answers],
+            **result.doubt.as_json(),
             "latency_ms": round(result.latency_ms, 3),
             "age_ms": round(result.age_ms, 3),
             "frozen": frame.is_frozen,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from taijitu_runtime.answers import Answer, Scores, likeliest_first
+from taijitu_runtime.doubt import Doubt, DoubtRule
 
 
 class Smoother:
@@ -20,8 +24,8 @@ class Smoother:
         self._average: NDArray[np.float64] | None = None
         self._last_s = 0.0
 
-    def add(self, probabilities: NDArray[np.float32], time_s: float) -> NDArray[np.float64]:
-        """Add probabilities, float32 (K,), of the time `time_s`, and return the average, float64 (K,)."""
+    def add(self, probabilities: NDArray[np.floating[Any]], time_s: float) -> NDArray[np.float64]:
+        """Add probabilities, (K,), of the time `time_s`, and return the average, float64 (K,)."""
         new = probabilities.astype(np.float64)
         if self._average is None or self._time_constant_s <= 0:
             self._average = new
@@ -30,3 +34,21 @@ class Smoother:
             self._average = past * self._average + (1 - past) * new
         self._last_s = time_s
         return self._average
+
+
+class SmoothedAnswers:
+    """Answers and doubt of one model from averages over time, of probabilities and of the energy where that decides."""
+
+    def __init__(self, rule: DoubtRule, time_constant_s: float) -> None:
+        self._rule = rule
+        self._probabilities, self._energy = Smoother(time_constant_s), Smoother(time_constant_s)
+
+    def add(self, scores: Scores, time_s: float, top: int) -> tuple[tuple[Answer, ...], Doubt]:
+        """Add the scores of one picture, of the time `time_s`; return the `top` likeliest answers and their doubt."""
+        average = self._probabilities.add(scores.probabilities[0], time_s)
+        energies = self._rule.energies(scores.logits)
+        energy = None if energies is None else self._energy.add(energies, time_s)
+        order = likeliest_first(average)
+        labels = self._rule.labels
+        answers = tuple(Answer(labels[index], index, float(average[index])) for index in order[:top].tolist())
+        return answers, self._rule.doubts(average[None], order[None], energy)[0]

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.answers import Answer, check_top, likeliest_first
+from taijitu_runtime.answers import Answer, check_top
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
+from taijitu_runtime.doubt import NO_DOUBT, Doubt, check_threshold
 from taijitu_runtime.errors import SourceError, UsageError, require
 from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.reader import Reader
 from taijitu_runtime.live.region import Region
-from taijitu_runtime.live.smoothing import Smoother
+from taijitu_runtime.live.smoothing import SmoothedAnswers
 from taijitu_runtime.live.states import Frame, State
 from taijitu_runtime.live.summary import Percentiles, Rate, Summary
 
@@ -34,21 +35,20 @@ class View:
 
     Attributes:
         top: The number of answers; None: 5, or all labels if there are fewer.
-        threshold: Answers below this probability are left out.
+        threshold: The probability from which the first answer is known; None: the model's own, if its card has one.
         every: Every nth frame is classified; the others repeat its answers.
         smoothing_s: The time constant of the average (see Smoother).
         region: The part of a frame that is classified; None: all of it.
     """
 
     top: int | None = None
-    threshold: float = 0.0
+    threshold: float | None = None
     every: int = 1
     smoothing_s: float = 0.0
     region: Region | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise UsageError(f"got threshold {self.threshold}, expected a probability from 0 to 1")
+        check_threshold(self.threshold)
         if self.every < 1:
             raise UsageError(f"got every {self.every}, expected at least 1: every frame")
         if not self.smoothing_s >= 0:
@@ -65,6 +65,7 @@ class Result:
         age_ms: The age of the frame when its answers were computed.
         rate_hz: Classified frames per second, over the last seconds.
         box: The region, as left, top, right, bottom in pixels.
+        doubt: Whether the first answer is known, and the set of labels, where the card or the view decides.
     """
 
     frame: Frame
@@ -74,11 +75,14 @@ class Result:
     age_ms: float
     rate_hz: float
     box: tuple[int, int, int, int] | None
+    doubt: Doubt = NO_DOUBT
 
     @functools.cached_property
     def annotated(self) -> NDArray[np.uint8]:
         """The frame, uint8 BGR, with the answers drawn on it; drawn at the first access."""
-        return draw(self.frame.pixels, self.answers, self.box, f"{self.rate_hz:.1f} frames/s  {self.freshness}")
+        unknown = "unknown  " if self.doubt.known is False else ""
+        status = f"{unknown}{self.rate_hz:.1f} frames/s  {self.freshness}"
+        return draw(self.frame.pixels, self.answers, self.box, status)
 
     @property
     def freshness(self) -> str:
@@ -94,10 +98,11 @@ class Watcher:
         self._view = view or View()
         self._top = min(USUAL_TOP, len(classifier.labels)) if self._view.top is None else self._view.top
         check_top(self._top, classifier.labels)
-        self._smoother = Smoother(self._view.smoothing_s)
+        self._rule = classifier.doubt_rule(self._view.threshold)
+        self._smoother = SmoothedAnswers(self._rule, self._view.smoothing_s)
         self._rate = Rate()
         self._seen = 0
-        self._last: tuple[tuple[Answer, ...], float, float] = ((), 0.0, 0.0)
+        self._last: tuple[tuple[Answer, ...], Doubt, float, float] = ((), NO_DOUBT, 0.0, 0.0)
 
     def look(self, frame: Frame) -> Result:
         """Return the result for the next frame. Raises UsageError if the region is not inside it."""
@@ -107,24 +112,21 @@ class Watcher:
         self._seen += 1
         if classified:
             began_s = time.perf_counter()
-            answers = self._answers(frame, box)
+            answers, doubt = self._answers(frame, box)
             latency_ms = 1000 * (time.perf_counter() - began_s)
-            self._last = answers, latency_ms, self._rate.add(time.monotonic())
-        answers, latency_ms, rate_hz = self._last
-        return Result(frame, answers, classified, latency_ms, frame.age_ms, rate_hz, box)
+            self._last = answers, doubt, latency_ms, self._rate.add(time.monotonic())
+        answers, doubt, latency_ms, rate_hz = self._last
+        return Result(frame, answers, classified, latency_ms, frame.age_ms, rate_hz, box, doubt)
 
-    def _answers(self, frame: Frame, box: tuple[int, int, int, int] | None) -> tuple[Answer, ...]:
+    def _answers(self, frame: Frame, box: tuple[int, int, int, int] | None) -> tuple[tuple[Answer, ...], Doubt]:
         pixels = frame.pixels
         if box:
             left, top, right, bottom = box
             pixels = pixels[top:bottom, left:right]
         prepared = self._classifier.prepare(picture_from_bgr(pixels))
-        logits = self._classifier.logits(prepared[np.newaxis])
+        scores = self._classifier.scores(self._classifier.logits(prepared[np.newaxis]))
         time_s = frame.captured_s if frame.position_s is None else frame.position_s
-        average = self._smoother.add(self._classifier.scores(logits).probabilities[0], time_s)
-        order = likeliest_first(average)[: self._top]
-        answers = (Answer(self._classifier.labels[i], i, float(average[i])) for i in order.tolist())
-        return tuple(answer for answer in answers if answer.probability >= self._view.threshold)
+        return self._smoother.add(scores, time_s, self._top)
 
 
 def watch(

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from taijitu_runtime.answers import Answer, Scores, likeliest_first
+from taijitu_runtime.answers import Scores
 from taijitu_runtime.live import Counters, Frame, Reader, Source, State, Timeouts
-from taijitu_runtime.live.smoothing import Smoother
+from taijitu_runtime.live.smoothing import SmoothedAnswers
 from taijitu_runtime.live.watch import picture_from_bgr
 from taijitu_server.cameras.latest_value import LatestValue
 from taijitu_server.cameras.mjpeg import banner, part_from_picture
@@ -153,7 +153,7 @@ class Camera:
 
     def _reset(self) -> None:
         self._model: ServedModel | None = None
-        self._smoother = Smoother(self._smoothing_s)
+        self._smoother: SmoothedAnswers
         self._latest: dict[str, Any] | None = None
         self._frame_error: str | None = None  # why the last frame got no answer
         self._is_broken = False  # by an internal error
@@ -222,7 +222,7 @@ class Camera:
             "frame": frame.number,
             "model": model.name,
             "version": model.version,
-            "answers": self._answers(model, scores, frame.captured_s),
+            **self._answers(model, scores, frame.captured_s),
             "latency_ms": round(1e3 * (time.monotonic() - began_s), 3),
             "age_ms": round(frame.age_ms, 3),
         }
@@ -233,11 +233,11 @@ class Camera:
         timeout_s = self._settings.queue_timeout_ms / 1e3
         return model, model.accept(lambda _: model.rows_from_picture(picture), timeout_s)
 
-    def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> list[Answer]:
+    def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> dict[str, Any]:
         if model is not self._model:  # its labels may differ
-            self._model, self._smoother = model, Smoother(self._smoothing_s)
-        average = self._smoother.add(scores.probabilities[0], time_s)
-        return [Answer(model.labels[i], i, float(average[i])) for i in likeliest_first(average)[:TOP].tolist()]
+            self._model, self._smoother = model, SmoothedAnswers(model.doubt_rule, self._smoothing_s)
+        answers, doubt = self._smoother.add(scores, time_s, TOP)
+        return {"answers": answers, **doubt.as_json()}
 
     def _measure_rates(self) -> None:
         now_s, samples = time.monotonic(), self._samples

@@ -19,6 +19,7 @@ DEFAULT_TOP = 5
 async def classify(state: ServerState, request: Request) -> WholeResponse:
     """Classify pictures; all pictures of a request run as one batch."""
     top = request.whole_number("top", DEFAULT_TOP)
+    threshold = request.probability("threshold")
     name, version = request.query.get("model"), request.query.get("version")
     state.registry.get(name, version)  # refuses an unknown model before the body is read
     pictures = await read_pictures(request, state.bodies, state.settings.max_pictures)
@@ -34,12 +35,10 @@ async def classify(state: ServerState, request: Request) -> WholeResponse:
     scores = await request.scores_of(job)
     stages_ms = request.note_stages(job)
     request.notes["model"] = model.name
-    answers = scores.answers(model.labels, top)
+    answers, doubts = scores.answers(model.labels, top), scores.doubts(model.doubt_rule.with_threshold(threshold))
+    results = [{"answers": each, **doubt.as_json()} for each, doubt in zip(answers, doubts, strict=True)]
     content: dict[str, Any] = {"model": model.name, "version": model.version}
-    if len(answers) == 1:
-        content["answers"] = answers[0]
-    else:
-        content["results"] = [{"answers": each} for each in answers]
+    content |= results[0] if len(results) == 1 else {"results": results}
     content["latency_ms"] = request.latency_ms
     content["stages_ms"] = stages_ms
     return WholeResponse(orjson.dumps(content), headers={"Server-Timing": server_timing(stages_ms)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Collection, Mapping
 from functools import cached_property
@@ -19,6 +20,7 @@ from taijitu_server.models.batcher import Job
 
 WEBSOCKET = "WEBSOCKET"  # the method of a WebSocket's route, where others have GET or POST
 MAX_QUERY_FIELDS = 16
+PROBABILITY = re.compile(r"[0-9]{1,2}(\.[0-9]{1,20})?(e-[0-9]{1,2})?", re.ASCII)
 
 
 class Request:
@@ -79,6 +81,11 @@ class Request:
             raise bad_request(f"query.{name}: got {text[:40]!r}, expected a whole number from 1")
         return int(text)
 
+    def probability(self, name: str) -> float | None:
+        """Return a field of the query as a number from 0 to 1, None without it; HttpError 400 for any other value."""
+        text = self.query.get(name)
+        return None if text is None else probability_from_text(f"query.{name}", text)
+
     async def scores_of(self, job: Job) -> Scores:
         """Wait for the scores of a job. If the client leaves first, drop the job and raise ClientGoneError."""
         connection = self.connection
@@ -106,6 +113,13 @@ class Request:
     def latency_ms(self) -> float:
         """Milliseconds since the request's headers arrived."""
         return round(1e3 * (time.perf_counter() - self.began), 3)
+
+
+def probability_from_text(where: str, text: str) -> float:
+    """Return a number from 0 to 1 as JSON writes it; HttpError 400 for any other text."""
+    if not PROBABILITY.fullmatch(text) or not float(text) <= 1:
+        raise bad_request(f"{where}: got {text[:40]!r}, expected a probability from 0 to 1")
+    return float(text)
 
 
 def check_names(where: str, given: Collection[str], known: Collection[str]) -> None:

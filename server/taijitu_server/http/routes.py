@@ -34,6 +34,11 @@ CLASSIFY_QUERY = (
         {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": DEFAULT_TOP},
         "Number of answers, the likeliest first.",
     ),
+    Parameter(
+        "threshold",
+        {"type": "number", "minimum": 0, "maximum": 1},
+        "Probability from which the first answer is known; by default that of the model's card, if it has one.",
+    ),
     Parameter("model", schemas.TEXT, "Name of the model; required if several are served."),
     Parameter("version", schemas.TEXT, "Version of the model; by default the highest."),
 )

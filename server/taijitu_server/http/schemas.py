@@ -27,6 +27,14 @@ ANSWER: Schema = {
     "required": ["label", "index", "probability"],
 }
 ANSWERS: Schema = {"type": "array", "items": ANSWER}
+DOUBT: Schema = {
+    "known": {"type": "boolean", "description": "Whether the first answer is likely enough, where a threshold is set."},
+    "set": {
+        "type": "array",
+        "items": TEXT,
+        "description": "Labels that the true one is among, as often as the model's card guarantees.",
+    },
+}
 CLASSIFIED: Schema = {
     "type": "object",
     "description": "`answers` for one picture, `results` for several.",
@@ -34,7 +42,8 @@ CLASSIFIED: Schema = {
         "model": TEXT,
         "version": TEXT,
         "answers": ANSWERS,
-        "results": {"type": "array", "items": {"type": "object", "properties": {"answers": ANSWERS}}},
+        **DOUBT,
+        "results": {"type": "array", "items": {"type": "object", "properties": {"answers": ANSWERS, **DOUBT}}},
         "latency_ms": {"type": "number"},
         "stages_ms": {"type": "object", "additionalProperties": {"type": "number"}},
     },
@@ -97,7 +106,10 @@ TENSOR: Schema = {
 }
 OUTPUT: Schema = {
     "type": "object",
-    "properties": {"name": {"type": "string", "enum": ["logits", "probabilities"]}, "parameters": PARAMETERS},
+    "properties": {
+        "name": {"type": "string", "enum": ["logits", "probabilities", "known", "set"]},
+        "parameters": PARAMETERS,
+    },
     "required": ["name"],
     "additionalProperties": False,
 }

@@ -12,14 +12,16 @@ import orjson
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends import ModelInput
+from taijitu_runtime.doubt import DoubtRule
 from taijitu_server.errors import HttpError, bad_request
 from taijitu_server.http.forms import bytes_from_base64, too_many
-from taijitu_server.http.request import check_names
+from taijitu_server.http.request import check_names, probability_from_text
 from taijitu_server.models.batcher import Rows
 from taijitu_server.settings import Settings
 
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities")
+DECIDED = ("known", "set")
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 MAX_TEXT_LENGTH = 256
 SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
@@ -27,7 +29,7 @@ SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 REQUEST_FIELDS = ("id", "model_name", "model_version", "parameters", "inputs", "outputs")
 INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 OUTPUT_FIELDS = ("name", "parameters")
-REQUEST_PARAMETERS = ("binary_data_output", "timeout", *SEQUENCE)
+REQUEST_PARAMETERS = ("binary_data_output", "threshold", "timeout", *SEQUENCE)
 INPUT_PARAMETERS = ("binary_data_size",)
 OUTPUT_PARAMETERS = ("binary_data", "classification")
 
@@ -47,6 +49,7 @@ class InferRequest:
 
     Attributes:
         model_name: The model's name in the body, if any; so is `model_version`.
+        rule: Decides which answers are known.
         timeout_s: The client's limit on the time in the queue.
         rows: The batch in the model's layout; None where the request has picture files.
         pictures: The bytes of the picture files.
@@ -56,6 +59,7 @@ class InferRequest:
     model_name: str | None
     model_version: str | None
     outputs: tuple[RequestedOutput, ...]
+    rule: DoubtRule
     timeout_s: float | None
     rows: Rows | None
     pictures: tuple[bytes, ...]
@@ -68,7 +72,7 @@ class InferRequest:
 
 
 def infer_request_from_body(
-    body: bytes, header_length: str, model_input: ModelInput, settings: Settings
+    body: bytes, header_length: str, model_input: ModelInput, rule: DoubtRule, settings: Settings
 ) -> InferRequest:
     """Parse and check a request.
 
@@ -76,6 +80,7 @@ def infer_request_from_body(
         body: The decompressed body.
         header_length: The value of Inference-Header-Content-Length, or an empty string.
         model_input: The input that the model takes.
+        rule: The model's own, which a parameter may change the threshold of.
         settings: The limits.
 
     Raises:
@@ -97,8 +102,14 @@ def infer_request_from_body(
     rows, pictures = _input(_object(inputs[0], "inputs[0]"), binary, model_input, settings)
     request_id, model_name, model_version = (_text(content, key) for key in ("id", "model_name", "model_version"))
     is_binary = _flag(parameters, "binary_data_output")
-    outputs = _outputs(content.get("outputs"), is_binary)
-    return InferRequest(request_id, model_name, model_version, outputs, _timeout_s(parameters), rows, pictures)
+    rule = rule.with_threshold(_threshold(parameters))
+    outputs = _outputs(content.get("outputs"), is_binary, outputs_of(rule))
+    return InferRequest(request_id, model_name, model_version, outputs, rule, _timeout_s(parameters), rows, pictures)
+
+
+def outputs_of(rule: DoubtRule) -> tuple[str, ...]:
+    """Return the names of a model's outputs: `known` and `set` where its card or the request decides them."""
+    return (*OUTPUTS, *(name for name, has in zip(DECIDED, (rule.decides, rule.has_sets)) if has))
 
 
 def _split(body: bytes, header_length: str) -> tuple[bytes, memoryview]:
@@ -244,16 +255,16 @@ def _finite(rows: Rows) -> Rows:
     return rows
 
 
-def _outputs(given: object, binary_by_default: bool) -> tuple[RequestedOutput, ...]:
+def _outputs(given: object, binary_by_default: bool, known: tuple[str, ...]) -> tuple[RequestedOutput, ...]:
     if given is None or given == []:
-        return tuple(RequestedOutput(name, binary_by_default, 0) for name in OUTPUTS)
+        return tuple(RequestedOutput(name, binary_by_default, 0) for name in known)
     wanted: dict[str, RequestedOutput] = {}
     for item in _list(given, "outputs"):
         output = _object(item, "outputs")
         check_names("outputs", output, OUTPUT_FIELDS)
         name = output.get("name")
-        if name not in OUTPUTS:
-            raise bad_request(f"got an output named {str(name)[:40]!r}, expected {' or '.join(OUTPUTS)}")
+        if name not in known:
+            raise bad_request(f"got an output named {str(name)[:40]!r}, expected {' or '.join(known)}")
         if name in wanted:
             raise bad_request(f"got the output {name} twice")
         parameters = _parameters(output, "outputs.parameters", OUTPUT_PARAMETERS)
@@ -261,9 +272,16 @@ def _outputs(given: object, binary_by_default: bool) -> tuple[RequestedOutput, .
         classes = 0 if classes is None else classes
         if type(classes) is not int or classes < 0:
             raise bad_request(f"classification: got {str(classes)[:40]}, expected a whole number from 1")
+        if classes and name in DECIDED:
+            raise bad_request(f"classification: got it for {name}, expected it for {' or '.join(OUTPUTS)}")
         is_binary = _flag(parameters, "binary_data", binary_by_default)
         wanted[name] = RequestedOutput(name, is_binary, classes)
     return tuple(wanted.values())
+
+
+def _threshold(parameters: dict[str, Any]) -> float | None:
+    given = parameters.get("threshold")
+    return None if given is None else probability_from_text("threshold", orjson.dumps(given).decode())
 
 
 def _timeout_s(parameters: dict[str, Any]) -> float | None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from taijitu_runtime.answers import Scores
+from taijitu_runtime.doubt import DoubtRule
 from taijitu_server.http.response import WholeResponse
 from taijitu_server.kserve.request import InferRequest, RequestedOutput
 from taijitu_server.models.served_model import ServedModel
@@ -25,8 +28,9 @@ def response_from_scores(model: ServedModel, request: InferRequest, scores: Scor
     It is compressed by gzip or deflate if `accepted`, the value of Accept-Encoding, names one and the body is large.
     """
     outputs, binary = [], []
+    labels, order = model.labels, scores.order
     for wanted in request.outputs:
-        output, data = _output(model, wanted, scores)
+        output, data = _output(labels, order, wanted, _values(wanted.name, scores, request.rule))
         outputs.append(output)
         if data is not None:
             binary.append(data)
@@ -55,12 +59,24 @@ def _compressed(response: WholeResponse, accepted: str) -> WholeResponse:
     return response
 
 
-def _output(model: ServedModel, wanted: RequestedOutput, scores: Scores) -> tuple[dict[str, Any], bytes | None]:
-    values = scores.logits if wanted.name == "logits" else scores.probabilities
+def _values(name: str, scores: Scores, rule: DoubtRule) -> NDArray[Any]:
+    """Return an output of the model: float32 (N, K), or bool, `known` (N,) and `set` (N, K)."""
+    if name == "logits":
+        return scores.logits
+    if name == "probabilities":
+        return scores.probabilities
+    if name == "known":
+        return scores.known(rule)
+    return scores.members(rule)
+
+
+def _output(
+    labels: Sequence[str], order: NDArray[np.intp], wanted: RequestedOutput, values: NDArray[Any]
+) -> tuple[dict[str, Any], bytes | None]:
     if wanted.classes:
-        order = scores.order[:, : wanted.classes]
+        order = order[:, : wanted.classes]
         texts = [
-            f"{values[row, index]:f}:{index}:{model.labels[index]}"
+            f"{values[row, index]:f}:{index}:{labels[index]}"
             for row, indices in enumerate(order.tolist())
             for index in indices
         ]
@@ -69,8 +85,9 @@ def _output(model: ServedModel, wanted: RequestedOutput, scores: Scores) -> tupl
             return output | {"data": texts}, None
         data = b"".join(struct.pack("<I", len(text)) + text for text in (text.encode() for text in texts))
     else:
-        output = {"name": wanted.name, "datatype": "FP32", "shape": list(values.shape)}
+        is_bool = values.dtype == np.bool_
+        output = {"name": wanted.name, "datatype": "BOOL" if is_bool else "FP32", "shape": list(values.shape)}
         if not wanted.is_binary:
             return output | {"data": np.ascontiguousarray(values).reshape(-1)}, None
-        data = values.astype("<f4", copy=False).tobytes()
+        data = values.astype(np.bool_ if is_bool else "<f4", copy=False).tobytes()
     return output | {"parameters": {"binary_data_size": len(data)}}, data

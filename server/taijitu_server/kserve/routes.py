@@ -13,7 +13,7 @@ from taijitu_server.http.health import check_ready
 from taijitu_server.http.origin import check_origin
 from taijitu_server.http.request import Request, check_names
 from taijitu_server.http.response import WholeResponse, server_timing
-from taijitu_server.kserve.request import DATATYPES, INPUT, OUTPUTS, InferRequest, infer_request_from_body
+from taijitu_server.kserve.request import DATATYPES, DECIDED, INPUT, InferRequest, infer_request_from_body, outputs_of
 from taijitu_server.kserve.response import response_from_scores
 from taijitu_server.models.batcher import Job, Rows, Steps
 from taijitu_server.models.served_model import ServedModel
@@ -62,7 +62,7 @@ async def infer(state: ServerState, request: Request) -> WholeResponse:
     parsed: list[InferRequest] = []
 
     def prepare(job: Job) -> Rows | Steps:
-        inference = infer_request_from_body(body, header_length, model.input, state.settings)
+        inference = infer_request_from_body(body, header_length, model.input, model.doubt_rule, state.settings)
         inference.check_model(model.name, model.version)
         parsed.append(inference)
         if inference.timeout_s is not None:
@@ -132,7 +132,14 @@ def model_metadata(model: ServedModel, versions: list[str]) -> dict[str, Any]:
                 "shape": [-1, *model.input.shape(1)[1:]],
             }
         ],
-        "outputs": [{"name": name, "datatype": "FP32", "shape": [-1, count]} for name in OUTPUTS],
+        "outputs": [
+            {
+                "name": name,
+                "datatype": "BOOL" if name in DECIDED else "FP32",
+                "shape": [-1] if name == "known" else [-1, count],
+            }
+            for name in outputs_of(model.doubt_rule)
+        ],
     }
 
 

@@ -55,6 +55,7 @@ class ServedModel:
         self.classifier = classifier
         self.proof = proof
         self.labels = classifier.labels
+        self.doubt_rule = classifier.doubt_rule()
         self.input: ModelInput = classifier.backend.input
         self._jobs: set[Job] = set()
         self._settings = settings

@@ -1,0 +1,6 @@
+"""Make probabilities mean what they say: python export/calibrate.py model.onnx --data DIR -o calibrated.onnx."""
+
+from taijitu_export.doubt.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,244 @@
+"""Calibrate an ONNX file's answers on pictures with labels: half of them choose, the other half report."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from taijitu_export.comparison.classes import calibration_error, first_answers, reliability
+from taijitu_export.doubt.conformal import set_coverage, set_probability
+from taijitu_export.doubt.temperature import best_temperature
+from taijitu_export.doubt.threshold import Wish, coverage_row, coverage_table
+from taijitu_export.errors import ExportError
+from taijitu_export.onnx.onnx_file import OnnxFile, read_onnx
+from taijitu_export.progress import tracked
+from taijitu_runtime.answers import scores_from_logits
+from taijitu_runtime.card import METADATA_PREFIX, ModelCard
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_pictures, fingerprints, scan_folder
+from taijitu_runtime.decision import CoverageRow, Decision
+from taijitu_runtime.doubt import DoubtRule, energies
+from taijitu_runtime.errors import UsageError
+from taijitu_runtime.files import write_whole
+from taijitu_runtime.target import check_target
+
+FEWEST_PICTURES = 100
+FEWEST_OTHERS = 20
+BATCH = 64
+USUAL_COVERAGE = 90.0
+"""In percent, at which scores are compared where the user asks for no threshold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Half:
+    """Logits, float32 (N, K), targets, int64 (N,), and logits of pictures of none of the labels, if there are any."""
+
+    logits: NDArray[np.float32]
+    targets: NDArray[np.int64]
+    others: NDArray[np.float32] | None
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each first answer is right, bool (N,)."""
+        return np.asarray(self.logits.argmax(axis=1) == self.targets)
+
+    def scores(self, score: str, temperature: float) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """The scores of the pictures with labels, float64 (N,), and of the others."""
+        found = [_scores(logits, score, temperature) for logits in (self.logits, self.others) if logits is not None]
+        return found[0], found[1] if len(found) > 1 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What was chosen and what it is worth on the half that reports.
+
+    `row`: of the threshold, None without one. `set_coverage`: percent of pictures whose label is in its set, `by_label`
+    the same of each label that has pictures, `set_size` how many labels a set has on average; None, empty and None
+    without sets. `remarks`: lines about the pictures.
+    """
+
+    output: Path
+    labels: tuple[str, ...]
+    decision: Decision
+    row: CoverageRow | None
+    set_coverage: float | None
+    by_label: dict[str, float]
+    set_size: float | None
+    remarks: tuple[str, ...]
+
+
+def calibrate(
+    model: Path,
+    data: Path,
+    output: Path,
+    *,
+    wish: Wish,
+    guarantee: float | None = None,
+    other: str | None = None,
+    threads: int = 0,
+) -> Calibration:
+    """Write `output`, the ONNX file `model` with a decision in its card.
+
+    `data`: a folder or tar of pictures with labels that the network was not trained on. `guarantee`: percent, for label
+    sets. `other`: a label of the model that means "none of these", or a folder of such pictures. ExportError where
+    pictures are too few or cannot give what is asked for, and the errors of artefacts, pictures and usage.
+    """
+    check_target(output)
+    file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
+    card = ModelCard.read_onnx_metadata(file.metadata)
+    if card.output != "logits":
+        raise UsageError(
+            f"{model}: got a network whose output holds {card.output}, expected logits; adopt it with them"
+        )
+    labels = card.labels
+    pictures = evaluation_pictures(data, labels, TrainedOn.from_card(card.training))
+    if pictures.targets is None:
+        raise UsageError(f"{data}: got pictures without labels, expected a folder of each label; sort them into these")
+    label = other if other in labels else None
+    none = None if other is None or label is not None else _folder(Path(other), labels)
+    with Classifier.from_file(model, threads=threads) as classifier:
+        logits = _logits(classifier, pictures)
+        others = None if none is None else _logits(classifier, none)
+    choosing, reporting = _halves(logits, pictures.targets, others, None if label is None else labels.index(label))
+    decision = _chosen(choosing, wish, guarantee)
+    decision = dataclasses.replace(
+        decision,
+        other=label,
+        pictures=len(pictures),
+        data_sha256=hashlib.sha256("\n".join(sorted(fingerprints(pictures.contents))).encode()).hexdigest(),
+    )
+    found = _reported(decision, choosing, reporting, card, output)
+    write_whole(output, with_decision(file, card, found.decision))
+    remarks = (str(pictures), *pictures.remarks, *(() if none is None else (f"others: {none}", *none.remarks)))
+    return dataclasses.replace(found, remarks=remarks)
+
+
+def with_decision(file: OnnxFile, card: ModelCard, decision: Decision) -> bytes:
+    """Return the content of the file with a decision in its card; everything else stays as it is."""
+    key = f"{METADATA_PREFIX}decision"
+    written = dataclasses.replace(card, decision=decision).to_metadata()[key]
+    onnx.helper.set_model_props(file.model, {**file.metadata, key: written})
+    content: bytes = file.model.SerializeToString()
+    return content
+
+
+def _folder(folder: Path, labels: tuple[str, ...]) -> PictureSet:
+    if not folder.is_dir():
+        raise UsageError(f"got --other {folder}, expected a label of the model or a folder of pictures; check it")
+    found = scan_folder(folder)
+    contents = [str(folder.joinpath(*parts)) for parts in found.pictures]
+    if len(contents) < FEWEST_OTHERS:
+        raise ExportError(f"{folder}: got {len(contents)} pictures, expected at least {FEWEST_OTHERS}; give more")
+    return PictureSet(folder, "", contents, None, labels, found.left_out)
+
+
+def _logits(classifier: Classifier, pictures: PictureSet) -> NDArray[np.float32]:
+    batches = pictures.batches(classifier.card.input, BATCH)
+    found = [classifier.logits(batch) for batch in tracked("answering", batches, -(-len(pictures) // BATCH))]
+    logits = np.concatenate(found)
+    scores_from_logits(logits)  # refuses what is not finite
+    return logits
+
+
+def _halves(
+    logits: NDArray[np.float32], targets: NDArray[np.int64], others: NDArray[np.float32] | None, other: int | None
+) -> tuple[Half, Half]:
+    """Every label's pictures in two halves; those of the label `other` are the pictures of none of the labels."""
+    if other is not None:
+        logits, targets, others = logits[targets != other], targets[targets != other], logits[targets == other]
+        if len(others) < FEWEST_OTHERS:
+            raise ExportError(f"got {len(others)} pictures of --other, expected at least {FEWEST_OTHERS}; give more")
+    if len(logits) < FEWEST_PICTURES:
+        raise ExportError(
+            f"got {len(logits)} pictures with labels, expected at least {FEWEST_PICTURES}: half of them choose, the "
+            "other half reports; give more"
+        )
+    generator = np.random.default_rng(0)
+    mixed = generator.permutation(len(logits))
+    mixed = mixed[np.argsort(targets[mixed], kind="stable")]
+    mixed_others = None if others is None else others[generator.permutation(len(others))]
+    first, second = (
+        Half(logits[mixed[at::2]], targets[mixed[at::2]], None if mixed_others is None else mixed_others[at::2])
+        for at in (0, 1)
+    )
+    return first, second
+
+
+def _scores(logits: NDArray[np.float32], score: str, temperature: float) -> NDArray[np.float64]:
+    if score == "energy":
+        return energies(logits, temperature)
+    largest: NDArray[np.float64] = scores_from_logits(logits, temperature).probabilities.max(axis=1).astype(np.float64)
+    return largest
+
+
+def _chosen(half: Half, wish: Wish, guarantee: float | None) -> Decision:
+    """What this half chooses; the fields that say what it is worth are filled in later."""
+    temperature = best_temperature(half.logits, half.targets)
+    score = _best_score(half, wish, temperature)
+    threshold = wish.threshold(half.scores(score, temperature)[0], half.right)
+    least: float | None = None
+    if guarantee is not None:
+        probabilities = scores_from_logits(half.logits, temperature).probabilities.astype(np.float64)
+        least = set_probability(probabilities[np.arange(len(half.targets)), half.targets], guarantee)
+    return Decision(
+        temperature=temperature,
+        score=score,
+        threshold=threshold,
+        guarantee=guarantee,
+        set_probability=least,
+        chosen=str(wish),
+        pictures=1,
+        data_sha256="0" * 64,
+        calibration_error_before=0.0,
+        calibration_error=0.0,
+        table=(),
+    )
+
+
+def _best_score(half: Half, wish: Wish, temperature: float) -> str:
+    """The score that accepts fewer pictures of none of the labels; without such pictures the probability."""
+    if half.others is None or wish.reject is not None:
+        return "probability"
+    compared = wish if wish.accuracy is not None or wish.coverage is not None else Wish(coverage=USUAL_COVERAGE)
+    accepted = {}
+    for score in ("probability", "energy"):
+        scores, others = half.scores(score, temperature)
+        threshold = compared.threshold(scores, half.right)
+        assert others is not None
+        assert threshold is not None
+        accepted[score] = float((others >= threshold).mean())
+    return min(accepted, key=lambda score: accepted[score])
+
+
+def _reported(decision: Decision, choosing: Half, half: Half, card: ModelCard, output: Path) -> Calibration:
+    """The decision with what it is worth on the half that did not choose."""
+    temperature = decision.temperature
+    scores, others = half.scores(decision.score, temperature)
+    table = coverage_table(choosing.scores(decision.score, temperature)[0], scores, half.right, others)
+    row = None
+    if decision.threshold is not None:
+        row = coverage_row(decision.threshold, scores, half.right, others)
+    errors = [
+        round(100 * calibration_error(reliability(first_answers(half.logits / np.float32(each), half.targets))), 2)
+        for each in (1.0, temperature)
+    ]
+    decision = dataclasses.replace(
+        decision, table=table, calibration_error_before=errors[0], calibration_error=errors[1]
+    )
+    found = Calibration(output, card.labels, decision, row, None, {}, None, ())
+    if decision.guarantee is None:
+        return found
+    members = scores_from_logits(half.logits, temperature).members(DoubtRule(card.labels, decision))
+    inside = set_coverage(members, half.targets)
+    by_label = {card.labels[i]: 100 * float(inside[half.targets == i].mean()) for i in np.unique(half.targets)}
+    return dataclasses.replace(
+        found,
+        set_coverage=100 * float(inside.mean()),
+        by_label=by_label,
+        set_size=float(members.sum(axis=1).mean()),
+    )

@@ -1,0 +1,35 @@
+"""Temperature scaling: Guo et al., On Calibration of Modern Neural Networks (2017)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOWEST, HIGHEST = 0.05, 20.0
+STEPS = 60
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def log_loss(logits: NDArray[np.float32], targets: NDArray[np.int64], temperature: float) -> float:
+    """The mean of -log(probability of the label), of logits (N, K) divided by a temperature, for targets (N,)."""
+    scaled = logits.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    right = scaled[np.arange(len(targets)), targets]
+    return float((np.log(np.exp(scaled).sum(axis=1)) - right).mean())
+
+
+def best_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
+    """Return the temperature with the least log loss, from 0.05 to 20, to four digits.
+
+    A golden-section search in the logarithm: the loss is convex in 1 / temperature, so it has one minimum.
+    """
+    low, high = math.log(LOWEST), math.log(HIGHEST)
+    for _ in range(STEPS):
+        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        if log_loss(logits, targets, math.exp(left)) < log_loss(logits, targets, math.exp(right)):
+            high = right
+        else:
+            low = left
+    return float(f"{math.exp((low + high) / 2):.4g}")

@@ -1,0 +1,87 @@
+"""The threshold that the user asks for, and what a threshold is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_export.errors import ExportError
+from taijitu_runtime.decision import CoverageRow
+from taijitu_runtime.errors import UsageError
+
+COVERAGES = (100, 99, 98, 95, 90, 85, 80, 70, 60, 50)
+FEWEST_KNOWN = 20
+"""An accuracy is not promised on fewer pictures than this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """What the user asks of the threshold: one of the three, or none.
+
+    `accuracy`: percent of the known answers that are right. `coverage`: percent of pictures whose answer is known.
+    `reject`: the probability below which an answer is unknown. UsageError for more than one.
+    """
+
+    accuracy: float | None = None
+    coverage: float | None = None
+    reject: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [f"--{name}" for name, value in dataclasses.asdict(self).items() if value is not None]
+        if len(given) > 1:
+            raise UsageError(f"got {' and '.join(given)}, expected one of them: each sets the threshold; remove others")
+
+    def __str__(self) -> str:
+        if self.accuracy is not None:
+            return f"accuracy {self.accuracy:g} %"
+        if self.coverage is not None:
+            return f"coverage {self.coverage:g} %"
+        return "no threshold" if self.reject is None else f"probability {self.reject:g}"
+
+    def threshold(self, scores: NDArray[np.float64], right: NDArray[np.bool_]) -> float | None:
+        """Return the threshold for scores (N,) of answers that are right or not (N,); None without a wish.
+
+        Raises:
+            ExportError: No threshold gives that accuracy on at least 20 pictures.
+        """
+        ordered = -np.sort(-scores)
+        if self.coverage is not None:
+            return float(ordered[max(1, math.ceil(self.coverage / 100 * len(ordered))) - 1])
+        if self.accuracy is None:
+            return self.reject
+        order = np.argsort(-scores, kind="stable")
+        shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+        is_last_of_its_score = np.append(ordered[:-1] > ordered[1:], True)
+        good = np.flatnonzero((100 * shares >= self.accuracy) & is_last_of_its_score)
+        if not len(good) or good[-1] + 1 < FEWEST_KNOWN:
+            best = 100 * float(shares[FEWEST_KNOWN - 1 :].max(initial=0.0))
+            raise ExportError(
+                f"got at most {best:.1f} % on {FEWEST_KNOWN} or more of {len(order)} pictures, expected --accuracy "
+                f"{self.accuracy:g}; ask for less, or train further"
+            )
+        return float(ordered[good[-1]])
+
+
+def coverage_row(
+    threshold: float, scores: NDArray[np.float64], right: NDArray[np.bool_], others: NDArray[np.float64] | None
+) -> CoverageRow:
+    """What a threshold is worth, by scores of pictures with labels and of pictures of none of them."""
+    known = scores >= threshold
+    accuracy = float(right[known].mean()) if known.any() else 0.0
+    accepted = None if others is None else round(100 * float((others >= threshold).mean()), 2)
+    return CoverageRow(round(100 * float(known.mean()), 2), threshold, round(100 * accuracy, 2), accepted)
+
+
+def coverage_table(
+    choosing: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    others: NDArray[np.float64] | None,
+) -> tuple[CoverageRow, ...]:
+    """Rows for usual coverages: the thresholds of `choosing`'s scores, measured on the other arguments."""
+    nothing = np.zeros(len(choosing), np.bool_)
+    thresholds = [Wish(coverage=float(coverage)).threshold(choosing, nothing) for coverage in COVERAGES]
+    return tuple(coverage_row(each, scores, right, others) for each in thresholds if each is not None)

@@ -1,0 +1,227 @@
+"""`taijitu calibrate`: what it chooses, what it refuses, and that every station then says the same of a picture."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from taijitu_export.engine.onnx_file import read_graph
+
+from taijitu_export.doubt.calibrate import calibrate
+from taijitu_export.doubt.cli import main
+from taijitu_export.doubt.conformal import set_probability
+from taijitu_export.doubt.temperature import best_temperature
+from taijitu_export.doubt.threshold import Wish
+from taijitu_export.errors import ExportError
+from taijitu_export.precision.conversion import PrecisionRequest, convert
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.classify import cli as classify
+from taijitu_runtime.decision import CoverageRow, Decision
+from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.proof.prove import prove
+from tests.helpers.changed_model import with_card
+from tests.helpers.server_process import Server
+from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx
+
+DECISION = Decision(
+    temperature=2.0,
+    threshold=0.6,
+    guarantee=90.0,
+    set_probability=0.2,
+    chosen="accuracy 95 %",
+    pictures=120,
+    data_sha256="0" * 64,
+    calibration_error_before=5.0,
+    calibration_error=2.0,
+    table=(CoverageRow(90.0, 0.5, 97.0),),
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx", scale=3.0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """240 pictures of one colour each, of which a fifth bears the label of another."""
+    folder, generator = tmp_path_factory.mktemp("data"), np.random.default_rng(1)
+    for number in range(240):
+        label = number % 3 if number % 5 else (number + 1) % 3
+        colour = generator.integers(60, 200, 3)
+        colour[number % 3] += 50
+        (folder / COLOURS[label]).mkdir(exist_ok=True)
+        picture = np.broadcast_to(colour.astype(np.uint8), (8, 8, 3))
+        Image.fromarray(np.ascontiguousarray(picture)).save(folder / COLOURS[label] / f"{number}.png")
+    return folder
+
+
+def decision_of(path: Path) -> Decision:
+    found = read_graph(path).card.decision
+    assert found is not None
+    return found
+
+
+def test_it_writes_what_half_of_the_pictures_chose_and_the_other_half_shows(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "calibrated.onnx"
+    arguments = [str(model), "--data", str(data), "-o", str(output), "--coverage", "80", "--guarantee", "90", "--json"]
+    assert main(arguments) == 0
+    printed = json.loads(capsys.readouterr().out)
+    found = decision_of(output)
+    assert printed["decision"] == json.loads(json.dumps(dataclasses.asdict(found)))
+    assert found.temperature > 1, "a fifth of the labels are wrong, so the network is too sure"
+    assert found.calibration_error < found.calibration_error_before
+    assert (found.pictures, found.guarantee, found.score) == (240, 90.0, "probability")
+    assert 70 <= printed["threshold"]["coverage"] <= 90
+    assert 80 <= printed["set_coverage"] <= 100
+    assert {row.others for row in found.table} == {None}
+    before, after = read_graph(model), read_graph(output)
+    assert dataclasses.replace(after.card, decision=None) == before.card
+    assert after.model.graph == before.model.graph
+
+
+def test_pictures_of_no_label_choose_the_score_and_are_counted(model: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    for grey in range(40):
+        Image.new("RGB", (8, 8), (100 + grey,) * 3).save(tmp_path / "none" / f"{grey}.png")
+    wish = Wish(coverage=90)
+    found = calibrate(model, data, tmp_path / "out.onnx", wish=wish, other=str(tmp_path / "none"))
+    assert found.row is not None
+    assert found.row.others is not None
+    assert found.row.others < found.row.coverage
+    label = calibrate(model, data, tmp_path / "label.onnx", wish=wish, other="blue")
+    assert (label.decision.other, decision_of(tmp_path / "label.onnx").other) == ("blue", "blue")
+
+
+def test_too_few_pictures_and_two_wishes_are_refused(model: Path, data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.onnx"
+    with pytest.raises(ExportError, match=r"120 .* 199"):
+        calibrate(model, data, output, wish=Wish(), guarantee=99.5)
+    with pytest.raises(ExportError, match="--accuracy 100"):
+        calibrate(model, data, output, wish=Wish(accuracy=100))
+    with pytest.raises(UsageError, match="--accuracy and --reject"):
+        Wish(accuracy=90, reject=0.5)
+    few = tmp_path / "few"
+    for label in COLOURS:
+        (few / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(few / label / "1.png")
+    with pytest.raises(ExportError, match=r"got 3 .* 100"):
+        calibrate(model, few, output, wish=Wish())
+    assert not output.exists()
+
+
+def test_the_temperature_of_logits_that_are_three_times_too_large_is_three() -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, (4000, 5)).astype(np.float32)
+    targets = np.array([generator.choice(5, p=np.exp(row) / np.exp(row).sum()) for row in logits.astype(np.float64)])
+    assert best_temperature(3 * logits, targets) == pytest.approx(3, rel=0.05)
+
+
+def test_sets_cover_as_many_as_they_guarantee() -> None:
+    generator = np.random.default_rng(0)
+    share = np.mean([(generator.random(200) >= set_probability(generator.random(100), 95)).mean() for _ in range(400)])
+    assert share == pytest.approx(0.95, abs=0.01)
+
+
+def test_a_decision_is_carried_and_leaves_the_passport_valid(shipped_onnx: Path, tmp_path: Path) -> None:
+    decided = with_card(shipped_onnx, tmp_path / "decided.onnx", decision=DECISION)
+    assert prove(decided).proven
+    graph = read_graph(decided)
+    assert graph.card.decision == DECISION
+    smaller = convert(graph.model, graph.card, PrecisionRequest("fp16"))
+    assert smaller.card.decision == DECISION
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": 0.0},
+        {"threshold": 1.5},
+        {"score": "margin"},
+        {"guarantee": None},
+        {"other": "elephant"},
+        {"n": 1},
+    ],
+)
+def test_a_wrong_decision_is_not_read(wrong: dict[str, Any]) -> None:
+    plain = {**dataclasses.asdict(DECISION), **wrong}
+    with pytest.raises(ArtefactError, match=next(iter(wrong))):
+        ModelCard.from_dict(card_dict(decision=plain))
+
+
+@pytest.mark.parametrize("score", ["probability", "energy"])
+def test_every_station_says_the_same_of_a_picture(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], score: str
+) -> None:
+    decision = dataclasses.replace(DECISION, score=score, threshold=0.6 if score == "probability" else 2.5)
+    decided = with_card(model, tmp_path / "tiny.onnx", decision=decision)
+    files = [tmp_path / f"{red}.png" for red in (130, 150, 255)]
+    for file, red in zip(files, (130, 150, 255)):
+        Image.new("RGB", (8, 8), (red, 120, 100)).save(file)
+    server = Server(str(decided), "--port", "0")
+    server.wait_until_ready()
+    try:
+        for threshold in (None, 0.8):
+            with Classifier.from_file(decided) as classifier:
+                expected = [
+                    {"known": each.known, "set": list(each.set or ()), "p": each.best.probability}
+                    for each in classifier.predict(files, threshold=threshold)
+                ]
+            flags = [] if threshold is None else ["--threshold", str(threshold)]
+            assert classify.main([str(decided), *map(str, files), "--json", *flags]) == 0
+            printed = json.loads(capsys.readouterr().out)["results"]
+            stations = [[_plain(each) for each in printed]]
+            stations.append([_plain(_classified(server, file, threshold)) for file in files])
+            stations.append(_inferred(server, files, threshold))
+            for station in stations:
+                assert [each["known"] for each in station] == [each["known"] for each in expected]
+                assert [each["set"] for each in station] == [each["set"] for each in expected]
+                assert [each["p"] for each in station] == pytest.approx([each["p"] for each in expected], abs=1e-6)
+            assert {each["known"] for each in expected} == {True, False}
+    finally:
+        server.stop()
+
+
+def test_without_a_decision_only_a_threshold_decides(model: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), (200, 100, 100)).save(tmp_path / "a.png")
+    with Classifier.from_file(model) as classifier:
+        plain = classifier.predict(tmp_path / "a.png")
+        assert (plain.known, plain.set) == (None, None)
+        assert classifier.predict(tmp_path / "a.png", threshold=1.0).known is False
+        with pytest.raises(UsageError, match="threshold"):
+            classifier.predict(tmp_path / "a.png", threshold=1.1)
+
+
+def _plain(result: dict[str, Any]) -> dict[str, Any]:
+    return {"known": result["known"], "set": result["set"], "p": result["answers"][0]["probability"]}
+
+
+def _classified(server: Server, file: Path, threshold: float | None) -> dict[str, Any]:
+    params = {} if threshold is None else {"threshold": str(threshold)}
+    found: dict[str, Any] = httpx.post(f"{server.url}/classify", content=file.read_bytes(), params=params).json()
+    return found
+
+
+def _inferred(server: Server, files: list[Path], threshold: float | None) -> list[dict[str, Any]]:
+    texts = [base64.b64encode(file.read_bytes()).decode() for file in files]
+    body: dict[str, Any] = {"inputs": [{"name": "images", "shape": [len(files)], "datatype": "BYTES", "data": texts}]}
+    if threshold is not None:
+        body["parameters"] = {"threshold": threshold}
+    reply = httpx.post(f"{server.url}/v2/models/tiny/infer", json=body).json()
+    outputs = {each["name"]: np.array(each["data"]).reshape(each["shape"]) for each in reply["outputs"]}
+    rows = []
+    for known, members, values in zip(outputs["known"], outputs["set"], outputs["probabilities"]):
+        order = np.argsort(-values, kind="stable")
+        labels = [COLOURS[index] for index in order if members[index]]
+        rows.append({"known": bool(known), "set": labels, "p": float(values.max())})
+    return rows
