@@ -18,7 +18,7 @@ from taijitu_runtime.datasets import sha256_of
 from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
-from taijitu_training.data.pictures import check_arithmetic
+from taijitu_training.data.pictures import check_arithmetic, cropped_side
 from taijitu_training.errors import CheckpointError
 from taijitu_training.fitting import layer_of_labels, match_weights, require_body
 from taijitu_training.hub import published_weights
@@ -105,7 +105,7 @@ class StartingPoint:
             "std": spec.std,
             "resize": spec.resize,
             "interpolation": spec.interpolation,
-            "evaluation_crop": min(spec.height, spec.width) / spec.resize_size,
+            "evaluation_crop": cropped_side((spec.height, spec.width), spec.resize) / spec.resize_size,
         }
         for name in ("mean", "std"):
             if name in given and getattr(recipe, name) != fields[name]:

@@ -75,7 +75,7 @@ class Recipe:
     erase: float = 0.0  # probability that a rectangle of 2 to 33 % becomes the mean (Zhong et al. 2017)
     mixup: float = 0.0  # alpha of the beta distribution of the shares that pictures are mixed in (Zhang et al. 2017)
     cutmix: float = 0.0  # the same of the area that is another picture's (Yun et al. 2019); with mixup: one of the two
-    resize: str = "shorter_side"  # one of RESIZES: which sides are resized; after shorter_side the centre is cropped
+    resize: str = "shorter_side"  # one of RESIZES: which sides are resized, before the centre is cropped
     interpolation: str = "bilinear_antialias"  # one of INTERPOLATIONS
     evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B in [0, 1]; ImageNet's
@@ -122,8 +122,7 @@ class Recipe:
             "erase": 0 <= self.erase <= 1,
             "mixup": 0 <= self.mixup < math.inf,
             "cutmix": 0 <= self.cutmix < math.inf,
-            "evaluation_crop": 0 < self.evaluation_crop <= 1
-            and not (self.evaluation_crop < 1 and self.resize == "stretch"),
+            "evaluation_crop": 0 < self.evaluation_crop <= 1,
             "mean": all(0 <= m <= 1 for m in self.mean),
             "std": all(0 < s <= 1 for s in self.std),
             "seed": 0 <= self.seed < 2**31,

@@ -35,7 +35,12 @@ class Pictures:
 
 def evaluation_resize(size: tuple[int, int], recipe: Recipe) -> int:
     """Pixels that the shorter side is resized to before the centre crop to `size`, which has to lie within."""
-    return round(max(size) / recipe.evaluation_crop)
+    return round(cropped_side(size, recipe.resize) / recipe.evaluation_crop)
+
+
+def cropped_side(size: tuple[int, int], resize: str) -> int:
+    """The side of `size` that a resize of the shorter side is compared with: "stretch" keeps the shape of `size`."""
+    return min(size) if resize == "stretch" else max(size)
 
 
 def input_contract(size: tuple[int, int], recipe: Recipe) -> dict[str, Any]:
@@ -49,7 +54,7 @@ def input_spec(size: tuple[int, int], recipe: Recipe) -> InputSpec:
         height=size[0],
         width=size[1],
         resize=recipe.resize,
-        resize_size=min(size) if recipe.resize == "stretch" else evaluation_resize(size, recipe),
+        resize_size=evaluation_resize(size, recipe),
         interpolation=recipe.interpolation,
         mean=recipe.mean,
         std=recipe.std,
