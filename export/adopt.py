@@ -1,4 +1,4 @@
-"""Make an artefact of somebody else's ONNX file.
+"""Make an artefact from an ONNX file of another exporter.
 
 python export/adopt.py model.onnx -o adopted.onnx --like timm/resnet18.a1_in1k
 """

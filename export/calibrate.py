@@ -1,4 +1,4 @@
-"""Make probabilities mean what they say: python export/calibrate.py model.onnx --data DIR -o calibrated.onnx."""
+"""Calibrate an ONNX file's probabilities: python export/calibrate.py model.onnx --data DIR -o calibrated.onnx."""
 
 from taijitu_export.doubt.cli import main
 

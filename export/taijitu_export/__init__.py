@@ -1,1 +1,1 @@
-"""From a checkpoint to an artefact that is proven to answer like it."""
+"""Turn a checkpoint into an artefact that is proven to answer like it."""

@@ -1,4 +1,4 @@
-"""What the public name `taijitu` promises of this package, with paths and plain values for arguments."""
+"""The part of the public name `taijitu` that this package implements, with paths and plain values as arguments."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def export_onnx(
         input_form: "uint8": images (N, H, W, 3), normalised inside; "float32": (N, 3, H, W), normalised by the caller.
         nish: "op": one node with its function body; "decomposed": standard operators only.
         precision: The precision of the layers; layers that would cost accuracy stay float32.
-        target: What an int8 file is for. "engine", the default: float16 between the int8 layers, for TensorRT 10 and
-            later; "cpu": float32 between them, for ONNX Runtime and TensorRT 8.6.
+        target: The runtime of an int8 file. "engine", the default: float16 between the int8 layers, for TensorRT 10
+            and later; "cpu": float32 between them, for ONNX Runtime and TensorRT 8.6.
         calibration: Folder or tar of pictures to calibrate int8 with, and to check fp16 and int8 with.
         max_drop: Percentage points of top-1 accuracy that a smaller precision may cost; None for its own allowance.
 
     Returns:
-        What was written, and how well it agrees.
+        The file that was written, and how well it agrees.
 
     Raises:
-        ExportError: The file would not answer like the checkpoint. What stood there before is untouched.
+        ExportError: The file would not answer like the checkpoint. An existing file is unchanged.
         CheckpointError: The checkpoint cannot be read.
         UsageError: An argument is wrong, or the file cannot be written.
     """
@@ -81,32 +81,32 @@ def adopt(
     layout: Layout | None = None,
     name: str | None = None,
 ) -> AdoptResult:
-    """Make an artefact of somebody else's ONNX file, check it against the original, and keep it only if both agree.
+    """Make an artefact from a foreign ONNX file, check it against the original, and keep it only if both agree.
 
     Args:
         model: An image classifier of any exporter; weights may lie next to it.
         output: The artefact.
-        labels: The K labels in the order of the network's numbers, or a file with one in each line.
-        like: "timm/NAME.TAG", "torchvision/NAME" or the path of a preprocessor_config.json: what the other arguments
-            do not say is taken from there.
+        labels: The K labels in the order of the network's outputs, or a file with one per line.
+        like: "timm/NAME.TAG", "torchvision/NAME" or the path of a preprocessor_config.json: the source of all that
+            the other arguments do not give.
         resize: "shorter:256", "stretch", "stretch:256" or "letterbox:320:white".
-        crop: Side in pixels of the square that the network sees; None for what the file says.
-        size: The same where it is not a square, (height, width).
+        crop: Side in pixels of the square that the network sees; None for the file's.
+        size: Height and width in pixels, in place of `crop`.
         interpolation: Filter of the resize; None for "bilinear".
-        color: Order of the network's channels; None for "rgb", of one channel "grey".
-        scale: What pixels in [0, 255] are multiplied by first; None for 1/255.
-        mean: Subtracted then: one number, or one for each channel in the order of `color`.
-        std: What the rest is divided by, likewise.
+        color: Order of the network's channels; None for "rgb", or "grey" for one channel.
+        scale: First, pixels in [0, 255] are multiplied by this; None for 1/255.
+        mean: Then this is subtracted: one number, or one per channel in the order of `color`.
+        std: Then the result is divided by this: one number, or one per channel.
         layout: Layout of the network's input; None for what its shape tells.
-        name: What the network is called; None for the file's name.
+        name: Name of the network; None for the file's name.
 
     Returns:
-        What was written, and how well it agrees.
+        The file that was written, and how well it agrees.
 
     Raises:
-        ExportError: The artefact would not answer like the original. What stood at `output` before is untouched.
+        ExportError: The artefact would not answer like the original. An existing file at `output` is unchanged.
         ArtefactError: The file cannot be read, or is not a classifier.
-        UsageError: A piece of the contract is missing, or does not fit the network.
+        UsageError: A part of the contract is missing, or does not fit the network.
     """
     if isinstance(labels, (str, os.PathLike)):
         labels = labels_from_file(Path(labels))
@@ -135,21 +135,21 @@ def verify(
     expect: float | None = None,
     explain: bool = False,
 ) -> Verification:
-    """Judge whether a model file is fine: on pictures, against a reference, against labels, or both.
+    """Judge a model file on pictures: against a reference, against labels, or both.
 
     Args:
         model: An ONNX file or an engine.
         data: Folder or tar of test/<label>/*, of <label>/*, or of pictures without labels; None for generated pictures.
         reference: The checkpoint or ONNX file that the model should answer like.
-        max_drop: Percentage points of top-1 accuracy that it may cost; None for its precision's own allowance.
+        expect: Top-1 accuracy in percent that it should reach without a reference; None for the one in its card.
         expect: Top-1 accuracy in percent that it should reach without a reference; None for what its card records.
-        explain: Where it is not fine, name the first layer that diverges from the reference.
+        explain: If it is not fine, name the first layer that diverges from the reference.
 
     Returns:
-        The verdict and what it rests on.
+        The verdict and its evidence.
 
     Raises:
-        ArtefactError: A model cannot be read, or the reference is not sound.
+        ArtefactError: A model cannot be read, or the reference gives NaN or infinite logits.
         PictureError: A picture cannot be read.
         UsageError: The arguments do not fit each other.
     """
@@ -173,19 +173,19 @@ def calibrate(
 
     Args:
         model: The ONNX file, of `export_onnx`.
-        data: Folder or tar of pictures with labels that it was not trained on; half choose, the others report.
-        output: Where the calibrated file goes; may be `model`.
-        accuracy: The lowest threshold at which that share of known answers is right, in percent.
-        coverage: The threshold at which that share of pictures is known, in percent.
+        data: Folder or tar of pictures with labels that it was not trained on; half choose, the others measure.
+        output: Path of the calibrated file; may be `model`.
+        accuracy: In percent; the lowest threshold at which this share of known answers is right.
+        coverage: In percent; the threshold at which this share of pictures is known.
         reject: The probability below which answers are unknown.
-        guarantee: Answers carry a set of labels that has the true one in that share of cases, in percent.
-        other: Folder of pictures of none of the labels, or the label that means "none of these".
+        guarantee: In percent; answers carry a set of labels that has the true one in this share of cases.
+        other: Folder of pictures that show none of the labels, or the label that means "none of these".
 
     Returns:
-        What was chosen, and what it is worth on the half that did not choose.
+        The choices, and their values measured on the half that did not choose.
 
     Raises:
-        ExportError: The pictures are too few, or cannot give what is asked for.
+        ExportError: The pictures are too few, or no threshold meets the request.
         ArtefactError: The model cannot be read.
         PictureError: A picture cannot be read.
         UsageError: The arguments do not fit each other.
@@ -216,20 +216,20 @@ def build_engine(
 
     Args:
         model: The ONNX file, of `export_onnx`.
-        output: The plan; by default next to the ONNX file, as .engine. The sidecar stands next to it, as .engine.json.
-        backend: The library; "auto" takes the one that is installed, of both the one for the target.
-        precision: "fp16" converts a float32 graph on the way; None for the precision of the graph.
+        output: The plan; by default next to the ONNX file, as .engine. The sidecar is next to it, as .engine.json.
+        backend: The library; "auto" takes the one that is installed, or if both are, the one for the target.
+        precision: "fp16" converts a float32 graph first; None for the precision of the graph.
         min_shapes: The smallest input by name, such as {"images": (1, 32, 32, 3)}.
-        opt_shapes: The usual input, which the engine is tuned for.
+        opt_shapes: The usual input, for which the engine is tuned.
         max_shapes: The largest input.
-        compute_capabilities: GPUs that a TensorRT-RTX engine is for, such as ("8.6", "8.9").
-        answer: Try the engine before it is kept, where there is a GPU that it runs on.
+        compute_capabilities: The GPUs of a TensorRT-RTX engine, such as ("8.6", "8.9").
+        answer: Run the engine before it is kept, where there is a GPU for it.
 
     Returns:
-        What was written.
+        The files that were written, and the precision that was counted.
 
     Raises:
-        ExportError: The engine is not good, or cannot be built. What stood there before is untouched.
+        ExportError: The engine is not good, or cannot be built. An existing file is unchanged.
         ArtefactError: The ONNX file cannot be used.
         MissingDependencyError: The library is not installed.
         UsageError: The arguments do not fit each other, the library or this machine.

@@ -1,4 +1,4 @@
-"""Arguments that several command lines here share."""
+"""Arguments that several command lines of this package share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 
 def percentage(text: str) -> float:
-    """A number of percent or of percentage points, 0 to 100, for argparse."""
+    """Parse a number of percent or of percentage points, 0 to 100, for argparse."""
     try:
         value = float(text)
     except ValueError:

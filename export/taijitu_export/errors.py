@@ -1,4 +1,4 @@
-"""What export raises beyond the errors of taijitu_runtime.errors and taijitu_training.errors, under the same root."""
+"""Errors of export in addition to taijitu_runtime.errors and taijitu_training.errors, under the same root."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from taijitu_runtime.errors import TaijituError
 
 
 class ExportError(TaijituError):
-    """The artefact that was made is not right, and was not kept; the text says what was measured.
+    """An artefact was made, is not right, and was not kept; the text says what was measured.
 
-    `details`: lines, a table perhaps, to show before it.
+    `details`: lines, for example a table, to show before it.
     """
 
     exit_code: ClassVar[int] = 1

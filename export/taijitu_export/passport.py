@@ -1,4 +1,4 @@
-"""What an artefact will prove itself by: chosen pictures, the origin's answers to them, and the artefact's own."""
+"""Make the passport of an artefact: chosen pictures, the origin's answers to them, and the artefact's own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from taijitu_runtime.proof.prove import prepared_pictures, proof_of, runs_on_tex
 
 MOST_SEEDS, LEAST_SEEDS = 512, 64
 SEEDS_PIXELS = MOST_SEEDS * 64 * 64
-"""Pixels of input that the choice may look at: a network of 224 pixels takes its time for each picture."""
+"""Pixels of input that the choice may look at: a network with 224 x 224 pixels is slow for each picture."""
 
 MOST_PICTURES, LEAST_PICTURES = 16, 4
 MOST_LOGITS = 2048
@@ -39,11 +39,11 @@ Answers = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def with_passport(card: ModelCard, artefact: Answers, origin: Answers, source: str) -> ModelCard:
-    """The card with a new passport, which has no logits of the artefact's own yet.
+    """Return the card with a new passport, which has no logits of the artefact's own yet.
 
     Args:
         card: The card of the float32 artefact.
-        artefact: Its answers, by which the pictures are chosen: ONNX Runtime is quicker than PyTorch.
+        origin: The source: the network in PyTorch, or an adopted file as it came.
         origin: What it comes from: the network in PyTorch, or an adopted file as it came.
         source: What computes these answers, such as "PyTorch 2.9.1".
 
@@ -71,12 +71,12 @@ def with_passport(card: ModelCard, artefact: Answers, origin: Answers, source: s
 
 
 def choose(logits: NDArray[np.float32]) -> list[int]:
-    """Which seeds to take, by the logits (N, K) of the pictures of seeds 0 to N - 1; sorted.
+    """Return the seeds to take, sorted, by the logits (N, K) of the pictures of seeds 0 to N - 1.
 
     1. 16 of them, fewer where there are many labels.
     2. A quarter of them are pictures that are not resized.
     3. Those of the largest margin between the first and the second answer come first, since no precision flips them;
-       but of each label the best comes before any second one.
+       but the best one of each label comes before any second one.
     """
     count = max(LEAST_PICTURES, min(MOST_PICTURES, MOST_LOGITS // logits.shape[1]))
     ranked = np.sort(np.nan_to_num(logits), axis=1)
@@ -92,10 +92,10 @@ def choose(logits: NDArray[np.float32]) -> list[int]:
 
 
 def carried(card: ModelCard, precision: str, answers: Answers | None = None) -> ModelCard:
-    """The card for a conversion to another precision: the origin's logits stay, what is allowed and `own` do not.
+    """Return the card for a conversion to another precision: the origin's logits stay, allowances and `own` do not.
 
-    `answers`: of the converted graph, which say what another computation in that precision may differ by; None where it
-    cannot be run yet.
+    `answers`: of the converted graph, from which the allowance for other computations in that precision follows; None
+    where it cannot be run yet.
     """
     passport = card.proof
     if passport is None:
@@ -115,12 +115,12 @@ def carried(card: ModelCard, precision: str, answers: Answers | None = None) -> 
 
 
 def pictures_of(passport: Passport, spec: InputSpec) -> NDArray[np.uint8]:
-    """The pictures of a passport as the network gets them, uint8 RGB (N, H, W, 3)."""
+    """Return the pictures of a passport as the network gets them, uint8 RGB (N, H, W, 3)."""
     return np.stack([resize_picture(proof_picture(seed, spec), spec) for seed in passport.seeds])
 
 
 def with_own_answers(card: ModelCard, backend: Backend) -> ModelCard:
-    """The card with what the artefact itself answers, on a loaded backend, to the pictures of its passport.
+    """Return the card with the artefact's own answers, on a loaded backend, to the pictures of its passport.
 
     Raises:
         ExportError: It does not answer as its origin does.

@@ -1,4 +1,4 @@
-"""Bars on stderr for what takes longer than a moment, where stderr is a terminal."""
+"""Show bars on stderr for work that takes longer than a moment, where stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DELAY_S = 3.0
 def tracked(what: str, items: Iterable[T], total: int | None = None, unit: str = "steps") -> Iterator[T]:
     """Yield the items, with a bar that says `what` is going on once they take more than three seconds.
 
-    `total`: their number, where `items` cannot tell it.
+    `total`: their number, where `items` has no length.
     """
     count = len(items) if total is None and isinstance(items, Sized) else total
     with Progress(count, unit, what=what, delay_s=DELAY_S) as bar:

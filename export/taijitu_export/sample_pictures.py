@@ -1,4 +1,4 @@
-"""Generated pictures in place of photographs; without torch, which boards that build engines do not have."""
+"""Generate pictures in place of photographs; without torch, which boards that build engines do not have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def sample_pictures(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """`count` random pictures with large shapes and fine grain, uint8 (count, height, width, 3).
+    """Generate `count` random pictures with large shapes and fine grain, uint8 (count, height, width, 3).
 
     All values from 0 to 255 occur.
     """

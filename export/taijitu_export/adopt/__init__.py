@@ -1,1 +1,1 @@
-"""The door for networks that were trained elsewhere: an ONNX file with a contract of its own."""
+"""Adopt networks that were trained elsewhere: give an ONNX file a contract of its own."""

@@ -1,4 +1,4 @@
-"""From somebody's ONNX file to an artefact that is proven to answer like it; no other file appears."""
+"""Make an artefact from a foreign ONNX file and prove that it answers like it; no other file appears."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PICTURES = 64
 
 @dataclasses.dataclass(frozen=True)
 class AdoptResult:
-    """What was written. `batch`: the only one that it takes, None for any. `notes`: what could not be done."""
+    """The written file. `batch`: the only batch size that it takes, None for any. `notes`: what was not possible."""
 
     path: Path
     card: ModelCard
@@ -60,7 +60,7 @@ class AdoptResult:
     notes: tuple[str, ...]
 
     def report(self) -> list[str]:
-        """Lines for a terminal."""
+        """Return lines for a terminal."""
         spec, count = self.card.input, len(self.card.labels)
         batch = "any batch" if self.batch is None else f"batches of {self.batch}"
         lines = [
@@ -93,21 +93,21 @@ def adopt_file(
     Args:
         source: An image classifier of any exporter; weights may lie next to it.
         output: The artefact.
-        known: How its pictures are prepared, and its labels; pieces that it lacks are taken from the file's own
+        known: How its pictures are prepared, and its labels; missing parts are taken from the file's own
             metadata.
-        layout: "nchw" or "nhwc", where the file does not tell.
-        name: What the network is called; by default as the file.
+        layout: "nchw" or "nhwc", where the file does not say.
+        name: Name of the network; by default that of the file.
 
     Raises:
-        ExportError: The artefact would not answer like the original. What stood at `output` before is untouched.
+        ExportError: The artefact would not answer like the original. An existing file at `output` is unchanged.
         ArtefactError: The file cannot be read, or is not a classifier.
-        UsageError: A piece of the contract is missing, or does not fit the network.
+        UsageError: A part of the contract is missing, or does not fit the network.
     """
     _check_output(output, source)
     name = checked_name(name, source)
     file = read_onnx(source)
     if any(key.startswith(METADATA_PREFIX) for key in file.metadata):
-        raise UsageError(f"{source}: got an artefact of taijitu, expected somebody else's file; use it as it is")
+        raise UsageError(f"{source}: got an artefact of taijitu, expected a file of another exporter; use it as it is")
     original = Original(file, layout)
     known = known.over(preprocessing_of_metadata(file.metadata))
     spec = known.spec(original.signature)
@@ -124,7 +124,7 @@ def adopt_file(
 
 
 def describe(spec: InputSpec) -> str:
-    """The contract of an input in one line."""
+    """Return the contract of an input in one line."""
     sides = {
         "shorter_side": f"shorter side {spec.resize_size}, centre {spec.height}x{spec.width}",
         "stretch": f"stretched to {spec.height}x{spec.width}",
@@ -139,7 +139,7 @@ def describe(spec: InputSpec) -> str:
 
 
 def checked_name(name: str | None, source: Path) -> str:
-    """The network's name, by default the file's. UsageError for one with a slash or a control character."""
+    """Return the network's name, by default the file's. UsageError for one with a slash or a control character."""
     text = source.stem if name is None else name
     if not text or "/" in text or not is_one_line(text):
         raise UsageError(f"got the name {text!r}, expected one line of text without a slash; give --name")
@@ -155,7 +155,7 @@ def _written(
     sample: tuple[NDArray[np.uint8], NDArray[np.float32]],
     source: str,
 ) -> AdoptResult:
-    """The first form of the graph that answers like the original: for any batch, or else for the one that it has."""
+    """Write the first graph that answers like the original: for any batch, or for the file's own batch size."""
     failures: list[TaijituError] = []
     with tempfile.TemporaryDirectory() as folder:
         for batch in (None, original.signature.batch or 1):
@@ -184,7 +184,7 @@ def _written(
 
 
 def _with_passport(original: Original, card: ModelCard, adopted: Path, ending: Ending) -> ModelCard:
-    """The card with the original's answers to pictures that the artefact can prove itself by."""
+    """Return the card with the original's answers to the pictures that the artefact can prove itself with."""
     with OrtBackend(adopted) as backend:
         logits = Classifier(backend).logits
 

@@ -1,4 +1,4 @@
-"""Make an artefact of somebody else's ONNX file, check it against the original, and keep it only if both agree.
+"""Make an artefact from an ONNX file of another exporter, check it against the original, and keep it if both agree.
 
 python export/adopt.py model.onnx -o adopted.onnx --labels labels.txt --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225
                        --resize shorter:256 --crop 224
@@ -18,39 +18,40 @@ from taijitu_runtime.console import Parser, run, say
 
 
 def build_parser() -> Parser:
-    """The command line of export/adopt.py and `taijitu adopt`."""
+    """Return the command line of export/adopt.py and `taijitu adopt`."""
     parser = Parser(prog="taijitu adopt", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="an ONNX file of an image classifier, of any exporter")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the artefact, in .onnx")
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="a label in each line, in the order of the "
-                        "network's numbers, or .json (default: those of --like or of the file's metadata)")  # fmt: skip
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="one label per line, in the order of the "
+                        "network's outputs, or .json (default: those of --like or of the file's metadata)")  # fmt: skip
     parser.add_argument("--like", metavar="WHAT", help="prepare pictures as timm/NAME.TAG, torchvision/NAME or a "
-                        "preprocessor_config.json says; other flags come before it")  # fmt: skip
+                        "preprocessor_config.json says; other flags take precedence")  # fmt: skip
     parser.add_argument("--resize", metavar="RULE", help="shorter:256 (the shorter side), stretch, stretch:256, or "
                         "letterbox:320:white")  # fmt: skip
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="side of the square that the network sees "
-                        "(default: as the file says)")  # fmt: skip
-    parser.add_argument("--size", type=_size, metavar="HxW", help="the same where it is not a square, such as 48x192")
+                        "(default: the file's)")  # fmt: skip
+    parser.add_argument("--size", type=_size, metavar="HxW", help="height and width in place of --crop, such as 48x192")
     parser.add_argument("--interpolation", help="bilinear or bicubic as Pillow does it, bilinear_opencv "
                         "or bicubic_opencv (default: bilinear)")  # fmt: skip
-    parser.add_argument("--color", help="order of the channels: rgb, bgr or grey (default: rgb, of one channel grey)")
-    parser.add_argument("--scale", type=_fraction, metavar="FACTOR", help="what pixels in [0, 255] are multiplied by "
-                        "first (default: 1/255)")  # fmt: skip
-    parser.add_argument("--mean", type=float, nargs="+", metavar="M", help="subtracted then: one number, or one for "
-                        "each channel in the order of --color")  # fmt: skip
-    parser.add_argument("--std", type=float, nargs="+", metavar="S", help="what the rest is divided by, likewise")
-    parser.add_argument("--layout", choices=("nchw", "nhwc"), help="of the network's input (default: as its shape "
-                        "tells)")  # fmt: skip
-    parser.add_argument("--name", help="what the network is called (default: the file's name)")
+    parser.add_argument("--color", help="order of the channels: rgb, bgr or grey (default: rgb, of one channel: grey)")
+    parser.add_argument("--scale", type=_fraction, metavar="FACTOR", help="first, pixels in [0, 255] are multiplied by "
+                        "this (default: 1/255)")  # fmt: skip
+    parser.add_argument("--mean", type=float, nargs="+", metavar="M", help="then this is subtracted: one number, or "
+                        "one per channel in the order of --color")  # fmt: skip
+    parser.add_argument("--std", type=float, nargs="+", metavar="S", help="then the result is divided by "
+                        "this: one number, or one per channel")  # fmt: skip
+    parser.add_argument("--layout", choices=("nchw", "nhwc"), help="of the network's input (default: from its "
+                        "shape)")  # fmt: skip
+    parser.add_argument("--name", help="name of the network (default: the file's name)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
 
 
 @run("taijitu adopt")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 adopted and checked, 1 it does not answer like the original (no file is left), 2 wrong input."""
+    """Run the command; 0: adopted and checked, 1: not like the original (no file is left), 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
-    # onnx and timm, which take seconds and --help does not need.
+    # onnx and timm take seconds to import, and --help does not need them.
     from taijitu_export.api import adopt
 
     options = {name: value for name, value in vars(args).items() if name not in ("model", "output", "json")}

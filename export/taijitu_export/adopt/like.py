@@ -1,4 +1,4 @@
-"""What others write down of their networks: timm, torchvision, Hugging Face, and ultralytics in the file itself."""
+"""Read the preprocessing that others publish: timm, torchvision, Hugging Face, and ultralytics in the file itself."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from taijitu_runtime.errors import TaijituError, UsageError
 PROCESSOR, CONFIG = "preprocessor_config.json", "config.json"
 FORMS = f"timm/NAME, timm/NAME.TAG, torchvision/NAME, torchvision/NAME.WEIGHTS or {PROCESSOR}"
 _FILTERS = {2: "bilinear_antialias", 3: "bicubic_antialias"}
-"""Pillow's numbers of what the card can say."""
+"""Pillow's numbers of the filters that a card can name."""
 
 
 def preprocessing_like(text: str) -> Preprocessing:
-    """What `text`, of one of FORMS, says. UsageError where it says nothing, or what no card can express."""
+    """Return the preprocessing that `text`, in one of FORMS, names. UsageError where no card can have it."""
     source, _, name = text.partition("/")
     if source in ("timm", "torchvision") and name:
         return _like_published(text)
@@ -33,14 +33,14 @@ def preprocessing_like(text: str) -> Preprocessing:
 
 
 def preprocessing_of_metadata(metadata: Mapping[str, str]) -> Preprocessing:
-    """What an ONNX file says of itself, as ultralytics writes it; nothing where it does not. UsageError for a detector.
+    """Read an ONNX file's metadata as ultralytics writes it; empty for other files. UsageError for a detector.
 
     Its classifiers see the shorter side resized to the input's, the centre, and pixels in 0 to 1.
     """
     if "names" not in metadata:
         return Preprocessing()
     if (task := metadata.get("task", "classify")) != "classify":
-        raise UsageError(f"got a file for the task {task!r}, as it says itself, expected a classifier")
+        raise UsageError(f"got a file whose metadata names the task {task!r}, expected a classifier")
     names, size = _literal(metadata["names"]), _literal(metadata.get("imgsz", ""))
     if isinstance(names, (list, tuple)):
         names = dict(enumerate(names))
@@ -71,7 +71,7 @@ def _like_published(name: str) -> Preprocessing:
     spec = published_input(name)
     try:
         labels = published_labels(name)
-    except TaijituError:  # nobody wrote them down; the user may have
+    except TaijituError:  # not published; the user may have the file
         labels = ()
     return Preprocessing(
         usual_size=(spec.height, spec.width),
@@ -107,7 +107,7 @@ def _like_hugging_face(path: Path) -> Preprocessing:
 
 
 def _hugging_face_sizes(path: Path, said: Mapping[str, Any]) -> tuple[Resize, tuple[int, int]]:
-    """The resize, and height and width of what it ends in."""
+    """Return the resize, and the height and width of its result."""
     size, cropped = _sides(said.get("size")), bool(said.get("do_center_crop", False))
     crop, share = _sides(said.get("crop_size")), said.get("crop_pct")
     if not size or (cropped and not crop):
@@ -122,7 +122,7 @@ def _hugging_face_sizes(path: Path, said: Mapping[str, Any]) -> tuple[Resize, tu
 
 
 def _sides(said: Any) -> tuple[int, ...]:
-    """(height, width), (shorter side,), or nothing."""
+    """Return (height, width), (shorter side,), or nothing."""
     if isinstance(said, int):
         return (said,)
     if isinstance(said, dict):
@@ -136,9 +136,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"{path}: got no such file ({error.strerror}), expected {PROCESSOR}") from None
+        raise UsageError(f"{path}: cannot be read ({error.strerror}), expected {PROCESSOR}") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: got no JSON ({error}), expected {PROCESSOR}") from None
+        raise UsageError(f"{path}: got a file that is not JSON ({error}), expected {PROCESSOR}") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: got a {type(content).__name__}, expected a JSON object")
     return content

@@ -1,4 +1,4 @@
-"""Somebody's ONNX file as it came: what it takes, what it gives, and its answers on ONNX Runtime."""
+"""Open a foreign ONNX file as it came: its inputs, its outputs, and its answers on ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from taijitu_runtime.errors import ArtefactError, UsageError, require
 from taijitu_runtime.pictures.preprocess import normalise
 
 CARRIERS = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast")
-"""What may stand between the last operator and the output without changing a number."""
+"""Operators that may follow the last one before the output without changing a number."""
 
 Layout = Literal["nchw", "nhwc"]
 LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
@@ -28,10 +28,10 @@ TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uin
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """What a network takes and gives.
+    """A network's input and output.
 
     `input`, `output`: names. `dtype`: of the input. `layout`: of its four dimensions. `channels`, `height`, `width`:
-    of a picture, None where the file leaves the size open. `batch`: the only one that it takes, None for any.
+    of a picture, None where the file leaves the size open. `batch`: the only batch size that it takes, None for any.
     """
 
     input: str
@@ -44,16 +44,16 @@ class Signature:
     batch: int | None
 
     def shape(self, batch: int, size: tuple[int, int]) -> tuple[int, ...]:
-        """The input's shape for a batch of pictures of `size` (height, width)."""
+        """Return the input's shape for a batch of pictures of `size` (height, width)."""
         return (batch, self.channels, *size) if self.layout == "nchw" else (batch, *size, self.channels)
 
 
 class Original:
-    """A file that somebody else's exporter wrote, opened on ONNX Runtime. ArtefactError where it is not a classifier.
+    """A file that another exporter wrote, opened on ONNX Runtime. ArtefactError where it is not a classifier.
 
     Args:
         file: The file, read.
-        layout: Where the file does not tell: "nchw" or "nhwc".
+        layout: Where the file does not say: "nchw" or "nhwc".
     """
 
     def __init__(self, file: OnnxFile, layout: Layout | None = None) -> None:
@@ -63,27 +63,27 @@ class Original:
 
     @property
     def precision(self) -> str:
-        """What its layers compute in: "fp32", "fp16" or "int8"."""
+        """The type that its layers compute in: "fp32", "fp16" or "int8"."""
         return precision_of(self.file.model)
 
     def network_input(self, pictures: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
-        """The array that the network is meant to get for prepared pictures, uint8 RGB (N, H, W, 3)."""
+        """Return the array that the network expects for prepared pictures, uint8 RGB (N, H, W, 3)."""
         planes = normalise(pictures, spec)
         array = planes if self.signature.layout == "nchw" else planes.transpose(0, 2, 3, 1)
         return np.ascontiguousarray(array.astype(self.signature.dtype))
 
     def answers(self, pictures: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-        """What it gives for prepared pictures, uint8 RGB (N, H, W, 3), preprocessed as `spec` says: float32 (N, K)."""
+        """Compute its output, float32 (N, K), for prepared pictures, uint8 RGB (N, H, W, 3), and their contract."""
         return self.run(self.network_input(pictures, spec))
 
     def run(self, images: NDArray[Any], batch: int = 1) -> NDArray[np.float32]:
-        """What it gives for `images`, as `network_input` makes them, `batch` at a time or as it takes: (N, K)."""
+        """Compute its output (N, K) for `images` of `network_input`, `batch` or its own batch size at a time."""
         step = self.signature.batch or batch
-        starts = tracked("asking the original", range(0, len(images), step))
+        starts = tracked("running the original", range(0, len(images), step))
         return np.concatenate([self._run(images[start : start + step]) for start in starts])
 
     def before(self, operator: str) -> Original | None:
-        """The same file, which gives what goes into its last operator; None where that is another operator."""
+        """Return the same file cut before its last operator; None where that is not `operator`."""
         model = onnx.ModelProto()
         model.CopyFrom(self.file.model)
         makers = {name: node for node in model.graph.node for name in node.output}
@@ -102,12 +102,12 @@ class Original:
         return earlier
 
     def classes(self, size: tuple[int, int]) -> int:
-        """How many numbers it gives for a picture of `size`. ArtefactError where they are not N x K."""
+        """Return how many numbers it computes for a picture of `size`. ArtefactError where they are not N x K."""
         signature, batch = self.signature, self.signature.batch or 1
         raw = self._raw(np.zeros(signature.shape(batch, size), signature.dtype))
         numbers = int(np.prod(raw.shape[1:])) if isinstance(raw, np.ndarray) and raw.ndim > 1 else 0
         if numbers == 0 or raw.shape[0] != batch or sum(side > 1 for side in raw.shape[1:]) > 1:
-            raise no_classifier(
+            raise not_a_classifier(
                 self.file.path, f"an output {signature.output!r} of shape {getattr(raw, 'shape', type(raw))}"
             )
         return numbers
@@ -126,9 +126,9 @@ class Original:
             raise ArtefactError(f"{self.file.path}: ONNX Runtime failed on {images.shape}: {reason}") from None
 
 
-def no_classifier(path: Path, got: str) -> ArtefactError:
-    """The error for a network that gives something else than a number for each label."""
-    return ArtefactError(f"{path}: got {got}, expected one output of N x K, a number for each of K labels")
+def not_a_classifier(path: Path, got: str) -> ArtefactError:
+    """Return the error for a network whose output is not one number per label."""
+    return ArtefactError(f"{path}: got {got}, expected one output of N x K, one number for each of K labels")
 
 
 def _opened(path: Path) -> Any:
@@ -148,7 +148,7 @@ def _signature(file: OnnxFile, session: Any, layout: Layout | None) -> Signature
     outputs = session.get_outputs()
     if len(outputs) != 1 or not outputs[0].type.startswith("tensor(float"):
         said = ", ".join(f"{node.name} {node.type} {node.shape}" for node in outputs)
-        raise no_classifier(file.path, f"outputs {said}")
+        raise not_a_classifier(file.path, f"outputs {said}")
     if len(inputs) != 1 or inputs[0].type not in TYPES or len(inputs[0].shape) != 4:
         said = ", ".join(f"{node.name} {node.type} {node.shape}" for node in inputs)
         raise ArtefactError(f"{file.path}: got inputs {said}, expected one of pictures, N x C x H x W or N x H x W x C")

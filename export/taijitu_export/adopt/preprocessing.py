@@ -1,4 +1,4 @@
-"""What is known of how a network wants its pictures, piece by piece, and the contract that the pieces make."""
+"""Collect how a network's pictures are prepared, part by part, and make the contract of these parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INTERPOLATIONS = {
     "bilinear_opencv": "bilinear_opencv",
     "bicubic_opencv": "bicubic_opencv",
 }
-"""What a user calls them, and the card."""
+"""Names for users, and those of the card."""
 
 Colour = Literal["rgb", "bgr", "grey"]
 COLOURS = {"rgb": "RGB", "bgr": "BGR", "grey": "grey"}
@@ -33,7 +33,7 @@ RESIZE_FORMS = "shorter:256, stretch, stretch:256, or letterbox:320:white"
 class Resize:
     """A resize rule of the card, its size in pixels (None: that of the network's input), and the border's colour.
 
-    `of`: the shorter side of the input that the size is meant for; None where it is meant as it is.
+    `of`: the shorter side of the input that the size is meant for; None for a size that holds for any input.
     """
 
     rule: str
@@ -42,7 +42,7 @@ class Resize:
     of: int | None = None
 
     def size_for(self, height: int, width: int) -> int:
-        """The card's `resize_size` for a network that sees so many pixels."""
+        """Return the card's `resize_size` for a network with an input of this size."""
         if self.size is None or self.rule == "letterbox":
             return self.size or (min(height, width) if self.rule == "stretch" else max(height, width))
         return self.size if self.of is None else round(self.size * min(height, width) / self.of)
@@ -50,12 +50,12 @@ class Resize:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Pieces of a contract; None where a piece is not known.
+    """Parts of a contract; None where a part is not known.
 
-    `size`: height and width of what the network sees; `usual_size`: the same, where the file leaves it open and nobody
-    asks for another. `interpolation`, `colour`, `scale`, `mean`, `std`: as in the card
-    (`InputSpec`); one mean stands for all channels. `labels`: in the order of the network's numbers. `source`: who says
-    so, in words.
+    `size`: height and width of the network's input; `usual_size`: the same, where the file leaves it open and the user
+    does not ask for another. `interpolation`, `colour`, `scale`, `mean`, `std`: as in the card
+    (`InputSpec`); one mean is for all channels. `labels`: in the order of the network's outputs. `source`: where the
+    parts come from, in words.
     """
 
     size: tuple[int, int] | None = None
@@ -70,17 +70,17 @@ class Preprocessing:
     source: str = ""
 
     def over(self, other: Preprocessing) -> Preprocessing:
-        """These pieces, and those of `other` where there are none."""
+        """Return these parts, and those of `other` where there are none."""
         return dataclasses.replace(
             other, **{name: value for name, value in vars(self).items() if value is not None and value != ""}
         )
 
     def spec(self, signature: Signature) -> InputSpec:
-        """The contract for a network. UsageError where a piece is missing, or does not fit the network."""
+        """Return the contract for a network. UsageError where a part is missing, or does not fit the network."""
         pieces = self.over(_own(signature))
         if missing := [f"--{name}" for name in ("resize", "mean", "std") if getattr(pieces, name) is None]:
             raise UsageError(
-                f"got no {', '.join(missing)}, expected what the network was trained with; give them, or --like "
+                f"got no {', '.join(missing)}, expected the values of the network's training; give them, or --like "
                 "timm/NAME, torchvision/NAME or preprocessor_config.json"
             )
         assert pieces.resize is not None  # for mypy: it is not missing
@@ -104,7 +104,7 @@ class Preprocessing:
             raise UsageError(f"{reason}; correct the flag") from None
 
     def final_size(self, signature: Signature) -> tuple[int, int]:
-        """Height and width of what the network sees. UsageError where the file has another, or nobody says."""
+        """Return height and width of the network's input. UsageError where the file has another, or none is given."""
         own = (signature.height, signature.width)
         wanted = self.size or own
         if any(side not in (None, asked) for side, asked in zip(own, wanted)):
@@ -119,7 +119,7 @@ class Preprocessing:
 
 
 def _own(signature: Signature) -> Preprocessing:
-    """What is usual where nobody says anything else; for a network that takes bytes, that it gets them as they are."""
+    """Return the defaults; for a network that takes bytes, that it gets them unchanged."""
     usual = Preprocessing(
         interpolation="bilinear_antialias", colour="grey" if signature.channels == 1 else "RGB", scale=1 / 255
     )
@@ -145,7 +145,7 @@ def preprocessing_from_flags(
     scale: float | None = None,
     labels: tuple[str, ...] | None = None,
 ) -> Preprocessing:
-    """The pieces that a user names, in the form of the command line. UsageError where one is not of that form."""
+    """Return the parts that a user names, in the form of the command line. UsageError where one is not of that form."""
     if crop is not None and size not in (None, (crop, crop)):
         raise UsageError(f"got --crop {crop} and --size {'x'.join(map(str, size or ()))}, expected the same; give one")
     return Preprocessing(

@@ -1,4 +1,4 @@
-"""Does the adopted file answer as the original does? The same pictures through both, on ONNX Runtime."""
+"""Compare the adopted file's answers with the original's: the same pictures through both, on ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 
 LEAST_PROBABILITY = {"fp32": 1e-30, "fp16": 2.0**-14, "int8": 1e-3}
-"""Below these a precision does not hold a probability: they are all the same."""
+"""Below these a precision cannot represent a probability: smaller ones are all the same."""
 
 TRIED_BATCH = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """How an adopted file compares with the file that it was made from. `precision`: of that file."""
+    """The comparison of an adopted file with the file that it was made from. `precision`: of that file."""
 
     comparison: Comparison
     precision: str
@@ -45,7 +45,7 @@ class Proof:
     def holds(self) -> bool:
         """Whether every answer is the same and the logits are within 1e-4 of their range.
 
-        A float16 or int8 file rounds, so that its logits alone are judged, by what its precision is allowed.
+        A float16 or int8 file rounds, so only its logits are judged, by the error that its precision is allowed.
         """
         fine = verdict_on_logits(self.comparison, self.precision, self.allowed).fine
         return fine and (self.precision != "fp32" or not self.comparison.flips)
@@ -63,17 +63,17 @@ class Proof:
 def proof(
     adopted: Path, pictures: NDArray[np.uint8], expected: NDArray[np.float32], ending: Ending, precision: str
 ) -> Proof:
-    """Compare the adopted file with what the original gave, float32 (N, K).
+    """Compare the adopted file with the output of the original, float32 (N, K).
 
     The first picture alone and the others three at a time, where the file takes that: a network whose batches mix, or
-    whose exporter wrote one size down, fails here. ArtefactError where the file does not run.
+    whose exporter fixed a size, fails here. ArtefactError where the file does not run.
     """
     with Classifier.from_file(adopted, batch_size=TRIED_BATCH) as classifier:
         got = np.concatenate([classifier.logits(pictures[:1]), classifier.logits(pictures[1:])])
     if ending == "logit":
         return Proof(compare(_two(_difference(got)), _two(expected)), precision)
     if ending == "probability":
-        # Less a half: the answer is the second label from there on.
+        # Minus a half: from there on the answer is the second label.
         return Proof(compare(_two(_sigmoid(_difference(got)) - 0.5), _two(expected - 0.5)), precision)
     if ending == "softmax":
         least = LEAST_PROBABILITY[precision]
@@ -84,10 +84,10 @@ def proof(
 def logits_of_original(
     original: Original, pictures: NDArray[np.uint8], spec: InputSpec, ending: Ending
 ) -> NDArray[np.float32]:
-    """What the original gives, float32 (N, K), as the adopted file is meant to give it: before a last softmax."""
+    """Compute what the original gives, float32 (N, K), as the adopted file should give it: before a last softmax."""
     undone = {"softmax": "Softmax", "probability": "Sigmoid"}.get(ending)
     earlier = original.before(undone) if undone is not None else original
-    if earlier is None:  # probabilities that no Softmax made last, of which the adopted file takes the logarithm
+    if earlier is None:  # probabilities without a last Softmax: the adopted file takes their logarithm
         return _log(original.answers(pictures, spec), float(np.finfo(np.float32).tiny))
     answers = earlier.answers(pictures, spec)
     return _two(answers) if ending in ("logit", "probability") else answers
@@ -98,7 +98,7 @@ def _difference(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _two(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One number for the second of two labels, next to a zero for the first."""
+    """Return one number for the second of two labels, next to a zero for the first."""
     return np.concatenate([np.zeros_like(numbers), numbers], axis=1)
 
 

@@ -1,1 +1,1 @@
-"""Where logits are compared and a verdict is given."""
+"""Compare logits and give a verdict."""

@@ -1,30 +1,30 @@
-"""What each precision may cost, and where each number comes from."""
+"""The error that each precision may have, and the source of each number."""
 
 from __future__ import annotations
 
 FULL_PRECISION_ERROR = 1e-4
 """Largest logit difference between two float32 computations, as a share of the logit range.
 
-Sums are taken in another order, no more; honest exports stay below 2e-6 (README, docs/results/passes.md)."""
+Sums are taken in another order, no more; correct exports stay below 2e-6 (README, docs/results/passes.md)."""
 
 ALLOWED_DROP_POINTS = {"fp32": 0.1, "fp16": 0.1, "int8": 0.5}
 """Percentage points of top-1 accuracy. 0.1 is about the least that 10,000 pictures can show (docs/verify.md)."""
 
 NOISE_FACTOR = 10.0
-"""How many times its noise a conversion's error may be.
+"""How many times its noise the error of a conversion may be.
 
 The noise of a precision is measured for each network: the error of the logits when the weights alone are rounded to it.
 Whole conversions of seven networks had 1.0 to 2.6 times their noise in float16, and 1.6 to 6.5 times in int8."""
 
 LEAST_ALLOWED_ERROR = {"fp16": 2.0**-11, "int8": 1 / 254}
-"""One rounding: half a step of 11 bits, or of 127 levels. Weights that need no rounding have no noise at all."""
+"""One rounding: half a step of 11 bits, or of 127 levels. Weights that need no rounding have no noise."""
 
 MOST_ALLOWED_ERROR = {"fp32": FULL_PRECISION_ERROR, "fp16": 1e-2, "int8": 1e-1}
 """Root mean square of the logit differences as a share of the logit range, for any noise (fp32: the largest)."""
 
 
 def allowed_error(precision: str, noise: float) -> float:
-    """The error of the logits that a conversion to "fp16" or "int8" may have, as a share of the logit range."""
+    """Return the logit error that a conversion to "fp16" or "int8" may have, as a share of the logit range."""
     return min(max(NOISE_FACTOR * noise, LEAST_ALLOWED_ERROR[precision]), MOST_ALLOWED_ERROR[precision])
 
 

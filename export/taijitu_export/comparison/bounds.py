@@ -1,4 +1,4 @@
-"""What n pictures can show: exact bounds of a share, and of the difference between two answers of each picture.
+"""Exact bounds from n pictures: of a share, and of the difference between two answers to each picture.
 
 Clopper and Pearson (1934): the bounds of a share are those beyond which the binomial tail at the observed count is less
 than 2.5 %. They hold at any n, small ones included, where approximations by the normal distribution do not.
@@ -16,7 +16,7 @@ TAIL = 0.025
 """Probability that a bound is wrong, on its own side."""
 
 MOST_PICTURES = 10_000_000
-"""The search for a number of pictures that would show something ends here."""
+"""The search for the number of pictures that would be enough ends here."""
 
 BISECTIONS = 60
 
@@ -35,14 +35,14 @@ class Interval:
 
 
 def share_interval(count: int, pictures: int) -> Interval:
-    """Bounds of the true share, where `count` of `pictures` were observed; each holds in 97.5 % of cases."""
+    """Return bounds of the true share, where `count` of `pictures` were observed; each holds in 97.5 % of cases."""
     low = 0.0 if count == 0 else _share_with_tail(count - 1, pictures, 1 - TAIL)
     high = 1.0 if count == pictures else _share_with_tail(count, pictures, TAIL)
     return Interval(low, high)
 
 
 def drop_interval(lost: int, gained: int, pictures: int) -> Interval:
-    """Bounds of the accuracy drop, where `lost` pictures were right before and are wrong now, and `gained` the reverse.
+    """Return bounds of the accuracy drop: `lost` pictures were right before and are wrong now, `gained` the reverse.
 
     Each bound adds the bounds of both counts out of all pictures. McNemar's interval, which is conditional on the
     pictures that changed, would call 0 changes in 10 pictures certain.
@@ -52,7 +52,7 @@ def drop_interval(lost: int, gained: int, pictures: int) -> Interval:
 
 
 def pictures_to_show(lost: int, gained: int, pictures: int, allowed: float) -> int | None:
-    """The least number of pictures on which changes at the observed rates would show a drop of at most `allowed`.
+    """Return the least number of pictures that, at the observed rates, would show a drop of at most `allowed`.
 
     `allowed`: as a share. None where the observed drop itself is larger, or ten million pictures are too few.
     """
@@ -75,7 +75,7 @@ def pictures_to_show(lost: int, gained: int, pictures: int, allowed: float) -> i
 
 
 def _share_with_tail(count: int, pictures: int, tail: float) -> float:
-    """The share at which at most `count` of `pictures` are observed with the probability `tail`."""
+    """Return the share at which at most `count` of `pictures` are observed with the probability `tail`."""
     steps = np.arange(1, count + 1)
     # Logarithms of the binomial coefficients "pictures over 0, 1, ... count".
     coefficients = np.concatenate([[0.0], np.cumsum(np.log((pictures - steps + 1) / steps))])
@@ -90,7 +90,7 @@ def _share_with_tail(count: int, pictures: int, tail: float) -> float:
 
 
 def _tail_probability(coefficients: NDArray[np.float64], pictures: int, share: float) -> float:
-    """The probability of at most len(coefficients) - 1 of `pictures` where each has the probability `share`."""
+    """Return the probability of at most len(coefficients) - 1 of `pictures`, each with the probability `share`."""
     counts = np.arange(len(coefficients))
     terms = coefficients + counts * math.log(share) + (pictures - counts) * math.log1p(-share)
     return float(np.exp(terms).sum())

@@ -1,4 +1,4 @@
-"""What a classifier gets right and wrong, label by label, and how far its probabilities can be trusted."""
+"""Right and wrong answers label by label, and how far a classifier's probabilities can be trusted."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class ReliabilityBin:
 
 
 def answers_of(logits: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The first answers, int64 (N,), of logits (N, K); -1 where they are not finite."""
+    """Return the first answers, int64 (N,), of logits (N, K); -1 where they are not finite."""
     return np.where(np.isfinite(logits).all(axis=1), np.nan_to_num(logits).argmax(axis=1), -1)
 
 
 def first_answers(logits: NDArray[np.float32], targets: NDArray[np.int64], output: str = "logits") -> Probabilities:
-    """The first answers from logits (N, K) for targets (N,). `output`: what the card says that the logits are."""
+    """Return the first answers from logits (N, K) for targets (N,). `output`: the kind of logits, from the card."""
     answers, safe = answers_of(logits), np.nan_to_num(logits)
     confidence = np.where(answers >= 0, probabilities_of(safe, output).max(axis=1), 0.0)
     return Probabilities(answers, confidence, answers == targets)
 
 
 def confusion_matrix(answers: NDArray[np.int64], targets: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
-    """Pictures by label (rows) and answer (columns), int64 (K, K); those without an answer are in no column."""
+    """Count pictures by label (rows) and answer (columns), int64 (K, K); those without an answer are in no column."""
     matrix = np.zeros((labels, labels), np.int64)
     answered = answers >= 0
     np.add.at(matrix, (targets[answered], answers[answered]), 1)
@@ -58,14 +58,14 @@ def confusion_matrix(answers: NDArray[np.int64], targets: NDArray[np.int64], lab
 def precision_and_recall(
     matrix: NDArray[np.int64], targets: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """By label, float64 (K,): the shares of its answers and of its pictures that are right; NaN without any."""
+    """Compute, by label, float64 (K,), the shares of answers and of pictures that are right; NaN without any."""
     right = np.diag(matrix).astype(np.float64)
     with np.errstate(invalid="ignore"):
         return right / matrix.sum(axis=0), right / np.bincount(targets, minlength=len(matrix))
 
 
 def reliability(found: Probabilities) -> list[ReliabilityBin]:
-    """Pictures in ten bins of probability; bins without a picture are left out."""
+    """Sort pictures into ten bins of probability; bins without a picture are left out."""
     index = np.minimum((found.confidence * BINS).astype(np.int64), BINS - 1)
     bins = []
     for number in range(BINS):
@@ -77,13 +77,13 @@ def reliability(found: Probabilities) -> list[ReliabilityBin]:
 
 
 def calibration_error(bins: list[ReliabilityBin]) -> float:
-    """Expected calibration error (ECE): the mean gap between probability and share right, over all pictures."""
+    """Compute the expected calibration error (ECE): the mean gap of pictures between probability and share right."""
     pictures = sum(each.pictures for each in bins)
     return sum(each.pictures * abs(each.confidence - each.accuracy) for each in bins) / pictures
 
 
 def coverage_and_accuracy(found: Probabilities) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Every share of pictures, the likeliest answers first, and the accuracy on it: float64 (N,) each."""
+    """Compute the accuracy at every coverage, the likeliest answers first: both float64 (N,)."""
     order = np.argsort(-found.confidence, kind="stable")
     counts = np.arange(1, len(order) + 1)
     return counts / len(order), np.cumsum(found.right[order]) / counts

@@ -1,4 +1,4 @@
-"""Is the classifier fine? Judge a model on pictures, compared with the checkpoint or model that it came from.
+"""Judge a model on pictures, compared with the checkpoint or model that it came from.
 
 python export/verify.py model.onnx [--data DIR] [--reference ckpt.pt|other.onnx] [--max-drop POINTS]
                         [--expect PERCENT] [--require-certain] [--report page.html] [--explain] [--json]
@@ -18,7 +18,7 @@ from taijitu_runtime.target import check_target
 
 
 def build_parser() -> Parser:
-    """The command line of export/verify.py and `taijitu verify`."""
+    """Return the command line of export/verify.py and `taijitu verify`."""
     parser = Parser(prog="taijitu verify", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("candidate", type=Path, help="the model file to judge")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder or tar of test/<label>/* (or val/), of "
@@ -28,12 +28,12 @@ def build_parser() -> Parser:
     parser.add_argument("--max-drop", type=percentage, metavar="POINTS", help="percentage points of top-1 accuracy "
                         f"that it may cost (default: {allowed})")  # fmt: skip
     parser.add_argument("--expect", type=percentage, metavar="PERCENT", help="top-1 accuracy that it should reach "
-                        "without a reference (default: what its card records)")  # fmt: skip
-    parser.add_argument("--require-certain", action="store_true", help="exit with 1 also where the pictures are too "
+                        "without a reference (default: the one in its card)")  # fmt: skip
+    parser.add_argument("--require-certain", action="store_true", help="exit with 1 also if the pictures are too "
                         "few to show that it is fine")  # fmt: skip
     parser.add_argument("--explain", action="store_true", help="if it is not fine, name the first layer that diverges "
                         "from the reference")  # fmt: skip
-    parser.add_argument("--report", type=Path, metavar="PAGE", help="write an HTML page with figures by label and the "
+    parser.add_argument("--report", type=Path, metavar="PAGE", help="write an HTML page with figures per label and the "
                         "wrong and flipped pictures, and these as CSV next to it")  # fmt: skip
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
@@ -42,19 +42,19 @@ def build_parser() -> Parser:
 
 @run("taijitu verify")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 fine or not shown, 1 not fine or not judged, 2 wrong usage or input."""
+    """Run the command; 0: fine or not shown, 1: not fine or not judged, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     if args.explain and args.reference is None:
         raise UsageError("got --explain alone, expected a graph to compare with; give --reference")
     if args.report is not None:
         check_report(args.report)
-    # torch and onnx, which take seconds and --help does not need.
+    # torch and onnx take seconds to import, and --help does not need them.
     from taijitu_export.comparison.page import write_page
     from taijitu_export.comparison.report import as_json, as_text
     from taijitu_export.comparison.verify import verify
 
     with warnings.catch_warnings():
-        # Pillow remarks on odd EXIF and TIFF entries of pictures that it then decodes all the same.
+        # Pillow warns about odd EXIF and TIFF entries of pictures that it still decodes.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         found = verify(
             args.candidate,
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_report(page: Path) -> None:
-    """UsageError where the page, or the CSV next to it, cannot be written."""
+    """Raise UsageError where the page, or the CSV next to it, cannot be written."""
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"got --report {page}, expected a name in .html; give --report page.html")
     for file in (page, page.with_suffix(".csv")):

@@ -1,4 +1,4 @@
-"""Two classifiers' logits for the same pictures: how far they are apart, and which answers changed."""
+"""Compare two classifiers' logits for the same pictures: how far they are apart, and which answers changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Accuracy:
 class Flip:
     """A picture whose first answer differs. Classes are indices; `label` is -1 for a picture without one.
 
-    `margin`: by how much the reference prefers its answer to the candidate's, as a difference of its probabilities.
+    `margin`: the probability of the reference's answer minus that of the candidate's, both from the reference.
     """
 
     picture: int
@@ -41,7 +41,7 @@ class Labelled:
     """A candidate and its reference on pictures with labels.
 
     `lost`: pictures that the reference has right and the candidate wrong; `gained`: the reverse. `chance`: the share of
-    the commonest label, which a classifier reaches that always answers with it.
+    the commonest label, the accuracy of a classifier that always answers with it.
     """
 
     candidate: Accuracy
@@ -98,14 +98,14 @@ class Comparison:
 
 
 def accuracy(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Accuracy:
-    """Accuracy of logits (N, K) for targets (N,); of equal logits the lower index comes first, as in `top_k`."""
+    """Compute the accuracy of logits (N, K) for targets (N,); for equal logits the lower index wins, as in `top_k`."""
     ranked = _ranked_hits(logits, targets)
     top5 = 100 * float(ranked.any(1).mean()) if logits.shape[1] > TOP else None
     return Accuracy(int(ranked[:, 0].sum()), 100 * float(ranked[:, 0].mean()), top5)
 
 
 def probabilities_of(logits: NDArray[np.float32], output: str = "logits") -> NDArray[np.float64]:
-    """Probabilities, float64 (N, K), of finite logits (N, K). `output`: what the card says that the logits are."""
+    """Return probabilities, float64 (N, K), of finite logits (N, K). `output`: the kind of logits, from the card."""
     exact = logits.astype(np.float64)
     if output == "probabilities":
         return exact
@@ -120,7 +120,7 @@ def compare(
     targets: NDArray[np.int64] | None = None,
     output: str = "logits",
 ) -> Comparison:
-    """Compare logits, float32 (N, K) with the classes in the same order. `output`: what the cards say that they are."""
+    """Compare logits, float32 (N, K) with the classes in the same order. `output`: their kind, from the cards."""
     finite = _finite_rows(candidate)
     with np.errstate(invalid="ignore"):  # a reference that is not finite, whose range then fails every bar
         difference = np.abs(candidate[finite].astype(np.float64) - reference[finite])
@@ -137,12 +137,12 @@ def compare(
 
 
 def chance_share(targets: NDArray[np.int64]) -> float:
-    """The share of the commonest label."""
+    """Return the share of the commonest label."""
     return float(np.bincount(targets).max() / len(targets))
 
 
 def most_different(candidate: NDArray[np.float32], reference: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Up to `count` pictures whose logits differ the most, the most different first; int64 (at most `count`,)."""
+    """Return the `count` pictures whose logits differ the most, or fewer, the most different first; int64."""
     difference = np.nan_to_num(np.abs(candidate.astype(np.float64) - reference), nan=np.inf).max(axis=1)
     return np.argsort(-difference, kind="stable")[:count]
 
@@ -163,7 +163,7 @@ def _labelled(candidate: NDArray[np.float32], reference: NDArray[np.float32], ta
 
 
 def _ranked_hits(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the first, the second ... the fifth answer is the label, bool (N, at most 5); none for NaN."""
+    """Return whether the first, the second ... the fifth answer is the label, bool (N, at most 5); none for NaN."""
     finite = np.isfinite(logits).all(axis=1, keepdims=True)
     order = np.argsort(-np.where(finite, logits, 0), axis=1, kind="stable")[:, :TOP]
     hits: NDArray[np.bool_] = (order == targets[:, None]) & finite

@@ -1,4 +1,4 @@
-"""Where two graphs of one network part: the same pictures through both, tensor by tensor.
+"""Find where two graphs of one network diverge: the same pictures through both, tensor by tensor.
 
 The measure of a tensor is the root mean square of the difference over that of the reference's tensor: 0 for equals, 1
 where the difference is as large as the signal, infinite where the candidate has NaN or Inf. float32 against float32
@@ -39,7 +39,7 @@ class Layer:
 
     @property
     def own(self) -> float:
-        """What the layer added, were its error independent of what came before."""
+        """The error that the layer added, if its error were independent of what came before."""
         if math.isinf(self.error):
             return 0.0 if math.isinf(self.before) else math.inf
         return math.sqrt(max(0.0, self.error**2 - self.before**2))
@@ -69,15 +69,15 @@ class Divergence:
         return max(self.layers, key=lambda layer: layer.own)
 
     def worst(self, count: int = 5) -> list[Layer]:
-        """The layers that added the most, the worst first."""
+        """Return the layers that added the most, the worst first."""
         return sorted(self.layers, key=lambda layer: -layer.own)[:count]
 
 
 def divergence(candidate: onnx.ModelProto, reference: onnx.ModelProto, pictures: NDArray[np.uint8]) -> Divergence:
     """Compare every tensor that both graphs have, on pictures, uint8 RGB (N, H, W, 3).
 
-    Tensors are matched by name (every precision that export makes keeps the names); where less than half of the layers
-    with weights match so, those are matched by their order. ExportError where that fails too.
+    Tensors are matched by name (every precision that export makes keeps the names); if less than half of the layers
+    with weights match so, those are matched by their order. ExportError if that fails too.
     """
     pairs = _pairs(candidate, reference)
     ours, theirs = Intermediates(candidate, pairs.values()), Intermediates(reference, pairs)
@@ -91,7 +91,7 @@ def divergence(candidate: onnx.ModelProto, reference: onnx.ModelProto, pictures:
 
 
 def layer_name(node: onnx.NodeProto, constants: Iterable[str]) -> str:
-    """The name of a node's weights without ".weight", as in the checkpoint; without weights, the node's own."""
+    """Return the name of a node's weights without ".weight", as in the checkpoint; without weights, the node's own."""
     for name in map(str, node.input[1:2]):
         if name in constants and name.endswith(".weight"):
             return name.removesuffix(".weight").removeprefix("model.")
@@ -117,7 +117,7 @@ def _ratio(difference: float, signal: float) -> float:
 
 
 def _pairs(candidate: onnx.ModelProto, reference: onnx.ModelProto) -> dict[str, str]:
-    """Tensors of the reference with their namesakes of the candidate, or their likes."""
+    """Return the reference's tensors with the candidate's of the same name, or of the same position."""
     floats = _float_outputs(candidate)
     pairs = {name: name for name in _float_outputs(reference) if name in floats}
     theirs, ours = ([n.output[0] for n in m.graph.node if n.op_type in WEIGHTED] for m in (reference, candidate))
@@ -126,7 +126,7 @@ def _pairs(candidate: onnx.ModelProto, reference: onnx.ModelProto) -> dict[str, 
     if len(ours) != len(theirs) or not ours:
         raise ExportError(
             f"got {len(ours)} layers with weights in the candidate and {len(theirs)} in the reference, with other "
-            "names: nothing to compare layer by layer"
+            "names, expected as many or the same names; give the file that it was made from"
         )
     return dict(zip(theirs, ours)) | {
         other.name: own.name for other, own in zip(reference.graph.output, candidate.graph.output)
@@ -134,7 +134,7 @@ def _pairs(candidate: onnx.ModelProto, reference: onnx.ModelProto) -> dict[str, 
 
 
 def _float_outputs(model: onnx.ModelProto) -> dict[str, None]:
-    """The floating-point tensors that nodes compute, in order."""
+    """Return the floating-point tensors that nodes compute, in order."""
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
     inferred = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
@@ -144,7 +144,7 @@ def _float_outputs(model: onnx.ModelProto) -> dict[str, None]:
 
 def _layers(reference: onnx.ModelProto, errors: Mapping[str, float]) -> Iterable[Layer]:
     constants = {constant.name for constant in reference.graph.initializer}
-    reaching: dict[str, float] = {}  # the error of a tensor, or of what it was made from where it has no match
+    reaching: dict[str, float] = {}  # the error of a tensor, or of its inputs where it has no match
     for node in reference.graph.node:
         before = max((reaching.get(name, 0.0) for name in node.input), default=0.0)
         for name in node.output:

@@ -1,4 +1,4 @@
-"""What flows inside an ONNX graph: the values of named tensors while pictures go through."""
+"""Read what an ONNX graph computes inside: the values of named tensors for given pictures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Intermediates:
             raise ExportError(f"ONNX Runtime refused the graph: {' '.join(str(error).split())}") from error
 
     def run(self, pictures: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
-        """The tensors for pictures, uint8 RGB (N, H, W, 3), normalised here where the model takes float32."""
+        """Compute the tensors for pictures, uint8 RGB (N, H, W, 3), normalised here where the model takes float32."""
         images = pictures if self._spec is None else normalise(pictures, self._spec)
         try:
             return dict(zip(self._names, self._session.run(self._names, {"images": images})))
@@ -47,13 +47,13 @@ class Intermediates:
             raise ExportError(f"ONNX Runtime failed on {images.shape}: {' '.join(str(error).split())}") from error
 
     def logits(self, pictures: NDArray[np.uint8], batch: int = 64, what: str = "answering") -> NDArray[np.float32]:
-        """Its only tensor for any number of pictures, `batch` at a time: float32 (N, K). `what`: for the bar."""
+        """Compute its only tensor, float32 (N, K), for any number of pictures, `batch` at a time. `what`: the bar's."""
         starts = tracked(what, range(0, len(pictures), batch))
         return np.concatenate([self.run(pictures[start : start + batch])[self._names[0]] for start in starts])
 
 
 def _input_spec(model: onnx.ModelProto) -> InputSpec | None:
-    """How its pictures are normalised by the caller; None where the model does that itself."""
+    """Return how its pictures are normalised by the caller; None where the model does that itself."""
     if model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
         return None
     return ModelCard.read_onnx_metadata({entry.key: entry.value for entry in model.metadata_props}).input

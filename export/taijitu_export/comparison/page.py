@@ -1,4 +1,4 @@
-"""`verify --report page.html`: what a classifier gets wrong, as one page without other files, and a CSV next to it."""
+"""Write `verify --report page.html`: a classifier's errors as one self-contained page, and a CSV next to it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STYLE = (
 
 
 def write_page(found: Verification, candidate: Path, reference: Path | None, path: Path) -> list[Path]:
-    """Write the page, and where there are labels or a reference the CSV of wrong and flipped pictures next to it."""
+    """Write the page, and next to it, where there are labels or a reference, the CSV of wrong and flipped pictures."""
     text = as_text(found, candidate, reference)
     sections = [f"<h1>{escape(shown(candidate.name))}</h1>", f"<pre>{escape(text)}</pre>"]
     rows = changed_pictures(found)
@@ -64,7 +64,7 @@ def write_page(found: Verification, candidate: Path, reference: Path | None, pat
 
 
 def changed_pictures(found: Verification) -> list[tuple[str, str, str, str, str]]:
-    """Name, label, answers and kind ("wrong", "flipped" or both) of every picture that is one of these."""
+    """Return name, label, answers and kind ("wrong", "flipped" or both) of every wrong or flipped picture."""
     evidence, labels, targets = found.evidence, found.card.labels, found.evidence.targets
     now = answers_of(evidence.candidate)
     before = None if evidence.reference is None else answers_of(evidence.reference)
@@ -123,7 +123,7 @@ def _probabilities(found: Probabilities) -> list[str]:
 
 
 def _plot(points: Sequence[tuple[float, float]], *, diagonal: bool = False) -> str:
-    """A line through points in the unit square."""
+    """Draw a line through points in the unit square."""
     drawn = " ".join(f"{x * PLOT_SIDE:.1f},{(1 - y) * PLOT_SIDE:.1f}" for x, y in points)
     ideal = f'<path d="M0 {PLOT_SIDE}L{PLOT_SIDE} 0" stroke="#bbb"/>' if diagonal else ""
     return (
@@ -146,7 +146,7 @@ def _pictures(found: Verification, rows: Sequence[tuple[str, str, str, str, str]
 
 
 def _thumbnails(found: Verification, names: Sequence[str]) -> dict[str, str]:
-    """PNG files in base64 of the pictures as the network sees them; none of generated pictures."""
+    """Return PNG files in base64 of the pictures as the network sees them; none of generated pictures."""
     pictures = found.evidence.pictures
     if pictures is None:
         return {}

@@ -1,4 +1,4 @@
-"""Does an artefact answer as its PyTorch network does? The same pictures through both."""
+"""Compare an artefact's answers with those of its PyTorch network: the same pictures through both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Parity:
     """An artefact compared with its network in float32.
 
     `own_error`: how far the network's float32 is from its float64, the largest logit difference as a share of the
-    logit range; measured where the artefact differs by more than the bar, else None.
+    logit range; measured where the artefact differs by more than is allowed, otherwise None.
     """
 
     comparison: Comparison
@@ -31,7 +31,7 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether every logit is within 1e-4 of the logit range. NaN is not."""
+        """Whether every logit is within 1e-4 of the logit range; false for NaN."""
         return verdict_on_logits(self.comparison, "fp32", FULL_PRECISION_ERROR).fine
 
     @property
@@ -41,7 +41,7 @@ class Parity:
 
     @property
     def failure(self) -> str:
-        """What is wrong where parity does not hold."""
+        """Why parity does not hold."""
         if not self.ill_conditioned:
             return f"ONNX Runtime does not answer like PyTorch: {self}"
         return (
@@ -78,7 +78,7 @@ def _batches(images: NDArray[np.uint8] | NDArray[np.float32]) -> list[NDArray[np
 def logits_of_network(
     network: nn.Module, images: NDArray[np.uint8] | NDArray[np.float32], dtype: torch.dtype = torch.float32
 ) -> NDArray[np.float32]:
-    """Logits of a network whose weights are of this type; bytes are given as they are."""
+    """Compute the logits of a network whose weights are of this type; bytes are not converted."""
     tensors = (torch.from_numpy(batch) for batch in _batches(images))
     with torch.inference_mode():
         parts = [network(batch.to(dtype) if batch.is_floating_point() else batch).numpy() for batch in tensors]

@@ -1,4 +1,4 @@
-"""What a candidate is measured against: a checkpoint on PyTorch, or another ONNX file."""
+"""Open what a candidate is compared with: a checkpoint on PyTorch, or another ONNX file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
 
 BATCH = 64
-ARITHMETIC = ("colour", "scale", "mean", "std")  # each model's own affair: it happens inside, or in Classifier
+ARITHMETIC = ("colour", "scale", "mean", "std")  # may differ: each model or its Classifier does this itself
 
 
 class Answering(Protocol):
-    """A classifier of any kind: taijitu_runtime's Classifier, or a checkpoint."""
+    """A classifier of either kind: taijitu_runtime's Classifier, or a checkpoint."""
 
     @property
     def card(self) -> ModelCard:
         """Its labels and preprocessing."""
 
     def logits(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits, float32 (N, K), of N prepared pictures, uint8 RGB (N, H, W, 3)."""
+        """Compute logits, float32 (N, K), of N prepared pictures, uint8 RGB (N, H, W, 3)."""
 
 
 class CheckpointClassifier:
@@ -42,7 +42,7 @@ class CheckpointClassifier:
         self._network, _ = network_of(self.checkpoint, self.card, "uint8")
 
     def logits(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits, float32 (N, K), of N prepared pictures, uint8 RGB (N, H, W, 3)."""
+        """Compute logits, float32 (N, K), of N prepared pictures, uint8 RGB (N, H, W, 3)."""
         with torch.inference_mode():
             logits: NDArray[np.float32] = self._network(torch.from_numpy(prepared)).numpy()
         return logits
@@ -57,33 +57,33 @@ class CheckpointClassifier:
 
 
 def open_reference(path: Path, threads: int = 0) -> CheckpointClassifier | Classifier:
-    """The checkpoint or model file at `path`, ready to answer. The errors of checkpoints and of artefacts."""
+    """Open the checkpoint or model file at `path`. Raises the errors of checkpoints and of artefacts."""
     if is_checkpoint(path):
         return CheckpointClassifier(path)
     return Classifier.from_file(path, threads=threads)
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether the file is a checkpoint by its content."""
+    """Return whether the file is a checkpoint by its content."""
     return path.is_file() and zipfile.is_zipfile(path)
 
 
 def class_order(candidate: ModelCard, reference: ModelCard) -> NDArray[np.int64]:
-    """For each label of the candidate, int64 (K,), its index among the reference's: they are matched by name.
+    """Return, for each label of the candidate, int64 (K,), its index among the reference's: they are matched by name.
 
     UsageError where one has a label that the other lacks, gives probabilities where the other gives logits, or takes
-    pictures that are resized and cropped otherwise.
+    pictures that are resized and cropped differently.
     """
     if missing := sorted(set(candidate.labels) ^ set(reference.labels)):
         side = "candidate" if missing[0] in candidate.labels else "reference"
         raise UsageError(
-            f"got the label {missing[0]!r} of the {side} alone, expected the same labels in both; "
+            f"got the label {missing[0]!r} in the {side} only, expected the same labels in both; "
             "compare models of the same classes"
         )
     if candidate.output != reference.output:
         raise UsageError(
             f"got {candidate.output} of the candidate and {reference.output} of the reference, expected the same "
-            "of both; adopt both from files that end alike"
+            "of both; adopt both from files with the same last operator"
         )
     for field in dataclasses.fields(InputSpec):
         ours, theirs = getattr(candidate.input, field.name), getattr(reference.input, field.name)

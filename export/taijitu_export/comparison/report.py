@@ -1,4 +1,4 @@
-"""A verification as text, the plain verdict first, or as one JSON object."""
+"""Print a verification as text, the verdict first, or as one JSON object."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORDS = {outcome: outcome.value for outcome in Outcome} | {
 
 
 def as_text(found: Verification, candidate: Path, reference: Path | None) -> str:
-    """Lines for a terminal."""
+    """Return lines for a terminal."""
     against = "" if reference is None else f" against {shown(reference)}"
     lines = [f"{WORDS[found.verdict.outcome]}: {shown(candidate)}{against}: {found.verdict.reason}"]
     lines += [f"judged on {shown(found.evidence.source)}"]
@@ -40,7 +40,7 @@ def as_text(found: Verification, candidate: Path, reference: Path | None) -> str
 
 
 def as_json(found: Verification, candidate: Path, reference: Path | None) -> dict[str, Any]:
-    """Plain JSON: numbers are null where they could not be judged."""
+    """Return plain JSON: numbers are null where they could not be judged."""
     comparison, evidence = found.comparison, found.evidence
     labelled = None if comparison is None else comparison.labelled
     return {

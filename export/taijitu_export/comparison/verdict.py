@@ -1,6 +1,6 @@
-"""The rules by which a classifier is judged; docs/verify.md tells them to users.
+"""The rules by which a classifier is judged; docs/verify.md explains them to users.
 
-Every bar is written `not (x <= bar)`, which NaN fails.
+Every limit is written `not (x <= limit)`, which NaN fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GIVE_REFERENCE = "give --reference"
 
 
 class Outcome(enum.Enum):
-    """What the evidence says; the value is how it is written."""
+    """The outcomes; the value is how each is written."""
 
     FINE = "fine"
     NOT_FINE = "not fine"
@@ -32,7 +32,7 @@ class Outcome(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """An outcome, the figures that it rests on in one line, and what was not judged.
+    """An outcome, the figures behind it in one line, and what was not judged.
 
     `pictures_to_show`: how many pictures would show that it is fine, where they were too few and the number is known.
     """
@@ -48,11 +48,11 @@ class Verdict:
         return self.outcome is Outcome.FINE
 
     def passes(self, *, require_certain: bool) -> bool:
-        """Whether the answer is yes; what is not shown passes unless certainty is required."""
+        """Return whether the exit code is 0; what is not shown passes unless certainty is required."""
         return self.fine or (self.outcome is Outcome.NOT_SHOWN and not require_certain)
 
     def leaving_open(self, not_judged: Sequence[str]) -> Verdict:
-        """The same verdict with more that was not judged."""
+        """Return the same verdict with more that was not judged."""
         return dataclasses.replace(self, not_judged=(*self.not_judged, *not_judged))
 
 
@@ -88,8 +88,8 @@ def verdict_on_labels(comparison: Comparison, labelled: Labelled, max_drop: floa
 def verdict_on_logits(comparison: Comparison, precision: str, allowed: float) -> Verdict:
     """Judge how far the logits of a candidate are from the reference's, where there are no labels.
 
-    `allowed`: of float32 ("fp32") the largest difference, of smaller precisions the root mean square, as a share of the
-    logit range.
+    `allowed`: for float32 ("fp32") the largest difference, for smaller precisions the root mean square, as a share of
+    the logit range.
     """
     if comparison.not_finite:
         return _not_finite(comparison.not_finite, comparison.pictures)
@@ -101,8 +101,8 @@ def verdict_on_logits(comparison: Comparison, precision: str, allowed: float) ->
 def verdict_on_accuracy(accuracy: Accuracy, pictures: int, expected: float, source: str, max_drop: float) -> Verdict:
     """Judge a top-1 accuracy by itself, against `expected` percent that `source` promises.
 
-    Other pictures than the promise's may have been taken, so that only the bounds of the accuracy can tell: below what
-    is promised less `max_drop`, not fine; all of it above, fine; otherwise not shown.
+    The pictures may be others than those of the promise, so only the bounds of the accuracy can tell: if both are below
+    the promise minus `max_drop`, not fine; if both are above, fine; otherwise not shown.
     """
     low, high = share_interval(accuracy.hits, pictures).points
     wanted = expected - max_drop
@@ -114,11 +114,11 @@ def verdict_on_accuracy(accuracy: Accuracy, pictures: int, expected: float, sour
         return Verdict(Outcome.NOT_FINE, reason)
     if low >= wanted:
         return Verdict(Outcome.FINE, reason)
-    return Verdict(Outcome.NOT_SHOWN, f"{reason}; for a sharper answer {GIVE_REFERENCE}")
+    return Verdict(Outcome.NOT_SHOWN, f"{reason}; for a narrower range {GIVE_REFERENCE}")
 
 
 def verdict_without_promise(accuracy: Accuracy, chance: float) -> Verdict:
-    """Judge a top-1 accuracy that nothing is known to compare with; at or below chance there is nothing to judge."""
+    """Judge a top-1 accuracy without anything to compare it with; at or below chance there is nothing to judge."""
     reason = f"top-1 is {accuracy.top1_percent:.2f} %, compared with nothing; its card records no accuracy"
     if not accuracy.top1_percent > 100 * chance:
         share = f"the commonest label alone has {100 * chance:.2f} % of the pictures"
@@ -127,7 +127,7 @@ def verdict_without_promise(accuracy: Accuracy, chance: float) -> Verdict:
 
 
 def verdict_on_finiteness(not_finite: int, pictures: int) -> Verdict:
-    """Judge a model by itself on pictures without labels: its logits are finite or not, and nothing else is known."""
+    """Judge a model by itself on pictures without labels: only whether its logits are finite."""
     if not_finite:
         return _not_finite(not_finite, pictures)
     return Verdict(Outcome.NOT_SHOWN, f"its logits are finite, compared with nothing; {GIVE_REFERENCE} or --data")

@@ -1,4 +1,4 @@
-"""Is the classifier fine? A candidate on real pictures, against a reference, against labels, or both."""
+"""Judge a candidate on real pictures: against a reference, against labels, or both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EXPLAINED_PICTURES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What was answered: logits, float32 (N, K), of the candidate and of the reference, if there is one.
+    """The answers: logits, float32 (N, K), of the candidate and of the reference, if there is one.
 
     `pictures`: None for generated ones; then there are no labels either. `targets`: int64 (N,) or None.
     `pictures_per_s`: of "candidate" and "reference", without reading and decoding.
@@ -64,16 +64,16 @@ class Evidence:
 
     @property
     def source(self) -> str:
-        """What was judged on, in words."""
+        """The pictures that were judged on, in words."""
         return f"{len(self.candidate)} generated pictures" if self.pictures is None else str(self.pictures)
 
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """A verdict and what it rests on.
+    """A verdict and its evidence.
 
     `max_drop`: the percentage points that were allowed. `comparison`: None without a reference. `accuracy`: the
-    candidate's, None without labels. `divergence`: where an explanation was asked for, or why there is none.
+    candidate's, None without labels. `divergence`: if an explanation was asked for, or why there is none.
     """
 
     verdict: Verdict
@@ -98,12 +98,12 @@ def verify(
 ) -> Verification:
     """Judge a model file.
 
-    `data`: a folder or tar of pictures (see pictures.find_pictures); without it generated pictures stand in.
+    `data`: a folder or tar of pictures (see pictures.find_pictures); without it, generated pictures are used.
     `reference`: a checkpoint or a model file with the same labels. `max_drop`: percentage points of top-1 accuracy that
     it may cost, None for its precision's own allowance. `expect`: top-1 accuracy in percent that it should reach
-    without a reference, None for what its card records. `explain`: where it is not fine, compare the graphs layer by
-    layer. `threads`: cores that ONNX Runtime uses, 0 for all. The errors of artefacts, checkpoints, pictures and usage;
-    what is wrong with the candidate's answers is in the verdict.
+    without a reference, None for the one in its card. `explain`: if it is not fine, compare the graphs layer by
+    layer. `threads`: cores that ONNX Runtime uses, 0 for all. Raises the errors of artefacts, checkpoints, pictures and
+    usage; what is wrong with the candidate's answers is in the verdict.
     """
     with Classifier.from_file(candidate, threads=threads) as classifier:
         card = classifier.card
@@ -124,7 +124,7 @@ def verify(
 def _answered(
     classifier: Classifier, reference: Path | None, pictures: PictureSet | None, threads: int
 ) -> tuple[Evidence, ModelCard | None]:
-    """The answers of both models to the same pictures, and the reference's card."""
+    """Compute the answers of both models to the same pictures; return them with the reference's card."""
     if reference is None:
         logits, speed = _answers({"candidate": classifier}, pictures)
         return Evidence(logits["candidate"], None, pictures, speed), None
@@ -141,7 +141,7 @@ def _answered(
 def _answers(
     models: dict[str, Answering], pictures: PictureSet | None
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
-    """Logits of each model for every picture, and pictures/s of each."""
+    """Compute the logits of each model for every picture, and pictures/s of each."""
     spec = models["candidate"].card.input
     logits: dict[str, list[NDArray[np.float32]]] = {name: [] for name in models}
     seconds = dict.fromkeys(models, 0.0)
@@ -149,7 +149,7 @@ def _answers(
     for batch in tracked("answering", _batches(pictures, spec), -(-total // BATCH)):
         for name, model in models.items():
             if not logits[name]:
-                model.logits(batch[:1])  # what a first call sets up does not count as speed
+                model.logits(batch[:1])  # the set-up of a first call does not count as speed
             began = time.perf_counter()
             logits[name].append(model.logits(batch))
             seconds[name] += time.perf_counter() - began
@@ -194,7 +194,7 @@ def _judged(
 
 
 def _coarser(card: ModelCard, reference: ModelCard, *, on_gpu: bool) -> tuple[str, float]:
-    """The precision that the logits of both are judged by, the coarser of them, and the error that it may have."""
+    """Return the precision by which the logits of both are judged, the coarser one, and the error that it may have."""
     return max((_allowed(card, on_gpu=on_gpu), _allowed(reference, on_gpu=False)), key=lambda pair: pair[1])
 
 
@@ -209,7 +209,7 @@ def _allowed(card: ModelCard, *, on_gpu: bool) -> tuple[str, float]:
 
 
 def _promise(card: ModelCard, expect: float | None) -> tuple[float, str] | None:
-    """Top-1 accuracy in percent that somebody expects, or that training recorded, and who says so."""
+    """Return the expected top-1 accuracy in percent, from the user or from training, and its source."""
     if expect is not None:
         return expect, "expected are"
     metrics = card.training.get("metrics")
@@ -220,18 +220,18 @@ def _promise(card: ModelCard, expect: float | None) -> tuple[float, str] | None:
 
 
 def _not_judged(card: ModelCard, evidence: Evidence, *, on_gpu: bool) -> list[str]:
-    """What these pictures, and this processor, cannot show."""
+    """Return what these pictures, and this processor, cannot show."""
     targets, left = evidence.targets, []
     if evidence.pictures is None:
-        left.append("real pictures: without --data, generated ones stood in")
+        left.append("real pictures: without --data, generated ones were used")
     if targets is None:
         left.append("accuracy: the pictures have no labels")
     elif absent := sorted(set(range(len(card.labels))) - set(targets.tolist())):
         some = ", ".join(repr(card.labels[index]) for index in absent[:5])
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-        left.append(f"pictures of {some}{more}: the data has none")
+        left.append(f"pictures of {some}{more}: there are none in the data")
     if evidence.reference is None:
-        left.append("what its conversion changed: there is no --reference")
+        left.append("what its conversion changed: no --reference was given")
     if card.precision.name == "fp16" and not on_gpu:
         left.append("float16's own rounding: ONNX Runtime's CPU computes most of it in float32 (export did judge it)")
     return left
@@ -254,7 +254,7 @@ def _explained(candidate: Path, reference: Path, spec: InputSpec, evidence: Evid
 
 
 def _reference_graph(reference: Path, candidate: onnx.ModelProto) -> onnx.ModelProto:
-    """The reference as a float32 graph; a checkpoint is exported in the candidate's form."""
+    """Return the reference as a float32 graph; a checkpoint is exported in the candidate's form."""
     if not is_checkpoint(reference):
         return onnx.load(reference)
     uint8 = candidate.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8

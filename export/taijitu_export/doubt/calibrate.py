@@ -1,4 +1,4 @@
-"""Calibrate an ONNX file's answers on pictures with labels: half of them choose, the other half report."""
+"""Calibrate an ONNX file's answers on pictures with labels: half of them choose, the other half measure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FEWEST_PICTURES = 100
 FEWEST_OTHERS = 20
 BATCH = 64
 USUAL_COVERAGE = 90.0
-"""In percent, at which scores are compared where the user asks for no threshold."""
+"""In percent; scores are compared at this coverage where the user asks for no threshold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,17 +48,17 @@ class Half:
         return np.asarray(self.logits.argmax(axis=1) == self.targets)
 
     def scores(self, score: str, temperature: float) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """The scores of the pictures with labels, float64 (N,), and of the others."""
+        """Return the scores of the pictures with labels, float64 (N,), and of the others."""
         found = [_scores(logits, score, temperature) for logits in (self.logits, self.others) if logits is not None]
         return found[0], found[1] if len(found) > 1 else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What was chosen and what it is worth on the half that reports.
+    """The choices, and their values measured on the half that did not choose.
 
     `row`: of the threshold, None without one. `set_coverage`: percent of pictures whose label is in its set, `by_label`
-    the same of each label that has pictures, `set_size` how many labels a set has on average; None, empty and None
+    the same for each label that has pictures, `set_size` how many labels a set has on average; None, empty and None
     without sets. `remarks`: lines about the pictures.
     """
 
@@ -86,7 +86,7 @@ def calibrate(
 
     `data`: a folder or tar of pictures with labels that the network was not trained on. `guarantee`: percent, for label
     sets. `other`: a label of the model that means "none of these", or a folder of such pictures. ExportError where
-    pictures are too few or cannot give what is asked for, and the errors of artefacts, pictures and usage.
+    pictures are too few or no threshold meets the request, and the errors of artefacts, pictures and usage.
     """
     check_target(output)
     file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
@@ -98,7 +98,7 @@ def calibrate(
     labels = card.labels
     pictures = evaluation_pictures(data, labels, TrainedOn.from_card(card.training))
     if pictures.targets is None:
-        raise UsageError(f"{data}: got pictures without labels, expected a folder of each label; sort them into these")
+        raise UsageError(f"{data}: got pictures without labels, expected a folder for each label; sort them")
     label = other if other in labels else None
     none = None if other is None or label is not None else _folder(Path(other), labels)
     with Classifier.from_file(model, threads=threads) as classifier:
@@ -148,7 +148,7 @@ def _logits(classifier: Classifier, pictures: PictureSet) -> NDArray[np.float32]
 def _halves(
     logits: NDArray[np.float32], targets: NDArray[np.int64], others: NDArray[np.float32] | None, other: int | None
 ) -> tuple[Half, Half]:
-    """Every label's pictures in two halves; those of the label `other` are the pictures of none of the labels."""
+    """Divide every label's pictures into two halves; those of the label `other` show none of the labels."""
     if other is not None:
         logits, targets, others = logits[targets != other], targets[targets != other], logits[targets == other]
         if len(others) < FEWEST_OTHERS:
@@ -156,7 +156,7 @@ def _halves(
     if len(logits) < FEWEST_PICTURES:
         raise ExportError(
             f"got {len(logits)} pictures with labels, expected at least {FEWEST_PICTURES}: half of them choose, the "
-            "other half reports; give more"
+            "other half measure; give more"
         )
     generator = np.random.default_rng(0)
     mixed = generator.permutation(len(logits))
@@ -177,7 +177,7 @@ def _scores(logits: NDArray[np.float32], score: str, temperature: float) -> NDAr
 
 
 def _chosen(half: Half, wish: Wish, guarantee: float | None) -> Decision:
-    """What this half chooses; the fields that say what it is worth are filled in later."""
+    """Return the choices of this half; the fields with their measured values are filled in later."""
     temperature = best_temperature(half.logits, half.targets)
     score = _best_score(half, wish, temperature)
     threshold = wish.threshold(half.scores(score, temperature)[0], half.right)
@@ -201,7 +201,7 @@ def _chosen(half: Half, wish: Wish, guarantee: float | None) -> Decision:
 
 
 def _best_score(half: Half, wish: Wish, temperature: float) -> str:
-    """The score that accepts fewer pictures of none of the labels; without such pictures the probability."""
+    """Return the score that accepts fewer pictures of none of the labels; without such pictures the probability."""
     if half.others is None or wish.reject is not None:
         return "probability"
     compared = wish if wish.accuracy is not None or wish.coverage is not None else Wish(coverage=USUAL_COVERAGE)
@@ -216,7 +216,7 @@ def _best_score(half: Half, wish: Wish, temperature: float) -> str:
 
 
 def _reported(decision: Decision, choosing: Half, half: Half, card: ModelCard, output: Path) -> Calibration:
-    """The decision with what it is worth on the half that did not choose."""
+    """Return the decision with its values measured on the half that did not choose."""
     temperature = decision.temperature
     scores, others = half.scores(decision.score, temperature)
     table = coverage_table(choosing.scores(decision.score, temperature)[0], scores, half.right, others)

@@ -1,4 +1,4 @@
-"""Make an ONNX file's probabilities mean what they say, and choose which of its answers are known.
+"""Calibrate an ONNX file's probabilities, and choose which of its answers are known.
 
 python export/calibrate.py model.onnx --data DIR -o calibrated.onnx [--accuracy 95 | --coverage 90 | --reject 0.9]
                            [--guarantee 95] [--other DIR] [--json]
@@ -18,25 +18,25 @@ from taijitu_runtime.errors import UsageError
 
 
 def build_parser() -> Parser:
-    """The command line of export/calibrate.py and `taijitu calibrate`."""
-    description = "Make an ONNX file's probabilities mean what they say, and choose which of its answers are known. " \
+    """Return the command line of export/calibrate.py and `taijitu calibrate`."""
+    description = "Calibrate an ONNX file's probabilities, and choose which of its answers are known. " \
         "(This calibrates answers; --calibration of taijitu onnx calibrates the number ranges of int8.)"  # fmt: skip
     parser = Parser(prog="taijitu calibrate", description=description)
     parser.add_argument("model", type=Path, help="the ONNX file")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder or tar of pictures with labels "
-                        "that it was not trained on: half of them choose, the others report")  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, required=True, help="where the calibrated file goes; may be the "
-                        "model itself")  # fmt: skip
-    parser.add_argument("--accuracy", type=percentage, metavar="PERCENT", help="the lowest threshold at which that "
+                        "that it was not trained on: half of them choose, the others measure")  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, required=True, help="path of the calibrated file; may be the "
+                        "model")  # fmt: skip
+    parser.add_argument("--accuracy", type=percentage, metavar="PERCENT", help="the lowest threshold at which this "
                         "share of known answers is right")  # fmt: skip
-    parser.add_argument("--coverage", type=percentage, metavar="PERCENT", help="the threshold at which that share of "
+    parser.add_argument("--coverage", type=percentage, metavar="PERCENT", help="the threshold at which this share of "
                         "pictures is known")  # fmt: skip
     parser.add_argument("--reject", type=float, metavar="P", help="answers below this probability, after the "
                         "temperature, are unknown")  # fmt: skip
     parser.add_argument("--guarantee", type=percentage, metavar="PERCENT", help="answers carry a set of labels that "
-                        "has the true one in that share of cases")  # fmt: skip
-    parser.add_argument("--other", metavar="DIR", help="folder of pictures of none of the labels, which choose the "
-                        "score; or the model's label that means none of these")  # fmt: skip
+                        "has the true one in this share of cases")  # fmt: skip
+    parser.add_argument("--other", metavar="DIR", help="folder of pictures that show none of the labels; they choose "
+                        "the score; or the model's label that means none of these")  # fmt: skip
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
@@ -44,7 +44,7 @@ def build_parser() -> Parser:
 
 @run("taijitu calibrate")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 written, 2 wrong usage or input, or what is asked for cannot be had."""
+    """Run the command; 0: written, 2: wrong usage or input, or no threshold meets the request."""
     args = build_parser().parse_args(argv)
     check_threshold(args.reject)
     if args.output.suffix.lower() != ".onnx":

@@ -1,7 +1,7 @@
 """Label sets with a guarantee: split conformal prediction.
 
 Sadinle et al., Least Ambiguous Set-Valued Classifiers with Bounded Error Levels (2019).
-The guarantee is of the average over pictures like those that were given, and not of each label.
+The guarantee holds for the average over pictures like those that were given, and not for each label.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from taijitu_export.errors import ExportError
 
 
 def set_probability(of_labels: NDArray[np.float64], guarantee: float) -> float:
-    """Return the probability from which labels are in the set, so that it has the true one in `guarantee` percent.
+    """Return the least probability of a label in the set, so that it has the true label in `guarantee` percent.
 
     Args:
         of_labels: The probability of each picture's own label, float64 (N,).
@@ -25,17 +25,17 @@ def set_probability(of_labels: NDArray[np.float64], guarantee: float) -> float:
         ExportError: The pictures are too few for that.
     """
     miss = 1 - guarantee / 100
-    # The largest rank at which at most that share of new pictures lies below; 1e-9 for what binary fractions lose.
+    # The largest rank at which at most that share of new pictures lies below; 1e-9 for the error of binary fractions.
     rank = min(len(of_labels), math.floor((len(of_labels) + 1) * miss + 1e-9))
     if rank < 1:
         needed = "more" if miss <= 0 else str(math.ceil(1 / miss - 1 - 1e-9))
         raise ExportError(
-            f"got {len(of_labels)} pictures that choose, expected at least {needed} for --guarantee {guarantee:g} "
-            "(half of all pictures choose); give more pictures, or guarantee less"
+            f"got {len(of_labels)} pictures to choose with, expected at least {needed} for --guarantee {guarantee:g} "
+            "(half of all pictures choose); give more pictures, or a lower guarantee"
         )
     return float(np.sort(of_labels)[rank - 1])
 
 
 def set_coverage(members: NDArray[np.bool_], targets: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each picture's label is in its set, bool (N,), from members (N, K)."""
+    """Return whether each picture's label is in its set, bool (N,), from members (N, K)."""
     return np.asarray(members[np.arange(len(targets)), targets])

@@ -1,4 +1,4 @@
-"""A calibration as text or as one JSON object."""
+"""Print a calibration as text or as one JSON object."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taijitu_runtime.decision import CoverageRow
 
 
 def as_text(found: Calibration) -> str:
-    """Lines for a terminal."""
+    """Return lines for a terminal."""
     decision = found.decision
     lines = [f"{shown(found.output)}: temperature {decision.temperature:g}, {decision.chosen}"]
     lines += map(shown, found.remarks)
@@ -40,7 +40,7 @@ def as_text(found: Calibration) -> str:
 
 
 def as_json(found: Calibration) -> dict[str, Any]:
-    """Plain JSON."""
+    """Return plain JSON."""
     return {
         "output": str(found.output),
         "decision": {

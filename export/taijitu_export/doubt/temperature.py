@@ -13,7 +13,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def log_loss(logits: NDArray[np.float32], targets: NDArray[np.int64], temperature: float) -> float:
-    """The mean of -log(probability of the label), of logits (N, K) divided by a temperature, for targets (N,)."""
+    """Compute the mean of -log(probability of the label): logits (N, K) over a temperature, targets (N,)."""
     scaled = logits.astype(np.float64) / temperature
     scaled -= scaled.max(axis=1, keepdims=True)
     right = scaled[np.arange(len(targets)), targets]

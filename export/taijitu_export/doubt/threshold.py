@@ -1,4 +1,4 @@
-"""The threshold that the user asks for, and what a threshold is worth."""
+"""Find the threshold that the user asks for, and measure its coverage and accuracy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from taijitu_runtime.errors import UsageError
 
 COVERAGES = (100, 99, 98, 95, 90, 85, 80, 70, 60, 50)
 FEWEST_KNOWN = 20
-"""An accuracy is not promised on fewer pictures than this."""
+"""No accuracy is promised on fewer pictures than this."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Wish:
-    """What the user asks of the threshold: one of the three, or none.
+    """The user's request for a threshold: one of the three, or none.
 
     `accuracy`: percent of the known answers that are right. `coverage`: percent of pictures whose answer is known.
     `reject`: the probability below which an answer is unknown. UsageError for more than one.
@@ -32,7 +32,7 @@ class Wish:
     def __post_init__(self) -> None:
         given = [f"--{name}" for name, value in dataclasses.asdict(self).items() if value is not None]
         if len(given) > 1:
-            raise UsageError(f"got {' and '.join(given)}, expected one of them: each sets the threshold; remove others")
+            raise UsageError(f"got {' and '.join(given)}, expected one of them: each sets the threshold; keep one")
 
     def __str__(self) -> str:
         if self.accuracy is not None:
@@ -42,7 +42,7 @@ class Wish:
         return "no threshold" if self.reject is None else f"probability {self.reject:g}"
 
     def threshold(self, scores: NDArray[np.float64], right: NDArray[np.bool_]) -> float | None:
-        """Return the threshold for scores (N,) of answers that are right or not (N,); None without a wish.
+        """Return the threshold for scores (N,) of answers that are right or not (N,); None where none was asked for.
 
         Raises:
             ExportError: No threshold gives that accuracy on at least 20 pictures.
@@ -68,7 +68,7 @@ class Wish:
 def coverage_row(
     threshold: float, scores: NDArray[np.float64], right: NDArray[np.bool_], others: NDArray[np.float64] | None
 ) -> CoverageRow:
-    """What a threshold is worth, by scores of pictures with labels and of pictures of none of them."""
+    """Measure a threshold by scores of pictures with labels and of pictures of none of them."""
     known = scores >= threshold
     accuracy = float(right[known].mean()) if known.any() else 0.0
     accepted = None if others is None else round(100 * float((others >= threshold).mean()), 2)
@@ -81,7 +81,7 @@ def coverage_table(
     right: NDArray[np.bool_],
     others: NDArray[np.float64] | None,
 ) -> tuple[CoverageRow, ...]:
-    """Rows for usual coverages: the thresholds of `choosing`'s scores, measured on the other arguments."""
+    """Return rows for usual coverages: the thresholds of `choosing`'s scores, measured on the other arguments."""
     nothing = np.zeros(len(choosing), np.bool_)
     thresholds = [Wish(coverage=float(coverage)).threshold(choosing, nothing) for coverage in COVERAGES]
     return tuple(coverage_row(each, scores, right, others) for each in thresholds if each is not None)

@@ -1,1 +1,1 @@
-"""What engine_from_onnx is made of: the library, its versions, the graph, the options, progress, and the proof."""
+"""Build engines: the library, its versions, the graph, the options, progress, and the proof."""

@@ -1,4 +1,4 @@
-"""The builder's configuration: flags, pools and the optimisation profile."""
+"""Set the builder's configuration: flags, pools and the optimisation profile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from taijitu_runtime.errors import UsageError
 
 @dataclass(frozen=True)
 class Configuration:
-    """An IBuilderConfig, and what was set in it."""
+    """An IBuilderConfig, and the settings in it."""
 
     config: Any
     profile: dict[str, ShapeRange]
@@ -50,7 +50,7 @@ def _optimisation_profile(builder: Any, profile: Mapping[str, ShapeRange], logge
 def _set_flags(target: Target, builder: Any, config: Any) -> None:
     library, options = target.library, target.options
     trt = library.trt
-    # What the inspector tells of an engine, which is what its precision is counted from.
+    # The inspector's detail, from which the precision is counted.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -78,7 +78,7 @@ def _set_compute_capabilities(library: Library, config: Any, asked: tuple[str, .
         name = f"SM{number.replace('.', '')}"
         if name not in known:
             numbers = ", ".join(f"{key[2:-1]}.{key[-1]}" for key in known if key.startswith("SM"))
-            raise UsageError(f"got the compute capability {number}, expected of {library}: {numbers}")
+            raise UsageError(f"got the compute capability {number}, expected one that {library} knows: {numbers}")
         config.set_compute_capability(known[name], index)
 
 

@@ -28,15 +28,18 @@ T = TypeVar("T")
 
 
 def build_parser() -> Parser:
-    """The command line of export/to_engine.py and `taijitu engine`; what trtexec has is spelt as there."""
+    """Return the command line of export/to_engine.py and `taijitu engine`.
+
+    Trtexec's flags are spelt as trtexec has them.
+    """
     parser = Parser(prog="taijitu engine", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     # Parser reads "--flag value" and "--flag=value" alike.
     parser.add_argument("model", nargs="?", type=Path, help="the ONNX file (or --onnx)")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="the same, as for trtexec")
-    parser.add_argument("--saveEngine", type=Path, metavar="FILE", help="where the plan goes, and FILE.json next to it "
+    parser.add_argument("--saveEngine", type=Path, metavar="FILE", help="path of the plan, with FILE.json next to it "
                         "(default: next to the ONNX file, as .engine)")  # fmt: skip
     parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto", help="the library; auto: the one "
-                        "that is installed, of both the one for the target (default: %(default)s)")  # fmt: skip
+                        "that is installed, or if both are, the one for the target (default: %(default)s)")  # fmt: skip
     _add_precision(parser)
     _add_shapes(parser)
     _add_target(parser)
@@ -46,10 +49,10 @@ def build_parser() -> Parser:
                         "the user's cache folder)")  # fmt: skip
     parser.add_argument("--builderOptimizationLevel", type=int, choices=range(6), metavar="0..5",
                         help="more takes longer to build (default: the library's)")  # fmt: skip
-    parser.add_argument("--nishPlugin", action="store_true", help="compute Nish by our CUDA kernel, as a plugin "
-                        "(default: written out in standard operators; not measured which is faster)")  # fmt: skip
-    parser.add_argument("--skipInference", action="store_true", help="keep the engine without a first answer from it")
-    parser.add_argument("--verbose", action="store_true", help="print all that the library says, on stderr")
+    parser.add_argument("--nishPlugin", action="store_true", help="compute Nish by taijitu's CUDA kernel, as a plugin "
+                        "(default: by standard operators; which is faster was not measured)")  # fmt: skip
+    parser.add_argument("--skipInference", action="store_true", help="keep the engine without running it once")
+    parser.add_argument("--verbose", action="store_true", help="print all messages of the library on stderr")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, the sidecar, and nothing "
                         "else")  # fmt: skip
     return parser
@@ -57,9 +60,9 @@ def build_parser() -> Parser:
 
 def _add_precision(parser: Parser) -> None:
     precision = parser.add_mutually_exclusive_group()
-    precision.add_argument("--fp16", action="store_true", help="compute in float16; a float32 graph is converted on "
-                           "the way (default: the precision of the graph)")  # fmt: skip
-    precision.add_argument("--int8", action="store_true", help="compute in int8; takes a graph with scales, of "
+    precision.add_argument("--fp16", action="store_true", help="compute in float16; a float32 graph is converted "
+                           "first (default: the precision of the graph)")  # fmt: skip
+    precision.add_argument("--int8", action="store_true", help="compute in int8; needs a graph with scales, from "
                            "to_onnx.py --precision int8")  # fmt: skip
     parser.add_argument("--noTF32", action="store_true", help="multiply float32 as float32, not with 10-bit mantissas")
 
@@ -76,14 +79,14 @@ def _add_target(parser: Parser) -> None:
                         "later)")  # fmt: skip
     parser.add_argument("--hardwareCompatibilityLevel", choices=tuple(HARDWARE_COMPATIBILITY), default="none",
                         help="other GPUs that a TensorRT engine is for (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--versionCompatible", action="store_true", help="a TensorRT engine for later releases too")
+    parser.add_argument("--versionCompatible", action="store_true", help="a TensorRT engine also for later releases")
     parser.add_argument("--useDLACore", type=int, metavar="N", help="run on this DLA core")
-    parser.add_argument("--allowGPUFallback", action="store_true", help="and on the GPU what the DLA core cannot")
+    parser.add_argument("--allowGPUFallback", action="store_true", help="run layers that the DLA core lacks on the GPU")
 
 
 @run("taijitu engine")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 built and as asked for, 1 not so (no file is left), 2 wrong usage or input."""
+    """Run the command; 0: built and as asked for, 1: not so (no file is left), 2: wrong usage or input."""
     arguments = sys.argv[1:] if argv is None else argv
     args = build_parser().parse_args(arguments)
     if args.verbose:
@@ -105,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def request_from(args: argparse.Namespace) -> Request:
-    """The command line as a request. UsageError where there is no ONNX file, or two."""
+    """Return the command line as a request. UsageError where there is no ONNX file, or two."""
     if (args.model is None) == (args.onnx is None):
         raise UsageError("expected one ONNX file: taijitu engine model.onnx, or --onnx=model.onnx")
     source: Path = args.model or args.onnx
@@ -135,9 +138,9 @@ def request_from(args: argparse.Namespace) -> Request:
 
 
 def recorded(args: argparse.Namespace) -> tuple[str, ...]:
-    """The arguments that build this engine again: each of RECORDED_FLAGS that is not at its default, except --backend.
+    """Return the arguments that build this engine again: RECORDED_FLAGS not at their defaults, except --backend.
 
-    The backend is recorded as the one that was chosen.
+    The chosen backend is recorded instead.
     """
     arguments = []
     for action in build_parser()._actions:
@@ -149,7 +152,7 @@ def recorded(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _text(value: object) -> str:
-    """A parsed value as it is typed."""
+    """Return a parsed value as it is typed."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     if isinstance(value, dict):
@@ -159,7 +162,7 @@ def _text(value: object) -> str:
 
 
 def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """`parse` for argparse, with the text of its ValueError kept."""
+    """Wrap `parse` for argparse, so that the text of its ValueError is shown."""
 
     def convert(text: str) -> T:
         try:

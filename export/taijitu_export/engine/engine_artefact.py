@@ -1,4 +1,4 @@
-"""From a request to model.engine and model.engine.json: only a good engine takes the place of another."""
+"""Make model.engine and model.engine.json as requested; only a good engine replaces an existing one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from taijitu_runtime.pictures.preprocess import normalise
 
 @dataclasses.dataclass(frozen=True)
 class EngineResult:
-    """What was written. `answered`: whether the engine gave an answer here; `notes`: what was done to the graph."""
+    """The files that were written. `answered`: whether the engine ran here; `notes`: what was changed in the graph."""
 
     path: Path
     card: EngineCard
@@ -47,10 +47,10 @@ class EngineResult:
 
 
 def make_engine(request: Request) -> EngineResult:
-    """Read the graph, convert it, build and count the engine, let it answer, and write it with its sidecar.
+    """Read the graph, convert it, build and count the engine, run it, and write it with its sidecar.
 
     ExportError where the engine is not good; an existing file is unchanged then. UsageError and
-    ArtefactError for what the user can put right; MissingDependencyError without the library.
+    ArtefactError for what the user can correct; MissingDependencyError without the library.
     """
     check_output(request)
     graph = read_graph(request.source)
@@ -67,10 +67,11 @@ def make_engine(request: Request) -> EngineResult:
 
 
 def engine_card(request: Request, graph: Graph, target: Target, built: Built) -> EngineCard:
-    """The sidecar's content."""
+    """Return the sidecar's content."""
     now = datetime.datetime.now(datetime.timezone.utc)
     gpu, library, options = target.gpu, target.library, target.options
-    # TensorRT builds for the GPU it runs on; TensorRT-RTX for those it was told, and by default for none in particular.
+    # TensorRT builds for the GPU it runs on; TensorRT-RTX for the GPUs that are named, by default for none in
+    # particular.
     own = (gpu.compute_capability,) if gpu is not None and not library.is_rtx else ()
     return EngineCard(
         card=None if graph.card is None else carried(graph.card, options.precision),
@@ -99,9 +100,9 @@ def engine_card(request: Request, graph: Graph, target: Target, built: Built) ->
 
 
 def with_answers(output: Path, plan: bytes, card: EngineCard) -> EngineCard:
-    """The card with the engine's own answers in its passport, from the plan as the runtime loads it.
+    """Return the card with the engine's own answers in its passport, from the plan as the runtime loads it.
 
-    ExportError where it does not answer as its origin does; without a passport, where its logits are not finite.
+    ExportError where it does not answer as its origin does, or, without a passport, where its logits are not finite.
     """
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".") as scratch:
         trial = Path(scratch) / output.name
@@ -117,7 +118,7 @@ def with_answers(output: Path, plan: bytes, card: EngineCard) -> EngineCard:
 
 
 def check_finite(backend: Backend) -> None:
-    """ExportError unless a loaded engine answers a random picture with finite logits."""
+    """Raise ExportError unless a loaded engine answers a random picture with finite logits."""
     spec = backend.card.input
     pictures = sample_pictures(backend.input.min_batch, spec.height, spec.width)
     images = pictures if backend.input.layout == "uint8 NHWC" else normalise(pictures, spec)
@@ -126,7 +127,7 @@ def check_finite(backend: Backend) -> None:
 
 
 def report(result: EngineResult) -> list[str]:
-    """Lines about an engine that was written."""
+    """Return lines about an engine that was written."""
     card, built, library = result.card, result.built, result.library
     capabilities = ", ".join(card.built_for.compute_capabilities) or "8.0 and later"
     where = f"compute capability {capabilities}" + (f" ({card.built_for.gpu})" if card.built_for.gpu else "")

@@ -1,4 +1,4 @@
-"""ONNX -> TensorRT engine: parsed, configured, built, its precision counted; each once, in this order."""
+"""Convert ONNX to a TensorRT engine: parse, configure, build, count its precision; each once, in this order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from taijitu_runtime.engine_card import ShapeRange, TensorSpec
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """A plan, and what is to be known of it."""
+    """A plan, and what was measured while it was built."""
 
     plan: bytes
     count: Count
@@ -85,7 +85,7 @@ def _parse(library: Library, network: Any, model: onnx.ModelProto, logger: Any) 
 
 
 def _parser_error(library: Library, error: Any, model: onnx.ModelProto) -> str:
-    """One error in one line: the node, its operator, the reason."""
+    """Return one error in one line: the node, its operator, the reason."""
     nodes, index = model.graph.node, error.node()
     name, operator = (error.node_name(), error.node_operator()) if library.has("parser's node names") else ("", "")
     if 0 <= index < len(nodes):

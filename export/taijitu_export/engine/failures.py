@@ -1,4 +1,4 @@
-"""What the library could not do, in its own words."""
+"""Errors of TensorRT, in its own words."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class BuildError(ExportError):
 
 
 def made(thing: T | None, what: str, logger: Any) -> T:
-    """What the library made. BuildError, with what its logger was told, where it is None."""
+    """Return the library's result. BuildError, with the lines of its logger, where it is None."""
     if thing is None:
         raise BuildError(f"TensorRT could not {what}", said(logger))
     return thing
 
 
 def said(logger: Any) -> tuple[str, ...]:
-    """The lines of a library's logger."""
+    """Return the lines of a library's logger."""
     return tuple(" ".join(message.split()) for message in logger.messages) or ("it gave no reason",)

@@ -1,4 +1,4 @@
-"""The GPU that an engine is built on, if there is one."""
+"""Find the GPU that an engine is built on, if there is one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Gpu(cuda.GpuModel):
 
 
 def gpu_here() -> Gpu | None:
-    """The first GPU that CUDA shows; None without one, without a driver, or without cuda-bindings to ask it."""
+    """Return the first GPU that CUDA shows; None without one, without a driver, or without cuda-bindings to ask it."""
     try:
         device = cuda.Gpu()
     except (DeviceError, MissingDependencyError):
         return None
     try:
         free_bytes = device.free_bytes
-        # A Jetson has one memory for both; what the kernel holds as file cache is free for us too.
+        # A Jetson has one memory for both; the kernel's file cache counts as free.
         if is_jetson():
             free_bytes = max(free_bytes, available_bytes())
         driver = DRIVER_VERSION.read_text().strip() if DRIVER_VERSION.exists() else device.driver

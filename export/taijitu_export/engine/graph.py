@@ -1,4 +1,4 @@
-"""The graph that an engine is built from, as it is read: with a contract, or somebody else's without one."""
+"""Read the graph that an engine is built from: with a contract, or a foreign one without it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITHOUT_CARD = (
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """An ONNX model with its file's path and sha256. `notes`: what was done to it, for the user.
+    """An ONNX model with its file's path and sha256. `notes`: changes, for the user.
 
     `card`: None for a file that taijitu did not write.
     """
@@ -33,7 +33,7 @@ class Graph:
 
     @property
     def precision(self) -> str:
-        """The precision of its layers, by its card, or else by what the graph has."""
+        """The precision of its layers, by its card, or without one by the graph."""
         return precision_of(self.model) if self.card is None else self.card.precision.name
 
     @property
@@ -49,10 +49,10 @@ class Graph:
 
 
 def read_graph(path: Path) -> Graph:
-    """Read an ONNX file, with weights that lie next to it.
+    """Read an ONNX file, with weights that are next to it.
 
-    ArtefactError where it is something else, or has a contract and would be refused by classify: no build of minutes
-    begins then.
+    ArtefactError where it is something else, or has a contract that classify would refuse: a build of minutes does
+    not begin then.
     """
     file = read_onnx(path, "a model made by: taijitu onnx checkpoint.pt -o model.onnx")
     if file.model.ir_version > onnx.IR_VERSION:

@@ -1,4 +1,4 @@
-"""The ONNX graph as the parser takes it: in the precision that is asked for, and without functions."""
+"""Prepare the ONNX graph for the parser: in the precision that is asked for, and without functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NISH = (nish_plugin.NAMESPACE, nish_plugin.NAME)
 
 
 def graph_for_parser(graph: Graph, target: Target) -> Graph:
-    """The graph of a file for the parser of `target`, with the precision in its card.
+    """Return the graph of a file for the parser of `target`, with the precision in its card.
 
     UsageError where it cannot become an engine of that precision, PrecisionError where that would cost accuracy,
     ArtefactError for a node without a definition.
@@ -42,11 +42,11 @@ def graph_for_parser(graph: Graph, target: Target) -> Graph:
 
 
 def _in_float16(graph: Graph) -> Graph:
-    """The graph with its layers in float16; with a contract, those that would cost accuracy stay in float32."""
+    """Convert the graph's layers to float16; with a contract, those that would cost accuracy stay in float32."""
     if graph.card is None:
         typed = ir.from_proto(onnx.shape_inference.infer_shapes(graph.model, data_prop=True))
         model = ir.to_proto(Float16Pass()(typed).model)
-        note = "float16: every layer that can be; not judged, because nothing says what the network gets"
+        note = "float16: every layer that can be; not judged, because the file does not describe its input"
         return dataclasses.replace(graph, model=model, notes=(*graph.notes, note))
     converted = convert(graph.model, graph.card, PrecisionRequest("fp16"))
     notes = (*graph.notes, *converted.report)
@@ -54,7 +54,7 @@ def _in_float16(graph: Graph) -> Graph:
 
 
 def check_precision(graph: Graph, asked: str) -> None:
-    """UsageError where the graph cannot become an engine of the precision "fp32", "fp16" or "int8"."""
+    """Raise UsageError where the graph cannot become an engine of the precision "fp32", "fp16" or "int8"."""
     if asked == "int8" and not graph.is_quantised:
         raise UsageError(
             f"{graph.path}: got --int8 for a graph without QuantizeLinear and DequantizeLinear, expected one with "
@@ -69,11 +69,11 @@ def check_precision(graph: Graph, asked: str) -> None:
 
 
 def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.ModelProto:
-    """The model with its functions written out in standard operators, which every parser knows.
+    """Write the model's functions out in standard operators, which every parser knows.
 
-    TensorRT 8 does not parse functions, and 10.3 confuses names inside them with those outside; so none gets any.
+    TensorRT 8 does not parse functions, and 10.3 confuses names inside them with those outside; so all are written out.
     `plugin`: except Nish, whose nodes stay, for the plugin; UsageError where there are none.
-    ArtefactError for a node of another domain that is left: it has no definition in the file, TensorRT-RTX has no
+    ArtefactError for a remaining node of another domain: it has no definition in the file, TensorRT-RTX has no
     plugins that could be its own, and its parser ends the process for some of them.
     """
     # A function of another opset than the graph's has to be converted, for which the types must be known.
@@ -102,7 +102,7 @@ def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.M
 
 
 def _drop_definition(model: onnx.ModelProto, function: tuple[str, str]) -> None:
-    """So that the parser has the plugin or fails, and never takes the definition instead without a word."""
+    """Remove it, so that the parser has the plugin or fails, and never takes the definition instead without a word."""
     if not any((node.domain, node.op_type) == function for node in model.graph.node):
         raise UsageError(
             f"got --nishPlugin for a graph without a node {'::'.join(function)}, expected one that to_onnx.py wrote "
@@ -114,13 +114,13 @@ def _drop_definition(model: onnx.ModelProto, function: tuple[str, str]) -> None:
 
 
 def _name_plugin(node: onnx.NodeProto) -> None:
-    """Say in full which plugin a node is: before 10.10 the parser does not try the node's domain as its namespace."""
+    """Name a node's plugin in full: before 10.10 the parser does not try the node's domain as its namespace."""
     for name, value in (("plugin_namespace", nish_plugin.NAMESPACE), ("plugin_version", nish_plugin.VERSION)):
         node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
 def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Nodes without a name get that of their first output, so that an error can say where it is."""
+    """Give nodes without a name that of their first output, so that an error can say where it is."""
     for node in model.graph.node:
         node.name = node.name or node.output[0]
     return model

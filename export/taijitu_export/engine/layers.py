@@ -1,4 +1,4 @@
-"""In which precision an engine computes: counted, never believed.
+"""Count the precision in which an engine computes; the flags that were set prove nothing.
 
 TensorRT, on its GPU, opens the engine, and the engine's own layers are counted. TensorRT-RTX builds without a GPU but
 opens nothing without one, and its engines are one compiled layer: there the layers with weights of the typed network
@@ -48,7 +48,7 @@ class Count:
 def counted(target: Target, network: Any, plan: bytes, excluded: int | None) -> Count:
     """Count the layers of a plan, or of the network that it was built from.
 
-    `excluded`: layers that the graph has in float32 on purpose, None where nobody says. BuildError where the precision
+    `excluded`: layers that the graph has in float32 on purpose, None if unknown. BuildError where the precision
     is not as asked for.
     """
     trt = target.library.trt
@@ -65,7 +65,7 @@ def counted(target: Target, network: Any, plan: bytes, excluded: int | None) -> 
 
 
 def count_network(trt: Any, network: Any) -> Count:
-    """The layers with weights of a parsed, strongly typed INetworkDefinition."""
+    """Count the layers with weights of a parsed, strongly typed INetworkDefinition."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     outputs = ((layer.get_output(index), layer) for layer in layers for index in range(layer.num_outputs))
     makers = {tensor.name: layer for tensor, layer in outputs if tensor is not None}
@@ -74,7 +74,7 @@ def count_network(trt: Any, network: Any) -> Count:
 
 
 def count_engine(trt: Any, engine: Any) -> Count:
-    """The layers of an ICudaEngine that was built with detailed profiling verbosity, by what they put out."""
+    """Count the layers of an ICudaEngine that was built with detailed profiling verbosity, by their outputs."""
     logger = logger_of(trt)
     inspector = made(engine.create_engine_inspector(), "open its inspector", logger)
     told = json.loads(
@@ -85,10 +85,10 @@ def count_engine(trt: Any, engine: Any) -> Count:
 
 
 def shortfall(asked: str, count: Count, excluded: int | None) -> str:
-    """Why an engine is not of the precision "fp32", "fp16" or "int8" that was asked for; empty where it is.
+    """Return why an engine is not of the precision "fp32", "fp16" or "int8" that was asked for; empty where it is.
 
-    `excluded`: layers that the graph has in float32 on purpose, None where nobody says. An engine's own choice of a
-    larger type for some of its layers is TensorRT's right, because they are faster so, or have no other kernel.
+    `excluded`: layers that the graph has in float32 on purpose, None if unknown. TensorRT may choose a larger type for
+    some of an engine's layers, because they are faster so, or have no other kernel.
     """
     wanted = WANTED[asked]
     got = count.layers.get(wanted, 0)
@@ -108,7 +108,10 @@ def shortfall(asked: str, count: Count, excluded: int | None) -> str:
 
 
 def _computes_in(trt: Any, layer: Any, makers: dict[str, Any]) -> str:
-    """The type of what flows in; int8 where both factors come from int8, which the library then multiplies as such."""
+    """Return the type of the inputs.
+
+    Int8 where both factors come from int8, which the library then multiplies as such.
+    """
     # An optional input that is left out has no tensor.
     inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
     sources = [makers.get(tensor.name) for tensor in inputs if tensor is not None]

@@ -21,7 +21,7 @@ RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 class Library:
     """A loaded library. `module`: "tensorrt" or "tensorrt_rtx"; `trt`: the module itself; `version`: such as "10.3.0".
 
-    `reason`: why this one was taken, where nobody said which.
+    `reason`: why this one was taken, where the user did not choose.
     """
 
     module: str
@@ -40,7 +40,7 @@ class Library:
 
     @property
     def backend(self) -> str:
-        """What --backend calls it."""
+        """Its name for --backend."""
         return "rtx" if self.is_rtx else "tensorrt"
 
     @property
@@ -54,17 +54,17 @@ class Library:
         return difference.rtx == "used" if self.is_rtx else difference.in_tensorrt(self.number)
 
     def need(self, feature: str, flag: str) -> None:
-        """UsageError, with the table's reason, where `flag` asks for a feature that this release does not have."""
+        """Raise UsageError, with the table's reason, where `flag` asks for a feature that this release lacks."""
         if not self.has(feature):
-            raise UsageError(f"got {flag}, which {self} has no use for: {DIFFERENCES[feature].why}; remove it")
+            raise UsageError(f"got {flag}, which {self} does not use: {DIFFERENCES[feature].why}; remove it")
 
 
 def open_library(backend: str, gpu: Gpu | None, *, for_rtx: bool) -> Library:
     """Load the library for `backend`, "tensorrt", "rtx" or "auto".
 
     "auto" takes the only one that is installed. If both are: TensorRT-RTX `for_rtx` (compute capabilities are named),
-    without a GPU, and for a GPU that it is made for; else TensorRT. MissingDependencyError where it is not installed;
-    UsageError for one that is too old.
+    without a GPU, and for a GPU that it is made for; otherwise TensorRT. MissingDependencyError where it is not
+    installed; UsageError for one that is too old.
     """
     module, reason = (BACKENDS[backend], "") if backend != "auto" else _chosen(gpu, for_rtx)
     trt = require(module, LIBRARY_INSTALLS[module])

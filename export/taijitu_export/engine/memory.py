@@ -1,4 +1,4 @@
-"""Memory pools of a build: trtexec's text for them, and a workspace that the board has."""
+"""Memory pools of a build: trtexec's text for them, and a workspace that fits the board."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORKSPACE_SHARE = 0.5
 
 
 def pools_from_text(text: str) -> dict[str, int]:
-    """trtexec's "workspace:256M,dlaSRAM:1M" in bytes; without a unit, MiB. ValueError for anything else."""
+    """Parse trtexec's "workspace:256M,dlaSRAM:1M" into bytes; without a unit, MiB. ValueError for anything else."""
     pools: dict[str, int] = {}
     for part in text.split(","):
         found = re.fullmatch(r"(\w+):(\d+(?:\.\d+)?)([BKMG]?)i?B?", part)
@@ -32,9 +32,9 @@ def pools_from_text(text: str) -> dict[str, int]:
 
 
 def limit_pools(trt: Any, config: Any, asked: dict[str, int], gpu: Gpu | None) -> int:
-    """Set the limits of an IBuilderConfig; the workspace's in bytes.
+    """Set the limits of an IBuilderConfig; return the workspace's in bytes.
 
-    Where nobody asked for a workspace, it is at most half of what the GPU has free. Without a GPU nothing is tried out
+    Without a request for a workspace, it is at most half of the GPU's free memory. Without a GPU nothing is tried
     while building, and the library's own limit stays.
     """
     for pool, size_bytes in asked.items():

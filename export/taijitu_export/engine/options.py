@@ -1,4 +1,4 @@
-"""What a build can be told."""
+"""The options of a build."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ HARDWARE_COMPATIBILITY = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a build can be told.
+    """The options of a build.
 
     `precision`: "fp32", "fp16" or "int8". `pools`: bytes by memory.POOLS. `optimisation_level`: 0 to 5, None for the
     library's own. `compute_capabilities`: such as ("8.6", "8.9"), for TensorRT-RTX; none for its default, Ampere and
-    later. `dla_core`: its number; what it cannot do runs on the GPU if `gpu_fallback`. `timing_cache`: a file, None for
-    one in the user's cache folder. `nish_plugin`: the graph's Nish nodes are our plugin's. `progress`: show a bar,
-    where there is a terminal.
+    later. `dla_core`: its number; layers that it lacks run on the GPU if `gpu_fallback`. `timing_cache`: a file, None
+    for one in the user's cache folder. `nish_plugin`: the graph's Nish nodes are taijitu's plugin. `progress`: show a
+    bar, where there is a terminal.
     """
 
     precision: str = "fp32"

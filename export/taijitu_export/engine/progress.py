@@ -1,4 +1,4 @@
-"""A bar while an engine is built: the phase that is under way, its steps, and the time."""
+"""Show a bar while an engine is built: the current phase, its steps, and the time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ DESCRIPTION_WIDTH = 40
 
 
 class Phases:
-    """The bar of nested phases: it shows the innermost. `stopped`: Ctrl-C was pressed, and the build told to end."""
+    """The bar of nested phases: it shows the innermost.
+
+    `stopped`: Ctrl-C was pressed, and the build was told to end.
+    """
 
     def __init__(self, *, shown: bool) -> None:
         self.stopped = False
@@ -19,12 +22,12 @@ class Phases:
         self._bar = Progress(0, "step", form=FORM, hidden=not shown)
 
     def start(self, name: str, steps: int) -> None:
-        """A phase of so many steps begins inside the one that is shown."""
+        """Begin a phase of so many steps inside the one that is shown."""
         self._phases.append((name, steps, 0))
         self._show()
 
     def step(self, name: str, step: int) -> bool:
-        """Step number `step` of a phase is done; whether to go on."""
+        """Record that step number `step` of a phase is done; return whether to go on."""
         for index, (known, steps, _) in enumerate(self._phases):
             if known == name:
                 self._phases[index] = (known, steps, step + 1)
@@ -32,14 +35,14 @@ class Phases:
         return not self.stopped
 
     def finish(self, name: str) -> None:
-        """A phase is over, and with it those inside that were cut short."""
+        """End a phase, and those inside it that were cut short."""
         names = [known for known, _, _ in self._phases]
         if name in names:
             del self._phases[names.index(name) :]
         self._show()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.close()
 
     def _show(self) -> None:
@@ -49,7 +52,7 @@ class Phases:
 
 
 def progress_monitor(trt: Any, phases: Phases) -> Any:
-    """An IProgressMonitor of the module `trt` that drives `phases`."""
+    """Return an IProgressMonitor of the module `trt` that drives `phases`."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the class is known only here
         def __init__(self) -> None:

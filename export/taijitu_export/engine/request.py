@@ -1,4 +1,4 @@
-"""An engine that somebody wants, and whether it could be written at all."""
+"""The request for an engine, and whether its file could be written."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from taijitu_runtime.target import check_target
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """An engine that somebody wants.
+    """A request for an engine.
 
     `source`: the ONNX file; `output`: the plan's. `precision`: "fp16", "int8", or None for the graph's own. `answer`:
-    whether the engine must answer before it is kept, where there is a GPU that it runs on. `arguments`: those of
+    whether the engine must run before it is kept, where there is a GPU for it. `arguments`: those of
     export/to_engine.py that say the same, except the files and the backend.
     """
 
@@ -32,12 +32,12 @@ class Request:
 
     @property
     def source_beside(self) -> str:
-        """The path of the ONNX file as the sidecar has it: from the plan's folder."""
+        """The path of the ONNX file in the sidecar: relative to the plan's folder."""
         return Path(os.path.relpath(self.source, self.output.parent)).as_posix()
 
 
 def check_output(request: Request) -> None:
-    """UsageError where no engine can be written, before minutes are spent on one."""
+    """Raise UsageError where no engine can be written, before minutes are spent on one."""
     output = request.output
     if output.is_dir() or output.resolve() == request.source.resolve() or output.suffix.lower() == ".onnx":
         raise UsageError(f"got {output} for the engine, expected a file of its own; give --saveEngine=model.engine")
@@ -47,5 +47,5 @@ def check_output(request: Request) -> None:
         os.fsencode(request.source_beside).decode()
     except UnicodeDecodeError:
         raise UsageError(
-            f"got {shown(request.source)}, whose path is not UTF-8, which the sidecar is; rename it"
+            f"got {shown(request.source)}, a path that is not UTF-8, expected one, as the sidecar is UTF-8; rename it"
         ) from None

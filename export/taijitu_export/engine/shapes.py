@@ -1,4 +1,4 @@
-"""Shapes of inputs: trtexec's text for them, and the optimisation profile that they make."""
+"""Shapes of inputs: trtexec's text for them, and the optimisation profile from them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from taijitu_runtime.errors import ArtefactError, UsageError
 Shape = tuple[int, ...]
 
 MAX_BATCH = 16
-"""The largest batch, where no flag limits it: as many as a server gathers. The engine is tuned for single images."""
+"""The largest batch, where no flag limits it: that of the server. The engine is tuned for single images."""
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """What --minShapes, --optShapes and --maxShapes say: shapes by the name of the input."""
+    """The values of --minShapes, --optShapes and --maxShapes: shapes by the name of the input."""
 
     min: Mapping[str, Shape]
     opt: Mapping[str, Shape]
@@ -25,7 +25,7 @@ class Shapes:
 
 
 def shapes_from_text(text: str) -> dict[str, Shape]:
-    """trtexec's "images:1x32x32x3,other:1x4". ValueError, saying what was expected, for anything else."""
+    """Parse trtexec's "images:1x32x32x3,other:1x4". ValueError, saying what was expected, for anything else."""
     shapes: dict[str, Shape] = {}
     for part in text.split(","):
         name, _, sizes = part.rpartition(":")
@@ -38,10 +38,10 @@ def shapes_from_text(text: str) -> dict[str, Shape]:
 
 
 def profile_for(inputs: Mapping[str, Shape], asked: Shapes) -> dict[str, ShapeRange]:
-    """The range of each input's shape, for inputs by name with -1 for a dynamic dimension.
+    """Return the range of each input's shape, for inputs by name with -1 for a dynamic dimension.
 
-    What is missing follows from what is there, as in trtexec: --optShapes alone fixes the shape. An input that no flag
-    names has 1 to MAX_BATCH pictures, and is tuned for one. UsageError for shapes that do not fit the inputs.
+    Missing shapes follow from those that are given, as in trtexec: --optShapes alone fixes the shape. An input that no
+    flag names has 1 to MAX_BATCH pictures, and is tuned for one. UsageError for shapes that do not fit the inputs.
     """
     for flag, shapes in (("--minShapes", asked.min), ("--optShapes", asked.opt), ("--maxShapes", asked.max)):
         for name, shape in shapes.items():

@@ -1,4 +1,4 @@
-"""What an engine is built with and for: the library, the options that it takes, and the GPU that is here."""
+"""The target of a build: the library, its options, and the local GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taijitu_runtime.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A library, options that it takes, and the GPU here, if any."""
+    """A library, its options, and the local GPU, if any."""
 
     library: Library
     options: Options
@@ -30,7 +30,7 @@ class Target:
 
     @property
     def runs_here(self) -> bool:
-        """Whether an engine that is built for it is for the GPU that is here."""
+        """Whether an engine that is built for it runs on the local GPU."""
         if self.gpu is None:
             return False
         wanted = self.options.compute_capabilities
@@ -40,7 +40,7 @@ class Target:
 def open_target(backend: str, options: Options) -> Target:
     """Load the library for `backend` ("auto", "tensorrt" or "rtx") and check the options.
 
-    UsageError for an option that the library has no use for; MissingDependencyError where the library is missing.
+    UsageError for an option that the library does not use; MissingDependencyError where the library is missing.
     """
     gpu = gpu_here()
     library = open_library(backend, gpu, for_rtx=bool(options.compute_capabilities))
@@ -49,7 +49,7 @@ def open_target(backend: str, options: Options) -> Target:
 
 
 def check_options(library: Library, options: Options, gpu: Gpu | None) -> None:
-    """UsageError for an option that this library has no use for, or that does not go with another.
+    """Raise UsageError for an option that this library does not use, or that contradicts another.
 
     DeviceError for the plugin of Nish without its CUDA library.
     """
@@ -83,6 +83,6 @@ def check_options(library: Library, options: Options, gpu: Gpu | None) -> None:
             raise UsageError(f"got --memPoolSize={pool} without --useDLACore; name a core, or remove it")
     if gpu is None and not library.is_rtx:
         raise UsageError(
-            f"got no GPU, expected the one that {library} is to build for: it tries its kernels out there; "
+            f"got no GPU, expected the one that {library} builds for, as it times its kernels there; "
             "build on that machine, or with --backend=rtx for RTX cards"
         )

@@ -1,4 +1,4 @@
-"""TensorRT's timing cache: what was measured while building is not measured again, minutes on a small board."""
+"""TensorRT's timing cache: timings of one build serve the next, which saves minutes on a small board."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _log = logging.getLogger(__name__)
 
 
 class TimingCache:
-    """While it is entered, an IBuilderConfig has the cache; what a build that succeeds adds is kept afterwards.
+    """While it is entered, an IBuilderConfig has the cache; what a successful build adds is kept afterwards.
 
-    Nothing for TensorRT-RTX, which times nothing while it builds. What cannot be used or written costs time and one
-    warning, and nothing else.
+    Does nothing for TensorRT-RTX, which times nothing while it builds. A cache that cannot be used or written costs
+    time and one warning, and nothing else.
 
     Args:
-        library: What builds.
+        library: The library that builds.
         config: Its IBuilderConfig.
         gpu: The GPU that it builds on.
-        file: The user's file, which is never written over where TensorRT does not take what is in it: damaged, of
+        file: The user's file, which is never overwritten where TensorRT refuses its content: damaged, of
             another release or of another GPU. None for one in the cache folder, of this release and GPU.
 
     Raises:
@@ -35,7 +35,7 @@ class TimingCache:
 
     def __init__(self, library: Library, config: Any, gpu: Gpu | None, file: Path | None) -> None:
         self._library, self._config = library, config
-        self._cache: Any = None  # kept until the engine is built, as TensorRT wants it
+        self._cache: Any = None  # kept until the engine is built, as TensorRT requires
         self._file: Path | None = None
         self._is_users = file is not None
         if library.has("timing cache") and gpu is not None:
@@ -66,9 +66,9 @@ class TimingCache:
             _log.warning("the next build measures again: %s", refusal)
 
     def _uses(self, known: bytes) -> bool:
-        """Give the builder a cache of these bytes. False where it does not take them, and then it has none of them.
+        """Give the builder a cache of these bytes. Return False where it refuses them; it has none of them then.
 
-        Some releases answer what they cannot read with None, others with an empty cache.
+        Some releases answer unreadable bytes with None, others with an empty cache.
         """
         cache = self._config.create_timing_cache(known)
         if cache is None:
@@ -95,7 +95,7 @@ class TimingCache:
 
 
 def _serialised(cache: Any) -> bytes:
-    """The bytes of an ITimingCache; none where there is none."""
+    """Return the bytes of an ITimingCache; none where there is none."""
     content = cache.serialize() if cache is not None else None
     return bytes(content) if content is not None else b""
 

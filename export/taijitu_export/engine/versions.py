@@ -1,7 +1,7 @@
-"""What differs between the releases of TensorRT and TensorRT-RTX, and why: this table, and nothing elsewhere.
+"""The differences between the releases of TensorRT and TensorRT-RTX, and why; no other file has any.
 
-All that is not in it is the same in TensorRT 8.6 to 11 and in TensorRT-RTX 1.x. Code asks `Library.has(feature)`
-or `Library.need(feature, flag)`, never for a version. A test walks the table against what the releases have.
+Everything else is the same in TensorRT 8.6 to 11 and in TensorRT-RTX 1.x. Code asks `Library.has(feature)`
+or `Library.need(feature, flag)`, never for a version. A test compares the table with the releases' members.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Literal
 Version = tuple[int, int]
 
 OLDEST = {"tensorrt": (8, 6), "tensorrt_rtx": (1, 2)}
-"""The first release of each library that this code is written for."""
+"""The first supported release of each library."""
 
 
 @dataclass(frozen=True)
 class Difference:
     """One row of the table.
 
-    `symbol`: "Class.member" of the Python module; None for what the parser does, which no member shows. `tensorrt`:
-    from which release on TensorRT has it, and from which on no longer (None: it still does); None where it never had.
-    `rtx`: whether TensorRT-RTX has it ("used"), has the name but does nothing with it, or worse ("idle"), or has not
-    even that ("absent"). `why`: what is said of it, and where.
+    `symbol`: "Class.member" of the Python module; None for a property of the parser, which no member shows. `tensorrt`:
+    the release that added it to TensorRT, and the one that removed it (None: not removed); None where it never had it.
+    `rtx`: whether TensorRT-RTX has it ("used"), has the name but does nothing with it, or worse ("idle"), or does not
+    even have the name ("absent"). `why`: the reason, and its source.
     """
 
     symbol: str | None

@@ -1,1 +1,1 @@
-"""From a checkpoint to an ONNX file that carries its contract."""
+"""Convert a checkpoint to an ONNX file that carries its contract."""

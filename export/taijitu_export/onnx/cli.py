@@ -18,7 +18,7 @@ from taijitu_runtime.console import Parser, run, say
 
 
 def build_parser() -> Parser:
-    """The command line of export/to_onnx.py and `taijitu onnx`."""
+    """Return the command line of export/to_onnx.py and `taijitu onnx`."""
     parser = Parser(prog="taijitu onnx", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="a checkpoint that training/train.py wrote")
     parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: next to the checkpoint, as .onnx, "
@@ -29,7 +29,7 @@ def build_parser() -> Parser:
                         "decomposed: standard operators only (default: %(default)s)")  # fmt: skip
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the layers; those that would cost "
                         "accuracy stay fp32 (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--for", choices=TARGETS, dest="target", help="what an int8 file is for; engine: float16 "
+    parser.add_argument("--for", choices=TARGETS, dest="target", help="the runtime of an int8 file; engine: float16 "
                         "between its layers, for TensorRT 10 and later; cpu: float32 there, for ONNX Runtime and for "
                         "TensorRT 8.6 (default: engine)")  # fmt: skip
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="folder or tar of pictures: train/<label>/* to "
@@ -42,9 +42,9 @@ def build_parser() -> Parser:
 
 @run("taijitu onnx")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 exported and checked, 1 made but wrong (no file is left), 2 wrong usage or input."""
+    """Run the command; 0: exported and checked, 1: made but wrong (no file is left), 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
-    # torch and onnx, which take seconds and --help does not need.
+    # torch and onnx take seconds to import, and --help does not need them.
     from taijitu_export.onnx.export import export_onnx
     from taijitu_export.precision.conversion import PrecisionRequest
 

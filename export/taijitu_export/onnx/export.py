@@ -1,4 +1,4 @@
-"""From a checkpoint file to an ONNX file that is proven to answer like it; no other file appears."""
+"""Convert a checkpoint to an ONNX file that is proven to answer like it; no other file appears."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PICTURES = 64
 
 @dataclasses.dataclass(frozen=True)
 class OnnxResult:
-    """What was written. `conversion`: lines about a smaller precision; none for float32."""
+    """The file that was written. `conversion`: lines about a smaller precision; none for float32."""
 
     path: Path
     input_form: str
@@ -46,7 +46,7 @@ class OnnxResult:
     conversion: tuple[str, ...]
 
     def report(self) -> list[str]:
-        """Lines for a terminal."""
+        """Return lines for a terminal."""
         size_kb = self.size_bytes / 1e3
         written = f"{self.path}: {size_kb:.0f} kB, {self.nodes} nodes, opset {self.opset}, input {self.input_form}"
         return [written, f"checked against PyTorch: {self.parity}", *self.conversion]
@@ -62,12 +62,12 @@ def export_onnx(
 ) -> OnnxResult:
     """Write `output` from the checkpoint `source`.
 
-    Without `output` the file stands next to the checkpoint, with .onnx for its suffix, or .fp16.onnx or .int8.onnx.
+    Without `output` the file is next to the checkpoint, with the suffix .onnx, .fp16.onnx or .int8.onnx.
     `input_form`, `nish`: as for `onnx_from_checkpoint`. `smaller`: a precision below float32.
 
     The file appears after onnx.checker, ONNX Runtime and the comparison with PyTorch, and with float32 for a smaller
-    precision, have accepted it; otherwise ExportError, and an existing file is unchanged. The errors of
-    checkpoints, and UsageError for what cannot be written.
+    precision, have accepted it; otherwise ExportError, and an existing file is unchanged. Also raises the errors of
+    checkpoints, and UsageError for an output that cannot be written.
     """
     output = output or source.with_suffix(f".{smaller.precision}.onnx" if smaller else ".onnx")
     _check_output(output, source)
@@ -105,12 +105,12 @@ def _check_output(output: Path, source: Path) -> None:
     check_target(output)
     if output.suffix.lower() != ".onnx":
         raise UsageError(
-            f"got {output} as the output, expected a name in .onnx; engines are built of it: taijitu engine"
+            f"got {output} as the output, expected a name in .onnx; taijitu engine then builds an engine from it"
         )
 
 
 def _agreeing(loaded: Checkpoint, card: ModelCard, artefact: Path, input_form: str) -> tuple[Parity, ModelCard]:
-    """How the file on ONNX Runtime agrees with the checkpoint's own network, and the card with a passport.
+    """Compare the file on ONNX Runtime with the checkpoint's network; return the result, and the card with a passport.
 
     ExportError where it does not agree.
     """
@@ -119,7 +119,7 @@ def _agreeing(loaded: Checkpoint, card: ModelCard, artefact: Path, input_form: s
     def in_form(pictures: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
         return pictures if input_form == "uint8" else normalise(pictures, card.input)
 
-    # Nish by its definition in the file: that is what every other program has.
+    # Nish by its definition in the file, as every other program has it.
     with OrtBackend(artefact, native=False) as backend:
         pictures = sample_pictures(PICTURES, card.input.height, card.input.width)
         found = parity(network, backend, in_form(pictures))
@@ -135,7 +135,7 @@ def _agreeing(loaded: Checkpoint, card: ModelCard, artefact: Path, input_form: s
 
 
 def sealed(model: onnx.ModelProto, card: ModelCard, trial: Path) -> bytes:
-    """The content of an artefact, with what it answers itself in its passport. ExportError where these are bad."""
+    """Return the content of an artefact with its own answers in its passport. ExportError where these are wrong."""
     onnx.helper.set_model_props(model, card.to_metadata())
     with OrtBackend(checked_file(model, trial)) as backend:
         card = with_own_answers(card, backend)

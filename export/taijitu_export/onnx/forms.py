@@ -1,4 +1,4 @@
-"""What a user can choose of an ONNX file's form; apart from torch, for the command line."""
+"""The user's choices for the form of an ONNX file; without torch, for the command line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Nish in ONNX: one node `taijitu::Nish` with its definition as a function in the same file.
 
-A runtime without our library inlines the function; one with such a library uses its kernel for the node.
+A runtime without taijitu's library inlines the function; one with such a library uses its kernel for the node.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class _NishOperators(nn.Module):
 
 
 def with_nish_as(model: nn.Module, form: str) -> nn.Module:
-    """A copy of `model` whose Nish modules export as `form`: "op", the one node, or "decomposed", its operators."""
+    """Copy `model` with Nish modules that export as `form`: "op", the one node, or "decomposed", its operators."""
     stand_in = {"op": _NishNode, "decomposed": _NishOperators}[form]
     model = copy.deepcopy(model)
     for module in model.modules():
-        # Not named_children(), which names a module that stands twice under one parent only once.
+        # Not named_children(), which names a module that appears twice under one parent only once.
         for name, child in module._modules.items():
             if isinstance(child, Nish):
                 module._modules[name] = stand_in()
@@ -48,8 +48,8 @@ def with_nish_as(model: nn.Module, form: str) -> nn.Module:
 def nish_function() -> onnx.FunctionProto:
     """Return the body of `taijitu::Nish` in opset 17, float32.
 
-    Its value names are unique: TensorRT 10.3 confuses a name that the graph around it has too. Below -104 float32's
-    Nish is 0, and sin and sigmoid of -inf would make NaN of it.
+    Its value names are unique: TensorRT 10.3 confuses a name that the graph around it also has. Below -104 float32's
+    Nish is 0, and sin and sigmoid of -inf would make it NaN.
     """
 
     def constant(name: str, value: float) -> onnx.NodeProto:

@@ -1,4 +1,4 @@
-"""Reading an ONNX file whole: with the weights that it keeps next to it, which its bytes alone do not have."""
+"""Read an ONNX file whole: with the weights that it keeps next to it, which its bytes alone do not have."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class OnnxFile:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the file says of itself, by its keys."""
+        """The file's metadata by key."""
         return {entry.key: entry.value for entry in self.model.metadata_props}
 
 
 def precision_of(model: onnx.ModelProto) -> str:
-    """What the layers of a graph compute in, by its operators and weights: "fp32", "fp16" or "int8"."""
+    """Return the type that the layers of a graph compute in, by its operators and weights: "fp32", "fp16" or "int8"."""
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     if any(node.op_type in INTEGER_OPERATORS for node in nodes):
         return "int8"
@@ -45,19 +45,19 @@ def precision_of(model: onnx.ModelProto) -> str:
 
 
 def read_onnx(path: Path, expected: str = "an ONNX model") -> OnnxFile:
-    """Read an ONNX file. ArtefactError where it is none, lacks weights, or has more than a message holds.
+    """Read an ONNX file. ArtefactError where it is not one, lacks weights, or is larger than a message may be.
 
     Args:
         path: The file.
-        expected: What to ask for where it is something else.
+        expected: For the error: the kind of file to give instead.
     """
     check_file(path)
     content = path.read_bytes()
     size = len(content) + sum(file.stat().st_size for file in outside_files(path, content))
     if size > MAX_BYTES:
         raise ArtefactError(
-            f"{path}: got {size / 1e9:.1f} GB with its weights, expected at most {MAX_BYTES / 1e9:.1f}, which is what "
-            "one ONNX file holds; take a smaller network"
+            f"{path}: got {size / 1e9:.1f} GB with its weights, expected at most {MAX_BYTES / 1e9:.1f}, the limit of "
+            "one ONNX file; take a smaller network"
         )
     try:
         model = onnx.load_from_string(content)

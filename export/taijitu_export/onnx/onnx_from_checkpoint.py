@@ -1,4 +1,4 @@
-"""PyTorch checkpoint -> ONNX: the first arrow of the README's diagram."""
+"""Convert a PyTorch checkpoint to ONNX: the first arrow of the README's diagram."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.pictures.preprocess import LUMINANCE
 from taijitu_training.checkpoint import Checkpoint, producer_versions
 
-# In this order; benchmarks/passes.py measures what each is worth.
+# In this order; benchmarks/passes.py measures the effect of each.
 PASSES: tuple[ir.passes.InPlacePass, ...] = (
     StripTracesPass(),
     GlobalAveragePoolPass(),
@@ -41,7 +41,7 @@ PASSES: tuple[ir.passes.InPlacePass, ...] = (
 
 
 class NormalisedInput(nn.Module):
-    """The network behind a normalisation of its own: uint8 (N, H, W, 3) RGB -> logits float32 (N, K).
+    """The network with a normalisation in front: uint8 (N, H, W, 3) RGB -> logits float32 (N, K).
 
     The arithmetic is that of taijitu_training.data.normalise, so the answer is the same as in training.
     """
@@ -58,7 +58,7 @@ class NormalisedInput(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(-1, 1, 1) * largest)
 
     def forward(self, images: Tensor) -> Tensor:
-        # Planes of one mean and one std each are quick to normalise. As float first: TensorRT does not transpose bytes.
+        # Planes with one mean and one std each normalise quickly. As float first: TensorRT does not transpose bytes.
         planes = images.float().permute(0, 3, 1, 2)
         if self.colour == "BGR":
             planes = planes.flip(1)
@@ -72,13 +72,13 @@ class NormalisedInput(nn.Module):
 
 
 def card_of(checkpoint: Checkpoint, source_sha256: str) -> ModelCard:
-    """The contract of an artefact made from `checkpoint`, whose file has the hash `source_sha256`."""
+    """Return the contract of an artefact made from `checkpoint`, whose file has the hash `source_sha256`."""
     producer = checkpoint.producer | producer_versions() | {"onnx": onnx.__version__}
     return ModelCard.from_dict(checkpoint.contract() | {"producer": producer, "source_sha256": source_sha256})
 
 
 def network_of(checkpoint: Checkpoint, card: ModelCard, input_form: str) -> tuple[nn.Module, Tensor]:
-    """What is exported, in evaluation mode and without gradients, and two blank pictures that fit it."""
+    """Return the module to export, in evaluation mode and without gradients, and two blank pictures that fit it."""
     model = checkpoint.model().requires_grad_(False)
     height, width = card.input.height, card.input.width
     if input_form == "float32":
@@ -93,9 +93,9 @@ def onnx_from_checkpoint(
     """Export with torch's dynamo exporter, a dynamic batch and the contract in `metadata_props`.
 
     `input_form` "uint8": input `images` uint8 (N, H, W, 3) RGB, normalised inside; "float32": `images` float32
-    (N, 3, H, W), normalised by the caller. Output `logits` float32 (N, K). `nish` "op": one node of our domain with its
-    function body in the file; "decomposed": standard operators only. CheckpointError or ArtefactError where the
-    checkpoint's weights or contract are wrong.
+    (N, 3, H, W), normalised by the caller. Output `logits` float32 (N, K). `nish` "op": one node of taijitu's domain
+    with its function body in the file; "decomposed": standard operators only. CheckpointError or ArtefactError where
+    the checkpoint's weights or contract are wrong.
     """
     card = card_of(checkpoint, source_sha256)
     network, blank = network_of(checkpoint, card, input_form)
@@ -103,7 +103,7 @@ def onnx_from_checkpoint(
 
 
 def finished(model: ir.Model, card: ModelCard, passes: Sequence[ir.passes.InPlacePass] = PASSES) -> onnx.ModelProto:
-    """torch's graph as it is shipped: through the passes, in place, with the contract and what Nish means."""
+    """Turn torch's graph into the shipped one: apply the passes in place, add the contract and Nish's definition."""
     proto = ir.to_proto(ir.passes.Sequential(*passes)(model).model)
     if any(node.domain == DOMAIN for node in proto.graph.node):
         proto.functions.append(nish_function())
@@ -116,13 +116,13 @@ def finished(model: ir.Model, card: ModelCard, passes: Sequence[ir.passes.InPlac
 
 
 def torch_graph(network: nn.Module, blank: Tensor) -> ir.Model:
-    """The graph as torch's exporter makes it, at opset 18, with dimension 0 of the input dynamic."""
+    """Return the graph as torch's exporter makes it, at opset 18, with dimension 0 of the input dynamic."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own internals, which no user can act on
+            warnings.simplefilter("ignore")  # about torch's own internals, which no user can act on
             program = torch.onnx.export(
                 network,
                 (blank,),

@@ -1,4 +1,4 @@
-"""Somebody else's ONNX graph -> an artefact's: pictures in, preprocessing inside, logits out."""
+"""Convert a foreign ONNX graph to an artefact's: pictures in, preprocessing inside, logits out."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.pictures.preprocess import LUMINANCE
 
 OPSET, IR_VERSION = 17, 8
-"""The highest that TensorRT 8.6 and the ONNX Runtimes made for JetPack 6 read."""
+"""The highest opset that TensorRT 8.6 and the ONNX Runtimes made for JetPack 6 read."""
 
 Ending = Literal["logits", "softmax", "probabilities", "logit", "probability"]
-"""What a foreign network ends in.
+"""The last step of a foreign network.
 
-"softmax": probabilities that a Softmax makes, or that sum to 1; "probabilities": independent ones, of a Sigmoid;
-"logit", "probability": one number for two labels, before or after the sigmoid that makes a probability of it.
+"softmax": probabilities from a Softmax, or that sum to 1; "probabilities": independent ones, from a Sigmoid;
+"logit", "probability": one number for two labels, before or after the sigmoid that makes it a probability.
 """
 
 LEAST = float(np.finfo(np.float32).tiny)
@@ -42,14 +42,17 @@ LEAST = float(np.finfo(np.float32).tiny)
 
 @dataclasses.dataclass(frozen=True)
 class Standard:
-    """A graph in ONNX's own operators, with named nodes and known types. `notes`: what could not be done to it."""
+    """A graph in ONNX's own operators, with named nodes and known types.
+
+    `notes`: conversions that were not possible.
+    """
 
     model: onnx.ModelProto
     notes: tuple[str, ...]
 
 
 def standard_graph(model: onnx.ModelProto) -> Standard:
-    """The model with functions written out, constants as initialisers, and in OPSET where that is possible."""
+    """Write out the model's functions, make constants initialisers, and convert to OPSET where that is possible."""
     if model.functions:
         model = onnx.inliner.inline_local_functions(model, convert_version=True)
     converted, notes = _converted(model)
@@ -74,16 +77,16 @@ def onnx_from_foreign(
     *,
     batch: int | None = None,
 ) -> ir.Model:
-    """The graph with `images` uint8 (N, H, W, 3) RGB in, and `logits` float32 (N, K) out.
+    """Return the graph with `images` uint8 (N, H, W, 3) RGB in, and `logits` float32 (N, K) out.
 
     Args:
-        standard: What `standard_graph` made.
-        signature: What the network takes and gives.
+        standard: The result of `standard_graph`.
+        signature: The network's input and output.
         spec: The contract; its arithmetic goes into the graph.
-        ending: What the network ends in. A last Softmax is cut off, so that logits are left; of other probabilities
-            that sum to 1 the logarithm is taken, of which softmax makes the probabilities again.
-        classes: K of what the network gives.
-        batch: The only one that it takes; None for any.
+        ending: The network's last step. A last Softmax is cut off, so that logits are left; other probabilities that
+            sum to 1 become their logarithms, which softmax turns into the probabilities again.
+        classes: K of the network's output.
+        batch: The only batch size that it takes; None for any.
     """
     model = ir.from_proto(standard)
     graph = model.graph
@@ -101,12 +104,12 @@ def onnx_from_foreign(
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that a model uses."""
+    """Return the version of ONNX's own operators that a model uses."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def ends_in(standard: onnx.ModelProto, answers: NDArray[np.float32], labels: int) -> Ending:
-    """What a network ends in, by its last operator and its answers to some pictures, float32 (N, K)."""
+    """Return a network's last step, from its last operator and its answers to some pictures, float32 (N, K)."""
     node = _last(ir.from_proto(standard).graph)
     last = "" if node is None else node.op_type
     if answers.shape[1] == 1 and labels == 2:
@@ -120,29 +123,29 @@ def ends_in(standard: onnx.ModelProto, answers: NDArray[np.float32], labels: int
 
 
 def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The model in OPSET, or in the one above it, which LowerToOpset17Pass lowers with fewer mistakes."""
+    """Convert the model to OPSET, or to the one above it, which LowerToOpset17Pass lowers with fewer mistakes."""
     opset = opset_of(model)
     wanted = OPSET if opset < OPSET else OPSET + 1
     if opset not in (OPSET, wanted):
         try:
             model = onnx.version_converter.convert_version(model, wanted)
-        except Exception as error:  # of one class for an operator that it cannot convert and for its own faults
+        except Exception as error:  # one class both for an unknown operator and for its own bugs
             reason = " ".join(str(error).split())[:200]
             model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
-            return model, (f"opset {opset} stays: onnx's converter says {reason}",)
+            return model, (f"opset {opset} stays: onnx's converter reports {reason}",)
     model.ir_version = IR_VERSION
     return model, ()
 
 
 def _free_names(graph: ir.Graph) -> None:
-    """No value of the network may have the names that an artefact's input and output have."""
+    """Rename values of the network that have the names of an artefact's input and output."""
     for value in (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)):
         if value.name in ("images", "logits"):
             value.name = f"network_{value.name}"
 
 
 def _put_before(graph: ir.Graph, signature: Signature, spec: InputSpec) -> None:
-    """uint8 (N, H, W, 3) -> what the network takes: float, planes, channels, normalised, as far as needed."""
+    """Prepend uint8 (N, H, W, 3) -> the network's input: float, planes, channels, normalised, as far as needed."""
     taken = graph.inputs[0]
     batch = signature.batch or "batch"
     images = ir.Value(
@@ -181,7 +184,7 @@ def _put_before(graph: ir.Graph, signature: Signature, spec: InputSpec) -> None:
 
 
 def _put_behind(graph: ir.Graph, ending: Ending, classes: int, *, is_cut: bool) -> None:
-    """What the network gives -> `logits` float32 (N, K)."""
+    """Append the network's output -> `logits` float32 (N, K)."""
     given = graph.outputs[0]
     chain = _Chain(graph, given)
     if given.dtype != ir.DataType.FLOAT:
@@ -205,7 +208,7 @@ def _put_behind(graph: ir.Graph, ending: Ending, classes: int, *, is_cut: bool) 
 
 
 def _cut(graph: ir.Graph, op_type: str, classes: int) -> bool:
-    """Take the last Softmax or Sigmoid away; whether there was one that made the K numbers."""
+    """Cut the last Softmax or Sigmoid off; return whether there was one that made the K numbers."""
     node = _last(graph)
     if node is None or node.op_type != op_type:
         return False
@@ -220,14 +223,14 @@ def _cut(graph: ir.Graph, op_type: str, classes: int) -> bool:
 
 
 def _is_over(node: ir.Node, classes: int) -> bool:
-    """Whether a Softmax goes over K numbers, as far as its shape is known."""
+    """Return whether a Softmax goes over K numbers, as far as its shape is known."""
     shape = node.outputs[0].shape
     side = None if shape is None else shape[node.attributes.get_int("axis", -1)]
     return not isinstance(side, int) or side == classes
 
 
 def _last(graph: ir.Graph) -> ir.Node | None:
-    """The node that makes the numbers of the graph's only output, behind what only carries them."""
+    """Return the node that computes the graph's only output, skipping operators that only pass values on."""
     value = graph.outputs[0]
     node = value.producer()
     while node is not None and node.domain == "" and node.op_type in CARRIERS:
@@ -244,7 +247,7 @@ def _last_name(graph: ir.Graph) -> str:
 
 
 class _Chain:
-    """Nodes one behind the other, each with a constant of its own where it needs one."""
+    """A chain of nodes, each with a constant of its own where it needs one."""
 
     def __init__(self, graph: ir.Graph, value: ir.Value) -> None:
         self._graph = graph

@@ -1,4 +1,4 @@
-"""Whether a graph in a smaller precision is still good enough: the one place that decides it for fp16 and int8."""
+"""Decide whether a graph in a smaller precision is still good enough: the one place for fp16 and int8."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taijitu_export.precision.calibration_data import CalibrationData
 
 
 class PrecisionError(ExportError):
-    """No graph of that precision is good enough; `details`, a table, say what each layer would cost."""
+    """No graph of that precision is good enough; `details`, a table, has the cost of each layer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Converted:
 
     `excluded_layers`: those of its `layers` that are not in it, for any reason, by layer_name. `check`: how it
     compares with the float32 graph. `noise`: the error of its logits if the weights alone are rounded. `scales`: how
-    those of int8 were found, for the card; empty for float16. `between`: the type of all else, and of excluded layers.
-    `in_float32`: what stays in float32 where `between` is float16.
+    the int8 scales were found, for the card; empty for float16. `between`: the type of all else, and of excluded
+    layers. `in_float32`: what stays in float32 where `between` is float16.
     """
 
     model: onnx.ModelProto
@@ -51,10 +51,10 @@ class Converted:
 
 
 class AccuracyCheck:
-    """Compares graphs with the float32 graph that they come from, on the same images.
+    """The comparison of graphs with the float32 graph that they come from, on the same images.
 
-    `weights_rounded`: that graph with its weights alone in the smaller precision, which gives the noise of it.
-    ExportError where the float32 graph has no sound answers.
+    `weights_rounded`: that graph with its weights alone in the smaller precision; its error is the noise.
+    ExportError where the float32 graph gives NaN or infinite logits.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class AccuracyCheck:
         return Check(comparison, verdict, verdict.fine or (verdict.outcome is Outcome.NOT_SHOWN and on_logits.fine))
 
     def most_different(self, model: onnx.ModelProto, count: int = 4) -> NDArray[np.uint8]:
-        """The images whose logits differ the most."""
+        """Return the images whose logits differ the most."""
         got = Intermediates(model).logits(self._data.evaluation)
         return self._data.evaluation[most_different(got, self._expected, count)]
 

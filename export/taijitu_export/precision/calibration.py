@@ -1,4 +1,4 @@
-"""Scales for 8-bit activations, from histograms of what flows while real pictures go through."""
+"""Compute scales for 8-bit activations, from histograms of their values on real pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METHOD = "least squared error over histograms of magnitudes"
 
 
 def calibrated_scales(model: onnx.ModelProto, names: Iterable[str], images: NDArray[np.uint8]) -> dict[str, float]:
-    """A scale for each tensor of a float32 graph: of all ways to cut it off, the one of the least squared error.
+    """Compute a scale for each tensor of a float32 graph: the clipping with the least squared error.
 
     `images`: uint8 RGB (N, H, W, 3).
     """
@@ -31,7 +31,7 @@ def calibrated_scales(model: onnx.ModelProto, names: Iterable[str], images: NDAr
 
 
 class MagnitudeHistogram:
-    """How often each |value| occurs, in 4096 bins that widen, two becoming one, whenever a larger value comes.
+    """A count of each |value|, in 4096 bins that widen, two becoming one, whenever a larger value comes.
 
     NaN and infinite values are not counted: no scale holds them.
     """
@@ -55,7 +55,10 @@ class MagnitudeHistogram:
             self._counts += np.bincount(bins, minlength=BINS)
 
     def scale(self) -> float:
-        """The scale whose rounding and cutting off costs the least squared error; 1 where only zeros were counted."""
+        """Return the scale whose rounding and clipping costs the least squared error.
+
+        1 where only zeros were counted.
+        """
         used = np.flatnonzero(self._counts)
         if self._limit == 0.0 or not used.size:
             return 1.0

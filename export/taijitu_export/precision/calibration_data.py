@@ -34,7 +34,7 @@ class CalibrationData:
 
     @classmethod
     def of_data(cls, data: Path, card: ModelCard) -> CalibrationData:
-        """512 images to calibrate with and at most 10,000 to check with; see pictures.calibration_and_judging.
+        """Read 512 images to calibrate with and at most 10,000 to check with; see pictures.calibration_and_judging.
 
         PictureError and UsageError where the data cannot be used.
         """
@@ -53,7 +53,7 @@ class CalibrationData:
 
     @classmethod
     def generated(cls, spec: InputSpec) -> CalibrationData:
-        """64 and another 64 generated images, without labels."""
+        """Generate 64 images and another 64, without labels."""
         first, second = (sample_pictures(GENERATED_PICTURES, spec.height, spec.width, seed) for seed in (1, 2))
         source = f"{GENERATED_PICTURES} generated pictures"
         return cls(first, second, None, source, source)

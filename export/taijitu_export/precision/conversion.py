@@ -1,4 +1,4 @@
-"""A smaller precision as a user asks for it: converted, recorded in the card, and reported."""
+"""Convert to the smaller precision that a user asks for, record it in the card, and report it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ CONVERSIONS = {
     ("int8", "engine"): int8_for_engine,
     ("int8", "cpu"): int8_from_float32,
 }
-"""By precision and what the file is for."""
+"""By precision and purpose of the file."""
 
 FOR_CPU = (
-    "for cpu: float32 between the int8 layers, as TensorRT 8.6 wants it too; ONNX Runtime takes longer for such a "
+    "for cpu: float32 between the int8 layers, which TensorRT 8.6 needs too; ONNX Runtime takes longer for such a "
     "graph than for float32 (docs/results/precision.md): time both with taijitu bench"
 )
 
@@ -36,8 +36,8 @@ FOR_CPU = (
 class PrecisionRequest:
     """A precision below float32, the data to calibrate and check with, and the percentage points that it may cost.
 
-    `data`: a folder or tar; None for generated images, which float16 can do with. `max_drop`: None for the precision's
-    own allowance. `target`: what an int8 file is for, "engine" or "cpu"; None for float16.
+    `data`: a folder or tar; None for generated images, which are enough for float16. `max_drop`: None for the
+    precision's own allowance. `target`: the purpose of an int8 file, "engine" or "cpu"; None for float16.
     """
 
     precision: str
@@ -49,20 +49,23 @@ class PrecisionRequest:
     def asked_for(
         cls, precision: str, data: Path | None, max_drop: float | None, target: str | None = None
     ) -> PrecisionRequest | None:
-        """From the command line; None for float32. UsageError where the options do not fit each other."""
+        """Return the request of a command line.
+
+        None for float32. UsageError where the options do not fit each other.
+        """
         if target is not None and precision != "int8":
             raise UsageError(f"got --for {target} with --precision {precision}, which is for both; remove --for")
         if precision == "fp32":
             if data is not None or max_drop is not None:
                 option = "--calibration" if data is not None else "--max-drop"
-                raise UsageError(f"got {option} without a precision that it is for; give --precision fp16 or int8")
+                raise UsageError(f"got {option} without a precision that it applies to; give --precision fp16 or int8")
             return None
         if precision == "int8" and data is None:
             raise UsageError("got --precision int8 without pictures to calibrate with; give --calibration DIR")
         return cls(precision, data, max_drop, (target or "engine") if precision == "int8" else None)
 
     def read_data(self, card: ModelCard) -> CalibrationData:
-        """The images that it names, or generated ones. PictureError and UsageError where they cannot be used."""
+        """Read its images, or generate some. PictureError and UsageError where they cannot be used."""
         return CalibrationData.generated(card.input) if self.data is None else CalibrationData.of_data(self.data, card)
 
 
@@ -78,7 +81,7 @@ class Conversion:
 def convert(
     model: onnx.ModelProto, card: ModelCard, request: PrecisionRequest, data: CalibrationData | None = None
 ) -> Conversion:
-    """Convert a float32 graph. `data`: what `request.read_data` gives, where the caller has read it before.
+    """Convert a float32 graph. `data`: the result of `request.read_data`, where the caller has read it before.
 
     PrecisionError where no graph of that precision is good enough.
     """
@@ -92,7 +95,7 @@ def convert(
 
 
 def recorded(converted: Converted, request: PrecisionRequest, data: CalibrationData) -> Precision:
-    """What the card keeps: how the scales were found, and what the conversion costs."""
+    """Return the card's record: how the scales were found, and what the conversion costs."""
     comparison, calibration, precision = converted.check.comparison, dict(converted.scales), request.precision
     if converted.scales:
         calibration |= {"data": data.calibration_source, "for": request.target, "between": converted.between}
@@ -107,7 +110,7 @@ def recorded(converted: Converted, request: PrecisionRequest, data: CalibrationD
 
 
 def report(converted: Converted, request: PrecisionRequest, data: CalibrationData) -> tuple[str, ...]:
-    """What was made of the graph, and what it costs."""
+    """Return lines about the conversion, and what it costs."""
     precision = request.precision
     types = ", ".join(f"{count} {name}" for name, count in sorted(count_types(converted.model).items()))
     excluded, check = converted.excluded_layers, converted.check
@@ -124,7 +127,7 @@ def report(converted: Converted, request: PrecisionRequest, data: CalibrationDat
 
 
 def count_types(model: onnx.ModelProto) -> dict[str, int]:
-    """How many tensors of each element type the graph's nodes compute, as ONNX's own inference has it."""
+    """Count the tensors of each element type that the graph's nodes compute, by ONNX's own inference."""
     graph = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
     computed = (types[name] for node in graph.node for name in node.output if name in types)

@@ -1,4 +1,4 @@
-"""float32 -> float16, except for the layers that would overflow or cost accuracy."""
+"""Convert float32 to float16, except for the layers that would overflow or cost accuracy."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
     """Make an explicitly typed float16 graph that loses at most `max_drop` points of top-1 accuracy.
 
     A layer stays in float32 if float16 cannot hold its weights or has no kernel for it (Float16Pass's rules), if a
-    value that it reads or makes is beyond 65504 for one of the calibration images, and, as long as the whole does not
-    pass the check, if it is the first to diverge or feeds that one. The check sees the graph with float16's rounding
-    spelt out (RoundToFloat16Pass), so that a processor without float16 tells the truth. PrecisionError where no layer
-    is left that could stay in float32.
+    value that it reads or computes is beyond 65504 for one of the calibration images, and, as long as the whole does
+    not pass the check, if it is the first to diverge or feeds that one. The check sees the graph with float16's
+    rounding written out (RoundToFloat16Pass), so that a processor without float16 shows its errors. PrecisionError
+    where no layer is left that could stay in float32.
     """
     graph = ir.from_proto(model)
     layers = [node.name for node in float32_layers(graph) if node.name]
@@ -52,7 +52,7 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
 
 
 def overflowing_nodes(model: onnx.ModelProto, data: CalibrationData) -> set[str]:
-    """The names of nodes that read or make a value which float16 cannot hold, on the calibration images."""
+    """Return the names of nodes that read or compute a value which float16 cannot hold, on the calibration images."""
     graph = ir.from_proto(model).graph
     values = {value.name: value for value in activations(graph) if value.producer() is not None}
     inside = Intermediates(model, [name for name in values if name])
@@ -66,7 +66,7 @@ def overflowing_nodes(model: onnx.ModelProto, data: CalibrationData) -> set[str]
 
 
 def _suspects(found: Divergence, model: onnx.ModelProto) -> Iterator[str]:
-    """Names of nodes: the first that diverges, those that feed it with rounded values, then those that add the most."""
+    """Yield names of nodes: the first to diverge, those that feed it rounded values, then those that add the most."""
     yield found.first.node
     makers = {name: node.name for node in model.graph.node for name in node.output}
     inputs = next(node.input for node in model.graph.node if node.name == found.first.node)

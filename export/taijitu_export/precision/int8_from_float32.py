@@ -1,4 +1,4 @@
-"""float32 -> int8 by QuantizeLinear and DequantizeLinear, except for the layers that would cost accuracy."""
+"""Convert float32 to int8 by QuantizeLinear and DequantizeLinear, except for the layers that would cost accuracy."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Sensitivity:
 def int8_for_engine(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> Converted:
     """As `int8_from_float32`, with float16 in place of float32 between the layers, for TensorRT from 10.0 on.
 
-    Such a library computes in the types that the graph has. The graph is in opset 19, from which on a scale may be
-    float16. What float16 cannot hold stays in float32. The check sees int8 and float16's rounding together.
-    UsageError where the graph has an operator that opset 19 defines otherwise.
+    Such a library computes in the types of the graph. The graph is in opset 19, from which on a scale may be
+    float16. Values that float16 cannot hold stay in float32. The check sees int8 and float16's rounding together.
+    UsageError where the graph has an operator that opset 19 defines differently.
     """
     raised = ir.from_proto(model)
     if held := unraisable(raised):
         raise UsageError(
-            f"got the node {held[0].name!r} ({held[0].op_type}), which opset 19 defines otherwise, expected a graph "
+            f"got the node {held[0].name!r} ({held[0].op_type}), which opset 19 defines differently, expected a graph "
             "that can be raised to it for float16 between int8 layers; give --for cpu"
         )
     model = ir.to_proto(RaiseToOpset19Pass()(raised).model)
@@ -73,16 +73,16 @@ class Float32Between:
     in_float32: tuple[str, ...] = ()
 
     def judged(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """A quantised graph as a processor without float16 tells the truth about it."""
+        """Return a quantised graph that shows its errors on a processor without float16 too."""
         return model
 
     def shipped(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """A quantised graph as it is written."""
+        """Return a quantised graph as it is written."""
         return model
 
 
 class Float16Between(Float32Between):
-    """Between layers in int8 everything is float16; but what float16 cannot hold on the calibration images."""
+    """Between layers in int8 everything is float16, except values that it cannot hold on the calibration images."""
 
     type_name = "float16"
     float16_scales = True
@@ -155,14 +155,14 @@ def quantise(
     weights_only: bool = False,
     float16_scales: bool = False,
 ) -> onnx.ModelProto:
-    """The graph with QuantisePass applied; `excluded`: names of nodes that it leaves alone."""
+    """Apply QuantisePass to a copy of the graph; `excluded`: names of nodes that it leaves alone."""
     return applied(QuantisePass(scales, excluded, weights_only=weights_only, float16_scales=float16_scales), model)
 
 
 def sensitivities(
     model: onnx.ModelProto, scales: Mapping[str, float], nodes: Collection[str], data: CalibrationData
 ) -> list[Sensitivity]:
-    """Every layer's sensitivity, the most sensitive first."""
+    """Return every layer's sensitivity, the most sensitive first."""
     images = data.calibration[:: max(1, len(data.calibration) // RANKING_PICTURES)]
     expected = Intermediates(model).logits(images)
     constants = {constant.name for constant in model.graph.initializer}
@@ -178,7 +178,7 @@ def sensitivities(
 
 
 def fewest(suffices: Callable[[int], bool], most: int) -> int | None:
-    """The smallest count from 1 to `most` that suffices, if more suffice wherever fewer do; None if none does.
+    """Return the smallest count from 1 to `most` that suffices, if more suffice wherever fewer do; None if none does.
 
     Doubles until one does and then halves the gap: a count near the front is found in few trials.
     """
@@ -196,7 +196,7 @@ def fewest(suffices: Callable[[int], bool], most: int) -> int | None:
 
 
 def table(ranking: Collection[Sensitivity], tried: Mapping[int, Check]) -> str:
-    """Layers by their sensitivity, with the outcome where all down to that one stayed in float32."""
+    """Return the layers by their sensitivity, with the outcome where all down to that one stayed in float32."""
     width = max(len("(none excluded)"), *(len(layer.name) for layer in ranking))
     rows = [
         ("layer", "logit error", "logit error, in float32 down to here"),
@@ -214,5 +214,5 @@ def _outcome(check: Check) -> str:
 
 
 def _sortable(error: float) -> float:
-    """NaN compares with nothing; it is the largest of errors."""
+    """Return NaN as the largest of errors, since it compares with nothing."""
     return math.inf if math.isnan(error) else error

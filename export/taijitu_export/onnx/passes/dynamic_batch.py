@@ -1,4 +1,4 @@
-"""A batch of any size, where an exporter wrote down the one that it was shown."""
+"""Allow a batch of any size, where an exporter fixed the size of its example."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from taijitu_export.onnx.passes.reading import integers, is_operator
 
 
 class DynamicBatchPass(ir.passes.InPlacePass):
-    """Let dimension 0 of the graph's inputs and outputs be any number, and take it out of the shapes of Reshapes.
+    """Let dimension 0 of the graph's inputs and outputs be any number, and remove it from the shapes of Reshapes.
 
-    Whether the network means the same then is for the caller to try: a Resize or Expand may have it too.
+    The caller must test whether the network still means the same: a Resize or Expand may contain the number too.
 
-    Rules. The shape of a Reshape has its first number replaced by 0, which copies that of its input, when all of these
+    Rules. The shape of a Reshape has its first number replaced by 0, which copies that of its input, if all of these
     hold:
 
-    1. The shape is constant and has no 0, which copies too, or with `allowzero` is one.
+    1. The shape is constant and does not contain 0, which copies too, or with `allowzero` means 0.
     2. Its first number is `batch`, and so is that of its input's shape.
     """
 
@@ -35,7 +35,7 @@ class DynamicBatchPass(ir.passes.InPlacePass):
             node.replace_input_with(1, add_constant(graph, f"any_batch_{number}", shape))
         for node in graph:
             for value in node.outputs:
-                value.shape = None  # they have the one batch in them, and are inferred again
+                value.shape = None  # these contain the one batch size, and are inferred again
         for value in (*graph.inputs, *graph.outputs):
             if value.shape is not None and value.shape.rank() > 0:
                 value.shape = ir.Shape([self._name, *value.shape[1:]])

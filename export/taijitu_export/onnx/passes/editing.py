@@ -1,4 +1,4 @@
-"""What the passes that change precision share: constants replaced for some of their users, nodes put between others."""
+"""Edits that the precision passes share: replace constants for some of their users, insert nodes between others."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ Belongs = Callable[[ir.Node], bool]
 
 
 def applied(graph_pass: ir.passes.InPlacePass, model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the model with the pass applied."""
+    """Return a copy of the model with the pass applied."""
     return ir.to_proto(graph_pass(ir.from_proto(model)).model)
 
 
 def activations(graph: ir.Graph) -> list[ir.Value]:
-    """The float32 values that flow: inputs of the graph, and outputs of its nodes."""
+    """Return the float32 values that are not constant: inputs of the graph, and outputs of its nodes."""
     flowing = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     return [value for value in flowing if value.dtype == ir.DataType.FLOAT]
 
 
 def float32_constants(nodes: Collection[ir.Node]) -> list[ir.Value]:
-    """The float32 weights that these nodes read, each once."""
+    """Return the float32 weights that these nodes read, each once."""
     read = dict.fromkeys(value for node in nodes for value in node.inputs if value is not None)
     return [value for value in read if value.is_initializer() and value.dtype == ir.DataType.FLOAT]
 
 
 def add_constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
-    """A new constant of the graph."""
+    """Add a constant to the graph."""
     value = ir.val(name, const_value=ir.tensor(array, name=name))
     graph.register_initializer(value)
     return value
@@ -50,7 +50,7 @@ def replace_constant(graph: ir.Graph, value: ir.Value, array: NDArray[Any], suff
 
 
 def place(graph: ir.Graph, value: ir.Value, chain: Sequence[ir.Node]) -> None:
-    """Put the nodes of `chain` into the graph right after `value` is made."""
+    """Insert the nodes of `chain` into the graph right after the node that computes `value`."""
     producer = value.producer()
     if producer is None:
         graph.insert_before(graph[0], chain)

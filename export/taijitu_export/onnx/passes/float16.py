@@ -1,6 +1,6 @@
-"""A float32 graph with its layers in float16.
+"""Convert the layers of a float32 graph to float16.
 
-Why a pass of our own. NVIDIA's AutoCast (nvidia-modelopt 0.47) pins onnx 1.21 and brings onnxruntime-gpu next to
+Why this pass exists. NVIDIA's AutoCast (nvidia-modelopt 0.47) pins onnx 1.21 and brings onnxruntime-gpu next to
 onnxruntime, cupy for another CUDA, and torch; and it takes every operator outside ONNX's schemas for a plugin, even
 `taijitu::Nish` with its function body. ONNX Runtime's converter (onnxruntime.transformers.float16) leaves the constants
 of function bodies in float32, so that a graph with Nish no longer type-checks; it rounds the normalisation of the
@@ -28,24 +28,24 @@ VARIANCE_TOLERANCE = 1e-3
 
 
 class Float16Pass(ir.passes.InPlacePass):
-    """Let layers compute in float16.
+    """Make layers compute in float16.
 
-    Their weights become float16, and a Cast stands where one precision meets the other. The graph's inputs and outputs
-    keep their types, and every tensor that a node computes keeps its name (but an output that has to be cast back).
+    Their weights become float16, with a Cast wherever the precisions meet. The graph's inputs and outputs
+    keep their types, and every tensor that a node computes keeps its name (except an output that has to be cast back).
     Function bodies that they call become generic in their type: CastLike after each constant.
 
     Rules. A node computes in float16 when all of these hold:
 
-    1. Its float32 inputs and outputs may be float16 by ONNX's schema of the operator. For a function of the file's
-       own: so say the schemas of its body's operators.
-    2. It has weights, or comes after a layer that has (Conv, ConvTranspose, Gemm, MatMul). What stands before works on
+    1. Its float32 inputs and outputs may be float16 by ONNX's schema of the operator. For a function of the file:
+       by the schemas of its body's operators.
+    2. It has weights, or comes after a layer that has (Conv, ConvTranspose, Gemm, MatMul). Nodes before it work on
        pixels of up to 255 and their mean, for which float16 is too coarse.
     3. It is not a Cast, which exists to make the type that it makes, and contains no graph of its own.
     4. Its constants fit: none is beyond 65504, and no variance of a BatchNormalization loses more than 0.1 %.
     5. Its name is not in `keep`.
     6. It is neither QuantizeLinear nor DequantizeLinear, which follow their neighbours from opset 19 on, if their scale
-       is a float16 number: the one is float16 where it reads it, the other where it is read by nothing else. So no Cast
-       parts a pair from its layer, which would cost TensorRT the integer kernel.
+       is a float16 number: QuantizeLinear is float16 if its input is, DequantizeLinear if all its readers are. So no
+       Cast separates a pair from its layer, which would cost TensorRT the integer kernel.
     """
 
     def __init__(self, keep: Collection[str] = ()) -> None:
@@ -70,7 +70,7 @@ class Float16Pass(ir.passes.InPlacePass):
 
 
 def float16_nodes(model: ir.Model, keep: Collection[str] = ()) -> set[ir.Node]:
-    """The nodes that compute in float16, by Float16Pass's rules."""
+    """Return the nodes that compute in float16, by Float16Pass's rules."""
     layers = {
         node
         for node in float32_layers(model)  # rule 2
@@ -82,7 +82,7 @@ def float16_nodes(model: ir.Model, keep: Collection[str] = ()) -> set[ir.Node]:
 
 
 def float32_layers(model: ir.Model) -> list[ir.Node]:
-    """The nodes that compute in float32 from the first weights on, without Casts and without what quantises."""
+    """Return the nodes that compute in float32 from the first weights on, without Casts and quantisers."""
     after_weights: set[ir.Node] = set()
     for node in model.graph:
         if node.op_type in WEIGHTED or any(value and value.producer() in after_weights for value in node.inputs):
@@ -97,9 +97,9 @@ def float32_layers(model: ir.Model) -> list[ir.Node]:
 
 
 def float16(constant: ir.Value) -> NDArray[np.float16]:
-    """A float32 constant, rounded."""
+    """Return a float32 constant, rounded."""
     assert constant.const_value is not None
-    with np.errstate(over="ignore"):  # for a value that does not fit, which rule 4 then finds
+    with np.errstate(over="ignore"):  # a value that does not fit is found by rule 4
         return constant.const_value.numpy().astype(np.float16)
 
 
@@ -151,7 +151,7 @@ def _fits(constant: ir.Value, node: ir.Node) -> bool:
 
 
 def _cast(graph: ir.Graph, value: ir.Value, to: ir.DataType, users: Belongs) -> None:
-    """One Cast of `value` for all `users`; and for the graph's output, which keeps its name and its float32."""
+    """Insert one Cast of `value` for all `users`; the graph's output keeps its name and its float32."""
     uses = [use for use in value.uses() if users(use.node)]
     back = to == ir.DataType.FLOAT and value.is_graph_output()
     if not uses and not back:

@@ -1,4 +1,4 @@
-"""A batch norm before linear layers goes into their weights, where no padding stands between."""
+"""Fold a batch norm before linear layers into their weights, where no padding is between them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from taijitu_export.onnx.passes.reading import constant, convolution_weights, is
 
 
 class FoldBatchNormPass(ir.passes.InPlacePass):
-    """Fold y = scale * x + shift, which a BatchNormalization is, into the layers that read y.
+    """Fold y = scale * x + shift, the arithmetic of a BatchNormalization, into the layers that read y.
 
-    A batch norm right after a convolution is folded into that by torch's exporter already.
+    Torch's exporter already folds a batch norm right after a convolution into that convolution.
 
     Rules. A batch norm is folded when all of these hold:
 
-    1. Its scale, shift, mean and variance are constant, and it does not train.
+    1. Its scale, shift, mean and variance are constant, and it is not in training mode.
     2. Its result is not an output of the graph, and every node that reads it is one of
        a. a Conv of one group with constant weights and no padding: a padded one would see `shift` as 0 at the border,
        b. a GlobalAveragePool, a mean of each channel, where rule 2 holds for what it makes,
@@ -44,7 +44,7 @@ class FoldBatchNormPass(ir.passes.InPlacePass):
 
 
 def _affine(node: ir.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Scale and shift, (C,), by rule 1."""
+    """Return scale and shift, (C,), by rule 1."""
     constants = [constant(value) for value in node.inputs[1:5]]
     if any(array is None for array in constants) or node.attributes.get_int("training_mode", 0) == 1:
         return None
@@ -54,7 +54,7 @@ def _affine(node: ir.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]] | 
 
 
 def _readers(value: ir.Value) -> list[ir.Node]:
-    """The layers to fold into; none where rule 2 forbids it."""
+    """Return the layers to fold into; none where rule 2 forbids it."""
     found: list[ir.Node] = []
     if value.is_graph_output():
         return []

@@ -1,4 +1,4 @@
-"""What each channel is divided by, as at the end of a normalisation, goes into the weights of what reads it."""
+"""Fold the division of each channel, as at the end of a normalisation, into the weights of the layers that read it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from taijitu_export.onnx.passes.reading import (
 class FoldScalePass(ir.passes.InPlacePass):
     """Fold y = x / c into the convolutions that read y: their padding is 0 before the division as after it.
 
-    What is subtracted before stays: a padded convolution would see the mean in place of 0 at the border.
+    A subtraction before it stays: a padded convolution would see the mean instead of 0 at the border.
 
     Rules. A Div is folded when all of these hold:
 
@@ -49,7 +49,7 @@ class FoldScalePass(ir.passes.InPlacePass):
 
 
 def _divisor(node: ir.Node) -> NDArray[np.float64] | None:
-    """c, (C,), by rule 1."""
+    """Return c, (C,), by rule 1."""
     if not is_operator(node, "Div"):
         return None
     width, divisor = channels(node.inputs[0]), constant(node.inputs[1])
@@ -60,7 +60,7 @@ def _divisor(node: ir.Node) -> NDArray[np.float64] | None:
 
 
 def _readers(value: ir.Value, *, sliced: bool) -> list[tuple[ir.Node, slice]]:
-    """The convolutions by rule 2, and the channels that each reads; none where the rule forbids it."""
+    """Return the convolutions by rule 2, and the channels that each reads; none where the rule forbids it."""
     found: list[tuple[ir.Node, slice]] = []
     if value.is_graph_output():
         return []

@@ -1,4 +1,4 @@
-"""GELU's multiplications in the order in which ONNX Runtime knows it, and makes one operator of five."""
+"""Order GELU's multiplications so that ONNX Runtime recognises it, and makes one operator of five."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from taijitu_export.onnx.passes.reading import constant, is_operator
 class GeluOrderPass(ir.passes.InPlacePass):
     """Turn x * (0.5 * (1 + erf(x / sqrt(2)))), as torch exports it, into (x * (1 + erf(x / sqrt(2)))) * 0.5.
 
-    Halving is exact, and so is the change.
+    Halving is exact, so the change is exact too.
 
     Rules. A Mul(x, h), or Mul(h, x), is rewritten when all of these hold:
 
-    1. h is a Mul by the constant 0.5, and nobody else reads h.
-    2. What is halved is the sum of a constant and an Erf.
+    1. h is a Mul by the constant 0.5, and h has no other reader.
+    2. The other factor is the sum of a constant and an Erf.
     3. The Erf is of x divided by a constant.
     """
 

@@ -1,4 +1,4 @@
-"""ReduceMean over height and width becomes GlobalAveragePool, which every runtime has a fast kernel for."""
+"""Replace ReduceMean over height and width by GlobalAveragePool, for which every runtime has a fast kernel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class GlobalAveragePoolPass(ir.passes.InPlacePass):
 
     1. x has rank 4.
     2. The axes are constant and are height and width: {2, 3}, negative ones counted from the end.
-    3. With keepdims=0, the result (N, C) is what Flatten(axis=1) of (N, C, 1, 1) gives: always so for rank 4.
+    3. With keepdims=0, the result (N, C) is that of Flatten(axis=1) of (N, C, 1, 1): always so for rank 4.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

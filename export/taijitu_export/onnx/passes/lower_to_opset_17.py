@@ -1,4 +1,4 @@
-"""Opset 18, the lowest that torch exports, down to 17, the highest that TensorRT 8.5 and 8.6 parse."""
+"""Lower opset 18, the lowest that torch exports, to 17, the highest that TensorRT 8.5 and 8.6 parse."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _lowerable(node: ir.Node) -> bool:
 
 
 def _axes(node: ir.Node) -> list[int]:
-    """The constant axes; none where they are not named or not constant."""
+    """Return the constant axes; none where they are not named or not constant."""
     axes = node.inputs[1] if len(node.inputs) > 1 else None
     constant = ir.convenience.get_const_tensor(axes) if axes is not None else None
     return [] if constant is None else [int(axis) for axis in constant.numpy()]

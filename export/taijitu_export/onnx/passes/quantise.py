@@ -1,4 +1,4 @@
-"""Layers with weights on 8-bit integers: QuantizeLinear and DequantizeLinear around them, as TensorRT wants them."""
+"""Quantise layers with weights to 8-bit integers: QuantizeLinear, DequantizeLinear around them, as TensorRT expects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taijitu_export.onnx.passes.float16 import FLOAT16_MAX
 
 LEVELS = 127  # symmetric: -127 to 127, zero is zero
 LEAST_SCALE = float(np.finfo(np.float32).tiny)
-"""The smallest normal float32. What is smaller becomes zero in many kernels, and a division by it infinite."""
+"""The smallest normal float32. Smaller numbers become zero in many kernels, and a division by one is infinite."""
 
 LEAST_FLOAT16 = np.float16(2.0**-24)
 """The smallest float16 above 0."""
@@ -23,23 +23,23 @@ Scales = NDArray[np.float32]
 
 
 class QuantisePass(ir.passes.InPlacePass):
-    """Quantise the weights of layers and what flows into them.
+    """Quantise the weights of layers and their inputs.
 
-    Weights become int8 constants with a DequantizeLinear, symmetric, one scale an output channel. What flows in goes
-    through QuantizeLinear and DequantizeLinear, symmetric, one scale a tensor and one pair however many layers read it.
-    Biases and all else stay float32: the runtime folds the pairs into integer kernels where it has them. Tensors keep
-    their names.
+    Weights become int8 constants with a DequantizeLinear, symmetric, one scale per output channel. Inputs pass
+    through QuantizeLinear and DequantizeLinear, symmetric, one scale per tensor and one pair however many layers read
+    it. Biases and everything else stay float32: the runtime folds the pairs into integer kernels where it has them.
+    Tensors keep their names.
 
-    `scales`: of each tensor that flows into a layer, |largest value kept| / 127. Rules. A node is quantised when all of
+    `scales`: for each tensor that a layer reads, |largest value kept| / 127. Rules. A node is quantised when all of
     these hold:
 
     1. It is a Conv, Gemm or MatMul whose second input is a float32 constant with at least two dimensions.
     2. `scales` has its first input.
     3. Its name is not in `keep`.
 
-    With `weights_only` what flows in stays float32: the error that remains is what int8 costs a network at the least.
-    With `float16_scales` every scale is a number that float16 has, for Float16Pass to come; weights are rounded to
-    integers by that one.
+    With `weights_only` inputs stay float32: the error that remains is the least that int8 costs a network.
+    With `float16_scales` every scale is a number that float16 has, for a later Float16Pass; weights are rounded to
+    integers by that scale.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class QuantisePass(ir.passes.InPlacePass):
 
 
 def quantisable_nodes(model: ir.Model) -> list[ir.Node]:
-    """The layers that QuantisePass could quantise, in the graph's order: its rule 1."""
+    """Return the layers that QuantisePass could quantise, in the graph's order: its rule 1."""
     return [
         node
         for node in model.graph
@@ -84,7 +84,7 @@ def quantisable_nodes(model: ir.Model) -> list[ir.Node]:
 
 
 def weight_scales(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """One scale a channel of `axis`, (C,): its largest magnitude / 127, and 1 for a channel of zeros.
+    """Compute one scale per channel of `axis`, (C,): its largest magnitude / 127, and 1 for a channel of zeros.
 
     Weights below the smallest normal float32 are rounded to zero.
     """
@@ -94,7 +94,7 @@ def weight_scales(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]
 
 
 def float16_scale(scale: float | NDArray[np.float32]) -> Scales:
-    """The smallest numbers of float16 that are no smaller than the scales, as float32: none is 0, and nothing is cut.
+    """Return the smallest float16 numbers not below the scales, as float32: none is 0, and nothing is clipped.
 
     65504 for larger values.
     """
@@ -117,7 +117,7 @@ def _weight(node: ir.Node) -> ir.Value:
 
 
 def _channel_axis(node: ir.Node) -> int:
-    """Which dimension of the weight counts the output channels."""
+    """Return the dimension of the weight that counts the output channels."""
     if node.op_type == "Conv":
         return 0
     if node.op_type == "Gemm":
@@ -165,6 +165,6 @@ def _quantise_weight(
 
 
 def _zero(graph: ir.Graph, shape: tuple[int, ...]) -> ir.Value:
-    """Symmetric quantisation's zero point, one constant for all of the same shape."""
+    """Return symmetric quantisation's zero point, one constant for all of the same shape."""
     name = "_".join(["zero_point", *map(str, shape)])
     return graph.initializers.get(name) or add_constant(graph, name, np.zeros(shape, np.int8))

@@ -1,4 +1,4 @@
-"""Opset 17 or 18 up to 19, the first in which QuantizeLinear and DequantizeLinear know float16."""
+"""Raise opset 17 or 18 to 19, the first in which QuantizeLinear and DequantizeLinear know float16."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx_ir as ir
 TARGET = 19
 IR_VERSION = 9
 
-# Operators to whose newer schemas only types, or attributes and inputs that may be left out, were added.
+# Operators whose newer schemas only add types, or optional attributes and inputs.
 WIDENED = frozenset(
     {
         "AveragePool",
@@ -56,7 +56,7 @@ class RaiseToOpset19Pass(ir.passes.InPlacePass):
 
 
 def unraisable(model: ir.Model) -> list[ir.Node]:
-    """The nodes of the graph and its functions that keep the model at its opset: none of the rules holds."""
+    """Return the nodes of the graph and its functions that keep the model at its opset: none of the rules holds."""
     return [node for graph in _graphs(model) for node in graph if node.domain == "" and not _raisable(node, graph)]
 
 

@@ -1,4 +1,4 @@
-"""What several passes ask about nodes and values."""
+"""Questions about nodes and values that several passes ask."""
 
 from __future__ import annotations
 
@@ -8,36 +8,39 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Operators that multiply by weights: what TensorRT and people call layers."""
+"""Operators that multiply by weights: the ones that TensorRT and people call layers."""
 
 QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def is_operator(node: ir.Node | None, op_type: str) -> bool:
-    """Whether there is a node and it is this operator of ONNX's own domain."""
+    """Return whether there is a node and it is this operator of ONNX's own domain."""
     return node is not None and node.domain == "" and node.op_type == op_type
 
 
 def constant(value: ir.Value | None) -> NDArray[Any] | None:
-    """The array of a value that is the same in every run; None for others."""
+    """Return the array of a value that is the same in every run; None for others."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     return None if tensor is None else tensor.numpy()
 
 
 def integers(value: ir.Value | None) -> list[int]:
-    """The elements of a constant, of any shape; none for others."""
+    """Return the elements of a constant, of any shape; none for others."""
     array = constant(value)
     return [] if array is None else [int(number) for number in array.reshape(-1)]
 
 
 def channels(value: ir.Value | None) -> int | None:
-    """C of a value of shape (N, C, H, W), where it is known."""
+    """Return C of a value of shape (N, C, H, W), where it is known."""
     shape = value.shape if value is not None else None
     return shape[1] if shape is not None and shape.rank() == 4 and isinstance(shape[1], int) else None
 
 
 def convolution_weights(node: ir.Node) -> NDArray[Any] | None:
-    """(outputs, inputs / groups, height, width) of a Conv over two dimensions that has only constants; else None."""
+    """Return (outputs, inputs / groups, height, width) of a Conv over two dimensions with only constants.
+
+    None for others.
+    """
     if not is_operator(node, "Conv") or any(constant(value) is None for value in node.inputs[1:]):
         return None
     weights = constant(node.inputs[1])
@@ -45,12 +48,12 @@ def convolution_weights(node: ir.Node) -> NDArray[Any] | None:
 
 
 def is_padded(node: ir.Node) -> bool:
-    """Whether a Conv may see zeros beyond the border."""
+    """Return whether a Conv may see zeros beyond the border."""
     return any(node.attributes.get_ints("pads", ())) or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET"
 
 
 def is_channel_slice(node: ir.Node) -> bool:
-    """Whether a node is a Slice of channels only, with constant ends and step 1."""
+    """Return whether a node is a Slice of channels only, with constant ends and step 1."""
     if not is_operator(node, "Slice") or len(node.inputs) < 4:
         return False
     starts, ends, axes = (integers(value) for value in node.inputs[1:4])

@@ -1,7 +1,7 @@
-"""Float16's rounding spelt out in a float32 graph, for a processor that has no float16.
+"""Write float16's rounding into a float32 graph, for a processor that has no float16.
 
 ONNX Runtime's CPU has no float16 kernels for most operators: it computes in float32 between two Casts of its own, and
-takes these away where one node follows another. An overflow that a GPU runs into does not happen there (tried with
+removes these where one node follows another. An overflow that happens on a GPU does not happen there (tried with
 1.31: 1000 * 100 * 0.001 in float16 nodes gives 100). Casts that stand in the file stay.
 """
 
@@ -17,16 +17,16 @@ from taijitu_export.onnx.passes.float16 import float16, float16_nodes
 
 
 class RoundToFloat16Pass(ir.passes.InPlacePass):
-    """Round what Float16Pass would hold in float16, and leave every type float32.
+    """Round the values that Float16Pass would hold in float16, and leave every type float32.
 
     Rules, with the nodes that Float16Pass's rules make compute in float16:
 
     1. Their constants are rounded.
     2. Their outputs are rounded for every user, under their own names.
-    3. What they read from other nodes is rounded for them alone.
+    3. Values that they read from other nodes are rounded for them alone.
 
     Inside a node the arithmetic stays float32, as in hardware that accumulates in float32. With `weights_only`, rule 1
-    alone: the error that remains is what float16 costs a network at the least.
+    alone: the error that remains is the least that float16 costs a network.
     """
 
     def __init__(self, keep: Collection[str] = (), *, weights_only: bool = False) -> None:

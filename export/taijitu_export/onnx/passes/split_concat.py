@@ -1,8 +1,8 @@
-"""A convolution of a concatenation becomes the sum of its parts' convolutions: nothing is copied together.
+"""Replace a convolution of a concatenation by the sum of its parts' convolutions: nothing is copied together.
 
 ONNX Runtime's blocked layout holds 8 or 16 channels a block. A concatenation of parts that do not fill their blocks
-leaves that layout and comes back, for each HalfIdentityBlock of a VGNet with 28, 56 or 184 channels a part. A sum of
-two convolutions stays in it, and costs no pass over memory: the second one adds to what the first one wrote.
+leaves that layout and comes back, for each HalfIdentityBlock of a VGNet with 28, 56 or 184 channels per part. A sum of
+two convolutions stays in it, and costs no pass over memory: the second one adds to the result of the first.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Part:
 
 
 class SplitConcatPass(ir.passes.InPlacePass):
-    """Take each Concat of channels apart, through all that reads it.
+    """Take each Concat of channels apart, through all nodes that read it.
 
-    A depthwise Conv becomes one for each part. A Slice of channels picks parts. A 1x1 Conv becomes the sum of one for
+    A depthwise Conv becomes one for each part. A Slice of channels selects parts. A 1x1 Conv becomes the sum of one for
     each part; where a Slice left channels out, it reads the whole tensor with zeros for their weights. The sum has the
     name of the Conv, and of its output.
 
@@ -55,12 +55,12 @@ class SplitConcatPass(ir.passes.InPlacePass):
        b. a depthwise Conv with constant weights, one output channel for each input channel,
        c. a Slice of channels only, with constant ends and step 1,
        d. a Concat or Split of channels whose numbers are known,
-       where rule 2 holds for all that b, c and d make.
+       where rule 2 holds for the results of b, c and d.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
-        parts: dict[ir.Value, list[Part]] = {}  # what is taken apart
+        parts: dict[ir.Value, list[Part]] = {}  # of the values that are taken apart
         for node in list(graph):
             out = node.outputs[0]
             apart = next((parts[value] for value in node.inputs if value in parts), None)
@@ -84,7 +84,7 @@ class SplitConcatPass(ir.passes.InPlacePass):
 
 
 def _goes(value: ir.Value) -> bool:
-    """Rule 2, of what a node makes."""
+    """Return whether rule 2 holds for the result of a node."""
     if value.is_graph_output() or not value.uses():
         return False
     for node, index in value.uses():
@@ -168,7 +168,7 @@ def _split_pointwise(graph: ir.Graph, node: ir.Node, parts: Sequence[Part]) -> N
         offset += part.width
     out, total = node.outputs[0], addends[0]
     for number, addend in enumerate(addends[1:], start=1):
-        # The newest first: that is the one which ONNX Runtime lets add to the other.
+        # The newest first: ONNX Runtime adds it to the other.
         add = ir.node("Add", [addend, total], name=f"{node.name}_sum{number}")
         total = add.outputs[0]
         total.name, total.shape, total.type = f"{out.name}_sum{number}", out.shape, out.type
@@ -179,7 +179,7 @@ def _split_pointwise(graph: ir.Graph, node: ir.Node, parts: Sequence[Part]) -> N
 
 
 def _share(graph: ir.Graph, value: ir.Value | None, number: int, part: Part, offset: int, *, axis: int) -> ir.Value:
-    """A part's share of a layer's constant, along `axis`, with zeros for channels that are not in the part."""
+    """Return a part's share of a layer's constant, along `axis`, with zeros for channels that are not in the part."""
     array = constant(value)
     assert value is not None
     assert array is not None
