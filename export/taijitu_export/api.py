@@ -16,7 +16,7 @@ from taijitu_export.comparison import verify as comparison
 from taijitu_export.comparison.verify import Verification
 from taijitu_export.doubt import calibrate as doubt
 from taijitu_export.doubt.calibrate import Calibration
-from taijitu_export.doubt.threshold import Wish
+from taijitu_export.doubt.threshold import ThresholdRequest
 from taijitu_export.engine.engine_artefact import EngineResult, make_engine
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.request import Request
@@ -141,8 +141,8 @@ def verify(
         model: An ONNX file or an engine.
         data: Folder or tar of test/<label>/*, of <label>/*, or of pictures without labels; None for generated pictures.
         reference: The checkpoint or ONNX file that the model should answer like.
+        max_drop: Percentage points of top-1 accuracy that it may cost; None for its precision's own allowance.
         expect: Top-1 accuracy in percent that it should reach without a reference; None for the one in its card.
-        expect: Top-1 accuracy in percent that it should reach without a reference; None for what its card records.
         explain: If it is not fine, name the first layer that diverges from the reference.
 
     Returns:
@@ -194,7 +194,7 @@ def calibrate(
         Path(model),
         Path(data),
         Path(output),
-        wish=Wish(accuracy, coverage, reject),
+        threshold=ThresholdRequest(accuracy, coverage, reject),
         guarantee=guarantee,
         other=None if other is None else os.fspath(other),
     )

@@ -43,8 +43,8 @@ def with_passport(card: ModelCard, artefact: Answers, origin: Answers, source: s
 
     Args:
         card: The card of the float32 artefact.
-        origin: The source: the network in PyTorch, or an adopted file as it came.
-        origin: What it comes from: the network in PyTorch, or an adopted file as it came.
+        artefact: Its answers, by which the pictures are chosen: ONNX Runtime is quicker than PyTorch.
+        origin: Those of its source: the network in PyTorch, or an adopted file as it came.
         source: What computes these answers, such as "PyTorch 2.9.1".
 
     Raises:
@@ -54,7 +54,7 @@ def with_passport(card: ModelCard, artefact: Answers, origin: Answers, source: s
     seeds = range(max(LEAST_SEEDS, min(MOST_SEEDS, SEEDS_PIXELS // (spec.height * spec.width))))
     drawn = tracked("drawing pictures to prove by", seeds)
     pixels = np.stack([resize_picture(proof_picture(seed, spec), spec) for seed in drawn])
-    seeds_chosen = choose(artefact(pixels))
+    seeds_chosen = choose_seeds(artefact(pixels))
     logits = origin(pixels[seeds_chosen])
     if not np.isfinite(logits).all():
         raise ExportError(f"{source} answers with NaN or infinite logits")
@@ -70,7 +70,7 @@ def with_passport(card: ModelCard, artefact: Answers, origin: Answers, source: s
     return dataclasses.replace(card, proof=passport)
 
 
-def choose(logits: NDArray[np.float32]) -> list[int]:
+def choose_seeds(logits: NDArray[np.float32]) -> list[int]:
     """Return the seeds to take, sorted, by the logits (N, K) of the pictures of seeds 0 to N - 1.
 
     1. 16 of them, fewer where there are many labels.
@@ -91,7 +91,7 @@ def choose(logits: NDArray[np.float32]) -> list[int]:
     return sorted(chosen)
 
 
-def carried(card: ModelCard, precision: str, answers: Answers | None = None) -> ModelCard:
+def card_for_precision(card: ModelCard, precision: str, answers: Answers | None = None) -> ModelCard:
     """Return the card for a conversion to another precision: the origin's logits stay, allowances and `own` do not.
 
     `answers`: of the converted graph, from which the allowance for other computations in that precision follows; None

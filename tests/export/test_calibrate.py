@@ -17,7 +17,7 @@ from taijitu_export.doubt.calibrate import calibrate
 from taijitu_export.doubt.cli import main
 from taijitu_export.doubt.conformal import set_probability
 from taijitu_export.doubt.temperature import best_temperature
-from taijitu_export.doubt.threshold import Wish
+from taijitu_export.doubt.threshold import ThresholdRequest
 from taijitu_export.engine.graph import read_graph
 from taijitu_export.errors import ExportError
 from taijitu_export.precision.conversion import PrecisionRequest, convert
@@ -94,29 +94,29 @@ def test_pictures_of_no_label_choose_the_score_and_are_counted(model: Path, data
     (tmp_path / "none").mkdir()
     for grey in range(40):
         Image.new("RGB", (8, 8), (100 + grey,) * 3).save(tmp_path / "none" / f"{grey}.png")
-    wish = Wish(coverage=90)
-    found = calibrate(model, data, tmp_path / "out.onnx", wish=wish, other=str(tmp_path / "none"))
+    request = ThresholdRequest(coverage=90)
+    found = calibrate(model, data, tmp_path / "out.onnx", threshold=request, other=str(tmp_path / "none"))
     assert found.row is not None
     assert found.row.others is not None
     assert found.row.others < found.row.coverage
-    label = calibrate(model, data, tmp_path / "label.onnx", wish=wish, other="blue")
+    label = calibrate(model, data, tmp_path / "label.onnx", threshold=request, other="blue")
     assert (label.decision.other, decision_of(tmp_path / "label.onnx").other) == ("blue", "blue")
 
 
-def test_too_few_pictures_and_two_wishes_are_refused(model: Path, data: Path, tmp_path: Path) -> None:
+def test_too_few_pictures_and_two_threshold_requests_are_refused(model: Path, data: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
     with pytest.raises(ExportError, match=r"120 .* 199"):
-        calibrate(model, data, output, wish=Wish(), guarantee=99.5)
+        calibrate(model, data, output, threshold=ThresholdRequest(), guarantee=99.5)
     with pytest.raises(ExportError, match="--accuracy 100"):
-        calibrate(model, data, output, wish=Wish(accuracy=100))
+        calibrate(model, data, output, threshold=ThresholdRequest(accuracy=100))
     with pytest.raises(UsageError, match="--accuracy and --reject"):
-        Wish(accuracy=90, reject=0.5)
+        ThresholdRequest(accuracy=90, reject=0.5)
     few = tmp_path / "few"
     for label in COLOURS:
         (few / label).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(few / label / "1.png")
     with pytest.raises(ExportError, match=r"got 3 .* 100"):
-        calibrate(model, few, output, wish=Wish())
+        calibrate(model, few, output, threshold=ThresholdRequest())
     assert not output.exists()
 
 

@@ -177,7 +177,7 @@ def test_the_channels_of_a_matrix_are_its_columns(transposed: int, axis: int) ->
 
 
 @pytest.mark.parametrize(
-    ("lines", "scales", "keep"),
+    ("lines", "scales", "excluded"),
     [
         (["y = Relu(x)"], {"x": 0.02}, ()),  # rule 1: no weights
         (["v = Relu(w)", "y = Conv(x, v)"], {"x": 0.02}, ()),  # rule 1: computed weights
@@ -185,9 +185,9 @@ def test_the_channels_of_a_matrix_are_its_columns(transposed: int, axis: int) ->
         (["y = Conv(x, w)"], {"x": 0.02}, ("n0",)),  # rule 3
     ],
 )
-def test_other_nodes_stay_float32(lines: list[str], scales: dict[str, float], keep: tuple[str, ...]) -> None:
+def test_other_nodes_stay_float32(lines: list[str], scales: dict[str, float], excluded: tuple[str, ...]) -> None:
     model = model_of(*lines, w=W)
-    assert not QuantisePass(scales, keep)(ir.from_proto(model)).modified
+    assert not QuantisePass(scales, excluded)(ir.from_proto(model)).modified
 
 
 PAIR = {"x": 0.02, "b": 0.03}
@@ -198,9 +198,9 @@ def two_layers() -> onnx.ModelProto:
     return model_of(*LAYERS, functions=True, w=W, bias=W[:, 0, 0, 0], v=np.transpose(W, (1, 0, 2, 3)).copy())
 
 
-def int8_for_engines(model: onnx.ModelProto, keep: tuple[str, ...] = ()) -> onnx.ModelProto:
+def int8_for_engines(model: onnx.ModelProto, excluded: tuple[str, ...] = ()) -> onnx.ModelProto:
     quantised = applied(QuantisePass(PAIR, float16_scales=True), applied(RaiseToOpset19Pass(), model))
-    return applied(Float16Pass(keep), quantised)
+    return applied(Float16Pass(excluded), quantised)
 
 
 def test_no_cast_parts_an_int8_layer_from_its_pair() -> None:
@@ -220,7 +220,7 @@ def test_no_cast_parts_an_int8_layer_from_its_pair() -> None:
 
 
 def test_an_int8_layer_that_float16_cannot_hold_is_float32_on_both_sides() -> None:
-    changed = int8_for_engines(two_layers(), keep=("n0", "n1"))
+    changed = int8_for_engines(two_layers(), excluded=("n0", "n1"))
     got = types(changed)
     (first, second) = [node for node in changed.graph.node if node.op_type == "Conv"]
     assert {got[name] for name in first.input} == {"FLOAT"}

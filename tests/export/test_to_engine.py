@@ -24,7 +24,7 @@ from taijitu_export.engine.graph import read_graph
 from taijitu_export.engine.graph_for_parser import check_precision, graph_for_parser, without_functions
 from taijitu_export.engine.library import Library
 from taijitu_export.engine.options import Options
-from taijitu_export.engine.progress import Phases
+from taijitu_export.engine.progress import BuildProgress
 from taijitu_export.engine.target import open_target
 from taijitu_export.engine.timing_cache import TimingCache
 from taijitu_runtime.backends.trt_engine import logger_of
@@ -184,14 +184,14 @@ def test_an_engine_of_another_precision_is_not_kept_and_the_old_one_stays(
 
 
 def test_layers_that_the_graph_keeps_in_float32_are_allowed_and_no_more() -> None:
-    from taijitu_export.engine.layers import Count, shortfall
+    from taijitu_export.engine.layers import LayerCount, shortfall
 
-    counted = Count({"float16": 5, "float32": 2}, "network")
+    counted = LayerCount({"float16": 5, "float32": 2}, "network")
     assert shortfall("fp16", counted, excluded=2) == ""
     assert "got 2 layers that are not float16, expected at most the 1" in shortfall("fp16", counted, excluded=1)
     assert "smaller type than float32" in shortfall("fp32", counted, excluded=0)
     # An engine's own choice of a larger type for some layer is TensorRT's.
-    assert shortfall("fp16", Count({"float16": 5, "float32": 2}, "engine"), excluded=0) == ""
+    assert shortfall("fp16", LayerCount({"float16": 5, "float32": 2}, "engine"), excluded=0) == ""
 
 
 def test_layers_of_an_engine_are_counted_as_the_inspector_writes_them() -> None:
@@ -366,15 +366,15 @@ def test_a_build_that_fails_says_what_the_library_said(model: Path, refused: Ref
 def test_phases_nest_and_steps_are_counted(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     seen: list[tuple[str, str]] = []
     for name in ("start", "step", "finish"):
-        original = getattr(Phases, name)
+        original = getattr(BuildProgress, name)
 
         def spy(
-            self: Phases, phase: str, *rest: int, name: str = name, original: Callable[..., object] = original
+            self: BuildProgress, phase: str, *rest: int, name: str = name, original: Callable[..., object] = original
         ) -> object:
             seen.append((name, phase))
             return original(self, phase, *rest)
 
-        monkeypatch.setattr(Phases, name, spy)
+        monkeypatch.setattr(BuildProgress, name, spy)
     build(model)
     started = [phase for name, phase in seen if name == "start"]
     assert started[0] == "Building engine"
@@ -383,10 +383,10 @@ def test_phases_nest_and_steps_are_counted(monkeypatch: pytest.MonkeyPatch, mode
 
 
 def test_ctrl_c_ends_a_build(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    def interrupt(self: Phases, name: str, step: int) -> bool:
+    def interrupt(self: BuildProgress, name: str, step: int) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Phases, "step", interrupt)
+    monkeypatch.setattr(BuildProgress, "step", interrupt)
     assert engine_cli.main([str(model)]) == 130
     assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
 
@@ -395,7 +395,7 @@ def test_the_bar_shows_phase_steps_and_time(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    progress = Phases(shown=True)
+    progress = BuildProgress(shown=True)
     progress.start("Building engine", 6)
     progress.start("Timing graph nodes", 30)
     assert progress.step("Timing graph nodes", 11)

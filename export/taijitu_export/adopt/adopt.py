@@ -30,7 +30,7 @@ from taijitu_export.onnx.onnx_from_foreign import (
     opset_of,
     standard_graph,
 )
-from taijitu_export.passport import carried, with_passport
+from taijitu_export.passport import card_for_precision, with_passport
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import METADATA_PREFIX, Architecture, InputSpec, ModelCard, Precision
@@ -194,7 +194,7 @@ def _with_passport(original: Original, card: ModelCard, adopted: Path, ending: E
         version = require("onnxruntime", "taijitu[export]").__version__
         card = with_passport(card, logits, origin, f"{original.file.path.name} on ONNX Runtime {version}")
         if card.precision.name != "fp32":
-            card = carried(card, card.precision.name, logits)
+            card = card_for_precision(card, card.precision.name, logits)
         return card
 
 

@@ -37,7 +37,7 @@ class Flip:
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelled:
+class LabelledComparison:
     """A candidate and its reference on pictures with labels.
 
     `lost`: pictures that the reference has right and the candidate wrong; `gained`: the reverse. `chance`: the share of
@@ -68,7 +68,7 @@ class Comparison:
 
     pictures: int
     not_finite: int
-    labelled: Labelled | None
+    labelled: LabelledComparison | None
     flips: tuple[Flip, ...]
     max_difference: float
     rms_difference: float
@@ -151,9 +151,11 @@ def _finite_rows(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(logits).all(axis=1), np.bool_)
 
 
-def _labelled(candidate: NDArray[np.float32], reference: NDArray[np.float32], targets: NDArray[np.int64]) -> Labelled:
+def _labelled(
+    candidate: NDArray[np.float32], reference: NDArray[np.float32], targets: NDArray[np.int64]
+) -> LabelledComparison:
     before, after = (_ranked_hits(logits, targets)[:, 0] for logits in (reference, candidate))
-    return Labelled(
+    return LabelledComparison(
         candidate=accuracy(candidate, targets),
         reference=accuracy(reference, targets),
         lost=int((before & ~after).sum()),

@@ -22,7 +22,7 @@ BATCH = 64
 ARITHMETIC = ("colour", "scale", "mean", "std")  # may differ: each model or its Classifier does this itself
 
 
-class Answering(Protocol):
+class LogitsModel(Protocol):
     """A classifier of either kind: taijitu_runtime's Classifier, or a checkpoint."""
 
     @property

@@ -10,7 +10,7 @@ import enum
 from collections.abc import Sequence
 
 from taijitu_export.comparison.bounds import drop_interval, pictures_to_show, share_interval
-from taijitu_export.comparison.comparison import Accuracy, Comparison, Labelled
+from taijitu_export.comparison.comparison import Accuracy, Comparison, LabelledComparison
 
 LEAST_LOST = 2
 """One picture is never enough to call a candidate not fine."""
@@ -51,12 +51,12 @@ class Verdict:
         """Return whether the exit code is 0; what is not shown passes unless certainty is required."""
         return self.fine or (self.outcome is Outcome.NOT_SHOWN and not require_certain)
 
-    def leaving_open(self, not_judged: Sequence[str]) -> Verdict:
+    def with_not_judged(self, not_judged: Sequence[str]) -> Verdict:
         """Return the same verdict with more that was not judged."""
         return dataclasses.replace(self, not_judged=(*self.not_judged, *not_judged))
 
 
-def verdict_on_labels(comparison: Comparison, labelled: Labelled, max_drop: float) -> Verdict:
+def verdict_on_labels(comparison: Comparison, labelled: LabelledComparison, max_drop: float) -> Verdict:
     """Judge the accuracy drop between a reference and a candidate on labelled pictures.
 
     `max_drop`: allowed percentage points of top-1 accuracy.
@@ -133,7 +133,7 @@ def verdict_on_finiteness(not_finite: int, pictures: int) -> Verdict:
     return Verdict(Outcome.NOT_SHOWN, f"its logits are finite, compared with nothing; {GIVE_REFERENCE} or --data")
 
 
-def _fell_to_chance(labelled: Labelled, pictures: int) -> bool:
+def _fell_to_chance(labelled: LabelledComparison, pictures: int) -> bool:
     reference, candidate = labelled.reference.hits / pictures, labelled.candidate.hits / pictures
     certain = share_interval(labelled.reference.hits, pictures).low > labelled.chance
     lost_lead = candidate - labelled.chance <= NEAR_CHANCE * (reference - labelled.chance)

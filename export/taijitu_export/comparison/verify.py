@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, LEAST_ALLOWED_ERROR, MOST_ALLOWED_ERROR
 from taijitu_export.comparison.comparison import Accuracy, Comparison, accuracy, chance_share, compare, most_different
 from taijitu_export.comparison.divergence import Divergence, divergence
-from taijitu_export.comparison.reference import BATCH, Answering, class_order, is_checkpoint, open_reference
+from taijitu_export.comparison.reference import BATCH, LogitsModel, class_order, is_checkpoint, open_reference
 from taijitu_export.comparison.verdict import (
     Verdict,
     verdict_on_accuracy,
@@ -139,7 +139,7 @@ def _answered(
 
 
 def _answers(
-    models: dict[str, Answering], pictures: PictureSet | None
+    models: dict[str, LogitsModel], pictures: PictureSet | None
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
     """Compute the logits of each model for every picture, and pictures/s of each."""
     spec = models["candidate"].card.input
@@ -189,7 +189,7 @@ def _judged(
         verdict = verdict_without_promise(measured, chance_share(targets))
     open_questions = _not_judged(card, evidence, on_gpu=on_gpu)
     return Verification(
-        verdict.leaving_open(open_questions), card, evidence, max_drop, comparison, measured, not_finite
+        verdict.with_not_judged(open_questions), card, evidence, max_drop, comparison, measured, not_finite
     )
 
 

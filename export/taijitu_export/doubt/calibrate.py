@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from taijitu_export.comparison.classes import calibration_error, first_answers, reliability
 from taijitu_export.doubt.conformal import set_coverage, set_probability
 from taijitu_export.doubt.temperature import best_temperature
-from taijitu_export.doubt.threshold import Wish, coverage_row, coverage_table
+from taijitu_export.doubt.threshold import ThresholdRequest, coverage_row, coverage_table
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.onnx_file import OnnxFile, read_onnx
 from taijitu_export.progress import tracked
@@ -35,7 +35,7 @@ USUAL_COVERAGE = 90.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Half:
+class LabelledLogits:
     """Logits, float32 (N, K), targets, int64 (N,), and logits of pictures of none of the labels, if there are any."""
 
     logits: NDArray[np.float32]
@@ -77,7 +77,7 @@ def calibrate(
     data: Path,
     output: Path,
     *,
-    wish: Wish,
+    threshold: ThresholdRequest,
     guarantee: float | None = None,
     other: str | None = None,
     threads: int = 0,
@@ -105,7 +105,7 @@ def calibrate(
         logits = _logits(classifier, pictures)
         others = None if none is None else _logits(classifier, none)
     choosing, reporting = _halves(logits, pictures.targets, others, None if label is None else labels.index(label))
-    decision = _chosen(choosing, wish, guarantee)
+    decision = _chosen(choosing, threshold, guarantee)
     decision = dataclasses.replace(
         decision,
         other=label,
@@ -147,7 +147,7 @@ def _logits(classifier: Classifier, pictures: PictureSet) -> NDArray[np.float32]
 
 def _halves(
     logits: NDArray[np.float32], targets: NDArray[np.int64], others: NDArray[np.float32] | None, other: int | None
-) -> tuple[Half, Half]:
+) -> tuple[LabelledLogits, LabelledLogits]:
     """Divide every label's pictures into two halves; those of the label `other` show none of the labels."""
     if other is not None:
         logits, targets, others = logits[targets != other], targets[targets != other], logits[targets == other]
@@ -163,7 +163,9 @@ def _halves(
     mixed = mixed[np.argsort(targets[mixed], kind="stable")]
     mixed_others = None if others is None else others[generator.permutation(len(others))]
     first, second = (
-        Half(logits[mixed[at::2]], targets[mixed[at::2]], None if mixed_others is None else mixed_others[at::2])
+        LabelledLogits(
+            logits[mixed[at::2]], targets[mixed[at::2]], None if mixed_others is None else mixed_others[at::2]
+        )
         for at in (0, 1)
     )
     return first, second
@@ -176,11 +178,11 @@ def _scores(logits: NDArray[np.float32], score: str, temperature: float) -> NDAr
     return largest
 
 
-def _chosen(half: Half, wish: Wish, guarantee: float | None) -> Decision:
+def _chosen(half: LabelledLogits, request: ThresholdRequest, guarantee: float | None) -> Decision:
     """Return the choices of this half; the fields with their measured values are filled in later."""
     temperature = best_temperature(half.logits, half.targets)
-    score = _best_score(half, wish, temperature)
-    threshold = wish.threshold(half.scores(score, temperature)[0], half.right)
+    score = _best_score(half, request, temperature)
+    threshold = request.threshold(half.scores(score, temperature)[0], half.right)
     least: float | None = None
     if guarantee is not None:
         probabilities = scores_from_logits(half.logits, temperature).probabilities.astype(np.float64)
@@ -191,7 +193,7 @@ def _chosen(half: Half, wish: Wish, guarantee: float | None) -> Decision:
         threshold=threshold,
         guarantee=guarantee,
         set_probability=least,
-        chosen=str(wish),
+        chosen=str(request),
         pictures=1,
         data_sha256="0" * 64,
         calibration_error_before=0.0,
@@ -200,11 +202,15 @@ def _chosen(half: Half, wish: Wish, guarantee: float | None) -> Decision:
     )
 
 
-def _best_score(half: Half, wish: Wish, temperature: float) -> str:
+def _best_score(half: LabelledLogits, request: ThresholdRequest, temperature: float) -> str:
     """Return the score that accepts fewer pictures of none of the labels; without such pictures the probability."""
-    if half.others is None or wish.reject is not None:
+    if half.others is None or request.reject is not None:
         return "probability"
-    compared = wish if wish.accuracy is not None or wish.coverage is not None else Wish(coverage=USUAL_COVERAGE)
+    compared = (
+        request
+        if request.accuracy is not None or request.coverage is not None
+        else ThresholdRequest(coverage=USUAL_COVERAGE)
+    )
     accepted = {}
     for score in ("probability", "energy"):
         scores, others = half.scores(score, temperature)
@@ -215,7 +221,9 @@ def _best_score(half: Half, wish: Wish, temperature: float) -> str:
     return min(accepted, key=lambda score: accepted[score])
 
 
-def _reported(decision: Decision, choosing: Half, half: Half, card: ModelCard, output: Path) -> Calibration:
+def _reported(
+    decision: Decision, choosing: LabelledLogits, half: LabelledLogits, card: ModelCard, output: Path
+) -> Calibration:
     """Return the decision with its values measured on the half that did not choose."""
     temperature = decision.temperature
     scores, others = half.scores(decision.score, temperature)

@@ -51,13 +51,13 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(f"got -o {args.output}, expected a name in .onnx; give -o calibrated.onnx")
     from taijitu_export.doubt.calibrate import calibrate
     from taijitu_export.doubt.report import as_json, as_text
-    from taijitu_export.doubt.threshold import Wish
+    from taijitu_export.doubt.threshold import ThresholdRequest
 
     found = calibrate(
         args.model,
         args.data,
         args.output,
-        wish=Wish(args.accuracy, args.coverage, args.reject),
+        threshold=ThresholdRequest(args.accuracy, args.coverage, args.reject),
         guarantee=args.guarantee,
         other=args.other,
         threads=args.threads,

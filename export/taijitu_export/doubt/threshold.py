@@ -18,7 +18,7 @@ FEWEST_KNOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Wish:
+class ThresholdRequest:
     """The user's request for a threshold: one of the three, or none.
 
     `accuracy`: percent of the known answers that are right. `coverage`: percent of pictures whose answer is known.
@@ -83,5 +83,5 @@ def coverage_table(
 ) -> tuple[CoverageRow, ...]:
     """Return rows for usual coverages: the thresholds of `choosing`'s scores, measured on the other arguments."""
     nothing = np.zeros(len(choosing), np.bool_)
-    thresholds = [Wish(coverage=float(coverage)).threshold(choosing, nothing) for coverage in COVERAGES]
+    thresholds = [ThresholdRequest(coverage=float(coverage)).threshold(choosing, nothing) for coverage in COVERAGES]
     return tuple(coverage_row(each, scores, right, others) for each in thresholds if each is not None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taijitu_export.engine.failures import BuildError, made, said
+from taijitu_export.engine.failures import BuildError, log_lines, not_none
 from taijitu_export.engine.library import Library
 from taijitu_export.engine.memory import limit_pools
 from taijitu_export.engine.options import HARDWARE_COMPATIBILITY, Options
@@ -31,17 +31,17 @@ class Configuration:
 def configuration(target: Target, builder: Any, inputs: tuple[TensorSpec, ...]) -> Configuration:
     """Configure a build as the options of `target` say. UsageError for those that the builder or inputs cannot take."""
     logger = logger_of(target.library.trt)
-    config = made(builder.create_builder_config(), "create a configuration", logger)
+    config = not_none(builder.create_builder_config(), "create a configuration", logger)
     profile = profile_for({tensor.name: tensor.shape for tensor in inputs}, target.options.shapes)
     if config.add_optimization_profile(_optimisation_profile(builder, profile, logger)) < 0:
-        raise BuildError(f"TensorRT could not take the shapes {profile}", said(logger))
+        raise BuildError(f"TensorRT could not take the shapes {profile}", log_lines(logger))
     _set_flags(target, builder, config)
     workspace_bytes = limit_pools(target.library.trt, config, dict(target.options.pools), target.gpu)
     return Configuration(config, profile, _flags_set(target, config), workspace_bytes)
 
 
 def _optimisation_profile(builder: Any, profile: Mapping[str, ShapeRange], logger: Any) -> Any:
-    new = made(builder.create_optimization_profile(), "create an optimisation profile", logger)
+    new = not_none(builder.create_optimization_profile(), "create an optimisation profile", logger)
     for name, shapes in profile.items():
         new.set_shape(name, shapes.min, shapes.opt, shapes.max)
     return new

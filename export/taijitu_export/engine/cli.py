@@ -43,7 +43,7 @@ def build_parser() -> Parser:
     _add_precision(parser)
     _add_shapes(parser)
     _add_target(parser)
-    parser.add_argument("--memPoolSize", type=checked(pools_from_text), default={}, metavar="POOL:SIZE",
+    parser.add_argument("--memPoolSize", type=argument_type(pools_from_text), default={}, metavar="POOL:SIZE",
                         help="such as workspace:256M (default of the workspace: half of the free memory)")  # fmt: skip
     parser.add_argument("--timingCacheFile", type=Path, metavar="FILE", help="TensorRT's timing cache (default: one in "
                         "the user's cache folder)")  # fmt: skip
@@ -69,7 +69,7 @@ def _add_precision(parser: Parser) -> None:
 
 def _add_shapes(parser: Parser) -> None:
     for flag, what in (("min", "smallest"), ("opt", "usual"), ("max", "largest")):
-        parser.add_argument(f"--{flag}Shapes", type=checked(shapes_from_text), default={}, metavar="NAME:SHAPE",
+        parser.add_argument(f"--{flag}Shapes", type=argument_type(shapes_from_text), default={}, metavar="NAME:SHAPE",
                             help=f"the {what} input, such as images:1x32x32x3")  # fmt: skip
 
 
@@ -133,11 +133,11 @@ def request_from(args: argparse.Namespace) -> Request:
         precision="fp16" if args.fp16 else "int8" if args.int8 else None,
         options=options,
         answer=not args.skipInference,
-        arguments=recorded(args),
+        arguments=recorded_arguments(args),
     )
 
 
-def recorded(args: argparse.Namespace) -> tuple[str, ...]:
+def recorded_arguments(args: argparse.Namespace) -> tuple[str, ...]:
     """Return the arguments that build this engine again: RECORDED_FLAGS not at their defaults, except --backend.
 
     The chosen backend is recorded instead.
@@ -161,7 +161,7 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+def argument_type(parse: Callable[[str], T]) -> Callable[[str], T]:
     """Wrap `parse` for argparse, so that the text of its ValueError is shown."""
 
     def convert(text: str) -> T:

@@ -17,7 +17,7 @@ from taijitu_export.engine.library import Library
 from taijitu_export.engine.request import Request, check_output
 from taijitu_export.engine.target import Target, open_target
 from taijitu_export.errors import ExportError
-from taijitu_export.passport import carried, with_own_answers
+from taijitu_export.passport import card_for_precision, with_own_answers
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import Backend, open_backend
 from taijitu_runtime.engine_card import (
@@ -74,7 +74,7 @@ def engine_card(request: Request, graph: Graph, target: Target, built: Built) ->
     # particular.
     own = (gpu.compute_capability,) if gpu is not None and not library.is_rtx else ()
     return EngineCard(
-        card=None if graph.card is None else carried(graph.card, options.precision),
+        card=None if graph.card is None else card_for_precision(graph.card, options.precision),
         library=LibraryName(library.module, library.version),
         built_for=BuiltFor(
             platform=platform_here(),
@@ -93,7 +93,7 @@ def engine_card(request: Request, graph: Graph, target: Target, built: Built) ->
         outputs=built.outputs,
         flags=built.flags,
         plan_sha256=hashlib.sha256(built.plan).hexdigest(),
-        source=Source(request.source_beside, graph.sha256),
+        source=Source(request.relative_source, graph.sha256),
         arguments=(f"--backend={library.backend}", *request.arguments),
         built=Build(now.isoformat(timespec="seconds"), round(built.seconds, 3)),
     )

@@ -9,11 +9,11 @@ from typing import Any
 import onnx
 
 from taijitu_export.engine.build_config import configuration
-from taijitu_export.engine.failures import BuildError, made, said
+from taijitu_export.engine.failures import BuildError, log_lines, not_none
 from taijitu_export.engine.graph import Graph
-from taijitu_export.engine.layers import Count, counted
+from taijitu_export.engine.layers import LayerCount, count_layers
 from taijitu_export.engine.library import Library
-from taijitu_export.engine.progress import Phases, progress_monitor
+from taijitu_export.engine.progress import BuildProgress, progress_monitor
 from taijitu_export.engine.target import Target
 from taijitu_export.engine.timing_cache import TimingCache
 from taijitu_runtime.backends import nish_plugin
@@ -26,7 +26,7 @@ class Built:
     """A plan, and what was measured while it was built."""
 
     plan: bytes
-    count: Count
+    count: LayerCount
     profile: dict[str, ShapeRange]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -46,14 +46,16 @@ def engine_from_onnx(graph: Graph, target: Target) -> Built:
     logger.messages.clear()
     if options.nish_plugin:
         nish_plugin.register_nish_plugin(library.trt)
-    builder = made(library.trt.Builder(logger), "start its builder", logger)
-    network = made(builder.create_network(_network_flags(target)), "create a network", logger)
+    builder = not_none(library.trt.Builder(logger), "start its builder", logger)
+    network = not_none(builder.create_network(_network_flags(target)), "create a network", logger)
     _parse(library, network, graph.model, logger)
     inputs, outputs = _tensors(network)
     configured = configuration(target, builder, inputs)
     with TimingCache(library, configured.config, target.gpu, options.timing_cache):
         plan = _build(target, builder, network, configured.config, logger)
-    count = counted(target, network, plan, None if graph.card is None else len(graph.card.precision.excluded_layers))
+    count = count_layers(
+        target, network, plan, None if graph.card is None else len(graph.card.precision.excluded_layers)
+    )
     return Built(
         plan=plan,
         count=count,
@@ -76,12 +78,12 @@ def _network_flags(target: Target) -> int:
 
 
 def _parse(library: Library, network: Any, model: onnx.ModelProto, logger: Any) -> None:
-    parser = made(library.trt.OnnxParser(network, logger), "start its parser", logger)
+    parser = not_none(library.trt.OnnxParser(network, logger), "start its parser", logger)
     if parser.parse(model.SerializeToString()):
         return
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     details = tuple(_parser_error(library, error, model) for error in errors)
-    raise BuildError(f"{library} cannot parse the graph: {len(details)} errors", details or said(logger))
+    raise BuildError(f"{library} cannot parse the graph: {len(details)} errors", details or log_lines(logger))
 
 
 def _parser_error(library: Library, error: Any, model: onnx.ModelProto) -> str:
@@ -109,7 +111,7 @@ def _tensors(network: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ..
 
 
 def _build(target: Target, builder: Any, network: Any, config: Any, logger: Any) -> bytes:
-    phases = Phases(shown=target.options.progress)
+    phases = BuildProgress(shown=target.options.progress)
     if target.library.has("progress"):
         # Kept in a variable: the library does not own it.
         monitor = progress_monitor(target.library.trt, phases)
@@ -120,4 +122,4 @@ def _build(target: Target, builder: Any, network: Any, config: Any, logger: Any)
         phases.close()
     if phases.stopped:
         raise KeyboardInterrupt
-    return bytes(made(plan, "build the engine", logger))
+    return bytes(not_none(plan, "build the engine", logger))

@@ -13,13 +13,13 @@ class BuildError(ExportError):
     """The library could not make an engine; `details`: one line for each of its errors."""
 
 
-def made(thing: T | None, what: str, logger: Any) -> T:
+def not_none(thing: T | None, what: str, logger: Any) -> T:
     """Return the library's result. BuildError, with the lines of its logger, where it is None."""
     if thing is None:
-        raise BuildError(f"TensorRT could not {what}", said(logger))
+        raise BuildError(f"TensorRT could not {what}", log_lines(logger))
     return thing
 
 
-def said(logger: Any) -> tuple[str, ...]:
+def log_lines(logger: Any) -> tuple[str, ...]:
     """Return the lines of a library's logger."""
     return tuple(" ".join(message.split()) for message in logger.messages) or ("it gave no reason",)

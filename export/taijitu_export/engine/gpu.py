@@ -20,7 +20,7 @@ class Gpu(cuda.GpuModel):
     free_bytes: int = 0
 
 
-def gpu_here() -> Gpu | None:
+def local_gpu() -> Gpu | None:
     """Return the first GPU that CUDA shows; None without one, without a driver, or without cuda-bindings to ask it."""
     try:
         device = cuda.Gpu()

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from taijitu_export.engine.failures import BuildError, made
+from taijitu_export.engine.failures import BuildError, not_none
 from taijitu_export.engine.target import Target
 from taijitu_runtime.backends.trt_engine import logger_of
 
@@ -32,7 +32,7 @@ FORMATS = (
 
 
 @dataclass(frozen=True)
-class Count:
+class LayerCount:
     """`layers`: how many compute in which type, by numpy's name. `counted_in`: "network" or "engine"."""
 
     layers: dict[str, int]
@@ -45,7 +45,7 @@ class Count:
         return f"{parts} of {total} {what}"
 
 
-def counted(target: Target, network: Any, plan: bytes, excluded: int | None) -> Count:
+def count_layers(target: Target, network: Any, plan: bytes, excluded: int | None) -> LayerCount:
     """Count the layers of a plan, or of the network that it was built from.
 
     `excluded`: layers that the graph has in float32 on purpose, None if unknown. BuildError where the precision
@@ -58,33 +58,33 @@ def counted(target: Target, network: Any, plan: bytes, excluded: int | None) -> 
         logger = logger_of(trt)
         runtime = trt.Runtime(logger)
         runtime.engine_host_code_allowed = True  # a version-compatible plan, which was just made here
-        count = count_engine(trt, made(runtime.deserialize_cuda_engine(plan), "open the engine", logger))
+        count = count_engine(trt, not_none(runtime.deserialize_cuda_engine(plan), "open the engine", logger))
     if problem := shortfall(target.options.precision, count, excluded):
         raise BuildError(f"not kept: asked for {target.options.precision}, {problem}")
     return count
 
 
-def count_network(trt: Any, network: Any) -> Count:
+def count_network(trt: Any, network: Any) -> LayerCount:
     """Count the layers with weights of a parsed, strongly typed INetworkDefinition."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     outputs = ((layer.get_output(index), layer) for layer in layers for index in range(layer.num_outputs))
     makers = {tensor.name: layer for tensor, layer in outputs if tensor is not None}
     weighted = [layer for layer in layers if layer.type.name in WEIGHTED]
-    return Count(dict(collections.Counter(_computes_in(trt, layer, makers) for layer in weighted)), "network")
+    return LayerCount(dict(collections.Counter(_computes_in(trt, layer, makers) for layer in weighted)), "network")
 
 
-def count_engine(trt: Any, engine: Any) -> Count:
+def count_engine(trt: Any, engine: Any) -> LayerCount:
     """Count the layers of an ICudaEngine that was built with detailed profiling verbosity, by their outputs."""
     logger = logger_of(trt)
-    inspector = made(engine.create_engine_inspector(), "open its inspector", logger)
+    inspector = not_none(engine.create_engine_inspector(), "open its inspector", logger)
     told = json.loads(
-        made(inspector.get_engine_information(trt.LayerInformationFormat.JSON), "tell the engine's layers", logger)
+        not_none(inspector.get_engine_information(trt.LayerInformationFormat.JSON), "tell the engine's layers", logger)
     )
     types = (_type_of(layer) for layer in told["Layers"] if isinstance(layer, dict))
-    return Count(dict(collections.Counter(name for name in types if name)), "engine")
+    return LayerCount(dict(collections.Counter(name for name in types if name)), "engine")
 
 
-def shortfall(asked: str, count: Count, excluded: int | None) -> str:
+def shortfall(asked: str, count: LayerCount, excluded: int | None) -> str:
     """Return why an engine is not of the precision "fp32", "fp16" or "int8" that was asked for; empty where it is.
 
     `excluded`: layers that the graph has in float32 on purpose, None if unknown. TensorRT may choose a larger type for

@@ -10,7 +10,7 @@ FORM = "{desc} {bar} {n_fmt}/{total_fmt} [{elapsed}]"
 DESCRIPTION_WIDTH = 40
 
 
-class Phases:
+class BuildProgress:
     """The bar of nested phases: it shows the innermost.
 
     `stopped`: Ctrl-C was pressed, and the build was told to end.
@@ -51,7 +51,7 @@ class Phases:
             self._bar.show(done, steps, f"{name:{DESCRIPTION_WIDTH}.{DESCRIPTION_WIDTH}}")
 
 
-def progress_monitor(trt: Any, phases: Phases) -> Any:
+def progress_monitor(trt: Any, phases: BuildProgress) -> Any:
     """Return an IProgressMonitor of the module `trt` that drives `phases`."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the class is known only here

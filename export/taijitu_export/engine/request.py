@@ -31,7 +31,7 @@ class Request:
     arguments: tuple[str, ...] = ()
 
     @property
-    def source_beside(self) -> str:
+    def relative_source(self) -> str:
         """The path of the ONNX file in the sidecar: relative to the plan's folder."""
         return Path(os.path.relpath(self.source, self.output.parent)).as_posix()
 
@@ -44,7 +44,7 @@ def check_output(request: Request) -> None:
     for file in (output, sidecar_of(output)):
         check_target(file)
     try:
-        os.fsencode(request.source_beside).decode()
+        os.fsencode(request.relative_source).decode()
     except UnicodeDecodeError:
         raise UsageError(
             f"got {shown(request.source)}, a path that is not UTF-8, expected one, as the sidecar is UTF-8; rename it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from taijitu_export.engine.gpu import Gpu, gpu_here
+from taijitu_export.engine.gpu import Gpu, local_gpu
 from taijitu_export.engine.library import Library, open_library
 from taijitu_export.engine.options import Options
 from taijitu_runtime.backends import nish_plugin
@@ -42,7 +42,7 @@ def open_target(backend: str, options: Options) -> Target:
 
     UsageError for an option that the library does not use; MissingDependencyError where the library is missing.
     """
-    gpu = gpu_here()
+    gpu = local_gpu()
     library = open_library(backend, gpu, for_rtx=bool(options.compute_capabilities))
     check_options(library, options, gpu)
     return Target(library, options, gpu)

@@ -76,9 +76,9 @@ def export_onnx(
     data = smaller.read_data(card) if smaller else None
     model = onnx_from_checkpoint(loaded, card.source_sha256, input_form=input_form, nish=nish)
     conversion: tuple[str, ...] = ()
-    with _telling(output), tempfile.TemporaryDirectory() as folder:
+    with _naming_output(output), tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "model.onnx"
-        found, card = _agreeing(loaded, card, checked_file(model, trial), input_form)
+        found, card = _compared_with_checkpoint(loaded, card, checked_file(model, trial), input_form)
         if smaller:
             converted = convert(model, card, smaller, data)
             model, card, conversion = converted.model, converted.card, converted.report
@@ -109,7 +109,9 @@ def _check_output(output: Path, source: Path) -> None:
         )
 
 
-def _agreeing(loaded: Checkpoint, card: ModelCard, artefact: Path, input_form: str) -> tuple[Parity, ModelCard]:
+def _compared_with_checkpoint(
+    loaded: Checkpoint, card: ModelCard, artefact: Path, input_form: str
+) -> tuple[Parity, ModelCard]:
     """Compare the file on ONNX Runtime with the checkpoint's network; return the result, and the card with a passport.
 
     ExportError where it does not agree.
@@ -145,7 +147,7 @@ def sealed(model: onnx.ModelProto, card: ModelCard, trial: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def _telling(output: Path) -> Iterator[None]:
+def _naming_output(output: Path) -> Iterator[None]:
     """Say in every failure which file was not written."""
     try:
         yield

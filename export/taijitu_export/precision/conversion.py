@@ -10,7 +10,7 @@ import onnx
 
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, allowed_error
 from taijitu_export.comparison.intermediates import Intermediates
-from taijitu_export.passport import carried
+from taijitu_export.passport import card_for_precision
 from taijitu_export.precision.accuracy_check import Converted
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
@@ -88,13 +88,13 @@ def convert(
     data = request.read_data(card) if data is None else data
     max_drop = ALLOWED_DROP_POINTS[request.precision] if request.max_drop is None else request.max_drop
     converted = CONVERSIONS[request.precision, request.target](model, data, max_drop)
-    carrying = carried(card, request.precision, Intermediates(converted.model).logits)
-    precise = dataclasses.replace(carrying, precision=recorded(converted, request, data))
+    converted_card = card_for_precision(card, request.precision, Intermediates(converted.model).logits)
+    precise = dataclasses.replace(converted_card, precision=precision_record(converted, request, data))
     onnx.helper.set_model_props(converted.model, precise.to_metadata())
     return Conversion(converted.model, precise, report(converted, request, data))
 
 
-def recorded(converted: Converted, request: PrecisionRequest, data: CalibrationData) -> Precision:
+def precision_record(converted: Converted, request: PrecisionRequest, data: CalibrationData) -> Precision:
     """Return the card's record: how the scales were found, and what the conversion costs."""
     comparison, calibration, precision = converted.check.comparison, dict(converted.scales), request.precision
     if converted.scales:

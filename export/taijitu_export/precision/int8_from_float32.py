@@ -16,7 +16,7 @@ from taijitu_export.onnx.passes import Float16Pass, RaiseToOpset19Pass, RoundToF
 from taijitu_export.onnx.passes.editing import applied
 from taijitu_export.onnx.passes.float16 import float16_nodes, float32_layers
 from taijitu_export.onnx.passes.quantise import QuantisePass, quantisable_nodes
-from taijitu_export.onnx.passes.raise_to_opset_19 import unraisable
+from taijitu_export.onnx.passes.raise_to_opset_19 import nodes_blocking_opset_19
 from taijitu_export.onnx.passes.reading import WEIGHTED
 from taijitu_export.precision.accuracy_check import AccuracyCheck, Check, Converted, PrecisionError
 from taijitu_export.precision.calibration import METHOD, calibrated_scales
@@ -45,7 +45,7 @@ def int8_for_engine(model: onnx.ModelProto, data: CalibrationData, max_drop: flo
     UsageError where the graph has an operator that opset 19 defines differently.
     """
     raised = ir.from_proto(model)
-    if held := unraisable(raised):
+    if held := nodes_blocking_opset_19(raised):
         raise UsageError(
             f"got the node {held[0].name!r} ({held[0].op_type}), which opset 19 defines differently, expected a graph "
             "that can be raised to it for float16 between int8 layers; give --for cpu"
@@ -91,15 +91,15 @@ class Float16Between(Float32Between):
         graph = ir.from_proto(model)
         layers = {node.name for node in float32_layers(graph) if node.name}
         halves = {node.name for node in float16_nodes(graph) if node.name}
-        self._keep = layers - halves | (halves & overflowing_nodes(model, data))
+        self._excluded = layers - halves | (halves & overflowing_nodes(model, data))
         constants = {constant.name for constant in model.graph.initializer}
-        self.in_float32 = tuple(layer_name(node, constants) for node in model.graph.node if node.name in self._keep)
+        self.in_float32 = tuple(layer_name(node, constants) for node in model.graph.node if node.name in self._excluded)
 
     def judged(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        return applied(RoundToFloat16Pass(self._keep), model)
+        return applied(RoundToFloat16Pass(self._excluded), model)
 
     def shipped(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        return applied(Float16Pass(self._keep), model)
+        return applied(Float16Pass(self._excluded), model)
 
 
 def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, between: Float32Between) -> Converted:

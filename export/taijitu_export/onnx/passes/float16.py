@@ -42,18 +42,18 @@ class Float16Pass(ir.passes.InPlacePass):
        pixels of up to 255 and their mean, for which float16 is too coarse.
     3. It is not a Cast, which exists to make the type that it makes, and contains no graph of its own.
     4. Its constants fit: none is beyond 65504, and no variance of a BatchNormalization loses more than 0.1 %.
-    5. Its name is not in `keep`.
+    5. Its name is not in `excluded`.
     6. It is neither QuantizeLinear nor DequantizeLinear, which follow their neighbours from opset 19 on, if their scale
        is a float16 number: QuantizeLinear is float16 if its input is, DequantizeLinear if all its readers are. So no
        Cast separates a pair from its layer, which would cost TensorRT the integer kernel.
     """
 
-    def __init__(self, keep: Collection[str] = ()) -> None:
+    def __init__(self, excluded: Collection[str] = ()) -> None:
         super().__init__()
-        self._keep = frozenset(keep)
+        self._excluded = frozenset(excluded)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        graph, halves = model.graph, float16_nodes(model, self._keep)
+        graph, halves = model.graph, float16_nodes(model, self._excluded)
         for constant in float32_constants(halves):
             replace_constant(graph, constant, float16(constant), "float16", halves.__contains__)
         for value in activations(graph):
@@ -69,12 +69,12 @@ class Float16Pass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=bool(halves))
 
 
-def float16_nodes(model: ir.Model, keep: Collection[str] = ()) -> set[ir.Node]:
+def float16_nodes(model: ir.Model, excluded: Collection[str] = ()) -> set[ir.Node]:
     """Return the nodes that compute in float16, by Float16Pass's rules."""
     layers = {
         node
         for node in float32_layers(model)  # rule 2
-        if node.name not in keep  # rule 5
+        if node.name not in excluded  # rule 5
         and _may_be_float16(node, model)  # rules 1 and 3
         and all(_fits(constant, node) for constant in float32_constants([node]))  # rule 4
     }

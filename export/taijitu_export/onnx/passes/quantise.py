@@ -35,7 +35,7 @@ class QuantisePass(ir.passes.InPlacePass):
 
     1. It is a Conv, Gemm or MatMul whose second input is a float32 constant with at least two dimensions.
     2. `scales` has its first input.
-    3. Its name is not in `keep`.
+    3. Its name is not in `excluded`.
 
     With `weights_only` inputs stay float32: the error that remains is the least that int8 costs a network.
     With `float16_scales` every scale is a number that float16 has, for a later Float16Pass; weights are rounded to
@@ -45,7 +45,7 @@ class QuantisePass(ir.passes.InPlacePass):
     def __init__(
         self,
         scales: Mapping[str, float],
-        keep: Collection[str] = (),
+        excluded: Collection[str] = (),
         *,
         weights_only: bool = False,
         float16_scales: bool = False,
@@ -53,7 +53,7 @@ class QuantisePass(ir.passes.InPlacePass):
         super().__init__()
         self._round = float16_scale if float16_scales else np.float32
         self._scales = scales
-        self._keep = frozenset(keep)
+        self._excluded = frozenset(excluded)
         self._weights_only = weights_only
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -61,7 +61,7 @@ class QuantisePass(ir.passes.InPlacePass):
         chosen = [
             node
             for node in quantisable_nodes(model)  # rule 1
-            if _input(node).name in self._scales and node.name not in self._keep  # rules 2 and 3
+            if _input(node).name in self._scales and node.name not in self._excluded  # rules 2 and 3
         ]
         for value in [] if self._weights_only else dict.fromkeys(_input(node) for node in chosen):
             _quantise_activation(graph, value, self._round(self._scales[value.name or ""]), chosen)

@@ -41,7 +41,7 @@ class RaiseToOpset19Pass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graphs = _graphs(model)
         opsets = [graph.opset_imports.get("", TARGET) for graph in graphs]
-        if all(opset >= TARGET for opset in opsets) or unraisable(model):
+        if all(opset >= TARGET for opset in opsets) or nodes_blocking_opset_19(model):
             return ir.passes.PassResult(model, modified=False)
         for graph in graphs:
             for node in graph:
@@ -55,7 +55,7 @@ class RaiseToOpset19Pass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=True)
 
 
-def unraisable(model: ir.Model) -> list[ir.Node]:
+def nodes_blocking_opset_19(model: ir.Model) -> list[ir.Node]:
     """Return the nodes of the graph and its functions that keep the model at its opset: none of the rules holds."""
     return [node for graph in _graphs(model) for node in graph if node.domain == "" and not _raisable(node, graph)]
 

@@ -29,13 +29,13 @@ class RoundToFloat16Pass(ir.passes.InPlacePass):
     alone: the error that remains is the least that float16 costs a network.
     """
 
-    def __init__(self, keep: Collection[str] = (), *, weights_only: bool = False) -> None:
+    def __init__(self, excluded: Collection[str] = (), *, weights_only: bool = False) -> None:
         super().__init__()
-        self._keep = frozenset(keep)
+        self._excluded = frozenset(excluded)
         self._weights_only = weights_only
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        graph, halves = model.graph, float16_nodes(model, self._keep)
+        graph, halves = model.graph, float16_nodes(model, self._excluded)
         for constant in float32_constants(halves):  # rule 1
             rounded = float16(constant).astype(np.float32)
             replace_constant(graph, constant, rounded, "rounded", halves.__contains__)
