@@ -1,4 +1,4 @@
-"""From logits to answers."""
+"""Turn logits into answers."""
 
 from __future__ import annotations
 
@@ -24,25 +24,28 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What a model says of N pictures: logits and probabilities, float32 (N, K), and the labels' order, int (N, K)."""
+    """A model's output for N pictures: logits and probabilities, float32 (N, K), and the labels' order, int (N, K)."""
 
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
     order: NDArray[np.intp]
 
     def part(self, start: int, end: int) -> Scores:
-        """Those of the pictures from `start` to before `end`."""
+        """Return the scores of the pictures from `start` to before `end`."""
         return Scores(self.logits[start:end], self.probabilities[start:end], self.order[start:end])
 
     def answers(self, labels: Sequence[str], k: int) -> list[list[Answer]]:
-        """For each picture the k likeliest answers, the likeliest first; all of them where k is larger than K."""
+        """Return for each picture the k likeliest answers, the likeliest first.
+
+        All of them where k is larger than K.
+        """
         return [
             [Answer(labels[index], index, probability) for index, probability in zip(indices, row[indices].tolist())]
             for row, indices in zip(self.probabilities, self.order[:, :k].tolist(), strict=True)
         ]
 
     def known(self, rule: DoubtRule) -> NDArray[np.bool_]:
-        """Whether each picture's first answer is known by the rule, bool (N,)."""
+        """Return whether each picture's first answer is known by the rule, bool (N,)."""
         return rule.known(self.probabilities, self.order, rule.energies(self.logits))
 
     def members(self, rule: DoubtRule) -> NDArray[np.bool_]:
@@ -61,10 +64,10 @@ def scores_from_logits(logits: NDArray[np.float32], temperature: float = 1.0, ou
     """Return probabilities and order of float32 logits (N, K). Raises ArtefactError as for `softmax`.
 
     Args:
-        logits: What the model gives.
+        logits: The model's output.
         temperature: Divides the logits first.
-        output: What the card says that they are; "probabilities" are taken as they are at temperature 1, and their
-            logarithms as logits at another.
+        output: The card's word for them; "probabilities" are returned unchanged at temperature 1, and their
+            logarithms are the logits at another.
     """
     if output == "probabilities":
         _check_finite(logits)
@@ -77,14 +80,17 @@ def scores_from_logits(logits: NDArray[np.float32], temperature: float = 1.0, ou
 
 
 def likeliest_first(scores: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
-    """The order of each row of logits or probabilities (..., K), the largest first; of equals the lower index."""
+    """Return the order of each row of logits or probabilities (..., K), the largest first.
+
+    For equals the lower index.
+    """
     return np.argsort(-scores, axis=-1, kind="stable")
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities, float32 (..., K), each row summing to 1, from float32 logits (..., K).
+    """Compute probabilities, float32 (..., K), each row summing to 1, from float32 logits (..., K).
 
-    ArtefactError if a logit is NaN or infinite: no answer can be given, and the cause is the model.
+    ArtefactError if a logit is NaN or infinite: there is no answer then, and the cause is the model.
     """
     _check_finite(logits)
     with np.errstate(over="ignore"):  # a gap beyond float32 is a probability of 0
@@ -93,15 +99,15 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def check_logits(logits: NDArray[np.float32], labels: Sequence[str]) -> None:
-    """InputError unless logits have a row for each picture, and in it a number for each label."""
+    """Raise InputError unless logits have one row per picture, and in it one number per label."""
     if logits.ndim != 2 or logits.shape[1] != len(labels):
         raise InputError(f"got logits of shape {logits.shape}, expected (N, {len(labels)}), one for each label")
 
 
 def check_top(k: int, labels: Sequence[str]) -> None:
-    """UsageError unless the k likeliest of these labels can be named."""
+    """Raise UsageError unless there are k labels."""
     if not 1 <= k <= len(labels):
-        raise UsageError(f"got top {k}, expected 1 to {len(labels)}: the model knows {len(labels)} labels")
+        raise UsageError(f"got top {k}, expected 1 to {len(labels)}: the model has {len(labels)} labels")
 
 
 def _check_finite(logits: NDArray[np.float32]) -> None:
@@ -109,5 +115,5 @@ def _check_finite(logits: NDArray[np.float32]) -> None:
     if not finite.all():
         raise ArtefactError(
             f"got {finite.size - np.count_nonzero(finite)} of {finite.size} logits that are NaN or infinite, expected "
-            "finite numbers; export the model again from a good checkpoint"
+            "finite numbers; export the model again from a checkpoint that has none"
         )

@@ -40,9 +40,9 @@ OUTPUTS = ("logits", "probabilities")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What the network sees: how a picture becomes a uint8 RGB array (height, width, 3), and what is done to that.
+    """The network's input: how a picture becomes a uint8 RGB array (height, width, 3), and the arithmetic on that.
 
-    The first part is done where pictures are read, `pictures.preprocess.preprocess`:
+    The first part happens where pictures are read, in `pictures.preprocess.preprocess`:
 
     `height`, `width`: pixels of the result.
     `resize`: "shorter_side" scales the shorter side to `resize_size` pixels, keeps the aspect ratio and crops the
@@ -55,11 +55,11 @@ class InputSpec:
     "bicubic_opencv", OpenCV's, which do not antialias.
     `fill`: R, G, B in [0, 255], of the border that "letterbox" leaves.
 
-    The second part is arithmetic, inside the graph of a model that takes uint8, and `pictures.preprocess.normalise`
+    The second part is arithmetic, inside the graph of a model that takes uint8, and in `pictures.preprocess.normalise`
     for one that takes float32:
 
-    `colour`: the channels that the network gets: "RGB", "BGR", or "grey", one of them, the luminance that Pillow's "L"
-    is.
+    `colour`: the channels that the network gets: "RGB", "BGR", or "grey", a single channel, the luminance of Pillow's
+    "L".
     `scale`, `mean`, `std`: the network gets (pixel * scale - mean) / std; one mean and one std for each channel, in the
     order of `colour`.
     ArtefactError for any field outside its range.
@@ -98,7 +98,7 @@ class InputSpec:
 
     @property
     def channels(self) -> int:
-        """How many channels the network gets: 3, or 1 of grey."""
+        """The number of channels that the network gets: 3, or 1 for grey."""
         return CHANNELS[self.colour]
 
     def _check_resize_size(self) -> None:
@@ -125,12 +125,12 @@ class Architecture:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Precision:
-    """How the numbers inside an artefact are held; ArtefactError for any field outside its range.
+    """The number format inside an artefact; ArtefactError for any field outside its range.
 
     `name`: "fp32", "fp16" or "int8". `excluded_layers`: layers that are not in it for any reason, by the names of
-    their weights: in float32, or in float16 in an int8 file for engines. `calibration`: what scales of int8 come from
-    (pictures, method, data), what the conversion was judged on, what it costs and may cost, plain JSON; empty for
-    float32.
+    their weights: in float32, or in float16 in an int8 file for engines. `calibration`: the source of the int8 scales
+    (pictures, method, data), the data that the conversion was judged on, what it costs and may cost, plain JSON; empty
+    for float32.
     """
 
     name: str = "fp32"
@@ -153,8 +153,8 @@ class ModelCard:
     `labels`: the K classes in the order of the logits, each once. `training`: data, recipe, metrics, date: free-form
     plain JSON. `producer`: versions by package name. `source_sha256`: 64 hex digits of the file that this one was made
     from, or empty for a checkpoint that was trained from nothing. `precision`: float32 for a checkpoint. `output`: what
-    the output `logits` holds: "logits", of which softmax makes probabilities, or "probabilities". `proof`: what the
-    artefact proves itself by; None for a checkpoint. `decision`: its temperature, and which of its answers are known;
+    the output `logits` holds: "logits", from which softmax makes probabilities, or "probabilities". `proof`: the
+    artefact's evidence; None for a checkpoint. `decision`: its temperature, and which of its answers are known;
     None where it was not calibrated. ArtefactError for any field outside its range.
     """
 
@@ -190,7 +190,7 @@ class ModelCard:
     def from_dict(cls, card: Mapping[str, Any]) -> ModelCard:
         """Validate a card in the form of `to_dict` (tuples pass for lists); ArtefactError where it is wrong.
 
-        `precision`, `proof` and `decision` may be missing: checkpoints have none, nor have artefacts from before there
+        `precision`, `proof` and `decision` may be missing: checkpoints do not have them, nor do older artefacts.
         were any.
         """
         if not isinstance(card, Mapping):
@@ -215,9 +215,9 @@ class ModelCard:
         return cls(**{**fields, **parts})
 
     def to_dict(self) -> dict[str, Any]:
-        """The card as plain JSON types (dict, list, str, int, float, bool, None); a copy, the caller's own.
+        """Return the card as plain JSON types (dict, list, str, int, float, bool, None); a copy, the caller's own.
 
-        Without OPTIONAL fields that have their default.
+        OPTIONAL fields that have their default are left out.
         """
         card = plain("whole", written_fields(self))
         assert isinstance(card, dict)
@@ -237,7 +237,7 @@ class ModelCard:
         return cls.from_dict(card)
 
     def to_metadata(self) -> dict[str, str]:
-        """The card as metadata for an ONNX file: {"taijitu.<field>": JSON text}."""
+        """Return the card as metadata for an ONNX file: {"taijitu.<field>": JSON text}."""
         return {
             METADATA_PREFIX + name: json.dumps(value, ensure_ascii=False, allow_nan=False)
             for name, value in self.to_dict().items()
@@ -256,7 +256,7 @@ def _check_numbers(field: str, got: object, count: int, in_range: Callable[[floa
 
 
 def check_labels(got: object) -> None:
-    """ArtefactError unless `got` is a tuple of at least one label, each one line of text, and each once."""
+    """Raise ArtefactError unless `got` is a tuple of at least one label, each one line of text, and each once."""
     if not isinstance(got, tuple) or not got:
         raise fail("labels", got, "at least one label")
     seen: dict[str, int] = {}

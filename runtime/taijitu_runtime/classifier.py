@@ -1,4 +1,4 @@
-"""Classifier: pictures in, labels with probabilities out."""
+"""Classify pictures: pictures in, labels with probabilities out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ USUAL_TOP = 5
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the model says of one picture: its answers, the likeliest first, and all its logits, float32 (K,).
+    """The answers for one picture, the likeliest first, and all its logits, float32 (K,).
 
     `doubt`: whether the first answer is known, and the set of labels, where the card or the caller decides.
     """
@@ -52,7 +52,7 @@ class Prediction:
 
     @property
     def set(self) -> tuple[str, ...] | None:
-        """The labels that the true one is among, as often as the card guarantees; None without a guarantee."""
+        """The labels that contain the true one as often as the card guarantees; None without a guarantee."""
         return self.doubt.set
 
 
@@ -62,10 +62,16 @@ class Classifier:
         with Classifier.from_file("model.onnx") as classifier:
             print(classifier.predict("picture.jpg").best)
 
-    It takes ownership of the backend, loads it at once and closes it in `close`. `batch_size`: at most that many
-    pictures go through the network in one run; by default what suits the model and the processor's cache, see
-    `Backend.bulk`. Errors as for `Backend.load`, and UsageError for a batch size below 1. One classifier may be used
-    from several threads.
+    It takes ownership of the backend, loads it at once and closes it in `close`. One classifier may be used from
+    several threads.
+
+    Args:
+        backend: The backend of a model file.
+        batch_size: The most pictures that go through the network in one run; None for the number that suits the model
+            and the processor's cache, see `Backend.bulk`.
+
+    Raises:
+        UsageError: The batch size is below 1. In addition, the errors of `Backend.load`.
     """
 
     def __init__(self, backend: Backend, *, batch_size: int | None = None) -> None:
@@ -89,14 +95,21 @@ class Classifier:
         rebuild: bool = False,
         cuda_graphs: bool = True,
     ) -> Classifier:
-        """Load a model.onnx, or a model.engine with model.engine.json next to it. ArtefactError if it cannot be used.
+        """Load a model.onnx, or a model.engine with model.engine.json next to it.
 
-        `threads`: cores of the CPU that it uses, for one picture or for several side by side; 0 for all. `provider`, of
-        ONNX Runtime: "cpu", which is also what None means, "cuda" or "tensorrt"; ProviderError, and never another one
-        instead, where it cannot be used. `rebuild`: an engine that was built for another GPU, TensorRT or platform, or
-        is damaged, is built again from its ONNX, which takes minutes on a small board; without, EngineError says what
-        it was built for.
-        `cuda_graphs`: an engine captures its usual batches as CUDA graphs while it loads, as TrtBackend says.
+        Args:
+            path: The model file.
+            batch_size: As for the class.
+            threads: Cores of the CPU that it uses, for one picture or for several side by side; 0 for all.
+            provider: ONNX Runtime's provider: "cpu", "cuda" or "tensorrt"; None for "cpu".
+            rebuild: Build an engine that was built for another GPU, TensorRT or platform, or is damaged, again from its
+                ONNX file, which takes minutes on a small board.
+            cuda_graphs: An engine captures its usual batches as CUDA graphs while it loads, see TrtBackend.
+
+        Raises:
+            ArtefactError: The file cannot be used.
+            EngineError: The engine was built for another machine, and `rebuild` is False; it says for which.
+            ProviderError: The provider cannot be used here; another one is never used instead.
         """
         backend = open_backend(path, threads=threads, provider=provider, rebuild=rebuild, cuda_graphs=cuda_graphs)
         return cls(backend, batch_size=batch_size)
@@ -141,16 +154,22 @@ class Classifier:
     def predict(
         self, pictures: Any, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None
     ) -> Prediction | list[Prediction]:
-        """The answers for one picture, or for each of a list or tuple of pictures.
+        """Return the answers for one picture, or for each of a list or tuple of pictures.
 
         A picture is a path, the bytes of a file, a PIL image, or a uint8 RGB array (H, W, 3), [0, 255]. For an engine
         it may be an array on its GPU (PyTorch, CuPy, pycuda, ...): uint8 RGB of the model's size, (height, width, 3) or
         (N, height, width, 3) for a list, which is neither resized nor copied to the host.
 
-        `top`: how many answers, 1 to K; None gives 5, or all where the model knows fewer. `limits`: what one picture
-        may cost, as `Limits(max_pixels=200_000_000)`. `threshold`: the probability from which the likeliest answer is
-        known; None for the card's own, if it has one. PictureError, naming the first picture that cannot be decoded;
-        InputError for anything that is not a picture; UsageError for `top` and `threshold`.
+        Args:
+            pictures: One picture, or a list or tuple of pictures.
+            top: How many answers, 1 to K; None for 5, or all if the model has fewer labels.
+            limits: The limits of one picture, such as `Limits(max_pixels=200_000_000)`.
+            threshold: The probability from which the likeliest answer is known; None for the card's own, if it has one.
+
+        Raises:
+            PictureError: A picture cannot be decoded; the first such picture is named.
+            InputError: Something is not a picture.
+            UsageError: `top` or `threshold` is out of its range.
         """
         top, rule = self._checked_top(top), self.doubt_rule(threshold)
         if is_on_gpu(pictures):
@@ -172,7 +191,7 @@ class Classifier:
         limits: Limits = LIMITS,
         threshold: float | None = None,
     ) -> Iterator[Prediction | PictureError]:
-        """Yield, for each of any number of pictures in order, its prediction, or the error of one that is not decoded.
+        """Yield, for each of any number of pictures in order, its prediction, or the error if it cannot be decoded.
 
         Pictures are taken from the iterable as they are needed, decoded and answered on all cores; memory does not grow
         with their number. `top`, `limits` and `threshold` as for `predict`, and its other errors.
@@ -195,7 +214,7 @@ class Classifier:
         return preprocess(picture, self.card.input, limits)
 
     def logits(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits, float32 (N, K), of N >= 1 prepared pictures, uint8 RGB (N, height, width, 3), C-contiguous.
+        """Compute logits, float32 (N, K), of N >= 1 prepared pictures, uint8 RGB (N, height, width, 3), C-contiguous.
 
         They go through the network `batch_size` at a time, side by side where there are more, padded where the model
         takes one size of batch only, and normalised here where it takes float32. InputError for any other array.
@@ -205,11 +224,11 @@ class Classifier:
         return self._mapped(prepared, self.rows_from_prepared)
 
     def rows_from_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[Any]:
-        """Prepared pictures as `backend.input` says that the model takes them: as they are, or normalised float32."""
+        """Return prepared pictures in the form that `backend.input` describes: unchanged, or normalised float32."""
         return prepared if self.backend.input.layout == "uint8 NHWC" else normalise(prepared, self.card.input)
 
     def infer(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """Logits, float32 (N, K), of N >= 1 rows of `rows_from_prepared`, as `logits`."""
+        """Compute logits, float32 (N, K), of N >= 1 rows of `rows_from_prepared`, as `logits` does."""
         return self._mapped(rows, lambda chunk: chunk)
 
     def scores(self, logits: NDArray[np.float32]) -> Scores:

@@ -30,7 +30,7 @@ from taijitu_runtime.files import replacing
 
 ENGINE_FORMAT_VERSION = 1
 LIBRARIES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
-"""Modules, and what NVIDIA calls them."""
+"""Modules, and their names at NVIDIA."""
 
 LIBRARY_INSTALLS = {"tensorrt": "taijitu[gpu]", "tensorrt_rtx": "taijitu[rtx]"}
 
@@ -38,8 +38,8 @@ HARDWARE_COMPATIBILITY = ("none", "ampere+", "sameComputeCapability")
 BUILD_AGAIN = "taijitu engine model.onnx --saveEngine=model.engine"
 
 
-# The flags of export/to_engine.py that decide what is built, and the only ones that a rebuild repeats: a sidecar comes
-# with a file from anywhere, so it must not name other files, ask for help or change what is printed.
+# The flags of export/to_engine.py that decide the result, and the only ones that a rebuild repeats: a sidecar may come
+# from an untrusted source, so it must not name other files, ask for help or change what is printed.
 RECORDED_FLAGS = frozenset(
     f"--{name}"
     for name in [
@@ -65,7 +65,7 @@ RECORDED_FLAGS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Library:
-    """What built the plan: the Python module's name, one of LIBRARIES, and its version, such as "10.3.0"."""
+    """The library that built the plan: its Python module, one of LIBRARIES, and its version, such as "10.3.0"."""
 
     name: str
     version: str
@@ -77,12 +77,12 @@ class Library:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuiltFor:
-    """Where the plan runs.
+    """The machines that run the plan.
 
     `platform`: as `platform_here()`. `compute_capabilities`: such as ("8.6", "8.9"); empty for TensorRT-RTX's default,
     Ampere and later. `gpu`, `driver`: name and version of the GPU and driver that it was built with; None where it was
-    built without one, as are `multiprocessors` and `memory_bytes`, what it had of both. `board`: what the board calls
-    itself, such as "NVIDIA Jetson AGX Orin Developer Kit"; None where nothing does. `hardware_compatibility`:
+    built without one, as are its `multiprocessors` and `memory_bytes`. `board`: the board's own name,
+    such as "NVIDIA Jetson AGX Orin Developer Kit"; None if it has none. `hardware_compatibility`:
     trtexec's --hardwareCompatibilityLevel. `dla_core`: its number, or None for a plan that uses none.
     """
 
@@ -116,7 +116,7 @@ class BuiltFor:
 
 @dataclasses.dataclass(frozen=True)
 class EnginePrecision:
-    """What was asked for, and what was counted.
+    """The precision that was asked for, and the one that was counted.
 
     `asked`: "fp32", "fp16" or "int8". `layers`: how many layers compute in which type (float16: 31). `counted_in`:
     "engine", every layer of the plan, or "network", the layers with weights of the typed network that it was built
@@ -170,7 +170,7 @@ class TensorSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The ONNX file that the plan was built from: its path as seen from the sidecar's folder, and its sha256."""
+    """The ONNX file that the plan was built from: its path relative to the sidecar's folder, and its sha256."""
 
     path: str
     sha256: str
@@ -202,7 +202,7 @@ class EngineCard:
     `card`: the model's, as in the ONNX file; None for an ONNX file that has none. `profiles`: for each optimisation
     profile the range of each input's shape. `flags`: the names of the builder's and the network's flags that were set
     ("FP16", "STRONGLY_TYPED"), and
-    "NISH_PLUGIN" where the plan computes Nish by our plugin.
+    "NISH_PLUGIN" where the plan computes Nish by taijitu's plugin.
     `plan_sha256`: 64 hex digits of the plan. `arguments`: of export/to_engine.py, without the ONNX and --saveEngine,
     which follow from `source` and the sidecar's own name. ArtefactError for any field outside its range.
     """
@@ -264,14 +264,17 @@ class EngineCard:
         return cls(**{**fields, **parts})
 
     def to_dict(self) -> dict[str, Any]:
-        """The card as plain JSON types; a copy, the caller's own."""
+        """Return the card as plain JSON types; a copy that the caller may change."""
         whole = plain("whole", dataclasses.asdict(self) | {"card": self.card and self.card.to_dict()})
         assert isinstance(whole, dict)
         return whole
 
     @classmethod
     def read(cls, plan: Path) -> EngineCard:
-        """Read and validate the sidecar of a plan. ArtefactError, naming it, where it is missing, no JSON, or wrong."""
+        """Read and validate the sidecar of a plan.
+
+        ArtefactError, naming it, where it is missing, not JSON, or wrong.
+        """
         path = sidecar_of(plan)
         try:
             return cls.from_dict(json.loads(path.read_bytes()))
@@ -282,15 +285,15 @@ class EngineCard:
             raise ArtefactError(f"{path}: got a file that cannot be read ({error.strerror}); check it") from None
         except (ValueError, RecursionError) as error:
             raise ArtefactError(
-                f"{path}: got no JSON ({error}), expected an engine's sidecar; copy it again, or build the engine "
-                f"again: {BUILD_AGAIN}"
+                f"{path}: got a file that is not JSON ({error}), expected an engine's sidecar; copy it, or build the "
+                f"engine, again: {BUILD_AGAIN}"
             ) from None
         except ArtefactError as error:
             raise ArtefactError(f"{path}: {error}") from None
 
 
 def save_engine(path: Path, plan: bytes, card: EngineCard) -> None:
-    """Write a plan and its sidecar so that a killed run leaves the old engine, the new one, or one seen to be torn.
+    """Write a plan and its sidecar so that a killed run leaves the old engine, the new one, or a detectable mismatch.
 
     ArtefactError if the card is not this plan's, WriteError if a file cannot be written.
     """
@@ -305,12 +308,12 @@ def save_engine(path: Path, plan: bytes, card: EngineCard) -> None:
 
 
 def sidecar_of(plan: Path) -> Path:
-    """The sidecar's path: the plan's with .json behind it."""
+    """Return the sidecar's path: the plan's with .json appended."""
     return plan.with_name(f"{plan.name}.json")
 
 
 def platform_here() -> str:
-    """Operating system and processor, as engines are bound to: "linux_x86_64", "linux_aarch64"."""
+    """Return operating system and processor, to which engines are bound: "linux_x86_64", "linux_aarch64"."""
     return f"{platform.system()}_{platform.machine()}".lower()
 
 
@@ -320,7 +323,7 @@ def _check_shape(field: str, got: object, smallest: int) -> None:
 
 
 def _with_gpu_size(built_for: object) -> object:
-    """What older sidecars do not record is unknown."""
+    """Fill in None for what older sidecars do not record."""
     unknown = dict.fromkeys(("multiprocessors", "memory_bytes", "board"))
     return {**unknown, **built_for} if isinstance(built_for, dict) else built_for
 

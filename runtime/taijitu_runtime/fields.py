@@ -1,4 +1,4 @@
-"""Fields of a card in its plain form: what is JSON, what is missing, what is unknown, and how that is said."""
+"""Check fields of a card in its plain form: JSON, missing and unknown fields, and their errors."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Part = TypeVar("Part")
 OPTIONAL: Mapping[str, Any] = {"taijitu.optional": True}
 """Metadata of a dataclass field that a card may lack, and that is not written where it has its default.
 
-So a card from before there was the field reads as before, and one that does not need it looks as before."""
+So a card from before the field existed reads as before, and one that does not need it looks as before."""
 
 
 def fail(field: str, got: object, expected: str) -> ArtefactError:
-    """The error to raise for a field that is not as expected."""
+    """Return the error to raise for a field that is not as expected."""
     text = repr(got)
     short = text if len(text) <= 80 else f"{text[:77]}..."
     return ArtefactError(f"model card, {field}: got {short}, expected {expected}; correct it or make the file again")
 
 
 def json_from_text(key: str, text: str) -> Any:
-    """Parse the JSON text under `key` of a file's metadata; ArtefactError where it is none."""
+    """Parse the JSON text under `key` of a file's metadata; ArtefactError where it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -43,7 +43,7 @@ def read_fields(part: type[Part], prefix: str, got: object) -> dict[str, Any]:
 
     OPTIONAL fields may be missing, and are then missing in the result too.
     """
-    fields = dataclasses.fields(part)  # type: ignore[arg-type]  # every caller's is one
+    fields = dataclasses.fields(part)  # type: ignore[arg-type]  # every caller passes a dataclass
     names = [field.name for field in fields]
     if not isinstance(got, dict):
         raise fail(prefix.rstrip("."), got, f"a dict with {', '.join(names)}")
@@ -57,7 +57,7 @@ def read_fields(part: type[Part], prefix: str, got: object) -> dict[str, Any]:
 
 
 def plain(field: str, value: object, depth: int = 0) -> object:
-    """A copy of `value` as plain JSON types, tuples as lists; ArtefactError, naming the place, for any other type."""
+    """Copy `value` as plain JSON types, tuples as lists; ArtefactError, naming the place, for any other type."""
     if depth > MAX_JSON_DEPTH:
         raise fail(field, "...", f"at most {MAX_JSON_DEPTH} levels of nesting")
     if isinstance(value, dict):
@@ -81,7 +81,7 @@ def plain(field: str, value: object, depth: int = 0) -> object:
 
 
 def written_fields(part: Any) -> dict[str, Any]:
-    """The dataclass `part` as a dict, without OPTIONAL fields that have their default."""
+    """Return the dataclass `part` as a dict, without OPTIONAL fields that have their default."""
     whole = dataclasses.asdict(part)
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
@@ -93,25 +93,25 @@ def written_fields(part: Any) -> dict[str, Any]:
 
 
 def tuple_from_list(value: object) -> object:
-    """A list as a tuple; anything else as it is, for the checks that follow to name."""
+    """Return a list as a tuple; anything else unchanged, for the checks that follow to name."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def check_mapping(field: str, got: object) -> None:
-    """ArtefactError unless `got` is a dict of plain JSON."""
+    """Raise ArtefactError unless `got` is a dict of plain JSON."""
     if not isinstance(got, dict):
         raise fail(field, got, "a dict")
     plain(field, got)
 
 
 def check_choice(field: str, got: object, known: tuple[str, ...]) -> None:
-    """ArtefactError unless `got` is one of the known names."""
+    """Raise ArtefactError unless `got` is one of the known names."""
     if got not in known:
         raise fail(field, got, " or ".join(f'"{name}"' for name in known))
 
 
 def check_version(got: object, newest: int) -> None:
-    """ArtefactError unless `got` is a format version from 1 to `newest`, the one that this package writes."""
+    """Raise ArtefactError unless `got` is a format version from 1 to `newest`, the one that this package writes."""
     if type(got) is not int or got < 1:
         raise fail("format_version", got, f"an integer from 1 to {newest}")
     if got > newest:
@@ -122,17 +122,17 @@ def check_version(got: object, newest: int) -> None:
 
 
 def check_text(field: str, got: object, expected: str, pattern: str = r".+") -> None:
-    """ArtefactError, naming what is `expected`, unless `got` is one line of text that matches the whole pattern.
+    """Raise ArtefactError, naming what is `expected`, unless `got` is one line of text that matches the whole pattern.
 
-    One line: no control characters, which could reach a terminal, nor lone surrogates, which no
-    answer could be written with.
+    One line: no control characters, which could reach a terminal, nor lone surrogates, with which no
+    answer could be written.
     """
     if not isinstance(got, str) or not re.fullmatch(pattern, got) or not is_one_line(got):
         raise fail(field, got, expected)
 
 
 def is_one_line(text: str) -> bool:
-    """Whether text has no control characters, line or paragraph separators, or lone surrogates."""
+    """Return whether text has no control characters, line or paragraph separators, or lone surrogates."""
     return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
 
 

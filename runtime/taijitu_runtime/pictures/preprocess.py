@@ -1,7 +1,7 @@
-"""From a picture to what the network sees: the one definition of reading, resizing and normalising.
+"""Turn a picture into the network's input: the one definition of reading, resizing and normalising.
 
-The training package evaluates with these very pixels; a resize that differs costs accuracy silently. What is refused
-before it is decoded stands in headers.py, decoding in decode.py.
+The training package evaluates with these very pixels; a resize that differs costs accuracy silently. Checks
+before decoding are in headers.py, decoding in decode.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LUMINANCE = (19595, 38470, 7471)
 
 
 def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> NDArray[np.uint8]:
-    """Any picture as uint8 RGB (spec.height, spec.width, 3), [0, 255]: the input of a uint8 model; a fresh array.
+    """Make a picture uint8 RGB (spec.height, spec.width, 3), [0, 255]: the input of a uint8 model; a fresh array.
 
     `picture`: a path, the bytes of a file, a PIL image, or a uint8 RGB array (H, W, 3). May be called from many
     threads at once: decoding and resizing run in parallel. Within 50 dB of exact for JPEGs beyond
@@ -49,9 +49,9 @@ def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> ND
 
 
 def least_side(spec: InputSpec) -> int:
-    """The pixels that the shorter side of a large JPEG keeps while it is decoded: what `inspect` counts with.
+    """Return the pixels that the shorter side of a large JPEG keeps while it is decoded: `inspect` counts with it.
 
-    0, all of them, where the resize does not antialias: it would show that something else has.
+    0, all of them, where the resize does not antialias: an earlier reduction would show.
     """
     if spec.interpolation in OPENCV:
         return 0
@@ -59,10 +59,10 @@ def least_side(spec: InputSpec) -> int:
 
 
 def decode_picture(source: Source, limits: Limits = LIMITS) -> NDArray[np.uint8]:
-    """The picture in a file or in its bytes as uint8 RGB (H, W, 3), [0, 255], upright; a fresh array.
+    """Decode the picture in a file or in its bytes to uint8 RGB (H, W, 3), [0, 255], upright; a fresh array.
 
-    JPEG, PNG, WEBP, BMP, GIF, TIFF and PPM; EXIF orientation is applied; of an animation the first frame; 16 bits are
-    scaled to 8; transparency lies on black. PictureError, by its class, where there is no such file, it is empty, of
+    JPEG, PNG, WEBP, BMP, GIF, TIFF and PPM; EXIF orientation is applied; the first frame of an animation; 16 bits are
+    scaled to 8; transparency is on black. PictureError, by its class, where the file is missing, empty, of
     another format, truncated or damaged, or beyond `limits`.
     """
     return np.array(_decoded(source, limits, 0).pixels, order="C")
@@ -86,7 +86,7 @@ def resize_picture(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.ui
 
 
 def resize_by_axes(picture: NDArray[np.uint8], spec: InputSpec, first: Literal["width", "height"]) -> NDArray[np.uint8]:
-    """`resize_picture` of a valid array with the order of the two passes given; a fresh array.
+    """Resize a valid array like `resize_picture`, with the order of the two passes given; a fresh array.
 
     `resize_picture` leaves the order to Pillow, whose releases differ in it; OpenCV's resize has one order.
     """
@@ -106,7 +106,7 @@ def resize_by_axes(picture: NDArray[np.uint8], spec: InputSpec, first: Literal["
 
 
 def normalise(batch: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-    """(pixel * scale - mean) / std: uint8 RGB (N, H, W, 3) to float32 (N, C, H, W), C-contiguous; a fresh array.
+    """Compute (pixel * scale - mean) / std: uint8 RGB (N, H, W, 3) to fresh float32 (N, C, H, W), C-contiguous.
 
     The channels are those of `spec.colour`. For models that take float32; the others do this inside the graph.
     InputError for any other array.
@@ -139,7 +139,7 @@ def _check_pixels(pixels: object, dimensions: int, expected: str) -> None:
 
 
 def describe(value: object) -> str:
-    """What a value is, for the 'got' of an error: dtype and shape of an array, the type of anything else."""
+    """Describe a value for the 'got' of an error: dtype and shape of an array, the type of anything else."""
     if isinstance(value, np.ndarray):
         return f"a {value.dtype} array of shape {value.shape}"
     return f"a {type(value).__name__}"
@@ -169,7 +169,7 @@ def _decoded_image(picture: object, limits: Limits) -> Decoded:
         return decode_image(picture, limits)
     except TaijituError:
         raise
-    except Exception as error:  # nearly anything, as for the bytes of a damaged file
+    except Exception as error:  # of nearly any class, as for the bytes of a damaged file
         raise damaged(" ".join(str(error).split()) or type(error).__name__) from error
 
 
@@ -192,7 +192,7 @@ def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
 
 
 def _framed(scaled: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    """A scaled picture in the middle of what "letterbox" fills."""
+    """Put a scaled picture in the middle of the border of "letterbox"."""
     height, width = scaled.shape[:2]
     result = np.empty((spec.height, spec.width, 3), np.uint8)
     result[...] = spec.fill
@@ -204,7 +204,7 @@ def _framed(scaled: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
 def _scaled(
     picture: Decoded, size: tuple[int, int], crop: tuple[int, int, int, int], spec: InputSpec
 ) -> NDArray[np.uint8]:
-    """The part `crop` (left, top, right, bottom) of the picture at `size` (width, height); a fresh array."""
+    """Return the part `crop` (left, top, right, bottom) of the picture at `size` (width, height); a fresh array."""
     pixels = picture.pixels
     if isinstance(pixels, np.ndarray) and size == pixels.shape[1::-1]:
         return np.array(pixels[crop[1] : crop[3], crop[0] : crop[2]], order="C")
@@ -225,7 +225,7 @@ def _scaled(
 
 
 def _resized_size(picture: Decoded, spec: InputSpec) -> tuple[int, int]:
-    """Width and height before the crop, or before the border is put around."""
+    """Return width and height before the crop, or before the border is added."""
     if spec.resize == "stretch":
         return unresized_size(spec)
     width, height = picture.width, picture.height
@@ -238,7 +238,7 @@ def _resized_size(picture: Decoded, spec: InputSpec) -> tuple[int, int]:
 
 
 def unresized_size(spec: InputSpec) -> tuple[int, int]:
-    """Width and height of a picture that is as large as `spec` resizes to."""
+    """Return width and height of a picture that is as large as `spec` resizes to."""
     if spec.resize == "shorter_side":
         return spec.resize_size, spec.resize_size
     if spec.resize == "letterbox":

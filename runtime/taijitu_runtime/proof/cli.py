@@ -27,10 +27,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> Parser:
-    """The command line of runtime/prove.py and `taijitu prove`."""
+    """Return the command line of runtime/prove.py and `taijitu prove`."""
     parser = Parser(prog="taijitu prove", description=__doc__)
-    parser.add_argument("model", type=Path, help="model.onnx or model.engine of export/")
+    parser.add_argument("model", type=Path, help="model.onnx or model.engine from export/")
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
-    parser.add_argument("--threads", type=int, default=0, help="of one inference; 0: one per core (%(default)s)")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="of one inference; 0: one per core (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser

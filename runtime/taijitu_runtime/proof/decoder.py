@@ -1,4 +1,4 @@
-"""A tiny JPEG whose pixels are known: whether the decoder that is installed here tells them."""
+"""Test the installed JPEG decoder with a tiny JPEG whose pixels are known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.pictures.preprocess import decode_picture
 
 ALLOWED_LEVELS = 2
-"""JPEG decoders round by one, in the transform and in the colours."""
+"""JPEG decoders differ by one from rounding, in the transform and in the colours."""
 
 COLOURS = (
     ((220, 30, 40), (40, 200, 60), (30, 50, 210), (240, 220, 40)),
@@ -18,7 +18,7 @@ COLOURS = (
 )
 """Colours of the blocks of 8 x 8 pixels, in 2 rows of 4."""
 
-# Baseline, 4:4:4, all quantisers 1: every block is one coefficient, which holds its colour.
+# Baseline, 4:4:4, all quantisers 1: every block is one coefficient, its colour.
 JPEG = base64.b64decode(
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
     "AQEBAQEBAQH/2wBDAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQH/wAAR"
@@ -28,6 +28,6 @@ JPEG = base64.b64decode(
 
 
 def decoder_error() -> int:
-    """The largest difference of a decoded pixel from the JPEG's colours, in levels of 256."""
+    """Return the largest difference of a decoded pixel from the JPEG's colours, in levels of 256."""
     expected: NDArray[np.int16] = np.array(COLOURS, np.int16).repeat(8, axis=0).repeat(8, axis=1)
     return int(np.abs(decode_picture(JPEG) - expected).max())

@@ -1,4 +1,4 @@
-"""The passport: what an artefact answered to generated pictures when it was made, and how far it may be from that."""
+"""The passport: an artefact's answers to generated pictures when it was made, and how far a re-run may be from them."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Logits:
 
     @classmethod
     def of(cls, source: str, allowed: float, logits: NDArray[np.float32]) -> Logits:
-        """From logits, float32 (N, K)."""
+        """Make it from logits, float32 (N, K)."""
         return cls(source, allowed, base64.b64encode(logits.astype("<f4").tobytes()).decode())
 
     def array(self, pictures: int, labels: int) -> NDArray[np.float32]:
-        """The logits, float32 (pictures, labels). ArtefactError unless they are as many, and finite."""
+        """Return the logits, float32 (pictures, labels). ArtefactError unless they are as many, and finite."""
         try:
             content = base64.b64decode(self.data, validate=True)
         except binascii.Error:
@@ -59,12 +59,12 @@ class Logits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Passport:
-    """What an artefact proves itself by.
+    """The evidence by which an artefact proves itself.
 
-    `version`: of the pictures (`pictures.VERSION`), `seeds` which of them. `pixels_sha256`: for each, the sha256 of the
-    uint8 RGB array that the network gets. `labels_sha256`: of the labels in their order. `origin`: the logits of what
-    the artefact comes from, the network in PyTorch or the adopted file, in float32; `allowed_on_gpu`: how far a GPU may
-    be from them, which multiplies float32 with fewer bits. `own`: the logits of the artefact itself when it was made;
+    `version`: of the pictures (`pictures.VERSION`), `seeds` selects them. `pixels_sha256`: for each, the sha256 of the
+    uint8 RGB array that the network gets. `labels_sha256`: of the labels in their order. `origin`: the logits of its
+    origin, the network in PyTorch or the adopted file, in float32; `allowed_on_gpu`: how far a GPU, which multiplies
+    float32 with fewer bits, may be from them. `own`: the logits of the artefact itself when it was made;
     None where it could not be run there. ArtefactError for any field outside its range.
     """
 
@@ -93,7 +93,7 @@ class Passport:
 
     @classmethod
     def from_plain(cls, got: Any) -> Passport:
-        """From the form of `dataclasses.asdict`, with lists for tuples."""
+        """Read the form of `dataclasses.asdict`, with lists for tuples."""
         fields = read_fields(cls, "proof.", got)
         for name in ("seeds", "pixels_sha256"):
             fields[name] = tuple_from_list(fields[name])

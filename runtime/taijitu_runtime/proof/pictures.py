@@ -1,7 +1,7 @@
-"""Generated pictures that are the same, bit for bit, on every machine: integer arithmetic only, version and seed given.
+"""Generate pictures that are the same, bit for bit, on every machine: integer arithmetic only, version and seed given.
 
 They look like photographs as far as a network cares: large soft shapes, hard edges, texture and grain in all colours.
-What a version draws never changes, because artefacts carry answers to it; a better picture is another version.
+The pictures of a version never change, because artefacts carry answers to them; better pictures are a new version.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from taijitu_runtime.pictures.preprocess import unresized_size
 VERSION = 1
 
 OCTAVES = ((1, 5), (3, 4), (8, 2), (21, 1))
-"""Cells along each side of the grids of random colours, and how much each grid counts."""
+"""Cells along each side of the grids of random colours, and the weight of each grid."""
 
 MOST_SHAPES = 6
 GRAIN = 12
@@ -29,15 +29,15 @@ _WORD = 2**64
 
 
 def is_exact(seed: int) -> bool:
-    """Whether the picture of a seed has the size to which pictures are resized: nothing depends on a resize then."""
+    """Return whether the picture of a seed has the size to which pictures are resized, so that no resize is needed."""
     return seed % 4 == 3
 
 
 def proof_picture(seed: int, spec: InputSpec) -> NDArray[np.uint8]:
-    """The picture of a seed for a network's input: uint8 RGB (H, W, 3).
+    """Return the picture of a seed for a network's input: uint8 RGB (H, W, 3).
 
-    Every fourth seed's is as large as `spec` resizes to; the others have odd sides from 3/5 to 5/2 of that (of large
-    inputs 6/5), of any aspect.
+    Every fourth seed's picture is as large as `spec` resizes to; the others have odd sides from 3/5 to 5/2 of that (for
+    large inputs 6/5), of any aspect.
     """
     width, height = unresized_size(spec)
     if not is_exact(seed):
@@ -64,7 +64,7 @@ def _drawn(seed: int, height: int, width: int) -> NDArray[np.uint8]:
 
 
 def _soft_colours(seed: int, stream: int, cells: int, height: int, width: int) -> NDArray[np.int64]:
-    """A grid of random colours, [0, 255], interpolated between its points: int64 (height, width, 3)."""
+    """Interpolate a grid of random colours, [0, 255], between its points: int64 (height, width, 3)."""
     grid = (_numbers(seed, stream, (cells + 1) ** 2 * 3) % 256).reshape(cells + 1, cells + 1, 3)
     row, down = _places(height, cells)
     column, right = _places(width, cells)
@@ -74,13 +74,13 @@ def _soft_colours(seed: int, stream: int, cells: int, height: int, width: int) -
 
 
 def _places(side: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The cell of each pixel along a side, and how far into it the pixel's centre is, in 256ths."""
+    """Return the cell of each pixel along a side, and how far into it the pixel's centre is, in 256ths."""
     place = (2 * np.arange(side, dtype=np.int64) + 1) * (128 * cells) // side
     return place >> 8, place & 255
 
 
 def _add_shape(pixels: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
-    """Draw a filled ellipse or rectangle, which lets a quarter of the colours below through."""
+    """Draw a filled ellipse or rectangle that lets a quarter of the colours below through."""
     height, width = pixels.shape[:2]
     y, x = int(numbers[0]) % height, int(numbers[1]) % width
     half_height = 1 + int(numbers[2]) % max(1, height // 2)
@@ -95,7 +95,7 @@ def _add_shape(pixels: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
 
 
 def _numbers(seed: int, stream: int, count: int) -> NDArray[np.int64]:
-    """`count` random numbers from 0 to 2**31 - 1: splitmix64's upper bits, int64 (count,)."""
+    """Return `count` random numbers from 0 to 2**31 - 1: splitmix64's upper bits, int64 (count,)."""
     start = ((seed << 8) + stream) * _FACTORS[0] % _WORD
     # Arrays throughout: arithmetic of uint64 arrays wraps around silently in every release of NumPy.
     word = (np.arange(1, count + 1, dtype=np.uint64) * _array(_STEP)) + _array(start)

@@ -1,4 +1,4 @@
-"""The re-run: the pictures of a passport through the very path that answers, compared with what it says."""
+"""Re-run the pictures of a passport through the path that answers requests, and compare with its logits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from taijitu_runtime.proof.pictures import VERSION, is_exact, proof_picture
 Outcome = Literal["proven", "failed", "unproven"]
 Mode = Literal["on", "warn", "off"]
 MODES: tuple[Mode, ...] = ("on", "warn", "off")
-"""What a station does at its start: refuse a model that fails its proof, use it all the same, or not look."""
+"""The proof of a model before it is used: "on" refuses one that fails, "warn" uses it all the same, "off" does none."""
 
 AXES: tuple[Literal["width", "height"], ...] = ("width", "height")
 NO_PASSPORT = "it carries no passport; make it again with: taijitu onnx"
@@ -30,7 +30,7 @@ NO_PASSPORT = "it carries no passport; make it again with: taijitu onnx"
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The logits of a re-run and a reference: the largest difference, and what is allowed, as shares of the range."""
+    """The logits of a re-run and a reference: the largest difference and the allowed one, as shares of the range."""
 
     reference: str
     largest: float
@@ -38,7 +38,7 @@ class Difference:
 
     @property
     def is_allowed(self) -> bool:
-        """NaN is not."""
+        """False for NaN."""
         return self.largest <= self.allowed
 
     def __str__(self) -> str:
@@ -47,10 +47,10 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What a re-run found. `faults`: why it failed; `notes`: what is worth knowing all the same.
+    """The result of a re-run. `faults`: why it failed; `notes`: remarks in either case.
 
-    `pictures`: how many were answered, of which `pixels_equal` became the same input, and `answers_equal` got the same
-    answer; where two answers are so close that the precision may exchange them, either is the same. `differences`: from
+    `pictures`: how many were answered, of which `pixels_equal` gave the same input, and `answers_equal` got the same
+    answer; where two answers are so close that the precision may exchange them, either counts. `differences`: from
     the origin's logits and from the artefact's own, on the pictures whose input is the same.
     """
 
@@ -69,7 +69,7 @@ class Proof:
         return self.outcome == "proven"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; a difference that is not a number is null."""
+        """Return plain JSON; a difference that is not finite is null."""
         found = dataclasses.asdict(self)
         for difference in found["differences"]:
             difference["largest"] = difference["largest"] if np.isfinite(difference["largest"]) else None
@@ -99,11 +99,11 @@ def prove(model: str | Path, *, provider: str | None = None, threads: int = 0) -
         threads: Threads of one inference on the CPU; 0 for one per core.
 
     Returns:
-        What was found; `proven` is False where it failed, where the file cannot be loaded or its contract cannot be
+        The result; `proven` is False where it failed, where the file cannot be loaded or its contract cannot be
         read, and where it carries no passport.
 
     Raises:
-        ArtefactError: There is no such file, or it may not be read.
+        ArtefactError: The file is missing or not readable.
         ProviderError: The provider cannot be used here.
         UsageError: An argument is wrong, or does not fit the file.
     """
@@ -116,7 +116,7 @@ def prove(model: str | Path, *, provider: str | None = None, threads: int = 0) -
 
 
 def proof_of(classifier: Classifier) -> Proof:
-    """Re-run the passport of a loaded model; `failed` where it does not answer at all."""
+    """Re-run the passport of a loaded model; the outcome is `failed` where it gives no answer."""
     passport, runs_on = classifier.card.proof, runs_on_text(classifier.backend)
     if passport is None:
         return Proof(outcome="unproven", runs_on=runs_on, faults=(NO_PASSPORT,))
@@ -127,7 +127,7 @@ def proof_of(classifier: Classifier) -> Proof:
 
 
 def proof_at_start(classifier: Classifier, mode: Mode) -> Proof | None:
-    """The proof of a model before it is used; None for the mode "off".
+    """Prove a model before it is used; return None for the mode "off".
 
     ProofError where it fails in the mode "on". A model without a passport passes.
     """
@@ -140,7 +140,7 @@ def proof_at_start(classifier: Classifier, mode: Mode) -> Proof | None:
 
 
 def runs_on_text(backend: Backend) -> str:
-    """Where a loaded model computes, for `Logits.source`: runs that give the same text should agree closely."""
+    """Say where a loaded model computes, for `Logits.source`: runs with the same text should agree closely."""
     return f"{backend.runs_on} on {platform.machine()}"
 
 
@@ -148,8 +148,8 @@ def runs_on_text(backend: Backend) -> str:
 class Prepared:
     """The pictures of a passport as the network gets them.
 
-    `pixels`: uint8 RGB (N, H, W, 3). `equal`: whether each is the one of the passport, bool (N,). `other_order`: how
-    many became equal only with the two passes of the resize in the other order than Pillow's here.
+    `pixels`: uint8 RGB (N, H, W, 3). `equal`: whether each is the passport's, bool (N,). `other_order`: how
+    many became equal only with the two passes of the resize in the order that Pillow does not use here.
     """
 
     pixels: NDArray[np.uint8]
@@ -160,8 +160,8 @@ class Prepared:
 def prepared_pictures(classifier: Classifier, passport: Passport) -> Prepared:
     """Draw the pictures and prepare them as the classifier does.
 
-    Releases of Pillow differ in which axis they resize first, which moves some pixels by one level. Where the other
-    order gives the passport's pixels, those are taken: the arithmetic is then compared on the very same input.
+    Releases of Pillow differ in the axis that they resize first, which changes some pixels by one level. Where the
+    other order gives the passport's pixels, those are taken: the arithmetic is then compared on the same input.
     """
     spec = classifier.card.input
     prepared, equal, other_order = [], [], 0
@@ -219,7 +219,7 @@ def _difference(
     logits: NDArray[np.float32], reference: Logits, origin: NDArray[np.float32], equal: NDArray[np.bool_]
 ) -> Difference:
     expected = reference.array(*origin.shape).astype(np.float64)
-    with np.errstate(invalid="ignore"):  # a re-run that is not finite, which is_allowed then refuses
+    with np.errstate(invalid="ignore"):  # is_allowed then refuses a re-run that is not finite
         largest = float(np.abs(logits[equal] - expected[equal]).max())
     logit_range = float(origin.max()) - float(origin.min())
     share = largest / logit_range if logit_range else (0.0 if largest == 0.0 else np.inf)
@@ -227,7 +227,7 @@ def _difference(
 
 
 def _changed_answers(logits: NDArray[np.float32], origin: NDArray[np.float32], allowed: float) -> int:
-    """How many first answers differ, those left out that differences within the allowance may exchange."""
+    """Count the first answers that differ, except those that a difference within the allowance may exchange."""
     rows = np.arange(len(origin))
     was, now = origin.argmax(axis=1), logits.argmax(axis=1)
     lead = origin[rows, was].astype(np.float64) - origin[rows, now]
@@ -246,7 +246,7 @@ def _label_faults(classifier: Classifier, passport: Passport) -> list[str]:
 
 
 def _pixel_faults(prepared: Prepared, passport: Passport) -> list[str]:
-    """Say whether all inputs differ or only those that were resized, which tells a resize from a crop or a colour."""
+    """Say whether all inputs differ or only the resized ones, which distinguishes a resize from a crop or a colour."""
     equal = prepared.equal
     if equal.all():
         return []

@@ -1,6 +1,6 @@
-"""One model's queue and the thread that empties it: a batch is what gathered while the last one ran.
+"""Run one model's queue in a thread: a batch is all that gathered while the last one ran.
 
-No timer is needed under load, and a lone request never waits. Results go back to the event loop by one call a batch.
+No timer is needed under load, and a lone request never waits. Results go back to the event loop by one call per batch.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Deliver = Callable[[Sequence["Job"]], None]
 MAX_RESTARTS_A_MINUTE = 5
 
 Infer = Callable[[Rows], Scores]
-Steps = Generator[None, None, Rows]  # yields where the work may be interrupted for that of others
+Steps = Generator[None, None, Rows]  # yields where other work may go first
 Prepare = Callable[["Job"], "Rows | Steps"]
 
 
 class Job:
-    """One request on its way: made in the event loop, filled by the threads, and delivered back to the loop once.
+    """One request in progress: made in the event loop, filled by the threads, and delivered back to the loop once.
 
-    `prepare` gives the rows that the model takes; `deadline` is a `time.monotonic`, after which nothing is run for it:
-    `prepare` may bring it forward.
+    `prepare` returns the rows for the model; after `deadline`, a `time.monotonic`, nothing is run for it:
+    `prepare` may make it earlier.
     """
 
     __slots__ = (
@@ -59,12 +59,12 @@ class Job:
         self.put_at = time.monotonic()
         self.decode_s = self.queue_s = self.infer_s = 0.0
         self.batch = 0
-        self.steps: Steps | None = None  # what `prepare` gave, where that is not done at once
+        self.steps: Steps | None = None  # the result of `prepare`, where that is not done at once
         self.rows: Rows
         self.outcome: Scores | Exception
 
     def is_dropped(self) -> bool:
-        """Whether nobody waits any more: the client left, or the deadline passed; the outcome says so."""
+        """Whether nobody waits for it: the client left, or the deadline passed; the outcome says so."""
         if self.future.cancelled():
             self.outcome = HttpError(CLIENT_GONE, "the client left")
             return True
@@ -75,11 +75,11 @@ class Job:
 
 
 class Batcher:
-    """Runs `infer` on what is put in, up to `max_batch` rows at a time, in `instances` threads.
+    """Threads, `instances` of them, that run `infer` on queued jobs, up to `max_batch` rows at a time.
 
-    `deliver` is called from those threads with jobs whose outcome is set; every job put in is delivered once. A thread
-    that dies (SystemExit from a driver, say) fails the jobs it held, and is replaced a few times a minute at most:
-    `is_alive` is False after that.
+    `deliver` is called from those threads with jobs whose outcome is set; every queued job is delivered once. A thread
+    that dies (SystemExit from a driver, for example) fails the jobs it held, and is replaced a few times a minute at
+    most: `is_alive` is False after that.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Batcher:
             self._died(jobs, error)
 
     def _gather(self, jobs: list[Job]) -> bool:
-        """Wait for a job, then take what there is; False when closed."""
+        """Wait for a job, then take all that are queued; return False when closed."""
         rows, wait_until = 0, 0.0
         while rows < self._max_batch:
             try:
@@ -159,7 +159,7 @@ class Batcher:
             if len(live) == 1:
                 live[0].outcome = _failure(error)
             else:
-                for job in live:  # one at a time, so that only the one at fault fails
+                for job in live:  # one at a time, so that only the faulty one fails
                     try:
                         self._run_together([job])
                     except Exception as alone:
@@ -187,7 +187,7 @@ class Batcher:
                 self._threads = [t for t in self._threads if t is not threading.current_thread()] + [self._start()]
             else:
                 self.is_alive = False
-        after = "it is replaced" if restarts else "it is not replaced any more"
+        after = "it is replaced" if restarts else "it is no longer replaced"
         log.error("an inference thread of %s died of %s: %s; %s", self._name, type(error).__name__, error, after)
         for job in jobs:
             job.outcome = _failure(error)
@@ -207,7 +207,7 @@ class Batcher:
             else:
                 job.outcome = ModelFailedError(f"{self._name}: its inference thread is dead")
                 self._deliver([job])
-        for _ in range(ends):  # they are `close`'s, for the threads that are still there
+        for _ in range(ends):  # of `close`, for the threads that still run
             self._queue.put(None)
 
 

@@ -1,6 +1,6 @@
-"""The threads that turn requests into rows for a model.
+"""Turn requests into rows for a model, in threads.
 
-Parsing and decoding would hold up the event loop if they ran in it.
+Parsing and decoding in the event loop would delay it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Item = tuple[Job, Put, Deliver]
 
 
 class DecodePool:
-    """Runs each job's `prepare` in one of `threads` threads, then hands it on.
+    """Threads, `threads` of them, that run each job's `prepare` and pass it on.
 
-    A job of several images goes to the end of the queue after each of them: it holds up another request for as long as
-    one image takes.
+    A job of several images goes to the end of the queue after each of them: it delays another request by one image at
+    most.
     """
 
     def __init__(self, threads: int) -> None:
@@ -63,7 +63,7 @@ def prepare(job: Job, ready: Put, failed: Deliver) -> None:
 
 
 def _step(job: Job, ready: Put, failed: Deliver) -> bool:
-    """Prepare as much of the job as comes in one piece; whether it was handed on, being ready or failed."""
+    """Run the next step of the job's `prepare`; return whether the job was passed on, ready or failed."""
     if job.is_dropped():
         failed([job])
         return True
@@ -83,7 +83,7 @@ def _step(job: Job, ready: Put, failed: Deliver) -> bool:
     except Exception as error:
         job.outcome = error
         failed([job])
-    except BaseException as error:  # this thread is all there is: it must not end
+    except BaseException as error:  # nothing restarts this thread: it must not end
         job.outcome = RuntimeError(f"{type(error).__name__}: {error}")
         job.outcome.__cause__ = error
         failed([job])

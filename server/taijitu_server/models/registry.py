@@ -1,4 +1,4 @@
-"""The models of a server: where they lie, which versions serve, and how a new file takes over from an old one."""
+"""The models of a server: their files, the versions that serve, and how a new file replaces an old one."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ Stamp = tuple[tuple[str, int, int, int], ...]  # of each file: path, inode, time
 
 @dataclass
 class Registry:
-    """Names and versions to served models. All but `load_all` is called in the event loop."""
+    """Served models by name and version. All but `load_all` is called in the event loop."""
 
     settings: Settings
     metrics: Metrics
     single: Path | None = None
     served: dict[str, dict[str, ServedModel]] = field(default_factory=dict)
     failures: dict[Key, str] = field(default_factory=dict)
-    refused: set[Key] = field(default_factory=set)  # that failed their proof at the start, until they are put right
+    refused: set[Key] = field(default_factory=set)  # failed their proof at the start, until they are corrected
     _stamps: dict[Key, Stamp] = field(default_factory=dict)
-    _unloaded: set[str] = field(default_factory=set)  # by POST: looked at again when one loads them
+    _unloaded: set[str] = field(default_factory=set)  # by POST; loaded again only on request
     _single_name: str = ""  # from its card
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def load_all(self) -> None:
-        """Load everything there is before serving starts. ArtefactError for the first that cannot be served.
+        """Load all models before serving starts. ArtefactError for the first that cannot be served.
 
-        A model among several that fails its proof is left out, and the server is not ready until it is put right.
+        If one of several models fails its proof, it is left out, and the server is not ready until it is corrected.
         """
         found = self._found()
         for key, files in found.items():
-            stamp = _stamp(files)  # before it is opened: what is replaced meanwhile is seen at the next look
+            stamp = _stamp(files)  # before it is opened: a replacement meanwhile is found by the next refresh
             try:
                 model = self._open(key, files)
             except ProofError as error:
@@ -69,16 +69,19 @@ class Registry:
             )
 
     def get(self, name: str | None = None, version: str | None = None) -> ServedModel:
-        """A model by name (None: the only one) and version (None: the highest). HttpError 400 or 404 otherwise."""
+        """Return a model by name (None: the only one) and version (None: the highest).
+
+        HttpError 400 or 404 otherwise.
+        """
         if not self.served:
             raise HttpError(MODEL_UNKNOWN, "no model is loaded")
         if name is None:
             if len(self.served) != 1:
-                raise HttpError(MODEL_UNNAMED, f"say which model: ?model= one of {', '.join(self.names())}")
+                raise HttpError(MODEL_UNNAMED, f"got no model name, expected ?model= one of {', '.join(self.names())}")
             name = next(iter(self.served))
         versions = self.served.get(name)
         if versions is None:
-            raise HttpError(MODEL_UNKNOWN, f"no model {name[:100]!r}; {name_hint(name, self.names())}")
+            raise HttpError(MODEL_UNKNOWN, f"unknown model {name[:100]!r}; {name_hint(name, self.names())}")
         if version is None:
             return versions[max(versions, key=int)]
         if version not in versions:
@@ -87,17 +90,17 @@ class Registry:
         return versions[version]
 
     def names(self) -> list[str]:
-        """The served names, sorted."""
+        """Return the served names, sorted."""
         return sorted(self.served)
 
     def all(self) -> list[ServedModel]:
-        """Every served version, by name and version."""
+        """Return every served version, by name and version."""
         return [self.served[name][version] for name in self.names() for version in sorted(self.served[name], key=int)]
 
     async def refresh(self, only: str | None = None, again: bool = False) -> list[str]:
-        """Load what is new or changed, drop what is gone, of one name or of all; what failed, in one line each.
+        """Load new or changed models, drop removed ones, of one name or of all; return one line for each failure.
 
-        A name that was unloaded stays so until it is asked for `again`, by itself.
+        A name that was unloaded stays so until it is loaded `again` by name.
         A file that cannot be served leaves the version before it serving, and is tried again once it changes.
         """
         async with self._changing:
@@ -123,7 +126,7 @@ class Registry:
             return failed
 
     async def unload(self, name: str) -> None:
-        """Stop serving a model, once what it accepted is answered, until it is loaded again."""
+        """Stop serving a model, once its accepted requests are answered, until it is loaded again."""
         async with self._changing:
             self._unloaded.add(name)
             for version in list(self.served.get(name, {})):
@@ -140,7 +143,9 @@ class Registry:
             return {(self._single_name, ONLY_VERSION): (self.single,)}
         folder = self.settings.models
         if folder is None or not folder.is_dir():
-            raise UsageError(f"{folder}: got no folder, expected one with NAME.onnx or NAME/VERSION/*.onnx in it")
+            raise UsageError(
+                f"{folder}: this is not a folder, expected one with NAME.onnx or NAME/VERSION/*.onnx in it"
+            )
         return find_models(folder)
 
     def _open(self, key: Key, files: Files) -> ServedModel:
@@ -187,7 +192,7 @@ class Registry:
             await self._retire(model)
 
     async def _retire(self, model: ServedModel) -> None:
-        """Free a model once what it accepted is answered; one that hangs is left to itself."""
+        """Free a model once its accepted requests are answered; one that hangs is not freed."""
         until = time.monotonic() + self.settings.shutdown_s
         # Requests that found the model before it was replaced may still be decoding: they count as pending.
         while model.pending and time.monotonic() < until:
@@ -199,7 +204,10 @@ class Registry:
 
 
 def find_models(folder: Path) -> dict[Key, Files]:
-    """The artefacts of a folder: NAME.onnx is version 1, NAME/VERSION/ should hold one each; others are left out."""
+    """Return the artefacts of a folder: NAME.onnx is version 1, NAME/VERSION/ should hold one each.
+
+    Others are left out.
+    """
     found: dict[Key, Files] = {}
     for entry in sorted(folder.iterdir()):
         if entry.is_file() and is_model(entry) and NAME.fullmatch(entry.stem):
@@ -207,7 +215,7 @@ def find_models(folder: Path) -> dict[Key, Files]:
         elif entry.is_dir() and NAME.fullmatch(entry.name):
             try:
                 found |= _versions(entry)
-            except OSError as error:  # it went away meanwhile, or may not be read
+            except OSError as error:  # it was removed meanwhile, or is not readable
                 log.error("%s: its models were not looked at: %s", shown(entry), error.strerror)
     return found
 
@@ -224,7 +232,7 @@ def _versions(folder: Path) -> dict[Key, Files]:
 
 
 def _stamp(files: Files) -> Stamp:
-    """What changes with a version's files, and with those that belong to them: an engine's sidecar, a model's data."""
+    """Return what changes with a version's files and those that belong to them: an engine's sidecar, a model's data."""
     beside = (path for file in files for path in file.parent.glob(f"{glob.escape(file.name)}.*"))
     found = [(str(file), file.stat()) for file in (*files, *sorted(beside))]
     return tuple((path, stat.st_ino, stat.st_mtime_ns, stat.st_size) for path, stat in found)

@@ -1,4 +1,4 @@
-"""A model that is being served: loaded, warmed, checked, and with a queue of its own."""
+"""A served model: loaded, warmed up, checked, and with a queue of its own."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("taijitu.server")
 
-# Handing a picture to another thread and back takes about as long as decoding this many pixels.
+# To pass a picture to another thread and back takes about as long as to decode this many pixels.
 QUICK_PIXELS = 64 * 64
 QUICK_BYTES = 8192
 
 
 class ServedModel:
-    """One version of one model. `open` does all that may fail; `submit` and `accept` belong to the event loop."""
+    """One version of one model. `open` does all that may fail; call `submit` and `accept` in the event loop."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class ServedModel:
     def open(cls, name: str, version: str, path: Path, settings: Settings, metrics: Metrics) -> ServedModel:
         """Load a file, run it on blank and on random pictures, alone and as a batch, and prove it.
 
-        An empty `name`: the one in its card. ArtefactError where it fails, ProofError where its proof does.
+        An empty `name`: the one in its card. ArtefactError where a run fails, ProofError where its proof does.
         """
         classifier = Classifier.from_file(
             path,
@@ -89,7 +89,7 @@ class ServedModel:
             _check(classifier)
             proof = proof_at_start(classifier, settings.prove)
             if proof is not None and proof.outcome == "failed":
-                log.warning("%s is served all the same: %s", shown(path), shown(proof))
+                log.warning("%s is served although it failed: %s", shown(path), shown(proof))
             return cls(name or name_from_card(classifier.card), version, classifier, settings, metrics, proof)
         except BaseException:
             classifier.close()
@@ -97,7 +97,7 @@ class ServedModel:
 
     @property
     def is_alive(self) -> bool:
-        """False once its inference threads died for good, and while it hangs."""
+        """Whether it answers: False once its inference threads died for good, and while it hangs."""
         return self._batcher.is_alive and not self._is_hanging
 
     @property
@@ -106,7 +106,7 @@ class ServedModel:
         return len(self._jobs)
 
     def look(self) -> None:
-        """Answer the requests that are overdue: their run of the network takes too long, or waits for one that does."""
+        """Answer overdue requests with an error: their run takes too long, or waits for one that does."""
         due = time.monotonic() - self._settings.run_timeout_s
         overdue = [job for job in self._jobs if job.deadline < due]
         for job in overdue:
@@ -119,7 +119,7 @@ class ServedModel:
     def submit(self, pool: DecodePool | None, prepare: Prepare, timeout_s: float) -> Job:
         """Queue one request; its `future` gives the scores. HttpError 503 where the queue is full.
 
-        Prepared in `pool`, or in the calling thread where there is none.
+        It is prepared in `pool`, or without one in the calling thread.
         """
         job = self.accept(prepare, timeout_s)
         if pool is None:
@@ -129,25 +129,28 @@ class ServedModel:
         return job
 
     def is_quick(self, picture: bytes) -> bool:
-        """Whether a picture file is prepared in less time than another thread would be told of it.
+        """Return whether preparing a picture file takes less time than telling another thread about it.
 
-        That is a JPEG as small as those of CIFAR-10, for a network that takes such.
+        True for a JPEG as small as those of CIFAR-10, for a network that takes such.
         """
         if len(picture) > QUICK_BYTES or self.input.height * self.input.width > QUICK_PIXELS:
             return False
         try:
             header = inspect(picture, self._limits)
         except PictureError:
-            return True  # refused at the same place when it is prepared
+            return True  # `prepare` will refuse it
         return header.format == "JPEG" and not header.has_metadata and header.width * header.height <= QUICK_PIXELS
 
     def accept(self, prepare: Prepare, timeout_s: float) -> Job:
-        """A place in the queue for a job that `prepare` is called with next. HttpError 503 where there is none."""
+        """Reserve a place in the queue for a job.
+
+        Call `prepare` with it next. HttpError 503 where the queue is full.
+        """
         settings = self._settings
         if not self.is_alive:
             raise overloaded(MODEL_DEAD, f"{self.name} is not running", settings.retry_after_s)
         if self.pending >= settings.queue_size:
-            text = f"{settings.queue_size} requests are waiting for {self.name} already; try again"
+            text = f"{settings.queue_size} requests already wait for {self.name}; try again"
             raise overloaded(QUEUE_FULL, text, settings.retry_after_s)
         self._loop = asyncio.get_running_loop()
         job = Job(self._loop.create_future(), prepare, time.monotonic() + timeout_s)
@@ -156,11 +159,11 @@ class ServedModel:
         return job
 
     def prepare(self, job: Job) -> None:
-        """Prepare an accepted job in the calling thread, which may be any, and queue it."""
+        """Prepare an accepted job in the calling thread, any thread, and queue it."""
         prepare(job, self._batcher.put, self._deliver)
 
     def rows_from_pictures(self, pictures: Sequence[bytes]) -> Rows | Steps:
-        """Rows as the model takes them, from the bytes of image files, in steps where they are several.
+        """Return rows for the model from the bytes of image files; for several images, in steps.
 
         PictureError, naming the first bad one; HttpError 413 where all together have too many pixels, before any is
         decoded.
@@ -178,7 +181,7 @@ class ServedModel:
         return self._rows(rows)
 
     def rows_from_picture(self, picture: Image.Image) -> Rows:
-        """One row as the model takes it, from a picture that is decoded already."""
+        """Return one row for the model from a decoded picture."""
         return self._rows([self.classifier.prepare(picture)])
 
     def scores(self, rows: Rows) -> Scores:
@@ -186,7 +189,7 @@ class ServedModel:
         return self.classifier.scores(self.classifier.infer(rows))
 
     def close(self) -> None:
-        """Answer what was accepted, then free the model; blocks until then."""
+        """Answer all accepted requests, then free the model; blocks until then."""
         self._batcher.close()
         self.classifier.close()
 
@@ -218,9 +221,9 @@ class ServedModel:
 
 
 def check_pixels(pictures: Sequence[bytes], limits: Limits, max_pixels: int) -> None:
-    """HttpError 413 where the images of one request have more than `max_pixels` together, as their headers say.
+    """Raise HttpError 413 where the headers of one request's images declare more than `max_pixels` together.
 
-    What is wrong with one of them is said when it is decoded.
+    Other faults of an image are reported when it is decoded.
     """
     pixels = 0
     for picture in pictures:
@@ -237,7 +240,7 @@ def _check(classifier: Classifier) -> None:
 
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "JPEG")
-    classifier.prepare(file.getvalue())  # the decoders load at their first picture
+    classifier.prepare(file.getvalue())  # the decoders are imported with their first picture
     taken = classifier.backend.input
     for count in sorted({taken.min_batch, classifier.batch_size}):
         pictures = np.zeros((count, taken.height, taken.width, 3), np.uint8)
