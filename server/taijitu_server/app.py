@@ -75,7 +75,7 @@ async def _fail_overdue(state: ServerState) -> None:
     while True:
         await asyncio.sleep(min(OVERDUE_CHECK_S, state.settings.run_timeout_s))
         for model in state.registry.all():
-            model.look()
+            model.check_overdue()
 
 
 async def _reload(state: ServerState) -> None:

@@ -36,7 +36,7 @@ def test_opencvs_colours_reach_the_network_in_its_own_order(tiny_onnx: Path) -> 
         watcher = Watcher(classifier)
         for colour, label in ((RED, "red"), ((0, 230, 0), "green"), (BLUE, "blue")):
             frame = Frame(1, np.full((48, 64, 3), colour, np.uint8), captured_s=0.0)
-            assert watcher.look(frame).answers[0].label == label
+            assert watcher.classify(frame).answers[0].label == label
 
 
 def test_a_frame_is_prepared_to_the_very_pixels_of_a_picture(tiny_onnx: Path, photograph: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_frame_is_prepared_to_the_very_pixels_of_a_picture(tiny_onnx: Path, ph
 def test_the_region_is_what_is_classified(tiny_onnx: Path, halves: Frame) -> None:
     with Classifier.from_file(tiny_onnx) as classifier:
         for text, label, box in (("0,0,40,40", "red", (0, 0, 40, 40)), ("50%,0%,50%,100%", "blue", (40, 0, 80, 40))):
-            result = Watcher(classifier, View(region=Region.from_text(text))).look(halves)
+            result = Watcher(classifier, View(region=Region.from_text(text))).classify(halves)
             assert (result.answers[0].label, result.box) == (label, box)
 
 
@@ -86,7 +86,7 @@ def test_smoothed_answers_change_later_than_the_picture(tiny_onnx: Path) -> None
     with Classifier.from_file(tiny_onnx) as classifier:
         watcher = Watcher(classifier, View(smoothing_s=1.0))
         frames = [Frame(i, np.full((8, 8, 3), RED if i < 5 else BLUE, np.uint8), i / 10) for i in range(30)]
-        labels = [watcher.look(frame).answers[0].label for frame in frames]
+        labels = [watcher.classify(frame).answers[0].label for frame in frames]
     assert labels[5] == "red"
     assert labels[-1] == "blue"
     # Equal weights after the time constant times ln 2: 7 frames of 0.1 s.
@@ -97,7 +97,7 @@ def test_every_third_frame_is_classified_and_the_others_carry_its_answers(tiny_o
     with Classifier.from_file(tiny_onnx) as classifier:
         watcher = Watcher(classifier, View(every=3, top=1))
         colours = [RED, BLUE, BLUE, BLUE]
-        results = [watcher.look(Frame(i, np.full((8, 8, 3), c, np.uint8), 0.0)) for i, c in enumerate(colours)]
+        results = [watcher.classify(Frame(i, np.full((8, 8, 3), c, np.uint8), 0.0)) for i, c in enumerate(colours)]
     assert [result.classified for result in results] == [True, False, False, True]
     assert [result.answers[0].label for result in results] == ["red", "red", "red", "blue"]
     assert len(results[0].answers) == 1
@@ -105,11 +105,11 @@ def test_every_third_frame_is_classified_and_the_others_carry_its_answers(tiny_o
 
 def test_an_answer_below_the_threshold_is_unknown(tiny_onnx: Path, halves: Frame) -> None:
     with Classifier.from_file(tiny_onnx) as classifier:
-        found = Watcher(classifier).look(halves)
+        found = Watcher(classifier).classify(halves)
         assert (len(found.answers), found.doubt.known) == (3, None)
         best = found.answers[0].probability
-        assert Watcher(classifier, View(threshold=best)).look(halves).doubt.known is True
-        unknown = Watcher(classifier, View(threshold=1.0)).look(halves)
+        assert Watcher(classifier, View(threshold=best)).classify(halves).doubt.known is True
+        unknown = Watcher(classifier, View(threshold=1.0)).classify(halves)
         assert (unknown.answers, unknown.doubt.known) == (found.answers, False)
 
 
@@ -125,7 +125,7 @@ def test_a_view_out_of_range_is_refused(tiny_onnx: Path, wrong: dict[str, float]
 def test_the_picture_shows_bar_and_region_and_the_frame_stays_as_it_was(tiny_onnx: Path) -> None:
     frame = Frame(1, np.full((240, 320, 3), (200, 200, 200), np.uint8), captured_s=0.0)
     with Classifier.from_file(tiny_onnx) as classifier:
-        result = Watcher(classifier, View(region=Region.from_text("100,100,50,60"))).look(frame)
+        result = Watcher(classifier, View(region=Region.from_text("100,100,50,60"))).classify(frame)
     drawn = result.annotated
     assert drawn is result.annotated
     assert (frame.pixels == 200).all()

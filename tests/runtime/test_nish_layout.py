@@ -113,7 +113,7 @@ def test_a_processor_is_what_does_not_change_from_one_look_to_the_next() -> None
     assert first != nish_layout._processor(x86.format(n=0, more=" avx512f"))
     arm = "processor\t: 0\nBogoMIPS\t: 62.5\nFeatures\t: fp asimd\nCPU part\t: {part}\n\n"
     assert nish_layout._processor(arm.format(part=1)) != nish_layout._processor(arm.format(part=2))
-    with pytest.raises(nish_layout.DoubtError, match="does not say what it is"):
+    with pytest.raises(nish_layout.LayoutError, match="does not say what it is"):
         nish_layout._processor("cpu\t: 0\nclock\t: 3 GHz\n")
 
 
@@ -188,7 +188,7 @@ def test_a_file_with_other_answers_is_found_out_when_debugging(
         (other,) = set(cached(tmp_path)) - {file}
     file.write_bytes(other.read_bytes())
     assert_answers_are_right(model)
-    assert debug.messages[-1].startswith(f"{PLAIN}DoubtError: the answers differ by ")
+    assert debug.messages[-1].startswith(f"{PLAIN}LayoutError: the answers differ by ")
 
 
 @pytest.mark.parametrize("extra", ["Tanh"])

@@ -40,7 +40,7 @@ from taijitu_runtime.fields import is_one_line
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.model_files import is_onnx
-from taijitu_runtime.target import check_target
+from taijitu_runtime.output_path import check_output_path
 
 PICTURES = 64
 
@@ -239,7 +239,7 @@ def _labels(known: Preprocessing, classes: int, source: Path) -> tuple[str, ...]
 def _check_output(output: Path, source: Path) -> None:
     if output.is_dir() or output.resolve() == source.resolve() or not is_onnx(output):
         raise UsageError(f"got {output} as the output, expected a file of its own in .onnx; give -o adopted.onnx")
-    check_target(output)
+    check_output_path(output)
 
 
 def _line(error: Any) -> str:

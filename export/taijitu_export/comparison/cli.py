@@ -14,7 +14,7 @@ from taijitu_export.arguments import percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.target import check_target
+from taijitu_runtime.output_path import check_output_path
 
 
 def build_parser() -> Parser:
@@ -79,4 +79,4 @@ def check_report(page: Path) -> None:
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"got --report {page}, expected a name in .html; give --report page.html")
     for file in (page, page.with_suffix(".csv")):
-        check_target(file)
+        check_output_path(file)

@@ -25,7 +25,7 @@ from taijitu_runtime.decision import CoverageRow, Decision
 from taijitu_runtime.doubt import DoubtRule, energies
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
-from taijitu_runtime.target import check_target
+from taijitu_runtime.output_path import check_output_path
 
 FEWEST_PICTURES = 100
 FEWEST_OTHERS = 20
@@ -88,7 +88,7 @@ def calibrate(
     sets. `other`: a label of the model that means "none of these", or a folder of such pictures. ExportError where
     pictures are too few or no threshold meets the request, and the errors of artefacts, pictures and usage.
     """
-    check_target(output)
+    check_output_path(output)
     file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
     card = ModelCard.read_onnx_metadata(file.metadata)
     if card.output != "logits":

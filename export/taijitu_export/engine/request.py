@@ -10,7 +10,7 @@ from taijitu_export.engine.options import Options
 from taijitu_runtime.console import shown
 from taijitu_runtime.engine_card import sidecar_of
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.target import check_target
+from taijitu_runtime.output_path import check_output_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def check_output(request: Request) -> None:
     if output.is_dir() or output.resolve() == request.source.resolve() or output.suffix.lower() == ".onnx":
         raise UsageError(f"got {output} for the engine, expected a file of its own; give --saveEngine=model.engine")
     for file in (output, sidecar_of(output)):
-        check_target(file)
+        check_output_path(file)
     try:
         os.fsencode(request.relative_source).decode()
     except UnicodeDecodeError:

@@ -25,8 +25,8 @@ from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.files import write_whole
+from taijitu_runtime.output_path import check_output_path
 from taijitu_runtime.pictures.preprocess import normalise
-from taijitu_runtime.target import check_target
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 
@@ -102,7 +102,7 @@ def checked_file(model: onnx.ModelProto, path: Path) -> Path:
 def _check_output(output: Path, source: Path) -> None:
     if output.is_dir() or output.resolve() == source.resolve():
         raise UsageError(f"got {output} as the output, expected a file other than the checkpoint; give -o model.onnx")
-    check_target(output)
+    check_output_path(output)
     if output.suffix.lower() != ".onnx":
         raise UsageError(
             f"got {output} as the output, expected a name in .onnx; taijitu engine then builds an engine from it"

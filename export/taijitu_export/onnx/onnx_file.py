@@ -9,7 +9,7 @@ import onnx
 
 from taijitu_runtime.backends import CHECKPOINT_MAGIC
 from taijitu_runtime.backends.base import check_file
-from taijitu_runtime.backends.outside_weights import has_outside_weights, outside_files, sha256_with_weights
+from taijitu_runtime.backends.external_data import external_files, has_external_data, sha256_with_weights
 from taijitu_runtime.errors import ArtefactError
 
 MAX_BYTES = 2**31 - 1
@@ -53,7 +53,7 @@ def read_onnx(path: Path, expected: str = "an ONNX model") -> OnnxFile:
     """
     check_file(path)
     content = path.read_bytes()
-    size = len(content) + sum(file.stat().st_size for file in outside_files(path, content))
+    size = len(content) + sum(file.stat().st_size for file in external_files(path, content))
     if size > MAX_BYTES:
         raise ArtefactError(
             f"{path}: got {size / 1e9:.1f} GB with its weights, expected at most {MAX_BYTES / 1e9:.1f}, the limit of "
@@ -61,7 +61,7 @@ def read_onnx(path: Path, expected: str = "an ONNX model") -> OnnxFile:
         )
     try:
         model = onnx.load_from_string(content)
-        if has_outside_weights(content):
+        if has_external_data(content):
             onnx.load_external_data_for_model(model, str(path.parent))
     except (onnx.checker.ValidationError, OSError) as error:
         reason = " ".join(str(error).split())

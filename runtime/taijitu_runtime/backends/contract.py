@@ -58,18 +58,20 @@ def input_and_classes(path: Path, inputs: Sequence[Tensor], outputs: Sequence[Te
     """
     names = [tensor.name for tensor in inputs], [tensor.name for tensor in outputs]
     if names != (["images"], ["logits"]):
-        raise not_ours(path, f"inputs {names[0]} and outputs {names[1]} instead of 'images' and 'logits'")
+        raise not_an_artefact(path, f"inputs {names[0]} and outputs {names[1]} instead of 'images' and 'logits'")
     (images,), (logits,) = inputs, outputs
     if logits.dtype != "float32" or len(logits.shape) != 2:
-        raise not_ours(path, f"logits of {logits.dtype} {list(logits.shape)} instead of float32 [N, K]")
+        raise not_an_artefact(path, f"logits of {logits.dtype} {list(logits.shape)} instead of float32 [N, K]")
     layout = LAYOUTS.get(images.dtype)
     if layout is None or len(images.shape) != 4:
         got = f"images of {images.dtype} {list(images.shape)}"
-        raise not_ours(path, f"{got} instead of uint8 [N, H, W, 3] or float32 [N, 3, H, W]")
+        raise not_an_artefact(path, f"{got} instead of uint8 [N, H, W, 3] or float32 [N, 3, H, W]")
     batch, *rest = images.shape
     channels, height, width = (rest[2], *rest[:2]) if layout == "uint8 NHWC" else (rest[0], *rest[1:])
     if channels != 3 or height is None or width is None:
-        raise not_ours(path, f"images of shape {list(images.shape)} instead of a fixed height and width and 3 channels")
+        raise not_an_artefact(
+            path, f"images of shape {list(images.shape)} instead of a fixed height and width and 3 channels"
+        )
     model_input = ModelInput(layout, height, width)
     if batch is not None:
         model_input = ModelInput(layout, height, width, min_batch=batch, max_batch=batch)
@@ -91,6 +93,6 @@ def check_card(path: Path, card: ModelCard, model_input: ModelInput, classes: in
         )
 
 
-def not_ours(path: Path, got: str) -> ArtefactError:
+def not_an_artefact(path: Path, got: str) -> ArtefactError:
     """Return the error for a file that is not an artefact of taijitu."""
     return ArtefactError(f"{path}: got {got}, {MADE_BY}")

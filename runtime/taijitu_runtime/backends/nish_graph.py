@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from taijitu_runtime.backends import protobuf
-from taijitu_runtime.backends.outside_weights import has_outside_weights
+from taijitu_runtime.backends.external_data import has_external_data
 from taijitu_runtime.backends.protobuf import BYTES, Field
 
 # Field numbers of onnx.proto.
@@ -40,7 +40,7 @@ def with_stand_in(model: bytes) -> bytes:
     """Replace Nish by STAND_IN. Raises ValueError where the model has STAND_IN itself, or weights in other files."""
     if STAND_IN_BYTES in model:
         raise ValueError(f"it has {STAND_IN[1]} of its own")
-    if has_outside_weights(model):
+    if has_external_data(model):
         raise ValueError("it has weights in other files")
     return _rewrite_nodes(model, lambda node: [_renamed(node, STAND_IN) if _operator(node) == NISH else node])
 

@@ -47,7 +47,7 @@ DISABLED_OPTIMISERS = ["GemmActivationFusion"]
 LOG_FATAL = 4
 
 
-class DoubtError(Exception):
+class LayoutError(Exception):
     """The reason why the cache is not used; it is logged only."""
 
 
@@ -99,12 +99,12 @@ def _relay(ort: Any, model: bytes, folder: Path | None) -> bytes:
         relaid, restored = with_nish(optimised.read_bytes())
     expected = count_nish(model)
     if restored != expected:
-        raise DoubtError(f"{restored} of {expected} nodes were found again")
+        raise LayoutError(f"{restored} of {expected} nodes were found again")
     return relaid
 
 
 def _check_parity(session: Any, plain: Any) -> None:
-    """DoubtError unless both answer the same about a random input."""
+    """LayoutError unless both answer the same about a random input."""
     random = np.random.default_rng(0)
     inputs: dict[str, Any] = {}
     for node in plain.get_inputs():
@@ -117,7 +117,7 @@ def _check_parity(session: Any, plain: Any) -> None:
     for ours, theirs in zip(session.run(None, inputs), plain.run(None, inputs), strict=True):
         difference, allowed = np.abs(ours - theirs).max(), ALLOWED_DIFFERENCE * np.ptp(theirs)
         if not difference <= allowed:
-            raise DoubtError(f"the answers differ by {difference:.2g}, allowed {allowed:.2g}")
+            raise LayoutError(f"the answers differ by {difference:.2g}, allowed {allowed:.2g}")
 
 
 def _key(ort: Any, model: bytes, library: Path) -> str:
@@ -139,7 +139,7 @@ def _processor(cpuinfo: str) -> str:
         kinds.add("\n".join(lines))
     described = "\n\n".join(sorted(kinds - {""}))
     if not described:
-        raise DoubtError("the processor does not say what it is")
+        raise LayoutError("the processor does not say what it is")
     return f"{platform.machine()}\n{described}"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import Backend
-from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_ours
+from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_an_artefact
 from taijitu_runtime.backends.ort_provider import check_provider, open_on_provider
 from taijitu_runtime.backends.ort_session import open_nish_session, open_session
 from taijitu_runtime.backends.tensor_sizes import largest_tensor_bytes
@@ -77,7 +77,7 @@ class OrtBackend(Backend):
         self._session = self._new_session(self._cores)
         metadata = self._session.get_modelmeta().custom_metadata_map
         if not any(key.startswith(METADATA_PREFIX) for key in metadata):
-            raise not_ours(self.path, "an ONNX model without taijitu's metadata (labels, preprocessing)")
+            raise not_an_artefact(self.path, "an ONNX model without taijitu's metadata (labels, preprocessing)")
         card = ModelCard.read_onnx_metadata(metadata)
         self._image_bytes = largest_tensor_bytes(self.path.read_bytes())
         inputs, outputs = (

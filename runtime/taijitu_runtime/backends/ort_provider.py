@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.backends import ort_plugin
-from taijitu_runtime.backends.outside_weights import has_outside_weights
+from taijitu_runtime.backends.external_data import has_external_data
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
 from taijitu_runtime.errors import ProviderError, UnknownNameError
 from taijitu_runtime.installed import installed_versions
@@ -157,7 +157,7 @@ def _engine_folder(folder: Path, model: bytes) -> Path | None:
     ONNX Runtime identifies an engine by names in the graph and of its file, regardless of the weights
     (https://github.com/microsoft/onnxruntime/issues/6455); so a model that was trained again gets another folder.
     """
-    if has_outside_weights(model):
+    if has_external_data(model):
         return None
     engines = private_folder(folder / hashlib.sha256(model).hexdigest())
     os.utime(engines)  # used folders are removed last

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from taijitu_runtime.backends.outside_weights import sha256_with_weights
+from taijitu_runtime.backends.external_data import sha256_with_weights
 from taijitu_runtime.child_python import python_command
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import ArtefactError, MissingDependencyError

@@ -187,16 +187,20 @@ class Engine:
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         modes = {name: engine.get_tensor_mode(name) for name in names}
         if modes != {"images": trt.TensorIOMode.INPUT, "logits": trt.TensorIOMode.OUTPUT}:
-            raise self._not_ours(f"tensors {names} instead of the input 'images' and the output 'logits'")
+            raise self._not_an_artefact(f"tensors {names} instead of the input 'images' and the output 'logits'")
         shape, logits = tuple(engine.get_tensor_shape("images")), tuple(engine.get_tensor_shape("logits"))
         layout = LAYOUTS.get(np.dtype(trt.nptype(engine.get_tensor_dtype("images"))).name)
         if layout is None or len(shape) != 4:
-            raise self._not_ours(f"images of {engine.get_tensor_dtype('images')} {shape}")
+            raise self._not_an_artefact(f"images of {engine.get_tensor_dtype('images')} {shape}")
         if engine.get_tensor_dtype("logits") != trt.float32 or len(logits) != 2:
-            raise self._not_ours(f"logits of {engine.get_tensor_dtype('logits')} {logits} instead of float32 (N, K)")
+            raise self._not_an_artefact(
+                f"logits of {engine.get_tensor_dtype('logits')} {logits} instead of float32 (N, K)"
+            )
         channels, (height, width) = (shape[3], shape[1:3]) if layout == "uint8 NHWC" else (shape[1], shape[2:4])
         if channels != 3 or min(height, width, logits[1]) < 1:
-            raise self._not_ours(f"images {shape} and logits {logits} instead of a fixed size, 3 channels and fixed K")
+            raise self._not_an_artefact(
+                f"images {shape} and logits {logits} instead of a fixed size, 3 channels and fixed K"
+            )
         smallest, _, largest = engine.get_tensor_profile_shape("images", 0)
         return ModelInput(layout, height, width, max(1, smallest[0]), largest[0]), logits[1]
 
@@ -210,7 +214,7 @@ class Engine:
         self._messages.clear()
         return ArtefactError(f"{self._path}: TensorRT could not {what}: {words}")
 
-    def _not_ours(self, got: str) -> ArtefactError:
+    def _not_an_artefact(self, got: str) -> ArtefactError:
         return ArtefactError(
             f"{self._path}: got {got}, expected an engine of a model made by export/to_onnx.py; "
             "build it again: taijitu engine"

@@ -26,8 +26,8 @@ from taijitu_runtime.console import Parser, run, say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
+from taijitu_runtime.output_path import check_output_path
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
-from taijitu_runtime.target import check_target
 
 PROFILED_QUERIES = 100
 IMAGES = "images"
@@ -49,10 +49,10 @@ def main(argv: list[str] | None = None) -> int:
     check_options(options)
     loop = Loop(options.warmUp, options.duration, options.iterations, options.avgRuns)
     with ExitStack() as opened:
-        subjects = prepare_subjects(options)
-        for subject in subjects:
-            opened.enter_context(subject)
-        probes = [open_probe(subject, options) for subject in subjects]
+        artefacts = prepare_artefacts(options)
+        for artefact in artefacts:
+            opened.enter_context(artefact)
+        probes = [open_probe(artefact, options) for artefact in artefacts]
         before = CpuTimes.now()
         traces = measure(probes, loop)
         load = load_warnings(before, CpuTimes.now())
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         ]
         times = [[[query.latency_ms for query in turn] for turn in trace.turns] for trace in traces]
         ratios = [ratio_of_turns(ours, times[0]) for ours in times[1:]]
-        modes = [modes_of(subject, probe, loop, options) for subject, probe in zip(subjects, probes)]
+        modes = [modes_of(artefact, probe, loop, options) for artefact, probe in zip(artefacts, probes)]
         report(options, modes, results, ratios)
         export(options, probes[0], results[0])
     return 0
@@ -121,20 +121,20 @@ def check_options(options: argparse.Namespace) -> None:
         if file.resolve() in taken:
             raise UsageError(f"{shown(file)}: got the model or another export, expected --{name} to name its own file")
         taken.add(file.resolve())
-        check_target(file)
+        check_output_path(file)
 
 
-def prepare_subjects(options: argparse.Namespace) -> list[OnnxNetwork | TrtBackend]:
+def prepare_artefacts(options: argparse.Namespace) -> list[OnnxNetwork | TrtBackend]:
     """Return the models, not loaded yet. Raises UsageError for a flag that none of them can use, with the reason."""
-    subjects = [prepare_subject(model, options) for model in options.models]
-    kinds = {type(subject) for subject in subjects}
+    artefacts = [prepare_artefact(model, options) for model in options.models]
+    kinds = {type(artefact) for artefact in artefacts}
     for name, reason in NO_USE[kinds.pop()].items() if len(kinds) == 1 else ():
         if getattr(options, name):
             raise UsageError(f"got --{name} for {options.models[0]}: {reason}; remove the flag")
-    return subjects
+    return artefacts
 
 
-def prepare_subject(model: Path, options: argparse.Namespace) -> OnnxNetwork | TrtBackend:
+def prepare_artefact(model: Path, options: argparse.Namespace) -> OnnxNetwork | TrtBackend:
     """Return one of them, by its file."""
     if is_onnx(model):
         return OnnxNetwork(model, threads=options.cpuThreads or 0, provider=options.provider or "cpu")
@@ -144,29 +144,29 @@ def prepare_subject(model: Path, options: argparse.Namespace) -> OnnxNetwork | T
     return backend
 
 
-def open_probe(subject: OnnxNetwork | TrtBackend, options: argparse.Namespace) -> Probe:
+def open_probe(artefact: OnnxNetwork | TrtBackend, options: argparse.Namespace) -> Probe:
     """Return the probe for a model, with random input of the requested shapes."""
-    shapes = shapes_of(subject, options.shapes)
+    shapes = shapes_of(artefact, options.shapes)
     dtypes = (
-        {tensor.name: np.dtype(tensor.dtype) for tensor in subject.inputs}
-        if isinstance(subject, OnnxNetwork)
-        else {IMAGES: subject.input.dtype}
+        {tensor.name: np.dtype(tensor.dtype) for tensor in artefact.inputs}
+        if isinstance(artefact, OnnxNetwork)
+        else {IMAGES: artefact.input.dtype}
     )
     try:
         feeds = {name: random_array(shape, dtypes[name]) for name, shape in shapes.items()}
     except (MemoryError, OverflowError, ValueError):
         raise UsageError(f"got --shapes={options.shapes}, more than the memory holds; use a smaller batch") from None
-    if isinstance(subject, TrtBackend):
-        return TrtProbe(subject, feeds[IMAGES], transfers=not options.noDataTransfers)
-    return OrtProbe(subject, feeds)
+    if isinstance(artefact, TrtBackend):
+        return TrtProbe(artefact, feeds[IMAGES], transfers=not options.noDataTransfers)
+    return OrtProbe(artefact, feeds)
 
 
-def shapes_of(subject: OnnxNetwork | TrtBackend, text: str | None) -> dict[str, Shape]:
+def shapes_of(artefact: OnnxNetwork | TrtBackend, text: str | None) -> dict[str, Shape]:
     """Return the shape of each input from "images:8x32x32x3". Raises UsageError if the model does not take it."""
     asked = shapes_from_text(text)
-    if isinstance(subject, OnnxNetwork):
-        return subject.shapes(asked, text)
-    taken = subject.input
+    if isinstance(artefact, OnnxNetwork):
+        return artefact.shapes(asked, text)
+    taken = artefact.input
     shape = asked.get(IMAGES, () if asked else taken.shape(taken.min_batch))
     limit = taken.max_batch
     fits = bool(shape) and shape[0] >= taken.min_batch and (limit is None or shape[0] <= limit)
@@ -174,16 +174,16 @@ def shapes_of(subject: OnnxNetwork | TrtBackend, text: str | None) -> dict[str, 
         sizes = "x".join(map(str, taken.shape(1)[1:]))
         most = "" if limit is None else f" to {limit}"
         raise UsageError(
-            f"{subject.path}: got --shapes={text}, expected images:Nx{sizes} with N from {taken.min_batch}{most}"
+            f"{artefact.path}: got --shapes={text}, expected images:Nx{sizes} with N from {taken.min_batch}{most}"
         )
     return {IMAGES: shape}
 
 
-def title_of(subject: OnnxNetwork | TrtBackend) -> str:
+def title_of(artefact: OnnxNetwork | TrtBackend) -> str:
     """Return what a model is, in words."""
-    if isinstance(subject, OnnxNetwork):
-        return subject.title
-    return f"{subject.card.architecture.name}, {subject.card.precision.name}"
+    if isinstance(artefact, OnnxNetwork):
+        return artefact.title
+    return f"{artefact.card.architecture.name}, {artefact.card.precision.name}"
 
 
 def report(
@@ -200,13 +200,13 @@ def report(
 
 
 def modes_of(
-    subject: OnnxNetwork | TrtBackend, probe: Probe, loop: Loop, options: argparse.Namespace
+    artefact: OnnxNetwork | TrtBackend, probe: Probe, loop: Loop, options: argparse.Namespace
 ) -> dict[str, str]:
     """Return everything that the numbers depend on, as text by name."""
-    shapes, bulk = shapes_of(subject, options.shapes), subject.bulk
+    shapes, bulk = shapes_of(artefact, options.shapes), artefact.bulk
     written = ",".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
     return {
-        "Model": title_of(subject),
+        "Model": title_of(artefact),
         **probe.modes,
         "Input inference shape": written,
         **({"Many images": f"{bulk.workers} runs of {bulk.batch} side by side (classify, verify)"} if bulk else {}),

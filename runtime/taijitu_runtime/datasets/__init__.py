@@ -3,10 +3,10 @@
 NumPy and the standard library only; pictures are decoded by `taijitu_runtime.pictures`.
 """
 
-from taijitu_runtime.datasets.census import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.datasets.fingerprints import dataset_sha256, fingerprints
 from taijitu_runtime.datasets.found import Content, Encoded, Found, LeftOut, Member, Split, bytes_of, name_of
 from taijitu_runtime.datasets.held_out import HeldOut, TrainedOn
+from taijitu_runtime.datasets.label_statistics import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.datasets.layout import LEVELS, Level, Reading
 from taijitu_runtime.datasets.names import PICTURE_SUFFIXES, SPLIT_NAMES, Role, role_of
 from taijitu_runtime.datasets.picture_set import PictureSet, calibration_and_judging, evaluation_pictures, prepare

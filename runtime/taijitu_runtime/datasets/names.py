@@ -41,8 +41,8 @@ def is_hidden(parts: Sequence[str]) -> bool:
     return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in parts)
 
 
-def is_litter(name: str) -> bool:
-    """Return whether a file is one that systems leave in every folder, or a text next to pictures."""
+def is_system_file(name: str) -> bool:
+    """Return whether operating systems leave such a file in every folder, or it is a text next to pictures."""
     return name.lower() in _LITTER or PurePosixPath(name).suffix.lower() in _TEXTS
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.datasets.census import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.datasets.fingerprints import fingerprints
 from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, bytes_of, name_of
 from taijitu_runtime.datasets.held_out import TrainedOn
+from taijitu_runtime.datasets.label_statistics import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.datasets.layout import Reading
 from taijitu_runtime.datasets.names import Role
 from taijitu_runtime.datasets.read import FORMS, read_dataset

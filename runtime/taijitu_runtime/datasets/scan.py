@@ -13,7 +13,7 @@ from taijitu_runtime.datasets.archive import is_packed, members
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.datasets.found import Content, Encoded, LeftOut, Member
 from taijitu_runtime.datasets.kinds import FIRST_BYTES, foreign_kind, picture_format
-from taijitu_runtime.datasets.names import has_picture_suffix, is_hidden, is_litter
+from taijitu_runtime.datasets.names import has_picture_suffix, is_hidden, is_system_file
 from taijitu_runtime.errors import DataError
 
 Parts = tuple[str, ...]  # of a path within the data set
@@ -68,7 +68,7 @@ def is_picture_file(path: str, left_out: LeftOut) -> bool:
         return False
     if has_picture_suffix(name):
         return True
-    if is_litter(name):
+    if is_system_file(name):
         return False
     try:
         with open(path, "rb") as file:  # noqa: PTH123
@@ -130,10 +130,10 @@ def scan_tar(path: Path, wanted: Collection[str] = ()) -> Scan:
             found.left_out.name("link" if member.issym() or member.islnk() else "special file", member.name)
             continue
         picture = has_picture_suffix(parts[-1])
-        data = b"" if is_litter(parts[-1]) or (picture and not packed and not member.issparse()) else read()
+        data = b"" if is_system_file(parts[-1]) or (picture and not packed and not member.issparse()) else read()
         if part:
             found.files[parts[-1]] = data or read()
-        elif is_litter(parts[-1]) or not (picture or _is_picture(data[:FIRST_BYTES], parts[-1], found.left_out)):
+        elif is_system_file(parts[-1]) or not (picture or _is_picture(data[:FIRST_BYTES], parts[-1], found.left_out)):
             continue
         elif packed or member.issparse():
             found.pictures[parts] = Encoded(member.name, data)

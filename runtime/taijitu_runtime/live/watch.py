@@ -104,7 +104,7 @@ class Watcher:
         self._seen = 0
         self._last: tuple[tuple[Answer, ...], Doubt, float, float] = ((), NO_DOUBT, 0.0, 0.0)
 
-    def look(self, frame: Frame) -> Result:
+    def classify(self, frame: Frame) -> Result:
         """Return the result for the next frame. Raises UsageError if the region is not inside it."""
         height, width = frame.pixels.shape[:2]
         box = self._view.region.box(width, height) if self._view.region else None
@@ -168,7 +168,7 @@ def watch(
             frame = reader.take(POLL_S)
             if frame is not None:
                 began_s = began_s or frame.captured_s
-                result = watcher.look(frame)
+                result = watcher.classify(frame)
                 if result.classified:
                     latency.add(result.latency_ms)
                     age.add(result.age_ms)

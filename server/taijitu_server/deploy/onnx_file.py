@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from taijitu_runtime.backends.base import check_file
-from taijitu_runtime.backends.outside_weights import has_outside_weights
+from taijitu_runtime.backends.external_data import has_external_data
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.model_files import is_onnx
 
@@ -15,7 +15,7 @@ def check_onnx_file(model: Path) -> None:
     check_file(model)
     if not is_onnx(model):
         raise UsageError(f"{model}: got another kind of file, expected a .onnx file; do: taijitu onnx --help")
-    if has_outside_weights(model.read_bytes()):
+    if has_external_data(model.read_bytes()):
         raise UsageError(
             f"{model}: got an ONNX file with weights in other files, expected all in one file, because only this one "
             "is copied; write it again without external data"

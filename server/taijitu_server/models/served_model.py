@@ -105,7 +105,7 @@ class ServedModel:
         """Requests waiting or running."""
         return len(self._jobs)
 
-    def look(self) -> None:
+    def check_overdue(self) -> None:
         """Answer overdue requests with an error: their run takes too long, or waits for one that does."""
         due = time.monotonic() - self._settings.run_timeout_s
         overdue = [job for job in self._jobs if job.deadline < due]

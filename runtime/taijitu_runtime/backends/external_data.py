@@ -1,4 +1,4 @@
-"""Weights that an ONNX file keeps in other files: which files these are, and the hash of all together."""
+"""The external data of an ONNX file, weights in other files: their names, and the hash of all together."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path, PurePosixPath
 
 from taijitu_runtime.backends import protobuf
 
-# The entry that every tensor has whose data lies in another file.
+# The entry that every tensor has whose data is in another file.
 _LOCATION = protobuf.write([protobuf.text(1, "location")])
 
 
-def has_outside_weights(model: bytes) -> bool:
-    """Whether a serialised ModelProto, or one that only looks so, has weights in other files."""
+def has_external_data(model: bytes) -> bool:
+    """Return whether a serialised ModelProto, or bytes that look like one, has weights in other files."""
     return _LOCATION in model
 
 
-def outside_files(path: Path, model: bytes) -> list[Path]:
+def external_files(path: Path, model: bytes) -> list[Path]:
     """Return the files with weights of the model at `path`, whose content is `model`: each once, sorted.
 
-    They lie next to it, or in folders there, wherever the process runs. A missing one is left to the program that loads
+    They are next to it, or in folders there, wherever the process runs. A missing one is left to the program that loads
     it.
     """
     names = set()
@@ -36,7 +36,7 @@ def sha256_with_weights(path: Path) -> str:
     """Return the sha256 of an ONNX file, followed by its files of weights, if any, sorted by name."""
     model = path.read_bytes()
     digest = hashlib.sha256(model)
-    for file in outside_files(path, model):
+    for file in external_files(path, model):
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)

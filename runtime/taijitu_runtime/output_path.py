@@ -9,7 +9,7 @@ from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
 
 
-def check_target(path: Path) -> None:
+def check_output_path(path: Path) -> None:
     """Raise UsageError unless `path` is in an existing folder, and is a regular file or does not exist.
 
     A finished result is renamed to its path, which would also replace /dev/null.

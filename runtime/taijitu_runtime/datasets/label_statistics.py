@@ -1,4 +1,4 @@
-"""Labels with their counts in words, and what about the counts a user should know."""
+"""Counts of labels: in words, and the warnings that they call for."""
 
 from __future__ import annotations
 
