@@ -1,4 +1,4 @@
-"""The whole way with the shipped checkpoint: export, check, build an engine, classify, serve, post. `make demo`."""
+"""Run all steps with the shipped checkpoint: export, check, build an engine, classify, serve, post. `make demo`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PHOTOGRAPHS = ("chelsea.png", "motorcycle_left.png", "rocket.jpg")  # from sciki
 
 
 def main() -> int:
-    """Exit code 0 when every step did what the README says."""
+    """Run the steps; exit code 0: each gave the README's result."""
     os.chdir(ROOT)
     FOLDER.mkdir(parents=True, exist_ok=True)
     model = FOLDER / "yynet_small_16.onnx"
@@ -58,7 +58,7 @@ def call(script: str, *arguments: str, quiet: bool = False) -> str:
 
 
 def build_engine(model: Path) -> Path | None:
-    """A float16 engine for RTX cards, which takes no GPU to build; None where TensorRT-RTX is not installed."""
+    """Build a float16 engine for RTX cards, which does not need a GPU; None if TensorRT-RTX is not installed."""
     if importlib.util.find_spec("tensorrt_rtx") is None:
         print("\nno engine: there are TensorRT-RTX wheels for Linux on x86-64 only")
         return None
@@ -68,7 +68,7 @@ def build_engine(model: Path) -> Path | None:
 
 
 def serve_and_post(model: Path, pictures: list[Path]) -> tuple[list[dict[str, Any]], int]:
-    """Start the server on a free port, post each picture, stop it; the server's answers and its exit code."""
+    """Start the server on a free port, post each picture, stop it; return the server's answers and its exit code."""
     print(f"\n$ python server/serve.py {model} --port 0 --no-access-log", flush=True)
     command = [sys.executable, "server/serve.py", str(model), "--port", "0", "--no-access-log"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -105,7 +105,7 @@ def wait_until_ready(client: httpx.Client) -> None:
 
 
 def post(client: httpx.Client, picture: Path) -> dict[str, Any]:
-    """POST /classify with the file's bytes; the reply with `http_ms`, the fastest of five round trips."""
+    """Post the file's bytes to /classify; return the reply with `http_ms`, the fastest of five round trips."""
     kind = {".png": "image/png", ".jpg": "image/jpeg"}[picture.suffix]
     times = []
     for _ in range(5):
@@ -117,7 +117,7 @@ def post(client: httpx.Client, picture: Path) -> dict[str, Any]:
 
 
 def table(model: Path, exported: str, pictures: list[Path], served: list[dict[str, Any]]) -> None:
-    """The summary, a row a photograph; the latency is the fastest of five round trips."""
+    """Print the summary, a row per photograph; the latency is the fastest of five round trips."""
     parity = re.search(r"top-1 the same on (\d+) of (\d+) pictures", exported)
     assert parity is not None
     print(f"\n{'artefact':<21} {'size':>7}  {'parity':<12} {'photograph':<20} {'top answer':<18} {'HTTP latency':>12}")
@@ -130,7 +130,7 @@ def table(model: Path, exported: str, pictures: list[Path], served: list[dict[st
 
 
 def engine_row(engine: Path) -> None:
-    """The engine's line of the table, from its sidecar; there may be no GPU here to run it on."""
+    """Print the engine's line of the table, from its sidecar; there may not be a GPU to run it on."""
     sidecar = json.loads(engine.with_name(f"{engine.name}.json").read_text())
     layers, seconds = sidecar["precision"]["layers"], sidecar["built"]["seconds"]
     half = f"{layers['float16']:>2} of {sum(layers.values())}"

@@ -1,9 +1,9 @@
-"""The wheel's build hook: compiles the native Nish where there is a C++ compiler, and tags the wheel for that platform.
+"""The wheel's build hook: compiles the native Nish if there is a C++ compiler, and tags the wheel for that platform.
 
-Without a compiler, or where it fails, the wheel is pure Python and complete, but Nish is slower. An editable install
+Without a compiler, or if it fails, the wheel is pure Python and complete, but Nish is slower. An editable install
 gets the library next to its sources.
 
-TAIJITU_WHEEL, an environment variable for `make dist`, asks for one kind of wheel: "any" for pure Python, or a platform
+TAIJITU_WHEEL, an environment variable for `make dist`, requests one kind of wheel: "any" for pure Python, or a platform
 tag such as "manylinux_2_28_aarch64", for which the compiler in CXX has to compile.
 """
 
@@ -25,7 +25,7 @@ class NativeNishHook(BuildHookInterface[Any]):
     """See the top of the file."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called by hatchling before it collects the files of a wheel; `version` is "standard" or "editable"."""
+        """Compile before hatchling collects the files of a wheel; `version` is "standard" or "editable"."""
         wanted = os.environ.get("TAIJITU_WHEEL", "")
         if wanted == "any":
             return
@@ -51,12 +51,12 @@ class NativeNishHook(BuildHookInterface[Any]):
             build_data["tag"] = f"py3-none-{wanted or f'linux_{machine}'}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Called when the wheel is whole."""
+        """Clean up when the wheel is complete."""
         if hasattr(self, "_scratch"):
             self._scratch.cleanup()
 
     def _lose(self, what: str, wanted: str) -> None:
-        """Go on without the library, but not where a wheel with it was asked for."""
+        """Go on without the library, except where a wheel with it was requested."""
         if wanted:
             raise RuntimeError(f"taijitu: {what}; expected a wheel for {wanted}")
         self.app.display_warning(f"taijitu: {what}")

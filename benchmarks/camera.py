@@ -1,12 +1,12 @@
-"""The camera runner, measured.
+"""Measure the camera runner.
 
 python benchmarks/camera.py [--parts age unplug load] [--seconds 60] [--cycles 20]
 
-age     a live source of 30 frames/s, a classifier slowed to 10: how old is the frame that an answer is about? Ours
-        against the loop that everyone writes first, `while True: read(); classify()`, on the same source at the same
-        time. The age is end to end: each frame carries the time at which it was made.
-unplug  the source goes and comes back: how long until its frames are there again, and what is left behind.
-load    1080p at 30 frames/s with a model: the CPU's work beyond decoding.
+age     a live source of 30 frames/s, a classifier slowed to 10: the age of the frame that an answer is about. taijitu
+        compared with the usual first loop, `while True: read(); classify()`, on the same source at the same
+        time. The age is end to end: each frame carries its creation time.
+unplug  the source disconnects and returns: the time until its frames are read again, and which resources are leaked.
+load    1080p at 30 frames/s with a model: processor time in addition to decoding.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent
 SERVER = "tests.helpers.mjpeg_server"
 PHOTOGRAPH = Path(skimage.__file__).parent / "data" / "chelsea.png"
 CHECKPOINT = ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"
-BITS, BLOCK = 32, 16  # as the server writes its stamps
+BITS, BLOCK = 32, 16  # the format of the server's stamps
 PARTS = ("age", "unplug", "load")
 SLOW_S = 0.1
 WARM_S = 4.0
@@ -52,12 +52,12 @@ while video.read()[0]:
 
 
 def main() -> int:
-    """Print what was asked for."""
+    """Run the parts that were asked for, and print their results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
-    parser.add_argument("--seconds", type=float, default=60, help="of age (default: 60)")
-    parser.add_argument("--cycles", type=int, default=20, help="of unplug (default: 20)")
-    parser.add_argument("--rounds", type=int, default=5, help="of load, 12 s each (default: 5)")
+    parser.add_argument("--seconds", type=float, default=60, help="duration of age, in seconds (default: 60)")
+    parser.add_argument("--cycles", type=int, default=20, help="cycles of unplug (default: 20)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of load, 12 s each (default: 5)")
     args = parser.parse_args()
     now = datetime.now(timezone.utc)
     print(
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def measure_age(seconds: float) -> None:
-    """Two readers of one source, each slowed to one answer in SLOW_S."""
+    """Read one source twice, each reader slowed to one answer in SLOW_S."""
     ages: dict[str, list[float]] = {"ours": [], "read(); classify()": []}
     with mjpeg_server() as (url, _), Reader(url) as reader:
         video = cv2.VideoCapture(url)
@@ -100,7 +100,7 @@ def measure_age(seconds: float) -> None:
 
 
 def measure_returns(how: str, cycles: int) -> None:
-    """The source goes for 0.3 to 3 s; from its return until a frame made after it is taken."""
+    """Stop the source for 0.3 to 3 s; measure from its return until a frame made after it is taken."""
     times_s: list[float] = []
     with mjpeg_server() as (url, tell):
         before = held()
@@ -126,7 +126,7 @@ def measure_returns(how: str, cycles: int) -> None:
 
 
 def measure_load(rounds: int) -> None:
-    """The share of one core that a run takes beyond decoding, alternately."""
+    """Measure the share of one core that a run takes in addition to decoding, alternately."""
     with tempfile.TemporaryDirectory() as folder:
         video, model = Path(folder) / "hd.mp4", Path(folder) / "model.onnx"
         write_video(video, seconds=14)
@@ -163,7 +163,10 @@ def measure_load(rounds: int) -> None:
 
 
 def share_of_a_core(command: list[str | Path], seconds: float) -> tuple[float, float]:
-    """CPU time of a command and its children for `seconds`, after WARM_S, in % of one core; and its lines a second."""
+    """Measure CPU time of a command and its children for `seconds`, after WARM_S, in % of one core.
+
+    And its lines per second.
+    """
     with tempfile.TemporaryFile() as lines:
         running = subprocess.Popen(list(map(str, command)), stdout=lines, stderr=subprocess.DEVNULL)
         time.sleep(WARM_S)
@@ -177,30 +180,30 @@ def share_of_a_core(command: list[str | Path], seconds: float) -> tuple[float, f
 
 
 def count_lines(file: IO[bytes]) -> int:
-    """The lines that other processes have written so far."""
+    """Count the lines that other processes have written so far."""
     return os.pread(file.fileno(), 1 << 24, 0).count(b"\n")
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time so far of a process and the children that it has now."""
+    """Return the CPU time so far of a process and its present children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return own + sum(map(cpu_seconds, children(pid)))
 
 
 def children(pid: int) -> list[int]:
-    """The processes that this one has started and that are still there."""
+    """Return the child processes of this process that still run."""
     lists = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for found in lists for child in found.read_text().split()]
 
 
 def held() -> tuple[int, int, int]:
-    """Descriptors, threads and child processes of this process."""
+    """Return the descriptors, threads and child processes of this process."""
     return len(os.listdir("/proc/self/fd")), threading.active_count(), len(children(os.getpid()))
 
 
 def write_video(path: Path, seconds: int) -> None:
-    """A photograph that moves, 1920 x 1080 at 30 frames/s."""
+    """Write a video of a moving photograph, 1920 x 1080 at 30 frames/s."""
     photograph = cv2.resize(cv2.imread(str(PHOTOGRAPH)), (2120, 1280))  # type: ignore[arg-type]  # it is there
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (1920, 1080))
     for index in range(30 * seconds):
@@ -211,7 +214,7 @@ def write_video(path: Path, seconds: int) -> None:
 
 @contextmanager
 def mjpeg_server() -> Iterator[tuple[str, Callable[[str], None]]]:
-    """A live source in a process of its own: its URL, and how to tell it something."""
+    """Start a live source in a process of its own; yield its URL, and a function that sends it commands."""
     command = [sys.executable, "-m", SERVER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         stdin, stdout = server.stdin, server.stdout
@@ -228,7 +231,7 @@ def mjpeg_server() -> Iterator[tuple[str, Callable[[str], None]]]:
 
 
 def age_ms(frame: Any) -> float:
-    """How long ago the server made this frame."""
+    """Return how long ago the server made this frame."""
     middles = frame[BLOCK // 2, BLOCK // 2 : BITS * BLOCK : BLOCK].mean(axis=1) > 127
     number = sum(1 << bit for bit, white in enumerate(middles) if white)
     return float((round(1000 * time.monotonic()) - number) % 2**BITS)

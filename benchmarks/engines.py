@@ -1,10 +1,10 @@
-"""Build time and size of TensorRT-RTX engines.
+"""Measure build time and size of TensorRT-RTX engines.
 
 python benchmarks/engines.py > docs/results/engines.md
 
-Each of our networks, and those of the Nish paper with Nish, untrained, as the exporter writes them, in float32 and in
-float16, for batches of 1 to 16. No GPU is needed: TensorRT-RTX compiles for GPUs that are not there. Build time is that
-of parsing and building, the median of --turns; conversion to float16 is not in it.
+Each of taijitu's networks, and those of the Nish paper with Nish, untrained, as the exporter writes them, in float32
+and float16, for batches of 1 to 16. No GPU is needed: TensorRT-RTX compiles for GPUs that are not present. Build time
+covers parsing and building, the median of --turns, without the conversion to float16.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ PRECISIONS = ("fp32", "fp16")
 def main() -> int:
     """Print a page of Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--networks", default=",".join((*list_models(), *NISH_NETWORKS)), help="by name (default: all)")
+    parser.add_argument(
+        "--networks",
+        default=",".join((*list_models(), *NISH_NETWORKS)),
+        help="names of networks, comma-separated (default: all)",
+    )
     parser.add_argument("--turns", type=int, default=3, help="builds of each engine (default: 3)")
     args = parser.parse_args()
     library = open_library("rtx", None, for_rtx=True)
@@ -66,7 +70,7 @@ def main() -> int:
 
 
 def row(name: str, turns: int) -> tuple[EngineResult, EngineResult, int, list[str]]:
-    """Both engines of a network, the size of its ONNX file, and their build times as text."""
+    """Build both engines of a network; return them, the size of its ONNX file, and their build times as text."""
     with tempfile.TemporaryDirectory() as scratch:
         files = onnx_files(name, Path(scratch))
         made, texts = [], []
@@ -78,7 +82,7 @@ def row(name: str, turns: int) -> tuple[EngineResult, EngineResult, int, list[st
 
 
 def onnx_files(name: str, folder: Path) -> list[Path]:
-    """An untrained network as the exporter writes it, with Nish, in float32 and in float16."""
+    """Export an untrained network with Nish, in float32 and in float16."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=1000, act="nish")
     height, width = model.input_size
@@ -92,7 +96,7 @@ def onnx_files(name: str, folder: Path) -> list[Path]:
     )
     plain = onnx_from_checkpoint(content)
     pictures = sample_pictures(2, height, width)
-    # An untrained network has no accuracy to lose: any label will do, and all of it may be lost.
+    # An untrained network has no accuracy to lose: any label serves, and all accuracy may be lost.
     nothing = CalibrationData(pictures, pictures, np.zeros(2, np.int64), "2 pictures", "2 pictures")
     half = convert(plain, card_of(content, ""), PrecisionRequest("fp16", max_drop=100.0), nothing)
     files = [folder / f"{precision}.onnx" for precision in PRECISIONS]

@@ -1,9 +1,9 @@
-"""What Nish costs in training, compared with other activations.
+"""Measure the cost of Nish in training, compared with other activations.
 
 python benchmarks/nish.py [--repetitions 50]
 
-One forward and one backward pass over (64, 64, 32, 32) on the CPU, in milliseconds: medians of repetitions that take
-turns, so that other work of the machine slows all of them. Nish is compiled before the first one is timed.
+One forward and one backward pass over (64, 64, 32, 32) on the CPU, in milliseconds: medians of alternating repetitions,
+so that other work of the machine slows all of them. Nish is compiled before the first timed repetition.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 
 def main() -> int:
-    """Print one row a dtype and layout."""
+    """Print one row for each dtype and layout."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=50, help="of each activation (default: 50)")
+    parser.add_argument("--repetitions", type=int, default=50, help="repetitions of each activation (default: 50)")
     repetitions = parser.parse_args().repetitions
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("taijitu_training").setLevel(logging.INFO)  # says so where Nish could not be compiled
+    logging.getLogger("taijitu_training").setLevel(logging.INFO)  # logs whether Nish could not be compiled
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, torch {torch.__version__}, Python {platform.python_version()}")
     print(f"{machine()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
     print(f"forward and backward of {SHAPE}, median ms of {repetitions}\n")
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def measure(dtype: torch.dtype, layout: torch.memory_format, repetitions: int) -> dict[str, float]:
-    """Median milliseconds by activation."""
+    """Return median milliseconds by activation."""
     x = torch.randn(SHAPE).to(dtype=dtype, memory_format=layout).requires_grad_()
     grad = torch.randn(SHAPE).to(dtype=dtype, memory_format=layout)
     times_ms: dict[str, list[float]] = {name: [] for name in ACTIVATIONS}

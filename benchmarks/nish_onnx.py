@@ -1,11 +1,11 @@
-"""What Nish costs on ONNX Runtime, compared with SiLU.
+"""Measure the cost of Nish on ONNX Runtime, compared with SiLU.
 
 python benchmarks/nish_onnx.py [--turns 200] [--threads 2]
 
 One picture through untrained networks on the CPU, in milliseconds: medians of turns in one process, in a new random
 order each time, so that other work of the machine slows all of them. "operators" is Nish by its definition in the
-file, "kernel" the native one, "kernel, blocked" the native one inside ONNX Runtime's blocked layout, which is what the
-runtime takes where it can.
+file, "kernel" the native one, "kernel, blocked" the native one inside ONNX Runtime's blocked layout, which the
+runtime uses where possible.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ Run = Callable[[], Any]
 
 
 def main() -> int:
-    """Print one row a network."""
+    """Print one row for each network."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--turns", type=int, default=200, help="of each variant (default: 200)")
-    parser.add_argument("--threads", type=int, default=2, help="of one inference (default: 2)")
+    parser.add_argument("--turns", type=int, default=200, help="turns of each variant (default: 200)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of one inference (default: 2)")
     args = parser.parse_args()
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("taijitu_runtime").setLevel(logging.INFO)  # says so where the native Nish is missing
+    logging.getLogger("taijitu_runtime").setLevel(logging.INFO)  # logs whether the native Nish is missing
     versions = f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, {versions}")
     print(f"{machine()}, {args.threads} threads, load {os.getloadavg()[0]:.1f}")
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def variants(name: str, classes: int, folder: Path, threads: int, stack: ExitStack) -> dict[str, Run]:
-    """One inference of each variant of a network, loaded until `stack` closes."""
+    """Return one inference of each variant of a network, loaded until `stack` closes."""
     silu, nish = (export(name, classes, act, folder) for act in ("silu", "nish"))
     backends = {
         "SiLU": OrtBackend(silu, threads=threads),
@@ -92,7 +92,7 @@ def variants(name: str, classes: int, folder: Path, threads: int, stack: ExitSta
 
 
 def export(name: str, classes: int, act: str, folder: Path) -> Path:
-    """An untrained network as the exporter writes it."""
+    """Export an untrained network."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=classes, act=act)
     height, width = model.input_size
@@ -110,7 +110,7 @@ def export(name: str, classes: int, act: str, folder: Path) -> Path:
 
 
 def measure(runs: dict[str, Run], turns: int) -> dict[str, float]:
-    """Median milliseconds by variant."""
+    """Return median milliseconds by variant."""
     times_ms: dict[str, list[float]] = {name: [] for name in runs}
     order = list(runs)
     for _ in range(turns):

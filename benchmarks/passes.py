@@ -1,12 +1,12 @@
-"""What the export's passes are worth on ONNX Runtime.
+"""Measure the effect of the export's passes on ONNX Runtime.
 
 python benchmarks/passes.py [network ...] [--seconds 15] [--threads 2]
     [--input uint8|float32]
 
-Each of our networks, untrained, one picture of its own size on the CPU. "plain" is the file that torch.onnx.export
-writes, with the normalisation as training has it; "ours" is what export/to_onnx.py writes; and for each pass, ours
+Each of taijitu's networks, untrained, one picture of its own size on the CPU. "plain" is the file of torch.onnx.export,
+with the normalisation of training; "ours" is the file of export/to_onnx.py; and for each pass, ours
 without that pass. Latencies are medians of turns in one process, in a new random order each time, so that other
-work of the machine slows all of them. OpenVINO reads the same two files of VGNetG-1.0MP where it is installed
+work of the machine slows all of them. OpenVINO reads the same two files of VGNetG-1.0MP if it is installed
 (pip install '.[bench]').
 """
 
@@ -47,9 +47,9 @@ from taijitu_training.recipes import RECIPES
 
 BESIDE_OPENVINO = "vgnetg_1_0mp"
 UNTIMED, TIMED = 2, 3  # runs in a turn
-REST_S = 0.01  # before a turn, until the threads of the one before it sleep
+REST_S = 0.01  # before a turn, until the previous turn's threads sleep
 FEWEST_TURNS = 3
-SESSIONS = 8  # of each variant, one after another: where its memory lies is luck, and costs up to 15 %
+SESSIONS = 8  # of each variant, one after another: the addresses of its memory vary, and cost up to 15 %
 RELATIVE_TOLERANCE = 1e-4  # of the range of the logits, as in export/to_onnx.py
 INPUT_ORDER = "planes first"
 
@@ -57,7 +57,7 @@ Run = Callable[[], Any]
 
 
 class PlainInput(nn.Module):
-    """The network behind training's normalisation, written as training has it: uint8 (N, H, W, 3) -> logits (N, K)."""
+    """The network after training's normalisation, written as in training: uint8 (N, H, W, 3) -> logits (N, K)."""
 
     mean: Tensor
     std: Tensor
@@ -86,10 +86,12 @@ class Variant:
 def main() -> int:
     """Print two tables in Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("networks", nargs="*", default=list_models(), help="our networks to measure (default: all)")
-    parser.add_argument("--seconds", type=float, default=15.0, help="to measure each network for (default: 15)")
-    parser.add_argument("--threads", type=int, default=2, help="of one inference (default: 2)")
-    parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="of the network (default: uint8)")
+    parser.add_argument(
+        "networks", nargs="*", default=list_models(), help="taijitu's networks to measure (default: all)"
+    )
+    parser.add_argument("--seconds", type=float, default=15.0, help="time to measure each network (default: 15)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of one inference (default: 2)")
+    parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="input of the network (default: uint8)")
     args = parser.parse_args()
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, "
           f"Python {platform.python_version()}, input {args.input}")  # fmt: skip
@@ -104,7 +106,7 @@ def main() -> int:
 
 
 def measured(name: str, input_form: str, threads: int, seconds: float) -> dict[str, Variant]:
-    """What `files` makes, and "OpenVINO, plain" and "OpenVINO, ours" where OpenVINO is there."""
+    """Measure the files of `files`, and "OpenVINO, plain" and "OpenVINO, ours" if OpenVINO is installed."""
     content = untrained(name)
     contract = card_of(content, "").input
     pictures = sample_pictures(1, contract.height, contract.width)
@@ -129,7 +131,7 @@ def measured(name: str, input_form: str, threads: int, seconds: float) -> dict[s
 
 
 def compare(name: str, runs: Mapping[str, Run]) -> None:
-    """Stop unless all answer alike."""
+    """Raise SystemExit unless all answer alike."""
     expected = runs["plain"]()
     for variant, run in runs.items():
         difference = np.abs(run() - expected).max() / np.ptp(expected)
@@ -138,7 +140,7 @@ def compare(name: str, runs: Mapping[str, Run]) -> None:
 
 
 def files(content: Checkpoint, input_form: str) -> dict[str, onnx.ModelProto]:
-    """The same network as several files: "plain", "ours", and "without PASS" for each pass that makes a difference."""
+    """Make several files of the same network: "plain", "ours", and "without PASS" for each pass with an effect."""
     card = card_of(content, "")
     network, blank = network_of(content, card, input_form)
     graph = ir.to_proto(torch_graph(network, blank))
@@ -159,7 +161,7 @@ def pass_name(graph_pass: ir.passes.InPlacePass) -> str:
 
 
 def untrained(name: str) -> Checkpoint:
-    """A network of random weights, whose batch norm does something."""
+    """Make a network of random weights whose batch norms are not the identity."""
     torch.manual_seed(0)
     model = create_model(name)
     for module in model.modules():
@@ -169,7 +171,7 @@ def untrained(name: str) -> Checkpoint:
             module.momentum = 1.0
     height, width = model.input_size
     recipe = RECIPES["yynet_cifar10"]
-    # Leaves statistics with which no signal of such pictures fades or grows on its way.
+    # Sets statistics with which no signal of such pictures fades or grows along the network.
     model(normalise_batch(torch.from_numpy(sample_pictures(4, height, width, seed=1)), recipe))
     options = model_options(name)
     return Checkpoint(
@@ -183,7 +185,7 @@ def untrained(name: str) -> Checkpoint:
 
 
 def on_onnx_runtime(proto: onnx.ModelProto, images: NDArray[Any], threads: int) -> Run:
-    """One inference, with the options of the runtime's backend."""
+    """Return one inference, with the options of the runtime's backend."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
@@ -192,19 +194,19 @@ def on_onnx_runtime(proto: onnx.ModelProto, images: NDArray[Any], threads: int) 
 
 
 def on_openvino(proto: onnx.ModelProto, images: NDArray[Any], threads: int) -> Run:
-    """The same on OpenVINO, in float32."""
+    """Return the same on OpenVINO, in float32."""
     import openvino
 
     core = openvino.Core()
     model = core.read_model(proto.SerializeToString())
-    model.reshape(list(images.shape))  # faster there than a batch left open
+    model.reshape(list(images.shape))  # faster there than with a dynamic batch
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
     return lambda: request.infer({0: images})[0]
 
 
 def measure(runs: Mapping[str, Run], seconds: float) -> dict[str, list[float]]:
-    """Milliseconds by variant."""
+    """Return milliseconds by variant."""
     times_ms: dict[str, list[float]] = {name: [] for name in runs}
     order, began, turns = list(runs), time.perf_counter(), 0
     while turns < FEWEST_TURNS or time.perf_counter() - began < seconds:
@@ -221,7 +223,7 @@ def measure(runs: Mapping[str, Run], seconds: float) -> dict[str, list[float]]:
 
 
 def overview(found: Mapping[str, Mapping[str, Variant]]) -> str:
-    """The plain file and ours: one row a network, and what OpenVINO needs."""
+    """Tabulate the plain file and ours, one row per network, with OpenVINO's latency."""
     lines = ["| network | nodes | | kB | | ms | | |", "|---|---|---|---|---|---|---|---|"]
     lines += ["| | plain | ours | plain | ours | plain | ours | ours / plain |"]
     for name, variants in found.items():
@@ -240,14 +242,14 @@ def overview(found: Mapping[str, Mapping[str, Variant]]) -> str:
 
 
 def contributions(found: Mapping[str, Mapping[str, Variant]]) -> str:
-    """What each file would have more without a pass, nodes / kB / latency in percent: one row a network."""
+    """Tabulate what each file has more without one pass, nodes / kB / latency in percent: one row per network."""
     names = [*map(pass_name, PASSES), INPUT_ORDER]
     columns = [name for name in names if any(f"without {name}" in variants for variants in found.values())]
     lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, variants in found.items():
         cells = [more(variants.get(f"without {column}"), variants["ours"]) for column in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "Without a pass, nodes, kB and latency more (empty: the same file):\n\n" + "\n".join(lines) + "\n"
+    return "Without one pass: additional nodes, kB and latency (empty: the same file):\n\n" + "\n".join(lines) + "\n"
 
 
 def more(other: Variant | None, ours: Variant) -> str:

@@ -1,10 +1,10 @@
-"""What reading pictures costs, and whether the pixels are training's.
+"""Measure the time to read pictures, and whether the pixels are training's.
 
 python benchmarks/pictures.py [--data DIR]
 
-DIR holds photos/*.JPEG and cifar10-jpeg.tar.xz. One thread; medians of rounds in which the readers take turns, so that
+DIR holds photos/*.JPEG and cifar10-jpeg.tar.xz. One thread; medians of rounds in which the readers alternate, so that
 other work of the machine slows all of them. "Pillow" is Image.open and torchvision's Resize and CenterCrop;
-"OpenCV" is imdecode and resize with INTER_AREA, which gives other pixels and is shown for its speed alone.
+"OpenCV" is imdecode and resize with INTER_AREA, which gives different pixels and is shown for its speed only.
 """
 
 from __future__ import annotations
@@ -99,14 +99,14 @@ def row(name: str, pictures: list[bytes], spec: InputSpec, rounds: int) -> None:
 
 
 def by_training(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
-    """What people's own evaluation does: torchvision on Pillow's images."""
+    """Read as people's own evaluation does: torchvision on Pillow's images."""
     with Image.open(io.BytesIO(data)) as image:
         resized = transforms.resize(image.convert("RGB"), [spec.resize_size], antialias=True)
         return np.asarray(transforms.center_crop(resized, [spec.height, spec.width]), dtype=np.uint8)
 
 
 def by_opencv(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
-    """What a user's own loop does: other pixels, some of them outside the crop that training takes."""
+    """Read as a user's own loop does: other pixels, some of them outside training's crop."""
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     resized = cv2.resize(decoded, (spec.width, spec.height), interpolation=cv2.INTER_AREA)
@@ -114,12 +114,12 @@ def by_opencv(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
 
 
 def difference(data: bytes, spec: InputSpec) -> int:
-    """The largest difference of a pixel from training's, of 255."""
+    """Return the largest difference of a pixel from training's, of 255."""
     return int(np.abs(preprocess(data, spec).astype(int) - by_training(data, spec)).max())
 
 
 def shrunk(large: bytes, photographs: list[bytes]) -> None:
-    """Print the error that decoding at a fraction of the size makes, and whether answers change."""
+    """Print the error of decoding at a fraction of the size, and whether answers change."""
     images = [Image.open(io.BytesIO(data)).convert("RGB") for data in photographs]
     enlarged = [jpeg(image.resize((2000, 1500))) for image in images]
     uneven = [jpeg(image.resize((2001, 1503))) for image in images]
@@ -147,7 +147,7 @@ def shrunk(large: bytes, photographs: list[bytes]) -> None:
 
 
 def hostile(photograph: bytes) -> dict[str, bytes]:
-    """Pictures that cost much to decode or cannot be decoded at all, by name."""
+    """Return pictures, by name, that cost much to decode or cannot be decoded."""
     image = Image.open(io.BytesIO(photograph)).convert("RGB")
     progressive = jpeg(image, progressive=True)
     last = progressive.rindex(b"\xff\xda")
@@ -178,21 +178,21 @@ def hostile(photograph: bytes) -> dict[str, bytes]:
 
 
 def mosaic(photographs: list[bytes]) -> bytes:
-    """A JPEG of 4000 x 3000 pixels with as much detail as 64 photographs have."""
+    """Make a JPEG of 4000 x 3000 pixels with as much detail as 64 photographs."""
     tiles = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((500, 375))) for data in photographs[:64]]
     rows = [np.concatenate(tiles[start : start + 8], axis=1) for start in range(0, 64, 8)]
     return jpeg(Image.fromarray(np.concatenate(rows)))
 
 
 def jpeg(image: Image.Image, progressive: bool = False) -> bytes:
-    """The image as a JPEG of quality 90."""
+    """Encode the image as a JPEG of quality 90."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=90, progressive=progressive)
     return file.getvalue()
 
 
 def tar_contents(path: Path, prefix: str) -> list[bytes]:
-    """The files of a tar whose names contain `prefix`, in order."""
+    """Return the files of a tar whose names contain `prefix`, in order."""
     with tarfile.open(path) as tar:
         files = (tar.extractfile(member) for member in tar if prefix in member.name and member.isfile())
         return [file.read() for file in files if file is not None]

@@ -1,9 +1,9 @@
-"""What a smaller precision costs and gains.
+"""Measure the cost and the benefit of a smaller precision.
 
 python benchmarks/precision.py ckpt.pt --data DIR [--repetitions 300]
 
 Exports the checkpoint as fp32, fp16 and int8, judges each against PyTorch on all test pictures, and times them on ONNX
-Runtime's CPU: medians of calls that take turns in one process, so that other work of the machine slows all alike.
+Runtime's CPU: medians of alternating calls in one process, so that other work of the machine slows all alike.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ WARM_UP = 20
 
 
 def main() -> int:
-    """Print one row a precision."""
+    """Print one row for each precision."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder or tar of train/<label>/* and test/<label>/*")
-    parser.add_argument("--repetitions", type=int, default=300, help="of each model and batch (default: %(default)s)")
+    parser.add_argument(
+        "--repetitions", type=int, default=300, help="calls of each model and batch (default: %(default)s)"
+    )
     args = parser.parse_args()
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, onnxruntime {onnxruntime.__version__}, {machine()}")
     print(f"{THREADS} threads, load of the machine {os.getloadavg()[0]:.1f}\n")
@@ -72,7 +74,7 @@ def main() -> int:
 
 
 def median_latency_ms(models: dict[str, Path], batch: int, repetitions: int) -> dict[str, float]:
-    """Median milliseconds of a call with `batch` pictures, by model."""
+    """Return median milliseconds of a call with `batch` pictures, by model."""
     times_ms: dict[str, list[float]] = {name: [] for name in models}
     with ExitStack() as stack:
         backends = {name: stack.enter_context(OrtBackend(path, threads=THREADS)) for name, path in models.items()}

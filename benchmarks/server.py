@@ -1,9 +1,10 @@
-"""Our server compared with others.
+"""Compare taijitu's server with others.
 
 python benchmarks/server.py [--rounds 5] [--seconds 2]
 
-wrk posts one picture over and over, to each server in turn, round after round, on this machine, whose cores it shares
-with them. All servers stay up; only one works at a time. Medians over the rounds. Needs wrk (apt-get install wrk).
+wrk posts one picture over and over, to each server alternately, round after round, on this machine, whose cores it
+shares with them. All servers stay up; only one works at a time. Medians over the rounds. Needs wrk (apt-get install
+wrk).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ NAIVE, LITSERVE, OURS, OUR_WORKERS = "naive", "LitServe", "taijitu", "taijitu --
 
 @dataclass
 class Running:
-    """One server under test; what wrk measured of it, a number a round."""
+    """One server under test, and wrk's measurements of it, one number per round."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -66,7 +67,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Case:
-    """What is posted where: `paths` by server; one that is missing takes no part."""
+    """A picture and the `paths` to post it to, by server; a missing server takes no part."""
 
     title: str
     model: Path
@@ -79,8 +80,8 @@ def main() -> int:
     """Print a table for each case."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="turns of each server (default: %(default)s)")
-    parser.add_argument("--seconds", type=int, default=2, help="of one turn (default: %(default)s)")
-    parser.add_argument("--connections", type=int, default=32, help="of wrk (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=2, help="seconds of one turn (default: %(default)s)")
+    parser.add_argument("--connections", type=int, default=32, help="connections of wrk (default: %(default)s)")
     parser.add_argument("--only", default="", help="cases whose title has this text")
     args = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -96,7 +97,7 @@ def main() -> int:
 
 
 def cases(folder: Path) -> list[Case]:
-    """The three that the README quotes."""
+    """Return the three cases that the README quotes."""
     small = folder / "yynet_small_16.onnx"
     assert to_onnx([str(ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"), "-o", str(small)]) == 0
     large = export_untrained("vgnetg_1_0mp", 1000, folder)
@@ -113,7 +114,7 @@ def cases(folder: Path) -> list[Case]:
 
 
 def export_untrained(name: str, classes: int, folder: Path) -> Path:
-    """An untrained network: how fast it is does not depend on its weights."""
+    """Export an untrained network: its speed does not depend on its weights."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=classes, act="nish")
     content = Checkpoint(
@@ -130,7 +131,7 @@ def export_untrained(name: str, classes: int, folder: Path) -> Path:
 
 
 def measure(case: Case, rounds: int, seconds: int, connections: int) -> None:
-    """Start the servers, let them take turns, print the table."""
+    """Start the servers, measure them alternately, print the table."""
     with ExitStack() as stack:
         servers = [stack.enter_context(started(name, case)) for name in case.paths]
         for server in servers:
@@ -156,7 +157,7 @@ def measure(case: Case, rounds: int, seconds: int, connections: int) -> None:
 
 @contextmanager
 def started(name: str, case: Case) -> Iterator[Running]:
-    """A server on a free port, from when it answers until the block ends."""
+    """Start a server on a free port; yield once it answers, and end it with the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -180,12 +181,12 @@ def started(name: str, case: Case) -> Iterator[Running]:
         finally:
             process.terminate()
             process.wait(30)
-            with suppress(ProcessLookupError):  # LitServe leaves its workers behind
+            with suppress(ProcessLookupError):  # LitServe does not end its workers
                 os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for(url: str, case: Case, process: subprocess.Popen[bytes]) -> None:
-    """Until a good request is answered."""
+    """Wait until a good request is answered."""
     body, kind = request_body(case)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -201,7 +202,7 @@ def wait_for(url: str, case: Case, process: subprocess.Popen[bytes]) -> None:
 
 
 def request_body(case: Case) -> tuple[bytes, str]:
-    """What wrk posts, and its content type."""
+    """Return the body that wrk posts, and its content type."""
     picture = case.picture.read_bytes()
     if not case.is_form:
         return picture, "image/jpeg"
@@ -212,7 +213,7 @@ def request_body(case: Case) -> tuple[bytes, str]:
 
 
 def wrk(server: Running, case: Case, seconds: int, connections: int) -> None:
-    """One turn."""
+    """Measure one turn."""
     env = os.environ | {"PICTURE": str(case.picture)} | ({"MULTIPART": "1"} if case.is_form else {})
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s"]
     done = subprocess.run(
@@ -226,13 +227,13 @@ def wrk(server: Running, case: Case, seconds: int, connections: int) -> None:
 
 
 def percentile_ms(text: str, percentile: str) -> float:
-    """From a line such as '     99%   22.48ms'."""
+    """Read a line such as '     99%   22.48ms'."""
     value, unit = re.findall(rf"\s{percentile}\s+([\d.]+)(us|ms|s)", text)[0]
     return float(value) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
 
 
 def memory_mb(process: int) -> float:
-    """Resident memory of a process and its children, in 10^6 bytes; shared pages count once a process."""
+    """Return resident memory of a process and its children, in 10^6 bytes; shared pages count once per process."""
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6 + sum(memory_mb(int(child)) for child in children)

@@ -1,4 +1,4 @@
-"""Images per second of training three networks: this project's loop against the usual one, alternately, in one run.
+"""Measure images per second in training three networks: taijitu's loop and the usual one, alternately, in one run.
 
 The usual loop: a DataLoader with worker processes, Pillow decoding and torchvision transforms per image, NCHW
 float32. Ours: decoded once, augmented a batch at a time, channels_last, bfloat16 where the processor computes in it.
@@ -48,12 +48,12 @@ NETWORKS = {
 
 
 def created(name: str) -> nn.Module:
-    """The network called `name`, for ten labels."""
+    """Create the network called `name`, for ten labels."""
     return create_model(name, num_classes=10, **NETWORKS[name].options)
 
 
 class Jpegs(Dataset[tuple[Tensor, int]]):
-    """CIFAR-sized JPEGs in memory, decoded and transformed one by one, as the usual image folder is."""
+    """CIFAR-sized JPEGs in memory, decoded and transformed one by one, as in the usual image folder."""
 
     def __init__(self, files: list[bytes], recipe: Recipe) -> None:
         self.files = files
@@ -77,7 +77,7 @@ class Jpegs(Dataset[tuple[Tensor, int]]):
 
 
 def pictures() -> Tensor:
-    """Random shapes with grain, uint8 (PICTURES, 32, 32, 3)."""
+    """Draw random shapes with grain, uint8 (PICTURES, 32, 32, 3)."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(PICTURES, 3, 4, 4, generator=generator)
     smooth = nn.functional.interpolate(coarse, 32, mode="bilinear")
@@ -86,7 +86,7 @@ def pictures() -> Tensor:
 
 
 def as_jpegs(images: Tensor) -> list[bytes]:
-    """Each picture as a JPEG of quality 75."""
+    """Encode each picture as a JPEG of quality 75."""
     files = []
     for image in images.numpy():
         out = io.BytesIO()
@@ -171,9 +171,11 @@ def measure(name: str, images: Tensor, steps: int, rounds: int, device: torch.de
 def main() -> int:
     """Measure every network asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--network", action="append", choices=NETWORKS, help="measure this one; several allowed (all)")
+    parser.add_argument(
+        "--network", action="append", choices=NETWORKS, help="measure this one; may be repeated (default: all)"
+    )
     parser.add_argument("--steps", type=int, default=20, help="steps a round and loop (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
     args = parser.parse_args()
     device = choose_device(args.device)

@@ -1,1 +1,1 @@
-"""Programs for long checks by hand: fuzzing, soaking, Docker images. Run from the root: python -m tools.NAME."""
+"""Programs for long checks by hand: fuzzing, soaking, Docker images. Run them from the root: python -m tools.NAME."""

@@ -1,10 +1,10 @@
-"""Make what is published: the source archive, a pure wheel, and wheels with the native Nish.
+"""Build the published files: the source archive, a pure wheel, and wheels with the native Nish.
 
 python -m tools.dist [--out DIR]
 
-The wheels are built from the source archive, so that it is known to be complete. The native Nish is compiled by zig, of
-the package ziglang, which brings a C++ compiler for either processor and an old enough glibc: manylinux_2_28. Each file
-is then looked at by twine, check-wheel-contents and auditwheel. No network is needed.
+The wheels are built from the source archive, so that it is known to be complete. Zig, from the package ziglang,
+compiles the native Nish; it contains a C++ compiler for both processors and an old enough glibc: manylinux_2_28. Then
+twine, check-wheel-contents and auditwheel check each file. No network is needed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ PLATFORMS = {
     "manylinux_2_28_x86_64": "x86_64-linux-gnu.2.28",
     "manylinux_2_28_aarch64": "aarch64-linux-gnu.2.28",
 }
-"""The tags of the wheels with the native Nish, and what zig calls their targets."""
+"""The tags of the wheels with the native Nish, and zig's names for their targets."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make and check everything; an exception where anything is wrong."""
+    """Build and check everything; raises an exception if anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tools.dist", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="DIR", help="emptied first (default: dist/)")
     out = parser.parse_args(argv).out
@@ -51,19 +51,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_sdist(out: Path) -> Path:
-    """The source archive of this tree."""
+    """Build the source archive of this tree."""
     run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", out, cwd=ROOT)
     (archive,) = out.glob("*.tar.gz")
     return archive
 
 
 def build_wheel(source: Path, out: Path, variables: Mapping[str, str]) -> None:
-    """A wheel of an unpacked source archive, with environment variables that say which."""
+    """Build a wheel from an unpacked source archive; environment variables select its kind."""
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", out, cwd=source, variables=variables)
 
 
 def check(out: Path) -> None:
-    """RuntimeError unless the files are fit to be published."""
+    """Raise RuntimeError unless the files are fit to be published."""
     files = sorted(out.iterdir())
     wheels = [file for file in files if file.suffix == ".whl"]
     run(sys.executable, "-m", "twine", "check", "--strict", *files)
@@ -75,11 +75,13 @@ def check(out: Path) -> None:
         told = run(sys.executable, "-m", "auditwheel", "show", wheel)
         found = re.search(r'tag:\s+"manylinux_2_(\d+)_(\w+)"', " ".join(told.split()))
         if found is None or int(found[1]) > 28 or not tag.endswith(f"_{found[2]}"):
-            raise RuntimeError(f"{wheel}: got a wheel of which auditwheel says: {told}; expected it to keep to {tag}")
+            raise RuntimeError(
+                f"{wheel}: got this report of auditwheel: {told}; expected a wheel that conforms to {tag}"
+            )
 
 
 def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, str] | None = None) -> str:
-    """What a program prints. RuntimeError where it fails."""
+    """Return a program's output. RuntimeError if it fails."""
     environment = {**os.environ, **(variables or {})}
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, check=False

@@ -1,11 +1,11 @@
-"""Build docker/*.Dockerfile and ask the images, by Docker and compose.yaml.
+"""Build docker/*.Dockerfile and test the images, with Docker and compose.yaml.
 
 python -m tools.docker_images [server ...]
 
-What needs a GPU is left out (tools/compose.yaml). The Jetson's image is built for arm64, under qemu, on Debian 12 with
-a stand-in for the metadata of JetPack's TensorRT. It takes many minutes and 40 GB, and Docker with its compose plugin;
-for arm64 `apt-get install qemu-user-static binfmt-support`; debootstrap and root where Debian's images cannot be
-pulled. What this machine cannot do is skipped, said so.
+Parts that need a GPU are left out (tools/compose.yaml). The Jetson's image is built for arm64, under qemu, on Debian 12
+with a stand-in for the metadata of JetPack's TensorRT. It takes many minutes and 40 GB, and needs Docker with its
+compose plugin; for arm64 `apt-get install qemu-user-static binfmt-support`; debootstrap and root if Debian's images
+cannot be pulled. Parts that this machine cannot run are skipped with a message.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"
 PHOTOGRAPH = Path(skimage.__file__).parent / "data" / "chelsea.png"
-STARTS_WITHIN_S = 300  # under qemu Python takes half a minute to import what the server needs
+STARTS_WITHIN_S = 300  # under qemu Python takes half a minute to import the server's packages
 CAMERA_S = 60
 PIPELINE = (
     "videotestsrc is-live=true ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
@@ -44,7 +44,7 @@ METADATA = "Metadata-Version: 2.1\nName: tensorrt\nVersion: 10.3.0\n"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One service of compose.yaml: Debian's release that its image stands on, and the processor."""
+    """One service of compose.yaml: the Debian release of its image, and the processor."""
 
     service: str
     release: str
@@ -52,7 +52,7 @@ class Recipe:
 
     @property
     def platform(self) -> str:
-        """As Docker calls it."""
+        """Its name for Docker."""
         return f"linux/{self.machine}"
 
 
@@ -82,22 +82,25 @@ class Service:
         self.compose("build", name)
 
     def compose(self, *words: str) -> str:
-        """What `docker compose` prints."""
+        """Return the output of `docker compose`."""
         files = ["--file", ROOT / "docker" / "compose.yaml", "--file", ROOT / "tools" / "compose.yaml"]
         project = ["--project-name", "taijitu-test", "--project-directory", ROOT / "docker", "--profile", self.name]
         return run("docker", "compose", "--ansi=never", *files, *project, *words, **self._environment)
 
     def taijitu(self, *words: str) -> str:
-        """What a command prints in a container of its own."""
+        """Return the output of a command in a container of its own."""
         return self.compose("run", "--rm", "--no-TTY", self.name, *words)
 
     def shell(self, script: str) -> str:
-        """What a line of shell prints in a container of its own."""
+        """Return the output of a line of shell in a container of its own."""
         return self.compose("run", "--rm", "--no-TTY", "--entrypoint", "sh", self.name, "-c", script)
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """The server, judged healthy by its own check, and ended by SIGTERM with exit code 0."""
+        """Start the server until its own check calls it healthy.
+
+        On exit, end it with SIGTERM and expect exit code 0.
+        """
         try:
             self.compose("up", "--detach", "--no-build", "--wait", f"--wait-timeout={STARTS_WITHIN_S}", self.name)
             yield
@@ -110,7 +113,7 @@ class Service:
 
 
 def check_server(service: Service) -> None:
-    """It answers, cannot write, keeps its cache in memory, and has neither torch nor, on x86-64, a compiler."""
+    """Check that it answers, cannot write, caches in memory, and has neither torch nor, on x86-64, a compiler."""
     said = service.shell("id --user; touch /opt/taijitu/file 2>&1 || true; python3 -c 'import torch' 2>&1 || true")
     expect(said.startswith("10001\n"), f"it runs as {said}")
     expect("Read-only file system" in said, "its root is writable")
@@ -120,7 +123,7 @@ def check_server(service: Service) -> None:
     checks = json.loads(service.taijitu("doctor", "--json"))["checks"]
     levels = {re.sub(r" [\d.]+$", "", check["subject"]): check["level"] for check in checks}  # without versions
     for subject in ("cache", "native Nish", "ONNX Runtime", "OpenCV"):
-        expect(levels.get(subject) == "ok", f"taijitu doctor says of {subject}: {levels.get(subject)}\n{checks}")
+        expect(levels.get(subject) == "ok", f"taijitu doctor reports for {subject}: {levels.get(subject)}\n{checks}")
     with service.serving():
         reply = httpx.post(f"{service.address}/classify", content=PHOTOGRAPH.read_bytes(), timeout=60)
         print(f"{service.name}: {reply.status_code} {reply.text}")
@@ -128,7 +131,7 @@ def check_server(service: Service) -> None:
 
 
 def check_jetson(service: Service) -> None:
-    """All of a server's, and frames come from GStreamer through the system's OpenCV."""
+    """Check it like a server, and that frames come from GStreamer through the system's OpenCV."""
     check_server(service)
     camera = f"taijitu camera /models/model.onnx --source '{PIPELINE}' --jsonl -"
     lines = service.shell(f"timeout --preserve-status --signal=TERM {CAMERA_S} {camera}").splitlines()
@@ -136,7 +139,7 @@ def check_jetson(service: Service) -> None:
 
 
 def check_train(service: Service) -> None:
-    """It exports the checkpoint, compared with PyTorch, and trains through torch.compile, which finds what it calls."""
+    """Check that it exports the checkpoint, compared with PyTorch, and trains through torch.compile with its tools."""
     said = service.taijitu("onnx", f"/checkpoints/{CHECKPOINT.name}", "-o", "/runs/model.onnx")
     expect("checked against PyTorch" in said, f"no export: {said}")
     words = ["--model", "yynet_small_16", "--option", "act=nish", "--set", "epochs=1", "--set", "batch_size=8"]
@@ -148,7 +151,7 @@ CHECKS = {"server": check_server, "server-cuda": check_server, "train": check_tr
 
 
 def base_of(recipe: Recipe, copies: list[str]) -> str:
-    """The name of its base image: Debian with `copies`, each FILE:PATH, and what stands for JetPack."""
+    """Return the name of its base image: Debian with `copies`, each FILE:PATH, and a stand-in for JetPack."""
     name = f"taijitu-base:{recipe.service}"
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
@@ -166,7 +169,7 @@ def base_of(recipe: Recipe, copies: list[str]) -> str:
 
 
 def debian(recipe: Recipe) -> str:
-    """Debian's own image; where it cannot be pulled, one made by debootstrap."""
+    """Return Debian's own image, or if it cannot be pulled, one made by debootstrap."""
     official, ours = f"debian:{recipe.release}-slim", f"taijitu-debian:{recipe.release}-{recipe.machine}"
     if works("docker", "pull", "--platform", recipe.platform, official):
         return official
@@ -179,7 +182,7 @@ def debian(recipe: Recipe) -> str:
 
 
 def pictures(folder: Path) -> None:
-    """Light and dark ones, to train on."""
+    """Write light and dark pictures to train on."""
     for split, label, brightness in itertools.product(("train", "test"), ("dark", "light"), range(8)):
         place = folder / split / label
         place.mkdir(parents=True, exist_ok=True)
@@ -188,7 +191,7 @@ def pictures(folder: Path) -> None:
 
 
 def run(*command: str | Path, **environment: str) -> str:
-    """What `command` prints; its messages go to stderr. SystemExit if it fails."""
+    """Return the output of `command`; its messages go to stderr. SystemExit if it fails."""
     words = list(map(str, command))
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, **environment})
     if done.returncode != 0:
@@ -197,18 +200,18 @@ def run(*command: str | Path, **environment: str) -> str:
 
 
 def works(*command: str) -> bool:
-    """Whether `command` succeeds."""
+    """Return whether `command` succeeds."""
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def expect(is_so: bool, otherwise: str) -> None:
-    """SystemExit with the reason, unless it is so."""
+    """Raise SystemExit with the reason, unless the condition holds."""
     if not is_so:
         raise SystemExit(f"FAILED: {otherwise}")
 
 
 def why_not(recipe: Recipe) -> str | None:
-    """What this machine lacks for it, with the cure; None where it can be built."""
+    """Return what this machine lacks for it, with the cure; None if it can be built."""
     if shutil.which("docker") is None or not works("docker", "compose", "version"):
         return "no docker with its compose plugin; install them"
     if not works("docker", "info"):
@@ -221,10 +224,16 @@ def why_not(recipe: Recipe) -> str | None:
 
 
 def main() -> int:
-    """Exit code 0: what could be run here is right."""
+    """Run the checks; exit code 0: everything that can run here is right."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("services", nargs="*", help=f"of {', '.join(CHECKS)}; all without")
-    parser.add_argument("--copy", action="append", default=[], metavar="FILE:PATH", help="into the base: certificates")
+    parser.add_argument("services", nargs="*", help=f"any of {', '.join(CHECKS)} (default: all)")
+    parser.add_argument(
+        "--copy",
+        action="append",
+        default=[],
+        metavar="FILE:PATH",
+        help="copy a file into the base image, such as certificates",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as text:
         folder = Path(text)

@@ -1,7 +1,7 @@
-"""mkdocs' hooks for the documentation as a site (mkdocs.yml): the repository's pages, linked as they are there.
+"""Hooks of mkdocs for the documentation as a site (mkdocs.yml): the repository's pages, with their links adapted.
 
 A link to a page becomes one inside the site, a link to another file of the repository becomes that file's name, and
-what does not exist stays as it is, for mkdocs to complain of.
+missing targets stay unchanged, so that mkdocs reports them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import taijitu
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
-# The pages that do not lie in docs/, by their place in the repository.
+# The pages outside docs/, by their path in the repository.
 PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -43,7 +43,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links as they are in the repository into links inside the site."""
+    """Turn the repository's links into links inside the site."""
     here = page.file.src_uri
     folder = posixpath.dirname(SOURCES.get(here, f"docs/{here}"))
 

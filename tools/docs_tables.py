@@ -1,4 +1,4 @@
-"""Tables of the documentation that come from the code; cog writes them into the pages: make docs-tables."""
+"""Tables of the documentation that are generated from the code; cog writes them into the pages: make docs-tables."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Damaged model cards.
+"""Test damaged model cards.
 
 python -m tools.fuzz_cards CHECKPOINT... [--inputs 20000] [--seed 1]
 
-A card is refused with an ArtefactError, or it can be answered with: as JSON, in a terminal, and read again from what it
-writes. Exit code 1 where one is neither.
+A card is either refused with an ArtefactError, or usable: as JSON, in a terminal, and read again from its own output.
+Exit code 1 if one is neither.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VALUES = (
 
 
 def main() -> int:
-    """Print how many cards were taken and refused; 1 where one was neither."""
+    """Print how many cards were accepted and refused; 1 if one was neither."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoints", type=Path, nargs="+")
     parser.add_argument("--inputs", type=int, default=20_000)
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def damaged_card(card: dict[str, str], draw: random.Random) -> dict[str, str]:
-    """The metadata with one value replaced at any depth, or with letters of its text changed."""
+    """Replace one value of the metadata at any depth, or change letters of its text."""
     changed = dict(card)
     key = draw.choice(sorted(changed))
     if draw.random() < 0.7:
@@ -65,7 +65,7 @@ def damaged_card(card: dict[str, str], draw: random.Random) -> dict[str, str]:
 
 
 def _with_value(content: object, draw: random.Random) -> str:
-    """JSON of the content, with one part of it replaced."""
+    """Return the content as JSON, with one part of it replaced."""
     if isinstance(content, dict) and content and draw.random() < 0.8:
         key = draw.choice(sorted(content))
         texts = {
@@ -80,7 +80,7 @@ def _with_value(content: object, draw: random.Random) -> str:
 
 
 def outcome_of(metadata: dict[str, str]) -> str:
-    """Return "refused", "taken", or "!" and what should never have happened."""
+    """Return "refused", "taken", or "!" and the fault."""
     try:
         card = ModelCard.read_onnx_metadata(metadata)
     except TaijituError as error:
@@ -90,10 +90,10 @@ def outcome_of(metadata: dict[str, str]) -> str:
     try:
         orjson.dumps(card.to_dict())
     except TypeError as error:
-        return f"!no JSON: {error}"
+        return f"!not JSON: {error}"
     if not all(map(is_one_line, (card.architecture.name, *card.labels))):
         return "!a name or a label that a terminal would act on"
-    return "taken" if ModelCard.read_onnx_metadata(card.to_metadata()) == card else "!read again it is another one"
+    return "taken" if ModelCard.read_onnx_metadata(card.to_metadata()) == card else "!read again it differs"
 
 
 if __name__ == "__main__":

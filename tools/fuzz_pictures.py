@@ -1,11 +1,11 @@
-"""Damaged pictures by the thousand.
+"""Test thousands of damaged pictures.
 
 python -m tools.fuzz_pictures FOLDER [--inputs 20000] [--seed 1] [--only INDEX]
 
 Photographs of FOLDER in every format, each changed at random: bits, bytes, numbers, pieces cut out, repeated or taken
-from another file. Every one must give uint8 pixels or a PictureError of a class of its own, within a second of
-processor time. Exit code 1 and the inputs' numbers where one does not. What an input is depends on the seed and its
-number alone: after a crash of the process, `--only` the last number printed plus one, and on from there.
+from another file. Each must give uint8 pixels or a specific class of PictureError, within a second of
+processor time. Exit code 1 and the inputs' numbers if one does not. An input depends only on the seed and its
+number: after a crash of the process, continue with `--only` and the last printed number plus one.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x8000000
 
 
 def main() -> int:
-    """Print one line a class of outcome; 1 where an input crashed or hung."""
+    """Print one line for each class of outcome; 1 if an input crashed or hung."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="of photographs (*.jpg, *.JPEG, *.png)")
+    parser.add_argument("folder", type=Path, help="folder of photographs (*.jpg, *.JPEG, *.png)")
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", type=int, help="this input alone, with its traceback")
+    parser.add_argument("--only", type=int, help="run this input only, and show its traceback")
     options = parser.parse_args()
     seeds = seeds_from(options.folder)
     outcomes: Counter[str] = Counter()
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def seeds_from(folder: Path) -> list[bytes]:
-    """A few photographs as they are, and small ones in every format and in JPEG's and PNG's variants."""
+    """Return a few unchanged photographs, and small ones in every format and in JPEG's and PNG's variants."""
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:12]
     if not paths:
         raise SystemExit(f"{folder}: got no photographs, expected *.jpg, *.JPEG or *.png")
@@ -96,14 +96,14 @@ def seeds_from(folder: Path) -> list[bytes]:
 
 
 def saved(image: Image.Image, format: str, **options: object) -> bytes:
-    """The image as a file of `format`."""
+    """Save the image as `format`; return the file's bytes."""
     file = io.BytesIO()
     image.save(file, format, **options)  # type: ignore[arg-type]
     return file.getvalue()
 
 
 def damaged(seeds: list[bytes], draw: random.Random) -> bytes:
-    """One of `seeds`, changed 1 to 8 times; half of the changes are near its beginning, where headers are."""
+    """Return one of `seeds`, changed 1 to 8 times; half of the changes are near its beginning, where headers are."""
     data = bytearray(draw.choice(seeds))
     for _ in range(draw.choice((1, 1, 2, 4, 8))):
         if not data:
@@ -133,7 +133,7 @@ def damaged(seeds: list[bytes], draw: random.Random) -> bytes:
 
 
 def with_checksums(data: bytearray) -> bytes:
-    """A PNG whose chunks have right checksums again; without them no change would be looked at but by the checksum."""
+    """Correct the checksums of a PNG's chunks; otherwise only the check of these would be tested."""
     place = len(PNG_MAGIC)
     while place + 12 <= len(data):
         end = place + 8 + int.from_bytes(data[place : place + 4], "big")
@@ -145,7 +145,7 @@ def with_checksums(data: bytearray) -> bytes:
 
 
 def outcome_of(data: bytes, show: bool) -> str:
-    """Return "pixels", the name of a PictureError's class, or "!" and the exception that should not have come."""
+    """Return "pixels", the name of a PictureError's class, or "!" and the unexpected exception."""
     try:
         pixels = preprocess(data, SPEC, Limits())
     except PictureError as error:

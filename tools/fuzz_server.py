@@ -1,13 +1,13 @@
-"""Damaged pictures and requests against a real server.
+"""Send damaged pictures and requests to a real server.
 
 python -m tools.fuzz_server FOLDER [--inputs 4000] [--seed 1]
 
-Each input is a request around a photograph of FOLDER: as a raw body, a form, JSON, or a binary tensor of KServe v2,
-with the picture changed at random or with something behind its end, or the bytes of the request themselves, head and
-body, its target, its Host or its framing. Every one must get an answer that the server documents, or its connection
-closed, within a second: no 500, no crash. One client sends them, so the server is not busy otherwise. Now and then, and
-at the end, a good request must be right. Exit code 1 where one is not. What an input is depends on the seed and its
-number alone: `--only` sends one again and prints the answer.
+Each input is a request with a photograph of FOLDER: as a raw body, a form, JSON, or a binary tensor of KServe v2,
+with the picture changed at random or with bytes after its end, or with changes to the request itself, its head and
+body, its target, its Host or its framing. Each must get a documented response, or its connection closed, within a
+second: no 500, no crash. One client sends them, so the server has no other work. Regularly, and at the end, a good
+request must get the right answer. Exit code 1 if not. An input depends only on the seed and its number:
+`--only` sends one again and prints the response.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HANGS_S = 10.0
 PROGRESS = 500
 EXPECTED = {200, 400, 404, 405, 408, 411, 413, 415, 421, 422, 431, 501, 504}
 MODEL = "yynet_small_16"
-# A body that has lost its end is waited for: no fault, and the limit on time is tested elsewhere.
+# A body without its end is waited for: that is not a fault, and another test covers the time limit.
 LIMITS = ["--header-timeout-s", "0.3", "--body-timeout-s", "0.3"]
 TOKENS = [
     b"\r\n",
@@ -52,7 +52,7 @@ TOKENS = [
     b"-1",
     b"1e999",
 ]
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # before the answer, to those that wait for it with their body
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # before the response, for clients that wait for it with their body
 TAILS = (b"\n", b"\0" * 100, b"\xff\xd9", b"IEND\xaeB`\x82")
 TARGETS = (
     b"http://[::1/", b"http://[::1]/classify", b"//classify", b"/%", b"/%ff%fe", b"/\xff", b"*", b"http://a:99999999/",
@@ -73,12 +73,12 @@ VERSIONS = (b"HTTP/1.1", b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.2", b"H
 
 
 def main() -> int:
-    """Print one line a status; 1 where an answer was wrong, late or missing."""
+    """Print one line for each status; 1 if a response was wrong, late or missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="of photographs (*.jpg, *.JPEG, *.png)")
+    parser.add_argument("folder", type=Path, help="folder of photographs (*.jpg, *.JPEG, *.png)")
     parser.add_argument("--inputs", type=int, default=4_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", type=int, help="this input alone, with its answer")
+    parser.add_argument("--only", type=int, help="run this input only, and print the response")
     options = parser.parse_args()
     seeds = seeds_from(options.folder)
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ def main() -> int:
 
 
 def run(url: str, seeds: list[bytes], is_right: Callable[[str], bool], options: argparse.Namespace) -> list[str]:
-    """Send every input; what went wrong, in one line each."""
+    """Send every input; return one line for each failure."""
     failed: list[str] = []
     outcomes: Counter[str] = Counter()
     slowest_s, slowest = 0.0, 0
@@ -126,7 +126,7 @@ def run(url: str, seeds: list[bytes], is_right: Callable[[str], bool], options: 
 
 
 def request_of(seeds: list[bytes], draw: random.Random) -> bytes:
-    """The bytes of one request, of which the picture, the request, or both are damaged."""
+    """Return the bytes of one request; the picture, the request, or both are damaged."""
     where = draw.choice(("picture", "tail", "request", "head", "both"))
     if where == "tail":
         picture = draw.choice(seeds) + draw.choice((*TAILS, draw.choice(seeds), draw.randbytes(40)))
@@ -139,7 +139,7 @@ def request_of(seeds: list[bytes], draw: random.Random) -> bytes:
 
 
 def with_odd_head(request: bytes, draw: random.Random) -> bytes:
-    """The request with another target, Host or framing, each of which somebody has seen a server fall over."""
+    """Give the request another target, Host or framing that has broken some server before."""
     head, gap, body = request.partition(b"\r\n\r\n")
     line, *fields = head.split(b"\r\n")
     method, target, version = line.split(b" ")
@@ -156,7 +156,7 @@ def with_odd_head(request: bytes, draw: random.Random) -> bytes:
 
 
 def raw(picture: bytes, draw: random.Random) -> bytes:
-    """The picture as the body, whole or in chunks."""
+    """Send the picture as the body, whole or in chunks."""
     kind = draw.choice(("image/jpeg", "image/png", "application/octet-stream", "text/plain"))
     target = draw.choice(("/classify", "/classify?top=3", f"/classify?model={MODEL}&version=1"))
     if draw.random() < 0.7:
@@ -168,7 +168,7 @@ def raw(picture: bytes, draw: random.Random) -> bytes:
 
 
 def form(picture: bytes, draw: random.Random) -> bytes:
-    """A form with one to three files."""
+    """Send a form with one to three files."""
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n%b\r\n' % picture
     return posted(
         "/classify", part * draw.choice((1, 1, 3)) + b"--b--\r\n", "Content-Type: multipart/form-data; boundary=b"
@@ -176,13 +176,13 @@ def form(picture: bytes, draw: random.Random) -> bytes:
 
 
 def in_json(picture: bytes, draw: random.Random) -> bytes:
-    """The picture as base64."""
+    """Send the picture as base64."""
     body = json.dumps({"image": base64.b64encode(picture).decode()}).encode()
     return posted("/classify", body, "Content-Type: application/json")
 
 
 def binary_tensor(picture: bytes, draw: random.Random) -> bytes:
-    """A KServe request with the picture as an element of a BYTES tensor."""
+    """Send a KServe request with the picture as an element of a BYTES tensor."""
     tensor = len(picture).to_bytes(4, "little") + picture
     given = {"name": "images", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(tensor)}}
     head = json.dumps(
@@ -192,14 +192,14 @@ def binary_tensor(picture: bytes, draw: random.Random) -> bytes:
 
 
 def json_tensor(picture: bytes, draw: random.Random) -> bytes:
-    """A KServe request with numbers, taken from the picture's bytes."""
+    """Send a KServe request with numbers, taken from the picture's bytes."""
     numbers = list((picture * (1 + 3072 // max(1, len(picture))))[:3072])
     given = {"name": "images", "shape": [1, 32, 32, 3], "datatype": "UINT8", "data": numbers}
     return posted(f"/v2/models/{MODEL}/versions/1/infer", json.dumps({"inputs": [given]}).encode())
 
 
 def posted(target: str, body: bytes, *headers: str) -> bytes:
-    """A request, after which the connection is closed."""
+    """Return a request after which the connection is closed."""
     if "Transfer-Encoding: chunked" not in headers:
         headers = (*headers, f"Content-Length: {len(body)}")
     lines = [f"POST {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
@@ -207,7 +207,7 @@ def posted(target: str, body: bytes, *headers: str) -> bytes:
 
 
 def broken(request: bytes, draw: random.Random) -> bytes:
-    """The bytes of a request changed 1 to 4 times; most changes are in its first 600 bytes, where the head is."""
+    """Change the bytes of a request 1 to 4 times; most changes are in its first 600 bytes, where the head is."""
     data = bytearray(request)
     for _ in range(draw.choice((1, 1, 2, 4))):
         place = draw.randrange(min(len(data), 600) if draw.random() < 0.8 else len(data))
@@ -226,7 +226,7 @@ def broken(request: bytes, draw: random.Random) -> bytes:
 
 
 def exchange(url: str, request: bytes) -> bytes:
-    """The first answer to some bytes, or what there is of it when the server closes."""
+    """Return the first response to some bytes, or the part of it that was sent before the server closed."""
     host, port = url.removeprefix("http://").split(":")
     reply = b""
     with socket.create_connection((host, int(port)), timeout=HANGS_S) as connection:
@@ -236,35 +236,35 @@ def exchange(url: str, request: bytes) -> bytes:
                 reply = (reply + part).removeprefix(CONTINUE)
         except TimeoutError:
             return b"!it hangs"
-        except OSError:  # closed with our bytes unread
+        except OSError:  # closed before it read all bytes
             pass
     return reply
 
 
 def is_whole(reply: bytes) -> bool:
-    """Whether the answer has the length that it declares."""
+    """Return whether the response has the length that it declares."""
     head, gap, body = reply.partition(b"\r\n\r\n")
     found = re.search(rb"\r\ncontent-length: (\d+)", head)
     return bool(gap) and found is not None and len(body) >= int(found[1])
 
 
 def outcome_of(reply: bytes) -> str:
-    """The status, "closed", or "!" and what should never have come."""
+    """Return the status, "closed", or "!" and the fault."""
     if reply.startswith(b"!") or not reply:
         return reply.decode() or "closed"
     head, _, body = reply.partition(b"\r\n\r\n")
     try:
         status = int(head.split()[1])
-        content = json.loads(body) if body else ["error"]  # a HEAD, say
+        content = json.loads(body) if body else ["error"]  # for example a HEAD
     except (ValueError, IndexError):
-        return f"!no answer: {reply[:200]!r}"
+        return f"!not a response: {reply[:200]!r}"
     if status not in EXPECTED or (status != 200 and list(content) != ["error"]):
         return f"!{status} {body[:200]!r}"
     return str(status)
 
 
 def good_request(model: Path, picture: bytes) -> Callable[[str], bool]:
-    """Whether the server at a URL lives and gives a whole photograph the runtime's label."""
+    """Return a check that the server at a URL is alive and gives a whole photograph the runtime's label."""
     with Classifier.from_file(model) as classifier:
         label = classifier.predict(picture).best.label
 

@@ -95,7 +95,7 @@ def findings(path: Path) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the findings; exit code 1 where there are any."""
+    """Print the findings; exit code 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m tools.language", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("files", nargs="*", metavar="FILE", help=".py and .md files (default: all that git tracks)")
     files = parser.parse_args(argv).files

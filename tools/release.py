@@ -1,7 +1,7 @@
-"""Say what is missing for a release of the version in pyproject.toml: python -m tools.release.
+"""Print what is missing for a release of the version in pyproject.toml: python -m tools.release.
 
-One line for each thing, and exit code 1 where there is any. The version has one home, pyproject.toml; a release has a
-heading of its own in CHANGELOG.md, with its date, and a tag v<version> on the commit that is released.
+One line for each missing item, and exit code 1 if there is any. The version is defined in pyproject.toml only; a
+release has a heading of its own in CHANGELOG.md, with its date, and a tag v<version> on its commit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KINDS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 
 
 def main() -> int:
-    """Print what is missing; 1 where anything is."""
+    """Print what is missing; 1 if anything is."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     missing = [
         *missing_in(project["version"], (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")),
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def missing_in(version: str, changelog: str) -> Iterator[str]:
-    """What CHANGELOG.md lacks for a version."""
+    """Yield the parts that CHANGELOG.md lacks for a version."""
     if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", version):
         yield f"a version such as 1.2.3 or 1.2.3rc1 in pyproject.toml, which has {version}"
     sections = dict(re.findall(r"^## (\S+)([^\n]*\n.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL))
@@ -46,19 +46,19 @@ def missing_in(version: str, changelog: str) -> Iterator[str]:
     if released is None:
         yield f'"## [{version}] - {datetime.date.today()}" in CHANGELOG.md, below a new "## [Unreleased]"'
     elif not re.match(r" - \d{4}-\d\d-\d\d\n", released):
-        yield f"the date behind [{version}] in CHANGELOG.md, as in: ## [{version}] - {datetime.date.today()}"
+        yield f"the date after [{version}] in CHANGELOG.md, as in: ## [{version}] - {datetime.date.today()}"
     unreleased = sections.get("[Unreleased]")
     if unreleased is None:
         yield '"## [Unreleased]" at the top of CHANGELOG.md'
     elif released is not None and re.search(r"^- ", unreleased, re.MULTILINE):
-        yield f"in [{version}] of CHANGELOG.md what stands under [Unreleased]"
+        yield f"in [{version}] of CHANGELOG.md the lines that are under [Unreleased]"
     for heading in re.findall(r"^### (.*)$", changelog, re.MULTILINE):
         if heading not in KINDS:
             yield f"one of {', '.join(KINDS)} in place of the heading {heading!r} in CHANGELOG.md"
 
 
 def missing_in_git(version: str) -> Iterator[str]:
-    """What the commit and its tag lack."""
+    """Yield what the commit and its tag lack."""
     if git("status", "--porcelain"):
         yield "a commit with all changes: git status"
     tags = git("tag", "--points-at", "HEAD").split()
@@ -67,7 +67,7 @@ def missing_in_git(version: str) -> Iterator[str]:
 
 
 def git(*arguments: str) -> str:
-    """What git prints."""
+    """Return git's output."""
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 

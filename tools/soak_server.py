@@ -1,11 +1,11 @@
-"""A long run against a real server.
+"""Test a real server for a long time.
 
 python -m tools.soak_server [--seconds 600]
 
-Good, bad, slow and leaving clients at once, half of those with a reset, and clients that watch a camera, while the
-model's file is replaced over and over; in parallel a second server is started and drained again and again. Every answer
-is checked. Exit code 1 for a wrong or lost answer, a 500, a line of the log that is not JSON, a drain that loses an
-answer, or memory or descriptors that grow.
+Good, bad, slow and disconnecting clients at once, half of the disconnecting ones with a reset, and clients that watch a
+camera, while the model's file is replaced again and again; in parallel a second server is started and drained
+repeatedly. Every response is checked. Exit code 1 for a wrong or lost response, a 500, a log line that is not JSON, a
+drain that loses a response, or memory or descriptors that grow.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ WARM_UP_SHARE = 0.2  # of the time, before growth counts
 ALLOWED_GROWTH_BYTES = 5_000_000
 ALLOWED_DESCRIPTORS = 2
 DRAIN_S = 0.5
-SETTLES_S = 2.0  # until what the last clients left behind is gone
+SETTLES_S = 2.0  # until the resources of the last clients are released
 
 
 class Soak:
-    """What the clients share: where the server is, what it should say, what it did say."""
+    """The clients' common state: where the server is, the expected answers, and the responses so far."""
 
     def __init__(self, url: str, pictures: dict[bytes, str], seconds: float) -> None:
         self.url = url
@@ -55,11 +55,11 @@ class Soak:
 
     @property
     def is_on(self) -> bool:
-        """Whether the time is not over, and nothing is wrong."""
+        """Return whether the time is not over, and nothing is wrong."""
         return time.monotonic() < self.until and len(self.wrong) < 10
 
     async def good(self) -> None:
-        """Posts pictures, checks labels."""
+        """Post pictures and check their labels."""
         async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
             while self.is_on:
                 picture, label = random.choice(list(self.pictures.items()))
@@ -73,7 +73,7 @@ class Soak:
                     self.wrong.append(f"expected {label}, got {reply.status_code} {reply.text[:200]}")
 
     async def bad(self) -> None:
-        """Posts damaged pictures and malformed requests: none may get a 500."""
+        """Post damaged pictures and malformed requests: none may get a 500."""
         async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
             while self.is_on:
                 picture = bytearray(random.choice(list(self.pictures)))
@@ -88,7 +88,7 @@ class Soak:
                     self.wrong.append(f"500 for {path} {kind}")
 
     async def leaving(self) -> None:
-        """Stalls in the middle of a body, or leaves before the answer."""
+        """Stall in the middle of a body, or disconnect before the response."""
         host, port = self.url.removeprefix("http://").split(":")
         while self.is_on:
             _, writer = await asyncio.open_connection(host, int(port))
@@ -104,7 +104,7 @@ class Soak:
             writer.close()
 
     async def idle(self) -> None:
-        """Resets connections that are idle, of which each had large headers."""
+        """Reset idle connections that have sent large headers."""
         host, port = self.url.removeprefix("http://").split(":")
         while self.is_on:
             reader, writer = await asyncio.open_connection(host, int(port))
@@ -116,7 +116,7 @@ class Soak:
             await asyncio.sleep(0.01)
 
     async def viewer(self) -> None:
-        """Watches the camera for a while, over and over."""
+        """Watch the camera for a while, again and again."""
         async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
             while self.is_on:
                 async with client.stream("GET", f"/cameras/{CAMERA}/stream") as reply:
@@ -126,7 +126,7 @@ class Soak:
                             break
 
     async def drains(self, source: Path) -> None:
-        """Starts a server of its own, sends it requests while it is ready; every one is answered."""
+        """Start another server and send it requests while it is ready; each must be answered."""
         while self.is_on:
             server = await asyncio.to_thread(Server, str(source), "--port", "0", "--drain-s", str(DRAIN_S))
             await asyncio.to_thread(server.wait_until_ready)
@@ -139,7 +139,7 @@ class Soak:
                 self.wrong.append(f"drain: exit code {code}, {log[-500:]}")
 
     async def _use_while_ready(self, url: str) -> None:
-        """Sends requests as a load balancer does: on new connections, for as long as the server says 'ready'."""
+        """Send requests as a load balancer does: on new connections, for as long as the server says 'ready'."""
         picture, label = next(iter(self.pictures.items()))
         while True:
             async with httpx.AsyncClient(base_url=url, timeout=60) as client:
@@ -151,7 +151,7 @@ class Soak:
                 self.wrong.append(f"drain: expected {label}, got {reply.status_code} {reply.text[:200]}")
 
     async def reloads(self, model: Path, source: Path) -> None:
-        """Replaces the model by itself, and now and then by half of itself."""
+        """Replace the model by itself, and sometimes by half of itself."""
         content = source.read_bytes()
         while self.is_on:
             await asyncio.sleep(1)
@@ -162,9 +162,9 @@ class Soak:
 
 
 def main() -> int:
-    """Print what was seen, and whether it was right."""
+    """Print the responses by kind, and whether all were right."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=600.0, help="how long (default: 600)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="duration in seconds (default: 600)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source, models = Path(folder, "source.onnx"), Path(folder, "models")
@@ -196,7 +196,10 @@ def is_error(line: str) -> bool:
 
 
 async def run(soak: Soak, process: int, model: Path, source: Path, seconds: float) -> tuple[int, int]:
-    """Run all clients until the end; growth of memory in bytes since the warm-up, of descriptors since the start."""
+    """Run all clients until the end.
+
+    Return the growth of memory in bytes since the warm-up, of descriptors since the start.
+    """
     start_descriptors = resources(process)[1]
     clients = [soak.good() for _ in range(8)] + [soak.bad() for _ in range(4)] + [soak.leaving() for _ in range(4)]
     clients += [soak.idle() for _ in range(2)] + [soak.viewer() for _ in range(2)] + [soak.drains(source)]
@@ -214,7 +217,7 @@ async def run(soak: Soak, process: int, model: Path, source: Path, seconds: floa
 
 
 def labelled_pictures(model: Path) -> dict[bytes, str]:
-    """JPEGs of scikit-image's pictures, and the label that the runtime gives each."""
+    """Return JPEGs of scikit-image's pictures, and the runtime's label for each."""
     found = {}
     with Classifier.from_file(model) as classifier:
         for name in ("chelsea", "coffee", "astronaut", "motorcycle_left"):
@@ -225,7 +228,7 @@ def labelled_pictures(model: Path) -> dict[bytes, str]:
 
 
 def resources(process: int) -> tuple[int, int]:
-    """Resident memory in bytes, and open descriptors."""
+    """Return resident memory in bytes, and open descriptors."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{process}/fd"))
 

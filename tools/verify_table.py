@@ -10,7 +10,7 @@ OF, NEEDED = 10_000, ((0, 0), (10, 10), (50, 50), (100, 100), (200, 180))
 
 
 def tables() -> str:
-    """What n pictures show where nothing changed, and how many it takes where something did."""
+    """Return what n pictures show if nothing changed, and how many are needed if something did."""
     allowed = (ALLOWED_DROP_POINTS["fp16"], ALLOWED_DROP_POINTS["int8"])
     losses = (f"lost from which a drop above {points:g} is shown" for points in allowed)
     rows = [row("pictures", "shown where none changed", *losses), row(*["---"] * 4)]
@@ -27,12 +27,12 @@ def tables() -> str:
 
 
 def row(*cells: str) -> str:
-    """A row of a Markdown table."""
+    """Return a row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
 def least_lost(pictures: int, allowed: float) -> int:
-    """The fewest pictures lost, and none gained, that show a drop above what is allowed."""
+    """Return the fewest pictures lost, with none gained, that show a drop above what is allowed."""
     return next(
         lost for lost in range(2, pictures + 1) if drop_interval(lost, 0, pictures).low > allowed or lost == pictures
     )

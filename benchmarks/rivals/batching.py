@@ -1,4 +1,4 @@
-"""The same work on LitServe with its batching on.
+"""Do the same work on LitServe with its batching on.
 
 MODEL=model.onnx python batching.py 8012     POST /predict (a form)
 """
@@ -25,24 +25,24 @@ class Classify(litserve.LitAPI):  # type: ignore[misc]  # litserve has no types
         self.size = self.session.get_inputs()[0].shape[1:3]
 
     def decode_request(self, request: Request) -> Any:
-        """One picture of a form."""
+        """Decode one picture of a form."""
         image: Any = cv2.imdecode(np.frombuffer(request["file"].file.read(), np.uint8), cv2.IMREAD_COLOR)
         return cv2.cvtColor(cv2.resize(image, self.size[::-1]), cv2.COLOR_BGR2RGB)
 
     def batch(self, inputs: list[Any]) -> Any:
-        """Pictures of one size are one array."""
+        """Stack pictures of one size to one array."""
         return np.stack(inputs)
 
     def predict(self, x: Any) -> Any:
-        """Logits of a batch."""
+        """Compute the logits of a batch."""
         return self.session.run(None, {"images": x if x.ndim == 4 else x[None]})[0]
 
     def unbatch(self, output: Any) -> list[Any]:
-        """A row for each request."""
+        """Return a row for each request."""
         return list(output)
 
     def encode_response(self, output: Any) -> dict[str, Any]:
-        """The five likeliest classes."""
+        """Return the five likeliest classes."""
         logits = np.asarray(output).reshape(-1)
         powers = np.exp(logits - logits.max())
         powers /= powers.sum()

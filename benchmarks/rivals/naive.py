@@ -1,4 +1,4 @@
-"""The server that one writes in ten minutes, with nothing wrong: FastAPI, OpenCV and ONNX Runtime on one thread.
+"""The server that one writes in ten minutes, without mistakes: FastAPI, OpenCV and ONNX Runtime on one thread.
 
 MODEL=model.onnx python -m uvicorn naive:app --port 8011     POST /raw (a picture), /classify (a form)
 """
@@ -21,7 +21,7 @@ app = FastAPI()
 
 
 def classify(body: bytes) -> dict[str, Any]:
-    """The five likeliest classes."""
+    """Return the five likeliest classes."""
     image: Any = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
     image = cv2.cvtColor(cv2.resize(image, (width, height)), cv2.COLOR_BGR2RGB)
     logits = session.run(None, {"images": image[None]})[0][0]
@@ -32,11 +32,11 @@ def classify(body: bytes) -> dict[str, Any]:
 
 @app.post("/raw")
 async def raw(request: Request) -> dict[str, Any]:
-    """A picture as the body."""
+    """Classify a picture sent as the body."""
     return classify(await request.body())
 
 
 @app.post("/classify")
 async def multipart(file: UploadFile) -> dict[str, Any]:
-    """A picture in a form."""
+    """Classify a picture in a form."""
     return classify(await file.read())
