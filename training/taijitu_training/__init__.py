@@ -1,1 +1,1 @@
-"""Networks, training and checkpoints, a part of taijitu: what is promised is in the package `taijitu`."""
+"""Networks, training and checkpoints. The promised interface is in the package `taijitu`."""

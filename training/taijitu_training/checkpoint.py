@@ -24,7 +24,7 @@ from taijitu_training.models import create_model
 from taijitu_training.weights.file import check_tensors, is_weights
 
 FORMAT_VERSION = 1
-OR_MAKE_ONE = "or make one of weights of timm, torchvision or yours: taijitu checkpoint"
+OR_MAKE_ONE = "or make one from weights of timm, torchvision or yours: taijitu checkpoint"
 _CONTRACT = {
     "architecture": dict,
     "labels": list,
@@ -54,11 +54,14 @@ class Checkpoint:
     resume: dict[str, Any] = field(default_factory=dict)
 
     def contract(self) -> dict[str, Any]:
-        """All but the weights, with the format version: what an exporter copies."""
+        """Return all but the weights, with the format version, for an exporter to copy."""
         return {"format_version": FORMAT_VERSION} | {key: getattr(self, key) for key in _CONTRACT}
 
     def model(self) -> nn.Module:
-        """The network with these weights, in evaluation mode. CheckpointError where they do not fit each other."""
+        """Build the network with these weights, in evaluation mode.
+
+        CheckpointError where they do not fit each other.
+        """
         try:
             model = create_model(self.architecture["name"], **self.architecture["options"])
         except (TaijituError, RuntimeError, TypeError) as error:
@@ -76,12 +79,12 @@ class Checkpoint:
 
 
 def plain_input(spec: InputSpec) -> dict[str, Any]:
-    """The `input` of a checkpoint: `spec` in plain types."""
+    """Return the `input` of a checkpoint: `spec` in plain types."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(spec).items()}
 
 
 def producer_versions() -> dict[str, str]:
-    """Versions of what wrote a checkpoint; of torchvision and timm where they are installed."""
+    """Return the versions of the packages that write a checkpoint; of torchvision and timm if they are installed."""
     found = {"taijitu": "uninstalled", "torch": str(torch.__version__), "python": platform.python_version()}
     for package in ("taijitu", "torchvision", "timm"):
         with contextlib.suppress(PackageNotFoundError):
@@ -105,14 +108,14 @@ def _put(content: dict[str, Any], stream: BinaryIO) -> None:
     try:
         torch.save(content, stream)
     except RuntimeError as error:
-        # torch's writer stumbles over the end of what a full disk took, and hides why it is full.
+        # torch's writer fails again when it closes a file on a full disk, and hides the first error.
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    """Whether taijitu wrote the file at `path`, damaged or not."""
+    """Return whether taijitu wrote the file at `path`, damaged or not."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # a crafted file makes torch raise nearly anything
@@ -121,10 +124,10 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint. Nothing in the file is run.
+    """Read a checkpoint without running anything in it.
 
     Raises:
-        CheckpointError: The file was not made by taijitu, or damaged; one line.
+        CheckpointError: The file was not made by taijitu, or is damaged; one line.
     """
     path = Path(path)
     do = "give a checkpoint that training/train.py wrote"
@@ -135,7 +138,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             raise CheckpointError(f"{path}: got a file of weights without taijitu's contract; {do}, {OR_MAKE_ONE}")
         got = "truncated, or not a PyTorch file"
         if is_model(path):
-            got = f"got a {path.suffix} file, expected what it was made from"
+            got = f"got a {path.suffix} file, expected the checkpoint that it was made from"
         raise CheckpointError(f"{path}: {got}; {do}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,7 +1,7 @@
 """Train a network on pictures.
 
 python training/train.py --model yynet_small_16 --data cifar10.tar.xz --recipe yynet_cifar10 --out runs/a
-torchrun --nproc-per-node=2 training/train.py ...   the same, shared by two processes
+torchrun --nproc-per-node=2 training/train.py ...   the same run, divided between two processes
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from taijitu_training.recipes.table import recipe_table
 
 
 def build_parser(required: bool = True) -> Parser:
-    """The command line of training/train.py and `taijitu train`; --show needs nothing that is otherwise `required`."""
+    """Return the command line of training/train.py and `taijitu train`; --show needs no `required` flag."""
     parser = Parser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
     parser.elsewhere = {f"--{field.name}": f"--set {field.name}=VALUE" for field in dataclasses.fields(Recipe)}
     parser.add_argument("--model", required=required, help="network, such as yynet_small_16")
@@ -48,12 +48,12 @@ def build_parser(required: bool = True) -> Parser:
     )
     parser.add_argument(
         "--validation", type=share, metavar="SHARE",
-        help="hold this share of each label's training pictures out and choose the best epoch by them (default: 0.2 "
-        "where there is neither val/ nor test/)",
+        help="hold out this share of each label's training pictures and choose the best epoch by them (default: 0.2 "
+        "if there is neither val/ nor test/)",
     )  # fmt: skip
     parser.add_argument(
         "--patience", type=int, metavar="EPOCHS",
-        help="end after so many epochs without a better accuracy on the validation images (a fifth of train where "
+        help="end after so many epochs without a better accuracy on the validation images (a fifth of train if "
         "there is no val/)",
     )  # fmt: skip
     parser.add_argument(
@@ -62,11 +62,9 @@ def build_parser(required: bool = True) -> Parser:
     parser.add_argument(
         "--show", action="store_true", help="print every field of the recipe: value, default, source and meaning"
     )
+    parser.add_argument("--label-level", choices=LEVELS, help="which folder is the label if folders are nested")
     parser.add_argument(
-        "--label-level", choices=LEVELS, help="which folder is the label where folders lie within folders"
-    )
-    parser.add_argument(
-        "--skip-unreadable", action="store_true", help="leave pictures out that cannot be decoded, and list them"
+        "--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded, and list them"
     )
     parser.add_argument(
         "--accumulate", type=int, default=1, metavar="PARTS",
@@ -81,11 +79,11 @@ def build_parser(required: bool = True) -> Parser:
     parser.add_argument(
         "--init", type=Path, metavar="FILE",
         help="start from a checkpoint, or from weights (.pth, .safetensors) of this network of timm or torchvision; "
-        "labels that it knows are kept",
+        "its labels are kept where the data has them too",
     )  # fmt: skip
     parser.add_argument(
         "--pretrained", nargs="?", const="", metavar="TAG",
-        help="start from weights that timm publishes, such as a1_in1k (default: timm's default ones of the network)",
+        help="start from weights that timm publishes, such as a1_in1k (default: timm's default for the network)",
     )  # fmt: skip
     parser.add_argument("--offline", action="store_true", help="never download weights for --pretrained")
     parser.add_argument(
@@ -94,7 +92,7 @@ def build_parser(required: bool = True) -> Parser:
     )  # fmt: skip
     parser.add_argument(
         "--resume", nargs="?", type=Path, const=LAST, metavar="CKPT",
-        help="go on from OUT/last.pt, or the last.pt given, to the numbers of a run that was never cut",
+        help="continue from OUT/last.pt, or the given last.pt, to the same numbers as without a break",
     )  # fmt: skip
     return parser
 
@@ -104,7 +102,7 @@ LAST = Path()  # --resume without a file: OUT/last.pt
 
 @run("taijitu train")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 trained to the end, 1 the run failed, 2 wrong usage or input, 130 stopped by a signal."""
+    """Run the command; 0: trained to the end, 1: the run failed, 2: wrong usage or input, 130: stopped by a signal."""
     given = sys.argv[1:] if argv is None else argv
     args = build_parser(required="--show" not in given).parse_args(given)
     changes = pairs("--set", args.set, "FIELD=VALUE, such as lr=5e-3")
@@ -112,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         name = args.recipe or ("yynet_cifar10" if args.init is None and args.pretrained is None else "fine_tune")
         print(recipe_table(get_recipe(name, [f"{field}={value}" for field, value in changes.items()])))
         return 0
-    from taijitu_training.train import train  # torch takes seconds, which --help does not need
+    from taijitu_training.train import train  # torch takes seconds to import, and --help does not need it
 
     result = train(
         args.model,
@@ -146,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def pairs(flag: str, texts: Iterable[str], expected: str) -> dict[str, str]:
-    """Texts such as "act=nish" by name; of one name the last counts."""
+    """Return texts such as "act=nish" by name; the last one of a name counts."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""Where a run computes, and how a reported number names it."""
+"""Choose the device of a run, and name the machine for its numbers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from taijitu_training.distributed import local_rank
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is a GPU where there is one. Each of several processes takes its own GPU.
+    """Return the device called `name`; "auto" is a GPU if there is one. Each of several processes takes its own GPU.
 
-    TaijituError for a device that is not there.
+    TaijituError for a device that does not exist.
     """
     if name in ("auto", "cuda") and torch.cuda.is_available():
         name = f"cuda:{local_rank()}"
@@ -29,7 +29,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def describe_machine(device: torch.device) -> str:
-    """Processor or GPU, cores in use and torch's version, in one line."""
+    """Return processor or GPU, cores in use and torch's version, in one line."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     return f"{processor_name()}, {usable_cores()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -1,4 +1,4 @@
-"""One run on several processes, as torchrun starts them; a single process is the case of one."""
+"""Run on several processes, as torchrun starts them; a single process is the special case of one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Processes:
     """The processes of this run: `count` of them, of which this one is `rank`.
 
-    Every method but `fail` is an exchange that all processes take part in, and raises TrainingError where one is gone.
+    All processes must call every method but `fail`, which exchange data and raise TrainingError if one is gone.
     """
 
     rank: int = 0
@@ -31,43 +31,43 @@ class Processes:
 
     @property
     def writes(self) -> bool:
-        """Whether this process is the one that prints and writes files."""
+        """Whether this process prints and writes files."""
         return self.rank == 0
 
     def sum_(self, values: Tensor) -> Tensor:
-        """`values` summed over the processes, in place."""
+        """Sum `values` over the processes, in place."""
         if self.count > 1:
             with peers_named():
                 dist.all_reduce(values)
         return values
 
     def mean_(self, tensors: Sequence[Tensor]) -> None:
-        """Every one of `tensors` (of one dtype) replaced by its mean over the processes."""
+        """Replace each of `tensors` (of one dtype) by its mean over the processes."""
         if self.count > 1 and tensors:
             flat = self.sum_(torch.cat([tensor.flatten() for tensor in tensors])) / self.count
             for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(mean.view_as(tensor))
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether `flag` holds in any of the processes."""
+        """Return whether `flag` holds in any of the processes."""
         return flag if self.count == 1 else bool(self.sum_(torch.tensor(float(flag), device=device)))
 
     def first_does(self, do: Callable[[], T]) -> T:
-        """What `do` returns in the writing process, in every process: for files that only its machine may have."""
+        """Return, in every process, the writing process's result of `do`: for files that only its machine may have."""
         if self.count == 1:
             return do()
         box: list[T | None] = [None]
         return self._agree(lambda: self._fill(box, do), lambda: self._received(box))
 
     def all_do(self, do: Callable[[], T]) -> T:
-        """What `do` returns; an error in any process ends all of them, with one message."""
+        """Return the result of `do`; an error in any process ends all of them, with one message."""
         if self.count == 1:
             return do()
         box: list[T] = []
         return self._agree(lambda: box.append(do()), lambda: box[0])
 
     def fail(self, error: TaijituError) -> NoReturn:
-        """Raise an error that every process has come to: the others leave without a word."""
+        """Raise an error that occurred in every process: the others end without a message."""
         if self.writes:
             raise error
         raise SystemExit(1)
@@ -103,7 +103,7 @@ ALONE = Processes()
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """Join the other processes where torchrun started this one (NCCL on GPUs, else gloo), and leave them at the end."""
+    """Join the other processes if torchrun started this one (NCCL on GPUs, otherwise gloo); leave them at the end."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
@@ -116,13 +116,13 @@ def processes(device: torch.device) -> Iterator[Processes]:
 
 
 def local_rank() -> int:
-    """This process's number on its machine, which is also its GPU's."""
+    """Return this process's number on its machine, which is also its GPU's."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 @contextmanager
 def peers_named() -> Iterator[None]:
-    """Turns the error of a lost connection into a TrainingError that says what happened; others pass."""
+    """Turn the error of a lost connection into a TrainingError that explains it; other errors pass."""
     try:
         yield
     except RuntimeError as error:  # gloo, NCCL and the store raise it and its subclasses, each with its own text
@@ -132,5 +132,5 @@ def peers_named() -> Iterator[None]:
         raise TrainingError(
             "another process of this run ended or cannot be reached "
             f"({reason[0] if reason else str(error).splitlines()[0]}); "
-            "if it left a message, put that right; then --resume"
+            "if it left a message, correct the cause; then --resume"
         ) from None

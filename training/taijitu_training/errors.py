@@ -1,4 +1,4 @@
-"""What training raises beyond the errors of taijitu_runtime.errors, under the same root."""
+"""Errors of training in addition to those of taijitu_runtime.errors, under the same root."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["CheckpointError", "DataError", "TrainingError"]
 
 
 class CheckpointError(TaijituError):
-    """A file that is not one of our checkpoints, or a checkpoint that does not fit its use."""
+    """A file that is not a checkpoint of taijitu, or a checkpoint that does not fit its use."""
 
 
 class TrainingError(TaijituError):
-    """A run that cannot go on, with the step and what to try."""
+    """A run that cannot continue, with the step and what to try."""
 
     exit_code: ClassVar[int] = 1

@@ -1,4 +1,4 @@
-"""Options of a network as users write them, such as act=nish."""
+"""Parse options of a network as users write them, such as act=nish."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from taijitu_training.recipes.recipe import parse_like
 
 
 def network_options(model: str, options: Mapping[str, Any], preset: str = "paper") -> dict[str, Any]:
-    """Every option of `model`, those given in `options` parsed as their defaults' types.
+    """Return every option of `model`, those given in `options` parsed as their defaults' types.
 
-    UnknownNameError or TaijituError for an option or a value that cannot be. The number of classes is not among those
-    that may be given, as the labels say it.
+    UnknownNameError or TaijituError for an unknown option or an impossible value. The number of classes cannot be
+    given, since it follows from the labels.
     """
     defaults = model_options(model, preset=preset)
     known = defaults.keys() - {"num_classes"}
@@ -23,5 +23,5 @@ def network_options(model: str, options: Mapping[str, Any], preset: str = "paper
             raise UnknownNameError(f"option of {model}", name, known)
     asked = {name: parse_like(defaults[name], name, str(value)) for name, value in options.items()}
     if asked:
-        create_model(model, **{**defaults, **asked})  # a value that cannot be is found here
+        create_model(model, **{**defaults, **asked})  # finds a value that is not possible
     return {**defaults, **asked}

@@ -1,4 +1,4 @@
-"""A whole training from plain values: what `taijitu train` and the public name `taijitu.train` call."""
+"""Run a whole training from plain values, for `taijitu train` and the public name `taijitu.train`."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ RESULTS = ("last.pt", "best.pt", "final.pt", "metrics.jsonl")
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training left. `finished`: whether it came to its last epoch, or was stopped by a signal.
+    """The result of a training. `finished`: False if a signal stopped it before its last epoch.
 
-    `checkpoint`: final.pt of a finished run, else last.pt, to go on from. `history`: the numbers of each epoch.
-    `evaluated_on`: what the accuracy is of, in a word. `writes`: False in all but the first of several processes.
-    `measured`: what the result gives on test/, where it did not choose the result ("test_top1",
-    "test_loss", "test_macro"), or else its mean over the labels on the evaluation pictures ("eval_macro").
+    `checkpoint`: final.pt of a finished run, otherwise last.pt, to continue from. `history`: the numbers of each epoch.
+    `evaluated_on`: the split of the accuracy, in a word. `writes`: False in all but the first of several processes.
+    `measured`: the result's numbers on test/, if that did not choose it ("test_top1",
+    "test_loss", "test_macro"), otherwise its mean over the labels on the evaluation pictures ("eval_macro").
     """
 
     finished: bool
@@ -86,35 +86,35 @@ def train(
         model: The network, such as "yynet_small_16"; one of `list_models`, "timm/NAME" or "torchvision/NAME".
         data: Folder or tar of train/<label>/* and test/<label>/*, CIFAR or MNIST files, WebDataset shards.
         out: The folder to write to.
-        recipe: The recipe's name; None for "fine_tune" with `init` or `pretrained`, else "yynet_cifar10".
+        recipe: The recipe's name; None for "fine_tune" with `init` or `pretrained`, otherwise "yynet_cifar10".
         changes: Fields of the recipe, such as {"epochs": 10, "lr": 5e-3}.
         preset: Named options of the network.
         options: Single options of the network, such as {"act": "nish"}.
-        validation: Share of each label's training pictures to hold out and evaluate on, in [0, 1); None for 0.2 where
+        validation: Share of each label's training pictures to hold out and evaluate on, in [0, 1); None for 0.2 if
             there is neither val/ nor test/.
-        patience: End after so many epochs without a better accuracy on the validation pictures, a fifth of those to
-            train on where there is no val/.
-        minutes: Set the epochs so that the run takes about so long: the first steps are measured.
+        patience: End after so many epochs without a better accuracy on the validation pictures, a fifth of the training
+            pictures if there is no val/.
+        minutes: Set the epochs so that the run takes about this time: the first steps are measured.
         accumulate: Compute each process's share of a batch in so many parts, one after the other, to save memory.
         compiled: Train through torch.compile.
         workers: Processes that decode pictures which do not fit in memory; None for as many as there are cores.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         init: A checkpoint to start from, or a file of weights of timm's or torchvision's `model`. Pictures are prepared
-            as they were for it; of the layer of the labels, the rows of labels that both know are kept.
+            as for these weights; the classification layer keeps the rows of labels that both have.
         pretrained: The tag of weights of "timm/NAME" to start from in the same way, "" for timm's default ones.
-        offline: Never download these.
+        offline: Never download them.
         teacher: A checkpoint whose answers are learned in addition to the labels (distillation).
-        resume: Go on from OUT/last.pt (True), or from the last.pt given.
-        label_level: Which folder is the label where folders lie within folders: "first" or "last".
-        skip_unreadable: Leave pictures out that cannot be decoded, and list them.
+        resume: Continue from OUT/last.pt (True), or from the given last.pt.
+        label_level: Which folder is the label if folders are nested: "first" or "last".
+        skip_unreadable: Leave out pictures that cannot be decoded, and list them.
 
     Returns:
-        What the training left.
+        The result of the training.
 
     Raises:
         DataError: The pictures cannot be used.
         CheckpointError: A checkpoint cannot be read, or does not fit.
-        TrainingError: The run cannot go on.
+        TrainingError: The run cannot continue.
         UnknownNameError: A model, recipe, option or field that does not exist.
         UsageError: An argument is out of its range.
     """
@@ -125,7 +125,7 @@ def train(
     if minutes is not None and not 0.0 < minutes < math.inf:
         raise UsageError(f"got --minutes {minutes:g}, expected more than 0")
     if minutes is not None and "epochs" in (changes or {}):
-        raise UsageError("got --minutes with --set epochs, expected one of them; leave one out")
+        raise UsageError("got --minutes with --set epochs, expected one of them; remove one")
     if accumulate < 1:
         raise UsageError(f"got --accumulate {accumulate}, expected 1 or more parts")
     if workers is not None and workers < 0:
@@ -185,7 +185,7 @@ def train(
             finished = run.train(resume_from)
         except BrokenPipeError:
             if last.exists():
-                print(f"stopped: nobody reads the output; {_go_on(last)}", file=sys.stderr)
+                print(f"stopped: the output was closed; {_go_on(last)}", file=sys.stderr)
             raise
         if group.writes and not finished:
             print(f"stopped; {_go_on(last)}", file=sys.stderr)
@@ -206,7 +206,7 @@ def _announce(run: Run, recipe: str, device: torch.device, group: Processes, val
     if validation is None and dataset.trained_on and (held_out := dataset.trained_on.held_out):
         lacking = "val/" if dataset.test is not None else "val/ or test/"
         print(
-            f"no {lacking}: held {held_out.share:g} of each label's pictures out to evaluate on, drawn with seed "
+            f"no {lacking}: held out {held_out.share:g} of each label's pictures to evaluate on, drawn with seed "
             f"{held_out.seed}; --validation SHARE holds out another share",
             flush=True,
         )
@@ -226,13 +226,13 @@ def _announce(run: Run, recipe: str, device: torch.device, group: Processes, val
 
 
 def _batches(pictures: int, recipe: Recipe) -> str:
-    """What the first line says of a data set smaller than a batch."""
+    """Return the first line's words about a data set smaller than a batch."""
     shrinks = pictures < recipe.batch_size and recipe.last_batch == "train"
     return f", batches of {pictures} (all), not {recipe.batch_size}" if shrinks else ""
 
 
 def _go_on(last: Path) -> str:
-    return f"everything so far is in {last}: add --resume to go on"
+    return f"everything so far is in {last}: add --resume to continue"
 
 
 def _settings(
@@ -242,14 +242,14 @@ def _settings(
     preset: str,
     options: Mapping[str, Any] | None,
 ) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe, and every option of the network, those of the preset among them."""
+    """Return the recipe, and every option of the network, those of the preset among them."""
     _refuse_options(model, changes or {})
     chosen = get_recipe(recipe, [f"{name}={_text(value)}" for name, value in (changes or {}).items()])
     return chosen, network_options(model, options or {}, preset)
 
 
 def _refuse_options(model: str, changes: Mapping[str, Any]) -> None:
-    """UsageError where a field that is to change is an option of the network."""
+    """Raise UsageError if a field to change is an option of the network."""
     fields, options = Recipe.__dataclass_fields__, model_options(model)
     for name in changes:
         if name in options and name not in fields:
@@ -268,14 +268,14 @@ def _starting_point(
     model: str, init: AnyPath | None, pretrained: str | None, options: Mapping[str, Any], offline: bool
 ) -> StartingPoint:
     if init is not None and pretrained is not None:
-        raise UsageError("got --init with --pretrained, expected one of them; leave one out")
+        raise UsageError("got --init with --pretrained, expected one of them; remove one")
     if init is not None:
         return from_file(Path(init), model, options)
     return from_published(model, pretrained or "", options, offline, partial(print, flush=True))
 
 
 def _prepare_out(out: Path, resume_from: Path | None, starts: bool, held: ExitStack) -> Path | None:
-    """Make the folder of the run, and hold it until `held` ends; the checkpoint to resume from, if any."""
+    """Make the folder of the run, and hold it until `held` ends; return the checkpoint to resume from, if any."""
     last = out / "last.pt"
     if resume_from is not None and starts:
         raise TaijituError(
@@ -291,8 +291,8 @@ def _prepare_out(out: Path, resume_from: Path | None, starts: bool, held: ExitSt
 
 
 def _refuse_results(out: Path) -> None:
-    """TaijituError where another run would be overwritten."""
+    """Raise TaijituError if another run would be overwritten."""
     if not (there := [name for name in RESULTS if (out / name).exists()]):
         return
-    go_on = "add --resume to go on with that run, or " if "last.pt" in there else ""
+    go_on = "add --resume to continue that run, or " if "last.pt" in there else ""
     raise TaijituError(f"{out}: has {', '.join(there)} of another run; {go_on}choose another --out")

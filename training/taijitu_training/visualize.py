@@ -11,17 +11,17 @@ from taijitu_runtime.console import Parser, run
 
 
 def build_parser() -> Parser:
-    """The command line of training/visualize.py and `taijitu visualize`."""
+    """Return the command line of training/visualize.py and `taijitu visualize`."""
     parser = Parser(prog="taijitu visualize", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="a checkpoint that training/train.py wrote")
-    parser.add_argument("--image", type=Path, help="a picture, to draw what each stage makes of it")
+    parser.add_argument("--image", type=Path, help="a picture, to draw each stage's output for it")
     parser.add_argument("--out", type=Path, help="folder for the PNGs (default: CHECKPOINT_pictures next to it)")
     return parser
 
 
 @run("taijitu visualize")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 drawn, 2 wrong usage or input."""
+    """Run the command; 0: drawn, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     from taijitu_training.figures.checkpoint_figures import draw  # torch and matplotlib, which --help does not need
 

@@ -1,4 +1,4 @@
-"""Pictures for training: reading them in the forms that people have them, and cutting them into batches."""
+"""Pictures for training: read data sets in their usual forms, and make batches of them."""
 
 from taijitu_training.data.batches import Batches, MemoryBatches, Share, batches, evaluation_batches
 from taijitu_training.data.dataset import Dataset, Source, Stream

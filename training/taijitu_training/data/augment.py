@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the training device, its random numbers drawn apart from the pictures."""
+"""Augment whole batches on the training device; random numbers are drawn separately from the pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ERASED_AREA, ERASED_ASPECT = (0.02, 1 / 3), (0.3, 10 / 3)  # Zhong et al., Rando
 
 @dataclass(frozen=True)
 class Draw:
-    """The random numbers of B pictures, on the CPU: the same ones whichever device or process uses which of them."""
+    """The random numbers of B pictures, on the CPU: the same ones for any device and process that uses them."""
 
     corner: Tensor  # int64 (2, B): top and left of the crop, 0 to 2 * pad
     mirrored: Tensor  # bool (B,)
@@ -34,12 +34,12 @@ class Draw:
     erased: Tensor  # float32 (4, B): height, width, top, left of the erased rectangle, in shares; or height 0
 
     def part(self, where: slice) -> Draw:
-        """The numbers of the pictures at `where`."""
+        """Return the numbers of the pictures at `where`."""
         return Draw(**{field.name: getattr(self, field.name)[..., where] for field in fields(self)})
 
 
 def draw(n: int, recipe: Recipe, generator: torch.Generator) -> Draw:
-    """The random numbers for `n` pictures: always as many, so that one augmentation more changes none of the others."""
+    """Draw random numbers for `n` pictures: always as many, so that one more augmentation does not change others."""
 
     def within(largest: float) -> Tensor:
         return largest * (2.0 * torch.rand(n, generator=generator) - 1.0)
@@ -68,30 +68,33 @@ def _rectangles(probability: float, drawn: Tensor) -> Tensor:
 
 
 def pad_reflecting(images: Tensor, pad: int) -> Tensor:
-    """`images`, uint8 (N, H, W, 3), with `pad` pixels of reflection on every side. DataError where they are smaller."""
+    """Pad `images`, uint8 (N, H, W, 3), with `pad` pixels of reflection on every side.
+
+    DataError where they are smaller.
+    """
     if pad >= min(images.shape[1:3]):
         raise DataError(f"got pad={pad}, expected less than the pictures' {images.shape[1]}x{images.shape[2]} pixels")
     if pad == 0:
         return images
     rows, columns = (_reflected(side, pad, images.device) for side in images.shape[1:3])
-    # One gather, as F.pad would want floats, four times the memory.
+    # One gather, since F.pad would need floats, four times the memory.
     return images[:, rows[:, None], columns]
 
 
 def _reflected(side: int, pad: int, device: torch.device) -> Tensor:
-    """Where the pixels of a padded side come from, int64 (side + 2 * pad,): pad, ..., 1, 0, 1, ..., side - 2, ..."""
+    """Return the sources of a padded side's pixels, int64 (side + 2 * pad,): pad, ..., 1, 0, 1, ..., side - 2, ..."""
     distance = torch.arange(-pad, side + pad, device=device).abs()
     return torch.where(distance < side, distance, 2 * (side - 1) - distance)
 
 
 def padded_bytes(n: int, size: tuple[int, int], pad: int) -> int:
-    """What `n` pictures of `size` (H, W) take at most while they are padded: themselves, and their padded copy."""
+    """Return the bytes of `n` pictures of `size` (H, W) while they are padded: the pictures, and their padded copy."""
     plain = n * size[0] * size[1] * 3
     return plain + n * (size[0] + 2 * pad) * (size[1] + 2 * pad) * 3 if pad else plain
 
 
 def augment(padded: Tensor, index: Tensor, drawn: Draw, recipe: Recipe) -> Tensor:
-    """The pictures at `index`, int64 (B,), of `padded` (from `pad_reflecting`), cropped, mirrored and changed.
+    """Crop, mirror and change the pictures at `index`, int64 (B,), of `padded` (from `pad_reflecting`).
 
     Crop and mirrors are one gather. Normalised float32 (B, 3, H, W) in channels_last memory, on the device of `padded`.
     """
@@ -126,7 +129,7 @@ def _changed(images: Tensor, drawn: Draw, recipe: Recipe) -> Tensor:
 
 
 def _erased(images: Tensor, drawn: Draw) -> Tensor:
-    """The mean in place of a rectangle of each picture; normalised float32 (B, 3, H, W), changed in place."""
+    """Replace a rectangle of each picture by the mean; normalised float32 (B, 3, H, W), changed in place."""
     height, width, top, left = drawn.erased.to(images.device)[:, :, None]
     y, x = ((torch.arange(side, device=images.device) + 0.5) / side for side in images.shape[2:])
     inside = ((y >= top) & (y < top + height))[:, :, None] & ((x >= left) & (x < left + width))[:, None, :]

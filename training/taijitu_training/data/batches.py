@@ -1,4 +1,4 @@
-"""The batches of an epoch, the same for any number of processes and accumulated parts."""
+"""Make the batches of an epoch, the same for any number of processes and accumulated parts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ __all__ = ["Batches", "MemoryBatches", "Share", "Step", "batches", "evaluation_b
 
 
 def batches(source: Source, recipe: Recipe, device: torch.device, share: Share) -> Batches:
-    """The training batches of `source`, which was loaded for `recipe`. DataError where it is less than one batch."""
+    """Return the training batches of `source`, which was loaded for `recipe`.
+
+    DataError where it is less than one batch.
+    """
     if isinstance(source, Pictures):
         return MemoryBatches(source, recipe, device, share)
     return StreamBatches(source, recipe, device, share)
 
 
 class MemoryBatches:
-    """Batches of pictures that lie, padded, on the training device; or on the host where they do not fit."""
+    """Batches of padded pictures on the training device, or on the host if they do not fit there."""
 
     def __init__(self, pictures: Pictures, recipe: Recipe, device: torch.device, share: Share) -> None:
         if recipe.crop == "resized":
@@ -52,7 +55,7 @@ class MemoryBatches:
             ]
 
     def _padded_at(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Padded pictures on the training device, and where among them those at `index` lie."""
+        """Return padded pictures on the training device, and the positions among them of those at `index`."""
         if self.padded.device.type == self.device.type:
             return self.padded, index
         chosen = self.padded[index.to(self.padded.device)].to(self.device)
@@ -62,7 +65,7 @@ class MemoryBatches:
 def evaluation_batches(
     source: Source, device: torch.device, share: Share, batch_size: int = 250
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's share of `source`, each picture in exactly one: uint8 (B, H, W, 3) and int64 (B,) on `device`."""
+    """Yield this process's share of `source`, each picture once: uint8 (B, H, W, 3) and int64 (B,) on `device`."""
     if not isinstance(source, Pictures):
         yield from stream_in_order(source, device, share, batch_size)
         return

@@ -1,4 +1,4 @@
-"""Whether pictures fit on the training device."""
+"""Decide whether pictures fit on the training device."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from taijitu_runtime.datasets.budget import SHARE
 
 
 def fits_device(n_bytes: int, device: torch.device) -> bool:
-    """Whether `n_bytes` of pictures may lie on `device`; on a CPU they lie in the host's memory anyway."""
+    """Return whether `n_bytes` of pictures fit on `device`; for a CPU they are in the host's memory anyway."""
     return device.type != "cuda" or n_bytes <= SHARE * torch.cuda.mem_get_info(device)[0]

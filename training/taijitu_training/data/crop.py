@@ -1,4 +1,4 @@
-"""A random crop of random area and shape, resized: the augmentation that needs the original picture every epoch."""
+"""Crop at random in area and shape, and resize: the augmentation that needs the original picture every epoch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LOG_NARROWEST, _LOG_WIDEST = torch.tensor([NARROWEST, WIDEST]).log().tolist()  
 
 
 def random_box(width: int, height: int, smallest_area: float, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) in pixels: area even in [smallest_area, 1], log of the aspect in [log 3/4, log 4/3].
+    """Draw (left, top, right, bottom) in pixels: area uniform in [smallest_area, 1], log aspect in [log 3/4, log 4/3].
 
     Szegedy et al., Going deeper with convolutions (2015), section 6; the same box as torchvision's RandomResizedCrop
-    from the same random numbers. Ten boxes that do not fit are followed by the largest centred one that does.
+    from the same random numbers. After ten boxes that do not fit, the largest centred one that does.
     """
 
     def uniform(low: float, high: float) -> torch.Tensor:
@@ -44,7 +44,7 @@ def random_box(width: int, height: int, smallest_area: float, generator: torch.G
 def random_resized_crop(
     content: Content, size: tuple[int, int], smallest_area: float, generator: torch.Generator
 ) -> NDArray[np.uint8]:
-    """A `random_box` of the upright picture, resized (bilinear, antialiased) to `size`: uint8 (H, W, 3) RGB.
+    """Resize a `random_box` of the upright picture (bilinear, antialiased) to `size`: uint8 (H, W, 3) RGB.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 where the box stays larger than `size`: quicker, and nearly the same pixels.
     PictureError where the picture is damaged or refused.
@@ -76,7 +76,7 @@ def _decoded(content: Content, draw: Callable[[int, int], int]) -> Decoded:
 
 
 def _within(box: tuple[int, int, int, int], picture: Decoded) -> tuple[int, int, int, int]:
-    """A box of the whole picture, in the pixels that were decoded."""
+    """Return a box of the whole picture in the pixels that were decoded."""
     left, top, right, bottom = picture.extent
     x, y = (right - left) / picture.width, (bottom - top) / picture.height
     return round(left + box[0] * x), round(top + box[1] * y), round(left + box[2] * x), round(top + box[3] * y)

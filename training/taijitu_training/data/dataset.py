@@ -1,4 +1,4 @@
-"""A data set that is ready to train on, in memory or streamed."""
+"""A data set ready for training, in memory or streamed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from taijitu_training.recipes.recipe import Recipe
 
 
 class Undecoded(Protocol):
-    """Pictures as they lie on the disk: `Samples` has them in any order, `Shards` one shard after the other."""
+    """Undecoded pictures: `Samples` has them in any order, `Shards` one shard after the other."""
 
     def __len__(self) -> int: ...
 
     def in_an_epoch(self, share: Share) -> int:
-        """Pictures that all processes together read in an epoch."""
+        """Return how many pictures all processes together read in an epoch."""
 
     def shuffled(self, recipe: Recipe, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
-        """This process's pictures and targets of `epoch` from `first_step` on, batch by batch."""
+        """Yield this process's pictures and targets of `epoch` from `first_step` on, batch by batch."""
 
     def in_order(self, share: Share) -> Iterator[tuple[Content, int]]:
-        """This process's pictures and targets, each of all of them in exactly one process."""
+        """Yield this process's pictures and targets; each picture goes to exactly one process."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ Source: TypeAlias = Pictures | Stream
 class Dataset:
     """Pictures to learn from, to judge every epoch by, and to measure the result with; all with the same labels.
 
-    `evaluation_name` says which split the second are: without a split for validation the test pictures, and then
+    `evaluation_name` names the split of the second: without a split for validation it is the test pictures, and then
     `test` is None and nothing is chosen by them.
     """
 
@@ -57,12 +57,12 @@ class Dataset:
     evaluation: Source
     evaluation_name: str
     size: tuple[int, int]  # (H, W)
-    form: str  # as which of the forms it was read, and whether it lies in memory
+    form: str  # the form that was recognised, and whether it is in memory
     test: Source | None = None
     trained_on: TrainedOn | None = None  # None for shards
     label_counts: Mapping[str, int] = field(default_factory=dict)  # of the pictures to train on; empty for shards
-    left_out: LeftOut = field(default_factory=LeftOut)  # which files are not used
-    unreadable: tuple[str, ...] = ()  # pictures that were left out, as asked for
+    left_out: LeftOut = field(default_factory=LeftOut)  # files that are not used
+    unreadable: tuple[str, ...] = ()  # pictures that were left out on request
 
     @property
     def chooses(self) -> bool:
@@ -71,16 +71,16 @@ class Dataset:
 
     @property
     def counts(self) -> str:
-        """How many pictures each split has, in words."""
+        """The number of pictures of each split, in words."""
         test = "" if self.test is None else f", {len(self.test)} to measure the result with (test)"
         return f"{len(self.train)} to train, {len(self.evaluation)} to evaluate ({self.evaluation_name}){test}"
 
     @property
     def labels_in_words(self) -> str:
-        """The labels with how many pictures each has to train on, a long list shortened."""
+        """The labels with their numbers of training pictures, a long list shortened."""
         return counts_in_words(self.label_counts) if self.label_counts else f"{len(self.labels)} labels"
 
     @property
     def warnings(self) -> list[str]:
-        """What about the counts may spoil the training."""
+        """Warnings about counts that may spoil the training."""
         return warnings_of(self.label_counts, "the rare ones may never be answered: try --set class_weights=balanced")

@@ -1,4 +1,4 @@
-"""Decoding a whole split into memory, and looking at the files of one that will be streamed, both in threads."""
+"""Decode a whole split into memory, or check the files of one that will be streamed, both in threads."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ MOST_NAMED = 100
 
 
 class Unreadable:
-    """What becomes of pictures that cannot be decoded: an error that names them, or `skip`ped and listed."""
+    """The treatment of pictures that cannot be decoded: an error that names them, or `skip`ped and listed."""
 
     def __init__(self, skip: bool = False) -> None:
         self.skip = skip
         self.listed: list[str] = []
 
     def without(self, samples: Samples, broken: dict[int, str]) -> torch.Tensor | None:
-        """Where the others of `samples` lie; None where none is broken. DataError unless they may be skipped."""
+        """Return the positions of the others of `samples`.
+
+        None where none is broken. DataError unless they may be skipped.
+        """
         if not broken:
             return None
         names = list(broken.values())
@@ -45,7 +48,7 @@ class Unreadable:
 
 
 def decode(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Pictures:
-    """All of `samples` as the network's input, without the broken ones; see `Unreadable`."""
+    """Decode all of `samples` into the network's input, without the broken ones; see `Unreadable`."""
     pixels = samples.contents
     if isinstance(pixels, np.ndarray) and decoder.keeps(pixels.shape[1:]):
         return Pictures(torch.from_numpy(pixels), samples.targets)
@@ -65,10 +68,10 @@ def decode(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Pictur
 
 
 def checked(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Samples:
-    """`samples` without the broken ones, or an error that names them; see `Unreadable`.
+    """Return `samples` without the broken ones, or raise an error that names them; see `Unreadable`.
 
-    Every file is read, and looked at without decoding: one that is cut off shows. Damage within the pixels shows when
-    it is decoded, in the first epoch; where it may be skipped, every picture is decoded here once.
+    Every file is read and checked without decoding, which finds truncated ones. Damage within the pixels is found when
+    it is decoded, in the first epoch; if it may be skipped, every picture is decoded here once.
     """
     if isinstance(samples.contents, np.ndarray):
         return samples
@@ -90,12 +93,12 @@ def checked(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Sampl
 
 
 def is_first() -> bool:
-    """Whether this process shows the bar: one for all processes together."""
+    """Return whether this process shows the bar: one for all processes together."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def _in_threads(work: Callable[[int], str | None], count: int, what: str) -> dict[int, str]:
-    """What `work` says of each of 0 ... count - 1, where it says something."""
+    """Return the text of `work` for each of 0 ... count - 1, if it returns one."""
 
     def chunk(start: int) -> dict[int, str]:
         return {i: said for i in range(start, min(start + CHUNK, count)) if (said := work(i)) is not None}

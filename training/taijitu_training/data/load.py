@@ -1,4 +1,4 @@
-"""From a path to a data set: its form, whether it fits together, and whether it lies in memory or is streamed."""
+"""Load a data set from a path: its form, its consistency, and whether it is in memory or streamed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 
 UNSPLIT_SHARE = 0.2
-"""What is held out of a data set without splits, unless the user says otherwise."""
+"""The held-out share of a data set without splits, unless the user sets another."""
 
 
 def load_dataset(
@@ -48,24 +48,24 @@ def load_dataset(
     skip_unreadable: bool = False,
     choose: bool = False,
 ) -> Dataset:
-    """The data set at `path` for networks of input `size` (H, W); `Dataset.form` says as what it was read.
+    """Load the data set at `path` for networks of input `size` (H, W); `Dataset.form` names its form.
 
     - A folder or tar of train/<label>/*, val/<label>/* and test/<label>/*, or of <label>/* alone with `validation`;
-      `label_level` says which level is the label where both could be. A list of path,label[,split].
+      `label_level` decides which level is the label if both are possible. A list of path,label[,split].
     - cifar-10-batches-py and -bin, cifar-100-python and -binary, MNIST's idx files: the folder, the folder above it,
       or the archive as it was downloaded.
     - A folder of WebDataset shards train-*.tar and val-*.tar (or test-*.tar).
 
     The network learns from train, is judged after every epoch on val, and measured once, at the end, on test. Without
     val it is judged on test, and nothing is chosen by that. `validation` > 0 holds that share of each label's training
-    pictures out, drawn by the recipe's seed, in place of val; None holds a fifth of them out where there is neither,
-    or where there is no val and the caller has to `choose` an epoch.
+    pictures out, drawn by the recipe's seed, in place of val; None holds out a fifth of them if there is neither,
+    or if there is no val and the caller has to `choose` an epoch.
 
-    Pictures lie decoded in memory where the recipe crops padded ones and all of them, with the padded copies, take at
-    most half of the free memory, shards apart. The others are decoded while the network trains, in `workers` processes
+    Pictures are decoded into memory if the recipe crops padded ones and all of them, with the padded copies, take at
+    most half of the free memory, except shards. The others are decoded while the network trains, in `workers` processes
     (None: as many as there are cores, up to 16; 0: in this one). DataError names what is missing, corrupt or does not
-    match, before training starts; of pictures that are streamed, see `checked`; those to train on in a shard are not
-    looked at. `skip_unreadable` leaves pictures out that cannot be decoded; `Dataset.unreadable` lists them.
+    match, before training starts; for streamed pictures, see `checked`; training pictures in a shard are not
+    checked. `skip_unreadable` leaves out pictures that cannot be decoded; `Dataset.unreadable` lists them.
     """
     pool = Workers(Decoder.of(size, recipe), default_workers() if workers is None else workers)
     unreadable = Unreadable(skip_unreadable)
@@ -111,7 +111,7 @@ def load_dataset(
 def _sources(
     samples: dict[Role, Samples], pool: Workers, recipe: Recipe, unreadable: Unreadable
 ) -> tuple[dict[Role, Source], bool]:
-    """Each split in memory, or to be streamed; and whether the one to train on is in memory."""
+    """Return each split in memory, or to be streamed; and whether the training split is in memory."""
     size, budget = pool.decoder.size, host_budget()
     rooms = {role: _pixels(len(split), size) for role, split in samples.items()}
     rooms["train"] = padded_bytes(len(samples["train"]), size, recipe.pad)
@@ -174,7 +174,7 @@ def _samples(shards: Shards) -> Samples:
 
 
 def _pixels(count: int, size: tuple[int, int]) -> int:
-    """Bytes of `count` decoded pictures."""
+    """Return the bytes of `count` decoded pictures."""
     return count * size[0] * size[1] * 3
 
 
@@ -203,7 +203,7 @@ def _check_trained(found: Found, samples: dict[Role, Samples]) -> None:
 
 
 def _check_judged(found: Found, samples: dict[Role, Samples], named: dict[Role, str], judging: Role) -> None:
-    """DataError where there is nothing to judge on, or pictures of a label lack there."""
+    """Raise DataError if there is nothing to judge on, or a label has no pictures there."""
     if judging not in samples:
         raise DataError(
             f"{found.source}: got no pictures to evaluate on ({found.form}), expected test/<label>/* or val/ next to "
@@ -225,7 +225,7 @@ def _without_pictures(samples: Samples, labels: tuple[str, ...]) -> str:
 def _hold_out(
     samples: dict[Role, Samples], prints: list[str], labels: tuple[str, ...], share: float, seed: int
 ) -> TrainedOn:
-    """Take the same share of every label out of the samples to train on, whose fingerprints `prints` are, for val."""
+    """Move the same share of every label from the training samples, with the fingerprints `prints`, to val."""
     whole = samples["train"]
     targets = whole.targets.numpy()
     held_out = HeldOut.draw(prints, targets, labels, share, seed)

@@ -29,27 +29,27 @@ class Pictures:
         return len(self.targets)
 
     def subset(self, index: Tensor) -> Pictures:
-        """The pictures at `index`, int64 (M,)."""
+        """Return the pictures at `index`, int64 (M,)."""
         return Pictures(self.images[index], self.targets[index])
 
 
 def evaluation_resize(size: tuple[int, int], recipe: Recipe) -> int:
-    """Pixels that the shorter side is resized to before the centre crop to `size`, which has to lie within."""
+    """Return the pixels that the shorter side is resized to before the centre crop to `size`, which must fit in it."""
     return round(cropped_side(size, recipe.resize) / recipe.evaluation_crop)
 
 
 def cropped_side(size: tuple[int, int], resize: str) -> int:
-    """The side of `size` that a resize of the shorter side is compared with: "stretch" keeps the shape of `size`."""
+    """Return the side of `size` to compare with a resize of the shorter side: "stretch" keeps the shape of `size`."""
     return min(size) if resize == "stretch" else max(size)
 
 
 def input_contract(size: tuple[int, int], recipe: Recipe) -> dict[str, Any]:
-    """How a picture becomes the network's input: what checkpoints carry and every later artefact repeats."""
+    """Return how a picture becomes the network's input, as checkpoints carry it and every later artefact repeats it."""
     return plain_input(input_spec(size, recipe))
 
 
 def input_spec(size: tuple[int, int], recipe: Recipe) -> InputSpec:
-    """The same contract as the runtime reads it."""
+    """Return the same contract in the runtime's form."""
     return InputSpec(
         height=size[0],
         width=size[1],
@@ -62,18 +62,18 @@ def input_spec(size: tuple[int, int], recipe: Recipe) -> InputSpec:
 
 
 def check_arithmetic(path: Path, contract: Mapping[str, Any]) -> None:
-    """CheckpointError unless the network of the checkpoint at `path` takes what `normalise` makes: RGB / 255."""
+    """Raise CheckpointError unless the checkpoint's network at `path` takes the output of `normalise`: RGB / 255."""
     differing = {name: contract.get(name, usual) for name, usual in _ARITHMETIC.items()}
     if differing != _ARITHMETIC:
         got = " and ".join(f"{name} {value}" for name, value in differing.items())
         raise CheckpointError(
-            f"{path}: got a network that takes {got}, expected {_ARITHMETIC['colour']} multiplied by 1/255, which is "
-            "what training feeds; adopt it as ONNX, or train one from the start"
+            f"{path}: got a network that takes {got}, expected {_ARITHMETIC['colour']} multiplied by 1/255, the "
+            "input of training; adopt it as ONNX, or train one from the start"
         )
 
 
 def normalise(images: Tensor, recipe: Recipe) -> Tensor:
-    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) with mean 0 and std 1 per channel, in channels_last memory."""
+    """Normalise uint8 (N, H, W, 3) to float32 (N, 3, H, W), mean 0 and std 1 per channel, in channels_last memory."""
     mean = torch.tensor(recipe.mean, device=images.device) * 255.0
     std = torch.tensor(recipe.std, device=images.device) * 255.0
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)

@@ -22,7 +22,7 @@ from taijitu_training.recipes.recipe import Recipe
 
 
 class Job(NamedTuple):
-    """A picture to decode: at random as `drawn` seeds it, or by the evaluation transform where that is empty."""
+    """A picture to decode: at random as `drawn` seeds it, or by the evaluation transform if that is empty."""
 
     content: Content
     target: int
@@ -31,31 +31,31 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """Undecoded pictures and their targets, int64 (N,): what a folder, an archive or an array of pixels holds."""
+    """Undecoded pictures and their targets, int64 (N,), from a folder, an archive or an array of pixels."""
 
     contents: Sequence[Content] | NDArray[np.uint8]
     targets: Tensor
 
     @classmethod
     def of(cls, split: Split) -> Samples:
-        """The pictures of a split that has labels."""
+        """Return the pictures of a split that has labels."""
         return cls(split.contents, torch.from_numpy(split.targets))
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def subset(self, index: Tensor) -> Samples:
-        """The pictures at `index`, int64 (M,)."""
+        """Return the pictures at `index`, int64 (M,)."""
         if isinstance(self.contents, np.ndarray):
             return Samples(self.contents[index.numpy()], self.targets[index])
         return Samples([self.contents[i] for i in index.tolist()], self.targets[index])
 
     def in_an_epoch(self, share: Share) -> int:
-        """All of them."""
+        """Return the number of all of them."""
         return len(self)
 
     def shuffled(self, recipe: Recipe, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
-        """This process's pictures of `epoch` from `first_step` on, batch by batch."""
+        """Yield this process's pictures of `epoch` from `first_step` on, batch by batch."""
         order = epoch_order(self.targets, recipe, epoch)
         for step in range(first_step, cut.steps):
             batch = order[cut.where(step)]
@@ -63,7 +63,7 @@ class Samples:
                 yield from self._at(batch[part])
 
     def in_order(self, share: Share) -> Iterator[tuple[Content, int]]:
-        """This process's pictures, each of all of them in exactly one process."""
+        """Yield this process's pictures; each picture goes to exactly one process."""
         return self._at(torch.arange(share.rank, len(self), share.processes))
 
     def _at(self, index: Tensor) -> Iterator[tuple[Content, int]]:
@@ -73,27 +73,27 @@ class Samples:
 
 @dataclass(frozen=True)
 class Decoder(torch.utils.data.Dataset[tuple["NDArray[np.uint8] | str", int]]):
-    """Makes the network's input: as the runtime does, or for training by a random crop where asked."""
+    """The decoder into the network's input: like the runtime, or for training with a random crop if asked."""
 
     spec: InputSpec
     crop_area: float | None  # smallest share of the area that a random crop takes; None: no random crop
 
     @classmethod
     def of(cls, size: tuple[int, int], recipe: Recipe) -> Decoder:
-        """The decoder that `recipe` wants."""
+        """Return the decoder for `recipe`."""
         return cls(input_spec(size, recipe), recipe.crop_area if recipe.crop == "resized" else None)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the result."""
+        """The (H, W) of the result."""
         return self.spec.height, self.spec.width
 
     def keeps(self, shape: tuple[int, ...]) -> bool:
-        """Whether pixels of `shape` are handed back as they are."""
+        """Return whether pixels of `shape` are returned unchanged."""
         return shape == (*self.size, 3) and self.spec.resize_size == min(self.size)
 
     def __getitem__(self, job: Job) -> tuple[NDArray[np.uint8] | str, int]:
-        """uint8 (H, W, 3) RGB and the target; in place of the pixels what is wrong with the file, if it is broken."""
+        """Return uint8 (H, W, 3) RGB and the target; for a broken file, its fault in place of the pixels."""
         try:
             if self.crop_area is not None and job.drawn:
                 generator = generator_of(*job.drawn)
@@ -104,5 +104,5 @@ class Decoder(torch.utils.data.Dataset[tuple["NDArray[np.uint8] | str", int]]):
 
 
 def fault(content: Content, error: PictureError) -> str:
-    """The file's name and, in brackets, why it cannot be decoded."""
+    """Return the file's name and, in brackets, why it cannot be decoded."""
     return f"{name_of(content)} ({error.reason.partition(', expected')[0].removeprefix('got ')})"

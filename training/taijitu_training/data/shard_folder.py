@@ -1,4 +1,4 @@
-"""A folder of WebDataset shards: which are for training, how many samples they hold, what the labels are called."""
+"""Find a folder's WebDataset shards: the training shards, their numbers of samples, and the names of the labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taijitu_training.data.in_memory import is_first
 from taijitu_training.data.webdataset_shards import Shards, headers_in, picture_of, target_of
 from taijitu_training.errors import DataError
 
-LABEL_FILES = ("labels.txt", "classes.txt")  # a name a line, in the order of the numbers
+LABEL_FILES = ("labels.txt", "classes.txt")  # one name per line, in the order of the numbers
 INFO_FILE = "_info.json"  # timm's and Hugging Face's: {"splits": {NAME: {"filenames": [], "shard_lengths": []}}}
 _NAMES = "|".join(name for names in SPLIT_NAMES.values() for name in names)
 _SHARD = re.compile(rf"(?:.+[-_.])?({_NAMES})[-_.].*\.tar", re.IGNORECASE)
@@ -22,7 +22,7 @@ _SHARD = re.compile(rf"(?:.+[-_.])?({_NAMES})[-_.].*\.tar", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class FoundShards:
-    """The shards of a folder, with the labels that their targets count."""
+    """The shards of a folder, with the labels of their targets."""
 
     form: str
     labels: tuple[str, ...]
@@ -32,9 +32,9 @@ class FoundShards:
 
 
 def shards_by_split(folder: Path) -> dict[Role, list[Path]]:
-    """train-000.tar, val-000.tar and their like, also imagenet1k-train-000.tar, by split; {} where there are none.
+    """Return train-000.tar, val-000.tar and the like, also imagenet1k-train-000.tar, by split; {} if there are none.
 
-    Nor where there is a folder train/: what lies next to it is an archive of it.
+    Also {} if there is a folder train/: archives next to it are copies of it.
     """
     splits: dict[Role, list[Path]] = {}
     if any((folder / name).is_dir() for name in SPLIT_NAMES["train"]):
@@ -46,11 +46,11 @@ def shards_by_split(folder: Path) -> dict[Role, list[Path]]:
 
 
 def read_shards(folder: Path, splits: dict[Role, list[Path]]) -> FoundShards:
-    """Labels and numbers of samples of the shards in `splits`, from `shards_by_split`.
+    """Return labels and numbers of samples of the shards in `splits`, from `shards_by_split`.
 
-    Samples are counted by reading every header of the tars, and every label with them; no picture is decoded. Where
-    _info.json states the numbers and labels.txt the names, only the first sample of each shard is looked at. DataError
-    for a shard that is cut off, a sample without picture or label, and a label without samples.
+    Samples are counted by reading every header of the tars, and every label with them; no picture is decoded. If
+    _info.json states the numbers and labels.txt the names, only the first sample of each shard is read. DataError
+    for a truncated shard, a sample without picture or label, and a label without samples.
     """
     train = splits.get("train")
     roles: tuple[Role, ...] = ("val", "test")
@@ -84,7 +84,7 @@ def _labels(folder: Path) -> tuple[str, ...] | None:
 
 
 def _stated_lengths(folder: Path) -> dict[str, int]:
-    """Samples by the shard's file name; empty where there is no _info.json."""
+    """Return the samples by the shard's file name; empty if there is no _info.json."""
     path = folder / INFO_FILE
     if not path.is_file():
         return {}
@@ -114,7 +114,7 @@ def _stated(folder: Path, paths: list[Path], lengths: dict[str, int], classes: i
 
 
 def _counted(paths: list[Path], classes: int | None) -> tuple[list[int], Counter[int]]:
-    """(samples of each shard, samples of each label)."""
+    """Count (samples of each shard, samples of each label)."""
     lengths, per_label = [], Counter[int]()
     with Progress(len(paths), "shards", what="counting", hidden=not is_first()) as bar:
         for path in paths:

@@ -1,4 +1,4 @@
-"""How a batch is shared between processes and accumulated parts, and where its random numbers come from."""
+"""Share a batch between processes and accumulated parts, and seed its random numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Step = list[tuple[Tensor, Tensor]]  # this process's parts of one batch: normali
 
 @dataclass(frozen=True)
 class Share:
-    """Which parts of every batch are this process's: the batch is cut into processes * accumulate equal parts."""
+    """The parts of every batch that are this process's: a batch is cut into processes * accumulate equal parts."""
 
     rank: int = 0
     processes: int = 1
@@ -27,12 +27,12 @@ class Share:
 
     @property
     def parts(self) -> int:
-        """Parts of every batch, in all processes together."""
+        """The number of parts of every batch, in all processes together."""
         return self.processes * self.accumulate
 
     @property
     def least(self) -> int:
-        """The smallest batch that can be cut: batch norm needs two pictures a part."""
+        """The smallest batch that can be cut: batch norm needs two pictures per part."""
         return 2 * self.parts
 
     def check(self, batch_size: int) -> None:
@@ -46,10 +46,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Cut:
-    """How an epoch of `pictures` is cut into batches, and each batch into parts.
+    """The division of an epoch of `pictures` into batches, and of each batch into parts.
 
-    The last batch holds what is left over, where `train_last`. A rest too small to give every part two pictures, which
-    batch norm needs, joins the batch before it; fewer pictures than one batch are one batch.
+    The last batch holds the remainder, if `train_last`. A remainder too small to give every part two pictures, which
+    batch norm needs, is added to the batch before it; fewer pictures than one batch are one batch.
     """
 
     pictures: int
@@ -59,35 +59,35 @@ class Cut:
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch; 0 where the pictures do not suffice for one."""
+        """The number of batches in an epoch; 0 if the pictures are fewer than one."""
         whole, rest = divmod(self.pictures, self.batch_size)
         return whole + (self.train_last and rest >= self.share.least)
 
     @property
     def used(self) -> int:
-        """Pictures in an epoch."""
+        """The number of pictures in an epoch."""
         return sum(map(self.size, range(self.steps)))
 
     def size(self, step: int) -> int:
-        """Pictures in the batch of `step`, over all processes."""
+        """Return the number of pictures in the batch of `step`, over all processes."""
         if not self.train_last or step < self.steps - 1:
             return self.batch_size
         return self.pictures - step * self.batch_size
 
     def where(self, step: int) -> slice:
-        """Where the batch of `step` lies in the epoch."""
+        """Return the position of the batch of `step` in the epoch."""
         return slice(step * self.batch_size, step * self.batch_size + self.size(step))
 
     def parts(self, step: int) -> list[slice]:
-        """Where this process's parts lie in the batch of `step`: equal, or in the last batch nearly so."""
+        """Return the positions of this process's parts in the batch of `step`: equal, in the last batch nearly so."""
         first = self.share.rank * self.share.accumulate
-        # The ends depend on the number of parts alone: 2 processes x 3 parts compute what 1 process x 6 parts does.
+        # The ends depend only on the number of parts: 2 processes x 3 parts compute the same as 1 process x 6 parts.
         ends = [self.size(step) * i // self.share.parts for i in range(first, first + self.share.accumulate + 1)]
         return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
 
 
 def cut_for(pictures: int, recipe: Recipe, share: Share) -> Cut:
-    """Cut an epoch of `pictures` as `recipe` says. DataError where they are less than one batch.
+    """Divide an epoch of `pictures` as `recipe` says. DataError if they are less than one batch.
 
     A batch that is larger than the data set shrinks to it, unless the recipe drops incomplete batches.
     """
@@ -100,19 +100,19 @@ def cut_for(pictures: int, recipe: Recipe, share: Share) -> Cut:
 
 
 class Batches(Protocol):
-    """Where the loop gets its pictures from."""
+    """The source of the loop's pictures."""
 
     cut: Cut
 
     def epoch(self, epoch: int, first_step: int) -> Iterator[Step]:
-        """Steps `first_step` to `cut.steps` of `epoch` (from 0), shuffled and augmented by the recipe's seed alone."""
+        """Yield steps `first_step` to `cut.steps` of `epoch` (from 0), shuffled and augmented by the recipe's seed."""
 
 
 def epoch_order(targets: Tensor, recipe: Recipe, epoch: int) -> Tensor:
-    """Which pictures `epoch` has, in which order: int64 (N,), indices of `targets`, int64 (N,).
+    """Return the pictures of `epoch` in their order: int64 (N,), indices of `targets`, int64 (N,).
 
-    All of them once, or with the balanced sampler as many of each label: those of a rare one several times, each as
-    often as the others of its label, give or take one.
+    All of them once, or with the balanced sampler equally many of each label: those of a rare one several times, each
+    as often as the others of its label, within one.
     """
     generator = generator_of(recipe.seed, epoch)
     order = torch.randperm(len(targets), generator=generator)
@@ -125,12 +125,12 @@ def epoch_order(targets: Tensor, recipe: Recipe, epoch: int) -> Tensor:
 
 
 def _repeated(members: Tensor, count: int) -> Tensor:
-    """`count` of `members`, from the beginning again where they are fewer."""
+    """Return `count` of `members`, from the beginning again if they are fewer."""
     return members.repeat(-(-count // len(members)))[:count]
 
 
 def fold(*numbers: int) -> int:
-    """One seed from several numbers, such as (seed, epoch, step); neighbours in one number give unlike seeds."""
+    """Make one seed from several numbers, such as (seed, epoch, step); neighbouring numbers give unlike seeds."""
     folded = 0
     for number in numbers:
         folded = (folded * 6_364_136_223_846_793_005 + number + 1_442_695_040_888_963_407) % (2**63 - 25)
@@ -138,5 +138,5 @@ def fold(*numbers: int) -> int:
 
 
 def generator_of(*numbers: int) -> torch.Generator:
-    """A generator on the CPU seeded with `fold(*numbers)`, so that a resumed run draws what it would have drawn."""
+    """Return a generator on the CPU seeded with `fold(*numbers)`, so that a resumed run draws the same numbers."""
     return torch.Generator().manual_seed(fold(*numbers))

@@ -16,7 +16,7 @@ from taijitu_training.recipes.recipe import Recipe
 
 
 class StreamBatches:
-    """Batches of a `Stream`: decoded, and cropped where crop=resized, on the CPU, all else done on the device.
+    """Batches of a `Stream`: decoded, and cropped if crop=resized, on the CPU; everything else is done on the device.
 
     A batch's random numbers come from its step, as in `MemoryBatches`, a random crop's from its place in the batch too.
     """
@@ -26,7 +26,10 @@ class StreamBatches:
         self.cut = cut_for(stream.undecoded.in_an_epoch(share), recipe, share)
 
     def epoch(self, epoch: int, first_step: int) -> Iterator[Step]:
-        """See `Batches`. What comes before `first_step` is not decoded. DataError names a broken picture."""
+        """Yield the steps, see `Batches`.
+
+        Those before `first_step` are not decoded. DataError names a broken picture.
+        """
         decoded = self.stream.workers.decoded(self._jobs(epoch, first_step), self.device)
         for step in range(first_step, self.cut.steps):
             drawn = draw(self.cut.size(step), self.recipe, generator_of(self.recipe.seed, epoch, step))
@@ -48,7 +51,7 @@ class StreamBatches:
 def stream_in_order(
     stream: Stream, device: torch.device, share: Share, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's share of `stream` after the evaluation transform: see `evaluation_batches`."""
+    """Yield this process's share of `stream` after the evaluation transform: see `evaluation_batches`."""
     pictures = stream.undecoded.in_order(share)
     jobs = (Job(content, target) for content, target in pictures)
     return stream.workers.decoded(iter(lambda: list(islice(jobs, batch_size)), []), device)

@@ -1,7 +1,7 @@
 """TrivialAugment (Müller and Hutter 2021): one change of random kind and strength for each picture of a batch.
 
-The changes, their strengths and their pixels are torchvision's TrivialAugmentWide; pictures that drew the same kind
-are changed together.
+The changes, their strengths and their pixels are torchvision's TrivialAugmentWide; pictures with the same kind
+of change are changed together.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torchvision.transforms.v2 import functional as V
 from taijitu_training.data.colour import blend, change_contrast, change_saturation
 from taijitu_training.data.warp import moved, sheared, turned, warp
 
-STEPS = 30  # of strength, from nothing to the most
+STEPS = 30  # of strength, from nothing to the maximum
 
 
 class _Kind(NamedTuple):
-    """`most`: the largest strength; `signed`: whether it goes either way; `change`: of uint8 (B, 3, H, W) by (B,)."""
+    """`most`: the largest strength; `signed`: whether it may be negative; `change`: of uint8 (B, 3, H, W) by (B,)."""
 
     most: float
     signed: bool
@@ -32,7 +32,7 @@ def _warped(images: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _enhanced(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """A change of colours whose factor is 1 plus the strength."""
+    """Return a change of colours whose factor is 1 plus the strength."""
 
     def enhanced(images: Tensor, strength: Tensor) -> Tensor:
         return change(images.float(), (1.0 + strength).to(images.device)).to(torch.uint8)
@@ -79,7 +79,7 @@ KINDS = {
 def trivial_augment(images: Tensor, drawn: Tensor) -> Tensor:
     """Change each of `images`, uint8 (B, 3, H, W), once: a new tensor.
 
-    `drawn`: float32 (3, B) on the CPU, even in [0, 1): which kind, which strength, which sign.
+    `drawn`: float32 (3, B) on the CPU, uniform in [0, 1): kind, strength, sign.
     """
     which = (drawn[0] * len(KINDS)).long()
     level = (drawn[1] * (STEPS + 1)).long() / STEPS

@@ -1,4 +1,4 @@
-"""Pictures of a batch turned, sheared and moved, each by a matrix of its own."""
+"""Turn, shear and move the pictures of a batch, each by a matrix of its own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 
 def warp(images: Tensor, matrices: Tensor, *, mode: str = "bilinear", padding: str = "reflection") -> Tensor:
-    """Each pixel of the result from where its matrix, float32 (B, 2, 3), says: float32 (B, 3, H, W).
+    """Compute each pixel of the result from the source that its matrix, float32 (B, 2, 3), gives: float32 (B, 3, H, W).
 
-    A matrix maps (x, y, 1), in pixels from the centre of the result, to the place in `images`, likewise. `mode` and
+    A matrix maps (x, y, 1), in pixels from the centre of the result, to the position in `images`, likewise. `mode` and
     `padding`: as for torch's grid_sample.
     """
     height, width = images.shape[2:]
@@ -23,14 +23,14 @@ def warp(images: Tensor, matrices: Tensor, *, mode: str = "bilinear", padding: s
 
 
 def turned(degrees: Tensor) -> Tensor:
-    """Matrices that turn pictures counter-clockwise about their centre; (B,) -> (B, 2, 3)."""
+    """Return matrices that turn pictures counter-clockwise about their centre; (B,) -> (B, 2, 3)."""
     radians = torch.deg2rad(degrees)
     cosine, sine, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
     return torch.stack((torch.stack((cosine, -sine, zero), -1), torch.stack((sine, cosine, zero), -1)), -2)
 
 
 def sheared(amount: Tensor, axis: int, corner: float) -> Tensor:
-    """Matrices that move pixels along `axis` (0: x) by `amount`, (B,), for each pixel of the other axis; (B, 2, 3).
+    """Return matrices that move pixels along `axis` (0: x) by `amount`, (B,), per pixel of the other axis; (B, 2, 3).
 
     `corner`: where the other axis is 0, in pixels from the centre, so that pixels there stay.
     """
@@ -41,7 +41,7 @@ def sheared(amount: Tensor, axis: int, corner: float) -> Tensor:
 
 
 def moved(pixels: Tensor, axis: int) -> Tensor:
-    """Matrices that move pictures along `axis` (0: x) by `pixels`, (B,); (B, 2, 3)."""
+    """Return matrices that move pictures along `axis` (0: x) by `pixels`, (B,); (B, 2, 3)."""
     matrices = torch.eye(2, 3).repeat(len(pixels), 1, 1)
     matrices[:, axis, 2] = -pixels
     return matrices

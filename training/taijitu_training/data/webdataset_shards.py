@@ -1,4 +1,4 @@
-"""WebDataset: pictures in shards, tars of KEY.jpg and KEY.cls side by side, read from beginning to end.
+"""WebDataset: pictures in shards, tars of KEY.jpg and KEY.cls next to each other, read from beginning to end.
 
 https://github.com/webdataset/webdataset
 """
@@ -37,11 +37,11 @@ class Shards:
         return sum(self.lengths)
 
     def in_an_epoch(self, share: Share) -> int:
-        """Samples that all processes together read in an epoch: every process as many as the smallest shards hold.
+        """Return how many samples all processes together read in an epoch: each as many as the smallest shards hold.
 
-        Each process reads len(paths) // processes shards an epoch, others every time; what is over is left out. So
-        no sample is left out where shards are of one size and their number a multiple of the processes. DataError
-        where there are fewer shards than processes.
+        Each process reads len(paths) // processes shards per epoch, different ones every time; the others are left out.
+        So no sample is left out if shards are of one size and their number is a multiple of the processes. DataError
+        if there are fewer shards than processes.
         """
         each = len(self.paths) // share.processes
         if each == 0:
@@ -52,9 +52,9 @@ class Shards:
         return sum(sorted(self.lengths)[:each]) * share.processes
 
     def shuffled(self, recipe: Recipe, epoch: int, first_step: int, cut: Cut) -> Iterator[tuple[Content, int]]:
-        """This process's samples of `epoch` from `first_step` on: shards in random order, then through a buffer.
+        """Yield this process's samples of `epoch` from `first_step` on: shards in random order, then through a buffer.
 
-        The order depends on the number of processes. What is skipped is read, but not decoded.
+        The order depends on the number of processes. Skipped samples are read, but not decoded.
         """
         import webdataset
 
@@ -67,7 +67,7 @@ class Shards:
         raise DataError(f"{mine[-1]}: got fewer samples than _info.json says; correct it, or remove it to count again")
 
     def in_order(self, share: Share) -> Iterator[tuple[Content, int]]:
-        """The samples of this process's shards, each shard in exactly one process."""
+        """Yield the samples of this process's shards, each shard in exactly one process."""
         return self._read(self.paths[share.rank :: share.processes])
 
     def _read(self, paths: Sequence[str]) -> Iterator[tuple[Content, int]]:
@@ -78,21 +78,21 @@ class Shards:
 
 
 def samples_in(path: str) -> Iterator[dict[str, Any]]:
-    """The samples of a shard as webdataset groups them: "__key__", "__url__" and the bytes of each suffix."""
+    """Yield the samples of a shard as webdataset groups them: "__key__", "__url__" and the bytes of each suffix."""
     return _grouped(path, lambda name: True)
 
 
 def headers_in(path: str) -> Iterator[dict[str, Any]]:
-    """As `samples_in`, but empty bytes in place of pictures, which are not read."""
+    """Yield the same as `samples_in`, but empty bytes in place of pictures, which are not read."""
     return _grouped(path, lambda name: name.lower().endswith((".cls", ".json")))
 
 
 def _grouped(path: str, is_read: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
-    """DataError where the shard is not a whole tar."""
+    """Group files into samples. DataError if the shard is not a complete tar."""
     from webdataset.tariterators import group_by_keys
 
     def files() -> Iterator[dict[str, Any]]:
-        # Not by webdataset, which takes a path for a URL, and a damaged header for the end.
+        # Without webdataset, which takes a path for a URL, and a damaged header for the end.
         for member, read in members(Path(path)):
             if member.isfile():
                 data = read() if is_read(member.name) else b""
@@ -105,7 +105,7 @@ def _grouped(path: str, is_read: Callable[[str], bool]) -> Iterator[dict[str, An
 
 
 def picture_of(sample: dict[str, Any]) -> tuple[str, str]:
-    """(file name, suffix) of a sample's picture; DataError where it has none."""
+    """Return (file name, suffix) of a sample's picture; DataError if it does not have one."""
     for suffix in PICTURES:
         if suffix in sample:
             return f"{sample['__key__']}.{suffix}", suffix
@@ -117,7 +117,7 @@ def picture_of(sample: dict[str, Any]) -> tuple[str, str]:
 
 
 def target_of(sample: dict[str, Any], classes: int | None) -> int:
-    """A sample's label: the number in its .cls, or "label" of its .json. DataError unless in [0, `classes`)."""
+    """Return a sample's label: the number in its .cls, or "label" of its .json. DataError unless in [0, `classes`)."""
     try:
         target = int(sample["cls"]) if "cls" in sample else int(json.loads(sample["json"])["label"])
         if target < 0 or (classes is not None and target >= classes):

@@ -24,9 +24,9 @@ MOST = 16  # processes by default
 
 
 class Workers:
-    """`count` processes that decode, started with the first batch and kept; with 0 this process decodes by itself.
+    """`count` processes that decode, started with the first batch and kept; with 0 this process decodes itself.
 
-    What they decode is sent to them picture by picture, in order: their number changes nothing but the speed.
+    Pictures are sent to them one by one, in order: their number changes only the speed.
     """
 
     def __init__(self, decoder: Decoder, count: int) -> None:
@@ -35,7 +35,7 @@ class Workers:
         self._chunks: Iterable[list[Job]] = ()
 
     def decoded(self, batches: Iterable[list[Job]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """uint8 (B, H, W, 3) and int64 (B,) on `device` for each of `batches`, which must not be empty.
+        """Yield uint8 (B, H, W, 3) and int64 (B,) on `device` for each of `batches`, which must not be empty.
 
         DataError names a broken picture. A call ends the one before it.
         """
@@ -56,7 +56,7 @@ class Workers:
             yield torch.cat(images), torch.cat(targets)
 
     def __iter__(self) -> Iterator[list[Job]]:
-        """The jobs of the present call: the DataLoader asks for them here, in the training process."""
+        """Return the jobs of the present call: the DataLoader asks for them here, in the training process."""
         return iter(self._chunks)
 
     def _results(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
@@ -76,8 +76,9 @@ class Workers:
             ) from None
 
     def _start(self, pin: bool) -> DataLoader[Any]:
-        # Forked, but not from this process, which has threads and perhaps CUDA: from one that has only imported what
-        # takes long. Not our own package: that server does not know this process's sys.path, it might find another.
+        # Forked, but not from this process, which has threads and perhaps CUDA: from one that has only imported the
+        # slow packages. Not taijitu itself: that server does not know this process's sys.path, and might find another
+        # copy.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["torch", "PIL.Image", "simplejpeg"])
         # A generator of its own: the loader would draw from the global one, and a resumed run would differ.
@@ -95,7 +96,7 @@ class Workers:
 
 
 def default_workers() -> int:
-    """The cores that this process may use, shared with its siblings on this host; at least 1, at most MOST."""
+    """Return the cores that this process may use, shared with its siblings on this host; at least 1, at most MOST."""
     return max(1, min(MOST, usable_cores() // local_processes()))
 
 
@@ -108,5 +109,5 @@ def _stack(pictures: list[tuple[NDArray[np.uint8] | str, int]]) -> tuple[Tensor 
 
 
 def _leave_interrupts_to_the_parent(number: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the training still wants to finish its step.
+    # Ctrl-C reaches every process of the terminal; the training process must finish its step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,7 +13,7 @@ RANGE = 6.0
 
 
 def activation_figure(function: nn.Module) -> bytes:
-    """PNG of `function`, any elementwise module, and its derivative by autograd over [-6, 6], with ReLU for scale."""
+    """Draw as PNG `function`, an elementwise module, and its derivative (autograd) in [-6, 6], with ReLU for scale."""
     x = torch.linspace(-RANGE, RANGE, 12_001, dtype=torch.float64)
     curves, relu = _value_and_slope(function, x), _value_and_slope(nn.ReLU(), x)
     name = type(function).__name__
@@ -36,13 +36,13 @@ def activation_figure(function: nn.Module) -> bytes:
 
 
 def _minimum(value: Tensor) -> int | None:
-    """Where `value` is least; None where that is an end of it, or as flat as ReLU's."""
+    """Return the position of the least `value`; None if that is an end of it, or as flat as ReLU's."""
     lowest = int(value.argmin())
     return lowest if value[lowest] < min(value[0], value[-1]) - 1e-6 else None
 
 
 def _name_minimum(axes: Axes, x: float, value: float) -> None:
-    """Above the curve, which is nearly 0 there for every activation function in use."""
+    """Write the minimum above the curve, which is nearly 0 there for every activation function in use."""
     words = f"minimum {value:.4f}\nat x = {x:.3f}"
     line = {"arrowstyle": "-", "color": INK, "linewidth": 0.8, "shrinkB": 4}
     axes.annotate(words, (x, value), (x - 0.9, 1.1), ha="center", fontsize=SMALL + 0.5, color=INK, arrowprops=line)

@@ -1,4 +1,4 @@
-"""What is drawn of a checkpoint: its depthwise kernels, its activation function, and its feature maps of a picture."""
+"""Draw a checkpoint: its depthwise kernels, its activation function, and its feature maps of a picture."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Figure = tuple[str, bytes]
 
 
 def draw(source: Path, image: Path | None, out: Path | None) -> Iterator[Path]:
-    """Write the figures of the checkpoint `source`, and of `image`; the path of each as it is written.
+    """Write the figures of the checkpoint `source`, and of `image`; yield the path of each when it is written.
 
     `out`: the folder, None for CHECKPOINT_pictures next to the checkpoint.
     """
@@ -54,7 +54,7 @@ def draw(source: Path, image: Path | None, out: Path | None) -> Iterator[Path]:
 
 
 def stages(model: nn.Module) -> dict[str, nn.Module]:
-    """The parts of `model` by name: its children, or theirs where a child is nothing but a row of stages itself."""
+    """Return the parts of `model` by name: its children, or their children if a child is only a sequence of stages."""
     parts: dict[str, nn.Module] = {}
     for name, child in model.named_children():
         inner = dict(child.named_children())
@@ -67,7 +67,7 @@ def stages(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def kernel_figures(title: str, model: nn.Module) -> Iterator[Figure]:
-    """A figure for each stage that has depthwise kernels; a line on stderr where no stage has."""
+    """Yield a figure for each stage that has depthwise kernels; print a line on stderr if no stage has."""
     layers = {name: found for name, stage in stages(model).items() if (found := depthwise_layers(stage))}
     for name, found in layers.items():
         yield f"kernels_{_file_name(name)}", kernels_figure(f"Depthwise kernels of {title}, {name}", found)
@@ -76,21 +76,21 @@ def kernel_figures(title: str, model: nn.Module) -> Iterator[Figure]:
 
 
 def activation_figures(title: str, act: str) -> Iterator[Figure]:
-    """The figure of the activation function called `act`; a line on stderr where it is the network's own."""
+    """Yield the figure of the activation function called `act`; print a line on stderr if it is the network's own."""
     if act == OWN:
-        _not_drawn("activation", f"{title} keeps what its library gives it")
+        _not_drawn("activation", f"{title} keeps its library's activations")
     else:
         yield "activation", activation_figure(create_activation(act))
 
 
 def feature_figures(title: str, model: nn.Module, pixels: NDArray[np.uint8], x: Tensor) -> Iterator[Figure]:
-    """A figure for each stage that makes maps of `x`, the input float32 (1, 3, H, W), and one of YYNet's branches."""
+    """Yield a figure for each stage with maps for `x`, the input float32 (1, 3, H, W), and one of YYNet's branches."""
     outputs = {name: output for name, (_, output) in calls(model, stages(model), x).items()}
     maps = {name: found for name, output in outputs.items() if (found := _maps(output)) is not None}
     for name, found in maps.items():
         yield f"features_{_file_name(name)}", features_figure(f"Feature maps of {title}, {name}", pixels, found)
     if not maps:
-        _not_drawn("features", f"no stage of {title} gives maps (N, C, H, W)")
+        _not_drawn("features", f"no stage of {title} has maps (N, C, H, W)")
     if isinstance(model, YYNet):
         seen = calls(model, {"yin": model.yin, "yang": model.yang, "path": model.path}, x)
         branches = {
@@ -104,7 +104,10 @@ def feature_figures(title: str, model: nn.Module, pixels: NDArray[np.uint8], x: 
 
 @torch.inference_mode()
 def calls(model: nn.Module, parts: Mapping[str, nn.Module], x: Tensor) -> dict[str, tuple[tuple[Any, ...], Any]]:
-    """Arguments and output of each of `parts` while `model` answers `x`; a part that is not called is left out."""
+    """Return arguments and output of each of `parts` while `model` answers `x`.
+
+    A part that is not called is left out.
+    """
     seen: dict[str, tuple[tuple[Any, ...], Any]] = {}
 
     def remember(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
@@ -118,7 +121,10 @@ def calls(model: nn.Module, parts: Mapping[str, nn.Module], x: Tensor) -> dict[s
 
 
 def contract_of(loaded: Checkpoint) -> InputSpec:
-    """CheckpointError where the checkpoint's input lacks something, or has it of another kind."""
+    """Return the input's contract.
+
+    CheckpointError if the checkpoint's input lacks a field, or has one of another kind.
+    """
     said = loaded.input
     try:
         fields: dict[str, Any] = {key: tuple(it) if isinstance(it, list) else it for key, it in said.items()}
@@ -130,17 +136,17 @@ def contract_of(loaded: Checkpoint) -> InputSpec:
 
 
 def read_picture(path: Path, contract: InputSpec) -> NDArray[np.uint8]:
-    """The file `path` as the network sees it: uint8 (H, W, 3) RGB. PictureError where it is damaged or unknown."""
+    """Read the file `path` into the network's input: uint8 (H, W, 3) RGB. PictureError if it is damaged or unknown."""
     return preprocess(path, contract)
 
 
 def network_input(pixels: NDArray[np.uint8], contract: InputSpec) -> Tensor:
-    """`pixels`, uint8 (H, W, 3), as the network gets them: float32 (1, 3, H, W)."""
+    """Normalise `pixels`, uint8 (H, W, 3), for the network: float32 (1, 3, H, W)."""
     return torch.from_numpy(normalise(pixels[None], contract))
 
 
 def _maps(output: Any) -> Tensor | None:
-    """The first picture's channels (C, H, W) in a stage's output: (N, C, H, W), or several such of one size, joined."""
+    """Return the first picture's channels (C, H, W) in a stage's output (N, C, H, W), or several of one size joined."""
     parts = list(output) if isinstance(output, (tuple, list)) else [output]
     if not all(isinstance(part, Tensor) and part.ndim == 4 for part in parts):
         return None

@@ -1,4 +1,4 @@
-"""Which labels are taken for which: the confusion matrix, its most confused pairs, and recall and precision."""
+"""Which labels are confused: the confusion matrix, its most confused pairs, and recall and precision."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from taijitu_training.figures.page import picture, shortened
 
 NUMBERS_UP_TO, NAMES_UP_TO = 20, 30
-"""Labels up to which the matrix has numbers in its cells, and names at its sides."""
+"""Number of labels up to which the matrix has numbers in its cells, and names at its sides."""
 PAIRS = 20
 
-# Colours of the image of a large matrix, seen on white and on black.
+# Colours of the image of a large matrix, chosen for white and for black.
 _RIGHT, _WRONG = (58, 130, 232), (232, 120, 30)
 
 
 def confusion_matrix(targets: NDArray[np.int64], predicted: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
-    """int64 (K, K): pictures of each true label (rows) that got each answer (columns)."""
+    """Count, int64 (K, K), pictures of each true label (rows) that got each answer (columns)."""
     counts = np.bincount(targets * labels + predicted, minlength=labels * labels)
     return counts.reshape(labels, labels).astype(np.int64)
 
 
 def matrix_html(matrix: NDArray[np.int64], labels: Sequence[str]) -> str:
-    """A table up to 30 labels; beyond that an image, with the most confused pairs next to it."""
+    """Return a table for up to 30 labels; beyond that an image, with the most confused pairs next to it."""
     if len(labels) > NAMES_UP_TO:
         return f'<div class="side">{_image(matrix)}<div class="wide">{_pairs(matrix, labels)}</div></div>'
     head = "".join(f'<th scope="col">{shortened(label, 18)}</th>' for label in labels)
@@ -53,7 +53,7 @@ def _cells(matrix: NDArray[np.int64], row: int, labels: Sequence[str]) -> str:
 
 
 def _shades(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """In [0, 1]: the root of each cell's share of its row, so that rare mistakes show among frequent right answers."""
+    """Return shades in [0, 1]: the root of each cell's share of its row, so that rare mistakes are visible."""
     shares: NDArray[np.float64] = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     return np.sqrt(shares)
 
@@ -87,7 +87,7 @@ def _pairs(matrix: NDArray[np.int64], labels: Sequence[str]) -> str:
 
 
 def classes_html(matrix: NDArray[np.int64], labels: Sequence[str]) -> str:
-    """Recall and precision of every label, the lowest recall first, in two tables side by side where they are many."""
+    """Tabulate recall and precision of every label, the lowest recall first, in two tables if they are many."""
     right, pictures, answers = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     recall = np.where(pictures > 0, right / np.maximum(pictures, 1), math.nan)
     precision = np.where(answers > 0, right / np.maximum(answers, 1), math.nan)

@@ -1,4 +1,4 @@
-"""The curves of a run as SVG that takes its colours from the page around it."""
+"""Draw the curves of a run as SVG that takes its colours from the page around it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Drawn in the first, shown in the second: the page's variables have a value for each colour scheme.
+# Drawn in the first, replaced by the second: the page's variables have a value for each colour scheme.
 _VARIABLES = {
     "#010101": "var(--ink)",
     "#020202": "var(--muted)",
@@ -26,7 +26,7 @@ _WIDTH, _HEIGHT = 4.0, 2.7  # inches
 
 
 def curves_svg(history: Sequence[dict[str, float]]) -> list[str]:
-    """Inline SVG of loss, accuracy and learning rate over the epochs of `history`, the rows of metrics.jsonl."""
+    """Return inline SVG of loss, accuracy and learning rate over the epochs of `history`, the rows of metrics.jsonl."""
     both = (("train_{}", TRAINING), ("eval_{}", EVALUATION))
     best = max(history, key=lambda row: row["eval_top1"])
     return [
@@ -62,7 +62,7 @@ def _panel(
 
 
 def _inline(figure: Figure, title: str) -> str:
-    """The figure as an <svg> element: text as text, the page's colours, and ids that no other element has."""
+    """Return the figure as an <svg> element: text as text, the page's colours, and unique ids."""
     buffer = io.StringIO()
     # Both settings are read while the figure is drawn.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):

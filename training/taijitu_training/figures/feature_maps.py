@@ -1,4 +1,4 @@
-"""What the stages of a network make of one picture."""
+"""Draw the outputs of a network's stages for one picture."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from taijitu_training.figures.sheet import HEADING, MARGIN, MUTED, NORMAL, Sheet
 
 COLOURS = "viridis"
 SHOWN = 32
-"""Channels of a stage that are drawn."""
+"""Number of channels of a stage that are drawn."""
 
 _PICTURE, _CELL = 2.0, 0.92  # inches
 _OWN_RANGE = "dark to bright: each map's own smallest to largest value"
 
 
 def features_figure(title: str, pixels: NDArray[np.uint8], maps: Tensor) -> bytes:
-    """PNG of the picture, uint8 (H, W, 3), and of up to 32 of `maps`, float32 (C, h, w), evenly spaced."""
+    """Draw, as PNG, the picture, uint8 (H, W, 3), and up to 32 of `maps`, float32 (C, h, w), evenly spaced."""
     chosen = _evenly(len(maps), SHOWN)
     mosaic = Mosaic(len(chosen), 8, _CELL, 0.24)
     left, top = MARGIN + _PICTURE + 0.35, HEADING + 0.35
@@ -36,9 +36,9 @@ def features_figure(title: str, pixels: NDArray[np.uint8], maps: Tensor) -> byte
 
 
 def yin_yang_figure(title: str, pixels: NDArray[np.uint8], form: Tensor, branches: dict[str, Tensor]) -> bytes:
-    """PNG of the picture, of `form`, what Yin is given of it, (H, W), and of each branch's maps, (C, h, w), by name.
+    """Draw, as PNG, the picture, `form`, the input of Yin, (H, W), and each branch's maps, (C, h, w), by name.
 
-    The blocks show the same channels, up to 16, in the same places.
+    The blocks show the same channels, up to 16, in the same positions.
     """
     channels = len(next(iter(branches.values())))
     chosen = _evenly(channels, 16)
@@ -47,10 +47,10 @@ def yin_yang_figure(title: str, pixels: NDArray[np.uint8], form: Tensor, branche
     left = MARGIN + small + 0.4
     sheet = Sheet(left + len(branches) * (mosaic.width + 0.4) - 0.4 + MARGIN, top + max(mosaic.height, 4.2) + 0.45)
     some = f"{len(chosen)} of {channels} channels" if len(chosen) < channels else f"all {channels} channels"
-    sheet.heading(title, f"{some}, the same in the same places; {_OWN_RANGE}")
+    sheet.heading(title, f"{some}, the same in the same positions; {_OWN_RANGE}")
     sheet.text(MARGIN, top - 0.25, "input", NORMAL, bold=True)
     sheet.image(MARGIN, top, small, pixels)
-    sheet.text(MARGIN, top + small + 0.25, "what Yin is given", NORMAL, bold=True)
+    sheet.text(MARGIN, top + small + 0.25, "the input of Yin", NORMAL, bold=True)
     sheet.image(MARGIN, top + small + 0.5, small, form.numpy())
     for name, maps in branches.items():
         sheet.text(left, top - 0.25, name, NORMAL, bold=True)

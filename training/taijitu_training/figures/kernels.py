@@ -1,4 +1,4 @@
-"""The depthwise kernels of a stage, layer by layer (after Fig. 1 of the VGNet paper; README, references)."""
+"""Draw the depthwise kernels of a stage, layer by layer (after Fig. 1 of the VGNet paper; README, references)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taijitu_training.models.layers import FixedDepthwiseConv2d
 FIXED = "#1a9641"
 COLOURS = "RdBu_r"
 SHOWN = 64
-"""Kernels of a layer that are drawn."""
+"""Number of kernels of a layer that are drawn."""
 
 _STRIP, _STRIP_HEIGHT, _GAP = 7.4, 0.44, 0.05  # inches
 _HISTOGRAM, _ROW = 1.5, 0.86
@@ -33,7 +33,7 @@ class KernelLayer:
 
 
 def depthwise_layers(module: nn.Module) -> list[KernelLayer]:
-    """Every depthwise convolution in `module` whose kernels are larger than 1x1, in the order of the definition."""
+    """Return every depthwise convolution in `module` with kernels larger than 1x1, in the order of the definition."""
     found = []
     for name, layer in module.named_modules():
         if isinstance(layer, FixedDepthwiseConv2d):
@@ -48,10 +48,10 @@ def depthwise_layers(module: nn.Module) -> list[KernelLayer]:
 
 
 def kernels_figure(title: str, layers: list[KernelLayer]) -> bytes:
-    """PNG with a row for each layer: its kernels, and how often which weight occurs."""
+    """Draw, as PNG, a row for each layer: its kernels, and a histogram of its weights."""
     top = HEADING + 0.45
     sheet = Sheet(2 * MARGIN + _STRIP + 0.5 + _HISTOGRAM, top + len(layers) * _ROW + 0.3)
-    sheet.heading(title, "right: how often which weight occurs in the layer; w is the largest absolute one")
+    sheet.heading(title, "right: histogram of the layer's weights; w is the largest absolute one")
     _legend(sheet, layers)
     for index, layer in enumerate(layers):
         _row(sheet, top + index * _ROW, layer)
@@ -81,10 +81,10 @@ def _row(sheet: Sheet, top: float, layer: KernelLayer) -> None:
 
 
 def _choice(layer: KernelLayer) -> tuple[Tensor, str]:
-    """The kernels to draw, (n, k, k), and what the title says about them."""
+    """Return the kernels to draw, (n, k, k), and the title's words about them."""
     channels = len(layer.weight)
     facts = f"{channels} channels, stride {layer.stride}"
-    # Fixed kernels stand in many channels each: every one is drawn once, in the order of the channels.
+    # Fixed kernels occur in many channels each: every one is drawn once, in the order of the channels.
     different = {tuple(kernel.flatten().tolist()): kernel for kernel in layer.weight} if layer.fixed else {}
     if different and len(different) < channels:
         kernels = torch.stack(list(different.values()))

@@ -1,4 +1,4 @@
-"""Many small maps in rows and columns."""
+"""Draw many small maps in rows and columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taijitu_training.figures.sheet import RULE, SMALL, Sheet
 
 @dataclass(frozen=True)
 class Mosaic:
-    """`count` square cells, `columns` a row, each `cell` inches wide and high, `gap` inches apart."""
+    """`count` square cells, `columns` per row, each `cell` inches wide and high, `gap` inches apart."""
 
     count: int
     columns: int
@@ -34,9 +34,9 @@ class Mosaic:
 
     def draw(self, sheet: Sheet, left: float, top: float, maps: Tensor, colours: str,
              limits: Sequence[tuple[float, float]], edge: str = RULE, edge_width: float = 0.6) -> Axes:  # fmt: skip
-        """Lay `maps`, float32 (count, H, W), each in `colours` over its own `limits`, with an edge around each.
+        """Draw `maps`, float32 (count, H, W), each in `colours` over its own `limits`, with an edge around each.
 
-        One axes for all of them, in inches from the upper left: hundreds of axes would take a minute to draw.
+        One axes object for all of them, in inches from the upper left: hundreds of axes would take a minute to draw.
         """
         axes = sheet.axes(left, top, self.width, self.height)
         axes.set_axis_off()
@@ -52,12 +52,12 @@ class Mosaic:
         return axes
 
     def place(self, index: int) -> tuple[float, float]:
-        """Left and upper edge of a cell, in inches from the mosaic's."""
+        """Return left and upper edge of a cell, in inches from the mosaic's."""
         row, column = divmod(index, self.columns)
         return column * (self.cell + self.gap), row * (self.cell + self.gap)
 
     def name(self, sheet: Sheet, left: float, top: float, names: Sequence[str], colour: str) -> None:
-        """A name under each cell; the gap must have room for it."""
+        """Write a name under each cell; the gap must be large enough."""
         for index, words in enumerate(names):
             x, y = self.place(index)
             sheet.text(left + x + self.cell / 2, top + y + self.cell + 0.04, words, SMALL, colour, "center")

@@ -59,7 +59,7 @@ figcaption span { color: var(--muted); }
 
 
 def page(title: str, body: str) -> str:
-    """A whole HTML document; `title` is text, `body` is HTML."""
+    """Return a complete HTML document; `title` is text, `body` is HTML."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -68,19 +68,19 @@ def page(title: str, body: str) -> str:
 
 
 def section(heading: str, explanation: str, content: str) -> str:
-    """A headed part of the page; all three are HTML."""
+    """Return a section with a heading; all three are HTML."""
     return f"<section>\n<h2>{heading}</h2>\n<p>{explanation}</p>\n{content}\n</section>"
 
 
 def shortened(label: str, length: int) -> str:
-    """`label` cut to `length` characters, escaped, with the whole of it as a tooltip where it was cut."""
+    """Cut `label` to `length` characters, escaped, with the full label as a tooltip if it was cut."""
     if len(label) <= length:
         return escape(label)
     return f'<span title="{escape(label)}">{escape(label[: length - 1])}…</span>'
 
 
 def picture(pixels: NDArray[np.uint8], width: int, description: str, style: str = "") -> str:
-    """An <img> with `pixels`, uint8 (H, W, 3) or (H, W, 4), inside, `width` CSS pixels wide, every pixel a square."""
+    """Return an <img> of `pixels`, uint8 (H, W, 3) or (H, W, 4), `width` CSS pixels wide, every pixel a square."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
     content = base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-"""A matplotlib figure that is laid out by hand, and what the figures on it share."""
+"""A matplotlib figure with a layout by hand, and common parts of the figures."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MARGIN, HEADING = 0.3, 0.85  # inches
 
 
 class Sheet:
-    """A white page, `width` by `height` inches. All places are inches from its upper left corner.
+    """A white page, `width` by `height` inches. All positions are in inches from its upper left corner.
 
-    Nothing is left to an automatic layout, so nothing overlaps, for any network. The object API of
-    matplotlib only: no window system and no state that a caller's own plots could see.
+    Nothing uses an automatic layout, so nothing overlaps, for any network. Only matplotlib's object API is
+    used: no window system and no state that would affect a caller's own plots.
     """
 
     def __init__(self, width: float, height: float) -> None:
@@ -27,14 +27,14 @@ class Sheet:
         self.figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Empty axes in that place; tick labels and titles come on top of it."""
+        """Add empty axes at that position; tick labels and titles are drawn outside it."""
         place = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
         axes: Axes = self.figure.add_axes(place)
         return axes
 
     def text(self, left: float, top: float, words: str, size: float = NORMAL, colour: str = INK, align: str = "left",
              bold: bool = False) -> None:  # fmt: skip
-        """One line of text whose upper edge is at `top`, and whose left, centre or right (`align`) is at `left`."""
+        """Write one line of text with its upper edge at `top`, and its left, centre or right (`align`) at `left`."""
         weight = "bold" if bold else "normal"
         self.figure.text(
             left / self.width, 1 - top / self.height, words, fontsize=size, color=colour, ha=align, va="top",
@@ -42,12 +42,15 @@ class Sheet:
         )  # fmt: skip
 
     def heading(self, title: str, caption: str) -> None:
-        """The figure's title and one line below it; together they take the uppermost HEADING inches."""
+        """Write the figure's title and one line below it; together they take the uppermost HEADING inches."""
         self.text(MARGIN, 0.2, title, LARGE, bold=True)
         self.text(MARGIN, 0.5, caption, NORMAL, MUTED)
 
     def image(self, left: float, top: float, side: float, pixels: NDArray[np.generic]) -> None:
-        """`pixels`, (H, W) from black, the smallest, to white, or uint8 (H, W, 3); its longer side `side` inches."""
+        """Draw `pixels`, (H, W) from black, the smallest, to white, or uint8 (H, W, 3).
+
+        Its longer side is `side` inches.
+        """
         scale = side / max(pixels.shape[:2])
         axes = self.axes(left, top, pixels.shape[1] * scale, pixels.shape[0] * scale)
         axes.set(xticks=[], yticks=[])
@@ -56,7 +59,7 @@ class Sheet:
         axes.imshow(pixels, cmap="gray", interpolation="nearest", aspect="auto")
 
     def png(self) -> bytes:
-        """The page as PNG, 150 pixels an inch."""
+        """Return the page as PNG, 150 pixels per inch."""
         buffer = io.BytesIO()
         self.figure.savefig(buffer, format="png")
         return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""A table whose rows run along one number (depth, noise), as curves with the spread of their runs."""
+"""Draw a table whose rows vary one number (depth, noise) as curves with the spread of their runs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from taijitu_training.figures.sheet import HEADING, MARGIN, MUTED, NORMAL, RULE, SMALL, Sheet
 
-# Apart in colour and in shape, for readers who see no colours and for printers that have none.
+# Different in colour and in shape, for readers who do not see colours and for black-and-white printers.
 _STYLES = (("#59636e", "s"), ("#0969da", "^"), ("#bc4c00", "D"), ("#8250df", "o"))
 _WIDTH, _HEIGHT, _LEFT, _LEGEND, _BELOW = 4.2, 2.9, 0.55, 0.35, 0.65  # inches
 
 
 @dataclass(frozen=True)
 class Panel:
-    """`curves`: by name, and in them by x the values of all runs; at most four of them."""
+    """`curves`: by name, the values of all runs by x; at most four curves."""
 
     title: str
     xlabel: str
@@ -23,7 +23,7 @@ class Panel:
 
 
 def sweep_png(title: str, caption: str, panels: Sequence[Panel]) -> bytes:
-    """Panels side by side: means as curves, sample standard deviations as bars where there is more than one run."""
+    """Draw panels side by side: means as curves, sample standard deviations as bars if there is more than one run."""
     step = _LEFT + _WIDTH + MARGIN
     sheet = Sheet(MARGIN + step * len(panels), HEADING + _LEGEND + _HEIGHT + _BELOW)
     sheet.heading(title, caption)

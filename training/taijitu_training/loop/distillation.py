@@ -29,12 +29,12 @@ class Teacher:
     origin: dict[str, Any]
 
     def to(self, device: torch.device) -> Teacher:
-        """The same on `device`, in channels_last."""
+        """Return the same on `device`, in channels_last."""
         return Teacher(self.network.to(device).to(memory_format=torch.channels_last), self.origin)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Return float32 (B, K) of normalised float32 (B, 3, H, W)."""
+        """Compute float32 (B, K) from normalised float32 (B, 3, H, W)."""
         out: Tensor = self.network(images)
         return out.float()
 

@@ -1,4 +1,4 @@
-"""One epoch of training, one evaluation: plain functions with explicit arguments."""
+"""Run one epoch of training, one evaluation: plain functions with explicit arguments."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Totals:
     seconds: float = 0.0
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """Mean loss (nats) and top-1 (percent), with `prefix` before the names."""
+        """Return mean loss (nats) and top-1 (percent), with `prefix` before the names."""
         return {
             f"{prefix}_loss": self.loss / self.pictures,
             f"{prefix}_top1": 100.0 * self.correct / self.pictures,
@@ -48,31 +48,31 @@ class Totals:
 
 @dataclass
 class TrainState:
-    """All that changes during a run; `state_dict` and `load_state_dict` carry a run across a stop to the same numbers.
+    """All that changes during a run; `state_dict` and `load_state_dict` continue a stopped run to the same numbers.
 
     `epoch` counts finished epochs, `step` finished steps of the current one. Random numbers are not part of it: each
     step's come from the seed, the epoch and the step.
     """
 
     model: nn.Module
-    runner: Any  # what is called in training: the model, compiled or shared or as it is
+    runner: Any  # the module called in training: the model, compiled, distributed, or unchanged
     average: nn.Module | None
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
     teacher: Teacher | None = None
-    class_weights: Tensor | None = None  # float32 (K,), what each label's loss is multiplied by
+    class_weights: Tensor | None = None  # float32 (K,), factors of each label's loss
     epoch: int = 0
     step: int = 0
     totals: Totals = field(default_factory=Totals)
 
     @property
     def result(self) -> nn.Module:
-        """The network that is judged: the average if the recipe keeps one."""
+        """The network to judge: the average if the recipe keeps one."""
         return self.model if self.average is None else self.average
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain types and tensors, for a checkpoint's `resume`."""
+        """Return plain types and tensors, for a checkpoint's `resume`."""
         return {
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -85,13 +85,13 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The reverse of `state_dict`."""
+        """Restore the state from `state_dict`."""
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        if state["scaler"]:  # empty from a processor that needs none
+        if state["scaler"]:  # empty if the processor does not need one
             self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.totals = Totals(**state["totals"])
@@ -108,10 +108,10 @@ def start(
     label_counts: Sequence[int] = (),
     head: Collection[str] = (),
 ) -> TrainState:
-    """A fresh run of `recipe` on `model` (already on its device), which is trained through torch.compile if told so.
+    """Start a run of `recipe` on `model` (already on its device), which is trained through torch.compile if `compiled`.
 
     `parts`: how many a step is computed in, one after the other. `label_counts`: the pictures of each label, which
-    balanced class weights need. `head`: the parameters of the layer of the labels.
+    balanced class weights need. `head`: the parameters of the classification layer.
     """
     optimizer = create_optimizer(model, recipe, head)
     scheduler = create_scheduler(optimizer, recipe, steps_per_epoch)
@@ -152,7 +152,7 @@ def _shared(model: Any, device: torch.device) -> DistributedDataParallel:
 
 
 def mixed_dtype(device: str) -> torch.dtype:
-    """The 16-bit type that `device` computes in at speed; float32 on a CPU without one."""
+    """Return the 16-bit type in which `device` computes fast; float32 on a CPU without one."""
     if device == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -173,10 +173,10 @@ def train_one_epoch(
     processes: Processes = ALONE,
     after_steps: Callable[[Totals], bool] = lambda totals: False,
 ) -> bool:
-    """Finish the current epoch from `state.step` on; True when done, False when `after_steps` asked to stop.
+    """Finish the current epoch from `state.step` on; return True when done, False when `after_steps` asked to stop.
 
-    `after_steps` is called with the epoch's totals so far, after every step on a CPU and every 50 on a GPU; what one
-    process answers holds for all.
+    `after_steps` is called with the epoch's totals so far, after every step on a CPU and every 50 on a GPU; one
+    process's request to stop holds for all.
     """
     flush_steps = FLUSH_STEPS[next(state.model.parameters()).device.type]
     steps = batches.cut.steps
@@ -201,9 +201,9 @@ def train_one_epoch(
 
 
 def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Processes, size: int) -> Tensor:
-    """Gradients of the mean loss over a whole batch of `size` pictures, of which `step` is this process's parts.
+    """Compute gradients of the mean loss over a whole batch of `size` pictures; `step` is this process's parts of it.
 
-    Returns float32 (2,): the sum of the losses and the number of right answers in these parts.
+    Return float32 (2,): the sum of the losses and the number of right answers in these parts.
     """
     state.optimizer.zero_grad()
     statistics = [
@@ -226,7 +226,7 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
                     logits = state.runner(images)
                     taught = None if state.teacher is None else state.teacher.logits(images)
                 loss = mean_loss(logits.float(), truth, taught, recipe, state.class_weights)
-                # Processes are averaged, so each counts for as many as there are.
+                # Processes are averaged, so each is weighted by their number.
                 weight = len(targets) * processes.count / size
                 state.scaler.scale(loss * weight).backward()
             counted += torch.stack((loss.detach() * len(targets), truth.right(logits)))
@@ -237,7 +237,7 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
 
 @contextmanager
 def _averaged_over_parts(statistics: list[Tensor], parts: int) -> Iterator[Callable[[], None]]:
-    """Batch norm's running statistics after a step = the mean of what each part would have made of them.
+    """Set batch norm's running statistics after a step to the mean of those that each part alone would give.
 
     So they are the same whether parts are computed one after the other or in several processes.
     """
@@ -257,7 +257,7 @@ def _averaged_over_parts(statistics: list[Tensor], parts: int) -> Iterator[Calla
 
 
 def _update(state: TrainState, recipe: Recipe, steps: int) -> None:
-    """One step along the gradients that `_gradients` left."""
+    """Make one step along the gradients of `_gradients`."""
     freeze(state.optimizer, recipe, state.epoch)
     state.scaler.unscale_(state.optimizer)
     if recipe.clip_norm:
@@ -270,7 +270,7 @@ def _update(state: TrainState, recipe: Recipe, steps: int) -> None:
 
 
 def check_finite(state: TrainState, recipe: Recipe, processes: Processes, *numbers: float) -> None:
-    """TrainingError, in every process, where a weight, or one of `numbers`, is NaN or infinite: not to be saved."""
+    """Raise TrainingError, in every process, if a weight, or one of `numbers`, is NaN or infinite: not to be saved."""
     bad = [
         name
         for network in {state.model, state.result}
@@ -283,7 +283,7 @@ def check_finite(state: TrainState, recipe: Recipe, processes: Processes, *numbe
 
 
 def diverged(what: str, recipe: Recipe) -> TrainingError:
-    """The error about a run that cannot come back, with what to try."""
+    """Return the error about a run that cannot recover, with what to try."""
     return TrainingError(
         f"{what}; earlier checkpoints are kept: "
         f"start again in another --out with a smaller learning rate, such as --set lr={recipe.lr / 4:g}"
@@ -303,7 +303,7 @@ def _count(state: TrainState, counted: Tensor, recipe: Recipe, processes: Proces
 
 @torch.no_grad()
 def _update_average(state: TrainState, recipe: Recipe, steps: int) -> None:
-    """average = ema_decay * average + (1 - ema_decay) * weights from `ema_start` on, the weights themselves before."""
+    """Set average = ema_decay * average + (1 - ema_decay) * weights from `ema_start` on, and to the weights before."""
     if state.average is None:
         return
     done = (state.epoch * steps + state.step) / (recipe.epochs * steps)
@@ -324,10 +324,10 @@ def evaluate(
     processes: Processes = ALONE,
     see: Callable[[Tensor, Tensor, Tensor], None] = lambda images, targets, logits: None,
 ) -> dict[str, float]:
-    """Mean loss (nats) and top-1 (percent) in float32: {"eval_loss", "eval_top1"}.
+    """Compute mean loss (nats) and top-1 (percent) in float32: {"eval_loss", "eval_top1"}.
 
     `batches` are this process's pictures, uint8 (B, H, W, 3), and targets, int64 (B,); the result is that of all
-    processes. `see` is shown each batch with its logits, float32 (B, K).
+    processes. `see` gets each batch with its logits, float32 (B, K).
     """
     model.eval()
     totals = torch.zeros(3, dtype=torch.float64, device=next(model.parameters()).device)

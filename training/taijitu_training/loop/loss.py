@@ -15,14 +15,14 @@ from taijitu_training.recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class Truth:
-    """What B pictures show: `targets`, int64 (B,), and in pictures that are mixed `others`, which have 1 - `share`."""
+    """The targets of B pictures: `targets`, int64 (B,), and in mixed pictures `others`, which have 1 - `share`."""
 
     targets: Tensor
     others: Tensor | None = None
     share: float = 1.0
 
     def right(self, logits: Tensor) -> Tensor:
-        """How many of B answers are the label that the picture shows most of."""
+        """Count the answers of B that are the label with the larger share of the picture."""
         shown = self.targets if self.others is None or self.share >= 0.5 else self.others
         return (logits.argmax(1) == shown).sum()
 
@@ -30,9 +30,9 @@ class Truth:
 def mean_loss(
     logits: Tensor, truth: Truth, taught: Tensor | None, recipe: Recipe, class_weights: Tensor | None = None
 ) -> Tensor:
-    """The mean over B pictures: of their labels, and of the teacher's logits `taught`, float32 (B, K).
+    """Compute the mean loss of B pictures: of their labels, and of the teacher's logits `taught`, float32 (B, K).
 
-    `class_weights`: float32 (K,), what the loss of each label is multiplied by.
+    `class_weights`: float32 (K,), factors of the loss of each label.
     """
     loss = _of_labels(logits, truth.targets, recipe, class_weights)
     if truth.others is not None:
@@ -44,7 +44,7 @@ def mean_loss(
 
 
 def balanced_weights(label_counts: Sequence[int]) -> Tensor:
-    """Weights that make every label count alike, 1 on average over the pictures: float32 (K,)."""
+    """Return weights that make every label count alike, 1 on average over the pictures: float32 (K,)."""
     counts = torch.tensor(label_counts, dtype=torch.float32)
     return counts.sum() / (len(counts) * counts)
 
@@ -53,6 +53,6 @@ def _of_labels(logits: Tensor, targets: Tensor, recipe: Recipe, class_weights: T
     smoothing = recipe.label_smoothing
     if class_weights is None:
         return F.cross_entropy(logits, targets, label_smoothing=smoothing)
-    # torch's own mean would divide by the weights of the labels that happen to be in the batch
+    # torch's own mean would divide by the weights of the labels that occur in the batch
     total = F.cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=smoothing)
     return total / len(targets)

@@ -1,4 +1,4 @@
-"""Mixing the pictures of a batch with each other: mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019)."""
+"""Mix the pictures of a batch with each other: mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from taijitu_training.recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class Mix:
-    """How the pictures of one step are mixed: `share` of each is its own.
+    """The mixing of one step's pictures: `share` of each is its own.
 
-    `corner`: of CutMix, the middle of the box that is another's, y and x in [0, 1]; None for mixup.
+    `corner`: for CutMix, the middle of the box from another picture, y and x in [0, 1]; None for mixup.
     """
 
     share: float
@@ -23,9 +23,9 @@ class Mix:
 
 
 def draw_mix(recipe: Recipe, *numbers: int) -> Mix | None:
-    """What the recipe wants in the step of `numbers`, such as (seed, epoch, step); None where nothing is mixed.
+    """Draw the recipe's mixing in the step of `numbers`, such as (seed, epoch, step); None if nothing is mixed.
 
-    Where it wants both, either by the toss of a coin.
+    If the recipe has both, one of the two is drawn with equal probability.
     """
     if not recipe.mixup and not recipe.cutmix:
         return None
@@ -37,7 +37,7 @@ def draw_mix(recipe: Recipe, *numbers: int) -> Mix | None:
 
 
 def mixed(images: Tensor, targets: Tensor, mix: Mix) -> tuple[Tensor, Truth]:
-    """Each of `images`, float32 (B, 3, H, W), mixed with the one before it, and what they show then."""
+    """Mix each of `images`, float32 (B, 3, H, W), with the one before it; return them and their targets."""
     others = images.roll(1, 0)
     if mix.corner is None:
         return images.lerp(others, 1.0 - mix.share), Truth(targets, targets.roll(1), mix.share)
@@ -51,6 +51,6 @@ def mixed(images: Tensor, targets: Tensor, mix: Mix) -> tuple[Tensor, Truth]:
 
 
 def _box(side: int, middle: float, share: float) -> tuple[int, int]:
-    """Where a box begins and ends along a side, cut off at the picture's edge."""
+    """Return where a box begins and ends along a side, cut off at the picture's edge."""
     half, centre = 0.5 * side * (1.0 - share) ** 0.5, middle * side
     return max(0, round(centre - half)), min(side, round(centre + half))

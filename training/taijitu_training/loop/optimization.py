@@ -1,4 +1,4 @@
-"""From a recipe to an optimiser, its learning rate at every step and its weight decay."""
+"""Make an optimiser from a recipe, its learning rate at every step and its weight decay."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from taijitu_training.recipes.recipe import Recipe
 
 
 def create_optimizer(model: nn.Module, recipe: Recipe, head: Collection[str] = ()) -> torch.optim.Optimizer:
-    """The recipe's optimiser over every learnable parameter of `model`.
+    """Create the recipe's optimiser over every learnable parameter of `model`.
 
-    With decay_all=False, biases and the parameters of batch norm (all that have one dimension) form a group without
-    decay. With body_lr or freeze_epochs, so do the parameters that `head`, the layer of the labels, does not name.
+    With decay_all=False, biases and the parameters of batch norm (all with one dimension) form a group without
+    decay. With body_lr or freeze_epochs, so do the parameters that `head`, the classification layer, does not name.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -44,7 +44,10 @@ def create_optimizer(model: nn.Module, recipe: Recipe, head: Collection[str] = (
 
 
 def freeze(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int) -> None:
-    """Drop the gradients of all layers but that of the labels in the first `freeze_epochs`; they stay as they are."""
+    """Drop the gradients of all layers except the classification layer in the first `freeze_epochs`.
+
+    They do not change.
+    """
     if epoch < recipe.freeze_epochs:
         for group in optimizer.param_groups:
             if group.get("is_body"):
@@ -53,7 +56,7 @@ def freeze(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int) -> None
 
 
 def create_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:
-    """The recipe's learning rate, which moves after every step.
+    """Create the recipe's learning rate schedule, which moves after every step.
 
     one_cycle is torch's (Smith and Topin 2018): from lr / 25 up in the first 30 % of the steps, down to lr / 250,000;
     the momentum, or Adam's first beta, goes the other way between 0.95 and 0.85. cosine and constant rise linearly to
@@ -75,9 +78,9 @@ def create_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per
 
 
 def set_weight_decay(optimizer: torch.optim.Optimizer, recipe: Recipe, *, first: bool = False) -> None:
-    """With weight_decay_times_lr, decay = weight_decay * the current learning rate (YYNet, section IV.A).
+    """Set decay = weight_decay * the current learning rate, with weight_decay_times_lr (YYNet, section IV.A).
 
-    In the `first` epoch it is the peak learning rate where the recipe's first_decay says so, as in the public code.
+    In the `first` epoch it is the peak learning rate if the recipe's first_decay says so, as in the public code.
     """
     if recipe.weight_decay_times_lr:
         for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""The activation factory, and the exchange of activations in other people's networks."""
+"""Create activations by name, and replace those of other libraries' networks."""
 
 from __future__ import annotations
 
@@ -44,30 +44,30 @@ _OPERATORS = {"relu", "hardtanh", "leaky_relu", "elu", "silu", "gelu", "mish", "
 
 
 def list_activations() -> list[str]:
-    """Every name that `act` takes."""
+    """Return every name that `act` takes."""
     return sorted(_ACTIVATIONS)
 
 
 def create_activation(name: str) -> nn.Module:
-    """A new module for `name` (see `list_activations`); UnknownNameError with the close names for any other."""
+    """Create a new module for `name` (see `list_activations`); UnknownNameError with the close names for any other."""
     if name not in _ACTIVATIONS:
         raise UnknownNameError("activation", name, _ACTIVATIONS)
     return _ACTIVATIONS[name]()
 
 
 def replace_activations(model: nn.Module, name: str) -> int:
-    """Put the activation `name` in the place of every one in `model`, in place; returns how many modules it replaced.
+    """Replace every activation of `model` by the activation `name`, in place; return how many modules were replaced.
 
     Replaced are this module's activations, ReLU6, LeakyReLU, ELU, and timm's own classes of the same functions. Gates
-    (Sigmoid, Hardsigmoid) and learnt activations (PReLU) stay. A module that stands in several places counts once and
-    is replaced by one module in all of them. A call in a `forward` (F.relu) cannot be seen from outside and stays as it
-    is: `irreplaceable_activations` counts those. TaijituError where nothing was found; UnknownNameError for a name that
-    does not exist.
+    (Sigmoid, Hardsigmoid) and learnt activations (PReLU) stay. A module that occurs several times counts once and
+    is replaced by one module everywhere. A call in a `forward` (F.relu) cannot be seen from outside and is not
+    replaced: `irreplaceable_activations` counts those. TaijituError if nothing was found; UnknownNameError for a name
+    that does not exist.
     """
     create_activation(name)
     replaced: dict[nn.Module, nn.Module] = {}
     for parent in list(model.modules()):
-        # Not named_children(), which names a module that stands twice under one parent only once.
+        # Not named_children(), which names a module that occurs twice under one parent only once.
         for key, child in parent._modules.items():
             if child is not None and _is_replaceable(child):
                 if child not in replaced:
@@ -88,13 +88,13 @@ def _is_replaceable(module: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def irreplaceable_activations(model: nn.Module) -> Iterator[Counter[str]]:
-    """Count the calls of torch's activation operators that `replace_activations` would leave behind.
+    """Count the calls of torch's activation operators that `replace_activations` would not replace.
 
         with irreplaceable_activations(model) as calls:
             model(pictures)
 
     Those are calls in a `forward` (F.relu), and modules that it does not replace (PReLU, SELU). Gates do not count, nor
-    does an activation spelt out in other operators: x * sigmoid(x) may be one or the other.
+    does an activation written out in other operators: x * sigmoid(x) may be one or the other.
     """
     count = _OperatorCount()
     inside = [module for module in model.modules() if _is_replaceable(module)]
@@ -109,7 +109,7 @@ def irreplaceable_activations(model: nn.Module) -> Iterator[Counter[str]]:
 
 
 class _OperatorCount(TorchDispatchMode):
-    """Counts calls of _OPERATORS, in place or not, except those made between `pause` and `resume`."""
+    """A counter of calls of _OPERATORS, in place or not, except those made between `pause` and `resume`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
@@ -123,7 +123,7 @@ class _OperatorCount(TorchDispatchMode):
         self.paused -= 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # relu_ is relu in place, _prelu_kernel all there is below F.prelu, and rrelu_with_noise below F.rrelu.
+        # relu_ is relu in place; F.prelu is only _prelu_kernel, and F.rrelu is rrelu_with_noise.
         name = func.overloadpacket.__name__.strip("_").removesuffix("_kernel").removesuffix("_with_noise")
         if name in _OPERATORS and not self.paused:
             self.calls[name] += 1

@@ -1,7 +1,7 @@
 """Networks of timm and torchvision by name, such as "timm/tinynet_c" and "torchvision/squeezenet1_1".
 
-They are built as their library defines them, without pretrained weights (those are taken over by
-taijitu_training.weights.pretrained), for images of any size that they can take and with any of our activations. Seven
+They are built as their library defines them, without pretrained weights (taijitu_training.weights.pretrained takes
+those over), for images of any size that they accept and with any activation of taijitu. Seven
 of them are the networks of the Nish paper's Tables 1 and 2: torchvision's squeezenet1_1, resnet18, mobilenet_v2,
 efficientnet_b0 and efficientnet_v2_s, and timm's tinynet_b and tinynet_c.
 """
@@ -29,12 +29,12 @@ STEMS = (OWN, "cifar")
 
 @dataclass(frozen=True)
 class ExternalOptions(ModelOptions):
-    """Attributes of every network of another library.
+    """Options of every network of another library.
 
-    `act` takes the place of every activation; "own" keeps those that the network comes with. `image_size` is the side
+    `act` replaces every activation; "own" keeps the network's own ones. `image_size` is the side
     of the square images in pixels; the default is that of the library's own weights. `stem` is one of STEMS: "own", or
-    "cifar" for images of 32 pixels, of which a stem made for 224 leaves one or two: the first convolution becomes 3x3
-    with stride 1, and a pooling before the second one is left out.
+    "cifar" for images of 32 pixels, which a stem made for 224 would reduce to one or two: the first convolution becomes
+    3x3 with stride 1, and a pooling before the second one is left out.
     """
 
     act: str = OWN
@@ -68,17 +68,17 @@ class ExternalNetwork(Network):
 
 @register_source
 def timm(name: str) -> Entry:
-    """Any network of timm.list_models(), if it is for square pictures. MissingDependencyError without timm."""
+    """Find any network of timm.list_models() for square pictures. MissingDependencyError without timm."""
     library = require("timm", "taijitu[train]")
     if name not in (known := library.list_models()):
         raise UnknownNameError("timm model", name, known)
     config = library.get_pretrained_cfg(name)
     _, height, width = config.input_size
     if height != width:
-        raise TaijituError(f"got timm/{name}, made for {height}x{width} pixels, expected a network of square pictures")
+        raise TaijituError(f"got timm/{name}, made for {height}x{width} pixels, expected a network for square pictures")
 
     def build(options: ExternalOptions) -> Network:
-        # The others take any size without being told.
+        # The others take any size without an argument.
         size = {"img_size": options.image_size} if config.fixed_input_size else {}
         create = functools.partial(library.create_model, name, num_classes=options.num_classes, **size)
         return _build(f"timm/{name}", create, options, height)
@@ -88,7 +88,7 @@ def timm(name: str) -> Entry:
 
 @register_source
 def torchvision(name: str) -> Entry:
-    """Any classification network of torchvision.models.list_models(module=torchvision.models)."""
+    """Find any classification network of torchvision.models.list_models(module=torchvision.models)."""
     from torchvision import models
 
     if name not in (known := models.list_models(module=models)):
@@ -112,7 +112,7 @@ def _torchvision_arguments(name: str, image_size: int) -> dict[str, Any]:
 
 
 def _build(name: str, create: Callable[[], nn.Module], options: ExternalOptions, own_size: int) -> Network:
-    """The network with its activations replaced; TaijituError where it cannot take the size or some would stay."""
+    """Build the network with its activations replaced; TaijituError if it cannot take the size or some would stay."""
     size = options.image_size
     try:
         network = create()
@@ -123,7 +123,7 @@ def _build(name: str, create: Callable[[], nn.Module], options: ExternalOptions,
         shadow = copy.deepcopy(network).to("meta")
         with irreplaceable_activations(shadow) as left, torch.no_grad():
             shape = tuple(shadow(torch.empty(2, 3, size, size, device="meta")).shape)
-    except Exception as error:  # a size that does not fit makes other people's code raise nearly anything
+    except Exception as error:  # for a size that does not fit, other libraries raise errors of nearly any class
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TaijituError(f"got image_size={size} for {name} ({reason}); try its own, {own_size}") from None
     if shape != (2, options.num_classes):
@@ -140,7 +140,7 @@ def _build(name: str, create: Callable[[], nn.Module], options: ExternalOptions,
 
 
 def _give_cifar_stem(network: nn.Module) -> None:
-    """Make the first convolution 3x3 with stride 1, and leave out poolings between it and the second one."""
+    """Make the first convolution 3x3 with stride 1, and remove poolings between it and the second one."""
     convolutions = 0
     for name, module in list(network.named_modules()):
         parent = network.get_submodule(name.rpartition(".")[0])

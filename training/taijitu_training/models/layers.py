@@ -1,4 +1,4 @@
-"""The layers that more than one architecture uses, and those that make training on a CPU fast."""
+"""Layers that several architectures use, and those that make training on a CPU fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taijitu_training.models.activations import create_activation
 
 
 class _DenseGradient(torch.autograd.Function):
-    """The identity, whose backward hands on a gradient without gaps, in the layout of its input."""
+    """The identity, whose backward passes on a gradient without gaps, in the layout of its input."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
@@ -29,10 +29,10 @@ class _DenseGradient(torch.autograd.Function):
 
 
 def dense_gradient(x: Tensor) -> Tensor:
-    """Return (N, C, H, W) as it is; its gradient then arrives without gaps in memory.
+    """Return (N, C, H, W) unchanged; its gradient then arrives without gaps in memory.
 
-    The gradient of `torch.cat` is a slice of a channels_last tensor, and a batch norm that is given one leaves its
-    vectorised kernel: 852 ms in place of 10.7 at (128, 64, 32, 32) (torch 2.15, bfloat16, one CPU thread).
+    The gradient of `torch.cat` is a slice of a channels_last tensor, and with such a slice a batch norm leaves its
+    vectorised kernel: 852 ms instead of 10.7 at (128, 64, 32, 32) (torch 2.15, bfloat16, one CPU thread).
     """
     if x.ndim != 4 or not x.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return x
@@ -46,7 +46,7 @@ def concat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 class DenseConcats(TorchFunctionMode):
-    """Within it, `torch.cat` of other people's code hands on dense gradients, as `concat` does."""
+    """A mode in which `torch.cat` in other libraries' code passes on dense gradients, as `concat` does."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -60,7 +60,7 @@ class DenseConcats(TorchFunctionMode):
 
 
 def global_average(x: Tensor) -> Tensor:
-    """Mean over height and width: (N, C, H, W) -> (N, C, 1, 1).
+    """Compute the mean over height and width: (N, C, H, W) -> (N, C, 1, 1).
 
     In training it goes through avg_pool2d, whose gradient keeps channels_last; the gradient of `mean` does not, and
     adding the two layouts up cost 5 ms of a 90 ms step (YYNet Small 16, batch 64, 2 CPU cores).
@@ -73,8 +73,8 @@ def global_average(x: Tensor) -> Tensor:
 class _StridedDepthwise(torch.autograd.Function):
     """Depthwise convolution of stride 2 whose backward runs as one of stride 1 over the gradient spread with zeros.
 
-    Same numbers up to rounding. oneDNN's own backward of the strided one takes ten times as long in bfloat16
-    (24.6 ms against 2.4 ms at (64, 64, 32, 32), 2 CPU cores), but in float32 a half to a third as long.
+    The numbers are the same up to rounding. oneDNN's own backward of the strided one takes ten times as long in
+    bfloat16 (24.6 ms against 2.4 ms at (64, 64, 32, 32), 2 CPU cores), but in float32 a half to a third as long.
     """
 
     @staticmethod
@@ -94,7 +94,7 @@ class _StridedDepthwise(torch.autograd.Function):
 
 
 def _depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """3x3 depthwise convolution, padding 1: (N, C, H, W) and (C, 1, 3, 3) -> (N, C, ceil(H / stride), ...)."""
+    """Convolve depthwise with 3x3 kernels, padding 1: (N, C, H, W), (C, 1, 3, 3) -> (N, C, ceil(H / stride), ...)."""
     if stride == 2 and x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         if dtype == torch.bfloat16:
@@ -114,7 +114,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class FixedDepthwiseConv2d(nn.Module):
-    """`DepthwiseConv2d` that does not learn: its buffer holds `kernels`, (K, 3, 3), taken by the channels in turn."""
+    """`DepthwiseConv2d` that does not learn: its buffer holds `kernels`, (K, 3, 3), repeated over the channels."""
 
     weight: Tensor
 

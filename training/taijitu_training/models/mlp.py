@@ -2,8 +2,8 @@
 
 Source: the Nish paper (README, references), Section 4.1 and Fig. 2: "fully connected networks with linearly increasing
 depth as implemented in Mish", batch normalisation, 25 % dropout. Fig. 2b has 5 layers, Fig. 2c has 10. Neither width
-nor order is stated there; Mish's public code has 500 units a layer and the order Linear - BN - activation - dropout,
-taken over here, and counts hidden layers only. That code also has two convolutions in front, which are part of no fully
+nor order is stated there; Mish's public code has 500 units per layer and the order Linear - BN - activation - dropout,
+used here too, and counts hidden layers only. That code also has two convolutions in front, which are part of no fully
 connected network and are left out. Bias and initialisation are torch's own. Parameters with the defaults: 1,404,510.
 """
 
@@ -21,7 +21,7 @@ from taijitu_training.models.registry import ModelOptions, Network, register_mod
 
 @dataclass(frozen=True)
 class MLPOptions(ModelOptions):
-    """`depth` counts the hidden layers, each of `width` units; `dropout` is the rate in [0, 1) after each."""
+    """`depth` is the number of hidden layers, each of `width` units; `dropout` is the rate in [0, 1) after each."""
 
     num_classes: int = 10
     act: str = "nish"
@@ -71,5 +71,5 @@ def _layer(before: int, units: int, options: MLPOptions) -> nn.Sequential:
 
 @register_model(MLPOptions())
 def mlp(options: MLPOptions) -> MLP:
-    """Fully connected, for 28x28 pictures; 1,404,510 parameters with 5 hidden layers (Fig. 2b), 2,662,010 with 10."""
+    """Build the network for 28x28 pictures; 1,404,510 parameters with 5 hidden layers (Fig. 2b), 2,662,010 with 10."""
     return MLP(options)

@@ -6,9 +6,9 @@
 Its derivative is 1 for x >= 0 and, with s = sigmoid(x), ``s (1 - s) (x + sin x) + s (1 + cos x)`` for x < 0 (the
 paper's Eq. 4 misprints the s of the second term as x). Range [-0.4974, inf), minimum at x = -1.08287.
 
-In torch's operators each direction is ten passes over memory and more, slower than Mish. So in training on a CPU
-torch.compile makes one pass of them, at the first large tensor; where it cannot (no C++ compiler, a damaged cache), the
-operators stay, and a warning says so once, with the cure.
+In torch's operators each direction takes ten passes over memory and more, slower than Mish. So in training on a CPU
+torch.compile makes it one pass, at the first large tensor; if it cannot (no C++ compiler, a damaged cache), the
+operators stay, and one warning says so, with the cure.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from torch import Tensor, nn
 _log = logging.getLogger(__name__)
 
 FUSED_FROM = 1 << 16
-"""Elements from which a tensor is worth a fused pass; below, tests and small runs need not wait for the compiler."""
+"""Elements from which a fused pass is worthwhile; below, tests and small runs need not wait for the compiler."""
 
 _fusion_works = True
 
 
 def nish(x: Tensor) -> Tensor:
-    """Nish of every element, Eq. 3: any shape and floating dtype, same shape and dtype back. NaN in, NaN out."""
+    """Compute Nish of every element, Eq. 3: any shape and floating dtype, same shape and dtype back; NaN for NaN."""
     out: Tensor = _NishFunction.apply(x)
     return out
 
@@ -68,22 +68,22 @@ def _gradient(x: Tensor, grad: Tensor) -> Tensor:
 
 
 def _with_negative_part(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x, in float32 where it is of a 16-bit type, so that those are rounded once; and min(x, 0).
+    """Return x, in float32 if it is of a 16-bit type, so that those are rounded once; and min(x, 0).
 
-    The branch for x < 0 has value 0 and slope 1 at 0, exactly: on min(x, 0) it may be taken for every x. The cut is
-    where sigmoid(x) is 0 already; on -inf, sin would make NaN of it.
+    The branch for x < 0 has value 0 and slope 1 at 0, exactly: on min(x, 0) it may be used for every x. The limit is
+    where sigmoid(x) is already 0; for -inf, sin would give NaN.
     """
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     return wide, wide.clamp(-746.0 if x.dtype == torch.float64 else -104.0, 0.0)
 
 
 def _evaluate(formula: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Tensor:
-    """`formula` of tensors of one shape and dtype; the result has that shape and dtype, and x's layout."""
+    """Evaluate `formula` on tensors of one shape and dtype; the result has that shape and dtype, and x's layout."""
     global _fusion_works
     if _fusion_works and _is_worth_fusing(x):
         try:
             return _fused_pass(formula, x, *others)
-        except Exception as error:  # the ways to lack a compiler are many, and none may stop a training
+        except Exception as error:  # a compiler can be missing in many ways, and none may stop a training
             _fusion_works = False
             _log.warning("Nish trains several times slower, not fused: %s", _reason_and_cure(error))
     return formula(x, *others)
@@ -98,16 +98,16 @@ def _reason_and_cure(error: Exception) -> str:
         return (
             f"{broken} in torch.compile's cache is empty, from a compilation that was killed; delete {cache} ({reason})"
         )
-    return f"{reason}; it takes a C++ compiler (on Debian: apt-get install g++)"
+    return f"{reason}; it needs a C++ compiler (on Debian: apt-get install g++)"
 
 
 def _empty_libraries(cache: Path) -> str:
-    """The first shared library below `cache` without a byte, or an empty string: a killed linker leaves such files."""
+    """Return the first empty shared library below `cache`, or an empty string: a killed linker leaves such files."""
     return next((str(library) for library in cache.rglob("*.so") if library.stat().st_size == 0), "")
 
 
 def _is_worth_fusing(x: Tensor) -> bool:
-    """Whether x is part of a training step on a CPU, and lies in memory without gaps.
+    """Return whether x is part of a training step on a CPU, and contiguous in memory.
 
     Gradients are off in an autograd.Function, except in a backward pass that is to be differentiated again.
     """
@@ -121,8 +121,8 @@ def _is_worth_fusing(x: Tensor) -> bool:
 
 
 def _fused_pass(formula: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Tensor:
-    # All shapes and layouts look alike as a flat run of memory: each dtype is compiled once. The compiler must not see
-    # a view, whose base it would look at, nor autograd one, which it would not let an in-place operation change.
+    # All shapes and layouts are a flat run of memory: each dtype is compiled once. The compiler must not see
+    # a view, because it would inspect its base, nor autograd one, because an in-place operation could not change it.
     alike = (t if t.stride() == x.stride() else torch.empty_like(x).copy_(t) for t in (x, *others))
     flat = (t.as_strided((t.numel(),), (1,)).detach() for t in alike)
     return _compiled(formula)(*flat).as_strided(x.shape, x.stride()).detach()

@@ -1,4 +1,4 @@
-"""Names for architectures: `@register_model` in the model's file, `create_model` and `list_models` for everybody."""
+"""Register architectures by name: `@register_model` in the model's file, `create_model` and `list_models` elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taijitu_runtime.errors import TaijituError, UnknownNameError
 
 @dataclasses.dataclass(frozen=True)
 class ModelOptions:
-    """What every architecture can be told; each family adds its own fields. The defaults are its paper's."""
+    """The options of every architecture; each family adds its own fields. The defaults are its paper's."""
 
     num_classes: int = 1000
     act: str = "relu"
@@ -26,7 +26,7 @@ class ModelOptions:
 
 
 class Network(nn.Module):
-    """What every architecture is: float32 (N, 3, H, W), normalised RGB, to logits (N, K)."""
+    """The base of every architecture: float32 (N, 3, H, W), normalised RGB, to logits (N, K)."""
 
     input_size: tuple[int, int]  # H, W in pixels that it was designed for
     unused_parameters: bool = False  # whether some get no gradient
@@ -40,7 +40,7 @@ PAPER: Mapping[str, Mapping[str, Any]] = {"paper": {}}
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """How one network is built from its options, and what they are unless told otherwise."""
+    """A function that builds a network from its options, and their defaults."""
 
     build: Callable[[Any], Network]
     defaults: ModelOptions
@@ -56,7 +56,7 @@ def register_model(
 ) -> Callable[[Callable[[Options], Network]], Callable[[Options], Network]]:
     """Make a function from options to network known to `create_model` under the function's name.
 
-    `defaults` are the options it is built with unless told otherwise; `presets` name sets of changes to them.
+    `defaults` are the options of the network by default; `presets` name sets of changes to them.
     """
 
     def register(build: Callable[[Options], Network]) -> Callable[[Options], Network]:
@@ -70,21 +70,24 @@ def register_model(
 
 
 def register_source(find: Callable[[str], Entry]) -> Callable[[str], Entry]:
-    """Make other people's networks known to `create_model` as "SOURCE/NAME", SOURCE being the function's name.
+    """Make another library's networks known to `create_model` as "SOURCE/NAME", SOURCE being the function's name.
 
-    The function is given NAME and raises UnknownNameError for one that does not exist.
+    The function gets NAME and raises UnknownNameError for one that does not exist.
     """
     _SOURCES[find.__name__] = find
     return find
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names of all our models that match a shell pattern ("vgnetg*"), sorted; none of a source ("timm/...")."""
+    """Return the names of all own models that match a shell pattern ("vgnetg*"), sorted.
+
+    None of a source ("timm/...").
+    """
     return fnmatch.filter(sorted(_ENTRIES), pattern)
 
 
 def model_options(name: str, num_classes: int | None = None, preset: str = "paper", **changes: Any) -> dict[str, Any]:
-    """Every option that `create_model` called so would build with: plain types, as a checkpoint keeps them.
+    """Return every option that `create_model` would build with, in plain types, as a checkpoint keeps them.
 
     UnknownNameError for a model, a preset or an option that does not exist.
     """
@@ -113,7 +116,7 @@ def _find(name: str) -> Entry:
 
 
 def _in_sources(name: str) -> list[str]:
-    """What a source calls the network that was asked for without its source: "resnet18" is "timm/resnet18"."""
+    """Return the source's name for a network that was asked for without its source: "resnet18" is "timm/resnet18"."""
     found = []
     for source, find in _SOURCES.items():
         with contextlib.suppress(TaijituError):

@@ -1,8 +1,8 @@
-"""VGNet: half of every block's channels pass through untouched, and fixed kernels stand in for depthwise ones.
+"""VGNet: half of every block's channels pass through unchanged, and fixed kernels replace depthwise ones.
 
 Source: the VGNet paper (README, references): Section 4, Fig. 8 and Table 1 for the network, Tables 2 and 4 for the
 variants C, G and F, Fig. 7 and Appendix D for the fixed kernels, Table 3 for parameters and accuracy. What the paper
-leaves open (channels of the sizes past 1.0MP, BN after fixed kernels, torch's own initialisation) follows the first
+leaves open (channels of the sizes beyond 1.0MP, BN after fixed kernels, torch's own initialisation) follows the first
 author's public code. BN comes after the activation, and only after 1x1 convolutions, fixed kernels and the stem.
 """
 
@@ -46,7 +46,7 @@ BLURS: dict[str, Tensor] = {
 }
 
 # Input size (H, W in pixels), then the strides of the stem and of stages 1 to 4. Appendix B has 32x32 pictures; the
-# public code learns the kernels of stage 1 for those in every variant, here G and F blur there too.
+# public code learns the kernels of stage 1 for those in every variant; in this code G and F blur there too.
 STEMS: dict[str, tuple[tuple[int, int], tuple[int, ...]]] = {
     "imagenet": ((224, 224), (2, 2, 2, 2, 2)),
     "thumbnail": ((32, 32), (1, 1, 2, 2, 2)),
@@ -110,14 +110,14 @@ class SharedDepthwiseConv2d(nn.Module):
         self.conv = DepthwiseConv2d(channels // times)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Exporters fold the repeat, so that an artefact holds one plain convolution; slicing x would stay slow there.
+        # Exporters fold the repeat, so that an artefact has one plain convolution; slicing x would stay slow there.
         return F.conv2d(x, self.conv.weight.repeat(self.times, 1, 1, 1), None, 1, 1, 1, x.shape[1])
 
 
 class DownsamplingBlock(nn.Module):
     """Fig. 8a: `depthwise` halves (N, B, H, W), a 1x1 adds channels to its output: a pair of (N, C/2, H/2, W/2).
 
-    The pair is the last k = min(B, C/2) channels as they are and the C - k new ones, cut again where those are more
+    The pair is the last k = min(B, C/2) channels unchanged and the C - k new ones, cut again if those are more
     than C/2. No network here has B > C, for which the public code keeps none.
     """
 
@@ -186,21 +186,21 @@ class VGNet(Network):
 
 
 def _mixing(channels: int, kernels: Tensor | None) -> nn.Module:
-    """A depthwise convolution: learnable, or of fixed `kernels` (K, 3, 3) with BN after it."""
+    """Create a depthwise convolution: learnable, or with fixed `kernels` (K, 3, 3) and BN after it."""
     if kernels is None:
         return DepthwiseConv2d(channels)
     return nn.Sequential(FixedDepthwiseConv2d(channels, kernels), nn.BatchNorm2d(channels))
 
 
 def _pointwise(in_channels: int, channels: int, act: str, se: bool) -> nn.Sequential:
-    """1x1 convolution - activation - BN, and channel attention with its own ReLU where `se`."""
+    """Create 1x1 convolution - activation - BN, and channel attention with its own ReLU if `se`."""
     attention = [SqueezeExcite(channels, _squeezed(channels), "relu")] if se else []
     conv = nn.Conv2d(in_channels, channels, 1, bias=False)
     return nn.Sequential(conv, create_activation(act), nn.BatchNorm2d(channels), *attention)
 
 
 def _squeezed(channels: int) -> int:
-    """A quarter of `channels` as the nearest multiple of 8, from 8 up, and the next one if that is under 90 % of it."""
+    """Round a quarter of `channels` to the nearest multiple of 8, from 8 up, and up if that is under 90 % of it."""
     quarter = channels / 4
     nearest = max(8, int(quarter + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * quarter else nearest + 8
@@ -208,77 +208,77 @@ def _squeezed(channels: int) -> int:
 
 @register_model(VGNetOptions())
 def vgnetg_1_0mp(options: VGNetOptions) -> VGNet:
-    """VGNetG-1.0MP, 997,358 parameters (Table 3: 66.6 % on ImageNet; 67.7 % with act="silu")."""
+    """Build VGNetG-1.0MP, 997,358 parameters (Table 3: 66.6 % on ImageNet; 67.7 % with act="silu")."""
     return VGNet("1.0MP", options)
 
 
 @register_model(VGNetOptions())
 def vgnetg_1_0mp_se(options: VGNetOptions) -> VGNet:
-    """VGNetG-1.0MP+SE, 1,143,190 parameters (Table 3: 69.2 %)."""
+    """Build VGNetG-1.0MP+SE, 1,143,190 parameters (Table 3: 69.2 %)."""
     return VGNet("1.0MP", options, se=True)
 
 
 @register_model(VGNetOptions())
 def vgnetg_1_5mp(options: VGNetOptions) -> VGNet:
-    """VGNetG-1.5MP, 1,502,024 parameters (Table 3: 69.3 %)."""
+    """Build VGNetG-1.5MP, 1,502,024 parameters (Table 3: 69.3 %)."""
     return VGNet("1.5MP", options)
 
 
 @register_model(VGNetOptions())
 def vgnetg_1_5mp_se(options: VGNetOptions) -> VGNet:
-    """VGNetG-1.5MP+SE, 1,701,680 parameters (Table 3: 71.3 %)."""
+    """Build VGNetG-1.5MP+SE, 1,701,680 parameters (Table 3: 71.3 %)."""
     return VGNet("1.5MP", options, se=True)
 
 
 @register_model(VGNetOptions())
 def vgnetg_2_0mp(options: VGNetOptions) -> VGNet:
-    """VGNetG-2.0MP, 2,006,380 parameters (Table 3: 71.3 %)."""
+    """Build VGNetG-2.0MP, 2,006,380 parameters (Table 3: 71.3 %)."""
     return VGNet("2.0MP", options)
 
 
 @register_model(VGNetOptions())
 def vgnetg_2_0mp_se(options: VGNetOptions) -> VGNet:
-    """VGNetG-2.0MP+SE, 2,344,696 parameters (Table 3: 73.5 %)."""
+    """Build VGNetG-2.0MP+SE, 2,344,696 parameters (Table 3: 73.5 %)."""
     return VGNet("2.0MP", options, se=True)
 
 
 @register_model(VGNetOptions())
 def vgnetg_2_5mp(options: VGNetOptions) -> VGNet:
-    """VGNetG-2.5MP, 2,492,756 parameters (Table 3: 72.6 %)."""
+    """Build VGNetG-2.5MP, 2,492,756 parameters (Table 3: 72.6 %)."""
     return VGNet("2.5MP", options)
 
 
 @register_model(VGNetOptions())
 def vgnetg_2_5mp_se(options: VGNetOptions) -> VGNet:
-    """VGNetG-2.5MP+SE, 2,922,284 parameters (Table 3: 74.2 %)."""
+    """Build VGNetG-2.5MP+SE, 2,922,284 parameters (Table 3: 74.2 %)."""
     return VGNet("2.5MP", options, se=True)
 
 
 @register_model(VGNetCOptions())
 def vgnetc_1_5mp(options: VGNetCOptions) -> VGNet:
-    """VGNetC-1.5MP, every depthwise kernel learnable, 1,506,344 parameters (Table 4: 67.6 %)."""
+    """Build VGNetC-1.5MP, every depthwise kernel learnable, 1,506,344 parameters (Table 4: 67.6 %)."""
     return VGNet("1.5MP", options)
 
 
 @register_model(VGNetFOptions(), F_PRESETS)
 def vgnetf1_1_5mp(options: VGNetFOptions) -> VGNet:
-    """VGNetF1-1.5MP, six edge and two Gaussian kernels, the last ones learnable (Table 4: 66.8 %)."""
+    """Build VGNetF1-1.5MP, six edge and two Gaussian kernels, the last ones learnable (Table 4: 66.8 %)."""
     return VGNet("1.5MP", options, torch.cat((EDGES, GAUSSIANS)))
 
 
 @register_model(VGNetFOptions(last="fixed"))
 def vgnetf2_1_5mp(options: VGNetFOptions) -> VGNet:
-    """VGNetF2-1.5MP, F1 with the last ones fixed too and BN after them, 1,485,896 parameters (Table 4: 66.2 %)."""
+    """Build VGNetF2-1.5MP, F1 with the last ones fixed too, BN after them, 1,485,896 parameters (Table 4: 66.2 %)."""
     return VGNet("1.5MP", options, torch.cat((EDGES, GAUSSIANS)))
 
 
 @register_model(VGNetFOptions(), F_PRESETS)
 def vgnetf3_1_5mp(options: VGNetFOptions) -> VGNet:
-    """VGNetF3-1.5MP, four edge kernels, the last ones learnable (Table 4: 66.1 %)."""
+    """Build VGNetF3-1.5MP, four edge kernels, the last ones learnable (Table 4: 66.1 %)."""
     return VGNet("1.5MP", options, EDGES[:4])
 
 
 @register_model(VGNetFOptions(last="fixed"))
 def vgnetf4_1_5mp(options: VGNetFOptions) -> VGNet:
-    """VGNetF4-1.5MP, F3 with the last ones fixed too and BN after them, 1,485,896 parameters (Table 4: 64.4 %)."""
+    """Build VGNetF4-1.5MP, F3 with the last ones fixed too, BN after them, 1,485,896 parameters (Table 4: 64.4 %)."""
     return VGNet("1.5MP", options, EDGES[:4])

@@ -1,4 +1,4 @@
-"""YYNet: two branches, Yin for form and Yang for colour, fused and read by one single path.
+"""YYNet: two branches, Yin for form and Yang for colour, fused and followed by one single path.
 
 Source: the YYNet papers (README, references), Fig. 2 and Eq. 1 for the network, Table I for the six fusions; what the
 papers leave open (biases, order of batch norm, initialisation) follows the authors' public code. Parameters with the
@@ -17,7 +17,7 @@ from taijitu_training.models.activations import create_activation
 from taijitu_training.models.layers import DepthwiseConv2d, SqueezeExcite, global_average
 from taijitu_training.models.registry import ModelOptions, Network, register_model
 
-# Table I; a is what Yang (colour) saw, i what Yin (form) saw.
+# Table I; a is the output of Yang (colour), i that of Yin (form).
 FUSIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "a+i": lambda a, i: a + i,
     "a*(1-i)": lambda a, i: a * (1 - i),
@@ -27,7 +27,7 @@ FUSIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "a*(1-i)+a+i": lambda a, i: a * (1 - i) + a + i,
 }
 
-# What the one-channel Yin branch is given of (N, 3, H, W).
+# The input of the one-channel Yin branch, from (N, 3, H, W).
 YIN_INPUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "red": lambda x: x[:, :1],
     "mean": lambda x: x.mean(1, keepdim=True),
@@ -42,7 +42,7 @@ PRESETS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class YYNetOptions(ModelOptions):
-    """Attributes of every YYNet.
+    """Options of every YYNet.
 
     `fusion` is a key of FUSIONS, `yin_input` of YIN_INPUTS, `dropout` the rate in [0, 1) before the last layer,
     `init` a key of INITIALISATIONS.
@@ -69,7 +69,7 @@ class YYNetOptions(ModelOptions):
 
 @dataclass(frozen=True)
 class YYNetImageNetOptions(YYNetOptions):
-    """`pre_norm=False` throws the output of each MBConv's first BN away, as the authors' ImageNet script does."""
+    """`pre_norm=False` discards the output of each MBConv's first BN, as the authors' ImageNet script does."""
 
     num_classes: int = 1000
     pre_norm: bool = True
@@ -97,7 +97,7 @@ class ResidualBlock(nn.Module):
 class MBConv(nn.Module):
     """BN - 1x1 up to 4 C - BN - act - depthwise 3x3 - BN - act - SE - 1x1 down to C - BN, plus a shortcut, no last act.
 
-    With `pre_norm=False` the first BN exists but its output is thrown away, as in the authors' ImageNet script.
+    With `pre_norm=False` the first BN exists but its output is discarded, as in the authors' ImageNet script.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class YYNet(Network):
 
 
 def _initialise(module: nn.Module, fans: Callable[[Tensor], tuple[float, float]]) -> None:
-    """Truncated normal of variance 1 / mean(fans) after the cut at 2 standard deviations; zero bias."""
+    """Initialise by a truncated normal of variance 1 / mean(fans) after the cut at 2 standard deviations; zero bias."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         fan_in, fan_out = fans(module.weight)
         std = (2.0 / (fan_in + fan_out)) ** 0.5 / 0.8796
@@ -187,7 +187,7 @@ def _initialise_shortcut(shortcut: nn.Module) -> None:
 
 
 def _initialise_all(network: nn.Module) -> None:
-    """The rule of the public code's functions for every layer: what its authors meant."""
+    """Initialise every layer by the rule of the public code's functions, as its authors intended."""
     network.apply(lambda module: _initialise(module, nn.init._calculate_fan_in_and_fan_out))
     for block in network.modules():
         if isinstance(block, (ResidualBlock, MBConv)):
@@ -195,10 +195,10 @@ def _initialise_all(network: nn.Module) -> None:
 
 
 def _initialise_as_public_code(network: nn.Module) -> None:
-    """What those functions reach when the public code runs: they come before the lazy layers exist.
+    """Initialise what those functions reach when the public code runs: they come before the lazy layers exist.
 
-    Only MBConv, with its squeeze and excitation; the residual blocks with their shortcuts and both linear layers keep
-    torch's default, biases included. Fan in of a depthwise convolution counts all of its channels there.
+    That is only MBConv, with its squeeze and excitation; the residual blocks with their shortcuts and both linear
+    layers keep torch's default, biases included. Fan in of a depthwise convolution counts all of its channels there.
     """
 
     def fans(weight: Tensor) -> tuple[float, float]:
@@ -237,25 +237,25 @@ def _yynet_small(c: int, options: YYNetOptions) -> YYNet:
 
 @register_model(YYNetOptions(), PRESETS)
 def yynet_small_16(options: YYNetOptions) -> YYNet:
-    """YYNet Small with 16 channels, for 32x32 pictures (Table IV: 89.46 % on CIFAR-10)."""
+    """Build YYNet Small with 16 channels, for 32x32 pictures (Table IV: 89.46 % on CIFAR-10)."""
     return _yynet_small(16, options)
 
 
 @register_model(YYNetOptions(), PRESETS)
 def yynet_small_32(options: YYNetOptions) -> YYNet:
-    """YYNet Small with 32 channels (Table IV: 91.91 %)."""
+    """Build YYNet Small with 32 channels (Table IV: 91.91 %)."""
     return _yynet_small(32, options)
 
 
 @register_model(YYNetOptions(), PRESETS)
 def yynet_small_64(options: YYNetOptions) -> YYNet:
-    """YYNet Small with 64 channels (Table IV: 93.32 %)."""
+    """Build YYNet Small with 64 channels (Table IV: 93.32 %)."""
     return _yynet_small(64, options)
 
 
 @register_model(YYNetImageNetOptions(), PRESETS)
 def yynet(options: YYNetImageNetOptions) -> YYNet:
-    """YYNet for 224x224 pictures (Table V: 66.49 % on ImageNet's validation set)."""
+    """Build YYNet for 224x224 pictures (Table V: 66.49 % on ImageNet's validation set)."""
 
     def branch(in_channels: int, strides: tuple[int, int, int]) -> nn.Sequential:
         widths = (16, 18, 20, 22)

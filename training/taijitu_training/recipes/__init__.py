@@ -1,1 +1,1 @@
-"""Recipes: what a run is trained with, the named sets of it, and their tables."""
+"""Recipes: the hyper-parameters of a run, the named sets of them, and their tables."""

@@ -1,8 +1,8 @@
 """The recipes of the papers, each number with its source.
 
 "YYNet II" and "YYNet IV.A": Table II and section IV.A of the YYNet papers; "code": the authors' public CIFAR-10 and
-ImageNet scripts; "VGNet": section 5.1; "Nish": sections 4.1 and 4.2. "not stated": the source is silent, and the number
-is this project's choice.
+ImageNet scripts; "VGNet": section 5.1; "Nish": sections 4.1 and 4.2. "not stated": the source does not say it, and the
+number is this project's choice.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ RECIPES = {recipe.name: recipe for recipe in _ALL}
 
 
 def get_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
-    """The recipe called `name` with `changes` such as "lr=5e-3" applied (see `Recipe.change`).
+    """Return the recipe called `name` with `changes` such as "lr=5e-3" applied (see `Recipe.change`).
 
     UnknownNameError for a recipe that does not exist.
     """

@@ -1,4 +1,4 @@
-"""Recipes: every hyper-parameter of a training run, as data. recipes.py holds the ones that papers published."""
+"""Recipes: every hyper-parameter of a training run, as data. named.py has those that papers published."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ CHOICES = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a run does, apart from the network and the pictures. The defaults are: nothing beyond the necessary."""
+    """The hyper-parameters of a run, apart from the network and the pictures. The defaults add nothing optional."""
 
     name: str
     epochs: int  # passes over the training pictures
     batch_size: int  # pictures a step, over all processes and accumulated parts together
-    last_batch: str = "train"  # one of LAST_BATCHES: what becomes of pictures that do not fill an epoch's last batch
-    sampler: str = "all"  # one of SAMPLERS: an epoch has every picture once, or as many of each label
+    last_batch: str = "train"  # one of LAST_BATCHES: whether pictures that do not fill an epoch's last batch are used
+    sampler: str = "all"  # one of SAMPLERS: an epoch has every picture once, or equally many of each label
     class_weights: str = "none"  # one of CLASS_WEIGHTS: a label's loss is multiplied by mean count / its own count
     optimizer: str  # one of OPTIMIZERS
     lr: float  # the largest learning rate of the run
-    body_lr: float = 1.0  # share of lr that all layers get but that of the labels
-    freeze_epochs: int = 0  # first epochs in which the layer of the labels learns alone
+    body_lr: float = 1.0  # share of lr for all layers except the classification layer
+    freeze_epochs: int = 0  # first epochs, in which only the classification layer learns
     schedule: str  # one of SCHEDULES; every one moves at every step
     warmup_epochs: float = 0.0  # linear rise to lr before cosine or constant; one_cycle has its own
     momentum: float = 0.0  # sgd: share of the last step that is added to the next
     amsgrad: bool = False  # adam and adamw: divide by the largest second moment so far
     weight_decay: float = 0.0  # decoupled with adamw, added to the gradient with adam and sgd
     weight_decay_times_lr: bool = False  # decay = weight_decay * lr instead, set again at each epoch's end
-    first_decay: str = "current"  # one of FIRST_DECAYS: the learning rate whose multiple the first epoch decays by
+    first_decay: str = "current"  # one of FIRST_DECAYS: the learning rate that the first epoch's decay is a multiple of
     decay_all: bool = True  # False: no decay on biases and the parameters of batch norm
     clip_norm: float = 0.0  # largest L2 norm of all gradients together; 0: no limit
     mixed_precision: bool = True  # bfloat16 (on a GPU without it float16, scaled) where the processor computes in it
@@ -59,8 +59,8 @@ class Recipe:
     ema_start: float = 0.25  # share of the run before averaging starts
     ema_decay: float = 0.999  # average = ema_decay * average + (1 - ema_decay) * weights, every step
     label_smoothing: float = 0.0  # share of each target that is spread over all labels
-    teacher_weight: float = 0.5  # with a teacher: the share of the loss that its answers have, the labels the rest
-    teacher_temperature: float = 4.0  # with a teacher: what both networks' logits are divided by
+    teacher_weight: float = 0.5  # with a teacher: the share of its answers in the loss; the rest is the labels'
+    teacher_temperature: float = 4.0  # with a teacher: divisor of both networks' logits
     crop: str = "padded"  # padded: reflect-pad, random crop back; resized: random area and shape, resized
     pad: int = 0  # padded: pixels of border
     crop_area: float = 0.08  # resized: smallest share of the picture's area
@@ -69,12 +69,12 @@ class Recipe:
     brightness: float = 0.0  # pictures are multiplied by a factor from [1 - brightness, 1 + brightness]
     contrast: float = 0.0  # distances from the mean are multiplied by a factor from [1 - contrast, 1 + contrast]
     saturation: float = 0.0  # distances from grey are multiplied by a factor from [1 - saturation, 1 + saturation]
-    hue: float = 0.0  # hues are turned by up to so much of the circle, either way
-    rotation: float = 0.0  # pictures are turned by up to so many degrees, either way; what comes in is reflected
+    hue: float = 0.0  # hues are turned by up to this fraction of the circle, either way
+    rotation: float = 0.0  # pictures are turned by up to this many degrees, either way; the borders are reflected
     trivial_augment: bool = False  # one of 14 changes of random strength for each picture (Müller and Hutter 2021)
     erase: float = 0.0  # probability that a rectangle of 2 to 33 % becomes the mean (Zhong et al. 2017)
     mixup: float = 0.0  # alpha of the beta distribution of the shares that pictures are mixed in (Zhang et al. 2017)
-    cutmix: float = 0.0  # the same of the area that is another picture's (Yun et al. 2019); with mixup: one of the two
+    cutmix: float = 0.0  # the same for the area from another picture (Yun et al. 2019); with mixup: one of the two
     resize: str = "shorter_side"  # one of RESIZES: which sides are resized, before the centre is cropped
     interpolation: str = "bilinear_antialias"  # one of INTERPOLATIONS
     evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
@@ -136,24 +136,24 @@ class Recipe:
 
     @property
     def tells_layers_apart(self) -> bool:
-        """Whether the layer of the labels learns otherwise than the others."""
+        """Whether the classification layer learns differently from the others."""
         return self.body_lr != 1.0 or self.freeze_epochs > 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain types, as a checkpoint keeps them."""
+        """Return plain types, as a checkpoint keeps them."""
         return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def complete(cls, saved: dict[str, Any]) -> dict[str, Any]:
-        """Return `saved`, which `as_dict` of an earlier version made, with the defaults of the fields it lacks."""
+        """Return `saved`, the `as_dict` of an earlier version, with the defaults of the fields it lacks."""
         defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
         return plain | saved
 
     def change(self, changes: Iterable[str]) -> Recipe:
-        """This recipe with `changes` such as "lr=5e-3" applied, each parsed as its field's type.
+        """Return this recipe with `changes` such as "lr=5e-3" applied, each parsed as its field's type.
 
-        UnknownNameError for a field that does not exist, TaijituError for a value that cannot be.
+        UnknownNameError for a field that does not exist, TaijituError for a value that is not possible.
         """
         values: dict[str, Any] = {}
         known = {field.name for field in dataclasses.fields(self)} - {"name"}
@@ -168,7 +168,10 @@ class Recipe:
 
 
 def parse_like(default: Any, field: str, text: str) -> Any:
-    """`text` as the type of `default` (bool, int, float, str or a tuple of floats); TaijituError if it is not one."""
+    """Parse `text` as the type of `default` (bool, int, float, str or a tuple of floats).
+
+    TaijituError if it is not one.
+    """
     try:
         if isinstance(default, bool):
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]

@@ -1,4 +1,4 @@
-"""What the fields of a recipe mean and where their numbers are from: the comments next to them in the code."""
+"""Describe the fields of a recipe and the sources of their numbers, from the comments next to them in the code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"^        (\w+)=[^#\n]*?,(?:  # (.*))?$", re.MULTILINE)
 
 
 def meanings() -> dict[str, str]:
-    """Return what each field sets and in which unit, with the values that it can have where they are names."""
+    """Return what each field sets and in which unit, with its possible values if they are names."""
     return {
         name: re.sub(r"one of ([A-Z_]{4,})", lambda found: " or ".join(getattr(fields_module, found[1])), comment)
         for name, comment in _FIELD.findall(inspect.getsource(Recipe))
@@ -23,7 +23,7 @@ def meanings() -> dict[str, str]:
 
 
 def sources(name: str) -> dict[str, str]:
-    """Return where the numbers of the recipe called `name` are from: of the fields that it sets."""
+    """Return the sources of the numbers of the recipe called `name`, for the fields that it sets."""
     code = inspect.getsource(named).split(f'name="{name}",', 1)[1].split("\n    ),", 1)[0]
     return {field: source or "this recipe" for field, source in _NUMBER.findall(code)}
 

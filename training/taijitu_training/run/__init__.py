@@ -1,1 +1,1 @@
-"""One run in a folder: from its data to its checkpoints, its report and its end."""
+"""One run in a folder: its data, its checkpoints, its report and its end."""

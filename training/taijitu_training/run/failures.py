@@ -1,4 +1,4 @@
-"""Failures of torch that its user can cure: one line that names what to change."""
+"""Turn failures of torch that the user can cure into one line that names the change."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
 
 @contextmanager
 def memory_named(batch_size: int, processes: int, accumulate: int) -> Iterator[None]:
-    """Turns a failed allocation into a TrainingError that names a batch size to try.
+    """Turn a failed allocation into a TrainingError that names a batch size to try.
 
-    `batch_size` pictures a step are cut into `accumulate` parts in each of `processes`.
+    `batch_size` pictures per step are divided into `accumulate` parts in each of `processes`.
     """
     try:
         yield
@@ -37,16 +37,16 @@ def memory_named(batch_size: int, processes: int, accumulate: int) -> Iterator[N
 
 @contextmanager
 def compiler_named() -> Iterator[None]:
-    """Turns a torch.compile that cannot compile here into a TrainingError that names what it lacks."""
+    """Turn a torch.compile that cannot compile into a TrainingError that names what it lacks."""
     try:
         yield
     except RuntimeError as error:
-        from torch._dynamo.exc import BackendCompilerFailed  # a second's import, and torch.compile's alone
+        from torch._dynamo.exc import BackendCompilerFailed  # takes a second to import, needed for torch.compile only
 
         if not isinstance(error, BackendCompilerFailed):
             raise
         reason = str(error).partition("\n")[0]
         raise TrainingError(
-            f"torch.compile failed ({reason}); it takes a C++ compiler, openssl and Python's headers (on Debian: "
+            f"torch.compile failed ({reason}); it needs a C++ compiler, openssl and Python's headers (on Debian: "
             "apt-get install g++ openssl python3-dev); or leave out --compile"
         ) from None

@@ -1,4 +1,4 @@
-"""The folder that --out names."""
+"""Make the folder of --out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from taijitu_runtime.errors import TaijituError
 
 
 def make_out(out: Path) -> None:
-    """Make the folder that --out names; TaijituError where it cannot be one."""
+    """Make the folder of --out; TaijituError if that is not possible."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The numbers of a run, epoch by epoch: metrics.jsonl, which is the record, and TensorBoard's files next to it."""
+"""Write the numbers of a run, epoch by epoch: metrics.jsonl, the record, and TensorBoard's files next to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-# Not SummaryWriter, whose thread prints a traceback where the disk is full.
+# Not SummaryWriter, whose thread prints a traceback if the disk is full.
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
@@ -22,9 +22,9 @@ Row = dict[str, float]
 
 
 class MetricsLog:
-    """Writes each epoch's row to FOLDER/metrics.jsonl and, as scalars, to FOLDER/tensorboard/.
+    """The log that writes each epoch's row to FOLDER/metrics.jsonl and, as scalars, to FOLDER/tensorboard/.
 
-    TrainingError where the disk does not take them.
+    TrainingError if the disk is full.
     """
 
     def __init__(self, folder: Path, rows: list[Row]) -> None:
@@ -32,7 +32,7 @@ class MetricsLog:
         with self._disk_full_named():
             (folder / "tensorboard").mkdir(exist_ok=True)
             self._board = EventsWriter(str(folder / "tensorboard" / "events"))
-            # TensorBoard then forgets what a run that died wrote of epochs that are done again.
+            # TensorBoard then drops the values of a run that died for epochs that are done again.
             restart = Event(step=len(rows) + 1, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
             self._board.write_event(restart)
 
@@ -40,14 +40,14 @@ class MetricsLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        with contextlib.suppress(OSError):  # what could not be written was said by `add`
+        with contextlib.suppress(OSError):  # `add` has reported what could not be written
             self._board.close()
 
     def add(self, row: Row) -> None:
         """Append `row`, which has the key "epoch"."""
         self.rows.append(row)
         with self._disk_full_named():
-            # Whole, so that an epoch that is done again after a crash stands in it once.
+            # The whole file, so that an epoch that is done again after a crash is in it once.
             write_whole(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows).encode())
             for name, value in row.items():
                 if name != "epoch":

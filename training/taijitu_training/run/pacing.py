@@ -1,4 +1,4 @@
-"""As many epochs as fit in the time that a user has."""
+"""Set the number of epochs that fit in the user's time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from taijitu_training.loop.loop import Totals, TrainState, evaluate, train_one_e
 from taijitu_training.recipes.recipe import Recipe
 
 MEASURED_SECONDS = 10.0
-MEASURED_SHARE = 0.05  # of the time that there is, where that is less
+MEASURED_SHARE = 0.05  # of the available time, if that is less
 SPARED_SHARE = 0.05  # for checkpoints, the report and the test at the end
 
 LONG = 100_000
-"""Epochs of the recipe that is measured, so that its schedule does not end before."""
+"""Epochs of the measured recipe, so that its schedule does not end earlier."""
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
@@ -36,16 +36,16 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
 def seconds_of_training(
     state: TrainState, source: Batches, recipe: Recipe, processes: Processes, budget: float, stopped: Callable[[], bool]
 ) -> float:
-    """Return the seconds that an epoch trains, measured on some steps of `state`, which is spent after that.
+    """Return the seconds of training per epoch, measured on some steps of `state`, which cannot be used after that.
 
     The first step, or on a GPU the first 50, do not count: memory is reserved and kernels are compiled in them.
 
     Args:
-        state: A run of `recipe` that nobody needs.
+        state: A run of `recipe` that is thrown away.
         source: The batches.
         recipe: A recipe of LONG epochs.
-        processes: Those that share the batches.
-        budget: Seconds that there are for the whole run.
+        processes: The processes that share the batches.
+        budget: Seconds for the whole run.
         stopped: Whether the user wants to stop.
     """
     ends = time.perf_counter() + min(MEASURED_SECONDS, MEASURED_SHARE * budget)
@@ -59,7 +59,7 @@ def seconds_of_training(
         return enough()
 
     device = next(state.model.parameters()).device
-    while train_one_epoch(state, source, recipe, processes, after_steps):  # totals go on over the epochs
+    while train_one_epoch(state, source, recipe, processes, after_steps):  # totals continue over the epochs
         if processes.any(enough(), device):
             break
     (began, before), (ended, after) = marks[0] if len(marks) > 1 else (0.0, 0), marks[-1]
@@ -79,7 +79,7 @@ def seconds_of_evaluation(
 
 
 def _mean(seconds: float, processes: Processes, device: torch.device) -> float:
-    """Over the processes, which all have to come to the same number of epochs."""
+    """Return the mean over the processes, so that all get the same number of epochs."""
     return float(processes.sum_(torch.tensor(seconds, device=device))) / processes.count
 
 

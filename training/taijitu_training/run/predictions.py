@@ -1,4 +1,4 @@
-"""What a network answered about the evaluation pictures, gathered batch by batch."""
+"""Gather a network's answers about the evaluation pictures, batch by batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 WORST = 24
-"""Mistakes that are kept with their pictures."""
+"""Number of mistakes that are kept with their pictures."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Predictions:
-    """`targets` and `predicted`, int64 (N,); `worst`, the mistakes of the largest loss, the largest first."""
+    """`targets` and `predicted`, int64 (N,); `worst`, the mistakes with the largest loss, the largest first."""
 
     targets: NDArray[np.int64]
     predicted: NDArray[np.int64]
@@ -35,7 +35,10 @@ class Predictions:
 
 
 class PredictionLog:
-    """Gathers Predictions of any number of pictures; in memory are two integers a picture and the worst mistakes."""
+    """A collector of Predictions of any number of pictures.
+
+    Memory holds two integers per picture and the worst mistakes.
+    """
 
     def __init__(self) -> None:
         self._targets: list[Tensor] = []
@@ -43,7 +46,7 @@ class PredictionLog:
         self._worst: list[Mistake] = []
 
     def add(self, images: Tensor, targets: Tensor, logits: Tensor) -> None:
-        """A batch: `images` uint8 (B, H, W, 3) RGB, `targets` int64 (B,), `logits` float32 (B, K), of any device."""
+        """Add a batch: `images` uint8 (B, H, W, 3) RGB, `targets` int64 (B,), `logits` float32 (B, K), any device."""
         images, targets, logits = images.detach(), targets.to(logits.device), logits.detach()
         predicted = logits.argmax(1)
         self._targets.append(targets.cpu())
@@ -55,14 +58,14 @@ class PredictionLog:
                 break
             answer = int(predicted[index])
             probability = float(logits[index].softmax(0)[answer])
-            # The copy keeps the picture and lets go of the batch.
+            # The copy keeps the picture and releases the batch.
             pixels = images[index].cpu().numpy().copy()
             self._worst.append(Mistake(pixels, int(targets[index]), answer, probability, loss))
             self._worst.sort(key=lambda mistake: -mistake.loss)
             del self._worst[WORST:]
 
     def result(self) -> Predictions:
-        """Everything that was added so far."""
+        """Return everything that was added so far."""
         empty = torch.empty(0, dtype=torch.int64)
         targets, predicted = torch.cat([empty, *self._targets]), torch.cat([empty, *self._predicted])
         return Predictions(targets.numpy(), predicted.numpy(), list(self._worst))

@@ -1,4 +1,4 @@
-"""Recall of each label, the share of its pictures that is answered right, and their mean: macro accuracy."""
+"""Compute the recall of each label, the share of its pictures with the right answer, and their mean: macro accuracy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_SHOWN = 12
 
 
 def recalls(targets: NDArray[np.int64], predicted: NDArray[np.int64], labels: Sequence[str]) -> dict[str, float]:
-    """Percent by label, of labels that have pictures; both arrays int64 (N,), indices of `labels`."""
+    """Return percent by label, for labels that have pictures; both arrays int64 (N,), indices of `labels`."""
     counts = np.bincount(targets, minlength=len(labels))
     right = np.bincount(targets[targets == predicted], minlength=len(labels))
     return {label: 100.0 * float(right[i] / counts[i]) for i, label in enumerate(labels) if counts[i]}
@@ -26,8 +26,8 @@ def macro(found: Mapping[str, float]) -> float:
 
 
 def recalls_in_words(split: str, found: Mapping[str, float]) -> str:
-    """Return two lines for a terminal; of many labels those that do worst."""
+    """Return two lines for a terminal; for many labels, those with the lowest recall."""
     worst = dict(sorted(found.items(), key=lambda item: item[1])[:MOST_SHOWN])
     which = "recall" if len(found) <= MOST_SHOWN else f"lowest recall of {len(found)} labels"
     listed = ", ".join(f"{shown(label)} {percent:.1f} %" for label, percent in worst.items())
-    return f"{split}: macro accuracy {macro(found):.2f} % (each label counts alike)\n{which}: {listed}"
+    return f"{split}: macro accuracy {macro(found):.2f} % (each label has the same weight)\n{which}: {listed}"

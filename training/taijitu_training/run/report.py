@@ -1,4 +1,4 @@
-"""The report of a training run: one HTML file that shows what was learnt, and what was not."""
+"""Write the report of a training run: one HTML file that shows what was learnt, and what was not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_report(
     """Write `folder`/report.html, self-contained, and return its path.
 
     `history` are the rows of metrics.jsonl, at least one; `labels` the K names that `predictions` counts from 0.
-    WriteError where the file cannot be written.
+    WriteError if the file cannot be written.
     """
     matrix = confusion_matrix(predictions.targets, predictions.predicted, len(labels))
     right, count = int(matrix.trace()), len(predictions.targets)
@@ -49,8 +49,8 @@ _MATRIX_IMAGE = (
     f"the labels' numbers. {_SHADES} In the table are the pairs with the most pictures."
 )
 _LABELS = (
-    "Recall: of the label's pictures, the share that got it for an answer. Precision: of the answers with the label, "
-    "the share that was right. The lowest recall comes first; - where there is nothing to divide by."
+    "Recall: the share of the label's pictures that are answered with it. Precision: the share of the answers with the "
+    "label that are right. The lowest recall comes first; - if there is nothing to divide by."
 )
 
 
@@ -74,7 +74,7 @@ def _mistakes(worst: Sequence[Mistake], labels: Sequence[str], count: int) -> st
         return section("Worst mistakes", "Every evaluation picture got the right answer.", "")
     explanation = (
         f"The {len(worst)} of {count:,} wrong answers with the largest loss, the largest first: the label, the answer "
-        "and its probability. A picture is what the network was given."
+        "and its probability. A picture is shown as the network's input."
     )
     width = max(_shown_width(mistake) for mistake in worst)
     shown = "\n".join(_mistake(mistake, labels) for mistake in worst)
@@ -82,7 +82,7 @@ def _mistakes(worst: Sequence[Mistake], labels: Sequence[str], count: int) -> st
 
 
 def _shown_width(mistake: Mistake) -> int:
-    """CSS pixels: the largest whole multiple of the picture's own width that keeps it within 160."""
+    """Return CSS pixels: the largest whole multiple of the picture's own width that keeps it within 160."""
     height, width = (int(length) for length in mistake.pixels.shape[:2])
     return width * max(1, 160 // max(height, width))
 

@@ -1,4 +1,4 @@
-"""A whole training run: epochs, checkpoints, metrics, stopping and going on."""
+"""A whole training run: epochs, checkpoints, metrics, stopping and continuing."""
 
 from __future__ import annotations
 
@@ -41,15 +41,16 @@ SLOW_SHARE = 0.5
 
 @dataclass
 class Run:
-    """One run in one folder: last.pt goes on, final.pt is the result of the last epoch.
+    """One run in one folder: last.pt is to continue from, final.pt is the result of the last epoch.
 
-    best.pt is the best epoch so far, where there are pictures to choose it by: never those of the test. `measured`:
-    what the last epoch is worth beyond its row: on the test pictures, where others were to choose by, and by label.
+    best.pt is the best epoch so far, if there are pictures to choose it by: never those of the test. `measured`:
+    the last epoch's values in addition to its row: on the test pictures, if others were to choose by, and by label.
 
-    `architecture` is {"name", "options"} for create_model. Each of several `processes` holds its own Run, and only the
-    first one prints and writes. `accumulate` cuts each process's share of a batch into parts computed one by one.
-    `initial`: the weights to start from in place of random ones. `teacher`: whose answers are learned, too.
-    `patience`: epochs without a better one after which the run ends. `minutes`: the recipe gets as many epochs as fit.
+    `architecture` is {"name", "options"} for create_model. Each of several `processes` has its own Run, and only the
+    first one prints and writes. `accumulate` divides each process's share of a batch into parts computed one by one.
+    `initial`: the weights to start from instead of random ones. `teacher`: the checkpoint whose answers are learned
+    too. `patience`: epochs without a better one after which the run ends. `minutes`: the recipe gets as many epochs as
+    fit.
     """
 
     architecture: dict[str, Any]
@@ -72,9 +73,9 @@ class Run:
     _origin: dict[str, Any] = field(default_factory=dict, init=False)  # of the initial weights
 
     def train(self, resume_from: Path | None = None) -> bool:
-        """Train to the recipe's last epoch; False when a signal stopped it earlier (the state is then in last.pt).
+        """Train to the recipe's last epoch; return False if a signal stopped it earlier (the state is then in last.pt).
 
-        TrainingError, CheckpointError or DataError where it cannot go on, one line each.
+        TrainingError, CheckpointError or DataError if it cannot continue, one line each.
         """
         began = time.perf_counter()
         torch.manual_seed(self.recipe.seed)
@@ -118,7 +119,7 @@ class Run:
                     break
 
     def _epochs_before(self, resume_from: Path | None) -> int | None:
-        """The epochs that the run to go on with measured: the same schedule gives the same numbers."""
+        """Return the number of epochs that the resumed run set by time: the same schedule gives the same numbers."""
         if resume_from is None:
             return None
         saved = self.processes.first_does(lambda: checkpoint.load(resume_from))
@@ -128,7 +129,7 @@ class Run:
     def _epochs_that_fit(
         self, model: nn.Module, source: Batches, minutes: float, began: float, stop: StopRequest
     ) -> int:
-        """Measure some steps of a copy that is thrown away. `began`: when the minutes began, of perf_counter."""
+        """Measure some steps of a copy that is thrown away. `began`: the start of the minutes, by perf_counter."""
         recipe = with_epochs(self.recipe, LONG)
         trial = self._start(copy.deepcopy(model), recipe, source.cut.steps)
         share = Share(self.processes.rank, self.processes.count)
@@ -160,7 +161,7 @@ class Run:
         )
 
     def _ended(self, state: TrainState) -> bool:
-        """Whether the last epoch is done, by the recipe or by the patience."""
+        """Return whether the last epoch is done, by the recipe or by the patience."""
         scores = self._scores
         waited = len(scores) - 1 - scores.index(max(scores)) if scores else 0
         return state.epoch == self.recipe.epochs or (self.patience is not None and waited >= self.patience)
@@ -169,7 +170,7 @@ class Run:
         return MetricsLog(self.out, self.history) if self.processes.writes else nullcontext()
 
     def _bar(self, pictures: int) -> Progress:
-        """Show images over the whole run, so that the time left is the run's; `pictures`: of an epoch."""
+        """Show images over the whole run, so that the time left is the run's; `pictures`: per epoch."""
         return Progress(self.recipe.epochs * pictures, hidden=not self.processes.writes)
 
     def _show(self, bar: Progress, state: TrainState, pictures: int) -> None:
@@ -211,7 +212,7 @@ class Run:
             if self.report:
                 self._write_report(state, bar)
             self._save(state, "final.pt")
-        # Last: a run that dies before this line does the epoch again, and all of the above with it.
+        # Last: a run that dies before this line does the epoch again, with all of the above.
         self._save(state, "last.pt", resumable=True)
         self._warn_if_slow(row, bar)
         bar.say(
@@ -222,19 +223,19 @@ class Run:
             sys.stdout,
         )
         if state.epoch < self.recipe.epochs and self._ended(state):
-            bar.say(f"no better epoch in the last {self.patience}: stopped; best.pt has the best one", sys.stdout)
+            bar.say(f"no better epoch in the last {self.patience}: stopped; best.pt is the best one", sys.stdout)
 
     def _warn_if_slow(self, row: Row, bar: Progress) -> None:
         now, first = row["pictures_per_s"], self.history[0]["pictures_per_s"]
         if now < SLOW_SHARE * first:
             bar.say(
-                f"warning: {now:.0f} pictures/s, {first:.0f} in the first epoch; other programs take the cores, and "
+                f"warning: {now:.0f} pictures/s, {first:.0f} in the first epoch; other programs use the cores, and "
                 "threads that wait for each other lose most: start runs with OMP_NUM_THREADS=1 (docs/training.md)",
                 sys.stderr,
             )
 
     def _write_report(self, state: TrainState, bar: Progress) -> None:
-        """Write report.html, of the evaluation pictures, and print each label's recall on the pictures that measure."""
+        """Write report.html, about the evaluation pictures, and print each label's recall on the measuring pictures."""
         seen = self._answers(state, self.dataset.evaluation)
         title = f"{self.architecture['name']} on {self.dataset.name}"
         try:
@@ -249,7 +250,7 @@ class Run:
         bar.say(recalls_in_words(split, by_label), sys.stdout)
 
     def _answers(self, state: TrainState, source: Source) -> Predictions:
-        """About all of these pictures, whichever process judged them before."""
+        """Return the answers to all of these pictures, regardless of the process that judged them before."""
         seen = PredictionLog()
         evaluate(state.result, evaluation_batches(source, self.device, Share()), self.recipe, see=seen.add)
         return seen.result()
@@ -307,7 +308,7 @@ class Run:
             self.processes.fail(CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run"))
 
     def _resumable(self, path: Path) -> Checkpoint:
-        """The checkpoint at `path`. CheckpointError where it is not of this very run: what differs, all of it."""
+        """Return the checkpoint at `path`. CheckpointError, naming all differences, if it is not of this very run."""
         saved = checkpoint.load(path)
         now = {
             "labels": list(self.dataset.labels),
@@ -322,7 +323,7 @@ class Run:
         if differing := [key for key in {**now, **then} if now.get(key) != then.get(key)]:
             changes = "; ".join(f"{key} was {then.get(key)!r}, now it is {now.get(key)!r}" for key in differing[:6])
             more = f"; and {len(differing) - 6} more" if len(differing) > 6 else ""
-            raise CheckpointError(f"{path}: {changes}{more}; resume with what it was started with")
+            raise CheckpointError(f"{path}: {changes}{more}; resume with the same settings")
         if not saved.resume:
             raise CheckpointError(f"{path}: has no training state to go on from; give the run's last.pt")
         then_steps, now_steps = saved.resume.get("steps_per_epoch"), self._steps["steps_per_epoch"]
@@ -343,7 +344,7 @@ def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> 
     teacher = training.get("teacher", {})
     return {
         "model": architecture["name"],
-        **model_options(architecture["name"]),  # an option that was saved before it existed: its default
+        **model_options(architecture["name"]),  # an option that did not exist when it was saved has its default
         **architecture["options"],
         **{key: training.get(key) for key in data + flags},
         "teacher": teacher.get("sha256"),

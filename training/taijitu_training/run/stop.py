@@ -1,4 +1,4 @@
-"""Stopping a run between two steps."""
+"""Stop a run between two steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
-    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request to stop after the current step; a second stops at once.
+    """A handler that turns the first Ctrl-C, SIGTERM or SIGHUP into a request to stop after the current step.
+
+    A second signal stops at once.
 
     A signal that the parent had ignored, as nohup does with SIGHUP, stays ignored.
     """
@@ -37,6 +39,6 @@ class StopRequest:
             raise KeyboardInterrupt
         if not self.asked:
             # Not print: the bar may be in the middle of a write to the same stream.
-            with contextlib.suppress(OSError):  # of a terminal that was closed, which is what SIGHUP says
+            with contextlib.suppress(OSError):  # the terminal may be closed, which SIGHUP means
                 os.write(2, b"\nstopping after this step; once more to stop at once\n")
         self.asked = True

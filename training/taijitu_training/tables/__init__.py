@@ -1,1 +1,1 @@
-"""The papers' tables: experiments, results and what differs."""
+"""The papers' tables: experiments, results and their differences."""

@@ -1,4 +1,4 @@
-"""What the papers show as a figure: ours drawn from the results of the same table."""
+"""Draw the papers' figures from the results of the same table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = {"top1": "accuracy (%)", "loss": "loss (nats)"}
 
 
 def figure_png(table: Table, plans: Sequence[Plan], results: Sequence[Result]) -> bytes | None:
-    """A PNG of panels_of; None for a table without any."""
+    """Draw panels_of as PNG; None for a table without any."""
     panels = panels_of(table, plans, results)
     if not panels:
         return None
@@ -22,7 +22,10 @@ def figure_png(table: Table, plans: Sequence[Plan], results: Sequence[Result]) -
 
 
 def panels_of(table: Table, plans: Sequence[Plan], results: Sequence[Result]) -> list[Panel]:
-    """A table along depth or noise as curves, from its results in the order of `plans`; none for any other table."""
+    """Return the curves of a table along depth or noise, from its results in the order of `plans`.
+
+    None for other tables.
+    """
     runs = list(zip(plans, results, strict=True))
     if table.along == "depth":
         return _along_depth(table, runs)

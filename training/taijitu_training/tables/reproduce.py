@@ -1,4 +1,4 @@
-"""Reproduce a paper's table: run its experiments one after the other, and print the paper's numbers with ours.
+"""Reproduce a paper's table: run its experiments one after the other, and print the paper's numbers with the results.
 
 python training/reproduce.py yynet-table1 --data cifar10.tar.xz --epochs 3 --seeds 2
 """
@@ -29,15 +29,15 @@ from taijitu_training.tables.tables import TABLES, Plan, Table, get_table, plan
 
 
 def build_parser() -> Parser:
-    """The command line of training/reproduce.py."""
+    """Return the command line of training/reproduce.py."""
     parser = Parser(prog="reproduce.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("table", help=f"one of: {', '.join(TABLES)}")
     parser.add_argument("--data", required=True, type=Path, help="as for train.py")
     parser.add_argument("--validation", type=share, metavar="SHARE", help="as for train.py")
-    parser.add_argument("--epochs", type=int, default=0, metavar="N", help="instead of the paper's: a reduced budget")
+    parser.add_argument("--epochs", type=int, default=0, metavar="N", help="instead of the paper's, a reduced budget")
     parser.add_argument("--seeds", type=int, default=0, metavar="K", help="runs of each row, instead of the paper's")
     parser.add_argument(
-        "--row", action="append", metavar="NAME", help="run only this row of the table; several allowed"
+        "--row", action="append", metavar="NAME", help="run only this row of the table; may be repeated"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("runs/reproduce"), help="folder of all runs and results (default: %(default)s)"
@@ -48,7 +48,7 @@ def build_parser() -> Parser:
 
 @run("reproduce.py")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 the table is complete, 1 a run failed, 2 wrong usage or input, 130 stopped by a signal."""
+    """Run the command; 0: the table is complete, 1: a run failed, 2: wrong usage or input, 130: stopped by a signal."""
     args = build_parser().parse_args(argv)
     table = get_table(args.table)
     if args.epochs < 0 or args.seeds < 0:
@@ -86,9 +86,9 @@ def add_result(
     device: torch.device,
     heading: str,
 ) -> bool:
-    """Add the result of `planned` unless it is there; False where a signal stopped it.
+    """Add the result of `planned` unless it exists; return False if a signal stopped it.
 
-    FolderInUseError where another process is doing it.
+    FolderInUseError if another process is doing it.
     """
     wanted = facts(planned, dataset)
     if results.find(wanted):
@@ -109,7 +109,7 @@ def add_result(
 
 
 def write_table(table: Table, plans: list[Plan], results: ResultFile, wanted: list[Result]) -> str:
-    """Write TABLE.md, and the figure where nothing is missing, from the results of all processes; TABLE.md's text.
+    """Write TABLE.md, and the figure if nothing is missing, from the results of all processes; return TABLE.md's text.
 
     `wanted` are the `facts` of `plans`.
     """
@@ -126,7 +126,7 @@ def write_table(table: Table, plans: list[Plan], results: ResultFile, wanted: li
 
 
 def rows_of(plans: Sequence[Plan], rows: Sequence[str]) -> list[Plan]:
-    """The runs of `rows`; UnknownNameError for a row that the table does not have."""
+    """Return the runs of `rows`; UnknownNameError for a row that the table does not have."""
     known = [planned.row for planned in plans]
     for row in rows:
         if row not in known:
@@ -137,7 +137,7 @@ def rows_of(plans: Sequence[Plan], rows: Sequence[str]) -> list[Plan]:
 def carry_out(
     planned: Plan, table: Table, dataset: Dataset, folder: Path, device: torch.device
 ) -> dict[str, float] | None:
-    """Train in `folder`, or go on training, and measure: numbers by column. None where a signal stopped it."""
+    """Train in `folder`, or continue training, and measure: numbers by column. None if a signal stopped it."""
     architecture = {
         "name": planned.architecture["name"],
         "options": {**planned.architecture["options"], "num_classes": len(dataset.labels)},
@@ -158,9 +158,9 @@ def carry_out(
 
 
 def with_noise(batches: Iterator[tuple[Tensor, Tensor]], deviation: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Gaussian noise of `deviation` (of pixels in [0, 1]) on uint8 pictures, not clipped: float32 in [0, 255] and past.
+    """Add Gaussian noise of `deviation` (pixels in [0, 1]) to uint8 pictures: float32, not clipped to [0, 255].
 
-    The same noise for every network.
+    The noise is the same for every network.
     """
     generator = torch.Generator().manual_seed(0)
     for images, targets in batches:

@@ -1,4 +1,4 @@
-"""The results of a table: kept one by one as they come, printed with the paper's."""
+"""Keep the results of a table one by one, and print them with the paper's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from taijitu_training.tables.significance import (
 )
 from taijitu_training.tables.tables import Plan, Table
 
-Result = dict[str, Any]  # one finished run: what it was, and "numbers" by column
+Result = dict[str, Any]  # one finished run: its settings, and "numbers" by column
 
 HEADINGS = {
     "data": "Data",
@@ -40,7 +40,7 @@ HOW_TO_READ = (
 
 
 def facts(planned: Plan, dataset: Dataset) -> Result:
-    """What a result is of. All of it makes two runs the same, the data's name excepted."""
+    """Return the settings of a result. Two runs with the same ones are the same, except for the data's name."""
     return {
         "run": planned.name,
         "recipe": planned.recipe.as_dict(),
@@ -52,14 +52,14 @@ def facts(planned: Plan, dataset: Dataset) -> Result:
 
 
 class ResultFile:
-    """Results, one JSON object a line, written as they come, by any number of processes."""
+    """Results, one JSON object per line, written as they come, by any number of processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.read()
 
     def read(self) -> None:
-        """Take over what other processes have added since."""
+        """Read the results that other processes have added since."""
         try:
             lines = self.path.read_text().splitlines() if self.path.exists() else []
             self.results: list[Result] = [json.loads(line) for line in lines]
@@ -67,11 +67,11 @@ class ResultFile:
             raise DataError(f"{self.path}: not the results of a table ({error}); repair or remove it") from None
 
     def find(self, wanted: Result) -> Result | None:
-        """The result with the `facts` that are wanted, if it was there when the file was last read."""
+        """Return the result with the `facts` in `wanted`, if the file had it when it was last read."""
         return next((result for result in self.results if _same(wanted, result)), None)
 
     def add(self, result: Result) -> None:
-        """Append `result` to what is on the disk."""
+        """Append `result` to the file."""
         with lock_file(self.path):
             self.read()
             self.results.append(result)
@@ -79,13 +79,16 @@ class ResultFile:
 
 
 def _same(wanted: Result, result: Result) -> bool:
-    # Results from before hashes were kept are known by the name of their data.
+    # Results from before hashes were recorded are identified by the name of their data.
     other = "data" if result.get("data_sha256") else "data_sha256"
     return all(result.get(key) == value for key, value in wanted.items() if key != other)
 
 
 def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
-    """Markdown: the paper's numbers with ours, with n, epochs, data and machine; reduced budgets in their rows."""
+    """Return Markdown: the paper's numbers and ours, with n, epochs, data and machine.
+
+    Reduced budgets in their rows.
+    """
     lines = [f"# {table.title}", ""]
     lines.append(f"Paper: {table.data}{f', {table.seeds} runs' if table.seeds else ''}.")
     for key, name in HEADINGS.items():
@@ -114,7 +117,7 @@ def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
 
 
 def _comparisons(table: Table, plans: list[Plan], results: list[Result]) -> list[str]:
-    """Every two rows of a table tested, ours and the paper's; a figure has too many rows for that."""
+    """Test every two rows of a table, ours and the paper's; a figure has too many rows for that."""
     if table.along:
         return []
     column = table.columns[0]
@@ -131,7 +134,7 @@ def _comparisons(table: Table, plans: list[Plan], results: list[Result]) -> list
 
 
 def _printed(table: Table, plans: list[Plan], column: str) -> dict[str, Summary]:
-    """The paper's rows that have a mean and a deviation."""
+    """Return the paper's rows that have a mean and a deviation."""
     printed = {}
     for planned in plans:
         mean, plus_minus, deviation = planned.paper.get(column, "").partition(" ± ")
@@ -141,19 +144,19 @@ def _printed(table: Table, plans: list[Plan], column: str) -> dict[str, Summary]
 
 
 def out_of(count: int, full: int) -> str:
-    """'3 of 40' where the budget was reduced."""
+    """Return '3 of 40' if the budget was reduced."""
     return f"{count} of {full}" if count < full else str(count)
 
 
 def mean_and_error(values: list[float], digits: int) -> str:
-    """'87.61 ± 0.09': mean and standard error of the mean; the value alone of one run."""
+    """Return '87.61 ± 0.09': mean and standard error of the mean; for one run only the value."""
     mean = f"{statistics.fmean(values):.{digits}f}"
     error = standard_error(values)
     return mean if error is None else f"{mean} ± {error:.{digits}f}"
 
 
 def _differences(heading: str, found: list[Difference], digits: int) -> list[str]:
-    """A table of pairs, the largest difference first."""
+    """Return a table of pairs, the largest difference first."""
     if not found:
         return []
     lines = ["", heading, "", "| | | difference | |", "|---|---|---|---|"]

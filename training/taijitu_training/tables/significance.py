@@ -1,7 +1,7 @@
-"""Which differences between the rows of a table are more than chance.
+"""Test which differences between the rows of a table are more than chance.
 
-A difference is called one where a t-test says so at 5 %, with Holm's correction (1979) over all pairs of the table.
-Rows that were trained with the same seeds are tested in pairs; a paper's rows, of which mean and deviation are printed,
+Rows differ if a t-test says so at 5 %, with Holm's correction (1979) over all pairs of the table.
+Rows that were trained with the same seeds are tested in pairs; a paper's rows, with a printed mean and deviation,
 by Welch's test.
 """
 
@@ -19,7 +19,7 @@ LEAST_RUNS = 3
 
 @dataclass(frozen=True)
 class Difference:
-    """`mean` is that of `first` minus that of `second`; `p` is corrected, None where there are too few runs to test."""
+    """`mean` is that of `first` minus that of `second`; `p` is corrected, None if there are too few runs to test."""
 
     first: str
     second: str
@@ -28,7 +28,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What may be said of it."""
+        """The statement that is justified."""
         if self.p is None:
             return "not tested"
         return f"p = {self.p:.2g}: {'different' if self.p < LEVEL else 'not shown to be different'}"
@@ -44,7 +44,7 @@ class Summary:
 
 
 def standard_error(values: Sequence[float]) -> float | None:
-    """Standard error of the mean of `values`; None of a single one."""
+    """Return the standard error of the mean of `values`; None for a single one."""
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
@@ -58,7 +58,7 @@ def paired_differences(rows: Mapping[str, Mapping[int, float]]) -> list[Differen
         differences = [rows[first][seed] - rows[second][seed] for seed in seeds]
         if seeds:
             pairs.append((first, second, statistics.fmean(differences)))
-            # Equal differences leave nothing to divide by: certain, or no difference at all.
+            # Equal differences leave nothing to divide by: certain, or no difference.
             same = len(set(differences)) == 1
             p = float(differences[0] == 0.0) if same else float(stats.ttest_1samp(differences, 0.0).pvalue)
             ps.append(p if len(seeds) >= LEAST_RUNS else None)
@@ -79,7 +79,10 @@ def welch_differences(rows: Mapping[str, Summary]) -> list[Difference]:
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Return the p-values corrected for their number, in the order given; None, of a pair not tested, stays."""
+    """Return the p-values corrected for their number, in the given order.
+
+    None, for a pair that was not tested, stays.
+    """
     tested = sorted((p, i) for i, p in enumerate(ps) if p is not None)
     corrected: list[float | None] = [None] * len(ps)
     largest = 0.0

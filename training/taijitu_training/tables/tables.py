@@ -1,4 +1,4 @@
-"""The papers' tables as data: which runs they are made of, and what the papers found."""
+"""The papers' tables as data: their runs, and the papers' results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOISE = tuple(i / 10 for i in range(11))  # standard deviations, of pixels in [0
 
 @dataclass(frozen=True)
 class Experiment:
-    """One row: a network trained by a recipe. `paper` is what the paper has, by column, as it prints it."""
+    """One row: a network trained by a recipe. `paper` has the paper's numbers by column, as it prints them."""
 
     row: str
     model: str
@@ -41,13 +41,13 @@ class Table:
 
     name: str
     title: str
-    data: str  # what the paper was measured on
+    data: str  # the paper's data
     recipe: str
-    seeds: int  # runs of each row in the paper; 0: it does not say
+    seeds: int  # runs of each row in the paper; 0: not stated
     columns: tuple[str, ...]
     experiments: tuple[Experiment, ...]
     preset: str = "paper"
-    along: str = ""  # "depth" or "noise" where the paper has a figure
+    along: str = ""  # "depth" or "noise" if the paper has a figure
 
 
 def _yynet_table1() -> Table:
@@ -109,8 +109,8 @@ def _nish_table1() -> Table:
         for act, numbers in acts.items()
         for count, (top1, loss) in zip(epochs, numbers)
     )
-    # The paper's loss falls and rises again from row to row as along one run, and no network that ends in 1x1 pixels,
-    # as torchvision's do at 32, reaches its 91 %.
+    # The paper's loss decreases and increases again from row to row as along one run, and no network that ends in 1x1
+    # pixels, as torchvision's do at 32, reaches its 91 %.
     title = "Nish Table 1: Mish and Nish (our reading: one run of 150 epochs, read three times; CIFAR stems)"
     return Table("nish-table1", title, "CIFAR-10", "nish_cifar10", 10, ("top1", "loss"), rows)
 
@@ -156,7 +156,7 @@ TABLES = {
 
 
 def get_table(name: str) -> Table:
-    """The table called `name`; UnknownNameError lists the close ones."""
+    """Return the table called `name`; UnknownNameError lists the close ones."""
     if name not in TABLES:
         raise UnknownNameError("table", name, TABLES)
     return TABLES[name]
@@ -170,11 +170,11 @@ class Plan:
     paper: Mapping[str, str]
     architecture: dict[str, Any]
     recipe: Recipe
-    full_epochs: int  # what the table has; more than the recipe's where the budget is reduced
+    full_epochs: int  # the table's number; more than the recipe's if the budget is reduced
 
     @property
     def name(self) -> str:
-        """Its folder's name, which two different runs never share: nish-depth and nish-noise use the same networks."""
+        """The name of its folder, different for different runs: nish-depth and nish-noise use the same networks."""
         options = self.architecture["options"]
         told = "-".join(f"{key}={value}" for key, value in sorted(options.items()) if key != "num_classes")
         recipe = f"{self.recipe.name}-e{self.recipe.epochs}-b{self.recipe.batch_size}-s{self.recipe.seed}"
@@ -182,9 +182,9 @@ class Plan:
 
 
 def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
-    """The runs of `table`, all rows with one seed before the next; over `epochs` in place of the rows' own if not 0.
+    """Return the runs of `table`, all rows with one seed before the next; with `epochs`, if not 0, not the rows' own.
 
-    Rows that differ in their epochs alone are then one: the one whose epochs they are, if any is.
+    Rows that differ only in their epochs are then one: the one with these epochs, if there is one.
     """
     plans: dict[str, Plan] = {}
     for seed in range(seeds):

@@ -1,4 +1,4 @@
-"""Make a checkpoint of weights that you have: .pth, .safetensors, pytorch_model.bin, of any network that is known.
+"""Make a checkpoint from weights that you have: .pth, .safetensors, pytorch_model.bin, of any known network.
 
 taijitu checkpoint weights.pth --model timm/NAME --labels labels.txt [--data DIR] -o ckpt.pt
 """
@@ -18,12 +18,12 @@ from taijitu_training.cli import pairs
 
 
 def build_parser() -> Parser:
-    """The command line of `taijitu checkpoint`."""
+    """Return the command line of `taijitu checkpoint`."""
     parser = Parser(prog="taijitu checkpoint", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", type=Path, help="the file of weights; no code in it is run")
     parser.add_argument(
         "--model", required=True,
-        help="the network: timm/NAME, torchvision/NAME or one of our own; timm/NAME.TAG where pictures are prepared as "
+        help="the network: timm/NAME, torchvision/NAME or one of taijitu's; timm/NAME.TAG if pictures are prepared as "
         "for these weights of timm and not its default ones",
     )  # fmt: skip
     parser.add_argument(
@@ -40,24 +40,24 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--map", choices=("name", "order"), default="name",
-        help="order: where names differ, tell tensors by their order, shapes and kinds, which have to agree one to one "
+        help="order: if names differ, match tensors by their order, shapes and kinds, which must agree one to one "
         "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--key", metavar="NAME",
-        help="the set of weights that is meant, where the file has several: state_dict (default: the moving average, "
-        "where there is one)",
+        help="the set of weights to use, if the file has several: state_dict (default: the moving average, "
+        "if there is one)",
     )  # fmt: skip
     parser.add_argument(
-        "--prefix", metavar="TEXT", help="what stands before the names of this network's tensors (default: found)"
+        "--prefix", metavar="TEXT", help="the prefix of the names of this network's tensors (default: found)"
     )
     parser.add_argument(
         "--leave-out", action="append", default=[], metavar="PATTERN",
-        help="tensors of the file that the network may have no place for: AuxLogits.*",
+        help="tensors of the file that the network need not have: AuxLogits.*",
     )  # fmt: skip
     parser.add_argument(
         "--mean", type=float, nargs=3, metavar=("R", "G", "B"),
-        help="mean of pixels in [0, 1] (default: timm's or torchvision's of the network, here and below)",
+        help="mean of pixels in [0, 1] (default, here and below: that of timm or torchvision for the network)",
     )  # fmt: skip
     parser.add_argument(
         "--std", type=float, nargs=3, metavar=("R", "G", "B"), help="standard deviation of pixels in [0, 1]"
@@ -70,23 +70,23 @@ def build_parser() -> Parser:
     parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="how pictures are resized")
     parser.add_argument(
         "--data", type=Path, metavar="DIR",
-        help="labelled pictures to judge by before the checkpoint is written; weights that only guess are refused",
+        help="labelled pictures to judge by before the checkpoint is written; weights at chance level are refused",
     )  # fmt: skip
     return parser
 
 
 @run("taijitu checkpoint")
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 written, 1 weights that only guess (nothing is written), 2 wrong usage or input."""
+    """Run the command; 0: written, 1: weights at the level of chance (nothing is written), 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
-    # torch takes seconds, which --help does not need.
+    # torch takes seconds to import, and --help does not need it.
     from taijitu_training import checkpoint
     from taijitu_training.weights.from_weights import checkpoint_from_weights
     from taijitu_training.weights.judging import judge
     from taijitu_training.weights.published import imagenet_labels
 
     if args.output.exists() and args.output.samefile(args.weights):
-        raise UsageError(f"got {args.output} to write, which are the weights to read, expected another file")
+        raise UsageError(f"got {args.output}, the weights to read, as the file to write, expected another; change -o")
     labels = imagenet_labels() if args.labels == "imagenet" else read_labels(Path(args.labels))
     made = checkpoint_from_weights(
         args.weights,
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _resize(text: str) -> dict[str, Any]:
-    """shorter:256 or stretch as fields of `InputSpec`, for argparse."""
+    """Parse shorter:256 or stretch into fields of `InputSpec`, for argparse."""
     if text == "stretch":
         return {"resize": "stretch"}
     rule, _, side = text.partition(":")
@@ -127,7 +127,7 @@ def _resize(text: str) -> dict[str, Any]:
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
-    """The fields of `InputSpec` that were given."""
+    """Return the fields of `InputSpec` that were given."""
     size = {} if args.size is None else {"height": args.size, "width": args.size}
     filters = {} if args.interpolation is None else {"interpolation": f"{args.interpolation}_antialias"}
     numbers = {name: tuple(getattr(args, name)) for name in ("mean", "std") if getattr(args, name) is not None}
@@ -135,7 +135,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _report(told: dict[str, Any], spec: dict[str, Any]) -> list[str]:
-    """What was taken from the file, and how pictures will be prepared."""
+    """Say what was taken from the file, and how pictures will be prepared."""
     resize = "stretched to" if spec["resize"] == "stretch" else f"shorter side {spec['resize_size']}, centre"
     mean, std = (" ".join(f"{number:g}" for number in spec[name]) for name in ("mean", "std"))
     lines = [

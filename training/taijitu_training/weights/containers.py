@@ -1,4 +1,4 @@
-"""Where the weights lie in a file of PyTorch: the containers of EMA, timm and Lightning, modules saved whole."""
+"""Find the weights in a file of PyTorch: the containers of EMA, timm and Lightning, modules saved whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WEIGHTS = ("state_dict", "model_state_dict", "model", "net", "network", "module"
 
 
 class Inert:
-    """Stands where a file wants an object made: keeps the state that it was given, and does nothing."""
+    """A stand-in for an object in a file: keeps its state, and does nothing."""
 
     state: Any = None
 
@@ -27,10 +27,10 @@ class Inert:
 
 
 def weights_in(path: Path, content: Any, key: str | None) -> tuple[dict[str, Tensor], str]:
-    """The tensors of `content`, what a file holds, and which part of it they are, in words.
+    """Return the tensors of `content`, the content of a file, and which part of it they are, in words.
 
-    `key`: the entry of a container, where another one is meant than the first of `AVERAGES` and `WEIGHTS`.
-    CheckpointError where there are none, or several and none of these names.
+    `key`: the entry of a container, if another one is meant than the first of `AVERAGES` and `WEIGHTS`.
+    CheckpointError if there are none, or several and none of these names.
     """
     words = ["Lightning checkpoint"] if _is_lightning(content) else []
     wanted = key
@@ -66,7 +66,7 @@ def _choose(path: Path, sets: list[str]) -> str:
 
 
 def _sets_in(content: Any) -> list[str]:
-    """The keys of a container whose values hold weights."""
+    """Return the keys of a container whose values hold weights."""
     if not isinstance(content, Mapping):
         return []
     return [
@@ -94,7 +94,7 @@ def _is_lightning(content: Any) -> bool:
 
 
 def _module_state(value: Any) -> dict[str, Any] | None:
-    """What a pickled nn.Module holds, if `value` stands for one."""
+    """Return the content of a pickled nn.Module, if `value` stands for one."""
     state = getattr(value, "state", None) if isinstance(value, Inert) else None
     return state if isinstance(state, dict) and "_modules" in state else None
 

@@ -1,4 +1,4 @@
-"""Weights that people have, .pth, .safetensors and pytorch_model.bin, as tensors by name. Reading one runs no code."""
+"""Read weights that people have, .pth, .safetensors and pytorch_model.bin, as tensors by name, without running code."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.weights.containers import Inert, weights_in
 
 FORMS = "weights of PyTorch (.pth, .pt, .ckpt, .bin) or .safetensors"
-_PICKLE = b"\x80\x02"  # what torch.save wrote before its zip files
+_PICKLE = b"\x80\x02"  # the format of torch.save before its zip files
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The tensors of a file by the names it has for them, on the CPU.
+    """The tensors of a file by their names in it, on the CPU.
 
-    `sha256`: of the whole file. `part`: which of a file's sets of weights these are, in words; empty where it has one.
+    `sha256`: of the whole file. `part`: which of a file's sets of weights these are, in words; empty if it has one.
     """
 
     path: Path
@@ -38,11 +38,11 @@ def read_weights(path: Path, key: str | None = None) -> WeightsFile:
     """Read a file of weights.
 
     Containers are opened: of EMA, timm, Lightning and the like (moving averages first), and a module that was
-    saved whole. Objects of any class may stand in the file; none is made.
+    saved whole. Objects of any class may be in the file; none is created.
 
     Args:
-        path: The file; its first bytes decide what it is.
-        key: The container's entry with the weights, where another one than the first is meant.
+        path: The file; its first bytes decide its kind.
+        key: The container's entry with the weights, if another one than the first is meant.
 
     Raises:
         CheckpointError: The file is of another kind, damaged, or has tensors that no network can take; one line.
@@ -55,7 +55,7 @@ def read_weights(path: Path, key: str | None = None) -> WeightsFile:
         raise CheckpointError(f"{path}: could not be read ({error.strerror}), expected {FORMS}; check it") from None
     if _is_safetensors(head):
         if key is not None:
-            raise CheckpointError(f"{path}: got --key {key} for .safetensors, which hold one set; leave it out")
+            raise CheckpointError(f"{path}: got --key {key} for .safetensors, which hold one set; remove it")
         tensors, part = _from_safetensors(path), ""
     else:
         tensors, part = weights_in(path, _from_torch(path, head), key)
@@ -64,7 +64,7 @@ def read_weights(path: Path, key: str | None = None) -> WeightsFile:
 
 
 def is_weights(path: Path) -> bool:
-    """Whether the first bytes at `path` are those of .safetensors, or of a PyTorch file that is not a zip archive."""
+    """Return whether the file at `path` begins like .safetensors, or like a PyTorch file other than a zip archive."""
     with path.open("rb") as stream:
         head = stream.read(9)
     return _is_safetensors(head) or head.startswith(_PICKLE)
@@ -75,7 +75,7 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def check_tensors(where: str, tensors: Mapping[str, Tensor]) -> None:
-    """CheckpointError for a tensor without numbers, with numbers that are none, or in a form that networks lack."""
+    """Raise CheckpointError for a tensor without numbers, with NaN or infinity, or in a form that networks lack."""
     for name, value in tensors.items():
         kind = None
         if value.is_meta:
@@ -120,7 +120,7 @@ def _from_torch(path: Path, head: bytes) -> Any:
             f"{path}: holds {reason} (nothing in it was run), expected weights; where it was made, save "
             "model.state_dict()"
         ) from None
-    except Exception as error:  # a crafted file makes torch raise nearly anything
+    except Exception as error:  # a crafted file makes torch raise errors of nearly any class
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: damaged PyTorch file ({reason}); get it again") from None
 
@@ -130,4 +130,4 @@ def _is_torchscript(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
     except (zipfile.BadZipFile, OSError):
-        return False  # torch says how it is damaged
+        return False  # torch reports how it is damaged

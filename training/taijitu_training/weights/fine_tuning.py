@@ -1,4 +1,4 @@
-"""Fine-tuning: the weights that a run starts from, where they are somebody's and not random."""
+"""Fine-tuning: the weights that a run starts from, if they are not random."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from taijitu_training.weights.hub import published_weights
 from taijitu_training.weights.published import published_input, published_labels, timm_config
 
 PREPARATION = ("mean", "std", "resize", "interpolation", "evaluation_crop")
-"""Fields of a recipe that say how pictures are prepared."""
+"""Fields of a recipe for the preparation of pictures."""
 
-FREE = {"act", "dropout", "image_size", "init"}  # options that may change: no weight means another thing by them
+FREE = {"act", "dropout", "image_size", "init"}  # options that may change: they do not change the meaning of a weight
 
 Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Initial:
-    """What a network takes: `weights` by their names in it, and of the layer of the labels the rows that it knows.
+    """The weights for a network: `weights` by their names in it, and the classification layer's rows for known labels.
 
     `head`: that layer's tensors as they came. `rows`: (row in the network, row in `head`). `kept` and `new`: the labels
     of the network. `origin`: where the weights are from, for the card.
@@ -52,13 +52,13 @@ class Initial:
 
     def __str__(self) -> str:
         if not self.kept:
-            return f"{self.origin['file']}; the layer of the labels is new"
+            return f"{self.origin['file']}; the classification layer is new"
         new = f"; new labels: {', '.join(self.new)}" if self.new else ""
-        return f"{self.origin['file']}; labels that it knows: {', '.join(self.kept)}{new}"
+        return f"{self.origin['file']}; labels that it has: {', '.join(self.kept)}{new}"
 
     @torch.no_grad()
     def load_into(self, model: nn.Module) -> None:
-        """Put the weights into `model`; what is not among them stays as it is."""
+        """Put the weights into `model`; its other weights do not change."""
         model.load_state_dict(self.weights, strict=False)
         own = model.state_dict()
         ours, theirs = ([pair[side] for pair in self.rows] for side in (0, 1))
@@ -70,7 +70,7 @@ class Initial:
 class StartingPoint:
     """Weights as they came: `tensors` by the names in the network of `architecture`, for `labels` of their own.
 
-    `labels` is empty where nobody says what they were. `spec`: how their pictures were prepared.
+    `labels` is empty if they are not known. `spec`: how their pictures were prepared.
     """
 
     tensors: dict[str, Tensor]
@@ -80,7 +80,7 @@ class StartingPoint:
     origin: dict[str, Any]
 
     def initial(self, labels: Sequence[str]) -> Initial:
-        """What a network for `labels` takes from here."""
+        """Return the weights for a network with `labels`."""
         head_names = layer_of_labels(self.architecture)
         body = {name: value for name, value in self.tensors.items() if name not in head_names}
         head = {name: self.tensors[name] for name in head_names if name in self.tensors}
@@ -95,9 +95,9 @@ class StartingPoint:
         )
 
     def recipe(self, recipe: Recipe, given: Collection[str]) -> Recipe:
-        """`recipe` with pictures prepared as they were for these weights, where its fields were not `given`.
+        """Return `recipe` with pictures prepared as for these weights, for fields that were not `given`.
 
-        CheckpointError where the normalisation was given, and is another one.
+        CheckpointError if a different normalisation was given.
         """
         spec = self.spec
         fields: dict[str, Any] = {
@@ -111,15 +111,15 @@ class StartingPoint:
             if name in given and getattr(recipe, name) != fields[name]:
                 theirs = ",".join(f"{number:g}" for number in fields[name])
                 raise CheckpointError(
-                    f"{self.origin['file']}: got --set {name} for weights that are used to {name}={theirs}, expected "
-                    "the same; leave it out"
+                    f"{self.origin['file']}: got --set {name} for weights trained with {name}={theirs}, expected "
+                    "the same; remove it"
                 )
         return dataclasses.replace(recipe, **{name: value for name, value in fields.items() if name not in given})
 
 
 @dataclass(frozen=True)
 class RunBefore:
-    """What a run that is resumed took from the weights that it started from, and nobody says again.
+    """The settings that a resumed run took from the weights that it started from, and that are not given again.
 
     `fields`: of its recipe, how pictures are prepared. `image_size`: the side in pixels. `recipe`: its name.
     """
@@ -130,7 +130,7 @@ class RunBefore:
 
     @classmethod
     def of(cls, path: Path | None) -> RunBefore:
-        """Read it from the run's last.pt; nothing of a run that started from random weights, or of no run."""
+        """Read it from the run's last.pt; empty for a run that started from random weights, or for no run."""
         if path is None or not path.exists():
             return cls()
         saved = checkpoint.load(path)
@@ -144,7 +144,7 @@ class RunBefore:
     def goes_on(
         self, recipe: Recipe, given: Collection[str], options: dict[str, Any], given_options: Collection[str]
     ) -> tuple[Recipe, dict[str, Any]]:
-        """`recipe` and the network's `options` as the run had them, where they were not `given`."""
+        """Return `recipe` and the network's `options` as the run had them, where they were not `given`."""
         recipe = dataclasses.replace(
             recipe, **{name: value for name, value in self.fields.items() if name not in given}
         )
@@ -154,9 +154,9 @@ class RunBefore:
 
 
 def from_file(path: Path, model: str, options: Options) -> StartingPoint:
-    """Read what `--init` names: a checkpoint, or a file of weights of timm's or torchvision's `model`.
+    """Read the file of `--init`: a checkpoint, or a file of weights of timm's or torchvision's `model`.
 
-    CheckpointError where the weights are those of another network.
+    CheckpointError if the weights are those of another network.
     """
     if checkpoint.is_checkpoint(path):
         return _from_checkpoint(path, model, options)
@@ -166,7 +166,7 @@ def from_file(path: Path, model: str, options: Options) -> StartingPoint:
             f"{path}: got a file without taijitu's contract for {model}, expected a checkpoint; make one of it: "
             "taijitu checkpoint"
         )
-    # The layer of the labels is as large as the file says, so that what comes before it is compared whole.
+    # The classification layer is as large as in the file, so that the other layers are compared completely.
     rows = next((value.shape[0] for value in reversed(file.tensors.values()) if value.ndim in (1, 2)), 1)
     architecture = {"name": model, "options": {**options, "num_classes": int(rows)}}
     match = match_weights(file, architecture, by_order=False, prefix=None)
@@ -187,7 +187,7 @@ def _from_checkpoint(path: Path, model: str, options: Options) -> StartingPoint:
 def _check_network(path: Path, saved: Checkpoint, model: str, options: Options) -> None:
     if (got := saved.architecture["name"]) != model:
         raise CheckpointError(f"{path}: got weights of {got}, expected {model}; give --model {got}")
-    # An option that was saved before it existed has its default.
+    # An option that did not exist when it was saved has its default.
     theirs = {**model_options(model), **saved.architecture["options"]}
     differing = {name: value for name, value in theirs.items() if value != options.get(name) and name != "num_classes"}
     if differing.keys() - FREE:
@@ -198,14 +198,14 @@ def _check_network(path: Path, saved: Checkpoint, model: str, options: Options) 
 def from_published(
     model: str, tag: str, options: Options, offline: bool, tell: Callable[[str], object]
 ) -> StartingPoint:
-    """Find or download what `--pretrained` names: weights of `model` ("timm/NAME") that timm publishes.
+    """Find or download the weights of `--pretrained`: weights of `model` ("timm/NAME") that timm publishes.
 
     Args:
         model: The network.
-        tag: Which weights; "" for timm's default.
+        tag: The tag of the weights; "" for timm's default.
         options: The options of the network.
         offline: Refuse to download.
-        tell: Takes the line that says what is downloaded, before it is.
+        tell: Gets the line that says what is downloaded, before it is.
     """
     source, _, name = model.partition("/")
     if source != "timm":
@@ -219,7 +219,7 @@ def from_published(
     path = published_weights(full_name, offline, tell)
     file = read_weights(path)
     labels: tuple[str, ...] = ()
-    with contextlib.suppress(TaijituError):  # labels that timm only counts
+    with contextlib.suppress(TaijituError):  # timm numbers some labels and does not name them
         labels = published_labels(f"timm/{full_name}")
     architecture = {"name": model, "options": {**options, "num_classes": config.num_classes}}
     tensors = _as_timm_loads(file, full_name, architecture)
@@ -228,7 +228,7 @@ def from_published(
 
 
 def _as_timm_loads(file: WeightsFile, name: str, architecture: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors by the names in the network, with what timm does to published ones; the file is read by us."""
+    """Return the tensors by the names in the network, as timm converts published ones; taijitu reads the file."""
     library: Any = importlib.import_module("timm")
     options = architecture["options"]
     size = {"img_size": options["image_size"]} if library.get_pretrained_cfg(name).fixed_input_size else {}
@@ -236,7 +236,7 @@ def _as_timm_loads(file: WeightsFile, name: str, architecture: dict[str, Any]) -
         network = library.create_model(
             name, pretrained=True, pretrained_cfg_overlay={"state_dict": file.tensors, "custom_load": False}, **size
         )
-    except Exception as error:  # other people's code raises nearly anything
+    except Exception as error:  # other libraries raise errors of nearly any class
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{file.path}: not the weights of timm/{name} ({reason}); get them again") from None
     return {f"network.{key}": value for key, value in network.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Fit the weights of a file to a network that is named, or say in one line why they do not."""
+"""Fit the weights of a file to a named network, or say in one line why they do not fit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Architecture = dict[str, Any]
 
 
 def match_weights(file: WeightsFile, architecture: Architecture, by_order: bool, prefix: str | None) -> Match:
-    """Tell which tensor of the file is which of the network: by name, else by timm's renaming, or by order if asked.
+    """Match the tensors of the file to the network's: by name, by timm's renaming, or by order if asked.
 
-    timm renames what the authors of a network published ("backbone.stem.0" to "stem.conv1"), and resizes position
-    embeddings; where that makes the whole network of a file whose names are others, it is taken.
+    timm renames tensors that the authors of a network published ("backbone.stem.0" to "stem.conv1"), and resizes
+    position embeddings; if that gives the whole network from a file with other names, it is used.
     """
     network = create_model(architecture["name"], **architecture["options"])
     try:
@@ -42,7 +42,7 @@ def match_weights(file: WeightsFile, architecture: Architecture, by_order: bool,
 
 
 def _renamed_by_timm(tensors: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor] | None:
-    """The network's tensors, where timm can make all of them from `tensors`, of as many labels."""
+    """Return the network's tensors, if timm can make all of them from `tensors`, for as many labels."""
     source, _, name = architecture["name"].partition("/")
     options = architecture["options"]
     if source != "timm" or options["act"] != "own" or options["stem"] != "own":
@@ -55,7 +55,7 @@ def _renamed_by_timm(tensors: dict[str, Tensor], architecture: Architecture) -> 
         "label_offset": 0,
         "custom_load": False,
     }
-    with contextlib.suppress(Exception):  # other people's code may raise anything: then it cannot
+    with contextlib.suppress(Exception):  # if timm raises anything, it cannot
         classes = options["num_classes"]
         made = library.create_model(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay, **size)
         return {f"network.{key}": value for key, value in made.state_dict().items()}
@@ -63,14 +63,14 @@ def _renamed_by_timm(tensors: dict[str, Tensor], architecture: Architecture) -> 
 
 
 def require_whole(file: WeightsFile, match: Match, architecture: Architecture, leave_out: Sequence[str] = ()) -> None:
-    """CheckpointError unless the file has the whole network, and nothing else, `leave_out` (patterns) apart."""
+    """Raise CheckpointError unless the file has the whole network, and nothing else except `leave_out` (patterns)."""
     if match.missing or match.misfits:
         raise CheckpointError(f"{file.path}: {_why_not(file, match, architecture)}")
     _require_no_more(file, match, architecture, leave_out)
 
 
 def require_body(file: WeightsFile, match: Match, architecture: Architecture) -> None:
-    """CheckpointError unless the file has all of the network, the layer of the labels apart, and nothing else."""
+    """Raise CheckpointError unless the file has the network without its classification layer, and nothing else."""
     if not {*match.missing, *match.misfits} <= set(layer_of_labels(architecture)):
         raise CheckpointError(f"{file.path}: {_why_not(file, match, architecture)}")
     _require_no_more(file, match, architecture, ())
@@ -80,13 +80,13 @@ def _require_no_more(file: WeightsFile, match: Match, architecture: Architecture
     surplus = [name for name in match.unknown if not any(fnmatch.fnmatch(name, pattern) for pattern in leave_out)]
     if surplus:
         raise CheckpointError(
-            f"{file.path}: got {len(surplus)} tensors that {architecture['name']} has no place for ({_some(surplus)}), "
+            f"{file.path}: got {len(surplus)} tensors that {architecture['name']} does not have ({_some(surplus)}), "
             "expected none; check --model, or leave them out: taijitu checkpoint --leave-out"
         )
 
 
 def layer_of_labels(architecture: Architecture) -> list[str]:
-    """The tensors whose shape depends on the number of labels."""
+    """Return the tensors whose shape depends on the number of labels."""
     two, three = (_shapes(architecture, count) for count in (2, 3))
     return [name for name, shape in two.items() if shape != three[name]]
 
@@ -97,7 +97,7 @@ def _shapes(architecture: Architecture, num_classes: int) -> dict[str, tuple[int
 
 
 def _why_not(file: WeightsFile, match: Match, architecture: Architecture) -> str:
-    """What is wrong, expected and to do, of a file that lacks a part of the network."""
+    """Return got, expected and what to do, for a file that lacks a part of the network."""
     name, classes = architecture["name"], architecture["options"]["num_classes"]
     lacking = [*match.missing, *match.misfits]
     if not any(tensor.ndim for tensor in match.tensors.values()):
@@ -108,22 +108,22 @@ def _why_not(file: WeightsFile, match: Match, architecture: Architecture) -> str
             (rows, *_), _ = next(iter(match.misfits.values()))
             return f"got weights for {rows} labels, expected them for the {classes} that you gave; correct the labels"
         return (
-            f"got no layer of the labels ({_some(lacking)}), expected all of {name}; "
+            f"got no classification layer ({_some(lacking)}), expected all of {name}; "
             "taijitu train --init starts from such weights"
         )
     if match.misfits:
         tensor, (got, expected) = next(iter(match.misfits.items()))
-        grey = ", which is for grey pictures" if got[1:2] == (1,) and expected[1:2] == (3,) else ""
+        grey = ", for grey pictures" if got[1:2] == (1,) and expected[1:2] == (3,) else ""
         return f"got {_some([tensor])} of the shape {got}{grey}, expected {expected}; check --model and --option"
     hint = _order_hint(file, architecture)
     return f"got no {_some(lacking)}, expected all of {name}; check --model and --option{hint}"
 
 
 def _order_hint(file: WeightsFile, architecture: Architecture) -> str:
-    """What to do where the names are others, and the order would do."""
+    """Return what to do if the names differ, and the order would match."""
     with contextlib.suppress(CheckpointError):
         match_weights(file, architecture, True, None)
-        return ", or tell them by their order, which agrees: --map order"
+        return ", or match them by their order, which agrees: --map order"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""From a file of weights that you have to a checkpoint that exports like ours."""
+"""Make a checkpoint, which can be exported like a trained one, from a file of weights that you have."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def checkpoint_from_weights(
     prefix: str | None = None,
     leave_out: Sequence[str] = (),
 ) -> Checkpoint:
-    """Make a checkpoint of a file of weights: .pth, .safetensors, pytorch_model.bin. No code in it is run.
+    """Make a checkpoint from a file of weights: .pth, .safetensors, pytorch_model.bin. No code in it is run.
 
-    `training["weights"]` of the result says which of a container's weights were taken, and how their names were told.
+    `training["weights"]` of the result says which of a container's weights were used, and how their names were matched.
 
     Args:
         weights: The file. Containers (EMA, timm, Lightning, a module saved whole) are opened, prefixes removed.
-        model: The network: one of `list_models`, "timm/NAME", "torchvision/NAME"; "timm/NAME.TAG" where pictures are
-            prepared otherwise than for timm's default weights.
+        model: The network: one of `list_models`, "timm/NAME", "torchvision/NAME"; "timm/NAME.TAG" if pictures are
+            prepared differently from timm's default weights.
         labels: The K labels, in the order of the logits.
         options: Options of the network, such as {"act": "nish"}.
-        changes: Fields of `InputSpec`, where pictures are prepared otherwise than timm or torchvision say. Our own
+        changes: Fields of `InputSpec`, if pictures are prepared differently from timm or torchvision. Taijitu's
             networks need "mean" and "std".
-        by_order: Tell tensors by their order, where as many, of the same shapes and kinds, have other names.
-        key: The entry of a container that is meant, where it has several.
-        prefix: What stands before the names, where the file has several networks.
-        leave_out: Patterns of names in the file that may have no place in the network ("AuxLogits.*").
+        by_order: Match tensors by their order, if as many, of the same shapes and kinds, have other names.
+        key: The entry of a container to use, if it has several.
+        prefix: The prefix of the names, if the file has several networks.
+        leave_out: Patterns of names in the file that the network need not have ("AuxLogits.*").
 
     Raises:
         CheckpointError: The file cannot be read, or its weights are not those of this network; one line.
-        ArtefactError: A label or a number of the input cannot be.
+        ArtefactError: A label or a number of the input is not possible.
         UnknownNameError: A model, option or field that does not exist.
     """
     file = read_weights(Path(weights), key)
@@ -77,11 +77,11 @@ def checkpoint_from_weights(
 
 
 def _input_of(model: str, changes: Mapping[str, Any]) -> InputSpec:
-    """How pictures are prepared for `model`, with `changes`."""
+    """Return how pictures are prepared for `model`, with `changes`."""
     if "/" in model:
         return changed_input(published_input(model), changes)
     if missing := {"mean", "std"} - changes.keys():
-        raise UsageError(f"got no {' and no '.join(sorted(missing))} for {model}, expected what it was trained with")
+        raise UsageError(f"got no {' and no '.join(sorted(missing))} for {model}, expected its training's; give them")
     height, width = create_model(model).input_size
     plain = InputSpec(
         height=height,

@@ -1,4 +1,4 @@
-"""Weights that timm publishes on Hugging Face: from the cache of this machine, or downloaded, which is said before."""
+"""Find weights that timm publishes on Hugging Face in this machine's cache, or download them after a message."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def published_weights(name: str, offline: bool, tell: Callable[[str], object]) -> Path:
-    """The file of "resnet18.a1_in1k", or of "resnet18" for its default weights.
+    """Return the file of "resnet18.a1_in1k", or of "resnet18" for its default weights.
 
     Args:
-        name: timm's name of the network, with a tag where other weights than its default ones are meant.
+        name: timm's name of the network, with a tag if other weights than its default ones are meant.
         offline: Refuse to download.
-        tell: Takes the line that says what is downloaded, from where, how large and under which licence, before it is.
+        tell: Gets the line that says what is downloaded, from where, how large and under which licence, before it is.
 
     Raises:
         UsageError: The file is not here, and `offline`.

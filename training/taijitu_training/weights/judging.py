@@ -1,4 +1,4 @@
-"""How a checkpoint answers labelled pictures, prepared as its contract says."""
+"""Judge a checkpoint's answers to labelled pictures, prepared as its contract says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import DataError, TrainingError
 
 RARE = 0.01
-"""Guessing gets as many right as rarely as this, or more rarely, where the network knows something."""
+"""Probability that guessing gets as many right; weights above it are refused."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Judged:
         return f"{self.top1:.2f} % of {self.source} ({self.correct} of {self.count})"
 
     def require_better_than_guessing(self) -> None:
-        """TrainingError where guessing among the labels of these pictures would often do as well."""
+        """Raise TrainingError if guessing among the labels of these pictures would often be as good."""
         from scipy.stats import binom
 
         share = 1.0 / max(2, self.labels)
@@ -47,15 +47,15 @@ class Judged:
             few = f"; {needed} pictures at least would show more" if self.count < needed else ""
             raise TrainingError(
                 f"got {self}, which guessing reaches too, so nothing was written{few}; check the order of the labels, "
-                "--mean, --std, --size, and that the weights are of this network, or leave --data out"
+                "--mean, --std, --size, and that the weights are of this network, or omit --data"
             )
 
 
 @torch.inference_mode()
 def judge(checkpoint: Checkpoint, data: Path) -> Judged:
-    """Answer every picture of the test set at `data` (or of all of it, where nothing is split).
+    """Answer every picture of the test set at `data` (or of all of it, if it has no splits).
 
-    DataError where it has no labels, or others than the checkpoint.
+    DataError if it has no labels, or others than the checkpoint.
     """
     spec = ModelCard.from_dict(checkpoint.contract()).input
     pictures = evaluation_pictures(data, checkpoint.labels)

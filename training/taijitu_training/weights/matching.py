@@ -1,4 +1,4 @@
-"""Which tensor of a file is which of a network: by their names, with any prefix, or by their order."""
+"""Match the tensors of a file to those of a network: by their names, with any prefix, or by their order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.models.external import ExternalNetwork
 
 COUNTERS = ("*num_batches_tracked", "*n_averaged", "*total_ops", "*total_params")
-"""Tensors that nothing is computed from, of batch norm, weight averaging and thop."""
+"""Tensors that are not used to compute, of batch norm, weight averaging and thop."""
 
 Tensors = Mapping[str, Tensor]
 Shape = tuple[int, ...]
@@ -24,9 +24,9 @@ Shape = tuple[int, ...]
 class Match:
     """Each tensor of a network that the file has, by the network's name for it.
 
-    `how`: how they were told, in words. `outside`: the file's names that do not begin with the prefix. `unknown`: those
-    that do, and that the network has not. `missing`: the network's that the file has not. `misfits`: the shapes in the
-    file and in the network of those that differ.
+    `how`: how they were matched, in words. `outside`: the file's names without the prefix. `unknown`: those with it
+    that the network does not have. `missing`: the network's names that the file does not have. `misfits`: the shapes in
+    the file and in the network, if they differ.
     """
 
     tensors: dict[str, Tensor]
@@ -38,10 +38,10 @@ class Match:
 
 
 def match_by_name(weights: Tensors, network: nn.Module, prefix: str | None = None) -> Match:
-    """Tell tensors by their names behind `prefix`, or behind the prefix with which most of them are the network's.
+    """Match tensors by their names after `prefix`, or after the prefix with which most of them are the network's.
 
-    `torch.compile`'s `_orig_mod.` does not count as a part of a name. A tensor that the network uses in several places
-    may stand in the file once. CheckpointError where two prefixes do equally well, or such a tensor is not one.
+    `torch.compile`'s `_orig_mod.` does not count as a part of a name. A tensor that the network uses several times
+    may be in the file once. CheckpointError if two prefixes match equally well, or such tensors differ.
     """
     wanted, outer = _inner_names(network), _outer_prefix(network)
     cleaned = {name.replace("_orig_mod.", ""): value for name, value in weights.items()}
@@ -71,9 +71,9 @@ def match_by_name(weights: Tensors, network: nn.Module, prefix: str | None = Non
 
 
 def match_by_order(weights: Tensors, network: nn.Module) -> Match:
-    """Tell tensors by their order: as many in the file as in the network, each of the same shape and kind.
+    """Match tensors by their order: as many in the file as in the network, each of the same shape and kind.
 
-    The kind is the last part of the name: weight, bias, running_mean. CheckpointError where one differs.
+    The kind is the last part of the name: weight, bias, running_mean. CheckpointError if one differs.
     """
     theirs = [(name, value) for name, value in weights.items() if not _is_counter(name)]
     wanted = _inner_names(network)
@@ -96,7 +96,10 @@ def match_by_order(weights: Tensors, network: nn.Module) -> Match:
 
 
 def _best_prefix(names: Collection[str], wanted: Collection[str]) -> str:
-    """What stands before the names in the file that are the network's, for as many as possible; "" where none is."""
+    """Return the prefix of the names in the file that are the network's, for as many as possible.
+
+    "" if there is none.
+    """
     counts: Counter[str] = Counter()
     for name in names:
         parts = name.split(".")
@@ -127,7 +130,7 @@ def _fill_shared(found: dict[str, Tensor], wanted: Tensors) -> None:
 
 
 def _inner_names(network: nn.Module) -> dict[str, Tensor]:
-    """The network's tensors by the names that its library gives them: without "network." of an ExternalNetwork."""
+    """Return the network's tensors by their library's names: without "network." of an ExternalNetwork."""
     return {name.removeprefix(_outer_prefix(network)): value for name, value in network.state_dict().items()}
 
 

@@ -1,4 +1,4 @@
-"""From a network of timm or torchvision that you have, weights and all, to a checkpoint that exports like ours."""
+"""Make a checkpoint, which can be exported like a trained one, from a network of timm or torchvision that you have."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from taijitu_training.weights.published import input_from_timm_config, torchvisi
 def checkpoint_of(
     name: str, model: nn.Module, labels: Sequence[str], *, act: str = "own", weights: str = "", **changes: Any
 ) -> Checkpoint:
-    """A checkpoint of `model`, for checkpoint.save and then export/to_onnx.py.
+    """Make a checkpoint of `model`, for checkpoint.save and then export/to_onnx.py.
 
-    `name` is what `create_model` calls the architecture ("timm/tinynet_c"), `labels` the K classes in the order of the
+    `name` is the architecture's name for `create_model` ("timm/tinynet_c"), `labels` the K classes in the order of the
     logits, `act` the activation that replace_activations put into it, if any. Pictures are prepared as
     `preferred_input(name, model, weights)` says, with `changes` to its fields (`mean=(0.5, 0.5, 0.5)`) where
-    fine-tuning made some. TaijituError where the network that `create_model` builds does not take these weights, or
+    fine-tuning made some. TaijituError if the network that `create_model` builds does not take these weights, or
     does not answer like `model` with them: then that was built with arguments which a checkpoint does not keep.
     """
     model = _unwrapped(model)
@@ -47,7 +47,7 @@ def checkpoint_of(
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """The network within what torch.compile and DataParallel put around it."""
+    """Return the network inside the wrappers of torch.compile and DataParallel."""
     for wrapper in ("_orig_mod", "module", "_orig_mod"):
         inner = getattr(model, wrapper, None)
         model = inner if isinstance(inner, nn.Module) else model
@@ -57,7 +57,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 def changed_input(spec: InputSpec, changes: Mapping[str, Any]) -> InputSpec:
     """Change fields of `spec`, which stays square.
 
-    The side before the crop follows the size, where nothing else is said of it.
+    The side before the crop follows the size, unless it is given too.
     """
     known = [field.name for field in dataclasses.fields(InputSpec)]
     for field in changes:
@@ -73,18 +73,18 @@ def changed_input(spec: InputSpec, changes: Mapping[str, Any]) -> InputSpec:
 
 
 def preferred_input(name: str, model: nn.Module, weights: str = "") -> InputSpec:
-    """How pictures have to be prepared for `model`, a network of timm or torchvision.
+    """Return how pictures must be prepared for `model`, a network of timm or torchvision.
 
-    timm's networks carry it (`pretrained_cfg`). torchvision's do not: `weights` says which published ones `model` has
-    or was fine-tuned from ("IMAGENET1K_V1"); it may be left out where all of its architecture agree. TaijituError where
-    it is not known, or is something that a model card cannot express.
+    timm's networks carry it (`pretrained_cfg`). torchvision's do not: `weights` names the published ones that `model`
+    has or was fine-tuned from ("IMAGENET1K_V1"); it may be omitted if all of its architecture agree. TaijituError if
+    it is not known, or cannot be expressed by a model card.
     """
     source, _, architecture = name.partition("/")
     if source == "torchvision":
         return torchvision_input(architecture, weights)
     model_options(name)
     if source != "timm":
-        raise TaijituError(f"got {name}, expected timm/NAME or torchvision/NAME; ours come with checkpoints")
+        raise TaijituError(f"got {name}, expected timm/NAME or torchvision/NAME; taijitu's own come with checkpoints")
     config: Any = getattr(model, "pretrained_cfg", None)
     if config is None:
         raise TaijituError(
@@ -99,7 +99,7 @@ def _check_same_answers(model: nn.Module, checkpoint: Checkpoint) -> None:
     try:
         with torch.inference_mode():
             expected = copy.deepcopy(model).cpu().float().eval()(pictures)
-    except Exception as error:  # other people's code raises nearly anything
+    except Exception as error:  # other libraries raise errors of nearly any class
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TaijituError(
             f"got a {type(model).__name__} that cannot answer pictures of 3 x {height} x {width} ({reason}), expected "
@@ -111,7 +111,7 @@ def _check_same_answers(model: nn.Module, checkpoint: Checkpoint) -> None:
         )
     with torch.inference_mode():
         got = checkpoint.model()(pictures)
-    # Rounding is a few 1e-7 of the largest logit, here as in networks whose weights are random.
+    # Rounding is a few 1e-7 of the largest logit, also for networks with random weights.
     if not (got - expected).abs().max() <= 1e-5 * expected.abs().max():
         raise TaijituError(
             f"got a {type(model).__name__} that does not answer like {checkpoint.architecture['name']} with its "

@@ -1,4 +1,4 @@
-"""What timm and torchvision tell about the weights that they publish: how pictures are prepared, and the labels."""
+"""Read what timm and torchvision publish about their weights: how pictures are prepared, and the labels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _INTERPOLATIONS = {"bilinear": "bilinear_antialias", "bicubic": "bicubic_antiali
 
 
 def published_input(name: str) -> InputSpec:
-    """How pictures have to be prepared for published weights; no network is built and nothing is downloaded.
+    """Return how pictures must be prepared for published weights; no network is built and nothing is downloaded.
 
     Args:
         name: "timm/resnet18.a1_in1k", "timm/resnet18" for its default weights, "torchvision/resnet18.IMAGENET1K_V1", or
-            "torchvision/resnet18" where all weights of that architecture agree.
+            "torchvision/resnet18" if all weights of that architecture agree.
 
     Raises:
         UnknownNameError: There is no such source, network or set of weights; the text has close ones.
@@ -35,7 +35,7 @@ def published_input(name: str) -> InputSpec:
 
 
 def timm_config(name: str) -> Any:
-    """timm's PretrainedCfg of "resnet18.a1_in1k", or of "resnet18" for its default weights."""
+    """Return timm's PretrainedCfg of "resnet18.a1_in1k", or of "resnet18" for its default weights."""
     library = require("timm", "taijitu[train]")
     architecture, _, tag = name.partition(".")
     if architecture not in (known := library.list_models()):
@@ -47,11 +47,11 @@ def timm_config(name: str) -> Any:
 
 
 def input_from_timm_config(name: str, config: Mapping[str, Any]) -> InputSpec:
-    """timm's `pretrained_cfg`, of a network or of a config.json of Hugging Face, as the `input` of a model card.
+    """Convert timm's `pretrained_cfg`, of a network or of Hugging Face's config.json, to the `input` of a model card.
 
     Args:
-        name: What an error calls the network.
-        config: The dictionary; timm's defaults stand for what it lacks.
+        name: The network's name for errors.
+        config: The dictionary; timm's defaults are used for missing keys.
     """
     resolved = importlib.import_module("timm.data").resolve_data_config(pretrained_cfg=dict(config))
     channels, height, width = resolved["input_size"]
@@ -59,16 +59,16 @@ def input_from_timm_config(name: str, config: Mapping[str, Any]) -> InputSpec:
     if channels != 3:
         raise TaijituError(f"{name} takes pictures of {channels} channels, expected 3 (RGB); use another network")
     if mode not in ("center", "squash"):
-        raise TaijituError(f"{name} wants crop_mode {mode}, expected center or squash; no model card can express this")
+        raise TaijituError(f"{name} has crop_mode {mode}, expected center or squash; no model card can express this")
     resize = "stretch" if mode == "squash" else "shorter_side"
     resize_size = math.floor(min(height, width) / share)
     return _spec((height, width), resize, resize_size, resolved["interpolation"], resolved["mean"], resolved["std"])
 
 
 def published_labels(name: str) -> tuple[str, ...]:
-    """The labels of published weights, each once, in the order of the logits; `name` as in `published_input`.
+    """Return the labels of published weights, each once, in the order of the logits; `name` as in `published_input`.
 
-    TaijituError where nobody wrote them down: those that timm counts and does not name, ImageNet's apart.
+    TaijituError if they are not published: timm numbers some without names, except ImageNet's.
     """
     source, _, rest = name.partition("/")
     if source == "timm":
@@ -84,13 +84,13 @@ def published_labels(name: str) -> tuple[str, ...]:
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """ImageNet's 1,000 labels in their usual order, each once: 134 is "crane bird", 517 is "crane"."""
+    """Return ImageNet's 1,000 labels in their usual order, each once: 134 is "crane bird", 517 is "crane"."""
     models = require("torchvision.models", "taijitu[train]")
     return tuple(models.get_model_weights("resnet18").DEFAULT.meta["categories"])
 
 
 def torchvision_input(architecture: str, weights: str) -> InputSpec:
-    """How pictures have to be prepared for `weights` of torchvision; "" where all of `architecture` agree."""
+    """Return how pictures must be prepared for `weights` of torchvision; "" if all of `architecture` agree."""
     from torchvision import models
 
     model_options(f"torchvision/{architecture}")
