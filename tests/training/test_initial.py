@@ -130,7 +130,7 @@ def test_a_file_of_weights_brings_its_preprocessing_and_the_body_is_frozen_first
     assert fine_tune(tiny_data, tmp_path / "a", "--init", tmp_path / "lit.ckpt") == 0
     said = capsys.readouterr().out
     assert "recipe fine_tune" in said
-    assert "lit.ckpt; the layer of the labels is new" in said
+    assert "lit.ckpt; the classification layer is new" in said
     made = checkpoint.load(tmp_path / "a" / "final.pt")
     assert made.input["mean"] == [0.5, 0.5, 0.5]
     assert (made.input["height"], made.input["resize_size"]) == (64, 67), "168 to 160, as timm has it"
