@@ -1,4 +1,4 @@
-"""Every command that writes a file, on a disk that has no room for it: one line, and nothing half-written."""
+"""Every command that writes a file, on a full disk: one line, and no partial file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOM_BYTES = 100
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file of this process grows beyond ROOM_BYTES: a write fails as on a full disk (EFBIG for ENOSPC)."""
+    """Limit the files of this process to ROOM_BYTES: a write fails as on a full disk (EFBIG for ENOSPC)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES, hard))
     try:
@@ -33,7 +33,7 @@ def full_disk() -> Iterator[None]:
 
 
 def files_in(folder: Path) -> set[Path]:
-    """All files below, not the folders."""
+    """Return all files below, without folders."""
     return {path for path in folder.rglob("*") if path.is_file()}
 
 

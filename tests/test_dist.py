@@ -1,4 +1,4 @@
-"""What `make dist` makes, installed into empty environments, each of which then classifies a photograph."""
+"""The files of `make dist`, installed into empty environments, each of which then classifies a photograph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MACHINES = {"manylinux_2_28_x86_64": 62, "manylinux_2_28_aarch64": 183}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with everything; what twine, check-wheel-contents and auditwheel say of it was good."""
+    """Build the folder with everything; twine, check-wheel-contents and auditwheel have accepted it."""
     out = tmp_path_factory.mktemp("dist")
     assert dist.main(["--out", str(out)]) == 0
     return out

@@ -1,4 +1,4 @@
-"""What can be said of docker/ without Docker: `make test-docker` builds and starts the images."""
+"""The parts of docker/ that can be checked without Docker: `make test-docker` builds and starts the images."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ PAGES = [ROOT / "docs" / "jetson.md", ROOT / "docs" / "docker.md", ROOT / "docs"
 
 
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
-    """The instructions and their arguments, comments left out, continued lines joined."""
+    """Return the instructions and their arguments, without comments, continued lines joined."""
     text = re.sub(r"^#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     return [(line.split()[0], line.split(maxsplit=1)[1]) for line in text.splitlines() if line.strip()]
 
 
 def last_stage(dockerfile: Path) -> dict[str, str]:
-    """The instructions of the image itself; of several of one kind the last."""
+    """Return the instructions of the image itself; the last one of each kind."""
     found: dict[str, str] = {}
     for word, rest in instructions(dockerfile):
         found = {word: rest} if word == "FROM" else {**found, word: rest}
@@ -43,7 +43,7 @@ def last_stage(dockerfile: Path) -> dict[str, str]:
 
 
 def accepts(words: list[str]) -> None:
-    """Fails unless `taijitu` has the command and its parser takes the rest."""
+    """Fail unless `taijitu` has the command and its parser takes the rest."""
     commands: dict[str, EntryPoint] = {point.name: point for point in entry_points(group="taijitu.commands")}
     parser = importlib.import_module(commands[words[0]].module).build_parser()
     if words[1:] == ["--help"]:
@@ -85,7 +85,7 @@ def test_an_image_installs_one_extra_that_exists(dockerfile: Path) -> None:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
-def test_an_image_runs_as_nobody_special_and_its_command_exists(dockerfile: Path) -> None:
+def test_an_image_runs_as_its_own_user_and_its_command_exists(dockerfile: Path) -> None:
     image = last_stage(dockerfile)
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", image["USER"])
     entry = yaml.safe_load(image["ENTRYPOINT"])

@@ -1,4 +1,4 @@
-"""Every example under examples/, as its README runs it."""
+"""Every example under examples/, run as in its README."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="module")
 def environment(root: Path) -> dict[str, str]:
-    """Installed commands before all others, the packages of this repository, one thread."""
+    """Return an environment with installed commands before all others, the packages of this repository, one thread."""
     folders = [str(root / folder) for folder in ("training", "export", "runtime", "server")]
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     return os.environ | {"PATH": path, "PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1", "EPOCHS": "1"}
@@ -42,7 +42,7 @@ def environment(root: Path) -> dict[str, str]:
 
 @pytest.fixture
 def run(root: Path, environment: dict[str, str], tmp_path: Path) -> Run:
-    """Runs a file of examples/ in an empty folder."""
+    """Return a function that runs a file of examples/ in an empty folder."""
 
     def run_file(file: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         program = "bash" if file.endswith(".sh") else sys.executable
@@ -54,7 +54,7 @@ def run(root: Path, environment: dict[str, str], tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train/ and test/, of three labels that are colours."""
+    """Write train/ and test/, with three colours as labels."""
     folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for split, count in (("train", 8), ("test", 4)):
         for channel, label in enumerate(COLOURS):

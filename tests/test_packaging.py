@@ -1,4 +1,4 @@
-"""What the wheel holds, and that it is enough: a fresh environment with two extras answers about a picture."""
+"""The content of the wheel, and that it is enough: a fresh environment with two extras classifies a picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.helpers.environments import UV, clean_environment, fresh_environment,
 
 @pytest.fixture(scope="module")
 def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built by hatchling as pip would."""
+    """Build the wheel by hatchling as pip would."""
     out = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", out, cwd=root)
     (built,) = out.glob("*.whl")
@@ -72,7 +72,7 @@ def test_the_source_archive_holds_what_its_readme_and_tests_speak_of(root: Path,
     assert not held & {".git", ".venv", "dist", "runs"}
 
 
-def test_no_module_is_named_like_somebody_elses(root: Path) -> None:
+def test_no_module_has_the_name_of_another_package(root: Path) -> None:
     ours = {
         path.stem for folder in ("training", "export", "runtime", "server") for path in (root / folder).glob("*.py")
     }
@@ -87,7 +87,7 @@ def test_pins_and_requirements_name_no_registry(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_editable_install_has_the_native_nish_beside_its_sources(root: Path, tmp_path: Path) -> None:
+def test_an_editable_install_has_the_native_nish_next_to_its_sources(root: Path, tmp_path: Path) -> None:
     if build.find_compiler() is None:
         pytest.skip("no C++ compiler: the native Nish cannot be built here")
     source = tmp_path / "source"

@@ -1,4 +1,4 @@
-"""`import taijitu` is the promised API: it loads nothing, names everything, and every error has one root."""
+"""`import taijitu` is the promised API: it loads nothing, has every name, and every error has one root."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_importing_it_loads_nothing_else(tmp_path: Path) -> None:
     assert set(answer(code, tmp_path).split()) <= {"__future__", "taijitu", "taijitu_runtime"}
 
 
-def test_a_board_needs_numpy_alone_for_what_runs_there(root: Path) -> None:
+def test_names_for_a_board_need_only_numpy(root: Path) -> None:
     block = f"import sys\nfor name in {(*HEAVY, 'taijitu_training', 'taijitu_export')!r}: sys.modules[name] = None\n"
     names = ("Classifier", "ModelCard", "EngineCard", "Limits", "Answer", "Prediction")
     code = f"import taijitu\nprint(*[getattr(taijitu, name) for name in {names!r}])"
@@ -81,7 +81,7 @@ def test_the_command_runs_as_a_module_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("point", entry_points(group="taijitu.commands"), ids=lambda point: point.name)
 def test_help_imports_nothing_that_takes_seconds(point: importlib.metadata.EntryPoint, tmp_path: Path) -> None:
-    heavy = (*HEAVY, "numpy") if point.name == "serve" else HEAVY  # pydantic alone takes half of what it may take
+    heavy = (*HEAVY, "numpy") if point.name == "serve" else HEAVY  # pydantic alone takes half of the time limit
     code = (
         f"import sys\nfrom {point.module} import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"

@@ -1,4 +1,4 @@
-"""The README and the code say the same."""
+"""The README and the code agree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def documentation(root: Path) -> str:
-    """The README and the pages under docs/, one after the other."""
+    """Return the README and the pages under docs/, one after the other."""
     return "\n".join(page.read_text() for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))))
 
 

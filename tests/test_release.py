@@ -1,4 +1,4 @@
-"""A release: what `make release-check` says is missing, and workflows that do nothing but call make."""
+"""A release: what `make release-check` reports as missing, and workflows that only call make."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_nothing_is_missing_for_a_version_with_its_heading_and_date() -> None:
         ("1.2.0", GOOD.replace("Added", "Things"), "Things"),
     ],
 )
-def test_what_is_missing_is_said(version: str, changelog: str, fact: str) -> None:
+def test_each_missing_item_is_reported(version: str, changelog: str, fact: str) -> None:
     assert any(fact in line for line in missing_in(version, changelog))
 
 
@@ -41,7 +41,7 @@ def steps(root: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_workflows_call_make_only_and_targets_that_there_are(root: Path) -> None:
+def test_workflows_call_only_existing_make_targets(root: Path) -> None:
     known = set(re.findall(r"^([\w-]+(?: [\w-]+)*):(?!=)", (root / "Makefile").read_text(), re.MULTILINE))
     targets = {name for names in known for name in names.split()}
     commands = [step["run"] for step in steps(root) if "run" in step]

@@ -10,7 +10,7 @@ import pytest
 
 
 def identifiers(home: Path, root: Path, *arguments: str | Path) -> list[Path]:
-    """What a program of a user with an empty home leaves of ONNX Runtime's telemetry; it is off where CI is set."""
+    """Return the files that ONNX Runtime's telemetry leaves for a user with an empty home; it is off if CI is set."""
     home.mkdir()
     subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -24,7 +24,7 @@ def identifiers(home: Path, root: Path, *arguments: str | Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def plain_onnxruntime(tmp_path_factory: pytest.TempPathFactory, root: Path) -> None:
-    """Skips where ONNX Runtime by itself leaves nothing."""
+    """Skip the test if ONNX Runtime by itself leaves nothing."""
     if not identifiers(tmp_path_factory.mktemp("plain") / "home", root, "-c", "import onnxruntime"):
         pytest.skip("this ONNX Runtime has no telemetry")
 
@@ -39,7 +39,7 @@ def test_no_command_sends_anything(
 
 
 @pytest.mark.usefixtures("plain_onnxruntime")
-def test_who_wants_telemetry_has_it(tmp_path: Path, root: Path) -> None:
+def test_telemetry_can_be_turned_on(tmp_path: Path, root: Path) -> None:
     program = "import os; os.environ['ORT_DISABLE_TELEMETRY'] = '0'; import taijitu, onnxruntime"
     assert identifiers(tmp_path / "home", root, "-c", program)
 

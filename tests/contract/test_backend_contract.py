@@ -1,4 +1,4 @@
-"""What every backend promises. A new backend is one line in BACKENDS; those on a GPU run where there is one."""
+"""The promises of every backend. A new backend is one line in BACKENDS; those on a GPU run where there is one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from taijitu_runtime.errors import InputError, UsageError
 from tests.helpers.tiny_engine import MAX_BATCH, make_tiny_engine
 from tests.helpers.tiny_model import make_tiny_onnx
 
-# a backend, and what makes a file for it from make_tiny_onnx's options (tests/helpers/tiny_model.py)
+# a backend, and the function that makes a file for it from make_tiny_onnx's options (tests/helpers/tiny_model.py)
 BACKENDS: dict[str, Callable[..., Backend]] = {
     "onnxruntime": lambda folder, **options: OrtBackend(make_tiny_onnx(folder / "model.onnx", **options), threads=2),
     "tensorrt": lambda folder, **options: TrtBackend(
@@ -35,7 +35,7 @@ Opener = Callable[..., Backend]
 
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.gpu if name in NEED_A_GPU else ()) for name in BACKENDS])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    """Makes a model with the given options and a backend for it, not yet loaded."""
+    """Return a function that makes a model with the given options and a backend for it, not yet loaded."""
     return lambda **options: BACKENDS[request.param](tmp_path, **options)
 
 
@@ -47,7 +47,7 @@ def images_for(backend: Backend, count: int, seed: int = 0) -> NDArray[Any]:
 
 
 def expected_logits(images: NDArray[Any]) -> NDArray[Any]:
-    """The colour model in numpy and double precision: (N, 3)."""
+    """Compute the colour model in NumPy and double precision: (N, 3)."""
     if images.dtype == np.uint8:
         average = ((images / 255.0 - [0.5, 0.4, 0.3]) / [0.25, 0.2, 0.3]).mean(axis=(1, 2))
     else:

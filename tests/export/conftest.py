@@ -1,4 +1,4 @@
-"""Checkpoints of untrained networks, written as training writes them, and labelled pictures."""
+"""Checkpoints of untrained networks, in the format of training, and labelled pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
                 torch.nn.init.normal_(module.bias, std=0.2)
                 module.momentum = 1.0
         height, width = (size, size) if size else model.input_size
-        # Leaves statistics with which no signal of such pictures fades or grows on its way.
+        # Sets statistics with which no signal of such pictures fades or grows along the network.
         model(normalise(torch.from_numpy(sample_pictures(16, height, width, seed=1)), RECIPES["yynet_cifar10"]))
         content = Checkpoint(
             state_dict=model.state_dict(),
@@ -50,7 +50,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def cifar_subset(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train/<label>/* and test/<label>/*: the first 256 and 300 pictures of CIFAR-10, as JPEG."""
+    """Write train/<label>/* and test/<label>/*: the first 256 and 300 pictures of CIFAR-10, as JPEG."""
     folder, left = tmp_path_factory.mktemp("cifar"), {"train": 256, "test": 300}
     with tarfile.open(data_folder / "cifar10-jpeg.tar.xz") as archive:
         for member in archive:

@@ -1,4 +1,4 @@
-"""`taijitu adopt`: other people's files become artefacts that answer like them, or nothing is written."""
+"""`taijitu adopt`: foreign files become artefacts that answer like them, or nothing is written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ USUAL: dict[str, Any] = {"labels": LABELS, "mean": [0.5, 0.4, 0.3], "std": [0.2,
 
 @pytest.fixture(scope="module")
 def picture() -> NDArray[np.uint8]:
-    """A picture of another size than the networks see, uint8 RGB (30, 50, 3)."""
+    """Return a picture of another size than the networks' input, uint8 RGB (30, 50, 3)."""
     return np.random.default_rng(7).integers(0, 256, (30, 50, 3), np.uint8)
 
 
@@ -42,14 +42,14 @@ def quick_passport(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def probabilities(path: Path, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """What the artefact says, (K,), in the order of its labels."""
+    """Return the artefact's probabilities, (K,), in the order of its labels."""
     with Classifier.from_file(path) as classifier:
         answers = classifier.predict(picture, top=len(classifier.labels)).answers
         return np.array([answer.probability for answer in sorted(answers, key=lambda each: each.index)])
 
 
 def original(path: Path, images: NDArray[Any]) -> NDArray[np.float64]:
-    """What the foreign file says of the array that it is meant to get, (K,)."""
+    """Return the foreign file's output for the array that it expects, (K,)."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: images})[0][0].astype(np.float64).reshape(-1)
 
@@ -178,7 +178,7 @@ def test_a_batch_that_cannot_be_changed_stays_and_any_number_is_answered(
         assert len(classifier.predict([picture] * 7)) == 7
 
 
-def test_weights_lie_beside_the_file_and_never_where_the_process_runs(
+def test_external_weights_are_read_next_to_the_file_and_not_from_the_working_directory(
     tmp_path: Path, picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seed in (("theirs", 1), ("here", 2)):

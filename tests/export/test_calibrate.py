@@ -1,4 +1,4 @@
-"""`taijitu calibrate`: what it chooses, what it refuses, and that every station then says the same of a picture."""
+"""`taijitu calibrate`: what it chooses, what it refuses, and that every program then gives the same answers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """240 pictures of one colour each, of which a fifth bears the label of another."""
+    """Write 240 pictures of one colour each; a fifth has the label of another."""
     folder, generator = tmp_path_factory.mktemp("data"), np.random.default_rng(1)
     for number in range(240):
         label = number % 3 if number % 5 else (number + 1) % 3
@@ -160,7 +160,7 @@ def test_a_wrong_decision_is_not_read(wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("score", ["probability", "energy"])
-def test_every_station_says_the_same_of_a_picture(
+def test_every_program_gives_the_same_answer_to_a_picture(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], score: str
 ) -> None:
     decision = dataclasses.replace(DECISION, score=score, threshold=0.6 if score == "probability" else 2.5)

@@ -1,4 +1,4 @@
-"""An RTX engine of every network: ours with every activation, and the Nish paper's seven with Nish."""
+"""An RTX engine of every network: taijitu's with every activation, and the Nish paper's seven with Nish."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SOME = [("yynet_small_16", "nish"), ("vgnetg_1_0mp_se", "gelu")]
 
 
 def onnx_files(source: Path) -> dict[str, Path]:
-    """The network in float32, and in float16, which may cost an untrained one any accuracy."""
+    """Export the network in float32 and in float16, which may cost an untrained network any accuracy."""
     loaded = checkpoint.load(source)
     card = card_of(loaded, "")
     plain = onnx_from_checkpoint(loaded)
@@ -47,7 +47,7 @@ def onnx_files(source: Path) -> dict[str, Path]:
 
 
 def builds(source: Path) -> None:
-    """Both precisions, with a dynamic batch and with a fixed one, and no layer with weights in any other type."""
+    """Build both precisions, with a dynamic batch and a fixed one; no layer with weights has any other type."""
     for precision, file in onnx_files(source).items():
         shape = [dim.dim_value for dim in onnx.load(file).graph.input[0].type.tensor_type.shape.dim][1:]
         fixed = {"images": (4, *shape)}
@@ -58,7 +58,7 @@ def builds(source: Path) -> None:
             assert list(made.card.precision.layers) == [wanted]
             (profile,) = made.card.profiles
             assert (profile["images"].min == profile["images"].max) == bool(shapes.max)
-            # Weights are in the plan as they are computed with.
+            # Weights are in the plan in the type of the computation.
             compiled = re.findall(rb"const_payload_size=\d+ .*? type=(\w+)", made.built.plan)
             assert (b"half" in compiled) == (precision == "fp16")
 

@@ -1,4 +1,4 @@
-"""The table of what differs between releases, walked against what the releases have.
+"""The table of differences between releases, compared with the releases' members.
 
 `surfaces/` holds the members of the classes in NVIDIA's own Python bindings of four releases, which install without the
 library; they were read by dir(), with empty libraries in place of those that the bindings link to.
@@ -32,7 +32,7 @@ SURFACES = {file.stem: json.loads(file.read_text()) for file in sorted((Path(__f
 SHOWN = {feature: difference for feature, difference in DIFFERENCES.items() if difference.symbol is not None}
 """The rows that a member shows."""
 
-# What the variables of the builder's code hold, and who uses them only where the table allows it.
+# The classes of variables in the builder's code, and the functions that use them only where the table allows it.
 HOLDS = {
     "config": "IBuilderConfig",
     "builder": "Builder",
@@ -81,7 +81,7 @@ def test_each_row_is_what_tensorrt_rtx_has(feature: str, difference: Difference)
 
 
 def used(root: Path) -> dict[str, str]:
-    """Every "Class.member" that the builder's code uses, with the file it is in."""
+    """Return every "Class.member" that the builder's code uses, with its file."""
     found = {}
     package = root / "export" / "taijitu_export" / "engine"
     for file in package.glob("*.py"):
@@ -98,11 +98,11 @@ def used(root: Path) -> dict[str, str]:
     return found
 
 
-def test_whatever_the_builder_uses_is_in_every_release_or_in_the_table(root: Path) -> None:
+def test_every_member_that_the_builder_uses_is_in_every_release_or_in_the_table(root: Path) -> None:
     names = used(root)
     assert {"IBuilderConfig.set_flag", "BuilderFlag.TF32", "ParserError.desc"} <= set(names)
     rows = {difference.symbol for difference in DIFFERENCES.values()}
-    # These come with a row's symbol.
+    # They are covered by a row's symbol.
     rows |= {"ParserError.node_operator", "IBuilderConfig.num_compute_capabilities", "BuilderFlag.INT8"}
     missing = {
         symbol: (file, surface["version"])
@@ -132,7 +132,7 @@ def test_a_flag_for_a_feature_that_a_release_lacks_says_why() -> None:
         ("tensorrt_rtx", "1.7.1", None, True),
     ],
 )
-def test_who_builds_typed_networks(module: str, version: str, dla_core: int | None, typed: bool) -> None:
+def test_which_releases_build_typed_networks(module: str, version: str, dla_core: int | None, typed: bool) -> None:
     target = Target(Library(module, None, version), Options(dla_core=dla_core), None)
     assert target.is_typed == typed
 

@@ -33,7 +33,7 @@ def test_a_file_without_a_contract_becomes_an_engine_without_labels(tmp_path: Pa
         Classifier.from_file(tmp_path / "model.engine")
 
 
-def test_an_engine_has_the_weights_beside_its_file_wherever_it_is_built(
+def test_an_engine_has_the_weights_next_to_its_file_from_any_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seed in (("theirs", 1), ("here", 2)):

@@ -1,4 +1,4 @@
-"""Networks of timm and torchvision through the exporter: those of the Nish paper, and pretrained ones of one's own."""
+"""Networks of timm and torchvision through the exporter: those of the Nish paper, and pretrained ones."""
 
 from __future__ import annotations
 

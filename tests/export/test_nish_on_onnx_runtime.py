@@ -1,4 +1,4 @@
-"""Exported networks with Nish answer the same on ONNX Runtime with our kernels, in the blocked layout, and without."""
+"""Exported networks with Nish give the same answers on ONNX Runtime with and without kernels and the blocked layout."""
 
 from __future__ import annotations
 

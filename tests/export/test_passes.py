@@ -1,4 +1,4 @@
-"""Each pass: that it happens, each rule that forbids it, and that the answers stay."""
+"""Each pass: that it applies, each rule that forbids it, and that the answers stay the same."""
 
 from __future__ import annotations
 

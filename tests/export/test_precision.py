@@ -1,4 +1,4 @@
-"""--precision fp16 and int8: what the files are, what they cost, what stays in float32, and when there is none."""
+"""--precision fp16 and int8: the files, their accuracy, the layers that stay in float32, and when there is no file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Make = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory, shipped_onnx: Path) -> Path:
-    """train/<label>/* and test/<label>/*: random pictures, 48 and 64, under the shipped model's own answers."""
+    """Write train/<label>/* and test/<label>/*: random pictures, 48 and 64, labelled by the shipped model."""
     folder = tmp_path_factory.mktemp("pictures")
     with Classifier.from_file(shipped_onnx) as classifier:
         for split, count, seed in (("train", 48, 3), ("test", 64, 4)):
@@ -45,7 +45,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, shipped_onnx: Path) -> Pa
 
 @pytest.fixture
 def exported_once(shipped_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exporter's float32 graph of the shipped checkpoint, from the file that it has made already."""
+    """Read the exporter's float32 graph of the shipped checkpoint from its existing file."""
     monkeypatch.setattr(export, "onnx_from_checkpoint", lambda *args, **kwargs: onnx.load(shipped_onnx))
 
 
@@ -58,7 +58,7 @@ def ends(model: onnx.ModelProto) -> list[tuple[str, int]]:
 
 
 def colours(*layers: tuple[str, float | list[float]], after: tuple[str, ...] = ()) -> onnx.ModelProto:
-    """uint8 pictures of 8 x 8 to the average of each colour, through a 1 x 1 convolution for each of `layers`.
+    """Make a graph from uint8 pictures of 8 x 8 to each colour's average, a 1 x 1 convolution per item of `layers`.
 
     Each is a name and a factor, or one for each colour; `after` are lines between the last one's output `h` and `z`.
     """
@@ -79,7 +79,7 @@ def colours(*layers: tuple[str, float | list[float]], after: tuple[str, ...] = (
 
 
 def paint(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy pictures of 8 x 8 in one of three colours, and which."""
+    """Draw noisy pictures of 8 x 8 in one of three colours, and return which."""
     generator = np.random.default_rng(seed)
     targets = generator.integers(0, 3, count)
     pixels = generator.integers(0, 120, (count, 8, 8, 3))
@@ -168,7 +168,7 @@ def test_real_pictures_lose_little_in_either_precision(shipped_onnx: Path, cifar
 
 
 def test_layers_that_overflow_float16_stay_in_float32() -> None:
-    """The layer that makes a million and the one that reads it are kept, and no other."""
+    """Check that only the layer that makes a million and the one that reads it stay."""
     model = colours(("up", 1e3), ("overflow", 1e3), ("down", 1e-3), ("last", 1e-3))
     converted = float16_from_float32(model, painted(), max_drop=0.0)
     assert converted.excluded_layers == ("overflow", "down")
@@ -185,7 +185,7 @@ def test_layers_that_float16_makes_too_coarse_go_back_until_the_answers_are_righ
 
 
 def test_a_layer_that_int8_cannot_hold_stays_in_float32() -> None:
-    """What flows into "narrow" is ten thousand times larger in one colour than in the others."""
+    """Make the input of "narrow" ten thousand times larger in one colour than in the others."""
     model = colours(("wide", [1e3, 0.1, 0.1]), ("narrow", [1e-3, 10.0, 10.0]), ("last", 1.0))
     whole = int8_from_float32(model, painted(), max_drop=100.0)
     assert whole.excluded_layers == ()
@@ -201,7 +201,7 @@ def test_a_layer_that_int8_cannot_hold_stays_in_float32() -> None:
 
 
 def test_what_float16_cannot_hold_stays_in_float32_between_int8_layers() -> None:
-    """The layer that makes a million and the one that reads it are int8 all the same."""
+    """Check that the layer that makes a million and the one that reads it are still int8."""
     model = colours(("up", 1e3), ("overflow", 1e3), ("down", 1e-3), ("last", 1e-3))
     converted = int8_for_engine(model, painted(), max_drop=1.0)
     assert (converted.between, converted.excluded_layers) == ("float16", ())
@@ -262,7 +262,7 @@ def test_a_channel_that_has_decayed_to_nothing_is_calibrated_like_any_other(deca
     assert (weight_scales(np.array([[1e-44], [1.0]], np.float32), 0) >= np.finfo(np.float32).tiny).all()
 
 
-def test_values_that_are_no_numbers_are_not_calibrated() -> None:
+def test_nan_and_infinity_are_not_calibrated() -> None:
     histogram = MagnitudeHistogram()
     histogram.add(np.array([np.nan, np.inf, -np.inf, 1.0, 2.0], np.float32))
     assert 127 * histogram.scale() == pytest.approx(2.0, rel=0.02)

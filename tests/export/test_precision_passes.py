@@ -1,4 +1,4 @@
-"""The passes that change precision: that they happen, each rule that forbids it, and what they do to the answers."""
+"""The passes that change precision: that they apply, each rule that forbids them, and their effect on the answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONV = "a = Conv<pads = [1, 1, 1, 1]>(x, w)"
 
 
 def model_of(*lines: str, functions: bool = False, **constants: np.ndarray) -> onnx.ModelProto:
-    """A model of opset 17 from ONNX's text form, x (2, 3, 6, 6) to y, whose nodes are called n0, n1, ..."""
+    """Make a model of opset 17 from ONNX's text form, x (2, 3, 6, 6) to y, with nodes called n0, n1, ..."""
     domains = '["" : 17, "taijitu" : 1]' if functions else '["" : 17]'
     header = f"<ir_version: 8, opset_import: {domains}> g (float[2, 3, 6, 6] x) => (float[a, b, c, d] y)"
     model = onnx.parser.parse_model("\n".join([header, "{", *lines, "}"]))
@@ -47,7 +47,7 @@ def run(model: onnx.ModelProto, x: np.ndarray = X) -> np.ndarray:
 
 
 def types(model: onnx.ModelProto) -> dict[str, str]:
-    """The element type of every tensor, by ONNX's inference."""
+    """Return the element type of every tensor, by ONNX's inference."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     typed = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
     typed |= {constant.name: constant.data_type for constant in graph.initializer}
@@ -70,7 +70,7 @@ def test_layers_compute_in_float16_between_float32_ends() -> None:
 
 
 @pytest.mark.parametrize("kept", ["n0", "n1", "n2"])
-def test_a_kept_layer_stays_in_float32_with_its_weights(kept: str) -> None:
+def test_an_excluded_layer_stays_in_float32_with_its_weights(kept: str) -> None:
     """Rule 5."""
     model = model_of(CONV, "b = Mul(a, w4)", "y = Mul(b, w4)", w=W, w4=W[:1, :1, :1, :1])
     changed = applied(Float16Pass([kept]), model)
@@ -113,7 +113,7 @@ def test_constants_that_float16_cannot_hold_stay() -> None:
     assert (got["b"], got["v"]) == ("FLOAT16", "FLOAT16")
 
 
-def test_nish_with_its_body_computes_in_float16_beside_one_in_float32() -> None:
+def test_nish_with_its_body_computes_in_float16_next_to_one_in_float32() -> None:
     model = model_of(CONV, "b = taijitu.Nish(a)", "c = taijitu.Nish(b)", "y = Relu(c)", functions=True, w=W)
     for kept in ((), ("n2",)):
         changed = applied(Float16Pass(kept), model)
@@ -122,7 +122,7 @@ def test_nish_with_its_body_computes_in_float16_beside_one_in_float32() -> None:
         np.testing.assert_allclose(run(changed), run(model), atol=1e-2)
 
 
-def test_rounding_spelt_out_shows_the_overflow_that_onnx_runtime_s_cpu_hides() -> None:
+def test_explicit_rounding_shows_the_overflow_that_onnx_runtimes_cpu_hides() -> None:
     model = model_of(
         CONV, "b = Relu(a)", "c = Mul(b, k)", "d = Relu(c)", "y = Mul(d, j)", w=W, k=np.float32(6e4), j=np.float32(1e-3)
     )
@@ -131,7 +131,7 @@ def test_rounding_spelt_out_shows_the_overflow_that_onnx_runtime_s_cpu_hides() -
     assert np.isfinite(run(applied(RoundToFloat16Pass(["n2", "n3", "n4"]), model))).all()
 
 
-def test_rounding_spelt_out_rounds_every_tensor_once_and_keeps_its_name() -> None:
+def test_explicit_rounding_rounds_every_tensor_once_and_keeps_its_name() -> None:
     changed = applied(RoundToFloat16Pass(), model_of(CONV, "b = Relu(a)", "y = Neg(b)", w=W))
     weights = np.pad(X, ((0, 0), (0, 0), (1, 1), (1, 1)))  # one output pixel by hand
     half = np.float16
@@ -203,7 +203,7 @@ def int8_for_engines(model: onnx.ModelProto, excluded: tuple[str, ...] = ()) -> 
     return applied(Float16Pass(excluded), quantised)
 
 
-def test_no_cast_parts_an_int8_layer_from_its_pair() -> None:
+def test_no_cast_separates_an_int8_layer_from_its_pair() -> None:
     """Rule 6, by which TensorRT finds the integer kernel: a Conv reads DequantizeLinears of its own type."""
     changed = int8_for_engines(two_layers())
     got = types(changed)
@@ -229,7 +229,7 @@ def test_an_int8_layer_that_float16_cannot_hold_is_float32_on_both_sides() -> No
     assert operators(changed).count("Cast") == 1
 
 
-def test_float16_between_int8_layers_answers_as_its_rounding_spelt_out_and_nearly_as_float32() -> None:
+def test_float16_between_int8_layers_answers_as_its_explicit_rounding_and_nearly_as_float32() -> None:
     model = two_layers()
     quantised = applied(QuantisePass(PAIR, float16_scales=True), applied(RaiseToOpset19Pass(), model))
     shipped, spelt, plain = (

@@ -1,4 +1,4 @@
-"""The passes that make graphs fast: that each happens, each rule that forbids it, and that the answers stay."""
+"""The passes that make graphs fast: that each applies, each rule that forbids it, and that the answers are the same."""
 
 from __future__ import annotations
 

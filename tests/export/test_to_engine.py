@@ -1,4 +1,4 @@
-"""Engines, built for real by TensorRT-RTX, which needs no GPU for that."""
+"""Engines, built by the real TensorRT-RTX, which does not need a GPU for that."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A small network with Nish, dynamic batch, pictures of 16 x 16."""
+    """Export a small network with Nish, dynamic batch, pictures of 16 x 16."""
     return make_nish_onnx(tmp_path / "model.onnx")
 
 
@@ -148,7 +148,7 @@ def test_fp16_of_a_float32_graph_without_torch(shipped_onnx: Path, root: Path, t
         ("images", "uint8"),
         ("logits", "float32"),
     ]
-    # What is compiled into the plans says the same.
+    # The types compiled into the plans agree.
     compiled = {
         path: re.findall(rb"const_payload_size=\d+ .*? type=(\w+)", path.read_bytes()) for path in (plain, half)
     }
@@ -229,7 +229,7 @@ def test_layers_of_an_engine_are_counted_as_the_inspector_writes_them() -> None:
         ("--nishPlugin", "TensorRT-RTX has no plugins"),
     ],
 )
-def test_a_flag_that_this_library_has_no_use_for_is_an_error_that_says_why(
+def test_a_flag_that_this_library_does_not_use_is_an_error_that_says_why(
     model: Path, flag: str, reason: str, refused: Refused
 ) -> None:
     text = refused(2, model, flag)
@@ -281,7 +281,7 @@ def test_tensorrt_that_is_not_installed_is_named_with_what_to_install(model: Pat
     assert "[gpu]" in refused(2, model, "--backend=tensorrt")
 
 
-def test_files_that_are_no_model_of_ours(tmp_path: Path, refused: Refused) -> None:
+def test_files_that_are_not_models_of_taijitu(tmp_path: Path, refused: Refused) -> None:
     assert "no such file" in refused(2, tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("not a model")
     assert "not an ONNX model" in refused(2, tmp_path / "text.onnx")
@@ -307,7 +307,7 @@ def test_an_int8_graph_is_refused_where_it_would_not_run_in_int8(model: Path, re
 
 
 def test_int8_of_a_graph_without_scales_says_what_to_type(model: Path) -> None:
-    # Where int8 is of use, that is TensorRT, which needs a GPU to build.
+    # int8 is useful with TensorRT only, which needs a GPU to build.
     with pytest.raises(UsageError, match="--precision int8 --calibration DIR"):
         check_precision(read_graph(model), "int8")
 
@@ -322,7 +322,7 @@ def test_a_nish_node_without_its_body_never_reaches_the_parser(model: Path, refu
     assert not model.with_suffix(".engine").exists()
 
 
-def test_for_the_plugin_nodes_of_nish_stay_and_name_it(model: Path) -> None:
+def test_nodes_of_nish_stay_for_the_plugin_and_name_it(model: Path) -> None:
     plain, graph = (without_functions(read_graph(model).model, plugin=plugin) for plugin in (False, True))
     nodes = [node for node in graph.graph.node if node.domain]
     assert {(node.domain, node.op_type) for node in nodes} == {("taijitu", "Nish")}
@@ -357,7 +357,7 @@ def test_every_parser_error_is_printed_with_node_operator_and_reason(model: Path
     assert lines[0] == ("node 'strange_pooled' (Bernoulli): this library does not have the operator [UNSUPPORTED_NODE]")
 
 
-def test_a_build_that_fails_says_what_the_library_said(model: Path, refused: Refused) -> None:
+def test_a_failed_build_repeats_the_librarys_messages(model: Path, refused: Refused) -> None:
     lines = refused(1, model, "--memPoolSize=workspace:1B").splitlines()
     assert lines[-1] == "taijitu engine: TensorRT could not build the engine"
     assert "workspace" in lines[0]
@@ -444,7 +444,7 @@ GPU = Gpu("card", "8.7", 8, 1 << 33, driver="driver", free_bytes=1 << 30)
 
 
 class WithCache:
-    """A library that has a timing cache, and TensorRT-RTX's own builder behind it: the calls are the same."""
+    """A library that has a timing cache, with TensorRT-RTX's own builder behind it: the calls are the same."""
 
     version = "10.3.0"
 
@@ -489,7 +489,7 @@ def test_a_timing_cache_is_written_where_there_was_none_and_taken_the_next_time(
 def test_a_timing_cache_of_another_release_or_gpu_is_not_used(
     answer: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # As TensorRT's header says it: create returns null, or set returns false. What is installed here does neither.
+    # By TensorRT's header create returns null, or set returns false. The installed library does neither.
     given: list[object] = []
 
     class Config:

@@ -1,4 +1,4 @@
-"""From a checkpoint file to an ONNX file that answers the same: through the command, on the real ONNX Runtime."""
+"""A checkpoint becomes an ONNX file that answers the same: through the command, on the real ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_nish_is_one_node_with_its_body_in_the_file(make_checkpoint: Make) -> No
     assert not inner & outer
 
 
-def test_nish_decomposed_needs_no_domain_of_ours_and_answers_the_same(make_checkpoint: Make, tmp_path: Path) -> None:
+def test_nish_decomposed_needs_no_custom_domain_and_answers_the_same(make_checkpoint: Make, tmp_path: Path) -> None:
     source = make_checkpoint("yynet_small_16", act="nish")
     op, decomposed = tmp_path / "op.onnx", tmp_path / "decomposed.onnx"
     assert cli.main([str(source), "-o", str(op)]) == 0

@@ -1,4 +1,4 @@
-"""The judge: what n pictures can show, where logits decide, and that NaN never passes."""
+"""The verdict: what n pictures can show, when logits decide, and that NaN never passes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_number_of_pictures_that_would_show_it_shows_it_and_one_less_does_no
 
 
 def judged(before: list[int], after: list[int], targets: list[int], max_drop: float = 0.5) -> Verdict:
-    """The verdict on two lists of first answers."""
+    """Return the verdict on two lists of first answers."""
     one_hot = np.eye(10, dtype=FLOAT32)
     found = compare(one_hot[after], one_hot[before], np.array(targets))
     assert found.labelled is not None
@@ -71,7 +71,7 @@ def judged(before: list[int], after: list[int], targets: list[int], max_drop: fl
 
 
 def changed(pictures: int, lost: int, gained: int, wrong: int = 0, max_drop: float = 0.5) -> Verdict:
-    """The verdict where so many pictures of ten labels were lost and gained, and others are wrong in both."""
+    """Return the verdict for pictures of ten labels with these numbers lost, gained, and wrong in both."""
     targets = np.arange(pictures) % 10
     before, after = targets.copy(), targets.copy()
     after[:lost] = (after[:lost] + 1) % 10
@@ -80,7 +80,7 @@ def changed(pictures: int, lost: int, gained: int, wrong: int = 0, max_drop: flo
     return judged(before.tolist(), after.tolist(), targets.tolist(), max_drop)
 
 
-def test_a_candidate_with_0_percent_beside_a_reference_with_83_is_not_fine_however_flat_its_softmax() -> None:
+def test_a_candidate_with_0_percent_and_a_reference_with_83_is_not_fine_with_any_softmax() -> None:
     generator = np.random.default_rng(0)
     targets = np.arange(12)
     reference = generator.normal(0, 1e-4, (12, 1000)).astype(FLOAT32)
@@ -129,7 +129,7 @@ def test_fp16_s_allowance_can_be_shown_on_the_ten_thousand_test_pictures() -> No
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_logit_that_is_no_number_is_never_fine(bad: float) -> None:
+def test_a_nan_logit_is_never_fine(bad: float) -> None:
     reference = np.eye(10, dtype=FLOAT32)
     candidate = reference.copy()
     candidate[3, 4] = bad
@@ -185,7 +185,7 @@ def test_equal_logits_count_for_the_lower_index() -> None:
 
 
 class Answers:
-    """A backend that gives these logits."""
+    """A backend that returns these logits."""
 
     def __init__(self, logits: Any) -> None:
         self._logits = list(logits)
@@ -196,7 +196,7 @@ class Answers:
 
 
 def network(coarse: bool) -> torch.nn.Module:
-    """Two logits; a `coarse` one adds and takes away a million, which float32 cannot do exactly."""
+    """Make a network of two logits; a `coarse` one adds and subtracts a million, which float32 cannot do exactly."""
 
     class Net(torch.nn.Module):
         def __init__(self) -> None:
@@ -209,7 +209,7 @@ def network(coarse: bool) -> torch.nn.Module:
     return Net()
 
 
-def test_an_ill_conditioned_network_is_told_as_that_with_both_figures() -> None:
+def test_an_ill_conditioned_network_is_named_with_both_figures() -> None:
     images = np.random.default_rng(0).normal(size=(20, 2, 4, 4)).astype(FLOAT32)
     exact = images.astype(np.float64).mean((2, 3))
     backend: Any = Answers(exact)

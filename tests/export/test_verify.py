@@ -1,4 +1,4 @@
-"""verify: the verdict, what it rests on, what it leaves open, and the layer that it blames."""
+"""verify: the verdict, its evidence, what it does not judge, and the layer that it names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Change = Callable[[onnx.ModelProto], None]
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """test/<colour>/*.png and train/<colour>/*.png: 4 pictures of each colour in both."""
+    """Write test/<colour>/*.png and train/<colour>/*.png: 4 pictures of each colour in both."""
     paint(tmp_path / "data" / "test", 4)
     paint(tmp_path / "data" / "train", 4)
     return tmp_path / "data"
@@ -64,7 +64,7 @@ def paint(folder: Path, count: int) -> None:
 
 
 def verify(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
-    """Exit code and what --json printed."""
+    """Return the exit code and the object of --json."""
     code = verify_cli.main([*map(str, arguments), "--json"])
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -72,7 +72,7 @@ def verify(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int,
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line that a wrong call ends with."""
+    """Return the only line on stderr of a refused call."""
     assert verify_cli.main(list(map(str, arguments))) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -267,7 +267,7 @@ def test_every_layout_of_pictures_is_found(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("train", "test"), [("training", "testing"), ("train", "valid"), ("Train", "Test")])
-def test_training_pictures_are_never_judged_whatever_the_splits_are_called(
+def test_training_pictures_are_never_judged_for_any_names_of_the_splits(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], train: str, test: str
 ) -> None:
     (data / "train").rename(data / "moved")
@@ -346,7 +346,7 @@ def test_wrong_usage_is_one_line(
 
 
 def middle_layer(model: Path) -> str:
-    """The weights of the convolution in the middle."""
+    """Return the weights of the convolution in the middle."""
     convolutions = [node for node in onnx.load(model).graph.node if node.op_type == "Conv"]
     return str(convolutions[len(convolutions) // 2].input[1])
 
@@ -463,9 +463,7 @@ def test_the_reliability_of_answers_is_measured_by_bins() -> None:
     assert (coverage[-1], right[-1]) == (1.0, 0.8)
 
 
-def test_what_was_trained_on_does_not_judge_or_has_a_warning(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_pictures_do_not_judge_or_cause_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "data"
     paint(data, 10)
     found = read_dataset(data)
@@ -484,7 +482,7 @@ def test_what_was_trained_on_does_not_judge_or_has_a_warning(
         assert capsys.readouterr().out.count("that the network was trained on") == warnings
 
 
-def test_what_is_judged_on_is_counted_by_label_and_so_is_what_was_left_out(
+def test_judged_pictures_are_counted_by_label_and_files_left_out_by_kind(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = make_tiny_onnx(tmp_path / "model.onnx", labels=tuple(PAINT))

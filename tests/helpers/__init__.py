@@ -1,1 +1,1 @@
-"""What several test modules share: tiny models, real servers, cameras and clients."""
+"""Helpers of several test modules: tiny models, real servers, cameras and clients."""

@@ -1,4 +1,4 @@
-"""An ONNX file with something changed, as an accident on its way would."""
+"""Change an ONNX file as an accident might."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taijitu_runtime.card import ModelCard
 
 
 def with_card(source: Path, path: Path, **changes: Any) -> Path:
-    """A copy whose card has other fields."""
+    """Write a copy whose card has other fields."""
     model = onnx.load(source)
     card = ModelCard.read_onnx_metadata({entry.key: entry.value for entry in model.metadata_props})
     del model.metadata_props[:]
@@ -24,7 +24,7 @@ def with_card(source: Path, path: Path, **changes: Any) -> Path:
 
 
 def with_weights(source: Path, path: Path, change: Callable[[Any], Any], name_end: str = ".weight") -> Path:
-    """A copy in which `change` was applied to the first constant, in the order of the nodes, with such a name."""
+    """Write a copy with `change` applied to the first constant, in the order of the nodes, with such a name."""
     model = onnx.load(source)
     constants = {constant.name: constant for constant in model.graph.initializer}
     name = next(

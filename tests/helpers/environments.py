@@ -1,4 +1,4 @@
-"""Virtual environments with nothing in them but what a test installs."""
+"""Virtual environments with only the packages that a test installs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def clean_environment() -> dict[str, str]:
 
 
 def fresh_environment(folder: Path, *install: str | Path) -> Path:
-    """A virtual environment with what `install`, arguments of pip install, names; its Python."""
+    """Make a virtual environment with what `install`, arguments of pip install, names; return its Python."""
     run(UV, "venv", "--quiet", "--python", sys.executable, folder, env=clean_environment())
     python = folder / "bin" / "python"
     command = [UV, "pip", "install", "--quiet", "--python", python, *install]
     try:
-        run(*command, "--offline", env=clean_environment())  # what make installed is in uv's cache
+        run(*command, "--offline", env=clean_environment())  # the packages that make installed are in uv's cache
     except AssertionError:
         run(*command, env=clean_environment())
     return python

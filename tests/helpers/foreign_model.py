@@ -1,4 +1,4 @@
-"""A small ONNX classifier as other people's exporters write them: their names, opsets, layouts, endings."""
+"""A small ONNX classifier as other exporters write them: their names, opsets, layouts, endings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_foreign_onnx(
     metadata: dict[str, str] | None = None,
     outside: bool = False,
 ) -> Path:
-    """Conv, Relu, GlobalAveragePool, Reshape, Gemm, and `ending`, an operator, behind them.
+    """Make Conv, Relu, GlobalAveragePool, Reshape, Gemm, and `ending`, an operator, after them.
 
     `flat_shape`: the constant shape of the Reshape. `noise`: it answers at random. `outside`: weights next to the file.
     """

@@ -1,4 +1,4 @@
-"""A real ONNX model that names the strongest colour of a picture; for a few pictures ONNX Runtime itself fails."""
+"""A real ONNX model that names the strongest colour of a picture; for some pictures ONNX Runtime itself fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx import helper
 from taijitu_runtime.card import ModelCard
 from tests.helpers.tiny_model import card_dict
 
-RAISES, OUT_OF_MEMORY, NAN = (255, 254, 253)  # the grey of the pictures that do it
+RAISES, OUT_OF_MEMORY, NAN = (255, 254, 253)  # the greys of the pictures that cause it
 
 # `length` is 1, or 2^46 numbers: 256 TiB, more than a process of 64 bits can address on any machine.
 GRAPH = f"""

@@ -1,6 +1,6 @@
-"""server/serve.py on a driver that hangs, as some do: for a batch with a white picture in it, until a file is there.
+"""server/serve.py on a driver that hangs, as some do: for a batch with a white picture in it, until a file exists.
 
-Only what stands between the server and ONNX Runtime's own code is changed; the server is the real one.
+Only the layer between the server and ONNX Runtime's own code is changed; the server is the real one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RELEASE = Path(os.environ["RELEASE"])
 
 
 class HangingSession(onnxruntime.InferenceSession):  # type: ignore[misc]  # onnxruntime has no types
-    """Runs a network on everything but white pictures."""
+    """A session that runs a network on all but white pictures."""
 
     def run(self, names: Any, inputs: dict[str, Any], *rest: Any) -> Any:
         while (inputs["images"] == 255).all(axis=(1, 2, 3)).any() and not RELEASE.exists():

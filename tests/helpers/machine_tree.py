@@ -1,4 +1,4 @@
-"""Trees of files laid out as on the machines that `taijitu doctor` is for, and what its checks make of them."""
+"""Trees of files as on the machines that `taijitu doctor` is for, and the findings of its checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Tree = Callable[[Files], Path]
 
 
 def write_tree(root: Path, files: Files) -> Path:
-    """Write files below `root`, which stands for the root of a file system; `root`."""
+    """Write files below `root`, which stands for the root of a file system; return it."""
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def write_tree(root: Path, files: Files) -> Path:
 
 
 def virtual(folder: Path, version: tuple[int, int] = (3, 10), system_packages: bool = False) -> system.Interpreter:
-    """A virtual environment of the system's Python, as `python3 -m venv` describes it in its pyvenv.cfg."""
+    """Return a virtual environment of the system's Python, as `python3 -m venv` describes it in its pyvenv.cfg."""
     folder.mkdir(exist_ok=True)
     seen = str(system_packages).lower()
     (folder / "pyvenv.cfg").write_text(f"home = /usr/bin\ninclude-system-site-packages = {seen}\nversion = 3.10.12\n")
@@ -34,7 +34,7 @@ def virtual(folder: Path, version: tuple[int, int] = (3, 10), system_packages: b
 
 
 def only(findings: list[Finding], level: str) -> Finding:
-    """The only finding, which is of that level and has a cure unless all is well."""
+    """Return the only finding; check its level, and that it has a cure unless the level is ok."""
     (found,) = findings
     assert found.level == level, found
     assert bool(found.cure) == (level != "ok"), found
@@ -43,7 +43,7 @@ def only(findings: list[Finding], level: str) -> Finding:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """As a user without rights, where root runs the tests."""
+    """Run as a user without rights, if root runs the tests."""
     if os.geteuid() != 0:
         yield
         return

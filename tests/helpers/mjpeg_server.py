@@ -1,7 +1,7 @@
-"""A live source over a real socket: MJPEG over HTTP whose frames carry the time at which they were made.
+"""A live source over a real socket: MJPEG over HTTP whose frames carry their creation time.
 
 In a process of its own: python -m tests.helpers.mjpeg_server [--width 640] [--height 480] [--rate 30]
-It prints its port, then does what it reads from stdin: unplug, stall, restore.
+It prints its port, then obeys the commands on stdin: unplug, stall, restore.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=fr
 
 
 def stamped(time_s: float, width: int, height: int, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """A frame, uint8 BGR, that carries `time_s`, to the millisecond, in a row of black and white blocks."""
+    """Return a frame, uint8 BGR, that carries `time_s`, to the millisecond, in a row of black and white blocks."""
     frame = np.full((height, width, 3), colour, np.uint8)
     number = round(1000 * time_s) % 2**BITS
     for bit in range(BITS):
@@ -33,18 +33,18 @@ def stamped(time_s: float, width: int, height: int, colour: tuple[int, int, int]
 
 
 def age_ms(frame: NDArray[np.uint8]) -> float:
-    """How long ago a stamped frame was made."""
+    """Return the age of a stamped frame."""
     middles = frame[BLOCK // 2, BLOCK // 2 : BITS * BLOCK : BLOCK].mean(axis=1) > 127
     number = sum(1 << bit for bit, white in enumerate(middles) if white)
     return (round(1000 * time.monotonic()) - number) % 2**BITS
 
 
 class MjpegServer:
-    """Makes `rate_hz` frames a second and sends every one of them to every client, however slowly it reads.
+    """A server that makes `rate_hz` frames per second and sends each of them to every client, however slowly it reads.
 
     `unplug`: connections break, new ones are refused. `stall`: connections stay and new ones are accepted, but nothing
-    comes any more, on any of these, ever. `restore`: new connections are served. `is_frozen`: the last frame is sent
-    again and again. `cut_every`: of so many frames one is sent half; 0: none. `line_end`, `has_lengths`: of its parts.
+    comes any more, on any of these. `restore`: new connections are served. `is_frozen`: the last frame is sent
+    again and again. `cut_every`: one of so many frames is truncated; 0: none. `line_end`, `has_lengths`: of its parts.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class MjpegServer:
     def _silence(self) -> None:
         with self._lock:
             if self._listener:
-                self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+                self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
                 self._listener.close()
                 self._listener = None
             for frames in self._served:

@@ -11,7 +11,7 @@ X = np.random.default_rng(0).normal(size=(2, 3, 5, 7)).astype(np.float32)
 
 
 def model_of(*lines: str, initializers: dict[str, np.ndarray] | None = None, rank: int = 4) -> ir.Model:
-    """A model of opset 18 from ONNX's text form; x has shape (2, 3, 5, 7) and the last line makes y."""
+    """Make a model of opset 18 from ONNX's text form; x has shape (2, 3, 5, 7) and the last line makes y."""
     shape = ", ".join(str(d) for d in (2, 3, 5, 7)[:rank])
     header = f'<ir_version: 10, opset_import: ["" : 18]> g (float[{shape}] x) => (float[a, b, c, d] y)'
     proto = onnx.parser.parse_model("\n".join([header, "{", *lines, "}"]))
@@ -23,7 +23,7 @@ def model_of(*lines: str, initializers: dict[str, np.ndarray] | None = None, ran
 
 
 def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
-    """y."""
+    """Return y."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
@@ -34,5 +34,5 @@ def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
 
 
 def operators(model: ir.Model) -> list[str]:
-    """In the order in which they stand."""
+    """Return the operators in their order."""
     return [node.op_type for node in model.graph]

@@ -1,7 +1,7 @@
-"""TensorRT and a GPU as their documentation describes them, in the host's memory: for what no machine without one runs.
+"""A simulation of TensorRT and a GPU by their documentation, in the host's memory, for code that would need a GPU.
 
-The network is the colours' average. A context has the shape that it was given last, and a graph what was put on the
-stream while it was captured, so that a graph of another shape, or memory that was not given, shows.
+The network is the colours' average. A context has the shape that it was given last, and a graph the work that was on
+the stream while it was captured, so that a graph of another shape, or memory that was not given, is noticed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SIDE = 8
 
 
 class PretendGpu:
-    """The methods of backends.cuda.Gpu. `launched`: how many pictures each graph that ran was captured for."""
+    """The methods of backends.cuda.Gpu. `launched`: the number of pictures of each captured graph that ran."""
 
     def __init__(self, bytes_a_graph: int = 0) -> None:
         self.memories: list[NDArray[np.uint8]] = []
@@ -77,7 +77,7 @@ class PretendGpu:
         self.launched += [work() for work in graph]
 
     def put(self, work: Callable[[], int]) -> None:
-        """What a context enqueues: run, or recorded."""
+        """Run or record the work that a context enqueues."""
         if self._recording is None:
             work()
         else:
@@ -126,7 +126,7 @@ class Context:
 
 
 class PlainContext(Context):
-    """Before TensorRT 10.1, which lets nobody give a context its memory."""
+    """A context before TensorRT 10.1, to which memory cannot be given."""
 
     set_device_memory = None  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""server/serve.py, whose supervisor trusts a worker after a fifth of a second, not after five."""
+"""server/serve.py, whose supervisor trusts a worker after a fifth of a second instead of five."""
 
 from taijitu_server import workers
 from taijitu_server.cli import main

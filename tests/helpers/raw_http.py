@@ -1,4 +1,4 @@
-"""HTTP by hand, for what no client would send."""
+"""HTTP by hand, for requests that no client would send."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def connect(server: Server, receive_bytes: int = 0) -> socket.socket:
-    """A connection; `receive_bytes`: what the system takes for a client that does not read, 0 for its default."""
+    """Connect; `receive_bytes`: the system's buffer for a client that does not read, 0 for its default."""
     url = httpx.URL(server.url)
     connection = socket.socket()
     connection.settimeout(10)
@@ -25,7 +25,7 @@ def connect(server: Server, receive_bytes: int = 0) -> socket.socket:
 
 
 def received(connection: socket.socket) -> bytes:
-    """Everything until the server closes."""
+    """Receive everything until the server closes."""
     parts = []
     try:
         while part := connection.recv(65536):
@@ -36,7 +36,7 @@ def received(connection: socket.socket) -> bytes:
 
 
 def answers(connection: socket.socket) -> list[tuple[int, Any]]:
-    """Status and JSON of every answer until the server closes."""
+    """Receive status and JSON of every response until the server closes."""
     found, rest = [], received(connection)
     while rest:
         head, _, rest = rest.partition(b"\r\n\r\n")

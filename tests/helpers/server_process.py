@@ -36,7 +36,7 @@ class Server:
         self.url = found[0] if found else ""
 
     def wait_until_ready(self) -> None:
-        """AssertionError if it does not become ready."""
+        """Wait until it is ready; AssertionError if it does not become so."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
@@ -47,12 +47,12 @@ class Server:
         raise AssertionError("the server did not become ready within 30 s")
 
     def stop(self) -> tuple[int, str]:
-        """SIGTERM, then the exit code and all of stderr."""
+        """Send SIGTERM; return the exit code and all of stderr."""
         self.process.send_signal(signal.SIGTERM)
         return self.ended()
 
     def ended(self) -> tuple[int, str]:
-        """The exit code and all of stderr, once the process is over."""
+        """Wait until the process ends; return the exit code and all of stderr."""
         code = self.process.wait(timeout=ENDS_WITHIN_S)
         assert self.process.stdout is not None
         self.process.stdout.close()

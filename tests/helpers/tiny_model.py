@@ -16,7 +16,7 @@ COLOURS = ("red", "green", "blue")
 
 
 def card_dict(labels: tuple[str, ...] = COLOURS, height: int = 8, width: int = 8, **changes: Any) -> dict[str, Any]:
-    """A correct card in its plain form; `changes` replace top-level fields."""
+    """Return a correct card in its plain form; `changes` replace top-level fields."""
     return {
         "format_version": 1,
         "architecture": {"name": "tiny", "options": {"num_classes": len(labels), "widths": [1, 2]}},
@@ -94,5 +94,5 @@ def make_tiny_onnx(
 
 
 def plain(colour: tuple[int, int, int], height: int = 8, width: int = 8) -> NDArray[np.uint8]:
-    """A picture of one colour, uint8 (height, width, 3)."""
+    """Return a picture of one colour, uint8 (height, width, 3)."""
     return np.full((height, width, 3), colour, np.uint8)

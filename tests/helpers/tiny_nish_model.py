@@ -1,4 +1,4 @@
-"""A small convolutional network with Nish at every kind of place that an optimiser treats differently."""
+"""A small convolutional network with Nish at every kind of position that an optimiser treats differently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = 16
 
 
 def make_nish_onnx(path: Path, *, seed: int = 0, extra: str = "") -> Path:
-    """images uint8 (N, 16, 16, 3) -> logits (N, 3): Nish after the input, convolutions, a sum, and a Gemm.
+    """Make images uint8 (N, 16, 16, 3) -> logits (N, 3): Nish after the input, convolutions, a sum, and a Gemm.
 
     `extra`: an operator that is put before the logits, such as "Tanh".
     """
@@ -29,10 +29,10 @@ def make_nish_onnx(path: Path, *, seed: int = 0, extra: str = "") -> Path:
     constants = {
         "scale": np.float32(60.0),
         "mean": np.float32(128.0),
-        "w0": weights(6, 1, 3, 3),  # two channels to the group: this convolution stays out of the layout
+        "w0": weights(6, 1, 3, 3),  # two channels per group: this convolution stays out of the layout
         "w1": weights(16, 6, 3, 3),
         "w2": weights(16, 16, 3, 3),
-        "w3": weights(20, 16, 3, 3),  # no multiple of a block: the layout pads its channels
+        "w3": weights(20, 16, 3, 3),  # not a multiple of a block: the layout pads its channels
         "w4": weights(20, 1, 3, 3),
         "w5": weights(24, 20),
         "b5": weights(24, 1)[:, 0],
@@ -84,5 +84,5 @@ def make_nish_onnx(path: Path, *, seed: int = 0, extra: str = "") -> Path:
 
 
 def nish_pictures(count: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Random pictures for it, uint8 (count, 16, 16, 3)."""
+    """Draw random pictures for it, uint8 (count, 16, 16, 3)."""
     return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)

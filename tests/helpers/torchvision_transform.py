@@ -1,4 +1,4 @@
-"""The transform that the runtime's pixels are compared with: Pillow decodes, torchvision resizes and crops."""
+"""The transform to compare the runtime's pixels with: Pillow decodes, torchvision resizes and crops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as 8-bit RGB, upright: EXIF applied, 16 bits scaled (not cut), alpha laid on black."""
+    """Convert a Pillow image to 8-bit RGB, upright: EXIF applied, 16 bits scaled (not cut), alpha composed on black."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         image = Image.fromarray(np.rint(np.asarray(image, dtype=np.float64) / 257.0).astype(np.uint8))
@@ -19,7 +19,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def evaluation_transform(image: Image.Image, size: tuple[int, int], resize_size: int) -> NDArray[np.uint8]:
-    """Shorter side to `resize_size` pixels (bilinear, antialiased), centre crop to `size`: uint8 (H, W, 3) RGB."""
+    """Resize the shorter side to `resize_size` (bilinear, antialiased), crop to `size`: uint8 (H, W, 3) RGB."""
     from torchvision.transforms.v2 import functional as transforms
 
     resized = transforms.resize(to_rgb(image), [resize_size], antialias=True)

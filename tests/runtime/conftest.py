@@ -18,13 +18,13 @@ from tests.helpers.tiny_model import card_dict, make_tiny_onnx, plain
 
 @pytest.fixture
 def card() -> dict[str, Any]:
-    """A correct card in its plain form."""
+    """Return a correct card in its plain form."""
     return card_dict()
 
 
 @pytest.fixture
 def make_onnx(tmp_path: Path) -> Callable[..., Path]:
-    """`make_tiny_onnx` with a path of its own for every call."""
+    """Return `make_tiny_onnx` with a path of its own for every call."""
     made: list[Path] = []
 
     def make(**options: Any) -> Path:
@@ -36,13 +36,13 @@ def make_onnx(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The colour model, uint8 input, dynamic batch; labels red, green, blue."""
+    """Make the colour model, uint8 input, dynamic batch; labels red, green, blue."""
     return make_tiny_onnx(tmp_path_factory.mktemp("model") / "colours.onnx")
 
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder: red.png, deep/blue.jpg, deep/er/green.PNG, and files that are not pictures."""
+    """Make a folder: red.png, deep/blue.jpg, deep/er/green.PNG, and files that are not pictures."""
     folder = tmp_path_factory.mktemp("pictures")
     for name, colour in (("red.png", (255, 0, 0)), ("deep/blue.jpg", (0, 0, 255)), ("deep/er/green.PNG", (0, 255, 0))):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """Writes files below a folder that stands for the root of a file system; later calls add to it."""
+    """Return a function that writes files below a folder that stands for the root of a file system.
+
+    Later calls add to it.
+    """
 
     def write(files: Files) -> Path:
         return write_tree(tmp_path / "root", files)
@@ -65,7 +68,7 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture(scope="session")
 def nvcc() -> str:
-    """NVIDIA's compiler: the machine's, or that of the development environment."""
+    """Return NVIDIA's compiler: the machine's, or that of the development environment."""
     found = build.find_nvcc() or packaged("nvcc")
     if found is None:
         pytest.skip("no nvcc: the CUDA kernels cannot be compiled here")
@@ -74,7 +77,7 @@ def nvcc() -> str:
 
 @pytest.fixture(scope="session")
 def cuobjdump() -> str:
-    """What tells the GPUs that a library has code for."""
+    """Return the program that lists the GPUs that a library has code for."""
     found = shutil.which("cuobjdump") or packaged("cuobjdump")
     if found is None:
         pytest.skip("no cuobjdump: what a CUDA library was compiled for cannot be told here")
@@ -82,7 +85,7 @@ def cuobjdump() -> str:
 
 
 def packaged(program: str) -> str | None:
-    """A program of NVIDIA's wheels, which lie in a namespace package."""
+    """Return a program of NVIDIA's wheels, which are in a namespace package."""
     spec = importlib.util.find_spec("nvidia")
     folders = (spec.submodule_search_locations or []) if spec else []
     return next((str(file) for folder in folders for file in Path(folder).glob(f"cu*/bin/{program}")), None)
@@ -90,5 +93,5 @@ def packaged(program: str) -> str | None:
 
 @pytest.fixture(scope="session")
 def cuda_library(compiler: list[str], nvcc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library of Nish's kernels with those for NVIDIA GPUs, built from the sources as they are now."""
+    """Build the library of Nish's kernels with those for NVIDIA GPUs, from the present sources."""
     return build.build_cuda_library(compiler, nvcc, tmp_path_factory.mktemp("cuda"))

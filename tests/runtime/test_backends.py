@@ -1,4 +1,4 @@
-"""Which files a backend takes: every wrong one is refused with what it is and what to do."""
+"""The files that a backend takes: each wrong one is refused with what it is and what to do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_onnx_file_goes_to_onnx_runtime(tiny_onnx: Path) -> None:
         ("model.tflite", b"\x1c\0\0\0TFL3", r"got a file of an unknown kind, expected a \.onnx file"),
     ],
 )
-def test_what_is_no_model_is_refused(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_files_that_are_not_models_are_refused(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -47,7 +47,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path, name: str, content: bytes |
         pass
 
 
-def test_a_folder_is_no_model(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="got a folder, expected a model file"), open_backend(tmp_path):
         pass
 
@@ -106,7 +106,7 @@ def test_a_failed_load_can_be_followed_by_a_good_one(tiny_onnx: Path, tmp_path: 
         assert backend.infer(np.zeros((1, 8, 8, 3), np.uint8)).shape == (1, 3)
 
 
-def test_onnx_runtime_keeps_its_remarks_to_itself(tiny_onnx: Path, tmp_path: Path, root: Path) -> None:
+def test_onnx_runtimes_warnings_are_not_printed(tiny_onnx: Path, tmp_path: Path, root: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"random bytes " * 20)
     code = (

@@ -1,4 +1,4 @@
-"""The command `bench` on real models, and what it says about the machine."""
+"""The command `bench` on real models, and its remarks about the machine."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_clocks_that_are_not_fixed_are_noticed(tmp_path: Path) -> None:
     governor.write_text("schedutil\n")
     (warning,) = clock_warnings("CPU", tmp_path)
     assert warning.startswith("The CPU's clock is not fixed (governor schedutil).")
-    # A processor that is turned off has a file that cannot be read; here a folder stands for it.
+    # A processor that is turned off has a file that cannot be read; in this test a folder is in its place.
     (tmp_path / "devices/system/cpu/cpu1/cpufreq/scaling_governor").mkdir(parents=True)
     assert clock_warnings("CPU", tmp_path) == [warning]
     jetson = tmp_path / "class/devfreq/17000000.gpu"

@@ -43,21 +43,21 @@ def test_percentiles_are_trtexecs(count: int, percentage: float, expected: float
     assert percentile([float(time) for time in range(1, count + 1)], percentage) == expected
 
 
-def test_the_ratio_is_that_of_turns_beside_each_other() -> None:
+def test_the_ratio_is_that_of_adjacent_turns() -> None:
     # the machine became 10 times slower in the second turn, for both
     ratio = ratio_of_turns([[2.0, 2.0, 9.0], [20.0, 20.0, 20.0], [3.0]], [[1.0, 1.0], [10.0, 10.0], [1.0]])
     assert (ratio.median, ratio.low, ratio.high) == (2, 2, 3)
 
 
 def gpu_queries() -> list[Query]:
-    """Two queries: copying 1 ms, computing 4 and 6 ms, copying back 0.5 ms; starting takes 0.25 ms."""
+    """Make two queries: copying 1 ms, computing 4 and 6 ms, copying back 0.5 ms; starting takes 0.25 ms."""
     first = Query(compute=(1.0, 5.0), enqueue=(0.5, 0.75), h2d=(0.0, 1.0), d2h=(5.0, 5.5))
     second = Query(compute=(7.0, 13.0), enqueue=(6.5, 6.75), h2d=(6.0, 7.0), d2h=(13.0, 13.5))
     return [first, second]
 
 
 class Played(Probe):
-    """Plays queries of a millisecond each, and notes in `order` when it was asked for them."""
+    """A probe with queries of a millisecond each that notes its calls in `order`."""
 
     device = "GPU"
 

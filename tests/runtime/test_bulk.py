@@ -1,4 +1,4 @@
-"""Many images: what is run side by side, in which order, and how far ahead."""
+"""Many images: what runs at the same time, in which order, and how far ahead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import PictureError
 
 
-def test_results_are_in_order_from_several_threads_and_few_items_are_in_hand() -> None:
+def test_results_are_in_order_from_several_threads_and_few_items_are_read_ahead() -> None:
     both = threading.Barrier(2, timeout=30)
     taken = 0
 
@@ -28,7 +28,7 @@ def test_results_are_in_order_from_several_threads_and_few_items_are_in_hand() -
             yield number
 
     def work(number: int) -> int:
-        both.wait()  # passes only where two run at a time
+        both.wait()  # passes only if two run at the same time
         return number * number
 
     for index, result in enumerate(mapped(work, items(), 2)):
@@ -56,7 +56,7 @@ def test_chunks_hold_every_item() -> None:
     assert list(chunked([], 3)) == []
 
 
-def test_a_run_is_as_large_as_the_cache_wants_it() -> None:
+def test_a_run_is_as_large_as_the_cache_allows() -> None:
     mebibyte = 1024 * 1024
     assert batch_for_cache(mebibyte // 4, 2 * mebibyte) == 4
     assert batch_for_cache(100 * mebibyte, mebibyte) == 1

@@ -1,4 +1,4 @@
-"""The cache folder: nobody else can write to it, with any umask."""
+"""The cache folder: no other user can write to it, with any umask."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from taijitu_runtime.cache import UnsafeFileError, UnsafeFolderError, private_folder, read_own
 
 
-def test_every_folder_that_is_made_is_ours_alone(tmp_path: Path) -> None:
+def test_every_new_folder_is_private(tmp_path: Path) -> None:
     usual = os.umask(0o002)  # Ubuntu's
     try:
         for _ in range(2):

@@ -38,7 +38,7 @@ def _without_screen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """6 red frames, then 6 blue ones, at 20 frames/s, 320 x 240 pixels."""
+    """Write 6 red frames, then 6 blue ones, at 20 frames/s, 320 x 240 pixels."""
     path = tmp_path_factory.mktemp("video") / "colours.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (320, 240))
     for index in range(12):
@@ -146,11 +146,13 @@ def record(path: Path, count: int, then: type[Exception] | None = None) -> None:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
 @pytest.mark.parametrize("count", [2, 40])
-def test_a_full_disk_is_told_and_leaves_the_video_before_as_it_was(tmp_path: Path, suffix: str, count: int) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_earlier_video_unchanged(
+    tmp_path: Path, suffix: str, count: int
+) -> None:
     saved = tmp_path / f"out{suffix}"
     record(saved, count)
     before, limits = saved.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    # For the one who writes, a limit is as a full disk: the write fails, and Python ignores the signal.
+    # For the writer a limit is like a full disk: the write fails, and Python ignores the signal.
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(0.4 * len(before)), limits[1]))
     try:
         with pytest.raises(UsageError, match="is the disk full") as caught:
@@ -206,7 +208,7 @@ def test_a_signal_that_was_ignored_before_stays_so(monkeypatch: pytest.MonkeyPat
         signal.signal(signal.SIGHUP, before)
 
 
-def test_ctrl_c_while_the_capturing_process_starts_is_no_error(root: Path, tiny_onnx: Path) -> None:
+def test_ctrl_c_while_the_capturing_process_starts_is_not_an_error(root: Path, tiny_onnx: Path) -> None:
     with MjpegServer() as server, start(root, tiny_onnx, "--source", server.url, own_group=True) as running:
         lists = Path(f"/proc/{running.pid}/task/")
         deadline = time.monotonic() + 30
@@ -231,7 +233,7 @@ def test_lines_of_text_come_at_once_through_a_pipe(
         assert "red" in running.stdout.readline()
 
 
-def test_a_screen_that_cannot_be_reached_is_none(
+def test_an_unreachable_screen_counts_as_none(
     root: Path, tiny_onnx: Path, video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DISPLAY", ":12345")
@@ -245,7 +247,7 @@ def test_a_screen_that_cannot_be_reached_is_none(
 
 @pytest.fixture
 def screen() -> Iterator[str]:
-    """A real X server without a monitor; the value of DISPLAY for it."""
+    """Start a real X server without a monitor; return the value of DISPLAY for it."""
     if shutil.which("Xvfb") is None:
         pytest.skip("no Xvfb (Debian: apt install xvfb): the window is not tested here")
     reading, writing = os.pipe()
@@ -345,7 +347,7 @@ def test_a_file_that_stalls_halfway_is_1(tiny_onnx: Path, tmp_path: Path, capsys
     assert f"{url}: got no frame for " in printed.err.splitlines()[-1]
 
 
-def test_a_frozen_camera_is_told_on_stderr_and_in_every_line(root: Path, tiny_onnx: Path) -> None:
+def test_a_frozen_camera_is_reported_on_stderr_and_in_every_line(root: Path, tiny_onnx: Path) -> None:
     with MjpegServer() as server, start(
         root, tiny_onnx, "--source", server.url, "--jsonl", "-", "--frozen", "0.5"
     ) as running:  # fmt: skip

@@ -1,4 +1,4 @@
-"""The card: what is accepted, what is refused and how, and both forms in which it travels."""
+"""The card: what is accepted, what is refused and how, and both of its forms."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_endless_nesting_is_refused(card: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "'red'", "", "[" * 100_000])
-def test_metadata_that_is_no_json_is_refused(card: dict[str, Any], text: str) -> None:
+def test_metadata_that_is_not_json_is_refused(card: dict[str, Any], text: str) -> None:
     metadata = {**ModelCard.from_dict(card).to_metadata(), "taijitu.labels": text}
     with pytest.raises(ArtefactError, match=r"model card, metadata taijitu\.labels: got .*, expected JSON"):
         ModelCard.read_onnx_metadata(metadata)

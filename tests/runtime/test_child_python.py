@@ -1,4 +1,4 @@
-"""No Python that the packages start runs what lies in the working directory."""
+"""No Python that the packages start runs files in the working directory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ raise SystemExit(subprocess.run(python_command("import os; " + code, "word")).re
 
 @pytest.fixture
 def trapped(tmp_path: Path) -> Path:
-    """A folder of files that bear the names of modules, and say so when they run."""
+    """Make a folder of files with the names of modules, which report when they run."""
     folder = tmp_path / "trapped"
     folder.mkdir()
     for name in NAMES:
@@ -72,7 +72,7 @@ def test_python_is_started_in_one_place(root: Path) -> None:
     assert starts == ["child_python.py"]
 
 
-def test_this_package_is_found_where_it_lies_in_the_working_directory(root: Path) -> None:
+def test_this_package_is_found_in_the_working_directory(root: Path) -> None:
     code = "from taijitu_runtime.child_python import search_path; print(search_path()[-1])"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(

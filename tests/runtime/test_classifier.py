@@ -57,7 +57,7 @@ def test_every_kind_of_picture_gives_the_same_prediction(tiny_onnx: Path, pictur
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
-def test_a_list_is_answered_in_its_order_whatever_the_batch_size(tiny_onnx: Path, batch_size: int) -> None:
+def test_a_list_is_answered_in_its_order_for_any_batch_size(tiny_onnx: Path, batch_size: int) -> None:
     colours = [RED, GREEN, BLUE, GREEN, RED, BLUE, BLUE]
     with Classifier.from_file(tiny_onnx, batch_size=batch_size) as classifier:
         found = classifier.predict([solid(colour) for colour in colours])
@@ -96,7 +96,7 @@ def test_card_and_labels_are_the_models(tiny_onnx: Path) -> None:
         assert classifier.card.training["recipe"] == {"epochs": 3}
 
 
-def test_top_is_five_unless_told(make_onnx: Maker) -> None:
+def test_top_is_five_by_default(make_onnx: Maker) -> None:
     labels = tuple(f"label {index}" for index in range(9))
     with Classifier.from_file(make_onnx(labels=labels)) as classifier:
         assert [a.index for a in classifier.predict(solid(GREEN)).answers] == [1, 4, 7, 2, 5]

@@ -1,4 +1,4 @@
-"""classify: what it prints, what it leaves with, in process and as the documented script."""
+"""classify: its output and exit codes, in process and as the documented script."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(*arguments: object) -> int:
 
 @pytest.fixture
 def with_bad_ones(pictures: Path, tmp_path: Path) -> Path:
-    """The folder of pictures with an empty and a truncated one added."""
+    """Add an empty and a truncated picture to the folder."""
     folder = shutil.copytree(pictures, tmp_path / "mixed")
     (folder / "empty.jpg").touch()
     (folder / "cut.png").write_bytes((folder / "red.png").read_bytes()[:60])
@@ -144,7 +144,7 @@ def test_a_folder_without_pictures_is_wrong_use(tiny_onnx: Path, tmp_path: Path,
     )
 
 
-def test_a_folder_is_searched_by_what_files_are_and_the_rest_is_said(
+def test_a_folder_is_searched_by_content_and_other_files_are_reported(
     tiny_onnx: Path, pictures: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     Image.open(pictures / "red.png").convert("RGB").save(tmp_path / "a.jfif", "JPEG")
@@ -196,7 +196,9 @@ def test_names_that_could_drive_a_terminal_are_escaped(
     assert files == {str(tmp_path / name) for name in names}
 
 
-def test_pillows_remarks_on_odd_pictures_stay_out_of_stderr(tiny_onnx: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_pillows_warnings_about_odd_pictures_stay_out_of_stderr(
+    tiny_onnx: Path, tmp_path: Path, capsys: Capture
+) -> None:
     cut_short = b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01"
     Image.new("RGB", (20, 20), (255, 0, 0)).save(tmp_path / "odd.jpg", exif=cut_short)
     with pytest.warns(UserWarning, match="Corrupt EXIF data"), Image.open(tmp_path / "odd.jpg") as odd:
@@ -243,7 +245,7 @@ def many(tiny_onnx: Path, pictures: Path, root: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
 
 
-def test_a_reader_that_goes_away_is_no_traceback(tiny_onnx: Path, pictures: Path, root: Path) -> None:
+def test_a_closed_output_is_not_a_traceback(tiny_onnx: Path, pictures: Path, root: Path) -> None:
     with many(tiny_onnx, pictures, root) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -253,7 +255,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tiny_onnx: Path, pictures: Path
         assert process.wait(timeout=120) == 141
 
 
-def test_an_interrupt_from_outside_is_no_traceback(tiny_onnx: Path, pictures: Path, root: Path) -> None:
+def test_an_interrupt_from_outside_is_not_a_traceback(tiny_onnx: Path, pictures: Path, root: Path) -> None:
     with many(tiny_onnx, pictures, root) as process:
         assert process.stdout is not None
         process.stdout.readline()

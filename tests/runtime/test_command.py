@@ -24,7 +24,7 @@ REQUIREMENTS = [
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Entry points: greet (works), heavy (imports what is absent), broken (has a bug)."""
+    """Define entry points: greet (works), heavy (imports a missing package), broken (has a bug)."""
     package = tmp_path / "taijitu_pretend"
     package.mkdir()
     (package / "__init__.py").write_text("raise AssertionError('the overview must not import')\n")
@@ -56,7 +56,7 @@ def test_alone_it_lists_the_commands_without_importing_them(
 
 
 @pytest.mark.usefixtures("commands")
-def test_what_an_extra_lacks_is_listed_apart(
+def test_commands_of_a_missing_extra_are_listed_separately(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "missing_requirements", lambda extras, *_: set(extras))
@@ -100,7 +100,7 @@ def test_a_missing_package_names_the_extra(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("commands")
-def test_a_bug_of_ours_is_not_taken_for_a_missing_package() -> None:
+def test_a_bug_is_not_taken_for_a_missing_package() -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         command.main(["broken"])
 

@@ -1,4 +1,4 @@
-"""What every command does where its output cannot be written."""
+"""What every command does if its output cannot be written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ raise SystemExit(main())
 
 
 def said(root: Path, shell: str) -> tuple[int, str]:
-    """The exit code and stderr of the program, which `shell` has as "$@"."""
+    """Return the exit code and stderr of the program, which `shell` has as "$@"."""
     command = ["sh", "-c", shell, "sh", sys.executable, "-c", PROGRAM]
     environment = {**os.environ, "PYTHONPATH": str(root / "runtime")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -47,12 +47,12 @@ def test_output_that_cannot_be_written_is_one_line(root: Path) -> None:
     assert line.count("\n") == 1
 
 
-def test_a_closed_stream_takes_nothing_and_harms_nobody(root: Path) -> None:
+def test_a_closed_stream_is_not_an_error(root: Path) -> None:
     assert said(root, '"$@" >&-') == (0, "")
     assert said(root, '"$@" 2>&-') == (0, "")
 
 
-def test_a_file_that_nobody_foresaw_is_named_in_one_line(root: Path) -> None:
+def test_an_unexpected_os_error_names_its_file_in_one_line(root: Path) -> None:
     code, line = said(root, '"$@" /no/such/file')
     assert (code, line.count("\n")) == (2, 1)
     assert "/no/such/file: No such file or directory; " in line
@@ -99,7 +99,7 @@ def test_the_error_decides_the_exit_code_and_no_byte_reaches_the_terminal_raw(
     assert capsys.readouterr().err == "taijitu say: got \\x1b[2J, expected a name\n"
 
 
-def test_an_unknown_flag_suggests_the_close_one_or_what_says_it() -> None:
+def test_an_unknown_flag_suggests_the_close_one_or_the_flag_that_sets_it() -> None:
     parser = Parser(prog="x")
     parser.add_argument("--validation")
     parser.elsewhere = {"--lr": "--set lr=VALUE"}
@@ -110,7 +110,7 @@ def test_an_unknown_flag_suggests_the_close_one_or_what_says_it() -> None:
 
 
 class Gone(io.StringIO):
-    """A terminal that was closed."""
+    """A terminal that has been closed."""
 
     def isatty(self) -> bool:
         return True
@@ -119,14 +119,14 @@ class Gone(io.StringIO):
         raise OSError(5, "Input/output error")
 
 
-def test_work_goes_on_where_the_terminal_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_goes_on_after_the_terminal_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Gone())
     with Progress(3) as bar:
         bar.advance()
         bar.show(2, 3, "epoch 1", "loss 0.1")
 
 
-def test_a_bar_goes_on_where_the_work_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_continues_where_the_work_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     terminal.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -1,6 +1,6 @@
-"""Batches of an engine as CUDA graphs: which are captured, which one runs, and that the answers are the pictures'.
+"""Batches of an engine as CUDA graphs: which are captured, which one runs, and that the answers are right.
 
-Run by tests/contract/ on a real GPU; here TensorRT and the GPU are pretended (tests/helpers/pretend_tensorrt.py).
+tests/contract/ runs it on a real GPU; here TensorRT and the GPU are simulated (tests/helpers/pretend_tensorrt.py).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def test_tensorrt_rtx_has_run_every_usual_size_when_the_model_is_loaded(
     assert context._batch == 4, "padded to a shape whose kernels are compiled"
 
 
-def test_what_is_in_the_gpus_memory_is_read_there_with_its_padding_and_after_its_stream() -> None:
+def test_arrays_on_the_gpu_are_read_there_with_their_padding_and_after_their_stream() -> None:
     gpu = PretendGpu()
     engine, _ = opened(gpu)
     images = pictures(3)

@@ -1,4 +1,4 @@
-"""How a folder, a tar or a list becomes pictures with labels and splits, and what is said of the rest."""
+"""A folder, a tar or a list becomes pictures with labels and splits, and other files are reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lay_out(root: Path, *paths: str) -> Path:
 
 
 def labelled(found: Found) -> dict[str, dict[str, str]]:
-    """Label by file, by what the split is for."""
+    """Return the label by file, by the split's role."""
     by_role = {}
     for role, split in found.splits.items():
         assert split.targets is not None
@@ -57,7 +57,7 @@ def test_splits_below_such_folders_and_inside_them_are_found(tmp_path: Path) -> 
     assert (found.labels, sorted(found.splits)) == (("a", "b"), ["train", "val"])
 
 
-def test_pictures_lie_anywhere_under_their_label(tmp_path: Path) -> None:
+def test_pictures_may_be_at_any_depth_under_their_label(tmp_path: Path) -> None:
     lay_out(tmp_path, "truck/cam0/1.jpg", "truck/cam1/2.jpg", "bird/cam0/3.jpg", "bird/cam1/deep/4.jpg", "bird/5.jpg")
     found = read_dataset(tmp_path)
     assert found.labels == ("bird", "truck")
@@ -93,7 +93,7 @@ def test_a_model_s_labels_may_lack_pictures_in_either_split(tmp_path: Path) -> N
     assert judged.targets.tolist() == [1, 2]
 
 
-def test_what_is_beside_the_splits_is_counted(tmp_path: Path) -> None:
+def test_files_next_to_the_splits_are_counted(tmp_path: Path) -> None:
     lay_out(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg", "test/b/1.jpg", "preview.jpg", "extra/x.jpg")
     found = read_dataset(tmp_path)
     assert found.left_out.kinds == {"pictures outside of the splits": 2}
@@ -116,7 +116,7 @@ def test_the_first_bytes_decide_and_the_rest_is_counted_by_kind(tmp_path: Path) 
     assert found.left_out.kinds == {"HEIC": 2, "AVIF": 1, "MP4": 1, ".raw": 1}
 
 
-def test_what_could_be_waited_for_is_named_and_never_opened(tmp_path: Path) -> None:
+def test_pipes_and_sockets_are_named_and_never_opened(tmp_path: Path) -> None:
     lay_out(tmp_path, "cat/a.jpg", "dog/b.jpg")
     os.mkfifo(tmp_path / "cat" / "pipe.jpg")
     with socket.socket(socket.AF_UNIX) as listening:
@@ -128,7 +128,7 @@ def test_what_could_be_waited_for_is_named_and_never_opened(tmp_path: Path) -> N
         read_dataset(tmp_path / "cat" / "pipe.jpg")
 
 
-def test_a_link_to_a_folder_above_is_not_walked_for_ever(tmp_path: Path) -> None:
+def test_a_link_to_a_parent_folder_is_not_followed_endlessly(tmp_path: Path) -> None:
     lay_out(tmp_path, "cat/a.jpg", "dog/b.jpg")
     (tmp_path / "cat" / "again").symlink_to(tmp_path)
     assert len(read_dataset(tmp_path).splits[""]) == 2
@@ -136,7 +136,7 @@ def test_a_link_to_a_folder_above_is_not_walked_for_ever(tmp_path: Path) -> None
 
 @pytest.fixture
 def tar(tmp_path: Path) -> Path:
-    """Four pictures of 1,024 bytes with their headers."""
+    """Make a tar of four pictures of 1,024 bytes with their headers."""
     folder = lay_out(tmp_path / "in", *(f"{label}/{i}.jpg" for label in ("cat", "dog") for i in range(2)))
     with tarfile.open(tmp_path / "data.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         for file in sorted(folder.rglob("*.jpg")):
@@ -154,7 +154,7 @@ def test_a_tar_is_read_as_its_folder_is(tar: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["header", "between", "within", "mark", "behind"])
-def test_a_damaged_or_cut_tar_is_never_a_shorter_data_set(tar: Path, where: str) -> None:
+def test_a_damaged_or_truncated_tar_is_never_a_smaller_data_set(tar: Path, where: str) -> None:
     content = bytearray(tar.read_bytes())
     if where == "header":
         content[2 * member_bytes() + 10] ^= 1
@@ -217,7 +217,7 @@ def test_digits_named_by_their_files_have_labels_for_verify_too(tmp_path: Path) 
 
 
 def shared(depth: int, kind: type) -> object:
-    """A few hundred bytes that unfold to 2 ** depth entries."""
+    """Make a few hundred bytes that unfold to 2 ** depth entries."""
     value: object = kind([1, 1])
     for _ in range(depth):
         value = kind([value, value])

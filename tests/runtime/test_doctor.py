@@ -1,4 +1,4 @@
-"""`taijitu doctor` as a whole: what it prints, what it leaves with, and how it asks libraries in child processes."""
+"""`taijitu doctor` as a whole: its output and exit code, and how it tests libraries in child processes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_an_install_with_numpy_only_has_a_doctor_too(root: Path, tmp_path: Path)
 
 @pytest.fixture
 def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Modules that fail to load as real ones do."""
+    """Make modules that fail to load as real ones do."""
     sources = {
         "sound": "__version__ = '1.2'\nprint('noise on stdout')",
         "unfinished": "__version__ = '1.2'\nprint('no end of line', end='')",
@@ -139,7 +139,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("pretend_lines", "broken", "first line third"),
     ],
 )
-def test_what_becomes_of_an_import(libraries: Path, name: str, state: str, error: str) -> None:
+def test_the_outcome_of_an_import(libraries: Path, name: str, state: str, error: str) -> None:
     imported = try_import(name)
     assert (imported.state, imported.error) == (state, error)
     if state == "loaded":
@@ -169,7 +169,7 @@ def test_an_import_that_hangs_is_given_up() -> None:
     assert ask("library", "pretend_hang", timeout_s=1).error == "no answer within 1 s"
 
 
-def test_a_folder_of_ours_is_not_taken_for_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_the_project_is_not_taken_for_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "PIL.py").write_text("raise ImportError('the working directory was searched')")
     monkeypatch.chdir(tmp_path)
     assert try_import("PIL").state == "loaded"

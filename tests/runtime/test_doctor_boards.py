@@ -1,4 +1,4 @@
-"""The doctor's checks of Jetsons, GPUs and cameras, on trees of files laid out as on such machines."""
+"""The doctor's checks of Jetsons, GPUs and cameras, on trees of files as on such machines."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_environment_that_hides_the_systems_tensorrt(tree: Tree, tmp_path: Pa
     assert outside.check_system_tensorrt(tree({}) / "empty", hidden, is_visible=False, is_jetson=True) == []
 
 
-def test_a_python_that_apt_knows_nothing_of(tree: Tree, tmp_path: Path) -> None:
+def test_a_python_that_apt_does_not_know(tree: Tree, tmp_path: Path) -> None:
     conda = system.Interpreter((3, 10), Path("/opt/conda"), Path("/opt/conda"))
     found = only(outside.check_system_tensorrt(tree(ORIN), conda, is_visible=False, is_jetson=True), "problem")
     assert found.cure == "/usr/bin/python3 -m venv --system-site-packages DIR"
@@ -85,14 +85,16 @@ def test_an_environment_of_another_python_than_tensorrts(tree: Tree, tmp_path: P
         (99, "1", "warning", "does not know"),
     ],
 )
-def test_l4t_tells_the_jetpack(tree: Tree, tmp_path: Path, release: int, revision: str, level: str, text: str) -> None:
+def test_l4t_identifies_the_jetpack(
+    tree: Tree, tmp_path: Path, release: int, revision: str, level: str, text: str
+) -> None:
     root = tree({**ORIN, "etc/nv_tegra_release": NV_TEGRA_RELEASE.format(release, revision)})
     found = only([jetson.check_l4t(root, virtual(tmp_path / "venv"))], level)
     assert found.subject == f"L4T {release}.{revision}"
     assert text in found.text
 
 
-def test_a_pc_is_no_jetson_and_a_container_on_one_is(tree: Tree, tmp_path: Path) -> None:
+def test_a_pc_is_not_a_jetson_and_a_container_on_one_is(tree: Tree, tmp_path: Path) -> None:
     assert not is_jetson(tree({"etc/os-release": "ID=debian"}))
     container = tree({"proc/device-tree/compatible": b"nvidia,p3768-0000+p3767-0005\0nvidia,tegra234\0"})
     assert is_jetson(container)
@@ -111,7 +113,7 @@ def test_what_apt_installed_of_jetpack(tree: Tree) -> None:
     assert {one.level for one in jetson.check_apt({**installed, "python3-libnvinfer": "10.3.0"})} == {"ok"}
 
 
-def test_opencv_of_the_index_shadows_the_jetsons(tree: Tree) -> None:
+def test_opencv_from_pip_shadows_the_jetsons(tree: Tree) -> None:
     root = tree(ORIN)
     shadow = "/home/me/venv/lib/python3.10/site-packages/cv2/__init__.py"
     found = only(outside.check_system_opencv(root, shadow, has_gstreamer=False, is_jetson=True), "problem")
@@ -177,7 +179,7 @@ def test_a_driver_that_fails(tree: Tree, code: int, cure: str) -> None:
     assert cure in found.cure
 
 
-def test_tensorrt_rtx_beside_a_data_centre_gpu() -> None:
+def test_tensorrt_rtx_with_a_data_centre_gpu() -> None:
     assert "9.0" in only(gpu.check_rtx(["9.0", "8.9"], is_installed=True), "warning").text
     assert gpu.check_rtx(["9.0"], is_installed=False) == gpu.check_rtx(["8.0", "8.9"], is_installed=True) == []
 
@@ -195,7 +197,7 @@ def test_a_library_for_a_newer_cuda_than_the_drivers(built_for: str, newest: int
 
 @pytest.fixture
 def devices() -> Iterator[Path]:
-    """A root that everybody may look into, with /dev/video0, video2 and video10 and the name of one of them."""
+    """Make a root that every user may read, with /dev/video0, video2 and video10 and the name of one of them."""
     with TemporaryDirectory() as folder:
         root = Path(folder)
         names = root / "sys/class/video4linux/video0"
@@ -209,7 +211,7 @@ def devices() -> Iterator[Path]:
         yield root
 
 
-def test_cameras_that_we_may_not_open(devices: Path) -> None:
+def test_cameras_that_this_user_may_not_open(devices: Path) -> None:
     with as_nobody():
         found = camera.check_video_devices(devices)
     assert [(one.subject, one.text) for one in found] == [
@@ -224,7 +226,7 @@ def test_cameras_that_we_may_not_open(devices: Path) -> None:
     assert found[1].cure == "log in again after: sudo usermod -aG video $USER"
 
 
-def test_gpu_files_that_we_may_not_open(devices: Path) -> None:
+def test_gpu_files_that_this_user_may_not_open(devices: Path) -> None:
     (devices / "dev/nvmap").touch()
     (devices / "dev/nvmap").chmod(0)
     with as_nobody():
@@ -235,7 +237,7 @@ def test_gpu_files_that_we_may_not_open(devices: Path) -> None:
         assert gpu.check_device_files(devices) == []
 
 
-def test_no_camera_is_no_problem(tree: Tree) -> None:
+def test_a_missing_camera_is_not_a_problem(tree: Tree) -> None:
     only(camera.check_video_devices(tree({"dev/null": ""})), "ok")
 
 

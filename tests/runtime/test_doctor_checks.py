@@ -1,4 +1,4 @@
-"""The doctor's checks of Python, packages, libraries and what is ours, on real folders."""
+"""The doctor's checks of Python, packages, libraries and taijitu's own files, on real folders."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_tensorrt_copied_from_another_python_is_found_out(tree: Tree, tmp_path
     assert found.cure.endswith("python3.10 -m venv --system-site-packages DIR")
 
 
-def test_what_is_not_installed_is_no_problem_unless_nothing_answers(tmp_path: Path) -> None:
+def test_a_missing_package_is_not_a_problem_unless_nothing_can_answer(tmp_path: Path) -> None:
     here = virtual(tmp_path / "venv")
     imported = {name: Imported(name, "absent") for name in libraries.LIBRARIES}
     for one in imported.values():
@@ -100,7 +100,7 @@ def test_what_is_not_installed_is_no_problem_unless_nothing_answers(tmp_path: Pa
     assert libraries.check_any_answers(imported) == []
 
 
-def test_tensorrt_without_what_moves_the_pictures() -> None:
+def test_tensorrt_without_cuda_bindings() -> None:
     imported = {name: Imported(name, "absent") for name in libraries.LIBRARIES}
     assert libraries.check_engines_can_answer(imported, has_gpu=True) == []
     imported["tensorrt"] = Imported("tensorrt", "loaded", "10.3.0", "/x/tensorrt/__init__.py")

@@ -17,7 +17,7 @@ PLAN = b"ftrt a plan"
 
 
 def engine_dict(**changes: Any) -> dict[str, Any]:
-    """A correct sidecar of PLAN; `changes` replace fields, with "." for nested ones."""
+    """Return a correct sidecar of PLAN; `changes` replace fields, with "." for nested ones."""
     whole: dict[str, Any] = {
         "format_version": 1,
         "card": card_dict(),

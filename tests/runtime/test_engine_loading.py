@@ -1,4 +1,4 @@
-"""What stands between an engine's file and TensorRT: all ways in which it may be the wrong one, with real plans."""
+"""The checks between an engine's file and TensorRT: all ways in which it may be the wrong one, with real plans."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ AGAIN = r"; add --rebuild \(rebuild=True\), or build it here: taijitu engine .*m
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with model.engine, its sidecar and model.onnx."""
+    """Build a folder with model.engine, its sidecar and model.onnx."""
     return make_tiny_engine(tmp_path_factory.mktemp("engine") / "model.engine").parent
 
 
 @pytest.fixture
 def engine(built: Path, tmp_path: Path) -> Path:
-    """A copy of the engine that the test may damage."""
+    """Copy the engine, so that the test may damage it."""
     for file in built.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     return tmp_path / "model.engine"
@@ -45,7 +45,7 @@ def engine(built: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_gpu(why_no_gpu: str | None) -> None:
-    """Skips where there is a GPU."""
+    """Skip the test if there is a GPU."""
     if why_no_gpu is None:
         pytest.skip("there is a GPU here: what happens without one cannot be seen")
 
@@ -268,7 +268,7 @@ def test_versions_fit_by_their_first_three_numbers(
             load_library(engine, card)
 
 
-def test_tensorrt_rtx_is_asked_about_bytes_that_are_no_engine(engine: Path) -> None:
+def test_tensorrt_rtx_is_asked_about_bytes_that_are_not_an_engine(engine: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     runtime = trt.Runtime(logger_of(trt))
     for plan in (b"", engine.read_bytes()[:20], engine.with_suffix(".onnx").read_bytes(), b"ftrt" + bytes(5000)):
@@ -301,7 +301,7 @@ def test_it_is_only_built_again_from_the_same_onnx(engine: Path) -> None:
         (("--computeCapabilities=8.6,8.9", "--fp16"), ["--fp16", "--computeCapabilities=12.0"]),
     ],
 )
-def test_it_is_built_again_for_the_gpu_at_hand(engine: Path, recorded: tuple[str, ...], expected: list[str]) -> None:
+def test_it_is_built_again_for_the_local_gpu(engine: Path, recorded: tuple[str, ...], expected: list[str]) -> None:
     card = dataclasses.replace(EngineCard.read(engine), arguments=recorded)
     assert arguments_for(card, "12.0") == expected
     assert arguments_for(card, None) == list(recorded)

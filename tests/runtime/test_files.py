@@ -24,7 +24,7 @@ Started = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def started(root: Path) -> Iterator[Started]:
-    """Starts Python code in a process of its own, and waits for its first line."""
+    """Return a function that starts Python code in a process of its own, and waits for its first line."""
     with contextlib.ExitStack() as stack:
 
         def start(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -183,7 +183,7 @@ def test_pipes_and_devices_are_written_into(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
-def test_what_fails_half_way_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_failed_write_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / "file"
     write_whole(target, b"old")
 
@@ -197,7 +197,7 @@ def test_what_fails_half_way_leaves_nothing(tmp_path: Path, error: type[BaseExce
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_full_disk_is_named_with_the_room_that_is_left(tmp_path: Path) -> None:
+def test_a_full_disk_is_named_with_its_free_space(tmp_path: Path) -> None:
     target = tmp_path / "file"
     write_whole(target, b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -287,6 +287,6 @@ for i in range(50):
     assert os.listdir(tmp_path) == ["numbers"]
 
 
-def test_a_folder_that_is_not_there_cannot_be_held(tmp_path: Path) -> None:
+def test_a_missing_folder_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="no"), lock_folder(tmp_path / "no", "this"):
         pass

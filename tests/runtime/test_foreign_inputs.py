@@ -1,4 +1,4 @@
-"""What the card says for networks of others: letterbox, OpenCV's resize, BGR, grey, other scales, probabilities."""
+"""The card's input for foreign networks: letterbox, OpenCV's resize, BGR, grey, other scales, probabilities."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Arrays in a GPU's memory, by their two protocols.
 
-Those here lie in the host's and say otherwise: only a real GPU can tell, and there tests/contract/ asks it.
+Those in this file are in the host's memory and claim otherwise; tests/contract/ tests them on a real GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.helpers.tiny_model import card_dict
 
 
 class ByInterface:
-    """As CuPy, pycuda and Numba tell it."""
+    """An array with the interface of CuPy, pycuda and Numba."""
 
     def __init__(self, array: NDArray[Any], **changes: Any) -> None:
         self._array = array
@@ -33,7 +33,7 @@ class ByInterface:
 
 
 class ByDlpack:
-    """As PyTorch and CuPy tell it; the capsule is NumPy's."""
+    """An array with the interface of PyTorch and CuPy; the capsule is NumPy's."""
 
     def __init__(self, array: NDArray[Any], device: tuple[int, int] = (2, 0)) -> None:
         self._array, self._device = array, device
@@ -52,7 +52,7 @@ class ByDlpack:
 
 
 class HostBackend(Backend):
-    """The colours' average of what lies at an address; stream 7."""
+    """A backend that computes the colours' average of the array at an address; stream 7."""
 
     name = "pretended"
 
@@ -89,7 +89,7 @@ def classifier(tmp_path: Path) -> Classifier:
 
 @pytest.mark.parametrize("form", [ByInterface, ByDlpack])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_it_is_read_where_it_lies(form: Any, dtype: Any) -> None:
+def test_it_is_read_at_its_address(form: Any, dtype: Any) -> None:
     array = pictures(3).astype(dtype)
     found = read_gpu_array(form(array), stream=7)
     assert (found.address, found.shape, found.dtype) == (array.ctypes.data, array.shape, array.dtype)
@@ -107,13 +107,13 @@ def test_the_interfaces_stream_is_kept_to_be_waited_for() -> None:
     assert read_gpu_array(ByInterface(pictures(1), stream=2), stream=7).stream == 2
 
 
-def test_what_lies_in_the_hosts_memory_is_no_array_on_a_gpu() -> None:
+def test_an_array_in_the_hosts_memory_is_not_one_on_a_gpu() -> None:
     for thing in (pictures(1), ByDlpack(pictures(1), device=(1, 0)), "cat.png", b"", [pictures(1)], None):
         assert not is_on_gpu(thing)
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((2, 8, 12, 3), slice(None)), ((8, 12, 3), slice(None))])
-def test_rows_may_have_padding_behind_them(shape: tuple[int, ...], axes: Any) -> None:
+def test_rows_may_end_in_padding(shape: tuple[int, ...], axes: Any) -> None:
     wide = np.zeros(shape, np.uint8)
     found = read_gpu_array(ByInterface(wide[..., :8, :]), stream=7)
     assert (found.shape[-3:], found.row_bytes, found.row_size) == ((8, 8, 3), 36, 24 if len(shape) == 4 else 3)
@@ -134,7 +134,7 @@ def test_rows_may_have_padding_behind_them(shape: tuple[int, ...], axes: Any) ->
         (ByDlpack(pictures(1).astype(np.complex64)), ["type"]),
     ],
 )
-def test_what_cannot_be_read_as_it_lies_is_refused(thing: Any, facts: list[str]) -> None:
+def test_arrays_with_other_strides_are_refused(thing: Any, facts: list[str]) -> None:
     with pytest.raises(InputError) as error:
         read_gpu_array(thing, stream=7)
     assert all(fact in str(error.value) for fact in facts)

@@ -1,4 +1,4 @@
-"""What was held out of a training is found again, even if the folder has changed since."""
+"""The held-out share of a training is found again, even if the folder has changed since."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LABELS = ("blue", "red")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two labels, of 10 and of 40 different pictures."""
+    """Make two labels, of 10 and of 40 different pictures."""
     generator = np.random.default_rng(0)
     for label, count in zip(LABELS, (10, 40), strict=True):
         (tmp_path / "data" / label).mkdir(parents=True)
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def trained(folder: Path) -> TrainedOn:
-    """What the card of a training on `folder` remembers, as it is read from the card."""
+    """Return the record of a training on `folder`, read from its card."""
     split = read_dataset(folder).splits[""]
     assert split.targets is not None
     prints = fingerprints(split.contents)

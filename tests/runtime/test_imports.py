@@ -1,4 +1,4 @@
-"""The runtime imports numpy and nothing else: an edge device has what it has."""
+"""The runtime imports only NumPy: an edge device may have nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user is told to install, in a clone and elsewhere."""
+"""The installation hints for users, in a clone and elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames from real sockets and files: the newest first, for every failure of the source, and nothing is left behind."""
+"""Frames from real sockets and files: the newest first, for every failure of the source, and nothing is leaked."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def server() -> Iterator[MjpegServer]:
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    """12 frames at 20 frames/s of 64 x 48 pixels, each of its own grey: 10, 30, 50, ..."""
+    """Write 12 frames at 20 frames/s of 64 x 48 pixels, each with its own grey: 10, 30, 50, ..."""
     path = tmp_path / "grey.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
     for index in range(12):
@@ -62,7 +62,7 @@ def children() -> set[int]:
 
 
 def held() -> tuple[int, int, set[int]]:
-    """Descriptors, reader's threads and child processes of this process."""
+    """Return the descriptors, the reader's threads and the child processes of this process."""
     threads = sum(thread.name == "camera" for thread in threading.enumerate())
     return len(os.listdir("/proc/self/fd")), threads, children()
 
@@ -74,7 +74,7 @@ def wait_until(true: Callable[[], bool], within_s: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def test_a_slow_taker_gets_the_newest_frame_of_a_live_source(server: MjpegServer) -> None:
+def test_a_slow_reader_gets_the_newest_frame_of_a_live_source(server: MjpegServer) -> None:
     with Reader(server.url) as reader:
         assert reader.take(20) is not None
         for taken in range(2, 10):
@@ -89,7 +89,7 @@ def test_a_slow_taker_gets_the_newest_frame_of_a_live_source(server: MjpegServer
         assert counters.read - counters.taken - counters.dropped in (0, 1)  # the one that waits now
 
 
-def test_every_frame_of_a_video_comes_in_order_however_slow_the_taker(video: Path) -> None:
+def test_every_frame_of_a_video_comes_in_order_for_a_slow_reader(video: Path) -> None:
     with Reader(str(video)) as reader:
         greys, positions = [], []
         while (frame := reader.take(20)) is not None:
@@ -104,7 +104,7 @@ def test_every_frame_of_a_video_comes_in_order_however_slow_the_taker(video: Pat
     assert positions == pytest.approx([index / 20 for index in range(12)])
 
 
-def test_a_pause_of_the_taker_is_no_stall_of_the_file(video: Path) -> None:
+def test_a_pause_of_the_reader_is_not_a_stall_of_the_file(video: Path) -> None:
     with Reader(str(video), timeouts=Timeouts(open_s=0.3)) as reader:
         assert reader.take(20) is not None
         time.sleep(1.5)
@@ -171,14 +171,14 @@ def test_pictures_of_any_size_come_by_name_and_broken_ones_are_counted(tmp_path:
     assert (counters.read, counters.taken, counters.failed) == (4, 3, 1)
 
 
-def test_a_broken_picture_is_told_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_picture_is_reported_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "two\nlines\x1b[31m.png").write_bytes(b"no picture")
     with Reader(f"{tmp_path}/*.png") as reader:
         assert reader.take(20) is None
     assert r"two\nlines\x1b[31m.png: got no picture" in caplog.messages[0]
 
 
-def test_a_picture_may_lie_as_deep_as_paths_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_may_be_at_the_largest_depth_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = os.fsdecode(b"\xe9" * 250)
     monkeypatch.chdir(tmp_path)
     for _ in range(14):
@@ -201,7 +201,7 @@ def test_a_picture_may_lie_as_deep_as_paths_go(tmp_path: Path, monkeypatch: pyte
         (500, r"500 Out of \x1b[31mcoffee"),
     ],
 )
-def test_what_a_server_refuses_is_told(status: int, told: str) -> None:
+def test_a_servers_refusal_is_reported(status: int, told: str) -> None:
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status, "Out of \x1b[31mcoffee" if status == 500 else None)
@@ -219,7 +219,7 @@ def test_what_a_server_refuses_is_told(status: int, told: str) -> None:
     assert told in (reader.error or "")
 
 
-def test_what_was_said_of_an_earlier_attempt_explains_nothing_later(server: MjpegServer) -> None:
+def test_messages_of_an_earlier_attempt_do_not_explain_a_later_one(server: MjpegServer) -> None:
     server.unplug()
     with Reader(server.url, timeouts=dataclasses.replace(QUICK, wait_s=30)) as reader:
         wait_until(lambda: "got a refused connection" in (reader.error or ""))
@@ -230,7 +230,7 @@ def test_what_was_said_of_an_earlier_attempt_explains_nothing_later(server: Mjpe
         assert "got no frame" in (reader.error or "")
 
 
-def test_a_source_that_goes_and_comes_back_is_read_on(server: MjpegServer) -> None:
+def test_a_source_that_disconnects_and_returns_is_read_again(server: MjpegServer) -> None:
     with Reader(server.url) as reader:
         for reconnects in (1, 2):
             assert reader.take(20) is not None
@@ -246,7 +246,7 @@ def test_a_source_that_goes_and_comes_back_is_read_on(server: MjpegServer) -> No
         assert frame.number == reader.counters.taken + reader.counters.dropped
 
 
-def test_a_source_that_stalls_without_a_word_is_left_and_tried_again(server: MjpegServer) -> None:
+def test_a_source_that_stalls_silently_is_closed_and_tried_again(server: MjpegServer) -> None:
     with Reader(server.url, timeouts=QUICK) as reader:
         assert reader.take(20) is not None
         server.stall()
@@ -307,7 +307,7 @@ def test_only_a_live_source_can_be_frozen_and_only_after_some_frames(tmp_path: P
     assert not rare.is_frozen
 
 
-def test_half_a_jpeg_of_a_stream_is_no_frame(caplog: pytest.LogCaptureFixture) -> None:
+def test_half_a_jpeg_of_a_stream_is_not_a_frame(caplog: pytest.LogCaptureFixture) -> None:
     with MjpegServer(cut_every=3) as server, Reader(server.url) as reader:
         numbers = []
         while len(numbers) < 20:
@@ -323,7 +323,7 @@ def test_half_a_jpeg_of_a_stream_is_no_frame(caplog: pytest.LogCaptureFixture) -
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 frames of x264 at 25 frames/s, 320 x 240, a key frame every 50, in a fragmented MP4."""
+    """Write 200 frames of x264 at 25 frames/s, 320 x 240, a key frame every 50, in a fragmented MP4."""
     if shutil.which("ffmpeg") is None:
         pytest.skip("no ffmpeg (Debian: apt install ffmpeg): H.264 is not tested here")
     path = tmp_path_factory.mktemp("recording") / "fragmented.mp4"
@@ -334,13 +334,13 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copied(recording: Path, path: Path, *flags: str) -> Path:
-    """The same frames in another container."""
+    """Copy the same frames into another container."""
     subprocess.run(["ffmpeg", "-v", "error", "-i", str(recording), "-c", "copy", *flags, str(path)], check=True)
     return path
 
 
 def without_some_packets(stream: bytes) -> bytes:
-    """An MPEG transport stream without a packet in its first, second and third quarter."""
+    """Write an MPEG transport stream without a packet in its first, second and third quarter."""
     packets = [stream[start : start + 188] for start in range(0, len(stream), 188)]
     lost = {len(packets) * share // 100 for share in (3, 30, 61)}
     return b"".join(packet for index, packet in enumerate(packets) if index not in lost)
@@ -418,7 +418,7 @@ def test_a_video_of_jpegs_that_was_cut_off_has_a_failed_frame(tmp_path: Path) ->
         assert given + reader.counters.failed == reader.counters.read
 
 
-def test_parts_without_carriage_returns_and_lengths_are_told_with_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_without_carriage_returns_and_lengths_are_reported_with_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     with MjpegServer(line_end=b"\n", has_lengths=False) as server:
         with Reader(server.url, timeouts=Timeouts(open_s=1.5)) as reader:
             assert reader.take(20) is None
@@ -431,7 +431,7 @@ def test_parts_without_carriage_returns_and_lengths_are_told_with_a_cure(monkeyp
             assert np.abs(frame.pixels[-1].astype(int) - (0, 0, 200)).max() < 8
 
 
-def test_what_is_said_of_one_frame_holds_up_to_the_next_key_frame() -> None:
+def test_damage_of_one_frame_holds_up_to_the_next_key_frame() -> None:
     damage = Damage()
     damage.hear("Packet corrupt (stream = 0, dts = 1).")  # of probing
     damage.mark(b"\0open 2")
@@ -447,7 +447,7 @@ def test_what_is_said_of_one_frame_holds_up_to_the_next_key_frame() -> None:
     assert damage.cut is None
 
 
-def test_a_frame_that_is_mostly_the_grey_of_nothing_is_known() -> None:
+def test_a_frame_that_is_mostly_the_decoders_grey_is_recognised() -> None:
     noise = np.random.default_rng(0).normal(128, 4, (480, 640, 3)).round().clip(0, 255).astype(np.uint8)
     assert not is_mostly_grey(noise)  # a grey wall
     smeared = noise.copy()
@@ -513,7 +513,7 @@ def test_a_moment_without_descriptors_ends_no_reader(server: MjpegServer) -> Non
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def test_a_password_is_no_argument_of_a_process() -> None:
+def test_a_password_is_not_an_argument_of_a_process() -> None:
     before = children()
     with MjpegServer() as server, Reader(server.url.replace("//", "//user:secret@")) as reader:
         assert reader.take(20) is not None
@@ -581,7 +581,7 @@ def test_closing_leaves_nothing_even_while_the_source_hangs(server: MjpegServer)
     wait_until(lambda: held()[0] <= before[0])
 
 
-def test_one_that_is_no_source_is_refused_at_once() -> None:
+def test_a_text_that_is_not_a_source_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match="unknown scheme"):
         Reader("gopher://x")
 

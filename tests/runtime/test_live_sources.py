@@ -1,4 +1,4 @@
-"""What users write after --source, the pipelines that come of it, and what is said when nothing comes."""
+"""Texts of --source, the pipelines for them, and the errors when no frame comes."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def test_a_query_and_options_ask_for_the_same() -> None:
         ("0?width=0", Mode(), "got width=0, expected at least 1"),
     ],
 )
-def test_what_is_no_source_is_refused_with_the_way_out(text: str, mode: Mode, told: str) -> None:
+def test_texts_that_are_not_sources_are_refused_with_the_cure(text: str, mode: Mode, told: str) -> None:
     with pytest.raises(UsageError) as caught:
         source_from_text(text, mode)
     assert str(caught.value).startswith(told)
 
 
-def test_a_folder_is_told_to_be_a_pattern(tmp_path: Path) -> None:
+def test_a_folder_is_refused_with_a_pattern_to_use(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"got a folder.*'{tmp_path}/\*\.jpg'"):
         source_from_text(str(tmp_path))
 
@@ -130,13 +130,13 @@ def test_elsewhere_opencv_opens_it_directly(text: str, plan: str, platform: Plat
         ("videotestsrc ! fakesink", JETSON, "got a pipeline without appsink"),
     ],
 )
-def test_what_a_platform_cannot_open_is_said_with_the_cure(text: str, platform: Platform, told: str) -> None:
+def test_a_source_that_a_platform_cannot_open_is_named_with_the_cure(text: str, platform: Platform, told: str) -> None:
     with pytest.raises(SourceError, match=told):
         plan_from_source(source_from_text(text), platform)
 
 
 class Appsink:
-    """Stands for a cv2.VideoCapture with GStreamer, which no wheel of OpenCV has: it gives one frame."""
+    """A stand-in for a cv2.VideoCapture with GStreamer, which no wheel of OpenCV has: it gives one frame."""
 
     def __init__(self, frame: NDArray[Any]) -> None:
         self._frame = frame
@@ -201,18 +201,20 @@ def test_messages_of_libraries_become_cures(said: str, told: str) -> None:
     assert "secret" not in text
 
 
-def test_an_absent_camera_is_told_from_a_forbidden_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_camera_is_distinguished_from_a_forbidden_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "got no such camera" in cure(source_from_text("/dev/video99"), [])
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may open everything
     assert "sudo usermod -aG video" in cure(source_from_text("/dev/null"), [])
 
 
-def test_a_file_out_of_reach_is_told() -> None:
+def test_an_unreachable_file_is_reported() -> None:
     name = "a" * 300 + ".mp4"
     assert "got a file that cannot be reached (File name too long)" in cure(Source(name, "video", name, live=False), [])
 
 
-def test_who_holds_a_camera_is_named(tmp_path: Path) -> None:
+def test_the_process_that_holds_a_camera_is_named(tmp_path: Path) -> None:
     import subprocess
     import sys
 
@@ -226,7 +228,7 @@ def test_who_holds_a_camera_is_named(tmp_path: Path) -> None:
         holder.communicate()
 
 
-def test_a_process_that_ends_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ends_meanwhile_is_not_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = tmp_path / "video0"
     scandir, gone = os.scandir, f"/proc/{os.getppid()}/fd"
 

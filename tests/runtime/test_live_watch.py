@@ -1,4 +1,4 @@
-"""From frames to answers: colours, regions, smoothing, rates and percentiles."""
+"""Frames become answers: colours, regions, smoothing, rates and percentiles."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
 
 @pytest.fixture
 def halves() -> Frame:
-    """80 x 40: the left half red, the right blue."""
+    """Draw 80 x 40 pixels: the left half red, the right blue."""
     pixels = np.full((40, 80, 3), RED, np.uint8)
     pixels[:, 40:] = BLUE
     return Frame(1, pixels, captured_s=0.0)

@@ -1,4 +1,4 @@
-"""What machine we are on, on trees of files laid out as on such machines."""
+"""The description of the machine, on trees of files as on such machines."""
 
 from __future__ import annotations
 

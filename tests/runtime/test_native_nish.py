@@ -26,7 +26,7 @@ CROSS_COMPILER = "aarch64-linux-gnu-g++"
 
 
 def nish64(x: NDArray[Any]) -> NDArray[np.float64]:
-    """Nish in double precision."""
+    """Compute Nish in double precision."""
     wide = np.asarray(x, np.float64)
     n = np.clip(wide, -700.0, 0.0)
     return np.where(wide < 0, (n + np.sin(n)) / (1 + np.exp(-n)), wide)
@@ -49,7 +49,7 @@ def test_every_instruction_set_of_this_machine_is_within_4_ulp_or_1e_7(compiler:
     assert "baseline" in done.stdout
 
 
-def test_it_is_as_right_on_aarch64(tmp_path: Path) -> None:
+def test_it_is_as_accurate_on_aarch64(tmp_path: Path) -> None:
     emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     if not shutil.which(CROSS_COMPILER) or not emulator:
         pytest.skip("no aarch64 here: it takes Debian's g++-aarch64-linux-gnu and qemu-user")
@@ -61,7 +61,7 @@ def test_it_is_as_right_on_aarch64(tmp_path: Path) -> None:
 
 
 def run_nish(library: Path | None, x: NDArray[Any], threads: int = 1) -> NDArray[Any]:
-    """One node through ONNX Runtime; `x` of float32 or float16."""
+    """Run one node on ONNX Runtime; `x` of float32 or float16."""
     element = helper.np_dtype_to_tensor_dtype(x.dtype)
     values = [helper.make_tensor_value_info(name, element, [None] * x.ndim) for name in ("x", "y")]
     node = helper.make_node("Nish", ["x"], ["y"], domain="taijitu")
@@ -146,7 +146,7 @@ def test_without_the_library_a_log_line_says_what_is_lost_and_what_to_do(
     assert "python -m taijitu_runtime.native.build" in record.message
 
 
-def test_a_library_that_cannot_be_loaded_is_as_good_as_none(
+def test_a_library_that_cannot_be_loaded_is_ignored_with_a_log_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "taijitu_runtime")

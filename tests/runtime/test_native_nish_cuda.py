@@ -1,4 +1,4 @@
-"""The CUDA kernels of Nish: compiled where nvcc is, run where a GPU is."""
+"""The CUDA kernels of Nish: compiled if nvcc is installed, run if there is a GPU."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CODES = {
 
 
 def fake_nvcc(folder: Path, *codes: int) -> Path:
-    """A program in place of nvcc that knows these GPUs."""
+    """Make a program in place of nvcc that supports these GPUs."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "nvcc"
     program.write_text("#!/bin/sh\n" + "\n".join(f"echo sm_{code}" for code in codes) + "\n")

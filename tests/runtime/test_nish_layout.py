@@ -1,4 +1,4 @@
-"""The cache of models with Nish in the blocked layout: it never changes an answer, and any doubt leaves it out."""
+"""The cache of models with Nish in the blocked layout: it never changes an answer, and is not used in any doubt."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PLAIN = "Nish in the plain layout: "
 
 @pytest.fixture
 def model(with_nish_library: Path, tmp_path: Path) -> Path:
-    """A model with Nish, the library at hand, and an empty cache."""
+    """Make a model with Nish, the built library, and an empty cache."""
     return make_nish_onnx(tmp_path / "model.onnx")
 
 
 @pytest.fixture
 def debug(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What is said about the cache."""
+    """Return the messages about the cache."""
     caplog.set_level(logging.DEBUG, "taijitu_runtime")
     return caplog
 
@@ -59,7 +59,7 @@ def test_the_first_load_makes_the_file_and_the_next_ones_take_it(
     assert debug.messages == []
 
 
-def test_the_kernel_stands_inside_the_blocked_layout(model: Path, tmp_path: Path) -> None:
+def test_the_kernel_is_inside_the_blocked_layout(model: Path, tmp_path: Path) -> None:
     with OrtBackend(model):
         pass
     graph = onnx.load_from_string(cached(tmp_path)[0].read_bytes()[len(nish_layout.MAGIC) + 32 :]).graph
@@ -106,7 +106,7 @@ def test_another_processor_runtime_or_library_has_a_file_of_its_own(
     assert len(keys) == 5
 
 
-def test_a_processor_is_what_does_not_change_from_one_look_to_the_next() -> None:
+def test_a_processor_is_identified_by_what_does_not_change() -> None:
     x86 = "processor\t: {n}\nmodel name\t: EPYC\ncpu MHz\t\t: {n}123.4\nflags\t\t: fma avx2{more}\n\n"
     first = nish_layout._processor(x86.format(n=0, more="") + x86.format(n=1, more=""))
     assert first == nish_layout._processor(x86.format(n=2, more=""))
@@ -146,7 +146,7 @@ def test_a_link_is_not_followed(model: Path, tmp_path: Path, debug: pytest.LogCa
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 @pytest.mark.parametrize("which", ["file", "folder"])
-def test_what_belongs_to_another_user_is_not_loaded(
+def test_a_file_of_another_user_is_not_loaded(
     model: Path, tmp_path: Path, debug: pytest.LogCaptureFixture, which: str
 ) -> None:
     assert_answers_are_right(model)
@@ -207,7 +207,7 @@ def test_weights_in_another_file_stay_there(model: Path, tmp_path: Path, debug: 
     assert debug.messages[-1] == f"{PLAIN}ValueError: it has weights in other files"
 
 
-def test_old_files_make_room(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_files_are_removed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nish_layout, "keep_newest", lambda places: cache.keep_newest(places, 2))
     for seed in range(3):
         with OrtBackend(make_nish_onnx(tmp_path / f"{seed}.onnx", seed=seed)):

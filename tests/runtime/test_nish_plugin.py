@@ -1,6 +1,6 @@
-"""Nish as a plugin of TensorRT: what of it can be seen without TensorRT, which needs a GPU.
+"""Nish as a plugin of TensorRT, as far as it can be tested without TensorRT, which needs a GPU.
 
-TensorRT-RTX has the classes of plugins, and a registry for them, though no network takes one; so it stands in here.
+TensorRT-RTX has the classes of plugins, and a registry for them, though no network takes one; so it is used instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def trt() -> Any:
 
 @pytest.fixture
 def launches() -> list[tuple[Any, ...]]:
-    """What the kernel was called with."""
+    """Return the arguments of the kernel's calls."""
     return []
 
 
@@ -49,7 +49,7 @@ def described(trt: Any, dtype: Any, form: Any, *shape: int) -> Any:
 
 
 def parameters(documented: Any) -> list[str] | None:
-    """The arguments but self, of a method; None for an attribute."""
+    """Return the arguments, except self, of a method; None for an attribute."""
     found = re.match(r"\w+\((.*)\) -> ", (documented.__doc__ or "").splitlines()[0] if documented.__doc__ else "")
     return re.findall(r"(\w+): ", found[1])[1:] if found else None
 
@@ -180,13 +180,13 @@ def test_a_library_without_the_kernel_is_refused(
 
 @pytest.fixture
 def launcher(cuda_library: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The real kernel, compiled here."""
+    """Compile and return the real kernel."""
     monkeypatch.setattr(native, "CUDA_LIBRARY", cuda_library)
     return nish_plugin.cuda_launcher()
 
 
 @pytest.mark.slow
-def test_what_cuda_says_reaches_tensorrt(trt: Any, launcher: Any, why_no_gpu: str | None) -> None:
+def test_cudas_error_reaches_tensorrt(trt: Any, launcher: Any, why_no_gpu: str | None) -> None:
     if why_no_gpu is None:
         pytest.skip("there is a GPU here: what happens without one cannot be seen")
     plugin = nish_plugin.nish_creator(trt, launcher).create_plugin("", None, trt.TensorRTPhase.RUNTIME)

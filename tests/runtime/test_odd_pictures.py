@@ -1,4 +1,4 @@
-"""Pictures as other people's tools write them: read as they were meant, or refused by name, and never slowly."""
+"""Pictures as other programs write them: read as intended, or refused by name, and never slowly."""
 
 from __future__ import annotations
 
@@ -80,19 +80,19 @@ REMARKED = {
 
 
 @pytest.mark.parametrize("name", REMARKED)
-def test_what_costs_a_jpeg_no_pixel_is_no_damage(name: str) -> None:
+def test_faults_that_change_no_pixel_of_a_jpeg_are_not_damage(name: str) -> None:
     np.testing.assert_array_equal(decode_picture(REMARKED[name]), decode_picture(JPEG))
 
 
 @pytest.mark.parametrize("name", [name for name in REMARKED if not name.startswith("a scan")])
-def test_damage_does_not_hide_behind_a_harmless_remark(name: str) -> None:
+def test_damage_after_a_harmless_warning_is_found(name: str) -> None:
     data = REMARKED[name]
     for cut in (len(data) - 1500, len(data) - 100):
         with pytest.raises(DamagedPictureError):
             decode_picture(data[:cut] + b"\xff\xd9")
 
 
-def test_stray_zeros_within_a_jpeg_cost_no_pixel_and_hide_no_damage() -> None:
+def test_stray_zeros_within_a_jpeg_change_no_pixel_and_hide_no_damage() -> None:
     second = PROGRESSIVE.index(b"\xff\xc4", PROGRESSIVE.index(b"\xff\xda"))
     restart = RESTARTS.index(b"\xff\xd1")
     for whole, place in ((PROGRESSIVE, second), (RESTARTS, restart)):
@@ -104,7 +104,7 @@ def test_stray_zeros_within_a_jpeg_cost_no_pixel_and_hide_no_damage() -> None:
         decode_picture(RESTARTS[:restart] + b"\x5a\x12\x77\x31" + RESTARTS[restart:])
 
 
-def test_an_orientation_is_found_beside_a_profile_that_pillow_cannot_read() -> None:
+def test_an_orientation_is_found_next_to_a_profile_that_pillow_cannot_read() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = encoded(scene(), "JPEG", exif=exif)
@@ -184,7 +184,7 @@ PNG = encoded(scene(), "PNG")
 
 
 @pytest.mark.parametrize("tail", [b"\n", b"\r\n", bytes(100), PNG, PNG[40:], b"\0\0\0\xffIDAT" + bytes(9)])
-def test_what_lies_behind_the_end_of_a_png_is_none_of_it(tail: bytes) -> None:
+def test_bytes_after_the_end_of_a_png_are_ignored(tail: bytes) -> None:
     np.testing.assert_array_equal(decode_picture(PNG + tail), np.asarray(scene()))
 
 
@@ -221,7 +221,7 @@ GREY_KEYS = [(1, 1, 255), (2, 2, 170), (4, 7, 119), (8, 200, 200)]
 
 
 @pytest.mark.parametrize(("bits", "key", "value"), GREY_KEYS)
-def test_a_transparent_grey_lies_on_black(bits: int, key: int, value: int) -> None:
+def test_a_transparent_grey_is_composed_on_black(bits: int, key: int, value: int) -> None:
     other = 0 if bits == 1 else key - 1
     row = int(f"{key:0{bits}b}{other:0{bits}b}".ljust(16, "0"), 2).to_bytes(2, "big")
     transparent = decode_picture(png(2, bits, 0, row, before=chunk(b"tRNS", struct.pack(">H", key))))
@@ -231,7 +231,7 @@ def test_a_transparent_grey_lies_on_black(bits: int, key: int, value: int) -> No
     np.testing.assert_array_equal(transparent[0, 1], opaque[0, 1])
 
 
-def test_a_transparent_colour_of_16_bits_is_that_colour_and_no_neighbour() -> None:
+def test_a_transparent_colour_of_16_bits_is_that_colour_and_not_a_neighbour() -> None:
     grey = struct.pack(">3H", 30000, 30001, 65535)
     got = decode_picture(png(3, 16, 0, grey, before=chunk(b"tRNS", struct.pack(">H", 30000))))
     assert got[0, :, 0].tolist() == [0, 117, 255]
@@ -242,7 +242,7 @@ def test_a_transparent_colour_of_16_bits_is_that_colour_and_no_neighbour() -> No
         np.testing.assert_array_equal(preprocess(image, SPEC), resize_picture(got, SPEC))
 
 
-def test_a_transparent_colour_of_8_bits_lies_on_black() -> None:
+def test_a_transparent_colour_of_8_bits_is_composed_on_black() -> None:
     row = bytes((9, 8, 7, 9, 8, 8))
     got = decode_picture(png(2, 8, 2, row, before=chunk(b"tRNS", struct.pack(">3H", 9, 8, 7))))
     assert got[0].tolist() == [[0, 0, 0], [9, 8, 8]]
@@ -251,7 +251,7 @@ def test_a_transparent_colour_of_8_bits_lies_on_black() -> None:
 
 
 @pytest.mark.parametrize("mode", ["La", "LA", "RGBa", "RGBA", "PA"])
-def test_every_mode_with_alpha_lies_on_black(mode: str) -> None:
+def test_every_mode_with_alpha_is_composed_on_black(mode: str) -> None:
     layer = Image.new("RGBA", (4, 4), (200, 200, 200, 0))
     image = {"La": layer.convert("LA").convert("La"), "RGBa": layer.convert("RGBa")}.get(mode) or layer.convert(mode)
     assert not preprocess(image, InputSpec(height=4, width=4, resize="stretch", resize_size=4, **NORMAL)).any()
@@ -264,13 +264,13 @@ def bmp_with_alpha(alpha: int) -> bytes:
     return bytes(data)
 
 
-def test_an_alpha_that_nobody_filled_is_none() -> None:
+def test_an_unfilled_alpha_is_ignored() -> None:
     assert decode_picture(bmp_with_alpha(0))[0, 0].tolist() == [10, 20, 30]
     assert decode_picture(bmp_with_alpha(255))[0, 0].tolist() == [10, 20, 30]
     assert decode_picture(bmp_with_alpha(128))[0, 0].tolist() == [5, 10, 15]
 
 
-def test_run_length_bmps_are_decoded_by_the_book() -> None:
+def test_run_length_bmps_are_decoded_by_the_specification() -> None:
     colours = lambda *indices: [[7, 255 - index, index] for index in indices]  # noqa: E731
     runs = b"\3\5" + b"\0\0" + b"\0\3\1\2\3\0" + b"\0\0" + b"\0\2\1\0" + b"\2\4" + b"\0\1"
     got = decode_picture(bmp(3, 4, 8, runs, compression=1))
@@ -381,7 +381,7 @@ def test_max_pixels_is_the_callers(tiny_onnx: Path, tmp_path: Path, capsys: pyte
 
 @pytest.mark.parametrize("size", [(2001, 1505), (2007, 1503), (4003, 3003)])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_the_edge_of_a_shrunk_jpeg_shows_nothing_from_beyond(size: tuple[int, int], orientation: int) -> None:
+def test_the_edge_of_a_shrunk_jpeg_contains_nothing_from_outside(size: tuple[int, int], orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     rows, columns = np.mgrid[0 : size[1], 0 : size[0]]
@@ -425,7 +425,7 @@ for data, expected in ((bytes(lzw), "damaged"), (tiff, "read"), (apng, "read")):
 
 
 @pytest.mark.parametrize("flags", [[], ["-W", "error"], ["-W", "always"]], ids=" ".join)
-def test_what_pillow_and_libtiff_remark_on_neither_decides_nor_leaks(flags: list[str]) -> None:
+def test_warnings_of_pillow_and_libtiff_neither_decide_nor_appear(flags: list[str]) -> None:
     done = subprocess.run([sys.executable, *flags, "-c", REMARKING], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

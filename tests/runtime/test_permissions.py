@@ -1,4 +1,4 @@
-"""Paths that may not be entered or read, or whose names are too long: one line, and the rest of the run goes on."""
+"""Paths that must not be entered or read, or with too long names: one line, and the rest of the run goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.machine_tree import as_nobody
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that anybody may enter, with a file `secret` that nobody may read, and `locked`, that nobody may enter.
+    """Make a folder that anyone may enter, with a file `secret` that must not be read, and a folder `locked`.
 
     Not in tmp_path, whose parents are root's alone if root runs the tests.
     """

@@ -49,7 +49,7 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def scene(height: int = 40, width: int = 60) -> NDArray[np.uint8]:
-    """A picture that no rotation, mirroring or exchange of channels maps to itself."""
+    """Draw a picture that no rotation, mirroring or exchange of channels maps to itself."""
     rows, columns = np.mgrid[0:height, 0:width]
     picture = np.stack([rows * 255 // height, columns * 255 // width, (rows // 5 + columns // 7) % 2 * 200], axis=-1)
     return picture.astype(np.uint8)
@@ -84,7 +84,7 @@ def test_photographs_get_the_pixels_of_torchvision(data_folder: Path, name: str)
 
 
 def odd_pictures() -> dict[str, bytes]:
-    """Files of every mode that both training and serving accept, as name to bytes."""
+    """Return files of every mode that both training and serving accept, as name to bytes."""
     image = Image.fromarray(scene(120, 90))
     layer = image.copy()
     layer.putalpha(Image.fromarray(scene(120, 90)[..., 1]))
@@ -145,7 +145,7 @@ def test_beyond_the_widest_exact_aspect_pixels_hardly_differ(size: tuple[int, in
 
 
 @pytest.mark.parametrize("size", [(1, 2_000_000), (2_000_000, 1)])
-def test_a_thread_of_pixels_needs_no_gigabytes(size: tuple[int, int]) -> None:
+def test_a_picture_one_pixel_wide_does_not_need_gigabytes(size: tuple[int, int]) -> None:
     picture = np.zeros((*size, 3), np.uint8)
     middle = (slice(None), slice(900_000, 1_100_000)) if size[0] == 1 else (slice(900_000, 1_100_000),)
     picture[middle] = (10, 20, 30)
@@ -231,7 +231,7 @@ def test_a_palette_gives_its_colours() -> None:
     np.testing.assert_array_equal(decode_picture(encoded(image, "PNG")), np.full((4, 4, 3), (10, 200, 30)))
 
 
-def test_transparency_lies_on_black() -> None:
+def test_transparency_is_composed_on_black() -> None:
     half = Image.new("RGBA", (4, 4), (200, 100, 50, 128))
     grey = Image.new("LA", (4, 4), (200, 0))
     palette = Image.new("P", (4, 4), 1)
@@ -267,7 +267,7 @@ def test_pixels_of_unknown_range_are_refused_instead_of_guessed(pixels: NDArray[
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_of_an_animation_the_first_frame_is_taken(format: str) -> None:
+def test_the_first_frame_of_an_animation_is_taken(format: str) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
     data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
     assert np.abs(decode_picture(data).astype(int) - (250, 0, 0)).max() <= 3
@@ -318,7 +318,7 @@ def test_damaged_bytes_give_a_picture_or_a_picture_error_and_nothing_else(format
         (b"\xff\xd8\xff\xe0" + bytes(50), "damaged", "got a damaged or truncated picture"),
     ],
 )
-def test_what_is_no_picture_is_named_with_its_file(tmp_path: Path, content: bytes, fault: str, message: str) -> None:
+def test_files_that_are_not_pictures_are_named(tmp_path: Path, content: bytes, fault: str, message: str) -> None:
     path = tmp_path / "picture.jpg"
     path.write_bytes(content)
     with pytest.raises(PictureError) as caught:

@@ -1,4 +1,4 @@
-"""`taijitu prove`: an artefact answers as its passport says, and what happened to it on its way is told apart."""
+"""`taijitu prove`: an artefact answers as its passport says, and changes on its way are distinguished."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_permuted_labels_fail(shipped_onnx: Path, tmp_path: Path) -> None:
     assert any("labels" in fault for fault in found.faults)
 
 
-def test_what_changes_no_answer_leaves_it_valid(shipped_onnx: Path, tmp_path: Path) -> None:
+def test_changes_without_effect_on_answers_leave_it_valid(shipped_onnx: Path, tmp_path: Path) -> None:
     assert prove(with_card(shipped_onnx, tmp_path / "noted.onnx", training={"note": "mine"})).proven
 
 
@@ -106,7 +106,7 @@ def test_without_a_passport_it_is_unproven(tmp_path: Path) -> None:
     assert main([str(model)]) == 1
 
 
-def test_a_contract_that_cannot_be_read_is_1_and_no_file_2(shipped_onnx: Path, tmp_path: Path) -> None:
+def test_an_unreadable_contract_is_exit_code_1_and_a_missing_file_2(shipped_onnx: Path, tmp_path: Path) -> None:
     model = onnx.load(shipped_onnx)
     next(entry for entry in model.metadata_props if entry.key == "taijitu.proof").value = '{"version": 1}'
     onnx.save(model, tmp_path / "torn.onnx")
@@ -115,7 +115,7 @@ def test_a_contract_that_cannot_be_read_is_1_and_no_file_2(shipped_onnx: Path, t
     assert main([str(shipped_onnx), "--threads", "-1"]) == 2
 
 
-def test_the_doctor_says_what_became_of_a_model(shipped_onnx: Path, tmp_path: Path) -> None:
+def test_the_doctor_reports_the_proof_of_a_model(shipped_onnx: Path, tmp_path: Path) -> None:
     broken = with_weights(shipped_onnx, tmp_path / "zero.onnx", np.zeros_like)
     old = make_tiny_onnx(tmp_path / "old.onnx")
     levels = {path: check_model(path, ask("prove", str(path))).level for path in (shipped_onnx, broken, old)}

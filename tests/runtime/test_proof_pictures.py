@@ -1,4 +1,4 @@
-"""The pictures of passports: a version draws the same ones on every machine, with every NumPy."""
+"""The pictures of passports: a version gives the same ones on every machine, with every NumPy."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def test_every_fourth_picture_needs_no_resize() -> None:
     assert proof_picture(3, spec(24, 28)).shape == (24, 28, 3)
 
 
-def test_the_decoder_here_tells_the_colours_of_the_jpeg() -> None:
+def test_the_local_decoder_gives_the_colours_of_the_jpeg() -> None:
     assert decoder_error() <= ALLOWED_LEVELS

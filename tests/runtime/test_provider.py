@@ -1,4 +1,4 @@
-"""--provider: what was asked for, or one line that says why not; never the CPU in silence."""
+"""--provider: the requested provider, or one line that says why not; never the CPU silently."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INSTALL = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
 
 @pytest.fixture
 def cpu_build() -> None:
-    """onnxruntime as `pip install taijitu[ort]` brings it."""
+    """Install onnxruntime as `pip install taijitu[ort]` does."""
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this is a build with CUDA")
 
@@ -203,7 +203,7 @@ def test_the_missing_library_decides_the_cure(error: str, reason: str, cure: str
 
 
 def environment_with(folder: Path, *packages: str) -> Path:
-    """A virtual environment with `packages` out of uv's cache, one after the other; its Python."""
+    """Make a virtual environment with `packages` from uv's cache, one after the other; return its Python."""
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     python = folder / "bin" / "python"
     for package in packages:

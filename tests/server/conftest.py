@@ -14,7 +14,7 @@ from tests.helpers.server_process import Server
 
 @pytest.fixture(scope="session")
 def start_server() -> Callable[..., Server]:
-    """Starts a server with the given arguments."""
+    """Return a function that starts a server with the given arguments."""
     return Server
 
 

@@ -1,4 +1,4 @@
-"""The queue and its thread, with nothing around them."""
+"""The queue and its thread, without anything around them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONG_S = 30.0
 
 
 class Bench:
-    """A batcher whose model gives back its rows; `gate` holds each run, `runs` lists the sizes."""
+    """A batcher whose model returns its rows; `gate` holds each run, `runs` lists the sizes."""
 
     def __init__(self, infer: Callable[[Any], Scores] | None = None, **options: Any) -> None:
         self.gate = threading.Event()
@@ -63,7 +63,7 @@ def bench(*args: Any, **kwargs: Any) -> Iterator[Bench]:
     made.loop.close()
 
 
-def test_a_batch_is_what_gathered_while_the_last_one_ran() -> None:
+def test_a_batch_is_all_that_was_queued_while_the_last_one_ran() -> None:
     with bench() as b:
         b.put(0)
         b.wait_for(lambda: b.runs == [[0]])
@@ -83,7 +83,7 @@ def test_a_delay_waits_for_more() -> None:
         assert b.runs == [[0, 1, 2, 3]]
 
 
-def test_what_nobody_waits_for_is_not_run() -> None:
+def test_jobs_without_a_waiting_client_are_not_run() -> None:
     with bench() as b:
         b.put(0)
         b.wait_for(lambda: b.runs == [[0]])
@@ -172,7 +172,7 @@ def test_closing_ends_the_threads_that_are_left_when_one_died_for_good() -> None
         assert isinstance(kept.outcome, Scores)
 
 
-def test_a_decoding_thread_outlives_whatever_a_decoder_raises() -> None:
+def test_a_decoding_thread_survives_any_exception_of_a_decoder() -> None:
     def prepare(job: Job) -> Any:
         raise SystemExit("the decoder gave up")
 

@@ -1,4 +1,4 @@
-"""What one request may cost all others: pixels, turns in the decoder, time in the model, and at the shutdown."""
+"""The cost of one request for all others: pixels, turns in the decoder, time in the model, and the shutdown."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ WAYS = pytest.mark.parametrize("way", [as_form, as_json, as_tensor, as_json_tens
 
 @pytest.fixture(scope="module")
 def small(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose requests may have three times the pixels of LARGE."""
+    """Start a server whose requests may have three times the pixels of LARGE."""
     model = make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
     running = start_server(
         str(model), "--port", "0", "--max-request-pixels", str(3 * LARGE_SIDE**2), "--queue-timeout-ms", "60000"
@@ -209,7 +209,7 @@ def hanging(
 WHITE = saved(8, "PNG", (255, 255, 255))
 
 
-def test_a_model_that_hangs_is_told_and_comes_back(hanging: Callable[..., tuple[Server, Path]]) -> None:
+def test_a_model_that_hangs_is_reported_and_recovers(hanging: Callable[..., tuple[Server, Path]]) -> None:
     running, release = hanging()
     assert httpx.post(f"{running.url}/classify", content=WHITE, timeout=30).status_code == 504
     assert httpx.get(f"{running.url}/health/live").status_code == 200

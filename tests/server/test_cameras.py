@@ -45,7 +45,7 @@ def door() -> Iterator[MjpegServer]:
 
 @pytest.fixture(scope="module")
 def yard() -> Iterator[MjpegServer]:
-    """Frames that JPEG cannot make small, so that a client that does not read them is full soon."""
+    """Send frames that JPEG cannot make small, so that the buffer of a client that does not read is soon full."""
     noise = np.random.default_rng(0).integers(-60, 60, (480, 640, 3), np.int16)
 
     def make(time_s: float) -> NDArray[np.uint8]:
@@ -84,7 +84,7 @@ def live(
 
 
 def eventually(check: Callable[[], Any]) -> Any:
-    """What `check` gives once that is true."""
+    """Return the result of `check` once it is true."""
     deadline = time.monotonic() + PATIENCE_S
     while not (found := check()):
         assert time.monotonic() < deadline, "it did not come true"
@@ -113,7 +113,7 @@ def metric(server: Server, name: str) -> float:
 
 
 def frames(server: Server, name: str) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of a camera's stream, as an MJPEG client sees them."""
+    """Yield the pictures of a camera's stream, as an MJPEG client sees them."""
     with httpx.stream("GET", f"{server.url}/cameras/{name}/stream", timeout=PATIENCE_S) as reply:
         assert reply.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
         yield from pictures(reply.iter_raw())
@@ -134,7 +134,7 @@ def red_is_red(server: Server) -> bool:
     return reply.status_code == 200 and reply.json()["answers"][0]["label"] == "red"
 
 
-def test_each_camera_is_answered_for_beside_requests(live: Server) -> None:
+def test_each_camera_is_classified_while_requests_are_served(live: Server) -> None:
     answers = {name: when_running(live, name)["latest"]["answers"][0]["label"] for name in ("door", "yard")}
     assert answers == {"door": "red", "yard": "blue"}
     assert red_is_red(live)
@@ -146,7 +146,7 @@ def test_each_camera_is_answered_for_beside_requests(live: Server) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["stall", "unplug"])
-def test_a_lost_camera_is_known_to_all_and_comes_back(live: Server, door: MjpegServer, trouble: str) -> None:
+def test_a_lost_camera_is_reported_everywhere_and_recovers(live: Server, door: MjpegServer, trouble: str) -> None:
     when_running(live, "door")
     reconnects = status(live, "door")["reconnects"]
     seen, told = [], []
@@ -185,7 +185,7 @@ def test_a_lost_camera_is_known_to_all_and_comes_back(live: Server, door: MjpegS
     assert metric(live, 'taijitu_camera_frame_age_seconds{camera="door"}') < age_s
 
 
-def test_a_camera_that_repeats_one_frame_is_frozen_to_all_who_look(
+def test_a_camera_that_repeats_one_frame_is_reported_frozen_everywhere(
     start_server: Callable[..., Server], tiny: Path
 ) -> None:
     with MjpegServer(rate_hz=20) as desk:
@@ -214,7 +214,7 @@ def test_a_camera_is_frozen_after_the_same_time_in_server_and_command() -> None:
     assert settings_from({}, None).camera_frozen_s == Timeouts().frozen_s
 
 
-def test_who_talks_on_a_websocket_is_closed_and_slows_nobody(live: Server) -> None:
+def test_a_client_that_floods_a_websocket_is_closed_and_slows_no_other(live: Server) -> None:
     results = live.url.replace("http", "ws") + "/cameras/door/results"
     host, port = live.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as flood:
@@ -251,14 +251,14 @@ def test_who_talks_on_a_websocket_is_closed_and_slows_nobody(live: Server) -> No
 
 
 @pytest.mark.parametrize("size", [(640, 480), (720, 1280), (320, 240)])
-def test_what_is_said_of_a_lost_camera_fits_its_picture(size: tuple[int, int]) -> None:
+def test_the_text_about_a_lost_camera_fits_its_picture(size: tuple[int, int]) -> None:
     said = np.asarray(banner(Image.new("RGB", size), f"{'camera' * 10}\nreconnecting, no frame for 3600 s"))
     columns = np.flatnonzero(said.max(axis=(0, 2)))
     assert 0 < columns[0] < 0.15 * size[0]
     assert 0.85 * size[0] < columns[-1] < size[0] - 1
 
 
-def test_a_slow_viewer_loses_frames_and_slows_nobody(live: Server) -> None:
+def test_a_slow_viewer_loses_frames_and_slows_no_other(live: Server) -> None:
     when_running(live, "yard")
     host, port = live.url.removeprefix("http://").split(":")
     with socket.socket() as slow:
@@ -279,7 +279,7 @@ def test_a_slow_viewer_loses_frames_and_slows_nobody(live: Server) -> None:
 
 
 def until_fresh(viewer: socket.socket) -> Iterator[NDArray[np.uint8]]:
-    """The pictures that waited for it, and the first that did not."""
+    """Return the pictures that waited for it, and the first that did not."""
     for frame in pictures(iter(lambda: viewer.recv(1 << 16), b"")):
         yield frame
         if age_ms(frame) < 500:
@@ -298,7 +298,7 @@ def test_opencv_stays_out_of_the_server(live: Server) -> None:
     assert "cv2" not in Path(f"/proc/{live.process.pid}/maps").read_text()
 
 
-def test_who_may_watch_and_who_may_stop(
+def test_which_clients_may_watch_and_stop(
     start_server: Callable[..., Server], tiny: Path, door: MjpegServer, live: Server, tmp_path: Path
 ) -> None:
     assert httpx.post(f"{live.url}/cameras/door/stop").status_code == 403

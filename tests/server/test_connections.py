@@ -62,7 +62,7 @@ def sent_picture(picture: bytes, headers: bytes = b"") -> bytes:
 
 @pytest.mark.parametrize("size", [1, 100, 10_000])
 @pytest.mark.parametrize("upgrade", [H2C, b"Connection: upgrade\r\nUpgrade: something\r\n"])
-def test_who_asks_for_another_protocol_is_answered_in_this_one(
+def test_a_request_for_another_protocol_is_answered_in_http(
     edge: Server, blue: bytes, upgrade: bytes, size: int
 ) -> None:
     data = (ASK.replace(b"\r\n\r\n", b"\r\n" + upgrade + b"\r\n") + sent_picture(blue, upgrade)) * 2
@@ -74,7 +74,7 @@ def test_who_asks_for_another_protocol_is_answered_in_this_one(
     assert [label(found[1][1]), label(found[3][1])] == ["blue", "blue"]
 
 
-def test_a_body_behind_an_upgrade_is_no_request(edge: Server) -> None:
+def test_a_body_after_an_upgrade_is_not_a_request(edge: Server) -> None:
     with connect(edge) as connection:
         head, _, body = sent_picture(ASK, H2C).partition(b"\r\n\r\n")
         connection.sendall(head + b"\r\n\r\n")
@@ -83,7 +83,7 @@ def test_a_body_behind_an_upgrade_is_no_request(edge: Server) -> None:
         assert [status for status, _ in answers(connection)] == [422]
 
 
-def test_what_a_tunnel_would_carry_is_no_request(edge: Server) -> None:
+def test_bytes_for_a_tunnel_are_not_a_request(edge: Server) -> None:
     with connect(edge) as connection:
         connection.sendall(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n" + ASK)
         assert [status for status, _ in answers(connection)] == [400]
@@ -120,7 +120,7 @@ def test_a_body_in_small_chunks_is_taken_and_its_trailers_change_nothing(edge: S
     assert b"x-request-id: one\r\n" in reply
 
 
-def test_a_client_that_takes_no_answers_is_left(edge: Server) -> None:
+def test_a_client_that_reads_no_responses_is_disconnected(edge: Server) -> None:
     count = 400
     with connect(edge, receive_bytes=4096) as connection:
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * count)
@@ -144,7 +144,7 @@ def test_a_good_handshake_outlives_the_time_for_it(edge: Server) -> None:
             assert json.loads(results.recv(timeout=3))["name"] == "door"
 
 
-def test_a_client_that_leaves_others_of_its_requests_waiting_is_no_error(edge: Server, blue: bytes) -> None:
+def test_a_client_that_disconnects_with_requests_waiting_is_not_an_error(edge: Server, blue: bytes) -> None:
     for count in (2, 20, 200):
         with connect(edge) as connection:
             connection.sendall((sent_picture(blue) + ASK) * count)
@@ -181,7 +181,7 @@ def test_a_damaged_target_is_answered(edge: Server, target: bytes, headers: byte
         assert received(connection).split()[1] in (b"400", b"404")  # and nothing in the log: see `edge`
 
 
-def test_a_damaged_target_behind_a_good_request_is_answered_too(edge: Server) -> None:
+def test_a_damaged_target_after_a_good_request_is_answered_too(edge: Server) -> None:
     with connect(edge) as connection:
         connection.sendall(ASK)
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")

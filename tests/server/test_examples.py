@@ -1,4 +1,4 @@
-"""Every example of docs/serving.md and docs/proxies.md, as it stands there, against a real server and a real nginx."""
+"""Every example of docs/serving.md and docs/proxies.md, unchanged, against a real server and a real nginx."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODEL = "yynet_small_16"
 
 
 def blocks(page: Path, kind: str) -> list[str]:
-    """The fenced blocks of a kind in a page."""
+    """Return the fenced blocks of a kind in a page."""
     return re.findall(rf"^```{kind}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
@@ -87,7 +87,7 @@ def test_each_file_of_settings_is_read(root: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def nginx(running: Server, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The block of docs/proxies.md in a real nginx; its address."""
+    """Run the block of docs/proxies.md in a real nginx; return its address."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         pytest.skip("no nginx; apt-get install nginx-light")
@@ -121,7 +121,7 @@ def nginx(running: Server, root: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.parametrize("host", ["", "public.example"])
-def test_behind_the_documented_nginx_pictures_and_websockets_pass(
+def test_pictures_and_websockets_pass_the_documented_nginx(
     nginx: str, running: Server, folder: Path, host: str
 ) -> None:
     headers = {"Host": host} if host else {}

@@ -1,6 +1,6 @@
-"""The model raises, runs out of memory, gives NaN, or its thread dies: only the requests at fault get 500.
+"""The model raises, runs out of memory, gives NaN, or its thread dies: only the faulty requests get 500.
 
-Hard case 14. The failures are those of ONNX Runtime itself, in a real server process.
+The failures are those of ONNX Runtime itself, in a real server process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pictures of a request for /classify: what is parsed when."""
+"""The pictures of a request for /classify: what is parsed, and when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\
 
 
 def read(*pieces: bytes, most: int = 2, **headers: str) -> Pictures:
-    """What `read_pictures` gives for a form that comes in these pieces."""
+    """Return the result of `read_pictures` for a form that arrives in these pieces."""
     waiting = list(pieces)
 
     async def receive() -> dict[str, Any]:
@@ -33,11 +33,11 @@ def read(*pieces: bytes, most: int = 2, **headers: str) -> Pictures:
 
 
 @pytest.mark.parametrize("size", [1, 7, len(FORM)])
-def test_a_form_gives_its_files_however_it_comes_in(size: int) -> None:
+def test_a_form_gives_its_files_in_pieces_of_any_size(size: int) -> None:
     assert read(*(FORM[start : start + size] for start in range(0, len(FORM), size)))() == [PICTURE]
 
 
-def test_a_form_may_be_packed() -> None:
+def test_a_form_may_be_compressed() -> None:
     assert read(gzip.compress(FORM), content_encoding="gzip")() == [PICTURE]
 
 
@@ -51,7 +51,7 @@ def test_a_form_may_be_packed() -> None:
         (FORM.replace(b"\r\n--b--", b"\r\n" + FORM[:-7]), 413, "more than 1"),
     ],
 )
-def test_a_form_is_parsed_by_whoever_calls_for_its_pictures(form: bytes, status: int, text: str) -> None:
+def test_a_form_is_parsed_in_the_thread_that_asks_for_its_pictures(form: bytes, status: int, text: str) -> None:
     pictures = read(form, most=1)  # in the event loop: nothing is said yet
     with pytest.raises(HttpError, match=text) as refused:
         pictures()

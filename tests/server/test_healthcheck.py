@@ -1,4 +1,4 @@
-"""docker/healthcheck.py, which the images run, asked about a real server."""
+"""docker/healthcheck.py, which the images run, tested with a real server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_server_that_is_ready_is_healthy(root: Path, server: Any) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_no_server_is_not_and_one_line_says_why(root: Path) -> None:
+def test_a_missing_server_is_unhealthy_and_one_line_says_why(root: Path) -> None:
     done = health(root, 1)
     assert done.returncode == 1
     assert "Connection refused" in done.stdout

@@ -1,4 +1,4 @@
-"""Bytes that no HTTP client would send, against a real server; after each one it lives and answers a good request."""
+"""Bytes that no HTTP client would send, to a real server; after each one it is alive and answers a good request."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def still_right_afterwards(strict: Server, jpeg: bytes) -> Iterator[None]:
 
 
 def exchange(server: Server, sent: bytes) -> tuple[int, str]:
-    """Status and error text of the answer to some bytes, after which the server closes."""
+    """Return status and error text of the response to some bytes, after which the server closes."""
     with connect(server) as connection:
         connection.sendall(sent)
         reply = received(connection)
@@ -98,7 +98,7 @@ def test_a_body_that_breaks_off_gets_one_answer(strict: Server, path: str) -> No
 
 
 @pytest.mark.parametrize("second", [b"nonsense\r\n\r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n"])
-def test_nonsense_behind_a_good_request_takes_nothing_from_it(strict: Server, jpeg: bytes, second: bytes) -> None:
+def test_nonsense_after_a_good_request_does_not_change_its_response(strict: Server, jpeg: bytes, second: bytes) -> None:
     good = HEAD + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg
     for count in (1, 2):
         with connect(strict) as connection:
@@ -113,7 +113,7 @@ def test_a_connection_that_never_speaks_is_closed(strict: Server) -> None:
         assert received(connection) == b""
 
 
-def test_a_slow_dribble_of_headers_does_not_win_time(strict: Server) -> None:
+def test_slow_headers_do_not_extend_the_time_limit(strict: Server) -> None:
     began = time.monotonic()
     with connect(strict) as connection:
         connection.sendall(HEAD)
@@ -156,7 +156,7 @@ def test_clients_that_leave_while_they_wait_are_dropped(strict: Server, jpeg: by
 
 
 def with_scans(picture: Image.Image, count: int) -> bytes:
-    """A progressive JPEG whose last scan stands there many times."""
+    """Make a progressive JPEG whose last scan is repeated many times."""
     out = io.BytesIO()
     picture.convert("RGB").save(out, "JPEG", progressive=True)
     whole = out.getvalue()
@@ -165,7 +165,7 @@ def with_scans(picture: Image.Image, count: int) -> bytes:
 
 
 def png_of(width: int, height: int, pixels: bytes = b"", extra: bytes = b"") -> bytes:
-    """A PNG of that size in its header, with few pixels or none."""
+    """Make a PNG with this size in its header, with few pixels or none."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(pixels, 9))]
     chunks += [(b"zTXt", b"a\0\0" + extra)] * bool(extra) + [(b"IEND", b"")]
     packed = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
@@ -179,7 +179,7 @@ def saved(picture: Image.Image, format_: str, **options: object) -> bytes:
 
 
 def forged(format_: str) -> bytes:
-    """A small picture whose header declares the largest size that the format has room for."""
+    """Make a small picture whose header declares the largest size that the format can have."""
     data = bytearray(saved(Image.new("RGB", (16, 16), (200, 30, 90)), format_))
     place = {"JPEG": data.find(b"\xff\xc0") + 5, "BMP": 18, "GIF": 6, "WEBP": 26}[format_]
     side = struct.pack("<I", 2**31 - 1) if format_ == "BMP" else b"\xff\xff"
@@ -268,7 +268,7 @@ def test_16_bit_pictures_get_the_class_of_their_pixels(strict: Server, shipped_o
 
 
 def assert_answers_of(server: Server, model: Path, picture: bytes, pixels: NDArray[np.uint8]) -> None:
-    """The server says of a file what the runtime says of its pixels: RGB by Pillow, as in the training loader."""
+    """Check that the server's answer to a file is the runtime's to its pixels: RGB by Pillow, as in training."""
     answers = httpx.post(f"{server.url}/classify", content=picture, timeout=30).json()["answers"]
     with Classifier.from_file(model) as classifier:
         expected = classifier.predict(pixels).answers

@@ -1,4 +1,4 @@
-"""Pictures as small as those of CIFAR-10: prepared where they arrive, not by the decoder's threads."""
+"""Pictures as small as those of CIFAR-10: prepared in the event loop, not by the decoder's threads."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def blue() -> bytes:
     ],
     ids=["plain", "lines of 76", "lines of 64", "unpadded", "urls", "urls unpadded", "data URL", "data URL unpadded"],
 )
-def test_base64_is_read_however_it_is_written(length: int, written: Callable[[str], str]) -> None:
+def test_base64_is_read_in_every_form(length: int, written: Callable[[str], str]) -> None:
     assert bytes_from_base64(written(base64.b64encode(BYTES[:length]).decode())) == BYTES[:length]
 
 
@@ -71,7 +71,7 @@ def test_base64_is_read_however_it_is_written(length: int, written: Callable[[st
         ("\u00e4\u00f6", "base64"),
     ],
 )
-def test_other_text_is_told_what_it_is(text: str, hint: str) -> None:
+def test_other_text_is_refused_with_its_kind(text: str, hint: str) -> None:
     with pytest.raises(HttpError, match=hint) as refused:
         bytes_from_base64(text)
     assert refused.value.status == 400
@@ -104,7 +104,7 @@ def test_a_form_field_called_file_is_a_picture(server: Server, blue: bytes, disp
     assert reply.json()["answers"][0]["label"] == LABEL
 
 
-def test_what_no_answer_would_heed_is_refused_by_its_name(server: Server, blue: bytes) -> None:
+def test_unknown_parameters_are_refused_by_name(server: Server, blue: bytes) -> None:
     text = base64.b64encode(blue).decode()
     good = {"name": "images", "shape": [1], "datatype": "BYTES", "data": [text]}
     infer = f"{server.url}/v2/models/tiny/infer"
@@ -151,7 +151,7 @@ def test_whole_numbers_may_have_a_point(server: Server) -> None:
     assert httpx.post(f"{server.url}/v2/models/tiny/infer", json={"inputs": [tensor]}).status_code == 400
 
 
-def test_curls_own_content_type_is_told_what_to_add(server: Server, blue: bytes) -> None:
+def test_curls_default_content_type_is_refused_with_the_header_to_add(server: Server, blue: bytes) -> None:
     reply = classified(server, content=blue, headers={"Content-Type": "application/x-www-form-urlencoded"})
     assert reply.status_code == 415
     assert "-H 'Content-Type: image/jpeg'" in reply.json()["error"]

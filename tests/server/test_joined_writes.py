@@ -1,4 +1,4 @@
-"""What a turn of the loop writes leaves together, and nothing is lost when a connection closes."""
+"""Data written in one turn of the loop is sent together, and nothing is lost when a connection closes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taijitu_server.http.joined_writes import JoinedWrites
 
 
 class Sent(asyncio.Transport):
-    """Keeps what was sent, in order."""
+    """A transport that keeps what was sent, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,14 +69,14 @@ def test_what_is_written_in_one_turn_leaves_in_order(acts: list[tuple[Any, ...]]
     assert after_a_turn(act) == sent
 
 
-def test_all_else_is_the_transports_own() -> None:
+def test_everything_else_is_the_transports_own() -> None:
     seen: list[str] = []
     after_a_turn(lambda transport: seen.append(transport.get_extra_info("peername")))
     assert seen == ["the peername"]
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_a_client_that_takes_nothing_does_not_hold_a_closed_connection(
+def test_a_client_that_reads_nothing_does_not_keep_a_closed_connection(
     new_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     lost: list[Exception | None] = []

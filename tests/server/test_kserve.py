@@ -1,4 +1,4 @@
-"""KServe v2 as its standard client speaks it: tritonclient, sync and async, against a real server."""
+"""KServe v2 with its standard client: tritonclient, sync and async, against a real server."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_wrong_binary_tensors(client: httpx.Client, binary: bytes, text: str) ->
     assert text in reply.json()["error"]
 
 
-def test_packed_bodies(client: httpx.Client) -> None:
+def test_compressed_bodies(client: httpx.Client) -> None:
     body = json.dumps(one_input()).encode()
     for encoding, packed, status in [
         ("gzip", gzip.compress(body), 200),

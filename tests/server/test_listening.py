@@ -1,4 +1,4 @@
-"""Where a server listens."""
+"""The addresses of a server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_ipv6(start_server: Callable[..., Server], tmp_path: Path, photograph: P
 
 
 @pytest.mark.parametrize("host", ["/tmp/taijitu.sock", "unix:/tmp/taijitu.sock", "nowhere.invalid"])
-def test_what_is_no_address_is_one_line(start_server: Callable[..., Server], tmp_path: Path, host: str) -> None:
+def test_a_wrong_address_is_one_line(start_server: Callable[..., Server], tmp_path: Path, host: str) -> None:
     code, log = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--host", host, "--port", "0").ended()
     assert code == 2
     assert len(log.splitlines()) == 1

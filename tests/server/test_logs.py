@@ -1,4 +1,4 @@
-"""The log: one JSON object per line from every writer, and a reader that stalls or a full disk delays nothing."""
+"""The log: one JSON object per line from every writer, and a stalled reader or a full disk delays nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ writer.close()
 """
 
 
-def test_lines_that_nobody_reads_are_counted_not_waited_for() -> None:
+def test_lines_that_are_not_read_are_counted_without_waiting() -> None:
     pipe = subprocess.PIPE
     child = subprocess.Popen([sys.executable, "-c", CODE], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     assert child.stdout is not None
@@ -92,7 +92,7 @@ print("plain again", file=sys.stderr)
 """
 
 
-def test_every_line_on_stderr_is_json_whoever_wrote_it() -> None:
+def test_every_line_on_stderr_is_json_from_every_writer() -> None:
     done = subprocess.run([sys.executable, "-c", EVERYBODY], capture_output=True, text=True, check=True)
     *lines, last = done.stderr.splitlines()
     assert last == "plain again"  # a command's one line about its end
@@ -124,7 +124,7 @@ def test_a_full_disk_under_the_log_stops_nothing(root: Path, tmp_path: Path, pho
         assert process.wait(30) == 0
 
 
-def test_a_log_that_nobody_reads_stops_nothing(root: Path, tmp_path: Path, photograph: Path) -> None:
+def test_a_log_that_is_not_read_stops_nothing(root: Path, tmp_path: Path, photograph: Path) -> None:
     model = make_tiny_onnx(tmp_path / "tiny.onnx")
     with start([str(model), "--port", "0"], root, subprocess.PIPE) as process:
         url = url_of(process)

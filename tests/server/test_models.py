@@ -1,4 +1,4 @@
-"""Several models, versions, and hot reload: what is accepted is answered, and a bad file takes nothing away."""
+"""Several models, versions, and hot reload: accepted requests are answered, and a bad file removes nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def reloading(start_server: Callable[..., Server], folder: Path) -> Iterator[Ser
         assert running.stop()[0] == 0
 
 
-def test_every_suffix_that_a_backend_opens_is_served_whatever_its_case(tmp_path: Path) -> None:
+def test_every_suffix_that_a_backend_opens_is_served_in_any_case(tmp_path: Path) -> None:
     for name in ("a.onnx", "b.trt", "c.ONNX", "d.Engine", "e.plan", "f.pt", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "g" / "3").mkdir(parents=True)
@@ -176,7 +176,7 @@ def test_loading_and_unloading_by_post(start_server: Callable[..., Server], fold
     assert running.stop()[0] == 0
 
 
-def test_what_was_unloaded_stays_so_until_it_is_loaded(reloading: Server, folder: Path) -> None:
+def test_an_unloaded_model_stays_unloaded_until_it_is_loaded(reloading: Server, folder: Path) -> None:
     change = f"{reloading.url}/v2/repository/models/french/"
     for origin in ("https://elsewhere.example", "http://[", "null"):
         refused = httpx.post(f"{change}unload", headers={"Origin": origin})
@@ -217,7 +217,7 @@ def test_a_model_that_is_replaced_while_the_server_starts_is_served_soon(tmp_pat
     other = make_tiny_onnx(tmp_path / "model.other", labels=("rouge", "vert", "bleu")).read_bytes()
 
     class Busy(Registry):
-        """Somebody replaces a model just after it was read."""
+        """A registry in which a model is replaced just after it was read."""
 
         def _open(self, *args: Any) -> ServedModel:
             opened = super()._open(*args)
@@ -233,7 +233,7 @@ def test_a_model_that_is_replaced_while_the_server_starts_is_served_soon(tmp_pat
     registry.close()
 
 
-def test_what_belongs_to_a_model_is_looked_at_too(tmp_path: Path) -> None:
+def test_the_files_of_a_model_are_checked_too(tmp_path: Path) -> None:
     make_tiny_onnx(tmp_path / "model.onnx")
     (tmp_path / "broken.engine").write_bytes(b"no plan")
     registry = Registry(Settings(models=tmp_path), Metrics())
@@ -278,7 +278,7 @@ def test_a_link_that_is_swapped_serves_what_it_leads_to(reloading: Server, folde
         wait_for(lambda: bool(classify(reloading, model="linked").json()["answers"][0]["label"] == label))  # noqa: B023
 
 
-def test_a_folder_that_may_not_be_read_stops_nobody_else(reloading: Server, folder: Path) -> None:
+def test_an_unreadable_folder_does_not_stop_other_models(reloading: Server, folder: Path) -> None:
     loop = folder / "loop"
     loop.mkdir()
     (loop / "1").symlink_to(loop / "1")
@@ -304,7 +304,7 @@ def test_200_models_in_a_folder(start_server: Callable[..., Server], tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["timm/resnet18", "my net", "réseau", "../up"])
-def test_a_model_is_reachable_whatever_its_card_calls_it(
+def test_a_model_is_reachable_for_any_name_in_its_card(
     start_server: Callable[..., Server], tmp_path: Path, name: str
 ) -> None:
     card = card_dict(architecture={"name": name, "options": {}})

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the server: requests that it allows, and many others, get a response that it lists."""
+"""The OpenAPI document and the server: requests that it allows, and many others, get a response that it lists."""
 
 from __future__ import annotations
 

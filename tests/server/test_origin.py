@@ -1,4 +1,4 @@
-"""Whose pages may change something."""
+"""The web pages that may change something."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More work than a server can do, and its end: every request gets an answer, and none that was accepted is lost."""
+"""More work than a server can do, and its end: every request gets a response, and no accepted one is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def slow_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that has far more to add up than the usual tiny one."""
+    """Make a model with far more to add up than the usual tiny one."""
     return make_tiny_onnx(tmp_path_factory.mktemp("slow") / "slow.onnx", size=(1024, 1024))
 
 
@@ -37,7 +37,7 @@ def blue() -> bytes:
 
 
 async def flood(url: str, picture: bytes, clients: int, requests: int) -> list[httpx.Response | Exception]:
-    """Answers to requests from that many connections at once."""
+    """Return the responses to requests from that many connections at once."""
 
     async def one(client: httpx.AsyncClient) -> list[httpx.Response | Exception]:
         found: list[httpx.Response | Exception] = []
@@ -83,7 +83,9 @@ def test_a_full_queue_says_when_to_come_back(start_server: Callable[..., Server]
     assert running.stop()[0] == 0
 
 
-def test_who_waited_too_long_is_not_run(start_server: Callable[..., Server], slow_onnx: Path, blue: bytes) -> None:
+def test_a_request_that_waited_too_long_is_not_run(
+    start_server: Callable[..., Server], slow_onnx: Path, blue: bytes
+) -> None:
     limits = ["--queue-timeout-ms", "100", "--instances", "1", "--max-batch", "1"]
     running = started(start_server, str(slow_onnx), *limits)
     found = counted(asyncio.run(flood(running.url, blue, 64, 2)))
@@ -117,7 +119,7 @@ def test_sigterm_under_load_answers_what_was_accepted(
     assert set(found) <= {200, 503, httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError}
 
 
-def test_the_drain_says_not_ready_and_answers_what_comes(
+def test_during_the_drain_requests_are_answered_and_readiness_is_false(
     start_server: Callable[..., Server], slow_onnx: Path, blue: bytes
 ) -> None:
     running = started(start_server, str(slow_onnx), "--drain-s", "3", "--retry-after-s", "7")

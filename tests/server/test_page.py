@@ -66,7 +66,7 @@ def shown(start_server: Callable[..., Server], slow_onnx: Path, camera: MjpegSer
 
 @pytest.fixture
 def page(browser: Browser, shown: Server) -> Iterator[Page]:
-    """The page, which asks nobody but its server, and whose script and policy agree."""
+    """Open the page; check that it calls only its server, and that its script and policy agree."""
     context = browser.new_context(viewport={"width": 390, "height": 844}, permissions=["camera"])
     opened = context.new_page()
     opened.set_default_timeout(SLOW_MS)
@@ -93,7 +93,7 @@ def upload(page: Page, content: bytes, name: str = "picture.png", kind: str = "i
 
 
 def until(page: Page, check: Callable[[], object]) -> None:
-    """Wait for a state that the page's policy keeps our scripts from waiting for."""
+    """Wait for a state for which the page's policy does not let scripts wait."""
     for _ in range(SLOW_MS // 50):
         if check():
             return
@@ -198,7 +198,7 @@ def test_the_camera_of_the_device_is_answered_until_it_is_stopped(page: Page) ->
     expect(page.locator("#answers li")).to_have_count(0)
 
 
-def test_who_thinks_about_the_camera_and_takes_a_picture_gets_its_answer(page: Page, shown: Server) -> None:
+def test_a_picture_that_is_chosen_while_the_camera_asks_is_answered(page: Page, shown: Server) -> None:
     page.add_init_script("""
         const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media);
         media.getUserMedia = async wish => {
@@ -233,7 +233,7 @@ def test_who_thinks_about_the_camera_and_takes_a_picture_gets_its_answer(page: P
     expect(page.locator("#empty")).to_be_visible()
 
 
-def test_who_does_not_allow_the_camera_is_told_where_to(page: Page) -> None:
+def test_a_refused_camera_permission_says_where_to_grant_it(page: Page) -> None:
     page.context.clear_permissions()
     page.locator("#eye").click()
     expect(page.get_by_role("alert")).to_contain_text("Allow it in the browser", timeout=SLOW_MS)
@@ -249,7 +249,7 @@ def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
     assert reached == ["Skip to the picture", "to-cameras", "Model", "API", "file", "eye", "openapi.json"]
 
 
-def test_what_is_no_single_picture_file_is_said_to_be_so(page: Page) -> None:
+def test_anything_but_a_single_picture_file_is_refused(page: Page) -> None:
     with page.expect_file_chooser(timeout=SLOW_MS) as chooser:
         page.locator("#stage").click()
     assert not chooser.value.is_multiple()

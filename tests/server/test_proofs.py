@@ -1,4 +1,4 @@
-"""A model proves itself before it takes traffic: one that fails is not served, and the reason is told."""
+"""A model proves itself before it takes traffic: one that fails is not served, and the reason is given."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_only_model_failing_is_exit_code_1(start_server: Callable[..., Serve
     assert start_server(str(broken), "--port", "0").ended()[0] == 1
 
 
-def test_a_warning_serves_it_all_the_same(start_server: Callable[..., Server], broken: Path) -> None:
+def test_with_warn_it_is_served_with_a_warning(start_server: Callable[..., Server], broken: Path) -> None:
     running = start_server(str(broken), "--port", "0", "--prove", "warn")
     running.wait_until_ready()
     assert get(running, "/models")[1][0]["proof"]["outcome"] == "failed"

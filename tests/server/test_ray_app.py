@@ -1,4 +1,4 @@
-"""A Ray Serve application, on a real local Ray where it is installed."""
+"""A Ray Serve application, on a real local Ray if it is installed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def replicas() -> list[int]:
-    """Process ids of all replicas on this machine."""
+    """Return process ids of all replicas on this machine."""
     found = []
     for command in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -45,7 +45,7 @@ def replicas() -> list[int]:
 
 @pytest.fixture
 def application(tmp_path: Path, root: Path) -> Iterator[str]:
-    """The address of an application of two replicas."""
+    """Start an application of two replicas; return its address."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[serve]'")
     if (os.cpu_count() or 1) < 2:
         pytest.skip("two replicas reserve two processors; this machine has one")
@@ -53,7 +53,7 @@ def application(tmp_path: Path, root: Path) -> Iterator[str]:
     model = make_tiny_onnx(tmp_path / "model.onnx")
     command = [str(model), "--out", str(tmp_path / "app"), "--min-replicas", "2", "--max-replicas", "2"]
     assert main([*command, "--port", str(port)]) == 0
-    # Ray's sockets lie below its folder, and a socket's path has at most 107 characters.
+    # Ray's sockets are below its folder, and a socket's path has at most 107 characters.
     scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     packages = os.pathsep.join(str(root / folder) for folder in ("runtime", "server"))
     environment = {"PYTHONPATH": packages, "RAY_TMPDIR": scratch, "RAY_USAGE_STATS_ENABLED": "0"}
@@ -91,7 +91,7 @@ def wait_for(condition: Callable[[], bool], log: Path | None = None, seconds: fl
 
 
 @pytest.mark.ray
-def test_a_killed_replica_costs_only_what_it_had_in_hand(application: str, tmp_path: Path) -> None:
+def test_a_killed_replica_costs_only_its_current_requests(application: str, tmp_path: Path) -> None:
     picture = tmp_path / "red.png"
     Image.fromarray(plain((255, 0, 0))).save(picture)
     body, stop = picture.read_bytes(), threading.Event()

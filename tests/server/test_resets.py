@@ -1,4 +1,4 @@
-"""Clients that end with a reset (RST), as those behind a load balancer do, where others take leave with a FIN."""
+"""Clients that end with a reset (RST), as those behind a load balancer do, instead of a FIN."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGE = b"X-Large: " + b"x" * 60_000 + b"\r\n"  # 36 MB for all of them
 
 @pytest.fixture(scope="module")
 def patient(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose timers outlast the tests."""
+    """Start a server whose timers outlast the tests."""
     model = make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
     limits = ["--keep-alive-s", "600", "--header-timeout-s", "600", "--body-timeout-s", "600"]
     running = start_server(str(model), "--port", "0", "--camera", "door=http://127.0.0.1:9/none", *limits)
@@ -49,7 +49,7 @@ def memory_mb(server: Server) -> float:
 
 
 def growth_mb(server: Server, act: Callable[[], None]) -> float:
-    """What a third of the clients cost no more, and all of them do."""
+    """Return the memory that a third of the clients do not cost, and all of them would."""
     for _ in range(COUNT // 3):
         act()
     before = memory_mb(server)
@@ -80,7 +80,7 @@ def test_a_reset_frees_what_the_connection_held(patient: Server, request_: bytes
     assert httpx.get(f"{patient.url}/health/ready").status_code == 200
 
 
-def test_a_reset_at_any_moment_is_no_error(patient: Server, photograph: Path) -> None:
+def test_a_reset_at_any_moment_is_not_an_error(patient: Server, photograph: Path) -> None:
     picture = photograph.read_bytes()
     whole = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(picture) + picture
     for request_ in (

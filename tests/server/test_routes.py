@@ -1,4 +1,4 @@
-"""The table of routes as clients meet it: methods, paths, query names, host names, and the document that says so."""
+"""The table of routes from the clients' side: methods, paths, query names, host names, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def local(start_server: Callable[..., Server], tiny: Path) -> Iterator[Server]:
-    """A server as it starts by default, for its own machine, with a camera that clients may stop."""
+    """Start a server with the defaults, for its own machine, with a camera that clients may stop."""
     camera = ["--camera", "door=http://127.0.0.1:9/none", "--camera-control"]
     running = start_server(str(tiny), "--port", "0", *camera, "--no-access-log")
     running.wait_until_ready()

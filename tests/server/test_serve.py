@@ -1,4 +1,4 @@
-"""The server as its clients see it: a real process, a real socket, real pictures."""
+"""The server from its clients' side: a real process, a real socket, real pictures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def expected(shipped_onnx: Path, jpeg: bytes) -> list[tuple[str, int]]:
 
 @pytest.fixture(autouse=True)
 def still_right_afterwards(client: httpx.Client, jpeg: bytes, expected: list[tuple[str, int]]) -> Iterator[None]:
-    """Check after each test that the server lives and answers a good request as before."""
+    """Check after each test that the server is alive and answers a good request as before."""
     yield
     assert client.get("/health/live").json() == {"status": "live"}
     reply = client.post("/classify", content=jpeg, headers=JPEG)
@@ -116,7 +116,7 @@ def chunks(size: int) -> Iterator[bytes]:
 
 
 def pixel_bomb() -> bytes:
-    """A PNG of a few bytes whose header declares 30,000 x 30,000 pixels."""
+    """Make a PNG of a few bytes whose header declares 30,000 x 30,000 pixels."""
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
     packed = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
@@ -182,13 +182,13 @@ def test_no_torch_in_the_process(server: Server) -> None:
     assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
 
 
-def test_without_cameras_there_are_none_and_no_opencv(server: Server, client: httpx.Client) -> None:
+def test_without_cameras_opencv_is_not_imported(server: Server, client: httpx.Client) -> None:
     assert client.get("/cameras").json() == []
     assert client.get("/cameras/door/stream").status_code == 404
     assert "cv2" not in Path(f"/proc/{server.process.pid}/maps").read_text()
 
 
-def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server, client: httpx.Client) -> None:
+def test_a_client_that_disconnects_midway_harms_no_other(server: Server, client: httpx.Client) -> None:
     host, port = client.base_url.host, client.base_url.port
     for _ in range(5):
         with socket.create_connection((host, port)) as connection:

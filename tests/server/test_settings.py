@@ -1,4 +1,4 @@
-"""Settings from flags, environment and file; keys; and what the server says of itself."""
+"""Settings from flags, environment and file; keys; and the server's messages about them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.helpers.server_process import Server
 
 
-def test_a_flag_goes_before_the_environment_and_that_before_the_file(
+def test_a_flag_takes_precedence_over_the_environment_and_that_over_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "server.toml"
@@ -59,7 +59,7 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: st
         settings_from({}, None)
 
 
-# What Kubernetes tells every pod about services called taijitu and taijitu-camera.
+# The variables that Kubernetes gives every pod about services called taijitu and taijitu-camera.
 SERVICE_LINKS = {
     "TAIJITU_SERVICE_HOST": "10.0.0.1",
     "TAIJITU_SERVICE_PORT": "8000",
@@ -75,7 +75,7 @@ SERVICE_LINKS = {
 }
 
 
-def test_the_variables_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_of_kubernetes_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in SERVICE_LINKS.items():
         monkeypatch.setenv(variable, value)
     assert settings_from({}, None).port == 8000

@@ -42,7 +42,7 @@ def test_the_repository_says_what_the_model_takes_and_gives(tmp_path: Path) -> N
     assert (given.name, given.data_type, list(given.dims)) == ("logits", model_config_pb2.TYPE_FP32, [len(COLOURS)])
     assert given.label_filename == "labels.txt"
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
-    # What Triton would feed the model as its warm-up, the model takes.
+    # The model takes the input that Triton would give it as its warm-up.
     blank = config.model_warmup[0].inputs["images"]
     with Classifier.from_file(folder / "1" / "model.onnx") as classifier:
         images = np.zeros((config.model_warmup[0].batch_size, *blank.dims), np.uint8)
@@ -107,7 +107,7 @@ def test_triton_runs_no_engine_of_tensorrt_rtx_and_no_damaged_one(
     assert not (tmp_path / "models").exists()
 
 
-def test_nish_brings_its_kernel_along_under_the_path_that_triton_sees(tmp_path: Path, with_nish_library: Path) -> None:
+def test_the_kernel_of_nish_is_written_under_the_path_that_triton_sees(tmp_path: Path, with_nish_library: Path) -> None:
     model = make_nish_onnx(tmp_path / "model.onnx")
     command = [str(model), "--out", str(tmp_path / "models"), "--name", "nish", "--mounted-at", '/a "good" place']
     assert main(command) == 0
@@ -117,7 +117,7 @@ def test_nish_brings_its_kernel_along_under_the_path_that_triton_sees(tmp_path: 
     assert copied.read_bytes() == with_nish_library.read_bytes()
 
 
-def test_another_version_joins_the_model_and_nothing_that_is_there_is_overwritten(
+def test_another_version_is_added_and_nothing_is_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = make_tiny_onnx(tmp_path / "model.onnx")

@@ -50,7 +50,7 @@ def pair(start_server: Callable[..., Server], model: Path) -> Iterator[Server]:
     assert running.stop()[0] == 0
 
 
-def test_every_scrape_tells_the_sum_of_all_workers(pair: Server, photograph: Path) -> None:
+def test_every_scrape_has_the_sum_of_all_workers(pair: Server, photograph: Path) -> None:
     for _ in range(12):  # each on a connection of its own, so that both workers get some
         assert httpx.post(f"{pair.url}/classify", content=photograph.read_bytes()).status_code == 200
     wanted = re.compile(r'^taijitu_requests_total\{path="/classify",status="200"\} 12\.0$', re.MULTILINE)
@@ -59,7 +59,7 @@ def test_every_scrape_tells_the_sum_of_all_workers(pair: Server, photograph: Pat
         assert wanted.search(text), text
 
 
-def test_a_worker_that_cannot_start_again_stops_nobody_else(pair: Server, model: Path, photograph: Path) -> None:
+def test_a_worker_that_cannot_start_again_does_not_stop_others(pair: Server, model: Path, photograph: Path) -> None:
     def answers() -> bool:
         return httpx.post(f"{pair.url}/classify", content=photograph.read_bytes()).status_code == 200
 

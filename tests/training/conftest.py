@@ -1,4 +1,4 @@
-"""A data set small enough to train on in a second: two labels, told apart by their colour."""
+"""A data set small enough to train on in a second: two labels with different colours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train/{blue,red}: 24 pictures each; test/: 6 each; 40 x 36 pixels, PNG."""
+    """Write train/{blue,red}: 24 pictures each; test/: 6 each; 40 x 36 pixels, PNG."""
     folder = tmp_path_factory.mktemp("tiny")
     generator = np.random.default_rng(0)
     for split, count in (("train", 24), ("test", 6)):

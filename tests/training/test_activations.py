@@ -1,4 +1,4 @@
-"""Nish in value, gradient, types and layouts, fused and not; and the exchange of activations in other networks."""
+"""Nish in value, gradient, types and layouts, fused and not; and the replacement of activations in other networks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROUNDING = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
 def expected(x: float) -> tuple[float, float]:
-    """Value and slope of Eq. 3 in Python floats."""
+    """Compute value and slope of Eq. 3 in Python floats."""
     if math.isnan(x) or x >= 0:
         return x, x if math.isnan(x) else 1.0
     if x < -700:
@@ -42,7 +42,7 @@ def value_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def count_fused_passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A list that grows by the formula's name whenever a fused pass is made."""
+    """Return a list that grows by the formula's name with each fused pass."""
     passes: list[str] = []
     original = nish_activation._fused_pass
 
@@ -139,7 +139,7 @@ def test_only_large_training_tensors_are_fused(monkeypatch: pytest.MonkeyPatch) 
     assert passes == ["_value", "_gradient"]
 
 
-def test_shapes_and_layouts_do_not_compile_anew() -> None:
+def test_new_shapes_and_layouts_do_not_compile_again() -> None:
     sizes = [(64, 32, 32), (48, 56, 56), (7, 101, 103), (1, 300, 300), (65536, 1, 1)]
 
     def step(shape: tuple[int, ...], layout: torch.memory_format) -> None:
@@ -318,7 +318,7 @@ def test_timm_s_own_activations_are_replaced_and_its_gates_are_not() -> None:
     assert [type(module) for module in model] == [Nish] * len(own) + [type(gate) for gate in gates]
 
 
-def test_every_torch_activation_is_replaced_by_any_of_ours() -> None:
+def test_every_torch_activation_is_replaced_by_any_other() -> None:
     others = (nn.ReLU6, nn.LeakyReLU, nn.ELU)
     for name in list_activations():
         model = nn.Sequential(*(create_activation(known) for known in list_activations()), *(make() for make in others))
@@ -326,7 +326,7 @@ def test_every_torch_activation_is_replaced_by_any_of_ours() -> None:
         assert {type(module) for module in model} == {type(create_activation(name))}
 
 
-def test_a_module_that_stands_in_several_places_stays_one() -> None:
+def test_a_module_that_is_used_several_times_stays_one() -> None:
     act = nn.ReLU()
     inner = nn.Sequential(nn.Linear(3, 3), act)
     model = nn.Sequential(act, inner, act, inner, nn.ReLU()).eval()

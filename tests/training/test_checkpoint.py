@@ -1,4 +1,4 @@
-"""Checkpoints: whole, unharmed, and never run as code."""
+"""Checkpoints: complete, undamaged, and never run as code."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not witness.exists()
 
 
-def test_files_that_are_no_checkpoints_are_refused_in_one_line(saved: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints_are_refused_in_one_line(saved: Path, tmp_path: Path) -> None:
     whole = saved.read_bytes()
     cases = {
         "truncated.pt": whole[: len(whole) // 2],
@@ -140,7 +140,7 @@ def test_weights_of_another_network_are_named(saved: Path) -> None:
         checkpoint.load(saved).model()
 
 
-def test_a_network_that_is_not_there_is_named(saved: Path) -> None:
+def test_an_unknown_network_is_named(saved: Path) -> None:
     content = torch.load(saved, weights_only=True)
     content["architecture"]["name"] = "timm/resnet_18"
     torch.save(content, saved)

@@ -1,4 +1,4 @@
-"""Folders and tars of pictures: reading, holding out, and naming what is wrong with them before training starts."""
+"""Folders and tars of pictures: reading, holding out, and naming faults before training starts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def in_memory(dataset: Dataset) -> tuple[Pictures, Pictures]:
 
 @pytest.fixture
 def data(tiny_data: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny data set that a test may spoil."""
+    """Copy the tiny data set, so that a test may damage it."""
     return shutil.copytree(tiny_data, tmp_path / "data")
 
 
@@ -117,7 +117,7 @@ def test_a_label_that_is_called_as_a_split_is_kept_with_validation(data: Path, t
     assert (deep.labels, len(deep.train)) == (("blue", "valid"), 36)
 
 
-def test_a_folder_that_may_be_a_label_or_a_split_is_not_left_out_in_silence(tiny_data: Path, tmp_path: Path) -> None:
+def test_a_folder_that_may_be_a_label_or_a_split_is_not_left_out_silently(tiny_data: Path, tmp_path: Path) -> None:
     unsplit = shutil.copytree(tiny_data / "train", tmp_path / "colours")
     (unsplit / "red").rename(unsplit / "valid")
     with tarfile.open(tmp_path / "colours.tar", "w") as archive:
@@ -177,7 +177,7 @@ def test_unreadable_pictures_are_named_with_their_files(data: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, RESIZED], ids=["in memory", "streamed"])
-def test_a_jpeg_whose_cut_was_mended_is_refused_as_the_runtime_refuses_it(data: Path, recipe: Recipe) -> None:
+def test_a_truncated_jpeg_with_an_end_marker_is_refused_as_by_the_runtime(data: Path, recipe: Recipe) -> None:
     path = data / "train" / "red" / "07.png"
     with Image.open(path) as image:
         image.resize((400, 400)).save(path.with_suffix(".jpg"), quality=95)
@@ -206,7 +206,7 @@ def test_a_narrow_picture_is_cropped_before_it_is_resized(tiny_data: Path, tmp_p
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kB; resized whole it is 1.5 GB
 
 
-def test_of_streamed_pictures_the_headers_are_checked(data: Path) -> None:
+def test_the_headers_of_streamed_pictures_are_checked(data: Path) -> None:
     streamed = load_dataset(data, (32, 32), RESIZED, workers=0)
     assert streamed.form == "folder, decoded while training"
     assert isinstance(streamed.train, Stream)
@@ -257,7 +257,7 @@ def test_missing_files_are_named(tiny_data: Path, tmp_path: Path) -> None:
         load_dataset(tmp_path / "empty", (32, 32), RECIPE)
 
 
-def test_files_that_are_no_tar_are_refused(tiny_data: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_tars_are_refused(tiny_data: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=np.zeros(3))
     torch.save({"x": torch.zeros(3)}, tmp_path / "data.pt")
     (tmp_path / "text.tar").write_text("no tar")
@@ -311,7 +311,7 @@ def test_an_empty_label_is_named(data: Path, tmp_path: Path) -> None:
         load_dataset(data / "train", (32, 32), RECIPE, validation=0.25)
 
 
-def test_pictures_that_lie_in_no_labels_folder_are_named(data: Path) -> None:
+def test_pictures_outside_any_labels_folder_are_named(data: Path) -> None:
     (data / "test").rename(data / "val")
     for label in ("red", "blue"):
         for file in (data / "val" / label).iterdir():
@@ -332,7 +332,7 @@ def test_pictures_that_lie_in_no_labels_folder_are_named(data: Path) -> None:
         load_dataset(data, (32, 32), RECIPE, validation=0.25)
 
 
-def test_hidden_files_and_those_beside_the_splits_are_no_pictures_of_it(data: Path) -> None:
+def test_hidden_files_and_those_next_to_the_splits_are_not_used(data: Path) -> None:
     shutil.copy(data / "train" / "red" / "00.png", data / "preview.png")
     (data / "train-pictures.tar").write_bytes(b"where they came from")
     (data / "train" / "red" / "._00.png").write_bytes(b"what macOS puts into tars")

@@ -1,4 +1,4 @@
-"""Augmentation: of whole batches on the device, and the random crop that is taken while decoding."""
+"""Augmentation: of whole batches on the device, and the random crop during decoding."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_brightness_stays_in_its_range_and_differs_between_pictures() -> None:
 
 
 def photographs(count: int) -> torch.Tensor:
-    """uint8 (count, 3, 24, 32), smooth and coloured."""
+    """Draw uint8 (count, 3, 24, 32), smooth and coloured."""
     small = torch.rand(count, 3, 4, 5, generator=torch.Generator().manual_seed(1))
     large = torch.nn.functional.interpolate(small, (24, 32), mode="bicubic").clamp(0, 1)
     return (255 * large).to(torch.uint8)
@@ -123,7 +123,7 @@ def test_erased_rectangles_have_the_papers_sizes() -> None:
     assert shares[shares > 0].min() > 0.01
 
 
-def test_one_augmentation_more_leaves_the_random_numbers_of_the_others() -> None:
+def test_one_more_augmentation_does_not_change_the_random_numbers_of_the_others() -> None:
     generator = torch.Generator()
     few = draw(8, RECIPE, generator.manual_seed(0))
     many = draw(8, replace(RECIPE, hue=0.1, rotation=10.0, erase=0.3), generator.manual_seed(0))
@@ -164,7 +164,7 @@ def test_padding_takes_no_more_memory_than_the_padded_pictures() -> None:
     assert padded_bytes(4000, (64, 64), 0) == images.nbytes  # no copy
 
 
-def test_pictures_already_resized_are_no_material_for_random_areas() -> None:
+def test_resized_pictures_are_refused_for_random_crops() -> None:
     pictures = Pictures(torch.zeros(8, 8, 8, 3, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
     recipe = replace(RECIPE, crop="resized", pad=0, batch_size=4)
     with pytest.raises(DataError, match="expected undecoded ones for crop=resized"):
@@ -172,7 +172,7 @@ def test_pictures_already_resized_are_no_material_for_random_areas() -> None:
 
 
 def scene(height: int, width: int) -> np.ndarray:
-    """A smooth picture that no rotation or mirroring maps to itself."""
+    """Draw a smooth picture that no rotation or mirroring maps to itself."""
     rows, columns = np.mgrid[0:height, 0:width]
     return np.stack([rows * 255 // height, columns * 255 // width, (rows + 2 * columns) % 256], axis=-1).astype(
         np.uint8

@@ -31,7 +31,7 @@ TARGETS = list(range(100))  # CIFAR-10's are these modulo 10
 
 
 def python2(value: Any) -> bytes:
-    """A value in the opcodes of Python 2's cPickle, protocol 2, as the authors wrote CIFAR."""
+    """Encode a value in the opcodes of Python 2's cPickle, protocol 2, as the authors wrote CIFAR."""
     if isinstance(value, bytes):
         return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<i", len(value)) + value
     if isinstance(value, int):
@@ -116,7 +116,7 @@ DUMPS = {
 
 
 @pytest.mark.parametrize("writer", DUMPS)
-def test_cifar_pickles_are_read_whoever_wrote_them(tmp_path: Path, writer: str) -> None:
+def test_cifar_pickles_of_every_writer_are_read(tmp_path: Path, writer: str) -> None:
     write_cifar10_pickles(tmp_path / "cifar-10-batches-py", DUMPS[writer])
     write_cifar100_pickles(tmp_path / "cifar-100-python", DUMPS[writer])
     ten = load_dataset(tmp_path / "cifar-10-batches-py", (32, 32), RECIPE)
@@ -142,7 +142,7 @@ def test_mnist_idx_files_are_read_in_every_spelling(tmp_path: Path, mark: str, p
     check(dataset, "MNIST idx files", list("0123456789"), *grey)
 
 
-def test_archives_as_downloaded_and_folders_above_are_read(tmp_path: Path) -> None:
+def test_downloaded_archives_and_parent_folders_are_read(tmp_path: Path) -> None:
     for name, write in (
         ("cifar-10-batches-py", lambda folder: write_cifar10_pickles(folder, DUMPS["protocol 2"])),
         ("cifar-100-python", lambda folder: write_cifar100_pickles(folder, DUMPS["protocol 2"])),
@@ -197,7 +197,7 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(
 
 
 def spoilt_pickles() -> dict[str, tuple[bytes, str]]:
-    """What may stand in data_batch_2, and the error."""
+    """Yield faulty contents of data_batch_2, and the error."""
 
     def dumped(**content: object) -> bytes:
         return pickle.dumps(content)

@@ -22,7 +22,7 @@ from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 
 CPU, ALONE = torch.device("cpu"), Share()
-PLAIN = replace(RECIPES["nish_mnist"], batch_size=4)  # neither padding nor mirroring: a picture is told by a pixel
+PLAIN = replace(RECIPES["nish_mnist"], batch_size=4)  # neither padding nor mirroring: a pixel identifies a picture
 
 
 def picture(value: int) -> bytes:
@@ -32,7 +32,7 @@ def picture(value: int) -> bytes:
 
 
 def write_shard(path: Path, values: range, label: str = "cls") -> None:
-    """Pictures of one grey each; the label is the grey modulo 3."""
+    """Write pictures of one grey each; the label is the grey modulo 3."""
     with webdataset.TarWriter(str(path)) as writer:
         for value in values:
             target: Any = value % 3 if label == "cls" else {"label": value % 3, "width": 8}
@@ -41,7 +41,7 @@ def write_shard(path: Path, values: range, label: str = "cls") -> None:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    """Six shards of 10, 10, 10, 10, 10 and 7 to train on, two of 6 to evaluate on; three labels with names."""
+    """Write six shards of 10, 10, 10, 10, 10 and 7 to train on, two of 6 to evaluate on; three labels with names."""
     for i in range(6):
         write_shard(tmp_path / f"train-{i:03d}.tar", range(10 * i, 57 if i == 5 else 10 * i + 10))
     for i in range(2):
@@ -55,7 +55,7 @@ def load_shards(folder: Path) -> Dataset:
 
 
 def values_of(dataset: Dataset, share: Share = ALONE, epoch: int = 0, first: int = 0) -> list[int]:
-    """The greys of an epoch in their order; the targets must be theirs."""
+    """Return the greys of an epoch in their order; check their targets."""
     got = []
     mean, std = 255 * PLAIN.mean[0], 255 * PLAIN.std[0]
     for step in batches(dataset.train, PLAIN, CPU, share).epoch(epoch, first):
@@ -179,7 +179,7 @@ def test_a_shard_that_is_cut_off_later_is_named_in_mid_epoch(shards: Path) -> No
         values_of(dataset)
 
 
-# A sample that is added to val-001.tar, and the error.
+# A sample to add to val-001.tar, and the error.
 SPOILT: list[tuple[dict[str, Any], str]] = [
     ({"png": picture(1)}, r"val-001\.tar: sample x: got no 'json', expected a number 0 to 2 in KEY\.cls or as"),
     ({"png": picture(1), "cls": b"cat"}, r"sample x: got invalid literal .*'cat', expected a number 0 to 2 in KEY"),

@@ -1,4 +1,4 @@
-"""Pictures decoded while training: the same as in memory, for any number of processes, and where a run goes on."""
+"""Pictures decoded while training: the same as in memory, for any number of processes, and where a run continues."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIZE = (24, 28)
 
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a host where not one picture fits."""
+    """Pretend a host on which no picture fits in memory."""
     monkeypatch.setattr(load, "host_budget", lambda: 0)
 
 
@@ -59,7 +59,7 @@ def undecoded(dataset: Dataset) -> Samples:
     return dataset.train.undecoded
 
 
-def test_a_stream_trains_and_evaluates_on_what_lies_in_memory_otherwise(
+def test_a_stream_trains_and_evaluates_on_the_same_pictures_as_in_memory(
     tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = load_dataset(tiny_data, SIZE, PADDED)
@@ -76,7 +76,7 @@ def test_a_stream_trains_and_evaluates_on_what_lies_in_memory_otherwise(
         assert [len(targets) for _, targets in mine] == ([5, 5, 2] if share.processes == 1 else [4])
 
 
-def test_the_incomplete_batch_is_streamed_as_it_lies_in_memory_whoever_shares_it(
+def test_the_incomplete_batch_is_streamed_as_in_memory_for_any_number_of_processes(
     tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(PADDED, batch_size=18)  # 48 images: 18, 18 and 12, or 18 and 30 where 12 are too few to share
@@ -127,7 +127,7 @@ def joined_steps(steps: Sequence[Step]) -> list[tuple[Tensor, Tensor]]:
     return [part for step in steps for part in step]
 
 
-def test_a_run_that_goes_on_decodes_only_what_is_left_and_the_same(tmp_path: Path, tiny_data: Path) -> None:
+def test_a_resumed_run_decodes_only_the_remaining_pictures(tmp_path: Path, tiny_data: Path) -> None:
     shutil.copytree(tiny_data, tmp_path / "data")
     dataset = load_dataset(tmp_path / "data", SIZE, RESIZED, workers=0)
     whole = steps_of(dataset.train)

@@ -21,14 +21,14 @@ RECIPE = RECIPES["yynet_cifar10"]
 
 def test_the_soft_loss_in_numbers_worked_out_by_hand() -> None:
     logits, taught = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]])
-    # T = 2: the student says softmax(1, 0) = (0.731059, 0.268941), the teacher (0.5, 0.5);
+    # T = 2: the student gives softmax(1, 0) = (0.731059, 0.268941), the teacher (0.5, 0.5);
     # KL = 0.5 ln(0.5 / 0.731059) + 0.5 ln(0.5 / 0.268941) = 0.1201145, times 4
     assert distillation_loss(logits, taught, 2.0).item() == pytest.approx(0.480458, abs=1e-6)
     assert distillation_loss(taught, taught, 2.0).item() == pytest.approx(0.0, abs=1e-7)
 
 
 def test_its_gradient_is_hintons() -> None:
-    """T (softmax(logits / T) - softmax(taught / T)) / B: T squared times that of the soft cross entropy."""
+    """Check T (softmax(logits / T) - softmax(taught / T)) / B: T squared times that of the soft cross entropy."""
     torch.manual_seed(0)
     logits, taught = torch.randn(3, 5, requires_grad=True), torch.randn(3, 5)
     distillation_loss(logits, taught, 3.0).backward()
@@ -47,7 +47,7 @@ def teacher(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_teacher_is_kept_as_it_is(teacher: Path) -> None:
+def test_a_teacher_does_not_change(teacher: Path) -> None:
     found = load_teacher(teacher, ["blue", "red"], (32, 32), RECIPE)
     before = {name: value.clone() for name, value in found.network.state_dict().items()}
     images = torch.randn(4, 3, 32, 32)

@@ -44,7 +44,7 @@ def rows(out: Path) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def odd_data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As tiny_data, with 11 pictures to test: no multiple of two processes."""
+    """Make tiny_data with 11 pictures to test, not a multiple of two processes."""
     folder = tmp_path_factory.mktemp("odd") / "data"
     for file in sorted(tiny_data.rglob("*.png")):
         if file != tiny_data / "test" / "red" / "00.png":
@@ -103,14 +103,14 @@ def test_a_killed_process_ends_the_run_with_a_message_and_one_process_goes_on_wi
     assert [row["epoch"] for row in rows(out)] == list(range(1, 13))
 
 
-def test_a_batch_that_cannot_be_cut_says_which_can() -> None:
+def test_a_batch_that_cannot_be_divided_says_which_can() -> None:
     recipe = get_recipe("yynet_cifar10", ["batch_size=10"])
     pictures = Pictures(torch.zeros(20, 8, 8, 3, dtype=torch.uint8), torch.zeros(20, dtype=torch.long))
     with pytest.raises(TaijituError, match=r"got a batch of 10 for 2 processes x 2 .* a multiple of 4, at least 8"):
         MemoryBatches(pictures, recipe, torch.device("cpu"), Share(0, 2, 2))
 
 
-def test_wrong_input_is_said_once(root: Path, odd_data: Path, tmp_path: Path) -> None:
+def test_wrong_input_is_reported_once(root: Path, odd_data: Path, tmp_path: Path) -> None:
     process = torchrun(root, *arguments(odd_data, tmp_path / "run", "--option", "act=nisch"))
     _, error = process.communicate(timeout=120)
     assert error.count("taijitu train: unknown activation 'nisch'; did you mean nish") == 1

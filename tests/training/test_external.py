@@ -1,4 +1,4 @@
-"""Networks of timm and torchvision by name: as their libraries have them, or with another activation everywhere."""
+"""Networks of timm and torchvision by name: unchanged, or with another activation everywhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from taijitu_training.models.nish_activation import Nish
 # The Nish paper's networks, and how many activations and gates they have.
 NISH_PAPER = [
     ("torchvision/squeezenet1_1", 26, 0),
-    ("torchvision/resnet18", 9, 0),  # each stands in two places
+    ("torchvision/resnet18", 9, 0),  # each is used twice
     ("torchvision/mobilenet_v2", 35, 0),
     ("torchvision/efficientnet_b0", 49, 16),
     ("torchvision/efficientnet_v2_s", 102, 30),
@@ -97,7 +97,7 @@ def test_what_a_network_cannot_do_is_one_line(name: str, options: dict[str, int]
     assert "\n" not in str(error.value)
 
 
-def test_a_network_of_fixed_size_is_told_its() -> None:
+def test_a_network_of_fixed_size_gets_its_size() -> None:
     with torch.device("meta"):
         vit = create_model("torchvision/vit_b_32", image_size=64)
     assert vit.get_parameter("network.encoder.pos_embedding").shape == (1, 2 * 2 + 1, 768)
@@ -117,7 +117,7 @@ def test_a_network_without_logits_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         ("timm/dm_nfnet_f0", "gelu"),
     ],
 )
-def test_an_activation_that_would_stay_behind_is_an_error(name: str, left: str) -> None:
+def test_an_activation_that_would_not_be_replaced_is_an_error(name: str, left: str) -> None:
     expected = rf"got act='nish' for {name}, which also calls {left}.*give act='own'"
     with torch.device("meta"), pytest.raises(TaijituError, match=expected):
         create_model(name, act="nish")
@@ -129,7 +129,7 @@ def test_a_network_with_functional_activations_trains_as_it_is() -> None:
 
 
 class Mixed(nn.Module):
-    """Activations that can be replaced, that cannot, and gates."""
+    """A network with activations that can be replaced, that cannot, and gates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ def test_what_cannot_be_replaced_is_counted_before_and_after() -> None:
     assert calls == left
 
 
-def test_names_of_other_libraries_are_looked_up_there_and_not_listed_among_ours() -> None:
+def test_names_of_other_libraries_are_looked_up_there_and_not_listed() -> None:
     assert not [name for name in list_models() if "/" in name]
     with pytest.raises(UnknownNameError, match="unknown timm model 'resnet_18'; did you mean resnet18"):
         create_model("timm/resnet_18")
@@ -221,7 +221,7 @@ def test_a_checkpoint_builds_the_same_network_again(
     ],
 )
 def test_a_cifar_stem_keeps_all_pixels_of_a_small_image(name: str, side: int) -> None:
-    """`side`: of what the last layer over height and width sees; 1 with the library's own stem."""
+    """Test the `side` of the last layer's input over height and width; it is 1 with the library's own stem."""
     for stem, expected in (("own", 1), ("cifar", side)):
         model = create_model(name, num_classes=3, image_size=32, stem=stem).eval()
         sides: list[int] = []
@@ -234,7 +234,7 @@ def test_a_cifar_stem_keeps_all_pixels_of_a_small_image(name: str, side: int) ->
 
 
 class Joining(nn.Module):
-    """Batch norms that feed concatenations in every spelling."""
+    """Batch norms that feed concatenations in every notation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -246,7 +246,7 @@ class Joining(nn.Module):
         return torch.concatenate(pairs, 1).square().mean((2, 3))
 
 
-def test_every_spelling_of_a_concatenation_hands_on_dense_gradients() -> None:
+def test_every_form_of_a_concatenation_passes_on_dense_gradients() -> None:
     network = ExternalNetwork(Joining(), 8).to(memory_format=torch.channels_last).train()
     dense = []
     for norm in network.network.norms:

@@ -1,4 +1,4 @@
-"""`taijitu checkpoint`: files of weights as people have them become checkpoints, or one line says why not."""
+"""`taijitu checkpoint`: usual files of weights become checkpoints, or one line says why not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Convert = Callable[..., int]
 
 
 class Runs:
-    """An object that a pickle makes by running code."""
+    """An object whose unpickling runs code."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return exec, ("raise SystemExit('code of the file was run')",)
@@ -48,7 +48,7 @@ def network() -> nn.Module:
 
 @pytest.fixture
 def convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Convert:
-    """Save `content` as a file and make a checkpoint of it; what was said is in `convert.said`."""
+    """Save `content` as a file and make a checkpoint of it; the output is in `convert.said`."""
     (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
 
     def run(content: Any, *more: str, name: str = "weights.pth", model: str = MODEL) -> int:
@@ -126,7 +126,7 @@ def test_safetensors_and_the_fields_of_the_input(network: nn.Module, convert: An
     assert made.input["interpolation"] == "bicubic_antialias"
 
 
-def test_names_of_another_library_are_told_by_their_order(network: nn.Module, convert: Any, tmp_path: Path) -> None:
+def test_names_of_another_library_are_matched_by_their_order(network: nn.Module, convert: Any, tmp_path: Path) -> None:
     theirs = {
         f"layer{i:03d}.{name.rpartition('.')[2]}": value
         for i, (name, value) in enumerate(network.state_dict().items())
@@ -172,7 +172,7 @@ def test_weights_that_do_not_fit_are_one_line(
     assert all(text in convert.said for text in told), convert.said
 
 
-def test_what_is_meant_can_be_said(network: nn.Module, convert: Any) -> None:
+def test_prefix_and_key_select_the_weights(network: nn.Module, convert: Any) -> None:
     weights = network.state_dict()
     assert convert({"student": weights, "teacher": weights}, "--key", "student") == 0
     assert convert(prefixed(weights, "a.") | prefixed(weights, "b."), "--prefix", "a.") == 0
@@ -180,7 +180,7 @@ def test_what_is_meant_can_be_said(network: nn.Module, convert: Any) -> None:
     assert convert(weights | {"layer9.conv.weight": torch.ones(3)}, "--leave-out", "layer9.*") == 0
 
 
-def test_files_that_are_no_weights_are_one_line(network: nn.Module, convert: Any, tmp_path: Path) -> None:
+def test_files_that_are_not_weights_are_one_line(network: nn.Module, convert: Any, tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "whole.pth")
     whole = (tmp_path / "whole.pth").read_bytes()
     for content in (b"", b"\x89HDF\r\n", whole[: len(whole) // 2], b"\x80\x02garbage", b"\xff" * 8 + b"{garbage"):
@@ -199,7 +199,7 @@ class Systems:
         return os.system, ("echo code of the file was run",)
 
 
-def test_a_tensor_that_is_used_in_several_places_may_stand_in_the_file_once() -> None:
+def test_a_tensor_that_is_used_several_times_may_be_in_the_file_once() -> None:
     network = create_model("timm/coat_lite_tiny", num_classes=3)
     assert not any(value.is_meta for value in network.state_dict().values())
     weights = {name.removeprefix("network."): value for name, value in network.state_dict().items()}
@@ -211,7 +211,7 @@ def test_a_tensor_that_is_used_in_several_places_may_stand_in_the_file_once() ->
 
 
 def test_published_names_of_a_networks_authors_are_renamed_by_timm(tmp_path: Path) -> None:
-    """ConvNeXt's authors call its stem downsample_layers.0."""
+    """Use the names of ConvNeXt's authors, who call its stem downsample_layers.0."""
     from taijitu_training.weights.fitting import match_weights
 
     timm = pytest.importorskip("timm")
@@ -259,7 +259,7 @@ def test_it_is_judged_before_it_is_written(network: nn.Module, convert: Any, tin
     assert checkpoint.load(tmp_path / "made.pt").training["metrics"]["eval_top1"] == 100.0
 
 
-def test_a_network_of_ours_needs_to_be_told_its_normalisation(convert: Any, tmp_path: Path) -> None:
+def test_a_network_of_taijitu_needs_its_normalisation(convert: Any, tmp_path: Path) -> None:
     weights = create_model("yynet_small_16", num_classes=3).state_dict()
     assert convert(weights, model="yynet_small_16") == 2
     assert "mean and no std" in convert.said
@@ -267,7 +267,7 @@ def test_a_network_of_ours_needs_to_be_told_its_normalisation(convert: Any, tmp_
 
 
 @pytest.mark.parametrize("labels", ["", "blue\n\nred\nnone\n", "blue\nblue\nred\n", "\udcff\n"])
-def test_labels_that_cannot_be_are_one_line(labels: str, network: nn.Module, tmp_path: Path) -> None:
+def test_impossible_labels_are_one_line(labels: str, network: nn.Module, tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     (tmp_path / "bad.txt").write_bytes(labels.encode("utf-8", "surrogateescape"))
     flags = ["--model", MODEL, "--labels", str(tmp_path / "bad.txt"), "-o", str(tmp_path / "made.pt")]

@@ -1,4 +1,4 @@
-"""The loss: every label alike with balanced weights, and each of two labels by its share where pictures are mixed."""
+"""The loss: balanced weights for labels, and the shares of two labels in mixed pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_balanced_weights_make_every_label_count_alike() -> None:
     weights = balanced_weights([24, 2, 26])
     assert weights.tolist() == pytest.approx([52 / 72, 52 / 6, 52 / 78])
     each = F.cross_entropy(LOGITS, torch.tensor([0, 1]), reduction="none")
-    expected = (each * weights[:2]).mean()  # over the pictures, not over the weights that happen to be in the batch
+    expected = (each * weights[:2]).mean()  # over the pictures, not over the weights of the labels in the batch
     got = mean_loss(LOGITS, Truth(torch.tensor([0, 1])), None, replace(RECIPE, label_smoothing=0.0), weights)
     torch.testing.assert_close(got, expected)
 

@@ -1,4 +1,4 @@
-"""What a run records in addition to its checkpoints, and what it says when memory or the disk run out."""
+"""The records of a run in addition to its checkpoints, and its errors when memory or the disk are full."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from taijitu_training.run.metrics import MetricsLog
 
 @contextmanager
 def files_no_larger_than(limit: int) -> Iterator[None]:
-    """As a full disk does, the kernel then refuses to write on."""
+    """Make the kernel refuse to write more, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -31,7 +31,7 @@ def files_no_larger_than(limit: int) -> Iterator[None]:
 
 
 def events(folder: Path) -> list[Event]:
-    """The records of TensorBoard's files: length, its checksum, content, its checksum."""
+    """Read the records of TensorBoard's files: length, its checksum, content, its checksum."""
     found = []
     for file in sorted((folder / "tensorboard").iterdir()):
         content = file.read_bytes()
@@ -42,7 +42,7 @@ def events(folder: Path) -> list[Event]:
     return found
 
 
-def test_rows_stand_in_metrics_jsonl_and_in_tensorboard(tmp_path: Path) -> None:
+def test_rows_are_in_metrics_jsonl_and_in_tensorboard(tmp_path: Path) -> None:
     rows = [{"epoch": 1, "train_loss": 0.5, "lr": 0.1}]
     with MetricsLog(tmp_path, rows) as log:  # a run that goes on after its first epoch
         log.add({"epoch": 2, "train_loss": 0.25, "lr": 0.05})

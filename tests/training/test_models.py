@@ -1,4 +1,4 @@
-"""What every registered network must do: a new one needs no new test but its row in PARAMETERS."""
+"""What every registered network must do: a new one needs no new test except its row in PARAMETERS."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ IN_FLOAT32 = ["yynet_small_16", "vgnetg_1_0mp", "vgnetf1_1_5mp", "torchvision/sh
     ],
 )
 def test_gradients_arrive_at_batch_norms_without_gaps(name: str, dtype: torch.dtype) -> None:
-    """Batch norm leaves its vectorised kernel for a slice, such as the gradient of a concatenation."""
+    """Check that batch norms get no slice, such as a concatenation's gradient, for which they are slow."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=3).to(memory_format=torch.channels_last).train()
     arrived: dict[str, bool] = {}

@@ -169,7 +169,7 @@ def test_biases_and_batch_norm_are_left_without_decay_where_the_recipe_says_so()
         assert parameter.flatten().tolist() == pytest.approx([expected] * parameter.numel()), name
 
 
-def test_the_body_learns_later_and_slower_than_the_layer_of_the_labels() -> None:
+def test_the_body_learns_later_and_slower_than_the_classification_layer() -> None:
     recipe = replace(RECIPES["fine_tune"], epochs=3, batch_size=4, lr=0.1, body_lr=0.01, warmup_epochs=0.0, pad=0)
 
     class Body(Tiny):
@@ -253,7 +253,10 @@ def test_running_statistics_are_the_mean_over_the_parts_of_a_step() -> None:
 
 @pytest.mark.parametrize(("n", "sizes"), [(18, [4, 4, 4, 4, 2]), (17, [4, 4, 4, 5]), (3, [3]), (16, [4] * 4)])
 def test_every_image_is_trained_on_in_every_epoch(n: int, sizes: list[int]) -> None:
-    """The last batch holds what is left; a single image, which batch norm cannot take, joins the batch before."""
+    """Check the last batch: it holds the remainder.
+
+    A single image, which batch norm cannot take, joins the batch before.
+    """
     source = batches(RECIPE, n)
     seen = [len(targets) for step in source.epoch(0, 0) for _, targets in step]
     assert seen == sizes

@@ -1,4 +1,4 @@
-"""Networks that were there before: weights and preprocessing in one checkpoint, or an error that says why not."""
+"""Existing networks: weights and preprocessing in one checkpoint, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def torchvision_model(name: str, **arguments: Any) -> nn.Module:
 
 
 def with_statistics(model: nn.Module) -> nn.Module:
-    """Batch norm as training leaves it: weights alone do not make the same network, and signals do not fade."""
+    """Set batch norms to statistics as after training: weights alone do not make the network; signals do not fade."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
@@ -61,8 +61,8 @@ def test_a_network_of_torchvision_is_prepared_for_as_its_weights_say() -> None:
     torch.testing.assert_close(made.model()(x), model.eval()(x))
 
 
-def test_weights_are_asked_for_where_they_make_a_difference() -> None:
-    model = nn.Identity()  # torchvision's modules know nothing of it, so any will do
+def test_weights_must_be_named_if_they_make_a_difference() -> None:
+    model = nn.Identity()  # torchvision's modules have no such data, so any module serves
     sizes = {}
     for weights in ("IMAGENET1K_V1", "IMAGENET1K_V2"):
         spec = preferred_input("torchvision/efficientnet_b1", model, weights)
@@ -133,7 +133,7 @@ def test_preprocessing_that_a_checkpoint_cannot_express_is_refused() -> None:
         preferred_input("yynet", model)
 
 
-def test_published_weights_tell_their_preprocessing_and_labels_without_a_network() -> None:
+def test_published_weights_have_preprocessing_and_labels_without_a_network() -> None:
     lite = published_input("timm/tf_efficientnet_lite0")
     assert (lite.height, lite.width, lite.resize_size, lite.interpolation) == (224, 224, 256, "bicubic_antialias")
     assert (lite.mean, lite.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -1,4 +1,4 @@
-"""Recipes as data: the papers' numbers, changes to them, and what cannot be."""
+"""Recipes as data: the papers' numbers, changes to them, and impossible values."""
 
 from __future__ import annotations
 

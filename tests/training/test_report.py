@@ -1,4 +1,4 @@
-"""The report of a run: what it says, that it needs nothing but itself, and that no label can break it."""
+"""The report of a run: its content, that it needs no other file, and that no label can break it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VOID = {"meta", "img", "br", "path", "use", "rect"}
 
 
 def rows(epochs: int) -> list[dict[str, float]]:
-    """A history whose best epoch is the last but one."""
+    """Make a history whose best epoch is the last but one."""
     top1 = [50.0 + epoch for epoch in range(epochs)]
     top1[-2:] = top1[:-3:-1]
     return [
@@ -45,7 +45,7 @@ def rows(epochs: int) -> list[dict[str, float]]:
 
 
 def answers(labels: int, size: tuple[int, int] = (4, 6)) -> Predictions:
-    """Three pictures of each label; the first of each is taken for the next label."""
+    """Make three pictures of each label; the first of each is answered with the next label."""
     log = PredictionLog()
     targets = torch.arange(labels).repeat_interleave(3)
     predicted = targets.clone()
@@ -56,7 +56,7 @@ def answers(labels: int, size: tuple[int, int] = (4, 6)) -> Predictions:
 
 
 class Page(HTMLParser):
-    """Checks that elements are closed in order, and keeps the text, the attributes and the pictures."""
+    """A parser that checks that elements are closed in order, and keeps the text, the attributes and the pictures."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ def test_one_epoch_without_a_mistake_is_a_report_too(tmp_path: Path) -> None:
     assert page.pictures() == []
 
 
-def test_labels_and_titles_are_text_whatever_they_hold(tmp_path: Path) -> None:
+def test_labels_and_titles_are_escaped(tmp_path: Path) -> None:
     labels = ['<script>alert("1")</script>', "a & b", 'cat\'s "eye" ' + "<i>" * 20, "犬"]
     path = write_report(tmp_path, "<b>title</b> & more", rows(2), labels, answers(4))
     page = Page(path)
@@ -199,7 +199,7 @@ def test_the_matrix_is_readable_for_any_number_of_labels(tmp_path: Path, count: 
     assert page.text.count("label ") >= count
 
 
-def test_numbers_stand_in_the_matrix_up_to_twenty_labels() -> None:
+def test_the_matrix_has_numbers_up_to_twenty_labels() -> None:
     def numbers(count: int) -> list[str]:
         found = answers(count)
         matrix = confusion_matrix(found.targets, found.predicted, count)

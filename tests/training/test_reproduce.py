@@ -1,4 +1,4 @@
-"""Tables of the papers: every run once, results as they come, and the paper's numbers with ours."""
+"""Tables of the papers: every run once, results as they come, and the paper's numbers next to them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHIPPED_RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Dark and bright pictures, 70 of each to train (the recipe's batch is 128) and 8 to test."""
+    """Write dark and bright pictures, 70 of each to train (the recipe's batch is 128) and 8 to test."""
     folder = tmp_path_factory.mktemp("greys")
     generator = np.random.default_rng(0)
     for split, count in (("train", 70), ("test", 8)):
@@ -43,7 +43,7 @@ def results(out: Path, table: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in (out / f"{table}.jsonl").read_text().splitlines()]
 
 
-def test_a_killed_table_goes_on_where_it_stopped_and_prints_ours_beside_the_papers(
+def test_a_killed_table_continues_where_it_stopped_and_prints_both_numbers(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["nish-noise", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--seeds", "2"]
@@ -89,7 +89,7 @@ def test_rows_are_run_one_at_a_time_into_one_table(data: Path, tmp_path: Path) -
     assert rows == ["| 5 layers, ReLU", "| 5 layers, Nish", "| 10 layers, Mish"]
 
 
-def test_processes_share_a_table_and_none_does_what_another_is_doing(
+def test_processes_share_a_table_and_none_repeats_anothers_run(
     root: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["nish-noise", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--seeds", "1"]
@@ -113,7 +113,7 @@ def test_processes_share_a_table_and_none_does_what_another_is_doing(
     assert sum(line.startswith(("| 5 layers", "| 10 layers")) for line in capsys.readouterr().out.splitlines()) == 8
 
 
-def test_a_result_belongs_to_the_contents_of_its_data_whatever_they_are_called(data: Path, tmp_path: Path) -> None:
+def test_a_result_belongs_to_the_contents_of_its_data_under_any_name(data: Path, tmp_path: Path) -> None:
     command = ["nish-noise", "--out", str(tmp_path / "out"), "--epochs", "1", "--seeds", "1", "--row", "5 layers, Nish"]
     same, other = tmp_path / "same", tmp_path / "other" / data.name
     shutil.copytree(data, same)

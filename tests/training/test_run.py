@@ -1,4 +1,4 @@
-"""Whole runs on a tiny data set: what they leave, how they stop, and that they go on to the same numbers."""
+"""Whole runs on a tiny data set: their files, how they stop, and that they continue to the same numbers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def rows(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_leaves_checkpoints_and_metrics(finished: Path) -> None:
+def test_a_run_writes_checkpoints_and_metrics(finished: Path) -> None:
     assert sorted(os.listdir(finished)) == [  # no best.pt: test pictures choose nothing
         "final.pt",
         "last.pt",
@@ -438,7 +438,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 
 
 def long_run(root: Path, data: Path, out: Path) -> subprocess.Popen[str]:
-    """A training in a process of its own, which has saved."""
+    """Start a training in a process of its own; return when it has saved."""
     command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(data)]
     environment = os.environ | {"PYTHONPATH": "training", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -468,7 +468,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert checkpoint.load(out / "last.pt").resume
 
 
-def test_a_reader_that_goes_away_ends_a_run_with_a_word_and_everything_saved(
+def test_a_closed_output_ends_a_run_with_a_message_and_everything_saved(
     root: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"

@@ -40,7 +40,7 @@ def test_two_runs_are_not_tested_and_equal_ones_are_not_different() -> None:
 
 
 def test_what_yynets_table_1_shows() -> None:
-    """Its best and its worst fusion are three runs each: 88.21 +- 0.46 and 87.61 +- 0.09."""
+    """Test its best and its worst fusion, three runs each: 88.21 +- 0.46 and 87.61 +- 0.09."""
     (found,) = welch_differences({"a+i": Summary(88.21, 0.46, 3), "a*(1-i)": Summary(87.61, 0.09, 3)})
     # t = 0.60 / sqrt((0.46^2 + 0.09^2) / 3) = 2.217, 2.15 degrees of freedom
     assert found.mean == pytest.approx(0.60)

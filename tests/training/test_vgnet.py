@@ -124,7 +124,7 @@ def test_stems(stem: str) -> None:
 
 
 @torch.inference_mode()
-def test_half_identity_hands_one_half_on_untouched() -> None:
+def test_half_identity_passes_one_half_on_unchanged() -> None:
     block = vgnet.HalfIdentityBlock(8, DepthwiseConv2d(4), "relu", se=False).eval()
     a, b = torch.randn(2, 4, 5, 5), torch.randn(2, 4, 5, 5)
     left, right = block((a, b))

@@ -1,4 +1,4 @@
-"""The pictures of a checkpoint: which there are, what is on them, and one line for wrong input."""
+"""The pictures of a checkpoint: which there are, their content, and one line for wrong input."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.helpers.torchvision_transform import evaluation_transform
 
 
 def saved(path: Path, name: str, size: tuple[int, int], **options: Any) -> Path:
-    """A randomly initialised checkpoint for pictures of `size`."""
+    """Save a randomly initialised checkpoint for pictures of `size`."""
     torch.manual_seed(0)
     contract = {"height": size[0], "width": size[1], "resize_size": max(size), "mean": [0.5] * 3, "std": [0.25] * 3}
     content = Checkpoint(
@@ -54,14 +54,14 @@ def saved(path: Path, name: str, size: tuple[int, int], **options: Any) -> Path:
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    """40 x 30 pixels of noise."""
+    """Write 40 x 30 pixels of noise."""
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "picture.png")
     return tmp_path / "picture.png"
 
 
 def frames(png: bytes | Path, tmp_path: Path) -> bool:
-    """Whether the colour of the frames of fixed kernels is anywhere in the figure."""
+    """Return whether the colour of the frames of fixed kernels is anywhere in the figure."""
     if isinstance(png, bytes):
         (tmp_path / "figure.png").write_bytes(png)
         png = tmp_path / "figure.png"
@@ -96,7 +96,7 @@ def test_the_stages_of_vgnet_are_drawn_one_by_one(tmp_path: Path) -> None:
     assert not frames(tmp_path / "deep" / "out" / "kernels_last.png", tmp_path)
 
 
-def test_fixed_kernels_are_told_from_learnt_ones(tmp_path: Path) -> None:
+def test_fixed_kernels_are_distinguished_from_learnt_ones(tmp_path: Path) -> None:
     layers = depthwise_layers(create_model("vgnetg_1_0mp").stages[1])
     assert [layer.fixed for layer in layers] == [True] + [False] * 6
     assert (layers[0].stride, layers[0].weight.shape) == (2, (56, 3, 3))
@@ -130,13 +130,13 @@ def test_other_networks_are_drawn_as_far_as_they_can_be(capsys: pytest.CaptureFi
         assert error == "taijitu visualize: kernels: not drawn, other has no depthwise convolution\n"
 
 
-def test_the_activations_of_another_library_s_network_are_left_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_activations_of_another_librarys_network_are_not_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(activation_figures("torchvision/squeezenet1_1", "own")) == []
     assert "activation: not drawn, torchvision/squeezenet1_1 keeps" in capsys.readouterr().err
 
 
 class Pyramid(nn.Module):
-    """Maps of two sizes, which cannot be laid out as the channels of one stage."""
+    """Maps of two sizes, which cannot be drawn as the channels of one stage."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [x, x[:, :, ::2, ::2]]
@@ -167,7 +167,7 @@ def test_a_picture_goes_through_the_checkpoint_s_own_contract(tmp_path: Path, pi
     torch.testing.assert_close(network_input(pixels, contract), normalise(torch.tensor(pixels)[None], recipe))
 
 
-def test_what_is_drawn_of_yynet_is_what_it_computes(tmp_path: Path, picture: Path) -> None:
+def test_the_figures_of_yynet_show_what_it_computes(tmp_path: Path, picture: Path) -> None:
     model = create_model("yynet_small_16", fusion="a*i", yin_input="mean").eval()
     x = torch.randn(1, 3, 32, 32)
     seen = calls(model, {"yin": model.yin, "yang": model.yang, "path": model.path}, x)
@@ -216,7 +216,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("change", [{"resize_size": None}, {"std": [0.5]}, {"height": 0}, {"mean": "grey"}])
-def test_a_contract_that_cannot_be_is_one_line(
+def test_an_impossible_contract_is_one_line(
     tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object]
 ) -> None:
     source = saved(tmp_path / "a.pt", "yynet_small_16", (32, 32))

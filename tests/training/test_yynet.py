@@ -22,7 +22,7 @@ FUSED_2_AND_3 = {
 
 
 class Constant(nn.Module):
-    """Stands in for a branch: (N, 16, H / 2, W / 2), all of one value."""
+    """A stand-in for a branch: (N, 16, H / 2, W / 2), all of one value."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Constant(nn.Module):
 
 
 def inputs_of(module: nn.Module) -> list[Tensor]:
-    """A list that grows by what `module` is given."""
+    """Return a list that grows by the inputs of `module`."""
     seen: list[Tensor] = []
     module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     return seen
@@ -51,7 +51,7 @@ def test_fusions_of_table_1(fusion: str) -> None:
 
 
 @torch.inference_mode()
-def test_the_fusion_joins_what_the_branches_saw() -> None:
+def test_the_fusion_joins_the_outputs_of_the_branches() -> None:
     model = create_model("yynet_small_16").eval()
     x = torch.randn(2, 3, 32, 32)
     fused = inputs_of(model.path)
@@ -60,7 +60,7 @@ def test_the_fusion_joins_what_the_branches_saw() -> None:
 
 
 @torch.inference_mode()
-def test_what_yin_is_given() -> None:
+def test_the_input_of_yin() -> None:
     x = torch.randn(2, 3, 32, 32)
     for yin_input, expected in (("red", x[:, 0:1]), ("mean", (x[:, 0:1] + x[:, 1:2] + x[:, 2:3]) / 3)):
         model = create_model("yynet_small_16", yin_input=yin_input).eval()
@@ -157,7 +157,7 @@ def test_the_public_codes_initialisation_tensor_by_tensor(network: str) -> None:
             assert module.bias.abs().max() <= bias, name
 
 
-def test_the_initialisations_in_numbers_of_the_facts() -> None:
+def test_the_initialisations_in_numbers() -> None:
     torch.manual_seed(0)
     small = create_model("yynet_small_16", preset="public_code")
     assert small.yin[1].depthwise.weight.std().item() == pytest.approx(0.042, abs=0.004)  # not fan-in 9's 0.0585
@@ -168,7 +168,7 @@ def test_the_initialisations_in_numbers_of_the_facts() -> None:
 
 @pytest.mark.parametrize("name", ["yynet_small_16", "yynet"])
 def test_the_papers_initialisation_tensor_by_tensor(name: str) -> None:
-    """Every layer by the rule, with the true fan in of depthwise convolutions; shortcuts are the identity."""
+    """Check every layer by the rule, with the true fan in of depthwise convolutions; shortcuts are the identity."""
     torch.manual_seed(0)
     for key, module in create_model(name).named_modules():
         if not isinstance(module, (nn.Conv2d, nn.Linear)):

@@ -1,4 +1,4 @@
-"""What is refused before it is decoded, by which class, and how large JPEGs are shrunk while they are decoded."""
+"""What is refused before it is decoded, with which class, and how large JPEGs are shrunk while they are decoded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def photograph_like(height: int, width: int) -> NDArray[np.uint8]:
-    """Smooth shapes with some fine detail, that no mirroring maps to itself."""
+    """Draw smooth shapes with some fine detail; no mirroring maps them to themselves."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     ramp = columns / width - rows / height
     waves = [np.sin(rows / 37) * np.cos(columns / 53), np.sin((rows + 2 * columns) / 91), ramp]
@@ -166,7 +166,7 @@ def test_photographs_that_are_cut_are_refused(data_folder: Path) -> None:
                 decode_picture(whole[:middle] + end)
 
 
-def test_bytes_that_cost_no_pixel_are_no_damage() -> None:
+def test_bytes_that_change_no_pixel_are_not_damage() -> None:
     expected = decode_picture(JPEG)
     table = JPEG.index(b"\xff\xdb")
     segment = b"\xff\xe5" + struct.pack(">H", 2 + 400) + b"\xff\xda" * 200
@@ -179,7 +179,7 @@ def test_bytes_that_cost_no_pixel_are_no_damage() -> None:
         np.testing.assert_array_equal(decode_picture(data), expected)
 
 
-def test_a_sampling_that_simplejpeg_does_not_know_is_decoded_all_the_same() -> None:
+def test_a_sampling_that_simplejpeg_does_not_know_is_still_decoded() -> None:
     data = bytearray(encoded(Image.new("RGB", (16, 16), (9, 90, 200)), "JPEG", subsampling=0))
     frame = data.index(b"\xff\xc0")
     data[frame + 11], data[frame + 14], data[frame + 17] = 0x31, 0x11, 0x11
@@ -269,7 +269,7 @@ def test_many_threads_get_the_same_pixels() -> None:
             np.testing.assert_array_equal(got, expected)
 
 
-def test_a_png_of_one_colour_is_read_however_well_it_packs() -> None:
+def test_a_png_of_one_colour_is_read_at_any_compression() -> None:
     for mode, bits in (("1", 1), ("L", 8), ("RGB", 24), ("RGBA", 32)):
         picture = encoded(Image.new(mode, (3000, 3000)), "PNG", compress_level=9)
         assert decode_picture(picture).shape == (3000, 3000, 3), f"{bits} bits a pixel, {len(picture)} bytes"
@@ -281,7 +281,7 @@ def test_a_png_without_data_for_its_pixels_says_so() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
-def test_a_lack_of_memory_is_not_the_pictures_fault() -> None:
+def test_a_lack_of_memory_is_not_a_fault_of_the_picture() -> None:
     code = """
 import io, resource, sys
 from PIL import Image

@@ -23,18 +23,18 @@ def train(data: Path, out: Path, *more: str | Path) -> int:
 
 @pytest.fixture(scope="module")
 def before(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained network that tells blue from red."""
+    """Train a network that distinguishes blue from red."""
     out = tmp_path_factory.mktemp("before") / "run"
     assert train(tiny_data, out, "--set", "lr=0.01", "--set", "seed=7") == 0
     return out / "final.pt"
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    """What training changes by steps, and steps of 1e-12 do not."""
+    """Return what training changes by normal steps, and not by steps of 1e-12."""
     return {name: value for name, value in checkpoint.load(path).state_dict.items() if "running" not in name}
 
 
-def test_it_starts_from_the_weights_and_tells_where_they_are_from(
+def test_it_starts_from_the_weights_and_names_their_source(
     before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(tiny_data, tmp_path / "a", "--init", before) == 0
@@ -92,7 +92,7 @@ def test_an_option_that_the_checkpoint_lacks_has_its_default(
     before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = torch.load(before, weights_only=True)
-    for option in ("yin_input", "init"):  # as if saved before there were such options
+    for option in ("yin_input", "init"):  # as if saved before these options existed
         del content["architecture"]["options"][option]
     torch.save(content, tmp_path / "old.pt")
     assert train(tiny_data, tmp_path / "a", "--init", tmp_path / "old.pt", "--option", "init=public_code") == 0
@@ -112,7 +112,7 @@ QUICK = ["--set", "epochs=2", "--set", "batch_size=16", "--set", "freeze_epochs=
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, torch.Tensor]:
-    """The weights of a network of 1,000 labels, "red" not among them, as if timm had published them."""
+    """Save weights of a network of 1,000 labels, without "red", as if timm had published them."""
     torch.manual_seed(3)
     made: dict[str, torch.Tensor] = pytest.importorskip("timm").create_model("test_resnet").state_dict()
     return made
@@ -145,7 +145,7 @@ def test_a_file_of_weights_brings_its_preprocessing_and_the_body_is_frozen_first
 
 @pytest.fixture
 def cache(published: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Hugging Face cache that holds weights of test_resnet, and an address where nobody has more."""
+    """Make a Hugging Face cache with weights of test_resnet, and an address that has none."""
     from huggingface_hub import constants
     from safetensors.torch import save_file
 
@@ -187,7 +187,7 @@ def test_published_weights_come_from_the_cache_and_keep_labels_of_imagenet(
         (["yynet_small_16", "--pretrained"], ["timm/NAME"]),
     ],
 )
-def test_weights_that_are_not_here_are_one_line(
+def test_missing_weights_are_one_line(
     flags: list[str], told: list[str], cache: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--model", *flags, "--data", str(tiny_data), "--out", str(tmp_path / "a")]) == 2

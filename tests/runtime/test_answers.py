@@ -1,4 +1,4 @@
-"""From logits to answers."""
+"""Logits become answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_softmax_of_huge_logits_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_logits_that_are_no_numbers_are_an_error_of_the_model(bad: float) -> None:
+def test_nan_and_infinite_logits_are_an_error_of_the_model(bad: float) -> None:
     with pytest.raises(ArtefactError, match=r"^got 1 of 4 logits .*NaN"):
         scores_from_logits(float32([[1, bad, 0, 0]]))
 
@@ -44,7 +44,7 @@ def test_answers_are_ordered_and_carry_label_index_and_probability() -> None:
     assert type(first[0].index) is int
 
 
-def test_of_equal_logits_the_lower_index_comes_first() -> None:
+def test_for_equal_logits_the_lower_index_comes_first() -> None:
     logits = float32([[0, 1, 1, 1], [2, 2, 2, 2]])
     rows = scores_from_logits(logits).answers(LABELS, 4)
     assert [[a.index for a in row] for row in rows] == [
