@@ -37,6 +37,21 @@ PHRASES = (
     (r"\b([Tt]here|[Ww]here|[Hh]ere)(of|by|in|upon|with|after)\b", "a noun"),
     (r",\s+for\s+(it|they|there|we|he|she)\b", "because"),
     (r"(?<!or )\b[Ee]lse\s+(it|they|the|a|an|nobody)\b", "otherwise"),
+    (r"\b[Ll]ies?\b", "is (in, at, next to)"),
+    (r"\bstands?\s+(in\s+(the|a|its)|at|next|under|behind|there)\b", "is (in, at, next to)"),
+    (r"\bstations?\b", "step, program"),
+    (r"\b(other\s+people|(some|no|any)body\s+else)\b", "other users, other libraries"),
+    (r"(?<!are )\ball\s+the\s+same\b", "still"),
+    (r"\bat\s+hand\b", "local, available"),
+    (r"\bput(s|ting)?\s+((it|that|this|them)\s+)?right\b", "correct"),
+    (r"\bspelt\s+out\b", "explicit, written out"),
+    (r"\bno\s+use\s+for\b", "does not use"),
+    (r"'s\s+affair\b", "responsibility"),
+    (r"\bfor\s+good\b", "permanently, forever"),
+    (r"\bwithout\s+a\s+word\b|\bin\s+silence\b", "silently"),
+    (r"\bgoes\s+before\b", "takes precedence over"),
+    (r"\bbecomes?\s+of\b", "happens to"),
+    (r"\b[Ww]e\b", "the subject: 'taijitu', 'the server', or the passive"),
 )
 EXEMPT = ("tools/language.py", "tests/test_language.py")
 

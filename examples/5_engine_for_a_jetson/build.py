@@ -13,7 +13,7 @@ built_for = result.card.built_for
 print(f"{result.path}: {result.card.library.name} {result.card.library.version}, {built_for.gpu or built_for.platform}")
 print("layers by precision:", ", ".join(f"{count} {name}" for name, count in result.card.precision.layers.items()))
 if not result.answered:
-    print("not run: there is no GPU here that it is for")
+    print("not run: this machine has no GPU for it")
 elif pictures:
     with Classifier.from_file(result.path) as classifier:
         print(classifier.predict(pictures[0]).best)

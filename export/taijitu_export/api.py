@@ -84,7 +84,7 @@ def adopt(
     """Make an artefact from a foreign ONNX file, check it against the original, and keep it only if both agree.
 
     Args:
-        model: An image classifier of any exporter; weights may lie next to it.
+        model: An image classifier of any exporter; weights may be in files next to it.
         output: The artefact.
         labels: The K labels in the order of the network's outputs, or a file with one per line.
         like: "timm/NAME.TAG", "torchvision/NAME" or the path of a preprocessor_config.json: the source of all that

@@ -25,7 +25,7 @@ class Doubt:
     set: tuple[str, ...] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Fields that stand next to `answers`; those that are None are left out."""
+        """Return the fields next to `answers`; those that are None are left out."""
         fields: dict[str, Any] = {} if self.known is None else {"known": self.known}
         return fields if self.set is None else {**fields, "set": list(self.set)}
 
@@ -48,7 +48,7 @@ def energies(logits: NDArray[np.float32], temperature: float) -> NDArray[np.floa
 
 @dataclasses.dataclass(frozen=True)
 class DoubtRule:
-    """Decides for a model, by its card and by the caller's `threshold`, a probability, which goes before the card's."""
+    """The rule of a model: its card's decision, and the caller's `threshold`, a probability, which takes precedence."""
 
     labels: Sequence[str]
     decision: Decision | None

@@ -1,4 +1,4 @@
-"""What taijitu raises for anything that a user can put right: one tree for all packages.
+"""Errors for anything that a user can correct: one tree for all packages.
 
 TaijituError
 ├── ArtefactError                a model file that is missing, unreadable, not ours, or whose contract does not hold
@@ -18,7 +18,7 @@ TaijituError
 ├── InputError                   an array of the wrong type, dtype or shape
 ├── MissingDependencyError       an optional package is not installed
 ├── ProviderError                ONNX Runtime cannot use the processor that was asked for
-├── SourceError                  a camera, stream or video that cannot be opened, or was lost for good
+├── SourceError                  a camera, stream or video that cannot be opened, or was lost
 ├── UsageError                   a wrong argument, or a call at the wrong time
 │   ├── FolderInUseError             another process is at work in the folder
 │   └── UnknownNameError             a model, recipe, option, command ... that does not exist; the text has close ones
@@ -104,7 +104,7 @@ class EmptyPictureError(PictureError):
 
 
 class UnknownFormatError(PictureError):
-    """Bytes that begin like no picture format that is read, or pixels whose range nobody states."""
+    """Bytes that begin like no picture format that is read, or pixels whose range is not known."""
 
     fault = "format"
 
@@ -142,7 +142,7 @@ class InputError(TaijituError):
 
 
 class SourceError(TaijituError):
-    """A camera, stream or video that cannot be opened, or that was lost and did not come back."""
+    """A camera, stream or video that cannot be opened, or that was lost and not found again."""
 
 
 class MissingDependencyError(TaijituError, ImportError):

@@ -180,13 +180,13 @@ def test_every_program_gives_the_same_answer_to_a_picture(
             flags = [] if threshold is None else ["--threshold", str(threshold)]
             assert classify.main([str(decided), *map(str, files), "--json", *flags]) == 0
             printed = json.loads(capsys.readouterr().out)["results"]
-            stations = [[_plain(each) for each in printed]]
-            stations.append([_plain(_classified(server, file, threshold)) for file in files])
-            stations.append(_inferred(server, files, threshold))
-            for station in stations:
-                assert [each["known"] for each in station] == [each["known"] for each in expected]
-                assert [each["set"] for each in station] == [each["set"] for each in expected]
-                assert [each["p"] for each in station] == pytest.approx([each["p"] for each in expected], abs=1e-6)
+            programs = [[_plain(each) for each in printed]]
+            programs.append([_plain(_classified(server, file, threshold)) for file in files])
+            programs.append(_inferred(server, files, threshold))
+            for program in programs:
+                assert [each["known"] for each in program] == [each["known"] for each in expected]
+                assert [each["set"] for each in program] == [each["set"] for each in expected]
+                assert [each["p"] for each in program] == pytest.approx([each["p"] for each in expected], abs=1e-6)
             assert {each["known"] for each in expected} == {True, False}
     finally:
         server.stop()

@@ -68,7 +68,7 @@ def test_the_kernel_is_inside_the_blocked_layout(model: Path, tmp_path: Path) ->
         pytest.skip("ONNX Runtime has no blocked layout on this processor")
     before = [made_by[node.input[0]] for node in graph.node if node.op_type == "Nish"]
     assert [node.domain for node in before].count("com.microsoft.nchwc") == 5
-    assert "FusedConv" in [node.op_type for node in before]  # outside the layout, and put right all the same
+    assert "FusedConv" in [node.op_type for node in before]  # outside the layout, and corrected
     assert not any(attribute.s == b"Tanh" for node in graph.node for attribute in node.attribute)
 
 

@@ -223,7 +223,7 @@ def test_a_client_that_floods_a_websocket_is_closed_and_slows_no_other(live: Ser
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         assert b"101" in flood.recv(64)
-        with contextlib.suppress(ConnectionError):  # it is cut while we send
+        with contextlib.suppress(ConnectionError):  # it is closed while the test sends
             for _ in range(50):
                 flood.sendall(b"\x89\x80\0\0\0\0" * 100_000)  # empty pings
             pytest.fail("30 MB of pings were taken")

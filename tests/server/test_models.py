@@ -183,7 +183,7 @@ def test_an_unloaded_model_stays_unloaded_until_it_is_loaded(reloading: Server, 
         assert (refused.status_code, "--cors-origins" in refused.text) == (403, True)
     assert httpx.post(f"{change}unload", headers={"Origin": reloading.url}).status_code == 200
     make_tiny_onnx(folder / "late.onnx")
-    wait_for(lambda: "late" in ready(reloading)["models"])  # so the folder has been looked at since
+    wait_for(lambda: "late" in ready(reloading)["models"])  # so the folder has been read since
     assert "french" not in ready(reloading)["models"]
     assert httpx.post(f"{change}load").status_code == 200
     assert "french" in ready(reloading)["models"]

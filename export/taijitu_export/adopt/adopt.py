@@ -91,7 +91,7 @@ def adopt_file(
     """Write `output`, an artefact made of the ONNX file `source`.
 
     Args:
-        source: An image classifier of any exporter; weights may lie next to it.
+        source: An image classifier of any exporter; weights may be in files next to it.
         output: The artefact.
         known: How its pictures are prepared, and its labels; missing parts are taken from the file's own
             metadata.

@@ -26,7 +26,7 @@ class Probabilities:
 
 @dataclasses.dataclass(frozen=True)
 class ReliabilityBin:
-    """Pictures whose probability lies between `low` and `high`: how many, the mean probability, the share right."""
+    """Pictures whose probability is between `low` and `high`: how many, the mean probability, the share right."""
 
     low: float
     high: float

@@ -25,7 +25,7 @@ def set_probability(of_labels: NDArray[np.float64], guarantee: float) -> float:
         ExportError: The pictures are too few for that.
     """
     miss = 1 - guarantee / 100
-    # The largest rank at which at most that share of new pictures lies below; 1e-9 for the error of binary fractions.
+    # The largest rank at which at most that share of new pictures is below; 1e-9 for the error of binary fractions.
     rank = min(len(of_labels), math.floor((len(of_labels) + 1) * miss + 1e-9))
     if rank < 1:
         needed = "more" if miss <= 0 else str(math.ceil(1 / miss - 1 - 1e-9))

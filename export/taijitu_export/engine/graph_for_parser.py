@@ -102,7 +102,7 @@ def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.M
 
 
 def _drop_definition(model: onnx.ModelProto, function: tuple[str, str]) -> None:
-    """Remove it, so that the parser has the plugin or fails, and never takes the definition instead without a word."""
+    """Remove it, so that the parser has the plugin or fails, and never silently uses the definition instead."""
     if not any((node.domain, node.op_type) == function for node in model.graph.node):
         raise UsageError(
             f"got --nishPlugin for a graph without a node {'::'.join(function)}, expected one that to_onnx.py wrote "

@@ -143,7 +143,7 @@ class Gpu:
         self._call("cuMemcpyDtoHAsync", target.ctypes.data, source, target.nbytes, stream)
 
     def copy(self, target: int, source: GpuArray, stream: int) -> None:
-        """Start to copy an array that lies on this GPU to another place there, without the padding of its rows."""
+        """Start to copy an array on this GPU to another place there, without the padding of its rows."""
         if source.row_bytes is None:
             self._call("cuMemcpyDtoDAsync", target, source.address, source.nbytes, stream)
             return

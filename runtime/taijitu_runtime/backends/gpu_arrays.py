@@ -1,4 +1,4 @@
-"""Arrays that lie in a GPU's memory, of any library: PyTorch, CuPy, pycuda, Numba, OpenCV.
+"""Arrays in a GPU's memory, of any library: PyTorch, CuPy, pycuda, Numba, OpenCV.
 
 Two protocols are read. DLPack (`__dlpack__`) comes first where both are there: the library that made the array is told
 the stream that will read it, and waits for its own work there. By the CUDA Array Interface
@@ -88,7 +88,7 @@ def read_gpu_array(thing: Any, stream: int) -> GpuArray:
         stream: The CUDA stream, as an integer, that will read it.
 
     Raises:
-        InputError: For an array on another device than the first, one whose elements do not lie in C order, and one
+        InputError: For an array on another device than the first, one whose elements are not in C order, and one
             that cannot be read.
     """
     if isinstance(thing, GpuArray):
@@ -158,7 +158,7 @@ def _laid_out(
     thing: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...] | None,
     stream: int | None, owner: Any,
 ) -> GpuArray:  # fmt: skip
-    """InputError unless the elements lie in C order; rows may have padding behind them."""
+    """Raise InputError unless the elements are in C order; rows may end in padding."""
     plain = [dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     row_bytes = None
     if strides is not None and len(shape) in (3, 4):

@@ -27,7 +27,7 @@ from taijitu_runtime.files import replacing
 _log = logging.getLogger(__name__)
 
 MAGIC = b"taijitu layout 1\n"
-"""The number goes up when what stands in the files changes."""
+"""The number is incremented when the content of the files changes."""
 
 ALLOWED_DIFFERENCE = 1e-4
 """Between logits, as a share of their range; two orders of the same float32 sums are a hundredth of it apart."""
@@ -75,7 +75,7 @@ def relaid_session(ort: Any, model: bytes, library: Path, new_session: NewSessio
 
 
 def _file(key: str) -> Path | None:
-    """Where the cached model lies, or will; None without a folder for it: then it is made at each start."""
+    """The path of the cached model; None without a folder for it: then it is made at each start."""
     try:
         return private_folder(cache_folder()) / f"{key}.layout"
     except (OSError, RuntimeError) as error:

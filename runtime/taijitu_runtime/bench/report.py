@@ -105,7 +105,7 @@ def ratio_line(name: str, base: str, ratio: Ratio) -> str:
     """Return the line that compares one model with the first one."""
     return (
         f"{name} / {base}: median latency x{ratio.median:.3f} "
-        f"(of adjacent turns, 80% lie from x{ratio.low:.3f} to x{ratio.high:.3f})"
+        f"(of adjacent turns, 80% are from x{ratio.low:.3f} to x{ratio.high:.3f})"
     )
 
 

@@ -1,6 +1,6 @@
 """The capturing process: opens the source on command and writes its frames into shared memory.
 
-It is a separate process because a camera's driver or a dead network can block a read for good: a blocked thread cannot
+It is a separate process because a camera's driver or a dead network can block a read forever: a blocked thread cannot
 be ended, and would keep its descriptors, but a process can be killed. It also isolates crashes of drivers, lets the
 reader see what libraries print, and imports OpenCV before anything else (the cure for "cannot allocate memory in static
 TLS block").

@@ -247,7 +247,7 @@ def _jpeg(data: bytes, limits: Limits) -> Header:
             return Header("JPEG", width, height, components, has_metadata, is_progressive or scans > 1)
         if marker in WITHOUT_CONTENT:
             continue
-        if marker < FIRST_MARKER:  # decoders skip these two bytes only, and would read the content that we skip
+        if marker < FIRST_MARKER:  # decoders skip these two bytes only, and would read the content that is skipped here
             raise damaged("a JPEG with an unknown marker")
         if marker in FRAME_MARKERS:
             if components:  # decoders take the first one, or give up

@@ -27,7 +27,7 @@ def resize_as_opencv(
     left, top, right, bottom = crop
     rows, row_weights = _taps(picture.shape[0], size[1], np.arange(top, bottom), interpolation)
     columns, column_weights = _taps(picture.shape[1], size[0], np.arange(left, right), interpolation)
-    # Only the columns that are looked at, and rows before columns: of a photograph that becomes small most are not.
+    # Only the columns that are used, and rows before columns: for a photograph that becomes small most are not.
     first, last = int(columns.min()), int(columns.max()) + 1
     by_rows = np.zeros((bottom - top, last - first, picture.shape[2]), np.float32)
     for tap, weights in zip(rows, row_weights):

@@ -6,4 +6,4 @@ from typing import Literal
 
 Mode = Literal["on", "warn", "off"]
 MODES: tuple[Mode, ...] = ("on", "warn", "off")
-"""Refuse the model, warn and use it all the same, or do not prove it."""
+"""Refuse the model, warn and use it, or do not prove it."""

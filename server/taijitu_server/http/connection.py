@@ -112,7 +112,7 @@ class Connection(HttpToolsProtocol):
             self._set_timer()
 
     def _parse(self, data: bytes) -> None:
-        """Parse as uvicorn does, but ignore a request to upgrade to a protocol that we lack, such as HTTP/2."""
+        """Parse as uvicorn does, but ignore a request to upgrade to an unsupported protocol, such as HTTP/2."""
         self._unset_keepalive_if_required()
         pieces: list[bytes | memoryview] = [data]
         try:

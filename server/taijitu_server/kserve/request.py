@@ -317,7 +317,7 @@ def _flag(parameters: dict[str, Any], name: str, default: bool = False) -> bool:
 
 
 def _parameters(holder: dict[str, Any], where: str, known: tuple[str, ...]) -> dict[str, Any]:
-    """Return the checked parameters of a request, an input or an output; null stands for none."""
+    """Return the checked parameters of a request, an input or an output; null means none."""
     given = holder.get("parameters")
     parameters = {} if given is None else _object(given, where)
     if "shared_memory_region" in parameters:

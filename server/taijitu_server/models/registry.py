@@ -216,7 +216,7 @@ def find_models(folder: Path) -> dict[Key, Files]:
             try:
                 found |= _versions(entry)
             except OSError as error:  # it was removed meanwhile, or is not readable
-                log.error("%s: its models were not looked at: %s", shown(entry), error.strerror)
+                log.error("%%s: its models were not read: %s", shown(entry), error.strerror)
     return found
 
 

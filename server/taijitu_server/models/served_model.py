@@ -97,7 +97,7 @@ class ServedModel:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it answers: False once its inference threads died for good, and while it hangs."""
+        """Whether it answers: False once its inference threads are dead and not replaced, and while it hangs."""
         return self._batcher.is_alive and not self._is_hanging
 
     @property

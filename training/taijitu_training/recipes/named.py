@@ -78,7 +78,7 @@ _ALL = (
     ),
     Recipe(
         name="vgnet_cifar",
-        epochs=200,  # not stated in what we have of the paper, as all that is not marked VGNet below
+        epochs=200,  # not stated in the available part of the paper, like all that is not marked VGNet below
         batch_size=128,
         optimizer="sgd",  # VGNet
         lr=0.1,

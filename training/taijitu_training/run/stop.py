@@ -40,5 +40,5 @@ class StopRequest:
         if not self.asked:
             # Not print: the bar may be in the middle of a write to the same stream.
             with contextlib.suppress(OSError):  # the terminal may be closed, which SIGHUP means
-                os.write(2, b"\nstopping after this step; once more to stop at once\n")
+                os.write(2, b"\nstopping after this step; press again to stop at once\n")
         self.asked = True

@@ -134,7 +134,7 @@ def _schema_allows(node: ir.Node, model: ir.Model, inputs: Collection[int], outp
         schema = onnx.defs.get_schema(node.op_type, model.opset_imports.get("", 17), node.domain)
     except onnx.defs.SchemaError:
         return False
-    # A variadic parameter is the last one and stands for all that follow.
+    # A variadic parameter is the last one and applies to all that follow.
     used = [schema.inputs[min(i, len(schema.inputs) - 1)] for i in inputs]
     used += [schema.outputs[min(i, len(schema.outputs) - 1)] for i in outputs]
     return all("tensor(float16)" in parameter.types for parameter in used)

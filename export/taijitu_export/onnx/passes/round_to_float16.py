@@ -2,7 +2,7 @@
 
 ONNX Runtime's CPU has no float16 kernels for most operators: it computes in float32 between two Casts of its own, and
 removes these where one node follows another. An overflow that happens on a GPU does not happen there (tried with
-1.31: 1000 * 100 * 0.001 in float16 nodes gives 100). Casts that stand in the file stay.
+1.31: 1000 * 100 * 0.001 in float16 nodes gives 100). Casts in the file stay.
 """
 
 from __future__ import annotations
