@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from taijitu_training.loop.loss import Truth, balanced_weights, mean_loss
+from taijitu_training.loop.loss import MixedTargets, balanced_weights, mean_loss
 from taijitu_training.loop.mixing import draw_mix, mixed
 from taijitu_training.recipes.named import RECIPES
 
@@ -21,7 +21,7 @@ def test_balanced_weights_make_every_label_count_alike() -> None:
     assert weights.tolist() == pytest.approx([52 / 72, 52 / 6, 52 / 78])
     each = F.cross_entropy(LOGITS, torch.tensor([0, 1]), reduction="none")
     expected = (each * weights[:2]).mean()  # over the pictures, not over the weights of the labels in the batch
-    got = mean_loss(LOGITS, Truth(torch.tensor([0, 1])), None, replace(RECIPE, label_smoothing=0.0), weights)
+    got = mean_loss(LOGITS, MixedTargets(torch.tensor([0, 1])), None, replace(RECIPE, label_smoothing=0.0), weights)
     torch.testing.assert_close(got, expected)
 
 
@@ -34,13 +34,13 @@ def test_mixed_pictures_and_their_loss_have_the_same_shares(change: dict[str, fl
         mix = draw_mix(recipe, 0, 0, step)
         assert mix == draw_mix(recipe, 0, 0, step)
         assert mix is not None
-        got, truth = mixed(images, torch.tensor([0, 1]), mix)
-        assert got[1].mean().item() == pytest.approx(truth.share, abs=1e-5)
-        soft = truth.share * torch.eye(3)[:2] + (1 - truth.share) * torch.eye(3)[[1, 0]]
+        got, mixed_targets = mixed(images, torch.tensor([0, 1]), mix)
+        assert got[1].mean().item() == pytest.approx(mixed_targets.share, abs=1e-5)
+        soft = mixed_targets.share * torch.eye(3)[:2] + (1 - mixed_targets.share) * torch.eye(3)[[1, 0]]
         expected = F.cross_entropy(LOGITS, soft, label_smoothing=0.1)
-        torch.testing.assert_close(mean_loss(LOGITS, truth, None, recipe), expected)
-        assert truth.right(LOGITS) == (2 if truth.share >= 0.5 else 0)
-        shares.append(truth.share)
+        torch.testing.assert_close(mean_loss(LOGITS, mixed_targets, None, recipe), expected)
+        assert mixed_targets.right(LOGITS) == (2 if mixed_targets.share >= 0.5 else 0)
+        shares.append(mixed_targets.share)
     assert min(shares) < 0.3
     assert max(shares) > 0.7
 

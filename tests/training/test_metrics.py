@@ -15,7 +15,7 @@ from tensorboardX.proto.event_pb2 import Event
 from torch.distributed import DistBackendError
 
 from taijitu_training.errors import TrainingError
-from taijitu_training.run.failures import memory_named
+from taijitu_training.run.failures import explain_out_of_memory
 from taijitu_training.run.metrics import MetricsLog
 
 
@@ -70,17 +70,17 @@ def test_a_full_disk_is_one_line_and_keeps_the_metrics_that_were_there(tmp_path:
 
 
 def test_out_of_memory_names_a_batch_size_to_try() -> None:
-    with pytest.raises(TrainingError) as raised, memory_named(batch_size=64, processes=2, accumulate=1):
+    with pytest.raises(TrainingError) as raised, explain_out_of_memory(batch_size=64, processes=2, accumulate=1):
         torch.empty(10**15)
     assert str(raised.value) == (
         "out of memory with 32 pictures at once; try --set batch_size=32 in a new --out, "
         "or --accumulate 2, which keeps the batch of 64"
     )
-    with pytest.raises(RuntimeError, match="shape"), memory_named(64, 1, 1):
+    with pytest.raises(RuntimeError, match="shape"), explain_out_of_memory(64, 1, 1):
         torch.zeros(3) @ torch.zeros(4, 5)
 
 
 @pytest.mark.parametrize("error", [NotImplementedError("no kernel"), DistBackendError("Connection reset by peer")])
 def test_other_failures_are_not_called_a_lack_of_memory(error: RuntimeError) -> None:
-    with pytest.raises(type(error), match=str(error)), memory_named(64, 1, 1):
+    with pytest.raises(type(error), match=str(error)), explain_out_of_memory(64, 1, 1):
         raise error

@@ -37,7 +37,7 @@ class Processes:
     def sum_(self, values: Tensor) -> Tensor:
         """Sum `values` over the processes, in place."""
         if self.count > 1:
-            with peers_named():
+            with explain_lost_peer():
                 dist.all_reduce(values)
         return values
 
@@ -77,7 +77,7 @@ class Processes:
             box[0] = do()
 
     def _received(self, box: list[T | None]) -> T:
-        with peers_named():
+        with explain_lost_peer():
             dist.broadcast_object_list(box)
         result: T = box[0]  # type: ignore[assignment]  # the writing process put it there
         return result
@@ -89,7 +89,7 @@ class Processes:
         except TaijituError as error:
             mine = error
         failed: list[bool] = [False] * self.count
-        with peers_named():
+        with explain_lost_peer():
             dist.all_gather_object(failed, mine is not None)
         if not any(failed):
             return then()
@@ -107,7 +107,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    with peers_named():
+    with explain_lost_peer():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
@@ -121,7 +121,7 @@ def local_rank() -> int:
 
 
 @contextmanager
-def peers_named() -> Iterator[None]:
+def explain_lost_peer() -> Iterator[None]:
     """Turn the error of a lost connection into a TrainingError that explains it; other errors pass."""
     try:
         yield

@@ -30,7 +30,7 @@ from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.folder import make_out
 from taijitu_training.run.metrics import Row
 from taijitu_training.run.run import Run
-from taijitu_training.weights.fine_tuning import RunBefore, StartingPoint, from_file, from_published
+from taijitu_training.weights.fine_tuning import PreviousRun, StartingPoint, from_file, from_published
 
 AnyPath = str | os.PathLike[str]
 RESULTS = ("last.pt", "best.pt", "final.pt", "metrics.jsonl")
@@ -137,7 +137,7 @@ def train(
     last = Path(out) / "last.pt"
     wanted = last if resume is True else Path(resume) if resume is not False else None
     with processes(place) as group, ExitStack() as held:
-        before = group.first_does(lambda: RunBefore.of(wanted))
+        before = group.first_does(lambda: PreviousRun.of(wanted))
         recipe = recipe or before.recipe or ("fine_tune" if starts else "yynet_cifar10")
         chosen, network_options = group.all_do(lambda: _settings(model, recipe, changes, preset, options))
         chosen, network_options = before.goes_on(chosen, changes or {}, network_options, options or {})

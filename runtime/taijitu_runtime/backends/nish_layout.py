@@ -75,7 +75,7 @@ def relaid_session(ort: Any, model: bytes, library: Path, new_session: NewSessio
 
 
 def _file(key: str) -> Path | None:
-    """The path of the cached model; None without a folder for it: then it is made at each start."""
+    """Return the path of the cached model; None without a folder for it: then it is made at each start."""
     try:
         return private_folder(cache_folder()) / f"{key}.layout"
     except (OSError, RuntimeError) as error:

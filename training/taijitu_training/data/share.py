@@ -129,7 +129,7 @@ def _repeated(members: Tensor, count: int) -> Tensor:
     return members.repeat(-(-count // len(members)))[:count]
 
 
-def fold(*numbers: int) -> int:
+def combine_seeds(*numbers: int) -> int:
     """Make one seed from several numbers, such as (seed, epoch, step); neighbouring numbers give unlike seeds."""
     folded = 0
     for number in numbers:
@@ -138,5 +138,5 @@ def fold(*numbers: int) -> int:
 
 
 def generator_of(*numbers: int) -> torch.Generator:
-    """Return a generator on the CPU seeded with `fold(*numbers)`, so that a resumed run draws the same numbers."""
-    return torch.Generator().manual_seed(fold(*numbers))
+    """Return a generator on the CPU seeded with `combine_seeds(*numbers)`, so that a resumed run draws the same."""
+    return torch.Generator().manual_seed(combine_seeds(*numbers))

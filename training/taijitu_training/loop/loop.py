@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from taijitu_training.data import Batches, normalise
-from taijitu_training.data.share import Step, fold
+from taijitu_training.data.share import Step, combine_seeds
 from taijitu_training.distributed import ALONE, Processes
 from taijitu_training.errors import TrainingError
 from taijitu_training.loop.distillation import Teacher
-from taijitu_training.loop.loss import Truth, balanced_weights, mean_loss
+from taijitu_training.loop.loss import MixedTargets, balanced_weights, mean_loss
 from taijitu_training.loop.mixing import draw_mix, mixed
 from taijitu_training.loop.optimization import create_optimizer, create_scheduler, freeze, set_weight_decay
 from taijitu_training.recipes.recipe import Recipe
@@ -217,19 +217,19 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
     mix = draw_mix(recipe, recipe.seed, state.epoch, state.step)
     with _averaged_over_parts(statistics, len(step)) as after_part:
         for i, (pictures, targets) in enumerate(step):
-            images, truth = (pictures, Truth(targets)) if mix is None else mixed(pictures, targets, mix)
-            torch.manual_seed(fold(recipe.seed, state.epoch, state.step, processes.rank * len(step) + i))
+            images, mixed_targets = (pictures, MixedTargets(targets)) if mix is None else mixed(pictures, targets, mix)
+            torch.manual_seed(combine_seeds(recipe.seed, state.epoch, state.step, processes.rank * len(step) + i))
             last = i == len(step) - 1
             shared = isinstance(state.runner, DistributedDataParallel)
             with state.runner.no_sync() if shared and not last else nullcontext():
                 with _autocast(images.device.type, recipe):
                     logits = state.runner(images)
                     taught = None if state.teacher is None else state.teacher.logits(images)
-                loss = mean_loss(logits.float(), truth, taught, recipe, state.class_weights)
+                loss = mean_loss(logits.float(), mixed_targets, taught, recipe, state.class_weights)
                 # Processes are averaged, so each is weighted by their number.
                 weight = len(targets) * processes.count / size
                 state.scaler.scale(loss * weight).backward()
-            counted += torch.stack((loss.detach() * len(targets), truth.right(logits)))
+            counted += torch.stack((loss.detach() * len(targets), mixed_targets.right(logits)))
             after_part()
     processes.mean_(statistics)
     return counted

@@ -14,7 +14,7 @@ from taijitu_training.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Truth:
+class MixedTargets:
     """The targets of B pictures: `targets`, int64 (B,), and in mixed pictures `others`, which have 1 - `share`."""
 
     targets: Tensor
@@ -28,15 +28,21 @@ class Truth:
 
 
 def mean_loss(
-    logits: Tensor, truth: Truth, taught: Tensor | None, recipe: Recipe, class_weights: Tensor | None = None
+    logits: Tensor,
+    mixed_targets: MixedTargets,
+    taught: Tensor | None,
+    recipe: Recipe,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Compute the mean loss of B pictures: of their labels, and of the teacher's logits `taught`, float32 (B, K).
 
     `class_weights`: float32 (K,), factors of the loss of each label.
     """
-    loss = _of_labels(logits, truth.targets, recipe, class_weights)
-    if truth.others is not None:
-        loss = truth.share * loss + (1.0 - truth.share) * _of_labels(logits, truth.others, recipe, class_weights)
+    loss = _of_labels(logits, mixed_targets.targets, recipe, class_weights)
+    if mixed_targets.others is not None:
+        loss = mixed_targets.share * loss + (1.0 - mixed_targets.share) * _of_labels(
+            logits, mixed_targets.others, recipe, class_weights
+        )
     if taught is None:
         return loss
     soft = distillation_loss(logits, taught, recipe.teacher_temperature)

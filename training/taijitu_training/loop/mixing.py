@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from taijitu_training.loop.loss import Truth
+from taijitu_training.loop.loss import MixedTargets
 from taijitu_training.recipes.recipe import Recipe
 
 
@@ -36,18 +36,18 @@ def draw_mix(recipe: Recipe, *numbers: int) -> Mix | None:
     return Mix(share, (float(generator.random()), float(generator.random())) if cut else None)
 
 
-def mixed(images: Tensor, targets: Tensor, mix: Mix) -> tuple[Tensor, Truth]:
+def mixed(images: Tensor, targets: Tensor, mix: Mix) -> tuple[Tensor, MixedTargets]:
     """Mix each of `images`, float32 (B, 3, H, W), with the one before it; return them and their targets."""
     others = images.roll(1, 0)
     if mix.corner is None:
-        return images.lerp(others, 1.0 - mix.share), Truth(targets, targets.roll(1), mix.share)
+        return images.lerp(others, 1.0 - mix.share), MixedTargets(targets, targets.roll(1), mix.share)
     (top, bottom), (left, right) = (
         _box(side, middle, mix.share) for side, middle in zip(images.shape[2:], mix.corner, strict=True)
     )
     cut = images.clone()
     cut[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
     share = 1.0 - (bottom - top) * (right - left) / (images.shape[2] * images.shape[3])
-    return cut, Truth(targets, targets.roll(1), share)
+    return cut, MixedTargets(targets, targets.roll(1), share)
 
 
 def _box(side: int, middle: float, share: float) -> tuple[int, int]:

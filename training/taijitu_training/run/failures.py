@@ -14,7 +14,7 @@ OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
 
 
 @contextmanager
-def memory_named(batch_size: int, processes: int, accumulate: int) -> Iterator[None]:
+def explain_out_of_memory(batch_size: int, processes: int, accumulate: int) -> Iterator[None]:
     """Turn a failed allocation into a TrainingError that names a batch size to try.
 
     `batch_size` pictures per step are divided into `accumulate` parts in each of `processes`.
@@ -36,7 +36,7 @@ def memory_named(batch_size: int, processes: int, accumulate: int) -> Iterator[N
 
 
 @contextmanager
-def compiler_named() -> Iterator[None]:
+def explain_missing_compiler() -> Iterator[None]:
     """Turn a torch.compile that cannot compile into a TrainingError that names what it lacks."""
     try:
         yield

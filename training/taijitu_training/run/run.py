@@ -19,20 +19,20 @@ from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Batches, Dataset, Share, Source, batches, evaluation_batches, input_contract
-from taijitu_training.distributed import ALONE, Processes, peers_named
+from taijitu_training.distributed import ALONE, Processes, explain_lost_peer
 from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.loop.distillation import Teacher
 from taijitu_training.loop.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
 from taijitu_training.models import create_model, model_options
 from taijitu_training.recipes.recipe import Recipe
-from taijitu_training.run.failures import compiler_named, memory_named
+from taijitu_training.run.failures import explain_missing_compiler, explain_out_of_memory
 from taijitu_training.run.metrics import MetricsLog, Row
 from taijitu_training.run.pacing import LONG, epochs_that_fit, seconds_of_evaluation, seconds_of_training, with_epochs
 from taijitu_training.run.predictions import PredictionLog, Predictions
 from taijitu_training.run.recall import macro, recalls, recalls_in_words
 from taijitu_training.run.report import write_report
 from taijitu_training.run.stop import StopRequest
-from taijitu_training.weights.fine_tuning import Initial
+from taijitu_training.weights.fine_tuning import InitialWeights
 from taijitu_training.weights.fitting import layer_of_labels
 
 SLOW_SHARE = 0.5
@@ -61,7 +61,7 @@ class Run:
     processes: Processes = ALONE
     accumulate: int = 1
     compiled: bool = False
-    initial: Initial | None = None
+    initial: InitialWeights | None = None
     teacher: Teacher | None = None
     patience: int | None = None
     minutes: float | None = None
@@ -84,8 +84,8 @@ class Run:
             self.initial.load_into(model)
             self._origin = self.initial.origin
         share = Share(self.processes.rank, self.processes.count, self.accumulate)
-        memory = memory_named(self.recipe.batch_size, self.processes.count, self.accumulate)
-        with peers_named(), compiler_named(), memory:
+        memory = explain_out_of_memory(self.recipe.batch_size, self.processes.count, self.accumulate)
+        with explain_lost_peer(), explain_missing_compiler(), memory:
             source = batches(self.dataset.train, self.recipe, self.device, share)
             cut = source.cut
             self._steps = {"steps_per_epoch": cut.steps, "processes": self.processes.count}

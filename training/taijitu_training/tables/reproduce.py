@@ -78,7 +78,7 @@ def add_result(
         if results.find(wanted):  # another process has just done it
             return True
         print(heading, flush=True)
-        numbers = carry_out(planned, table, dataset, folder, device)
+        numbers = run_experiment(planned, table, dataset, folder, device)
         if numbers is None:
             return False
         today = datetime.now(timezone.utc).date().isoformat()
@@ -112,7 +112,7 @@ def rows_of(plans: Sequence[Plan], rows: Sequence[str]) -> list[Plan]:
     return [planned for planned in plans if planned.row in rows]
 
 
-def carry_out(
+def run_experiment(
     planned: Plan, table: Table, dataset: Dataset, folder: Path, device: torch.device
 ) -> dict[str, float] | None:
     """Train in `folder`, or continue training, and measure: numbers by column. None if a signal stopped it."""

@@ -14,7 +14,7 @@ AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
 WEIGHTS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights")
 
 
-class Inert:
+class InertObject:
     """A stand-in for an object in a file: keeps its state, and does nothing."""
 
     state: Any = None
@@ -95,7 +95,7 @@ def _is_lightning(content: Any) -> bool:
 
 def _module_state(value: Any) -> dict[str, Any] | None:
     """Return the content of a pickled nn.Module, if `value` stands for one."""
-    state = getattr(value, "state", None) if isinstance(value, Inert) else None
+    state = getattr(value, "state", None) if isinstance(value, InertObject) else None
     return state if isinstance(state, dict) and "_modules" in state else None
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from taijitu_runtime.datasets import sha256_of
 from taijitu_training.errors import CheckpointError
-from taijitu_training.weights.containers import Inert, weights_in
+from taijitu_training.weights.containers import InertObject, weights_in
 
 FORMS = "weights of PyTorch (.pth, .pt, .ckpt, .bin) or .safetensors"
 _PICKLE = b"\x80\x02"  # the format of torch.save before its zip files
@@ -111,7 +111,7 @@ def _from_torch(path: Path, head: bytes) -> Any:
         )
     try:
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
-        with torch.serialization.safe_globals([(Inert, name) for name in unknown]), warnings.catch_warnings():
+        with torch.serialization.safe_globals([(InertObject, name) for name in unknown]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Validating sparse tensor invariants", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

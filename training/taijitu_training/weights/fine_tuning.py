@@ -36,7 +36,7 @@ Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Initial:
+class InitialWeights:
     """The weights for a network: `weights` by their names in it, and the classification layer's rows for known labels.
 
     `head`: that layer's tensors as they came. `rows`: (row in the network, row in `head`). `kept` and `new`: the labels
@@ -79,13 +79,13 @@ class StartingPoint:
     spec: InputSpec
     origin: dict[str, Any]
 
-    def initial(self, labels: Sequence[str]) -> Initial:
+    def initial(self, labels: Sequence[str]) -> InitialWeights:
         """Return the weights for a network with `labels`."""
         head_names = layer_of_labels(self.architecture)
         body = {name: value for name, value in self.tensors.items() if name not in head_names}
         head = {name: self.tensors[name] for name in head_names if name in self.tensors}
         known = {label: row for row, label in enumerate(self.labels)} if head.keys() == set(head_names) else {}
-        return Initial(
+        return InitialWeights(
             body,
             head,
             [(row, known[label]) for row, label in enumerate(labels) if label in known],
@@ -118,7 +118,7 @@ class StartingPoint:
 
 
 @dataclass(frozen=True)
-class RunBefore:
+class PreviousRun:
     """The settings that a resumed run took from the weights that it started from, and that are not given again.
 
     `fields`: of its recipe, how pictures are prepared. `image_size`: the side in pixels. `recipe`: its name.
@@ -129,7 +129,7 @@ class RunBefore:
     image_size: int | None = None
 
     @classmethod
-    def of(cls, path: Path | None) -> RunBefore:
+    def of(cls, path: Path | None) -> PreviousRun:
         """Read it from the run's last.pt; empty for a run that started from random weights, or for no run."""
         if path is None or not path.exists():
             return cls()

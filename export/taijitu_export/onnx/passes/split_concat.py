@@ -1,8 +1,8 @@
 """Replace a convolution of a concatenation by the sum of its parts' convolutions: nothing is copied together.
 
 ONNX Runtime's blocked layout holds 8 or 16 channels a block. A concatenation of parts that do not fill their blocks
-leaves that layout and returns to it, for each HalfIdentityBlock of a VGNet with 28, 56 or 184 channels per part. A sum of
-two convolutions stays in it, and costs no pass over memory: the second one adds to the result of the first.
+leaves that layout and returns to it, for each HalfIdentityBlock of a VGNet with 28, 56 or 184 channels per part. A sum
+of two convolutions stays in it, and costs no pass over memory: the second one adds to the result of the first.
 """
 
 from __future__ import annotations
