@@ -28,21 +28,15 @@ class MixedTargets:
 
 
 def mean_loss(
-    logits: Tensor,
-    mixed_targets: MixedTargets,
-    taught: Tensor | None,
-    recipe: Recipe,
-    class_weights: Tensor | None = None,
+    logits: Tensor, mixed: MixedTargets, taught: Tensor | None, recipe: Recipe, class_weights: Tensor | None = None
 ) -> Tensor:
     """Compute the mean loss of B pictures: of their labels, and of the teacher's logits `taught`, float32 (B, K).
 
     `class_weights`: float32 (K,), factors of the loss of each label.
     """
-    loss = _of_labels(logits, mixed_targets.targets, recipe, class_weights)
-    if mixed_targets.others is not None:
-        loss = mixed_targets.share * loss + (1.0 - mixed_targets.share) * _of_labels(
-            logits, mixed_targets.others, recipe, class_weights
-        )
+    loss = _of_labels(logits, mixed.targets, recipe, class_weights)
+    if mixed.others is not None:
+        loss = mixed.share * loss + (1.0 - mixed.share) * _of_labels(logits, mixed.others, recipe, class_weights)
     if taught is None:
         return loss
     soft = distillation_loss(logits, taught, recipe.teacher_temperature)
