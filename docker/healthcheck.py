@@ -12,7 +12,7 @@ TIMEOUT_S = 3.0
 
 
 def main() -> int:
-    """Exit code 0: /health/ready answers 200."""
+    """Run the check; exit code 0: /health/ready answers 200."""
     url = f"http://127.0.0.1:{os.environ.get('TAIJITU_PORT', '8000')}/health/ready"
     try:
         urllib.request.urlopen(url, timeout=TIMEOUT_S).close()

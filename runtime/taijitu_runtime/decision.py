@@ -87,7 +87,7 @@ class Decision:
 
     @classmethod
     def from_plain(cls, got: Any) -> Decision:
-        """From the form of `dataclasses.asdict`, with lists for tuples."""
+        """Read the form of `dataclasses.asdict`, with lists for tuples."""
         fields = read_fields(cls, "decision.", plain("decision", got))
         rows = tuple_from_list(fields["table"])
         if isinstance(rows, tuple):

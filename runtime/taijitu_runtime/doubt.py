@@ -34,7 +34,7 @@ NO_DOUBT = Doubt()
 
 
 def check_threshold(threshold: float | None) -> None:
-    """UsageError unless it is a probability, or None."""
+    """Raise UsageError unless it is a probability, or None."""
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(f"got threshold {threshold:g}, expected a probability from 0 to 1")
 
@@ -96,7 +96,7 @@ class DoubtRule:
         order: NDArray[np.intp],
         energy: NDArray[np.float64] | None,
     ) -> NDArray[np.bool_]:
-        """Whether each first answer is known, bool (N,); from probabilities and order (N, K), and energies (N,)."""
+        """Return whether each first answer is known, bool (N,); takes probabilities, order (N, K), energies (N,)."""
         threshold = self.threshold
         if threshold is None and self.decision is not None:
             threshold = self.decision.threshold
@@ -107,7 +107,7 @@ class DoubtRule:
         return np.asarray(known)
 
     def set_sizes(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-        """How many labels each set has, int64 (N,), the likeliest ones; at least 1."""
+        """Return how many labels each set has, int64 (N,), the likeliest ones; at least 1."""
         assert self.decision is not None
         assert self.decision.set_probability is not None
         is_in = probabilities.astype(np.float64) >= self.decision.set_probability
@@ -119,7 +119,7 @@ class DoubtRule:
         order: NDArray[np.intp],
         energy: NDArray[np.float64] | None,
     ) -> list[Doubt]:
-        """For each picture; arguments as for `known`."""
+        """Return the doubt about each picture; arguments as for `known`."""
         count = len(probabilities)
         known = self.known(probabilities, order, energy).tolist() if self.decides else [None] * count
         sets: list[tuple[str, ...] | None] = [None] * count

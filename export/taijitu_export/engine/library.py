@@ -49,7 +49,7 @@ class Library:
         return self.module == "tensorrt_rtx"
 
     def has(self, feature: str) -> bool:
-        """Whether this release has the feature, by its name in versions.DIFFERENCES."""
+        """Return whether this release has the feature, by its name in versions.DIFFERENCES."""
         difference = DIFFERENCES[feature]
         return difference.rtx == "used" if self.is_rtx else difference.in_tensorrt(self.number)
 

@@ -31,7 +31,7 @@ class Difference:
     why: str
 
     def in_tensorrt(self, version: Version) -> bool:
-        """Whether that release of TensorRT has it."""
+        """Return whether that release of TensorRT has it."""
         if self.tensorrt is None:
             return False
         since, before = self.tensorrt

@@ -38,7 +38,7 @@ class Sensitivity:
 
 
 def int8_for_engine(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> Converted:
-    """As `int8_from_float32`, with float16 in place of float32 between the layers, for TensorRT from 10.0 on.
+    """Do the same as `int8_from_float32` with float16 between the layers, not float32, for TensorRT from 10.0 on.
 
     Such a library computes in the types of the graph. The graph is in opset 19, from which on a scale may be
     float16. Values that float16 cannot hold stay in float32. The check sees int8 and float16's rounding together.

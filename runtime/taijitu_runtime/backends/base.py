@@ -155,7 +155,7 @@ class Backend(abc.ABC):
         )
 
     def _infer_on_gpu(self, images: GpuArray) -> NDArray[np.float32]:
-        """As `_infer`, of a checked array on the GPU; what has a `_gpu_stream` has this too."""
+        """Do the same as `_infer` for a checked array on the GPU; a backend with a `_gpu_stream` has this too."""
         raise NotImplementedError
 
     def _loaded(self) -> tuple[ModelCard, ModelInput]:

@@ -79,7 +79,7 @@ def input_and_classes(path: Path, inputs: Sequence[Tensor], outputs: Sequence[Te
 
 
 def check_card(path: Path, card: ModelCard, model_input: ModelInput, classes: int) -> None:
-    """ArtefactError unless the size of the pictures and the number of logits are those of the card."""
+    """Raise ArtefactError unless the size of the pictures and the number of logits are those of the card."""
     size, promised = (model_input.height, model_input.width), (card.input.height, card.input.width)
     if size != promised:
         raise ArtefactError(

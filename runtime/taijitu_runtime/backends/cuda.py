@@ -164,7 +164,7 @@ class Gpu:
             self._call("cuEventDestroy", event)  # CUDA keeps it for as long as it is waited for
 
     def check_address(self, address: int) -> None:
-        """InputError unless an address is in this GPU's memory."""
+        """Raise InputError unless an address is in this GPU's memory."""
         kind = self._driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
         try:
             ordinal = int(self._call("cuPointerGetAttribute", kind, address))

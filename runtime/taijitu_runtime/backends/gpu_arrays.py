@@ -67,7 +67,7 @@ class GpuArray:
 
 
 def is_on_gpu(thing: Any) -> bool:
-    """Whether a thing says of itself that it is an array in a GPU's memory."""
+    """Return whether a thing says of itself that it is an array in a GPU's memory."""
     if isinstance(thing, GpuArray):
         return True
     if isinstance(thing, np.ndarray):

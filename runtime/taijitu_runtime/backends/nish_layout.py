@@ -104,7 +104,7 @@ def _relay(ort: Any, model: bytes, folder: Path | None) -> bytes:
 
 
 def _check_parity(session: Any, plain: Any) -> None:
-    """LayoutError unless both answer the same about a random input."""
+    """Raise LayoutError unless both answer the same about a random input."""
     random = np.random.default_rng(0)
     inputs: dict[str, Any] = {}
     for node in plain.get_inputs():

@@ -129,7 +129,7 @@ class OrtBackend(Backend):
 
 
 def bulk_on_cpu(image_bytes: int | None, max_batch: int | None, threads: int) -> Bulk:
-    """How ONNX Runtime's CPU answers many images best, from its largest tensor of one image, if known.
+    """Return how ONNX Runtime's CPU runs many images best, from its largest tensor of one image, if known.
 
     `max_batch`: the most that the model takes, None for any number. `threads`: as of OrtBackend.
     """
@@ -139,7 +139,7 @@ def bulk_on_cpu(image_bytes: int | None, max_batch: int | None, threads: int) ->
 def open_model(
     path: Path, *, threads: int = 0, provider: str = "cpu", native: bool = True, profile_prefix: Path | None = None
 ) -> Any:
-    """Any ONNX file as an onnxruntime.InferenceSession; the arguments and errors are those of OrtBackend."""
+    """Open any ONNX file as an onnxruntime.InferenceSession; arguments and errors are those of OrtBackend."""
     ort = require("onnxruntime", "taijitu[ort]")
     open_one = open_nish_session if native else open_session
     try:

@@ -96,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def percentages(text: str) -> tuple[float, ...]:
-    """From "90,95,99"."""
+    """Parse percentages such as "90,95,99"."""
     numbers = tuple(float(part) for part in text.split(","))
     if not all(0 <= number <= 100 for number in numbers):
         raise argparse.ArgumentTypeError(f"got {text}, expected percentages from 0 to 100")

@@ -87,7 +87,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _places(rows: list[tuple[int, list[str]]]) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
-    """Where each column is, and the rows below the head; without one: path, label, split."""
+    """Return the position of each column, and the rows below the head; without a head: path, label, split."""
     head = [cell.lower() for cell in rows[0][1]] if rows else []
     named = {
         column: next(i for i, cell in enumerate(head) if cell in names)

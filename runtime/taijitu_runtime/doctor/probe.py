@@ -87,7 +87,7 @@ def provider(name: str) -> tuple[str, str] | None:
 
 
 def prove(path: str) -> tuple[str, str]:
-    """How a model's proof ends, and the line about it."""
+    """Prove a model; return the outcome, and the line about it."""
     from taijitu_runtime.errors import TaijituError
     from taijitu_runtime.proof.prove import prove as prove_model
 

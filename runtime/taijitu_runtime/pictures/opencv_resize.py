@@ -42,7 +42,7 @@ def resize_as_opencv(
 def _taps(
     source: int, target: int, wanted: NDArray[np.intp], interpolation: str
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Where each `wanted` pixel of `target` looks among `source`, and with which weights: both (taps, wanted).
+    """Return the `source` pixels of each `wanted` pixel of `target`, and their weights: both (taps, wanted).
 
     Beyond the edge the edge repeats.
     """

@@ -64,7 +64,7 @@ class Job:
         self.outcome: Scores | Exception
 
     def is_dropped(self) -> bool:
-        """Whether no client waits for it: it disconnected, or the deadline passed; the outcome says so."""
+        """Return whether no client waits for it: it disconnected, or the deadline passed; the outcome says so."""
         if self.future.cancelled():
             self.outcome = HttpError(CLIENT_GONE, "the client left")
             return True
