@@ -285,8 +285,8 @@ class EngineCard:
             raise ArtefactError(f"{path}: got a file that cannot be read ({error.strerror}); check it") from None
         except (ValueError, RecursionError) as error:
             raise ArtefactError(
-                f"{path}: got a file that is not JSON ({error}), expected an engine's sidecar; copy it, or build the "
-                f"engine, again: {BUILD_AGAIN}"
+                f"{path}: got a file that is not JSON ({error}), expected an engine's sidecar; copy it again, or "
+                f"build the engine again: {BUILD_AGAIN}"
             ) from None
         except ArtefactError as error:
             raise ArtefactError(f"{path}: {error}") from None

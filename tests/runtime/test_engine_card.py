@@ -118,9 +118,7 @@ def test_a_wrong_field_is_named(tmp_path: Path, field: str, value: object, messa
 def test_a_torn_sidecar_is_an_artefact_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.engine"
     sidecar_of(path).write_bytes(content)
-    with pytest.raises(
-        ArtefactError, match=r"model\.engine\.json: got no JSON .* build the engine again: taijitu engine"
-    ):
+    with pytest.raises(ArtefactError, match=r"model\.engine\.json: .*JSON.*taijitu engine"):
         EngineCard.read(path)
 
 
