@@ -149,7 +149,7 @@ def rerun_here(paths: Iterable[Path], conditions: dict[str, dict[str, Any]]) -> 
 
 def rerun_elsewhere(paths: list[Path], version: str, folder: Path) -> list[Rerun]:
     """Prove each file again with another release of ONNX Runtime, in its own environment."""
-    venv, uv = folder / f"onnxruntime-{version}", Path(sys.executable).with_name("uv")
+    venv, uv = folder / f"onnxruntime-{version}", str(Path(sys.executable).with_name("uv"))
     python = venv / "bin" / "python"
     if not python.exists():
         subprocess.run([uv, "venv", "--quiet", venv, "--python", sys.executable], check=True)
