@@ -13,7 +13,7 @@ DELAY_S = 3.0
 
 
 def tracked(what: str, items: Iterable[T], total: int | None = None, unit: str = "steps") -> Iterator[T]:
-    """Yield the items, with a bar that says `what` is going on once they take more than three seconds.
+    """Yield the items, with a bar that says `what` is being done once they take more than three seconds.
 
     `total`: their number, where `items` has no length.
     """

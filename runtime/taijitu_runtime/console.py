@@ -147,7 +147,7 @@ def _without_surrogates(content: Any) -> Any:
 class Progress:
     """A progress bar on stderr for long work, only on a terminal and if tqdm is installed.
 
-    Work goes on if the terminal is closed.
+    Work continues if the terminal is closed.
 
     Args:
         total: The amount of work in `unit`, None if unknown.

@@ -217,7 +217,7 @@ def _write(lines: list[bytes]) -> None:
         for text in _pieces(lines):
             while text:
                 text = text[os.write(_stderr, text) :]
-    except OSError:  # the server goes on without a reader of its log, or with a full disk
+    except OSError:  # the server continues without a reader of its log, or with a full disk
         return
 
 

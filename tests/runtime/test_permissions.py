@@ -1,4 +1,4 @@
-"""Paths that must not be entered or read, or with too long names: one line, and the rest of the run goes on."""
+"""Paths that must not be entered or read, or with too long names: one line, and the rest of the run continues."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_one_that_fails_at_the_start_keeps_the_server_from_being_ready(
     shutil.copy(broken, models / "new.part")
     (models / "new.part").replace(models / "other.onnx")
     wait_for(lambda: "other/1" in get(running, "/health/ready")[1]["failures"])
-    assert get(running, "/health/ready")[1]["proofs"]["other/1"].startswith("proven"), "the old one goes on"
+    assert get(running, "/health/ready")[1]["proofs"]["other/1"].startswith("proven"), "the old one continues"
     assert running.stop()[0] == 0
 
 

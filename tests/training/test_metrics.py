@@ -44,7 +44,7 @@ def events(folder: Path) -> list[Event]:
 
 def test_rows_are_in_metrics_jsonl_and_in_tensorboard(tmp_path: Path) -> None:
     rows = [{"epoch": 1, "train_loss": 0.5, "lr": 0.1}]
-    with MetricsLog(tmp_path, rows) as log:  # a run that goes on after its first epoch
+    with MetricsLog(tmp_path, rows) as log:  # a run that continues after its first epoch
         log.add({"epoch": 2, "train_loss": 0.25, "lr": 0.05})
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["train_loss"] for line in lines] == [0.5, 0.25]

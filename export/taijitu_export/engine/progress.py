@@ -27,7 +27,7 @@ class BuildProgress:
         self._show()
 
     def step(self, name: str, step: int) -> bool:
-        """Record that step number `step` of a phase is done; return whether to go on."""
+        """Record that step number `step` of a phase is done; return whether to continue."""
         for index, (known, steps, _) in enumerate(self._phases):
             if known == name:
                 self._phases[index] = (known, steps, step + 1)

@@ -155,7 +155,7 @@ class Gpu:
         self._call("cuMemcpy2DAsync", copy, stream)
 
     def wait_for(self, other: int, stream: int) -> None:
-        """Let `stream` go on when `other`, numbered as the CUDA Array Interface does, has done its work so far."""
+        """Let `stream` continue when `other`, numbered as the CUDA Array Interface does, has done its work so far."""
         event = self._call("cuEventCreate", self._driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value)
         try:
             self._call("cuEventRecord", event, other)

@@ -84,4 +84,4 @@ def _check_rest(archive: tarfile.TarFile) -> None:
     rest: io.BufferedIOBase = archive.fileobj  # type: ignore[assignment]  # typeshed knows less of it
     while block := rest.read(BLOCK):
         if block.strip(b"\0"):
-            raise tarfile.ReadError("it goes on behind its end mark")
+            raise tarfile.ReadError("it continues after its end mark")

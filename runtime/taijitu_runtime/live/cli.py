@@ -89,8 +89,8 @@ def build_parser() -> Parser:
         "--prove",
         choices=MODES,
         default="on",
-        help="what to do if the model does not answer as its passport says: on ends, warn goes on, off does not check "
-        "(default: %(default)s)",
+        help="what to do if the model does not answer as its passport says: on ends, warn continues, off does not "
+        "check (default: %(default)s)",
     )
     parser.add_argument(
         "--threads", type=int, default=1, help="threads of one inference; more of them busy-wait (%(default)s)"

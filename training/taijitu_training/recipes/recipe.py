@@ -55,7 +55,7 @@ class Recipe:
     decay_all: bool = True  # False: no decay on biases and the parameters of batch norm
     clip_norm: float = 0.0  # largest L2 norm of all gradients together; 0: no limit
     mixed_precision: bool = True  # bfloat16 (on a GPU without it float16, scaled) where the processor computes in it
-    ema: bool = False  # evaluate and keep a moving average of the weights in place of the weights
+    ema: bool = False  # evaluate and keep a moving average of the weights instead of the weights
     ema_start: float = 0.25  # share of the run before averaging starts
     ema_decay: float = 0.999  # average = ema_decay * average + (1 - ema_decay) * weights, every step
     label_smoothing: float = 0.0  # share of each target that is spread over all labels

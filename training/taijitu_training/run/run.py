@@ -325,7 +325,7 @@ class Run:
             more = f"; and {len(differing) - 6} more" if len(differing) > 6 else ""
             raise CheckpointError(f"{path}: {changes}{more}; resume with the same settings")
         if not saved.resume:
-            raise CheckpointError(f"{path}: has no training state to go on from; give the run's last.pt")
+            raise CheckpointError(f"{path}: has no training state to continue from; give the run's last.pt")
         then_steps, now_steps = saved.resume.get("steps_per_epoch"), self._steps["steps_per_epoch"]
         if then_steps not in (None, now_steps):  # the schedule would end early or late
             then_count, now_count = saved.resume["processes"], self.processes.count

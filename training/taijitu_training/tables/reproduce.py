@@ -47,7 +47,7 @@ def reproduce(args: Namespace) -> int:
             elsewhere.append(error)
             continue
         if not finished:
-            print(f"stopped; the same command goes on from there. Results so far: {results.path}")
+            print(f"stopped; the same command continues from there. Results so far: {results.path}")
             return INTERRUPTED
     text = write_table(table, plans, results, [facts(planned, dataset) for planned in plans])
     print(f"\n{text}", end="")
