@@ -152,8 +152,8 @@ def rerun_elsewhere(paths: list[Path], version: str, folder: Path) -> list[Rerun
     venv, uv = folder / f"onnxruntime-{version}", str(Path(sys.executable).with_name("uv"))
     python = venv / "bin" / "python"
     if not python.exists():
-        subprocess.run([uv, "venv", "--quiet", venv, "--python", sys.executable], check=True)
-        install = [uv, "pip", "install", "--quiet", f"{ROOT}[ort]", f"onnxruntime=={version}"]
+        subprocess.run([str(uv), "venv", "--quiet", str(venv), "--python", sys.executable], check=True)
+        install = [str(uv), "pip", "install", "--quiet", f"{ROOT}[ort]", f"onnxruntime=={version}"]
         subprocess.run(install, check=True, env={**os.environ, "UV_PYTHON": str(python)})
     command = [str(python), "-m", "benchmarks.proof", "--onnxruntime", f"onnxruntime {version}"]
     command += ["--rerun", *map(str, paths)]
