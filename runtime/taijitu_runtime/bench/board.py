@@ -1,8 +1,8 @@
 """Watch a board while models run: the power of every rail, temperatures, memory, clocks and nvpmodel's mode.
 
 The readings come from the kernel's files, which jetson-stats reads too, ten times per second, without its service. A
-machine without power monitors has no readings. Sources: the kernel's documentation of the hwmon drivers ina3221 and ina238,
-and NVIDIA's Jetson Linux Developer Guide, Platform Power and Performance.
+machine without power monitors has no readings. Sources: the kernel's documentation of the hwmon drivers ina3221 and
+ina238, and NVIDIA's Jetson Linux Developer Guide, Platform Power and Performance.
 """
 
 from __future__ import annotations
