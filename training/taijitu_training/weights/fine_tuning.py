@@ -23,7 +23,7 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.models import model_options
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.weights.file import WeightsFile, read_weights
-from taijitu_training.weights.fitting import layer_of_labels, match_weights, require_body
+from taijitu_training.weights.fitting import classification_layer, match_weights, require_body
 from taijitu_training.weights.hub import published_weights
 from taijitu_training.weights.published import published_input, published_labels, timm_config
 
@@ -81,7 +81,7 @@ class StartingPoint:
 
     def initial(self, labels: Sequence[str]) -> InitialWeights:
         """Return the weights for a network with `labels`."""
-        head_names = layer_of_labels(self.architecture)
+        head_names = classification_layer(self.architecture)
         body = {name: value for name, value in self.tensors.items() if name not in head_names}
         head = {name: self.tensors[name] for name in head_names if name in self.tensors}
         known = {label: row for row, label in enumerate(self.labels)} if head.keys() == set(head_names) else {}

@@ -71,7 +71,7 @@ def require_whole(file: WeightsFile, match: Match, architecture: Architecture, l
 
 def require_body(file: WeightsFile, match: Match, architecture: Architecture) -> None:
     """Raise CheckpointError unless the file has the network without its classification layer, and nothing else."""
-    if not {*match.missing, *match.misfits} <= set(layer_of_labels(architecture)):
+    if not {*match.missing, *match.misfits} <= set(classification_layer(architecture)):
         raise CheckpointError(f"{file.path}: {_why_not(file, match, architecture)}")
     _require_no_more(file, match, architecture, ())
 
@@ -85,7 +85,7 @@ def _require_no_more(file: WeightsFile, match: Match, architecture: Architecture
         )
 
 
-def layer_of_labels(architecture: Architecture) -> list[str]:
+def classification_layer(architecture: Architecture) -> list[str]:
     """Return the tensors whose shape depends on the number of labels."""
     two, three = (_shapes(architecture, count) for count in (2, 3))
     return [name for name, shape in two.items() if shape != three[name]]
@@ -103,7 +103,7 @@ def _why_not(file: WeightsFile, match: Match, architecture: Architecture) -> str
     if not any(tensor.ndim for tensor in match.tensors.values()):
         hint = _order_hint(file, architecture)
         return f"got {_some(file.tensors)}, expected {name}'s {_some(lacking)}; check --model{hint}"
-    if set(lacking) <= set(layer_of_labels(architecture)):
+    if set(lacking) <= set(classification_layer(architecture)):
         if match.misfits:
             (rows, *_), _ = next(iter(match.misfits.values()))
             return f"got weights for {rows} labels, expected them for the {classes} that you gave; correct the labels"
