@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +21,10 @@ from taijitu_runtime.bulk import chunked, mapped
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.doubt import NO_DOUBT, Doubt, DoubtRule
 from taijitu_runtime.errors import PictureError, UsageError
+from taijitu_runtime.explain.class_maps import ClassMaps
+from taijitu_runtime.explain.explanation import Explanation
 from taijitu_runtime.pictures.headers import LIMITS, Limits
-from taijitu_runtime.pictures.preprocess import normalise, preprocess
+from taijitu_runtime.pictures.preprocess import normalise, preprocess, preprocess_and_region
 
 if TYPE_CHECKING:
     from taijitu_runtime.pictures.preprocess import Picture
@@ -77,6 +80,8 @@ class Classifier:
         self._workers = bulk.workers
         limits = (size for size in (batch_size or bulk.batch, backend.input.max_batch) if size is not None)
         self.batch_size = min(limits)
+        self._class_maps: ClassMaps | None = None
+        self._opening = threading.Lock()
 
     @classmethod
     def from_file(
@@ -104,6 +109,7 @@ class Classifier:
     def close(self) -> None:
         """Free the model; every later call raises UsageError."""
         self.backend.close()
+        self._class_maps = None
 
     def __enter__(self) -> Classifier:
         return self
@@ -189,6 +195,29 @@ class Classifier:
             return [image if isinstance(image, PictureError) else next(found) for image in prepared]
 
         return itertools.chain.from_iterable(mapped(answer, itertools.chain(ahead, chunks), self._workers))
+
+    def explain(
+        self, picture: Picture, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None
+    ) -> Explanation:
+        """Return the answers for a picture, and for each of them where in the picture it comes from.
+
+        Computed on the CPU from the ONNX file, by a session of its own that the first call opens. Arguments and errors
+        as for `predict`, of a picture in the host's memory, and ExplanationError for an engine and for a network that
+        has no class-activation maps.
+        """
+        top, rule = self._checked_top(top), self.doubt_rule(threshold)
+        class_maps = self.class_maps()
+        prepared, region = preprocess_and_region(picture, self.card.input, limits)
+        logits, maps = class_maps(self.rows_from_prepared(prepared[None]))
+        (prediction,) = self._predictions(logits, top, rule)
+        return Explanation(prediction, maps[0, [answer.index for answer in prediction.answers]], region)
+
+    def class_maps(self) -> ClassMaps:
+        """Return what computes the maps of all labels; ExplanationError where there are none."""
+        with self._opening:
+            if self._class_maps is None:
+                self._class_maps = ClassMaps(self.backend)
+            return self._class_maps
 
     def prepare(self, picture: Picture, limits: Limits = LIMITS) -> NDArray[np.uint8]:
         """Check, decode, resize and crop one picture: uint8 RGB (height, width, 3) for `logits`, as `preprocess`."""

@@ -29,8 +29,8 @@ class Report:
         self.skipped.append((file, reason))
         self._progress.say(f"{shown(file)}: {reason}", sys.stderr)
 
-    def add(self, file: Path, prediction: Prediction) -> None:
-        """Add the prediction for one file."""
+    def add(self, file: Path, prediction: Prediction, heat_map: Path | None) -> None:
+        """Add the prediction for one file, and the path of its heat map where there is one."""
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -46,7 +46,7 @@ class TextReport(Report):
         self._name_columns = min(MAX_NAME_COLUMNS, max(len(shown(file)) for file in files))
         self._label_columns = min(MAX_LABEL_COLUMNS, max(len(shown(label)) for label in labels))
 
-    def add(self, file: Path, prediction: Prediction) -> None:
+    def add(self, file: Path, prediction: Prediction, heat_map: Path | None) -> None:
         """Print the answers at once."""
         if self._single:
             cell = "█" if "utf" in (sys.stdout.encoding or "").lower() else "#"
@@ -56,6 +56,7 @@ class TextReport(Report):
             ]
             rows += [UNKNOWN] if prediction.known is False else []
             rows += [f"one of: {', '.join(map(shown, prediction.set))}"] if prediction.set else []
+            rows += [f"heat map: {shown(heat_map)}"] if heat_map is not None else []
             self._progress.say("\n".join([shown(file), *rows]), sys.stdout)
         else:
             columns = [f"{a.probability:6.1%} {shown(a.label):<{self._label_columns}}" for a in prediction.answers]
@@ -74,10 +75,12 @@ class JsonReport(Report):
         # As text: 100,000 results take a fifth of the memory of their dicts.
         self._results: list[str] = []
 
-    def add(self, file: Path, prediction: Prediction) -> None:
+    def add(self, file: Path, prediction: Prediction, heat_map: Path | None) -> None:
         """Keep the answers for the end."""
         plain = [{"label": a.label, "index": a.index, "probability": a.probability} for a in prediction.answers]
         result = {"file": str(file), "answers": plain, **prediction.doubt.as_json()}
+        if heat_map is not None:
+            result["heat_map"] = str(heat_map)
         self._results.append(json_text(result, sys.stdout))
 
     def finish(self) -> None:
