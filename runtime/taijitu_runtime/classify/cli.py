@@ -9,8 +9,8 @@ from pathlib import Path
 from taijitu_runtime.answers import check_top
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.classify.heat_maps import HeatMaps
-from taijitu_runtime.classify.inputs import find_pictures
-from taijitu_runtime.classify.report import JsonReport, TextReport
+from taijitu_runtime.classify.inputs import find_pictures, given_paths
+from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextReport
 from taijitu_runtime.console import Parser, Progress, run, say, shown
 from taijitu_runtime.doubt import check_threshold
 from taijitu_runtime.errors import PictureError
@@ -21,7 +21,8 @@ from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 @run("taijitu classify")
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: every picture was classified, 1: some were skipped, 2: wrong usage or model."""
-    options = build_parser().parse_args(argv)
+    options = build_parser().parse_intermixed_args(argv)
+    paths = given_paths(options.pictures, options.files0_from)
     with Classifier.from_file(
         options.model,
         threads=options.threads,
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         limits = Limits(max_pixels=options.max_pixels)
         if options.explain is not None:
             classifier.class_maps()  # a network without any is told before the first picture is read
-        inputs, left_out = find_pictures(options.pictures, limits)
+        inputs, left_out = find_pictures(paths, limits)
         if left_out:
             say(f"left out: {shown(left_out)}", sys.stderr)
         heat_maps = None if options.explain is None else HeatMaps(options.explain, inputs)
@@ -45,11 +46,14 @@ def main(argv: list[str] | None = None) -> int:
             else heat_maps.predict_each(classifier, inputs, top, limits, options.threshold)
         )
         with Progress(len(inputs), hidden=len(inputs) == 1) as progress:
-            report = (
-                JsonReport(progress, options.model, classifier.card, left_out)
-                if options.json
-                else TextReport(progress, [each.path for each in inputs], classifier.labels)
-            )
+            report: Report
+            if options.json:
+                report = JsonReport(progress, options.model, classifier.card, left_out)
+            elif options.csv:
+                rule = classifier.doubt_rule(options.threshold)
+                report = CsvReport(progress, rule, has_heat_maps=heat_maps is not None)
+            else:
+                report = TextReport(progress, [each.path for each in inputs], classifier.labels)
             for each, outcome in zip(inputs, outcomes):
                 if isinstance(outcome, PictureError):
                     report.skip(each.path, outcome.reason)
@@ -67,9 +71,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "pictures",
         type=Path,
-        nargs="+",
+        nargs="*",
         metavar="picture",
         help="files, or folders with pictures at any depth; - for the bytes of one from standard input",
+    )
+    parser.add_argument(
+        "--files0-from",
+        type=Path,
+        metavar="FILE",
+        help="read the names of files and folders from a file, each ended by a null byte, as find -print0 writes them; "
+        "- for standard input",
     )
     parser.add_argument("--top", type=int, help=f"answers for each picture ({USUAL_TOP}, or all labels if fewer)")
     parser.add_argument("--threshold", type=float, metavar="P", help="probability from which the first answer is known "
@@ -88,5 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-cuda-graphs", action="store_true", help="engines: start each layer separately; graphs "
                         "take up to 64 MiB of the GPU's memory")  # fmt: skip
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    form.add_argument("--csv", action="store_true", help="print a header, and a row for each picture and answer")
     return parser

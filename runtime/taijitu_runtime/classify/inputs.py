@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
+from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import LeftOut, scan_folder
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.pictures.headers import FORMATS, Limits
@@ -40,14 +41,12 @@ def find_pictures(paths: Iterable[Path], limits: Limits) -> tuple[list[Input], L
 
     Raises:
         DataError: A folder cannot be read.
-        UsageError: A folder has no picture, or "-" is given twice.
+        UsageError: A folder has no picture.
     """
     inputs: list[Input] = []
     left_out = LeftOut()
     for path in paths:
         if str(path) == STDIN:
-            if any(each.content is not None for each in inputs):
-                raise UsageError(f"got {STDIN} twice, expected it once: standard input has one picture")
             inputs.append(Input(path, STDIN_NAME, sys.stdin.buffer.read(limits.max_bytes + 1)))
             continue
         # Path.is_dir raises without permission, and one picture would end the run; os.path.isdir returns False.
@@ -63,22 +62,34 @@ def find_pictures(paths: Iterable[Path], limits: Limits) -> tuple[list[Input], L
     return inputs, left_out
 
 
-def paths_from_list(source: Path) -> list[Path]:
-    """Return the names in a file, or in standard input for "-", with a null byte after each, as `find -print0` writes.
+def given_paths(pictures: list[Path], source: Path | None) -> list[Path]:
+    """Return the paths on the command line, or those in the list `source`, "-" being standard input.
+
+    A list has a null byte after each name, as `find -print0` writes it: a name may have any other character.
 
     Raises:
-        UsageError: The file cannot be read, or has no name or an empty one.
+        UsageError: There is neither or both, "-" is given twice, or the list cannot be read, or has no name or an empty
+            one.
     """
+    if source is None:
+        if not pictures:
+            raise UsageError("got no picture, expected files or folders, - for standard input, or --files0-from FILE")
+        if sum(str(path) == STDIN for path in pictures) > 1:
+            raise UsageError(f"got {STDIN} twice, expected it once: standard input has one picture")
+        return pictures
+    if pictures:
+        raise UsageError(
+            f"got {shown(pictures[0])} and --files0-from {shown(source)}, expected one of both; put all names into the "
+            "list"
+        )
+    expected = "expected names with a null byte after each; write it with: find DIR -type f -print0"
     try:
         content = sys.stdin.buffer.read() if str(source) == STDIN else source.read_bytes()
     except OSError as error:
-        raise UsageError(
-            f"{source}: got a list that cannot be read ({error.strerror}), expected names separated by null bytes"
-        ) from None
+        raise UsageError(f"{source}: got a list that cannot be read ({error.strerror}), {expected}") from None
     names = content.removesuffix(b"\0").split(b"\0")
     if b"" in names:
-        got = "an empty name" if content else "no name"
-        raise UsageError(
-            f"{source}: got {got} in the list, expected names separated by null bytes; write it with: find DIR -print0"
-        )
+        raise UsageError(f"{source}: got a list with {'an empty' if content else 'no'} name, {expected}")
+    if STDIN.encode() in names:
+        raise UsageError(f"{source}: got {STDIN} in the list, expected names; write ./{STDIN} for a file of that name")
     return [Path(os.fsdecode(name)) for name in names]

@@ -1,7 +1,10 @@
-"""Print the answers of `classify`: as text or as one JSON object."""
+"""Print the answers of `classify`: as text, as one JSON object, or as CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +13,7 @@ from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Prediction
 from taijitu_runtime.console import Progress, json_text, shown
 from taijitu_runtime.datasets import LeftOut
+from taijitu_runtime.doubt import DoubtRule
 
 BAR_CELLS = 30
 MAX_NAME_COLUMNS = 60
@@ -90,3 +94,32 @@ class JsonReport(Report):
         results = ",\n ".join(self._results)
         skips, lefts = json_text(skipped, sys.stdout), json_text(self._left_out.as_json(), sys.stdout)
         print(f'{head},\n"results": [\n {results}],\n"skipped": {skips},\n"left_out": {lefts}}}')
+
+
+class CsvReport(Report):
+    """Prints a header and then a row for each picture and answer at once, as RFC 4180 but with lines ended by LF.
+
+    `known` and `set`, a JSON list of labels, are columns where the card or the threshold decides them; `heat_map` is
+    one where heat maps are drawn. Names and labels are escaped as in `shown`.
+    """
+
+    def __init__(self, progress: Progress, rule: DoubtRule, *, has_heat_maps: bool) -> None:
+        super().__init__(progress)
+        self._decides, self._has_sets, self._has_heat_maps = rule.decides, rule.has_sets, has_heat_maps
+        more = {"known": rule.decides, "set": rule.has_sets, "heat_map": has_heat_maps}
+        self._say(
+            ["file", "rank", "label", "index", "probability", *(name for name, is_there in more.items() if is_there)]
+        )
+
+    def add(self, file: Path, prediction: Prediction, heat_map: Path | None) -> None:
+        """Print the picture's rows."""
+        more: list[object] = [json.dumps(prediction.known)] if self._decides else []
+        more += [json.dumps(prediction.set, ensure_ascii=False)] if self._has_sets else []
+        more += [heat_map] if self._has_heat_maps else []
+        for rank, answer in enumerate(prediction.answers, start=1):
+            self._say([file, rank, answer.label, answer.index, f"{answer.probability:.6g}", *more])
+
+    def _say(self, cells: Sequence[object]) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow([shown(cell) for cell in cells])
+        self._progress.say(line.getvalue(), sys.stdout)

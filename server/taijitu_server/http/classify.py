@@ -42,7 +42,8 @@ async def classify(state: ServerState, request: Request) -> WholeResponse:
     content |= results[0] if len(results) == 1 else {"results": results}
     content["latency_ms"] = request.latency_ms
     content["stages_ms"] = stages_ms
-    return WholeResponse(orjson.dumps(content), headers={"Server-Timing": server_timing(stages_ms)})
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return WholeResponse(body, headers={"Server-Timing": server_timing(stages_ms)})
 
 
 async def _classified(
@@ -72,10 +73,10 @@ async def _explained(
             {**dataclasses.asdict(answer), "map": _rounded(place_values)}
             for answer, place_values in zip(each.prediction.answers, each.maps, strict=True)
         ]
-        region = _rounded(np.array(each.region))
+        region = [round(share, MAP_DECIMALS) for share in each.region]
         results.append({"answers": answers, **each.prediction.doubt.as_json(), "region": region})
     return job, results
 
 
-def _rounded(numbers: NDArray[np.floating[Any]]) -> Any:
-    return np.round(numbers.astype(np.float64), MAP_DECIMALS).tolist()
+def _rounded(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(np.round(numbers, MAP_DECIMALS))
