@@ -33,7 +33,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from taijitu_export.onnx.forms import INPUT_FORMS
 from taijitu_export.onnx.onnx_from_checkpoint import PASSES, card_of, finished, network_of, torch_graph
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.bench.conditions import machine
@@ -89,7 +88,7 @@ def main() -> int:
     parser.add_argument("networks", nargs="*", default=list_models(), help="our networks to measure (default: all)")
     parser.add_argument("--seconds", type=float, default=15.0, help="to measure each network for (default: 15)")
     parser.add_argument("--threads", type=int, default=2, help="of one inference (default: 2)")
-    parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="of the network (default: uint8)")
+    parser.add_argument("--input", choices=("uint8", "float32"), default="uint8", help="of the network")
     args = parser.parse_args()
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, "
           f"Python {platform.python_version()}, input {args.input}")  # fmt: skip

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import Answer, Scores, check_logits, check_top, scores_from_logits
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
+from taijitu_runtime.backends.contract import rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.bulk import chunked, mapped
 from taijitu_runtime.card import ModelCard
@@ -24,7 +25,7 @@ from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.explain.class_maps import ClassMaps
 from taijitu_runtime.explain.explanation import Explanation
 from taijitu_runtime.pictures.headers import LIMITS, Limits
-from taijitu_runtime.pictures.preprocess import normalise, preprocess, preprocess_and_region
+from taijitu_runtime.pictures.preprocess import preprocess, preprocess_and_region
 
 if TYPE_CHECKING:
     from taijitu_runtime.pictures.preprocess import Picture
@@ -234,8 +235,8 @@ class Classifier:
         return self._mapped(prepared, self.rows_from_prepared)
 
     def rows_from_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[Any]:
-        """Prepared pictures as `backend.input` says that the model takes them: as they are, or normalised float32."""
-        return prepared if self.backend.input.layout == "uint8 NHWC" else normalise(prepared, self.card.input)
+        """Prepared pictures as `backend.input` says that the model takes them: as they are, or in float32."""
+        return rows_from_pixels(prepared, self.backend.input.layout, self.card.input)
 
     def infer(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Logits, float32 (N, K), of N >= 1 rows of `rows_from_prepared`, as `logits`."""

@@ -19,7 +19,8 @@ from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
 
 BATCH = 64
-ARITHMETIC = ("colour", "scale", "mean", "std")  # each model's own affair: it happens inside, or in Classifier
+# Each model's own affair: it happens inside, or in Classifier.
+ARITHMETIC = ("colour", "scale", "mean", "std", "float_values")
 
 
 class Answering(Protocol):
