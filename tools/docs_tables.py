@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 
 from taijitu_runtime.classify.cli import build_parser as classify_parser
+from taijitu_server.deploy.deepstream import build_parser as deepstream_parser
 from taijitu_server.settings import Settings
 from taijitu_training.cli import build_parser as train_parser
 from taijitu_training.recipe import Recipe
@@ -37,6 +38,11 @@ def checkpoint_flags() -> str:
 def classify_flags() -> str:
     """Return the flags of `taijitu classify` as its help describes them."""
     return _flag_table(classify_parser())
+
+
+def deepstream_flags() -> str:
+    """Return the flags of `taijitu deepstream` as its help describes them."""
+    return _flag_table(deepstream_parser())
 
 
 def recipe_fields() -> str:
