@@ -21,7 +21,7 @@ from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_model
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
-from taijitu_training.weights_file import check_tensors, is_weights
+from taijitu_training.weights.file import check_tensors, is_weights
 
 FORMAT_VERSION = 1
 OR_MAKE_ONE = "or make one of weights of timm, torchvision or yours: taijitu checkpoint"
@@ -166,7 +166,7 @@ def _check_contents(path: Path, content: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: got architecture {architecture}, expected a name and options; train it again")
     if (classes := architecture["options"].get("num_classes")) != len(labels):
         raise CheckpointError(
-            f"{path}: got {len(labels)} labels for {classes} classes, expected as many; train it again"
+            f"{path}: got labels for {len(labels)} of {classes} classes, expected one each; train it again"
         )
     for name, weights in content["state_dict"].items():
         if not isinstance(name, str) or not isinstance(weights, Tensor):
