@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with maps, and one whose output is no layer of averaged features."""
+    """A model with maps, and one that does not end in a layer of averaged features."""
     made = tmp_path_factory.mktemp("models")
     make_tiny_onnx(made / "maps.onnx", size=(8, 6))
     make_fragile_onnx(made / "none.onnx")

@@ -112,7 +112,7 @@ def test_what_no_answer_would_heed_is_refused_by_its_name(server: Server, blue: 
         (classified(server, files={"files": ("a.png", blue)}), "files"),
         (classified(server, files={"file": ("a.png", blue)}, data={"top": "1"}), "top"),
         (classified(server, json={"image": text, "top": 1}), "top"),
-        (classified(server, content=blue, params={"explian": "1"}), "explain"),
+        (classified(server, content=blue, params={"explained": "1"}), "explain"),
         (classified(server, content=blue, params={"explain": "yes"}), "yes"),
         (classified(server, content=blue, params={"threshold": "1.5"}), "1.5"),
         (classified(server, json={"image": text, "images": [text]}), "images"),

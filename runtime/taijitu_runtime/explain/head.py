@@ -20,7 +20,7 @@ TENSOR_INT64_DATA, TENSOR_NAME, TENSOR_RAW_DATA = 7, 8, 9
 EXPECTED = "a global average of feature maps and linear layers after it"
 DO = "look at another network, or at this one before it was converted"
 CARRIERS = {"Identity", "Cast", "Dropout", "Flatten", "Reshape", "Squeeze", "QuantizeLinear", "DequantizeLinear"}
-"""Operators that carry the numbers of a head from layer to layer, but for the rounding of a smaller precision."""
+"""Operators that carry the numbers of a head from layer to layer, except for the rounding of a smaller precision."""
 
 PROBABILITIES = {"Softmax", "LogSoftmax", "Sigmoid"}
 """What makes probabilities of logits at the end of a graph; the maps are those of the logits."""

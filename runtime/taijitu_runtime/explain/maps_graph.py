@@ -21,7 +21,7 @@ def maps_graph(head: Head) -> bytes:
 
     Each place of the last feature maps goes through the linear layers alone. An activation between two of them keeps
     the factor that it has for the picture as a whole, activation(z) / z: so the mean of a map over all places is the
-    logit, up to rounding. In float32, whatever the file's precision.
+    logit, up to rounding. In float32, also where the file has a smaller precision.
     """
     graph = NewNodes(MAPS)
     tiny = graph.constant(TINY)

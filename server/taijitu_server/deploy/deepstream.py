@@ -187,7 +187,7 @@ def _check(model: Path, card: ModelCard, model_input: ModelInput, content: bytes
     if card.precision.name not in NETWORK_MODES:
         raise UsageError(
             f"{model}: got {card.precision.name}, expected fp32 or fp16: without a calibration table nvinfer builds an "
-            f"engine in fp16 whatever the file says; {AGAIN} --precision fp16"
+            f"engine in fp16; {AGAIN} --precision fp16"
         )
     for label in card.labels:
         if ";" in label:
