@@ -100,7 +100,7 @@ test-lowest test-newest: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --python build/$@ --resolution $(RESOLUTION) --only-binary :all: \
 		--extra camera --extra export --extra server pyproject.toml -o build/$@.txt
 	$(BIN)/uv pip install --quiet --python build/$@ --requirement build/$@.txt --editable . 'pytest>=8.3' 'httpx>=0.27' \
-		'tritonclient[http]>=2.50'
+		'scikit-image>=0.25' 'tritonclient[http]>=2.50'
 	build/$@/bin/python -m pytest $(CORE) $(PYTEST)
 
 release-check: $(VENV)/.dev

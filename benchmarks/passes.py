@@ -33,7 +33,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from taijitu_export.onnx.forms import INPUT_FORMS
 from taijitu_export.onnx.onnx_from_checkpoint import PASSES, card_of, finished, network_of, torch_graph
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.bench.conditions import machine
@@ -91,7 +90,9 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=15.0, help="time to measure each network (default: 15)")
     parser.add_argument("--threads", type=int, default=2, help="threads of one inference (default: 2)")
-    parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="input of the network (default: uint8)")
+    parser.add_argument(
+        "--input", choices=("uint8", "float32"), default="uint8", help="input of the network (default: uint8)"
+    )
     args = parser.parse_args()
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, "
           f"Python {platform.python_version()}, input {args.input}")  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from taijitu_runtime.classify.cli import build_parser as classify_parser
+from taijitu_server.deploy.deepstream import build_parser as deepstream_parser
 from taijitu_server.settings import Settings
 from taijitu_training.cli import build_parser as train_parser
 from taijitu_training.recipes.recipe import Recipe
@@ -31,6 +33,16 @@ def train_flags() -> str:
 def checkpoint_flags() -> str:
     """Return the flags of `taijitu checkpoint` as its help describes them."""
     return _flag_table(checkpoint_parser())
+
+
+def classify_flags() -> str:
+    """Return the flags of `taijitu classify` as its help describes them."""
+    return _flag_table(classify_parser())
+
+
+def deepstream_flags() -> str:
+    """Return the flags of `taijitu deepstream` as its help describes them."""
+    return _flag_table(deepstream_parser())
 
 
 def recipe_fields() -> str:

@@ -32,7 +32,7 @@ def export_onnx(
     checkpoint: AnyPath,
     output: AnyPath | None = None,
     *,
-    input_form: Literal["uint8", "float32"] = "uint8",
+    input_form: Literal["uint8", "float32", "pixels"] = "uint8",
     nish: Literal["op", "decomposed"] = "op",
     precision: Literal["fp32", "fp16", "int8"] = "fp32",
     target: Literal["engine", "cpu"] | None = None,
@@ -44,7 +44,8 @@ def export_onnx(
     Args:
         checkpoint: A file that `train` or `taijitu train` wrote.
         output: The ONNX file; by default next to the checkpoint, as .onnx, .fp16.onnx or .int8.onnx.
-        input_form: "uint8": images (N, H, W, 3), normalised inside; "float32": (N, 3, H, W), normalised by the caller.
+        input_form: "uint8": images (N, H, W, 3), normalised inside; "float32": (N, 3, H, W), normalised by the caller;
+            "pixels": float32 (N, 3, H, W) in [0, 255], normalised inside.
         nish: "op": one node with its function body; "decomposed": standard operators only.
         precision: The precision of the layers; layers that would cost accuracy stay float32.
         target: The runtime of an int8 file. "engine", the default: float16 between the int8 layers, for TensorRT 10

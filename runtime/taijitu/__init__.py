@@ -20,6 +20,8 @@ _HOMES = {
     "EmptyPictureError": "taijitu_runtime.errors",
     "EngineCard": "taijitu_runtime.engine_card",
     "EngineError": "taijitu_runtime.errors",
+    "Explanation": "taijitu_runtime.explain.explanation",
+    "ExplanationError": "taijitu_runtime.errors",
     "ExportError": "taijitu_export.errors",
     "FolderInUseError": "taijitu_runtime.errors",
     "GpuArray": "taijitu_runtime.backends.gpu_arrays",

@@ -18,6 +18,7 @@ from taijitu_runtime.errors import DataError as DataError
 from taijitu_runtime.errors import DeviceError as DeviceError
 from taijitu_runtime.errors import EmptyPictureError as EmptyPictureError
 from taijitu_runtime.errors import EngineError as EngineError
+from taijitu_runtime.errors import ExplanationError as ExplanationError
 from taijitu_runtime.errors import FolderInUseError as FolderInUseError
 from taijitu_runtime.errors import InputError as InputError
 from taijitu_runtime.errors import MissingDependencyError as MissingDependencyError
@@ -35,6 +36,7 @@ from taijitu_runtime.errors import UnknownNameError as UnknownNameError
 from taijitu_runtime.errors import UnreadablePictureError as UnreadablePictureError
 from taijitu_runtime.errors import UsageError as UsageError
 from taijitu_runtime.errors import WriteError as WriteError
+from taijitu_runtime.explain.explanation import Explanation as Explanation
 from taijitu_runtime.live.reader import Reader as Reader
 from taijitu_runtime.live.watch import Result as WatchResult
 from taijitu_runtime.live.watch import View as View
@@ -64,6 +66,8 @@ __all__ = [
     "EmptyPictureError",
     "EngineCard",
     "EngineError",
+    "Explanation",
+    "ExplanationError",
     "ExportError",
     "FolderInUseError",
     "GpuArray",

@@ -36,6 +36,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 CHANNELS = {"RGB": 3, "BGR": 3, "grey": 1}
 INTERPOLATIONS = ("bilinear_antialias", "bicubic_antialias", "bilinear_opencv", "bicubic_opencv")
 OUTPUTS = ("logits", "probabilities")
+FLOAT_VALUES = ("normalised", "pixels")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,8 @@ class InputSpec:
     "L".
     `scale`, `mean`, `std`: the network gets (pixel * scale - mean) / std; one mean and one std for each channel, in the
     order of `colour`.
+    `float_values`: what a model that takes float32 gets: "normalised" numbers, or "pixels", RGB in [0, 255], and the
+    arithmetic is inside the graph as for uint8.
     ArtefactError for any field outside its range.
     """
 
@@ -76,6 +79,7 @@ class InputSpec:
     std: tuple[float, ...]
     scale: float = dataclasses.field(default=1 / 255, metadata=OPTIONAL)
     fill: tuple[int, int, int] = dataclasses.field(default=(0, 0, 0), metadata=OPTIONAL)
+    float_values: str = dataclasses.field(default="normalised", metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "resize_size"):
@@ -84,6 +88,7 @@ class InputSpec:
         check_choice("input.resize", self.resize, ("shorter_side", "stretch", "letterbox"))
         check_choice("input.crop", self.crop, ("centre",))
         check_choice("input.interpolation", self.interpolation, INTERPOLATIONS)
+        check_choice("input.float_values", self.float_values, FLOAT_VALUES)
         self._check_resize_size()
         if type(self.scale) not in (int, float) or not 0 < self.scale <= 1:
             raise fail("input.scale", self.scale, "a number in (0, 1] that pixels are multiplied by")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +16,16 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import Answer, Scores, check_logits, check_top, scores_from_logits
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
+from taijitu_runtime.backends.contract import rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.bulk import chunked, mapped
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.doubt import NO_DOUBT, Doubt, DoubtRule
 from taijitu_runtime.errors import PictureError, UsageError
+from taijitu_runtime.explain.class_maps import ClassMaps
+from taijitu_runtime.explain.explanation import Explanation
 from taijitu_runtime.pictures.headers import LIMITS, Limits
-from taijitu_runtime.pictures.preprocess import normalise, preprocess
+from taijitu_runtime.pictures.preprocess import preprocess, preprocess_and_region
 
 if TYPE_CHECKING:
     from taijitu_runtime.pictures.preprocess import Picture
@@ -83,6 +87,8 @@ class Classifier:
         self._workers = bulk.workers
         limits = (size for size in (batch_size or bulk.batch, backend.input.max_batch) if size is not None)
         self.batch_size = min(limits)
+        self._class_maps: ClassMaps | None = None
+        self._opening = threading.Lock()
 
     @classmethod
     def from_file(
@@ -117,6 +123,7 @@ class Classifier:
     def close(self) -> None:
         """Free the model; every later call raises UsageError."""
         self.backend.close()
+        self._class_maps = None
 
     def __enter__(self) -> Classifier:
         return self
@@ -209,6 +216,29 @@ class Classifier:
 
         return itertools.chain.from_iterable(mapped(answer, itertools.chain(ahead, chunks), self._workers))
 
+    def explain(
+        self, picture: Picture, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None
+    ) -> Explanation:
+        """Return the answers for a picture, and for each of them where in the picture it comes from.
+
+        Computed on the CPU from the ONNX file, by a session of its own that the first call opens. Arguments and errors
+        as for `predict`, of a picture in the host's memory, and ExplanationError for an engine and for a network that
+        has no class-activation maps.
+        """
+        top, rule = self._checked_top(top), self.doubt_rule(threshold)
+        class_maps = self.class_maps()
+        prepared, region = preprocess_and_region(picture, self.card.input, limits)
+        logits, maps = class_maps(self.rows_from_prepared(prepared[None]))
+        (prediction,) = self._predictions(logits, top, rule)
+        return Explanation(prediction, maps[0, [answer.index for answer in prediction.answers]], region)
+
+    def class_maps(self) -> ClassMaps:
+        """Return what computes the maps of all labels; ExplanationError where there are none."""
+        with self._opening:
+            if self._class_maps is None:
+                self._class_maps = ClassMaps(self.backend)
+            return self._class_maps
+
     def prepare(self, picture: Picture, limits: Limits = LIMITS) -> NDArray[np.uint8]:
         """Check, decode, resize and crop one picture: uint8 RGB (height, width, 3) for `logits`, as `preprocess`."""
         return preprocess(picture, self.card.input, limits)
@@ -224,8 +254,8 @@ class Classifier:
         return self._mapped(prepared, self.rows_from_prepared)
 
     def rows_from_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return prepared pictures in the form that `backend.input` describes: unchanged, or normalised float32."""
-        return prepared if self.backend.input.layout == "uint8 NHWC" else normalise(prepared, self.card.input)
+        """Return prepared pictures in the form that `backend.input` describes: unchanged, or in float32."""
+        return rows_from_pixels(prepared, self.backend.input.layout, self.card.input)
 
     def infer(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Compute logits, float32 (N, K), of N >= 1 rows of `rows_from_prepared`, as `logits` does."""

@@ -20,6 +20,7 @@ TaijituError
 ├── ProviderError                ONNX Runtime cannot use the processor that was asked for
 ├── SourceError                  a camera, stream or video that cannot be opened, or was lost
 ├── UsageError                   a wrong argument, or a call at the wrong time
+│   ├── ExplanationError             a model that has no class-activation maps
 │   ├── FolderInUseError             another process is at work in the folder
 │   └── UnknownNameError             a model, recipe, option, command ... that does not exist; the text has close ones
 └── WriteError                   a file that cannot be written: a full disk, no permission, no such folder
@@ -163,6 +164,10 @@ class ProviderError(TaijituError):
 
 class UsageError(TaijituError):
     """An argument outside its range, an unknown name, or a call at the wrong time."""
+
+
+class ExplanationError(UsageError):
+    """A model that has no class-activation maps: an engine, or a network that does not end in averaged feature maps."""
 
 
 class FolderInUseError(UsageError):

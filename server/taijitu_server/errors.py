@@ -11,7 +11,13 @@ from typing import NamedTuple
 
 import orjson
 
-from taijitu_runtime.errors import ArtefactError, PictureError, PictureTooLargeError, UnreadablePictureError
+from taijitu_runtime.errors import (
+    ArtefactError,
+    ExplanationError,
+    PictureError,
+    PictureTooLargeError,
+    UnreadablePictureError,
+)
 
 MEMORY_RETRY_S = 1
 
@@ -63,6 +69,7 @@ REQUEST_PIXELS = ErrorKind(413, "request_pixels", "The pictures of the request h
 PICTURE_KINDS = _picture_kinds()
 
 MODEL_UNNAMED = ErrorKind(400, "model_unnamed", "Several models are served, and the request names none.")
+NO_MAPS = ErrorKind(400, "no_maps", "The model has no class-activation maps.")
 MODEL_UNKNOWN = ErrorKind(404, "model_unknown", "The model or version does not exist.")
 MODEL_FAILED = ErrorKind(500, "model", "The model failed.")
 MODEL_DEAD = ErrorKind(503, "model_dead", "The model is not running.")
@@ -137,6 +144,8 @@ def http_error(error: Exception) -> HttpError:
         return error
     if isinstance(error, PictureError):
         return HttpError(PICTURE_KINDS[type(error)], str(error))
+    if isinstance(error, ExplanationError):
+        return HttpError(NO_MAPS, str(error))
     if isinstance(error, MemoryError):
         return overloaded(MEMORY, "out of memory for this request; try again later, or send less", MEMORY_RETRY_S)
     if isinstance(error, (ModelFailedError, ArtefactError)):

@@ -28,7 +28,7 @@ BACKENDS: dict[str, Callable[..., Backend]] = {
     "tensorrt_rtx": lambda folder, **options: TrtBackend(make_tiny_engine(folder / "model.engine", **options)),
 }
 NEED_A_GPU = {"tensorrt", "tensorrt_rtx"}
-LAYOUTS = ["uint8", "float32"]
+LAYOUTS = ["uint8", "float32", "pixels"]
 
 Opener = Callable[..., Backend]
 
@@ -43,15 +43,15 @@ def images_for(backend: Backend, count: int, seed: int = 0) -> NDArray[Any]:
     shape = backend.input.shape(count)
     if backend.input.dtype == np.uint8:
         return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    return np.random.default_rng(seed).normal(0, 1, shape).astype(np.float32)
+    scale, shift = (60, 128) if backend.input.layout == "float32 NCHW pixels" else (1, 0)
+    return np.random.default_rng(seed).normal(shift, scale, shape).astype(np.float32)
 
 
-def expected_logits(images: NDArray[Any]) -> NDArray[Any]:
+def expected_logits(images: NDArray[Any], layout: str = "uint8") -> NDArray[Any]:
     """Compute the colour model in NumPy and double precision: (N, 3)."""
-    if images.dtype == np.uint8:
-        average = ((images / 255.0 - [0.5, 0.4, 0.3]) / [0.25, 0.2, 0.3]).mean(axis=(1, 2))
-    else:
-        average = images.astype(np.float64).mean(axis=(2, 3))
+    average = images.astype(np.float64).mean(axis=(1, 2) if layout == "uint8" else (2, 3))
+    if layout != "float32":
+        average = (average / 255 - [0.5, 0.4, 0.3]) / [0.25, 0.2, 0.3]
     logits: NDArray[Any] = average - np.arange(3) / 100
     return logits
 
@@ -63,7 +63,7 @@ def test_logits_are_the_models(opener: Opener, layout: str, count: int) -> None:
         images = images_for(backend, count)
         logits = backend.infer(images)
         assert (logits.dtype, logits.shape) == (np.dtype(np.float32), (count, 3))
-        np.testing.assert_allclose(logits, expected_logits(images), atol=1e-4)
+        np.testing.assert_allclose(logits, expected_logits(images, layout), atol=1e-4)
 
 
 def test_the_channel_order_is_rgb(opener: Opener) -> None:
@@ -79,6 +79,7 @@ def test_the_channel_order_is_rgb(opener: Opener) -> None:
     [
         ({"size": (6, 10)}, ModelInput("uint8 NHWC", 6, 10)),
         ({"layout": "float32"}, ModelInput("float32 NCHW", 8, 8)),
+        ({"layout": "pixels"}, ModelInput("float32 NCHW pixels", 8, 8)),
         ({"batch": 4}, ModelInput("uint8 NHWC", 8, 8, min_batch=4, max_batch=4)),
     ],
 )

@@ -72,14 +72,16 @@ def test_every_batch_size_answers_as_torch_does(shipped_checkpoint: Path, shippe
         np.testing.assert_allclose(answers(shipped_onnx, pictures[:batch]), expected[:batch], atol=2e-4)
 
 
-def test_float32_input_is_the_same_network_behind_the_callers_normalisation(
-    shipped_checkpoint: Path, shipped_onnx: Path, tmp_path: Path
+@pytest.mark.parametrize("form", ["float32", "pixels"])
+def test_float32_input_is_the_same_network_with_or_without_the_callers_normalisation(
+    shipped_checkpoint: Path, shipped_onnx: Path, tmp_path: Path, form: str
 ) -> None:
     output = tmp_path / "float.onnx"
-    assert cli.main([str(shipped_checkpoint), "-o", str(output), "--input", "float32"]) == 0
+    assert cli.main([str(shipped_checkpoint), "-o", str(output), "--input", form]) == 0
     pictures = sample_pictures(4, 32, 32)
     card = ModelCard.from_dict(checkpoint.load(shipped_checkpoint).contract())
-    prepared = normalise(pictures, card.input)
+    planes = pictures.transpose(0, 3, 1, 2).astype(np.float32)
+    prepared = normalise(pictures, card.input) if form == "float32" else planes
     assert prepared.shape == (4, 3, 32, 32)
     np.testing.assert_allclose(answers(output, prepared), answers(shipped_onnx, pictures), atol=2e-4)
 

@@ -50,7 +50,9 @@ def make_tiny_engine(path: Path, *, library: str = "tensorrt_rtx", **options: An
         built_for=_built_for(library),
         precision=EnginePrecision("fp32", {"float32": network.num_layers}),
         profiles=({"images": ShapeRange(*shapes)},),
-        inputs=(TensorSpec("images", options.get("layout", "uint8"), (batch, *rest)),),
+        inputs=(
+            TensorSpec("images", "uint8" if options.get("layout", "uint8") == "uint8" else "float32", (batch, *rest)),
+        ),
         outputs=(TensorSpec("logits", "float32", tuple(logits.shape)),),
         flags=(),
         plan_sha256=hashlib.sha256(plan).hexdigest(),

@@ -55,7 +55,8 @@ def make_tiny_onnx(
 ) -> Path:
     """Normalise and average each colour over the picture: logit i = scale * average of colour (i modulo 3) - i / 100.
 
-    `layout` "uint8": images (N, H, W, 3), normalised inside; "float32": (N, 3, H, W). `classes`: the number of logits,
+    `layout` "uint8": images (N, H, W, 3), normalised inside; "float32": (N, 3, H, W); "pixels": that, normalised
+    inside. `classes`: the number of logits,
     by default one for each label.
     """
     card = card_dict(labels, *size) if card is None else card
@@ -74,6 +75,14 @@ def make_tiny_onnx(
     else:
         shape, element, axes = [batch, 3, *size], TensorProto.FLOAT, [2, 3]
         nodes = [helper.make_node("Identity", [names[0]], ["normalised"])]
+    if layout == "pixels":
+        card = {**card, "input": {**card["input"], "float_values": "pixels"}}
+        constants["scale"] = 255 * np.array([0.25, 0.2, 0.3], np.float32).reshape(3, 1, 1)
+        constants["mean"] = 255 * np.array([0.5, 0.4, 0.3], np.float32).reshape(3, 1, 1)
+        nodes = [
+            helper.make_node("Sub", [names[0], "mean"], ["centred"]),
+            helper.make_node("Div", ["centred", "scale"], ["normalised"]),
+        ]
     nodes += [
         helper.make_node("ReduceMean", ["normalised"], ["average"], axes=axes, keepdims=0),
         helper.make_node("Gemm", ["average", "weights", "bias"], [names[1]]),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 import json
 import os
 import re
@@ -18,6 +21,8 @@ from PIL import Image
 
 from taijitu_runtime.backends.ort import OrtBackend
 from taijitu_runtime.classify import cli
+from taijitu_runtime.decision import CoverageRow, Decision
+from tests.helpers.tiny_model import card_dict
 
 Capture = pytest.CaptureFixture[str]
 
@@ -114,7 +119,8 @@ def test_order_holds_over_many_batches(tiny_onnx: Path, pictures: Path, capsys: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["MODEL"], "the following arguments are required: picture; see taijitu classify --help"),
+        (["MODEL"], "got no picture, expected files or folders, - for standard input, or --files0-from FILE"),
+        (["MODEL", "-", "-"], "got - twice, expected it once: standard input has one picture"),
         (["MODEL", "red.png", "--top", "x"], "argument --top: invalid int value: 'x'; see taijitu classify --help"),
         (
             ["MODEL", "red.png", "--tip", "1"],
@@ -159,6 +165,112 @@ def test_a_folder_is_searched_by_content_and_other_files_are_reported(
     assert [Path(result["file"]).name for result in document["results"]] == ["a.jfif", "without suffix"]
     assert document["left_out"] == {"kinds": {"HEIC": 1, "FIFO": 1}, "named": [f"{tmp_path}/pipe.jpg (FIFO)"]}
     assert "1 HEIC" in printed.err
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Put bytes into standard input."""
+
+    def pipe(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    return pipe
+
+
+def test_csv_is_a_row_for_each_picture_and_answer(
+    make_onnx: Callable[..., Path], with_bad_ones: Path, capsys: Capture
+) -> None:
+    model = make_onnx(labels=('cat, "tabby"', "grün", "blue"))
+    assert run(model, with_bad_ones, "--csv", "--top", 2) == 1
+    printed = capsys.readouterr()
+    rows = list(csv.DictReader(printed.out.splitlines()))
+    assert printed.out.splitlines()[0] == "file,rank,label,index,probability"
+    assert [(Path(row["file"]).name, row["rank"], row["label"], row["index"]) for row in rows] == [
+        ("blue.jpg", "1", "blue", "2"),
+        ("blue.jpg", "2", 'cat, "tabby"', "0"),
+        ("green.PNG", "1", "grün", "1"),
+        ("green.PNG", "2", "blue", "2"),
+        ("red.png", "1", 'cat, "tabby"', "0"),
+        ("red.png", "2", "blue", "2"),
+    ]
+    assert float(rows[4]["probability"]) == pytest.approx(0.93726, abs=1e-5)
+    assert [Path(line.partition(": ")[0]).name for line in printed.err.splitlines()] == ["cut.png", "empty.jpg"]
+
+
+def test_csv_has_columns_for_what_is_decided(make_onnx: Callable[..., Path], pictures: Path, capsys: Capture) -> None:
+    decision = Decision(
+        temperature=1.0,
+        threshold=0.95,
+        guarantee=90.0,
+        set_probability=0.03,
+        chosen="by hand",
+        pictures=100,
+        data_sha256="0" * 64,
+        calibration_error_before=5.0,
+        calibration_error=2.0,
+        table=(CoverageRow(90.0, 0.5, 97.0),),
+    )
+    model = make_onnx(card=card_dict(decision=dataclasses.asdict(decision)))
+    assert run(model, pictures, "--csv", "--top", 1) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["known"] for row in rows] == ["true", "true", "false"]
+    assert [json.loads(row["set"]) for row in rows] == [["blue"], ["green"], ["red", "blue"]]
+    assert run(make_onnx(), pictures / "red.png", "--csv", "--threshold", 0.5) == 0
+    header, *rest = capsys.readouterr().out.splitlines()
+    assert header.endswith(",probability,known")
+    assert [row.rpartition(",")[2] for row in rest] == ["true"] * 3
+
+
+def test_one_picture_comes_from_standard_input(
+    tiny_onnx: Path, pictures: Path, capsys: Capture, piped: Callable[[bytes], None]
+) -> None:
+    piped((pictures / "red.png").read_bytes())
+    assert run(tiny_onnx, pictures / "deep" / "blue.jpg", "-", "--json", "--top", 1) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert [(Path(result["file"]).name, result["answers"][0]["label"]) for result in results] == [
+        ("blue.jpg", "blue"),
+        ("-", "red"),
+    ]
+    piped(b"no picture")
+    assert run(tiny_onnx, "-") == 1
+    assert capsys.readouterr().err.startswith("-: got no picture")
+
+
+def test_a_list_has_names_that_end_in_null_bytes(
+    tiny_onnx: Path, pictures: Path, tmp_path: Path, capsys: Capture, piped: Callable[[bytes], None]
+) -> None:
+    odd = tmp_path / os.fsdecode(b"two\nlines \xe9.png")
+    shutil.copy(pictures / "red.png", odd)
+    names = b"".join(os.fsencode(name) + b"\0" for name in (odd, pictures / "deep"))
+    (tmp_path / "list").write_bytes(names)
+    for source in (tmp_path / "list", "-"):
+        piped(names)
+        assert run(tiny_onnx, "--files0-from", source, "--csv", "--top", 1) == 0
+        rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+        assert [row["label"] for row in rows] == ["red", "blue", "green"]
+
+
+@pytest.mark.parametrize("content", [b"", b"a.png\0\0b.png\0", b"-\0"])
+def test_a_list_without_names_is_wrong_use(
+    tiny_onnx: Path, capsys: Capture, piped: Callable[[bytes], None], content: bytes
+) -> None:
+    piped(content)
+    assert run(tiny_onnx, "--files0-from", "-") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert run(tiny_onnx, "a.png", "--files0-from", "list") == 2
+    assert run(tiny_onnx, "--files0-from", "no such list") == 2
+    assert run(tiny_onnx, "a.png", "--csv", "--json") == 2
+
+
+def test_find_and_cat_feed_the_documented_script(tiny_onnx: Path, pictures: Path, root: Path) -> None:
+    script = f"{sys.executable} runtime/classify.py {tiny_onnx}"
+    line = (
+        f"find {pictures} -iname '*.png' -not -path '*/.*' -print0 | sort -z | "
+        f"{script} --files0-from - --csv --top 1 && "
+        f"cat {pictures}/deep/blue.jpg | {script} - --csv --top 1"
+    )
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=root, check=True)
+    assert [row["label"] for row in csv.DictReader(done.stdout.splitlines())] == ["green", "red", "label", "blue"]
 
 
 def test_help_names_every_flag(capsys: Capture) -> None:

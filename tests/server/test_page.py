@@ -139,6 +139,33 @@ def test_a_wrong_file_is_refused_in_plain_words_and_the_next_one_answered(
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+def test_where_the_model_looks_is_drawn_over_the_picture(
+    browser: Browser, start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--port", "0", "--no-access-log")
+    running.wait_until_ready()
+    opened = browser.new_page()
+    opened.goto(running.url)
+    half = Image.new("RGB", (64, 64), (0, 0, 255))
+    half.paste((255, 0, 0), (0, 0, 32, 64))
+    out = io.BytesIO()
+    half.save(out, "PNG")
+    opened.locator("#where").click(timeout=SLOW_MS)
+    upload(opened, out.getvalue())
+    expect(opened.locator("#answers li.looked b")).to_have_text("blue", timeout=SLOW_MS)
+    opacity = """(canvas, share) => canvas.getContext("2d").getImageData(share * canvas.width, 32, 1, 1).data[3]"""
+    heat = opened.locator("#heat")
+    until(opened, lambda: heat.evaluate(opacity, 0.75) > 100)
+    assert heat.evaluate(opacity, 0.25) == 0
+    opened.locator("#answers li", has_text="red").click()
+    until(opened, lambda: heat.evaluate(opacity, 0.25) > 100)
+    expect(heat).to_have_attribute("aria-label", "What speaks for red")
+    opened.locator("#where").click()
+    expect(heat).to_be_hidden(timeout=SLOW_MS)
+    opened.close()
+    assert running.stop()[0] == 0
+
+
 def test_the_pages_own_example_is_answered(page: Page, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (0, 0, 255)).save(tmp_path / "picture.jpg")
     expect(page.locator("#example")).to_contain_text("curl", timeout=SLOW_MS)
@@ -243,10 +270,10 @@ def test_a_refused_camera_permission_says_where_to_grant_it(page: Page) -> None:
 def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
     expect(page.locator("#to-cameras")).to_be_visible(timeout=SLOW_MS)
     reached = []
-    for _ in range(7):
+    for _ in range(8):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-    assert reached == ["Skip to the picture", "to-cameras", "Model", "API", "file", "eye", "openapi.json"]
+    assert reached == ["Skip to the picture", "to-cameras", "Model", "API", "file", "eye", "where", "openapi.json"]
 
 
 def test_anything_but_a_single_picture_file_is_refused(page: Page) -> None:

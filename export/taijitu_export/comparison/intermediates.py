@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from taijitu_export.errors import ExportError
 from taijitu_export.progress import tracked
+from taijitu_runtime.backends.contract import Layout, layout_of, rows_from_pixels
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.errors import require
-from taijitu_runtime.pictures.preprocess import normalise
 
 LOG_FATAL = 4
 
@@ -25,7 +25,7 @@ class Intermediates:
     """
 
     def __init__(self, model: onnx.ModelProto, names: Collection[str] = (), *, threads: int = 0) -> None:
-        self._spec = _input_spec(model)
+        self._layout, self._spec = input_of(model)
         self._names = list(names) or [output.name for output in model.graph.output]
         onnxruntime = require("onnxruntime", "taijitu[export]")
         options = onnxruntime.SessionOptions()
@@ -39,8 +39,8 @@ class Intermediates:
             raise ExportError(f"ONNX Runtime refused the graph: {' '.join(str(error).split())}") from error
 
     def run(self, pictures: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
-        """Compute the tensors for pictures, uint8 RGB (N, H, W, 3), normalised here where the model takes float32."""
-        images = pictures if self._spec is None else normalise(pictures, self._spec)
+        """Compute the tensors for pictures, uint8 RGB (N, H, W, 3), in the layout that the model takes."""
+        images = pictures if self._spec is None else rows_from_pixels(pictures, self._layout, self._spec)
         try:
             return dict(zip(self._names, self._session.run(self._names, {"images": images})))
         except Exception as error:
@@ -52,11 +52,12 @@ class Intermediates:
         return np.concatenate([self.run(pictures[start : start + batch])[self._names[0]] for start in starts])
 
 
-def _input_spec(model: onnx.ModelProto) -> InputSpec | None:
-    """Return how its pictures are normalised by the caller; None where the model does that itself."""
+def input_of(model: onnx.ModelProto) -> tuple[Layout, InputSpec | None]:
+    """Return the layout of a model's input, and the contract of its input if float32 is made by it."""
     if model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
-        return None
-    return ModelCard.read_onnx_metadata({entry.key: entry.value for entry in model.metadata_props}).input
+        return "uint8 NHWC", None
+    spec = ModelCard.read_onnx_metadata({entry.key: entry.value for entry in model.metadata_props}).input
+    return layout_of("float32", spec), spec
 
 
 def _returning(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:

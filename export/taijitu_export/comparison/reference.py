@@ -19,7 +19,8 @@ from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
 
 BATCH = 64
-ARITHMETIC = ("colour", "scale", "mean", "std")  # may differ: each model or its Classifier does this itself
+# May differ: each model or its Classifier does this itself.
+ARITHMETIC = ("colour", "scale", "mean", "std", "float_values")
 
 
 class LogitsModel(Protocol):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, LEAST_ALLOWED_ERROR, MOST_ALLOWED_ERROR
 from taijitu_export.comparison.comparison import Accuracy, Comparison, accuracy, chance_share, compare, most_different
 from taijitu_export.comparison.divergence import Divergence, divergence
+from taijitu_export.comparison.intermediates import input_of
 from taijitu_export.comparison.reference import BATCH, LogitsModel, class_order, is_checkpoint, open_reference
 from taijitu_export.comparison.verdict import (
     Verdict,
@@ -24,6 +25,7 @@ from taijitu_export.comparison.verdict import (
     verdict_without_promise,
 )
 from taijitu_export.errors import ExportError
+from taijitu_export.onnx.forms import FORM_OF_LAYOUT
 from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_export.progress import tracked
 from taijitu_export.sample_pictures import sample_pictures
@@ -257,9 +259,8 @@ def _reference_graph(reference: Path, candidate: onnx.ModelProto) -> onnx.ModelP
     """Return the reference as a float32 graph; a checkpoint is exported in the candidate's form."""
     if not is_checkpoint(reference):
         return onnx.load(reference)
-    uint8 = candidate.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     return onnx_from_checkpoint(
         checkpoint.load(reference),
-        input_form="uint8" if uint8 else "float32",
+        input_form=FORM_OF_LAYOUT[input_of(candidate)[0]],
         nish="op" if candidate.functions else "decomposed",
     )

@@ -20,6 +20,7 @@ from taijitu_export.errors import ExportError
 from taijitu_export.passport import card_for_precision, with_own_answers
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import Backend, open_backend
+from taijitu_runtime.backends.contract import rows_from_pixels
 from taijitu_runtime.engine_card import (
     Build,
     BuiltFor,
@@ -31,7 +32,6 @@ from taijitu_runtime.engine_card import (
     sidecar_of,
 )
 from taijitu_runtime.engine_card import Library as LibraryName
-from taijitu_runtime.pictures.preprocess import normalise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ def check_finite(backend: Backend) -> None:
     """Raise ExportError unless a loaded engine answers a random picture with finite logits."""
     spec = backend.card.input
     pictures = sample_pictures(backend.input.min_batch, spec.height, spec.width)
-    images = pictures if backend.input.layout == "uint8 NHWC" else normalise(pictures, spec)
+    images = rows_from_pixels(pictures, backend.input.layout, spec)
     if not np.isfinite(backend.infer(images)).all():
         raise ExportError("the engine answers with NaN or infinite logits")
 

@@ -1,6 +1,6 @@
 """Export a checkpoint to ONNX, check it against PyTorch, and keep it only if both agree.
 
-python export/to_onnx.py ckpt.pt [-o model.onnx] [--input uint8|float32] [--nish op|decomposed]
+python export/to_onnx.py ckpt.pt [-o model.onnx] [--input uint8|float32|pixels] [--nish op|decomposed]
                          [--precision fp32|fp16|int8] [--for engine|cpu] [--calibration DIR] [--max-drop POINTS]
 """
 
@@ -24,7 +24,8 @@ def build_parser() -> Parser:
     parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: next to the checkpoint, as .onnx, "
                         ".fp16.onnx or .int8.onnx)")  # fmt: skip
     parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="uint8: NHWC, normalised inside; "
-                        "float32: NCHW, normalised by the caller (default: %(default)s)")  # fmt: skip
+                        "float32: NCHW, normalised by the caller; pixels: float32 NCHW in 0 to 255, normalised inside, "
+                        "as DeepStream gives it (default: %(default)s)")  # fmt: skip
     parser.add_argument("--nish", choices=NISH_FORMS, default="op", help="op: one node with its function body; "
                         "decomposed: standard operators only (default: %(default)s)")  # fmt: skip
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the layers; those that would cost "

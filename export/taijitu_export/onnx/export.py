@@ -21,12 +21,12 @@ from taijitu_export.passport import with_own_answers, with_passport
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.backends.contract import layout_of, rows_from_pixels
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.output_path import check_output_path
-from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 
@@ -72,7 +72,7 @@ def export_onnx(
     output = output or source.with_suffix(f".{smaller.precision}.onnx" if smaller else ".onnx")
     _check_output(output, source)
     loaded = checkpoint.load(source)
-    card = card_of(loaded, hashlib.sha256(source.read_bytes()).hexdigest())
+    card = card_of(loaded, hashlib.sha256(source.read_bytes()).hexdigest(), input_form)
     data = smaller.read_data(card) if smaller else None
     model = onnx_from_checkpoint(loaded, card.source_sha256, input_form=input_form, nish=nish)
     conversion: tuple[str, ...] = ()
@@ -118,8 +118,10 @@ def _compared_with_checkpoint(
     """
     network, _ = network_of(loaded, card, input_form)
 
+    layout = layout_of("uint8" if input_form == "uint8" else "float32", card.input)
+
     def in_form(pictures: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
-        return pictures if input_form == "uint8" else normalise(pictures, card.input)
+        return rows_from_pixels(pictures, layout, card.input)
 
     # Nish by its definition in the file, as every other program has it.
     with OrtBackend(artefact, native=False) as backend:

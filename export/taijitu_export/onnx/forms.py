@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-INPUT_FORMS = ("uint8", "float32")
+INPUT_FORMS = ("uint8", "float32", "pixels")
+FORM_OF_LAYOUT = {"uint8 NHWC": "uint8", "float32 NCHW": "float32", "float32 NCHW pixels": "pixels"}
 NISH_FORMS = ("op", "decomposed")
 TARGETS = ("engine", "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import warnings
 from collections.abc import Sequence
@@ -43,15 +44,17 @@ PASSES: tuple[ir.passes.InPlacePass, ...] = (
 class NormalisedInput(nn.Module):
     """The network with a normalisation in front: uint8 (N, H, W, 3) RGB -> logits float32 (N, K).
 
-    The arithmetic is that of taijitu_training.data.normalise, so the answer is the same as in training.
+    `takes_planes`: it takes float32 (N, 3, H, W) RGB in [0, 255] instead. The arithmetic is that of
+    taijitu_training.data.normalise, so the answer is the same as in training.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, spec: InputSpec) -> None:
+    def __init__(self, model: nn.Module, spec: InputSpec, *, takes_planes: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.takes_planes = takes_planes
         self.colour = spec.colour
         largest = 1 / spec.scale  # the pixel that scales to 1
         self.register_buffer("mean", torch.tensor(spec.mean).view(-1, 1, 1) * largest)
@@ -59,7 +62,7 @@ class NormalisedInput(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         # Planes with one mean and one std each normalise quickly. As float first: TensorRT does not transpose bytes.
-        planes = images.float().permute(0, 3, 1, 2)
+        planes = images if self.takes_planes else images.float().permute(0, 3, 1, 2)
         if self.colour == "BGR":
             planes = planes.flip(1)
         elif self.colour == "grey":
@@ -71,10 +74,13 @@ class NormalisedInput(nn.Module):
         return logits
 
 
-def card_of(checkpoint: Checkpoint, source_sha256: str) -> ModelCard:
+def card_of(checkpoint: Checkpoint, source_sha256: str, input_form: str = "uint8") -> ModelCard:
     """Return the contract of an artefact made from `checkpoint`, whose file has the hash `source_sha256`."""
     producer = checkpoint.producer | producer_versions() | {"onnx": onnx.__version__}
-    return ModelCard.from_dict(checkpoint.contract() | {"producer": producer, "source_sha256": source_sha256})
+    card = ModelCard.from_dict(checkpoint.contract() | {"producer": producer, "source_sha256": source_sha256})
+    if input_form != "pixels":
+        return card
+    return dataclasses.replace(card, input=dataclasses.replace(card.input, float_values="pixels"))
 
 
 def network_of(checkpoint: Checkpoint, card: ModelCard, input_form: str) -> tuple[nn.Module, Tensor]:
@@ -83,6 +89,8 @@ def network_of(checkpoint: Checkpoint, card: ModelCard, input_form: str) -> tupl
     height, width = card.input.height, card.input.width
     if input_form == "float32":
         return model, torch.zeros(2, 3, height, width)
+    if input_form == "pixels":
+        return NormalisedInput(model, card.input, takes_planes=True).eval(), torch.zeros(2, 3, height, width)
     blank = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     return NormalisedInput(model, card.input).eval(), blank
 
@@ -93,11 +101,12 @@ def onnx_from_checkpoint(
     """Export with torch's dynamo exporter, a dynamic batch and the contract in `metadata_props`.
 
     `input_form` "uint8": input `images` uint8 (N, H, W, 3) RGB, normalised inside; "float32": `images` float32
-    (N, 3, H, W), normalised by the caller. Output `logits` float32 (N, K). `nish` "op": one node of taijitu's domain
-    with its function body in the file; "decomposed": standard operators only. CheckpointError or ArtefactError where
-    the checkpoint's weights or contract are wrong.
+    (N, 3, H, W), normalised by the caller; "pixels": `images` float32 (N, 3, H, W) RGB in [0, 255], normalised inside.
+    Output `logits` float32 (N, K). `nish` "op": one node of taijitu's domain with its function body in the file;
+    "decomposed": standard operators only. CheckpointError or ArtefactError where the checkpoint's weights or contract
+    are wrong.
     """
-    card = card_of(checkpoint, source_sha256)
+    card = card_of(checkpoint, source_sha256, input_form)
     network, blank = network_of(checkpoint, card, input_form)
     return finished(torch_graph(with_nish_as(network, nish), blank), card)
 

@@ -66,7 +66,7 @@ class Backend(abc.ABC):
         except BaseException:
             self._free()
             raise
-        self._contract = (card, model_input)
+        self._contract = (card, model_input.as_in(card))
 
     def close(self) -> None:
         """Free the model. A call of `infer` in progress in another thread still finishes."""

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from taijitu_runtime.card import ModelCard
+from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.pictures.preprocess import normalise
 
-Layout = Literal["uint8 NHWC", "float32 NCHW"]
+Layout = Literal["uint8 NHWC", "float32 NCHW", "float32 NCHW pixels"]
 LAYOUTS: dict[str, Layout] = {"uint8": "uint8 NHWC", "float32": "float32 NCHW"}
+"""The layout of an input by its type; of float32, the card tells whether it holds pixels."""
+
 MADE_BY = "expected a model made by: taijitu onnx checkpoint.pt -o model.onnx, or taijitu adopt"
 
 
@@ -21,7 +25,8 @@ MADE_BY = "expected a model made by: taijitu onnx checkpoint.pt -o model.onnx, o
 class ModelInput:
     """The array that a model takes.
 
-    `layout`: "uint8 NHWC", RGB in [0, 255], normalised inside the model; or "float32 NCHW", normalised by the caller.
+    `layout`: "uint8 NHWC", RGB in [0, 255], normalised inside the model; "float32 NCHW", normalised by the caller; or
+    "float32 NCHW pixels", RGB in [0, 255], normalised inside the model.
     `height`, `width`: pixels. `min_batch` to `max_batch`: pictures in one call; `max_batch` None: no limit.
     """
 
@@ -42,6 +47,10 @@ class ModelInput:
             return (batch, self.height, self.width, 3)
         return (batch, 3, self.height, self.width)
 
+    def as_in(self, card: ModelCard) -> ModelInput:
+        """Return the same with the layout that the card tells of an array of this type."""
+        return dataclasses.replace(self, layout=layout_of(self.dtype.name, card.input))
+
 
 class Tensor(NamedTuple):
     """An input or output of a graph: numpy's name of its type, and its shape, with None for an open dimension."""
@@ -49,6 +58,20 @@ class Tensor(NamedTuple):
     name: str
     dtype: str
     shape: tuple[int | None, ...]
+
+
+def layout_of(dtype: str, spec: InputSpec) -> Layout:
+    """Return the layout of an input, by numpy's name of its type and the card's."""
+    return "float32 NCHW pixels" if dtype == "float32" and spec.float_values == "pixels" else LAYOUTS[dtype]
+
+
+def rows_from_pixels(pixels: NDArray[np.uint8], layout: Layout, spec: InputSpec) -> NDArray[Any]:
+    """Return prepared images, uint8 RGB (N, H, W, 3), in a layout."""
+    if layout == "uint8 NHWC":
+        return pixels
+    if layout == "float32 NCHW pixels":
+        return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32)
+    return normalise(pixels, spec)
 
 
 def input_and_classes(path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[ModelInput, int | None]:

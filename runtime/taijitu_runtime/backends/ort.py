@@ -53,6 +53,7 @@ class OrtBackend(Backend):
         self._native = native
         self._profile_prefix = profile_prefix
         self._image_bytes: int | None = None
+        self._identity: tuple[int, ...] = ()
         self._session: Any = None
         self._alongside: Any = None  # a session of one thread, opened when several inferences run at a time
         self._opening = threading.Lock()
@@ -73,7 +74,15 @@ class OrtBackend(Backend):
         """Whether the provider is not the CPU's."""
         return self._provider != "cpu"
 
+    def check_same_file(self) -> None:
+        """ArtefactError where another file lies at the path now than the one that was loaded."""
+        if file_identity(self.path) != self._identity:
+            raise ArtefactError(
+                f"{self.path}: got another file than the one that was loaded, expected the same; load it again"
+            )
+
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
+        self._identity = file_identity(self.path)
         self._session = self._new_session(self._cores)
         metadata = self._session.get_modelmeta().custom_metadata_map
         if not any(key.startswith(METADATA_PREFIX) for key in metadata):
@@ -95,6 +104,7 @@ class OrtBackend(Backend):
             return self._infer(images)
         with self._opening:
             if self._alongside is None and self._session is not None:
+                self.check_same_file()
                 self._alongside = self._new_session(1)
             session = self._alongside
         return self._run(session, images)
@@ -128,6 +138,15 @@ class OrtBackend(Backend):
         )
 
 
+def file_identity(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is replaced or written to; empty where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def bulk_on_cpu(image_bytes: int | None, max_batch: int | None, threads: int) -> Bulk:
     """Return how ONNX Runtime's CPU runs many images best, from its largest tensor of one image, if known.
 
@@ -137,13 +156,24 @@ def bulk_on_cpu(image_bytes: int | None, max_batch: int | None, threads: int) ->
 
 
 def open_model(
-    path: Path, *, threads: int = 0, provider: str = "cpu", native: bool = True, profile_prefix: Path | None = None
+    path: Path,
+    *,
+    threads: int = 0,
+    provider: str = "cpu",
+    native: bool = True,
+    profile_prefix: Path | None = None,
+    more: bytes = b"",
 ) -> Any:
-    """Open any ONNX file as an onnxruntime.InferenceSession; arguments and errors are those of OrtBackend."""
+    """Open any ONNX file as an onnxruntime.InferenceSession; the arguments and errors are those of OrtBackend.
+
+    `more`: a serialised ModelProto that is merged into that of the file.
+    """
     ort = require("onnxruntime", "taijitu[ort]")
     open_one = open_nish_session if native else open_session
     try:
-        return open_on_provider(ort, provider, lambda found: open_one(ort, path, threads, found, profile_prefix), path)
+        return open_on_provider(
+            ort, provider, lambda found: open_one(ort, path, threads, found, profile_prefix, more), path
+        )
     except ProviderError:
         raise
     except Exception as error:

@@ -12,26 +12,45 @@ from taijitu_runtime.backends.ort_plugin import PluginProviders
 from taijitu_runtime.native import register_nish
 
 LOG_FATAL = 4
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""The entry with the folder of weights in other files, for a model that is given by its bytes."""
 
 Providers = Sequence[tuple[str, dict[str, str]]]
 """Execution providers by their ONNX Runtime names, the preferred one first, each with its options."""
 
 
-def open_session(ort: Any, path: Path, threads: int, providers: Providers, profile_prefix: Path | None = None) -> Any:
-    """Open the unchanged model; Nish runs by its definition in the file. Raises the errors of `ort`, onnxruntime."""
-    return _session(ort, str(path), _options(ort, threads, profile_prefix), providers)
+def open_session(
+    ort: Any,
+    path: Path,
+    threads: int,
+    providers: Providers,
+    profile_prefix: Path | None = None,
+    more: bytes = b"",
+) -> Any:
+    """Open the model as it is; Nish runs by its definition in the file. Raises the errors of `ort`, onnxruntime.
+
+    `more`: a serialised ModelProto that is merged into that of the file.
+    """
+    options = _options(ort, threads, profile_prefix)
+    return _session(ort, _content(path, more, options), options, providers)
 
 
 def open_nish_session(
-    ort: Any, path: Path, threads: int, providers: Providers, profile_prefix: Path | None = None
+    ort: Any,
+    path: Path,
+    threads: int,
+    providers: Providers,
+    profile_prefix: Path | None = None,
+    more: bytes = b"",
 ) -> Any:
     """Open a session that uses our kernels where the model has Nish and the library is built.
 
-    Nish is then one pass over memory, and on the CPU it stays in the blocked layout where that is possible.
+    Nish is then one pass over memory, and on the CPU it stays in the blocked layout where that is possible. `more`: as
+    for `open_session`.
     """
-    model = path.read_bytes()
+    model = path.read_bytes() + more
     if not _has_nish(model):
-        return open_session(ort, path, threads, providers, profile_prefix)
+        return open_session(ort, path, threads, providers, profile_prefix, more)
     options = _options(ort, threads, profile_prefix)
     names = [name for name, _ in providers]
     library = register_nish(options, names[0])
@@ -46,7 +65,15 @@ def open_nish_session(
         session = relaid_session(ort, model, library, new_session)
         if session is not None:
             return session
-    return _session(ort, str(path), options, providers)
+    return _session(ort, _content(path, more, options), options, providers)
+
+
+def _content(path: Path, more: bytes, options: Any) -> str | bytes:
+    """Return what a session is made of: the path, or bytes that protobuf reads as the file and `more` in one."""
+    if not more:
+        return str(path)
+    options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent.resolve()))
+    return path.read_bytes() + more
 
 
 def _session(ort: Any, model: str | bytes, options: Any, providers: Providers) -> Any:

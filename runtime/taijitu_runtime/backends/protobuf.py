@@ -47,6 +47,25 @@ def strings(fields: list[Field], number: int) -> list[str]:
     return [bytes(value).decode() for field, kind, value in fields if field == number and kind == BYTES]
 
 
+def messages(fields: list[Field], number: int) -> list[list[Field]]:
+    """Return the fields of each message in a field, in order."""
+    return [read(field.value) for field in fields if field.number == number and not isinstance(field.value, int)]
+
+
+def integers(fields: list[Field], number: int) -> list[int]:
+    """Return the values of a repeated field of signed integers, packed or not, in order."""
+    found: list[int] = []
+    for field in fields:
+        if field.number == number:
+            found += [field.value] if isinstance(field.value, int) else _varints(memoryview(field.value))
+    return [value - 2**64 if value >= 2**63 else value for value in found]
+
+
+def message(number: int, fields: list[Field]) -> Field:
+    """Return a field that holds a message."""
+    return Field(number, BYTES, write(fields))
+
+
 def _fields(message: memoryview) -> Iterator[Field]:
     position = 0
     while position < len(message):
@@ -65,6 +84,13 @@ def _fields(message: memoryview) -> Iterator[Field]:
             raise ValueError("no protobuf message")
         yield Field(number, kind, message[position:end])
         position = end
+
+
+def _varints(packed: memoryview) -> Iterator[int]:
+    position = 0
+    while position < len(packed):
+        value, position = _read_varint(packed, position)
+        yield value
 
 
 def _read_varint(message: memoryview, position: int) -> tuple[int, int]:

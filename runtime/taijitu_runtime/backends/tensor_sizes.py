@@ -18,8 +18,8 @@ def largest_tensor_bytes(model: bytes) -> int | None:
     The first dimension is the batch, and counts as 1; so does one that the file leaves open.
     """
     try:
-        shapes = [_shape(info) for graph in _messages(protobuf.read(model), MODEL_GRAPH)
-                  for info in _messages(graph, GRAPH_VALUE_INFO)]  # fmt: skip
+        graphs = protobuf.messages(protobuf.read(model), MODEL_GRAPH)
+        shapes = [_shape(info) for graph in graphs for info in protobuf.messages(graph, GRAPH_VALUE_INFO)]
     except ValueError:  # no model at all: ONNX Runtime has the words for it
         return None
     return max((BYTES_AN_ELEMENT * math.prod(shape[1:]) for shape in shapes if len(shape) > 1), default=None)
@@ -28,9 +28,5 @@ def largest_tensor_bytes(model: bytes) -> int | None:
 def _shape(info: list[Field]) -> list[int]:
     fields = [info]
     for number in (VALUE_TYPE, TYPE_TENSOR, TENSOR_SHAPE, SHAPE_DIM):
-        fields = [message for parent in fields for message in _messages(parent, number)]
+        fields = [message for parent in fields for message in protobuf.messages(parent, number)]
     return [next((int(value) for number, _, value in dim if number == DIM_VALUE), 1) for dim in fields]
-
-
-def _messages(fields: list[Field], number: int) -> list[list[Field]]:
-    return [protobuf.read(value) for field, _, value in fields if field == number and not isinstance(value, int)]

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from taijitu_runtime.answers import check_top
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
-from taijitu_runtime.classify.report import JsonReport, TextReport
+from taijitu_runtime.classify.heat_maps import HeatMaps
+from taijitu_runtime.classify.inputs import find_pictures, given_paths
+from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextReport
 from taijitu_runtime.console import Parser, Progress, run, say, shown
-from taijitu_runtime.datasets import LeftOut, scan_folder
 from taijitu_runtime.doubt import check_threshold
-from taijitu_runtime.errors import PictureError, UsageError
-from taijitu_runtime.pictures.headers import FORMATS, LIMITS, Limits
+from taijitu_runtime.errors import PictureError
+from taijitu_runtime.pictures.headers import LIMITS, Limits
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
 
 @run("taijitu classify")
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: every picture was classified, 1: some were skipped, 2: wrong usage or model."""
-    options = build_parser().parse_args(argv)
+    options = build_parser().parse_intermixed_args(argv)
+    paths = given_paths(options.pictures, options.files0_from)
     with Classifier.from_file(
         options.model,
         threads=options.threads,
@@ -34,50 +34,34 @@ def main(argv: list[str] | None = None) -> int:
         check_top(top, classifier.labels)
         check_threshold(options.threshold)
         limits = Limits(max_pixels=options.max_pixels)
-        files, left_out = find_pictures(options.pictures)
+        if options.explain is not None:
+            classifier.class_maps()  # a network without any is told before the first picture is read
+        inputs, left_out = find_pictures(paths, limits)
         if left_out:
             say(f"left out: {shown(left_out)}", sys.stderr)
-        outcomes = classifier.predict_each(files, top, limits=limits, threshold=options.threshold)
-        with Progress(len(files), hidden=len(files) == 1) as progress:
-            report = (
-                JsonReport(progress, options.model, classifier.card, left_out)
-                if options.json
-                else TextReport(progress, files, classifier.labels)
-            )
-            for file, outcome in zip(files, outcomes):
+        heat_maps = None if options.explain is None else HeatMaps(options.explain, inputs)
+        outcomes = (
+            classifier.predict_each((each.picture for each in inputs), top, limits=limits, threshold=options.threshold)
+            if heat_maps is None
+            else heat_maps.predict_each(classifier, inputs, top, limits, options.threshold)
+        )
+        with Progress(len(inputs), hidden=len(inputs) == 1) as progress:
+            report: Report
+            if options.json:
+                report = JsonReport(progress, options.model, classifier.card, left_out)
+            elif options.csv:
+                rule = classifier.doubt_rule(options.threshold)
+                report = CsvReport(progress, rule, has_heat_maps=heat_maps is not None)
+            else:
+                report = TextReport(progress, [each.path for each in inputs], classifier.labels)
+            for each, outcome in zip(inputs, outcomes):
                 if isinstance(outcome, PictureError):
-                    report.skip(file, outcome.reason)
+                    report.skip(each.path, outcome.reason)
                 else:
-                    report.add(file, outcome)
+                    report.add(each.path, outcome, None if heat_maps is None else heat_maps[each])
                 progress.advance()
         report.finish()
     return 1 if report.skipped else 0
-
-
-def find_pictures(paths: Iterable[Path]) -> tuple[list[Path], LeftOut]:
-    """Find the given files, and the pictures at any depth in the given folders, except hidden ones.
-
-    Returns:
-        The pictures, sorted within each folder, and the files that were left out.
-
-    Raises:
-        DataError: A folder cannot be read.
-        UsageError: A folder has no picture.
-    """
-    files: list[Path] = []
-    left_out = LeftOut()
-    for path in paths:
-        # Path.is_dir raises without permission, and one picture would end the run; os.path.isdir returns False.
-        if not os.path.isdir(path):  # noqa: PTH112
-            files.append(path)
-            continue
-        found = scan_folder(path)
-        if not found.pictures:
-            got = f" ({found.left_out} in it)" if found.left_out else ""
-            raise UsageError(f"{path}: got a folder without pictures{got}, expected {', '.join(FORMATS)}; check it")
-        files += [path.joinpath(*parts) for parts in found.pictures]
-        left_out.add(found.left_out)
-    return files, left_out
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -85,7 +69,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="taijitu classify", description=__doc__)
     parser.add_argument("model", type=Path, help="an ONNX file or an engine")
     parser.add_argument(
-        "pictures", type=Path, nargs="+", metavar="picture", help="files, or folders with pictures at any depth"
+        "pictures",
+        type=Path,
+        nargs="*",
+        metavar="picture",
+        help="files, or folders with pictures at any depth; - for the bytes of one from standard input",
+    )
+    parser.add_argument(
+        "--files0-from",
+        type=Path,
+        metavar="FILE",
+        help="read the names of files and folders from a file, each ended by a null byte, as find -print0 writes them; "
+        "- for standard input",
     )
     parser.add_argument("--top", type=int, help=f"answers for each picture ({USUAL_TOP}, or all labels if fewer)")
     parser.add_argument("--threshold", type=float, metavar="P", help="probability from which the first answer is known "
@@ -98,9 +93,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="skip larger pictures; a large JPEG counts an eighth, a progressive one half (default: %(default)s)",
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
+    parser.add_argument("--explain", type=Path, metavar="DIR", help="write a heat map of each picture to DIR/NAME.png: "
+                        "the places that speak for its likeliest answer")  # fmt: skip
     parser.add_argument("--rebuild", action="store_true", help="rebuild an engine that does not run here")
     parser.add_argument("--no-cuda-graphs", action="store_true", help="engines: start each layer separately; graphs "
                         "take up to 64 MiB of the GPU's memory")  # fmt: skip
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    form.add_argument("--csv", action="store_true", help="print a header, and a row for each picture and answer")
     return parser

@@ -1,7 +1,10 @@
-"""Print the answers of `classify`: as text or as one JSON object."""
+"""Print the answers of `classify`: as text, as one JSON object, or as CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +13,7 @@ from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Prediction
 from taijitu_runtime.console import Progress, json_text, shown
 from taijitu_runtime.datasets import LeftOut
+from taijitu_runtime.doubt import DoubtRule
 
 BAR_CELLS = 30
 MAX_NAME_COLUMNS = 60
@@ -29,8 +33,8 @@ class Report:
         self.skipped.append((file, reason))
         self._progress.say(f"{shown(file)}: {reason}", sys.stderr)
 
-    def add(self, file: Path, prediction: Prediction) -> None:
-        """Add the prediction for one file."""
+    def add(self, file: Path, prediction: Prediction, heat_map: Path | None) -> None:
+        """Add the prediction for one file, and the path of its heat map where there is one."""
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -46,7 +50,7 @@ class TextReport(Report):
         self._name_columns = min(MAX_NAME_COLUMNS, max(len(shown(file)) for file in files))
         self._label_columns = min(MAX_LABEL_COLUMNS, max(len(shown(label)) for label in labels))
 
-    def add(self, file: Path, prediction: Prediction) -> None:
+    def add(self, file: Path, prediction: Prediction, heat_map: Path | None) -> None:
         """Print the answers at once."""
         if self._single:
             cell = "█" if "utf" in (sys.stdout.encoding or "").lower() else "#"
@@ -56,6 +60,7 @@ class TextReport(Report):
             ]
             rows += [UNKNOWN] if prediction.known is False else []
             rows += [f"one of: {', '.join(map(shown, prediction.set))}"] if prediction.set else []
+            rows += [f"heat map: {shown(heat_map)}"] if heat_map is not None else []
             self._progress.say("\n".join([shown(file), *rows]), sys.stdout)
         else:
             columns = [f"{a.probability:6.1%} {shown(a.label):<{self._label_columns}}" for a in prediction.answers]
@@ -74,10 +79,12 @@ class JsonReport(Report):
         # As text: 100,000 results take a fifth of the memory of their dicts.
         self._results: list[str] = []
 
-    def add(self, file: Path, prediction: Prediction) -> None:
+    def add(self, file: Path, prediction: Prediction, heat_map: Path | None) -> None:
         """Keep the answers for the end."""
         plain = [{"label": a.label, "index": a.index, "probability": a.probability} for a in prediction.answers]
         result = {"file": str(file), "answers": plain, **prediction.doubt.as_json()}
+        if heat_map is not None:
+            result["heat_map"] = str(heat_map)
         self._results.append(json_text(result, sys.stdout))
 
     def finish(self) -> None:
@@ -87,3 +94,32 @@ class JsonReport(Report):
         results = ",\n ".join(self._results)
         skips, lefts = json_text(skipped, sys.stdout), json_text(self._left_out.as_json(), sys.stdout)
         print(f'{head},\n"results": [\n {results}],\n"skipped": {skips},\n"left_out": {lefts}}}')
+
+
+class CsvReport(Report):
+    """Prints a header and then a row for each picture and answer at once, as RFC 4180 but with lines ended by LF.
+
+    `known` and `set`, a JSON list of labels, are columns where the card or the threshold decides them; `heat_map` is
+    one where heat maps are drawn. Names and labels are escaped as in `shown`.
+    """
+
+    def __init__(self, progress: Progress, rule: DoubtRule, *, has_heat_maps: bool) -> None:
+        super().__init__(progress)
+        self._decides, self._has_sets, self._has_heat_maps = rule.decides, rule.has_sets, has_heat_maps
+        more = {"known": rule.decides, "set": rule.has_sets, "heat_map": has_heat_maps}
+        self._say(
+            ["file", "rank", "label", "index", "probability", *(name for name, is_there in more.items() if is_there)]
+        )
+
+    def add(self, file: Path, prediction: Prediction, heat_map: Path | None) -> None:
+        """Print the picture's rows."""
+        more: list[object] = [json.dumps(prediction.known)] if self._decides else []
+        more += [json.dumps(prediction.set, ensure_ascii=False)] if self._has_sets else []
+        more += [heat_map] if self._has_heat_maps else []
+        for rank, answer in enumerate(prediction.answers, start=1):
+            self._say([file, rank, answer.label, answer.index, f"{answer.probability:.6g}", *more])
+
+    def _say(self, cells: Sequence[object]) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow([shown(cell) for cell in cells])
+        self._progress.say(line.getvalue(), sys.stdout)

@@ -35,6 +35,13 @@ OPENCV = {"bilinear_opencv": "bilinear", "bicubic_opencv": "bicubic"}
 LUMINANCE = (19595, 38470, 7471)
 
 
+Region: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right and bottom of what the network sees, as shares of the picture's width and height.
+
+Below 0 and above 1 where the network sees a border around it.
+"""
+
+
 def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> NDArray[np.uint8]:
     """Make a picture uint8 RGB (spec.height, spec.width, 3), [0, 255]: the input of a uint8 model; a fresh array.
 
@@ -48,6 +55,17 @@ def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> ND
     return _resized(_decoded(picture, limits, least_side(spec)), spec)
 
 
+def preprocess_and_region(
+    picture: Picture, spec: InputSpec, limits: Limits = LIMITS
+) -> tuple[NDArray[np.uint8], Region]:
+    """Return what `preprocess` does, and which part of the picture that is."""
+    if isinstance(picture, np.ndarray):
+        pixels = resize_picture(picture, spec)
+        return pixels, _region(picture.shape[1], picture.shape[0], spec)
+    decoded = _decoded(picture, limits, least_side(spec))
+    return _resized(decoded, spec), _region(decoded.width, decoded.height, spec)
+
+
 def least_side(spec: InputSpec) -> int:
     """Return the pixels that the shorter side of a large JPEG keeps while it is decoded: `inspect` counts with it.
 
@@ -58,14 +76,16 @@ def least_side(spec: InputSpec) -> int:
     return OVERSAMPLING * max(spec.resize_size, spec.height, spec.width)
 
 
-def decode_picture(source: Source, limits: Limits = LIMITS) -> NDArray[np.uint8]:
+def decode_picture(source: Source | Image.Image, limits: Limits = LIMITS, least_side: int = 0) -> NDArray[np.uint8]:
     """Decode the picture in a file or in its bytes to uint8 RGB (H, W, 3), [0, 255], upright; a fresh array.
+
+    A large JPEG may be shrunk as long as its shorter side keeps `least_side` pixels; 0: it may not.
 
     JPEG, PNG, WEBP, BMP, GIF, TIFF and PPM; EXIF orientation is applied; the first frame of an animation; 16 bits are
     scaled to 8; transparency is on black. PictureError, by its class, where the file is missing, empty, of
     another format, truncated or damaged, or beyond `limits`.
     """
-    return np.array(_decoded(source, limits, 0).pixels, order="C")
+    return np.array(_decoded(source, limits, least_side).pixels, order="C")
 
 
 def resize_picture(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
@@ -96,7 +116,7 @@ def resize_by_axes(picture: NDArray[np.uint8], spec: InputSpec, first: Literal["
     from PIL import Image
 
     height, width = picture.shape[:2]
-    final = _resized_size(Decoded(picture, width, height, (0, 0, width, height)), spec)
+    final = _resized_size(width, height, spec)
     resample = Image.Resampling[FILTERS[spec.interpolation][0]]
     half = Image.fromarray(picture).resize((final[0], height) if first == "width" else (width, final[1]), resample)
     whole = half.resize(final, resample)
@@ -185,7 +205,7 @@ def _read(path: str | Path, limits: Limits) -> bytes:
 
 
 def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
-    size = _resized_size(picture, spec)
+    size = _resized_size(picture.width, picture.height, spec)
     if spec.resize == "letterbox":
         return _framed(_scaled(picture, size, (0, 0, *size), spec), spec)
     return _scaled(picture, size, _crop_box(size, spec), spec)
@@ -224,11 +244,20 @@ def _scaled(
     return np.array(image.resize(size, resample, picture.extent).crop(crop))
 
 
-def _resized_size(picture: Decoded, spec: InputSpec) -> tuple[int, int]:
-    """Return width and height before the crop, or before the border is added."""
+def _region(width: int, height: int, spec: InputSpec) -> Region:
+    size = _resized_size(width, height, spec)
+    if spec.resize == "letterbox":
+        left, top = -((spec.width - size[0]) // 2), -((spec.height - size[1]) // 2)
+        box = (left, top, left + spec.width, top + spec.height)
+    else:
+        box = _crop_box(size, spec)
+    return box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1]
+
+
+def _resized_size(width: int, height: int, spec: InputSpec) -> tuple[int, int]:
+    """Return width and height before the crop, or before the border is added, of a picture of that size."""
     if spec.resize == "stretch":
         return unresized_size(spec)
-    width, height = picture.width, picture.height
     if spec.resize == "letterbox":
         if width * spec.height >= height * spec.width:
             return spec.width, max(1, round(height * spec.width / width))

@@ -89,6 +89,13 @@ class Request:
             raise bad_request(f"query.{name}: got {text[:40]!r}, expected a whole number from 1")
         return int(text)
 
+    def flag(self, name: str) -> bool:
+        """Return whether a field of the query is 1; HttpError 400 for any other value than 0 and 1."""
+        text = self.query.get(name, "0")
+        if text not in ("0", "1"):
+            raise bad_request(f"query.{name}: got {text[:40]!r}, expected 0 or 1")
+        return text == "1"
+
     def probability(self, name: str) -> float | None:
         """Return a field of the query as a number from 0 to 1, None without it; HttpError 400 for any other value."""
         text = self.query.get(name)

@@ -16,6 +16,7 @@ from taijitu_server.errors import (
     MODEL_ERRORS,
     MODEL_LOAD,
     MODEL_UNNAMED,
+    NO_MAPS,
     NOT_READY,
     ORIGIN,
     PICTURE_ERRORS,
@@ -39,6 +40,11 @@ CLASSIFY_QUERY = (
         {"type": "number", "minimum": 0, "maximum": 1},
         "Probability from which the first answer is known; by default that of the model's card, if it has one.",
     ),
+    Parameter(
+        "explain",
+        {"type": "integer", "enum": [0, 1], "default": 0},
+        "1: each answer has a class-activation map, where the model has such maps.",
+    ),
     Parameter("model", schemas.TEXT, "Name of the model; required if several are served."),
     Parameter("version", schemas.TEXT, "Version of the model; by default the highest."),
 )
@@ -57,7 +63,7 @@ def routes(has_cameras: bool) -> tuple[Route, ...]:
         Route("GET", "/docs", page.docs, "page", is_documented=False),
         Route("POST", "/classify", classify, "classify", query=CLASSIFY_QUERY,
               body=schemas.PICTURES, body_required=True, response=(JSON, schemas.CLASSIFIED),
-              errors=(MODEL_UNNAMED, CONTENT_TYPE, *INFER_ERRORS)),
+              errors=(MODEL_UNNAMED, NO_MAPS, CONTENT_TYPE, *INFER_ERRORS)),
         Route("GET", "/health/live", health.live, "health", is_open=True, is_probe=True),
         Route("GET", "/health/ready", health.ready, "health", is_open=True, is_probe=True, errors=(NOT_READY,)),
         Route("GET", "/metrics", health.metrics, "health", response=("text/plain", schemas.TEXT)),

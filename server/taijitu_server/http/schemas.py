@@ -23,6 +23,11 @@ ANSWER: Schema = {
         "label": TEXT,
         "index": {"type": "integer"},
         "probability": {"type": "number", "minimum": 0, "maximum": 1},
+        "map": {
+            "type": "array",
+            "items": {"type": "array", "items": {"type": "number"}},
+            "description": "With explain=1: what each place of the region adds to the logit, row by row from the top.",
+        },
     },
     "required": ["label", "index", "probability"],
 }
@@ -35,6 +40,15 @@ DOUBT: Schema = {
         "description": "Labels that the true one is among, as often as the model's card guarantees.",
     },
 }
+REGION: Schema = {
+    "region": {
+        "type": "array",
+        "items": {"type": "number"},
+        "minItems": 4,
+        "maxItems": 4,
+        "description": "With explain=1: left, top, right and bottom of what the model sees, as shares of the picture.",
+    },
+}
 CLASSIFIED: Schema = {
     "type": "object",
     "description": "`answers` for one picture, `results` for several.",
@@ -43,7 +57,11 @@ CLASSIFIED: Schema = {
         "version": TEXT,
         "answers": ANSWERS,
         **DOUBT,
-        "results": {"type": "array", "items": {"type": "object", "properties": {"answers": ANSWERS, **DOUBT}}},
+        **REGION,
+        "results": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"answers": ANSWERS, **DOUBT, **REGION}},
+        },
         "latency_ms": {"type": "number"},
         "stages_ms": {"type": "object", "additionalProperties": {"type": "number"}},
     },

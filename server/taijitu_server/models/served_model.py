@@ -7,7 +7,7 @@ import contextlib
 import io
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,9 @@ from taijitu_runtime.answers import Scores
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import shown
-from taijitu_runtime.errors import PictureError
+from taijitu_runtime.errors import ExplanationError, PictureError
+from taijitu_runtime.explain.class_maps import maps_added_to
+from taijitu_runtime.explain.explanation import Explanation
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.pictures.headers import Limits, inspect
 from taijitu_runtime.proof.prove import Proof, proof_at_start
@@ -57,6 +59,11 @@ class ServedModel:
         self.labels = classifier.labels
         self.doubt_rule = classifier.doubt_rule()
         self.input: ModelInput = classifier.backend.input
+        self._no_maps: ExplanationError | None = None
+        try:
+            maps_added_to(classifier.backend)
+        except ExplanationError as error:
+            self._no_maps = error
         self._jobs: set[Job] = set()
         self._settings = settings
         self._limits = settings.picture_limits()
@@ -101,6 +108,16 @@ class ServedModel:
         return self._batcher.is_alive and not self._is_hanging
 
     @property
+    def explains(self) -> bool:
+        """Whether it has class-activation maps."""
+        return self._no_maps is None
+
+    def check_explains(self) -> None:
+        """ExplanationError where it has no class-activation maps."""
+        if self._no_maps is not None:
+            raise self._no_maps
+
+    @property
     def pending(self) -> int:
         """Requests waiting or running."""
         return len(self._jobs)
@@ -127,6 +144,42 @@ class ServedModel:
         else:
             pool.put(job, self._batcher.put, self._deliver)
         return job
+
+    def submit_explained(
+        self,
+        pool: DecodePool,
+        pictures: Callable[[], Sequence[bytes]],
+        top: int,
+        threshold: float | None,
+        timeout_s: float,
+    ) -> tuple[Job, list[Explanation]]:
+        """Queue one request whose pictures are explained in `pool`, by a session of its own.
+
+        The list has an explanation for each picture when the job's `future` has its result. HttpError 503 where the
+        queue is full, ExplanationError where there are no maps.
+        """
+        self.check_explains()
+        explanations: list[Explanation] = []
+
+        def explain(_: Job) -> Steps:
+            found = pictures()
+            check_pixels(found, self._limits, self._settings.max_request_pixels)
+            for index, picture in enumerate(found):
+                with _naming(index, len(found)):
+                    most = min(top, len(self.labels))
+                    explanations.append(
+                        self.classifier.explain(picture, most, limits=self._limits, threshold=threshold)
+                    )
+                yield
+            return np.stack([explanation.prediction.logits for explanation in explanations])
+
+        def deliver(job: Job) -> None:
+            job.outcome = self.classifier.scores(job.rows)
+            self._deliver([job])
+
+        job = self.accept(explain, timeout_s)
+        pool.put(job, deliver, self._deliver)
+        return job, explanations
 
     def is_quick(self, picture: bytes) -> bool:
         """Return whether preparing a picture file takes less time than telling another thread about it.
@@ -197,12 +250,8 @@ class ServedModel:
         return self.classifier.rows_from_prepared(np.stack(prepared))
 
     def _prepared(self, index: int, count: int, picture: bytes) -> Any:
-        try:
+        with _naming(index, count):
             return self.classifier.prepare(picture, self._limits)
-        except PictureError as error:
-            if count == 1:
-                raise
-            raise error.named(f"picture {index}") from error
 
     def _deliver(self, jobs: Sequence[Job]) -> None:
         assert self._loop is not None
@@ -218,6 +267,17 @@ class ServedModel:
                 job.future.set_exception(job.outcome)
             else:
                 job.future.set_result(job.outcome)
+
+
+@contextlib.contextmanager
+def _naming(index: int, count: int) -> Iterator[None]:
+    """Say in a PictureError which of `count` pictures it is about."""
+    try:
+        yield
+    except PictureError as error:
+        if count == 1:
+            raise
+        raise error.named(f"picture {index}") from error
 
 
 def check_pixels(pictures: Sequence[bytes], limits: Limits, max_pixels: int) -> None:

@@ -1,0 +1,68 @@
+"""Write a heat map of each picture that is classified."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from taijitu_runtime.bulk import mapped
+from taijitu_runtime.classifier import Classifier, Prediction
+from taijitu_runtime.classify.inputs import Input
+from taijitu_runtime.console import shown
+from taijitu_runtime.errors import PictureError, UsageError
+from taijitu_runtime.files import write_whole
+from taijitu_runtime.pictures.headers import Limits
+
+
+class HeatMaps:
+    """A file in `folder` for each picture: its name below the folder that was given, with .png behind it.
+
+    Raises:
+        UsageError: Two pictures would have the same file, or one exists already.
+    """
+
+    def __init__(self, folder: Path, inputs: Sequence[Input]) -> None:
+        self._targets: dict[Input, Path] = {}
+        taken: dict[Path, Input] = {}
+        for each in inputs:
+            target = folder / each.name.with_name(f"{each.name.name}.png")
+            if (other := taken.setdefault(target, each)) is not each:
+                raise UsageError(
+                    f"got {shown(other.path)} and {shown(each.path)}, which would both be drawn to {shown(target)}, "
+                    "expected different names; give the folder that both are in, or one at a time"
+                )
+            if target.exists() or target.is_symlink():
+                raise UsageError(
+                    f"{shown(target)}: exists already, expected a new file; give another folder, or remove it"
+                )
+            self._targets[each] = target
+
+    def __getitem__(self, one: Input) -> Path:
+        return self._targets[one]
+
+    def predict_each(
+        self, classifier: Classifier, inputs: Sequence[Input], top: int, limits: Limits, threshold: float | None
+    ) -> Iterator[Prediction | PictureError]:
+        """Yield as `Classifier.predict_each`, and write the map of each picture's likeliest answer."""
+
+        def explained(one: Input) -> Prediction | PictureError:
+            try:
+                explanation = classifier.explain(one.picture, top, limits=limits, threshold=threshold)
+                pixels = explanation.draw(one.picture, limits=limits)
+            except PictureError as error:
+                return error
+            target = self._targets[one]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(target, _png(pixels))
+            return explanation.prediction
+
+        return mapped(explained, inputs, classifier.backend.bulk.workers)
+
+
+def _png(pixels: object) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")  # type: ignore[arg-type]  # of numpy's dtypes
+    return file.getvalue()

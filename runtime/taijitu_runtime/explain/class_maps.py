@@ -1,0 +1,80 @@
+"""Class-activation maps of a loaded model, computed by ONNX Runtime from its ONNX file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.backends import Backend, OrtBackend
+from taijitu_runtime.backends.ort import open_model
+from taijitu_runtime.errors import ArtefactError, ExplanationError
+from taijitu_runtime.explain.head import DO, EXPECTED, head_of
+from taijitu_runtime.explain.maps_graph import MAPS, maps_graph
+from taijitu_runtime.pictures.preprocess import describe
+
+ALLOWED_ERROR = 0.1
+"""Between the mean of a map and its logit, as a share of the logits' range.
+
+Rounding in float32 makes it 1e-6, that of int8 some hundredths; a graph that was not understood makes it anything.
+"""
+
+
+def maps_added_to(backend: Backend) -> bytes:
+    """Return what gives the model's file one more output, by `maps_graph`.
+
+    Raises:
+        ExplanationError: The model is an engine, or its network has no class-activation maps.
+    """
+    if not isinstance(backend, OrtBackend):
+        raise ExplanationError(
+            f"{backend.path}: got an engine, which has no class-activation maps, expected an ONNX file; give the one "
+            "that the engine was built from"
+        )
+    backend.check_same_file()
+    try:
+        return maps_graph(head_of(backend.path.read_bytes()))
+    except ExplanationError as error:
+        raise ExplanationError(f"{backend.path}: {error}") from None
+
+
+class ClassMaps:
+    """The maps of a loaded model, from a session of its own on one core of the CPU; it may be called from many threads.
+
+    Raises:
+        ExplanationError: As for `maps_added_to`, or the maps do not add up to the logits.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._path, self._input = backend.path, backend.input
+        self._session = open_model(backend.path, threads=1, more=maps_added_to(backend))
+        self._check()
+
+    def __call__(self, rows: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return logits and maps of prepared images.
+
+        Args:
+            rows: N images as `backend.input` says.
+
+        Returns:
+            Logits, float32 (N, K), and maps, float32 (N, K, h, w). The mean of a map is the logit of its label, as far
+            as the file's precision rounds nothing; a place counts for as much as it is above that mean.
+        """
+        missing = max(0, self._input.min_batch - len(rows))
+        padded = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing else rows
+        try:
+            logits, places = self._session.run(["logits", MAPS], {"images": padded})
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise ArtefactError(f"{self._path}: ONNX Runtime failed on {describe(padded)}: {text}") from error
+        return logits[: len(rows)], np.ascontiguousarray(places.transpose(2, 3, 0, 1))[: len(rows)]
+
+    def _check(self) -> None:
+        random = np.random.default_rng(0).integers(0, 256, self._input.shape(max(2, self._input.min_batch)))
+        logits, maps = self(random.astype(self._input.dtype))
+        error, allowed = np.abs(maps.mean(axis=(2, 3)) - logits).max(), ALLOWED_ERROR * np.ptp(logits)
+        if not error <= allowed:
+            raise ExplanationError(
+                f"{self._path}: got maps whose means differ from the logits by {error:.2g}, expected {EXPECTED}; {DO}"
+            )

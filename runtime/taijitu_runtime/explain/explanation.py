@@ -1,0 +1,49 @@
+"""What a model says of a picture, and where it looks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.explain.heat_map import MOST_SIDE, draw_heat_map
+from taijitu_runtime.pictures.headers import LIMITS, Limits
+from taijitu_runtime.pictures.preprocess import Region, decode_picture
+
+if TYPE_CHECKING:
+    from taijitu_runtime.classifier import Prediction
+    from taijitu_runtime.pictures.preprocess import Picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """A prediction, with a class-activation map for each of its answers.
+
+    `maps`: float32 (answers, h, w): what each place adds to the logit, which is the mean of a map, up to rounding.
+    `region`: what part of the upright picture the maps cover, as left, top, right and bottom in shares of its width and
+    height; below 0 and above 1 where the network sees a border around it.
+    """
+
+    prediction: Prediction
+    maps: NDArray[np.float32] = dataclasses.field(repr=False, compare=False)
+    region: Region
+
+    def draw(self, picture: Picture, answer: int = 0, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
+        """Draw the map of one of the answers on the picture that was explained.
+
+        Args:
+            picture: The same as for `Classifier.explain`.
+            answer: Which of the answers, 0 for the likeliest.
+            limits: As for `Classifier.explain`.
+
+        Returns:
+            uint8 RGB (H, W, 3): the picture in grey, coloured where it speaks for the label more than on average,
+            darkened where the network does not look. The longer side has 256 to 1024 pixels.
+
+        Raises:
+            PictureError: The picture cannot be decoded.
+        """
+        pixels = picture if isinstance(picture, np.ndarray) else decode_picture(picture, limits, MOST_SIDE)
+        return draw_heat_map(pixels, self.maps[answer], self.region)
