@@ -80,6 +80,7 @@ def adopt(
     std: Sequence[float] | None = None,
     layout: Layout | None = None,
     name: str | None = None,
+    find: AnyPath | None = None,
 ) -> AdoptResult:
     """Make an artefact of somebody else's ONNX file, check it against the original, and keep it only if both agree.
 
@@ -99,6 +100,8 @@ def adopt(
         std: What the rest is divided by, likewise.
         layout: Layout of the network's input; None for what its shape tells.
         name: What the network is called; None for the file's name.
+        find: A few hundred pictures, folder or tar of <label>/*: what no argument says is found by how well the network
+            answers them.
 
     Returns:
         What was written, and how well it agrees.
@@ -107,6 +110,7 @@ def adopt(
         ExportError: The artefact would not answer like the original. What stood at `output` before is untouched.
         ArtefactError: The file cannot be read, or is not a classifier.
         UsageError: A piece of the contract is missing, or does not fit the network.
+        DataError: The pictures of `find` cannot be read, or do not decide for one contract.
     """
     if isinstance(labels, (str, os.PathLike)):
         labels = labels_from_file(Path(labels))
@@ -123,7 +127,7 @@ def adopt(
     )
     if like is not None:
         known = known.over(preprocessing_like(like))
-    return adopt_file(Path(model), Path(output), known, layout=layout, name=name)
+    return adopt_file(Path(model), Path(output), known, layout=layout, name=name, find=_path(find))
 
 
 def verify(
