@@ -33,8 +33,8 @@ from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
 from taijitu_training.models import create_model, list_models, model_options
-from taijitu_training.recipes import RECIPES
-from taijitu_training.tables import NISH_NETWORKS
+from taijitu_training.recipes.named import RECIPES
+from taijitu_training.tables.tables import NISH_NETWORKS
 
 PRECISIONS = ("fp32", "fp16")
 

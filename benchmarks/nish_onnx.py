@@ -38,7 +38,7 @@ from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
 from taijitu_training.models import create_model, model_options
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipes.named import RECIPES
 
 NETWORKS = {"vgnetg_1_0mp": 1000, "yynet_small_16": 10}
 UNTIMED, TIMED = 2, 3  # runs in a turn: during the first ones, threads of the previous turn still run

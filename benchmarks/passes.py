@@ -43,7 +43,7 @@ from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
 from taijitu_training.data import normalise as normalise_batch
 from taijitu_training.models import create_model, list_models, model_options
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipes.named import RECIPES
 
 BESIDE_OPENVINO = "vgnetg_1_0mp"
 UNTIMED, TIMED = 2, 3  # runs in a turn

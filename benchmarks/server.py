@@ -43,7 +43,7 @@ from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
 from taijitu_training.models import create_model, model_options
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipes.named import RECIPES
 
 ROOT = Path(__file__).parent.parent
 SKIMAGE = Path(skimage.__file__).parent / "data"

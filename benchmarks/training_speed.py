@@ -24,10 +24,10 @@ from torchvision.transforms import v2
 
 from taijitu_training.data import MemoryBatches, Pictures, Share
 from taijitu_training.devices import choose_device, describe_machine
-from taijitu_training.loop import FLUSH_STEPS, Totals, TrainState, mixed_dtype, start, train_one_epoch
+from taijitu_training.loop.loop import FLUSH_STEPS, Totals, TrainState, mixed_dtype, start, train_one_epoch
 from taijitu_training.models import create_model
-from taijitu_training.recipe import Recipe
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipes.named import RECIPES
+from taijitu_training.recipes.recipe import Recipe
 
 PICTURES = 6400
 

@@ -92,5 +92,6 @@ def test_help_imports_nothing_that_takes_seconds(point: importlib.metadata.Entry
 
 
 def test_recipes_are_read_without_torch(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['torch'] = None; from taijitu_training.recipes import RECIPES; print(len(RECIPES))"
+    block = "import sys; sys.modules['torch'] = None"
+    code = f"{block}; from taijitu_training.recipes.named import RECIPES; print(len(RECIPES))"
     assert int(answer(code, tmp_path)) > 3

@@ -7,9 +7,9 @@ import dataclasses
 
 from taijitu_server.settings import Settings
 from taijitu_training.cli import build_parser as train_parser
-from taijitu_training.recipe import Recipe
-from taijitu_training.recipe_table import meanings
-from taijitu_training.weights_cli import build_parser as checkpoint_parser
+from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.recipes.table import meanings
+from taijitu_training.weights.cli import build_parser as checkpoint_parser
 
 
 def server_settings() -> str:

@@ -15,7 +15,7 @@ from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract, normalise
 from taijitu_training.models import create_model, model_options
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipes.named import RECIPES
 
 
 @pytest.fixture

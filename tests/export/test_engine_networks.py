@@ -20,7 +20,7 @@ from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_training import checkpoint
 from taijitu_training.models import list_models
-from taijitu_training.tables import NISH_NETWORKS
+from taijitu_training.tables.tables import NISH_NETWORKS
 
 pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
 

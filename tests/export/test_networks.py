@@ -15,7 +15,7 @@ from taijitu_export.onnx import cli
 from taijitu_export.onnx.export import export_onnx
 from taijitu_runtime.classifier import Classifier
 from taijitu_training import checkpoint
-from taijitu_training.pretrained import checkpoint_of
+from taijitu_training.weights.pretrained import checkpoint_of
 
 Make = Callable[..., Path]
 

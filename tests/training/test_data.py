@@ -20,8 +20,8 @@ from taijitu_runtime.errors import DamagedPictureError
 from taijitu_runtime.pictures.preprocess import decode_picture
 from taijitu_training.data import Dataset, Pictures, Share, Stream, batches, load, load_dataset
 from taijitu_training.errors import DataError
-from taijitu_training.recipe import Recipe
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipes.named import RECIPES
+from taijitu_training.recipes.recipe import Recipe
 
 RECIPE = replace(RECIPES["yynet_cifar10"], batch_size=8)
 RESIZED = replace(RECIPE, crop="resized", pad=0)

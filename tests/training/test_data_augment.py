@@ -21,7 +21,7 @@ from taijitu_training.data.crop import random_box, random_resized_crop
 from taijitu_training.data.trivial_augment import KINDS, trivial_augment
 from taijitu_training.data.warp import turned, warp
 from taijitu_training.errors import DataError
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipes.named import RECIPES
 
 RECIPE = RECIPES["yynet_cifar10"]
 PLAIN = replace(RECIPE, brightness=0.0)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from taijitu_training.data import Dataset, Pictures, load_dataset
 from taijitu_training.errors import DataError
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipes.named import RECIPES
 
 RECIPE = RECIPES["yynet_cifar10"]
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

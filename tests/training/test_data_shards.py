@@ -19,7 +19,7 @@ from PIL import Image
 from taijitu_training.data import Dataset, Pictures, Share, Stream, batches, evaluation_batches, load, load_dataset
 from taijitu_training.data.webdataset_shards import Shards
 from taijitu_training.errors import DataError
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipes.named import RECIPES
 
 CPU, ALONE = torch.device("cpu"), Share()
 PLAIN = replace(RECIPES["nish_mnist"], batch_size=4)  # neither padding nor mirroring: a picture is told by a pixel

@@ -20,8 +20,8 @@ from taijitu_training.data import Dataset, Share, Source, Stream, batches, evalu
 from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Cut, Step, epoch_order
 from taijitu_training.errors import DataError
-from taijitu_training.recipe import Recipe
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipes.named import RECIPES
+from taijitu_training.recipes.recipe import Recipe
 
 CPU, ALONE = torch.device("cpu"), Share()
 PADDED = replace(RECIPES["yynet_cifar10"], batch_size=8, brightness=0.2)

@@ -11,10 +11,10 @@ import torch
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
-from taijitu_training.distillation import distillation_loss, load_teacher
 from taijitu_training.errors import CheckpointError
+from taijitu_training.loop.distillation import distillation_loss, load_teacher
 from taijitu_training.models import create_model, model_options
-from taijitu_training.recipes import RECIPES
+from taijitu_training.recipes.named import RECIPES
 
 RECIPE = RECIPES["yynet_cifar10"]
 

@@ -17,7 +17,7 @@ from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
 from taijitu_training.data import MemoryBatches, Pictures, Share
-from taijitu_training.recipes import get_recipe
+from taijitu_training.recipes.named import get_recipe
 
 
 def arguments(data: Path, out: Path, *more: str) -> list[str]:

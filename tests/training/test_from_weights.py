@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from taijitu_training import checkpoint
-from taijitu_training.matching import match_by_name
 from taijitu_training.models import create_model
-from taijitu_training.weights_cli import main
-from taijitu_training.weights_file import read_weights
+from taijitu_training.weights.cli import main
+from taijitu_training.weights.file import read_weights
+from taijitu_training.weights.matching import match_by_name
 
 MODEL = "timm/test_resnet"
 LABELS = ["blue", "red", "none"]
@@ -212,7 +212,7 @@ def test_a_tensor_that_is_used_in_several_places_may_stand_in_the_file_once() ->
 
 def test_published_names_of_a_networks_authors_are_renamed_by_timm(tmp_path: Path) -> None:
     """ConvNeXt's authors call its stem downsample_layers.0."""
-    from taijitu_training.fitting import match_weights
+    from taijitu_training.weights.fitting import match_weights
 
     timm = pytest.importorskip("timm")
     module = timm.create_model("test_convnext", num_classes=3)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from taijitu_training.loss import Truth, balanced_weights, mean_loss
-from taijitu_training.mixing import draw_mix, mixed
-from taijitu_training.recipes import RECIPES
+from taijitu_training.loop.loss import Truth, balanced_weights, mean_loss
+from taijitu_training.loop.mixing import draw_mix, mixed
+from taijitu_training.recipes.named import RECIPES
 
 RECIPE = replace(RECIPES["yynet_cifar10"], label_smoothing=0.1)
 LOGITS = torch.tensor([[1.0, 0.0, 0.3], [0.0, 0.5, -1.0]])

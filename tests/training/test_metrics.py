@@ -15,8 +15,8 @@ from tensorboardX.proto.event_pb2 import Event
 from torch.distributed import DistBackendError
 
 from taijitu_training.errors import TrainingError
-from taijitu_training.failures import memory_named
-from taijitu_training.metrics import MetricsLog
+from taijitu_training.run.failures import memory_named
+from taijitu_training.run.metrics import MetricsLog
 
 
 @contextmanager

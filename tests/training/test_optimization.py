@@ -11,10 +11,10 @@ from torch import nn
 
 from taijitu_training.data import MemoryBatches, Pictures, Share
 from taijitu_training.data.share import Cut
-from taijitu_training.loop import TrainState, start, train_one_epoch
-from taijitu_training.optimization import create_optimizer, create_scheduler
-from taijitu_training.recipe import Recipe
-from taijitu_training.recipes import RECIPES
+from taijitu_training.loop.loop import TrainState, start, train_one_epoch
+from taijitu_training.loop.optimization import create_optimizer, create_scheduler
+from taijitu_training.recipes.named import RECIPES
+from taijitu_training.recipes.recipe import Recipe
 
 RECIPE = replace(RECIPES["yynet_cifar10"], epochs=10, batch_size=4, pad=1)
 

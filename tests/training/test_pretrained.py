@@ -10,8 +10,8 @@ from torch import nn
 
 from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.models import replace_activations
-from taijitu_training.pretrained import checkpoint_of, preferred_input
-from taijitu_training.published import imagenet_labels, published_input, published_labels
+from taijitu_training.weights.pretrained import checkpoint_of, preferred_input
+from taijitu_training.weights.published import imagenet_labels, published_input, published_labels
 
 LABELS = ["cat", "dog", "fish"]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

@@ -7,9 +7,9 @@ from dataclasses import asdict, fields
 import pytest
 
 from taijitu_runtime.errors import TaijituError, UnknownNameError
-from taijitu_training.recipe import Recipe
-from taijitu_training.recipe_table import recipe_table
-from taijitu_training.recipes import RECIPES, get_recipe
+from taijitu_training.recipes.named import RECIPES, get_recipe
+from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.recipes.table import recipe_table
 
 
 def test_recipes_have_the_numbers_of_the_papers() -> None:

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from taijitu_runtime.errors import TaijituError
 from taijitu_training.figures.confusion import classes_html, confusion_matrix, matrix_html
 from taijitu_training.figures.curves import curves_svg
-from taijitu_training.predictions import WORST, Mistake, PredictionLog, Predictions
-from taijitu_training.report import write_report
+from taijitu_training.run.predictions import WORST, Mistake, PredictionLog, Predictions
+from taijitu_training.run.report import write_report
 
 VOID = {"meta", "img", "br", "path", "use", "rect"}
 

@@ -16,11 +16,11 @@ from PIL import Image
 
 from taijitu_runtime.files import lock_folder
 from taijitu_training.models import create_model, list_models, model_options
-from taijitu_training.reproduce import main, with_noise
-from taijitu_training.results import ResultFile, mean_and_error
-from taijitu_training.run import Run
-from taijitu_training.table_figures import panels_of
-from taijitu_training.tables import TABLES, get_table, plan
+from taijitu_training.run.run import Run
+from taijitu_training.tables.figures import panels_of
+from taijitu_training.tables.reproduce import main, with_noise
+from taijitu_training.tables.results import ResultFile, mean_and_error
+from taijitu_training.tables.tables import TABLES, get_table, plan
 
 SHIPPED_RESULTS = Path(__file__).parents[2] / "docs" / "results"
 

@@ -17,9 +17,11 @@ import torch
 
 from taijitu_runtime.datasets import TrainedOn, evaluation_pictures
 from taijitu_runtime.errors import WriteError
-from taijitu_training import checkpoint, loop, run
+from taijitu_training import checkpoint
 from taijitu_training.cli import main
-from taijitu_training.stop import StopRequest
+from taijitu_training.loop import loop
+from taijitu_training.run import run
+from taijitu_training.run.stop import StopRequest
 
 SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
 

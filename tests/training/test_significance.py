@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from taijitu_training.significance import Summary, holm, paired_differences, standard_error, welch_differences
+from taijitu_training.tables.significance import Summary, holm, paired_differences, standard_error, welch_differences
 
 
 def test_the_standard_error_is_the_deviation_over_the_root_of_n() -> None:

@@ -112,7 +112,7 @@ def test_dropout_is_only_in_training() -> None:
     ("options", "message"),
     [
         ({"fusion": "a+i*a"}, r"unknown fusion 'a\+i\*a'; did you mean .*a\+i"),
-        ({"yin_input": "green"}, r"unknown yin_input 'green'; did you mean red\?"),
+        ({"yin_input": "green"}, r"unknown yin_input 'green'; known: mean, red"),
         ({"fussion": "a+i"}, "unknown option of yynet_small_16 'fussion'; did you mean fusion"),
         ({"pre_norm": False}, "unknown option of yynet_small_16 'pre_norm'; known: act, dropout, fusion"),
         ({"preset": "publiccode"}, "unknown preset of yynet_small_16 'publiccode'; did you mean public_code"),

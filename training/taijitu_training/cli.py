@@ -14,9 +14,9 @@ from pathlib import Path
 from taijitu_runtime.console import INTERRUPTED, Parser, run, share
 from taijitu_runtime.datasets import LEVELS
 from taijitu_runtime.errors import UsageError
-from taijitu_training.recipe import Recipe
-from taijitu_training.recipe_table import recipe_table
-from taijitu_training.recipes import RECIPES, get_recipe
+from taijitu_training.recipes.named import RECIPES, get_recipe
+from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.recipes.table import recipe_table
 
 
 def build_parser(required: bool = True) -> Parser:

@@ -7,7 +7,7 @@ from typing import Any
 
 from taijitu_runtime.errors import UnknownNameError
 from taijitu_training.models import create_model, model_options
-from taijitu_training.recipe import parse_like
+from taijitu_training.recipes.recipe import parse_like
 
 
 def network_options(model: str, options: Mapping[str, Any], preset: str = "paper") -> dict[str, Any]:

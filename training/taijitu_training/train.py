@@ -21,16 +21,16 @@ from taijitu_runtime.files import lock_folder
 from taijitu_training.data import load_dataset
 from taijitu_training.data.workers import default_workers
 from taijitu_training.devices import choose_device
-from taijitu_training.distillation import load_teacher
 from taijitu_training.distributed import Processes, processes
-from taijitu_training.files import make_out
-from taijitu_training.fine_tuning import RunBefore, StartingPoint, from_file, from_published
-from taijitu_training.metrics import Row
+from taijitu_training.loop.distillation import load_teacher
 from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
-from taijitu_training.recipe import Recipe
-from taijitu_training.recipes import get_recipe
-from taijitu_training.run import Run
+from taijitu_training.recipes.named import get_recipe
+from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.run.folder import make_out
+from taijitu_training.run.metrics import Row
+from taijitu_training.run.run import Run
+from taijitu_training.weights.fine_tuning import RunBefore, StartingPoint, from_file, from_published
 
 AnyPath = str | os.PathLike[str]
 RESULTS = ("last.pt", "best.pt", "final.pt", "metrics.jsonl")

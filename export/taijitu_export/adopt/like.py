@@ -66,7 +66,7 @@ def _literal(text: str) -> Any:
 
 
 def _like_published(name: str) -> Preprocessing:
-    from taijitu_training.published import published_input, published_labels
+    from taijitu_training.weights.published import published_input, published_labels
 
     spec = published_input(name)
     try:

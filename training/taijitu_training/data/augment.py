@@ -13,7 +13,7 @@ from taijitu_training.data.pictures import normalise
 from taijitu_training.data.trivial_augment import trivial_augment
 from taijitu_training.data.warp import turned, warp
 from taijitu_training.errors import DataError
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 ERASED_AREA, ERASED_ASPECT = (0.02, 1 / 3), (0.3, 10 / 3)  # Zhong et al., Random Erasing (2017), section 4
 

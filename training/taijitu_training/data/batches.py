@@ -14,7 +14,7 @@ from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.share import Batches, Share, Step, cut_for, epoch_order, generator_of
 from taijitu_training.data.stream import StreamBatches, stream_in_order
 from taijitu_training.errors import DataError
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 __all__ = ["Batches", "MemoryBatches", "Share", "Step", "batches", "evaluation_batches", "generator_of"]
 

@@ -10,7 +10,7 @@ from taijitu_runtime.datasets import Content, LeftOut, TrainedOn, counts_in_word
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.share import Cut, Share
 from taijitu_training.data.workers import Workers
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 
 class Undecoded(Protocol):

@@ -32,7 +32,7 @@ from taijitu_training.data.share import Share
 from taijitu_training.data.webdataset_shards import Shards
 from taijitu_training.data.workers import Workers, default_workers
 from taijitu_training.errors import DataError
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 UNSPLIT_SHARE = 0.2
 """What is held out of a data set without splits, unless the user says otherwise."""

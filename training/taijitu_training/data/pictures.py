@@ -13,7 +13,7 @@ from torch import Tensor
 from taijitu_runtime.card import InputSpec
 from taijitu_training.checkpoint import plain_input
 from taijitu_training.errors import CheckpointError
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 _ARITHMETIC = {"colour": "RGB", "scale": 1 / 255}
 

@@ -18,7 +18,7 @@ from taijitu_runtime.errors import PictureError
 from taijitu_training.data.crop import random_resized_crop
 from taijitu_training.data.pictures import input_spec
 from taijitu_training.data.share import Cut, Share, epoch_order, generator_of
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 
 class Job(NamedTuple):

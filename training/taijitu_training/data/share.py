@@ -12,7 +12,7 @@ from torch import Tensor
 
 from taijitu_runtime.errors import TaijituError
 from taijitu_training.errors import DataError
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 Step = list[tuple[Tensor, Tensor]]  # this process's parts of one batch: normalised float32 (B, 3, H, W), int64 (B,)
 

@@ -12,7 +12,7 @@ from taijitu_training.data.augment import Draw, augment, draw, pad_reflecting
 from taijitu_training.data.dataset import Stream
 from taijitu_training.data.samples import Job
 from taijitu_training.data.share import Share, Step, cut_for, generator_of
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 
 class StreamBatches:

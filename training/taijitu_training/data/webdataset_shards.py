@@ -19,7 +19,7 @@ from taijitu_runtime.datasets import Content, Encoded
 from taijitu_runtime.datasets.archive import members
 from taijitu_training.data.share import Cut, Share, generator_of
 from taijitu_training.errors import DataError
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 SHUFFLED = 2000  # samples that a process holds, undecoded, to draw the next one from

@@ -23,10 +23,10 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.figures.activation import activation_figure
 from taijitu_training.figures.feature_maps import features_figure, yin_yang_figure
 from taijitu_training.figures.kernels import depthwise_layers, kernels_figure
-from taijitu_training.files import make_out
 from taijitu_training.models import create_activation, model_options
 from taijitu_training.models.external import OWN
 from taijitu_training.models.yynet import YYNet
+from taijitu_training.run.folder import make_out
 
 Figure = tuple[str, bytes]
 """A file's name without its suffix, and its content as PNG."""

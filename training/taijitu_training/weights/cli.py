@@ -81,9 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     # torch takes seconds, which --help does not need.
     from taijitu_training import checkpoint
-    from taijitu_training.from_weights import checkpoint_from_weights
-    from taijitu_training.judging import judge
-    from taijitu_training.published import imagenet_labels
+    from taijitu_training.weights.from_weights import checkpoint_from_weights
+    from taijitu_training.weights.judging import judge
+    from taijitu_training.weights.published import imagenet_labels
 
     if args.output.exists() and args.output.samefile(args.weights):
         raise UsageError(f"got {args.output} to write, which are the weights to read, expected another file")

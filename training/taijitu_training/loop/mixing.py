@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from taijitu_training.loss import Truth
-from taijitu_training.recipe import Recipe
+from taijitu_training.loop.loss import Truth
+from taijitu_training.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)

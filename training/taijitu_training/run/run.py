@@ -19,21 +19,21 @@ from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Batches, Dataset, Share, Source, batches, evaluation_batches, input_contract
-from taijitu_training.distillation import Teacher
 from taijitu_training.distributed import ALONE, Processes, peers_named
 from taijitu_training.errors import CheckpointError, TrainingError
-from taijitu_training.failures import compiler_named, memory_named
-from taijitu_training.fine_tuning import Initial
-from taijitu_training.fitting import layer_of_labels
-from taijitu_training.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
-from taijitu_training.metrics import MetricsLog, Row
+from taijitu_training.loop.distillation import Teacher
+from taijitu_training.loop.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
 from taijitu_training.models import create_model, model_options
-from taijitu_training.pacing import LONG, epochs_that_fit, seconds_of_evaluation, seconds_of_training, with_epochs
-from taijitu_training.predictions import PredictionLog, Predictions
-from taijitu_training.recall import macro, recalls, recalls_in_words
-from taijitu_training.recipe import Recipe
-from taijitu_training.report import write_report
-from taijitu_training.stop import StopRequest
+from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.run.failures import compiler_named, memory_named
+from taijitu_training.run.metrics import MetricsLog, Row
+from taijitu_training.run.pacing import LONG, epochs_that_fit, seconds_of_evaluation, seconds_of_training, with_epochs
+from taijitu_training.run.predictions import PredictionLog, Predictions
+from taijitu_training.run.recall import macro, recalls, recalls_in_words
+from taijitu_training.run.report import write_report
+from taijitu_training.run.stop import StopRequest
+from taijitu_training.weights.fine_tuning import Initial
+from taijitu_training.weights.fitting import layer_of_labels
 
 SLOW_SHARE = 0.5
 """Share of the first epoch's pictures/s below which a run warns."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from taijitu_runtime.errors import UnknownNameError
 from taijitu_training.models import model_options
-from taijitu_training.recipe import Recipe
-from taijitu_training.recipes import get_recipe
+from taijitu_training.recipes.named import get_recipe
+from taijitu_training.recipes.recipe import Recipe
 
 NISH_NETWORKS = (  # of the Nish paper's Tables 1 and 2
     "torchvision/squeezenet1_1",

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from taijitu_training.distillation import distillation_loss
-from taijitu_training.recipe import Recipe
+from taijitu_training.loop.distillation import distillation_loss
+from taijitu_training.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)

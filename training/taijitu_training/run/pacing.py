@@ -12,8 +12,8 @@ from torch import Tensor
 
 from taijitu_training.data import Batches
 from taijitu_training.distributed import Processes
-from taijitu_training.loop import Totals, TrainState, evaluate, train_one_epoch
-from taijitu_training.recipe import Recipe
+from taijitu_training.loop.loop import Totals, TrainState, evaluate, train_one_epoch
+from taijitu_training.recipes.recipe import Recipe
 
 MEASURED_SECONDS = 10.0
 MEASURED_SHARE = 0.05  # of the time that there is, where that is less

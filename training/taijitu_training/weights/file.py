@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from taijitu_runtime.datasets import sha256_of
-from taijitu_training.containers import Inert, weights_in
 from taijitu_training.errors import CheckpointError
+from taijitu_training.weights.containers import Inert, weights_in
 
 FORMS = "weights of PyTorch (.pth, .pt, .ckpt, .bin) or .safetensors"
 _PICKLE = b"\x80\x02"  # what torch.save wrote before its zip files

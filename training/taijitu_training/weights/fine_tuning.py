@@ -20,12 +20,12 @@ from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data.pictures import check_arithmetic, cropped_side
 from taijitu_training.errors import CheckpointError
-from taijitu_training.fitting import layer_of_labels, match_weights, require_body
-from taijitu_training.hub import published_weights
 from taijitu_training.models import model_options
-from taijitu_training.published import published_input, published_labels, timm_config
-from taijitu_training.recipe import Recipe
-from taijitu_training.weights_file import WeightsFile, read_weights
+from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.weights.file import WeightsFile, read_weights
+from taijitu_training.weights.fitting import layer_of_labels, match_weights, require_body
+from taijitu_training.weights.hub import published_weights
+from taijitu_training.weights.published import published_input, published_labels, timm_config
 
 PREPARATION = ("mean", "std", "resize", "interpolation", "evaluation_crop")
 """Fields of a recipe that say how pictures are prepared."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 
 def create_optimizer(model: nn.Module, recipe: Recipe, head: Collection[str] = ()) -> torch.optim.Optimizer:

@@ -11,12 +11,12 @@ from typing import Any
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.errors import UsageError
 from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions
-from taijitu_training.fitting import match_weights, require_whole
 from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
-from taijitu_training.pretrained import changed_input
-from taijitu_training.published import published_input
-from taijitu_training.weights_file import read_weights
+from taijitu_training.weights.file import read_weights
+from taijitu_training.weights.fitting import match_weights, require_whole
+from taijitu_training.weights.pretrained import changed_input
+from taijitu_training.weights.published import published_input
 
 
 def checkpoint_from_weights(

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from taijitu_training import checkpoint
 from taijitu_training.data.pictures import check_arithmetic
 from taijitu_training.errors import CheckpointError
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from taijitu_training.figures.sweep import Panel, sweep_png
-from taijitu_training.results import Result, out_of
-from taijitu_training.tables import ACTIVATIONS, NOISE, Plan, Table
+from taijitu_training.tables.results import Result, out_of
+from taijitu_training.tables.tables import ACTIVATIONS, NOISE, Plan, Table
 
 _UNITS = {"top1": "accuracy (%)", "loss": "loss (nats)"}
 

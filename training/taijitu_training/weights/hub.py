@@ -8,7 +8,7 @@ from typing import Any
 
 from taijitu_runtime.errors import UsageError, require
 from taijitu_training.errors import CheckpointError
-from taijitu_training.published import timm_config
+from taijitu_training.weights.published import timm_config
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 

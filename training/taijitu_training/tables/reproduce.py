@@ -19,13 +19,13 @@ from taijitu_runtime.files import lock_file, lock_folder, write_whole
 from taijitu_training import checkpoint
 from taijitu_training.data import Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
-from taijitu_training.files import make_out
-from taijitu_training.loop import evaluate
+from taijitu_training.loop.loop import evaluate
 from taijitu_training.models import create_model
-from taijitu_training.results import Result, ResultFile, facts, render
-from taijitu_training.run import Run
-from taijitu_training.table_figures import figure_png
-from taijitu_training.tables import TABLES, Plan, Table, get_table, plan
+from taijitu_training.run.folder import make_out
+from taijitu_training.run.run import Run
+from taijitu_training.tables.figures import figure_png
+from taijitu_training.tables.results import Result, ResultFile, facts, render
+from taijitu_training.tables.tables import TABLES, Plan, Table, get_table, plan
 
 
 def build_parser() -> Parser:

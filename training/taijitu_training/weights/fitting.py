@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from taijitu_training.errors import CheckpointError
-from taijitu_training.matching import Match, match_by_name, match_by_order
 from taijitu_training.models import create_model
-from taijitu_training.weights_file import WeightsFile
+from taijitu_training.weights.file import WeightsFile
+from taijitu_training.weights.matching import Match, match_by_name, match_by_order
 
 Architecture = dict[str, Any]
 """{"name", "options"} for create_model, as a checkpoint has it."""

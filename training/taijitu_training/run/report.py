@@ -11,7 +11,7 @@ from taijitu_runtime.files import write_whole
 from taijitu_training.figures.confusion import NAMES_UP_TO, classes_html, confusion_matrix, matrix_html
 from taijitu_training.figures.curves import curves_svg
 from taijitu_training.figures.page import page, picture, section, shortened
-from taijitu_training.predictions import Mistake, Predictions
+from taijitu_training.run.predictions import Mistake, Predictions
 
 
 def write_report(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from taijitu_runtime.errors import UnknownNameError
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes.recipe import Recipe
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # code, for ImageNet too
 MNIST_MEAN, MNIST_STD = (0.1307,) * 3, (0.3081,) * 3  # of the 60,000 training digits

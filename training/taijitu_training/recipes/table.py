@@ -6,9 +6,9 @@ import dataclasses
 import inspect
 import re
 
-from taijitu_training import recipe as fields_module
-from taijitu_training import recipes
-from taijitu_training.recipe import Recipe
+from taijitu_training.recipes import named
+from taijitu_training.recipes import recipe as fields_module
+from taijitu_training.recipes.recipe import Recipe
 
 _FIELD = re.compile(r"^    (\w+): [^#\n]*# (.*)$", re.MULTILINE)
 _NUMBER = re.compile(r"^        (\w+)=[^#\n]*?,(?:  # (.*))?$", re.MULTILINE)
@@ -24,13 +24,13 @@ def meanings() -> dict[str, str]:
 
 def sources(name: str) -> dict[str, str]:
     """Return where the numbers of the recipe called `name` are from: of the fields that it sets."""
-    code = inspect.getsource(recipes).split(f'name="{name}",', 1)[1].split("\n    ),", 1)[0]
+    code = inspect.getsource(named).split(f'name="{name}",', 1)[1].split("\n    ),", 1)[0]
     return {field: source or "this recipe" for field, source in _NUMBER.findall(code)}
 
 
 def recipe_table(recipe: Recipe) -> str:
     """Return a line for each field of `recipe`: value, as --set takes it, default, source and meaning."""
-    published, theirs, meaning = recipes.RECIPES[recipe.name], sources(recipe.name), meanings()
+    published, theirs, meaning = named.RECIPES[recipe.name], sources(recipe.name), meanings()
     rows = [("field", "value", "default", "source", "meaning")]
     for field in dataclasses.fields(Recipe)[1:]:  # the first one is the recipe's name
         value = getattr(recipe, field.name)

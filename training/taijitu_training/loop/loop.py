@@ -18,13 +18,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from taijitu_training.data import Batches, normalise
 from taijitu_training.data.share import Step, fold
-from taijitu_training.distillation import Teacher
 from taijitu_training.distributed import ALONE, Processes
 from taijitu_training.errors import TrainingError
-from taijitu_training.loss import Truth, balanced_weights, mean_loss
-from taijitu_training.mixing import draw_mix, mixed
-from taijitu_training.optimization import create_optimizer, create_scheduler, freeze, set_weight_decay
-from taijitu_training.recipe import Recipe
+from taijitu_training.loop.distillation import Teacher
+from taijitu_training.loop.loss import Truth, balanced_weights, mean_loss
+from taijitu_training.loop.mixing import draw_mix, mixed
+from taijitu_training.loop.optimization import create_optimizer, create_scheduler, freeze, set_weight_decay
+from taijitu_training.recipes.recipe import Recipe
 
 FLUSH_STEPS = {"cpu": 1, "cuda": 50}  # a GPU would wait for the host at every number that is read from it
 

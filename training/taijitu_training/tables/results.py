@@ -10,14 +10,14 @@ from typing import Any
 from taijitu_runtime.files import lock_file, write_whole
 from taijitu_training.data import Dataset
 from taijitu_training.errors import DataError
-from taijitu_training.significance import (
+from taijitu_training.tables.significance import (
     Difference,
     Summary,
     paired_differences,
     standard_error,
     welch_differences,
 )
-from taijitu_training.tables import Plan, Table
+from taijitu_training.tables.tables import Plan, Table
 
 Result = dict[str, Any]  # one finished run: what it was, and "numbers" by column
 

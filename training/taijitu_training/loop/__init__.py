@@ -1,0 +1,1 @@
+"""The training loop: batches, losses, mixing, distillation and optimisation."""

@@ -1,0 +1,1 @@
+"""Recipes: what a run is trained with, the named sets of it, and their tables."""

@@ -1,0 +1,1 @@
+"""One run in a folder: from its data to its checkpoints, its report and its end."""

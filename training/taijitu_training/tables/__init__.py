@@ -1,0 +1,1 @@
+"""The papers' tables: experiments, results and what differs."""

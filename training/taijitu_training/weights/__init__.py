@@ -1,0 +1,1 @@
+"""Weights from elsewhere: read, matched to a network, judged, and trained on."""
