@@ -89,8 +89,8 @@ BYTES = (Numbers("bytes", 1.0, (0.0,), (1.0,)),)
 
 SHARES = (0.875, 1.0, 0.9, 0.95, 224 / 232, 0.8)
 """Sides of the crop as shares of the resized picture; the commonest first, with which the search starts."""
-SMALL_STEPS = (4, 8)
-"""Pixels that a thumbnail is larger before the crop."""
+SMALL_SHARES, SMALL_STEPS = (0.875, 1.0, 0.8), (4, 8)
+"""The same of thumbnails, and the pixels that these are larger before the crop."""
 BORDERS = (*FILLS.values(), (114, 114, 114))
 """Colours of the letterbox; the last one is YOLO's."""
 
@@ -202,9 +202,10 @@ def _families(known: Preprocessing, signature: Signature, side: int) -> list[Num
 
 def _usual_resizes(size: tuple[int, int]) -> Iterator[Resize]:
     short, long = min(size), max(size)
-    sides = [math.floor(long / share + 1e-6) for share in SHARES]
-    if long <= SMALL_SIDE:
-        sides += [math.ceil(long / share - 1e-6) for share in SHARES] + [long + step for step in SMALL_STEPS]
+    is_small = long <= SMALL_SIDE
+    sides = [math.floor(long / share + 1e-6) for share in (SMALL_SHARES if is_small else SHARES)]
+    if is_small:
+        sides += [math.ceil(long / share - 1e-6) for share in SMALL_SHARES] + [long + step for step in SMALL_STEPS]
     for side in dict.fromkeys(sides):
         yield Resize("shorter_side", side)
     yield Resize("stretch", short)

@@ -51,11 +51,15 @@ MOST_NAMED = 8
 
 
 class UndecidedError(DataError):
-    """Pictures that several readings explain about as well, or none. `readings`: those of the first kind."""
+    """Pictures that several readings explain about as well, or none.
 
-    def __init__(self, message: str, readings: tuple[InputSpec, ...] = ()) -> None:
+    `readings`: those of the first kind. `percent`: top-1 accuracy of the best.
+    """
+
+    def __init__(self, message: str, readings: tuple[InputSpec, ...] = (), percent: float = 0.0) -> None:
         super().__init__(message)
         self.readings = readings
+        self.percent = percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +180,7 @@ def find_contract(original: Original, standard: onnx.ModelProto, known: Preproce
         search, left, order = _searched(space, evidence, pictures.labels, bar, is_given=known.labels is not None)
     described = f"{len(evidence)} pictures of {pictures.source.name}"
     if len(left) > 1:
-        raise UndecidedError(_apart(left, search, described), tuple(left))
+        raise UndecidedError(_apart(left, search, described), tuple(search.all_of(left)), search.score(left[0]).percent)
     labels = tuple(pictures.labels[label] for label in np.argsort(order))
     reordered = None
     if known.labels is not None and labels != known.labels:
@@ -222,26 +226,34 @@ def _searched(
         )
     search = max(searches, key=lambda each: each.glance().mean)
     _check_above_chance(search, evidence, len(space))
-    left = search.run()
-    order = _order(evidence.logits(left[0]), evidence.targets, search, left[0], as_given if is_given else None)
+    if is_given and search is searches[0]:
+        left = search.run()
+        order = _better_order(evidence, left[0], as_given)
+    else:
+        best = search.families(1)[0]
+        order = best_order(evidence.logits(best), evidence.targets)
     if order is not as_given:
-        _check_order(evidence, left[0], order, labels)
         search = Search(space, evidence, order, bar)
         left = search.run()
+        _check_order(evidence, left[0], order, labels)
     return search, left, order
 
 
 def _check_above_chance(search: Search, evidence: Evidence, readings: int) -> None:
-    """UndecidedError where even the best of few readings on all pictures answer like one who guesses."""
-    best = search.candidates(CANDIDATES)
-    scores = [search.score(spec) for spec in best]
+    """UndecidedError where the best few readings on all pictures answer like one who guesses."""
     chance, count = chance_share(evidence.targets), len(evidence)
-    hits = max(int(each.hits.sum()) for each in scores)
-    if probability_by_chance(hits, count, chance) >= ERROR_RATE / readings:
-        raise UndecidedError(
-            f"none of {readings} readings explains the pictures: got {100 * hits / count:.1f} % of {count} right at "
-            f"best, expected more than chance ({100 * chance:.1f} %); check the labels, or that this network is meant"
-        )
+
+    def is_chance(found: Score) -> bool:
+        return probability_by_chance(int(found.hits.sum()), len(found.hits), chance) >= ERROR_RATE / readings
+
+    if is_chance(search.glance()):
+        scores = [search.score(spec) for spec in search.families(CANDIDATES)]
+        if all(map(is_chance, scores)):
+            raise UndecidedError(
+                f"none of {readings} readings explains the pictures: got {max(each.percent for each in scores):.1f} % "
+                f"of {count} right at best, expected more than chance ({100 * chance:.1f} %); check the labels, or that "
+                "this network is meant"
+            )
 
 
 def _check_order(evidence: Evidence, spec: InputSpec, order: Order, labels: Sequence[str]) -> None:
@@ -256,19 +268,15 @@ def _check_order(evidence: Evidence, spec: InputSpec, order: Order, labels: Sequ
         )
 
 
-def _order(
-    logits: NDArray[np.float32], targets: NDArray[np.int64], search: Search, spec: InputSpec, given: Order | None
-) -> Order:
-    """The labels' order: the given one, unless another explains the pictures better."""
-    counts = np.bincount(targets, minlength=logits.shape[1])
-    if given is not None:
-        if counts.min() < LEAST_PICTURES:
-            return given
-        before, after = score(logits, targets), score_by_halves(logits, targets)
-        if probability_of_as_good(before.log_likelihoods, after.log_likelihoods) >= ERROR_RATE:
-            return given
-    order = best_order(logits, targets)
-    return order
+def _better_order(evidence: Evidence, spec: InputSpec, given: Order) -> Order:
+    """The given order of labels, or another that explains the pictures better; the given where labels lack pictures."""
+    logits, targets = evidence.logits(spec), evidence.targets
+    if np.bincount(targets, minlength=evidence.labels).min() < LEAST_PICTURES:
+        return given
+    before, after = score(logits[:, given], targets), score_by_halves(logits, targets)
+    if probability_of_as_good(before.log_likelihoods, after.log_likelihoods) >= ERROR_RATE:
+        return given
+    return best_order(logits, targets)
 
 
 def _alternatives(found: InputSpec, search: Search) -> Iterator[Alternative]:
@@ -296,12 +304,16 @@ def _alternatives(found: InputSpec, search: Search) -> Iterator[Alternative]:
 
 def _apart(left: Sequence[InputSpec], search: Search, pictures: str) -> str:
     """One line that names the readings which the pictures cannot tell apart."""
-    names = [name for name in FIELDS if any(name in differences(spec, left[0]) for spec in left)]
-    if len(left) <= MOST_NAMED:
-        named = "; ".join(f"{flags(spec, names)} ({search.score(spec).percent:.1f} %)" for spec in left)
-    else:
-        named = "; ".join(" or ".join(dict.fromkeys(flags(spec, (name,)) for spec in left)) for name in names)
+    count, best = len(search.all_of(left)), left[0]
+    parts = []
+    for name in FIELDS:
+        values: dict[str, float] = {}
+        for spec in left:
+            if differences(spec, best) in ((), (name,)) or name in differences(spec, best):
+                values.setdefault(flags(spec, (name,)), search.score(spec).percent)
+        if len(values) > 1:
+            parts.append(" or ".join(f"{flag} ({percent:.1f} %)" for flag, percent in values.items()))
     return (
-        f"got {len(left)} readings that {pictures} cannot tell apart, expected one: {named}; give the flags that are "
-        "right, or more pictures, of other shapes than square"
+        f"got {count} readings that {pictures} cannot tell apart, expected one: {'; '.join(parts)}; give the flags "
+        "that are right, or more pictures, of other shapes than square"
     )

@@ -2,12 +2,13 @@
 
 1. Every family of arithmetic with the commonest resize, on at most COARSE pictures; then every resize, then every
    filter. What is worse beyond all doubt (COARSE_BAR) is out; the rest of the contract was not right yet.
-2. On all pictures, each remaining value of one part in turn, with the best of the others, until nothing is better.
-3. Everything that is left, combined.
+2. On all pictures, each remaining value of one part, the others as in the best reading so far, which gives way only to
+   one that explains the pictures better by the test; so on until none does.
+3. The same of combinations: of the best value of each part, and where one reading is left, of its nearest rivals.
 4. Sizes that are not usual, near the one found: taken only if no usual one explains the pictures as well.
 
 On a number of pictures that doubles, a reading is dropped once it explains them worse than the best one by a paired
-test; the level of the test is shared among all readings and all looks at them (Bonferroni).
+test; the level of the test is shared among all values and all looks at them (Bonferroni).
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ PICTURES_PER_LABEL = 8
 """At the first look, where the labels' order is not known."""
 COARSE_BAR = 1e-6
 MOST_TURNS = 5
-MOST_COMBINED = 64
+RIVALS = 2
+SPENT_EARLIER = 0.1
+"""Share of ERROR_RATE for the looks before the last one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,21 +75,23 @@ class Search:
         self._scores: dict[tuple[InputSpec, int], Score] = {}
         first = FIRST_LOOK if order is not None else max(COARSE, PICTURES_PER_LABEL * evidence.labels)
         self.looks = _looks(first, len(evidence))
-        alternatives = sum(len(values) for values in space.values.values())
-        self.bar = ERROR_RATE / (alternatives * len(self.looks))
+        self.bar = ERROR_RATE / sum(len(values) for values in space.values.values())
 
     def glance(self) -> Score:
         """The score of the family of arithmetic that comes nearest with the commonest resize, on few pictures."""
         leader = self._coarse("arithmetic", self._space.first)[0]
         return self.score(leader, self._coarse_looks()[-1])
 
-    def candidates(self, count: int) -> list[InputSpec]:
+    def families(self, count: int) -> list[InputSpec]:
         """The best few of these families, answered on all pictures."""
         best = self._coarse("arithmetic", self._space.first)[:count]
         return self._race(best, "colours and numbers", bar=0.0)
 
     def run(self) -> list[InputSpec]:
-        """The readings that the pictures cannot tell apart, the best first."""
+        """The reading that is left, or those that the pictures cannot tell apart, the best first.
+
+        These differ from one of them in one part each: what differs in several may be as good too.
+        """
         values: dict[Part, list[Values]] = {}
         leader = self._space.first
         for part in self._space.values:
@@ -96,12 +101,19 @@ class Search:
         for _ in range(MOST_TURNS):
             near = [spec for part in values for spec in self._varied(leader, values[part])]
             left = self._race([leader, *near], "one by one")
-            if left[0] == leader:
-                left = self._race([*left, *self._combined(left)], "combined")
-            if left[0] == leader:
+            if leader in left:
+                combined = self._race([leader, *self._combined(leader, left, near)], "combined")
+                if len(left) == 1 or leader not in combined:
+                    left = combined
+            if leader in left:
                 break
             leader = left[0]
-        return self._with_unusual(left)
+        return self._with_unusual(leader, left)
+
+    def all_of(self, left: Sequence[InputSpec]) -> list[InputSpec]:
+        """All combinations of the values in readings."""
+        values = [_different(values_of(spec, part) for spec in left) for part in self._space.values]
+        return [self._space.spec(*each) for each in itertools.product(*values)]
 
     def score(self, spec: InputSpec, count: int | None = None) -> Score:
         """The score of a reading on the first `count` pictures; None for as many as were answered."""
@@ -128,17 +140,27 @@ class Search:
     def _varied(self, spec: InputSpec, values: Iterable[Values]) -> list[InputSpec]:
         return [dataclasses.replace(spec, **each) for each in values]
 
-    def _combined(self, left: list[InputSpec]) -> list[InputSpec]:
-        """All combinations of the values that occur in `left`."""
-        values = [_different(values_of(spec, part) for spec in left) for part in self._space.values]
-        return [self._space.spec(*each) for each in itertools.islice(itertools.product(*values), MOST_COMBINED)]
+    def _combined(self, leader: InputSpec, left: list[InputSpec], near: list[InputSpec]) -> list[InputSpec]:
+        """The best value of each part together; of a reading that is left alone, its RIVALS by twos and threes."""
+        if len(left) > 1:
+            best: Values = {}
+            for part in self._space.values:
+                values = [values_of(spec, part) for spec in left if values_of(spec, part) != values_of(leader, part)]
+                best |= values[0] if values and left[0] != leader else {}
+            return [dataclasses.replace(leader, **best)]
+        ranked = sorted(dict.fromkeys(near), key=lambda spec: -self.score(spec).mean)
+        chosen = [[leader] for _ in self._space.values]
+        for rivals, part in zip(chosen, self._space.values):
+            others = [spec for spec in ranked if values_of(spec, part) != values_of(leader, part)]
+            rivals += others[:RIVALS]
+        values = [[values_of(spec, part) for spec in specs] for specs, part in zip(chosen, self._space.values)]
+        return [self._space.spec(*each) for each in itertools.product(*values)]
 
-    def _with_unusual(self, left: list[InputSpec]) -> list[InputSpec]:
+    def _with_unusual(self, leader: InputSpec, left: list[InputSpec]) -> list[InputSpec]:
         """`left`, or where a size that nobody uses is better than all of them, what is as good as that one."""
         usual = self._space.values["resize"]
         if len(usual) == 1:
             return left
-        leader = left[0]
         for _ in range(MOST_TURNS):
             near = self._varied(leader, unusual_resizes(leader, usual))
             found = self._race([leader, *near], "sizes")
@@ -146,6 +168,13 @@ class Search:
                 break
             leader, left = found[0], found
         return left
+
+    def _level(self, count: int) -> float:
+        """The level of the test on `count` pictures: most of what chance may spoil is spent on all of them."""
+        earlier = len(self.looks) - 1
+        if not earlier:
+            return self.bar
+        return (1 - SPENT_EARLIER) * self.bar if count == self.looks[-1] else SPENT_EARLIER * self.bar / earlier
 
     def _race(
         self, specs: Iterable[InputSpec], what: str, looks: Sequence[int] = (), bar: float | None = None
@@ -155,15 +184,15 @@ class Search:
         Readings of which one is as good as another stay in their order.
         """
         left = list(dict.fromkeys(specs))
-        bar = self.bar if bar is None else bar
         for count in looks or self.looks:
+            level = self._level(count) if bar is None else bar
             for index, spec in enumerate(left):
                 for done in self._evidence.answer(spec, count):
                     self._progress.show(index * count + done, len(left) * count, f"{what}, {count} pictures")
             scores = {spec: self.score(spec, count) for spec in left}
             left.sort(key=lambda spec: -scores[spec].mean)
             best = scores[left[0]].log_likelihoods
-            left = [spec for spec in left if probability_of_as_good(scores[spec].log_likelihoods, best) >= bar]
+            left = [spec for spec in left if probability_of_as_good(scores[spec].log_likelihoods, best) >= level]
         return left
 
 
