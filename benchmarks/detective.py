@@ -229,7 +229,7 @@ def trained(drawn: Drawn, cifar: CifarPictures) -> nn.Module:
     batch = np.stack([resize_picture(pixels, drawn.spec) for pixels in pictures])
     images, labels = torch.from_numpy(normalise(batch, drawn.spec)), torch.from_numpy(targets)
     torch.manual_seed(drawn.seed % (1 << 31))
-    network = Small(len(cifar.labels)).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network = Small(len(cifar.labels)).to(memory_format=torch.channels_last).train()
     steps = EPOCHS * (len(images) // BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
@@ -274,7 +274,7 @@ def rewrapped(model: onnx.ModelProto, base: Drawn, drawn: Drawn) -> onnx.ModelPr
     classes = graph.output[0].type.tensor_type.shape.dim[1].dim_value
     place = np.argsort(order_of(base, classes))[order_of(drawn, classes)]
     flip = [2, 1, 0] if new.colour != old.colour else [0, 1, 2]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "up": channels(np.array(new.std) / new.scale),
         "plus": channels(np.array(new.mean) / new.scale),
         "flip": np.array(flip, np.int64),
@@ -395,7 +395,7 @@ def same(one: InputSpec, other: InputSpec) -> bool:
     if differences(one, other) not in ((), ("numbers",)):
         return False
     numbers = [np.stack([np.array(spec.std), np.array(spec.mean)]) / spec.scale for spec in (one, other)]
-    return bool(np.allclose(*numbers, rtol=1e-6))
+    return np.allclose(numbers[0], numbers[1], rtol=1e-6)
 
 
 def photos_by_label(photos: Path, folder: Path) -> Path:
@@ -410,9 +410,9 @@ def photos_by_label(photos: Path, folder: Path) -> Path:
 
 def imagenet_labels() -> tuple[str, ...]:
     """WordNet's numbers of ImageNet's labels, in the network's order."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
-    return tuple(ImageNetInfo().label_names())
+    return tuple(ImageNetInfo().label_names())  # type: ignore[no-untyped-call]
 
 
 LITE0 = Drawn(

@@ -85,7 +85,6 @@ GREY_NUMBERS = (
     Numbers("MNIST's mean and std", UNIT, (0.1307,), (0.3081,)),
     Numbers("ImageNet's mean and std", UNIT, (0.449,), (0.226,)),
 )
-BYTES = (Numbers("bytes", 1.0, (0.0,), (1.0,)),)
 
 SHARES = (0.875, 1.0, 0.9, 0.95, 224 / 232, 0.8)
 """Sides of the crop as shares of the resized picture; the commonest first, with which the search starts."""
@@ -146,15 +145,6 @@ def differences(spec: InputSpec, other: InputSpec) -> tuple[str, ...]:
     return tuple(name for name in FIELDS if _told(spec, name) != _told(other, name))
 
 
-def with_part_of(spec: InputSpec, other: InputSpec, name: str) -> InputSpec:
-    """The first contract with a part, by its name in FIELDS, of the other; numbers keep their order R, G, B."""
-    taken = {field: getattr(other, field) for field in FIELDS[name]}
-    if (spec.colour == "BGR") != (other.colour == "BGR") and name in ("color", "numbers"):
-        numbers = spec if name == "color" else other
-        taken |= {"mean": numbers.mean[::-1], "std": numbers.std[::-1]}
-    return dataclasses.replace(spec, **taken)
-
-
 def flags(spec: InputSpec, names: Iterable[str]) -> str:
     """The command line's flags that say these parts of a contract, by their names in FIELDS."""
     return " ".join(_FLAGS[name](spec) for name in FIELDS if name in set(names))
@@ -184,8 +174,7 @@ def _told(spec: InputSpec, name: str) -> tuple[Any, ...]:
 
 def _families(known: Preprocessing, signature: Signature, side: int) -> list[Numbers]:
     if signature.dtype == np.uint8:
-        return [Numbers(each.name, each.scale, each.mean * signature.channels, each.std * signature.channels)
-                for each in BYTES]  # fmt: skip
+        return [Numbers("bytes as they are", 1.0, (0.0,) * signature.channels, (1.0,) * signature.channels)]
     usual = [each for each in (GREY_NUMBERS if signature.channels == 1 else COLOUR_NUMBERS) if each.fits(side)]
     if known.scale is None:
         return usual
@@ -193,7 +182,12 @@ def _families(known: Preprocessing, signature: Signature, side: int) -> list[Num
     fitting = [each for each in usual if each.scale == known.scale]
     factor = known.scale / UNIT
     scaled = [
-        Numbers(each.name, known.scale, *(tuple(value * factor for value in part) for part in (each.mean, each.std)))
+        dataclasses.replace(
+            each,
+            scale=known.scale,
+            mean=tuple(value * factor for value in each.mean),
+            std=tuple(value * factor for value in each.std),
+        )
         for each in usual
         if each.scale == UNIT and known.scale != UNIT
     ]

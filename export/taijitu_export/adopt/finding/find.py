@@ -18,7 +18,6 @@ from taijitu_export.adopt.finding.candidates import (
     flags,
     interpolations,
     resizes,
-    with_part_of,
     words,
 )
 from taijitu_export.adopt.finding.evidence import Evidence
@@ -46,6 +45,8 @@ LEAST_SEEN = 32
 """Fewer pictures say nothing."""
 CANDIDATES = 3
 """Readings that are asked about all pictures before the search goes on."""
+PRICED_PICTURES = 32
+"""At least so many tell what an alternative costs."""
 MOST_NAMED = 8
 """Readings that a line names."""
 
@@ -251,8 +252,8 @@ def _check_above_chance(search: Search, evidence: Evidence, readings: int) -> No
         if all(map(is_chance, scores)):
             raise UndecidedError(
                 f"none of {readings} readings explains the pictures: got {max(each.percent for each in scores):.1f} % "
-                f"of {count} right at best, expected more than chance ({100 * chance:.1f} %); check the labels, or that "
-                "this network is meant"
+                f"of {count} right at best, expected more than chance ({100 * chance:.1f} %); check the labels and the "
+                "network"
             )
 
 
@@ -280,26 +281,15 @@ def _better_order(evidence: Evidence, spec: InputSpec, given: Order) -> Order:
 
 
 def _alternatives(found: InputSpec, search: Search) -> Iterator[Alternative]:
-    """For each part of the contract, what each other value of it costs.
-
-    It is told by two readings that differ in nothing else; where a value was dropped early, these may both differ
-    from the reading found.
-    """
-    tried = set(search.tried)
+    """What each other value of one part of the contract costs, on as many pictures as it took to drop it."""
     for name in FIELDS:
-        pairs: dict[str, tuple[int, InputSpec, InputSpec]] = {}
-        for spec in search.tried:
-            other = with_part_of(spec, found, name)
-            if other == spec or other not in tried:
-                continue
-            far = len(differences(other, found))
-            value = words(spec, name)
-            if value not in pairs or far < pairs[value][0]:
-                pairs[value] = far, spec, other
-        for value, (_, spec, other) in pairs.items():
-            count = min(len(search.score(each).hits) for each in (spec, other))
-            worse, better = search.score(spec, count), search.score(other, count)
-            yield Alternative(spec, value, better.percent - worse.percent, worse.mean, better.mean, count)
+        for spec in search.near(found, PRICED_PICTURES):
+            if differences(spec, found) == (name,):
+                worse = search.score(spec)
+                better = search.score(found).first(len(worse.hits))
+                yield Alternative(
+                    spec, words(spec, name), better.percent - worse.percent, worse.mean, better.mean, len(worse.hits)
+                )
 
 
 def _apart(left: Sequence[InputSpec], search: Search, pictures: str) -> str:

@@ -110,6 +110,14 @@ class Search:
             leader = left[0]
         return self._with_unusual(leader, left)
 
+    def near(self, spec: InputSpec, least: int) -> list[InputSpec]:
+        """The readings that differ from `spec` in one part, answered on at least so many pictures, if there are any."""
+        near = [each for values in self._space.values.values() for each in self._varied(spec, values) if each != spec]
+        for each in dict.fromkeys(near):
+            for _ in self._evidence.answer(each, min(least, len(self._evidence))):
+                pass
+        return list(dict.fromkeys(near))
+
     def all_of(self, left: Sequence[InputSpec]) -> list[InputSpec]:
         """All combinations of the values in readings."""
         values = [_different(values_of(spec, part) for spec in left) for part in self._space.values]
@@ -145,16 +153,16 @@ class Search:
         if len(left) > 1:
             best: Values = {}
             for part in self._space.values:
-                values = [values_of(spec, part) for spec in left if values_of(spec, part) != values_of(leader, part)]
-                best |= values[0] if values and left[0] != leader else {}
+                values = (values_of(spec, part) for spec in left)
+                best |= next((each for each in values if each != values_of(leader, part)), {})
             return [dataclasses.replace(leader, **best)]
         ranked = sorted(dict.fromkeys(near), key=lambda spec: -self.score(spec).mean)
-        chosen = [[leader] for _ in self._space.values]
-        for rivals, part in zip(chosen, self._space.values):
-            others = [spec for spec in ranked if values_of(spec, part) != values_of(leader, part)]
-            rivals += others[:RIVALS]
-        values = [[values_of(spec, part) for spec in specs] for specs, part in zip(chosen, self._space.values)]
-        return [self._space.spec(*each) for each in itertools.product(*values)]
+        chosen: list[list[Values]] = []
+        for part in self._space.values:
+            own = values_of(leader, part)
+            others = [values_of(spec, part) for spec in ranked if values_of(spec, part) != own]
+            chosen.append([own, *others[:RIVALS]])
+        return [self._space.spec(*each) for each in itertools.product(*chosen)]
 
     def _with_unusual(self, leader: InputSpec, left: list[InputSpec]) -> list[InputSpec]:
         """`left`, or where a size that nobody uses is better than all of them, what is as good as that one."""
