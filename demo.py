@@ -13,10 +13,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
-import skimage
+from taijitu_runtime.console import run
+from taijitu_runtime.errors import require
+
+if TYPE_CHECKING:
+    import httpx
 
 ROOT = Path(__file__).parent
 CHECKPOINT = Path("checkpoints/yynet_small_16_cifar10.pt")
@@ -24,12 +27,14 @@ FOLDER = Path("build/demo")
 PHOTOGRAPHS = ("chelsea.png", "motorcycle_left.png", "rocket.jpg")  # from scikit-image, under free licences
 
 
+@run("demo.py")
 def main() -> int:
     """Exit code 0 when every step did what the README says."""
     os.chdir(ROOT)
+    photographs = Path(require("skimage", "taijitu[demo]").__file__).parent / "data"
     FOLDER.mkdir(parents=True, exist_ok=True)
     model = FOLDER / "yynet_small_16.onnx"
-    pictures = [Path(shutil.copy(Path(skimage.__file__).parent / "data" / name, FOLDER)) for name in PHOTOGRAPHS]
+    pictures = [Path(shutil.copy(photographs / name, FOLDER)) for name in PHOTOGRAPHS]
     exported = call("export/to_onnx.py", str(CHECKPOINT), "-o", str(model))
     engine = build_engine(model)
     call("runtime/classify.py", str(model), *map(str, pictures), "--top", "3")
@@ -79,7 +84,7 @@ def serve_and_post(model: Path, pictures: list[Path]) -> tuple[list[dict[str, An
         url = re.search(r"http://\S+", line)
         if url is None:
             raise SystemExit("the server did not start")
-        with httpx.Client(base_url=url[0], timeout=30) as client:
+        with require("httpx", "taijitu[demo]").Client(base_url=url[0], timeout=30) as client:
             wait_until_ready(client)
             answers = [post(client, picture) for picture in pictures]
     finally:
@@ -98,7 +103,7 @@ def wait_until_ready(client: httpx.Client) -> None:
         try:
             if client.get("/health/ready").status_code == 200:
                 return
-        except httpx.TransportError:
+        except require("httpx", "taijitu[demo]").TransportError:
             pass
         time.sleep(0.05)
     raise SystemExit("the server was not ready within 10 s")

@@ -158,10 +158,10 @@ def pass_name(graph_pass: ir.passes.InPlacePass) -> str:
     return type(graph_pass).__name__.removesuffix("Pass")
 
 
-def untrained(name: str) -> Checkpoint:
+def untrained(name: str, **choices: Any) -> Checkpoint:
     """A network of random weights, whose batch norm does something."""
     torch.manual_seed(0)
-    model = create_model(name)
+    model = create_model(name, **choices)
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -171,7 +171,7 @@ def untrained(name: str) -> Checkpoint:
     recipe = RECIPES["yynet_cifar10"]
     # Leaves statistics with which no signal of such pictures fades or grows on its way.
     model(normalise_batch(torch.from_numpy(sample_pictures(4, height, width, seed=1)), recipe))
-    options = model_options(name)
+    options = model_options(name, **choices)
     return Checkpoint(
         state_dict=model.state_dict(),
         architecture={"name": name, "options": options},

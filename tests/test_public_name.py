@@ -81,10 +81,11 @@ def test_the_command_runs_as_a_module_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("point", entry_points(group="taijitu.commands"), ids=lambda point: point.name)
 def test_help_imports_nothing_that_takes_seconds(point: importlib.metadata.EntryPoint, tmp_path: Path) -> None:
+    heavy = (*HEAVY, "numpy") if point.name == "serve" else HEAVY  # pydantic alone takes half of what it may take
     code = (
         f"import sys\nfrom {point.module} import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
-        f"print('loaded:', *[name for name in {HEAVY!r} if name in sys.modules])"
+        f"print('loaded:', *[name for name in {heavy!r} if name in sys.modules])"
     )
     printed = answer(code, tmp_path)
     assert "usage:" in printed

@@ -10,7 +10,7 @@ import pytest
 
 COMMANDS = {
     "training/train.py": "taijitu_training.cli",
-    "training/reproduce.py": "taijitu_training.tables.reproduce",
+    "training/reproduce.py": "taijitu_training.tables.cli",
     "training/visualize.py": "taijitu_training.visualize",
     "export/to_onnx.py": "taijitu_export.onnx.cli",
     "export/adopt.py": "taijitu_export.adopt.cli",

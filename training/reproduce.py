@@ -3,7 +3,7 @@
 python training/reproduce.py yynet-table1 --data DIR [--epochs N] [--seeds K]
 """
 
-from taijitu_training.tables.reproduce import main
+from taijitu_training.tables.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

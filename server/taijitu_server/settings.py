@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from taijitu_runtime.errors import UsageError, close_names
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import Limits
+from taijitu_runtime.proof.modes import Mode
 from taijitu_runtime.providers import Provider
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-from taijitu_runtime.proof.prove import Mode
 
 PREFIX = "TAIJITU_"
 OTHER_VARIABLES = {"TAIJITU_DATA"}  # the folder of the tests' pictures

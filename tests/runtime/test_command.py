@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -131,3 +132,22 @@ def test_without_any_command_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
 )
 def test_extras_are_followed_to_what_they_need(extras: list[str], installed: list[str], missing: set[str]) -> None:
     assert command.missing_requirements(extras, REQUIREMENTS, installed) == missing
+
+
+SCRIPTS = (
+    "demo.py", "training/train.py", "training/reproduce.py", "training/visualize.py", "export/to_onnx.py",
+    "export/verify.py", "export/to_engine.py", "export/adopt.py", "server/serve.py",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_without_its_libraries_is_one_line_with_the_extra_to_install(root: Path, script: str) -> None:
+    absent = ("torch", "onnx", "onnx_ir", "orjson", "pydantic", "httpx", "skimage")
+    code = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({absent!r})); "
+        f"sys.argv = [{script!r}, 'no.file']; runpy.run_path({script!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "pip install '.[" in done.stderr or "required" in done.stderr

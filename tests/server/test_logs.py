@@ -7,12 +7,14 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 
 from taijitu_server.logs import JsonHandler
+from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
 
 CODE = """
@@ -134,3 +136,23 @@ def test_a_log_that_nobody_reads_stops_nothing(root: Path, tmp_path: Path, photo
             assert client.post("/classify", content=photograph.read_bytes()).status_code == 200
         process.terminate()
         assert process.wait(30) == 0
+
+
+def test_a_trace_is_passed_through_and_an_invalid_one_is_not(
+    start_server: Callable[..., Server], shipped_onnx: Path
+) -> None:
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"  # the example of W3C Trace Context
+    valid = [f"00-{trace}-{parent}-01", f"cc-{trace}-{parent}-01-what-the-future-will-be"]
+    invalid = [
+        f"00-{'0' * 32}-{parent}-01", f"00-{trace}-{'0' * 16}-01", f"ff-{trace}-{parent}-01", f"00-{trace}-{parent}",
+        f"00-{trace}-{parent}-01-more", f"00-{trace.upper()}-{parent}-01",
+    ]  # fmt: skip
+    running = start_server(str(shipped_onnx), "--port", "0")
+    running.wait_until_ready()
+    for number, sent in enumerate(valid + invalid):
+        reply = httpx.get(f"{running.url}/models", headers={"traceparent": sent, "X-Request-ID": str(number)})
+        assert reply.headers.get("traceparent") == (sent if sent in valid else None)
+    lines = {line.get("id"): line for line in map(json.loads, running.stop()[1].splitlines())}
+    for number in range(len(valid)):
+        assert (lines[str(number)]["trace_id"], lines[str(number)]["parent_id"]) == (trace, parent)
+    assert not any("trace_id" in lines[str(len(valid) + number)] for number in range(len(invalid)))

@@ -210,7 +210,7 @@ def spoilt_pickles() -> dict[str, tuple[bytes, str]]:
         "floats": (dumped(data=TRAIN[:2] / 255, labels=[0, 1]), "got an array of f8, expected uint8"),
         "no pixels": (dumped(labels=[0, 1]), r"got pixels of a NoneType, expected uint8 \(N, 3072\)"),
         "grey": (dumped(data=TRAIN[:2, :1024], labels=[0, 1]), r"got pixels of shape \(2, 1024\)"),
-        "too few labels": (dumped(data=TRAIN[:2], labels=[0]), "got 1 labels for 2 pictures, expected one each"),
+        "too few labels": (dumped(data=TRAIN[:2], labels=[0]), "list of 1 labels for 2 pictures"),
         "no labels": (dumped(data=TRAIN[:2], fine_labels=[0, 1]), "got no list of labels for 2 pictures"),
         "label 10": (dumped(data=TRAIN[:2], labels=[0, 10]), "got label 10, expected 0 to 9"),
     }

@@ -17,8 +17,9 @@ from PIL import Image
 from taijitu_runtime.files import lock_folder
 from taijitu_training.models import create_model, list_models, model_options
 from taijitu_training.run.run import Run
+from taijitu_training.tables.cli import main
 from taijitu_training.tables.figures import panels_of
-from taijitu_training.tables.reproduce import main, with_noise
+from taijitu_training.tables.reproduce import with_noise
 from taijitu_training.tables.results import ResultFile, mean_and_error
 from taijitu_training.tables.tables import TABLES, get_table, plan
 

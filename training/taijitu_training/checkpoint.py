@@ -166,7 +166,7 @@ def _check_contents(path: Path, content: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: got architecture {architecture}, expected a name and options; train it again")
     if (classes := architecture["options"].get("num_classes")) != len(labels):
         raise CheckpointError(
-            f"{path}: got {len(labels)} labels for {classes} classes, expected as many; train it again"
+            f"{path}: got labels for {len(labels)} of {classes} classes, expected one each; train it again"
         )
     for name, weights in content["state_dict"].items():
         if not isinstance(name, str) or not isinstance(weights, Tensor):

@@ -108,4 +108,5 @@ def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _log(probabilities: NDArray[np.floating], least: float) -> NDArray[np.float32]:
-    return np.log(np.maximum(probabilities.astype(np.float64), least)).astype(np.float32)
+    logs: NDArray[np.float32] = np.log(np.maximum(probabilities.astype(np.float64), least)).astype(np.float32)
+    return logs

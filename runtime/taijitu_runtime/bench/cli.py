@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from taijitu_runtime.backends import TrtBackend, open_backend
+from taijitu_runtime.bench.board import Board, BoardWatch
 from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, load_warnings, machine
 from taijitu_runtime.bench.onnx_network import OnnxNetwork, Shape, random_array, shapes_from_text
 from taijitu_runtime.bench.ort_probe import OrtProbe
@@ -54,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
             opened.enter_context(subject)
         probes = [open_probe(subject, options) for subject in subjects]
         before = CpuTimes.now()
-        traces = measure(probes, loop)
+        with BoardWatch() as watch:
+            traces = measure(probes, loop)
         load = load_warnings(before, CpuTimes.now())
         results = [
             Result.of(probe, trace, options.percentile, [*clock_warnings(probe.device), *load])
@@ -63,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         times = [[[query.latency_ms for query in turn] for turn in trace.turns] for trace in traces]
         ratios = [ratio_of_turns(ours, times[0]) for ours in times[1:]]
         modes = [modes_of(subject, probe, loop, options) for subject, probe in zip(subjects, probes)]
-        report(options, modes, results, ratios)
+        images = images_per_s(subjects[0], results[0], options) if len(subjects) == 1 else None
+        report(options, modes, results, ratios, watch.board, images)
         export(options, probes[0], results[0])
     return 0
 
@@ -186,17 +189,31 @@ def title_of(subject: OnnxNetwork | TrtBackend) -> str:
     return f"{subject.card.architecture.name}, {subject.card.precision.name}"
 
 
+def images_per_s(subject: OnnxNetwork | TrtBackend, result: Result, options: argparse.Namespace) -> float:
+    """Return the throughput in images, or in rows of the first input."""
+    shape = next(iter(shapes_of(subject, options.shapes).values()))
+    return result.throughput_qps * (shape[0] if shape else 1)
+
+
 def report(
-    options: argparse.Namespace, modes: Sequence[dict[str, str]], results: Sequence[Result], ratios: Sequence[Ratio]
+    options: argparse.Namespace,
+    modes: Sequence[dict[str, str]],
+    results: Sequence[Result],
+    ratios: Sequence[Ratio],
+    board: Board | None,
+    images: float | None,
 ) -> None:
-    """Print the results."""
+    """Print the results. `images`: a second, of a single model."""
     if options.json:
-        say_json(as_json(options.models, modes, results, ratios), sys.stdout, indent=1)
+        found = as_json(options.models, modes, results, ratios)
+        say_json({**found, "board": board.to_dict(images) if board else None}, sys.stdout, indent=1)
         return
     for model, mode, result in zip(options.models, modes, results):
         say("\n".join(text_of(model, mode, result, options)), sys.stdout)
     for model, ratio in zip(options.models[1:], ratios):
         say(ratio_line(shown(model), shown(options.models[0]), ratio), sys.stdout)
+    if board is not None:
+        say("\n".join(board.lines(images)), sys.stdout)
 
 
 def modes_of(

@@ -80,7 +80,7 @@ def _samples(data: Any, targets: Any, classes: int, where: str) -> Split:
         got = f"shape {data.shape}" if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
         raise DataError(f"{where}: got pixels of {got}, expected uint8 (N, {PIXELS}); fetch it again")
     if not isinstance(targets, list) or len(targets) != len(data):
-        got = f"{len(targets)} labels" if isinstance(targets, list) else "no list of labels"
+        got = f"a list of {len(targets)} labels" if isinstance(targets, list) else "no list of labels"
         raise DataError(f"{where}: got {got} for {len(data)} pictures, expected one each; fetch it again")
     if wrong := [target for target in targets if not isinstance(target, int) or not 0 <= target < classes]:
         raise DataError(f"{where}: got label {wrong[0]!r}, expected 0 to {classes - 1}; fetch it again")

@@ -26,7 +26,8 @@ from taijitu_runtime.live.sources import EXPECTED as SOURCES
 from taijitu_runtime.live.sources import Mode, Source, source_from_text
 from taijitu_runtime.live.states import Timeouts
 from taijitu_runtime.live.watch import Result, View, watch
-from taijitu_runtime.proof.prove import MODES, proof_at_start
+from taijitu_runtime.proof.modes import MODES
+from taijitu_runtime.proof.prove import proof_at_start
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
 PROG = "taijitu camera"

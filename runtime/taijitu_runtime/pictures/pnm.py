@@ -33,7 +33,10 @@ def pixels_from_pnm(data: bytes) -> NDArray[np.uint8]:
 
 def _table(largest: int, channels: int) -> NDArray[np.uint8]:
     values = np.arange((LARGEST if largest <= LARGEST else LARGEST_WIDE) + 1)
+    table: NDArray[np.uint8]
     if channels == 1 and largest > LARGEST:  # Pillow's grey of more than 8 bits has 16, which become 8 as everywhere
         sixteen = np.minimum(np.rint(values / largest * LARGEST_WIDE), LARGEST_WIDE).astype(int)
-        return ((sixteen + 128) // 257).astype(np.uint8)
-    return np.minimum(np.rint(values / largest * LARGEST), LARGEST).astype(np.uint8)
+        table = ((sixteen + 128) // 257).astype(np.uint8)
+    else:
+        table = np.minimum(np.rint(values / largest * LARGEST), LARGEST).astype(np.uint8)
+    return table

@@ -16,13 +16,11 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, ProofError
 from taijitu_runtime.pictures.preprocess import resize_by_axes
 from taijitu_runtime.proof.decoder import ALLOWED_LEVELS, decoder_error
+from taijitu_runtime.proof.modes import Mode
 from taijitu_runtime.proof.passport import Logits, Passport, sha256_of_labels, sha256_of_pixels
 from taijitu_runtime.proof.pictures import VERSION, is_exact, proof_picture
 
 Outcome = Literal["proven", "failed", "unproven"]
-Mode = Literal["on", "warn", "off"]
-MODES: tuple[Mode, ...] = ("on", "warn", "off")
-"""What a station does at its start: refuse a model that fails its proof, use it all the same, or not look."""
 
 AXES: tuple[Literal["width", "height"], ...] = ("width", "height")
 NO_PASSPORT = "it carries no passport; make it again with: taijitu onnx"

@@ -113,7 +113,7 @@ class FrameStream:
             (b"content-type", b"multipart/x-mixed-replace; boundary=frame"),
             (b"cache-control", b"no-store"),
             (b"cross-origin-resource-policy", b"same-origin"),
-            (b"x-request-id", request.id.encode()),
+            *request.identity_headers,
         ]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         gone = asyncio.ensure_future(_until_gone(request.receive))
@@ -162,7 +162,7 @@ class Results:
         """Send messages until the client leaves or the server shuts down."""
         socket = WebSocket(request.scope, request.receive, send)
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.scope["subprotocols"] else None
-        await socket.accept(subprotocol, [(b"x-request-id", request.id.encode())])
+        await socket.accept(subprotocol, request.identity_headers)
         gone = asyncio.ensure_future(_until_closed(socket))
         updates, number, sent_s = self._camera.updates, -1, 0.0
         try:

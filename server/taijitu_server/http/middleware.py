@@ -29,6 +29,11 @@ from taijitu_server.state import ServerState
 log = logging.getLogger("taijitu.server")
 
 ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+# W3C Trace Context: version, trace, parent, flags; only a version after 00 may have more behind them.
+TRACEPARENT = re.compile(
+    rb"(?!ff|00.{54})[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<parent>(?!0{16})[0-9a-f]{16})-[0-9a-f]{2}"
+    rb"(?:-[\x21-\x7e]{0,200})?"
+)
 CLIENT_CLOSED = 499  # nginx's status for a client that left; for the log, never sent
 MAX_LOGGED_PATH = 200
 
@@ -96,6 +101,10 @@ class Middleware:
         given = request.headers.get(b"x-request-id")
         is_good = given is not None and ID.fullmatch(given)
         request.id = given.decode() if given and is_good else f"{self._process}-{next(self._count):x}"
+        trace = TRACEPARENT.fullmatch(request.headers.get(b"traceparent", b""))
+        if trace:
+            request.traceparent = trace[0]
+            request.notes = {"trace_id": trace["trace"].decode(), "parent_id": trace["parent"].decode()}
         return request
 
     def _record(self, request: Request, path: str, status: int, reason: str) -> None:

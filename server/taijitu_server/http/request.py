@@ -28,6 +28,7 @@ class Request:
 
     Attributes:
         id: The value of X-Request-ID, which the client gave or the middleware made.
+        traceparent: The client's W3C trace context, b"" without a valid one.
         path_values: The values of the placeholders in the route's path, by name.
         notes: Further fields of the request's line in the access log.
         held_bytes: Bytes of the body that `BodyReader` counts as held.
@@ -38,6 +39,7 @@ class Request:
         self.scope = scope
         self.receive = receive
         self.id = id_
+        self.traceparent = b""
         self.path: str = scope["path"]
         self.method: str = scope["method"] if scope["type"] == "http" else WEBSOCKET
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -52,6 +54,12 @@ class Request:
         """The client's connection; None under another server's protocol, such as Ray's."""
         extensions = self.scope.get("extensions")
         return extensions[CONNECTION]["connection"] if extensions and CONNECTION in extensions else None
+
+    @property
+    def identity_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers by which a client recognises the response to this request."""
+        trace = [(b"traceparent", self.traceparent)] if self.traceparent else []
+        return [(b"x-request-id", self.id.encode()), *trace]
 
     def header(self, name: bytes) -> str:
         """Return the value of a header, named in lower case; empty if it is absent."""

@@ -36,7 +36,7 @@ class WholeResponse:
         headers = [
             (b"content-type", self.content_type.encode()),
             (b"content-length", b"%d" % len(self.body)),
-            (b"x-request-id", request.id.encode()),
+            *request.identity_headers,
         ]
         if self.headers:
             headers += [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in self.headers.items()]

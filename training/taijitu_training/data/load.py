@@ -187,9 +187,13 @@ def _check_names(found: Found) -> None:
 def _check_labels(path: Path, labels: tuple[str, ...], left_out: str = "") -> None:
     if unprintable := [label for label in labels if not label.isprintable()]:
         raise DataError(f"{path}: label {unprintable[0]!r} is not printable text; rename its folder")
-    if len(labels) < 2:
-        got = f"only the label {labels[0]!r}" if labels else "no labels with pictures to train on"
-        raise DataError(f"{path}: got {got}{left_out}, expected {FORMS}")
+    if not labels:
+        raise DataError(f"{path}: got no labels with pictures to train on{left_out}, expected {FORMS}")
+    if len(labels) == 1:
+        raise DataError(
+            f"{path}: got only the label {labels[0]!r}{left_out}, expected two or more, each with pictures of its own; "
+            "add a folder of pictures that show something else"
+        )
 
 
 def _check_trained(found: Found, samples: dict[Role, Samples]) -> None:

@@ -1,11 +1,9 @@
-"""Reproduce a paper's table: run its experiments one after the other, and print the paper's numbers with ours.
-
-python training/reproduce.py yynet-table1 --data cifar10.tar.xz --epochs 3 --seeds 2
-"""
+"""The experiments of a paper's table: run, measured, kept, and written as a table and a figure."""
 
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taijitu_runtime.console import INTERRUPTED, Parser, run, share
+from taijitu_runtime.console import INTERRUPTED
 from taijitu_runtime.errors import FolderInUseError, TaijituError, UnknownNameError
 from taijitu_runtime.files import lock_file, lock_folder, write_whole
 from taijitu_training import checkpoint
@@ -25,31 +23,11 @@ from taijitu_training.run.folder import make_out
 from taijitu_training.run.run import Run
 from taijitu_training.tables.figures import figure_png
 from taijitu_training.tables.results import Result, ResultFile, facts, render
-from taijitu_training.tables.tables import TABLES, Plan, Table, get_table, plan
+from taijitu_training.tables.tables import Plan, Table, get_table, plan
 
 
-def build_parser() -> Parser:
-    """The command line of training/reproduce.py."""
-    parser = Parser(prog="reproduce.py", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("table", help=f"one of: {', '.join(TABLES)}")
-    parser.add_argument("--data", required=True, type=Path, help="as for train.py")
-    parser.add_argument("--validation", type=share, metavar="SHARE", help="as for train.py")
-    parser.add_argument("--epochs", type=int, default=0, metavar="N", help="instead of the paper's: a reduced budget")
-    parser.add_argument("--seeds", type=int, default=0, metavar="K", help="runs of each row, instead of the paper's")
-    parser.add_argument(
-        "--row", action="append", metavar="NAME", help="run only this row of the table; several allowed"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/reproduce"), help="folder of all runs and results (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    return parser
-
-
-@run("reproduce.py")
-def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 the table is complete, 1 a run failed, 2 wrong usage or input, 130 stopped by a signal."""
-    args = build_parser().parse_args(argv)
+def reproduce(args: Namespace) -> int:
+    """Run what the table lacks and write it; the arguments and the exit code are those of `taijitu reproduce`."""
     table = get_table(args.table)
     if args.epochs < 0 or args.seeds < 0:
         raise TaijituError(f"got --epochs {args.epochs} --seeds {args.seeds}, expected 1 or more, or neither")
@@ -95,7 +73,7 @@ def add_result(
         return True
     folder = results.path.parent / planned.name
     make_out(folder)
-    with lock_folder(folder, "reproduce.py"):
+    with lock_folder(folder, "taijitu reproduce"):
         results.read()
         if results.find(wanted):  # another process has just done it
             return True

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taijitu_runtime.errors import UnknownNameError
-from taijitu_training.models import model_options
 from taijitu_training.recipes.named import get_recipe
 from taijitu_training.recipes.recipe import Recipe
 
@@ -186,6 +185,8 @@ def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
 
     Rows that differ in their epochs alone are then one: the one whose epochs they are, if any is.
     """
+    from taijitu_training.models import model_options  # imports torch, which the tables' names do not need
+
     plans: dict[str, Plan] = {}
     for seed in range(seeds):
         for experiment in table.experiments:

@@ -51,7 +51,7 @@ class QuantisePass(ir.passes.InPlacePass):
         float16_scales: bool = False,
     ) -> None:
         super().__init__()
-        self._round = float16_scale if float16_scales else np.float32
+        self._round = float16_scale if float16_scales else float32_scale
         self._scales = scales
         self._keep = frozenset(keep)
         self._weights_only = weights_only
@@ -91,6 +91,11 @@ def weight_scales(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight).max(axis=others)
     return np.where(largest > 0, np.maximum(largest / LEVELS, LEAST_SCALE), 1).astype(np.float32)
+
+
+def float32_scale(scale: float | NDArray[np.float32]) -> Scales:
+    """Return the scales in float32."""
+    return np.asarray(scale, np.float32)
 
 
 def float16_scale(scale: float | NDArray[np.float32]) -> Scales:

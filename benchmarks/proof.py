@@ -1,0 +1,184 @@
+"""Whether `taijitu prove` catches what it should, and nothing else.
+
+python -m benchmarks.proof --data DIR [--out build/proof] [--onnxruntime 1.22.0 ...]
+
+Makes 50 honest artefacts (networks of ours and of timm, in float32, float16 and int8) and proves each again with other
+numbers of threads, without the native Nish, and with other releases of ONNX Runtime, each in an environment of its own.
+Then proves copies of the shipped network that were sabotaged, one accident each. Prints two tables in Markdown.
+Artefacts that lie in --out are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from benchmarks.proof_sabotage import SABOTAGES, sabotaged
+from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.bench.conditions import machine
+from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.proof.prove import Proof, proof_of
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"
+TIMM = (
+    "convnext_atto", "edgenext_xx_small", "efficientnet_lite0", "efficientvit_b0", "fbnetc_100", "ghostnet_050",
+    "hardcorenas_a", "lcnet_050", "mixnet_s", "mnasnet_small", "mobilenetv2_050", "mobilenetv3_small_050",
+    "mobileone_s0", "mobilevit_xxs", "regnetx_002", "regnety_002", "repvgg_a0", "resnet10t", "resnet18", "tinynet_e",
+)  # fmt: skip
+FLOAT16 = ("vgnetg_1_0mp", "vgnetf1_1_5mp", "vgnetc_1_5mp", "yynet_small_32", "yynet_small_64", "mlp")
+INT8 = ("vgnetg_1_0mp", "yynet_small_32", "mlp")
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "1 thread": {"threads": 1},
+    "2 threads": {"threads": 2},
+    "Nish as its nodes": {"native": False},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rerun:
+    """The proof of one artefact under one condition. `origin`, `own`: differences as shares of the logit range."""
+
+    artefact: str
+    condition: str
+    proven: bool
+    origin: float
+    own: float | None
+    text: str
+
+    @classmethod
+    def of(cls, artefact: str, condition: str, found: Proof) -> Rerun:
+        """From what `prove` found; a proof that compared no logits has none."""
+        far = [difference.largest for difference in found.differences] or [float("nan")]
+        return cls(artefact, condition, found.proven, far[0], far[1] if len(far) > 1 else None, str(found))
+
+    @property
+    def precision(self) -> str:
+        """Of the artefact, which its name ends with."""
+        return self.artefact.rpartition("-")[2]
+
+
+def main() -> int:
+    """Exit code 0 where every sabotage that can be seen was caught, without a false alarm."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, help="pictures of the shipped network's labels, to calibrate int8 with")
+    parser.add_argument("--out", type=Path, default=Path("build/proof"), help="folder of the artefacts")
+    parser.add_argument("--onnxruntime", nargs="*", default=[], metavar="VERSION", help="prove with these too")
+    parser.add_argument("--rerun", nargs="+", type=Path, metavar="FILE", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.rerun:
+        print(json.dumps([dataclasses.asdict(rerun) for rerun in rerun_here(args.rerun, {args.onnxruntime[0]: {}})]))
+        return 0
+    args.out.mkdir(parents=True, exist_ok=True)
+    print(f"{datetime.now(timezone.utc):%Y-%m-%d}, {machine()}, load {os.getloadavg()[0]:.1f}, "
+          f"onnxruntime {onnxruntime.__version__}\n")  # fmt: skip
+    artefacts = honest_artefacts(args.out, args.data)
+    reruns = [*rerun_here(artefacts, CONDITIONS)]
+    for version in args.onnxruntime:
+        reruns += rerun_elsewhere(artefacts, version, args.out)
+    print(honest_table(reruns, len(artefacts)))
+    base = {name: next(path for path in artefacts if path.stem == f"shipped-{name}") for name in ("fp32", "int8")}
+    caught = [(each, Rerun.of("-fp32", each.name, sabotaged(each, base, args.out))) for each in SABOTAGES]
+    print("| sabotage | caught | what prove says |\n|---|---|---|")
+    for each, rerun in caught:
+        verdict = "no" if rerun.proven else "yes"
+        print(f"| {each.name} | {verdict} | {each.invisible if rerun.proven else first_fault(rerun.text)} |")
+    seen = [rerun for each, rerun in caught if not each.invisible]
+    missed, alarms = [rerun for rerun in seen if rerun.proven], [rerun for rerun in reruns if not rerun.proven]
+    print(f"\n{len(seen) - len(missed)} of {len(seen)} sabotages caught, "
+          f"{len({rerun.artefact for rerun in alarms})} of {len(artefacts)} honest artefacts refused")  # fmt: skip
+    for rerun in alarms:
+        print(f"- {rerun.artefact}, {rerun.condition}: {rerun.text}")
+    return 1 if missed or alarms else 0
+
+
+def honest_artefacts(folder: Path, data: Path | None) -> list[Path]:
+    """The 50 files, made where they are missing."""
+    from taijitu_training.models import list_models
+
+    wanted = [(name, "fp32") for name in (*list_models(), *(f"timm/{name}" for name in TIMM))]
+    wanted += [(name, "fp16") for name in FLOAT16] + [(name, "int8") for name in INT8]
+    wanted += [("shipped", precision) for precision in ("fp32", "fp16", "int8")]
+    paths = []
+    for number, (name, precision) in enumerate(wanted, 1):
+        path = folder / f"{name.replace('/', '_')}-{precision}.onnx"
+        if not path.exists():
+            print(f"{number}/{len(wanted)} {name} {precision}", file=sys.stderr, flush=True)
+            _make(name, precision, path, data)
+        paths.append(path)
+    return paths
+
+
+def _make(name: str, precision: str, path: Path, data: Path | None) -> None:
+    from benchmarks.passes import untrained
+    from taijitu_export.onnx.export import export_onnx
+    from taijitu_export.precision.conversion import PrecisionRequest
+    from taijitu_training import checkpoint
+
+    source = SHIPPED
+    if name != "shipped":
+        source = path.with_suffix(".pt")
+        labels = checkpoint.load(SHIPPED).labels
+        checkpoint.save(dataclasses.replace(untrained(name, num_classes=len(labels)), labels=labels), source)
+    smaller = None
+    if precision != "fp32":
+        # Untrained networks get an allowance of 100 points: they are asked how far they are, not how good.
+        smaller = PrecisionRequest.asked_for(precision, data, None if name == "shipped" else 100.0)
+    export_onnx(source, path, smaller=smaller)
+
+
+def rerun_here(paths: Iterable[Path], conditions: dict[str, dict[str, Any]]) -> Iterator[Rerun]:
+    """Prove each file again in this process."""
+    for path in paths:
+        for condition, options in conditions.items():
+            with Classifier(OrtBackend(path, **options)) as classifier:
+                yield Rerun.of(path.stem, condition, proof_of(classifier))
+
+
+def rerun_elsewhere(paths: list[Path], version: str, folder: Path) -> list[Rerun]:
+    """Prove each file again with another release of ONNX Runtime, in an environment of its own."""
+    venv, uv = folder / f"onnxruntime-{version}", Path(sys.executable).with_name("uv")
+    python = venv / "bin" / "python"
+    if not python.exists():
+        subprocess.run([str(uv), "venv", "--quiet", str(venv), "--python", sys.executable], check=True)
+        install = [str(uv), "pip", "install", "--quiet", f"{ROOT}[ort]", f"onnxruntime=={version}"]
+        subprocess.run(install, check=True, env={**os.environ, "UV_PYTHON": str(python)})
+    command = [str(python), "-m", "benchmarks.proof", "--onnxruntime", f"onnxruntime {version}"]
+    command += ["--rerun", *map(str, paths)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return [Rerun(**each) for each in json.loads(done.stdout)]
+
+
+def honest_table(reruns: list[Rerun], count: int) -> str:
+    """The largest differences of each precision under each condition."""
+    head = ("precision", "condition", "artefacts", "from the origin", "from itself", "refused")
+    rows = [f"{count} honest artefacts", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for precision in ("fp32", "fp16", "int8"):
+        of_it = [rerun for rerun in reruns if rerun.precision == precision]
+        for condition in dict.fromkeys(rerun.condition for rerun in of_it):
+            here = [rerun for rerun in of_it if rerun.condition == condition]
+            own = [rerun.own for rerun in here if rerun.own is not None]
+            rows.append(
+                f"| {precision} | {condition} | {len(here)} | {max(rerun.origin for rerun in here):.1g} | "
+                f"{max(own, default=float('nan')):.1g} | {sum(not rerun.proven for rerun in here)} |"
+            )
+    return "\n".join(rows) + "\n"
+
+
+def first_fault(text: str) -> str:
+    """What a failed proof says first, without where it ran."""
+    return text.removeprefix("not proven").partition(": ")[2].partition(";")[0].partition(", largest")[0]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
