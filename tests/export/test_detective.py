@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -168,11 +169,11 @@ def test_square_pictures_cannot_tell_the_resize_and_are_refused_with_all_that_it
     assert len(said.splitlines()) == 1
     assert "--resize stretch" in said
     assert not (tmp_path / "a.onnx").exists()
-    assert (
-        main([str(network), "-o", str(tmp_path / "a.onnx"), *usual, "--resize", "stretch", "--color", "bgr", *CAFFE])
-        == 0
-    )
-    assert "bgr" in capsys.readouterr().out
+    usual += ["--resize", "stretch", "--color", "bgr", *CAFFE, "--json"]
+    assert main([str(network), "-o", str(tmp_path / "a.onnx"), *usual]) == 0
+    found = json.loads(capsys.readouterr().out)["found"]
+    assert found["top1_percent"] > 80
+    assert {each["instead"] for each in found["alternatives"]} >= {"interpolation bilinear", "interpolation bicubic"}
 
 
 def test_answers_at_chance_are_refused(case: tuple[Path, Path], tmp_path: Path) -> None:

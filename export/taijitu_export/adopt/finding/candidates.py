@@ -94,7 +94,7 @@ BORDERS = (*FILLS.values(), (114, 114, 114))
 """Colours of the letterbox; the last one is YOLO's."""
 
 
-def arithmetics(known: Preprocessing, signature: Signature, size: tuple[int, int]) -> list[Values]:
+def arithmetic_values(known: Preprocessing, signature: Signature, size: tuple[int, int]) -> list[Values]:
     """Colour, scale, mean and std: every family in RGB, in BGR, and in BGR with the numbers left in the other order."""
     colours = ["grey"] if signature.channels == 1 else ["RGB", "BGR"]
     if known.colour is not None:
@@ -110,14 +110,14 @@ def arithmetics(known: Preprocessing, signature: Signature, size: tuple[int, int
     return _different(found)
 
 
-def resizes(known: Preprocessing, signature: Signature, size: tuple[int, int]) -> list[Values]:
+def resize_values(known: Preprocessing, signature: Signature, size: tuple[int, int]) -> list[Values]:
     """The resize rules with their usual sizes and borders."""
     rules = [known.resize] if known.resize is not None else list(_usual_resizes(size))
     found = (_valid(known, Preprocessing(size=size, resize=rule), signature, PARTS["resize"]) for rule in rules)
     return _different(itertools.chain.from_iterable(found))
 
 
-def interpolations(known: Preprocessing) -> list[Values]:
+def interpolation_values(known: Preprocessing) -> list[Values]:
     """The filters."""
     names = INTERPOLATIONS.values() if known.interpolation is None else (known.interpolation,)
     return [{"interpolation": name} for name in names]

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from taijitu_export.adopt.finding.candidates import (
     FIELDS,
-    arithmetics,
+    arithmetic_values,
     differences,
     flags,
-    interpolations,
-    resizes,
+    interpolation_values,
+    resize_values,
     words,
 )
 from taijitu_export.adopt.finding.evidence import Evidence
@@ -167,9 +167,9 @@ def find_contract(original: Original, standard: onnx.ModelProto, known: Preproce
     space = Space(
         size,
         {
-            "arithmetic": arithmetics(known, signature, size),
-            "resize": resizes(known, signature, size),
-            "interpolation": interpolations(known),
+            "arithmetic": arithmetic_values(known, signature, size),
+            "resize": resize_values(known, signature, size),
+            "interpolation": interpolation_values(known),
         },
     )
     if not all(space.values.values()):  # what is known contradicts itself; this says in which way

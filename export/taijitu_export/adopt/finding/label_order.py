@@ -9,7 +9,7 @@ from taijitu_export.adopt.finding.likelihood import Score, log_chances, probabil
 from taijitu_runtime.errors import require
 
 LEAST_PICTURES = 4
-"""Of each label, so that two halves have two each."""
+"""Pictures that each label has at least, so that two halves have two each."""
 
 Order = NDArray[np.int64]
 """For each label, int64 (K,), the number of the network that stands for it."""

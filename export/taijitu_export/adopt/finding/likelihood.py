@@ -41,7 +41,7 @@ class Score:
 
 
 def logits_of(answers: NDArray[np.float32], ending: Ending) -> NDArray[np.float32]:
-    """Logits, float32 (N, K), of what a network gives, whatever it ends in; finite ones."""
+    """Logits, float32 (N, K), of what a network with this ending gives; finite ones."""
     least = float(np.finfo(np.float32).tiny)
     if ending in ("logit", "probability"):
         second = answers if ending == "logit" else _log(answers, least) - _log(1 - answers, least)
