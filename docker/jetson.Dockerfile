@@ -29,13 +29,13 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv /build \
     && /build/bin/pip install --constraint constraints.txt hatchling \
     && /build/bin/python -m hatchling build -t wheel -d /wheels
-# The system's OpenCV was made for NumPy 1 and JetPack 6 has CUDA 12: those versions, and what is bound to them, are not
-# the ones in constraints.txt.
+# The extra keeps NumPy at 1, for the system's OpenCV, and cuda-bindings at the CUDA of this JetPack: those versions, and
+# what is bound to them, are not the ones in constraints.txt.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv --system-site-packages /opt/taijitu \
     && sed -E '/^(numpy|ml-dtypes|cuda-bindings|cuda-pathfinder)==/d' constraints.txt > /constraints.txt \
     && /opt/taijitu/bin/pip install --only-binary :all: --constraint /constraints.txt \
-        "taijitu[server-jetson] @ file://$(echo /wheels/*.whl)" "cuda-bindings<13"
+        "taijitu[server-jetson] @ file://$(echo /wheels/*.whl)"
 
 FROM system
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin taijitu \

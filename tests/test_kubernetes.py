@@ -69,6 +69,7 @@ def test_the_manifests_agree_with_each_other_and_with_the_server(metrics: str) -
     assert settings.drain_s > 0
     assert pod["terminationGracePeriodSeconds"] > settings.drain_s + settings.shutdown_s + 5
     assert container()["ports"][0]["containerPort"] == settings.port
+    assert "/" not in container()["image"], "names a registry"
     with_paths = [probe["httpGet"] for name, probe in container().items() if name.endswith("Probe")]
     assert {probe["path"] for probe in with_paths} == {"/health/live", "/health/ready"}
     assert {probe["port"] for probe in with_paths} == {container()["ports"][0]["name"]}

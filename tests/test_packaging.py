@@ -126,3 +126,20 @@ def test_an_edge_install_classifies_a_picture_and_shows_only_what_it_has(
     assert refused.returncode == 2
     assert "taijitu[train]" in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("python", "cuda"), [("3.10", "12"), ("3.12", "13")], ids=["JetPack 6", "JetPack 7"])
+def test_boards_find_a_wheel_for_everything(root: Path, python: str, cuda: str) -> None:
+    command = [
+        UV, "pip", "compile", "--quiet", "--no-annotate", "--no-header", "pyproject.toml",
+        "--extra", "jetson", "--extra", "server", "--extra", "server-jetson", "--python-version", python,
+        "--python-platform", "aarch64-manylinux_2_28", "--only-binary", ":all:",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode and re.search("connect|dns|timed out|network", done.stderr, re.IGNORECASE):
+        pytest.skip(f"no package index in reach: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split("==") for line in done.stdout.splitlines() if "==" in line)
+    assert found["cuda-bindings"].split(".")[0] == cuda
+    assert found["numpy"].split(".")[0] == "1"
+    assert "onnxruntime" in found
