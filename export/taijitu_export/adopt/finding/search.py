@@ -5,7 +5,7 @@
 2. On all pictures, each remaining value of one part, the others as in the best reading so far, which gives way only to
    one that explains the pictures better by the test; so on until none does.
 3. The same of combinations: of the best value of each part, and where one reading is left, of its nearest rivals.
-4. Sizes that are not usual, near the one found: taken only if no usual one explains the pictures as well.
+4. Where one resize is left, sizes that are not usual near it: taken only if the usual one explains the pictures worse.
 
 On a number of pictures that doubles, a reading is dropped once it explains them worse than the best one by a paired
 test; the level of the test is shared among all values and all looks at them (Bonferroni).
@@ -165,9 +165,9 @@ class Search:
         return [self._space.spec(*each) for each in itertools.product(*chosen)]
 
     def _with_unusual(self, leader: InputSpec, left: list[InputSpec]) -> list[InputSpec]:
-        """`left`, or where a size that nobody uses is better than all of them, what is as good as that one."""
+        """`left`, or where it has one resize and a size that nobody uses is better, what is as good as that one."""
         usual = self._space.values["resize"]
-        if len(usual) == 1:
+        if len(usual) == 1 or len(_different(values_of(spec, "resize") for spec in left)) > 1:
             return left
         for _ in range(MOST_TURNS):
             near = self._varied(leader, unusual_resizes(leader, usual))
