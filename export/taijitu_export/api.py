@@ -81,6 +81,7 @@ def adopt(
     std: Sequence[float] | None = None,
     layout: Layout | None = None,
     name: str | None = None,
+    find: AnyPath | None = None,
 ) -> AdoptResult:
     """Make an artefact from a foreign ONNX file, check it against the original, and keep it only if both agree.
 
@@ -100,6 +101,8 @@ def adopt(
         std: Then the result is divided by this: one number, or one per channel.
         layout: Layout of the network's input; None for what its shape tells.
         name: Name of the network; None for the file's name.
+        find: A few hundred pictures, folder or tar of <label>/*: what no argument gives is found by how well the
+            network answers them.
 
     Returns:
         The file that was written, and how well it agrees.
@@ -108,6 +111,7 @@ def adopt(
         ExportError: The artefact would not answer like the original. An existing file at `output` is unchanged.
         ArtefactError: The file cannot be read, or is not a classifier.
         UsageError: A part of the contract is missing, or does not fit the network.
+        DataError: The pictures of `find` cannot be read, or do not decide for one contract.
     """
     if isinstance(labels, (str, os.PathLike)):
         labels = labels_from_file(Path(labels))
@@ -124,7 +128,7 @@ def adopt(
     )
     if like is not None:
         known = known.over(preprocessing_like(like))
-    return adopt_file(Path(model), Path(output), known, layout=layout, name=name)
+    return adopt_file(Path(model), Path(output), known, layout=layout, name=name, find=_path(find))
 
 
 def verify(

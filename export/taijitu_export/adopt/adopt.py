@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from taijitu_export.adopt.finding.find import Found, find_contract
 from taijitu_export.adopt.labels import checked_labels
 from taijitu_export.adopt.like import preprocessing_of_metadata
 from taijitu_export.adopt.original import Layout, Original
@@ -47,7 +48,10 @@ PICTURES = 64
 
 @dataclasses.dataclass(frozen=True)
 class AdoptResult:
-    """The written file. `batch`: the only batch size that it takes, None for any. `notes`: what was not possible."""
+    """The written file. `batch`: the only batch size that it takes, None for any. `notes`: what was not possible.
+
+    `found`: the evidence for its contract, where that was found by pictures.
+    """
 
     path: Path
     card: ModelCard
@@ -58,6 +62,7 @@ class AdoptResult:
     proof: Proof
     source: str
     notes: tuple[str, ...]
+    found: Found | None = None
 
     def report(self) -> list[str]:
         """Return lines for a terminal."""
@@ -69,7 +74,8 @@ class AdoptResult:
         ]
         if self.ending != "logits":
             lines.append(f"output: {ENDINGS[self.ending]}")
-        return [*lines, f"checked against the original: {self.proof}", *self.notes]
+        found = [] if self.found is None else self.found.report()
+        return [*lines, f"checked against the original: {self.proof}", *self.notes, *found]
 
 
 ENDINGS = {
@@ -87,6 +93,7 @@ def adopt_file(
     *,
     layout: Layout | None = None,
     name: str | None = None,
+    find: Path | None = None,
 ) -> AdoptResult:
     """Write `output`, an artefact made of the ONNX file `source`.
 
@@ -97,11 +104,14 @@ def adopt_file(
             metadata.
         layout: "nchw" or "nhwc", where the file does not say.
         name: Name of the network; by default that of the file.
+        find: Pictures in a folder of each label; parts that nothing else gives are found by how well the network
+            answers them.
 
     Raises:
         ExportError: The artefact would not answer like the original. An existing file at `output` is unchanged.
         ArtefactError: The file cannot be read, or is not a classifier.
         UsageError: A part of the contract is missing, or does not fit the network.
+        UndecidedError: The pictures of `find` do not decide for one contract.
     """
     _check_output(output, source)
     name = checked_name(name, source)
@@ -110,6 +120,10 @@ def adopt_file(
         raise UsageError(f"{source}: got an artefact of taijitu, expected a file of another exporter; use it as it is")
     original = Original(file, layout)
     known = known.over(preprocessing_of_metadata(file.metadata))
+    standard = standard_graph(file.model)
+    found = None if find is None else find_contract(original, standard.model, known, find)
+    if found is not None:
+        known = found.preprocessing
     spec = known.spec(original.signature)
     pictures = sample_pictures(PICTURES, spec.height, spec.width)
     classes = original.classes((spec.height, spec.width))
@@ -117,10 +131,10 @@ def adopt_file(
     answers = original.answers(pictures, spec)
     if not np.isfinite(answers).all():
         raise ArtefactError(f"{source}: got NaN or infinite numbers for some pictures, expected a sound network")
-    standard = standard_graph(file.model)
     ending = ends_in(standard.model, answers, len(labels))
     card = _card(original, spec, labels, name, ending)
-    return _written(original, output, card, standard, ending, (pictures, answers), known.source or "your flags")
+    result = _written(original, output, card, standard, ending, (pictures, answers), known.source or "your flags")
+    return dataclasses.replace(result, found=found)
 
 
 def describe(spec: InputSpec) -> str:

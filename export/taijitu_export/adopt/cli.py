@@ -3,6 +3,7 @@
 python export/adopt.py model.onnx -o adopted.onnx --labels labels.txt --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225
                        --resize shorter:256 --crop 224
 python export/adopt.py model.onnx -o adopted.onnx --like timm/resnet18.a1_in1k
+python export/adopt.py model.onnx -o adopted.onnx --labels labels.txt --find --data DIR
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from taijitu_export.errors import ExportError
 from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.errors import UsageError
 
 
 def build_parser() -> Parser:
@@ -42,6 +44,10 @@ def build_parser() -> Parser:
                         "this: one number, or one per channel")  # fmt: skip
     parser.add_argument("--layout", choices=("nchw", "nhwc"), help="of the network's input (default: from its "
                         "shape)")  # fmt: skip
+    parser.add_argument("--find", action="store_true", help="find what no flag gives: the contract under which the "
+                        "network answers the pictures of --data best")  # fmt: skip
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a few hundred pictures in a folder or tar of "
+                        "<label>/*, for --find")  # fmt: skip
     parser.add_argument("--name", help="name of the network (default: the file's name)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
@@ -54,16 +60,21 @@ def main(argv: list[str] | None = None) -> int:
     # onnx and timm take seconds to import, and --help does not need them.
     from taijitu_export.api import adopt
 
-    options = {name: value for name, value in vars(args).items() if name not in ("model", "output", "json")}
+    if args.find != (args.data is not None):
+        got, missing = ("--find", "--data DIR") if args.find else ("--data", "--find")
+        raise UsageError(f"got {got} alone, expected both or neither; add {missing}")
+    left_out = ("model", "output", "json", "find", "data")
+    options = {name: value for name, value in vars(args).items() if name not in left_out}
     try:
-        result = adopt(args.model, args.output, **options)
+        result = adopt(args.model, args.output, find=args.data, **options)
     except ExportError as error:
         for line in error.details:
             say(line, sys.stderr)
         raise
     if args.json:
         print(json.dumps({"path": str(result.path), "card": result.card.to_dict(), "batch": result.batch,
-                          "opset": result.opset, "checked": str(result.proof), "notes": result.notes}))  # fmt: skip
+                          "opset": result.opset, "checked": str(result.proof), "notes": result.notes,
+                          "found": None if result.found is None else result.found.to_dict()}))  # fmt: skip
     else:
         say("\n".join(result.report()), sys.stdout)
     return 0

@@ -75,7 +75,7 @@ class OrtBackend(Backend):
         return self._provider != "cpu"
 
     def check_same_file(self) -> None:
-        """ArtefactError where another file lies at the path now than the one that was loaded."""
+        """ArtefactError where the file at the path now is another than the one that was loaded."""
         if file_identity(self.path) != self._identity:
             raise ArtefactError(
                 f"{self.path}: got another file than the one that was loaded, expected the same; load it again"
