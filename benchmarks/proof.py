@@ -2,7 +2,7 @@
 
 python -m benchmarks.proof --data DIR [--out build/proof] [--onnxruntime 1.22.0 ...]
 
-Makes 50 honest artefacts (networks of ours and of timm, in float32, float16 and int8) and proves each again with other
+Makes 50 honest artefacts (our networks and some of timm, in float32, float16 and int8) and proves each again with other
 numbers of threads, without the native Nish, and with other releases of ONNX Runtime, each in an environment of its own.
 Then proves copies of the shipped network that were sabotaged, one accident each. Prints two tables in Markdown.
 Artefacts that lie in --out are not made again.
@@ -64,7 +64,7 @@ class Rerun:
 
     @property
     def precision(self) -> str:
-        """Of the artefact, which its name ends with."""
+        """The precision of the artefact, which its name ends with."""
         return self.artefact.rpartition("-")[2]
 
 

@@ -103,7 +103,7 @@ def of(operator: str, dimensions: int) -> Callable[[onnx.NodeProto, Weights], bo
 
 
 def flip_sign(values: Weights) -> Weights:
-    """Of the one weight whose magnitude is the median."""
+    """Change the sign of the one weight whose magnitude is the median."""
     flat = values.reshape(-1)
     flat[np.argsort(np.abs(flat))[flat.size // 2]] *= -1
     return values
