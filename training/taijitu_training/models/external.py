@@ -1,8 +1,8 @@
 """Networks of timm and torchvision by name, such as "timm/tinynet_c" and "torchvision/squeezenet1_1".
 
 They are built as their library defines them, without pretrained weights (those are taken over by
-taijitu_training.weights.pretrained), for images of any size that they can take and with any of our activations. Seven
-of them are the networks of the Nish paper's Tables 1 and 2: torchvision's squeezenet1_1, resnet18, mobilenet_v2,
+taijitu_training.weights.pretrained), for images of any size that they can take and with any of our activations. The
+Nish paper's Tables 1 and 2 have seven of these networks: torchvision's squeezenet1_1, resnet18, mobilenet_v2,
 efficientnet_b0 and efficientnet_v2_s, and timm's tinynet_b and tinynet_c.
 """
 
