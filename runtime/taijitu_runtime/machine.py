@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -67,9 +68,13 @@ def available_bytes(root: Path = ROOT) -> int:
 
     The result is 0 where the kernel does not tell.
     """
-    fields = dict(line.split(":", 1) for line in read_text(root / "proc/meminfo").splitlines() if ":" in line)
-    host = 1024 * int(fields.get("MemAvailable", "0").split()[0])
-    return min([host, *_unused(root)])
+    return min([memory_bytes(root).get("MemAvailable", 0), *_unused(root)])
+
+
+def memory_bytes(root: Path = ROOT) -> dict[str, int]:
+    """Return the host's memory in bytes by the names of /proc/meminfo, such as MemTotal."""
+    fields = re.findall(r"^(\S+):\s+(\d+) kB$", read_text(root / "proc/meminfo"), re.MULTILINE)
+    return {name: 1024 * int(kilobytes) for name, kilobytes in fields}
 
 
 def read_text(path: Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from taijitu_runtime.machine import read_text
+from taijitu_runtime.machine import memory_bytes, read_text
 
 PERIOD_S = 0.1
 INPUTS = ("VIN", "VDD_IN")
@@ -101,7 +101,9 @@ class BoardWatch:
         self.board: Board | None = None
         self._root = root
         self._rails = rails(root)
-        self._zones = [zone for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")) if _number(zone / "temp")]
+        self._zones = [
+            zone for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")) if _number(zone / "temp") is not None
+        ]
         self._gpus = sorted(root.glob("sys/class/devfreq/*gpu*"))
         self._watts: dict[str, list[float]] = {rail.name: [] for rail in self._rails}
         self._hottest: dict[str, float] = {}
@@ -152,9 +154,9 @@ class BoardWatch:
             if millidegrees is not None:
                 self._hottest[name] = max(self._hottest.get(name, millidegrees / 1e3), millidegrees / 1e3)
         self._clocks += [clock / 1e6 for gpu in self._gpus if (clock := _number(gpu / "cur_freq")) is not None]
-        fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", read_text(self._root / "proc/meminfo"), re.MULTILINE))
-        if {"MemTotal", "MemAvailable"} <= fields.keys():
-            self._memory.append((int(fields["MemTotal"]) - int(fields["MemAvailable"])) * 1024 / 1e6)
+        memory = memory_bytes(self._root)
+        if {"MemTotal", "MemAvailable"} <= memory.keys():
+            self._memory.append((memory["MemTotal"] - memory["MemAvailable"]) / 1e6)
 
 
 def rails(root: Path) -> list[Rail]:
