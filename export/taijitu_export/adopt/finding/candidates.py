@@ -86,7 +86,7 @@ GREY_NUMBERS = (
     Numbers("ImageNet's mean and std", UNIT, (0.449,), (0.226,)),
 )
 
-SHARES = (0.875, 1.0, 0.9, 0.95, 224 / 232, 0.8)
+SHARES = (0.875, 1.0, 0.9, 0.95, 224 / 232)
 """Sides of the crop as shares of the resized picture; the commonest first, with which the search starts."""
 SMALL_SHARES, SMALL_STEPS = (0.875, 1.0, 0.8), (4, 8)
 """The same of thumbnails, and the pixels that these are larger before the crop."""

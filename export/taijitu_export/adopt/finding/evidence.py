@@ -56,7 +56,7 @@ class Evidence:
         self.labels = len(pictures.labels)
         self._ending: Ending | None = None
         self._batch: int | None = None
-        self._resized: dict[InputSpec, NDArray[np.uint8]] = {}
+        self._resized: dict[InputSpec, list[NDArray[np.uint8]]] = {}
         self._logits: dict[InputSpec, NDArray[np.float32]] = {}
         self.targets: NDArray[np.int64] = targets[order]
 
@@ -98,14 +98,11 @@ class Evidence:
     def _prepared(self, spec: InputSpec, first: int, end: int) -> NDArray[np.uint8]:
         """Return the pictures from `first` to before `end`; readings that differ in their arithmetic share them."""
         neutral = dataclasses.replace(spec, **_NEUTRAL)
-        have = self._resized.get(neutral)
-        start = 0 if have is None else len(have)
-        if start < end:
+        held = self._resized.setdefault(neutral, [])
+        if len(held) < end:
             with ThreadPoolExecutor(usable_cores()) as pool:
-                new = np.stack(list(pool.map(lambda index: self._resize(index, neutral), range(start, end))))
-            have = self._resized[neutral] = new if have is None else np.concatenate([have, new])
-        assert have is not None
-        return have[first:end]
+                held += pool.map(lambda index: self._resize(index, neutral), range(len(held), end))
+        return np.stack(held[first:end])
 
     def _resize(self, index: int, spec: InputSpec) -> NDArray[np.uint8]:
         try:
