@@ -262,7 +262,7 @@ def lite0(weights: Path) -> nn.Module:
 
 
 def rewrapped(model: onnx.ModelProto, base: Drawn, drawn: Drawn) -> onnx.ModelProto:
-    """Return the network of `base`, with arithmetic in front of it and an end that turn its contract into the drawn one."""
+    """Return the network of `base`, changed at its input and its end so that its contract is the drawn one."""
     graph, helper = model.graph, onnx.helper
     taken, given = graph.input[0].name, graph.output[0].name
     axis = 1 if drawn.layout == "nchw" else 3

@@ -154,7 +154,7 @@ def find_contract(original: Original, standard: onnx.ModelProto, known: Preproce
     Args:
         original: The network.
         standard: Its graph, as `standard_graph` makes it.
-        known: The pieces that stay as they are. Labels that are among them may stand in the wrong order.
+        known: The pieces that stay as they are. Labels that are among them may be in the wrong order.
         data: A few hundred pictures, in a folder of each label.
 
     Raises:
@@ -270,7 +270,7 @@ def _check_order(evidence: Evidence, spec: InputSpec, order: Order, labels: Sequ
 
 
 def _better_order(evidence: Evidence, spec: InputSpec, given: Order) -> Order:
-    """Return the given order of labels, or another that explains the pictures better; the given where labels lack pictures."""
+    """Return the given order of labels, or one that explains the pictures better if each label has enough of them."""
     logits, targets = evidence.logits(spec), evidence.targets
     if np.bincount(targets, minlength=evidence.labels).min() < LEAST_PICTURES:
         return given

@@ -72,7 +72,7 @@ def log_chances(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArra
 
 
 def probability_of_as_good(worse: NDArray[np.float64], better: NDArray[np.float64]) -> float:
-    """Return the p-value of "both explain the pictures alike", by a paired one-sided t-test of log-likelihoods, both (N,).
+    """Return the p-value of "both explain the pictures alike": a paired one-sided t-test of log-likelihoods, both (N,).
 
     The differences are bounded by WRONG_LABELS, so that no single picture decides. 1 where there are none.
     """

@@ -78,7 +78,7 @@ class Search:
         self.bar = ERROR_RATE / sum(len(values) for values in space.values.values())
 
     def glance(self) -> Score:
-        """Return the score of the family of arithmetic that comes nearest with the commonest resize, on few pictures."""
+        """Return the score, on few pictures, of the arithmetic that comes nearest with the commonest resize."""
         leader = self._coarse("arithmetic", self._space.first)[0]
         return self.score(leader, self._coarse_looks()[-1])
 
@@ -111,7 +111,7 @@ class Search:
         return self._with_unusual(leader, left)
 
     def near(self, spec: InputSpec, least: int) -> list[InputSpec]:
-        """Return the readings that differ from `spec` in one part, answered on at least so many pictures, if there are any."""
+        """Answer the readings that differ from `spec` in one part, on at least `least` pictures, and return them."""
         near = [each for values in self._space.values.values() for each in self._varied(spec, values) if each != spec]
         for each in dict.fromkeys(near):
             for _ in self._evidence.answer(each, min(least, len(self._evidence))):
@@ -149,7 +149,7 @@ class Search:
         return [dataclasses.replace(spec, **each) for each in values]
 
     def _combined(self, leader: InputSpec, left: list[InputSpec], near: list[InputSpec]) -> list[InputSpec]:
-        """Return the best value of each part together; of a reading that is left alone, its RIVALS by twos and threes."""
+        """Return the best values combined; for a single reading that is left, combinations of two and three RIVALS."""
         if len(left) > 1:
             best: Values = {}
             for part in self._space.values:
