@@ -11,8 +11,10 @@ import pytest
 
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.classify import cli
+from taijitu_runtime.classify.inputs import find_pictures
 from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.live.sources import source_from_text
+from taijitu_runtime.pictures.headers import Limits
 from tests.helpers.machine_tree import as_nobody
 
 
@@ -45,7 +47,7 @@ def test_a_model_that_may_not_be_read_is_an_error_of_the_model(folder: Path) -> 
 def test_a_picture_in_a_locked_folder_is_left_to_the_decoder(folder: Path) -> None:
     picture = folder / "locked" / "inside.jpg"
     with as_nobody():
-        assert cli.find_pictures([picture])[0] == [picture]
+        assert [one.path for one in find_pictures([picture], Limits())[0]] == [picture]
         assert source_from_text(str(picture)).kind == "pictures"
 
 

@@ -41,7 +41,8 @@ def test_a_network_of_timm_brings_its_weights_and_its_preprocessing() -> None:
     made = checkpoint_of("timm/test_efficientnet", model, LABELS)
     assert made.input == {
         "height": 160, "width": 160, "colour": "RGB", "resize": "shorter_side", "resize_size": 168, "crop": "centre",
-        "interpolation": "bicubic_antialias", "fill": [0, 0, 0], "scale": 1 / 255, **IMAGENET,
+        "interpolation": "bicubic_antialias", "fill": [0, 0, 0], "scale": 1 / 255,
+        "float_values": "normalised", **IMAGENET,
     }  # fmt: skip
     assert made.architecture["options"] == {"num_classes": 3, "act": "own", "image_size": 160, "stem": "own"}
     assert made.labels == LABELS
@@ -55,7 +56,8 @@ def test_a_network_of_torchvision_is_prepared_for_as_its_weights_say() -> None:
     made = checkpoint_of("torchvision/resnet18", model, LABELS)
     assert made.input == {
         "height": 224, "width": 224, "colour": "RGB", "resize": "shorter_side", "resize_size": 256, "crop": "centre",
-        "interpolation": "bilinear_antialias", "fill": [0, 0, 0], "scale": 1 / 255, **IMAGENET,
+        "interpolation": "bilinear_antialias", "fill": [0, 0, 0], "scale": 1 / 255,
+        "float_values": "normalised", **IMAGENET,
     }  # fmt: skip
     x = torch.randn(2, 3, 224, 224)
     torch.testing.assert_close(made.model()(x), model.eval()(x))
