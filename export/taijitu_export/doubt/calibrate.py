@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from taijitu_export.comparison.classes import calibration_error, first_answers, reliability
+from taijitu_export.comparison.classes import calibration_error, first_answers
 from taijitu_export.doubt.conformal import set_coverage, set_probability
 from taijitu_export.doubt.temperature import best_temperature
 from taijitu_export.doubt.threshold import ThresholdRequest, coverage_row, coverage_table
@@ -20,7 +20,7 @@ from taijitu_export.progress import tracked
 from taijitu_runtime.answers import scores_from_logits
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_pictures, fingerprints, scan_folder
+from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_and_other_pictures, fingerprints, scan_folder
 from taijitu_runtime.decision import CoverageRow, Decision
 from taijitu_runtime.doubt import DoubtRule, energies
 from taijitu_runtime.errors import UsageError
@@ -85,8 +85,9 @@ def calibrate(
     """Write `output`, the ONNX file `model` with a decision in its card.
 
     `data`: a folder or tar of pictures with labels that the network was not trained on. `guarantee`: percent, for label
-    sets. `other`: a label of the model that means "none of these", or a folder of such pictures. ExportError where
-    pictures are too few or no threshold meets the request, and the errors of artefacts, pictures and usage.
+    sets. `other`: what shows none of these: a label of the model, a label of `data`, or a folder of pictures, whichever
+    exists first. ExportError where pictures are too few or no threshold meets the request, and the errors of artefacts,
+    pictures and usage.
     """
     check_output_path(output)
     file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
@@ -96,11 +97,11 @@ def calibrate(
             f"{model}: got a network whose output holds {card.output}, expected logits; adopt it with them"
         )
     labels = card.labels
-    pictures = evaluation_pictures(data, labels, TrainedOn.from_card(card.training))
+    label = other if other in labels else None
+    pictures, found = evaluation_and_other_pictures(data, labels, TrainedOn.from_card(card.training), other)
     if pictures.targets is None:
         raise UsageError(f"{data}: got pictures without labels, expected a folder for each label; sort them")
-    label = other if other in labels else None
-    none = None if other is None or label is not None else _folder(Path(other), labels)
+    none = None if other is None or label is not None else _others(found, other, labels)
     with Classifier.from_file(model, threads=threads) as classifier:
         logits = _logits(classifier, pictures)
         others = None if none is None else _logits(classifier, none)
@@ -112,10 +113,10 @@ def calibrate(
         pictures=len(pictures),
         data_sha256=hashlib.sha256("\n".join(sorted(fingerprints(pictures.contents))).encode()).hexdigest(),
     )
-    found = _reported(decision, choosing, reporting, card, output)
-    write_whole(output, with_decision(file, card, found.decision))
+    calibration = _reported(decision, choosing, reporting, card, output)
+    write_whole(output, with_decision(file, card, calibration.decision))
     remarks = (str(pictures), *pictures.remarks, *(() if none is None else (f"others: {none}", *none.remarks)))
-    return dataclasses.replace(found, remarks=remarks)
+    return dataclasses.replace(calibration, remarks=remarks)
 
 
 def with_decision(file: OnnxFile, card: ModelCard, decision: Decision) -> bytes:
@@ -127,14 +128,23 @@ def with_decision(file: OnnxFile, card: ModelCard, decision: Decision) -> bytes:
     return content
 
 
-def _folder(folder: Path, labels: tuple[str, ...]) -> PictureSet:
-    if not folder.is_dir():
-        raise UsageError(f"got --other {folder}, expected a label of the model or a folder of pictures; check it")
-    found = scan_folder(folder)
-    contents = [str(folder.joinpath(*parts)) for parts in found.pictures]
-    if len(contents) < FEWEST_OTHERS:
-        raise ExportError(f"{folder}: got {len(contents)} pictures, expected at least {FEWEST_OTHERS}; give more")
-    return PictureSet(folder, "", contents, None, labels, found.left_out)
+def _others(of_data: PictureSet, other: str, labels: tuple[str, ...]) -> PictureSet:
+    """Return the pictures of none of the labels: those with the label `other` in the data, or of a folder."""
+    folder = Path(other)
+    if len(of_data):
+        others = of_data
+    elif folder.is_dir():
+        found = scan_folder(folder)
+        contents = [str(folder.joinpath(*parts)) for parts in found.pictures]
+        others = PictureSet(folder, "", contents, None, labels, found.left_out)
+    else:
+        raise UsageError(
+            f"got --other {other}, expected a label of the model, a label of the data, or a folder of pictures; check "
+            "the name"
+        )
+    if len(others) < FEWEST_OTHERS:
+        raise ExportError(f"got {others}, expected at least {FEWEST_OTHERS} that show none of the labels; give more")
+    return others
 
 
 def _logits(classifier: Classifier, pictures: PictureSet) -> NDArray[np.float32]:
@@ -232,7 +242,7 @@ def _reported(
     if decision.threshold is not None:
         row = coverage_row(decision.threshold, scores, half.right, others)
     errors = [
-        round(100 * calibration_error(reliability(first_answers(half.logits / np.float32(each), half.targets))), 2)
+        round(calibration_error(first_answers(half.logits, half.targets, temperature=each)), 2)
         for each in (1.0, temperature)
     ]
     decision = dataclasses.replace(
