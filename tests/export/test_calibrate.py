@@ -27,6 +27,7 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli as classify
 from taijitu_runtime.decision import Decision
 from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.live import cli as camera
 from taijitu_runtime.proof.prove import prove
 from tests.helpers.changed_model import with_card
 from tests.helpers.decision import make_decision
@@ -90,6 +91,8 @@ def test_pictures_of_no_label_choose_the_score_and_are_counted(model: Path, data
     assert found.row is not None
     assert found.row.others is not None
     assert found.row.others < found.row.coverage
+    assert found.others_by_score.keys() == {"probability", "energy"}
+    assert found.others_by_score[found.decision.score] == found.row.others
     both = shutil.copytree(data, tmp_path / "both")
     shutil.copytree(tmp_path / "none", both / "none")
     in_data = calibrate(model, both, tmp_path / "in_data.onnx", threshold=request, other="none")
@@ -179,6 +182,8 @@ def test_every_program_gives_the_same_answer_to_a_picture(
             assert classify.main([str(decided), *map(str, files), "--json", *flags]) == 0
             printed = json.loads(capsys.readouterr().out)["results"]
             programs = [[_plain(each) for each in printed]]
+            assert camera.main([str(decided), "--source", str(tmp_path / "*.png"), "--jsonl", "-", *flags]) == 0
+            programs.append([_plain(json.loads(line)) for line in capsys.readouterr().out.splitlines()])
             programs.append([_plain(_classified(server, file, threshold)) for file in files])
             programs.append(_inferred(server, files, threshold))
             for program in programs:

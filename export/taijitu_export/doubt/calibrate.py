@@ -21,7 +21,7 @@ from taijitu_runtime.answers import scores_from_logits
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_and_other_pictures, fingerprints, scan_folder
-from taijitu_runtime.decision import CoverageRow, Decision
+from taijitu_runtime.decision import SCORES, CoverageRow, Decision
 from taijitu_runtime.doubt import DoubtRule, energies
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
@@ -57,15 +57,17 @@ class LabelledLogits:
 class Calibration:
     """The choices, and their values measured on the half that did not choose.
 
-    `row`: of the threshold, None without one. `set_coverage`: percent of pictures whose label is in its set, `by_label`
-    the same for each label that has pictures, `set_size` how many labels a set has on average; None, empty and None
-    without sets. `remarks`: lines about the pictures.
+    `row`: of the threshold, None without one. `others_by_score`: percent of pictures of none of the labels that each
+    score would call known; empty without such pictures. `set_coverage`: percent of pictures whose label is in its set,
+    `by_label` the same for each label that has pictures, `set_size` how many labels a set has on average; None, empty
+    and None without sets. `remarks`: lines about the pictures.
     """
 
     output: Path
     labels: tuple[str, ...]
     decision: Decision
     row: CoverageRow | None
+    others_by_score: dict[str, float]
     set_coverage: float | None
     by_label: dict[str, float]
     set_size: float | None
@@ -113,7 +115,7 @@ def calibrate(
         pictures=len(pictures),
         data_sha256=hashlib.sha256("\n".join(sorted(fingerprints(pictures.contents))).encode()).hexdigest(),
     )
-    calibration = _reported(decision, choosing, reporting, card, output)
+    calibration = _reported(decision, threshold, choosing, reporting, card, output)
     write_whole(output, with_decision(file, card, calibration.decision))
     remarks = (str(pictures), *pictures.remarks, *(() if none is None else (f"others: {none}", *none.remarks)))
     return dataclasses.replace(calibration, remarks=remarks)
@@ -214,25 +216,36 @@ def _chosen(half: LabelledLogits, request: ThresholdRequest, guarantee: float | 
 
 def _best_score(half: LabelledLogits, request: ThresholdRequest, temperature: float) -> str:
     """Return the score that accepts fewer pictures of none of the labels; without such pictures the probability."""
-    if half.others is None or request.reject is not None:
-        return "probability"
-    compared = (
-        request
-        if request.accuracy is not None or request.coverage is not None
-        else ThresholdRequest(coverage=USUAL_COVERAGE)
-    )
+    accepted = _accepted_others(half, half, request, temperature)
+    return min(accepted, key=lambda score: accepted[score]) if accepted else "probability"
+
+
+def _accepted_others(
+    choosing: LabelledLogits, measuring: LabelledLogits, request: ThresholdRequest, temperature: float
+) -> dict[str, float]:
+    """Return by score how many percent of `measuring`'s pictures of none of the labels its threshold accepts.
+
+    Thresholds come from `choosing`. Empty without such pictures, and where the request is of the probability.
+    """
+    if request.reject is not None:
+        return {}
+    compared = request if request.asks else ThresholdRequest(coverage=USUAL_COVERAGE)
     accepted = {}
-    for score in ("probability", "energy"):
-        scores, others = half.scores(score, temperature)
-        threshold = compared.threshold(scores, half.right)
-        assert others is not None
-        assert threshold is not None
-        accepted[score] = float((others >= threshold).mean())
-    return min(accepted, key=lambda score: accepted[score])
+    for score in SCORES:
+        threshold = compared.threshold(choosing.scores(score, temperature)[0], choosing.right)
+        _, others = measuring.scores(score, temperature)
+        if others is not None and threshold is not None:
+            accepted[score] = round(100 * float((others >= threshold).mean()), 2)
+    return accepted
 
 
 def _reported(
-    decision: Decision, choosing: LabelledLogits, half: LabelledLogits, card: ModelCard, output: Path
+    decision: Decision,
+    request: ThresholdRequest,
+    choosing: LabelledLogits,
+    half: LabelledLogits,
+    card: ModelCard,
+    output: Path,
 ) -> Calibration:
     """Return the decision with its values measured on the half that did not choose."""
     temperature = decision.temperature
@@ -248,7 +261,8 @@ def _reported(
     decision = dataclasses.replace(
         decision, table=table, calibration_error_before=errors[0], calibration_error=errors[1]
     )
-    found = Calibration(output, card.labels, decision, row, None, {}, None, ())
+    by_score = _accepted_others(choosing, half, request, temperature)
+    found = Calibration(output, card.labels, decision, row, by_score, None, {}, None, ())
     if decision.guarantee is None:
         return found
     members = scores_from_logits(half.logits, temperature).members(DoubtRule(card.labels, decision))
