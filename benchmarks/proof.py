@@ -75,7 +75,9 @@ def main() -> int:
         "--data", type=Path, help="pictures with the shipped network's labels, for the int8 calibration"
     )
     parser.add_argument("--out", type=Path, default=Path("build/proof"), help="folder of the artefacts")
-    parser.add_argument("--onnxruntime", nargs="*", default=[], metavar="VERSION", help="prove with these releases too")
+    parser.add_argument(
+        "--onnxruntime", nargs="*", action="extend", default=[], metavar="VERSION", help="prove with these releases too"
+    )
     parser.add_argument("--rerun", nargs="+", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.rerun:
