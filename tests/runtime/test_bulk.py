@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
-from taijitu_runtime.backends.ort import OrtBackend
-from taijitu_runtime.backends.tensor_sizes import largest_tensor_bytes
+from taijitu_runtime.backends.ort.backend import OrtBackend
 from taijitu_runtime.bulk import WINDOW, batch_for_cache, chunked, mapped
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import PictureError
+from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 
 def test_results_are_in_order_from_several_threads_and_few_items_are_read_ahead() -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from taijitu_runtime.backends.cuda_graphs import usual_sizes
 from taijitu_runtime.backends.gpu_arrays import GpuArray
-from taijitu_runtime.backends.trt_engine import Engine
+from taijitu_runtime.backends.trt.cuda_graphs import usual_sizes
+from taijitu_runtime.backends.trt.engine import Engine
 from tests.helpers.pretend_tensorrt import SIDE, Context, Module, PlainContext, PretendEngine, PretendGpu
 
 

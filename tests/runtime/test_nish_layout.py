@@ -14,8 +14,9 @@ import onnx
 import pytest
 
 from taijitu_runtime import cache
-from taijitu_runtime.backends import OrtBackend, nish_layout
-from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stand_in
+from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.backends.ort import nish_layout
+from taijitu_runtime.onnx_graph.nish import count_nish, with_nish, with_stand_in
 from tests.helpers.tiny_nish_model import make_nish_onnx, nish_pictures
 
 PLAIN = "Nish in the plain layout: "

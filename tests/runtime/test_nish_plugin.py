@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from taijitu_runtime import native
-from taijitu_runtime.backends import nish_plugin
 from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.errors import DeviceError
 
 SURFACE = json.loads(Path(__file__).with_name("plugin_surface.json").read_text())["classes"]

@@ -13,9 +13,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from taijitu_runtime.backends import OrtBackend, ort_plugin
-from taijitu_runtime.backends.ort import open_model
-from taijitu_runtime.backends.ort_provider import why_not_built_in, why_not_loaded
+from taijitu_runtime.backends import OrtBackend
+from taijitu_runtime.backends.ort import plugin
+from taijitu_runtime.backends.ort.backend import open_model
+from taijitu_runtime.backends.ort.provider import why_not_built_in, why_not_loaded
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli
 from taijitu_runtime.errors import ProviderError, UnknownNameError
@@ -84,8 +85,8 @@ def test_a_model_that_was_trained_again_gets_no_engine_of_the_old_weights(
 def test_without_the_plugin_of_tensorrt_rtx_its_package_is_named(
     tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, ort_plugin.MODULE, None)
-    with pytest.raises(ProviderError, match=rf"pip install {ort_plugin.PACKAGE}-cu13"):
+    monkeypatch.setitem(sys.modules, plugin.MODULE, None)
+    with pytest.raises(ProviderError, match=rf"pip install {plugin.PACKAGE}-cu13"):
         OrtBackend(tiny_onnx, provider="rtx").load()
 
 
@@ -109,8 +110,8 @@ def test_a_plugin_that_does_not_load_is_one_line(
         if error is not None:
             raise RuntimeError(error)
 
-    ort_plugin._registered.cache_clear()
-    monkeypatch.setitem(sys.modules, ort_plugin.MODULE, SimpleNamespace(get_library_path=lambda: "plugin.so"))
+    plugin._registered.cache_clear()
+    monkeypatch.setitem(sys.modules, plugin.MODULE, SimpleNamespace(get_library_path=lambda: "plugin.so"))
     monkeypatch.setattr(onnxruntime, "register_execution_provider_library", register)
     monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: devices)
     with pytest.raises(ProviderError) as caught:
@@ -125,7 +126,7 @@ def test_the_real_plugin_of_tensorrt_rtx_says_one_line_without_a_driver(
 ) -> None:
     if Path("/dev/nvidia0").exists():
         pytest.skip("this machine has an NVIDIA GPU")
-    python = environment_with(tmp_path / "venv", f"{ort_plugin.PACKAGE}-cu13", "onnxruntime", "pillow")
+    python = environment_with(tmp_path / "venv", f"{plugin.PACKAGE}-cu13", "onnxruntime", "pillow")
     command = [python, root / "runtime" / "classify.py", tiny_onnx, photograph, "--json", "--provider", "rtx"]
     environment = {**os.environ, "PYTHONPATH": str(root / "runtime")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from taijitu_runtime.backends.nish_graph import count_nish, with_nish, with_stand_in
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder, read_own
 from taijitu_runtime.errors import WriteError
 from taijitu_runtime.files import replacing
+from taijitu_runtime.onnx_graph.nish import count_nish, with_nish, with_stand_in
 
 _log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from taijitu_runtime.backends import protobuf
-from taijitu_runtime.backends.external_data import has_external_data
-from taijitu_runtime.backends.protobuf import BYTES, Field
+from taijitu_runtime.onnx_graph import protobuf
+from taijitu_runtime.onnx_graph.external_data import has_external_data
+from taijitu_runtime.onnx_graph.protobuf import BYTES, Field
 
 # Field numbers of onnx.proto.
 MODEL_GRAPH, GRAPH_NODE = 7, 1

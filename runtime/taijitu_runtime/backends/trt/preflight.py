@@ -11,8 +11,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.backends import nish_plugin
 from taijitu_runtime.backends.cuda import GpuModel
+from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.engine_card import LIBRARIES, LIBRARY_INSTALLS, BuiltFor, EngineCard, platform_here
 from taijitu_runtime.errors import DeviceError, EngineError, MissingDependencyError, require
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from taijitu_runtime.backends import protobuf
-from taijitu_runtime.backends.protobuf import BYTES, VARINT, Field
+from taijitu_runtime.onnx_graph import protobuf
+from taijitu_runtime.onnx_graph.protobuf import BYTES, VARINT, Field
 
 # Field numbers of onnx.proto, and of its enums.
 MODEL_GRAPH = 7

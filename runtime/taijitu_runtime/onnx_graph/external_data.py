@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path, PurePosixPath
 
-from taijitu_runtime.backends import protobuf
+from taijitu_runtime.onnx_graph import protobuf
 
 # The entry that every tensor has whose data is in another file.
 _LOCATION = protobuf.write([protobuf.text(1, "location")])

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import Backend
 from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_an_artefact
-from taijitu_runtime.backends.ort_provider import check_provider, open_on_provider
-from taijitu_runtime.backends.ort_session import open_nish_session, open_session
-from taijitu_runtime.backends.tensor_sizes import largest_tensor_bytes
+from taijitu_runtime.backends.ort.provider import check_provider, open_on_provider
+from taijitu_runtime.backends.ort.session import open_nish_session, open_session
 from taijitu_runtime.bulk import Bulk, batch_for_cache
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, require
 from taijitu_runtime.machine import core_cache_bytes, usable_cores
+from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 NUMPY_NAMES = {"float": "float32", "double": "float64"}
 

@@ -14,9 +14,9 @@ from taijitu_runtime.backends.base import Backend
 from taijitu_runtime.backends.contract import ModelInput
 from taijitu_runtime.backends.cuda import Gpu
 from taijitu_runtime.backends.gpu_arrays import GpuArray
-from taijitu_runtime.backends.preflight import check_gpu, check_validity, load_library, read_plan, register_plugins
-from taijitu_runtime.backends.rebuild import rebuild_engine
-from taijitu_runtime.backends.trt_engine import Engine, logger_of
+from taijitu_runtime.backends.trt.engine import Engine, logger_of
+from taijitu_runtime.backends.trt.preflight import check_gpu, check_validity, load_library, read_plan, register_plugins
+from taijitu_runtime.backends.trt.rebuild import rebuild_engine
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import ArtefactError, EngineError, UsageError

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.backends.nish_graph import count_nish
-from taijitu_runtime.backends.nish_layout import relaid_session
-from taijitu_runtime.backends.ort_plugin import PluginProviders
+from taijitu_runtime.backends.ort.nish_layout import relaid_session
+from taijitu_runtime.backends.ort.plugin import PluginProviders
 from taijitu_runtime.native import register_nish
+from taijitu_runtime.onnx_graph.nish import count_nish
 
 LOG_FATAL = 4
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"

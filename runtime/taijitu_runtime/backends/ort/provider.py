@@ -17,12 +17,12 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.backends import ort_plugin
-from taijitu_runtime.backends.external_data import has_external_data
+from taijitu_runtime.backends.ort import plugin
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
 from taijitu_runtime.errors import ProviderError, UnknownNameError
 from taijitu_runtime.installed import installed_versions
 from taijitu_runtime.machine import is_jetson
+from taijitu_runtime.onnx_graph.external_data import has_external_data
 from taijitu_runtime.providers import PROVIDERS, RTX
 
 Options = dict[str, str]
@@ -81,7 +81,7 @@ def _open_on_plugin(
 ) -> Any:
     with _quiet(ort, io.StringIO()):
         try:
-            providers = ort_plugin.rtx_provider(ort, model)
+            providers = plugin.rtx_provider(ort, model)
         except ProviderError:
             raise
         except Exception as error:  # of classes of ONNX Runtime's own, or the plugin's

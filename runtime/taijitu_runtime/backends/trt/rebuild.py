@@ -7,10 +7,10 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from taijitu_runtime.backends.external_data import sha256_with_weights
 from taijitu_runtime.child_python import python_command
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import ArtefactError, MissingDependencyError
+from taijitu_runtime.onnx_graph.external_data import sha256_with_weights
 
 BUILDER = "taijitu_export.engine.cli"
 RUN = f'import runpy; runpy.run_module("{BUILDER}", run_name="__main__", alter_sys=True)'

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends.contract import LAYOUTS, ModelInput
 from taijitu_runtime.backends.cuda import Gpu
-from taijitu_runtime.backends.cuda_graphs import Captured, CudaGraphs
 from taijitu_runtime.backends.gpu_arrays import GpuArray
-from taijitu_runtime.backends.runtime_cache import RuntimeCache
+from taijitu_runtime.backends.trt.cuda_graphs import Captured, CudaGraphs
+from taijitu_runtime.backends.trt.runtime_cache import RuntimeCache
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import ArtefactError
 

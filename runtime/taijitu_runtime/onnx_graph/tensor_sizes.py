@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from taijitu_runtime.backends import protobuf
-from taijitu_runtime.backends.protobuf import Field
+from taijitu_runtime.onnx_graph import protobuf
+from taijitu_runtime.onnx_graph.protobuf import Field
 
 # Field numbers of onnx.proto.
 MODEL_GRAPH, GRAPH_VALUE_INFO, VALUE_TYPE, TYPE_TENSOR, TENSOR_SHAPE, SHAPE_DIM, DIM_VALUE = 7, 13, 2, 1, 2, 1, 1
