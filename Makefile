@@ -90,8 +90,8 @@ test-dist: $(VENV)/.dist
 
 # Apart from .venv: these have other versions. CORE is what touches other people's packages.
 CORE = tests/contract tests/export/test_to_onnx.py tests/export/test_passes.py tests/export/test_precision_passes.py \
-	tests/runtime/test_classifier.py tests/runtime/test_preprocess.py tests/server/test_routes.py \
-	tests/server/test_kserve.py tests/server/test_connections.py tests/server/test_settings.py \
+	tests/runtime/test_classifier.py tests/runtime/pictures/test_preprocess.py tests/server/http/test_routes.py \
+	tests/server/test_kserve.py tests/server/http/test_connections.py tests/server/test_settings.py \
 	tests/training/test_models.py tests/training/test_checkpoint.py
 test-lowest: RESOLUTION = lowest-direct
 test-newest: RESOLUTION = highest

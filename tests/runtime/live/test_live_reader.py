@@ -24,7 +24,7 @@ from PIL import Image
 
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live import Reader, State, Timeouts
-from taijitu_runtime.live.damage import LONGEST_HOLD, Damage, is_mostly_grey
+from taijitu_runtime.live.capturing.damage import LONGEST_HOLD, Damage, is_mostly_grey
 from taijitu_runtime.live.states import FrozenDetector, Limits
 from tests.helpers.mjpeg_server import MjpegServer, age_ms
 

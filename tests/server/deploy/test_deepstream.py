@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +9,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from numpy.typing import NDArray
 
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.decision import CoverageRow, Decision
 from taijitu_server.deploy.deepstream import main
+from tests.helpers.nvinfer import nvinfer, written
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx
 from tests.helpers.tiny_nish_model import make_nish_onnx
-
-DOCS = "https://docs.nvidia.com/metropolis/deepstream/dev-guide/text/DS_plugin_gst-nvinfer.html"
-"""Its tables of keys, read on 2026-11-28; the names are those of gstnvinfer_property_parser.h of DeepStream 6 to 9."""
 
 FILTERS = "NvBufSurfTransform_Inter of nvbufsurftransform.h: 0 nearest, 1 bilinear, 2 to 5 by processor, 6 default"
 
@@ -34,7 +29,8 @@ def one_of(*values: str) -> Callable[[str], bool]:
     return lambda text: text in values
 
 
-# By key: what it may be, and what the documentation says of it.
+# By key: what it may be, and what the documentation (DOCS of helpers/nvinfer.py, read on 2026-11-28) says of it.
+# The names are those of gstnvinfer_property_parser.h of DeepStream 6 to 9.
 DOCUMENTED: dict[str, tuple[Callable[[str], bool], str]] = {
     "gpu-id": (number(0), "device ID of the GPU"),
     "onnx-file": (str.isprintable, "pathname of the ONNX model file"),
@@ -70,31 +66,6 @@ DECISION = Decision(
     calibration_error=2.0,
     table=(CoverageRow(90.0, 0.5, 97.0),),
 )
-
-
-def written(model: Path, folder: Path, *arguments: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the keys of both configurations."""
-    assert main([str(model), "-o", str(folder), *arguments]) == 0
-    found = []
-    for name in ("config_infer_primary.txt", "config_infer_secondary.txt"):
-        parser = configparser.ConfigParser(interpolation=None)
-        parser.read(folder / name)
-        assert parser.sections() == ["property"]
-        found.append(dict(parser["property"]))
-    return found[0], found[1]
-
-
-def nvinfer(config: dict[str, str], folder: Path, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Do what nvinfer does with frames of its size: y = net-scale-factor * (x - offsets[c]), planar, and its model.
-
-    DOCS has the formula; without the key `offsets` they are 0.
-    """
-    assert "offsets" not in config
-    assert [int(side) for side in config["infer-dims"].split(";")] == [3, *frames.shape[1:3]]
-    planes = (np.float32(config["net-scale-factor"]) * frames.astype(np.float32)).transpose(0, 3, 1, 2)
-    session = onnxruntime.InferenceSession(folder / config["onnx-file"], providers=["CPUExecutionProvider"])
-    found: NDArray[np.float32] = session.run(config["output-blob-names"].split(";"), {"images": planes})[0]
-    return found
 
 
 @pytest.mark.parametrize("resize", ["shorter_side", "stretch", "letterbox"])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import SourceError
-from taijitu_runtime.live.pipelines import SINK, Plan
+from taijitu_runtime.live.capturing.pipelines import SINK, Plan
 from taijitu_runtime.pictures.preprocess import decode_picture
 
 KEY_FRAMES = (0, ord("?"), ord("I"))  # among OpenCV's frame types; 0 and ? are unknown

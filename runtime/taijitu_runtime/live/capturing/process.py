@@ -14,11 +14,11 @@ from collections import deque
 
 from taijitu_runtime.child_python import python_command
 from taijitu_runtime.console import shown
-from taijitu_runtime.live.damage import MARK, Damage
-from taijitu_runtime.live.link import Link, Memory, Message
+from taijitu_runtime.live.capturing.damage import MARK, Damage
+from taijitu_runtime.live.capturing.link import Link, Memory, Message
 from taijitu_runtime.live.sources import Source, without_password
 
-BOOT = "from taijitu_runtime.live.child import main; main(sys.argv[1:])"
+BOOT = "from taijitu_runtime.live.capturing.child import main; main(sys.argv[1:])"
 LINES_KEPT = 40
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.errors import SourceError, UsageError
 from taijitu_runtime.live import Mode, Source, source_from_text
-from taijitu_runtime.live.capture import VideoCapture, gives_grey
-from taijitu_runtime.live.diagnosis import cure, holders
-from taijitu_runtime.live.pipelines import Platform, plan_from_source
+from taijitu_runtime.live.capturing.capture import VideoCapture, gives_grey
+from taijitu_runtime.live.capturing.diagnosis import cure, holders
+from taijitu_runtime.live.capturing.pipelines import Platform, plan_from_source
 from taijitu_runtime.live.sources import without_password
 
 JETSON = Platform(jetson=True, gstreamer=True)

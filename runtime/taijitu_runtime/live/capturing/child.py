@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import PictureError, TaijituError, require
-from taijitu_runtime.live.capture import Capture, open_capture
-from taijitu_runtime.live.damage import frame_mark, is_mostly_grey, open_mark
-from taijitu_runtime.live.link import SLOTS, Link, Memory, Message
-from taijitu_runtime.live.pipelines import Platform, detect_platform, plan_from_source
+from taijitu_runtime.live.capturing.capture import Capture, open_capture
+from taijitu_runtime.live.capturing.damage import frame_mark, is_mostly_grey, open_mark
+from taijitu_runtime.live.capturing.link import SLOTS, Link, Memory, Message
+from taijitu_runtime.live.capturing.pipelines import Platform, detect_platform, plan_from_source
 from taijitu_runtime.live.sources import Mode, Source, without_password
 
 RELEASE_TIMEOUT_S = 1.0  # to release the camera (otherwise Argus keeps it busy) before the process ends itself
