@@ -1,6 +1,6 @@
 """Are label sets right as often as promised, and are pictures of none of the labels recognised?
 
-OMP_NUM_THREADS=1 python benchmarks/doubt.py model.onnx [exposed.onnx] --data cifar10-jpeg.tar.xz \
+OMP_NUM_THREADS=1 python -m benchmarks.doubt model.onnx [exposed.onnx] --data cifar10-jpeg.tar.xz \
     --mnist mnist-10k-png.tar.xz [--photos DIR]
 
 Prints three tables in Markdown. Label sets: 100 times, a random half of the test pictures chooses temperature and set,
@@ -149,7 +149,7 @@ class Network:
 
 
 def scores_of(fitting: Answers, known: Answers) -> dict[str, Score]:
-    """Return the scores, larger for what is known: the distances are those from `fitting`'s pictures.
+    """Return the scores, larger for known pictures: the distances are those from `fitting`'s pictures.
 
     The sum is of an energy and a distance with the mean and deviation that `known` pictures have.
     """

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from taijitu_runtime.datasets import TrainedOn, evaluation_and_other_pictures
+from taijitu_runtime.datasets import TrainedOn, calibration_and_judging, evaluation_and_other_pictures
 from taijitu_runtime.errors import DataError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -59,6 +59,8 @@ def test_the_network_is_less_sure_of_them_than_of_its_labels(
     judged, others = evaluation_and_other_pictures(data, ("blue", "red"), TrainedOn.from_card(final.training))
     assert (len(judged), len(others), judged.label_counts) == (12, 6, {"blue": 6, "red": 6})
     assert "6 pictures of 'grass'" in str(judged.left_out)
+    calibrating, judging = calibration_and_judging(data, ("blue", "red"), 100, TrainedOn.from_card(final.training))
+    assert (len(calibrating), len(judging)) == (48, 12)
     assert main([*SHORT, "--data", str(data), "--out", str(tmp_path / "run"), "--resume"]) == 2
 
 
