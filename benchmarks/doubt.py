@@ -234,7 +234,7 @@ def photographs(runs: list[Run], folder: Path) -> str:
     assert shows.sum() == len(SHOW_A_LABEL)
     contents = [str(file) for file in files]
     rows = [
-        "| network | score | coverage | accuracy of these | none of the labels | of a label |",
+        "| network | score | coverage | accuracy of these | none of the labels | one of the labels |",
         "|---|" + "---|" * 5,
     ]
     for run in runs:
