@@ -57,7 +57,7 @@ def check_precision(graph: Graph, asked: str) -> None:
     if asked == "int8" and not graph.is_quantised:
         raise UsageError(
             f"{graph.path}: got --int8 for a graph without QuantizeLinear and DequantizeLinear, expected one with "
-            "scales; do: taijitu onnx ckpt.pt -o model.int8.onnx --precision int8 --calibration DIR"
+            f"scales; do: taijitu onnx {graph.path} -o model.int8.onnx --precision int8 --calibration DIR"
         )
     if asked == "fp16" and graph.is_quantised:
         raise UsageError(

@@ -75,9 +75,9 @@ class InitialWeights:
         own = model.state_dict()
         for name, value in self.weights.items():
             if name in own and own[name].shape != value.shape:
-                theirs, ours = (tuple(tensor.shape) for tensor in (value, own[name]))
                 raise CheckpointError(
-                    f"{self.origin['file']}: got {name} {theirs}, expected {ours}; remove --option image_size"
+                    f"{self.origin['file']}: got {name} {tuple(value.shape)}, expected {tuple(own[name].shape)}; remove "
+                    "--option image_size"
                 )
         model.load_state_dict(self.weights, strict=False)
         ours, theirs = ([pair[side] for pair in self.rows] for side in (0, 1))
