@@ -99,7 +99,8 @@ def classes_html(matrix: NDArray[np.int64], labels: Sequence[str]) -> str:
     order = np.argsort(recall, kind="stable")  # NaN comes last
     rows = [
         f'<tr><th scope="row">{shortened(labels[index], 24)}</th><td>{pictures[index]}</td>'
-        f'{_share(recall[index])}{_share(precision[index])}<td class="words">{_taken_for(matrix, index, labels)}</td></tr>'
+        f"{_share(recall[index])}{_share(precision[index])}"
+        f'<td class="words">{_taken_for(matrix, index, labels)}</td></tr>'
         for index in order.tolist()
     ]
     head = "".join(f'<th class="number">{name}</th>' for name in ("pictures", "recall", "precision"))

@@ -76,8 +76,8 @@ class InitialWeights:
         for name, value in self.weights.items():
             if name in own and own[name].shape != value.shape:
                 raise CheckpointError(
-                    f"{self.origin['file']}: got {name} {tuple(value.shape)}, expected {tuple(own[name].shape)}; remove "
-                    "--option image_size"
+                    f"{self.origin['file']}: got {name} {tuple(value.shape)}, expected {tuple(own[name].shape)}; "
+                    "remove --option image_size"
                 )
         model.load_state_dict(self.weights, strict=False)
         ours, theirs = ([pair[side] for pair in self.rows] for side in (0, 1))
