@@ -1,8 +1,9 @@
 # make demo    export the shipped checkpoint, check it, classify photographs, serve it
-# make test    every test, except those of the next four commands, which take minutes or a machine of their own
+# make test    every test, except those of the next five commands, which take minutes or a machine of their own
 # make test-networks    the seven networks of the Nish paper, exported with Nish and with Mish
 # make test-engines    an engine of every network and activation
 # make test-ray    the Ray Serve application on a real local Ray
+# make test-gpu    every path of a GPU or a board, with a report; GPU="--data cifar10-jpeg.tar.xz" for int8 too
 # make test-docker    docker/*.Dockerfile built by Docker, started by compose, and answering; DOCKER=server for one of them
 # make lint    ruff, mypy, import-linter, the documentation's tables, spelling and phrases
 # make docs    the documentation as a site in build/site, with every link checked; make docs-tables writes its tables
@@ -24,7 +25,7 @@ INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstal
 COG = $(BIN)/python -m cogapp -I . --verbosity=0
 NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/taijitu_runtime/native/*.cpp)
 
-.PHONY: demo test test-networks test-engines test-ray test-docker lint docs docs-tables fuzz soak bench bench-server dist test-dist test-lowest test-newest release-check \
+.PHONY: demo test test-networks test-engines test-ray test-gpu test-docker lint docs docs-tables fuzz soak bench bench-server dist test-dist test-lowest test-newest release-check \
 	publish clean
 
 demo: $(VENV)/.demo
@@ -42,6 +43,9 @@ test-networks: $(VENV)/.dev
 
 test-engines: $(VENV)/.dev
 	$(BIN)/python -m pytest -m engines $(PYTEST)
+
+test-gpu: $(VENV)/.dev
+	$(BIN)/python -m tools.first_hour $(GPU)
 
 test-docker: $(VENV)/.dev
 	$(BIN)/python -m tools.docker_images $(DOCKER)
@@ -90,8 +94,8 @@ test-dist: $(VENV)/.dist
 
 # Apart from .venv: these have other versions. CORE is what touches other people's packages.
 CORE = tests/contract tests/export/test_to_onnx.py tests/export/test_passes.py tests/export/test_precision_passes.py \
-	tests/runtime/test_classifier.py tests/runtime/test_preprocess.py tests/server/test_routes.py \
-	tests/server/test_kserve.py tests/server/test_connections.py tests/server/test_settings.py \
+	tests/runtime/test_classifier.py tests/runtime/pictures/test_preprocess.py tests/server/http/test_routes.py \
+	tests/server/test_kserve.py tests/server/http/test_connections.py tests/server/test_settings.py \
 	tests/training/test_models.py tests/training/test_checkpoint.py
 test-lowest: RESOLUTION = lowest-direct
 test-newest: RESOLUTION = highest

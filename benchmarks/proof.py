@@ -16,6 +16,8 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -72,10 +74,12 @@ def main() -> int:
     """Return 0 if every visible sabotage was caught and no honest artefact was refused, otherwise 1."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--data", type=Path, help="pictures with the shipped network's labels, for the int8 calibration"
+        "--data", type=Path, help="tar of pictures with the shipped network's labels, for the int8 calibration"
     )
     parser.add_argument("--out", type=Path, default=Path("build/proof"), help="folder of the artefacts")
-    parser.add_argument("--onnxruntime", nargs="*", default=[], metavar="VERSION", help="prove with these releases too")
+    parser.add_argument(
+        "--onnxruntime", nargs="*", action="extend", default=[], metavar="VERSION", help="prove with these releases too"
+    )
     parser.add_argument("--rerun", nargs="+", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.rerun:
@@ -111,14 +115,29 @@ def honest_artefacts(folder: Path, data: Path | None) -> list[Path]:
     wanted = [(name, "fp32") for name in (*list_models(), *(f"timm/{name}" for name in TIMM))]
     wanted += [(name, "fp16") for name in FLOAT16] + [(name, "int8") for name in INT8]
     wanted += [("shipped", precision) for precision in ("fp32", "fp16", "int8")]
+    few = None if data is None else few_pictures(data, folder / "pictures")
     paths = []
     for number, (name, precision) in enumerate(wanted, 1):
         path = folder / f"{name.replace('/', '_')}-{precision}.onnx"
         if not path.exists():
             print(f"{number}/{len(wanted)} {name} {precision}", file=sys.stderr, flush=True)
-            _make(name, precision, path, data)
+            _make(name, precision, path, data if name == "shipped" else few)
         paths.append(path)
     return paths
+
+
+def few_pictures(data: Path, folder: Path, count: int = 20) -> Path:
+    """Return a folder with the first `count` pictures of each split and label of a tar, for untrained networks."""
+    if not folder.exists():
+        written: Counter[Path] = Counter()
+        with tarfile.open(data) as archive:
+            for member in archive:
+                picture = folder / member.name
+                if member.isfile() and written[picture.parent] < count:
+                    written[picture.parent] += 1
+                    picture.parent.mkdir(parents=True, exist_ok=True)
+                    picture.write_bytes(archive.extractfile(member).read())  # type: ignore[union-attr]  # it is a file
+    return folder
 
 
 def _make(name: str, precision: str, path: Path, data: Path | None) -> None:

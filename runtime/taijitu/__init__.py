@@ -31,7 +31,7 @@ _HOMES = {
     "ModelCard": "taijitu_runtime.card",
     "PictureError": "taijitu_runtime.errors",
     "PictureTooLargeError": "taijitu_runtime.errors",
-    "Prediction": "taijitu_runtime.classifier",
+    "Prediction": "taijitu_runtime.answers",
     "Proof": "taijitu_runtime.proof.prove",
     "ProofError": "taijitu_runtime.errors",
     "ProviderError": "taijitu_runtime.errors",

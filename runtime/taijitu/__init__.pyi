@@ -7,10 +7,10 @@ from taijitu_export.api import export_onnx as export_onnx
 from taijitu_export.api import verify as verify
 from taijitu_export.errors import ExportError as ExportError
 from taijitu_runtime.answers import Answer as Answer
+from taijitu_runtime.answers import Prediction as Prediction
 from taijitu_runtime.backends.gpu_arrays import GpuArray as GpuArray
 from taijitu_runtime.card import ModelCard as ModelCard
 from taijitu_runtime.classifier import Classifier as Classifier
-from taijitu_runtime.classifier import Prediction as Prediction
 from taijitu_runtime.engine_card import EngineCard as EngineCard
 from taijitu_runtime.errors import ArtefactError as ArtefactError
 from taijitu_runtime.errors import DamagedPictureError as DamagedPictureError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.doubt import Doubt, DoubtRule
+from taijitu_runtime.doubt import NO_DOUBT, Doubt, DoubtRule
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
 
 
@@ -20,6 +20,33 @@ class Answer:
     label: str
     index: int
     probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The answers for one picture, the likeliest first, and all its logits, float32 (K,).
+
+    `doubt`: whether the first answer is known, and the set of labels, where the card or the caller decides.
+    """
+
+    answers: tuple[Answer, ...]
+    logits: NDArray[np.float32] = dataclasses.field(repr=False, compare=False)
+    doubt: Doubt = NO_DOUBT
+
+    @property
+    def best(self) -> Answer:
+        """The likeliest answer."""
+        return self.answers[0]
+
+    @property
+    def known(self) -> bool | None:
+        """Whether the likeliest answer is likely enough; None where neither card nor caller has a threshold."""
+        return self.doubt.known
+
+    @property
+    def set(self) -> tuple[str, ...] | None:
+        """The labels that contain the true one as often as the card guarantees; None without a guarantee."""
+        return self.doubt.set
 
 
 @dataclasses.dataclass(frozen=True)

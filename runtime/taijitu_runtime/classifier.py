@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -13,14 +12,14 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.answers import Answer, Scores, check_logits, check_top, scores_from_logits
+from taijitu_runtime.answers import Prediction, Scores, check_logits, check_top, scores_from_logits
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
 from taijitu_runtime.backends.contract import rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.bulk import chunked, mapped
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.doubt import NO_DOUBT, Doubt, DoubtRule
+from taijitu_runtime.doubt import DoubtRule
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.explain.class_maps import ClassMaps
 from taijitu_runtime.explain.explanation import Explanation
@@ -31,33 +30,6 @@ if TYPE_CHECKING:
     from taijitu_runtime.pictures.preprocess import Picture
 
 USUAL_TOP = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The answers for one picture, the likeliest first, and all its logits, float32 (K,).
-
-    `doubt`: whether the first answer is known, and the set of labels, where the card or the caller decides.
-    """
-
-    answers: tuple[Answer, ...]
-    logits: NDArray[np.float32] = dataclasses.field(repr=False, compare=False)
-    doubt: Doubt = NO_DOUBT
-
-    @property
-    def best(self) -> Answer:
-        """The likeliest answer."""
-        return self.answers[0]
-
-    @property
-    def known(self) -> bool | None:
-        """Whether the likeliest answer is likely enough; None where neither card nor caller has a threshold."""
-        return self.doubt.known
-
-    @property
-    def set(self) -> tuple[str, ...] | None:
-        """The labels that contain the true one as often as the card guarantees; None without a guarantee."""
-        return self.doubt.set
 
 
 class Classifier:

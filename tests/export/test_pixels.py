@@ -17,8 +17,8 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli as classify
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.proof.prove import prove
+from tests.helpers.nvinfer import nvinfer, written
 from tests.helpers.server_process import Server
-from tests.server.test_deepstream import nvinfer, written
 
 
 @pytest.fixture(scope="module")

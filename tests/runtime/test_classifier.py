@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taijitu_runtime.answers import Answer
-from taijitu_runtime.classifier import Classifier, Prediction
+from taijitu_runtime.answers import Answer, Prediction
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, InputError, PictureError, UsageError
 from taijitu_runtime.installed import taijitu_version
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from taijitu_runtime.backends.ort import OrtBackend
+from taijitu_runtime.backends.ort.backend import OrtBackend
 from taijitu_runtime.classify import cli
 from taijitu_runtime.decision import CoverageRow, Decision
 from tests.helpers.tiny_model import card_dict

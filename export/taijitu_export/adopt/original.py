@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of
 from taijitu_export.progress import tracked
-from taijitu_runtime.backends.ort_session import open_session
+from taijitu_runtime.backends.ort.session import open_session
 from taijitu_runtime.card import CHANNELS, InputSpec
 from taijitu_runtime.errors import ArtefactError, UsageError, require
 from taijitu_runtime.pictures.preprocess import normalise

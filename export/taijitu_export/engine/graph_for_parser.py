@@ -13,7 +13,7 @@ from taijitu_export.engine.target import Target
 from taijitu_export.onnx.passes import Float16Pass
 from taijitu_export.onnx.passes.editing import applied, with_types
 from taijitu_export.precision.conversion import PrecisionRequest, convert
-from taijitu_runtime.backends import nish_plugin
+from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.errors import ArtefactError, UsageError
 
 STANDARD_DOMAINS = ("", "ai.onnx")

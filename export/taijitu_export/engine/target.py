@@ -7,7 +7,7 @@ import dataclasses
 from taijitu_export.engine.gpu import Gpu, local_gpu
 from taijitu_export.engine.library import Library, open_library
 from taijitu_export.engine.options import Options
-from taijitu_runtime.backends import nish_plugin
+from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.errors import UsageError
 
 

@@ -9,8 +9,8 @@ import onnx
 
 from taijitu_runtime.backends import CHECKPOINT_MAGIC
 from taijitu_runtime.backends.base import check_file
-from taijitu_runtime.backends.external_data import external_files, has_external_data, sha256_with_weights
 from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.onnx_graph.external_data import external_files, has_external_data, sha256_with_weights
 
 MAX_BYTES = 2**31 - 1
 """The largest protobuf message, which an ONNX file is."""

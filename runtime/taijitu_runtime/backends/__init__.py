@@ -6,8 +6,8 @@ from pathlib import Path
 
 from taijitu_runtime.backends.base import Backend, check_file
 from taijitu_runtime.backends.contract import ModelInput
-from taijitu_runtime.backends.ort import OrtBackend
-from taijitu_runtime.backends.trt import TrtBackend
+from taijitu_runtime.backends.ort.backend import OrtBackend
+from taijitu_runtime.backends.trt.backend import TrtBackend
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.model_files import ENGINE_SUFFIXES, is_engine, is_onnx
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.backends.contract import Tensor
-from taijitu_runtime.backends.ort import bulk_on_cpu, open_model, tensor_of
-from taijitu_runtime.backends.tensor_sizes import largest_tensor_bytes
+from taijitu_runtime.backends.ort.backend import bulk_on_cpu, open_model, tensor_of
 from taijitu_runtime.bulk import Bulk
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.machine import usable_cores
+from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 Shape = tuple[int, ...]
 

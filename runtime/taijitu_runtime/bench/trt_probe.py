@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends import TrtBackend
 from taijitu_runtime.backends.cuda import Gpu
-from taijitu_runtime.backends.trt_engine import Engine
+from taijitu_runtime.backends.trt.engine import Engine
 from taijitu_runtime.bench.queries import LayerTime, Probe, Query
 from taijitu_runtime.engine_card import LIBRARIES
 

@@ -6,8 +6,9 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from taijitu_runtime.answers import Prediction
 from taijitu_runtime.bulk import mapped
-from taijitu_runtime.classifier import Classifier, Prediction
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify.inputs import Input
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import PictureError, UsageError

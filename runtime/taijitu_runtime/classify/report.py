@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from taijitu_runtime.answers import Prediction
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.classifier import Prediction
 from taijitu_runtime.console import Progress, json_text, shown
 from taijitu_runtime.datasets import LeftOut
 from taijitu_runtime.doubt import DoubtRule

@@ -74,7 +74,7 @@ def provider(name: str) -> tuple[str, str] | None:
     """Return None if a provider of ONNX Runtime computes, otherwise the reason and the cure."""
     import numpy as np
 
-    from taijitu_runtime.backends.ort_provider import open_on_provider
+    from taijitu_runtime.backends.ort.provider import open_on_provider
     from taijitu_runtime.errors import ProviderError
 
     ort = importlib.import_module("onnxruntime")
@@ -100,8 +100,8 @@ def prove(path: str) -> tuple[str, str]:
 
 def absolute_value() -> bytes:
     """Return the smallest ONNX model: y = Abs(x) of one float32."""
-    from taijitu_runtime.backends import protobuf
-    from taijitu_runtime.backends.protobuf import BYTES, VARINT, Field
+    from taijitu_runtime.onnx_graph import protobuf
+    from taijitu_runtime.onnx_graph.protobuf import BYTES, VARINT, Field
 
     def message(number: int, *fields: Field) -> Field:
         return Field(number, BYTES, protobuf.write(list(fields)))

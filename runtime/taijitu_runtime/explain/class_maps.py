@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends import Backend, OrtBackend
-from taijitu_runtime.backends.ort import open_model
+from taijitu_runtime.backends.ort.backend import open_model
 from taijitu_runtime.errors import ArtefactError, ExplanationError
 from taijitu_runtime.explain.head import DO, EXPECTED, head_of
 from taijitu_runtime.explain.maps_graph import MAPS, maps_graph

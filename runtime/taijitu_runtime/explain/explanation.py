@@ -13,7 +13,7 @@ from taijitu_runtime.pictures.headers import LIMITS, Limits
 from taijitu_runtime.pictures.preprocess import Region, decode_picture
 
 if TYPE_CHECKING:
-    from taijitu_runtime.classifier import Prediction
+    from taijitu_runtime.answers import Prediction
     from taijitu_runtime.pictures.preprocess import Picture
 
 

@@ -6,9 +6,9 @@ import dataclasses
 import struct
 from typing import Literal
 
-from taijitu_runtime.backends import protobuf
-from taijitu_runtime.backends.protobuf import Field
 from taijitu_runtime.errors import ExplanationError
+from taijitu_runtime.onnx_graph import protobuf
+from taijitu_runtime.onnx_graph.protobuf import Field
 
 # Field numbers of onnx.proto.
 MODEL_GRAPH = 7

@@ -5,9 +5,9 @@ No weight is read, copied or changed.
 
 from __future__ import annotations
 
-from taijitu_runtime.backends import protobuf
-from taijitu_runtime.backends.new_nodes import MODEL_GRAPH, NewNodes
 from taijitu_runtime.explain.head import Head
+from taijitu_runtime.onnx_graph import protobuf
+from taijitu_runtime.onnx_graph.new_nodes import MODEL_GRAPH, NewNodes
 
 MAPS = "taijitu_class_maps"
 """The name of the output, float32 (h, w, N, K)."""

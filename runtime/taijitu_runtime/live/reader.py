@@ -12,10 +12,10 @@ from types import TracebackType
 
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.live.child import RELEASE_TIMEOUT_S
-from taijitu_runtime.live.diagnosis import cure
-from taijitu_runtime.live.link import Memory, Message
-from taijitu_runtime.live.process import CaptureProcess
+from taijitu_runtime.live.capturing.child import RELEASE_TIMEOUT_S
+from taijitu_runtime.live.capturing.diagnosis import cure
+from taijitu_runtime.live.capturing.link import Memory, Message
+from taijitu_runtime.live.capturing.process import CaptureProcess
 from taijitu_runtime.live.sources import Source, source_from_text
 from taijitu_runtime.live.states import Counters, Frame, FrozenDetector, Limits, State, Timeouts
 

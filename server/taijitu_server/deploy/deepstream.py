@@ -8,16 +8,17 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from taijitu_runtime.backends import ModelInput, protobuf
-from taijitu_runtime.backends.new_nodes import GRAPH_OUTPUT, MODEL_GRAPH, NewNodes
-from taijitu_runtime.backends.nish_graph import count_nish
-from taijitu_runtime.backends.protobuf import Field
+from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run
 from taijitu_runtime.doubt import check_threshold
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
+from taijitu_runtime.onnx_graph import protobuf
+from taijitu_runtime.onnx_graph.new_nodes import GRAPH_OUTPUT, MODEL_GRAPH, NewNodes
+from taijitu_runtime.onnx_graph.nish import count_nish
+from taijitu_runtime.onnx_graph.protobuf import Field
 from taijitu_server.deploy.onnx_file import check_onnx_file
 from taijitu_server.models.names import name_from_card
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from taijitu_runtime.backends.base import check_file
-from taijitu_runtime.backends.external_data import has_external_data
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.model_files import is_onnx
+from taijitu_runtime.onnx_graph.external_data import has_external_data
 
 
 def check_onnx_file(model: Path) -> None:

@@ -15,8 +15,7 @@ from pathlib import Path
 from taijitu_runtime import native
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.backends.contract import LAYOUTS
-from taijitu_runtime.backends.nish_graph import count_nish
-from taijitu_runtime.backends.preflight import read_plan
+from taijitu_runtime.backends.trt.preflight import read_plan
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run
@@ -24,6 +23,7 @@ from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_runtime.model_files import is_engine
+from taijitu_runtime.onnx_graph.nish import count_nish
 from taijitu_server.deploy.onnx_file import check_onnx_file
 from taijitu_server.models.names import name_from_card
 

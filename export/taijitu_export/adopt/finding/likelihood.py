@@ -92,4 +92,5 @@ def probability_by_chance(hits: int, pictures: int, chance: float) -> float:
 
 
 def _log(numbers: NDArray[np.float32], least: float) -> NDArray[np.float32]:
-    return np.log(np.maximum(numbers.astype(np.float64), least)).astype(np.float32)
+    logs: NDArray[np.float32] = np.log(np.maximum(numbers.astype(np.float64), least)).astype(np.float32)
+    return logs

@@ -1,0 +1,1 @@
+"""ONNX Runtime: the backend, its sessions, its execution providers, and Nish in its blocked layout."""

@@ -1,0 +1,194 @@
+"""The backend for ONNX Runtime: any ONNX file with taijitu's metadata, on every machine."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taijitu_runtime.backends.base import Backend
+from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_an_artefact
+from taijitu_runtime.backends.ort.provider import check_provider, open_on_provider
+from taijitu_runtime.backends.ort.session import open_nish_session, open_session
+from taijitu_runtime.bulk import Bulk, batch_for_cache
+from taijitu_runtime.card import METADATA_PREFIX, ModelCard
+from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, require
+from taijitu_runtime.machine import core_cache_bytes, usable_cores
+from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
+
+NUMPY_NAMES = {"float": "float32", "double": "float64"}
+
+
+class OrtBackend(Backend):
+    """ONNX Runtime on the CPU, or through its providers "cuda" and "tensorrt" on an NVIDIA GPU; never on another one.
+
+    `threads`: cores that it uses, in one inference or in so many side by side; 0 for all that this process may use.
+    `native`: with our kernels for Nish,
+    where they are built; without, the file runs as any other program would run it. UsageError for a negative number or
+    an unknown provider. On loading, MissingDependencyError if onnxruntime is not installed, and ProviderError if the
+    provider is not in it or cannot be used here. `profile_prefix`: ONNX Runtime writes the times of every node to a
+    file of that name, with the date behind it.
+    """
+
+    name: ClassVar[str] = "onnxruntime"
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int = 0,
+        provider: str = "cpu",
+        native: bool = True,
+        profile_prefix: Path | None = None,
+    ) -> None:
+        super().__init__(path)
+        if threads < 0:
+            raise UsageError(f"got threads={threads}, expected 0 (ONNX Runtime decides) or more")
+        check_provider(provider)
+        self._cores = threads or usable_cores()
+        self._provider = provider
+        self._native = native
+        self._profile_prefix = profile_prefix
+        self._image_bytes: int | None = None
+        self._identity: tuple[int, ...] = ()
+        self._session: Any = None
+        self._alongside: Any = None  # a session of one thread, opened when several inferences run at a time
+        self._opening = threading.Lock()
+
+    @property
+    def session(self) -> Any:
+        """The onnxruntime.InferenceSession. UsageError while the model is not loaded."""
+        self._loaded()
+        return self._session
+
+    @property
+    def runs_on(self) -> str:
+        """The library and the provider."""
+        return f"{self.name} {self._provider}"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the provider is not the CPU's."""
+        return self._provider != "cpu"
+
+    def check_same_file(self) -> None:
+        """ArtefactError where the file at the path now is another than the one that was loaded."""
+        if file_identity(self.path) != self._identity:
+            raise ArtefactError(
+                f"{self.path}: got another file than the one that was loaded, expected the same; load it again"
+            )
+
+    def _load(self) -> tuple[ModelCard, ModelInput, int]:
+        self._identity = file_identity(self.path)
+        self._session = self._new_session(self._cores)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if not any(key.startswith(METADATA_PREFIX) for key in metadata):
+            raise not_an_artefact(self.path, "an ONNX model without taijitu's metadata (labels, preprocessing)")
+        card = ModelCard.read_onnx_metadata(metadata)
+        self._image_bytes = largest_tensor_bytes(self.path.read_bytes())
+        inputs, outputs = (
+            [tensor_of(node) for node in nodes] for nodes in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        model_input, classes = input_and_classes(self.path, inputs, outputs)
+        # Where the graph leaves K open, the base compares every batch of logits with the labels.
+        return card, model_input, len(card.labels) if classes is None else classes
+
+    def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        return self._run(self._session, images)
+
+    def _infer_alongside(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        if self._provider != "cpu" or self._cores == 1:
+            return self._infer(images)
+        with self._opening:
+            if self._alongside is None and self._session is not None:
+                self.check_same_file()
+                self._alongside = self._new_session(1)
+            session = self._alongside
+        return self._run(session, images)
+
+    def _bulk(self, model_input: ModelInput) -> Bulk:
+        if self._provider != "cpu":
+            return super()._bulk(model_input)
+        return bulk_on_cpu(self._image_bytes, model_input.max_batch, self._cores)
+
+    def _run(self, session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
+        if session is None:
+            raise UsageError(
+                f"{self.path}: got a call on a model that was closed in the meantime; close it after the last"
+            )
+        try:
+            logits: NDArray[np.float32] = session.run(["logits"], {"images": images})[0]
+        except Exception as error:
+            raise ArtefactError(f"{self.path}: ONNX Runtime failed on {images.shape}: {_line(error)}") from error
+        return logits
+
+    def _free(self) -> None:
+        self._session = self._alongside = None
+
+    def _new_session(self, threads: int) -> Any:
+        return open_model(
+            self.path,
+            threads=threads,
+            provider=self._provider,
+            native=self._native,
+            profile_prefix=self._profile_prefix,
+        )
+
+
+def file_identity(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is replaced or written to; empty where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def bulk_on_cpu(image_bytes: int | None, max_batch: int | None, threads: int) -> Bulk:
+    """Return how ONNX Runtime's CPU runs many images best, from its largest tensor of one image, if known.
+
+    `max_batch`: the most that the model takes, None for any number. `threads`: as of OrtBackend.
+    """
+    return Bulk(max_batch or batch_for_cache(image_bytes, core_cache_bytes()), threads or usable_cores())
+
+
+def open_model(
+    path: Path,
+    *,
+    threads: int = 0,
+    provider: str = "cpu",
+    native: bool = True,
+    profile_prefix: Path | None = None,
+    more: bytes = b"",
+) -> Any:
+    """Open any ONNX file as an onnxruntime.InferenceSession; the arguments and errors are those of OrtBackend.
+
+    `more`: a serialised ModelProto that is merged into that of the file.
+    """
+    ort = require("onnxruntime", "taijitu[ort]")
+    open_one = open_nish_session if native else open_session
+    try:
+        return open_on_provider(
+            ort, provider, lambda found: open_one(ort, path, threads, found, profile_prefix, more), path
+        )
+    except ProviderError:
+        raise
+    except Exception as error:
+        raise ArtefactError(
+            f"{path}: got a file that ONNX Runtime cannot load ({_line(error)}), expected a whole ONNX model; "
+            "copy it again, or make it again with: taijitu onnx"
+        ) from error
+
+
+def tensor_of(node: Any) -> Tensor:
+    """Return an input or output of a session."""
+    kind = node.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(side if isinstance(side, int) else None for side in node.shape)
+    return Tensor(node.name, NUMPY_NAMES.get(kind, kind), shape)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

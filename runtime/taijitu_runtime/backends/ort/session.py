@@ -1,0 +1,102 @@
+"""Open sessions of ONNX Runtime: plain ones, or with our kernels for Nish where the model has Nish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from taijitu_runtime.backends.ort.nish_layout import relaid_session
+from taijitu_runtime.backends.ort.plugin import PluginProviders
+from taijitu_runtime.native import register_nish
+from taijitu_runtime.onnx_graph.nish import count_nish
+
+LOG_FATAL = 4
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""The entry with the folder of weights in other files, for a model that is given by its bytes."""
+
+Providers = Sequence[tuple[str, dict[str, str]]]
+"""Execution providers by their ONNX Runtime names, the preferred one first, each with its options."""
+
+
+def open_session(
+    ort: Any,
+    path: Path,
+    threads: int,
+    providers: Providers,
+    profile_prefix: Path | None = None,
+    more: bytes = b"",
+) -> Any:
+    """Open the model as it is; Nish runs by its definition in the file. Raises the errors of `ort`, onnxruntime.
+
+    `more`: a serialised ModelProto that is merged into that of the file.
+    """
+    options = _options(ort, threads, profile_prefix)
+    return _session(ort, _content(path, more, options), options, providers)
+
+
+def open_nish_session(
+    ort: Any,
+    path: Path,
+    threads: int,
+    providers: Providers,
+    profile_prefix: Path | None = None,
+    more: bytes = b"",
+) -> Any:
+    """Open a session that uses our kernels where the model has Nish and the library is built.
+
+    Nish is then one pass over memory, and on the CPU it stays in the blocked layout where that is possible. `more`: as
+    for `open_session`.
+    """
+    model = path.read_bytes() + more
+    if not _has_nish(model):
+        return open_session(ort, path, threads, providers, profile_prefix, more)
+    options = _options(ort, threads, profile_prefix)
+    names = [name for name, _ in providers]
+    library = register_nish(options, names[0])
+
+    def new_session(content: bytes, level: Any) -> Any:
+        options = _options(ort, threads, profile_prefix)
+        options.graph_optimization_level = level
+        options.register_custom_ops_library(str(library))
+        return _session(ort, content, options, providers)
+
+    if library is not None and names == ["CPUExecutionProvider"]:
+        session = relaid_session(ort, model, library, new_session)
+        if session is not None:
+            return session
+    return _session(ort, _content(path, more, options), options, providers)
+
+
+def _content(path: Path, more: bytes, options: Any) -> str | bytes:
+    """Return what a session is made of: the path, or bytes that protobuf reads as the file and `more` in one."""
+    if not more:
+        return str(path)
+    options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent.resolve()))
+    return path.read_bytes() + more
+
+
+def _session(ort: Any, model: str | bytes, options: Any, providers: Providers) -> Any:
+    if isinstance(providers, PluginProviders):
+        ((_, own),) = providers
+        options.add_provider_for_devices(providers.devices, own)
+        return ort.InferenceSession(model, options)
+    return ort.InferenceSession(model, options, providers=providers)
+
+
+def _options(ort: Any, threads: int, profile_prefix: Path | None) -> Any:
+    options = ort.SessionOptions()
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_prefix)
+    options.intra_op_num_threads = threads
+    # Failures are raised; at lower levels ONNX Runtime prints remarks of its optimiser that do not help a user.
+    options.log_severity_level = LOG_FATAL
+    return options
+
+
+def _has_nish(model: bytes) -> bool:
+    try:
+        return count_nish(model) > 0
+    except ValueError:  # not a model: ONNX Runtime reports it
+        return False

@@ -1,0 +1,1 @@
+"""The process that reads a camera: opened, read, watched for damage, and killed where it hangs."""

@@ -1,0 +1,57 @@
+"""The external data of an ONNX file, weights in other files: their names, and the hash of all together."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+
+from taijitu_runtime.onnx_graph import protobuf
+
+# The entry that every tensor has whose data is in another file.
+_LOCATION = protobuf.write([protobuf.text(1, "location")])
+
+
+def has_external_data(model: bytes) -> bool:
+    """Return whether a serialised ModelProto, or bytes that look like one, has weights in other files."""
+    return _LOCATION in model
+
+
+def external_files(path: Path, model: bytes) -> list[Path]:
+    """Return the files with weights of the model at `path`, whose content is `model`: each once, sorted.
+
+    They are next to it, or in folders there, wherever the process runs. A missing one is left to the program that loads
+    it.
+    """
+    names = set()
+    position = model.find(_LOCATION)
+    while position >= 0:
+        position += len(_LOCATION)
+        names.add(_value_at(model, position))
+        position = model.find(_LOCATION, position)
+    inside = (name for name in sorted(names) if not PurePosixPath(name).is_absolute() and ".." not in name.split("/"))
+    return [path.parent / name for name in inside if "\0" not in name and (path.parent / name).is_file()]
+
+
+def sha256_with_weights(path: Path) -> str:
+    """Return the sha256 of an ONNX file, followed by its files of weights, if any, sorted by name."""
+    model = path.read_bytes()
+    digest = hashlib.sha256(model)
+    for file in external_files(path, model):
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _value_at(model: bytes, position: int) -> str:
+    """Return the value of the entry whose key ends at `position`; empty where these bytes are not an entry."""
+    if model[position : position + 1] != b"\x12":
+        return ""
+    length, start = 0, position + 1
+    for shift in range(0, 35, 7):
+        byte = model[start] if start < len(model) else 0
+        length |= (byte & 0x7F) << shift
+        start += 1
+        if byte < 0x80:
+            break
+    return model[start : start + length].decode("utf-8", "replace") if length < 4096 else ""

@@ -1,0 +1,133 @@
+"""Batches of an engine as CUDA graphs: which are captured, which one runs, and that the answers are right.
+
+tests/contract/ runs it on a real GPU; here TensorRT and the GPU are simulated (tests/helpers/pretend_tensorrt.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from taijitu_runtime.backends.gpu_arrays import GpuArray
+from taijitu_runtime.backends.trt.cuda_graphs import usual_sizes
+from taijitu_runtime.backends.trt.engine import Engine
+from tests.helpers.pretend_tensorrt import SIDE, Context, Module, PlainContext, PretendEngine, PretendGpu
+
+
+def opened(
+    gpu: PretendGpu, smallest: int = 1, largest: int = 8, *, graphs: bool = True, library: str = "tensorrt",
+    context: type[Context] = Context,
+) -> tuple[Engine, PretendEngine]:  # fmt: skip
+    plan = PretendEngine(gpu, smallest, largest, context)
+    card: Any = SimpleNamespace(library=SimpleNamespace(name=library), plan_sha256="0" * 64)
+    return Engine(cast(Any, gpu), Module(context), plan, Path("e"), b"", card, cuda_graph=graphs), plan
+
+
+def pictures(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def check(engine: Engine, count: int) -> None:
+    images = pictures(count, seed=count)
+    np.testing.assert_allclose(engine.infer(images), images.mean(axis=(1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("smallest", "largest", "sizes"),
+    [(1, 1, [1]), (1, 16, [1, 2, 4, 8, 16]), (1, 6, [1, 2, 4, 6]), (3, 8, [4, 8]), (5, 5, [5]), (3, 3, [3])],
+)
+def test_the_usual_sizes(smallest: int, largest: int, sizes: list[int]) -> None:
+    assert usual_sizes(smallest, largest) == sizes
+
+
+def test_every_batch_is_one_graph_that_was_captured_while_the_model_loaded() -> None:
+    gpu = PretendGpu()
+    engine, plan = opened(gpu)
+    runs = [context.runs for context in plan.contexts]
+    for count in (3, 1, 8, 2, 5, 4, 7, 6, 3):
+        check(engine, count)
+    assert gpu.launched == [4, 1, 8, 2, 8, 4, 8, 8, 4]
+    assert [context.runs for context in plan.contexts] == runs, "nothing was set up at a request"
+    assert sum(len(memory) == PretendEngine.device_memory_size_v2 for memory in gpu.memories) == 1, "one block for all"
+
+
+def test_without_graphs_a_batch_is_as_large_as_it_is() -> None:
+    gpu = PretendGpu()
+    engine, plan = opened(gpu, graphs=False)
+    for count in (3, 1, 8):
+        check(engine, count)
+    assert gpu.launched == []
+    assert len(plan.contexts) == 1
+
+
+def test_graphs_take_a_bounded_share_of_the_memory(caplog: pytest.LogCaptureFixture) -> None:
+    gpu = PretendGpu(bytes_a_graph=40 << 20)
+    engine, _ = opened(gpu, largest=32)
+    for count in (1, 2, 3, 30):
+        check(engine, count)
+    assert gpu.launched == [1, 2]
+    assert len(caplog.records) == 1
+    assert "80 MiB" in caplog.records[0].getMessage()
+
+
+def test_a_size_that_cannot_be_captured_runs_without(caplog: pytest.LogCaptureFixture) -> None:
+    class Refusing(Context):
+        def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            return super().set_input_shape(name, shape) and shape[0] != 4
+
+    gpu = PretendGpu()
+    engine, _ = opened(gpu, context=Refusing)
+    check(engine, 2)
+    check(engine, 7)
+    assert gpu.launched == [2]
+    assert "batches of 4 and more" in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize(("smallest", "launched"), [(1, []), (8, [8])])
+def test_before_tensorrt_10_only_a_fixed_batch_is_a_graph(smallest: int, launched: list[int]) -> None:
+    gpu = PretendGpu()
+    engine, plan = opened(gpu, smallest, context=PlainContext)
+    check(engine, 8)
+    assert gpu.launched == launched
+    assert len(plan.contexts) == 1
+
+
+def test_tensorrt_rtx_has_run_every_usual_size_when_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    engine, plan = opened(PretendGpu(), library="tensorrt_rtx")
+    (context,) = plan.contexts
+    assert context.runs == 4  # 1, 2, 4, 8
+    check(engine, 3)
+    assert context._batch == 4, "padded to a shape whose kernels are compiled"
+
+
+def test_arrays_on_the_gpu_are_read_there_with_their_padding_and_after_their_stream() -> None:
+    gpu = PretendGpu()
+    engine, _ = opened(gpu)
+    images = pictures(3)
+    padded = np.zeros((3, SIDE, SIDE * 3 + 40), np.uint8)
+    padded[..., : SIDE * 3] = images.reshape(3, SIDE, SIDE * 3)
+    for array in (
+        GpuArray(images.ctypes.data, images.shape, stream=2),
+        GpuArray(padded.ctypes.data, images.shape, row_bytes=SIDE * 3 + 40),
+    ):
+        np.testing.assert_allclose(engine.infer_on_gpu(array), images.mean(axis=(1, 2)), rtol=1e-5)
+    assert gpu.launched == [4, 4]
+    assert gpu.waits == [2]
+
+
+def test_profiling_runs_the_layers_one_by_one() -> None:
+    gpu = PretendGpu()
+    engine, _ = opened(gpu)
+    with engine.graphs.set_aside():
+        check(engine, 3)
+    assert gpu.launched == []
+    check(engine, 3)
+    assert gpu.launched == [4]
