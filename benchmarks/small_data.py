@@ -106,7 +106,8 @@ def trained(data: Path, out: Path, *flags: str, seed: int = 0) -> tuple[float, f
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{shlex.join(command)}: {done.stderr}")
-    recalls = dict(re.findall(r"(?:recall: |, )([a-z ]+) ([\d.]+) %", done.stdout.splitlines()[-1]))
+    line = next(line for line in done.stdout.splitlines() if line.startswith("recall: "))
+    recalls = dict(re.findall(r"(?:: |, )([a-z ]+) ([\d.]+) %", line))
     shares = {label: float(recalls[label]) for label in LABELS}
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     return last["eval_top1"], statistics.fmean(shares.values()), shares[SMALLEST]
