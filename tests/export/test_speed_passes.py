@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from taijitu_export.onnx.passes import FoldBatchNormPass, FoldScalePass, GeluOrderPass, SplitConcatPass
-from tests.helpers.onnx_text import X, model_of, operators, run
+from tests.helpers.onnx_text import X, model_of, operators, run, untyped
 
 Make = Callable[..., Path]
 Constants = dict[str, np.ndarray]
@@ -30,6 +30,7 @@ def happens(graph_pass: ir.passes.InPlacePass, model: ir.Model, expected: list[s
     before = run(model, X)
     assert graph_pass(model).modified
     assert operators(model) == expected
+    assert not untyped(model)
     assert model.graph.outputs[0].name == "y"
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
     np.testing.assert_allclose(run(model, X), before, atol=1e-5)
