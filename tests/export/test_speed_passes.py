@@ -10,9 +10,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from taijitu_export.onnx.export import export_onnx
 from taijitu_export.onnx.passes import FoldBatchNormPass, FoldScalePass, GeluOrderPass, SplitConcatPass
-from tests.helpers.onnx_text import X, model_of, operators, run
+from tests.helpers.onnx_text import X, model_of, operators, run, untyped
 
 Make = Callable[..., Path]
 Constants = dict[str, np.ndarray]
@@ -31,6 +30,7 @@ def happens(graph_pass: ir.passes.InPlacePass, model: ir.Model, expected: list[s
     before = run(model, X)
     assert graph_pass(model).modified
     assert operators(model) == expected
+    assert not untyped(model)
     assert model.graph.outputs[0].name == "y"
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
     np.testing.assert_allclose(run(model, X), before, atol=1e-5)
@@ -251,22 +251,3 @@ def test_onnx_runtime_makes_one_operator_of_gelu(tmp_path: Path) -> None:
 )
 def test_other_products_stay(lines: tuple[str, ...]) -> None:
     stays(GeluOrderPass(), model_of(*lines, initializers=GELU))
-
-
-# 2.0MP and 2.5MP cut what they joined in other places.
-@pytest.mark.parametrize("name", ["vgnetg_1_0mp", "vgnetg_2_0mp", "vgnetg_2_5mp_se", "vgnetf2_1_5mp"])
-def test_no_vgnet_joins_tensors(make_checkpoint: Make, name: str) -> None:
-    source = make_checkpoint(name, size=64)
-    assert export_onnx(source).parity.holds
-    model = onnx.load(source.with_suffix(".onnx"))
-    assert not {"Concat", "Slice", "Split", "Div"} & {node.op_type for node in model.graph.node}
-    assert {opset.domain: opset.version for opset in model.opset_import} == {"": 17}
-    contents = [constant.raw_data for constant in model.graph.initializer if len(constant.raw_data) < 4096]
-    assert len(contents) == len(set(contents)), "a fixed kernel is there twice"
-
-
-@pytest.mark.parametrize("name", ["yynet", "yynet_small_32", "mlp"])
-def test_no_yynet_normalises_by_itself(make_checkpoint: Make, name: str) -> None:
-    source = make_checkpoint(name, size=64 if name == "yynet" else None)
-    assert export_onnx(source).parity.holds
-    assert "BatchNormalization" not in {node.op_type for node in onnx.load(source.with_suffix(".onnx")).graph.node}

@@ -90,15 +90,19 @@ def test_float32_input_is_the_same_network_with_or_without_the_callers_normalisa
     ("name", "options"),
     [
         ("yynet_small_16", {"act": "mish", "fusion": "a*(1-i)+a-i"}),
+        ("yynet_small_32", {}),
         ("yynet", {"size": 64}),
+        ("mlp", {}),
         ("vgnetg_1_0mp", {"size": 64}),
         ("vgnetg_1_0mp_se", {"size": 64, "act": "silu"}),
+        # 2.0MP and 2.5MP cut what they joined in other places.
         ("vgnetg_2_0mp", {"stem": "thumbnail", "blur": "sigma1"}),
+        ("vgnetg_2_5mp_se", {"size": 64}),
         ("vgnetc_1_5mp", {"stem": "thumbnail"}),
         ("vgnetf2_1_5mp", {"stem": "thumbnail", "act": "nish"}),
     ],
 )
-def test_networks_export_with_every_weight_a_constant(
+def test_exported_networks_are_constant_weights_and_fast_operators(
     make_checkpoint: Make, name: str, options: dict[str, Any]
 ) -> None:
     source = make_checkpoint(name, **options)
@@ -111,6 +115,12 @@ def test_networks_export_with_every_weight_a_constant(
         assert set(node.input[1:]) <= constants, f"{node.name} has a weight that a node computes"
     used = {name for node in model.graph.node for name in node.input}
     assert constants <= used, "weights that nothing reads"
+    slow = {"Concat", "Slice", "Split", "Div"} if name.startswith("vgnet") else {"BatchNormalization"}
+    assert not slow & set(nodes(model))
+    opset = next(opset.version for opset in model.opset_import if not opset.domain)
+    assert opset == (18 if "Mish" in nodes(model) else 17), "Mish came with 18"
+    contents = [constant.raw_data for constant in model.graph.initializer if 0 < len(constant.raw_data) < 4096]
+    assert len(contents) == len(set(contents)), "a fixed kernel is there twice"
 
 
 def test_nish_is_one_node_with_its_body_in_the_file(make_checkpoint: Make) -> None:

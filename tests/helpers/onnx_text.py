@@ -36,3 +36,9 @@ def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
 def operators(model: ir.Model) -> list[str]:
     """Return the operators in their order."""
     return [node.op_type for node in model.graph]
+
+
+def untyped(model: ir.Model) -> list[str | None]:
+    """Return the names of values that have no type or no shape, which a later pass would need."""
+    values = (value for node in model.graph for value in node.outputs)
+    return [value.name for value in values if value.type is None or value.shape is None]

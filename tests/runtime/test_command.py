@@ -151,3 +151,10 @@ def test_a_script_without_its_libraries_is_one_line_with_the_extra_to_install(ro
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
     assert "pip install '.[" in done.stderr or "required" in done.stderr
+
+
+def test_the_demo_in_a_python_without_taijitu_names_the_command(root: Path) -> None:
+    done = subprocess.run([sys.executable, "-S", "demo.py"], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "make demo" in done.stderr

@@ -157,6 +157,9 @@ def cache(published: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytes
     (repository / "refs" / "main").write_text(commit)
     save_file(published, repository / "snapshots" / commit / "model.safetensors")
     nobody = "http://127.0.0.1:9"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for variable in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(variable, nobody)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "ENDPOINT", nobody)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", nobody + "/{repo_id}/resolve/{revision}/{filename}")
@@ -185,7 +188,10 @@ def test_published_weights_come_from_the_cache_and_keep_labels_of_imagenet(
         (["timm/test_efficientnet", "--pretrained"], ["model.safetensors", "hf download", "--init"]),
         (["timm/test_resnet", "--pretrained", "r160_in2k"], ["r160_in1k"]),
         (["timm/test_resnet", "--pretrained", "--option", "stem=cifar"], ["stem=cifar"]),
-        (["yynet_small_16", "--pretrained"], ["timm/NAME"]),
+        (["yynet_small_16", "--pretrained"], ["timm/NAME", "torchvision/NAME"]),
+        (["torchvision/mnasnet0_5", "--pretrained", "--offline"], ["mnasnet0.5_top1_67.823-3ffadce67e.pth", "--init"]),
+        (["torchvision/mnasnet0_5", "--pretrained"], ["mnasnet0.5_top1_67.823-3ffadce67e.pth", "download"]),
+        (["torchvision/mnasnet0_5", "--pretrained", "IMAGENET1K_V3"], ["IMAGENET1K_V1"]),
     ],
 )
 def test_missing_weights_are_one_line(
@@ -194,6 +200,25 @@ def test_missing_weights_are_one_line(
     assert main(["--model", *flags, "--data", str(tiny_data), "--out", str(tmp_path / "a")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert all(text in line for text in told), line
+
+
+def test_published_weights_of_torchvision_come_from_torch_hubs_cache(
+    cache: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(3)
+    weights = pytest.importorskip("torchvision.models").mnasnet0_5().state_dict()
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(weights, folder / "mnasnet0.5_top1_67.823-3ffadce67e.pth")
+    still = ["--set", "lr=1e-9", "--set", "weight_decay=0"]
+    model = ["--model", "torchvision/mnasnet0_5", "--pretrained", "--offline"]
+    assert fine_tune(tiny_data, tmp_path / "a", *model, *still) == 0
+    assert "torchvision/mnasnet0_5.IMAGENET1K_V1" in capsys.readouterr().out
+    made = checkpoint.load(tmp_path / "a" / "final.pt")
+    first = made.state_dict["network.layers.0.weight"]
+    torch.testing.assert_close(first, weights["layers.0.weight"], atol=1e-6, rtol=0)
+    assert made.training["started_from"]["licence"] == "not stated"
+    assert (made.input["height"], made.input["mean"]) == (64, [0.485, 0.456, 0.406])
 
 
 def test_a_run_that_started_from_weights_is_resumed_by_resume_alone(

@@ -210,6 +210,17 @@ def test_a_tensor_that_is_used_several_times_may_be_in_the_file_once() -> None:
     assert match.tensors.keys() == network.state_dict().keys()
 
 
+def test_a_network_that_reads_the_version_of_its_weights_gets_its_own(convert: Any, tmp_path: Path) -> None:
+    """torchvision's MNASNet refuses tensors without a version, which neither a checkpoint nor .safetensors keep."""
+    torch.manual_seed(1)
+    module = pytest.importorskip("torchvision.models").mnasnet0_5(num_classes=3)
+    module.eval()
+    assert convert(dict(module.state_dict()), "--size", "64", model="torchvision/mnasnet0_5") == 0
+    picture = torch.ones(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(checkpoint.load(tmp_path / "made.pt").model()(picture), module(picture))
+
+
 def test_published_names_of_a_networks_authors_are_renamed_by_timm(tmp_path: Path) -> None:
     """Use the names of ConvNeXt's authors, who call its stem downsample_layers.0."""
     from taijitu_training.weights.fitting import match_weights

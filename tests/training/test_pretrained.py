@@ -11,7 +11,7 @@ from torch import nn
 from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.models import replace_activations
 from taijitu_training.weights.pretrained import checkpoint_of, preferred_input
-from taijitu_training.weights.published import imagenet_labels, published_input, published_labels
+from taijitu_training.weights.published import imagenet_labels, network_input, published_input, published_labels
 
 LABELS = ["cat", "dog", "fish"]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -149,3 +149,20 @@ def test_published_weights_have_preprocessing_and_labels_without_a_network() -> 
     for name in ("timm/resnet18.a1_in2k", "timm/resnet81", "torchvision/resnet18.V1", "keras/resnet18"):
         with pytest.raises(UnknownNameError):
             published_input(name)
+
+
+def test_torchvisions_second_normalisation_is_in_the_input_of_the_network_without_it() -> None:
+    """torchvision builds GoogLeNet with transform_input=True for its published weights, create_model without."""
+    torch.manual_seed(0)
+    model: Any = pytest.importorskip("torchvision").models.googlenet(aux_logits=False, init_weights=False).eval()
+    pixels = torch.rand(1, 3, 64, 64)
+
+    def normalised(name: str) -> torch.Tensor:
+        spec = published_input(name) if model.transform_input else network_input(name)
+        mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (spec.mean, spec.std))
+        return (pixels - mean) / std
+
+    with torch.inference_mode():
+        without = model(normalised("torchvision/googlenet"))
+        model.transform_input = True
+        torch.testing.assert_close(model(normalised("torchvision/googlenet")), without)

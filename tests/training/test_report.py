@@ -230,6 +230,7 @@ def test_recall_and_precision_by_hand() -> None:
         ("owl", "0", "-", "0.0&nbsp;%"),
         ("yak", "0", "-", "-"),
     ]
+    assert re.findall(r'<td class="words">([^<]*)</td>', html) == ["dog 25.0&nbsp;%, owl 25.0&nbsp;%", "", "", ""]
 
 
 def test_mistakes_are_shown_pixel_by_pixel_at_a_visible_size(tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def build_parser(required: bool = True) -> Parser:
     )  # fmt: skip
     parser.add_argument(
         "--pretrained", nargs="?", const="", metavar="TAG",
-        help="start from weights that timm publishes, such as a1_in1k (default: timm's default for the network)",
+        help="start from weights that timm or torchvision publishes, such as a1_in1k or IMAGENET1K_V2 "
+        "(default: the library's default for the network)",
     )  # fmt: skip
     parser.add_argument("--offline", action="store_true", help="never download weights for --pretrained")
     parser.add_argument(

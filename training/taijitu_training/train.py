@@ -102,7 +102,8 @@ def train(
         device: "auto", "cpu", "cuda", "cuda:1", ...
         init: A checkpoint to start from, or a file of weights of timm's or torchvision's `model`. Pictures are prepared
             as for these weights; the classification layer keeps the rows of labels that both have.
-        pretrained: The tag of weights of "timm/NAME" to start from in the same way, "" for timm's default ones.
+        pretrained: The tag of published weights of "timm/NAME" or "torchvision/NAME" to start from in the same way, ""
+            for the library's default ones.
         offline: Never download them.
         teacher: A checkpoint whose answers are learned in addition to the labels (distillation).
         other: The label of `data` whose pictures show none of the others: they are trained towards the uniform answer

@@ -20,7 +20,7 @@ from taijitu_export.adopt.preprocessing import Preprocessing
 from taijitu_export.adopt.proof import Proof, logits_of_original, proof
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.export import checked_file, sealed
-from taijitu_export.onnx.onnx_file import read_onnx
+from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import finished
 from taijitu_export.onnx.onnx_from_foreign import (
     OPSET,
@@ -28,7 +28,6 @@ from taijitu_export.onnx.onnx_from_foreign import (
     Standard,
     ends_in,
     onnx_from_foreign,
-    opset_of,
     standard_graph,
 )
 from taijitu_export.passport import card_for_precision, with_passport

@@ -36,5 +36,9 @@ PROOF_FACTOR = 3.0
 
 It rounds the same numbers elsewhere: its error is another one of the same size."""
 
-PROOF_OWN_ALLOWANCE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 1e-2}
-"""Largest logit difference of an artefact from itself on the same backend, as a share of the logit range."""
+PROOF_OWN_ALLOWANCE = {"fp32": 3e-5, "fp16": 1e-3, "int8": 4.5e-2}
+"""Largest logit difference of an artefact from itself on the same backend, as a share of the logit range.
+
+Measured over 50 artefacts, numbers of threads, with and without the native Nish, and releases of ONNX Runtime from 1.22
+on: at most 8e-6 in float32, 2e-4 in float16 and 0.039 in int8 (a random MLP with 15 layers of Nish), where a rounding
+moves values by whole steps. The smallest sabotage was 0.002 in float32, and 0.053 in int8 (docs/results/proof.md)."""

@@ -7,11 +7,11 @@ import dataclasses
 import onnx
 import onnx.inliner
 import onnx.shape_inference
-import onnx_ir as ir
 
 from taijitu_export.engine.graph import Graph
 from taijitu_export.engine.target import Target
 from taijitu_export.onnx.passes import Float16Pass
+from taijitu_export.onnx.passes.editing import applied, with_types
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.errors import ArtefactError, UsageError
@@ -44,8 +44,7 @@ def graph_for_parser(graph: Graph, target: Target) -> Graph:
 def _in_float16(graph: Graph) -> Graph:
     """Convert the graph's layers to float16; with a contract, those that would cost accuracy stay in float32."""
     if graph.card is None:
-        typed = ir.from_proto(onnx.shape_inference.infer_shapes(graph.model, data_prop=True))
-        model = ir.to_proto(Float16Pass()(typed).model)
+        model = applied(Float16Pass(), with_types(graph.model))
         note = "float16: every layer that can be; not judged, because the file does not describe its input"
         return dataclasses.replace(graph, model=model, notes=(*graph.notes, note))
     converted = convert(graph.model, graph.card, PrecisionRequest("fp16"))
@@ -58,7 +57,7 @@ def check_precision(graph: Graph, asked: str) -> None:
     if asked == "int8" and not graph.is_quantised:
         raise UsageError(
             f"{graph.path}: got --int8 for a graph without QuantizeLinear and DequantizeLinear, expected one with "
-            "scales; do: taijitu onnx ckpt.pt -o model.int8.onnx --precision int8 --calibration DIR"
+            f"scales; do: taijitu onnx {graph.path} -o model.int8.onnx --precision int8 --calibration DIR"
         )
     if asked == "fp16" and graph.is_quantised:
         raise UsageError(
@@ -98,7 +97,7 @@ def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.M
             f"got the node {node.name or node.output[0]!r} of type {name} without its definition, expected it as a "
             "function in the file; export it again: taijitu onnx ckpt.pt -o model.onnx"
         )
-    return _with_names(model)
+    return _tidied(model)
 
 
 def _drop_definition(model: onnx.ModelProto, function: tuple[str, str]) -> None:
@@ -119,8 +118,13 @@ def _name_plugin(node: onnx.NodeProto) -> None:
         node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
-def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Give nodes without a name that of their first output, so that an error can say where it is."""
+def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give nodes without a name that of their first output, for errors, and remove empty inputs at their end.
+
+    ONNX means the same by an optional input that is empty and one that is absent; the parser refuses an empty bias.
+    """
     for node in model.graph.node:
         node.name = node.name or node.output[0]
+        while node.input and not node.input[-1]:
+            del node.input[-1]
     return model

@@ -1,7 +1,8 @@
-"""Export a checkpoint to ONNX, check it against PyTorch, and keep it only if both agree.
+"""Export a checkpoint to ONNX, check it against PyTorch, and keep it only if both agree; or make an ONNX file smaller.
 
 python export/to_onnx.py ckpt.pt [-o model.onnx] [--input uint8|float32|pixels] [--nish op|decomposed]
                          [--precision fp32|fp16|int8] [--for engine|cpu] [--calibration DIR] [--max-drop POINTS]
+python export/to_onnx.py adopted.onnx --precision fp16|int8 ...
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from taijitu_runtime.console import Parser, run, say
 def build_parser() -> Parser:
     """Return the command line of export/to_onnx.py and `taijitu onnx`."""
     parser = Parser(prog="taijitu onnx", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint that training/train.py wrote")
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint of training/train.py or taijitu "
+                        "checkpoint; with --precision, also a float32 ONNX file of taijitu onnx or adopt")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the ONNX file (default: next to the checkpoint, as .onnx, "
                         ".fp16.onnx or .int8.onnx)")  # fmt: skip
     parser.add_argument("--input", choices=INPUT_FORMS, default="uint8", help="uint8: NHWC, normalised inside; "

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from taijitu_export.comparison.parity import Parity, logits_of_network, parity
 from taijitu_export.errors import ExportError
+from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import card_of, network_of, onnx_from_checkpoint
 from taijitu_export.passport import with_own_answers, with_passport
 from taijitu_export.precision.conversion import PrecisionRequest, convert
@@ -26,6 +27,7 @@ from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.files import write_whole
+from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -35,21 +37,26 @@ PICTURES = 64
 
 @dataclasses.dataclass(frozen=True)
 class OnnxResult:
-    """The file that was written. `conversion`: lines about a smaller precision; none for float32."""
+    """The file that was written.
+
+    `parity`: with PyTorch; None for a file that was made of an ONNX file. `conversion`: lines about a smaller
+    precision; none for float32.
+    """
 
     path: Path
     input_form: str
     size_bytes: int
     nodes: int
     opset: int
-    parity: Parity
+    parity: Parity | None
     conversion: tuple[str, ...]
 
     def report(self) -> list[str]:
         """Return lines for a terminal."""
         size_kb = self.size_bytes / 1e3
         written = f"{self.path}: {size_kb:.0f} kB, {self.nodes} nodes, opset {self.opset}, input {self.input_form}"
-        return [written, f"checked against PyTorch: {self.parity}", *self.conversion]
+        parity = [] if self.parity is None else [f"checked against PyTorch: {self.parity}"]
+        return [written, *parity, *self.conversion]
 
 
 def export_onnx(
@@ -60,7 +67,7 @@ def export_onnx(
     nish: str = "op",
     smaller: PrecisionRequest | None = None,
 ) -> OnnxResult:
-    """Write `output` from the checkpoint `source`.
+    """Write `output` from the checkpoint `source`, or in a smaller precision from a float32 ONNX file with a contract.
 
     Without `output` the file is next to the checkpoint, with the suffix .onnx, .fp16.onnx or .int8.onnx.
     `input_form`, `nish`: as for `onnx_from_checkpoint`. `smaller`: a precision below float32.
@@ -69,6 +76,16 @@ def export_onnx(
     precision, have accepted it; otherwise ExportError, and an existing file is unchanged. Also raises the errors of
     checkpoints, and UsageError for an output that cannot be written.
     """
+    if is_onnx(source):
+        if smaller is None or (input_form, nish) != ("uint8", "op"):
+            got = "no --precision" if smaller is None else "--input or --nish"
+            raise UsageError(
+                f"{source}: got an ONNX file and {got}, expected --precision fp16 or int8 alone, which is all that can "
+                "be changed in one"
+            )
+        output = output or source.with_suffix(f".{smaller.precision}.onnx")
+        _check_output(output, source)
+        return _converted_onnx(source, output, smaller)
     output = output or source.with_suffix(f".{smaller.precision}.onnx" if smaller else ".onnx")
     _check_output(output, source)
     loaded = checkpoint.load(source)
@@ -84,8 +101,21 @@ def export_onnx(
             model, card, conversion = converted.model, converted.card, converted.report
         content = sealed(model, card, trial)
     write_whole(output, content)
-    opset = next(opset.version for opset in model.opset_import if not opset.domain)
-    return OnnxResult(output, input_form, len(content), len(model.graph.node), opset, found, conversion)
+    return OnnxResult(output, input_form, len(content), len(model.graph.node), opset_of(model), found, conversion)
+
+
+def _converted_onnx(source: Path, output: Path, smaller: PrecisionRequest) -> OnnxResult:
+    with OrtBackend(source) as backend:  # refuses what classify refuses
+        card, layout = backend.card, backend.input.layout
+    if card.precision.name != "fp32":
+        raise UsageError(f"{source}: got a file in {card.precision.name}, expected float32; give the one it is made of")
+    data = smaller.read_data(card)
+    with _naming_output(output), tempfile.TemporaryDirectory() as folder:
+        converted = convert(read_onnx(source).model, card, smaller, data)
+        content = sealed(converted.model, converted.card, Path(folder) / "model.onnx")
+    write_whole(output, content)
+    nodes, opset = len(converted.model.graph.node), opset_of(converted.model)
+    return OnnxResult(output, layout, len(content), nodes, opset, None, converted.report)
 
 
 def checked_file(model: onnx.ModelProto, path: Path) -> Path:
@@ -101,7 +131,7 @@ def checked_file(model: onnx.ModelProto, path: Path) -> Path:
 
 def _check_output(output: Path, source: Path) -> None:
     if output.is_dir() or output.resolve() == source.resolve():
-        raise UsageError(f"got {output} as the output, expected a file other than the checkpoint; give -o model.onnx")
+        raise UsageError(f"got {output} as the output, expected a file other than its source; give -o model.onnx")
     check_output_path(output)
     if output.suffix.lower() != ".onnx":
         raise UsageError(

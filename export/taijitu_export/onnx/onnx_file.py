@@ -35,6 +35,11 @@ class OnnxFile:
         return {entry.key: entry.value for entry in self.model.metadata_props}
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operators that a model uses."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
 def precision_of(model: onnx.ModelProto) -> str:
     """Return the type that the layers of a graph compute in, by its operators and weights: "fp32", "fp16" or "int8"."""
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]

@@ -21,6 +21,7 @@ from onnx_ir.passes.common import (
 )
 
 from taijitu_export.adopt.original import CARRIERS, Signature
+from taijitu_export.onnx.onnx_file import opset_of
 from taijitu_export.onnx.passes import DynamicBatchPass
 from taijitu_export.onnx.passes.editing import add_constant
 from taijitu_runtime.card import InputSpec
@@ -101,11 +102,6 @@ def onnx_from_foreign(
     graph.outputs[0].shape = ir.Shape([batch or "batch", 2 if ending in ("logit", "probability") else classes])
     ShapeInferencePass()(model)
     return model
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of ONNX's own operators that a model uses."""
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def ends_in(standard: onnx.ModelProto, answers: NDArray[np.float32], labels: int) -> Ending:

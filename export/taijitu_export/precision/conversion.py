@@ -10,6 +10,7 @@ import onnx
 
 from taijitu_export.comparison.allowances import ALLOWED_CALIBRATION_POINTS, ALLOWED_DROP_POINTS, allowed_error
 from taijitu_export.comparison.intermediates import Intermediates
+from taijitu_export.onnx.passes.editing import with_types
 from taijitu_export.passport import card_for_precision
 from taijitu_export.precision.accuracy_check import Converted
 from taijitu_export.precision.calibration_data import CalibrationData
@@ -87,7 +88,7 @@ def convert(
     """
     data = request.read_data(card) if data is None else data
     max_drop = ALLOWED_DROP_POINTS[request.precision] if request.max_drop is None else request.max_drop
-    converted = CONVERSIONS[request.precision, request.target](model, data, max_drop)
+    converted = CONVERSIONS[request.precision, request.target](with_types(model), data, max_drop)
     converted_card = card_for_precision(card, request.precision, Intermediates(converted.model).logits)
     precise = dataclasses.replace(converted_card, precision=precision_record(converted, request, data))
     onnx.helper.set_model_props(converted.model, precise.to_metadata())

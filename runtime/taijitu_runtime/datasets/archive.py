@@ -47,7 +47,8 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Read]]:
     """
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode=_mode(path), tarinfo=_Member) as archive:
-            while member := archive.next():
+            # In Python 3.10, asking an empty tar again, which is at offset 0, is an error.
+            while archive.offset and (member := archive.next()):
                 yield member, lambda member=member: _content(archive, member)  # type: ignore[misc]
                 archive.members = []  # type: ignore[attr-defined]  # a tar remembers every header otherwise
             _check_rest(archive)

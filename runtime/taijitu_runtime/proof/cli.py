@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(f"got --threads {options.threads}, expected 0 (one per core) or more")
     from taijitu_runtime.proof.prove import prove  # NumPy, which --help does not need
 
-    found = prove(options.model, provider=options.provider, threads=options.threads)
+    found = prove(options.model, provider=options.provider, threads=options.threads, key=options.key)
     if options.json:
         say_json({"model": str(options.model), **found.to_dict()}, sys.stdout)
     else:
@@ -33,6 +33,9 @@ def build_parser() -> Parser:
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument(
         "--threads", type=int, default=0, help="of one inference; 0: one per core (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--key", type=Path, metavar="PUBLIC.pem", help="Ed25519 key that must have signed the model: MODEL.sha256.sig"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser

@@ -19,6 +19,7 @@ from taijitu_runtime.proof.decoder import ALLOWED_LEVELS, decoder_error
 from taijitu_runtime.proof.modes import Mode
 from taijitu_runtime.proof.passport import Logits, Passport, sha256_of_labels, sha256_of_pixels
 from taijitu_runtime.proof.pictures import VERSION, is_exact, proof_picture
+from taijitu_runtime.proof.signature import check_signature
 
 Outcome = Literal["proven", "failed", "unproven"]
 
@@ -88,29 +89,34 @@ class Proof:
         return f"proven on {self.runs_on}: {', '.join(figures)}"
 
 
-def prove(model: str | Path, *, provider: str | None = None, threads: int = 0) -> Proof:
+def prove(model: str | Path, *, provider: str | None = None, threads: int = 0, key: str | Path | None = None) -> Proof:
     """Re-run the passport of a model file here, through the path that will answer.
 
     Args:
         model: An ONNX file or an engine.
         provider: ONNX Runtime's provider: "cpu", "cuda" or "tensorrt"; None for the CPU.
         threads: Threads of one inference on the CPU; 0 for one per core.
+        key: A PEM file with an Ed25519 public key, whose owner must have signed the model's files (docs/proof.md).
 
     Returns:
         The result; `proven` is False where it failed, where the file cannot be loaded or its contract cannot be
-        read, and where it carries no passport.
+        read, where it carries no passport, and where `key` did not sign it.
 
     Raises:
         ArtefactError: The file is missing or not readable.
         ProviderError: The provider cannot be used here.
         UsageError: An argument is wrong, or does not fit the file.
+        MissingDependencyError: `key` is given, and cryptography is not installed.
     """
     check_file(Path(model))
     try:
+        if key is not None:
+            check_signature(Path(model), Path(key))
         with Classifier.from_file(model, provider=provider, threads=threads) as classifier:
-            return proof_of(classifier)
+            found = proof_of(classifier)
     except ArtefactError as error:
         return Proof(outcome="failed", faults=(str(error),))
+    return found if key is None else dataclasses.replace(found, notes=(*found.notes, f"signed by {key}"))
 
 
 def proof_of(classifier: Classifier) -> Proof:

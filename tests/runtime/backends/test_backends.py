@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from taijitu_runtime.backends import OrtBackend, open_backend
 from taijitu_runtime.errors import ArtefactError
+from tests.helpers.tiny_model import card_dict
 
 Maker = Callable[..., Path]
 EXPORT = r"taijitu onnx"
@@ -120,3 +122,20 @@ def test_onnx_runtimes_warnings_are_not_printed(tiny_onnx: Path, tmp_path: Path,
     command = [sys.executable, "-c", code, str(tiny_onnx), str(broken)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root / "runtime", check=True)
     assert (done.stdout, done.stderr) == ("refused\n", "")
+
+
+def test_int8_for_engines_is_refused_where_onnx_runtime_rounds_float16_wrongly(
+    make_onnx: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def precision(between: str) -> dict[str, Any]:
+        return {"precision": {"name": "int8", "excluded_layers": [], "calibration": {"between": between}}}
+
+    for_engines, for_cpus = (make_onnx(card=card_dict(**precision(between))) for between in ("float16", "float32"))
+    monkeypatch.setattr(onnxruntime, "__version__", "1.29.1")
+    with pytest.raises(ArtefactError, match="--for cpu"), OrtBackend(for_engines):
+        pass
+    with OrtBackend(for_cpus) as backend:
+        assert backend.card.precision.name == "int8"
+    monkeypatch.setattr(onnxruntime, "__version__", "1.30.0")
+    with OrtBackend(for_engines) as backend:
+        assert backend.card.precision.name == "int8"

@@ -13,6 +13,8 @@ from taijitu_training.figures.page import picture, shortened
 NUMBERS_UP_TO, NAMES_UP_TO = 20, 30
 """Number of labels up to which the matrix has numbers in its cells, and names at its sides."""
 PAIRS = 20
+MISTAKEN_FOR = 2
+"""Number of labels that are named next to each one."""
 
 # Colours of the image of a large matrix, chosen for white and for black.
 _RIGHT, _WRONG = (58, 130, 232), (232, 120, 30)
@@ -87,24 +89,39 @@ def _pairs(matrix: NDArray[np.int64], labels: Sequence[str]) -> str:
 
 
 def classes_html(matrix: NDArray[np.int64], labels: Sequence[str]) -> str:
-    """Tabulate recall and precision of every label, the lowest recall first, in two tables if they are many."""
+    """Tabulate recall and precision of every label, and what it is mistaken for, the lowest recall first.
+
+    In two tables if the labels are many.
+    """
     right, pictures, answers = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     recall = np.where(pictures > 0, right / np.maximum(pictures, 1), math.nan)
     precision = np.where(answers > 0, right / np.maximum(answers, 1), math.nan)
     order = np.argsort(recall, kind="stable")  # NaN comes last
     rows = [
         f'<tr><th scope="row">{shortened(labels[index], 24)}</th><td>{pictures[index]}</td>'
-        f"{_share(recall[index])}{_share(precision[index])}</tr>"
+        f"{_share(recall[index])}{_share(precision[index])}"
+        f'<td class="words">{_taken_for(matrix, index, labels)}</td></tr>'
         for index in order.tolist()
     ]
     head = "".join(f'<th class="number">{name}</th>' for name in ("pictures", "recall", "precision"))
     length = math.ceil(len(rows) / min(2, math.ceil(len(rows) / 20)))
     tables = (
-        f'<table class="list">\n<thead><tr><th>label</th>{head}</tr></thead>\n'
+        f'<table class="list">\n<thead><tr><th>label</th>{head}<th>mistaken for</th></tr></thead>\n'
         f"<tbody>{''.join(rows[start : start + length])}</tbody>\n</table>"
         for start in range(0, len(rows), length)
     )
     return f'<div class="side">{"".join(tables)}</div>'
+
+
+def _taken_for(matrix: NDArray[np.int64], row: int, labels: Sequence[str]) -> str:
+    """Return the labels that most of a label's wrong answers name, with their shares of its pictures."""
+    wrong = np.where(np.arange(len(labels)) == row, 0, matrix[row])
+    names = [
+        f"{shortened(labels[column], 24)} {_percent(wrong[column] / matrix[row].sum())}"
+        for column in np.argsort(-wrong, kind="stable")[:MISTAKEN_FOR].tolist()
+        if wrong[column]
+    ]
+    return ", ".join(names)
 
 
 def _share(value: float) -> str:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,16 @@ class ExternalNetwork(Network):
         with DenseConcats() if trains else contextlib.nullcontext():
             logits: Tensor = self.network(x)
         return logits
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load tensors by name as torch does; those without torch's versions are in the format of this network.
+
+        A library may read the version: torchvision's MNASNet refuses weights that have none.
+        """
+        if not hasattr(state_dict, "_metadata"):
+            state_dict = OrderedDict(state_dict)
+            state_dict._metadata = self.state_dict()._metadata  # type: ignore[attr-defined]  # torch's own place
+        return super().load_state_dict(state_dict, strict, assign)
 
 
 @register_source

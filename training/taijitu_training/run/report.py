@@ -50,7 +50,8 @@ _MATRIX_IMAGE = (
 )
 _LABELS = (
     "Recall: the share of the label's pictures that are answered with it. Precision: the share of the answers with the "
-    "label that are right. The lowest recall comes first; - if there is nothing to divide by."
+    "label that are right. Mistaken for: the most frequent wrong answers, with their shares of the label's pictures. "
+    "The lowest recall comes first; - if there is nothing to divide by."
 )
 
 

@@ -23,12 +23,22 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.models import model_options
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.weights.file import WeightsFile, read_weights
-from taijitu_training.weights.fitting import classification_layer, match_weights, require_body
+from taijitu_training.weights.fitting import classification_layer, match_weights, require_body, require_whole
 from taijitu_training.weights.hub import published_weights
-from taijitu_training.weights.published import published_input, published_labels, timm_config
+from taijitu_training.weights.published import (
+    network_input,
+    published_input,
+    published_labels,
+    timm_config,
+    torchvision_weights,
+)
+from taijitu_training.weights.torch_hub import licence_of, torchvision_file
 
 PREPARATION = ("mean", "std", "resize", "interpolation", "evaluation_crop")
 """Fields of a recipe for the preparation of pictures."""
+
+AUXILIARY = ("aux1.*", "aux2.*", "AuxLogits.*")
+"""Classifiers inside torchvision's GoogLeNet and Inception, which serve training alone."""
 
 FREE = {"act", "dropout", "image_size", "init"}  # options that may change: they do not change the meaning of a weight
 
@@ -58,9 +68,18 @@ class InitialWeights:
 
     @torch.no_grad()
     def load_into(self, model: nn.Module) -> None:
-        """Put the weights into `model`; its other weights do not change."""
-        model.load_state_dict(self.weights, strict=False)
+        """Put the weights into `model`; its other weights do not change.
+
+        CheckpointError if one has another shape, as position embeddings of another image size.
+        """
         own = model.state_dict()
+        for name, value in self.weights.items():
+            if name in own and own[name].shape != value.shape:
+                raise CheckpointError(
+                    f"{self.origin['file']}: got {name} {tuple(value.shape)}, expected {tuple(own[name].shape)}; "
+                    "remove --option image_size"
+                )
+        model.load_state_dict(self.weights, strict=False)
         ours, theirs = ([pair[side] for pair in self.rows] for side in (0, 1))
         for name, value in self.head.items():
             own[name][ours] = value[theirs].to(own[name].dtype)
@@ -172,7 +191,7 @@ def from_file(path: Path, model: str, options: Options) -> StartingPoint:
     match = match_weights(file, architecture, by_order=False, prefix=None)
     require_body(file, match, architecture)
     origin = {"file": path.name, "sha256": file.sha256, "part": file.part, "matched": match.how}
-    return StartingPoint(match.tensors, architecture, (), published_input(model), origin)
+    return StartingPoint(match.tensors, architecture, (), network_input(model), origin)
 
 
 def _from_checkpoint(path: Path, model: str, options: Options) -> StartingPoint:
@@ -198,22 +217,27 @@ def _check_network(path: Path, saved: Checkpoint, model: str, options: Options) 
 def from_published(
     model: str, tag: str, options: Options, offline: bool, tell: Callable[[str], object]
 ) -> StartingPoint:
-    """Find or download the weights of `--pretrained`: weights of `model` ("timm/NAME") that timm publishes.
+    """Find or download the weights of `--pretrained`: weights of `model` that timm or torchvision publishes.
 
     Args:
-        model: The network.
-        tag: The tag of the weights; "" for timm's default.
+        model: The network, "timm/NAME" or "torchvision/NAME".
+        tag: The tag of the weights; "" for the library's default.
         options: The options of the network.
         offline: Refuse to download.
         tell: Gets the line that says what is downloaded, before it is.
     """
     source, _, name = model.partition("/")
-    if source != "timm":
-        raise UsageError(f"got --pretrained for {model}, expected timm/NAME; give a file by --init")
+    find = {"timm": _from_timm, "torchvision": _from_torchvision}.get(source)
+    if find is None:
+        raise UsageError(f"got --pretrained for {model}, expected timm/NAME or torchvision/NAME; give a file by --init")
     if options["stem"] != "own":
         raise UsageError(
             f"got --pretrained with stem={options['stem']}, expected its own; published weights have no other"
         )
+    return find(name, tag, options, offline, tell)
+
+
+def _from_timm(name: str, tag: str, options: Options, offline: bool, tell: Callable[[str], object]) -> StartingPoint:
     config = timm_config(f"{name}.{tag}" if tag else name)
     full_name = f"{name}.{config.tag}"
     path = published_weights(full_name, offline, tell)
@@ -221,10 +245,28 @@ def from_published(
     labels: tuple[str, ...] = ()
     with contextlib.suppress(TaijituError):  # timm numbers some labels and does not name them
         labels = published_labels(f"timm/{full_name}")
-    architecture = {"name": model, "options": {**options, "num_classes": config.num_classes}}
+    architecture = {"name": f"timm/{name}", "options": {**options, "num_classes": config.num_classes}}
     tensors = _as_timm_loads(file, full_name, architecture)
     origin = {"file": f"timm/{full_name}", "sha256": file.sha256, "licence": config.license or "not stated"}
     return StartingPoint(tensors, architecture, labels, published_input(f"timm/{full_name}"), origin)
+
+
+def _from_torchvision(
+    name: str, tag: str, options: Options, offline: bool, tell: Callable[[str], object]
+) -> StartingPoint:
+    entry = torchvision_weights(name, tag)
+    full_name = f"torchvision/{name}.{entry.name}"
+    spec = network_input(full_name)
+    file = read_weights(torchvision_file(entry, offline, tell))
+    labels = published_labels(full_name)
+    sizes = {"num_classes": len(labels), "image_size": spec.height}
+    architecture = {"name": f"torchvision/{name}", "options": {**options, **sizes}}
+    match = match_weights(file, architecture, by_order=False, prefix="")
+    if match.missing:  # DenseNet's files have the names of an older torchvision
+        match = match_weights(file, architecture, by_order=True, prefix=None)
+    require_whole(file, match, architecture, leave_out=AUXILIARY)
+    origin = {"file": full_name, "sha256": file.sha256, "licence": licence_of(entry)}
+    return StartingPoint(match.tensors, architecture, labels, spec, origin)
 
 
 def _as_timm_loads(file: WeightsFile, name: str, architecture: dict[str, Any]) -> dict[str, Tensor]:

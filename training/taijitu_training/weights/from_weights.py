@@ -16,7 +16,7 @@ from taijitu_training.options import network_options
 from taijitu_training.weights.file import read_weights
 from taijitu_training.weights.fitting import match_weights, require_whole
 from taijitu_training.weights.pretrained import changed_input
-from taijitu_training.weights.published import published_input
+from taijitu_training.weights.published import network_input
 
 
 def checkpoint_from_weights(
@@ -79,7 +79,7 @@ def checkpoint_from_weights(
 def _input_of(model: str, changes: Mapping[str, Any]) -> InputSpec:
     """Return how pictures are prepared for `model`, with `changes`."""
     if "/" in model:
-        return changed_input(published_input(model), changes)
+        return changed_input(network_input(model), changes)
     if missing := {"mean", "std"} - changes.keys():
         raise UsageError(f"got no {' and no '.join(sorted(missing))} for {model}, expected its training's; give them")
     height, width = create_model(model).input_size

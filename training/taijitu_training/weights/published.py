@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import math
 from collections.abc import Mapping, Sequence
@@ -89,25 +90,52 @@ def imagenet_labels() -> tuple[str, ...]:
     return tuple(models.get_model_weights("resnet18").DEFAULT.meta["categories"])
 
 
+def torchvision_weights(architecture: str, tag: str) -> Any:
+    """Return torchvision's entry of the weights `tag` ("IMAGENET1K_V2"), or of its default ones for "".
+
+    It has `name`, `url`, `meta` and `transforms()`.
+    """
+    published = _torchvision_entries(architecture)
+    if tag and tag not in published:
+        raise UnknownNameError(f"weights of torchvision/{architecture}", tag, published)
+    return published[tag or "DEFAULT"]
+
+
 def torchvision_input(architecture: str, weights: str) -> InputSpec:
     """Return how pictures must be prepared for `weights` of torchvision; "" if all of `architecture` agree."""
-    from torchvision import models
-
-    model_options(f"torchvision/{architecture}")
-    published = models.get_model_weights(architecture).__members__
-    if weights and weights not in published:
-        raise UnknownNameError(f"weights of torchvision/{architecture}", weights, published)
+    published = _torchvision_entries(architecture)
+    entries = [torchvision_weights(architecture, weights)] if weights else list(published.values())
     specs = []
-    for transforms in (published[key].transforms() for key in ([weights] if weights else published)):
+    for transforms in (entry.transforms() for entry in entries):
         (size,), (resize_size,) = transforms.crop_size, transforms.resize_size
         filter_name = transforms.interpolation.value
         specs.append(_spec((size, size), "shorter_side", resize_size, filter_name, transforms.mean, transforms.std))
     if any(spec != specs[0] for spec in specs):
         raise TaijituError(
             f"got no weights for torchvision/{architecture}, whose published ones differ in how pictures are prepared; "
-            f"give one of {', '.join(published)}"
+            f"give one of {', '.join(dict.fromkeys(entry.name for entry in entries))}"
         )
     return specs[0]
+
+
+def network_input(name: str) -> InputSpec:
+    """Return `published_input(name)` for the network that `create_model` builds.
+
+    Two of torchvision's networks normalise their normalised input once more when they are built with published weights,
+    which is the same as a mean and a standard deviation of 0.5; `create_model` builds them without that.
+    """
+    spec = published_input(name)
+    if name.partition(".")[0] in ("torchvision/googlenet", "torchvision/inception_v3"):
+        return dataclasses.replace(spec, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return spec
+
+
+def _torchvision_entries(architecture: str) -> Mapping[str, Any]:
+    from torchvision import models
+
+    model_options(f"torchvision/{architecture}")
+    entries: Mapping[str, Any] = models.get_model_weights(architecture).__members__
+    return entries
 
 
 def _spec(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import onnx
+import onnx.shape_inference
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -15,6 +16,11 @@ Belongs = Callable[[ir.Node], bool]
 def applied(graph_pass: ir.passes.InPlacePass, model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of the model with the pass applied."""
     return ir.to_proto(graph_pass(ir.from_proto(model)).model)
+
+
+def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the type and shape of each value: passes read them, and other exporters omit them."""
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def activations(graph: ir.Graph) -> list[ir.Value]:

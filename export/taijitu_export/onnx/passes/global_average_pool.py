@@ -36,10 +36,15 @@ def _is_spatial(node: ir.Node) -> bool:
 
 
 def _replace(graph: ir.Graph, node: ir.Node) -> None:
-    keepdims = node.attributes.get_int("keepdims", 1)
-    out = node.outputs[0]
-    pool = ir.node("GlobalAveragePool", [node.inputs[0]], name=f"{node.name}_pool")
-    new = [pool] if keepdims else [pool, ir.node("Flatten", pool.outputs, {"axis": 1}, name=f"{node.name}_flat")]
-    new[-1].outputs[0].name, out.name = out.name, f"{out.name}_replaced"
-    new[-1].outputs[0].shape, new[-1].outputs[0].type = out.shape, out.type
+    x, out = node.inputs[0], node.outputs[0]
+    assert x is not None
+    assert x.shape is not None
+    pool = ir.node("GlobalAveragePool", [x], name=f"{node.name}_pool")
+    new = [pool]
+    if not node.attributes.get_int("keepdims", 1):
+        pooled = pool.outputs[0]
+        pooled.name, pooled.type, pooled.shape = f"{out.name}_pooled", out.type, ir.Shape([*x.shape[:2], 1, 1])
+        new.append(ir.node("Flatten", [pooled], {"axis": 1}, name=f"{node.name}_flat"))
+    name, out.name = out.name, f"{out.name}_replaced"
     ir.convenience.replace_nodes_and_values(graph, node, [node], new, [out], [new[-1].outputs[0]])
+    new[-1].outputs[0].name = name

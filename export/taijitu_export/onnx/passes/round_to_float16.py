@@ -52,7 +52,8 @@ def _round(graph: ir.Graph, value: ir.Value, users: Belongs, *, keeps_its_name: 
     down = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16}, name=f"{value.name}_down")
     up = ir.node("Cast", down.outputs, {"to": ir.DataType.FLOAT}, name=f"{value.name}_up")
     made = up.outputs[0]
-    down.outputs[0].name = f"{value.name}_float16"
+    half = down.outputs[0]
+    half.name, half.dtype, half.shape = f"{value.name}_float16", ir.DataType.FLOAT16, value.shape
     made.name, made.dtype, made.shape = f"{value.name}_rounded", ir.DataType.FLOAT, value.shape
     if keeps_its_name:
         made.name, value.name = value.name, f"{value.name}_exact"

@@ -14,11 +14,13 @@ from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_clas
 from taijitu_runtime.backends.ort.provider import check_provider, open_on_provider
 from taijitu_runtime.backends.ort.session import open_nish_session, open_session
 from taijitu_runtime.bulk import Bulk, batch_for_cache
-from taijitu_runtime.card import METADATA_PREFIX, ModelCard
+from taijitu_runtime.card import METADATA_PREFIX, ModelCard, Precision
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, require
 from taijitu_runtime.machine import core_cache_bytes, usable_cores
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
+ROUNDS_FLOAT16 = (1, 30)
+"""The first release whose CPU provider quantises float16 as it should: microsoft/onnxruntime#22741."""
 NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
 
@@ -88,6 +90,8 @@ class OrtBackend(Backend):
         if not any(key.startswith(METADATA_PREFIX) for key in metadata):
             raise not_an_artefact(self.path, "an ONNX model without taijitu's metadata (labels, preprocessing)")
         card = ModelCard.read_onnx_metadata(metadata)
+        if self._provider == "cpu":
+            check_rounding(self.path, card.precision)
         self._image_bytes = largest_tensor_bytes(self.path.read_bytes())
         inputs, outputs = (
             [tensor_of(node) for node in nodes] for nodes in (self._session.get_inputs(), self._session.get_outputs())
@@ -135,6 +139,22 @@ class OrtBackend(Backend):
             provider=self._provider,
             native=self._native,
             profile_prefix=self._profile_prefix,
+        )
+
+
+def check_rounding(path: Path, precision: Precision) -> None:
+    """Raise ArtefactError for int8 with float16 between its layers on a release that quantises float16 wrongly.
+
+    The logits would be off by a third of their range, without any error of ONNX Runtime.
+    """
+    version = require("onnxruntime", "taijitu[ort]").__version__
+    release = tuple(int(number) for number in version.split(".")[:2])
+    if precision.calibration.get("between") == "float16" and release < ROUNDS_FLOAT16:
+        least = ".".join(map(str, ROUNDS_FLOAT16))
+        raise ArtefactError(
+            f"{path}: got int8 with float16 between its layers and ONNX Runtime {version}, whose CPU provider rounds "
+            f"float16 wrongly, expected {least} or later; upgrade it, or do: taijitu onnx CKPT --precision int8 "
+            "--for cpu"
         )
 
 
