@@ -185,7 +185,8 @@ def calibrate(
         coverage: In percent; the threshold at which this share of pictures is known.
         reject: The probability below which answers are unknown.
         guarantee: In percent; answers carry a set of labels that has the true one in this share of cases.
-        other: Folder of pictures that show none of the labels, or the label that means "none of these".
+        other: What shows none of the labels: a label of `data`, a folder of pictures, or the model's label that means
+            "none of these".
 
     Returns:
         The choices, and their values measured on the half that did not choose.

@@ -19,6 +19,7 @@ from taijitu_runtime.backends.contract import rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.bulk import chunked, mapped
 from taijitu_runtime.card import ModelCard
+from taijitu_runtime.decision import temperature_of
 from taijitu_runtime.doubt import DoubtRule
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.explain.class_maps import ClassMaps
@@ -239,7 +240,7 @@ class Classifier:
         Raises:
             ArtefactError: One of them is NaN or infinite.
         """
-        return scores_from_logits(logits, self.doubt_rule().temperature, self.card.output)
+        return scores_from_logits(logits, temperature_of(self.card.decision), self.card.output)
 
     def predictions(
         self, logits: NDArray[np.float32], top: int | None = None, *, threshold: float | None = None

@@ -95,6 +95,11 @@ class Decision:
         return cls(**{**fields, "table": rows})
 
 
+def temperature_of(decision: Decision | None) -> float:
+    """Return what logits are divided by before the softmax."""
+    return 1.0 if decision is None else decision.temperature
+
+
 def _check_number(field: str, got: object, low: float, high: float, expected: str) -> None:
     if type(got) not in (int, float) or not math.isfinite(got) or not low <= got <= high:  # type: ignore[arg-type,operator]  # a number by then
         bounds = "" if math.isinf(high) else f" from {low:g} to {high:g}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.decision import Decision
+from taijitu_runtime.decision import Decision, temperature_of
 from taijitu_runtime.errors import UsageError
 
 
@@ -62,11 +62,6 @@ class DoubtRule:
         return self if threshold is None else dataclasses.replace(self, threshold=threshold)
 
     @property
-    def temperature(self) -> float:
-        """What logits are divided by before the softmax."""
-        return 1.0 if self.decision is None else self.decision.temperature
-
-    @property
     def needs_energy(self) -> bool:
         """Whether the energy decides, which has to be worked out of the logits."""
         decision = self.decision
@@ -88,7 +83,7 @@ class DoubtRule:
 
     def energies(self, logits: NDArray[np.float32]) -> NDArray[np.float64] | None:
         """Return the energies of logits (N, K), float64 (N,); None where they decide nothing."""
-        return energies(logits, self.temperature) if self.needs_energy else None
+        return energies(logits, temperature_of(self.decision)) if self.needs_energy else None
 
     def known(
         self,

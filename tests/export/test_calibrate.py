@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +25,16 @@ from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli as classify
-from taijitu_runtime.decision import CoverageRow, Decision
+from taijitu_runtime.decision import Decision
 from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.live import cli as camera
 from taijitu_runtime.proof.prove import prove
 from tests.helpers.changed_model import with_card
+from tests.helpers.decision import make_decision
 from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx
 
-DECISION = Decision(
-    temperature=2.0,
-    threshold=0.6,
-    guarantee=90.0,
-    set_probability=0.2,
-    chosen="accuracy 95 %",
-    pictures=120,
-    data_sha256="0" * 64,
-    calibration_error_before=5.0,
-    calibration_error=2.0,
-    table=(CoverageRow(90.0, 0.5, 97.0),),
-)
+DECISION = make_decision()
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +91,15 @@ def test_pictures_of_no_label_choose_the_score_and_are_counted(model: Path, data
     assert found.row is not None
     assert found.row.others is not None
     assert found.row.others < found.row.coverage
+    assert found.others_by_score.keys() == {"probability", "energy"}
+    assert found.others_by_score[found.decision.score] == found.row.others
+    both = shutil.copytree(data, tmp_path / "both")
+    shutil.copytree(tmp_path / "none", both / "none")
+    in_data = calibrate(model, both, tmp_path / "in_data.onnx", threshold=request, other="none")
+    assert in_data.decision == dataclasses.replace(found.decision, data_sha256=in_data.decision.data_sha256)
+    assert any("none 40" in line or "40 pictures" in line for line in in_data.remarks)
+    with pytest.raises(UsageError, match="nothing"):
+        calibrate(model, data, tmp_path / "out.onnx", threshold=request, other="nothing")
     label = calibrate(model, data, tmp_path / "label.onnx", threshold=request, other="blue")
     assert (label.decision.other, decision_of(tmp_path / "label.onnx").other) == ("blue", "blue")
 
@@ -181,6 +182,8 @@ def test_every_program_gives_the_same_answer_to_a_picture(
             assert classify.main([str(decided), *map(str, files), "--json", *flags]) == 0
             printed = json.loads(capsys.readouterr().out)["results"]
             programs = [[_plain(each) for each in printed]]
+            assert camera.main([str(decided), "--source", str(tmp_path / "*.png"), "--jsonl", "-", *flags]) == 0
+            programs.append([_plain(json.loads(line)) for line in capsys.readouterr().out.splitlines()])
             programs.append([_plain(_classified(server, file, threshold)) for file in files])
             programs.append(_inferred(server, files, threshold))
             for program in programs:

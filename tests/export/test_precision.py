@@ -18,7 +18,13 @@ from taijitu_export.onnx.passes.quantise import weight_scales
 from taijitu_export.precision.accuracy_check import Converted, PrecisionError
 from taijitu_export.precision.calibration import MagnitudeHistogram
 from taijitu_export.precision.calibration_data import CalibrationData
-from taijitu_export.precision.conversion import CONVERSIONS, count_types
+from taijitu_export.precision.conversion import (
+    CONVERSIONS,
+    PrecisionRequest,
+    count_types,
+    precision_record,
+    report,
+)
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import fewest, int8_for_engine, int8_from_float32
 from taijitu_export.sample_pictures import sample_pictures
@@ -198,6 +204,21 @@ def test_a_layer_that_int8_cannot_hold_stays_in_float32() -> None:
     assert (
         sum(c.data_type == onnx.TensorProto.INT8 and len(c.dims) == 4 for c in converted.model.graph.initializer) == 2
     )
+
+
+def test_probabilities_that_a_conversion_moves_are_told() -> None:
+    model = colours(("wide", [1e3, 0.1, 0.1]), ("narrow", [1e-3, 10.0, 10.0]), ("last", 1.0))
+    data = dataclasses.replace(painted(), temperature=2.0)
+    moved = int8_from_float32(model, data, max_drop=100.0)
+    assert moved.check.calibration_errors is not None
+    before, after = moved.check.calibration_errors
+    assert abs(after - before) > 1
+    request = PrecisionRequest("int8", target="cpu")
+    (line,) = (line for line in report(moved, request, data) if line.startswith("probabilities: "))
+    assert f"from {before:.2f} to {after:.2f} points at temperature 2," in line
+    assert precision_record(moved, request, data).calibration["calibration_error"] == round(after, 2)
+    same = float16_from_float32(colours(("first", 1.0)), painted(), max_drop=0.1)
+    assert not any(line.startswith("probabilities: ") for line in report(same, PrecisionRequest("fp16"), painted()))
 
 
 def test_what_float16_cannot_hold_stays_in_float32_between_int8_layers() -> None:

@@ -41,6 +41,8 @@ from taijitu_runtime.datasets import (
     read_dataset,
 )
 from taijitu_runtime.errors import DataError
+from tests.helpers.changed_model import with_card
+from tests.helpers.decision import make_decision
 from tests.helpers.machine_tree import as_nobody
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
 
@@ -453,7 +455,11 @@ def test_the_reliability_of_answers_is_measured_by_bins() -> None:
     found = first_answers(logits, targets)
     (only,) = reliability(found)
     assert (only.pictures, only.accuracy) == (10, 0.8)
-    assert calibration_error([only]) == pytest.approx(0.1, abs=1e-6)
+    assert calibration_error(found) == pytest.approx(10, abs=1e-4)
+    flatter = first_answers(logits, targets, temperature=np.log(9) / np.log(4))
+    assert calibration_error(flatter) == pytest.approx(0, abs=1e-4)
+    unknown = first_answers(np.vstack([logits, [[np.nan, np.inf]]]), np.append(targets, 0), temperature=0.5)
+    assert (unknown.answers[-1], unknown.confidence[-1], unknown.right[-1]) == (-1, 0.0, False)
     matrix = confusion_matrix(found.answers, targets, 2)
     precision, recall = precision_and_recall(matrix, targets)
     assert matrix.tolist() == [[8, 0], [2, 0]]
@@ -461,6 +467,24 @@ def test_the_reliability_of_answers_is_measured_by_bins() -> None:
     assert np.isnan(precision[1])
     coverage, right = coverage_and_accuracy(found)
     assert (coverage[-1], right[-1]) == (1.0, 0.8)
+
+
+def test_the_calibration_error_of_each_is_that_of_its_own_temperature(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = make_tiny_onnx(tmp_path / "a.onnx", scale=5.0)
+    candidate = with_card(reference, tmp_path / "b.onnx", decision=make_decision(temperature=2.0))
+    arguments = [str(candidate), "--data", str(data), "--reference", str(reference)]
+    _, found = verify(capsys, *arguments)
+    errors = found["calibration_error_points"]
+    assert 0 < errors["reference"] < errors["candidate"], (
+        "all answers are right, so the surer network is the better one"
+    )
+    assert verify_cli.main(arguments) == 0
+    (line,) = (line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("ECE"))
+    assert [float(each) for each in line[1::2]] == pytest.approx([errors["candidate"], errors["reference"]], abs=0.01)
+    _, unlabelled = verify(capsys, *arguments[:1], "--reference", reference)
+    assert unlabelled["calibration_error_points"] == {"candidate": None, "reference": None}
 
 
 def test_training_pictures_do_not_judge_or_cause_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

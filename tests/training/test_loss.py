@@ -25,6 +25,20 @@ def test_balanced_weights_make_every_label_count_alike() -> None:
     torch.testing.assert_close(got, expected)
 
 
+def test_pictures_of_none_of_the_labels_are_trained_towards_the_uniform_answer() -> None:
+    recipe = replace(RECIPE, label_smoothing=0.0, other_weight=0.5)
+    got = mean_loss(LOGITS, MixedTargets(torch.tensor([0, 3])), None, recipe, with_others=True)
+    uniform = F.cross_entropy(LOGITS[1:], torch.full((1, 3), 1 / 3))
+    torch.testing.assert_close(got, (F.cross_entropy(LOGITS[:1], torch.tensor([0])) + 0.5 * uniform) / 2)
+    mixed_targets = MixedTargets(torch.tensor([0, 3]), torch.tensor([3, 0]), 0.7)
+    assert (mixed_targets.right(LOGITS), mixed_targets.labelled(LOGITS)) == (1, 1)
+    part = [
+        mean_loss(LOGITS, MixedTargets(torch.tensor(each)), None, recipe, with_others=True) for each in ([0, 3], [3, 0])
+    ]
+    whole = mean_loss(LOGITS, mixed_targets, None, recipe, with_others=True)
+    torch.testing.assert_close(whole, 0.7 * part[0] + 0.3 * part[1])
+
+
 @pytest.mark.parametrize("change", [{"mixup": 0.4}, {"cutmix": 1.0}])
 def test_mixed_pictures_and_their_loss_have_the_same_shares(change: dict[str, float]) -> None:
     recipe = replace(RECIPE, **change)

@@ -92,6 +92,11 @@ def build_parser(required: bool = True) -> Parser:
         help="learn this checkpoint's answers and the labels (distillation; see the recipe's teacher_weight)",
     )  # fmt: skip
     parser.add_argument(
+        "--other", metavar="LABEL",
+        help="label of the data whose pictures show none of the others: they are trained towards the uniform answer, "
+        "and it is not a label of the network (outlier exposure)",
+    )  # fmt: skip
+    parser.add_argument(
         "--resume", nargs="?", type=Path, const=LAST, metavar="CKPT",
         help="continue from OUT/last.pt, or the given last.pt, to the same numbers as without a break",
     )  # fmt: skip
@@ -132,6 +137,7 @@ def main(argv: list[str] | None = None) -> int:
         pretrained=args.pretrained,
         offline=args.offline,
         teacher=args.teacher,
+        other=args.other,
         label_level=args.label_level,
         skip_unreadable=args.skip_unreadable,
         resume=args.resume is not None if args.resume in (None, LAST) else args.resume,

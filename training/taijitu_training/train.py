@@ -74,6 +74,7 @@ def train(
     pretrained: str | None = None,
     offline: bool = False,
     teacher: AnyPath | None = None,
+    other: str | None = None,
     resume: bool | AnyPath = False,
     label_level: Level | None = None,
     skip_unreadable: bool = False,
@@ -105,6 +106,8 @@ def train(
             for the library's default ones.
         offline: Never download them.
         teacher: A checkpoint whose answers are learned in addition to the labels (distillation).
+        other: The label of `data` whose pictures show none of the others: they are trained towards the uniform answer
+            (outlier exposure), and it is not a label of the network.
         resume: Continue from OUT/last.pt (True), or from the given last.pt.
         label_level: Which folder is the label if folders are nested: "first" or "last".
         skip_unreadable: Leave out pictures that cannot be decoded, and list them.
@@ -134,6 +137,8 @@ def train(
     place = choose_device(device)
     if teacher is None and (lost := [name for name in changes or {} if name.startswith("teacher_")]):
         raise UsageError(f"got {lost[0]} without a teacher, expected --teacher CKPT with it; add it")
+    if other is None and "other_weight" in (changes or {}):
+        raise UsageError("got other_weight without other pictures, expected --other LABEL with it; add it")
     starts = init is not None or pretrained is not None
     last = Path(out) / "last.pt"
     wanted = last if resume is True else Path(resume) if resume is not False else None
@@ -153,7 +158,7 @@ def train(
         count = default_workers() if workers is None else workers
         dataset = group.all_do(
             lambda: load_dataset(
-                Path(data), size, chosen, validation, count, label_level, skip_unreadable, choose=patience is not None
+                Path(data), size, chosen, validation, count, label_level, skip_unreadable, patience is not None, other
             )
         )
         if patience is not None and not dataset.chooses:

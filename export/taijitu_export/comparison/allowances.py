@@ -10,6 +10,9 @@ Sums are taken in another order, no more; correct exports stay below 2e-6 (READM
 ALLOWED_DROP_POINTS = {"fp32": 0.1, "fp16": 0.1, "int8": 0.5}
 """Percentage points of top-1 accuracy. 0.1 is about the least that 10,000 pictures can show (docs/verify.md)."""
 
+ALLOWED_CALIBRATION_POINTS = 0.5
+"""Percentage points that a conversion may move the expected calibration error (ECE) before it is worth a line."""
+
 NOISE_FACTOR = 10.0
 """How many times its noise the error of a conversion may be.
 

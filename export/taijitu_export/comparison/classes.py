@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_export.comparison.comparison import probabilities_of
+from taijitu_runtime.answers import scores_from_logits
 
 BINS = 10
 
@@ -40,10 +40,14 @@ def answers_of(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.where(np.isfinite(logits).all(axis=1), np.nan_to_num(logits).argmax(axis=1), -1)
 
 
-def first_answers(logits: NDArray[np.float32], targets: NDArray[np.int64], output: str = "logits") -> Probabilities:
-    """Return the first answers from logits (N, K) for targets (N,). `output`: the kind of logits, from the card."""
-    answers, safe = answers_of(logits), np.nan_to_num(logits)
-    confidence = np.where(answers >= 0, probabilities_of(safe, output).max(axis=1), 0.0)
+def first_answers(
+    logits: NDArray[np.float32], targets: NDArray[np.int64], output: str = "logits", temperature: float = 1.0
+) -> Probabilities:
+    """Return the first answers from logits (N, K) for targets (N,). `output`, `temperature`: those of the card."""
+    answers = answers_of(logits)
+    safe = np.where((answers >= 0)[:, None], logits, np.float32(1 / logits.shape[1]))
+    probabilities = scores_from_logits(safe, temperature, output).probabilities.astype(np.float64)
+    confidence = np.where(answers >= 0, probabilities.max(axis=1), 0.0)
     return Probabilities(answers, confidence, answers == targets)
 
 
@@ -76,10 +80,13 @@ def reliability(found: Probabilities) -> list[ReliabilityBin]:
     return bins
 
 
-def calibration_error(bins: list[ReliabilityBin]) -> float:
-    """Compute the expected calibration error (ECE): the mean gap of pictures between probability and share right."""
-    pictures = sum(each.pictures for each in bins)
-    return sum(each.pictures * abs(each.confidence - each.accuracy) for each in bins) / pictures
+def calibration_error(found: Probabilities) -> float:
+    """Compute the expected calibration error (ECE) in percentage points.
+
+    It is the mean over all pictures of the gap, within their bin, between the mean probability and the share right.
+    """
+    gaps = (each.pictures * abs(each.confidence - each.accuracy) for each in reliability(found))
+    return 100 * sum(gaps) / len(found.right)
 
 
 def coverage_and_accuracy(found: Probabilities) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -26,6 +26,7 @@ from taijitu_export.comparison.report import as_text
 from taijitu_export.comparison.verify import Verification
 from taijitu_export.progress import tracked
 from taijitu_runtime.console import shown
+from taijitu_runtime.decision import temperature_of
 from taijitu_runtime.files import write_whole
 
 SHOWN_PICTURES = 60
@@ -47,7 +48,9 @@ def write_page(found: Verification, candidate: Path, reference: Path | None, pat
     rows = changed_pictures(found)
     targets, written = found.evidence.targets, [path]
     if targets is not None:
-        answers = first_answers(found.evidence.candidate, targets, found.card.output)
+        answers = first_answers(
+            found.evidence.candidate, targets, found.card.output, temperature_of(found.card.decision)
+        )
         sections += [*_classes(answers, targets, found.card.labels), *_probabilities(answers)]
     if rows:
         sections += _pictures(found, rows)
@@ -106,7 +109,6 @@ def _classes(found: Probabilities, targets: NDArray[np.int64], labels: Sequence[
 def _probabilities(found: Probabilities) -> list[str]:
     bins = reliability(found)
     coverage, accuracy = coverage_and_accuracy(found)
-    error = 100 * calibration_error(bins)
     spread = np.unique(np.linspace(0, len(coverage) - 1, 200).astype(int))
     rows = [
         [f"{each.low:.1f} to {each.high:.1f}", str(each.pictures), _percent(each.confidence), _percent(each.accuracy)]
@@ -114,8 +116,8 @@ def _probabilities(found: Probabilities) -> list[str]:
     ]
     return [
         "<h2>Probabilities</h2>",
-        f"<p>Left: share right by probability; the expected calibration error (ECE) is {error:.1f} points. "
-        "Right: accuracy by coverage, if only the likeliest answers count.</p>",
+        "<p>Left: share right by probability; the expected calibration error (ECE) is "
+        f"{calibration_error(found):.1f} points. Right: accuracy by coverage, if only the likeliest answers count.</p>",
         _plot([(each.confidence, each.accuracy) for each in bins], diagonal=True),
         _plot(list(zip(coverage[spread].tolist(), accuracy[spread].tolist()))),
         _table(["probability", "pictures", "mean probability", "right"], rows),

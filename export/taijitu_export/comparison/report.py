@@ -59,6 +59,7 @@ def as_json(found: Verification, candidate: Path, reference: Path | None) -> dic
             "candidate": None if found.accuracy is None else dataclasses.asdict(found.accuracy),
             "reference": None if labelled is None else dataclasses.asdict(labelled.reference),
         },
+        "calibration_error_points": {name: found.calibration_errors.get(name) for name in ("candidate", "reference")},
         "not_finite_pictures": found.not_finite,
         "pictures_per_s": {name: round(value, 1) for name, value in evidence.pictures_per_s.items()},
         "comparison": None if comparison is None else _comparison_json(found, comparison),
@@ -84,6 +85,8 @@ def _table(found: Verification) -> list[str]:
         rows.append(f"{'top-1':12}" + "".join(f"{a.top1_percent:10.2f} %" for a in columns.values() if a))
         if found.accuracy.top5_percent is not None:
             rows.append(f"{'top-5':12}" + "".join(f"{a.top5_percent:10.2f} %" for a in columns.values() if a))
+    if found.calibration_errors:
+        rows.append(f"{'ECE':12}" + "".join(f"{points:5.2f} points" for points in found.calibration_errors.values()))
     rows.append(f"{'pictures/s':12}" + "".join(f"{found.evidence.pictures_per_s[name]:12.0f}" for name in columns))
     return rows
 

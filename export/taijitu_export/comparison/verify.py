@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, LEAST_ALLOWED_ERROR, MOST_ALLOWED_ERROR
+from taijitu_export.comparison.classes import calibration_error, first_answers
 from taijitu_export.comparison.comparison import Accuracy, Comparison, accuracy, chance_share, compare, most_different
 from taijitu_export.comparison.divergence import Divergence, divergence
 from taijitu_export.comparison.intermediates import input_of
@@ -32,6 +33,7 @@ from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_pictures
+from taijitu_runtime.decision import temperature_of
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_training import checkpoint
 
@@ -75,7 +77,9 @@ class Verification:
     """A verdict and its evidence.
 
     `max_drop`: the percentage points that were allowed. `comparison`: None without a reference. `accuracy`: the
-    candidate's, None without labels. `divergence`: if an explanation was asked for, or why there is none.
+    candidate's, None without labels. `calibration_errors`: the expected calibration error in percentage points of
+    "candidate" and "reference", each after its card's temperature; those that labels tell. `divergence`: if an
+    explanation was asked for, or why there is none.
     """
 
     verdict: Verdict
@@ -84,6 +88,7 @@ class Verification:
     max_drop: float
     comparison: Comparison | None
     accuracy: Accuracy | None
+    calibration_errors: dict[str, float]
     not_finite: int
     divergence: Divergence | str | None = None
 
@@ -189,10 +194,25 @@ def _judged(
         verdict = verdict_on_accuracy(measured, len(got), *promise, max_drop)
     else:
         verdict = verdict_without_promise(measured, chance_share(targets))
-    open_questions = _not_judged(card, evidence, on_gpu=on_gpu)
     return Verification(
-        verdict.with_not_judged(open_questions), card, evidence, max_drop, comparison, measured, not_finite
+        verdict.with_not_judged(_not_judged(card, evidence, on_gpu=on_gpu)),
+        card,
+        evidence,
+        max_drop,
+        comparison,
+        measured,
+        _calibration_errors(card, reference, evidence),
+        not_finite,
     )
+
+
+def _calibration_errors(card: ModelCard, reference: ModelCard | None, evidence: Evidence) -> dict[str, float]:
+    models = [("candidate", evidence.candidate, card), ("reference", evidence.reference, reference)]
+    return {
+        name: calibration_error(first_answers(logits, evidence.targets, own.output, temperature_of(own.decision)))
+        for name, logits, own in models
+        if evidence.targets is not None and logits is not None and own is not None
+    }
 
 
 def _coarser(card: ModelCard, reference: ModelCard, *, on_gpu: bool) -> tuple[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from taijitu_export.comparison.classes import calibration_error, first_answers, reliability
+from taijitu_export.comparison.classes import calibration_error, first_answers
 from taijitu_export.doubt.conformal import set_coverage, set_probability
 from taijitu_export.doubt.temperature import best_temperature
 from taijitu_export.doubt.threshold import ThresholdRequest, coverage_row, coverage_table
@@ -20,8 +20,8 @@ from taijitu_export.progress import tracked
 from taijitu_runtime.answers import scores_from_logits
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_pictures, fingerprints, scan_folder
-from taijitu_runtime.decision import CoverageRow, Decision
+from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_and_other_pictures, fingerprints, scan_folder
+from taijitu_runtime.decision import SCORES, CoverageRow, Decision
 from taijitu_runtime.doubt import DoubtRule, energies
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
@@ -57,15 +57,17 @@ class LabelledLogits:
 class Calibration:
     """The choices, and their values measured on the half that did not choose.
 
-    `row`: of the threshold, None without one. `set_coverage`: percent of pictures whose label is in its set, `by_label`
-    the same for each label that has pictures, `set_size` how many labels a set has on average; None, empty and None
-    without sets. `remarks`: lines about the pictures.
+    `row`: of the threshold, None without one. `others_by_score`: percent of pictures of none of the labels that each
+    score would call known; empty without such pictures. `set_coverage`: percent of pictures whose label is in its set,
+    `by_label` the same for each label that has pictures, `set_size` how many labels a set has on average; None, empty
+    and None without sets. `remarks`: lines about the pictures.
     """
 
     output: Path
     labels: tuple[str, ...]
     decision: Decision
     row: CoverageRow | None
+    others_by_score: dict[str, float]
     set_coverage: float | None
     by_label: dict[str, float]
     set_size: float | None
@@ -85,8 +87,9 @@ def calibrate(
     """Write `output`, the ONNX file `model` with a decision in its card.
 
     `data`: a folder or tar of pictures with labels that the network was not trained on. `guarantee`: percent, for label
-    sets. `other`: a label of the model that means "none of these", or a folder of such pictures. ExportError where
-    pictures are too few or no threshold meets the request, and the errors of artefacts, pictures and usage.
+    sets. `other`: what shows none of these: a label of the model, a label of `data`, or a folder of pictures, whichever
+    exists first. ExportError where pictures are too few or no threshold meets the request, and the errors of artefacts,
+    pictures and usage.
     """
     check_output_path(output)
     file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
@@ -96,11 +99,11 @@ def calibrate(
             f"{model}: got a network whose output holds {card.output}, expected logits; adopt it with them"
         )
     labels = card.labels
-    pictures = evaluation_pictures(data, labels, TrainedOn.from_card(card.training))
+    label = other if other in labels else None
+    pictures, found = evaluation_and_other_pictures(data, labels, TrainedOn.from_card(card.training), other)
     if pictures.targets is None:
         raise UsageError(f"{data}: got pictures without labels, expected a folder for each label; sort them")
-    label = other if other in labels else None
-    none = None if other is None or label is not None else _folder(Path(other), labels)
+    none = None if other is None or label is not None else _others(found, other, labels)
     with Classifier.from_file(model, threads=threads) as classifier:
         logits = _logits(classifier, pictures)
         others = None if none is None else _logits(classifier, none)
@@ -112,10 +115,10 @@ def calibrate(
         pictures=len(pictures),
         data_sha256=hashlib.sha256("\n".join(sorted(fingerprints(pictures.contents))).encode()).hexdigest(),
     )
-    found = _reported(decision, choosing, reporting, card, output)
-    write_whole(output, with_decision(file, card, found.decision))
+    calibration = _reported(decision, threshold, choosing, reporting, card, output)
+    write_whole(output, with_decision(file, card, calibration.decision))
     remarks = (str(pictures), *pictures.remarks, *(() if none is None else (f"others: {none}", *none.remarks)))
-    return dataclasses.replace(found, remarks=remarks)
+    return dataclasses.replace(calibration, remarks=remarks)
 
 
 def with_decision(file: OnnxFile, card: ModelCard, decision: Decision) -> bytes:
@@ -127,14 +130,23 @@ def with_decision(file: OnnxFile, card: ModelCard, decision: Decision) -> bytes:
     return content
 
 
-def _folder(folder: Path, labels: tuple[str, ...]) -> PictureSet:
-    if not folder.is_dir():
-        raise UsageError(f"got --other {folder}, expected a label of the model or a folder of pictures; check it")
-    found = scan_folder(folder)
-    contents = [str(folder.joinpath(*parts)) for parts in found.pictures]
-    if len(contents) < FEWEST_OTHERS:
-        raise ExportError(f"{folder}: got {len(contents)} pictures, expected at least {FEWEST_OTHERS}; give more")
-    return PictureSet(folder, "", contents, None, labels, found.left_out)
+def _others(of_data: PictureSet, other: str, labels: tuple[str, ...]) -> PictureSet:
+    """Return the pictures of none of the labels: those with the label `other` in the data, or of a folder."""
+    folder = Path(other)
+    if len(of_data):
+        others = of_data
+    elif folder.is_dir():
+        found = scan_folder(folder)
+        contents = [str(folder.joinpath(*parts)) for parts in found.pictures]
+        others = PictureSet(folder, "", contents, None, labels, found.left_out)
+    else:
+        raise UsageError(
+            f"got --other {other}, expected a label of the model, a label of the data, or a folder of pictures; check "
+            "the name"
+        )
+    if len(others) < FEWEST_OTHERS:
+        raise ExportError(f"got {others}, expected at least {FEWEST_OTHERS} that show none of the labels; give more")
+    return others
 
 
 def _logits(classifier: Classifier, pictures: PictureSet) -> NDArray[np.float32]:
@@ -204,25 +216,36 @@ def _chosen(half: LabelledLogits, request: ThresholdRequest, guarantee: float | 
 
 def _best_score(half: LabelledLogits, request: ThresholdRequest, temperature: float) -> str:
     """Return the score that accepts fewer pictures of none of the labels; without such pictures the probability."""
-    if half.others is None or request.reject is not None:
-        return "probability"
-    compared = (
-        request
-        if request.accuracy is not None or request.coverage is not None
-        else ThresholdRequest(coverage=USUAL_COVERAGE)
-    )
+    accepted = _accepted_others(half, half, request, temperature)
+    return min(accepted, key=lambda score: accepted[score]) if accepted else "probability"
+
+
+def _accepted_others(
+    choosing: LabelledLogits, measuring: LabelledLogits, request: ThresholdRequest, temperature: float
+) -> dict[str, float]:
+    """Return by score how many percent of `measuring`'s pictures of none of the labels its threshold accepts.
+
+    Thresholds come from `choosing`. Empty without such pictures, and where the request is of the probability.
+    """
+    if request.reject is not None:
+        return {}
+    compared = request if request.asks else ThresholdRequest(coverage=USUAL_COVERAGE)
     accepted = {}
-    for score in ("probability", "energy"):
-        scores, others = half.scores(score, temperature)
-        threshold = compared.threshold(scores, half.right)
-        assert others is not None
-        assert threshold is not None
-        accepted[score] = float((others >= threshold).mean())
-    return min(accepted, key=lambda score: accepted[score])
+    for score in SCORES:
+        threshold = compared.threshold(choosing.scores(score, temperature)[0], choosing.right)
+        _, others = measuring.scores(score, temperature)
+        if others is not None and threshold is not None:
+            accepted[score] = round(100 * float((others >= threshold).mean()), 2)
+    return accepted
 
 
 def _reported(
-    decision: Decision, choosing: LabelledLogits, half: LabelledLogits, card: ModelCard, output: Path
+    decision: Decision,
+    request: ThresholdRequest,
+    choosing: LabelledLogits,
+    half: LabelledLogits,
+    card: ModelCard,
+    output: Path,
 ) -> Calibration:
     """Return the decision with its values measured on the half that did not choose."""
     temperature = decision.temperature
@@ -232,13 +255,14 @@ def _reported(
     if decision.threshold is not None:
         row = coverage_row(decision.threshold, scores, half.right, others)
     errors = [
-        round(100 * calibration_error(reliability(first_answers(half.logits / np.float32(each), half.targets))), 2)
+        round(calibration_error(first_answers(half.logits, half.targets, temperature=each)), 2)
         for each in (1.0, temperature)
     ]
     decision = dataclasses.replace(
         decision, table=table, calibration_error_before=errors[0], calibration_error=errors[1]
     )
-    found = Calibration(output, card.labels, decision, row, None, {}, None, ())
+    by_score = _accepted_others(choosing, half, request, temperature)
+    found = Calibration(output, card.labels, decision, row, by_score, None, {}, None, ())
     if decision.guarantee is None:
         return found
     members = scores_from_logits(half.logits, temperature).members(DoubtRule(card.labels, decision))

@@ -1,7 +1,7 @@
 """Calibrate an ONNX file's probabilities, and choose which of its answers are known.
 
 python export/calibrate.py model.onnx --data DIR -o calibrated.onnx [--accuracy 95 | --coverage 90 | --reject 0.9]
-                           [--guarantee 95] [--other DIR] [--json]
+                           [--guarantee 95] [--other LABEL|DIR] [--json]
 
 This calibrates answers; --calibration of taijitu onnx calibrates the number ranges of int8.
 """
@@ -35,8 +35,9 @@ def build_parser() -> Parser:
                         "temperature, are unknown")  # fmt: skip
     parser.add_argument("--guarantee", type=percentage, metavar="PERCENT", help="answers carry a set of labels that "
                         "has the true one in this share of cases")  # fmt: skip
-    parser.add_argument("--other", metavar="DIR", help="folder of pictures that show none of the labels; they choose "
-                        "the score; or the model's label that means none of these")  # fmt: skip
+    parser.add_argument("--other", metavar="LABEL|DIR", help="what shows none of the labels: a label of the data, or a "
+                        "folder of pictures, which choose the score; or the model's label that means none of "
+                        "these")  # fmt: skip
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser

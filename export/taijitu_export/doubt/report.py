@@ -21,6 +21,9 @@ def as_text(found: Calibration) -> str:
     )
     if found.row is not None:
         lines.append(f"known from {decision.score} {found.row.threshold:.4g}: {_words(found.row)}")
+    if found.others_by_score:
+        compared = ", ".join(f"{share:.1f} % by the {score}" for score, share in found.others_by_score.items())
+        lines.append(f"others called known: {compared}; the {decision.score} was chosen, on the other half")
     if found.set_coverage is not None:
         lines.append(
             f"label sets: guaranteed {decision.guarantee:g} %, measured {found.set_coverage:.1f} %, of "
@@ -48,6 +51,7 @@ def as_json(found: Calibration) -> dict[str, Any]:
             "table": list(map(dataclasses.asdict, found.decision.table)),
         },
         "threshold": None if found.row is None else dataclasses.asdict(found.row),
+        "others_by_score": found.others_by_score,
         "set_coverage": found.set_coverage,
         "set_coverage_by_label": found.by_label,
         "set_size": found.set_size,

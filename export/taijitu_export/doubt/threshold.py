@@ -34,6 +34,11 @@ class ThresholdRequest:
         if len(given) > 1:
             raise UsageError(f"got {' and '.join(given)}, expected one of them: each sets the threshold; keep one")
 
+    @property
+    def asks(self) -> bool:
+        """Whether a threshold was asked for."""
+        return any(value is not None for value in dataclasses.asdict(self).values())
+
     def __str__(self) -> str:
         if self.accuracy is not None:
             return f"accuracy {self.accuracy:g} %"

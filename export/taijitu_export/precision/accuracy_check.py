@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from taijitu_export.comparison.allowances import allowed_error
+from taijitu_export.comparison.classes import calibration_error, first_answers
 from taijitu_export.comparison.comparison import Comparison, compare, most_different
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.comparison.verdict import Outcome, Verdict, verdict_on_labels, verdict_on_logits
@@ -23,11 +24,16 @@ class PrecisionError(ExportError):
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A conversion compared with the float32 graph: whether it passes, and why."""
+    """A conversion compared with the float32 graph: whether it passes, and why.
+
+    `calibration_errors`: the expected calibration errors of that graph and of the conversion, in percentage points;
+    None without labels.
+    """
 
     comparison: Comparison
     verdict: Verdict
     passes: bool
+    calibration_errors: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,23 +77,31 @@ class AccuracyCheck:
         self._expected = Intermediates(model).logits(data.evaluation, what="answers in float32")
         if not np.isfinite(self._expected).all():
             raise ExportError("the float32 graph answers with NaN or infinite logits; train the network again")
-        self.noise = self._compared(weights_rounded).rms_error
+        self.noise = compare(self._logits(weights_rounded), self._expected, data.targets).rms_error
 
     def __call__(self, model: onnx.ModelProto) -> Check:
         """Judge a graph by labels, and by its logits where labels are missing or too few to show anything."""
-        comparison = self._compared(model)
+        got = self._logits(model)
+        comparison = compare(got, self._expected, self._data.targets)
         allowed = allowed_error(self._precision, self.noise)
         on_logits = verdict_on_logits(comparison, self._precision, allowed)
         if comparison.labelled is None:
             return Check(comparison, on_logits, on_logits.fine)
         verdict = verdict_on_labels(comparison, comparison.labelled, self._max_drop)
-        return Check(comparison, verdict, verdict.fine or (verdict.outcome is Outcome.NOT_SHOWN and on_logits.fine))
+        passes = verdict.fine or (verdict.outcome is Outcome.NOT_SHOWN and on_logits.fine)
+        return Check(
+            comparison, verdict, passes, (self._calibration_error(self._expected), self._calibration_error(got))
+        )
 
     def most_different(self, model: onnx.ModelProto, count: int = 4) -> NDArray[np.uint8]:
         """Return the images whose logits differ the most."""
         got = Intermediates(model).logits(self._data.evaluation)
         return self._data.evaluation[most_different(got, self._expected, count)]
 
-    def _compared(self, model: onnx.ModelProto) -> Comparison:
-        got = Intermediates(model).logits(self._data.evaluation, what=f"answers in {self._precision}")
-        return compare(got, self._expected, self._data.targets)
+    def _logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
+        return Intermediates(model).logits(self._data.evaluation, what=f"answers in {self._precision}")
+
+    def _calibration_error(self, logits: NDArray[np.float32]) -> float:
+        data = self._data
+        assert data.targets is not None
+        return calibration_error(first_answers(logits, data.targets, data.output, data.temperature))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.datasets import TrainedOn, calibration_and_judging
+from taijitu_runtime.decision import temperature_of
 
 CALIBRATION_PICTURES = 512
 EVALUATION_PICTURES = 10_000
@@ -22,7 +23,8 @@ class CalibrationData:
     """Prepared images, uint8 RGB (N, H, W, 3), in memory: `calibration`, and others for `evaluation`.
 
     `targets`: int64 (N,), of the evaluation images, or None. The sources are named in words. `remarks`: lines about the
-    labels of the evaluation images, and what was left out of both.
+    labels of the evaluation images, and what was left out of both. `output`, `temperature`: the card's, of which
+    probabilities are made.
     """
 
     calibration: NDArray[np.uint8]
@@ -31,6 +33,8 @@ class CalibrationData:
     calibration_source: str
     evaluation_source: str
     remarks: tuple[str, ...] = ()
+    output: str = "logits"
+    temperature: float = 1.0
 
     @classmethod
     def of_data(cls, data: Path, card: ModelCard) -> CalibrationData:
@@ -49,6 +53,8 @@ class CalibrationData:
             str(calibration),
             str(evaluation),
             remarks,
+            card.output,
+            temperature_of(card.decision),
         )
 
     @classmethod

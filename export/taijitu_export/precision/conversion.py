@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, allowed_error
+from taijitu_export.comparison.allowances import ALLOWED_CALIBRATION_POINTS, ALLOWED_DROP_POINTS, allowed_error
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.passes.editing import with_types
 from taijitu_export.passport import card_for_precision
@@ -105,6 +105,8 @@ def precision_record(converted: Converted, request: PrecisionRequest, data: Cali
     calibration["judged_on"] = data.evaluation_source
     if comparison.labelled is not None:
         calibration["drop_points"] = round(comparison.labelled.drop_points, 4)
+    if (errors := converted.check.calibration_errors) is not None:
+        calibration["calibration_error"] = round(errors[1], 2)
     calibration["logit_error"] = float(f"{comparison.rms_error:.3g}")
     calibration["allowed_logit_error"] = float(f"{allowed_error(precision, converted.noise):.3g}")
     return Precision(name=precision, excluded_layers=converted.excluded_layers, calibration=calibration)
@@ -123,8 +125,20 @@ def report(converted: Converted, request: PrecisionRequest, data: CalibrationDat
         f"checked against float32 on {data.evaluation_source}: {check.verdict.outcome.value}, {check.verdict.reason}; "
         f"rms logit difference {check.comparison.rms_error:.2g}, of rounded weights alone {converted.noise:.2g}"
     )
+    lines += _on_probabilities(check.calibration_errors, data)
     lines += [FOR_CPU] if request.target == "cpu" else []
     return (*lines, *map(shown, data.remarks))
+
+
+def _on_probabilities(errors: tuple[float, float] | None, data: CalibrationData) -> list[str]:
+    """Return a line if the conversion moved the calibration error (ECE), by more than probabilities may move."""
+    if errors is None or abs(errors[1] - errors[0]) <= ALLOWED_CALIBRATION_POINTS:
+        return []
+    return [
+        f"probabilities: the calibration error (ECE) moved from {errors[0]:.2f} to {errors[1]:.2f} points at "
+        f"temperature {data.temperature:g}, more than {ALLOWED_CALIBRATION_POINTS:g}; calibrate the result: taijitu "
+        "calibrate"
+    ]
 
 
 def count_types(model: onnx.ModelProto) -> dict[str, int]:

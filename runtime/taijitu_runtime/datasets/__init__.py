@@ -9,7 +9,13 @@ from taijitu_runtime.datasets.held_out import HeldOut, TrainedOn
 from taijitu_runtime.datasets.label_statistics import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.datasets.layout import LEVELS, Level, Reading
 from taijitu_runtime.datasets.names import PICTURE_SUFFIXES, SPLIT_NAMES, Role, role_of
-from taijitu_runtime.datasets.picture_set import PictureSet, calibration_and_judging, evaluation_pictures, prepare
+from taijitu_runtime.datasets.picture_set import (
+    PictureSet,
+    calibration_and_judging,
+    evaluation_and_other_pictures,
+    evaluation_pictures,
+    prepare,
+)
 from taijitu_runtime.datasets.read import FORMS, read_dataset, sha256_of
 from taijitu_runtime.datasets.scan import scan_folder
 
@@ -34,6 +40,7 @@ __all__ = [
     "calibration_and_judging",
     "counts_in_words",
     "dataset_sha256",
+    "evaluation_and_other_pictures",
     "evaluation_pictures",
     "fingerprints",
     "label_counts",

@@ -122,6 +122,16 @@ class Found:
     splits: Mapping[Role, Split]
     left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
 
+    def with_last(self, label: str) -> Found:
+        """Return the same data set with one of its labels behind all others."""
+        labels = (*(each for each in self.labels if each != label), label)
+        index = np.array([labels.index(each) for each in self.labels], np.int64)
+        splits = {
+            role: dataclasses.replace(split, targets=None if split.targets is None else index[split.targets])
+            for role, split in self.splits.items()
+        }
+        return dataclasses.replace(self, labels=labels, splits=splits)
+
 
 @dataclasses.dataclass(frozen=True)
 class Files:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import DataError
-from taijitu_runtime.fields import fail, read_fields
+from taijitu_runtime.fields import check_text, fail, read_fields
 
 SAMPLE = 256
 """Fingerprints of training pictures that a card keeps."""
@@ -72,31 +72,36 @@ class TrainedOn:
 
     `sample` has the beginnings of the 256 smallest fingerprints, or of all. Fingerprints are uniformly distributed, so
     the share of the sample found among other pictures estimates the share of the training pictures among them: if that
-    is a tenth, the probability of finding none is 2e-12.
+    is a tenth, the probability of finding none is 2e-12. `other`: the data's label of pictures that show none of the
+    network's labels, which it was trained not to be sure of.
     """
 
     sample: frozenset[str]
     held_out: HeldOut | None = None
+    other: str | None = None
 
     @classmethod
-    def of(cls, prints: Sequence[str], held_out: HeldOut | None = None) -> TrainedOn:
+    def of(cls, prints: Sequence[str], held_out: HeldOut | None = None, other: str | None = None) -> TrainedOn:
         """Hash of the fingerprints of the pictures to train on."""
-        return cls(frozenset(fingerprint[:_DIGITS] for fingerprint in sorted(set(prints))[:SAMPLE]), held_out)
+        return cls(frozenset(fingerprint[:_DIGITS] for fingerprint in sorted(set(prints))[:SAMPLE]), held_out, other)
 
     @classmethod
     def from_card(cls, training: dict[str, Any]) -> TrainedOn | None:
         """Read a card's `training`; return None where it has no sample. Raises ArtefactError for another form."""
-        sample, held_out = training.get("train_sample"), training.get("held_out")
+        sample, held_out, other = (training.get(key) for key in ("train_sample", "held_out", "other"))
         if sample is None:
             return None
         if not isinstance(sample, str):
             raise fail("training.train_sample", sample, "beginnings of sha256 sums, in one text")
-        return cls(frozenset(sample.split()), None if held_out is None else _held_out(held_out))
+        if other is not None:
+            check_text("training.other", other, "a label of the data")
+        return cls(frozenset(sample.split()), None if held_out is None else _held_out(held_out), other)
 
     def to_card(self) -> dict[str, Any]:
         """Return the entries for a card's `training`, plain JSON."""
         held_out = {} if self.held_out is None else {"held_out": dataclasses.asdict(self.held_out)}
-        return {"train_sample": " ".join(sorted(self.sample)), **held_out}
+        other = {} if self.other is None else {"other": self.other}
+        return {"train_sample": " ".join(sorted(self.sample)), **held_out, **other}
 
     def found(self, prints: Sequence[str]) -> float:
         """Return the share of the training pictures that is among these fingerprints, in [0, 1]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,12 +129,28 @@ def evaluation_pictures(source: Path, labels: Labels, trained_on: TrainedOn | No
         source: The data set.
         labels: The model's labels.
         trained_on: The sample in the model's card. If the model was trained on pictures of `source` and the card tells
-            which share was held out, only that share is returned; otherwise the set has a warning.
+            which share was held out, only that share is returned; otherwise the set has a warning. Pictures of the
+            label that it was trained not to be sure of are left out.
 
     Raises:
         DataError: There is only train/, and no share of it was held out.
     """
-    found = _found(source, labels)
+    return evaluation_and_other_pictures(source, labels, trained_on)[0]
+
+
+def evaluation_and_other_pictures(
+    source: Path, labels: Labels, trained_on: TrainedOn | None = None, other: str | None = None
+) -> tuple[PictureSet, PictureSet]:
+    """Return the pictures of `evaluation_pictures`, and those with the label `other`, which show none of the labels.
+
+    `other`: None for the label that the model was trained not to be sure of. The second set may be empty.
+    """
+    known = _with_other(labels, trained_on, other)
+    return _divided(_judging(_found(source, known), known, trained_on), labels)
+
+
+def _judging(found: Found, labels: Labels, trained_on: TrainedOn | None) -> PictureSet:
+    source = found.source
     roles: tuple[Role, ...] = ("test", "val", "", "train")
     role = next(role for role in roles if role in found.splits)
     judging = _labelled(found, found.splits[role], labels)
@@ -162,8 +179,9 @@ def calibration_and_judging(
     Raises:
         DataError: There are fewer than 2 pictures.
     """
-    found = _found(source, labels)
-    sets = {role: _labelled(found, split, labels) for role, split in found.splits.items()}
+    known = _with_other(labels, trained_on)
+    found = _found(source, known)
+    sets = {role: _divided(_labelled(found, split, known), labels)[0] for role, split in found.splits.items()}
     judging = next((sets[role] for role in ("val", "test") if role in sets), None)
     calibrating = sets.get("train")
     if calibrating is None or judging is None:
@@ -192,6 +210,28 @@ def _parted(
         return None
     trained, judging = (whole.subset(np.flatnonzero(side)) for side in (~held, held))
     return trained, dataclasses.replace(judging, part=f"the {trained_on.held_out}")
+
+
+def _with_other(labels: Labels, trained_on: TrainedOn | None, other: str | None = None) -> tuple[str, ...]:
+    """Return the labels, and behind them that of pictures that show none of them, if there is such a label."""
+    if other is None and trained_on is not None:
+        other = trained_on.other
+    return tuple(labels) if other is None or other in labels else (*labels, other)
+
+
+def _divided(whole: PictureSet, labels: Labels) -> tuple[PictureSet, PictureSet]:
+    """Return the pictures of `labels`, the first ones of the set's, and those of the last one, which it may have."""
+    if whole.targets is None or len(whole.labels) == len(labels):
+        return whole, whole.subset(np.zeros(0, np.int64))
+    other, is_other = whole.labels[-1], whole.targets == len(labels)
+    own, others = whole.subset(np.flatnonzero(~is_other)), whole.subset(np.flatnonzero(is_other))
+    if not len(own):
+        raise DataError(f"{whole.source}: got pictures of {other!r} alone, expected some of the labels; add them")
+    left_out = LeftOut(Counter(whole.left_out.kinds), list(whole.left_out.named))
+    if len(others):
+        left_out.count(f"pictures of {other!r}, none of the labels", len(others))
+    own = dataclasses.replace(own, labels=tuple(labels), left_out=left_out)
+    return own, dataclasses.replace(others, targets=None, part=f"those of {other}", left_out=LeftOut())
 
 
 def _warned(judging: PictureSet, trained_on: TrainedOn, prints: Sequence[str]) -> PictureSet:

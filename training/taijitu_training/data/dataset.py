@@ -61,6 +61,7 @@ class Dataset:
     test: Source | None = None
     trained_on: TrainedOn | None = None  # None for shards
     label_counts: Mapping[str, int] = field(default_factory=dict)  # of the pictures to train on; empty for shards
+    others: int = 0  # pictures to train on that show none of the labels; their target is the number of labels
     left_out: LeftOut = field(default_factory=LeftOut)  # files that are not used
     unreadable: tuple[str, ...] = ()  # pictures that were left out on request
 
@@ -73,7 +74,8 @@ class Dataset:
     def counts(self) -> str:
         """The number of pictures of each split, in words."""
         test = "" if self.test is None else f", {len(self.test)} to measure the result with (test)"
-        return f"{len(self.train)} to train, {len(self.evaluation)} to evaluate ({self.evaluation_name}){test}"
+        others = f" ({self.others} of them of none of the labels)" if self.others else ""
+        return f"{len(self.train)} to train{others}, {len(self.evaluation)} to evaluate ({self.evaluation_name}){test}"
 
     @property
     def labels_in_words(self) -> str:

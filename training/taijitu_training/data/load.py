@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from taijitu_runtime.datasets import (
     read_dataset,
 )
 from taijitu_runtime.datasets.budget import host_budget
+from taijitu_runtime.errors import name_hint
 from taijitu_training.data.augment import padded_bytes
 from taijitu_training.data.dataset import Dataset, Source, Stream
 from taijitu_training.data.in_memory import Unreadable, checked, decode, is_first
@@ -47,6 +49,7 @@ def load_dataset(
     label_level: Level | None = None,
     skip_unreadable: bool = False,
     choose: bool = False,
+    other: str | None = None,
 ) -> Dataset:
     """Load the data set at `path` for networks of input `size` (H, W); `Dataset.form` names its form.
 
@@ -66,14 +69,19 @@ def load_dataset(
     (None: as many as there are cores, up to 16; 0: in this one). DataError names what is missing, corrupt or does not
     match, before training starts; for streamed pictures, see `checked`; training pictures in a shard are not
     checked. `skip_unreadable` leaves out pictures that cannot be decoded; `Dataset.unreadable` lists them.
+
+    `other`: the label whose pictures show none of the labels. It is not among `Dataset.labels`, its pictures to train
+    on have the target K behind those of the K labels, and its others are not judged.
     """
     pool = Workers(Decoder.of(size, recipe), default_workers() if workers is None else workers)
     unreadable = Unreadable(skip_unreadable)
     if splits := shards_by_split(path):
-        return _of_shards(path, splits, recipe, validation, pool, unreadable)
+        return _of_shards(path, splits, recipe, validation, other, pool, unreadable)
     needed: tuple[Role, ...] = ("train", "test", "") if validation else ("train", "val", "test", "")
     found = read_dataset(path, Reading(label_level, needed=needed))
-    _check_names(found)
+    if other is not None:
+        found = _with_other(found, other)
+    _check_names(found, other)
     samples = {role: Samples.of(split) for role, split in found.splits.items()}
     named: dict[Role, str] = {role: split.name for role, split in found.splits.items()}
     prints = {role: fingerprints(split.contents, hidden=not is_first()) for role, split in found.splits.items()}
@@ -83,14 +91,19 @@ def load_dataset(
     _check_trained(found, samples)
     if validation is None and (choose or "test" not in samples) and "val" not in samples:
         validation = UNSPLIT_SHARE
-    trained_on = TrainedOn.of(prints["train"])
+    trained_on = TrainedOn.of(prints["train"], other=other)
     if validation:
-        trained_on = _hold_out(samples, prints["train"], found.labels, validation, recipe.seed)
+        trained_on = _hold_out(samples, prints["train"], found.labels, validation, recipe.seed, other)
         named["val"] = f"validation ({validation:g} of train)"
     judging: Role = "val" if "val" in samples else "test"
+    if other is not None:
+        found = dataclasses.replace(found, labels=found.labels[:-1])
+        samples |= {role: _labelled(split, found.labels) for role, split in samples.items() if role != "train"}
     _check_judged(found, samples, named, judging)
     sources, in_memory = _sources(samples, pool, recipe, unreadable)
     form = f"{found.form}, {'in memory' if in_memory else 'decoded while training'}"
+    targets = _targets(sources["train"])
+    labelled = targets[targets < len(found.labels)]
     return Dataset(
         name=path.absolute().name,
         sha256=sha256,
@@ -102,7 +115,8 @@ def load_dataset(
         form=form,
         test=sources.get("test") if judging == "val" else None,
         trained_on=trained_on,
-        label_counts=label_counts(_targets(sources["train"]).numpy(), found.labels),
+        label_counts=label_counts(labelled.numpy(), found.labels),
+        others=len(targets) - len(labelled),
         left_out=found.left_out,
         unreadable=tuple(unreadable.listed),
     )
@@ -138,6 +152,7 @@ def _of_shards(
     splits: dict[Role, list[Path]],
     recipe: Recipe,
     validation: float | None,
+    other: str | None,
     pool: Workers,
     unreadable: Unreadable,
 ) -> Dataset:
@@ -145,6 +160,8 @@ def _of_shards(
         raise DataError(
             f"{path}: got --validation for WebDataset shards, expected none; rename some of train-*.tar to val-*.tar"
         )
+    if other is not None:
+        raise DataError(f"{path}: got --other for WebDataset shards, expected none; unpack them into folders")
     for name, value, usual in (("sampler", recipe.sampler, "all"), ("class_weights", recipe.class_weights, "none")):
         if value != usual:
             raise DataError(
@@ -178,10 +195,26 @@ def _pixels(count: int, size: tuple[int, int]) -> int:
     return count * size[0] * size[1] * 3
 
 
-def _check_names(found: Found) -> None:
+def _with_other(found: Found, other: str) -> Found:
+    """Return the data set with `other` as its last label. DataError where it is none of its labels."""
+    if other not in found.labels:
+        raise DataError(
+            f"{found.source}: got --other {other}, expected a label of the data, of pictures that show none of the "
+            f"others; {name_hint(other, found.labels)}"
+        )
+    return found.with_last(other)
+
+
+def _labelled(samples: Samples, labels: tuple[str, ...]) -> Samples:
+    """Return the pictures of `labels`, the first ones of the data set's."""
+    return samples.subset((samples.targets < len(labels)).nonzero().flatten())
+
+
+def _check_names(found: Found, other: str | None = None) -> None:
     if not found.labels and any(len(split) for split in found.splits.values()):
         raise DataError(f"{found.source}: got pictures without labels, expected {FORMS}")
-    _check_labels(found.source, found.labels, f" ({found.left_out} left out)" if found.left_out else "")
+    labels = tuple(label for label in found.labels if label != other)
+    _check_labels(found.source, labels, f" ({found.left_out} left out)" if found.left_out else "")
 
 
 def _check_labels(path: Path, labels: tuple[str, ...], left_out: str = "") -> None:
@@ -227,7 +260,12 @@ def _without_pictures(samples: Samples, labels: tuple[str, ...]) -> str:
 
 
 def _hold_out(
-    samples: dict[Role, Samples], prints: list[str], labels: tuple[str, ...], share: float, seed: int
+    samples: dict[Role, Samples],
+    prints: list[str],
+    labels: tuple[str, ...],
+    share: float,
+    seed: int,
+    other: str | None,
 ) -> TrainedOn:
     """Move the same share of every label from the training samples, with the fingerprints `prints`, to val."""
     whole = samples["train"]
@@ -235,4 +273,4 @@ def _hold_out(
     held_out = HeldOut.draw(prints, targets, labels, share, seed)
     held = held_out.mask(prints, targets, labels)
     samples["train"], samples["val"] = (whole.subset(torch.from_numpy(np.flatnonzero(side))) for side in (~held, held))
-    return TrainedOn.of(list(itertools.compress(prints, ~held)), held_out)
+    return TrainedOn.of(list(itertools.compress(prints, ~held)), held_out, other)

@@ -31,18 +31,19 @@ FLUSH_STEPS = {"cpu": 1, "cuda": 50}  # a GPU would wait for the host at every n
 
 @dataclass
 class Totals:
-    """Sums over the pictures of an epoch so far, of all processes."""
+    """Sums over the pictures of an epoch so far, of all processes; `labelled`: those that show one of the labels."""
 
     loss: float = 0.0
     correct: int = 0
+    labelled: int = 0
     pictures: int = 0
     seconds: float = 0.0
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """Return mean loss (nats) and top-1 (percent), with `prefix` before the names."""
+        """Return mean loss (nats) and top-1 (percent of those labelled), with `prefix` before the names."""
         return {
             f"{prefix}_loss": self.loss / self.pictures,
-            f"{prefix}_top1": 100.0 * self.correct / self.pictures,
+            f"{prefix}_top1": 100.0 * self.correct / max(1, self.labelled),
         }
 
 
@@ -62,6 +63,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     teacher: Teacher | None = None
     class_weights: Tensor | None = None  # float32 (K,), factors of each label's loss
+    with_others: bool = False  # whether some pictures show none of the labels
     epoch: int = 0
     step: int = 0
     totals: Totals = field(default_factory=Totals)
@@ -107,11 +109,13 @@ def start(
     teacher: Teacher | None = None,
     label_counts: Sequence[int] = (),
     head: Collection[str] = (),
+    with_others: bool = False,
 ) -> TrainState:
     """Start a run of `recipe` on `model` (already on its device), which is trained through torch.compile if `compiled`.
 
     `parts`: how many a step is computed in, one after the other. `label_counts`: the pictures of each label, which
-    balanced class weights need. `head`: the parameters of the classification layer.
+    balanced class weights need. `head`: the parameters of the classification layer. `with_others`: some pictures show
+    none of the labels.
     """
     optimizer = create_optimizer(model, recipe, head)
     scheduler = create_scheduler(optimizer, recipe, steps_per_epoch)
@@ -135,6 +139,7 @@ def start(
         torch.amp.GradScaler(device.type, enabled=scaled),
         None if teacher is None else teacher.to(device),
         balanced_weights(label_counts).to(device) if recipe.class_weights == "balanced" else None,
+        with_others,
     )
 
 
@@ -203,7 +208,7 @@ def train_one_epoch(
 def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Processes, size: int) -> Tensor:
     """Compute gradients of the mean loss over a whole batch of `size` pictures; `step` is this process's parts of it.
 
-    Return float32 (2,): the sum of the losses and the number of right answers in these parts.
+    Return float32 (3,): in these parts, the sum of the losses, and the numbers of right answers and labelled pictures.
     """
     state.optimizer.zero_grad()
     statistics = [
@@ -213,7 +218,7 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
         for buffer in (module.running_mean, module.running_var)
         if buffer is not None
     ]
-    counted = torch.zeros(2, device=step[0][0].device)
+    counted = torch.zeros(3, device=step[0][0].device)
     mix = draw_mix(recipe, recipe.seed, state.epoch, state.step)
     with _averaged_over_parts(statistics, len(step)) as after_part:
         for i, (pictures, targets) in enumerate(step):
@@ -225,11 +230,14 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
                 with _autocast(images.device.type, recipe):
                     logits = state.runner(images)
                     taught = None if state.teacher is None else state.teacher.logits(images)
-                loss = mean_loss(logits.float(), mixed_targets, taught, recipe, state.class_weights)
+                loss = mean_loss(
+                    logits.float(), mixed_targets, taught, recipe, state.class_weights, with_others=state.with_others
+                )
                 # Processes are averaged, so each is weighted by their number.
                 weight = len(targets) * processes.count / size
                 state.scaler.scale(loss * weight).backward()
-            counted += torch.stack((loss.detach() * len(targets), mixed_targets.right(logits)))
+            right, labelled = mixed_targets.right(logits), mixed_targets.labelled(logits)
+            counted += torch.stack((loss.detach() * len(targets), right, labelled))
             after_part()
     processes.mean_(statistics)
     return counted
@@ -291,14 +299,15 @@ def diverged(what: str, recipe: Recipe) -> TrainingError:
 
 
 def _count(state: TrainState, counted: Tensor, recipe: Recipe, processes: Processes) -> None:
-    """Add `counted`, (S, 2) of this process's last steps, to the totals. TrainingError for a loss of NaN or inf."""
+    """Add `counted`, (S, 3) of this process's last steps, to the totals. TrainingError for a loss of NaN or inf."""
     rows = processes.sum_(counted).tolist()
-    for i, (loss, correct) in enumerate(rows):
+    for i, (loss, correct, labelled) in enumerate(rows):
         if not math.isfinite(loss):
             bad = state.step - len(rows) + i + 1
             processes.fail(diverged(f"the loss became {loss} in epoch {state.epoch + 1}, step {bad}", recipe))
         state.totals.loss += loss
         state.totals.correct += int(correct)
+        state.totals.labelled += int(labelled)
 
 
 @torch.no_grad()
@@ -338,4 +347,4 @@ def evaluate(
         totals += torch.stack((loss.double(), right.double(), torch.tensor(float(len(targets)), device=loss.device)))
         see(images, targets, logits)
     loss_sum, correct, pictures = processes.sum_(totals).tolist()
-    return Totals(loss_sum, int(correct), int(pictures)).metrics("eval")
+    return Totals(loss_sum, int(correct), int(pictures), int(pictures)).metrics("eval")

@@ -15,28 +15,50 @@ from taijitu_training.recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class MixedTargets:
-    """The targets of B pictures: `targets`, int64 (B,), and in mixed pictures `others`, which have 1 - `share`."""
+    """The targets of B pictures: `targets`, int64 (B,), and in mixed pictures `others`, which have 1 - `share`.
+
+    The target of a picture of none of the K labels is K.
+    """
 
     targets: Tensor
     others: Tensor | None = None
     share: float = 1.0
 
+    @property
+    def shown(self) -> Tensor:
+        """The target with the larger share of each picture, int64 (B,)."""
+        return self.targets if self.others is None or self.share >= 0.5 else self.others
+
     def right(self, logits: Tensor) -> Tensor:
         """Count the answers of B that are the label with the larger share of the picture."""
-        shown = self.targets if self.others is None or self.share >= 0.5 else self.others
-        return (logits.argmax(1) == shown).sum()
+        return (logits.argmax(1) == self.shown).sum()
+
+    def labelled(self, logits: Tensor) -> Tensor:
+        """Count the pictures that an answer of B can be right about."""
+        return (self.shown < logits.shape[1]).sum()
 
 
 def mean_loss(
-    logits: Tensor, mixed: MixedTargets, taught: Tensor | None, recipe: Recipe, class_weights: Tensor | None = None
+    logits: Tensor,
+    mixed: MixedTargets,
+    taught: Tensor | None,
+    recipe: Recipe,
+    class_weights: Tensor | None = None,
+    *,
+    with_others: bool = False,
 ) -> Tensor:
     """Compute the mean loss of B pictures: of their labels, and of the teacher's logits `taught`, float32 (B, K).
 
-    `class_weights`: float32 (K,), factors of the loss of each label.
+    `class_weights`: float32 (K,), factors of the loss of each label. `with_others`: some show none of the labels.
     """
-    loss = _of_labels(logits, mixed.targets, recipe, class_weights)
+
+    def of_targets(targets: Tensor) -> Tensor:
+        loss = _of_labels(logits, targets, recipe, class_weights, with_others)
+        return loss + recipe.other_weight * _of_others(logits, targets) if with_others else loss
+
+    loss = of_targets(mixed.targets)
     if mixed.others is not None:
-        loss = mixed.share * loss + (1.0 - mixed.share) * _of_labels(logits, mixed.others, recipe, class_weights)
+        loss = mixed.share * loss + (1.0 - mixed.share) * of_targets(mixed.others)
     if taught is None:
         return loss
     soft = distillation_loss(logits, taught, recipe.teacher_temperature)
@@ -49,10 +71,23 @@ def balanced_weights(label_counts: Sequence[int]) -> Tensor:
     return counts.sum() / (len(counts) * counts)
 
 
-def _of_labels(logits: Tensor, targets: Tensor, recipe: Recipe, class_weights: Tensor | None) -> Tensor:
+def _of_labels(
+    logits: Tensor, targets: Tensor, recipe: Recipe, class_weights: Tensor | None, with_others: bool
+) -> Tensor:
     smoothing = recipe.label_smoothing
-    if class_weights is None:
+    if class_weights is None and not with_others:
         return F.cross_entropy(logits, targets, label_smoothing=smoothing)
     # torch's own mean would divide by the weights of the labels that occur in the batch
-    total = F.cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=smoothing)
+    total = F.cross_entropy(
+        logits, targets, class_weights, ignore_index=logits.shape[1], reduction="sum", label_smoothing=smoothing
+    )
     return total / len(targets)
+
+
+def _of_others(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute the cross entropy to the uniform answer of the pictures of none of the labels, over all of B.
+
+    Outlier exposure: Hendrycks, Mazeika and Dietterich, "Deep Anomaly Detection with Outlier Exposure" (2019).
+    """
+    to_uniform = -F.log_softmax(logits, 1).mean(1)
+    return (to_uniform * (targets == logits.shape[1])).sum() / len(targets)

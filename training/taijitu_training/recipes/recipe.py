@@ -59,6 +59,7 @@ class Recipe:
     ema_start: float = 0.25  # share of the run before averaging starts
     ema_decay: float = 0.999  # average = ema_decay * average + (1 - ema_decay) * weights, every step
     label_smoothing: float = 0.0  # share of each target that is spread over all labels
+    other_weight: float = 0.5  # with --other: factor of the loss of pictures of none of the labels
     teacher_weight: float = 0.5  # with a teacher: the share of its answers in the loss; the rest is the labels'
     teacher_temperature: float = 4.0  # with a teacher: divisor of both networks' logits
     crop: str = "padded"  # padded: reflect-pad, random crop back; resized: random area and shape, resized
@@ -107,6 +108,7 @@ class Recipe:
             "clip_norm": 0 <= self.clip_norm < math.inf,
             "ema_start": 0 <= self.ema_start <= 1,
             "ema_decay": 0 <= self.ema_decay < 1,
+            "other_weight": 0 < self.other_weight < math.inf,
             "teacher_weight": 0 < self.teacher_weight <= 1,
             "teacher_temperature": 0 < self.teacher_temperature < math.inf,
             "label_smoothing": 0 <= self.label_smoothing < 1,

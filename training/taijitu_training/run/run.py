@@ -158,6 +158,7 @@ class Run:
             self.teacher,
             label_counts=list(self.dataset.label_counts.values()),
             head=classification_layer(self.architecture) if recipe.tells_layers_apart else (),
+            with_others=self.dataset.others > 0,
         )
 
     def _ended(self, state: TrainState) -> bool:
@@ -284,6 +285,7 @@ class Run:
             "evaluation": self.dataset.evaluation_name,
             "evaluation_pictures": len(self.dataset.evaluation),
             **({} if self.dataset.test is None else {"test_pictures": len(self.dataset.test)}),
+            **({"other_pictures": self.dataset.others} if self.dataset.others else {}),
             **({} if self.dataset.trained_on is None else self.dataset.trained_on.to_card()),
             "recipe": self.recipe.as_dict(),
             "metrics": {
@@ -339,7 +341,7 @@ class Run:
 
 
 def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
-    data = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out")
+    data = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out", "other")
     flags = ("patience", "minutes")
     teacher = training.get("teacher", {})
     return {
