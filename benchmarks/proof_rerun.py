@@ -17,6 +17,7 @@ from typing import Any
 
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.proof.prove import Proof, proof_of
 
 CONDITIONS: dict[str, dict[str, Any]] = {
@@ -61,8 +62,12 @@ def rerun_here(paths: Iterable[Path], conditions: dict[str, dict[str, Any]]) -> 
     """Prove each file again in this process."""
     for path in paths:
         for condition, options in conditions.items():
-            with Classifier(OrtBackend(path, **options)) as classifier:
-                yield Rerun.of(path.stem, condition, proof_of(classifier))
+            try:
+                with Classifier(OrtBackend(path, **options)) as classifier:
+                    found = proof_of(classifier)
+            except ArtefactError as error:
+                found = Proof(outcome="failed", faults=(str(error),))
+            yield Rerun.of(path.stem, condition, found)
 
 
 if __name__ == "__main__":

@@ -238,6 +238,6 @@ SABOTAGES = (
     Sabotage(
         "one weight by one step of float32",
         constant(conv("full"), nudge),
-        invisible="honest runs of other numbers of threads differ by more",
+        invisible="honest releases of ONNX Runtime differ by more",
     ),
 )
