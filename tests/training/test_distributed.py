@@ -83,7 +83,7 @@ def test_a_killed_process_ends_the_run_with_a_message_and_one_process_goes_on_wi
     out = tmp_path / "run"
     started = arguments(odd_data, out, "--set", "epochs=12")
     process = torchrun(root, *started)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (out / "last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert main([*started, "--resume"]) == 2  # the folder is the two processes', and not this one's
