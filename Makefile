@@ -20,6 +20,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export UV_PYTHON := $(BIN)/python
+# Compiled at once: torch imports in a third of the time, also where PYTHONDONTWRITEBYTECODE is set.
+export UV_COMPILE_BYTECODE := 1
 # Reinstalled, so that the native Nish is compiled again where its sources changed.
 INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstall-package taijitu
 COG = $(BIN)/python -m cogapp -I . --verbosity=0

@@ -81,9 +81,9 @@ def test_a_killed_process_ends_the_run_with_a_message_and_one_process_goes_on_wi
     root: Path, odd_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    started = arguments(odd_data, out, "--set", "epochs=48")
+    started = arguments(odd_data, out, "--set", "epochs=12")
     process = torchrun(root, *started)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 120
     while not (out / "last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert main([*started, "--resume"]) == 2  # the folder is the two processes', and not this one's
@@ -92,15 +92,15 @@ def test_a_killed_process_ends_the_run_with_a_message_and_one_process_goes_on_wi
     os.kill(int(children[1]), signal.SIGKILL)
     _, error = process.communicate(timeout=120)
     assert process.returncode != 0
-    # torchrun may end the other process before that has said so.
-    assert "another process of this run ended or cannot be reached" in error or "SIGKILL" in error
+    assert "taijitu train: another process of this run ended or cannot be reached" in error
+    assert "then --resume" in error
     done = checkpoint.load(out / "last.pt").training["metrics"]["epoch"]
-    assert 1 <= done < 48
+    assert 1 <= done < 12
     resumed = Path(out / "last.pt")
     content = torch.load(resumed, weights_only=True)
     assert content["resume"]["state"]["epoch"] == done
     assert main([*started, "--resume", "--accumulate", "2"]) == 0
-    assert [row["epoch"] for row in rows(out)] == list(range(1, 49))
+    assert [row["epoch"] for row in rows(out)] == list(range(1, 13))
 
 
 def test_a_batch_that_cannot_be_divided_says_which_can() -> None:
