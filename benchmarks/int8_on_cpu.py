@@ -1,6 +1,6 @@
 """Measure what int8 can gain on a CPU: ONNX Runtime's own static quantisation of a float32 file, timed and profiled.
 
-python benchmarks/int8_on_cpu.py model.onnx [--repetitions 50]
+python -m benchmarks.int8_on_cpu model.onnx [--repetitions 50]
 
 One thread, batch 1, medians of alternating calls in one process; the profile says which operators the time goes to. The
 calibration is three generated pictures, because accuracy is not measured here, only what the integer kernels cost.
@@ -12,11 +12,10 @@ import argparse
 import json
 import logging
 import os
-import statistics
 import tempfile
-import time
 from collections import Counter
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from benchmarks.precision import median_ms
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.bench.conditions import machine
 
@@ -39,7 +39,6 @@ WAYS: dict[str, dict[str, Any]] = {
                                                   "extra_options": {"ActivationSymmetric": True}},
 }  # fmt: skip
 FLOAT = "float32"
-WARM_UP = 5
 
 
 class Pictures(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime.quantization has no types
@@ -101,15 +100,8 @@ def median_latency_ms(
     files: dict[str, Path], name: str, picture: NDArray[np.uint8], repetitions: int
 ) -> dict[str, float]:
     """Return the median of a call in milliseconds, by file."""
-    sessions = {way: open_session(path) for way, path in files.items()}
-    times_ms: dict[str, list[float]] = {way: [] for way in files}
-    for repetition in range(WARM_UP + repetitions):
-        for way, session in sessions.items():
-            began = time.perf_counter()
-            session.run(None, {name: picture})
-            if repetition >= WARM_UP:
-                times_ms[way].append((time.perf_counter() - began) * 1e3)
-    return {way: statistics.median(times) for way, times in times_ms.items()}
+    calls = {way: partial(open_session(path).run, None, {name: picture}) for way, path in files.items()}
+    return median_ms(calls, repetitions)
 
 
 def convolutions(graph: onnx.GraphProto) -> dict[str, str]:

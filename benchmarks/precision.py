@@ -13,8 +13,10 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import onnxruntime
@@ -75,17 +77,22 @@ def main() -> int:
 
 def median_latency_ms(models: dict[str, Path], batch: int, repetitions: int) -> dict[str, float]:
     """Return median milliseconds of a call with `batch` pictures, by model."""
-    times_ms: dict[str, list[float]] = {name: [] for name in models}
     with ExitStack() as stack:
         backends = {name: stack.enter_context(OrtBackend(path, threads=THREADS)) for name, path in models.items()}
         taken = next(iter(backends.values())).input
         pictures = sample_pictures(batch, taken.height, taken.width)
-        for repetition in range(WARM_UP + repetitions):
-            for name, backend in backends.items():
-                began = time.perf_counter()
-                backend.infer(pictures)
-                if repetition >= WARM_UP:
-                    times_ms[name].append((time.perf_counter() - began) * 1e3)
+        return median_ms({name: partial(backend.infer, pictures) for name, backend in backends.items()}, repetitions)
+
+
+def median_ms(calls: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
+    """Return the median of each call in milliseconds; they take turns, after WARM_UP rounds that do not count."""
+    times_ms: dict[str, list[float]] = {name: [] for name in calls}
+    for repetition in range(WARM_UP + repetitions):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            if repetition >= WARM_UP:
+                times_ms[name].append((time.perf_counter() - began) * 1e3)
     return {name: statistics.median(times) for name, times in times_ms.items()}
 
 

@@ -17,7 +17,6 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,6 +28,7 @@ from benchmarks.proof_rerun import CONDITIONS, Rerun, rerun_here
 from benchmarks.proof_sabotage import SABOTAGES, prove_sabotaged
 from taijitu_runtime.backends.ort.backend import ROUNDS_FLOAT16
 from taijitu_runtime.bench.conditions import machine
+from taijitu_runtime.datasets.archive import members
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"
@@ -100,13 +100,12 @@ def few_pictures(data: Path, folder: Path, count: int = 20) -> Path:
     """Return a folder with the first `count` pictures of each split and label of a tar, for untrained networks."""
     if not folder.exists():
         written: Counter[Path] = Counter()
-        with tarfile.open(data) as archive:
-            for member in archive:
-                picture = folder / member.name
-                if member.isfile() and written[picture.parent] < count:
-                    written[picture.parent] += 1
-                    picture.parent.mkdir(parents=True, exist_ok=True)
-                    picture.write_bytes(archive.extractfile(member).read())  # type: ignore[union-attr]  # it is a file
+        for member, read in members(data):
+            picture = folder / member.name
+            if member.isfile() and written[picture.parent] < count:
+                written[picture.parent] += 1
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                picture.write_bytes(read())
     return folder
 
 

@@ -19,12 +19,12 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 from taijitu_runtime.bench.conditions import machine
+from taijitu_runtime.datasets.archive import members
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT = "checkpoints/yynet_small_16_cifar10.pt"
@@ -79,16 +79,13 @@ def main() -> int:
 def make_data(archive: Path, folder: Path) -> None:
     """Write train/<label>/* and test/<label>/* of LABELS, from the archive's test pictures."""
     places = {old: iter(split(label, old)) for label, (olds, _) in LABELS.items() for old in olds}
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            parts = Path(member.name).parts
-            if not member.isfile() or parts[0] != "test" or (place := next(places[parts[1]], None)) is None:
-                continue
-            content = tar.extractfile(member)
-            assert content is not None
-            target = folder / place / f"{parts[1]}{Path(member.name).name}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content.read())
+    for member, read in members(archive):
+        parts = Path(member.name).parts
+        if not member.isfile() or parts[0] != "test" or (place := next(places[parts[1]], None)) is None:
+            continue
+        target = folder / place / f"{parts[1]}{Path(member.name).name}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(read())
 
 
 def split(label: str, old: str) -> Iterator[Path]:

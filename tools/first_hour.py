@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.backends.cuda import Gpu
+from taijitu_runtime.backends.ort.plugin import MODULE as RTX_PLUGIN
 from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.providers import PROVIDERS
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"
@@ -32,7 +34,6 @@ UNTRAINED = {"vgnetg_1_0mp": {}, "vgnetg_1_0mp_nish": {"act": "nish"}}
 """Networks by the name of their files: the options of the model of that name, with random weights."""
 LIBRARIES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 """The libraries that build engines, by the name of `engine --backend`: their modules."""
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 TIMEOUT_S = 1800
 
 
@@ -93,16 +94,12 @@ class Here:
     def without_provider(self, provider: str) -> str | None:
         """Return why ONNX Runtime's provider cannot run."""
         if provider == "rtx":
-            found = importlib.util.find_spec("onnxruntime_ep_nv_tensorrt_rtx") is not None
+            found = importlib.util.find_spec(RTX_PLUGIN) is not None
         else:
-            found = PROVIDERS[provider] in self.providers
-        return (
-            self.no_gpu
-            if found and provider != "cpu"
-            else None
-            if found
-            else "ONNX Runtime lacks it (docs/providers.md)"
-        )
+            found = PROVIDERS[provider][0] in self.providers
+        if not found:
+            return "ONNX Runtime lacks it (docs/providers.md)"
+        return None if provider == "cpu" else self.no_gpu
 
 
 def main() -> int:
@@ -168,7 +165,7 @@ def network_steps(name: str, checkpoint: Path, out: Path, data: str | None, here
 
 def provider_steps(subject: str, model: Path, here: Here) -> Iterator[Step]:
     """Measure and prove an ONNX file on each provider of ONNX Runtime."""
-    for provider in (*PROVIDERS, "rtx"):
+    for provider in PROVIDERS:
         path = f"{subject}: ONNX Runtime, {provider}"
         if reason := here.without_provider(provider):
             yield Step.absent(path, reason)

@@ -26,6 +26,11 @@ def installed_versions(found: Iterable[Distribution] | None = None) -> dict[str,
     return {normal_name(one.metadata["Name"]): one.version for one in places if one.metadata["Name"]}
 
 
+def version_numbers(text: str) -> tuple[int, ...]:
+    """Return the first three numbers of a version, for comparisons: (1, 30, 0) of "1.30.0+cu12"."""
+    return tuple(int(part) for part in text.split(".")[:3] if part.isdecimal())
+
+
 def taijitu_version() -> str:
     """Return the installed version of taijitu."""
     try:

@@ -16,6 +16,7 @@ from taijitu_runtime.backends.ort.session import open_nish_session, open_session
 from taijitu_runtime.bulk import Bulk, batch_for_cache
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard, Precision
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, require
+from taijitu_runtime.installed import version_numbers
 from taijitu_runtime.machine import core_cache_bytes, usable_cores
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
@@ -148,8 +149,7 @@ def check_rounding(path: Path, precision: Precision) -> None:
     The logits would be off by a third of their range, without any error of ONNX Runtime.
     """
     version = require("onnxruntime", "taijitu[ort]").__version__
-    release = tuple(int(number) for number in version.split(".")[:2])
-    if precision.calibration.get("between") == "float16" and release < ROUNDS_FLOAT16:
+    if precision.calibration.get("between") == "float16" and version_numbers(version) < ROUNDS_FLOAT16:
         least = ".".join(map(str, ROUNDS_FLOAT16))
         raise ArtefactError(
             f"{path}: got int8 with float16 between its layers and ONNX Runtime {version}, whose CPU provider rounds "

@@ -15,6 +15,7 @@ from taijitu_runtime.backends.cuda import GpuModel
 from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.engine_card import LIBRARIES, LIBRARY_INSTALLS, BuiltFor, EngineCard, platform_here
 from taijitu_runtime.errors import DeviceError, EngineError, MissingDependencyError, require
+from taijitu_runtime.installed import version_numbers
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def register_plugins(path: Path, card: EngineCard, trt: Any) -> None:
 def check_gpu(path: Path, card: EngineCard, gpu: GpuModel) -> None:
     """Raise EngineError unless the engine runs on this GPU; log a warning if it was built on another model."""
     built_for = card.built_for
-    here = _numbers(gpu.compute_capability)
+    here = version_numbers(gpu.compute_capability)
     rtx_default = card.library.name == "tensorrt_rtx" and not built_for.compute_capabilities
     if rtx_default or built_for.hardware_compatibility == "ampere+":
         fits, wanted = here >= OLDEST_BY_DEFAULT, "compute capability 8.0 and later"
@@ -129,14 +130,10 @@ def check_validity(path: Path, card: EngineCard, runtime: Any, trt: Any, plan: b
 
 
 def _version_fits(card: EngineCard, here: str) -> bool:
-    built, found = _numbers(card.library.version), _numbers(here)
+    built, found = version_numbers(card.library.version), version_numbers(here)
     if "VERSION_COMPATIBLE" in card.flags:
         return built[0] == found[0] and found >= built[:3]
     return built[:3] == found[:3]
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
 
 
 def _built_for(path: Path, card: EngineCard, wanted: str, here: str) -> EngineError:
