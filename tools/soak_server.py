@@ -18,6 +18,7 @@ import os
 import random
 import shutil
 import socket
+import statistics
 import struct
 import tempfile
 import time
@@ -35,8 +36,10 @@ from tests.helpers.server_process import ROOT, Server
 
 NAME, CAMERA = "small", "door"
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
-SAMPLES = 20  # of memory and descriptors, evenly over the time
-WARM_UP_SHARE = 0.2  # of the time, before growth counts
+SAMPLES = 100  # of memory and descriptors, evenly over the time
+PRINTED = 5  # every such sample
+COMPARED = 20  # samples after the warm-up, and as many at the end: pictures in work move memory up and down
+WARM_UP = 20  # samples before growth counts
 ALLOWED_GROWTH_BYTES = 5_000_000
 ALLOWED_DESCRIPTORS = 2
 DRAIN_S = 0.5
@@ -198,7 +201,7 @@ def is_error(line: str) -> bool:
 async def run(soak: Soak, process: int, model: Path, source: Path, seconds: float) -> tuple[int, int]:
     """Run all clients until the end.
 
-    Return the growth of memory in bytes since the warm-up, of descriptors since the start.
+    Return the growth of memory in bytes since the warm-up, between medians, and of descriptors since the start.
     """
     start_descriptors = resources(process)[1]
     clients = [soak.good() for _ in range(8)] + [soak.bad() for _ in range(4)] + [soak.leaving() for _ in range(4)]
@@ -209,11 +212,14 @@ async def run(soak: Soak, process: int, model: Path, source: Path, seconds: floa
         await asyncio.sleep(seconds / SAMPLES)
         samples.append(resources(process))
         memory, descriptors = samples[-1]
-        print(f"{seconds * number / SAMPLES:6.0f} s: {memory / 1e6:.1f} MB, {descriptors} descriptors", flush=True)
+        if number % PRINTED == 0:
+            print(f"{seconds * number / SAMPLES:6.0f} s: {memory / 1e6:.1f} MB, {descriptors} descriptors", flush=True)
     await asyncio.gather(*tasks)
     await asyncio.sleep(SETTLES_S)
-    before, after = samples[int(WARM_UP_SHARE * SAMPLES) - 1], resources(process)
-    return after[0] - before[0], after[1] - start_descriptors
+    memory_bytes = [memory for memory, _ in samples]
+    before = statistics.median(memory_bytes[WARM_UP : WARM_UP + COMPARED])
+    after = statistics.median(memory_bytes[-COMPARED:])
+    return round(after - before), resources(process)[1] - start_descriptors
 
 
 def labelled_pictures(model: Path) -> dict[bytes, str]:

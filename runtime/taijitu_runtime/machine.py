@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import platform
@@ -52,6 +53,15 @@ def usable_cores(root: Path = ROOT) -> int:
     """Return the number of cores that this process may use, limited by its affinity and its control group."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def return_free_memory() -> None:
+    """Return freed memory to the system where the C library can be told to; glibc keeps it between what is in use."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):  # another C library
+        return
+    trim(0)
 
 
 def core_cache_bytes(root: Path = ROOT) -> int:

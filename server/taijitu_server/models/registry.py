@@ -11,6 +11,7 @@ from pathlib import Path
 
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import ArtefactError, ProofError, TaijituError, UsageError, name_hint
+from taijitu_runtime.machine import return_free_memory
 from taijitu_runtime.model_files import is_model
 from taijitu_server.errors import MODEL_UNKNOWN, MODEL_UNNAMED, HttpError
 from taijitu_server.metrics import Metrics
@@ -111,6 +112,7 @@ class Registry:
                 for key, files in self._found().items()
                 if only in (None, key[0]) and key[0] not in self._unloaded
             }
+            before = dict(self._stamps)
             failed = []
             for key, files in found.items():
                 try:
@@ -123,6 +125,9 @@ class Registry:
             known = self._stamps.keys() | self.failures.keys()
             for key in [key for key in known if only in (None, key[0]) and key not in found]:
                 await self._drop(key)
+            if self._stamps != before:
+                # Loading and freeing models leaves holes in several heaps: memory would grow with every reload.
+                await asyncio.to_thread(return_free_memory)
             return failed
 
     async def unload(self, name: str) -> None:
