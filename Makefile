@@ -95,10 +95,10 @@ test-dist: $(VENV)/.dist
 	$(BIN)/python -m pytest -m dist $(PYTEST)
 
 # Apart from .venv: these have other versions. CORE is what touches other people's packages.
-CORE = tests/contract tests/export/test_to_onnx.py tests/export/test_passes.py tests/export/test_precision_passes.py \
-	tests/runtime/test_classifier.py tests/runtime/pictures/test_preprocess.py tests/server/http/test_routes.py \
-	tests/server/test_kserve.py tests/server/http/test_connections.py tests/server/test_settings.py \
-	tests/training/test_models.py tests/training/test_checkpoint.py
+CORE = tests/contract tests/export/onnx/test_to_onnx.py tests/export/onnx/test_passes.py \
+	tests/export/onnx/test_precision_passes.py tests/runtime/test_classifier.py tests/runtime/pictures/test_preprocess.py \
+	tests/server/http/test_routes.py tests/server/kserve/test_kserve.py tests/server/http/test_connections.py \
+	tests/server/test_settings.py tests/training/models/test_models.py tests/training/test_checkpoint.py
 test-lowest: RESOLUTION = lowest-direct
 test-newest: RESOLUTION = highest
 test-lowest test-newest: | $(BIN)/uv

@@ -32,7 +32,7 @@ from taijitu_runtime.answers import scores_from_logits
 from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.datasets import PictureSet, read_dataset
-from taijitu_runtime.doubt import energies
+from taijitu_runtime.doubt.rule import energies
 from taijitu_runtime.explain.head import head_of
 
 HALVES, GUARANTEE, TOLERANCE = 100, 95.0, 1.0

@@ -97,7 +97,8 @@ def test_an_editable_install_has_the_native_nish_next_to_its_sources(root: Path,
         shutil.copy(root / name, source / name)
     fresh_environment(tmp_path / "venv", "--no-deps", "--editable", source)
     native = source / "runtime" / "taijitu_runtime" / "native"
-    others = {path.name for path in native.iterdir() if path.suffix not in (".py", ".h", ".cpp", ".cu")}
+    sources = {".py", ".h", ".cpp", ".cu"}
+    others = {path.name for path in native.iterdir() if path.is_file() and path.suffix not in sources}
     assert others == {build.LIBRARY}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.doubt import NO_DOUBT, Doubt, DoubtRule
+from taijitu_runtime.doubt.rule import NO_DOUBT, Doubt, DoubtRule
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
 
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import Prediction, Scores, check_logits, check_top, scores_from_logits
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
+from taijitu_runtime.backends.bulk import chunked, mapped
 from taijitu_runtime.backends.contract import rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
-from taijitu_runtime.bulk import chunked, mapped
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.decision import temperature_of
-from taijitu_runtime.doubt import DoubtRule
+from taijitu_runtime.doubt.decision import temperature_of
+from taijitu_runtime.doubt.rule import DoubtRule
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.explain.class_maps import ClassMaps
 from taijitu_runtime.explain.explanation import Explanation

@@ -21,8 +21,8 @@ from taijitu_runtime.answers import scores_from_logits
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_and_other_pictures, fingerprints, scan_folder
-from taijitu_runtime.decision import SCORES, CoverageRow, Decision
-from taijitu_runtime.doubt import DoubtRule, energies
+from taijitu_runtime.doubt.decision import SCORES, CoverageRow, Decision
+from taijitu_runtime.doubt.rule import DoubtRule, energies
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.output_path import check_output_path

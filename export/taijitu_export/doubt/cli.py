@@ -13,7 +13,7 @@ from pathlib import Path
 
 from taijitu_export.arguments import percentage
 from taijitu_runtime.console import Parser, run, say, say_json
-from taijitu_runtime.doubt import check_threshold
+from taijitu_runtime.doubt.rule import check_threshold
 from taijitu_runtime.errors import UsageError
 
 

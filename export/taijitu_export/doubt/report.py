@@ -7,7 +7,7 @@ from typing import Any
 
 from taijitu_export.doubt.calibrate import Calibration
 from taijitu_runtime.console import shown
-from taijitu_runtime.decision import CoverageRow
+from taijitu_runtime.doubt.decision import CoverageRow
 
 
 def as_text(found: Calibration) -> str:

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.backends.bulk import USUAL_BATCH, Bulk
 from taijitu_runtime.backends.contract import ModelInput, check_card
 from taijitu_runtime.backends.gpu_arrays import GpuArray, is_on_gpu, read_gpu_array
-from taijitu_runtime.bulk import USUAL_BATCH, Bulk
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
 from taijitu_runtime.machine import usable_cores

@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Any
 
 from taijitu_runtime.backends.base import check_file
+from taijitu_runtime.backends.bulk import Bulk
 from taijitu_runtime.backends.contract import Tensor
 from taijitu_runtime.backends.ort.backend import bulk_on_cpu, open_model, tensor_of
 from taijitu_runtime.bench.inputs import Shape, shapes_from_text
-from taijitu_runtime.bulk import Bulk
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.machine import usable_cores

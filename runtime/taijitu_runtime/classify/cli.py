@@ -12,7 +12,7 @@ from taijitu_runtime.classify.heat_maps import HeatMaps
 from taijitu_runtime.classify.inputs import find_pictures, given_paths
 from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextReport
 from taijitu_runtime.console import Parser, Progress, run, say, shown
-from taijitu_runtime.doubt import check_threshold
+from taijitu_runtime.doubt.rule import check_threshold
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.headers import LIMITS, Limits
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from taijitu_runtime.answers import Prediction
-from taijitu_runtime.bulk import mapped
+from taijitu_runtime.backends.bulk import mapped
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify.inputs import Input
 from taijitu_runtime.console import shown

@@ -13,7 +13,7 @@ from taijitu_runtime.answers import Prediction
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.console import Progress, json_text, shown
 from taijitu_runtime.datasets import LeftOut
-from taijitu_runtime.doubt import DoubtRule
+from taijitu_runtime.doubt.rule import DoubtRule
 
 BAR_CELLS = 30
 MAX_NAME_COLUMNS = 60

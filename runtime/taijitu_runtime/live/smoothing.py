@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.answers import Answer, Scores, likeliest_first
-from taijitu_runtime.doubt import Doubt, DoubtRule
+from taijitu_runtime.doubt.rule import Doubt, DoubtRule
 
 
 class Smoother:

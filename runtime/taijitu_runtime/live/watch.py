@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.answers import Answer, check_top
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
-from taijitu_runtime.doubt import NO_DOUBT, Doubt, check_threshold
+from taijitu_runtime.doubt.rule import NO_DOUBT, Doubt, check_threshold
 from taijitu_runtime.errors import SourceError, UsageError, require
 from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.reader import Reader

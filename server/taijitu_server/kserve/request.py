@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends import ModelInput
-from taijitu_runtime.doubt import DoubtRule
+from taijitu_runtime.doubt.rule import DoubtRule
 from taijitu_server.errors import HttpError, bad_request
 from taijitu_server.http.forms import bytes_from_base64, too_many
 from taijitu_server.http.request import check_names, probability_from_text

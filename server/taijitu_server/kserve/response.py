@@ -13,7 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from taijitu_runtime.answers import Scores
-from taijitu_runtime.doubt import DoubtRule
+from taijitu_runtime.doubt.rule import DoubtRule
 from taijitu_server.http.response import WholeResponse
 from taijitu_server.kserve.request import InferRequest, RequestedOutput
 from taijitu_server.models.served_model import ServedModel

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
+from taijitu_runtime.backends.bulk import WINDOW, batch_for_cache, chunked, mapped
 from taijitu_runtime.backends.ort.backend import OrtBackend
-from taijitu_runtime.bulk import WINDOW, batch_for_cache, chunked, mapped
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes

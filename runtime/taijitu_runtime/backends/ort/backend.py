@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import Backend
+from taijitu_runtime.backends.bulk import Bulk, batch_for_cache
 from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_an_artefact
 from taijitu_runtime.backends.ort.provider import check_provider, open_on_provider
 from taijitu_runtime.backends.ort.session import open_nish_session, open_session
-from taijitu_runtime.bulk import Bulk, batch_for_cache
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard, Precision
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, require
 from taijitu_runtime.installed import version_numbers

@@ -25,7 +25,7 @@ from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli as classify
-from taijitu_runtime.decision import Decision
+from taijitu_runtime.doubt.decision import Decision
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.live import cli as camera
 from taijitu_runtime.proof.prove import prove

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.decision import Decision, temperature_of
+from taijitu_runtime.doubt.decision import Decision, temperature_of
 from taijitu_runtime.errors import UsageError
 
 

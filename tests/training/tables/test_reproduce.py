@@ -23,7 +23,7 @@ from taijitu_training.tables.reproduce import with_noise
 from taijitu_training.tables.results import ResultFile, mean_and_error
 from taijitu_training.tables.tables import TABLES, get_table, plan
 
-SHIPPED_RESULTS = Path(__file__).parents[2] / "docs" / "results"
+SHIPPED_RESULTS = Path(__file__).parents[3] / "docs" / "results"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Which answers are known: the decision that a card carries, and the rule that applies it to answers."""
