@@ -1,4 +1,4 @@
-"""The colour model of tiny_model.py as a real engine with its sidecar, built by the TensorRT of this machine."""
+"""The models of tiny_model.py and foreign_model.py as real engines with their sidecars, built on this machine."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from taijitu_runtime.engine_card import (
     platform_here,
     save_engine,
 )
+from tests.helpers.foreign_model import make_foreign_onnx
 from tests.helpers.tiny_model import card_dict, make_tiny_onnx
 
 MAX_BATCH = 8
@@ -61,6 +62,15 @@ def make_tiny_engine(path: Path, *, library: str = "tensorrt_rtx", **options: An
         built=Build("2026-11-21T13:30:00+00:00", 0.1),
     )
     save_engine(path, plan, card)
+    return path
+
+
+def make_foreign_engine(path: Path) -> Path:
+    """Build an engine without a contract, of two outputs, by `taijitu engine`."""
+    pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
+    cli = pytest.importorskip("taijitu_export.engine.cli", reason="no taijitu_export: no engine can be built")
+    source = make_foreign_onnx(path.with_suffix(".onnx"), second_output=True)
+    assert cli.main([str(source), "--backend=rtx", f"--saveEngine={path}"]) == 0
     return path
 
 

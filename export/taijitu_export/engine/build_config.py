@@ -13,7 +13,7 @@ from taijitu_export.engine.options import HARDWARE_COMPATIBILITY, Options
 from taijitu_export.engine.shapes import profile_for
 from taijitu_export.engine.target import Target
 from taijitu_runtime.backends.trt import nish_plugin
-from taijitu_runtime.backends.trt.engine import logger_of
+from taijitu_runtime.backends.trt.logger import logger_of
 from taijitu_runtime.engine_card import ShapeRange, TensorSpec
 from taijitu_runtime.errors import UsageError
 

@@ -17,7 +17,7 @@ from taijitu_export.engine.progress import BuildProgress, progress_monitor
 from taijitu_export.engine.target import Target
 from taijitu_export.engine.timing_cache import TimingCache
 from taijitu_runtime.backends.trt import nish_plugin
-from taijitu_runtime.backends.trt.engine import logger_of
+from taijitu_runtime.backends.trt.logger import logger_of
 from taijitu_runtime.engine_card import ShapeRange, TensorSpec
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from taijitu_export.engine.failures import BuildError, not_none
 from taijitu_export.engine.target import Target
-from taijitu_runtime.backends.trt.engine import logger_of
+from taijitu_runtime.backends.trt.logger import logger_of
 
 WEIGHTED = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "FULLY_CONNECTED", "EINSUM")
 NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "FP8": "float8"}

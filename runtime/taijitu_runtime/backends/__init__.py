@@ -11,7 +11,7 @@ from taijitu_runtime.backends.trt.backend import TrtBackend
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.model_files import ENGINE_SUFFIXES, is_engine, is_onnx
 
-__all__ = ["Backend", "ModelInput", "OrtBackend", "TrtBackend", "open_backend"]
+__all__ = ["Backend", "ModelInput", "OrtBackend", "TrtBackend", "check_is_engine", "open_backend"]
 
 CHECKPOINT_MAGIC = b"PK\x03\x04"
 ENGINE_MAGIC = (b"ftrt", b"vtrt")
@@ -50,16 +50,21 @@ def open_backend(
                 f"{path}: got no CUDA graphs for an ONNX file, which has none, expected an engine; remove it"
             )
         return OrtBackend(path, threads=threads, provider="cpu" if provider is None else provider)
+    check_is_engine(path)
+    if provider is not None:
+        raise UsageError(f"{path}: got provider={provider!r} for an engine, expected an ONNX file; remove it")
+    return TrtBackend(path, cuda_graphs=cuda_graphs, rebuild=rebuild)
+
+
+def check_is_engine(path: Path) -> None:
+    """Raise ArtefactError unless a file is an engine by its name or its first bytes; the text names its kind."""
     check_file(path)
     with path.open("rb") as file:
         magic = file.read(4)
     if magic == CHECKPOINT_MAGIC:
         raise ArtefactError(f"{path}: got a checkpoint, expected a .onnx file; do: taijitu onnx {path} -o model.onnx")
-    if magic in ENGINE_MAGIC or is_engine(path):
-        if provider is not None:
-            raise UsageError(f"{path}: got provider={provider!r} for an engine, expected an ONNX file; remove it")
-        return TrtBackend(path, cuda_graphs=cuda_graphs, rebuild=rebuild)
-    raise ArtefactError(
-        f"{path}: got a file of an unknown kind, expected a .onnx file or an engine ({', '.join(ENGINE_SUFFIXES)}); "
-        "rename it if it is one"
-    )
+    if magic not in ENGINE_MAGIC and not is_engine(path):
+        raise ArtefactError(
+            f"{path}: got a file of an unknown kind, expected a .onnx file or an engine "
+            f"({', '.join(ENGINE_SUFFIXES)}); rename it if it is one"
+        )

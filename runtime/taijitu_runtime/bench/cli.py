@@ -10,18 +10,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from taijitu_runtime.backends import TrtBackend, open_backend
+from taijitu_runtime.backends import check_is_engine
 from taijitu_runtime.bench.board import Board, BoardWatch
 from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, load_warnings, machine
-from taijitu_runtime.bench.onnx_network import OnnxNetwork, Shape, random_array, shapes_from_text
+from taijitu_runtime.bench.inputs import random_array
+from taijitu_runtime.bench.onnx_network import OnnxNetwork
 from taijitu_runtime.bench.ort_probe import OrtProbe
 from taijitu_runtime.bench.queries import Loop, Probe, measure
 from taijitu_runtime.bench.report import Result, explanations, profile_for_export, ratio_line, times_for_export
 from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
+from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.bench.trt_probe import TrtProbe
 from taijitu_runtime.console import Parser, run, say, say_json, shown
 from taijitu_runtime.errors import UsageError
@@ -31,14 +33,15 @@ from taijitu_runtime.output_path import check_output_path
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
 PROFILED_QUERIES = 100
-IMAGES = "images"
-NO_USE: dict[type[OnnxNetwork | TrtBackend], dict[str, str]] = {
+Network: TypeAlias = OnnxNetwork | TrtNetwork
+
+NO_USE: dict[type[Network], dict[str, str]] = {
     OnnxNetwork: {
         "useCudaGraph": "ONNX Runtime runs it without CUDA graphs",
         "noDataTransfers": "on a CPU nothing is copied, and elsewhere ONNX Runtime copies within its call",
         "rebuild": "an ONNX file needs no build",
     },
-    TrtBackend: {"cpuThreads": "an engine runs on the GPU", "provider": "an engine runs through TensorRT itself"},
+    TrtNetwork: {"cpuThreads": "an engine runs on the GPU", "provider": "an engine runs through TensorRT itself"},
 }
 EXPORTS = ("exportTimes", "exportProfile", "exportLayerInfo")
 
@@ -127,7 +130,7 @@ def check_options(options: argparse.Namespace) -> None:
         check_output_path(file)
 
 
-def prepare_artefacts(options: argparse.Namespace) -> list[OnnxNetwork | TrtBackend]:
+def prepare_artefacts(options: argparse.Namespace) -> list[Network]:
     """Return the models, not loaded yet. Raises UsageError for a flag that none of them can use, with the reason."""
     artefacts = [prepare_artefact(model, options) for model in options.models]
     kinds = {type(artefact) for artefact in artefacts}
@@ -137,61 +140,30 @@ def prepare_artefacts(options: argparse.Namespace) -> list[OnnxNetwork | TrtBack
     return artefacts
 
 
-def prepare_artefact(model: Path, options: argparse.Namespace) -> OnnxNetwork | TrtBackend:
+def prepare_artefact(model: Path, options: argparse.Namespace) -> Network:
     """Return one of them, by its file."""
     if is_onnx(model):
         return OnnxNetwork(model, threads=options.cpuThreads or 0, provider=options.provider or "cpu")
-    backend = open_backend(model, rebuild=options.rebuild)
-    assert isinstance(backend, TrtBackend), "open_backend makes no other for engines"
-    backend.cuda_graphs = options.useCudaGraph
-    return backend
+    check_is_engine(model)
+    return TrtNetwork(model, cuda_graph=options.useCudaGraph, rebuild=options.rebuild)
 
 
-def open_probe(artefact: OnnxNetwork | TrtBackend, options: argparse.Namespace) -> Probe:
+def open_probe(artefact: Network, options: argparse.Namespace) -> Probe:
     """Return the probe for a model, with random input of the requested shapes."""
-    shapes = shapes_of(artefact, options.shapes)
-    dtypes = (
-        {tensor.name: np.dtype(tensor.dtype) for tensor in artefact.inputs}
-        if isinstance(artefact, OnnxNetwork)
-        else {IMAGES: artefact.input.dtype}
-    )
+    shapes = artefact.shapes(options.shapes)
+    dtypes = {tensor.name: np.dtype(tensor.dtype) for tensor in artefact.inputs}
     try:
         feeds = {name: random_array(shape, dtypes[name]) for name, shape in shapes.items()}
     except (MemoryError, OverflowError, ValueError):
         raise UsageError(f"got --shapes={options.shapes}, more than the memory holds; use a smaller batch") from None
-    if isinstance(artefact, TrtBackend):
-        return TrtProbe(artefact, feeds[IMAGES], transfers=not options.noDataTransfers)
+    if isinstance(artefact, TrtNetwork):
+        return TrtProbe(artefact, feeds, transfers=not options.noDataTransfers)
     return OrtProbe(artefact, feeds)
 
 
-def shapes_of(artefact: OnnxNetwork | TrtBackend, text: str | None) -> dict[str, Shape]:
-    """Return the shape of each input from "images:8x32x32x3". Raises UsageError if the model does not take it."""
-    asked = shapes_from_text(text)
-    if isinstance(artefact, OnnxNetwork):
-        return artefact.shapes(asked, text)
-    taken = artefact.input
-    shape = asked.get(IMAGES, () if asked else taken.shape(taken.min_batch))
-    limit = taken.max_batch
-    fits = bool(shape) and shape[0] >= taken.min_batch and (limit is None or shape[0] <= limit)
-    if not fits or shape != taken.shape(shape[0]):
-        sizes = "x".join(map(str, taken.shape(1)[1:]))
-        most = "" if limit is None else f" to {limit}"
-        raise UsageError(
-            f"{artefact.path}: got --shapes={text}, expected images:Nx{sizes} with N from {taken.min_batch}{most}"
-        )
-    return {IMAGES: shape}
-
-
-def title_of(artefact: OnnxNetwork | TrtBackend) -> str:
-    """Return what a model is, in words."""
-    if isinstance(artefact, OnnxNetwork):
-        return artefact.title
-    return f"{artefact.card.architecture.name}, {artefact.card.precision.name}"
-
-
-def images_per_s(artefact: OnnxNetwork | TrtBackend, result: Result, options: argparse.Namespace) -> float:
+def images_per_s(artefact: Network, result: Result, options: argparse.Namespace) -> float:
     """Return the throughput in images, or in rows of the first input."""
-    shape = next(iter(shapes_of(artefact, options.shapes).values()))
+    shape = next(iter(artefact.shapes(options.shapes).values()))
     return result.throughput_qps * (shape[0] if shape else 1)
 
 
@@ -216,14 +188,12 @@ def report(
         say("\n".join(board.lines(images)), sys.stdout)
 
 
-def modes_of(
-    artefact: OnnxNetwork | TrtBackend, probe: Probe, loop: Loop, options: argparse.Namespace
-) -> dict[str, str]:
+def modes_of(artefact: Network, probe: Probe, loop: Loop, options: argparse.Namespace) -> dict[str, str]:
     """Return everything that the numbers depend on, as text by name."""
-    shapes, bulk = shapes_of(artefact, options.shapes), artefact.bulk
+    shapes, bulk = artefact.shapes(options.shapes), artefact.bulk
     written = ",".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
     return {
-        "Model": title_of(artefact),
+        "Model": artefact.title,
         **probe.modes,
         "Input inference shape": written,
         **({"Many images": f"{bulk.workers} runs of {bulk.batch} side by side (classify, verify)"} if bulk else {}),

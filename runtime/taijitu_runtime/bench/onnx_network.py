@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.backends.bulk import Bulk
 from taijitu_runtime.backends.contract import Tensor
 from taijitu_runtime.backends.ort.backend import bulk_on_cpu, open_model, tensor_of
+from taijitu_runtime.bench.inputs import Shape, shapes_from_text
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
-
-Shape = tuple[int, ...]
 
 
 class OnnxNetwork:
@@ -71,11 +65,12 @@ class OnnxNetwork:
             return f"{card.architecture.name}, {card.precision.name}"
         return f"{self.session.get_modelmeta().graph_name or self.path.stem}, without a contract"
 
-    def shapes(self, asked: Mapping[str, Shape], text: str | None) -> dict[str, Shape]:
+    def shapes(self, text: str | None) -> dict[str, Shape]:
         """Return the shape of each input: the requested one, or that of one image or the smallest batch.
 
         `text`: of --shapes. UsageError where an input does not take the shape, or leaves more than its batch open.
         """
+        asked = shapes_from_text(text)
         known = {tensor.name: tensor.shape for tensor in self.inputs}
         for name, shape in asked.items():
             if name not in known or not _fits(shape, known[name]):
@@ -99,27 +94,6 @@ class OnnxNetwork:
                 f"--shapes={name}:..."
             )
         return tuple(1 if side is None else side for side in sides)
-
-
-def shapes_from_text(text: str | None) -> dict[str, Shape]:
-    """trtexec's "images:8x32x32x3,other:1x4" by name; UsageError for anything else."""
-    shapes: dict[str, Shape] = {}
-    for part in text.split(",") if text is not None else ():
-        match = re.fullmatch(r"'?(.+?)'?:(\d+(?:x\d+)*)", part)
-        if match is None:
-            raise UsageError(f"got --shapes={text}, expected NAME:SHAPE such as images:8x32x32x3")
-        shapes[match[1]] = tuple(int(size) for size in match[2].split("x"))
-    return shapes
-
-
-def random_array(shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Random pictures, uint8 in [0, 255], normal floating-point numbers, or zeros and ones; the same in every run."""
-    random = np.random.default_rng(0)
-    if dtype == np.uint8:
-        return random.integers(0, 256, shape, dtype=np.uint8)
-    if np.issubdtype(dtype, np.floating):
-        return random.standard_normal(shape, dtype=np.float32).astype(dtype, copy=False)
-    return random.integers(0, 2, shape).astype(dtype)  # an index that every table has
 
 
 def _fits(shape: Shape, sides: tuple[int | None, ...]) -> bool:

@@ -2,93 +2,77 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.backends import TrtBackend
-from taijitu_runtime.backends.cuda import Gpu
-from taijitu_runtime.backends.trt.engine import Engine
 from taijitu_runtime.bench.queries import LayerTime, Probe, Query
+from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.engine_card import LIBRARIES
 
 
 class TrtProbe(Probe):
-    """The probe of a loaded TrtBackend: one stream, one query at a time, as in `infer`.
+    """The probe of an opened TrtNetwork: one stream, one query at a time, as in `infer` of a backend.
 
     Args:
-        backend: The loaded backend.
-        images: A batch that it takes.
-        transfers: Copy images and logits in every query.
+        network: The network, opened.
+        feeds: An array for each of its inputs, by name.
+        transfers: Copy inputs and outputs in every query.
     """
 
     device = "GPU"
 
-    def __init__(self, backend: TrtBackend, images: NDArray[Any], *, transfers: bool) -> None:
-        self._backend, self._images, self._transfers = backend, images, transfers
+    def __init__(self, network: TrtNetwork, feeds: dict[str, NDArray[Any]], *, transfers: bool) -> None:
+        self._network, self._transfers = network, transfers
+        self._gpu, self._stream = network.plan.gpu, network.plan.stream
         self.absent = {} if transfers else {"h2d": "--noDataTransfers", "d2h": "--noDataTransfers"}
-        card = backend.engine_card
-        assert card is not None, "the backend is loaded"
+        card, model = network.plan.card, self._gpu.model
         self.modes = {
             "Backend": f"{LIBRARIES[card.library.name]} {card.library.version}",
-            "GPU": backend.on_owner(
-                lambda engine, gpu: f"{gpu.model}, compute capability {gpu.model.compute_capability}"
-            ),
+            "GPU": f"{model}, compute capability {model.compute_capability}",
             "Layers": ", ".join(f"{count} {dtype}" for dtype, count in card.precision.layers.items()),
             "Data transfers": "Enabled" if transfers else "Disabled",
-            "CUDA Graph": "Enabled" if backend.cuda_graphs else "Disabled",
+            "CUDA Graph": "Enabled" if network.cuda_graph else "Disabled",
             "Streams": "1, one query at a time",
         }
-        backend.on_owner(self._prepare)
+        network.prepare(feeds)
+        self._base, *self._events = [self._gpu.event() for _ in range(5)]
+        self._gpu.record(self._base, self._stream)
+        self._gpu.synchronise(self._stream)
+        self._start_s = time.perf_counter()
 
     def run(self, count: int) -> list[Query]:
         """As in Probe."""
-        return self._backend.on_owner(lambda engine, gpu: [self._query(engine, gpu) for _ in range(count)])
+        return [self._query() for _ in range(count)]
 
     def profile(self, count: int) -> list[LayerTime]:
         """As in Probe, but without a CUDA graph, which has no layers."""
-        return self._backend.on_owner(lambda engine, gpu: self._profile(engine, gpu, count))
+        layers: dict[str, list[float]] = {}
+        with self._network.reporting_layers(lambda name, time_ms: layers.setdefault(name, []).append(time_ms)):
+            self.run(count)
+        return [LayerTime(name, np.asarray(times, float).tolist()) for name, times in layers.items()]
 
     def layer_info(self) -> dict[str, Any]:
-        """Return the output of TensorRT's engine inspector: names only, unless the engine was built with more."""
+        """As in Probe."""
+        return self._network.layer_info()
 
-        def inspect(engine: Engine, gpu: Gpu) -> dict[str, Any]:
-            inspector = engine.engine.create_engine_inspector()
-            inspector.execution_context = engine.context
-            found: dict[str, Any] = json.loads(inspector.get_engine_information(engine.json_format))
-            return found
-
-        return self._backend.on_owner(inspect)
-
-    def _prepare(self, engine: Engine, gpu: Gpu) -> None:
-        batch = len(self._images)
-        if self._backend.cuda_graphs:
-            engine.graphs.capture(batch)
-        engine.set_batch(batch)
-        engine.host_images[:batch] = self._images
-        self._base, *self._events = [gpu.event() for _ in range(5)]
-        engine.upload()
-        gpu.record(self._base, engine.stream)
-        gpu.synchronise(engine.stream)
-        self._start_s = time.perf_counter()
-
-    def _query(self, engine: Engine, gpu: Gpu) -> Query:
+    def _query(self) -> Query:
+        gpu, stream = self._gpu, self._stream
         begin, computing, computed, end = self._events
-        gpu.record(begin, engine.stream)
+        gpu.record(begin, stream)
         if self._transfers:
-            engine.upload()
-        gpu.record(computing, engine.stream)
+            self._network.upload()
+        gpu.record(computing, stream)
         enqueued_s = time.perf_counter()
-        engine.enqueue()
+        self._network.enqueue()
         done_s = time.perf_counter()
-        gpu.record(computed, engine.stream)
+        gpu.record(computed, stream)
         if self._transfers:
-            engine.download()
-        gpu.record(end, engine.stream)
-        gpu.synchronise(engine.stream)
+            self._network.download()
+        gpu.record(end, stream)
+        gpu.synchronise(stream)
         # CUDA returns times in float32, whose resolution is 4 microseconds a minute after the base.
         begin_ms = gpu.elapsed_ms(self._base, begin)
         times = [begin_ms, *(begin_ms + gpu.elapsed_ms(begin, event) for event in (computing, computed, end))]
@@ -98,15 +82,3 @@ class TrtProbe(Probe):
             h2d=(times[0], times[1]) if self._transfers else None,
             d2h=(times[2], times[3]) if self._transfers else None,
         )
-
-    def _profile(self, engine: Engine, gpu: Gpu, count: int) -> list[LayerTime]:
-        layers: dict[str, list[float]] = {}
-        with (
-            engine.graphs.set_aside(),
-            engine.reporting_layers(lambda name, time_ms: layers.setdefault(name, []).append(time_ms)),
-        ):
-            engine.set_batch(len(self._images))
-            for _ in range(count):
-                self._query(engine, gpu)
-        engine.set_batch(len(self._images))
-        return [LayerTime(name, np.asarray(times, float).tolist()) for name, times in layers.items()]

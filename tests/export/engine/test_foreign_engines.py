@@ -20,7 +20,9 @@ from tests.helpers.tiny_model import make_tiny_onnx
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_file_without_a_contract_becomes_an_engine_without_labels(tmp_path: Path, precision: str) -> None:
+def test_a_file_without_a_contract_becomes_an_engine_without_labels(
+    tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str], why_no_gpu: str | None
+) -> None:
     pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
     source = make_foreign_onnx(tmp_path / "model.onnx", size=(16, 16), second_output=True)
     arguments = ["--fp16"] if precision == "fp16" else []
@@ -31,6 +33,13 @@ def test_a_file_without_a_contract_becomes_an_engine_without_labels(tmp_path: Pa
     assert card.precision.layers == {"float32" if precision == "fp32" else "float16": 2}
     with pytest.raises(ArtefactError, match="without labels"):
         Classifier.from_file(tmp_path / "model.engine")
+    capsys.readouterr()
+    measured = bench_cli.main([str(tmp_path / "model.engine"), "--warmUp=0", "--duration=0"])
+    if why_no_gpu is None:
+        assert measured == 0
+    else:
+        assert measured == 2
+        assert capsys.readouterr().err.startswith("taijitu bench: got no usable GPU")
 
 
 @pytest.mark.parametrize("flags", [[], ["--fp16"]])

@@ -27,7 +27,7 @@ from taijitu_export.engine.options import Options
 from taijitu_export.engine.progress import BuildProgress
 from taijitu_export.engine.target import open_target
 from taijitu_export.engine.timing_cache import TimingCache
-from taijitu_runtime.backends.trt.engine import logger_of
+from taijitu_runtime.backends.trt.logger import logger_of
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.engine_card import RECORDED_FLAGS, EngineCard, ShapeRange
 from taijitu_runtime.errors import UsageError

@@ -5,6 +5,8 @@ tests/contract/ runs it on a real GPU; here TensorRT and the GPU are simulated (
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,19 +15,35 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from taijitu_runtime.backends import open_backend
 from taijitu_runtime.backends.gpu_arrays import GpuArray
 from taijitu_runtime.backends.trt.cuda_graphs import usual_sizes
 from taijitu_runtime.backends.trt.engine import Engine
-from tests.helpers.pretend_tensorrt import SIDE, Context, Module, PlainContext, PretendEngine, PretendGpu
+from taijitu_runtime.backends.trt.plan import Plan
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.errors import ArtefactError
+from tests.helpers.pretend_tensorrt import (
+    COLOURS,
+    SCALED,
+    SIDE,
+    Context,
+    Module,
+    PlainContext,
+    PretendEngine,
+    PretendGpu,
+    pretend,
+)
+from tests.helpers.tiny_model import card_dict
 
 
 def opened(
     gpu: PretendGpu, smallest: int = 1, largest: int = 8, *, graphs: bool = True, library: str = "tensorrt",
     context: type[Context] = Context,
 ) -> tuple[Engine, PretendEngine]:  # fmt: skip
-    plan = PretendEngine(gpu, smallest, largest, context)
+    engine = PretendEngine(gpu, smallest, largest, context)
     card: Any = SimpleNamespace(library=SimpleNamespace(name=library), plan_sha256="0" * 64)
-    return Engine(cast(Any, gpu), Module(context), plan, Path("e"), b"", card, cuda_graph=graphs), plan
+    plan = Plan(cast(Any, gpu), Module(context), engine, Path("e"), b"", card)
+    return Engine(plan, cuda_graph=graphs), engine
 
 
 def pictures(count: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -105,7 +123,7 @@ def test_tensorrt_rtx_has_run_every_usual_size_when_the_model_is_loaded(
     (context,) = plan.contexts
     assert context.runs == 4  # 1, 2, 4, 8
     check(engine, 3)
-    assert context._batch == 4, "padded to a shape whose kernels are compiled"
+    assert context.shapes["images"][0] == 4, "padded to a shape whose kernels are compiled"
 
 
 def test_arrays_on_the_gpu_are_read_there_with_their_padding_and_after_their_stream() -> None:
@@ -123,11 +141,39 @@ def test_arrays_on_the_gpu_are_read_there_with_their_padding_and_after_their_str
     assert gpu.waits == [2]
 
 
-def test_profiling_runs_the_layers_one_by_one() -> None:
-    gpu = PretendGpu()
-    engine, _ = opened(gpu)
-    with engine.graphs.set_aside():
-        check(engine, 3)
-    assert gpu.launched == []
-    check(engine, 3)
+def test_the_engine_is_freed_before_its_gpu() -> None:
+    """TensorRT's objects must not outlive their CUDA context, so nothing may wait for the garbage collector."""
+    engine, _ = opened(PretendGpu())
+    freed: list[bool] = []
+    weakref.finalize(engine, freed.append, True)
+    gc.disable()
+    try:
+        del engine
+        assert freed == [True]
+    finally:
+        gc.enable()
+
+
+def test_a_backend_opens_answers_and_frees_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = ModelCard.from_dict(card_dict(height=SIDE, width=SIDE))
+    gpu, _ = pretend(tmp_path / "model.engine", COLOURS, monkeypatch, card=card)
+    with open_backend(tmp_path / "model.engine") as backend:
+        assert (backend.card, backend.input.max_batch, backend.runs_on) == (card, 4, "tensorrt 8.7")
+        np.testing.assert_allclose(backend.infer(pictures(3)), pictures(3).mean(axis=(1, 2)), rtol=1e-5)
+        assert not gpu.is_closed
+    assert gpu.is_closed
     assert gpu.launched == [4]
+
+
+def test_an_engine_without_labels_answers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(tmp_path / "model.engine", COLOURS, monkeypatch)
+    with pytest.raises(ArtefactError, match="without labels"):
+        open_backend(tmp_path / "model.engine").load()
+
+
+def test_a_foreign_engine_with_labels_frees_its_gpu_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = ModelCard.from_dict(card_dict(height=SIDE, width=SIDE))
+    gpu, _ = pretend(tmp_path / "model.engine", SCALED, monkeypatch, card=card)
+    with pytest.raises(ArtefactError, match=r"'x', 'scale'"):
+        open_backend(tmp_path / "model.engine").load()
+    assert gpu.is_closed

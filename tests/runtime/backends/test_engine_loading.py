@@ -16,7 +16,7 @@ import pytest
 from taijitu_runtime import native
 from taijitu_runtime.backends import TrtBackend, open_backend
 from taijitu_runtime.backends.cuda import GpuModel
-from taijitu_runtime.backends.trt.engine import logger_of
+from taijitu_runtime.backends.trt.logger import logger_of
 from taijitu_runtime.backends.trt.preflight import check_gpu, check_validity, load_library
 from taijitu_runtime.backends.trt.rebuild import arguments_for, rebuild_engine
 from taijitu_runtime.classifier import Classifier

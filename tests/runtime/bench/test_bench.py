@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import runpy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taijitu_runtime.bench.cli import main
 from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, gpu_clock_warnings, load_warnings
-from tests.helpers.tiny_engine import make_tiny_engine
+from taijitu_runtime.bench.inputs import random_array
+from tests.helpers.pretend_tensorrt import CHOSEN, COLOURS, SCALED, Network, pretend
+from tests.helpers.tiny_engine import make_foreign_engine, make_tiny_engine
 from tests.helpers.tiny_model import make_tiny_onnx
 
 QUICK = ["--warmUp=0", "--duration=0", "--iterations=30"]
@@ -178,12 +183,82 @@ def test_flags_of_the_cpu_are_refused_for_an_engine(tmp_path: Path, capsys: pyte
     assert "got --provider for" in refused(capsys, engine, "--provider=cpu")
 
 
+@pytest.mark.parametrize(
+    "network", [COLOURS, SCALED, CHOSEN], ids=["a classifier's", "two inputs, two outputs", "values decide"]
+)
+@pytest.mark.parametrize("flags", [[], ["--useCudaGraph"], ["--noDataTransfers"]])
+def test_any_engine_is_measured(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    network: Network,
+    flags: list[str],
+) -> None:
+    """Here TensorRT and the GPU are simulated; a test below has real ones."""
+    path = tmp_path / "model.engine"
+    gpu, engine = pretend(path, network, monkeypatch, smallest=2)
+    files = {name: tmp_path / f"{name}.json" for name in ("exportTimes", "exportProfile", "exportLayerInfo")}
+    (model,) = measured(capsys, path, *QUICK, *flags, *(f"--{name}={file}" for name, file in files.items()))["models"]
+    shapes = {name: (2, *shape[1:]) for name, (_, shape) in network.inputs.items()}
+    written = ",".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
+    assert (model["queries"], model["modes"]["Input inference shape"]) == (30, written)
+    assert (model["h2d_ms"] is None) == (model["d2h_ms"] is None) == ("--noDataTransfers" in flags)
+    queries = 0 if "--noDataTransfers" in flags else 30 + 100  # measured, and profiled
+    assert gpu.copies == {
+        "up": len(network.inputs) * (1 + queries),
+        "down": len(network.outputs) * queries,
+    }
+    assert gpu.launched == [2] * (30 if "--useCudaGraph" in flags else 0)
+    assert [context.runs for context in engine.contexts] == [2 if "--useCudaGraph" in flags else 30, 100]
+    times, profile, info = (json.loads(file.read_text()) for file in files.values())
+    assert (len(times), profile[0], profile[1]["name"]) == (30, {"count": 100}, "all")
+    assert info["Bindings"] == list(network.tensors)
+    assert gpu.is_closed
+
+
+def test_every_input_of_an_engine_reaches_the_gpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[NDArray[Any], ...]] = []
+
+    def compute(*arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        seen.append(tuple(array.copy() for array in arrays))
+        return SCALED.compute(*arrays)
+
+    pretend(tmp_path / "model.engine", dataclasses.replace(SCALED, compute=compute), monkeypatch)
+    measured(capsys, tmp_path / "model.engine", *QUICK, "--shapes=scale:3x1,x:3x3x4x5")
+    for x, scale in seen:
+        np.testing.assert_array_equal(x, random_array((3, 3, 4, 5), np.dtype(np.float32)))
+        np.testing.assert_array_equal(scale, random_array((3, 1), np.dtype(np.float16)))
+
+
+@pytest.mark.parametrize("shapes", ["y:1x3x4x5", "x:5x3x4x5", "x:1x3x4x6", "x:1x3x4", "x:1x3x4x5,scale:0x1"])
+def test_shapes_that_an_engine_was_not_built_for_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shapes: str
+) -> None:
+    gpu, _ = pretend(tmp_path / "model.engine", SCALED, monkeypatch)
+    printed = refused(capsys, tmp_path / "model.engine", f"--shapes={shapes}")
+    assert f"got --shapes={shapes}, expected x:1x3x4x5 to 4x3x4x5, scale:1x1 to 4x1" in printed
+    assert gpu.is_closed
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("flags", [[], ["--useCudaGraph"], ["--noDataTransfers"]])
-def test_an_engine_is_measured_on_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
-    (model,) = measured(capsys, make_tiny_engine(tmp_path / "model.engine"), *QUICK, *flags)["models"]
+@pytest.mark.parametrize("kind", ["tiny", "foreign"])
+def test_an_engine_is_measured_on_a_gpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, flags: list[str]
+) -> None:
+    path = tmp_path / "model.engine"
+    if kind == "tiny":
+        make_tiny_engine(path)
+    else:
+        make_foreign_engine(path)
+        capsys.readouterr()
+    info = tmp_path / "layers.json"
+    (model,) = measured(capsys, path, *QUICK, *flags, f"--exportLayerInfo={info}")["models"]
     assert model["enqueue_ms"]["median"] > 0
     assert (model["h2d_ms"] is None) == ("--noDataTransfers" in flags)
+    assert json.loads(info.read_text())["Layers"]
 
 
 def test_other_programs_and_the_host_are_noticed() -> None:

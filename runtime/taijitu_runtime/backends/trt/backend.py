@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import Backend
 from taijitu_runtime.backends.contract import ModelInput
-from taijitu_runtime.backends.cuda import Gpu
 from taijitu_runtime.backends.gpu_arrays import GpuArray
-from taijitu_runtime.backends.trt.engine import Engine, logger_of
-from taijitu_runtime.backends.trt.preflight import check_gpu, check_validity, load_library, read_plan, register_plugins
-from taijitu_runtime.backends.trt.rebuild import rebuild_engine
+from taijitu_runtime.backends.trt.engine import Engine
+from taijitu_runtime.backends.trt.plan import Plan, open_plan
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.engine_card import EngineCard
-from taijitu_runtime.errors import ArtefactError, EngineError, UsageError
-
-Result = TypeVar("Result")
+from taijitu_runtime.errors import ArtefactError, UsageError
 
 
 class TrtBackend(Backend):
@@ -46,19 +42,16 @@ class TrtBackend(Backend):
     def __init__(self, path: str | Path, *, cuda_graphs: bool = True, rebuild: bool = False) -> None:
         super().__init__(path)
         self._rebuild = rebuild
-        self.cuda_graphs = cuda_graphs
+        self._cuda_graphs = cuda_graphs
         self._owner: ThreadPoolExecutor | None = None
-        self._gpu: Gpu | None = None
+        self._plan: Plan | None = None
         self._engine: Engine | None = None
-        self.engine_card: EngineCard | None = None
 
     @property
     def runs_on(self) -> str:
         """TensorRT or TensorRT-RTX, and the GPU's compute capability."""
-        card, gpu = self.engine_card, self._gpu
-        return (
-            f"{card.library.name} {gpu.model.compute_capability}" if card is not None and gpu is not None else self.name
-        )
+        plan = self._plan
+        return self.name if plan is None else f"{plan.card.library.name} {plan.gpu.model.compute_capability}"
 
     @property
     def on_gpu(self) -> bool:
@@ -72,22 +65,11 @@ class TrtBackend(Backend):
                 f"{self.path}: got an engine without labels, because the ONNX file that it was built from has no "
                 "contract; give it one with taijitu adopt, and build the engine again"
             )
-        try:
-            engine = self._open(card)
-        except EngineError:
-            if not self._rebuild:
-                raise
-            here = self._gpu.model.compute_capability if self._gpu else None
-            self._free()
-            rebuild_engine(self.path, card, here)
-            card = EngineCard.read(self.path)
-            engine = self._open(card)
-        self.engine_card, self._engine = card, engine
-        assert card.card is not None  # checked above, and a rebuilt engine is of the same file
-        return card.card, engine.input, engine.classes
+        self._owner = ThreadPoolExecutor(1, thread_name_prefix="tensorrt")
+        return self._owner.submit(self._open_here, card).result()
 
     def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        return self.on_owner(lambda engine, gpu: engine.infer(images))
+        return self._on_owner(lambda engine: engine.infer(images))
 
     def _gpu_stream(self) -> int:
         engine = self._engine
@@ -96,15 +78,15 @@ class TrtBackend(Backend):
         return engine.stream
 
     def _infer_on_gpu(self, images: GpuArray) -> NDArray[np.float32]:
-        return self.on_owner(lambda engine, gpu: engine.infer_on_gpu(images))
+        return self._on_owner(lambda engine: engine.infer_on_gpu(images))
 
-    def on_owner(self, work: Callable[[Engine, Gpu], Result]) -> Result:
-        """Run `work(engine, gpu)` on the thread that owns them. Raises UsageError after `close`."""
+    def _on_owner(self, work: Callable[[Engine], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Run `work(engine)` on the thread that owns the engine. Raises UsageError after `close`."""
 
-        def here() -> Result:
-            if self._engine is None or self._gpu is None:
+        def here() -> NDArray[np.float32]:
+            if self._engine is None:
                 raise self._closed()
-            return work(self._engine, self._gpu)
+            return work(self._engine)
 
         owner = self._owner
         if owner is None:
@@ -128,33 +110,14 @@ class TrtBackend(Backend):
             f"{self.path}: got a call on a model that was closed in the meantime; close it after the last"
         )
 
-    def _open(self, card: EngineCard) -> Engine:
-        """Run the checks, first those that need no GPU, then create the engine on its thread."""
-        plan = read_plan(self.path, card)
-        trt = load_library(self.path, card)
-        register_plugins(self.path, card, trt)
-        self._owner = ThreadPoolExecutor(1, thread_name_prefix="tensorrt")
-        return self._owner.submit(self._open_here, trt, plan, card).result()
-
-    def _open_here(self, trt: Any, plan: bytes, card: EngineCard) -> Engine:
-        gpu = self._gpu = Gpu()
-        check_gpu(self.path, card, gpu.model)
-        runtime = trt.Runtime(logger_of(trt))
-        if card.library.name == "tensorrt_rtx":
-            check_validity(self.path, card, runtime, trt, plan)
-        if card.built_for.dla_core is not None:
-            runtime.DLA_core = card.built_for.dla_core
-        if "VERSION_COMPATIBLE" in card.flags:
-            runtime.engine_host_code_allowed = True  # such a plan contains its own runtime
-        return Engine(gpu, trt, runtime, self.path, plan, card, cuda_graph=self.cuda_graphs)
+    def _open_here(self, card: EngineCard) -> tuple[ModelCard, ModelInput, int]:
+        plan = self._plan = open_plan(self.path, card, rebuild=self._rebuild)
+        engine = self._engine = Engine(plan, cuda_graph=self._cuda_graphs)
+        assert plan.card.card is not None, "checked before, and a rebuilt engine is of the same file"
+        return plan.card.card, engine.input, engine.classes
 
     def _close_here(self) -> None:
-        engine, self._engine = self._engine, None
-        gpu, self._gpu = self._gpu, None
-        try:
-            if engine is not None and engine.cache is not None:
-                engine.cache.save()
-        finally:
-            del engine  # TensorRT's objects must be freed before their context
-            if gpu is not None:
-                gpu.close()
+        self._engine = None  # its contexts before the plan
+        plan, self._plan = self._plan, None
+        if plan is not None:
+            plan.close()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,53 +25,38 @@ class Captured:
     context: Any
 
 
-class CudaGraphs:
-    """The graphs of one engine, on the thread that owns it.
+def capture_usual(
+    capture: Callable[[int], Captured], free_bytes: Callable[[], int], smallest: int, largest: int, path: Path
+) -> list[Captured]:
+    """Capture one for each of `usual_sizes`; where one fails or memory ends, a warning, and the rest have none.
 
     Args:
         capture: Makes the graph for so many pictures. DeviceError or ArtefactError where that fails.
         free_bytes: How much of the GPU's memory is free.
+        smallest: The smallest batch.
+        largest: The largest batch.
+        path: The engine, for the warnings.
     """
-
-    def __init__(self, capture: Callable[[int], Captured], free_bytes: Callable[[], int]) -> None:
-        self._capture = capture
-        self._free_bytes = free_bytes
-        self._captured: dict[int, Captured] = {}
-
-    def capture(self, batch: int) -> None:
-        """Capture one for exactly so many pictures. DeviceError or ArtefactError where that fails."""
-        if batch not in self._captured:
-            self._captured[batch] = self._capture(batch)
-
-    def capture_usual(self, smallest: int, largest: int, path: Path) -> None:
-        """Capture one for each of `usual_sizes`; where one fails or memory ends, a warning, and the rest have none."""
-        before = self._free_bytes()
-        for batch in usual_sizes(smallest, largest):
-            try:
-                self.capture(batch)
-            except (DeviceError, ArtefactError) as error:
-                _log.warning("%s: runs batches of %d and more without a CUDA graph: %s", path, batch, error)
-                return
-            if (taken := before - self._free_bytes()) > MOST_BYTES and batch < largest:
-                _log.warning(
-                    "%s: runs batches beyond %d without a CUDA graph: got %d MiB taken by graphs, expected at most %d",
-                    path, batch, taken >> 20, MOST_BYTES >> 20,
-                )  # fmt: skip
-                return
-
-    def fitting(self, batch: int) -> Captured | None:
-        """Return the smallest graph that a batch fits into; None without one."""
-        size = min((size for size in self._captured if size >= batch), default=None)
-        return None if size is None else self._captured[size]
-
-    @contextmanager
-    def set_aside(self) -> Iterator[None]:
-        """Have none, as long as the body runs."""
-        captured, self._captured = self._captured, {}
+    captured: list[Captured] = []
+    before = free_bytes()
+    for batch in usual_sizes(smallest, largest):
         try:
-            yield
-        finally:
-            self._captured = captured
+            captured.append(capture(batch))
+        except (DeviceError, ArtefactError) as error:
+            _log.warning("%s: runs batches of %d and more without a CUDA graph: %s", path, batch, error)
+            break
+        if (taken := before - free_bytes()) > MOST_BYTES and batch < largest:
+            _log.warning(
+                "%s: runs batches beyond %d without a CUDA graph: got %d MiB taken by graphs, expected at most %d",
+                path, batch, taken >> 20, MOST_BYTES >> 20,
+            )  # fmt: skip
+            break
+    return captured
+
+
+def fitting(captured: Sequence[Captured], batch: int) -> Captured | None:
+    """Return the smallest graph that a batch fits into; None without one. `captured`: the smallest first."""
+    return next((each for each in captured if each.batch >= batch), None)
 
 
 def usual_sizes(smallest: int, largest: int) -> list[int]:
