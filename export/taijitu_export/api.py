@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from taijitu_export.adopt.adopt import AdoptResult, adopt_file
-from taijitu_export.adopt.labels import labels_from_file
 from taijitu_export.adopt.like import preprocessing_like
 from taijitu_export.adopt.original import Layout
 from taijitu_export.adopt.preprocessing import Colour, Interpolation, preprocessing_from_flags
@@ -24,6 +23,7 @@ from taijitu_export.engine.shapes import Shapes
 from taijitu_export.onnx import export
 from taijitu_export.onnx.export import OnnxResult
 from taijitu_export.precision.conversion import PrecisionRequest
+from taijitu_runtime.labels import read_labels
 
 AnyPath = str | os.PathLike[str]
 
@@ -115,7 +115,7 @@ def adopt(
         DataError: The pictures of `find` cannot be read, or do not decide for one contract.
     """
     if isinstance(labels, (str, os.PathLike)):
-        labels = labels_from_file(Path(labels))
+        labels = read_labels(Path(labels))
     known = preprocessing_from_flags(
         mean=mean,
         std=std,

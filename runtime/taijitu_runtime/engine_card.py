@@ -118,9 +118,9 @@ class BuiltFor:
 class EnginePrecision:
     """The precision that was asked for, and the one that was counted.
 
-    `asked`: "fp32", "fp16" or "int8". `layers`: how many layers compute in which type (float16: 31). `counted_in`:
-    "engine", every layer of the plan, or "network", the layers with weights of the typed network that it was built
-    from, where the plan could not be opened.
+    `asked`: "fp32", "fp16" or "int8". `layers`: how many layers compute in which type (float16: 31); may be empty for a
+    network without weights. `counted_in`: "engine", every layer of the plan, or "network", the layers with weights of
+    the typed network that it was built from, where the plan could not be opened.
     """
 
     asked: str
@@ -130,7 +130,7 @@ class EnginePrecision:
     def __post_init__(self) -> None:
         check_choice("precision.asked", self.asked, PRECISIONS)
         check_choice("precision.counted_in", self.counted_in, ("network", "engine"))
-        if not isinstance(self.layers, dict) or not self.layers:
+        if not isinstance(self.layers, dict):
             raise fail("precision.layers", self.layers, 'a count for each type, such as {"float16": 31}')
         for name, count in self.layers.items():
             if type(count) is not int or count < 0:

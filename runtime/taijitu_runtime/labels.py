@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.card import check_labels
+from taijitu_runtime.errors import ArtefactError, UsageError
 
 FORMS = "a label in each line, or JSON: a list, {index: label}, {label: index} or a config.json with id2label"
 
@@ -14,11 +16,11 @@ FORMS = "a label in each line, or JSON: a list, {index: label}, {label: index} o
 def read_labels(path: Path) -> tuple[str, ...]:
     """Read the labels in the order of the logits.
 
-    A label in each line, empty lines at the end left out; or JSON: a list, {"0": "cat"}, {"cat": 0}, or any of these
-    under "id2label", "label2id" or "label_names". `ModelCard` checks what a label may be, and that each occurs once.
+    A label in each line, empty lines at the end left out; or JSON, by the suffix .json: a list, {"0": "cat"},
+    {"cat": 0}, or any of these under "id2label", "label2id" or "label_names".
 
     Raises:
-        UsageError: The file cannot be read, or has no labels in one of these forms.
+        UsageError: The file cannot be read, has no labels in one of these forms, or has labels that no model can have.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -26,11 +28,33 @@ def read_labels(path: Path) -> tuple[str, ...]:
         raise UsageError(f"{path}: could not be read ({error.strerror}), expected {FORMS}; check the path") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: got a file that is not UTF-8 text, expected {FORMS}; convert it") from None
-    if path.suffix == ".json":
-        return _from_json(path, text)
-    lines = [line.strip() for line in text.rstrip().splitlines()]
-    if not lines or "" in lines:
-        where = f"an empty line {lines.index('') + 1}" if lines else "no line"
+    labels = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(path, text)
+    return checked_labels(labels, str(path))
+
+
+def labels_by_number(names: Mapping[Any, Any]) -> tuple[str, ...] | None:
+    """Return the values of {0: "cat", "1": "dog"} in order; None where the keys are not 0 to K - 1."""
+    numbered = {int(str(key)): value for key, value in names.items() if str(key).isascii() and str(key).isdecimal()}
+    if not numbered or sorted(numbered) != list(range(len(names))):
+        return None
+    return tuple(str(numbered[index]) for index in range(len(numbered)))
+
+
+def checked_labels(labels: tuple[str, ...], source: str) -> tuple[str, ...]:
+    """Return the labels. UsageError, naming the source, where one is empty, has control characters or appears twice."""
+    try:
+        check_labels(labels)
+    except ArtefactError as error:
+        reason = str(error).removeprefix("model card, ").removesuffix("; correct it or make the file again")
+        raise UsageError(f"{source}: {reason}; correct the labels") from None
+    return labels
+
+
+def _from_lines(path: Path, text: str) -> tuple[str, ...]:
+    # Not splitlines: a label may hold what Unicode counts as an end of a line, and is refused for it by its name.
+    lines = [line.strip(" \t\r") for line in text.rstrip().split("\n")]
+    if "" in lines:
+        where = f"an empty line {lines.index('') + 1}" if len(lines) > 1 else "no line"
         raise UsageError(f"{path}: got {where}, expected {FORMS}; correct it")
     return tuple(lines)
 
@@ -41,19 +65,18 @@ def _from_json(path: Path, text: str) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         raise UsageError(f"{path}: got a damaged JSON file, expected {FORMS}; correct it") from None
     if isinstance(content, dict):
-        named = [content[key] for key in ("id2label", "label2id", "label_names") if content.get(key)]
-        content = _in_order(named[0] if named else content)
-    if not isinstance(content, list) or not content or not all(isinstance(label, str) for label in content):
+        content = _in_order(
+            next((content[key] for key in ("id2label", "label2id", "label_names") if key in content), content)
+        )
+    if not isinstance(content, (list, tuple)) or not content or not all(isinstance(label, str) for label in content):
         raise UsageError(f"{path}: got JSON of another form, expected {FORMS}; correct it")
     return tuple(content)
 
 
 def _in_order(content: Any) -> Any:
-    """{"0": label} or {label: 0} as a list, where the indices are those of a list; anything else as it is."""
+    """{"0": label} or {label: 0} by number; anything else as it is, or None."""
     if not isinstance(content, dict):
         return content
-    by_index = dict(content)
     if all(type(value) is int for value in content.values()):
-        by_index = {str(index): label for label, index in content.items()}
-    indices = [str(i) for i in range(len(content))]
-    return [by_index[i] for i in indices] if by_index.keys() == set(indices) else content
+        content = {index: label for label, index in content.items()}
+    return labels_by_number(content)

@@ -85,7 +85,7 @@ def test_the_fields_have_their_types() -> None:
         ("built_for.hardware_compatibility", "any", r'expected "none" or "ampere\+"'),
         ("precision.asked", "fp8", r'precision\.asked: got \'fp8\', expected "fp32"'),
         ("precision.counted_in", "file", r'counted_in: got \'file\', expected "network" or "engine"'),
-        ("precision.layers", {}, r"precision\.layers: got \{\}, expected a count for each type"),
+        ("precision.layers", [], r"precision\.layers: got \[\], expected a count for each type"),
         ("precision.layers", {"float16": "all"}, r"layers\.float16: got 'all', expected a number of layers"),
         ("profiles", [{"images": {"min": [2], "opt": [1], "max": [3]}}], r"expected min <= opt <= max"),
         ("profiles", [{"other": {"min": [1], "opt": [1], "max": [3]}}], r"profiles: got \['other'\]"),

@@ -13,7 +13,6 @@ import onnx
 from numpy.typing import NDArray
 
 from taijitu_export.adopt.finding.find import Found, find_contract
-from taijitu_export.adopt.labels import checked_labels
 from taijitu_export.adopt.like import preprocessing_of_metadata
 from taijitu_export.adopt.original import Layout, Original
 from taijitu_export.adopt.preprocessing import Preprocessing
@@ -39,6 +38,7 @@ from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, requ
 from taijitu_runtime.fields import is_one_line
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
+from taijitu_runtime.labels import checked_labels
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taijitu_export.adopt.labels import checked_labels, labels_by_number
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
 from taijitu_runtime.errors import TaijituError, UsageError
+from taijitu_runtime.labels import checked_labels, labels_by_number
 
 PROCESSOR, CONFIG = "preprocessor_config.json", "config.json"
 FORMS = f"timm/NAME, timm/NAME.TAG, torchvision/NAME, torchvision/NAME.WEIGHTS or {PROCESSOR}"

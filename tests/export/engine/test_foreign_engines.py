@@ -42,6 +42,17 @@ def test_a_file_without_a_contract_becomes_an_engine_without_labels(
         assert capsys.readouterr().err.startswith("taijitu bench: got no usable GPU")
 
 
+def test_a_network_without_weights_becomes_an_engine(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 4, 4]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    source = tmp_path / "relu.onnx"
+    source.write_bytes(model.SerializeToString())
+    assert engine_cli.main([str(source), "--backend=rtx"]) == 0
+    assert EngineCard.read(tmp_path / "relu.engine").precision.layers == {}
+
+
 @pytest.mark.parametrize("flags", [[], ["--fp16"]])
 def test_values_without_types_and_empty_inputs_become_an_engine(tmp_path: Path, flags: list[str]) -> None:
     """As other exporters write them: computed weights of a Gemm without a type, its bias an empty input."""

@@ -30,7 +30,6 @@ from taijitu_export.adopt.finding.likelihood import (
     score,
 )
 from taijitu_export.adopt.finding.search import Search, Space
-from taijitu_export.adopt.labels import checked_labels
 from taijitu_export.adopt.original import Original
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
 from taijitu_export.comparison.comparison import chance_share
@@ -39,6 +38,7 @@ from taijitu_runtime.card import InputSpec
 from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import PictureSet, evaluation_pictures, read_dataset
 from taijitu_runtime.errors import DataError, UsageError
+from taijitu_runtime.labels import checked_labels
 
 MOST_PICTURES = 1000
 LEAST_SEEN = 32
