@@ -53,7 +53,7 @@ def main() -> int:
         right = int((found.argmax(axis=1) == targets)[is_known].sum())
         known = f"{right} of {int(is_known.sum())}" if is_known.any() else "not known"
         difference = np.abs(found - ours) / span
-        print(f"| {way} | {same} of {len(files)} | {known} | {difference.mean():.2%} | {difference.max():.0%} |")
+        print(f"| {way} | {same} of {len(files)} | {known} | {difference.mean():.2%} | {np.max(difference):.0%} |")
     return 0
 
 

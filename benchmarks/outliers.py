@@ -119,7 +119,7 @@ def _grating(generator: np.random.Generator) -> Values:
 
 def _gradient(generator: np.random.Generator) -> Values:
     along = _along(generator)
-    return _between(generator, (along - along.min()) / np.ptp(along))
+    return _between(generator, (along - np.min(along)) / np.ptp(along))
 
 
 def _tiles(generator: np.random.Generator) -> Values:

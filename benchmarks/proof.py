@@ -156,7 +156,7 @@ def honest_table(reruns: list[Rerun], count: int) -> str:
             here = [rerun for rerun in of_it if rerun.condition == condition]
             own = [rerun.own for rerun in here if rerun.own is not None]
             rows.append(
-                f"| {precision} | {condition} | {len(here)} | {np.fmax.reduce([rerun.origin for rerun in here]):.1g} | "
+                f"| {precision} | {condition} | {len(here)} | {np.nanmax([rerun.origin for rerun in here]):.1g} | "
                 f"{max(own, default=float('nan')):.1g} | {sum(not rerun.proven for rerun in here)} |"
             )
     return "\n".join(rows) + "\n"

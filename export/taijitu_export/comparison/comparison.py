@@ -138,7 +138,7 @@ def compare(
 
 def chance_share(targets: NDArray[np.int64]) -> float:
     """Return the share of the commonest label."""
-    return float(np.bincount(targets).max() / len(targets))
+    return float(np.max(np.bincount(targets)) / len(targets))
 
 
 def most_different(candidate: NDArray[np.float32], reference: NDArray[np.float32], count: int) -> NDArray[np.int64]:

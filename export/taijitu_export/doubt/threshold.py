@@ -62,7 +62,7 @@ class ThresholdRequest:
         is_last_of_its_score = np.append(ordered[:-1] > ordered[1:], True)
         good = np.flatnonzero((100 * shares >= self.accuracy) & is_last_of_its_score)
         if not len(good) or good[-1] + 1 < FEWEST_KNOWN:
-            best = 100 * float(shares[FEWEST_KNOWN - 1 :].max(initial=0.0))
+            best = 100 * float(np.max(shares[FEWEST_KNOWN - 1 :], initial=0.0))
             raise ExportError(
                 f"got at most {best:.1f} % on {FEWEST_KNOWN} or more of {len(order)} pictures, expected --accuracy "
                 f"{self.accuracy:g}; ask for less, or train further"

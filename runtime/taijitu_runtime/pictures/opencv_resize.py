@@ -6,6 +6,8 @@ are rounded to 11 bits and differ by processor.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +30,7 @@ def resize_as_opencv(
     rows, row_weights = _taps(picture.shape[0], size[1], np.arange(top, bottom), interpolation)
     columns, column_weights = _taps(picture.shape[1], size[0], np.arange(left, right), interpolation)
     # Only the columns that are used, and rows before columns: for a photograph that becomes small most are not.
-    first, last = int(columns.min()), int(columns.max()) + 1
+    first, last = int(np.min(columns)), int(np.max(columns)) + 1
     by_rows = np.zeros((bottom - top, last - first, picture.shape[2]), np.float32)
     for tap, weights in zip(rows, row_weights):
         by_rows += picture[tap, first:last] * weights[:, None, None]
@@ -59,9 +61,9 @@ def _taps(
     return taps.astype(np.intp), weights.astype(np.float32)
 
 
-def _cubic_near(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cubic_near(distance: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     return ((CUBIC + 2) * distance - (CUBIC + 3)) * distance**2 + 1
 
 
-def _cubic_far(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cubic_far(distance: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     return ((CUBIC * distance - 5 * CUBIC) * distance + 8 * CUBIC) * distance - 4 * CUBIC

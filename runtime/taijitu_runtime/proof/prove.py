@@ -225,7 +225,7 @@ def _difference(
     expected = reference.array(*origin.shape).astype(np.float64)
     with np.errstate(invalid="ignore"):  # is_allowed then refuses a re-run that is not finite
         largest = float(np.abs(logits[equal] - expected[equal]).max())
-    logit_range = float(origin.max()) - float(origin.min())
+    logit_range = float(np.max(origin)) - float(np.min(origin))
     share = largest / logit_range if logit_range else (0.0 if largest == 0.0 else np.inf)
     return Difference(reference.source, share, reference.allowed)
 
@@ -235,7 +235,7 @@ def _changed_answers(logits: NDArray[np.float32], origin: NDArray[np.float32], a
     rows = np.arange(len(origin))
     was, now = origin.argmax(axis=1), logits.argmax(axis=1)
     lead = origin[rows, was].astype(np.float64) - origin[rows, now]
-    logit_range = float(origin.max()) - float(origin.min())
+    logit_range = float(np.max(origin)) - float(np.min(origin))
     return int((~np.isfinite(logits).all(axis=1) | ~(lead <= 2 * allowed * logit_range)).sum())
 
 

@@ -218,7 +218,7 @@ def _searched(
     """
     as_given: Order = np.arange(evidence.labels)
     searches = [Search(space, evidence, as_given, bar)] if is_given else []
-    if np.bincount(evidence.targets, minlength=evidence.labels).min() >= LEAST_PICTURES:
+    if np.min(np.bincount(evidence.targets, minlength=evidence.labels)) >= LEAST_PICTURES:
         searches.append(Search(space, evidence, None, bar))
     if not searches:
         raise UndecidedError(
@@ -272,7 +272,7 @@ def _check_order(evidence: Evidence, spec: InputSpec, order: Order, labels: Sequ
 def _better_order(evidence: Evidence, spec: InputSpec, given: Order) -> Order:
     """Return the given order of labels, or one that explains the pictures better if each label has enough of them."""
     logits, targets = evidence.logits(spec), evidence.targets
-    if np.bincount(targets, minlength=evidence.labels).min() < LEAST_PICTURES:
+    if np.min(np.bincount(targets, minlength=evidence.labels)) < LEAST_PICTURES:
         return given
     before, after = score(logits[:, given], targets), score_by_halves(logits, targets)
     if probability_of_as_good(before.log_likelihoods, after.log_likelihoods) >= ERROR_RATE:

@@ -89,4 +89,4 @@ def is_mostly_grey(picture: NDArray[np.uint8]) -> bool:
     first = sample[..., 0]
     even = (first == sample[..., 1]) & (first == sample[..., 2])
     counts = np.bincount(first[even], minlength=256)
-    return bool(counts[GREYS].max() > GREY_SHARE * even.size)
+    return bool(np.max(counts[GREYS]) > GREY_SHARE * even.size)
