@@ -27,6 +27,7 @@ from taijitu_runtime.fields import (
     tuple_from_list,
     written_fields,
 )
+from taijitu_runtime.labels import check_labels
 from taijitu_runtime.proof.passport import Passport
 
 FORMAT_VERSION = 1
@@ -258,14 +259,3 @@ def _check_numbers(field: str, got: object, count: int, in_range: Callable[[floa
     numbers = got if isinstance(got, tuple) else ()
     if len(numbers) != count or not all(type(value) in (int, float) and in_range(value) for value in numbers):
         raise fail(field, got, f"{count} numbers {expected}, for pixels multiplied by input.scale")
-
-
-def check_labels(got: object) -> None:
-    """Raise ArtefactError unless `got` is a tuple of at least one label, each one line of text, and each once."""
-    if not isinstance(got, tuple) or not got:
-        raise fail("labels", got, "at least one label")
-    seen: dict[str, int] = {}
-    for index, label in enumerate(got):
-        check_text(f"labels[{index}]", label, "text without control characters")
-        if (first := seen.setdefault(label, index)) != index:
-            raise fail(f"labels[{index}]", label, f"another label than labels[{first}]")

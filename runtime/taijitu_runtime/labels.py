@@ -1,4 +1,4 @@
-"""A file of labels: one in each line, or JSON as Hugging Face, Keras and others write it."""
+"""Labels: what they may be, and files of them, one in each line or JSON as Hugging Face, Keras and others write it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.card import check_labels
 from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.fields import check_text, fail
 
 FORMS = "a label in each line, or JSON: a list, {index: label}, {label: index} or a config.json with id2label"
 
@@ -40,6 +40,17 @@ def labels_by_number(names: Mapping[Any, Any]) -> tuple[str, ...] | None:
     return tuple(str(numbered[index]) for index in range(len(numbered)))
 
 
+def check_labels(got: object) -> None:
+    """Raise ArtefactError unless `got` is a tuple of at least one label, each one line of text, and each once."""
+    if not isinstance(got, tuple) or not got:
+        raise fail("labels", got, "at least one label")
+    seen: dict[str, int] = {}
+    for index, label in enumerate(got):
+        check_text(f"labels[{index}]", label, "text without control characters")
+        if (first := seen.setdefault(label, index)) != index:
+            raise fail(f"labels[{index}]", label, f"another label than labels[{first}]")
+
+
 def checked_labels(labels: tuple[str, ...], source: str) -> tuple[str, ...]:
     """Return the labels. UsageError, naming the source, where one is empty, has control characters or appears twice."""
     try:
@@ -65,18 +76,17 @@ def _from_json(path: Path, text: str) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         raise UsageError(f"{path}: got a damaged JSON file, expected {FORMS}; correct it") from None
     if isinstance(content, dict):
-        content = _in_order(
-            next((content[key] for key in ("id2label", "label2id", "label_names") if key in content), content)
-        )
+        named = [content[key] for key in ("id2label", "label2id", "label_names") if content.get(key)]
+        content = _in_order(named[0] if named else content)
     if not isinstance(content, (list, tuple)) or not content or not all(isinstance(label, str) for label in content):
         raise UsageError(f"{path}: got JSON of another form, expected {FORMS}; correct it")
     return tuple(content)
 
 
 def _in_order(content: Any) -> Any:
-    """{"0": label} or {label: 0} by number; anything else as it is, or None."""
+    """{"0": label} or {label: 0} by number, None where it is neither; anything else as it is."""
     if not isinstance(content, dict):
         return content
     if all(type(value) is int for value in content.values()):
         content = {index: label for label, index in content.items()}
-    return labels_by_number(content)
+    return labels_by_number(content) if all(isinstance(label, str) for label in content.values()) else None

@@ -17,6 +17,7 @@ from pathlib import Path
 from taijitu_export.errors import ExportError
 from taijitu_runtime.console import Parser, run, say
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.labels import FORMS
 
 
 def build_parser() -> Parser:
@@ -24,8 +25,8 @@ def build_parser() -> Parser:
     parser = Parser(prog="taijitu adopt", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="an ONNX file of an image classifier, of any exporter")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the artefact, in .onnx")
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="one label per line, in the order of the "
-                        "network's outputs, or .json (default: those of --like or of the file's metadata)")  # fmt: skip
+    parser.add_argument("--labels", type=Path, metavar="FILE", help=f"the labels in the order of the network's "
+                        f"outputs: {FORMS} (default: those of --like or of the file's metadata)")  # fmt: skip
     parser.add_argument("--like", metavar="WHAT", help="prepare pictures as timm/NAME.TAG, torchvision/NAME or a "
                         "preprocessor_config.json says; other flags take precedence")  # fmt: skip
     parser.add_argument("--resize", metavar="RULE", help="shorter:256 (the shorter side), stretch, stretch:256, or "
