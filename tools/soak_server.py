@@ -42,7 +42,7 @@ COMPARED = 20  # samples after the warm-up, and as many at the end: pictures in 
 WARM_UP = 20  # samples before growth counts
 ALLOWED_GROWTH_BYTES = 5_000_000
 ALLOWED_DESCRIPTORS = 2
-DRAIN_S = 1.0
+DRAIN_S = 0.5
 SETTLES_S = 2.0  # until the resources of the last clients are released
 
 

@@ -1,4 +1,4 @@
-"""Facts about the machine: Jetson or not, the processor's name, the cores and memory that this process may use."""
+"""The machine: Jetson or not, the processor's name, the cores and memory that this process may use and give back."""
 
 from __future__ import annotations
 

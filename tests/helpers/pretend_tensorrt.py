@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import enum
-import hashlib
 import json
 import math
 import sys
@@ -28,18 +27,8 @@ from numpy.typing import NDArray
 from taijitu_runtime.backends.cuda import GpuModel
 from taijitu_runtime.backends.gpu_arrays import GpuArray
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.engine_card import (
-    Build,
-    BuiltFor,
-    EngineCard,
-    EnginePrecision,
-    Library,
-    ShapeRange,
-    Source,
-    TensorSpec,
-    platform_here,
-    save_engine,
-)
+from taijitu_runtime.engine_card import BuiltFor, Library, ShapeRange, Source, TensorSpec, platform_here
+from tests.helpers.tiny_engine import save_with_sidecar
 
 SIDE = 8
 
@@ -315,25 +304,17 @@ def pretend(
     def specs(tensors: dict[str, tuple[Any, tuple[int, ...]]]) -> tuple[TensorSpec, ...]:
         return tuple(TensorSpec(name, np.dtype(dtype).name, shape) for name, (dtype, shape) in tensors.items())
 
-    plan = b"ftrt, pretended"
-    sidecar = EngineCard(
+    save_with_sidecar(
+        path,
+        b"ftrt, pretended",
         card=card,
         library=Library("tensorrt", Module.__version__),
-        built_for=BuiltFor(
-            platform=platform_here(),
-            compute_capabilities=("8.7",),
-            gpu=gpu.model.name,
-            driver=None,
-        ),
-        precision=EnginePrecision("fp32", {"float32": 1}),
-        profiles=({name: ShapeRange(*engine.get_tensor_profile_shape(name, 0)) for name in network.inputs},),
+        built_for=BuiltFor(platform=platform_here(), compute_capabilities=("8.7",), gpu=gpu.model.name, driver=None),
+        layers=1,
+        profile={name: ShapeRange(*engine.get_tensor_profile_shape(name, 0)) for name in network.inputs},
         inputs=specs(network.inputs),
         outputs=specs(network.outputs),
-        flags=(),
-        plan_sha256=hashlib.sha256(plan).hexdigest(),
         source=Source("model.onnx", "0" * 64),
         arguments=(),
-        built=Build("2026-11-28T22:00:00+00:00", 0.1),
     )
-    save_engine(path, plan, sidecar)
     return gpu, engine

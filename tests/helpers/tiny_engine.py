@@ -45,24 +45,35 @@ def make_tiny_engine(path: Path, *, library: str = "tensorrt_rtx", **options: An
     profile.set_shape("images", *shapes)
     config.add_optimization_profile(profile)
     plan = bytes(builder.build_serialized_network(network, config))
-    card = EngineCard(
+    save_with_sidecar(
+        path,
+        plan,
         card=ModelCard.from_dict(card_dict(height=height, width=width)),
         library=Library(library, trt.__version__),
         built_for=_built_for(library),
-        precision=EnginePrecision("fp32", {"float32": network.num_layers}),
-        profiles=({"images": ShapeRange(*shapes)},),
+        layers=network.num_layers,
+        profile={"images": ShapeRange(*shapes)},
         inputs=(
             TensorSpec("images", "uint8" if options.get("layout", "uint8") == "uint8" else "float32", (batch, *rest)),
         ),
         outputs=(TensorSpec("logits", "float32", tuple(logits.shape)),),
-        flags=(),
-        plan_sha256=hashlib.sha256(plan).hexdigest(),
         source=Source(onnx.name, hashlib.sha256(onnx.read_bytes()).hexdigest()),
         arguments=("--backend=rtx",),
+    )
+    return path
+
+
+def save_with_sidecar(path: Path, plan: bytes, *, layers: int, profile: dict[str, ShapeRange], **fields: Any) -> None:
+    """Write a float32 engine and its sidecar. `fields`: the rest of EngineCard's that the tests' engines differ in."""
+    card = EngineCard(
+        precision=EnginePrecision("fp32", {"float32": layers}),
+        profiles=(profile,),
+        flags=(),
+        plan_sha256=hashlib.sha256(plan).hexdigest(),
         built=Build("2026-11-21T13:30:00+00:00", 0.1),
+        **fields,
     )
     save_engine(path, plan, card)
-    return path
 
 
 def make_foreign_engine(path: Path) -> Path:

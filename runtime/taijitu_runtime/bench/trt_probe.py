@@ -32,7 +32,7 @@ class TrtProbe(Probe):
         self.modes = {
             "Backend": f"{LIBRARIES[card.library.name]} {card.library.version}",
             "GPU": f"{model}, compute capability {model.compute_capability}",
-            "Layers": ", ".join(f"{count} {dtype}" for dtype, count in card.precision.layers.items()),
+            "Layers": ", ".join(f"{count} {dtype}" for dtype, count in card.precision.layers.items()) or "none counted",
             "Data transfers": "Enabled" if transfers else "Disabled",
             "CUDA Graph": "Enabled" if network.cuda_graph else "Disabled",
             "Streams": "1, one query at a time",

@@ -112,7 +112,6 @@ class Registry:
                 for key, files in self._found().items()
                 if only in (None, key[0]) and key[0] not in self._unloaded
             }
-            before = dict(self._stamps)
             failed = []
             for key, files in found.items():
                 try:
@@ -125,9 +124,6 @@ class Registry:
             known = self._stamps.keys() | self.failures.keys()
             for key in [key for key in known if only in (None, key[0]) and key not in found]:
                 await self._drop(key)
-            if self._stamps != before:
-                # Loading and freeing models leaves holes in several heaps: memory would grow with every reload.
-                await asyncio.to_thread(return_free_memory)
             return failed
 
     async def unload(self, name: str) -> None:
@@ -206,6 +202,7 @@ class Registry:
             log.error("model %s version %s still runs, and is not freed", model.name, model.version)
             return
         await asyncio.to_thread(model.close)
+        await asyncio.to_thread(return_free_memory)  # glibc keeps it otherwise, in the heap of each former thread
 
 
 def find_models(folder: Path) -> dict[Key, Files]:
