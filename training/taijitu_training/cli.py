@@ -23,7 +23,9 @@ def build_parser(required: bool = True) -> Parser:
     """Return the command line of training/train.py and `taijitu train`; --show needs no `required` flag."""
     parser = Parser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
     parser.elsewhere = {f"--{field.name}": f"--set {field.name}=VALUE" for field in dataclasses.fields(Recipe)}
-    parser.add_argument("--model", required=required, help="network, such as yynet_small_16")
+    parser.add_argument(
+        "--model", help="network, such as yynet_small_16 (default: that of the checkpoint of --init or --resume)"
+    )
     parser.add_argument(
         "--data", required=required, type=Path,
         help="folder or tar of train/<label>/* and test/<label>/*, list of path,label[,split], CIFAR or MNIST files, "
@@ -39,7 +41,11 @@ def build_parser(required: bool = True) -> Parser:
         type=Path,
         help="folder for checkpoints, metrics.jsonl, tensorboard/ and report.html",
     )
-    parser.add_argument("--preset", default="paper", help="named options of the network, such as public_code")
+    parser.add_argument(
+        "--preset",
+        help="named options of the network, such as public_code (default: those of the checkpoint of --init or "
+        "--resume, otherwise paper)",
+    )  # fmt: skip
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network: act=nish"
     )

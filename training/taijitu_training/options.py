@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from taijitu_runtime.errors import UnknownNameError
@@ -10,13 +11,16 @@ from taijitu_training.models import create_model, model_options
 from taijitu_training.recipes.recipe import parse_like
 
 
-def network_options(model: str, options: Mapping[str, Any], preset: str = "paper") -> dict[str, Any]:
+def network_options(
+    model: str, options: Mapping[str, Any], preset: str = "paper", saved: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """Return every option of `model`, those given in `options` parsed as their defaults' types.
 
+    `saved` are those of a checkpoint's network, which replace the preset's.
     UnknownNameError or TaijituError for an unknown option or an impossible value. The number of classes cannot be
     given, since it follows from the labels.
     """
-    defaults = model_options(model, preset=preset)
+    defaults = {**model_options(model, preset=preset), **saved}
     known = defaults.keys() - {"num_classes"}
     for name in options:
         if name not in known:

@@ -30,7 +30,7 @@ from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.folder import make_out
 from taijitu_training.run.metrics import Row
 from taijitu_training.run.run import Run
-from taijitu_training.weights.fine_tuning import PreviousRun, StartingPoint, from_file, from_published
+from taijitu_training.weights.fine_tuning import PreviousRun, StartingPoint, from_file, from_published, saved_network
 
 AnyPath = str | os.PathLike[str]
 RESULTS = ("last.pt", "best.pt", "final.pt", "metrics.jsonl")
@@ -55,13 +55,13 @@ class TrainResult:
 
 
 def train(
-    model: str,
+    model: str | None,
     data: AnyPath,
     out: AnyPath,
     recipe: str | None = None,
     *,
     changes: Mapping[str, Any] | None = None,
-    preset: str = "paper",
+    preset: str | None = None,
     options: Mapping[str, Any] | None = None,
     validation: float | None = None,
     patience: int | None = None,
@@ -84,12 +84,13 @@ def train(
     A line for each epoch goes to stdout. Ctrl-C, SIGTERM and SIGHUP end it after a step, with everything saved.
 
     Args:
-        model: The network, such as "yynet_small_16"; one of `list_models`, "timm/NAME" or "torchvision/NAME".
+        model: The network, such as "yynet_small_16"; one of `list_models`, "timm/NAME" or "torchvision/NAME". None for
+            that of the checkpoint of `init` or `resume`.
         data: Folder or tar of train/<label>/* and test/<label>/*, CIFAR or MNIST files, WebDataset shards.
         out: The folder to write to.
         recipe: The recipe's name; None for "fine_tune" with `init` or `pretrained`, otherwise "yynet_cifar10".
         changes: Fields of the recipe, such as {"epochs": 10, "lr": 5e-3}.
-        preset: Named options of the network.
+        preset: Named options of the network; None for those of the checkpoint of `init` or `resume`, otherwise "paper".
         options: Single options of the network, such as {"act": "nish"}.
         validation: Share of each label's training pictures to hold out and evaluate on, in [0, 1); None for 0.2 if
             there is neither val/ nor test/.
@@ -142,19 +143,28 @@ def train(
     starts = init is not None or pretrained is not None
     last = Path(out) / "last.pt"
     wanted = last if resume is True else Path(resume) if resume is not False else None
+    if wanted is not None and starts:
+        raise UsageError(
+            f"got --init or --pretrained with --resume, expected one of them; {wanted} has the run's own weights"
+        )
     with processes(place) as group, ExitStack() as held:
         before = group.first_does(lambda: PreviousRun.of(wanted))
         recipe = recipe or before.recipe or ("fine_tune" if starts else "yynet_cifar10")
-        chosen, network_options = group.all_do(lambda: _settings(model, recipe, changes, preset, options))
-        chosen, network_options = before.goes_on(chosen, changes or {}, network_options, options or {})
-        resume_from = group.first_does(lambda: _prepare_out(Path(out), wanted, starts, held))
+        saved = before.network or group.first_does(lambda: saved_network(init))
+        name = _network_name(model, saved)
+        own_options = saved["options"] if saved and saved["name"] == name and preset is None else {}
+        chosen, network_options = group.all_do(
+            lambda: _settings(name, recipe, changes, preset or "paper", options, own_options)
+        )
+        chosen = before.goes_on(chosen, changes or {})
+        resume_from = group.first_does(lambda: _prepare_out(Path(out), wanted, held))
         start = None
         if starts:
-            start = group.first_does(lambda: _starting_point(model, init, pretrained, network_options, offline))
+            start = group.first_does(lambda: _starting_point(name, init, pretrained, network_options, offline))
             chosen = group.all_do(lambda: start.recipe(chosen, (changes or {}).keys()))
             if "image_size" in network_options and "image_size" not in (options or {}):
                 network_options["image_size"] = start.spec.height
-        size = create_model(model, **network_options).input_size
+        size = create_model(name, **network_options).input_size
         count = default_workers() if workers is None else workers
         dataset = group.all_do(
             lambda: load_dataset(
@@ -166,7 +176,7 @@ def train(
                 UsageError(f"{data}: got --patience without pictures to choose an epoch by, expected val; add some")
             )
         network_options["num_classes"] = len(dataset.labels)
-        architecture = {"name": model, "options": network_options}
+        architecture = {"name": name, "options": network_options}
         initial = None if start is None else start.initial(dataset.labels)
         taught = None
         if teacher is not None:
@@ -241,17 +251,25 @@ def _go_on(last: Path) -> str:
     return f"everything so far is in {last}: add --resume to continue"
 
 
+def _network_name(model: str | None, saved: Mapping[str, Any]) -> str:
+    name = model or saved.get("name")
+    if name is None:
+        raise UsageError("got no --model, expected a network, such as yynet_small_16; add it, or --init CKPT")
+    return name
+
+
 def _settings(
     model: str,
     recipe: str,
     changes: Mapping[str, Any] | None,
     preset: str,
     options: Mapping[str, Any] | None,
+    saved: Mapping[str, Any],
 ) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe, and every option of the network, those of the preset among them."""
+    """Return the recipe, and every option of the network, those of the preset and the `saved` ones among them."""
     _refuse_options(model, changes or {})
     chosen = get_recipe(recipe, [f"{name}={_text(value)}" for name, value in (changes or {}).items()])
-    return chosen, network_options(model, options or {}, preset)
+    return chosen, network_options(model, options or {}, preset, saved)
 
 
 def _refuse_options(model: str, changes: Mapping[str, Any]) -> None:
@@ -280,15 +298,9 @@ def _starting_point(
     return from_published(model, pretrained or "", options, offline, partial(print, flush=True))
 
 
-def _prepare_out(out: Path, resume_from: Path | None, starts: bool, held: ExitStack) -> Path | None:
+def _prepare_out(out: Path, resume_from: Path | None, held: ExitStack) -> Path | None:
     """Make the folder of the run, and hold it until `held` ends; return the checkpoint to resume from, if any."""
     last = out / "last.pt"
-    if resume_from is not None and starts:
-        raise TaijituError(
-            f"got --init or --pretrained with --resume, expected one of them; {resume_from} has the run's own weights"
-        )
-    if resume_from is not None and not resume_from.exists():
-        raise TaijituError(f"got --resume, but there is no {resume_from}; start without it")
     make_out(out)
     held.enter_context(lock_folder(out, "taijitu train"))
     if resume_from is None or resume_from.resolve() != last.resolve():

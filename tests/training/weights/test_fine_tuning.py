@@ -51,6 +51,26 @@ def test_it_starts_from_the_weights_and_names_their_source(
     assert checkpoint.load(tmp_path / "a" / "last.pt").training["started_from"] == origin
 
 
+def test_the_network_is_that_of_the_checkpoint(before: Path, tiny_data: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    assert train(tiny_data, first, "--preset", "public_code", "--option", "act=nish") == 0
+    flags = ["--data", str(tiny_data), "--out", str(second), *STILL]
+    assert main([*flags, "--init", str(first / "final.pt"), "--option", "dropout=0.1"]) == 0
+    architecture = checkpoint.load(first / "final.pt").architecture
+    expected = {**architecture, "options": {**architecture["options"], "dropout": 0.1}}
+    assert checkpoint.load(second / "final.pt").architecture == expected
+    assert main([*flags, "--resume"]) == 0
+    assert checkpoint.load(second / "final.pt").architecture == expected
+
+
+def test_without_a_checkpoint_a_network_has_to_be_named(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--data", str(tiny_data), "--out", str(tmp_path / "a")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--model" in line
+
+
 def test_other_labels_get_new_rows_and_all_else_is_kept(
     before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,38 +139,39 @@ class StartingPoint:
 
 @dataclass(frozen=True)
 class PreviousRun:
-    """The settings that a resumed run took from the weights that it started from, and that are not given again.
+    """The settings of a resumed run that need not be given again.
 
-    `fields`: of its recipe, how pictures are prepared. `image_size`: the side in pixels. `recipe`: its name.
+    `network`: its name and options, as in a checkpoint. `recipe`: its name. `fields`: of its recipe, how pictures are
+    prepared for weights that it started from.
     """
 
+    network: Options = dataclasses.field(default_factory=dict)
     recipe: str = ""
-    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
-    image_size: int | None = None
+    fields: Options = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, path: Path | None) -> PreviousRun:
-        """Read it from the run's last.pt; empty for a run that started from random weights, or for no run."""
-        if path is None or not path.exists():
+        """Read it from the run's last.pt; empty for no run."""
+        if path is None:
             return cls()
+        if not path.exists():
+            raise TaijituError(f"got --resume, but there is no {path}; start without it")
         saved = checkpoint.load(path)
         recipe = saved.training.get("recipe", {})
         if "started_from" not in saved.training:
-            return cls(recipe.get("name", ""))
+            return cls(saved.architecture, recipe.get("name", ""))
         fields = {name: recipe[name] for name in PREPARATION if name in recipe}
         fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        return cls(recipe.get("name", ""), fields, saved.architecture["options"].get("image_size"))
+        return cls(saved.architecture, recipe.get("name", ""), fields)
 
-    def goes_on(
-        self, recipe: Recipe, given: Collection[str], options: dict[str, Any], given_options: Collection[str]
-    ) -> tuple[Recipe, dict[str, Any]]:
-        """Return `recipe` and the network's `options` as the run had them, where they were not `given`."""
-        recipe = dataclasses.replace(
-            recipe, **{name: value for name, value in self.fields.items() if name not in given}
-        )
-        if self.image_size is not None and "image_size" not in given_options:
-            options = {**options, "image_size": self.image_size}
-        return recipe, options
+    def goes_on(self, recipe: Recipe, given: Collection[str]) -> Recipe:
+        """Return `recipe` with the run's fields where they were not `given`."""
+        return dataclasses.replace(recipe, **{name: value for name, value in self.fields.items() if name not in given})
+
+
+def saved_network(init: str | os.PathLike[str] | None) -> Options:
+    """Return the name and options of the network in a checkpoint; empty for a file of weights, and for no file."""
+    return checkpoint.load(init).architecture if init is not None and checkpoint.is_checkpoint(init) else {}
 
 
 def from_file(path: Path, model: str, options: Options) -> StartingPoint:
