@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
@@ -22,6 +23,8 @@ JETSON_VARIABLES = ("JETSON_L4T", "JETSON_MODEL", "L4T_VERSION")
 
 # A virtual machine on Arm does not name its processor, and a board has its own name there.
 PROCESSOR_FIELDS = ("model name", "Model", "Hardware")
+
+M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 def is_jetson(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> bool:
@@ -55,13 +58,23 @@ def usable_cores(root: Path = ROOT) -> int:
     return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
+def limit_heaps(count: int) -> None:
+    """Let all threads share `count` heaps of glibc, which gives each one of its own, and each keeps what it once held.
+
+    Call it before the threads start. A MALLOC_ARENA_MAX in the environment takes precedence.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        _call_libc("mallopt", M_ARENA_MAX, count)
+
+
 def return_free_memory() -> None:
     """Return freed memory to the system where the C library can be told to; glibc keeps it between what is in use."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError):  # another C library
-        return
-    trim(0)
+    _call_libc("malloc_trim", 0)
+
+
+def _call_libc(function: str, *arguments: int) -> None:
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        getattr(ctypes.CDLL(None), function)(*arguments)
 
 
 def core_cache_bytes(root: Path = ROOT) -> int:
