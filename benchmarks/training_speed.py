@@ -1,7 +1,8 @@
 """Measure images per second in training three networks: taijitu's loop and the usual one, alternately, in one run.
 
 The usual loop: a DataLoader with worker processes, Pillow decoding and torchvision transforms per image, NCHW
-float32. Ours: decoded once, augmented a batch at a time, channels_last, bfloat16 where the processor computes in it.
+float32. Ours: decoded once, augmented a batch at a time, channels_last, bfloat16 where the processor computes in it,
+freed memory kept. Each loop has a process of its own, since memory is managed for a whole process.
 
     python benchmarks/training_speed.py [--network yynet_small_16] [--steps 20] [--rounds 5] [--device cuda]
 """
@@ -10,9 +11,12 @@ from __future__ import annotations
 
 import argparse
 import io
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -23,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from taijitu_training.data import MemoryBatches, Pictures, Share
-from taijitu_training.devices import choose_device, describe_machine
+from taijitu_training.devices import choose_device, describe_machine, prepare_device
 from taijitu_training.loop.loop import FLUSH_STEPS, Totals, TrainState, mixed_dtype, start, train_one_epoch
 from taijitu_training.models import create_model
 from taijitu_training.recipes.named import RECIPES
@@ -130,6 +134,7 @@ def usual(name: str, images: Tensor, steps: int, device: torch.device) -> Callab
 def ours(name: str, images: Tensor, steps: int, device: torch.device) -> Callable[[], float]:
     """Return a function that trains `steps` steps with taijitu_training's loop and returns images/s."""
     recipe = replace(NETWORKS[name].recipe, epochs=1000)
+    prepare_device(device)
     model = created(name).to(device).to(memory_format=torch.channels_last)
     source = MemoryBatches(Pictures(images, torch.arange(PICTURES) % 10), recipe, device, Share())
     state: TrainState = start(model, recipe, source.cut.steps)
@@ -152,15 +157,34 @@ def ours(name: str, images: Tensor, steps: int, device: torch.device) -> Callabl
     return run
 
 
-def measure(name: str, images: Tensor, steps: int, rounds: int, device: torch.device) -> None:
+LOOPS = {"usual": usual, "ours": ours}
+
+_runs: list[Callable[[], float]] = []  # of a loop's own process
+
+
+def _set_up(loop: str, name: str, steps: int, device: torch.device) -> None:
+    _runs.append(LOOPS[loop](name, pictures(), steps, device))
+
+
+def _run() -> float:
+    return _runs[0]()
+
+
+def measure(name: str, steps: int, rounds: int, device: torch.device) -> None:
     """Print the medians over the rounds, and their ratio, for one network."""
-    loops = {"usual": usual(name, images, steps, device), "ours": ours(name, images, steps, device)}
-    for run in loops.values():
-        run()
-    speeds: dict[str, list[float]] = {loop: [] for loop in loops}
-    for _ in range(rounds):
-        for loop, run in loops.items():
-            speeds[loop].append(run())
+    with ExitStack() as held:
+        processes = {
+            loop: held.enter_context(
+                ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _set_up, (loop, name, steps, device))
+            )
+            for loop in LOOPS
+        }
+        for process in processes.values():
+            process.submit(_run).result()
+        speeds: dict[str, list[float]] = {loop: [] for loop in LOOPS}
+        for _ in range(rounds):
+            for loop, process in processes.items():
+                speeds[loop].append(process.submit(_run).result())
     medians = {loop: statistics.median(values) for loop, values in speeds.items()}
     print(f"{name}, batch {NETWORKS[name].recipe.batch_size}")
     for loop, value in medians.items():
@@ -183,9 +207,8 @@ def main() -> int:
         f"{datetime.now(timezone.utc).date()}, {describe_machine(device)}, "
         f"{args.rounds} rounds of {args.steps} steps each, ours in {mixed_dtype(device.type)}"
     )
-    images = pictures()
     for name in args.network or NETWORKS:
-        measure(name, images, args.steps, args.rounds, device)
+        measure(name, args.steps, args.rounds, device)
     return 0
 
 

@@ -24,7 +24,7 @@ JETSON_VARIABLES = ("JETSON_L4T", "JETSON_MODEL", "L4T_VERSION")
 # A virtual machine on Arm does not name its processor, and a board has its own name there.
 PROCESSOR_FIELDS = ("model name", "Model", "Hardware")
 
-M_ARENA_MAX = -8  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # of glibc's malloc.h
 
 
 def is_jetson(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> bool:
@@ -65,6 +65,15 @@ def limit_heaps(count: int) -> None:
     """
     if "MALLOC_ARENA_MAX" not in os.environ:
         _call_libc("mallopt", M_ARENA_MAX, count)
+
+
+def keep_free_memory() -> None:
+    """Let glibc keep freed memory for the next allocations, which otherwise have their pages mapped and zeroed again.
+
+    For a process that allocates the same large tensors over and over, such as a training on a CPU.
+    """
+    for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
+        _call_libc("mallopt", parameter, value)
 
 
 def return_free_memory() -> None:

@@ -19,6 +19,7 @@ from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Batches, Dataset, Share, Source, batches, evaluation_batches, input_contract
+from taijitu_training.devices import prepare_device
 from taijitu_training.distributed import ALONE, Processes, explain_lost_peer
 from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.loop.distillation import Teacher
@@ -78,6 +79,7 @@ class Run:
         TrainingError, CheckpointError or DataError if it cannot continue, one line each.
         """
         began = time.perf_counter()
+        prepare_device(self.device)
         torch.manual_seed(self.recipe.seed)
         model = create_model(self.architecture["name"], **self.architecture["options"])
         if self.initial is not None:
