@@ -196,8 +196,8 @@ class ModelCard:
     def from_dict(cls, card: Mapping[str, Any]) -> ModelCard:
         """Validate a card in the form of `to_dict` (tuples pass for lists); ArtefactError where it is wrong.
 
-        `precision`, `proof` and `decision` may be missing: checkpoints do not have them, nor do older artefacts.
-        were any.
+        `precision`, `proof` and `decision` may be missing: checkpoints do not have them, nor do older artefacts, whose
+        `precision.excluded_layers` was called `kept`.
         """
         if not isinstance(card, Mapping):
             raise fail("whole", card, "a dict")
@@ -208,7 +208,7 @@ class ModelCard:
         spec = read_fields(InputSpec, "input.", fields["input"])
         for name in {"mean", "std", "fill"} & spec.keys():
             spec[name] = tuple_from_list(spec[name])
-        precision = read_fields(Precision, "precision.", fields["precision"])
+        precision = read_fields(Precision, "precision.", _with_today_names(fields["precision"]))
         precision["excluded_layers"] = tuple_from_list(precision["excluded_layers"])
         fields["labels"] = tuple_from_list(fields["labels"])
         parts = {
@@ -259,3 +259,9 @@ def _check_numbers(field: str, got: object, count: int, in_range: Callable[[floa
     numbers = got if isinstance(got, tuple) else ()
     if len(numbers) != count or not all(type(value) in (int, float) and in_range(value) for value in numbers):
         raise fail(field, got, f"{count} numbers {expected}, for pixels multiplied by input.scale")
+
+
+def _with_today_names(precision: object) -> object:
+    if not isinstance(precision, dict) or "excluded_layers" in precision:
+        return precision
+    return {"excluded_layers" if name == "kept" else name: value for name, value in precision.items()}

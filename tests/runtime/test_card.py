@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taijitu_runtime.card import Architecture, InputSpec, ModelCard
+from taijitu_runtime.card import Architecture, InputSpec, ModelCard, Precision
 from taijitu_runtime.errors import ArtefactError
 
 NORMAL: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
@@ -54,6 +54,11 @@ def test_to_dict_is_the_callers_own(card: dict[str, Any]) -> None:
     read.to_dict()["training"]["metrics"]["top1"] = 1.0
     card["training"]["metrics"]["top1"] = 2.0
     assert read.training["metrics"]["top1"] == 0.5
+
+
+def test_a_card_of_the_first_files_reads(card: dict[str, Any]) -> None:
+    card["precision"] = {"name": "int8", "kept": ["head.weight"], "calibration": {}}
+    assert ModelCard.from_dict(card).precision == Precision("int8", ("head.weight",))
 
 
 def test_tuples_pass_for_lists(card: dict[str, Any]) -> None:
