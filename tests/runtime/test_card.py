@@ -58,7 +58,7 @@ def test_to_dict_is_the_callers_own(card: dict[str, Any]) -> None:
 
 def test_a_card_of_the_first_files_reads(card: dict[str, Any]) -> None:
     card["precision"] = {"name": "int8", "kept": ["head.weight"], "calibration": {}}
-    assert ModelCard.from_dict(card).precision == Precision("int8", ("head.weight",))
+    assert ModelCard.from_dict(card).precision == Precision(name="int8", excluded_layers=("head.weight",))
 
 
 def test_tuples_pass_for_lists(card: dict[str, Any]) -> None:
