@@ -64,11 +64,18 @@ def test_the_network_is_that_of_the_checkpoint(before: Path, tiny_data: Path, tm
 
 
 def test_without_a_checkpoint_a_network_has_to_be_named(
-    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--data", str(tiny_data), "--out", str(tmp_path / "a")]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "--model" in line
+    weights = tmp_path / "weights.pth"
+    torch.save(checkpoint.load(before).state_dict, weights)
+    for init, told in (
+        ([], "--model"),
+        (["--init", weights], "weights.pth"),
+        (["--init", tmp_path / "no.pt"], "no.pt"),
+    ):
+        assert main(["--data", str(tiny_data), "--out", str(tmp_path / "a"), *map(str, init)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
 
 
 def test_other_labels_get_new_rows_and_all_else_is_kept(
