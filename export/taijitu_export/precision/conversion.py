@@ -16,6 +16,7 @@ from taijitu_export.precision.accuracy_check import Converted
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import int8_for_engine, int8_from_float32
+from taijitu_runtime.backends.ort.backend import onnxruntime_version, rounds_float16
 from taijitu_runtime.card import ModelCard, Precision
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
@@ -52,7 +53,7 @@ class PrecisionRequest:
     ) -> PrecisionRequest | None:
         """Return the request of a command line.
 
-        None for float32. UsageError where the options do not fit each other.
+        None for float32. UsageError where the options do not fit each other, or the installed ONNX Runtime.
         """
         if target is not None and precision != "int8":
             raise UsageError(f"got --for {target} with --precision {precision}, which is for both; remove --for")
@@ -63,7 +64,14 @@ class PrecisionRequest:
             return None
         if precision == "int8" and data is None:
             raise UsageError("got --precision int8 without pictures to calibrate with; give --calibration DIR")
-        return cls(precision, data, max_drop, (target or "engine") if precision == "int8" else None)
+        target = (target or "engine") if precision == "int8" else None
+        if target == "engine" and not rounds_float16():
+            raise UsageError(
+                f"got --precision int8 for engines with ONNX Runtime {onnxruntime_version()}, whose CPU provider "
+                "rounds float16 wrongly, so that the file could not be checked; expected 1.30 or later, for Python "
+                "3.11 or later; upgrade it, or add --for cpu"
+            )
+        return cls(precision, data, max_drop, target)
 
     def read_data(self, card: ModelCard) -> CalibrationData:
         """Read its images, or generate some. PictureError and UsageError where they cannot be used."""

@@ -306,10 +306,9 @@ def test_resume_needs_the_run_that_was_started(
     assert "there is no" in capsys.readouterr().err
     shutil.copytree(finished, out)
     assert train(tiny_data, out, "--resume", "--option", "act=nish") == 2
-    assert (
-        "act was 'silu', now it is 'nish'; fusion was 'a*i', now it is 'a+i'; yin_input was 'mean'"
-        in capsys.readouterr().err
-    )
+    assert "act was 'silu', now it is 'nish'" in capsys.readouterr().err
+    assert train(tiny_data, out, "--resume", "--preset", "paper") == 2
+    assert "fusion was 'a*i', now it is 'a+i'; yin_input was 'mean'" in capsys.readouterr().err
     assert train(tiny_data, out, "--resume", "--preset", "public_code", "--set", "lr=1") == 2
     assert "lr was 0.01, now it is 1.0" in capsys.readouterr().err
     assert train(tiny_data, out, "--resume", "--preset", "public_code", "--validation", "0.25") == 2

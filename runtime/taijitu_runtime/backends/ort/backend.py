@@ -148,14 +148,24 @@ def check_rounding(path: Path, precision: Precision) -> None:
 
     The logits would be off by a third of their range, without any error of ONNX Runtime.
     """
-    version = require("onnxruntime", "taijitu[ort]").__version__
-    if precision.calibration.get("between") == "float16" and version_numbers(version) < ROUNDS_FLOAT16:
-        least = ".".join(map(str, ROUNDS_FLOAT16))
+    if precision.calibration.get("between") == "float16" and not rounds_float16():
+        version, least = onnxruntime_version(), ".".join(map(str, ROUNDS_FLOAT16))
         raise ArtefactError(
             f"{path}: got int8 with float16 between its layers and ONNX Runtime {version}, whose CPU provider rounds "
-            f"float16 wrongly, expected {least} or later; upgrade it, or do: taijitu onnx CKPT --precision int8 "
-            "--for cpu"
+            f"float16 wrongly, expected {least} or later, for Python 3.11 or later; upgrade it, or do: taijitu onnx "
+            "CKPT --precision int8 --for cpu"
         )
+
+
+def rounds_float16() -> bool:
+    """Return whether the installed ONNX Runtime rounds float16 rightly on a CPU where it quantises it."""
+    return version_numbers(onnxruntime_version()) >= ROUNDS_FLOAT16
+
+
+def onnxruntime_version() -> str:
+    """Return the version of the installed ONNX Runtime."""
+    version: str = require("onnxruntime", "taijitu[ort]").__version__
+    return version
 
 
 def file_identity(path: Path) -> tuple[int, ...]:
