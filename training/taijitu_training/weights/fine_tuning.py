@@ -171,7 +171,11 @@ class PreviousRun:
 
 def saved_network(init: str | os.PathLike[str] | None) -> Options:
     """Return the name and options of the network in a checkpoint; empty for a file of weights, and for no file."""
-    return checkpoint.load(init).architecture if init is not None and checkpoint.is_checkpoint(init) else {}
+    if init is None:
+        return {}
+    if not Path(init).is_file():
+        raise CheckpointError(f"{init}: got no file, expected a checkpoint or weights; check the path of --init")
+    return checkpoint.load(init).architecture if checkpoint.is_checkpoint(init) else {}
 
 
 def from_file(path: Path, model: str, options: Options) -> StartingPoint:
