@@ -40,12 +40,15 @@ LABELS = {
 SMALLEST = "in the water"
 INIT = ("--init", CHECKPOINT)
 SCRATCH = ("--recipe", "yynet_cifar10", "--set", "batch_size=32")
+SLOW = ("--set", "lr=1e-3")
 BALANCED = ("--set", "sampler=balanced")
 ARMS = {
     "random weights, `yynet_cifar10`": SCRATCH,
+    "random weights, `yynet_cifar10`, `sampler=balanced`": (*SCRATCH, *BALANCED),
     "`--init`": INIT,
     "`--init --set sampler=balanced`": (*INIT, *BALANCED),
-    "random weights, `yynet_cifar10`, `sampler=balanced`": (*SCRATCH, *BALANCED),
+    "`--init --set lr=1e-3`": (*INIT, *SLOW),
+    "`--init --set lr=1e-3 --set sampler=balanced`": (*INIT, *SLOW, *BALANCED),
 }
 RATES = ("1e-4", "1e-3", "3e-3", "1e-2")
 

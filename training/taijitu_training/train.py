@@ -151,7 +151,7 @@ def train(
         before = group.first_does(lambda: PreviousRun.of(wanted))
         recipe = recipe or before.recipe or ("fine_tune" if starts else "yynet_cifar10")
         saved = before.network or group.first_does(lambda: saved_network(init))
-        name = _network_name(model, saved)
+        name = _network_name(model, saved, init)
         own_options = saved["options"] if saved and saved["name"] == name and preset is None else {}
         chosen, network_options = group.all_do(
             lambda: _settings(name, recipe, changes, preset or "paper", options, own_options)
@@ -251,8 +251,10 @@ def _go_on(last: Path) -> str:
     return f"everything so far is in {last}: add --resume to continue"
 
 
-def _network_name(model: str | None, saved: Mapping[str, Any]) -> str:
+def _network_name(model: str | None, saved: Mapping[str, Any], init: AnyPath | None) -> str:
     name = model or saved.get("name")
+    if name is None and init is not None:
+        raise UsageError(f"got no --model for the weights in {init}, expected one, such as timm/resnet18; add it")
     if name is None:
         raise UsageError("got no --model, expected a network, such as yynet_small_16; add it, or --init CKPT")
     return name

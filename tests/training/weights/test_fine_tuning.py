@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
-from taijitu_training.errors import CheckpointError
 from taijitu_training.weights.file import read_weights
 from taijitu_training.weights.fine_tuning import saved_network
 
@@ -69,11 +69,18 @@ def test_the_network_is_that_of_the_checkpoint(before: Path, tiny_data: Path, tm
 
 
 def test_without_a_checkpoint_a_network_has_to_be_named(
-    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--data", str(tiny_data), "--out", str(tmp_path / "a")]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "--model" in line
+    weights = tmp_path / "weights.pth"
+    torch.save(checkpoint.load(before).state_dict, weights)
+    for init, told in (
+        ([], "--model"),
+        (["--init", weights], "weights.pth"),
+        (["--init", tmp_path / "no.pt"], "no.pt"),
+    ):
+        assert main(["--data", str(tiny_data), "--out", str(tmp_path / "a"), *map(str, init)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
 
 
 def test_other_labels_get_new_rows_and_all_else_is_kept(
@@ -259,5 +266,5 @@ def test_a_run_that_started_from_weights_is_resumed_by_resume_alone(
 def test_a_fifo_or_a_missing_file_is_named_and_not_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
     os.mkfifo(tmp_path / "fifo.pt")
     for name in ("fifo.pt", "missing.pt"):
-        with pytest.raises(CheckpointError, match=name):
+        with pytest.raises(TaijituError, match=name):
             read(tmp_path / name)

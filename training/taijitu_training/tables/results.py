@@ -124,7 +124,8 @@ def _comparisons(table: Table, plans: list[Plan], results: list[Result]) -> list
     digits = DIGITS.get(column, 4)
     ours: dict[str, dict[int, float]] = {}
     for planned, result in zip(plans, results, strict=True):
-        row = f"{planned.row}, {planned.recipe.epochs} epochs"
+        count = planned.recipe.epochs
+        row = f"{planned.row}, {count} {'epoch' if count == 1 else 'epochs'}"
         ours.setdefault(row, {})[planned.recipe.seed] = result["numbers"][column]
     paired, printed = paired_differences(ours), welch_differences(_printed(table, plans, column))
     return [
