@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def labels_by_number(names: Mapping[Any, Any]) -> tuple[str, ...] | None:
     """Return the values of {0: "cat", "1": "dog"} in order; None where the keys are not 0 to K - 1."""
-    numbered = {int(str(key)): value for key, value in names.items() if str(key).isascii() and str(key).isdecimal()}
+    # Short keys only: int refuses thousands of digits with an error of its own.
+    keys = [key for key in names if str(key).isascii() and str(key).isdecimal() and len(str(key)) < 10]
+    numbered = {int(str(key)): names[key] for key in keys}
     if not numbered or sorted(numbered) != list(range(len(names))):
         return None
     return tuple(str(numbered[index]) for index in range(len(numbered)))
@@ -72,7 +76,7 @@ def _from_lines(path: Path, text: str) -> tuple[str, ...]:
 
 def _from_json(path: Path, text: str) -> tuple[str, ...]:
     try:
-        content: Any = json.loads(text)
+        content: Any = json.loads(text, object_pairs_hook=partial(_without_twins, path))
     except (ValueError, RecursionError):
         raise UsageError(f"{path}: got a damaged JSON file, expected {FORMS}; correct it") from None
     if isinstance(content, dict):
@@ -83,10 +87,21 @@ def _from_json(path: Path, text: str) -> tuple[str, ...]:
     return tuple(content)
 
 
+def _without_twins(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object; UsageError if a key is there twice: Python would keep the last, and lose a label."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise UsageError(f"{path}: got the key {twice!r} twice, expected each once; correct it")
+    return content
+
+
 def _in_order(content: Any) -> Any:
     """{"0": label} or {label: 0} by number, None where it is neither; anything else as it is."""
     if not isinstance(content, dict):
         return content
     if all(type(value) is int for value in content.values()):
+        if len(set(content.values())) < len(content):
+            return None  # two labels of one index
         content = {index: label for label, index in content.items()}
     return labels_by_number(content) if all(isinstance(label, str) for label in content.values()) else None

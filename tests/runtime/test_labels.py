@@ -49,6 +49,9 @@ def test_lines_give_the_labels_without_what_an_editor_added(tmp_path: Path, text
         ("pairs.json", '{"0": ["n02123045", "tabby"], "1": ["n02084071", "dog"]}'),
         ("numbers.json", "[1, 2]"),
         ("nothing.json", "[]"),
+        ("shared_index.json", '{"cat": 0, "dog": 1, "bird": 1}'),
+        ("repeated_key.json", '{"id2label": {"0": "cat", "1": "dog", "1": "bird"}}'),
+        ("endless.json", '{"' + "0" * 5000 + '": "cat"}'),
     ],
 )
 def test_what_names_no_labels_is_refused_with_the_file(tmp_path: Path, name: str, text: str) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
+from taijitu_training.weights.file import read_weights
+from taijitu_training.weights.fine_tuning import saved_network
 
 STILL = [
     *("--recipe", "yynet_cifar10"),
@@ -255,3 +260,11 @@ def test_a_run_that_started_from_weights_is_resumed_by_resume_alone(
     assert fine_tune(tiny_data, tmp_path / "a", "--init", tmp_path / "weights.pth", "--option", "image_size=96") == 0
     whole = ["--model", RESNET, "--data", str(tiny_data), "--out", str(tmp_path / "a"), *QUICK, "--resume"]
     assert main(whole) == 0
+
+
+@pytest.mark.parametrize("read", [read_weights, saved_network])
+def test_a_fifo_or_a_missing_file_is_named_and_not_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "fifo.pt")
+    for name in ("fifo.pt", "missing.pt"):
+        with pytest.raises(TaijituError, match=name):
+            read(tmp_path / name)

@@ -47,6 +47,8 @@ def read_weights(path: Path, key: str | None = None) -> WeightsFile:
     Raises:
         CheckpointError: The file is of another kind, damaged, or has tensors that no network can take; one line.
     """
+    if path.exists() and not path.is_file():  # opening a pipe would wait, and it cannot be read twice
+        raise CheckpointError(f"{path}: got a folder or device, expected {FORMS}; check the path")
     try:
         with path.open("rb") as stream:
             head = stream.read(9)

@@ -173,8 +173,8 @@ def saved_network(init: str | os.PathLike[str] | None) -> Options:
     """Return the name and options of the network in a checkpoint; empty for a file of weights, and for no file."""
     if init is None:
         return {}
-    if not Path(init).exists():
-        raise CheckpointError(f"got --init {init}, but there is no such file; correct the path")
+    if not Path(init).is_file():  # a pipe cannot be read twice
+        raise CheckpointError(f"got --init {init}, expected a file; correct the path")
     return checkpoint.load(init).architecture if checkpoint.is_checkpoint(init) else {}
 
 
