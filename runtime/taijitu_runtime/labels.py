@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.errors import ArtefactError, UsageError
-from taijitu_runtime.fields import check_text, fail
+from taijitu_runtime.fields import check_text, composed, fail
 
 FORMS = "a label in each line, or JSON: a list, {index: label}, {label: index} or a config.json with id2label"
 
@@ -71,7 +71,7 @@ def _from_lines(path: Path, text: str) -> tuple[str, ...]:
     if "" in lines:
         where = f"an empty line {lines.index('') + 1}" if len(lines) > 1 else "no line"
         raise UsageError(f"{path}: got {where}, expected {FORMS}; correct it")
-    return tuple(lines)
+    return tuple(map(composed, lines))
 
 
 def _from_json(path: Path, text: str) -> tuple[str, ...]:

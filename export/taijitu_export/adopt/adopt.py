@@ -138,9 +138,12 @@ def adopt_file(
 
 def describe(spec: InputSpec) -> str:
     """Return the contract of an input in one line."""
+    stretched = f"stretched to {spec.height}x{spec.width}"
+    if spec.resize_size > min(spec.height, spec.width):
+        stretched = f"stretched, shorter side {spec.resize_size}, centre {spec.height}x{spec.width}"
     sides = {
         "shorter_side": f"shorter side {spec.resize_size}, centre {spec.height}x{spec.width}",
-        "stretch": f"stretched to {spec.height}x{spec.width}",
+        "stretch": stretched,
         "letterbox": f"letterbox {spec.height}x{spec.width} on {','.join(map(str, spec.fill))}",
     }
     mean, std = (" ".join(f"{number:g}" for number in numbers) for numbers in (spec.mean, spec.std))
@@ -177,7 +180,7 @@ def _written(
                 model = _made(original, card, standard, ending, batch)
                 found = proof(checked_file(model, trial), *sample, ending, original.precision)
                 if not found.holds:
-                    raise ExportError(f"{output}: not written, it does not answer like {original.file.path}: {found}")
+                    raise ExportError(f"it would not answer like {original.file.path}: {found}")
             except (TaijituError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
                 failures.append(error if isinstance(error, TaijituError) else ExportError(_line(error)))
                 continue
@@ -189,7 +192,8 @@ def _written(
     write_whole(output, content)
     notes = standard.notes
     if batch is not None:
-        notes += (f"batches of {batch} only, as for others: {_line(failures[0])}",)
+        reason = _line(failures[0]).removeprefix(f"{trial}: ").partition("; ")[0]
+        notes += (f"batches of {batch} only; with others: {reason}",)
     opset = opset_of(model)
     if opset > OPSET:
         notes += (f"opset {opset} stays: TensorRT 8.6 reads {OPSET} at most, later ones read it",)

@@ -17,6 +17,18 @@ PROCESSOR, CONFIG = "preprocessor_config.json", "config.json"
 FORMS = f"timm/NAME, timm/NAME.TAG, torchvision/NAME, torchvision/NAME.WEIGHTS or {PROCESSOR}"
 _FILTERS = {2: "bilinear_antialias", 3: "bicubic_antialias"}
 """Pillow's numbers of the filters that a card can name."""
+_STEPS = (
+    "resize",
+    "center_crop",
+    "rescale",
+    "normalize",
+    "convert_rgb",
+    "flip_channel_order",
+    "resize_and_center_crop",
+)
+"""The steps of Hugging Face's processors that a card can hold, or that change nothing for an RGB picture."""
+_SQUARE = ("DeiT", "Beit", "ViT")
+"""Processors to which a size of one number is that of a square; to others that crop it is the shorter side."""
 
 
 def preprocessing_like(text: str) -> Preprocessing:
@@ -86,6 +98,13 @@ def _like_published(name: str) -> Preprocessing:
 
 def _like_hugging_face(path: Path) -> Preprocessing:
     said = _json(path)
+    others = [key for key, value in said.items() if value is True and key.startswith("do_") and key[3:] not in _STEPS]
+    others += [key for key in ("offset", "rescale_offset") if said.get(key)]
+    if others:
+        raise UsageError(
+            f"{path}: got {', '.join(others)}, which an artefact cannot compute; prepare pictures in another way, with "
+            "flags in place of --like"
+        )
     config = path.with_name(CONFIG)
     names = _json(config).get("id2label") if config.is_file() else None
     labels = labels_by_number(names) if isinstance(names, dict) else None
@@ -93,11 +112,12 @@ def _like_hugging_face(path: Path) -> Preprocessing:
     resample = said.get("resample", 2)
     if resample not in _FILTERS:
         raise UsageError(f"{path}: got resample {resample!r}, expected 2 (bilinear) or 3 (bicubic)")
-    normalised = said.get("do_normalize", True)
+    normalised = said.get("do_normalize", "image_mean" in said)
     return Preprocessing(
         usual_size=final,
-        resize=dataclasses.replace(resize, of=min(final)),
+        resize=dataclasses.replace(resize, of=min(final)) if said.get("do_resize", True) else None,
         interpolation=_FILTERS[resample],
+        colour="BGR" if said.get("do_flip_channel_order") else None,
         scale=float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0,
         mean=tuple(map(float, said.get("image_mean", ()))) if normalised else (0.0,),
         std=tuple(map(float, said.get("image_std", ()))) if normalised else (1.0,),
@@ -108,16 +128,26 @@ def _like_hugging_face(path: Path) -> Preprocessing:
 
 def _hugging_face_sizes(path: Path, said: Mapping[str, Any]) -> tuple[Resize, tuple[int, int]]:
     """Return the resize, and the height and width of its result."""
-    size, cropped = _sides(said.get("size")), bool(said.get("do_center_crop", False))
-    crop, share = _sides(said.get("crop_size")), said.get("crop_pct")
+    kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "")
+    size, crop, share = _sides(said.get("size")), _sides(said.get("crop_size")), said.get("crop_pct")
+    cropped = bool(said.get("do_center_crop", kind.startswith(("Levit", "PoolFormer"))))
+    if kind.startswith("Levit"):
+        share, crop = 224 / 256, crop or (224,)
+    elif kind.startswith("PoolFormer"):
+        share, crop = said.get("crop_pct", 0.9), crop or (224,)
+    elif kind.startswith("ConvNext") or (not cropped and isinstance(share, float)):
+        cropped, crop = bool(size) and size[0] < 384, size
+        share = share or 224 / 256
+    else:
+        share = None
     if not size or (cropped and not crop):
         name = "crop_size" if size else "size"
         raise UsageError(f"{path}: got {name} {said.get(name)!r}, expected pixels, shortest_edge, or height and width")
-    if not cropped and isinstance(share, float) and 0 < share < 1:  # ConvNeXt's processor, and those after it
-        return Resize("shorter_side", int(size[0] / share)), (size[0], size[0])
+    if cropped and share:
+        return Resize("shorter_side", int(size[0] / share)), (crop[0], crop[-1])
     final = crop if cropped else size
-    shorter = isinstance(said["size"], dict) and "shortest_edge" in said["size"]
-    keeps_ratio = shorter or (cropped and len(size) == 1)
+    is_shorter = isinstance(said["size"], dict) and "shortest_edge" in said["size"]
+    keeps_ratio = cropped and (is_shorter or (len(size) == 1 and not kind.startswith(_SQUARE)))
     return Resize("shorter_side" if keeps_ratio else "stretch", min(size)), (final[0], final[-1])
 
 

@@ -77,7 +77,13 @@ class Preprocessing:
 
     def spec(self, signature: Signature) -> InputSpec:
         """Return the contract for a network. UsageError where a part is missing, or does not fit the network."""
-        pieces = self.over(_own(signature))
+        pieces = self._of_bytes() if signature.dtype == np.uint8 else self
+        pieces = pieces.over(_own(signature))
+        if (pieces.colour == "grey") != (signature.channels == 1):
+            raise UsageError(
+                f"got --color {str(pieces.colour).lower()} for a network of {signature.channels} channels, expected "
+                "grey for 1 channel, and rgb or bgr for 3"
+            )
         if missing := [f"--{name}" for name in ("resize", "mean", "std") if getattr(pieces, name) is None]:
             raise UsageError(
                 f"got no {', '.join(missing)}, expected the values of the network's training; give them, or --like "
@@ -102,6 +108,19 @@ class Preprocessing:
         except ArtefactError as error:
             reason = re.sub(r"^model card, input\.|; correct it or make the file again$", "", str(error))
             raise UsageError(f"{reason}; correct the flag") from None
+
+    def _of_bytes(self) -> Preprocessing:
+        """Return the parts without normalisation, which is in a network that takes bytes. UsageError for flags."""
+        given = [name for name, value in (("scale", 1.0), ("mean", 0.0), ("std", 1.0)) if self._differs(name, value)]
+        if given and not self.source:
+            raise UsageError(
+                f"got --{', --'.join(given)} for a network that takes bytes and gets them unchanged; remove the flag"
+            )
+        return dataclasses.replace(self, scale=None, mean=None, std=None)
+
+    def _differs(self, name: str, neutral: float) -> bool:
+        got = getattr(self, name)
+        return got is not None and set(np.ravel(got)) != {neutral}
 
     def final_size(self, signature: Signature) -> tuple[int, int]:
         """Return height and width of the network's input. UsageError where the file has another, or none is given."""

@@ -49,15 +49,11 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Read]]:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode=_mode(path), tarinfo=_Member) as archive:
             # In Python 3.10, asking an empty tar again, which is at offset 0, is an error.
             while archive.offset and (member := archive.next()):
-                yield member, lambda member=member: _content(archive, member)  # type: ignore[misc]
+                yield member, lambda member=member: _content(path, archive, member)  # type: ignore[misc]
                 archive.members = []  # type: ignore[attr-defined]  # a tar remembers every header otherwise
             _check_rest(archive)
     except BROKEN as error:
-        reason = " ".join(str(error).partition(":\n")[0].split())  # the messages of every compression follow
-        raise DataError(
-            f"{path}: got a tar that is damaged or cut off ({reason or type(error).__name__}), expected a whole .tar, "
-            ".tar.gz or .tar.xz; fetch it again"
-        ) from None
+        raise _damaged(path, error) from None
 
 
 def is_packed(path: Path) -> bool:
@@ -73,11 +69,22 @@ def _mode(path: Path) -> Literal["r:*", "r:"]:
     return "r:*" if is_packed(path) else "r:"
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    content = archive.extractfile(member)
-    if content is None:
-        raise tarfile.ReadError(f"{member.name} is not a file")
-    return content.read()
+def _content(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    try:  # it is called by the reader of the members, outside of the handler there
+        content = archive.extractfile(member)
+        if content is None:
+            raise tarfile.ReadError(f"{member.name} is not a file")
+        return content.read()
+    except BROKEN as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = " ".join(str(error).partition(":\n")[0].split())  # the messages of every compression follow
+    return DataError(
+        f"{path}: got a tar that is damaged or cut off ({reason or type(error).__name__}), expected a whole .tar, "
+        ".tar.gz or .tar.xz; fetch it again"
+    )
 
 
 def _check_rest(archive: tarfile.TarFile) -> None:

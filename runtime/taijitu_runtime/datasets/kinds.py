@@ -26,6 +26,9 @@ _FOREIGN = {
     "AVI": re.compile(rb"RIFF....AVI ", re.DOTALL),
     "Matroska": re.compile(rb"\x1a\x45\xdf\xa3"),
     "ZIP": re.compile(rb"PK\x03\x04"),
+    "7z": re.compile(rb"7z\xbc\xaf\x27\x1c"),
+    "RAR": re.compile(rb"Rar!\x1a\x07"),
+    "Parquet": re.compile(rb"PAR1"),
 }
 
 

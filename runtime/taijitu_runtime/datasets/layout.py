@@ -6,7 +6,8 @@ The rules are those of torchvision's ImageFolder and of Keras, where these agree
 2. Folders with the name of a split are the splits: at that level, or in the only folder with train/ and another split.
 3. The next level is the label; its pictures may be at any depth below it.
 4. Folders within the labels whose names occur in several labels (cam0, cam1) are not labels. Where all of their names
-   differ (animals/{cat,dog}, vehicles/{car,lorry}) both readings are possible, and the user has to choose.
+   differ (animals/{cat,dog}, vehicles/{car,lorry}) both readings are possible, and the user has to choose. So are
+   they where the labels would be called like splits (seg_train, seg_test).
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from taijitu_runtime.datasets.found import Content, Found, Split
-from taijitu_runtime.datasets.names import Role, digit_in_name, role_of
+from taijitu_runtime.datasets.names import Role, digit_in_name, role_in, role_of
 from taijitu_runtime.datasets.scan import Parts, Scan
 from taijitu_runtime.errors import DataError
 
 Level: TypeAlias = Literal["first", "last"]
 LEVELS: tuple[Level, ...] = ("first", "last")
 
+OUTSIDE = "pictures outside of the splits"
 _Labelled = dict[str, list[Content]]  # by label; an empty folder's label has an empty list
 
 
@@ -81,7 +83,8 @@ def found_in(scan: Scan, where: Path, reading: Reading) -> Found:
         )
     outside = len(tree.loose) + sum(parts[0] in beside for parts in tree.pictures if len(parts) > 1)
     if outside:
-        scan.left_out.count("pictures outside of the splits", outside)
+        folders = _some(f"{name.rstrip('/')}/" for name in beside)
+        scan.left_out.count(f"{OUTSIDE} ({folders})" if folders else OUTSIDE, outside)
     return _of_splits(tree, roles, where, scan, reading)
 
 
@@ -153,7 +156,10 @@ def _of_splits(tree: _Tree, roles: Mapping[Role, str], where: Path, scan: Scan, 
 
 
 def _loose(where: Path, split: str, parts: Parts, role: Role) -> str:
-    instead = "" if role == "train" else " (for ImageNet's val with valprep.sh), or use --validation 0.1 in place of it"
+    instead = {
+        "val": " (for ImageNet's val with valprep.sh), or use --validation 0.1 in place of it",
+        "test": f", or move {split}/ elsewhere if its labels are not known",
+    }.get(role, "")
     return (
         f"{where}: got {split}/{parts[0]} loose in {split}/, expected {split}/<label>/*; move each picture into its "
         f"label's folder{instead}"
@@ -204,9 +210,16 @@ def _level(tree: _Tree, where: Path, reading: Reading) -> Level:
             inner[parts[0]].add(parts[1])
         direct = direct or len(parts) == 2
     counts = Counter(name for names in inner.values() for name in names)
+    first = sorted(inner)
+    roles = {role_in(name) for name in first}
+    if not direct and "train" in roles and roles & {"val", "test"} and not set(first) <= set(reading.known):
+        raise DataError(
+            f"{where}: got {_some(first)}, which are called like splits, with folders in them; call them train, val "
+            "and test, or say --label-level first if these are the labels"
+        )
     if direct or not counts or max(counts.values()) > 1 or max(map(len, inner.values())) < 2:
         return "first"
-    first, last = sorted(inner), sorted(_labelled(tree, "last"))
+    last = sorted(_labelled(tree, "last"))
     for level, labels in zip(LEVELS, (first, last), strict=True):
         if set(labels) <= set(reading.known):
             return level

@@ -13,6 +13,7 @@ from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split
 from taijitu_runtime.datasets.names import Role, role_of
 from taijitu_runtime.datasets.scan import is_picture_file
 from taijitu_runtime.errors import DataError
+from taijitu_runtime.fields import composed
 
 LIST_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
 _COLUMNS = {
@@ -33,10 +34,13 @@ def read_list(path: Path) -> Found:
     wrong: list[str] = []
     for number, row in rows:
         name, label, split = (_cell(row, places.get(column)) for column in ("path", "label", "split"))
+        label = composed(label)
         if not name or ("label" in places and not label) or (split and not role_of(split)):
             wrong.append(f"line {number}: got {','.join(row)!r}")
             continue
         file = os.path.join(path.parent, name)  # noqa: PTH118 -- a million Paths take seconds
+        if "\\" in name and not os.path.exists(file):  # noqa: PTH110
+            file = os.path.join(path.parent, name.replace("\\", "/"))  # noqa: PTH118
         if seen.setdefault(file, (label, split)) != (label, split):
             wrong.append(f"line {number}: {name} is {label} {split} here, and {' '.join(seen[file])} before".rstrip())
         elif not os.path.exists(file):  # noqa: PTH110

@@ -21,6 +21,7 @@ from taijitu_runtime.datasets.layout import Reading
 from taijitu_runtime.datasets.names import Role
 from taijitu_runtime.datasets.read import FORMS, read_dataset
 from taijitu_runtime.errors import DataError, PictureError
+from taijitu_runtime.fields import composed
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import preprocess, resize_picture
 
@@ -245,7 +246,7 @@ def _warned(judging: PictureSet, trained_on: TrainedOn, prints: Sequence[str]) -
 
 
 def _found(source: Path, labels: Labels) -> Found:
-    found = read_dataset(source, Reading(known=tuple(labels), unlabelled=True))
+    found = read_dataset(source, Reading(known=tuple(map(composed, labels)), unlabelled=True))
     if not any(len(split) for split in found.splits.values()):
         left_out = f" ({found.left_out} left out)" if found.left_out else ""
         raise DataError(f"{source}: got no picture in it{left_out}, expected {FORMS}; check the path")
@@ -257,7 +258,7 @@ def _labelled(found: Found, split: Split, labels: Labels) -> PictureSet:
     """Return a split with the model's targets instead of those of the data."""
     targets = split.targets
     if targets is not None:
-        index = {label: i for i, label in enumerate(labels)}
+        index = {composed(label): i for i, label in enumerate(labels)}
         used = [found.labels[i] for i in np.unique(targets)]
         if unknown := [label for label in used if label not in index]:
             raise DataError(

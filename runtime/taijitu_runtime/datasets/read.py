@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from taijitu_runtime.datasets.archive import is_packed
 from taijitu_runtime.datasets.cifar import cifar10_binary, cifar10_pickles, cifar100_binary, cifar100_pickles
 from taijitu_runtime.datasets.found import Files, Found
+from taijitu_runtime.datasets.kinds import foreign_kind, picture_format
 from taijitu_runtime.datasets.layout import Reading, found_in
 from taijitu_runtime.datasets.lists import LIST_SUFFIXES, read_list
 from taijitu_runtime.datasets.mnist import mnist_idx
@@ -73,6 +75,22 @@ def _read_folder(path: Path, reading: Reading) -> Found:
     return found_in(scan_folder(path), path, reading)
 
 
+def _check_kind(path: Path) -> None:
+    """Raise DataError for a file of another kind, so that it is not called a damaged tar."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(512)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    kind = picture_format(first) or foreign_kind(first, "")
+    if kind == foreign_kind(b"", ""):
+        if not first or b"\0" in first or is_packed(path):  # a tar's first header is padded with zeros
+            return
+        kind = "text"
+    unpack = "unpack it" if kind in ("ZIP", "7z", "RAR") else "give a folder, or the right file"
+    raise DataError(f"{path}: got a file of the kind {kind}, expected {FORMS}; {unpack}")
+
+
 def _forms_of(folder: Path) -> list[_Published]:
     return [
         form for form in _PUBLISHED if all(any(file.is_file() for file in folder.glob(mark)) for mark in form.marks)
@@ -80,6 +98,7 @@ def _forms_of(folder: Path) -> list[_Published]:
 
 
 def _read_tar(path: Path, reading: Reading) -> Found:
+    _check_kind(path)
     scan = scan_tar(path, {pattern for form in _PUBLISHED for pattern in form.parts})
     for form in _PUBLISHED:
         if all(any(fnmatch(name, mark) for name in scan.files) for mark in form.marks):

@@ -11,10 +11,11 @@ from pathlib import Path, PurePosixPath
 
 from taijitu_runtime.datasets.archive import is_packed, members
 from taijitu_runtime.datasets.budget import host_budget
-from taijitu_runtime.datasets.found import Content, Encoded, LeftOut, Member
+from taijitu_runtime.datasets.found import Content, Encoded, LeftOut, Member, name_of
 from taijitu_runtime.datasets.kinds import FIRST_BYTES, foreign_kind, picture_format
 from taijitu_runtime.datasets.names import has_picture_suffix, is_hidden, is_system_file
 from taijitu_runtime.errors import DataError
+from taijitu_runtime.fields import composed
 
 Parts = tuple[str, ...]  # of a path within the data set
 _SPECIAL = ((stat.S_ISFIFO, "FIFO"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
@@ -36,6 +37,13 @@ class Scan:
     files: dict[str, Path | bytes] = field(default_factory=dict)
     left_out: LeftOut = field(default_factory=LeftOut)
 
+    def add(self, parts: Parts, content: Content) -> None:
+        """Add a picture. DataError where another has the same name, as Unicode's two forms of an umlaut are."""
+        parts = tuple(map(composed, parts))
+        if parts in self.pictures and name_of(self.pictures[parts]) != name_of(content):
+            raise DataError(f"got {name_of(content)} twice, with its letters encoded in two ways; rename one of them")
+        self.pictures[parts] = content
+
     def in_order(self) -> Scan:
         """Return the same with sorted pictures."""
         self.pictures = dict(sorted(self.pictures.items()))
@@ -47,9 +55,9 @@ def scan_folder(path: Path) -> Scan:
     found = Scan("folder")
     for parts, entry in _walk(str(path), (), ()):
         if entry is None:
-            found.folders.add(parts)
+            found.folders.add(tuple(map(composed, parts)))
         elif is_picture_file(entry.path, found.left_out):
-            found.pictures[parts] = entry.path
+            found.add(parts, entry.path)
     return found.in_order()
 
 
@@ -122,7 +130,7 @@ def scan_tar(path: Path, wanted: Collection[str] = ()) -> Scan:
         parts = tuple(part for part in PurePosixPath(member.name).parts if part != ".")
         if not parts or is_hidden(parts):
             continue
-        found.folders.update(parts[:i] for i in range(1, len(parts) + member.isdir()))
+        found.folders.update(tuple(map(composed, parts[:i])) for i in range(1, len(parts) + member.isdir()))
         if member.isdir():
             continue
         part = any(fnmatch(parts[-1], pattern) for pattern in wanted)
@@ -136,9 +144,9 @@ def scan_tar(path: Path, wanted: Collection[str] = ()) -> Scan:
         elif is_system_file(parts[-1]) or not (picture or _is_picture(data[:FIRST_BYTES], parts[-1], found.left_out)):
             continue
         elif packed or member.issparse():
-            found.pictures[parts] = Encoded(member.name, data)
+            found.add(parts, Encoded(member.name, data))
         else:
-            found.pictures[parts] = Member(member.name, str(path), member.offset_data, member.size)
+            found.add(parts, Member(member.name, str(path), member.offset_data, member.size))
             continue
         if (budget := budget - len(data)) < 0:
             raise DataError(

@@ -241,6 +241,58 @@ def test_a_hugging_face_processor_is_a_contract(tmp_path: Path) -> None:
     assert (card.input.resize_size, card.input.interpolation, card.input.std) == (18, "bicubic_antialias", (0.25,) * 3)
 
 
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+PROCESSORS: dict[str, tuple[dict[str, Any], str, int, tuple[int, int]]] = {
+    "ConvNextImageProcessor": ({"size": {"shortest_edge": 224}, "crop_pct": None}, "shorter_side", 256, (224, 224)),
+    "ConvNextFeatureExtractor": ({"size": 384, "crop_pct": 0.875}, "stretch", 384, (384, 384)),
+    "PoolFormerFeatureExtractor": (
+        {"size": 224, "crop_pct": 0.9, "do_resize_and_center_crop": True},
+        "shorter_side", 248, (224, 224),
+    ),
+    "LevitFeatureExtractor": ({"size": 224, "do_center_crop": True}, "shorter_side", 256, (224, 224)),
+    "DeiTFeatureExtractor": ({"size": 256, "do_center_crop": True, "crop_size": 224}, "stretch", 256, (224, 224)),
+    "CLIPFeatureExtractor": ({"size": 256, "do_center_crop": True, "crop_size": 224}, "shorter_side", 256, (224, 224)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_each_hugging_face_processor_has_its_own_rule_of_sizes(tmp_path: Path, kind: str) -> None:
+    said, rule, size, final = PROCESSORS[kind]
+    name = "image_processor_type" if kind.endswith("ImageProcessor") else "feature_extractor_type"
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({name: kind, **IMAGENET, **said}))
+    found = preprocessing_like(str(tmp_path))
+    assert found.resize is not None
+    assert (found.resize.rule, found.resize.size, found.usual_size) == (rule, size, final)
+
+
+def test_hugging_face_steps_are_taken_over_or_refused(tmp_path: Path) -> None:
+    file = tmp_path / "preprocessor_config.json"
+    mobilevit = {"do_flip_channel_order": True, "do_center_crop": True, "crop_size": 256, "size": 288}
+    file.write_text(json.dumps(mobilevit))
+    found = preprocessing_like(str(tmp_path))
+    assert (found.colour, found.mean, found.std) == ("BGR", (0.0,), (1.0,))
+    file.write_text(json.dumps({**IMAGENET, "size": 224, "do_resize": False}))
+    assert preprocessing_like(str(tmp_path)).resize is None
+    for step in ("do_pad", "do_grayscale", "rescale_offset"):
+        file.write_text(json.dumps({**IMAGENET, "size": 224, step: True}))
+        with pytest.raises(UsageError, match=step):
+            preprocessing_like(str(tmp_path))
+
+
+def test_a_network_of_bytes_takes_sizes_of_like_and_no_normalisation(tmp_path: Path) -> None:
+    signature = Signature("x", "y", np.dtype(np.uint8), "nhwc", 3, 224, 224, None)
+    spec = preprocessing_like("torchvision/resnet18").spec(signature)
+    assert (spec.resize_size, spec.scale, spec.mean, spec.std) == (256, 1.0, (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(UsageError, match="--mean"):
+        preprocessing_from_flags(mean=[0.5], std=[1.0], resize="stretch").spec(signature)
+
+
+def test_the_report_names_the_crop_of_a_stretched_picture(tmp_path: Path) -> None:
+    source = make_foreign_onnx(tmp_path / "a.onnx")
+    result = adopt(source, tmp_path / "b.onnx", labels=LABELS, mean=[0.5], std=[0.5], resize="stretch:24")
+    assert "24, centre 12x16" in result.report()[1]
+
+
 def test_timm_and_torchvision_say_how_their_networks_see() -> None:
     signature = Signature("x", "y", np.dtype(np.float32), "nchw", 3, 224, 224, None)
     timm, torchvision = preprocessing_like("timm/resnet18.a1_in1k"), preprocessing_like("torchvision/resnet18")

@@ -96,7 +96,8 @@ def test_a_model_s_labels_may_lack_pictures_in_either_split(tmp_path: Path) -> N
 def test_files_next_to_the_splits_are_counted(tmp_path: Path) -> None:
     lay_out(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg", "test/b/1.jpg", "preview.jpg", "extra/x.jpg")
     found = read_dataset(tmp_path)
-    assert found.left_out.kinds == {"pictures outside of the splits": 2}
+    (kind,) = found.left_out.kinds
+    assert (kind.split(" (")[0], found.left_out.kinds[kind]) == ("pictures outside of the splits", 2)
 
 
 def test_the_first_bytes_decide_and_the_rest_is_counted_by_kind(tmp_path: Path) -> None:
@@ -174,9 +175,11 @@ def test_a_packed_tar_is_read_to_its_checksum(tar: Path, suffix: str) -> None:
     with tarfile.open(packed, f"w:{suffix}") as archive:  # type: ignore[call-overload]
         archive.add(tar.parent / "in", arcname=".")
     assert len(read_dataset(packed).splits[""]) == 4
-    packed.write_bytes(packed.read_bytes()[:-3])
-    with pytest.raises(DataError, match="damaged or cut off"):
-        read_dataset(packed)
+    whole = packed.read_bytes()
+    for cut in (whole[:-3], whole[: len(whole) // 2]):
+        packed.write_bytes(cut)
+        with pytest.raises(DataError, match="damaged or cut off"):
+            read_dataset(packed)
 
 
 @pytest.mark.parametrize("text", [
@@ -238,3 +241,47 @@ def test_a_pickle_that_unfolds_without_end_is_refused_at_once(protocol: int) -> 
         pair = b"K\x01K\x01\x86" + b"q\x00h\x00\x86" * 40
         with pytest.raises(DataError, match="it has a tuple for a key"):
             load_plain_pickle(b"\x80\x02}" + pair + b"K\x01s.", "bomb")
+
+
+@pytest.mark.parametrize(
+    "names", ["training_set val_set test_set", "trainset valset testset", "train_images dev testing_data"]
+)
+def test_usual_names_of_splits_are_splits(tmp_path: Path, names: str) -> None:
+    lay_out(tmp_path, *(f"{name}/{label}/1.jpg" for name in names.split() for label in "ab"))
+    found = read_dataset(tmp_path)
+    assert (found.labels, sorted(found.splits)) == (("a", "b"), ["test", "train", "val"])
+
+
+def test_labels_called_like_splits_are_asked_about(tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"{name}/{label}/1.jpg" for name in ("seg_train", "seg_test") for label in "ab"))
+    with pytest.raises(DataError, match=r"seg_test, seg_train.*--label-level first"):
+        read_dataset(tmp_path)
+    assert read_dataset(tmp_path, Reading("first")).labels == ("seg_test", "seg_train")
+    assert read_dataset(tmp_path, Reading(known=("seg_test", "seg_train"))).labels == ("seg_test", "seg_train")
+
+
+def test_an_umlaut_of_macos_is_the_same_label_as_one_of_linux(tmp_path: Path) -> None:
+    linux, macos = "K\u00e4se", "Ka\u0308se"
+    lay_out(tmp_path, f"train/{linux}/1.jpg", "train/b/1.jpg", f"test/{macos}/1.jpg", "test/b/1.jpg")
+    assert read_dataset(tmp_path).labels == (linux, "b")
+    assert len(evaluation_pictures(tmp_path, ("b", macos))) == 2
+    lay_out(tmp_path, f"test/{linux}/1.jpg")  # two folders that a screen cannot tell apart
+    with pytest.raises(DataError, match="encoded in two ways"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"), [("a.zip", b"PK\3\4" + bytes(26), "ZIP"), ("a.jsonl", b'{"a": 1}\n', "text")]
+)
+def test_a_file_of_another_kind_is_not_called_a_damaged_tar(
+    tmp_path: Path, name: str, content: bytes, kind: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"got a file of the kind {kind}"):
+        read_dataset(tmp_path / name)
+
+
+def test_a_list_with_the_paths_of_windows_is_read(tmp_path: Path) -> None:
+    lay_out(tmp_path, "a/1.jpg", "a/2.jpg")
+    (tmp_path / "list.csv").write_bytes(b"\xef\xbb\xbfpath,label\r\na\\1.jpg,cat\r\na\\2.jpg,dog\r\n")
+    assert labelled(read_dataset(tmp_path / "list.csv"))[""].keys() == {"../a/1.jpg", "../a/2.jpg"}

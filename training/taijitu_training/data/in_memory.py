@@ -23,28 +23,29 @@ MOST_NAMED = 100
 
 
 class Unreadable:
-    """The treatment of pictures that cannot be decoded: an error that names them, or `skip`ped and listed."""
+    """The pictures of all splits that cannot be decoded: listed, and an error unless they may be `skip`ped."""
 
     def __init__(self, skip: bool = False) -> None:
         self.skip = skip
         self.listed: list[str] = []
+        self.looked_at = 0
 
     def without(self, samples: Samples, broken: dict[int, str]) -> torch.Tensor | None:
-        """Return the positions of the others of `samples`.
+        """List the `broken` ones, and return the positions of the others of `samples`; None where none is broken."""
+        self.looked_at += len(samples)
+        self.listed += broken.values()
+        return torch.tensor([i for i in range(len(samples)) if i not in broken], dtype=torch.int64) if broken else None
 
-        None where none is broken. DataError unless they may be skipped.
-        """
-        if not broken:
-            return None
-        names = list(broken.values())
-        if not self.skip:
-            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-            raise DataError(
-                f"got {len(names)} pictures of {len(samples)} that cannot be decoded: {'; '.join(names[:MOST_NAMED])}"
-                f"{more}; repair or remove them, or leave them out with --skip-unreadable"
-            )
-        self.listed += names
-        return torch.tensor([i for i in range(len(samples)) if i not in broken])
+    def check(self) -> None:
+        """Raise DataError, which names the broken pictures of all splits, unless they may be skipped."""
+        if not self.listed or self.skip:
+            return
+        more = f" and {len(self.listed) - MOST_NAMED} more" if len(self.listed) > MOST_NAMED else ""
+        raise DataError(
+            f"got {len(self.listed)} pictures of {self.looked_at} that cannot be decoded: "
+            f"{'; '.join(self.listed[:MOST_NAMED])}{more}; repair or remove them, or leave them out with "
+            "--skip-unreadable"
+        )
 
 
 def decode(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Pictures:
@@ -68,7 +69,7 @@ def decode(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Pictur
 
 
 def checked(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Samples:
-    """Return `samples` without the broken ones, or raise an error that names them; see `Unreadable`.
+    """Return `samples` without the broken ones; see `Unreadable`.
 
     Every file is read and checked without decoding, which finds truncated ones. Damage within the pixels is found when
     it is decoded, in the first epoch; if it may be skipped, every picture is decoded here once.

@@ -101,6 +101,7 @@ def load_dataset(
         samples |= {role: _labelled(split, found.labels) for role, split in samples.items() if role != "train"}
     _check_judged(found, samples, named, judging)
     sources, in_memory = _sources(samples, pool, recipe, unreadable)
+    unreadable.check()
     form = f"{found.form}, {'in memory' if in_memory else 'decoded while training'}"
     targets = _targets(sources["train"])
     labelled = targets[targets < len(found.labels)]
@@ -172,6 +173,7 @@ def _of_shards(
     evaluation: Source = Stream(found.evaluation, pool)
     if _pixels(len(found.evaluation), pool.decoder.size) <= host_budget():
         evaluation = decode(_samples(found.evaluation), pool.decoder, unreadable)
+        unreadable.check()
     return Dataset(
         name=path.absolute().name,
         sha256="",
