@@ -177,7 +177,17 @@ def test_prefix_and_key_select_the_weights(network: nn.Module, convert: Any) -> 
     assert convert({"student": weights, "teacher": weights}, "--key", "student") == 0
     assert convert(prefixed(weights, "a.") | prefixed(weights, "b."), "--prefix", "a.") == 0
     assert "left out: b.conv1.0.weight" in convert.said
+    assert len(convert.said) < 1500, "hundreds of names"
     assert convert(weights | {"layer9.conv.weight": torch.ones(3)}, "--leave-out", "layer9.*") == 0
+
+
+def test_weights_of_another_network_are_not_taken_for_several_sets_of_this_one(convert: Any) -> None:
+    blocks = {f"blocks.{i}.{name}": torch.ones(8) for i in range(3) for name in ("bn1.weight", "bn1.bias")}
+    assert convert(blocks, model="timm/resnet18") == 2
+    assert "--model" in convert.said
+    assert "--prefix" not in convert.said
+    assert convert(blocks, model="resnet18") == 2
+    assert "timm/resnet18" in convert.said
 
 
 def test_files_that_are_not_weights_are_one_line(network: nn.Module, convert: Any, tmp_path: Path) -> None:

@@ -136,6 +136,8 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 def _report(told: dict[str, Any], spec: dict[str, Any]) -> list[str]:
     """Say what was taken from the file, and how pictures will be prepared."""
+    from taijitu_training.weights.fitting import some
+
     resize = "stretched to" if spec["resize"] == "stretch" else f"shorter side {spec['resize_size']}, centre"
     mean, std = (" ".join(f"{number:g}" for number in spec[name]) for name in ("mean", "std"))
     lines = [
@@ -143,5 +145,5 @@ def _report(told: dict[str, Any], spec: dict[str, Any]) -> list[str]:
         f"pictures: {resize} {spec['height']} x {spec['width']}, {spec['interpolation']}, mean {mean}, std {std}",
     ]
     if told["left_out"]:
-        lines.insert(1, f"left out: {shown(', '.join(told['left_out']))}")
+        lines.insert(1, f"left out: {shown(some(told['left_out'], 10))}")
     return lines

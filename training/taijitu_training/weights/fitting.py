@@ -80,7 +80,7 @@ def _require_no_more(file: WeightsFile, match: Match, architecture: Architecture
     surplus = [name for name in match.unknown if not any(fnmatch.fnmatch(name, pattern) for pattern in leave_out)]
     if surplus:
         raise CheckpointError(
-            f"{file.path}: got {len(surplus)} tensors that {architecture['name']} does not have ({_some(surplus)}), "
+            f"{file.path}: got {len(surplus)} tensors that {architecture['name']} does not have ({some(surplus)}), "
             "expected none; check --model, or leave them out: taijitu checkpoint --leave-out"
         )
 
@@ -102,21 +102,21 @@ def _why_not(file: WeightsFile, match: Match, architecture: Architecture) -> str
     lacking = [*match.missing, *match.misfits]
     if not any(tensor.ndim for tensor in match.tensors.values()):
         hint = _order_hint(file, architecture)
-        return f"got {_some(file.tensors)}, expected {name}'s {_some(lacking)}; check --model{hint}"
+        return f"got {some(file.tensors)}, expected {name}'s {some(lacking)}; check --model{hint}"
     if set(lacking) <= set(classification_layer(architecture)):
         if match.misfits:
             (rows, *_), _ = next(iter(match.misfits.values()))
             return f"got weights for {rows} labels, expected them for the {classes} that you gave; correct the labels"
         return (
-            f"got no classification layer ({_some(lacking)}), expected all of {name}; "
+            f"got no classification layer ({some(lacking)}), expected all of {name}; "
             "taijitu train --init starts from such weights"
         )
     if match.misfits:
         tensor, (got, expected) = next(iter(match.misfits.items()))
         grey = ", for grey pictures" if got[1:2] == (1,) and expected[1:2] == (3,) else ""
-        return f"got {_some([tensor])} of the shape {got}{grey}, expected {expected}; check --model and --option"
+        return f"got {some([tensor])} of the shape {got}{grey}, expected {expected}; check --model and --option"
     hint = _order_hint(file, architecture)
-    return f"got no {_some(lacking)}, expected all of {name}; check --model and --option{hint}"
+    return f"got no {some(lacking)}, expected all of {name}; check --model and --option{hint}"
 
 
 def _order_hint(file: WeightsFile, architecture: Architecture) -> str:
@@ -127,6 +127,7 @@ def _order_hint(file: WeightsFile, architecture: Architecture) -> str:
     return ""
 
 
-def _some(names: Iterable[str], count: int = 3) -> str:
+def some(names: Iterable[str], count: int = 3) -> str:
+    """Return the first `count` names of tensors, and how many more there are."""
     listed = [name.removeprefix("network.") for name in names]
     return ", ".join(listed[:count]) + (f" and {len(listed) - count} more" if len(listed) > count else "")

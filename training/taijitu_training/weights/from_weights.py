@@ -80,9 +80,9 @@ def _input_of(model: str, changes: Mapping[str, Any]) -> InputSpec:
     """Return how pictures are prepared for `model`, with `changes`."""
     if "/" in model:
         return changed_input(network_input(model), changes)
+    height, width = create_model(model).input_size
     if missing := {"mean", "std"} - changes.keys():
         raise UsageError(f"got no {' and no '.join(sorted(missing))} for {model}, expected its training's; give them")
-    height, width = create_model(model).input_size
     plain = InputSpec(
         height=height,
         width=width,

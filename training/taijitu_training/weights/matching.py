@@ -89,9 +89,11 @@ def match_by_order(weights: Tensors, network: nn.Module) -> Match:
             f"got {len(theirs)} tensors for a network of {len(ours)}, expected as many; check --model"
         )
     counters = {name: torch.zeros_like(own) for name, own in wanted.items() if _is_counter(name)}
-    renamed = sum(their != our for (their, _), (our, _) in zip(theirs, ours))
+    renamed = [f"{their} is {our}" for (their, _), (our, _) in zip(theirs, ours) if their != our]
     taken = {our: value.to(own.dtype) for (_, value), (our, own) in zip(theirs, ours)}
-    how = f"{len(ours)} tensors by order, shape and kind, {renamed} under another name ({theirs[0][0]} is {ours[0][0]})"
+    how = f"{len(ours)} tensors by order, shape and kind, {len(renamed)} under another name"
+    if renamed:
+        how += f" ({renamed[0]})"
     return Match(_outer(network, {**counters, **taken}), how)
 
 
@@ -110,9 +112,12 @@ def _best_prefix(names: Collection[str], wanted: Collection[str]) -> str:
         return ""
     most = max(counts.values())
     best = [prefix for prefix, count in counts.items() if count == most]
+    if len(best) > 1 and 2 * most < len(wanted):  # blocks of another network, and not several of this one
+        return ""
     averages = [prefix for prefix in best if "ema" in prefix.lower()]
     if len(best) > 1 and len(averages) != 1:
-        raise CheckpointError(f"got {len(best)} sets of weights, expected one; say which: --prefix {' or '.join(best)}")
+        names = " or ".join(prefix or "''" for prefix in best)
+        raise CheckpointError(f"got {len(best)} sets of weights, expected one; say which: --prefix {names}")
     return (averages if len(best) > 1 else best)[0]
 
 
