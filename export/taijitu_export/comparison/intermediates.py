@@ -26,6 +26,7 @@ class Intermediates:
 
     def __init__(self, model: onnx.ModelProto, names: Collection[str] = (), *, threads: int = 0) -> None:
         self._layout, self._spec = input_of(model)
+        self._batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value  # 0: any
         self._names = list(names) or [output.name for output in model.graph.output]
         onnxruntime = require("onnxruntime", "taijitu[export]")
         options = onnxruntime.SessionOptions()
@@ -41,6 +42,16 @@ class Intermediates:
     def run(self, pictures: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
         """Compute the tensors for pictures, uint8 RGB (N, H, W, 3), in the layout that the model takes."""
         images = pictures if self._spec is None else rows_from_pixels(pictures, self._layout, self._spec)
+        count, batch = len(images), self._batch or len(images)
+        padded = images[np.minimum(np.arange(-(-count // batch) * batch), count - 1)]
+        chunks = [self._run(padded[start : start + batch]) for start in range(0, len(padded), batch)]
+        if len(chunks) == 1 and count == batch:
+            return chunks[0]
+        whole = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._names}
+        # A value whose first dimension is not the batch keeps what comes from padding, copies of the last picture.
+        return {name: array[:count] if len(array) == len(padded) else array for name, array in whole.items()}
+
+    def _run(self, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
         try:
             return dict(zip(self._names, self._session.run(self._names, {"images": images})))
         except Exception as error:

@@ -22,8 +22,8 @@ from onnx_ir.passes.common import (
 
 from taijitu_export.adopt.original import CARRIERS, Signature
 from taijitu_export.onnx.onnx_file import opset_of
-from taijitu_export.onnx.passes import DynamicBatchPass
-from taijitu_export.onnx.passes.editing import add_constant
+from taijitu_export.onnx.passes import DynamicBatchPass, WriteOutGeluPass
+from taijitu_export.onnx.passes.editing import add_constant, applied, with_types
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.pictures.preprocess import LUMINANCE
@@ -121,6 +121,8 @@ def ends_in(standard: onnx.ModelProto, answers: NDArray[np.float32], labels: int
 def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Convert the model to OPSET, or to the one above it, which LowerToOpset17Pass lowers with fewer mistakes."""
     opset = opset_of(model)
+    if opset > OPSET + 1:
+        model = applied(WriteOutGeluPass(), with_types(model))
     wanted = OPSET if opset < OPSET else OPSET + 1
     if opset not in (OPSET, wanted):
         try:

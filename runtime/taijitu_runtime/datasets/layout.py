@@ -133,6 +133,8 @@ def _check_roles(tree: _Tree, roles: Mapping[Role, str], where: Path) -> None:
 
 def _of_splits(tree: _Tree, roles: Mapping[Role, str], where: Path, scan: Scan, reading: Reading) -> Found:
     trees = {role: tree.below(name) for role, name in roles.items() if role in reading.needed}
+    for name in (name for role, name in roles.items() if role not in reading.needed):
+        scan.left_out.count(f"pictures of {name}/, which is not used", len(tree.below(name).pictures))
     for role, inner in trees.items():
         if inner.loose:
             raise DataError(_loose(where, roles[role], inner.loose[0], role))

@@ -19,8 +19,10 @@ from taijitu_export.adopt.like import preprocessing_like
 from taijitu_export.adopt.original import Signature
 from taijitu_export.adopt.preprocessing import preprocessing_from_flags
 from taijitu_export.api import adopt
+from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.cli import main as to_onnx
+from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError
@@ -177,6 +179,10 @@ def test_a_batch_that_cannot_be_changed_stays_and_any_number_is_answered(
     assert result.batch == (None if len(shape) == 2 else batch)
     with Classifier.from_file(result.path) as classifier:
         assert len(classifier.predict([picture] * 7)) == 7
+        pixels = sample_pictures(7, 12, 16)
+        answers = classifier.logits(pixels)
+    judged = Intermediates(onnx.load(result.path)).logits(pixels)  # what a conversion to fp16 or int8 is judged by
+    np.testing.assert_allclose(judged, answers, rtol=1e-4, atol=1e-4)
 
 
 def test_external_weights_are_read_next_to_the_file_and_not_from_the_working_directory(

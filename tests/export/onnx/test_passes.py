@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
-from taijitu_export.onnx.passes import GlobalAveragePoolPass, LowerToOpset17Pass, StripTracesPass
+from taijitu_export.onnx.passes import GlobalAveragePoolPass, LowerToOpset17Pass, StripTracesPass, WriteOutGeluPass
 from tests.helpers.onnx_text import X, model_of, operators, run, untyped
 
 SPATIAL = {"axes": np.array([2, 3], np.int64)}
@@ -58,6 +59,7 @@ def test_other_means_stay(lines: list[str], initializers: dict[str, np.ndarray],
         (["y = HardSwish(x)"], {}),  # rule 1
         (["y = ReduceMean<keepdims = 1, noop_with_empty_axes = 0>(x, axes)"], {"axes": np.array([1], np.int64)}),
         (["a, b = Split<axis = 1>(x, sizes)", "y = Concat<axis = 1>(b, a)"], {"sizes": np.array([1, 2], np.int64)}),
+        (["a, b = Split<axis = 0, num_outputs = 2>(x)", "y = Concat<axis = 0>(b, a)"], {}),  # rule 3: even
     ],
 )
 def test_what_means_the_same_in_opset_17_is_lowered(lines: list[str], initializers: dict[str, np.ndarray]) -> None:
@@ -78,13 +80,25 @@ def test_what_means_the_same_in_opset_17_is_lowered(lines: list[str], initialize
         (["y = Mish(x)"], {}),  # rule 1: new in opset 18
         (["y = ReduceMean(x)"], {}),  # rule 2: no axes
         (["s = Shape<start = 3>(x)", "y = ReduceMean(x, s)"], {}),  # rule 2: computed axes
-        (["a, b, y = Split<axis = 1, num_outputs = 3>(x)"], {}),  # rule 3: sizes left to the runtime
+        (["a, y = Split<axis = 1, num_outputs = 2>(x)"], {}),  # rule 3: 2 and 1, sizes left to the runtime
     ],
 )
 def test_what_opset_17_lacks_keeps_opset_18(lines: list[str], initializers: dict[str, np.ndarray]) -> None:
     model = model_of(*lines, initializers=initializers)
     assert not LowerToOpset17Pass()(model).modified
     assert model.opset_imports[""] == 18
+
+
+@pytest.mark.parametrize("kind", ["none", "tanh"])
+def test_gelu_is_written_out_unless_it_is_approximated(kind: str) -> None:
+    text = '<ir_version: 9, opset_import: ["" : 20]> g (float[2, 3, 5, 7] x) => (float[2, 3, 5, 7] y)'
+    lines = f'{{ a = Relu(x) b = Gelu<approximate = "{kind}">(a) y = Gelu<approximate = "{kind}">(b) }}'
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text + lines)))
+    before = run(model, X)
+    assert WriteOutGeluPass()(model).modified == (kind == "none")
+    assert operators(model).count("Erf") == (2 if kind == "none" else 0)
+    assert not untyped(model)
+    np.testing.assert_allclose(run(model, X), before, atol=1e-5)
 
 
 def test_traces_go_and_the_models_own_metadata_stays() -> None:

@@ -364,3 +364,14 @@ def test_the_ten_thousand_digits_give_8000_to_train_and_2000_to_evaluate(data_fo
     assert all(
         abs(shares[label] - 0.2 * (shares[label] + n)) < 1 for label, n in Counter(train.targets.tolist()).items()
     )
+
+
+def test_pictures_that_train_has_too_and_a_split_that_is_not_used_are_said(data: Path) -> None:
+    assert not load_dataset(data, (32, 32), RECIPE).repeated
+    for name in ("00", "01"):
+        shutil.copy(data / "train" / "red" / f"{name}.png", data / "test" / "red" / f"again{name}.png")
+    dataset = load_dataset(data, (32, 32), RECIPE)
+    assert dataset.repeated == {"test": 2}
+    assert len(dataset.warnings) == 1
+    (data / "test").rename(data / "val")
+    assert "14 pictures of val/" in str(load_dataset(data, (32, 32), RECIPE, validation=0.25).left_out)

@@ -64,6 +64,7 @@ class Dataset:
     others: int = 0  # pictures to train on that show none of the labels; their target is the number of labels
     left_out: LeftOut = field(default_factory=LeftOut)  # files that are not used
     unreadable: tuple[str, ...] = ()  # pictures that were left out on request
+    repeated: Mapping[str, int] = field(default_factory=dict)  # pictures of other splits that train has too, by split
 
     @property
     def chooses(self) -> bool:
@@ -85,4 +86,10 @@ class Dataset:
     @property
     def warnings(self) -> list[str]:
         """Warnings about counts that may spoil the training."""
-        return warnings_of(self.label_counts, "the rare ones may never be answered: try --set class_weights=balanced")
+        repeated = [
+            f"got {count} pictures of {name} among the training pictures too, so that its accuracy will be too high; "
+            "remove them from one of the two"
+            for name, count in self.repeated.items()
+        ]
+        rare = "the rare ones may never be answered: try --set class_weights=balanced"
+        return [*repeated, *warnings_of(self.label_counts, rare)]

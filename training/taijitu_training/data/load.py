@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,7 @@ def load_dataset(
     _check_trained(found, samples)
     if validation is None and (choose or "test" not in samples) and "val" not in samples:
         validation = UNSPLIT_SHARE
+    repeated = _repeated(prints, named)
     trained_on = TrainedOn.of(prints["train"], other=other)
     if validation:
         trained_on = _hold_out(samples, prints["train"], found.labels, validation, recipe.seed, other)
@@ -120,7 +122,15 @@ def load_dataset(
         others=len(targets) - len(labelled),
         left_out=found.left_out,
         unreadable=tuple(unreadable.listed),
+        repeated=repeated,
     )
+
+
+def _repeated(prints: Mapping[Role, Sequence[str]], named: Mapping[Role, str]) -> dict[str, int]:
+    """Return the number of pictures that train has too, by the name of the split that they are in."""
+    train = set(prints["train"])
+    counts = {named[role]: sum(each in train for each in prints[role]) for role in prints if role != "train"}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _sources(

@@ -15,6 +15,7 @@ from taijitu_export.onnx.passes.raise_to_opset_19 import RaiseToOpset19Pass
 from taijitu_export.onnx.passes.round_to_float16 import RoundToFloat16Pass
 from taijitu_export.onnx.passes.split_concat import SplitConcatPass
 from taijitu_export.onnx.passes.strip_traces import StripTracesPass
+from taijitu_export.onnx.passes.write_out_gelu import WriteOutGeluPass
 
 __all__ = [
     "DynamicBatchPass",
@@ -29,4 +30,5 @@ __all__ = [
     "RoundToFloat16Pass",
     "SplitConcatPass",
     "StripTracesPass",
+    "WriteOutGeluPass",
 ]

@@ -13,7 +13,8 @@ class LowerToOpset17Pass(ir.passes.InPlacePass):
 
     1. Its operator has the same schema in opset 17 as in 18.
     2. It is a ReduceMean over named, constant axes: they become the attribute that opset 17 has in place of the input.
-    3. It is a Split that lists its sizes as an input, which opset 17 reads in the same way.
+    3. It is a Split that lists its sizes as an input, or whose outputs divide a known dimension evenly, which opset 17
+       reads in the same way.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -36,8 +37,14 @@ def _lowerable(node: ir.Node) -> bool:
     if node.op_type == "ReduceMean":  # rule 2
         return bool(_axes(node))
     if node.op_type == "Split":  # rule 3
-        return len(node.inputs) == 2
+        return len(node.inputs) == 2 or _is_even(node)
     return onnx.defs.get_schema(node.op_type, 18, "").since_version <= 17  # rule 1
+
+
+def _is_even(node: ir.Node) -> bool:
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    side = None if shape is None else shape[node.attributes.get_int("axis", 0)]
+    return isinstance(side, int) and side % len(node.outputs) == 0
 
 
 def _axes(node: ir.Node) -> list[int]:
