@@ -47,7 +47,7 @@ def main() -> int:
         versions = f"ultralytics {ultralytics.__version__}, ONNX Runtime {onnxruntime.__version__}"
         print(f"\n{datetime.now(timezone.utc):%Y-%m-%d}, {machine()}, {versions}, {len(photos)} photographs\n")
         print("| | ultralytics | taijitu | ratio |\n|---|---|---|---|", flush=True)
-        command = [
+        command: list[Path | str] = [
             BIN / "yolo",
             "classify",
             "predict",
