@@ -86,10 +86,13 @@ def test_a_killed_process_ends_the_run_with_a_message_and_one_process_goes_on_wi
     deadline = time.monotonic() + 120
     while not (out / "last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert main([*started, "--resume"]) == 2  # the folder is the two processes', and not this one's
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for child in children:
+        os.kill(int(child), signal.SIGSTOP)  # or all epochs could be over before the next line is
+    assert main([*started, "--resume"]) == 2  # the folder is the two processes', and not this one's
     assert f"in use by process {children[0]} " in capsys.readouterr().err
     os.kill(int(children[1]), signal.SIGKILL)
+    os.kill(int(children[0]), signal.SIGCONT)
     _, error = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "taijitu train: another process of this run ended or cannot be reached" in error
