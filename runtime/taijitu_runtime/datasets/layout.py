@@ -214,7 +214,7 @@ def _level(tree: _Tree, where: Path, reading: Reading) -> Level:
     counts = Counter(name for names in inner.values() for name in names)
     first = sorted(inner)
     roles = {role_in(name) for name in first}
-    if not direct and "train" in roles and roles & {"val", "test"} and not set(first) <= set(reading.known):
+    if not direct and "train" in roles and roles & {"val", "test"} and not reading.known:
         raise DataError(
             f"{where}: got {_some(first)}, which are called like splits, with folders in them; call them train, val "
             "and test, or say --label-level first if these are the labels"
@@ -225,6 +225,8 @@ def _level(tree: _Tree, where: Path, reading: Reading) -> Level:
     for level, labels in zip(LEVELS, (first, last), strict=True):
         if set(labels) <= set(reading.known):
             return level
+    if reading.known:  # refused later, by the names of the labels: commands with a model have no --label-level
+        return "first"
     raise DataError(
         f"{where}: got folders within folders, which can be read in two ways: labels {_some(first)} (--label-level "
         f"first), or {_some(last)} (--label-level last); say which"

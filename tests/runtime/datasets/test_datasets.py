@@ -257,7 +257,9 @@ def test_labels_called_like_splits_are_asked_about(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"seg_test, seg_train.*--label-level first"):
         read_dataset(tmp_path)
     assert read_dataset(tmp_path, Reading("first")).labels == ("seg_test", "seg_train")
-    assert read_dataset(tmp_path, Reading(known=("seg_test", "seg_train"))).labels == ("seg_test", "seg_train")
+    with pytest.raises(DataError) as caught:  # commands with a model have no such flag
+        evaluation_pictures(tmp_path, ("cat", "dog"))
+    assert "--label-level" not in str(caught.value)
 
 
 def test_an_umlaut_of_macos_is_the_same_label_as_one_of_linux(tmp_path: Path) -> None:
