@@ -375,3 +375,10 @@ def test_pictures_that_train_has_too_and_a_split_that_is_not_used_are_said(data:
     assert len(dataset.warnings) == 1
     (data / "test").rename(data / "val")
     assert "14 pictures of val/" in str(load_dataset(data, (32, 32), RECIPE, validation=0.25).left_out)
+
+
+def test_a_label_whose_pictures_are_all_left_out_is_refused(data: Path) -> None:
+    for picture in (data / "train" / "red").iterdir():
+        picture.write_bytes(b"no picture at all")
+    with pytest.raises(DataError, match="red"):
+        load_dataset(data, (32, 32), RECIPE, skip_unreadable=True)

@@ -104,6 +104,7 @@ def load_dataset(
     _check_judged(found, samples, named, judging)
     sources, in_memory = _sources(samples, pool, recipe, unreadable)
     unreadable.check()
+    _check_readable(found, sources)
     form = f"{found.form}, {'in memory' if in_memory else 'decoded while training'}"
     targets = _targets(sources["train"])
     labelled = targets[targets < len(found.labels)]
@@ -245,7 +246,7 @@ def _check_trained(found: Found, samples: dict[Role, Samples]) -> None:
     if "train" not in samples:
         name = next(split.name for split in found.splits.values())
         raise DataError(f"{found.source}: got {name}/ without train/, expected both, with <label>/*.jpg in each")
-    if missing := _without_pictures(samples["train"], found.labels):
+    if missing := _without_pictures(samples["train"].targets, found.labels):
         raise DataError(
             f"{found.source}: no pictures to train on of: {missing}; add some, or remove the label's folder"
         )
@@ -259,15 +260,24 @@ def _check_judged(found: Found, samples: dict[Role, Samples], named: dict[Role, 
             "train/; or hold some out with --validation 0.2"
         )
     for role in ("val", "test"):
-        if role in samples and (missing := _without_pictures(samples[role], found.labels)):
+        if role in samples and (missing := _without_pictures(samples[role].targets, found.labels)):
             raise DataError(
                 f"{found.source}: {named[role]} lacks pictures of: {missing}; without them its accuracy would mislead: "
                 "add some, or hold some out with --validation 0.1"
             )
 
 
-def _without_pictures(samples: Samples, labels: tuple[str, ...]) -> str:
-    counts = torch.bincount(samples.targets, minlength=len(labels)).tolist()
+def _check_readable(found: Found, sources: dict[Role, Source]) -> None:
+    """Raise DataError if all pictures of a label were left out of a split because they cannot be decoded."""
+    for role, source in sources.items():
+        if missing := _without_pictures(_targets(source), found.labels):
+            raise DataError(
+                f"{found.source}: no picture of {role} can be decoded of: {missing}; repair or replace them"
+            )
+
+
+def _without_pictures(targets: torch.Tensor, labels: tuple[str, ...]) -> str:
+    counts = torch.bincount(targets, minlength=len(labels)).tolist()[: len(labels)]
     return ", ".join([label for label, count in zip(labels, counts, strict=True) if count == 0][:5])
 
 
