@@ -325,7 +325,7 @@ def test_wrong_pictures_are_one_line_that_names_them(
     (tmp_path / "named" / "red").rename(tmp_path / "named" / "rouge")
     assert "no such file or folder" in refused(capsys, model, "--data", tmp_path / "missing")
     assert "got no picture in it" in refused(capsys, model, "--data", tmp_path / "empty")
-    assert "got a tar that is damaged" in refused(capsys, model, "--data", tmp_path / "no.tar")
+    assert "no.tar: got a file of the kind text" in refused(capsys, model, "--data", tmp_path / "no.tar")
     assert "got train/ alone" in refused(capsys, model, "--data", tmp_path / "only")
     assert "got 'rouge' for labels" in refused(capsys, model, "--data", tmp_path / "named")
     (data / "test" / "red" / "1.png").write_bytes(b"no picture")
