@@ -30,6 +30,7 @@ from taijitu_export.comparison.classes import (
     reliability,
 )
 from taijitu_export.comparison.divergence import divergence
+from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.datasets import (
@@ -330,6 +331,14 @@ def test_wrong_pictures_are_one_line_that_names_them(
     assert "got 'rouge' for labels" in refused(capsys, model, "--data", tmp_path / "named")
     (data / "test" / "red" / "1.png").write_bytes(b"no picture")
     assert "test/red/1.png: got no picture" in refused(capsys, model, "--data", data)
+    _, report = verify(capsys, model, "--data", data, "--skip-unreadable")
+    assert report["label_counts"] == {"red": 3, "green": 4, "blue": 4}
+    assert [name.split()[0] for name in report["left_out"]["named"]] == [os.path.join("test", "red", "1.png")]
+    card = ModelCard.from_dict(card_dict())
+    assert len(CalibrationData.of_data(data, card, skip_unreadable=True).evaluation) == 11
+    for path in (data / "test").glob("*/*.png"):
+        path.write_bytes(b"no picture")
+    assert "no picture that can be decoded" in refused(capsys, model, "--data", data, "--skip-unreadable")
 
 
 @pytest.mark.parametrize(
