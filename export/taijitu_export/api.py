@@ -64,7 +64,9 @@ def export_onnx(
         CheckpointError: The checkpoint cannot be read.
         UsageError: An argument is wrong, or the file cannot be written.
     """
-    smaller = PrecisionRequest.asked_for(precision, _path(calibration), max_drop, target, skip_unreadable=skip_unreadable)
+    smaller = PrecisionRequest.asked_for(
+        precision, _path(calibration), max_drop, target, skip_unreadable=skip_unreadable
+    )
     return export.export_onnx(Path(checkpoint), _path(output), input_form=input_form, nish=nish, smaller=smaller)
 
 

@@ -128,7 +128,9 @@ class Original:
 
 def not_a_classifier(path: Path, got: str) -> ArtefactError:
     """Return the error for a network whose output is not one number per label."""
-    return ArtefactError(f"{path}: got {got}, expected one output of N x K, one number for each of K labels")
+    return ArtefactError(
+        f"{path}: got {got}, expected one output of N x K, a float32 or float16 number for each of K labels"
+    )
 
 
 def _opened(path: Path) -> Any:

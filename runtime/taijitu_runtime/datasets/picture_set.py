@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import operator
 import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,14 +95,14 @@ class PictureSet:
         if isinstance(self.contents, np.ndarray):
             return self
         with ThreadPoolExecutor(usable_cores()) as pool:
-            can = np.array(list(pool.map(lambda content: _can_prepare(content, spec), self.contents)), np.bool_)
-        if not can.any():
+            readable = list(pool.map(lambda content: _can_prepare(content, spec), self.contents))
+        if not any(readable):
             raise DataError(f"{self.source}: got no picture that can be decoded, expected some; check the files")
         left_out = LeftOut()
         left_out.add(self.left_out)
-        for i in np.flatnonzero(~can):
-            left_out.name("that cannot be decoded", self._name(self.contents[i]))
-        return dataclasses.replace(self.subset(np.flatnonzero(can)), left_out=left_out)
+        for content in itertools.compress(self.contents, map(operator.not_, readable)):
+            left_out.name("that cannot be decoded", self._name(content))
+        return dataclasses.replace(self.subset(np.flatnonzero(readable)), left_out=left_out)
 
     def spread(self, count: int) -> PictureSet:
         """Return at most `count` of the pictures, evenly spaced."""

@@ -333,7 +333,7 @@ def test_wrong_pictures_are_one_line_that_names_them(
     assert "test/red/1.png: got no picture" in refused(capsys, model, "--data", data)
     _, report = verify(capsys, model, "--data", data, "--skip-unreadable")
     assert report["label_counts"] == {"red": 3, "green": 4, "blue": 4}
-    assert [name.split()[0] for name in report["left_out"]["named"]] == [os.path.join("test", "red", "1.png")]
+    assert [name.split()[0] for name in report["left_out"]["named"]] == [str(Path("test", "red", "1.png"))]
     card = ModelCard.from_dict(card_dict())
     assert len(CalibrationData.of_data(data, card, skip_unreadable=True).evaluation) == 11
     for path in (data / "test").glob("*/*.png"):
