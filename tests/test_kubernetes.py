@@ -29,11 +29,9 @@ ADDED_LABELS = {"job", "le"}  # job is added by Prometheus; le is in every histo
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the metrics of a server with an unreachable camera after one request."""
     model = make_tiny_onnx(tmp_path_factory.mktemp("metrics") / "tiny.onnx")
-    running = Server(str(model), "--port", "0", "--camera", "one=http://127.0.0.1:9/none.mjpeg")
-    running.wait_until_ready()
-    httpx.get(f"{running.url}/health/ready")
-    yield httpx.get(f"{running.url}/metrics").text
-    running.stop()
+    camera = "one=http://127.0.0.1:9/none.mjpeg"
+    with Server(str(model), "--camera", camera) as running:
+        yield httpx.get(f"{running.url}/metrics").text
 
 
 def container() -> dict[str, Any]:

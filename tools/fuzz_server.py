@@ -84,7 +84,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model.onnx")
         assert to_onnx([str(ROOT / "checkpoints" / f"{MODEL}_cifar10.pt"), "-o", str(model)]) == 0
-        server = Server(str(model), "--port", "0", *LIMITS)
+        server = Server(str(model), *LIMITS)
         failed = run(server.url, seeds, good_request(model, seeds[0]), options)
         code, log = server.stop()
     if code:

@@ -176,7 +176,7 @@ def main() -> int:
         shutil.copy(source, models / f"{NAME}.onnx")
         with MjpegServer(rate_hz=15) as door:
             camera = f"{CAMERA}=http://127.0.0.1:{door.port}/"
-            server = Server("--models", str(models), "--port", "0", "--reload-s", "0.5", "--camera", camera)
+            server = Server("--models", str(models), "--reload-s", "0.5", "--camera", camera)
             server.wait_until_ready()
             soak = Soak(server.url, labelled_pictures(source), args.seconds)
             growth = asyncio.run(run(soak, server.process.pid, models / f"{NAME}.onnx", source, args.seconds))

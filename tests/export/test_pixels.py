@@ -54,20 +54,18 @@ def test_every_reader_feeds_it_pixels(
         [a["probability"] for a in answers[pixels_onnx]], [a["probability"] for a in answers[shipped_onnx]], atol=1e-5
     )
     assert bench.main([str(pixels_onnx), "--duration=0", "--iterations=5", "--warmUp=0", "--json"]) == 0
-    served = Server(str(pixels_onnx), "--port", "0")
-    served.wait_until_ready()
-    reply = httpx.post(f"{served.url}/classify", content=photograph.read_bytes(), timeout=30).json()
-    assert reply["answers"][0]["probability"] == pytest.approx(answers[shipped_onnx][0]["probability"], abs=1e-5)
-    with Classifier.from_file(pixels_onnx) as classifier:
-        frame = np.array(Image.fromarray(classifier.prepare(photograph)), np.float32).transpose(2, 0, 1)
-    tensor = {"name": "images", "shape": [1, 3, 32, 32], "datatype": "FP32", "data": frame.ravel().tolist()}
-    name = reply["model"]
-    outputs = [{"name": "probabilities"}]
-    infer = httpx.post(
-        f"{served.url}/v2/models/{name}/infer", json={"inputs": [tensor], "outputs": outputs}, timeout=30
-    )
-    assert max(infer.json()["outputs"][0]["data"]) == pytest.approx(reply["answers"][0]["probability"], abs=1e-5)
-    assert served.stop()[0] == 0
+    with Server(str(pixels_onnx)) as served:
+        reply = httpx.post(f"{served.url}/classify", content=photograph.read_bytes(), timeout=30).json()
+        assert reply["answers"][0]["probability"] == pytest.approx(answers[shipped_onnx][0]["probability"], abs=1e-5)
+        with Classifier.from_file(pixels_onnx) as classifier:
+            frame = np.array(Image.fromarray(classifier.prepare(photograph)), np.float32).transpose(2, 0, 1)
+        tensor = {"name": "images", "shape": [1, 3, 32, 32], "datatype": "FP32", "data": frame.ravel().tolist()}
+        name = reply["model"]
+        outputs = [{"name": "probabilities"}]
+        infer = httpx.post(
+            f"{served.url}/v2/models/{name}/infer", json={"inputs": [tensor], "outputs": outputs}, timeout=30
+        )
+        assert max(infer.json()["outputs"][0]["data"]) == pytest.approx(reply["answers"][0]["probability"], abs=1e-5)
 
 
 def test_nvidias_parser_takes_it_and_the_engine_says_that_it_takes_pixels(pixels_onnx: Path, tmp_path: Path) -> None:

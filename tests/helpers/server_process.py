@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,22 +10,36 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
+from types import TracebackType
 
 import httpx
 
 ROOT = Path(__file__).parent.parent.parent
 ENDS_WITHIN_S = 60
+WITH_ERRORS = ("info", "warning", "error")
+"""The levels of a server whose log has errors, because its test makes some."""
 
 
 class Server:
-    """`python server/serve.py ...` as a child process, or another script that does the same."""
+    """`python server/serve.py ...` on a free port as a child process, or another script that does the same.
 
-    def __init__(self, *arguments: str, script: str = "server/serve.py") -> None:
+        with Server("model.onnx") as server:
+            httpx.get(f"{server.url}/models")
+
+    It is ready in the block, and ends with it: with exit code 0, and a log whose lines have `levels` only. A refusal
+    that its route does not declare is a line of level error.
+    """
+
+    def __init__(
+        self, *arguments: str, script: str = "server/serve.py", levels: Collection[str] = ("info", "warning")
+    ) -> None:
+        self.levels = levels
         self.stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115  # open until `ended`; a pipe would block once full
         packages = os.pathsep.join(str(ROOT / folder) for folder in ("runtime", "server"))
         self.process = subprocess.Popen(
-            [sys.executable, script, *arguments],
+            [sys.executable, script, "--port", "0", *arguments],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": packages, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
@@ -34,6 +49,22 @@ class Server:
         assert self.process.stdout is not None
         found = re.search(r"http://(\S+)", self.process.stdout.readline())
         self.url = found[0] if found else ""
+
+    def __enter__(self) -> Server:
+        self.wait_until_ready()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is not None:
+            return
+        try:
+            code, log = self.stop()
+        finally:
+            self.process.kill()
+        assert code == 0, log
+        assert {json.loads(line)["level"] for line in log.splitlines()} <= set(self.levels), log
 
     def wait_until_ready(self) -> None:
         """Wait until it is ready; AssertionError if it does not become so."""

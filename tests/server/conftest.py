@@ -1,8 +1,8 @@
-"""A server for the tests of a module, and a client of it."""
+"""Servers for the tests, and a client."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,20 +12,17 @@ import pytest
 from tests.helpers.server_process import Server
 
 
-@pytest.fixture(scope="session")
-def start_server() -> Callable[..., Server]:
-    """Return a function that starts a server with the given arguments."""
-    return Server
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., Server]]:
+    """Return a function that starts a server with the given arguments, which ends with the test."""
+    with contextlib.ExitStack() as running:
+        yield lambda *arguments, **options: running.enter_context(Server(*arguments, **options))
 
 
 @pytest.fixture(scope="module")
-def server(start_server: Callable[..., Server], shipped_onnx: Path) -> Iterator[Server]:
-    running = start_server(str(shipped_onnx), "--port", "0")
-    running.wait_until_ready()
-    yield running
-    code, log = running.stop()
-    assert code == 0
-    assert {line["level"] for line in map(json.loads, log.splitlines())} <= {"info"}  # for anything that the tests sent
+def server(shipped_onnx: Path) -> Iterator[Server]:
+    with Server(str(shipped_onnx), levels=("info",)) as running:
+        yield running
 
 
 @pytest.fixture

@@ -11,17 +11,15 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import make_tiny_onnx
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
 
 LARGE_SIDE = 3000
 
@@ -62,17 +60,11 @@ WAYS = pytest.mark.parametrize("way", [as_form, as_json, as_tensor, as_json_tens
 
 
 @pytest.fixture(scope="module")
-def small(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Start a server whose requests may have three times the pixels of LARGE."""
     model = make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
-    running = start_server(
-        str(model), "--port", "0", "--max-request-pixels", str(3 * LARGE_SIDE**2), "--queue-timeout-ms", "60000"
-    )
-    running.wait_until_ready()
-    yield running
-    code, log = running.stop()
-    assert code == 0
-    assert {line["level"] for line in map(json.loads, log.splitlines())} <= {"info"}
+    with Server(str(model), "--max-request-pixels", str(3 * LARGE_SIDE**2), "--queue-timeout-ms", "60000") as running:
+        yield running
 
 
 @pytest.fixture
@@ -94,8 +86,7 @@ def test_one_picture_is_limited_by_its_own_limit_alone(client: httpx.Client) -> 
 
 
 def test_a_request_of_many_pictures_lets_others_take_turns(start_server: Callable[..., Server], tmp_path: Path) -> None:
-    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--port", "0", "--queue-timeout-ms", "60000")
-    running.wait_until_ready()
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--queue-timeout-ms", "60000")
     with concurrent.futures.ThreadPoolExecutor(1) as pool, httpx.Client(base_url=running.url, timeout=120) as client:
         crowd = pool.submit(
             lambda: httpx.post(**as_form([LARGE] * 24) | {"url": f"{running.url}/classify"}, timeout=120)
@@ -107,22 +98,18 @@ def test_a_request_of_many_pictures_lets_others_take_turns(start_server: Callabl
             answered += not crowd.done()
         assert crowd.result().status_code == 200
     assert answered >= 5
-    assert running.stop()[0] == 0
 
 
 def test_a_request_of_many_pictures_ends_at_its_deadline(start_server: Callable[..., Server], tmp_path: Path) -> None:
-    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--port", "0", "--queue-timeout-ms", "300")
-    running.wait_until_ready()
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--queue-timeout-ms", "300")
     late = httpx.post(**as_form([LARGE] * 32) | {"url": f"{running.url}/classify"}, timeout=120)
     assert late.status_code == 504
-    assert running.stop()[0] == 0
 
 
 def test_the_shutdown_does_not_wait_for_all_pictures(start_server: Callable[..., Server], tmp_path: Path) -> None:
     model = make_tiny_onnx(tmp_path / "tiny.onnx")
     limits = ["--queue-timeout-ms", "600000", "--shutdown-s", "1", "--max-request-pixels", str(10**10)]
-    running = start_server(str(model), "--port", "0", *limits)
-    running.wait_until_ready()
+    running = start_server(str(model), *limits)
     costly = saved(6320, "WEBP", (0, 0, 255, 255))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         posts = [
@@ -174,8 +161,7 @@ def test_bytes_tensors_of_wrong_lengths(client: httpx.Client, data: bytes) -> No
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_tensors_that_are_not_finite(start_server: Callable[..., Server], tmp_path: Path, value: float) -> None:
-    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx", layout="float32")), "--port", "0")
-    running.wait_until_ready()
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx", layout="float32")))
     rows = np.zeros((1, 3, 8, 8), "<f4")
     rows[0, 1, 2, 3] = value
     given = {"name": "images", "shape": [1, 3, 8, 8], "datatype": "FP32"}
@@ -185,7 +171,6 @@ def test_tensors_that_are_not_finite(start_server: Callable[..., Server], tmp_pa
     assert httpx.post(url, content=head + rows.tobytes(), headers=headers).status_code == 400
     text = json.dumps({"inputs": [{**given, "data": rows.ravel().tolist()}]})  # NaN, Infinity: no JSON, but common
     assert httpx.post(url, content=text).status_code == 400
-    assert running.stop()[0] == 0
 
 
 @pytest.fixture
@@ -198,8 +183,7 @@ def hanging(
         model = str(make_tiny_onnx(tmp_path / "tiny.onnx"))
         limits = ["--run-timeout-s", "0.5", "--queue-timeout-ms", "500", "--shutdown-s", "1", "--instances", "1"]
         script = str(Path(__file__).parents[1] / "helpers" / "hanging_server.py")
-        running = start_server(model, "--port", "0", *limits, *arguments, script=script)
-        running.wait_until_ready()
+        running = start_server(model, *limits, *arguments, script=script, levels=WITH_ERRORS)
         (tmp_path / "release").unlink()
         return running, tmp_path / "release"
 
@@ -218,7 +202,6 @@ def test_a_model_that_hangs_is_reported_and_recovers(hanging: Callable[..., tupl
     release.touch()
     running.wait_until_ready()
     assert httpx.post(f"{running.url}/classify", content=WHITE, timeout=30).status_code == 200
-    assert running.stop()[0] == 0
 
 
 def test_a_model_that_hangs_does_not_hold_the_shutdown(hanging: Callable[..., tuple[Server, Path]]) -> None:

@@ -10,9 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -20,10 +19,8 @@ from PIL import Image
 from websockets.sync.client import connect
 
 from taijitu_server.settings import settings_from
+from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import card_dict, make_tiny_onnx
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
 
 ADDRESS = "127.0.0.1:8000"
 MODEL = "yynet_small_16"
@@ -35,14 +32,12 @@ def blocks(page: Path, kind: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def running(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     card = card_dict()
     card["architecture"]["name"] = MODEL
     model = make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "model.onnx", card=card)
-    running = start_server(str(model), "--port", "0", "--camera", "door=http://127.0.0.1:9/none", "--no-access-log")
-    running.wait_until_ready()
-    yield running
-    assert running.stop()[0] == 0
+    with Server(str(model), "--camera", "door=http://127.0.0.1:9/none", "--no-access-log") as running:
+        yield running
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import numpy as np
@@ -15,10 +15,8 @@ from PIL import Image
 
 from taijitu_runtime.classifier import Classifier
 from tests.helpers.fragile_model import make_fragile_onnx
+from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(start_server: Callable[..., Server], folder: Path) -> Iterator[Server]:
-    running = start_server("--models", str(folder), "--port", "0")
-    running.wait_until_ready()
-    yield running
-    code, log = running.stop()
-    assert code == 0
-    assert '"level":"error"' not in log
+def server(folder: Path) -> Iterator[Server]:
+    with Server("--models", str(folder)) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -8,19 +8,17 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
 from tests.helpers.fragile_model import NAN, OUT_OF_MEMORY, RAISES, make_fragile_onnx
+from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
 
 
 def is_internal(reply: httpx.Response) -> bool:
@@ -46,14 +44,13 @@ def is_ready(server: Server) -> bool:
 
 
 @pytest.fixture(scope="module")
-def fragile(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model = make_fragile_onnx(tmp_path_factory.mktemp("fragile") / "fragile.onnx")
-    running = start_server(str(model), "--port", "0")
-    running.wait_until_ready()
-    yield running
-    code, log = running.stop()
+    with Server(str(model)) as running:
+        yield running
+        code, log = running.stop()
     assert code == 0
-    assert {line["level"] for line in map(json.loads, log.splitlines())} == {"info", "error"}
+    assert {json.loads(line)["level"] for line in log.splitlines()} == {"info", "error"}
 
 
 @pytest.mark.parametrize(
@@ -83,14 +80,11 @@ def test_a_failure_within_a_request_of_several_pictures_fails_that_request(fragi
 
 
 @pytest.fixture
-def dying(start_server: Callable[..., Server], tmp_path: Path) -> Iterator[Server]:
+def dying(tmp_path: Path) -> Iterator[Server]:
     make_tiny_onnx(tmp_path / "tiny.onnx")
     script = str(Path(__file__).parents[1] / "helpers" / "dying_server.py")
-    running = start_server("--models", str(tmp_path), "--reload-by-post", "--port", "0", script=script)
-    running.wait_until_ready()
-    yield running
-    if running.process.poll() is None:
-        running.stop()
+    with Server("--models", str(tmp_path), "--reload-by-post", script=script) as running:
+        yield running
 
 
 def test_a_thread_that_dies_is_replaced_and_one_that_dies_too_often_is_reported(dying: Server) -> None:

@@ -147,8 +147,7 @@ def test_a_trace_is_passed_through_and_an_invalid_one_is_not(
         f"00-{'0' * 32}-{parent}-01", f"00-{trace}-{'0' * 16}-01", f"ff-{trace}-{parent}-01", f"00-{trace}-{parent}",
         f"00-{trace}-{parent}-01-more", f"00-{trace.upper()}-{parent}-01",
     ]  # fmt: skip
-    running = start_server(str(shipped_onnx), "--port", "0")
-    running.wait_until_ready()
+    running = start_server(str(shipped_onnx))
     for number, sent in enumerate(valid + invalid):
         reply = httpx.get(f"{running.url}/models", headers={"traceparent": sent, "X-Request-ID": str(number)})
         assert reply.headers.get("traceparent") == (sent if sent in valid else None)

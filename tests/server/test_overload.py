@@ -11,16 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
+from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import make_tiny_onnx
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +54,9 @@ def counted(replies: list[httpx.Response | Exception]) -> Counter[Any]:
     return Counter(reply.status_code if isinstance(reply, httpx.Response) else type(reply) for reply in replies)
 
 
-def started(start_server: Callable[..., Server], *arguments: str) -> Server:
-    running = start_server(*arguments, "--port", "0")
-    running.wait_until_ready()
-    return running
-
-
 def test_a_full_queue_says_when_to_come_back(start_server: Callable[..., Server], slow_onnx: Path, blue: bytes) -> None:
     limits = ["--queue-size", "4", "--retry-after-s", "7", "--instances", "1"]
-    running = started(start_server, str(slow_onnx), *limits)
+    running = start_server(str(slow_onnx), *limits)
     replies = asyncio.run(flood(running.url, blue, 24, 4))
     found = counted(replies)
     assert set(found) == {200, 503}
@@ -80,27 +72,25 @@ def test_a_full_queue_says_when_to_come_back(start_server: Callable[..., Server]
     metrics = httpx.get(f"{running.url}/metrics").text
     assert f'taijitu_rejected_requests_total{{reason="queue_full"}} {float(found[503])}' in metrics
     assert 'taijitu_pending_requests{model="tiny",version="1"} 0.0' in metrics
-    assert running.stop()[0] == 0
 
 
 def test_a_request_that_waited_too_long_is_not_run(
     start_server: Callable[..., Server], slow_onnx: Path, blue: bytes
 ) -> None:
     limits = ["--queue-timeout-ms", "100", "--instances", "1", "--max-batch", "1"]
-    running = started(start_server, str(slow_onnx), *limits)
+    running = start_server(str(slow_onnx), *limits)
     found = counted(asyncio.run(flood(running.url, blue, 64, 2)))
     assert set(found) == {200, 504}
     metrics = httpx.get(f"{running.url}/metrics").text
     runs = [line for line in metrics.splitlines() if line.startswith("taijitu_batch_requests_sum")]
     assert float(runs[0].split()[-1]) == found[200]
-    assert running.stop()[0] == 0
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_under_load_answers_what_was_accepted(
     start_server: Callable[..., Server], slow_onnx: Path, blue: bytes, workers: str
 ) -> None:
-    running = started(start_server, str(slow_onnx), "--workers", workers)
+    running = start_server(str(slow_onnx), "--workers", workers)
 
     async def scenario() -> list[httpx.Response | Exception]:
         load = asyncio.create_task(flood(running.url, blue, 8, 100))
@@ -122,7 +112,7 @@ def test_sigterm_under_load_answers_what_was_accepted(
 def test_during_the_drain_requests_are_answered_and_readiness_is_false(
     start_server: Callable[..., Server], slow_onnx: Path, blue: bytes
 ) -> None:
-    running = started(start_server, str(slow_onnx), "--drain-s", "3", "--retry-after-s", "7")
+    running = start_server(str(slow_onnx), "--drain-s", "3", "--retry-after-s", "7")
     began = time.monotonic()
     running.process.send_signal(signal.SIGTERM)
     time.sleep(0.2)
@@ -142,14 +132,14 @@ def test_during_the_drain_requests_are_answered_and_readiness_is_false(
 
 
 def test_a_second_signal_does_not_wait_for_the_drain(start_server: Callable[..., Server], slow_onnx: Path) -> None:
-    running = started(start_server, str(slow_onnx), "--drain-s", "600")
+    running = start_server(str(slow_onnx), "--drain-s", "600")
     running.process.send_signal(signal.SIGTERM)
     time.sleep(0.2)
     assert running.stop()[0] == 0
 
 
 def test_a_worker_that_is_killed_is_replaced(start_server: Callable[..., Server], slow_onnx: Path, blue: bytes) -> None:
-    running = started(start_server, str(slow_onnx), "--workers", "2")
+    running = start_server(str(slow_onnx), "--workers", "2", levels=WITH_ERRORS)
     process = running.process.pid
     children = Path(f"/proc/{process}/task/{process}/children")
     before = children.read_text().split()
@@ -161,4 +151,3 @@ def test_a_worker_that_is_killed_is_replaced(start_server: Callable[..., Server]
         time.sleep(0.05)
     running.wait_until_ready()
     assert httpx.post(f"{running.url}/classify", content=blue, timeout=30).status_code == 200
-    assert running.stop()[0] == 0

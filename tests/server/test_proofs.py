@@ -6,16 +6,14 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
 from tests.helpers.changed_model import with_weights
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
+from tests.helpers.server_process import Server
 
 
 @pytest.fixture
@@ -36,13 +34,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_one_that_fails_at_the_start_keeps_the_server_from_being_ready(
-    start_server: Callable[..., Server], shipped_onnx: Path, broken: Path, tmp_path: Path
+    shipped_onnx: Path, broken: Path, tmp_path: Path
 ) -> None:
     models = tmp_path / "models"
     models.mkdir()
     shutil.copy(shipped_onnx, models / "good.onnx")
     shutil.copy(broken, models / "other.onnx")
-    running = start_server("--models", str(models), "--port", "0", "--reload-s", "0.1")
+    running = Server("--models", str(models), "--reload-s", "0.1")
     wait_for(lambda: get(running, "/health/live")[0] == 200)
     assert get(running, "/health/ready")[0] == 503
     listed = {served["model"]: served for served in get(running, "/models")[1]}
@@ -62,13 +60,12 @@ def test_one_that_fails_at_the_start_keeps_the_server_from_being_ready(
     assert running.stop()[0] == 0
 
 
-def test_the_only_model_failing_is_exit_code_1(start_server: Callable[..., Server], broken: Path) -> None:
-    assert start_server(str(broken), "--port", "0").ended()[0] == 1
+def test_the_only_model_failing_is_exit_code_1(broken: Path) -> None:
+    assert Server(str(broken)).ended()[0] == 1
 
 
 def test_with_warn_it_is_served_with_a_warning(start_server: Callable[..., Server], broken: Path) -> None:
-    running = start_server(str(broken), "--port", "0", "--prove", "warn")
-    running.wait_until_ready()
+    running = start_server(str(broken), "--prove", "warn")
     assert get(running, "/models")[1][0]["proof"]["outcome"] == "failed"
     code, log = running.stop()
     assert (code, '"warning"' in log) == (0, True)

@@ -8,18 +8,15 @@ import random
 import socket
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from PIL import Image
 
 from taijitu_runtime.classifier import Classifier
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
+from tests.helpers.server_process import Server
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -196,9 +193,7 @@ def test_a_client_that_disconnects_midway_harms_no_other(server: Server, client:
     assert client.get("/health/ready").status_code == 200
 
 
-def test_what_cannot_start_says_why_in_one_line(
-    start_server: Callable[..., Server], server: Server, shipped_onnx: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_start_says_why_in_one_line(server: Server, shipped_onnx: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(shipped_onnx.read_bytes()[:1000])
     port = str(httpx.URL(server.url).port)
@@ -208,8 +203,7 @@ def test_what_cannot_start_says_why_in_one_line(
         ([str(broken)], "broken.onnx"),
         ([str(tmp_path / "missing.onnx")], "missing.onnx"),
     ]:
-        failed = start_server(*arguments)
-        code, error = failed.ended()
+        code, error = Server(*arguments).ended()
         assert code == 2
         assert text in error
         assert error.count("\n") == 1

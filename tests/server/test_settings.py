@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -14,10 +13,8 @@ from PIL import Image
 
 from taijitu_runtime.errors import UsageError
 from taijitu_server.settings import Settings, settings_from, unknown_variables
+from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
 
 
 def test_a_flag_takes_precedence_over_the_environment_and_that_over_the_file(
@@ -88,8 +85,7 @@ def test_a_mistyped_variable_is_a_warning_with_the_close_one(
     monkeypatch.setenv("TAIJITU_MAX_BTCH", "16")
     monkeypatch.setenv("TAIJITU_MAX_ROWS", "16")
     monkeypatch.setenv("TAIJITU_PORT", "tcp://10.0.0.1:8000")
-    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--port", "0", "--no-access-log")
-    running.wait_until_ready()
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--no-access-log")
     code, log = running.stop()
     (line,) = map(json.loads, log.splitlines())
     assert (code, line["level"]) == (0, "warning")
@@ -110,9 +106,8 @@ def test_keys_open_the_server_and_origins_are_told_to_browsers(
     keys.write_text("# one a line\n0123456789abcdef\nfedcba9876543210\n")
     model = make_tiny_onnx(tmp_path / "tiny.onnx")
     running = start_server(
-        *(str(model), "--port", "0", "--api-keys", str(keys), "--cors-origins", "https://a.example", "--no-access-log")
+        *(str(model), "--api-keys", str(keys), "--cors-origins", "https://a.example", "--no-access-log")
     )
-    running.wait_until_ready()
     picture = io.BytesIO()
     Image.new("RGB", (8, 8), (0, 255, 0)).save(picture, "PNG")
     with httpx.Client(base_url=running.url) as client:
@@ -136,8 +131,7 @@ def test_keys_open_the_server_and_origins_are_told_to_browsers(
 
 
 def test_one_line_a_request(start_server: Callable[..., Server], tmp_path: Path) -> None:
-    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--port", "0")
-    running.wait_until_ready()
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")))
     picture = io.BytesIO()
     Image.new("RGB", (8, 8), (0, 255, 0)).save(picture, "PNG")
     good = httpx.post(f"{running.url}/classify", content=picture.getvalue(), headers={"X-Request-Id": "mine-1"})

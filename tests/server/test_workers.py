@@ -11,15 +11,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import make_tiny_onnx
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
 
 SCRIPT = "tests/helpers/quick_workers.py"
 LONG_S = 20.0
@@ -43,11 +40,9 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pair(start_server: Callable[..., Server], model: Path) -> Iterator[Server]:
-    running = start_server(str(model), "--workers", "2", "--port", "0", script=SCRIPT)
-    running.wait_until_ready()
-    yield running
-    assert running.stop()[0] == 0
+def pair(model: Path) -> Iterator[Server]:
+    with Server(str(model), "--workers", "2", script=SCRIPT, levels=WITH_ERRORS) as running:
+        yield running
 
 
 def test_every_scrape_has_the_sum_of_all_workers(pair: Server, photograph: Path) -> None:
@@ -90,10 +85,10 @@ def test_a_worker_that_cannot_start_again_does_not_stop_others(pair: Server, mod
     assert answers()
 
 
-def test_a_model_that_no_worker_can_load_is_exit_code_2(start_server: Callable[..., Server], tmp_path: Path) -> None:
+def test_a_model_that_no_worker_can_load_is_exit_code_2(tmp_path: Path) -> None:
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no model")
-    code, log = start_server(str(bad), "--workers", "2", "--port", "0", script=SCRIPT).ended()
+    code, log = Server(str(bad), "--workers", "2", script=SCRIPT).ended()
     assert code == 2
     assert "bad.onnx" in log
 
@@ -109,8 +104,7 @@ def test_nothing_outlives_the_parent(
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
-    running = start_server(str(model), "--workers", "2", "--port", "0", script=SCRIPT)
-    running.wait_until_ready()
+    running = start_server(str(model), "--workers", "2", script=SCRIPT)
     workers = children(running)
     assert len(workers) == 2
     port = int(running.url.rpartition(":")[2])

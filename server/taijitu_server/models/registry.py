@@ -175,7 +175,7 @@ class Registry:
         self._put(model)
         self.failures.pop(key, None)
         self.refused.discard(key)
-        log.warning("model %s version %s is loaded", model.name, model.version)
+        log.info("model %s version %s is loaded", model.name, model.version)
         if old is not None:
             await self._retire(old)
 
@@ -218,7 +218,7 @@ def find_models(folder: Path) -> dict[Key, Files]:
             try:
                 found |= _versions(entry)
             except OSError as error:  # it was removed meanwhile, or is not readable
-                log.error("%%s: its models were not read: %s", shown(entry), error.strerror)
+                log.error("%s: its models were not read: %s", shown(entry), error.strerror)
     return found
 
 

@@ -131,7 +131,8 @@ class ServedModel:
                 job.future.set_exception(HttpError(MODEL_HANGS, f"{self.name} gave no answer in time"))
         if bool(overdue) != self._is_hanging:
             self._is_hanging = bool(overdue)
-            log.error("model %s version %s %s", self.name, self.version, "hangs" if overdue else "answers again")
+            level, state = (logging.ERROR, "hangs") if overdue else (logging.INFO, "answers again")
+            log.log(level, "model %s version %s %s", self.name, self.version, state)
 
     def submit(self, pool: DecodePool | None, prepare: Prepare, timeout_s: float) -> Job:
         """Queue one request; its `future` gives the scores. HttpError 503 where the queue is full.

@@ -169,9 +169,7 @@ def test_every_program_gives_the_same_answer_to_a_picture(
     files = [tmp_path / f"{red}.png" for red in (130, 150, 255)]
     for file, red in zip(files, (130, 150, 255)):
         Image.new("RGB", (8, 8), (red, 120, 100)).save(file)
-    server = Server(str(decided), "--port", "0")
-    server.wait_until_ready()
-    try:
+    with Server(str(decided)) as server:
         for threshold in (None, 0.8):
             with Classifier.from_file(decided) as classifier:
                 expected = [
@@ -191,8 +189,6 @@ def test_every_program_gives_the_same_answer_to_a_picture(
                 assert [each["set"] for each in program] == [each["set"] for each in expected]
                 assert [each["p"] for each in program] == pytest.approx([each["p"] for each in expected], abs=1e-6)
             assert {each["known"] for each in expected} == {True, False}
-    finally:
-        server.stop()
 
 
 def test_without_a_decision_only_a_threshold_decides(model: Path, tmp_path: Path) -> None:

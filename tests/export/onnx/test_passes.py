@@ -63,8 +63,6 @@ def test_other_means_stay(lines: list[str], initializers: dict[str, np.ndarray],
     ],
 )
 def test_what_means_the_same_in_opset_17_is_lowered(lines: list[str], initializers: dict[str, np.ndarray]) -> None:
-    import onnx
-
     model = model_of(*lines, initializers=initializers)
     before = run(model, X)
     assert LowerToOpset17Pass()(model).modified

@@ -9,7 +9,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
@@ -19,23 +18,16 @@ from PIL import Image
 
 from taijitu_runtime.classifier import Classifier
 from tests.helpers.raw_http import answers, connect, received
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
+from tests.helpers.server_process import Server
 
 HEAD = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
 
 
 @pytest.fixture(scope="module")
-def strict(start_server: Callable[..., Server], shipped_onnx: Path) -> Iterator[Server]:
+def strict(shipped_onnx: Path) -> Iterator[Server]:
     limits = ["--header-timeout-s", "0.5", "--body-timeout-s", "0.5", "--keep-alive-s", "1", "--max-connections", "40"]
-    running = start_server(str(shipped_onnx), "--port", "0", *limits)
-    running.wait_until_ready()
-    yield running
-    code, log = running.stop()
-    assert code == 0
-    assert {line["level"] for line in map(json.loads, log.splitlines())} <= {"info"}
-    assert "Traceback" not in log
+    with Server(str(shipped_onnx), *limits, levels=("info",)) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import base64
 import io
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
@@ -14,24 +14,18 @@ from PIL import Image
 
 from taijitu_server.errors import HttpError
 from taijitu_server.http.forms import bytes_from_base64
+from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
 
 BYTES = bytes(range(256)) + b"\xff\xfe\xfb"  # of which base64 has + and /, and padding in one length of three
 LABEL = "weiß-blau"
 
 
 @pytest.fixture(scope="module")
-def server(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model = make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx", labels=("rot", "grün", LABEL))
-    running = start_server(str(model), "--port", "0")
-    running.wait_until_ready()
-    yield running
-    code, log = running.stop()
-    assert code == 0
-    assert '"level":"error"' not in log
+    with Server(str(model)) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -11,10 +11,8 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
+from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
 
 EXAMPLES = 12
 PATHS = [
@@ -28,15 +26,11 @@ PATHS = [
 
 
 @pytest.fixture(scope="module")
-def tiny(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("tiny")
     make_tiny_onnx(folder / "tiny.onnx")
-    running = start_server("--models", str(folder), "--reload-by-post", "--port", "0", "--no-access-log")
-    running.wait_until_ready()
-    yield running
-    code, log = running.stop()
-    assert code == 0
-    assert "Traceback" not in log
+    with Server("--models", str(folder), "--reload-by-post", "--no-access-log") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
@@ -18,10 +17,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.helpers.mjpeg_server import MjpegServer
+from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import card_dict, make_tiny_onnx
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FAKE_CAMERA = "--use-fake-device-for-media-stream"
@@ -56,12 +53,10 @@ def slow_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shown(start_server: Callable[..., Server], slow_onnx: Path, camera: MjpegServer) -> Iterator[Server]:
+def shown(slow_onnx: Path, camera: MjpegServer) -> Iterator[Server]:
     limits = ["--queue-size", "2", "--instances", "1", "--max-body-bytes", "100000"]
-    running = start_server(str(slow_onnx), "--port", "0", "--camera", f"door={camera.url}", *limits, "--no-access-log")
-    running.wait_until_ready()
-    yield running
-    assert running.stop()[0] == 0
+    with Server(str(slow_onnx), "--camera", f"door={camera.url}", *limits, "--no-access-log") as running:
+        yield running
 
 
 @pytest.fixture
@@ -142,8 +137,7 @@ def test_a_wrong_file_is_refused_in_plain_words_and_the_next_one_answered(
 def test_where_the_model_looks_is_drawn_over_the_picture(
     browser: Browser, start_server: Callable[..., Server], tmp_path: Path
 ) -> None:
-    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--port", "0", "--no-access-log")
-    running.wait_until_ready()
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--no-access-log")
     opened = browser.new_page()
     opened.goto(running.url)
     half = Image.new("RGB", (64, 64), (0, 0, 255))
@@ -163,7 +157,6 @@ def test_where_the_model_looks_is_drawn_over_the_picture(
     opened.locator("#where").click()
     expect(heat).to_be_hidden(timeout=SLOW_MS)
     opened.close()
-    assert running.stop()[0] == 0
 
 
 def test_the_pages_own_example_is_answered(page: Page, tmp_path: Path) -> None:
@@ -302,8 +295,7 @@ def test_another_model_is_asked_at_once_and_one_that_went_is_not_taken_for_live(
     make_tiny_onnx(tmp_path / "one.onnx", labels=hostile, card=card_dict(hostile, training={"data": hostile[0]}))
     make_tiny_onnx(tmp_path / "two.onnx", labels=("rot", "grün", "blau"))
     arguments = ["--models", str(tmp_path), "--reload-by-post", "--camera-model", "one", "--camera-control"]
-    running = start_server(*arguments, "--port", "0", "--camera", f"door={camera.url}", "--no-access-log")
-    running.wait_until_ready()
+    running = start_server(*arguments, "--camera", f"door={camera.url}", "--no-access-log")
     opened = browser.new_page(viewport={"width": 320, "height": 600})
     dialogs: list[str] = []
     opened.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
@@ -332,15 +324,13 @@ def test_another_model_is_asked_at_once_and_one_that_went_is_not_taken_for_live(
     expect(opened.locator("#lead")).to_contain_text("No model is loaded", timeout=SLOW_MS)
     assert dialogs == []
     opened.close()
-    assert running.stop()[0] == 0
 
 
 def test_more_cameras_than_a_browser_has_connections_are_all_seen(
     browser: Browser, start_server: Callable[..., Server], camera: MjpegServer, tmp_path: Path
 ) -> None:
     cameras = [argument for n in range(6) for argument in ("--camera", f"camera-{n}={camera.url}")]
-    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--port", "0", *cameras, "--no-access-log")
-    running.wait_until_ready()
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), *cameras, "--no-access-log")
     opened = browser.new_page(viewport={"width": 1280, "height": 1600})
     opened.goto(running.url)
     reds = """tiles => tiles.map(tile => tile.getContext("2d").getImageData(160, 120, 1, 1).data[0])"""
@@ -361,7 +351,6 @@ def test_more_cameras_than_a_browser_has_connections_are_all_seen(
     opened.evaluate(turn, False)
     until(opened, viewers)
     opened.close()
-    assert running.stop()[0] == 0
 
 
 def test_docs_are_a_list_of_every_path_without_the_internet(page: Page, shown: Server) -> None:
@@ -376,8 +365,7 @@ def test_a_key_is_asked_for_and_opens_everything(
     keys = tmp_path / "keys"
     keys.write_text(KEY)
     model = make_tiny_onnx(tmp_path / "tiny.onnx")
-    running = start_server(str(model), "--port", "0", "--api-keys", str(keys), "--camera", f"door={camera.url}")
-    running.wait_until_ready()
+    running = start_server(str(model), "--api-keys", str(keys), "--camera", f"door={camera.url}")
     opened = browser.new_page(viewport={"width": 320, "height": 600})
     opened.goto(running.url)
     expect(opened.locator("#ask-key")).to_be_visible(timeout=SLOW_MS)
@@ -389,4 +377,3 @@ def test_a_key_is_asked_for_and_opens_everything(
     upload(opened, png((0, 0, 255)))
     expect(opened.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
     opened.close()
-    assert running.stop()[0] == 0

@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 import pytest
@@ -22,10 +23,9 @@ from taijitu_server.metrics import Metrics
 from taijitu_server.models.registry import Registry, find_models
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
+from tests.helpers.machine_tree import as_nobody
+from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import card_dict, make_tiny_onnx
-
-if TYPE_CHECKING:
-    from tests.helpers.server_process import Server
 
 
 @pytest.fixture
@@ -40,12 +40,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def reloading(start_server: Callable[..., Server], folder: Path) -> Iterator[Server]:
-    running = start_server("--models", str(folder), "--port", "0", "--reload-s", "0.1", "--reload-by-post")
-    running.wait_until_ready()
-    yield running
-    if running.process.poll() is None:
-        assert running.stop()[0] == 0
+def reloading(folder: Path) -> Iterator[Server]:
+    with Server("--models", str(folder), "--reload-s", "0.1", "--reload-by-post", levels=WITH_ERRORS) as running:
+        yield running
 
 
 def test_every_suffix_that_a_backend_opens_is_served_in_any_case(tmp_path: Path) -> None:
@@ -155,8 +152,7 @@ def test_models_come_and_go_with_their_files(reloading: Server, folder: Path) ->
 
 
 def test_loading_and_unloading_by_post(start_server: Callable[..., Server], folder: Path) -> None:
-    running = start_server("--models", str(folder), "--port", "0", "--reload-by-post")
-    running.wait_until_ready()
+    running = start_server("--models", str(folder), "--reload-by-post", levels=WITH_ERRORS)
     with triton.InferenceServerClient(running.url.removeprefix("http://")) as client:
         client.unload_model("french")
         assert not client.is_model_ready("colours", "9")
@@ -173,7 +169,6 @@ def test_loading_and_unloading_by_post(start_server: Callable[..., Server], fold
         client.load_model("french")
         with pytest.raises(InferenceServerException, match="expected none"):
             client.load_model("french", config=json.dumps({"a": 1}))
-    assert running.stop()[0] == 0
 
 
 def test_an_unloaded_model_stays_unloaded_until_it_is_loaded(reloading: Server, folder: Path) -> None:
@@ -289,18 +284,27 @@ def test_an_unreadable_folder_does_not_stop_other_models(reloading: Server, fold
     wait_for(lambda: "new" in ready(reloading)["models"])
 
 
+def test_a_folder_that_may_not_be_read_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with TemporaryDirectory() as name:  # not tmp_path, whose parents are root's alone if root runs the tests
+        locked = Path(name) / "locked"
+        locked.mkdir(mode=0)
+        make_tiny_onnx(Path(name) / "open.onnx")
+        Path(name).chmod(0o755)
+        with as_nobody():
+            assert list(find_models(Path(name))) == [("open", "1")]
+        assert str(locked) in caplog.messages[0]
+
+
 def test_200_models_in_a_folder(start_server: Callable[..., Server], tmp_path: Path) -> None:
     first = make_tiny_onnx(tmp_path / "m000.onnx")
     for number in range(1, 200):
         (tmp_path / f"m{number:03}.onnx").hardlink_to(first)
-    running = start_server("--models", str(tmp_path), "--port", "0", "--reload-s", "0.2", "--instances", "1")
-    running.wait_until_ready()
+    running = start_server("--models", str(tmp_path), "--reload-s", "0.2", "--instances", "1")
     assert len(ready(running)["models"]) == 200
     for number in (0, 99, 199):
         assert classify(running, model=f"m{number:03}").json()["answers"][0]["label"] == "red"
     (tmp_path / "m000.onnx").unlink()
     wait_for(lambda: len(ready(running)["models"]) == 199)
-    assert running.stop()[0] == 0
 
 
 @pytest.mark.parametrize("name", ["timm/resnet18", "my net", "réseau", "../up"])
@@ -308,10 +312,8 @@ def test_a_model_is_reachable_for_any_name_in_its_card(
     start_server: Callable[..., Server], tmp_path: Path, name: str
 ) -> None:
     card = card_dict(architecture={"name": name, "options": {}})
-    running = start_server(str(make_tiny_onnx(tmp_path / "a.onnx", card=card)), "--port", "0")
-    running.wait_until_ready()
+    running = start_server(str(make_tiny_onnx(tmp_path / "a.onnx", card=card)))
     (served,) = ready(running)["models"]
     reply = httpx.get(f"{running.url}/v2/models/{served}")
     assert (reply.status_code, reply.json()["name"]) == (200, served)
     assert httpx.get(f"{running.url}/models").json()[0]["card"]["architecture"]["name"] == name
-    assert running.stop()[0] == 0
