@@ -1,6 +1,6 @@
 # make demo    export the shipped checkpoint, check it, classify photographs, serve it
-# make test    every test, except those of the next five commands, which take minutes or a machine of their own
-# make test-networks    the seven networks of the Nish paper, exported with Nish and with Mish
+# make test    every test, except those of the next three commands, which take minutes
+# make test-networks    the Nish paper's networks, exported, and networks of other exporters, adopted
 # make test-engines    an engine of every network and activation
 # make test-ray    the Ray Serve application on a real local Ray
 # make test-gpu    every path of a GPU or a board, with a report; GPU="--data cifar10-jpeg.tar.xz" for int8 too
@@ -9,7 +9,7 @@
 # make docs    the documentation as a site in build/site, with every link checked; make docs-tables writes its tables
 # make fuzz   20,000 damaged pictures and cards, 4,000 damaged requests: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes
-# make bench-server   our server beside a naive one and LitServe, under wrk (apt-get install wrk)
+# make bench-server   our server, a naive one and LitServe, under wrk (apt-get install wrk)
 # make soak   10 minutes of good, bad and slow clients and reloads; SOAK=--seconds 60 for less
 # make test-lowest, make test-newest   the core of the tests with the oldest, the newest release of every package
 # make dist   the source archive and the wheels in dist/, checked; make test-dist installs each into an empty environment
@@ -27,8 +27,8 @@ INSTALL = $(BIN)/uv pip install --quiet --constraints constraints.txt --reinstal
 COG = $(BIN)/python -m cogapp -I . --verbosity=0
 NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/taijitu_runtime/native/*.cpp)
 
-.PHONY: demo test test-networks test-engines test-ray test-gpu test-docker lint docs docs-tables fuzz soak bench bench-server dist test-dist test-lowest test-newest release-check \
-	publish clean
+.PHONY: demo test test-networks test-engines test-ray test-gpu test-docker lint docs docs-tables fuzz soak bench \
+	bench-server dist test-dist test-lowest test-newest release-check publish clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py

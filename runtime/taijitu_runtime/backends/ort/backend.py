@@ -29,11 +29,11 @@ class OrtBackend(Backend):
     """ONNX Runtime on the CPU, or through its providers "cuda" and "tensorrt" on an NVIDIA GPU; never on another one.
 
     `threads`: cores that it uses, in one inference or in so many side by side; 0 for all that this process may use.
-    `native`: with our kernels for Nish,
-    where they are built; without, the file runs as any other program would run it. UsageError for a negative number or
-    an unknown provider. On loading, MissingDependencyError if onnxruntime is not installed, and ProviderError if the
-    provider is not in it or cannot be used here. `profile_prefix`: ONNX Runtime writes the times of every node to a
-    file of that name, with the date behind it.
+    `native`: with our kernels for Nish, where they are built; without, the file runs as any other program would run it.
+    `profile_prefix`: ONNX Runtime writes the times of every node to a file of that name, with the date behind it.
+
+    UsageError for a negative number or an unknown provider. On loading, MissingDependencyError if onnxruntime is not
+    installed, and ProviderError if the provider is not in it or cannot be used here.
     """
 
     name: ClassVar[str] = "onnxruntime"
