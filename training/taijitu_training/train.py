@@ -12,21 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import Level
 from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_runtime.files import lock_folder
 from taijitu_training.data import load_dataset
 from taijitu_training.data.workers import default_workers
 from taijitu_training.devices import choose_device
-from taijitu_training.distributed import Processes, processes
+from taijitu_training.distributed import processes
 from taijitu_training.loop.distillation import load_teacher
 from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
 from taijitu_training.recipes.named import get_recipe
 from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.run.announcement import announce
 from taijitu_training.run.folder import make_out
 from taijitu_training.run.metrics import Row
 from taijitu_training.run.run import Run
@@ -123,48 +121,35 @@ def train(
         UnknownNameError: A model, recipe, option or field that does not exist.
         UsageError: An argument is out of its range.
     """
-    if validation is not None and not 0.0 <= validation < 1.0:
-        raise UsageError(f"got validation={validation}, expected a share in [0, 1)")
-    if patience is not None and patience < 1:
-        raise UsageError(f"got --patience {patience}, expected 1 or more epochs")
-    if minutes is not None and not 0.0 < minutes < math.inf:
-        raise UsageError(f"got --minutes {minutes:g}, expected more than 0")
-    if minutes is not None and "epochs" in (changes or {}):
-        raise UsageError("got --minutes with --set epochs, expected one of them; remove one")
-    if accumulate < 1:
-        raise UsageError(f"got --accumulate {accumulate}, expected 1 or more parts")
-    if workers is not None and workers < 0:
-        raise UsageError(f"got --workers {workers}, expected 0 or more processes")
-    place = choose_device(device)
-    if teacher is None and (lost := [name for name in changes or {} if name.startswith("teacher_")]):
-        raise UsageError(f"got {lost[0]} without a teacher, expected --teacher CKPT with it; add it")
-    if other is None and "other_weight" in (changes or {}):
-        raise UsageError("got other_weight without other pictures, expected --other LABEL with it; add it")
-    starts = init is not None or pretrained is not None
-    last = Path(out) / "last.pt"
-    wanted = last if resume is True else Path(resume) if resume is not False else None
-    if wanted is not None and starts:
+    changes, options = changes or {}, options or {}
+    _check_numbers(validation, patience, minutes, accumulate, workers)
+    _check_changes(changes, minutes, teacher, other)
+    out, starts = Path(out), init is not None or pretrained is not None
+    last = out / "last.pt"
+    resume_from = last if resume is True else Path(resume) if resume is not False else None
+    if resume_from is not None and starts:
         raise UsageError(
-            f"got --init or --pretrained with --resume, expected one of them; {wanted} has the run's own weights"
+            f"got --init or --pretrained with --resume, expected one of them; {resume_from} has the run's own weights"
         )
+    place = choose_device(device)
     with processes(place) as group, ExitStack() as held:
-        before = group.first_does(lambda: PreviousRun.of(wanted))
+        before = group.first_does(lambda: PreviousRun.of(resume_from))
         recipe = recipe or before.recipe or ("fine_tune" if starts else "yynet_cifar10")
         saved = before.network or group.first_does(lambda: saved_network(init))
         name = _network_name(model, saved, init)
         own_options = saved["options"] if saved and saved["name"] == name and preset is None else {}
-        chosen, network_options = group.all_do(
+        chosen, built_with = group.all_do(
             lambda: _settings(name, recipe, changes, preset or "paper", options, own_options)
         )
-        chosen = before.goes_on(chosen, changes or {})
-        resume_from = group.first_does(lambda: _prepare_out(Path(out), wanted, held))
+        chosen = before.goes_on(chosen, changes)
+        group.first_does(lambda: _prepare_out(out, resume_from, held))
         start = None
         if starts:
-            start = group.first_does(lambda: _starting_point(name, init, pretrained, network_options, offline))
-            chosen = group.all_do(lambda: start.recipe(chosen, (changes or {}).keys()))
-            if "image_size" in network_options and "image_size" not in (options or {}):
-                network_options["image_size"] = start.spec.height
-        size = create_model(name, **network_options).input_size
+            start = group.first_does(lambda: _starting_point(name, init, pretrained, built_with, offline))
+            chosen = group.all_do(lambda: start.recipe(chosen, changes.keys()))
+            if "image_size" in built_with and "image_size" not in options:
+                built_with["image_size"] = start.spec.height
+        size = create_model(name, **built_with).input_size
         count = default_workers() if workers is None else workers
         dataset = group.all_do(
             lambda: load_dataset(
@@ -175,80 +160,70 @@ def train(
             group.fail(
                 UsageError(f"{data}: got --patience without pictures to choose an epoch by, expected val; add some")
             )
-        network_options["num_classes"] = len(dataset.labels)
-        architecture = {"name": name, "options": network_options}
-        initial = None if start is None else start.initial(dataset.labels)
         taught = None
         if teacher is not None:
             taught = group.all_do(lambda: load_teacher(Path(teacher), list(dataset.labels), size, chosen))
         run = Run(
-            architecture,
+            {"name": name, "options": {**built_with, "num_classes": len(dataset.labels)}},
             chosen,
             dataset,
-            Path(out),
+            out,
             place,
             group,
             accumulate,
             compiled,
-            initial,
+            None if start is None else start.initial(dataset.labels),
             taught,
             patience=patience,
             minutes=minutes,
         )
         if group.writes:
-            _announce(run, recipe, place, group, validation)
-        try:
-            finished = run.train(resume_from)
-        except BrokenPipeError:
-            if last.exists():
-                print(f"stopped: the output was closed; {_go_on(last)}", file=sys.stderr)
-            raise
-        if group.writes and not finished:
-            print(f"stopped; {_go_on(last)}", file=sys.stderr)
-        left = Path(out) / ("final.pt" if finished else "last.pt")
-        return TrainResult(finished, left, tuple(run.history), dataset.evaluation_name, group.writes, run.measured)
+            announce(run, recipe, chose_share=validation is not None)
+        finished = _run_to_the_end(run, resume_from)
+        result = out / ("final.pt" if finished else "last.pt")
+        return TrainResult(finished, result, tuple(run.history), dataset.evaluation_name, group.writes, run.measured)
 
 
-def _announce(run: Run, recipe: str, device: torch.device, group: Processes, validation: float | None) -> None:
-    dataset = run.dataset
-    epochs = f"epochs: {run.recipe.epochs}" if run.minutes is None else f"{run.minutes:g} minutes"
-    several = f", {group.count} processes" if group.count > 1 else ""
-    print(
-        f"{run.architecture['name']} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
-        f"{shown(dataset.labels_in_words)}; recipe {recipe}, {epochs}"
-        f"{_batches(len(dataset.train), run.recipe)}, on {device}{several}",
-        flush=True,
-    )
-    if validation is None and dataset.trained_on and (held_out := dataset.trained_on.held_out):
-        lacking = "val/" if dataset.test is not None else "val/ or test/"
-        print(
-            f"no {lacking}: held out {held_out.share:g} of each label's pictures to evaluate on, drawn with seed "
-            f"{held_out.seed}; --validation SHARE holds out another share",
-            flush=True,
-        )
-    if dataset.left_out:
-        print(f"left out: {shown(dataset.left_out)}", flush=True)
-    for text in dataset.warnings:
-        print(f"warning: {shown(text)}", file=sys.stderr, flush=True)
-    for text in dataset.unreadable:
-        print(f"left out, unreadable: {shown(text)}", flush=True)
-    if run.compiled and device.type == "cpu":
-        print("--compile on a CPU: minutes of compiling, and slower after it (docs/training.md)", file=sys.stderr)
-    if run.teacher:
-        origin = run.teacher.origin
-        print(f"learns from {origin['file']}, {origin['architecture']}", flush=True)
-    if run.initial:
-        print(f"starts from {shown(run.initial)}", flush=True)
+def _check_numbers(
+    validation: float | None, patience: int | None, minutes: float | None, accumulate: int, workers: int | None
+) -> None:
+    if validation is not None and not 0.0 <= validation < 1.0:
+        raise UsageError(f"got validation={validation}, expected a share in [0, 1)")
+    if patience is not None and patience < 1:
+        raise UsageError(f"got --patience {patience}, expected 1 or more epochs")
+    if minutes is not None and not 0.0 < minutes < math.inf:
+        raise UsageError(f"got --minutes {minutes:g}, expected more than 0")
+    if accumulate < 1:
+        raise UsageError(f"got --accumulate {accumulate}, expected 1 or more parts")
+    if workers is not None and workers < 0:
+        raise UsageError(f"got --workers {workers}, expected 0 or more processes")
 
 
-def _batches(pictures: int, recipe: Recipe) -> str:
-    """Return the first line's words about a data set smaller than a batch."""
-    shrinks = pictures < recipe.batch_size and recipe.last_batch == "train"
-    return f", batches of {pictures} (all), not {recipe.batch_size}" if shrinks else ""
+def _check_changes(
+    changes: Mapping[str, Any], minutes: float | None, teacher: AnyPath | None, other: str | None
+) -> None:
+    """Raise UsageError for a field of the recipe that a flag sets, or that means nothing without one."""
+    if minutes is not None and "epochs" in changes:
+        raise UsageError("got --minutes with --set epochs, expected one of them; remove one")
+    if teacher is None and (lost := [name for name in changes if name.startswith("teacher_")]):
+        raise UsageError(f"got {lost[0]} without a teacher, expected --teacher CKPT with it; add it")
+    if other is None and "other_weight" in changes:
+        raise UsageError("got other_weight without other pictures, expected --other LABEL with it; add it")
 
 
-def _go_on(last: Path) -> str:
-    return f"everything so far is in {last}: add --resume to continue"
+def _run_to_the_end(run: Run, resume_from: Path | None) -> bool:
+    """Train, and say how to continue where that ends early; return False where a signal ended it."""
+    last = run.out / "last.pt"
+    stopped = f"everything so far is in {last}: add --resume to continue"
+    try:
+        finished = run.train(resume_from)
+    except BrokenPipeError:
+        if last.exists():
+            print(f"stopped: the output was closed; {stopped}", file=sys.stderr)
+        raise
+    if run.processes.writes and not finished:
+        print(f"stopped; {stopped}", file=sys.stderr)
+    return finished
 
 
 def _network_name(model: str | None, saved: Mapping[str, Any], init: AnyPath | None) -> str:
@@ -263,15 +238,15 @@ def _network_name(model: str | None, saved: Mapping[str, Any], init: AnyPath | N
 def _settings(
     model: str,
     recipe: str,
-    changes: Mapping[str, Any] | None,
+    changes: Mapping[str, Any],
     preset: str,
-    options: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
     saved: Mapping[str, Any],
 ) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe, and every option of the network, those of the preset and the `saved` ones among them."""
-    _refuse_options(model, changes or {})
-    chosen = get_recipe(recipe, [f"{name}={_text(value)}" for name, value in (changes or {}).items()])
-    return chosen, network_options(model, options or {}, preset, saved)
+    _refuse_options(model, changes)
+    chosen = get_recipe(recipe, [f"{name}={_text(value)}" for name, value in changes.items()])
+    return chosen, network_options(model, options, preset, saved)
 
 
 def _refuse_options(model: str, changes: Mapping[str, Any]) -> None:
@@ -300,14 +275,13 @@ def _starting_point(
     return from_published(model, pretrained or "", options, offline, partial(print, flush=True))
 
 
-def _prepare_out(out: Path, resume_from: Path | None, held: ExitStack) -> Path | None:
-    """Make the folder of the run, and hold it until `held` ends; return the checkpoint to resume from, if any."""
+def _prepare_out(out: Path, resume_from: Path | None, held: ExitStack) -> None:
+    """Make the folder of the run, and lock it until `held` ends."""
     last = out / "last.pt"
     make_out(out)
     held.enter_context(lock_folder(out, "taijitu train"))
     if resume_from is None or resume_from.resolve() != last.resolve():
         _refuse_results(out)
-    return resume_from
 
 
 def _refuse_results(out: Path) -> None:

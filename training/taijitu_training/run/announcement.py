@@ -1,0 +1,51 @@
+"""What a run says before its first epoch."""
+
+from __future__ import annotations
+
+import sys
+
+from taijitu_runtime.console import shown
+from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.run.run import Run
+
+
+def announce(run: Run, recipe: str, *, chose_share: bool) -> None:
+    """Print the run's network, pictures and recipe, what was left out, and where its weights come from.
+
+    `recipe`: its name. `chose_share`: the user has set the share of training pictures that is held out.
+    """
+    dataset = run.dataset
+    epochs = f"epochs: {run.recipe.epochs}" if run.minutes is None else f"{run.minutes:g} minutes"
+    several = f", {run.processes.count} processes" if run.processes.count > 1 else ""
+    print(
+        f"{run.architecture['name']} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
+        f"{shown(dataset.labels_in_words)}; recipe {recipe}, {epochs}"
+        f"{_batches(len(dataset.train), run.recipe)}, on {run.device}{several}",
+        flush=True,
+    )
+    if not chose_share and dataset.trained_on and (held_out := dataset.trained_on.held_out):
+        lacking = "val/" if dataset.test is not None else "val/ or test/"
+        print(
+            f"no {lacking}: held out {held_out.share:g} of each label's pictures to evaluate on, drawn with seed "
+            f"{held_out.seed}; --validation SHARE holds out another share",
+            flush=True,
+        )
+    if dataset.left_out:
+        print(f"left out: {shown(dataset.left_out)}", flush=True)
+    for text in dataset.warnings:
+        print(f"warning: {shown(text)}", file=sys.stderr, flush=True)
+    for text in dataset.unreadable:
+        print(f"left out, unreadable: {shown(text)}", flush=True)
+    if run.compiled and run.device.type == "cpu":
+        print("--compile on a CPU: minutes of compiling, and slower after it (docs/training.md)", file=sys.stderr)
+    if run.teacher:
+        origin = run.teacher.origin
+        print(f"learns from {origin['file']}, {origin['architecture']}", flush=True)
+    if run.initial:
+        print(f"starts from {shown(run.initial)}", flush=True)
+
+
+def _batches(pictures: int, recipe: Recipe) -> str:
+    """Return the first line's words about a data set smaller than a batch."""
+    shrinks = pictures < recipe.batch_size and recipe.last_batch == "train"
+    return f", batches of {pictures} (all), not {recipe.batch_size}" if shrinks else ""
