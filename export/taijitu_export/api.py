@@ -257,17 +257,9 @@ def build_engine(
         UsageError: The arguments do not fit each other, the library or this machine.
     """
     source = Path(model)
-    shapes = {"min": min_shapes or {}, "opt": opt_shapes or {}, "max": max_shapes or {}}
-    arguments = [f"--{precision}"] if precision else []
-    for name, asked in shapes.items():
-        if asked:
-            arguments.append(f"--{name}Shapes=" + ",".join(f"{key}:{'x'.join(map(str, asked[key]))}" for key in asked))
-    if compute_capabilities:
-        arguments.append(f"--computeCapabilities={','.join(compute_capabilities)}")
-    if not answer:
-        arguments.append("--skipInference")
     options = Options(
-        shapes=Shapes(*(dict(asked) for asked in shapes.values())), compute_capabilities=tuple(compute_capabilities)
+        shapes=Shapes(min_shapes or {}, opt_shapes or {}, max_shapes or {}),
+        compute_capabilities=tuple(compute_capabilities),
     )
     return make_engine(
         Request(
@@ -277,7 +269,6 @@ def build_engine(
             precision=precision,
             options=options,
             answer=answer,
-            arguments=tuple(arguments),
         )
     )
 

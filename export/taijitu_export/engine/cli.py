@@ -21,7 +21,6 @@ from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes, shapes_from_text
 from taijitu_export.errors import ExportError
 from taijitu_runtime.console import Parser, run, say
-from taijitu_runtime.engine_card import RECORDED_FLAGS
 from taijitu_runtime.errors import UsageError
 
 T = TypeVar("T")
@@ -133,32 +132,7 @@ def request_from(args: argparse.Namespace) -> Request:
         precision="fp16" if args.fp16 else "int8" if args.int8 else None,
         options=options,
         answer=not args.skipInference,
-        arguments=recorded_arguments(args),
     )
-
-
-def recorded_arguments(args: argparse.Namespace) -> tuple[str, ...]:
-    """Return the arguments that build this engine again: RECORDED_FLAGS not at their defaults, except --backend.
-
-    The chosen backend is recorded instead.
-    """
-    arguments = []
-    for action in build_parser()._actions:
-        value = getattr(args, action.dest, None)
-        flag = (action.option_strings or [""])[0]
-        if flag in RECORDED_FLAGS - {"--backend"} and value != action.default:
-            arguments.append(flag if value is True else f"{flag}={_text(value)}")
-    return tuple(arguments)
-
-
-def _text(value: object) -> str:
-    """Return a parsed value as it is typed."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    if isinstance(value, dict):
-        sizes = ("x".join(map(str, size)) if isinstance(size, tuple) else f"{size}B" for size in value.values())
-        return ",".join(f"{name}:{size}" for name, size in zip(value, sizes))
-    return str(value)
 
 
 def argument_type(parse: Callable[[str], T]) -> Callable[[str], T]:

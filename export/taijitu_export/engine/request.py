@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from taijitu_export.engine.options import Options
+from taijitu_export.engine.shapes import text_from_shapes
 from taijitu_runtime.console import shown
 from taijitu_runtime.engine_card import sidecar_of
 from taijitu_runtime.errors import UsageError
@@ -18,8 +19,7 @@ class Request:
     """A request for an engine.
 
     `source`: the ONNX file; `output`: the plan's. `precision`: "fp16", "int8", or None for the graph's own. `answer`:
-    whether the engine must run before it is kept, where there is a GPU for it. `arguments`: those of
-    export/to_engine.py that say the same, except the files and the backend.
+    whether the engine must run before it is kept, where there is a GPU for it.
     """
 
     source: Path
@@ -28,12 +28,35 @@ class Request:
     precision: str | None = None
     options: Options = dataclasses.field(default_factory=Options)
     answer: bool = True
-    arguments: tuple[str, ...] = ()
 
     @property
     def relative_source(self) -> str:
         """The path of the ONNX file in the sidecar: relative to the plan's folder."""
         return Path(os.path.relpath(self.source, self.output.parent)).as_posix()
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments of `taijitu engine` that build this engine again, except the files and the backend."""
+        options = self.options
+        level, core, hardware = options.optimisation_level, options.dla_core, options.hardware_compatibility
+        values = {
+            "fp16": self.precision == "fp16",
+            "int8": self.precision == "int8",
+            "noTF32": not options.tf32,
+            "minShapes": text_from_shapes(options.shapes.min),
+            "optShapes": text_from_shapes(options.shapes.opt),
+            "maxShapes": text_from_shapes(options.shapes.max),
+            "computeCapabilities": ",".join(options.compute_capabilities),
+            "hardwareCompatibilityLevel": "" if hardware == "none" else hardware,
+            "versionCompatible": options.version_compatible,
+            "useDLACore": "" if core is None else str(core),
+            "allowGPUFallback": options.gpu_fallback,
+            "memPoolSize": ",".join(f"{pool}:{size_bytes}B" for pool, size_bytes in options.pools.items()),
+            "builderOptimizationLevel": "" if level is None else str(level),
+            "nishPlugin": options.nish_plugin,
+            "skipInference": not self.answer,
+        }
+        return tuple(f"--{name}" if value is True else f"--{name}={value}" for name, value in values.items() if value)
 
 
 def check_output(request: Request) -> None:

@@ -37,6 +37,11 @@ def shapes_from_text(text: str) -> dict[str, Shape]:
     return shapes
 
 
+def text_from_shapes(shapes: Mapping[str, Shape]) -> str:
+    """Return shapes as `shapes_from_text` reads them."""
+    return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
+
+
 def profile_for(inputs: Mapping[str, Shape], asked: Shapes) -> dict[str, ShapeRange]:
     """Return the range of each input's shape, for inputs by name with -1 for a dynamic dimension.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -25,6 +26,8 @@ from taijitu_export.engine.graph_for_parser import check_precision, graph_for_pa
 from taijitu_export.engine.library import Library
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.progress import BuildProgress
+from taijitu_export.engine.request import Request
+from taijitu_export.engine.shapes import Shapes
 from taijitu_export.engine.target import open_target
 from taijitu_export.engine.timing_cache import TimingCache
 from taijitu_runtime.backends.trt.logger import logger_of
@@ -108,6 +111,23 @@ def test_a_new_flag_of_the_builder_is_recorded_or_known_not_to_decide_what_is_bu
     flags = {flag for action in engine_cli.build_parser()._actions for flag in action.option_strings}
     others = {"-h", "--help", "--onnx", "--saveEngine", "--timingCacheFile", "--verbose", "--json"}
     assert flags == RECORDED_FLAGS | others
+    everything = Options(
+        shapes=Shapes(*[{"images": (1, 2)}] * 3),
+        pools={"workspace": 1},
+        optimisation_level=0,
+        hardware_compatibility="ampere+",
+        version_compatible=True,
+        compute_capabilities=("8.6",),
+        dla_core=0,
+        gpu_fallback=True,
+        tf32=False,
+        nish_plugin=True,
+    )
+    request = Request(source=Path("a.onnx"), output=Path("a.engine"), options=everything, answer=False)
+    both = [
+        argument for kind in ("fp16", "int8") for argument in dataclasses.replace(request, precision=kind).arguments
+    ]
+    assert {argument.split("=")[0] for argument in both} == RECORDED_FLAGS - {"--backend"}
 
 
 def test_opt_shapes_alone_fix_the_batch(model: Path) -> None:
