@@ -1,6 +1,6 @@
 """Calibrate an ONNX file's probabilities: python export/calibrate.py model.onnx --data DIR -o calibrated.onnx."""
 
-from taijitu_export.doubt.cli import main
+from taijitu_export.decision.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -13,9 +13,9 @@ from taijitu_export.adopt.original import Layout
 from taijitu_export.adopt.preprocessing import Colour, Interpolation, preprocessing_from_flags
 from taijitu_export.comparison import verify as comparison
 from taijitu_export.comparison.verify import Verification
-from taijitu_export.doubt import calibrate as doubt
-from taijitu_export.doubt.calibrate import Calibration
-from taijitu_export.doubt.threshold import ThresholdRequest
+from taijitu_export.decision import calibrate as decision
+from taijitu_export.decision.calibrate import Calibration
+from taijitu_export.decision.threshold import ThresholdRequest
 from taijitu_export.engine.engine_artefact import EngineResult, make_engine
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.request import Request
@@ -211,7 +211,7 @@ def calibrate(
         PictureError: A picture cannot be read.
         UsageError: The arguments do not fit each other.
     """
-    return doubt.calibrate(
+    return decision.calibrate(
         Path(model),
         Path(data),
         Path(output),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.doubt.rule import NO_DOUBT, Doubt, DoubtRule
+from taijitu_runtime.decision.rule import UNDECIDED, Certainty, DecisionRule
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
 
 
@@ -26,12 +26,12 @@ class Answer:
 class Prediction:
     """The answers for one picture, the likeliest first, and all its logits, float32 (K,).
 
-    `doubt`: whether the first answer is known, and the set of labels, where the card or the caller decides.
+    `certainty`: whether the first answer is known, and the set of labels, where the card or the caller decides.
     """
 
     answers: tuple[Answer, ...]
     logits: NDArray[np.float32] = dataclasses.field(repr=False, compare=False)
-    doubt: Doubt = NO_DOUBT
+    certainty: Certainty = UNDECIDED
 
     @property
     def best(self) -> Answer:
@@ -41,12 +41,12 @@ class Prediction:
     @property
     def known(self) -> bool | None:
         """Whether the likeliest answer is likely enough; None where neither card nor caller has a threshold."""
-        return self.doubt.known
+        return self.certainty.known
 
     @property
     def set(self) -> tuple[str, ...] | None:
         """The labels that contain the true one as often as the card guarantees; None without a guarantee."""
-        return self.doubt.set
+        return self.certainty.set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,20 +71,20 @@ class Scores:
             for row, indices in zip(self.probabilities, self.order[:, :k].tolist(), strict=True)
         ]
 
-    def known(self, rule: DoubtRule) -> NDArray[np.bool_]:
+    def known(self, rule: DecisionRule) -> NDArray[np.bool_]:
         """Return whether each picture's first answer is known by the rule, bool (N,)."""
         return rule.known(self.probabilities, self.order, rule.energies(self.logits))
 
-    def members(self, rule: DoubtRule) -> NDArray[np.bool_]:
+    def members(self, rule: DecisionRule) -> NDArray[np.bool_]:
         """Return which labels are in each picture's set by the rule, which has sets, bool (N, K)."""
         members = np.zeros(self.order.shape, np.bool_)
         is_in = np.arange(self.order.shape[1]) < rule.set_sizes(self.probabilities)[:, None]
         np.put_along_axis(members, self.order, is_in, axis=1)
         return members
 
-    def doubts(self, rule: DoubtRule) -> list[Doubt]:
+    def certainties(self, rule: DecisionRule) -> list[Certainty]:
         """Return for each picture whether its first answer is known, and its set of labels, by the rule."""
-        return rule.doubts(self.probabilities, self.order, rule.energies(self.logits))
+        return rule.certainties(self.probabilities, self.order, rule.energies(self.logits))
 
 
 def scores_from_logits(logits: NDArray[np.float32], temperature: float = 1.0, output: str = "logits") -> Scores:

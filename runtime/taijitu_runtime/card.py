@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from taijitu_runtime.doubt.decision import Decision
+from taijitu_runtime.decision.decision import Decision
 from taijitu_runtime.fields import (
     OPTIONAL,
     SHA256,

@@ -19,8 +19,8 @@ from taijitu_runtime.backends.bulk import chunked, mapped
 from taijitu_runtime.backends.contract import rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.doubt.decision import temperature_of
-from taijitu_runtime.doubt.rule import DoubtRule
+from taijitu_runtime.decision.decision import temperature_of
+from taijitu_runtime.decision.rule import DecisionRule
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.explain.class_maps import ClassMaps
 from taijitu_runtime.explain.explanation import Explanation
@@ -151,7 +151,7 @@ class Classifier:
             InputError: Something is not a picture.
             UsageError: `top` or `threshold` is out of its range.
         """
-        top, rule = self._checked_top(top), self.doubt_rule(threshold)
+        top, rule = self._checked_top(top), self.decision_rule(threshold)
         if is_on_gpu(pictures):
             return self._predict_on_gpu(pictures, top, rule)
         if not isinstance(pictures, (list, tuple)):
@@ -176,7 +176,7 @@ class Classifier:
         Pictures are taken from the iterable as they are needed, decoded and answered on all cores; memory does not grow
         with their number. `top`, `limits` and `threshold` as for `predict`, and its other errors.
         """
-        top, rule = self._checked_top(top), self.doubt_rule(threshold)
+        top, rule = self._checked_top(top), self.decision_rule(threshold)
         chunks = chunked(pictures, self.batch_size)
         ahead = list(itertools.islice(chunks, 2))
         alongside = len(ahead) > 1
@@ -198,7 +198,7 @@ class Classifier:
         as for `predict`, of a picture in the host's memory, and ExplanationError for an engine and for a network that
         has no class-activation maps.
         """
-        top, rule = self._checked_top(top), self.doubt_rule(threshold)
+        top, rule = self._checked_top(top), self.decision_rule(threshold)
         class_maps = self.class_maps()
         prepared, region = preprocess_and_region(picture, self.card.input, limits)
         logits, maps = class_maps(self.rows_from_prepared(prepared[None]))
@@ -246,17 +246,17 @@ class Classifier:
         self, logits: NDArray[np.float32], top: int | None = None, *, threshold: float | None = None
     ) -> list[Prediction]:
         """Return the predictions for float32 logits (N, K), `top` answers each, as in `predict`."""
-        return self._predictions(logits, self._checked_top(top), self.doubt_rule(threshold))
+        return self._predictions(logits, self._checked_top(top), self.decision_rule(threshold))
 
-    def doubt_rule(self, threshold: float | None = None) -> DoubtRule:
+    def decision_rule(self, threshold: float | None = None) -> DecisionRule:
         """Return how answers are decided, by the card or by a threshold as in `predict`."""
-        return DoubtRule(self.labels, self.card.decision, threshold)
+        return DecisionRule(self.labels, self.card.decision, threshold)
 
-    def _predictions(self, logits: NDArray[np.float32], top: int, rule: DoubtRule) -> list[Prediction]:
+    def _predictions(self, logits: NDArray[np.float32], top: int, rule: DecisionRule) -> list[Prediction]:
         check_logits(logits, self.labels)
         scores = self.scores(logits)
-        found = zip(scores.answers(self.labels, top), logits, scores.doubts(rule), strict=True)
-        return [Prediction(tuple(answers), row.copy(), doubt) for answers, row, doubt in found]
+        found = zip(scores.answers(self.labels, top), logits, scores.certainties(rule), strict=True)
+        return [Prediction(tuple(answers), row.copy(), certainty) for answers, row, certainty in found]
 
     def _checked_top(self, top: int | None) -> int:
         if top is None:
@@ -271,12 +271,12 @@ class Classifier:
             return error
 
     def _predict(
-        self, images: list[NDArray[np.uint8]], top: int, rule: DoubtRule, *, alongside: bool = False
+        self, images: list[NDArray[np.uint8]], top: int, rule: DecisionRule, *, alongside: bool = False
     ) -> list[Prediction]:
         rows = self.rows_from_prepared(np.stack(images))
         return self._predictions(self._infer(rows, alongside=alongside), top, rule)
 
-    def _predict_on_gpu(self, pictures: Any, top: int, rule: DoubtRule) -> Prediction | list[Prediction]:
+    def _predict_on_gpu(self, pictures: Any, top: int, rule: DecisionRule) -> Prediction | list[Prediction]:
         array = self.backend.gpu_array(pictures)
         batch = array.as_batch()
         taken = self.backend.input

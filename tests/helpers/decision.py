@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taijitu_runtime.doubt.decision import CoverageRow, Decision
+from taijitu_runtime.decision.decision import CoverageRow, Decision
 
 
 def make_decision(**changes: Any) -> Decision:

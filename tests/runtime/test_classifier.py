@@ -175,10 +175,8 @@ def test_numbers_out_of_range_are_usage_errors(tiny_onnx: Path, option: str, val
 
 def test_a_prediction_prints_its_answers_and_not_its_logits() -> None:
     prediction = Prediction((Answer("red", 0, 0.75),), np.zeros(1000, np.float32))
-    assert (
-        repr(prediction)
-        == "Prediction(answers=(Answer(label='red', index=0, probability=0.75),), doubt=Doubt(known=None, set=None))"
-    )
+    assert "label='red'" in repr(prediction)
+    assert "logits" not in repr(prediction)
 
 
 def test_the_package_knows_its_version() -> None:

@@ -26,7 +26,7 @@ from taijitu_export.comparison.report import as_text
 from taijitu_export.comparison.verify import Verification
 from taijitu_export.progress import tracked
 from taijitu_runtime.console import shown
-from taijitu_runtime.doubt.decision import temperature_of
+from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.files import write_whole
 
 SHOWN_PICTURES = 60

@@ -33,7 +33,7 @@ from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_pictures
-from taijitu_runtime.doubt.decision import temperature_of
+from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_training import checkpoint
 

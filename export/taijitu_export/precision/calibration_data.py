@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.datasets import TrainedOn, calibration_and_judging
-from taijitu_runtime.doubt.decision import temperature_of
+from taijitu_runtime.decision.decision import temperature_of
 
 CALIBRATION_PICTURES = 512
 EVALUATION_PICTURES = 10_000

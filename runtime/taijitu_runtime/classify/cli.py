@@ -12,7 +12,7 @@ from taijitu_runtime.classify.heat_maps import HeatMaps
 from taijitu_runtime.classify.inputs import find_pictures, given_paths
 from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextReport
 from taijitu_runtime.console import Parser, Progress, run, say, shown
-from taijitu_runtime.doubt.rule import check_threshold
+from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.headers import LIMITS, Limits
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             if options.json:
                 report = JsonReport(progress, options.model, classifier.card, left_out)
             elif options.csv:
-                rule = classifier.doubt_rule(options.threshold)
+                rule = classifier.decision_rule(options.threshold)
                 report = CsvReport(progress, rule, has_heat_maps=heat_maps is not None)
             else:
                 report = TextReport(progress, [each.path for each in inputs], classifier.labels)

@@ -13,7 +13,7 @@ from taijitu_runtime.answers import Prediction
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.console import Progress, json_text, shown
 from taijitu_runtime.datasets import LeftOut
-from taijitu_runtime.doubt.rule import DoubtRule
+from taijitu_runtime.decision.rule import DecisionRule
 
 BAR_CELLS = 30
 MAX_NAME_COLUMNS = 60
@@ -82,7 +82,7 @@ class JsonReport(Report):
     def add(self, file: Path, prediction: Prediction, heat_map: Path | None) -> None:
         """Keep the answers for the end."""
         plain = [{"label": a.label, "index": a.index, "probability": a.probability} for a in prediction.answers]
-        result = {"file": str(file), "answers": plain, **prediction.doubt.as_json()}
+        result = {"file": str(file), "answers": plain, **prediction.certainty.as_json()}
         if heat_map is not None:
             result["heat_map"] = str(heat_map)
         self._results.append(json_text(result, sys.stdout))
@@ -103,7 +103,7 @@ class CsvReport(Report):
     one where heat maps are drawn. Names and labels are escaped as in `shown`.
     """
 
-    def __init__(self, progress: Progress, rule: DoubtRule, *, has_heat_maps: bool) -> None:
+    def __init__(self, progress: Progress, rule: DecisionRule, *, has_heat_maps: bool) -> None:
         super().__init__(progress)
         self._decides, self._has_sets, self._has_heat_maps = rule.decides, rule.has_sets, has_heat_maps
         more = {"known": rule.decides, "set": rule.has_sets, "heat_map": has_heat_maps}

@@ -54,7 +54,7 @@ class TextLines:
 
     def __call__(self, result: Result) -> None:
         """Print the result."""
-        is_unknown = result.doubt.known is False
+        is_unknown = result.certainty.known is False
         best = UNKNOWN if is_unknown else result.answers[0].label
         now_s = time.monotonic()
         if not result.classified or (self._live and best == self._said[0] and now_s - self._said[1] < TEXT_EVERY_S):
@@ -85,7 +85,7 @@ class JsonLines:
             "position_s": None if frame.position_s is None else round(frame.position_s, 3),
             "file": frame.name or None,
             "answers": [vars(answer) for answer in result.answers],
-            **result.doubt.as_json(),
+            **result.certainty.as_json(),
             "latency_ms": round(result.latency_ms, 3),
             "age_ms": round(result.age_ms, 3),
             "frozen": frame.is_frozen,

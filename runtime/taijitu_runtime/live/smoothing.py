@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.answers import Answer, Scores, likeliest_first
-from taijitu_runtime.doubt.rule import Doubt, DoubtRule
+from taijitu_runtime.decision.rule import Certainty, DecisionRule
 
 
 class Smoother:
@@ -37,18 +37,18 @@ class Smoother:
 
 
 class SmoothedAnswers:
-    """Answers and doubt of one model from averages over time, of probabilities and of the energy where that decides."""
+    """One model's answers from averages over time, of probabilities and of the energy where that decides."""
 
-    def __init__(self, rule: DoubtRule, time_constant_s: float) -> None:
+    def __init__(self, rule: DecisionRule, time_constant_s: float) -> None:
         self._rule = rule
         self._probabilities, self._energy = Smoother(time_constant_s), Smoother(time_constant_s)
 
-    def add(self, scores: Scores, time_s: float, top: int) -> tuple[tuple[Answer, ...], Doubt]:
-        """Add the scores of one picture, of the time `time_s`; return the `top` likeliest answers and their doubt."""
+    def add(self, scores: Scores, time_s: float, top: int) -> tuple[tuple[Answer, ...], Certainty]:
+        """Add the scores of one picture, of the time `time_s`; return the `top` likeliest answers and their worth."""
         average = self._probabilities.add(scores.probabilities[0], time_s)
         energies = self._rule.energies(scores.logits)
         energy = None if energies is None else self._energy.add(energies, time_s)
         order = likeliest_first(average)
         labels = self._rule.labels
         answers = tuple(Answer(labels[index], index, float(average[index])) for index in order[:top].tolist())
-        return answers, self._rule.doubts(average[None], order[None], energy)[0]
+        return answers, self._rule.certainties(average[None], order[None], energy)[0]

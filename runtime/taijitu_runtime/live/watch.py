@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.answers import Answer, check_top
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
-from taijitu_runtime.doubt.rule import NO_DOUBT, Doubt, check_threshold
+from taijitu_runtime.decision.rule import UNDECIDED, Certainty, check_threshold
 from taijitu_runtime.errors import SourceError, UsageError, require
 from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.reader import Reader
@@ -65,7 +65,7 @@ class Result:
         age_ms: The age of the frame when its answers were computed.
         rate_hz: Classified frames per second, over the last seconds.
         box: The region, as left, top, right, bottom in pixels.
-        doubt: Whether the first answer is known, and the set of labels, where the card or the view decides.
+        certainty: Whether the first answer is known, and the set of labels, where the card or the view decides.
     """
 
     frame: Frame
@@ -75,12 +75,12 @@ class Result:
     age_ms: float
     rate_hz: float
     box: tuple[int, int, int, int] | None
-    doubt: Doubt = NO_DOUBT
+    certainty: Certainty = UNDECIDED
 
     @functools.cached_property
     def annotated(self) -> NDArray[np.uint8]:
         """The frame, uint8 BGR, with the answers drawn on it; drawn at the first access."""
-        unknown = "unknown  " if self.doubt.known is False else ""
+        unknown = "unknown  " if self.certainty.known is False else ""
         status = f"{unknown}{self.rate_hz:.1f} frames/s  {self.freshness}"
         return draw(self.frame.pixels, self.answers, self.box, status)
 
@@ -98,11 +98,11 @@ class Watcher:
         self._view = view or View()
         self._top = min(USUAL_TOP, len(classifier.labels)) if self._view.top is None else self._view.top
         check_top(self._top, classifier.labels)
-        self._rule = classifier.doubt_rule(self._view.threshold)
+        self._rule = classifier.decision_rule(self._view.threshold)
         self._smoother = SmoothedAnswers(self._rule, self._view.smoothing_s)
         self._rate = Rate()
         self._seen = 0
-        self._last: tuple[tuple[Answer, ...], Doubt, float, float] = ((), NO_DOUBT, 0.0, 0.0)
+        self._last: tuple[tuple[Answer, ...], Certainty, float, float] = ((), UNDECIDED, 0.0, 0.0)
 
     def classify(self, frame: Frame) -> Result:
         """Return the result for the next frame. Raises UsageError if the region is not inside it."""
@@ -112,13 +112,13 @@ class Watcher:
         self._seen += 1
         if classified:
             began_s = time.perf_counter()
-            answers, doubt = self._answers(frame, box)
+            answers, certainty = self._answers(frame, box)
             latency_ms = 1000 * (time.perf_counter() - began_s)
-            self._last = answers, doubt, latency_ms, self._rate.add(time.monotonic())
-        answers, doubt, latency_ms, rate_hz = self._last
-        return Result(frame, answers, classified, latency_ms, frame.age_ms, rate_hz, box, doubt)
+            self._last = answers, certainty, latency_ms, self._rate.add(time.monotonic())
+        answers, certainty, latency_ms, rate_hz = self._last
+        return Result(frame, answers, classified, latency_ms, frame.age_ms, rate_hz, box, certainty)
 
-    def _answers(self, frame: Frame, box: tuple[int, int, int, int] | None) -> tuple[tuple[Answer, ...], Doubt]:
+    def _answers(self, frame: Frame, box: tuple[int, int, int, int] | None) -> tuple[tuple[Answer, ...], Certainty]:
         pixels = frame.pixels
         if box:
             left, top, right, bottom = box

@@ -235,9 +235,9 @@ class Camera:
 
     def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> dict[str, Any]:
         if model is not self._model:  # its labels may differ
-            self._model, self._smoother = model, SmoothedAnswers(model.doubt_rule, self._smoothing_s)
-        answers, doubt = self._smoother.add(scores, time_s, TOP)
-        return {"answers": answers, **doubt.as_json()}
+            self._model, self._smoother = model, SmoothedAnswers(model.decision_rule, self._smoothing_s)
+        answers, certainty = self._smoother.add(scores, time_s, TOP)
+        return {"answers": answers, **certainty.as_json()}
 
     def _measure_rates(self) -> None:
         now_s, samples = time.monotonic(), self._samples

@@ -12,7 +12,7 @@ from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run
-from taijitu_runtime.doubt.rule import check_threshold
+from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_runtime.onnx_graph import protobuf

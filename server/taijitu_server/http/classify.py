@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from taijitu_runtime.classifier import USUAL_TOP
 from taijitu_server.http.forms import Pictures, read_pictures
 from taijitu_server.http.request import Request
 from taijitu_server.http.response import WholeResponse, server_timing
@@ -16,7 +17,6 @@ from taijitu_server.models.batcher import Job, Rows, Steps
 from taijitu_server.models.served_model import QUICK_BYTES, ServedModel
 from taijitu_server.state import ServerState
 
-DEFAULT_TOP = 5
 MAP_DECIMALS = 4
 
 Result = dict[str, Any]
@@ -24,7 +24,7 @@ Result = dict[str, Any]
 
 async def classify(state: ServerState, request: Request) -> WholeResponse:
     """Classify pictures; all pictures of a request run as one batch, or one by one where they are explained."""
-    top = request.whole_number("top", DEFAULT_TOP)
+    top = request.whole_number("top", USUAL_TOP)
     threshold = request.probability("threshold")
     is_explained = request.flag("explain")
     name, version = request.query.get("model"), request.query.get("version")
@@ -57,8 +57,9 @@ async def _classified(
     is_quick = found is not None and all(map(model.is_quick, found))
     job = model.submit(None if is_quick else state.pool, prepare, state.settings.queue_timeout_ms / 1e3)
     scores = await request.scores_of(job)
-    answers, doubts = scores.answers(model.labels, top), scores.doubts(model.doubt_rule.with_threshold(threshold))
-    return job, [{"answers": each, **doubt.as_json()} for each, doubt in zip(answers, doubts, strict=True)]
+    answers = scores.answers(model.labels, top)
+    certainties = scores.certainties(model.decision_rule.with_threshold(threshold))
+    return job, [{"answers": each, **certainty.as_json()} for each, certainty in zip(answers, certainties, strict=True)]
 
 
 async def _explained(
@@ -74,7 +75,7 @@ async def _explained(
             for answer, place_values in zip(each.prediction.answers, each.maps, strict=True)
         ]
         region = [round(share, MAP_DECIMALS) for share in each.region]
-        results.append({"answers": answers, **each.prediction.doubt.as_json(), "region": region})
+        results.append({"answers": answers, **each.prediction.certainty.as_json(), "region": region})
     return job, results
 
 

@@ -5,6 +5,7 @@ Dispatch, refused methods, known query parameters and the OpenAPI document follo
 
 from __future__ import annotations
 
+from taijitu_runtime.classifier import USUAL_TOP
 from taijitu_server import openapi
 from taijitu_server.errors import (
     BODY_ERRORS,
@@ -23,7 +24,7 @@ from taijitu_server.errors import (
     RELOAD_OFF,
 )
 from taijitu_server.http import health, page, schemas
-from taijitu_server.http.classify import DEFAULT_TOP, classify
+from taijitu_server.http.classify import classify
 from taijitu_server.http.request import WEBSOCKET
 from taijitu_server.http.response import JSON
 from taijitu_server.http.router import Parameter, Route
@@ -32,7 +33,7 @@ from taijitu_server.kserve import routes as kserve
 CLASSIFY_QUERY = (
     Parameter(
         "top",
-        {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": DEFAULT_TOP},
+        {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": USUAL_TOP},
         "Number of answers, the likeliest first.",
     ),
     Parameter(

@@ -32,7 +32,7 @@ ANSWER: Schema = {
     "required": ["label", "index", "probability"],
 }
 ANSWERS: Schema = {"type": "array", "items": ANSWER}
-DOUBT: Schema = {
+CERTAINTY: Schema = {
     "known": {"type": "boolean", "description": "Whether the first answer is likely enough, where a threshold is set."},
     "set": {
         "type": "array",
@@ -56,11 +56,11 @@ CLASSIFIED: Schema = {
         "model": TEXT,
         "version": TEXT,
         "answers": ANSWERS,
-        **DOUBT,
+        **CERTAINTY,
         **REGION,
         "results": {
             "type": "array",
-            "items": {"type": "object", "properties": {"answers": ANSWERS, **DOUBT, **REGION}},
+            "items": {"type": "object", "properties": {"answers": ANSWERS, **CERTAINTY, **REGION}},
         },
         "latency_ms": {"type": "number"},
         "stages_ms": {"type": "object", "additionalProperties": {"type": "number"}},

@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends import ModelInput
-from taijitu_runtime.doubt.rule import DoubtRule
+from taijitu_runtime.decision.rule import DecisionRule
 from taijitu_server.errors import HttpError, bad_request
 from taijitu_server.http.forms import bytes_from_base64, too_many
 from taijitu_server.http.request import check_names, probability_from_text
@@ -59,7 +59,7 @@ class InferRequest:
     model_name: str | None
     model_version: str | None
     outputs: tuple[RequestedOutput, ...]
-    rule: DoubtRule
+    rule: DecisionRule
     timeout_s: float | None
     rows: Rows | None
     pictures: tuple[bytes, ...]
@@ -72,7 +72,7 @@ class InferRequest:
 
 
 def infer_request_from_body(
-    body: bytes, header_length: str, model_input: ModelInput, rule: DoubtRule, settings: Settings
+    body: bytes, header_length: str, model_input: ModelInput, rule: DecisionRule, settings: Settings
 ) -> InferRequest:
     """Parse and check a request.
 
@@ -107,7 +107,7 @@ def infer_request_from_body(
     return InferRequest(request_id, model_name, model_version, outputs, rule, _timeout_s(parameters), rows, pictures)
 
 
-def outputs_of(rule: DoubtRule) -> tuple[str, ...]:
+def outputs_of(rule: DecisionRule) -> tuple[str, ...]:
     """Return the names of a model's outputs: `known` and `set` where its card or the request decides them."""
     return (*OUTPUTS, *(name for name, has in zip(DECIDED, (rule.decides, rule.has_sets)) if has))
 

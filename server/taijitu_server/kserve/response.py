@@ -13,7 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from taijitu_runtime.answers import Scores
-from taijitu_runtime.doubt.rule import DoubtRule
+from taijitu_runtime.decision.rule import DecisionRule
 from taijitu_server.http.response import WholeResponse
 from taijitu_server.kserve.request import InferRequest, RequestedOutput
 from taijitu_server.models.served_model import ServedModel
@@ -59,7 +59,7 @@ def _compressed(response: WholeResponse, accepted: str) -> WholeResponse:
     return response
 
 
-def _values(name: str, scores: Scores, rule: DoubtRule) -> NDArray[Any]:
+def _values(name: str, scores: Scores, rule: DecisionRule) -> NDArray[Any]:
     """Return an output of the model: float32 (N, K), or bool, `known` (N,) and `set` (N, K)."""
     if name == "logits":
         return scores.logits

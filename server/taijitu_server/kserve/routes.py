@@ -62,7 +62,7 @@ async def infer(state: ServerState, request: Request) -> WholeResponse:
     parsed: list[InferRequest] = []
 
     def prepare(job: Job) -> Rows | Steps:
-        inference = infer_request_from_body(body, header_length, model.input, model.doubt_rule, state.settings)
+        inference = infer_request_from_body(body, header_length, model.input, model.decision_rule, state.settings)
         inference.check_model(model.name, model.version)
         parsed.append(inference)
         if inference.timeout_s is not None:
@@ -138,7 +138,7 @@ def model_metadata(model: ServedModel, versions: list[str]) -> dict[str, Any]:
                 "datatype": "BOOL" if name in DECIDED else "FP32",
                 "shape": [-1] if name == "known" else [-1, count],
             }
-            for name in outputs_of(model.doubt_rule)
+            for name in outputs_of(model.decision_rule)
         ],
     }
 

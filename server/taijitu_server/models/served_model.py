@@ -57,7 +57,7 @@ class ServedModel:
         self.classifier = classifier
         self.proof = proof
         self.labels = classifier.labels
-        self.doubt_rule = classifier.doubt_rule()
+        self.decision_rule = classifier.decision_rule()
         self.input: ModelInput = classifier.backend.input
         self._no_maps: ExplanationError | None = None
         try:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from taijitu_runtime.backends.ort.backend import OrtBackend
 from taijitu_runtime.classify import cli
-from taijitu_runtime.doubt.decision import CoverageRow, Decision
+from taijitu_runtime.decision.decision import CoverageRow, Decision
 from tests.helpers.tiny_model import card_dict
 
 Capture = pytest.CaptureFixture[str]

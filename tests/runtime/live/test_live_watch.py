@@ -106,11 +106,11 @@ def test_every_third_frame_is_classified_and_the_others_carry_its_answers(tiny_o
 def test_an_answer_below_the_threshold_is_unknown(tiny_onnx: Path, halves: Frame) -> None:
     with Classifier.from_file(tiny_onnx) as classifier:
         found = Watcher(classifier).classify(halves)
-        assert (len(found.answers), found.doubt.known) == (3, None)
+        assert (len(found.answers), found.certainty.known) == (3, None)
         best = found.answers[0].probability
-        assert Watcher(classifier, View(threshold=best)).classify(halves).doubt.known is True
+        assert Watcher(classifier, View(threshold=best)).classify(halves).certainty.known is True
         unknown = Watcher(classifier, View(threshold=1.0)).classify(halves)
-        assert (unknown.answers, unknown.doubt.known) == (found.answers, False)
+        assert (unknown.answers, unknown.certainty.known) == (found.answers, False)
 
 
 @pytest.mark.parametrize(

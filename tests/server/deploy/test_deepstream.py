@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.doubt.decision import CoverageRow, Decision
+from taijitu_runtime.decision.decision import CoverageRow, Decision
 from taijitu_server.deploy.deepstream import main
 from tests.helpers.nvinfer import nvinfer, written
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx

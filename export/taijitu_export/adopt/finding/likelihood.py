@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_export.doubt.temperature import best_temperature
+from taijitu_export.decision.temperature import best_temperature
 from taijitu_export.onnx.onnx_from_foreign import Ending
 from taijitu_runtime.errors import require
 

@@ -11,9 +11,9 @@ import onnx
 from numpy.typing import NDArray
 
 from taijitu_export.comparison.classes import calibration_error, first_answers
-from taijitu_export.doubt.conformal import set_coverage, set_probability
-from taijitu_export.doubt.temperature import best_temperature
-from taijitu_export.doubt.threshold import ThresholdRequest, coverage_row, coverage_table
+from taijitu_export.decision.conformal import set_coverage, set_probability
+from taijitu_export.decision.temperature import best_temperature
+from taijitu_export.decision.threshold import ThresholdRequest, coverage_row, coverage_table
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.onnx_file import OnnxFile, read_onnx
 from taijitu_export.progress import tracked
@@ -21,8 +21,8 @@ from taijitu_runtime.answers import scores_from_logits
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_and_other_pictures, fingerprints, scan_folder
-from taijitu_runtime.doubt.decision import SCORES, CoverageRow, Decision
-from taijitu_runtime.doubt.rule import DoubtRule, energies
+from taijitu_runtime.decision.decision import SCORES, CoverageRow, Decision
+from taijitu_runtime.decision.rule import DecisionRule, energies
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.output_path import check_output_path
@@ -269,7 +269,7 @@ def _reported(
     found = Calibration(output, card.labels, decision, row, by_score, None, {}, None, ())
     if decision.guarantee is None:
         return found
-    members = scores_from_logits(half.logits, temperature).members(DoubtRule(card.labels, decision))
+    members = scores_from_logits(half.logits, temperature).members(DecisionRule(card.labels, decision))
     inside = set_coverage(members, half.targets)
     by_label = {card.labels[i]: 100 * float(inside[half.targets == i].mean()) for i in np.unique(half.targets)}
     return dataclasses.replace(

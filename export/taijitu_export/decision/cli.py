@@ -13,7 +13,7 @@ from pathlib import Path
 
 from taijitu_export.arguments import SKIP_UNREADABLE, percentage
 from taijitu_runtime.console import Parser, run, say, say_json
-from taijitu_runtime.doubt.rule import check_threshold
+from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import UsageError
 
 
@@ -51,9 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     check_threshold(args.reject)
     if args.output.suffix.lower() != ".onnx":
         raise UsageError(f"got -o {args.output}, expected a name in .onnx; give -o calibrated.onnx")
-    from taijitu_export.doubt.calibrate import calibrate
-    from taijitu_export.doubt.report import as_json, as_text
-    from taijitu_export.doubt.threshold import ThresholdRequest
+    from taijitu_export.decision.calibrate import calibrate
+    from taijitu_export.decision.report import as_json, as_text
+    from taijitu_export.decision.threshold import ThresholdRequest
 
     found = calibrate(
         args.model,

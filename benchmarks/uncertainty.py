@@ -1,6 +1,6 @@
 """Are label sets right as often as promised, and are pictures of none of the labels recognised?
 
-OMP_NUM_THREADS=1 python -m benchmarks.doubt model.onnx [exposed.onnx] --data cifar10-jpeg.tar.xz \
+OMP_NUM_THREADS=1 python -m benchmarks.uncertainty model.onnx [exposed.onnx] --data cifar10-jpeg.tar.xz \
     --mnist mnist-10k-png.tar.xz [--photos DIR]
 
 Prints three tables in Markdown. Label sets: 100 times, a random half of the test pictures chooses temperature and set,
@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 
 from benchmarks.outliers import textures
 from taijitu_export.comparison.bounds import share_interval
-from taijitu_export.doubt.conformal import set_coverage, set_probability
-from taijitu_export.doubt.temperature import best_temperature
+from taijitu_export.decision.conformal import set_coverage, set_probability
+from taijitu_export.decision.temperature import best_temperature
 from taijitu_runtime.answers import scores_from_logits
 from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.datasets import PictureSet, read_dataset
-from taijitu_runtime.doubt.rule import energies
+from taijitu_runtime.decision.rule import energies
 from taijitu_runtime.explain.head import head_of
 
 HALVES, GUARANTEE, TOLERANCE = 100, 95.0, 1.0
@@ -83,7 +83,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="CIFAR-10: folder or tar of train/ and test/")
     parser.add_argument("--mnist", type=Path, required=True, help="folder or tar of MNIST's digits")
     parser.add_argument("--photos", type=Path, help="folder of ImageNet photographs called SYNSET_name.JPEG")
-    parser.add_argument("--cache", type=Path, default=Path("build/doubt"), help="default: %(default)s")
+    parser.add_argument("--cache", type=Path, default=Path("build/uncertainty"), help="default: %(default)s")
     args = parser.parse_args()
     print(f"{datetime.now(timezone.utc):%Y-%m-%d}, {machine()}\n")
     runs = [Run(model, args.data, args.mnist, args.cache) for model in args.models]

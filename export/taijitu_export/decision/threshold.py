@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_export.errors import ExportError
-from taijitu_runtime.doubt.decision import CoverageRow
+from taijitu_runtime.decision.decision import CoverageRow
 from taijitu_runtime.errors import UsageError
 
 COVERAGES = (100, 99, 98, 95, 90, 85, 80, 70, 60, 50)

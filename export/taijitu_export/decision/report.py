@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from taijitu_export.doubt.calibrate import Calibration
+from taijitu_export.decision.calibrate import Calibration
 from taijitu_runtime.console import shown
-from taijitu_runtime.doubt.decision import CoverageRow
+from taijitu_runtime.decision.decision import CoverageRow
 
 
 def as_text(found: Calibration) -> str:

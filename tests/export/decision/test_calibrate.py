@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taijitu_export.doubt.calibrate import calibrate
-from taijitu_export.doubt.cli import main
-from taijitu_export.doubt.conformal import set_probability
-from taijitu_export.doubt.temperature import best_temperature
-from taijitu_export.doubt.threshold import ThresholdRequest
+from taijitu_export.decision.calibrate import calibrate
+from taijitu_export.decision.cli import main
+from taijitu_export.decision.conformal import set_probability
+from taijitu_export.decision.temperature import best_temperature
+from taijitu_export.decision.threshold import ThresholdRequest
 from taijitu_export.engine.graph import read_graph
 from taijitu_export.errors import ExportError
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli as classify
-from taijitu_runtime.doubt.decision import Decision
+from taijitu_runtime.decision.decision import Decision
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.live import cli as camera
 from taijitu_runtime.proof.prove import prove

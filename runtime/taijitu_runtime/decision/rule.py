@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.doubt.decision import Decision, temperature_of
+from taijitu_runtime.decision.decision import Decision, temperature_of
 from taijitu_runtime.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
-class Doubt:
+class Certainty:
     """What one picture's answers are worth.
 
     `known`: whether the first answer is likely enough; None where neither the card nor the caller decides. `set`: the
@@ -30,7 +30,7 @@ class Doubt:
         return fields if self.set is None else {**fields, "set": list(self.set)}
 
 
-NO_DOUBT = Doubt()
+UNDECIDED = Certainty()
 
 
 def check_threshold(threshold: float | None) -> None:
@@ -40,14 +40,14 @@ def check_threshold(threshold: float | None) -> None:
 
 
 def energies(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """log(sum(exp(logits / temperature))), float64 (N,), of finite logits (N, K)."""
+    """Compute log(sum(exp(logits / temperature))), float64 (N,), of finite logits (N, K)."""
     scaled = logits.astype(np.float64) / temperature
     largest = scaled.max(axis=1)
     return np.asarray(largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1)))
 
 
 @dataclasses.dataclass(frozen=True)
-class DoubtRule:
+class DecisionRule:
     """The rule of a model: its card's decision, and the caller's `threshold`, a probability, which takes precedence."""
 
     labels: Sequence[str]
@@ -57,7 +57,7 @@ class DoubtRule:
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
 
-    def with_threshold(self, threshold: float | None) -> DoubtRule:
+    def with_threshold(self, threshold: float | None) -> DecisionRule:
         """Return the same with the caller's threshold. UsageError where it is not a probability."""
         return self if threshold is None else dataclasses.replace(self, threshold=threshold)
 
@@ -108,17 +108,17 @@ class DoubtRule:
         is_in = probabilities.astype(np.float64) >= self.decision.set_probability
         return np.asarray(np.maximum(1, is_in.sum(axis=1)))
 
-    def doubts(
+    def certainties(
         self,
         probabilities: NDArray[np.floating[Any]],
         order: NDArray[np.intp],
         energy: NDArray[np.float64] | None,
-    ) -> list[Doubt]:
-        """Return the doubt about each picture; arguments as for `known`."""
+    ) -> list[Certainty]:
+        """Return what each picture's answers are worth; arguments as for `known`."""
         count = len(probabilities)
         known = self.known(probabilities, order, energy).tolist() if self.decides else [None] * count
         sets: list[tuple[str, ...] | None] = [None] * count
         if self.has_sets:
             sizes = self.set_sizes(probabilities).tolist()
             sets = [tuple(self.labels[i] for i in row[:size].tolist()) for row, size in zip(order, sizes)]
-        return [Doubt(*pair) for pair in zip(known, sets)]
+        return [Certainty(*pair) for pair in zip(known, sets)]
