@@ -24,7 +24,8 @@ from PIL import Image
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import PictureError
-from taijitu_runtime.pictures.headers import FORMATS, Limits
+from taijitu_runtime.pictures.formats import FORMATS
+from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import preprocess
 
 SPEC = InputSpec(

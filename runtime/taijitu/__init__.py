@@ -26,7 +26,7 @@ _HOMES = {
     "FolderInUseError": "taijitu_runtime.errors",
     "GpuArray": "taijitu_runtime.backends.gpu_arrays",
     "InputError": "taijitu_runtime.errors",
-    "Limits": "taijitu_runtime.pictures.headers",
+    "Limits": "taijitu_runtime.pictures.limits",
     "MissingDependencyError": "taijitu_runtime.errors",
     "ModelCard": "taijitu_runtime.card",
     "PictureError": "taijitu_runtime.errors",

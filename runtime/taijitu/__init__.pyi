@@ -41,7 +41,7 @@ from taijitu_runtime.live.reader import Reader as Reader
 from taijitu_runtime.live.watch import Result as WatchResult
 from taijitu_runtime.live.watch import View as View
 from taijitu_runtime.live.watch import watch as watch
-from taijitu_runtime.pictures.headers import Limits as Limits
+from taijitu_runtime.pictures.limits import Limits as Limits
 from taijitu_runtime.proof.prove import Proof as Proof
 from taijitu_runtime.proof.prove import prove as prove
 from taijitu_training.checkpoint import load as load_checkpoint

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from taijitu_runtime.errors import UsageError, close_names
 from taijitu_runtime.machine import usable_cores
-from taijitu_runtime.pictures.headers import Limits
+from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.proof.modes import Mode
 from taijitu_runtime.providers import Provider
 

@@ -14,7 +14,7 @@ from taijitu_runtime.classify import cli
 from taijitu_runtime.classify.inputs import find_pictures
 from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.live.sources import source_from_text
-from taijitu_runtime.pictures.headers import Limits
+from taijitu_runtime.pictures.limits import Limits
 from tests.helpers.machine_tree import as_nobody
 
 

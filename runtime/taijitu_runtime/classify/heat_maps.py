@@ -13,7 +13,7 @@ from taijitu_runtime.classify.inputs import Input
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.files import write_whole
-from taijitu_runtime.pictures.headers import Limits
+from taijitu_runtime.pictures.limits import Limits
 
 
 class HeatMaps:

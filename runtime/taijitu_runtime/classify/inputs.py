@@ -11,7 +11,8 @@ from pathlib import Path, PurePath
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import LeftOut, scan_folder
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.pictures.headers import FORMATS, Limits
+from taijitu_runtime.pictures.formats import FORMATS
+from taijitu_runtime.pictures.limits import Limits
 
 STDIN = "-"
 STDIN_NAME = PurePath("stdin")

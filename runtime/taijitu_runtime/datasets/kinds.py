@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from taijitu_runtime.pictures.headers import CAMERA_RAW, MAGIC
+from taijitu_runtime.pictures.formats import CAMERA_RAW, MAGIC
 
 FIRST_BYTES = 64  # enough for `picture_format` and `foreign_kind`
 # For files without a picture's suffix. BM and P5 are missing: they are so short that a text may begin with them.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.explain.heat_map import MOST_SIDE, draw_heat_map
-from taijitu_runtime.pictures.headers import LIMITS, Limits
+from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.pictures.preprocess import Region, decode_picture
 
 if TYPE_CHECKING:

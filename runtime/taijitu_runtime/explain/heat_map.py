@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import require
-from taijitu_runtime.pictures.decode import INSTALL
+from taijitu_runtime.pictures.pillow import INSTALL
 from taijitu_runtime.pictures.preprocess import Region
 
 LEAST_SIDE, MOST_SIDE = 256, 1024

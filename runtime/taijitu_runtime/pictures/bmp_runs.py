@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import UnknownFormatError
-from taijitu_runtime.pictures.headers import damaged
+from taijitu_runtime.pictures.limits import damaged
 
 EIGHT_BITS, FOUR_BITS = 1, 2
 END_OF_LINE, END_OF_BITMAP, DELTA = 0, 1, 2

@@ -7,54 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from taijitu_runtime.errors import (
-    DamagedPictureError,
-    EmptyPictureError,
-    TooManyBytesError,
-    TooManyPixelsError,
-    TooManyScansError,
-    UnknownFormatError,
-    UsageError,
-)
-
-# A raw file of a camera is a TIFF that says CR, or whose first picture is a thumbnail (NewSubfileType, tag 254, is 1).
-CAMERA_RAW = (
-    rb"II\*\0....CR|II\*\0\x08\0\0\0..\xfe\0\x04\0\x01\0\0\0\x01|"
-    rb"MM\0\*\0\0\0\x08..\0\xfe\0\x04\0\0\0\x01\0\0\0\x01"
-)
-MAGIC = {
-    "JPEG": re.compile(rb"\xff\xd8\xff"),
-    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
-    "BMP": re.compile(rb"BM"),
-    "GIF": re.compile(rb"GIF8[79]a"),
-    "TIFF": re.compile(rb"(?!%b)(?:II\*\0|MM\0\*)" % CAMERA_RAW, re.DOTALL),
-    "PPM": re.compile(rb"P[56]\s"),
-}
-FORMATS = tuple(MAGIC)
-# Formats that are not supported, with the names that the error tells, so that a user knows what to convert.
-UNREAD_MAGIC = {
-    "a HEIC": re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL),
-    "an AVIF": re.compile(rb"....ftyp(?:avif|avis)", re.DOTALL),
-    "a JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
-    "a JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
-    "a raw file of a camera (DNG, CR2, NEF, ARW)": re.compile(CAMERA_RAW, re.DOTALL),
-    "a BigTIFF": re.compile(rb"II\x2b\0|MM\0\x2b"),
-    "a PBM (black and white)": re.compile(rb"P[14]\s"),
-    "a plain (ASCII) PGM": re.compile(rb"P2\s"),
-    "a plain (ASCII) PPM": re.compile(rb"P3\s"),
-    "a PAM": re.compile(rb"P7\s"),
-    "a PFM": re.compile(rb"P[Ff]\s"),
-    "an SVG": re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?(?:<!DOCTYPE svg[^>]*>\s*)?<svg", re.DOTALL),
-    "a page of HTML": re.compile(rb"\s*<(?:!doctype html|html)", re.IGNORECASE),
-    "a PDF": re.compile(rb"%PDF-"),
-    "a PSD": re.compile(rb"8BPS"),
-    "an ICO": re.compile(rb"\0\0\x01\0"),
-}
-UNREAD_MAGIC_BYTES = 1024
+from taijitu_runtime.errors import TooManyPixelsError, TooManyScansError
+from taijitu_runtime.pictures.formats import format_of
+from taijitu_runtime.pictures.limits import LIMITS, Limits, check_bytes, check_pixels, damaged, unread
 
 # Within compressed data a marker is 0xff and neither 0 (a stuffed 0xff), 0xd0 to 0xd7 (restart) nor 0xff (fill).
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
@@ -90,35 +47,6 @@ TIFF_SHORT, TIFF_BYTES = 3, frozenset({1, 2, 6, 7})
 MAX_TIFF_VALUES = 65536
 
 Order: TypeAlias = Literal["big", "little"]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The limits of a picture. Raises UsageError for a limit below 1 or an unknown format.
-
-    Attributes:
-        max_bytes: Bytes of a file.
-        max_pixels: Pixels that count (`Header.cost_pixels`): width times height, but an eighth of that for a large JPEG
-            that is decoded at a fraction of its size, or half for a progressive one. The default accepts an 8K frame,
-            and as JPEGs the photographs of every camera and telephone.
-        max_jpeg_scans: Encoders write at most about a dozen; each costs a pass over the whole picture.
-        formats: The accepted formats, out of FORMATS.
-    """
-
-    max_bytes: int = 256 * 2**20
-    max_pixels: int = 40_000_000
-    max_jpeg_scans: int = 32
-    formats: tuple[str, ...] = FORMATS
-
-    def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_pixels", "max_jpeg_scans"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"got {name}={getattr(self, name)}, expected at least 1")
-        if unknown := [name for name in self.formats if name not in FORMATS]:
-            raise UsageError(f"got the picture format {unknown[0]!r}, expected some of {', '.join(FORMATS)}")
-
-
-LIMITS = Limits()
 
 
 class Header(NamedTuple):
@@ -180,52 +108,11 @@ def inspect(data: bytes, limits: Limits = LIMITS, least_side: int = 0) -> Header
         TooManyBytesError: Beyond `limits`; so are TooManyPixelsError and TooManyScansError.
     """
     check_bytes(len(data), limits)
-    kind = format_of(data, limits)
+    kind = format_of(data, limits.formats)
     header = PARSERS[kind](data, limits)
     if header.cost_pixels(least_side) > limits.max_pixels:
         raise _too_many_pixels(header, limits, least_side)
     return header
-
-
-def check_bytes(count: int, limits: Limits) -> None:
-    """Raise EmptyPictureError for 0 bytes, TooManyBytesError beyond the limit."""
-    if count == 0:
-        raise EmptyPictureError(f"got an empty file, expected {', '.join(limits.formats)}; fetch the file again")
-    if count > limits.max_bytes:
-        raise TooManyBytesError(f"got more than {limits.max_bytes} bytes, expected a picture; check the path")
-
-
-def check_pixels(width: int, height: int, limits: Limits) -> None:
-    """Raise TooManyPixelsError beyond the limit."""
-    if width * height > limits.max_pixels:
-        raise TooManyPixelsError(
-            f"got {width} x {height} pixels, expected at most {limits.max_pixels}; scale the picture down"
-        )
-
-
-def format_of(data: bytes, limits: Limits) -> str:
-    """Return the format of the first bytes. Raises UnknownFormatError, with its name, unless in `limits.formats`."""
-    for name in limits.formats:
-        if MAGIC[name].match(data):
-            return name
-    expected = ", ".join(limits.formats)
-    start = data[:UNREAD_MAGIC_BYTES]
-    known = [*UNREAD_MAGIC.items(), *((f"a {name}", magic) for name, magic in MAGIC.items())]
-    names = [f"no picture that is read, but {name}," for name, magic in known if magic.match(start)]
-    got = names[0] if names else "no picture, or one of an unknown format,"
-    raise UnknownFormatError(f"got {got} expected {expected}; convert it to one of these")
-
-
-def unread(what: str) -> UnknownFormatError:
-    """Return the error about an intact picture of an unsupported variant, such as "a 12-bit JPEG"."""
-    return UnknownFormatError(f"got {what}, which is not read, expected 8 bits a channel; convert it, as to a PNG")
-
-
-def damaged(detail: object) -> DamagedPictureError:
-    """Return the error about a truncated or damaged picture; `detail` says where."""
-    return DamagedPictureError(
-        f"got a damaged or truncated picture ({detail}), expected a whole one; fetch the file again"
-    )
 
 
 def _too_many_pixels(header: Header, limits: Limits, least_side: int) -> TooManyPixelsError:

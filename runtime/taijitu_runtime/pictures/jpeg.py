@@ -24,8 +24,8 @@ from taijitu_runtime.pictures.headers import (
     WITHOUT_CONTENT,
     Header,
 )
+from taijitu_runtime.pictures.pillow import INSTALL
 
-INSTALL = "taijitu[ort]"
 REMARKS = re.compile(r"extraneous bytes|JFIF revision|Adobe|ICC marker|Invalid SOS parameters")
 STRAY_AT_THE_END = re.compile(r"extraneous bytes before marker 0xd9")
 UNUSUAL_SAMPLING = "subsampling"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from taijitu_runtime.pictures.headers import damaged
+from taijitu_runtime.pictures.limits import damaged
 
 FIRST_CHUNK = 8
 # Pillow inflates some of the others, a megabyte each: at most this many are passed on.

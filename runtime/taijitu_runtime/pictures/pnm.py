@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.pictures.headers import PPM_HEADER, PPM_HEADER_BYTES, damaged
+from taijitu_runtime.pictures.headers import PPM_HEADER, PPM_HEADER_BYTES
+from taijitu_runtime.pictures.limits import damaged
 
 LARGEST, LARGEST_WIDE = 255, 65535
 

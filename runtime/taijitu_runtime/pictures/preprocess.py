@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import InputError, PictureError, TaijituError, UnreadablePictureError, require
-from taijitu_runtime.pictures.decode import INSTALL, Decoded, decode, decode_image
+from taijitu_runtime.pictures.decode import Decoded, decode, decode_image
 from taijitu_runtime.pictures.edges import weigh_edges
-from taijitu_runtime.pictures.headers import LIMITS, MAX_EXACT_ASPECT, Limits, damaged
+from taijitu_runtime.pictures.headers import MAX_EXACT_ASPECT
+from taijitu_runtime.pictures.limits import LIMITS, Limits, damaged
 from taijitu_runtime.pictures.opencv_resize import resize_as_opencv
+from taijitu_runtime.pictures.pillow import INSTALL
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -21,7 +21,8 @@ from taijitu_runtime.errors import ExplanationError, PictureError
 from taijitu_runtime.explain.class_maps import maps_added_to
 from taijitu_runtime.explain.explanation import Explanation
 from taijitu_runtime.model_files import is_onnx
-from taijitu_runtime.pictures.headers import Limits, inspect
+from taijitu_runtime.pictures.headers import inspect
+from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.proof.prove import Proof, proof_at_start
 from taijitu_server.errors import MODEL_DEAD, MODEL_HANGS, QUEUE_FULL, REQUEST_PIXELS, HttpError, overloaded
 from taijitu_server.metrics import Metrics

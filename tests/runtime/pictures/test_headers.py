@@ -32,7 +32,9 @@ from taijitu_runtime.errors import (
     UnreadablePictureError,
     UsageError,
 )
-from taijitu_runtime.pictures.headers import FORMATS, Limits, inspect
+from taijitu_runtime.pictures.formats import FORMATS
+from taijitu_runtime.pictures.headers import inspect
+from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

@@ -22,7 +22,8 @@ from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify.cli import main as classify
 from taijitu_runtime.errors import DamagedPictureError, TooManyPixelsError, UnknownFormatError
-from taijitu_runtime.pictures.headers import Limits, inspect
+from taijitu_runtime.pictures.headers import inspect
+from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
