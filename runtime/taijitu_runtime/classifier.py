@@ -24,7 +24,7 @@ from taijitu_runtime.decision.rule import DecisionRule
 from taijitu_runtime.errors import PictureError, UsageError
 from taijitu_runtime.explain.class_maps import ClassMaps
 from taijitu_runtime.explain.explanation import Explanation
-from taijitu_runtime.pictures.headers import LIMITS, Limits
+from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.pictures.preprocess import preprocess, preprocess_and_region
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Classifier:
             InputError: Something is not a picture.
             UsageError: `top` or `threshold` is out of its range.
         """
-        top, rule = self._checked_top(top), self.decision_rule(threshold)
+        top, rule = self.answer_count(top), self.decision_rule(threshold)
         if is_on_gpu(pictures):
             return self._predict_on_gpu(pictures, top, rule)
         if not isinstance(pictures, (list, tuple)):
@@ -176,7 +176,7 @@ class Classifier:
         Pictures are taken from the iterable as they are needed, decoded and answered on all cores; memory does not grow
         with their number. `top`, `limits` and `threshold` as for `predict`, and its other errors.
         """
-        top, rule = self._checked_top(top), self.decision_rule(threshold)
+        top, rule = self.answer_count(top), self.decision_rule(threshold)
         chunks = chunked(pictures, self.batch_size)
         ahead = list(itertools.islice(chunks, 2))
         alongside = len(ahead) > 1
@@ -198,7 +198,7 @@ class Classifier:
         as for `predict`, of a picture in the host's memory, and ExplanationError for an engine and for a network that
         has no class-activation maps.
         """
-        top, rule = self._checked_top(top), self.decision_rule(threshold)
+        top, rule = self.answer_count(top), self.decision_rule(threshold)
         class_maps = self.class_maps()
         prepared, region = preprocess_and_region(picture, self.card.input, limits)
         logits, maps = class_maps(self.rows_from_prepared(prepared[None]))
@@ -246,7 +246,18 @@ class Classifier:
         self, logits: NDArray[np.float32], top: int | None = None, *, threshold: float | None = None
     ) -> list[Prediction]:
         """Return the predictions for float32 logits (N, K), `top` answers each, as in `predict`."""
-        return self._predictions(logits, self._checked_top(top), self.decision_rule(threshold))
+        return self._predictions(logits, self.answer_count(top), self.decision_rule(threshold))
+
+    def answer_count(self, top: int | None = None) -> int:
+        """Return how many answers `top` asks for: None for 5, or all if the model has fewer labels.
+
+        Raises:
+            UsageError: It is not a number from 1 to K.
+        """
+        if top is None:
+            return min(USUAL_TOP, len(self.labels))
+        check_top(top, self.labels)
+        return top
 
     def decision_rule(self, threshold: float | None = None) -> DecisionRule:
         """Return how answers are decided, by the card or by a threshold as in `predict`."""
@@ -257,12 +268,6 @@ class Classifier:
         scores = self.scores(logits)
         found = zip(scores.answers(self.labels, top), logits, scores.certainties(rule), strict=True)
         return [Prediction(tuple(answers), row.copy(), certainty) for answers, row, certainty in found]
-
-    def _checked_top(self, top: int | None) -> int:
-        if top is None:
-            return min(USUAL_TOP, len(self.labels))
-        check_top(top, self.labels)
-        return top
 
     def _prepared(self, picture: Picture, limits: Limits) -> NDArray[np.uint8] | PictureError:
         try:

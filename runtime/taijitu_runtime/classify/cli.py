@@ -6,7 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from taijitu_runtime.answers import check_top
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.classify.heat_maps import HeatMaps
 from taijitu_runtime.classify.inputs import find_pictures, given_paths
@@ -14,7 +13,7 @@ from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextR
 from taijitu_runtime.console import Parser, Progress, run, say, shown
 from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import PictureError
-from taijitu_runtime.pictures.headers import LIMITS, Limits
+from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
 
@@ -30,8 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         rebuild=options.rebuild,
         cuda_graphs=not options.no_cuda_graphs,
     ) as classifier:
-        top = min(USUAL_TOP, len(classifier.labels)) if options.top is None else options.top
-        check_top(top, classifier.labels)
+        top = classifier.answer_count(options.top)
         check_threshold(options.threshold)
         limits = Limits(max_pixels=options.max_pixels)
         if options.explain is not None:

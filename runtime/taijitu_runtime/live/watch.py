@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.answers import Answer, check_top
-from taijitu_runtime.classifier import USUAL_TOP, Classifier
+from taijitu_runtime.answers import Answer
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.decision.rule import UNDECIDED, Certainty, check_threshold
 from taijitu_runtime.errors import SourceError, UsageError, require
 from taijitu_runtime.live.overlay import draw
@@ -96,8 +96,7 @@ class Watcher:
     def __init__(self, classifier: Classifier, view: View | None = None) -> None:
         self._classifier = classifier
         self._view = view or View()
-        self._top = min(USUAL_TOP, len(classifier.labels)) if self._view.top is None else self._view.top
-        check_top(self._top, classifier.labels)
+        self._top = classifier.answer_count(self._view.top)
         self._rule = classifier.decision_rule(self._view.threshold)
         self._smoother = SmoothedAnswers(self._rule, self._view.smoothing_s)
         self._rate = Rate()

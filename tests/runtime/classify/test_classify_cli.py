@@ -21,7 +21,7 @@ from PIL import Image
 
 from taijitu_runtime.backends.ort.backend import OrtBackend
 from taijitu_runtime.classify import cli
-from taijitu_runtime.decision.decision import CoverageRow, Decision
+from tests.helpers.decision import make_decision
 from tests.helpers.tiny_model import card_dict
 
 Capture = pytest.CaptureFixture[str]
@@ -198,18 +198,7 @@ def test_csv_is_a_row_for_each_picture_and_answer(
 
 
 def test_csv_has_columns_for_what_is_decided(make_onnx: Callable[..., Path], pictures: Path, capsys: Capture) -> None:
-    decision = Decision(
-        temperature=1.0,
-        threshold=0.95,
-        guarantee=90.0,
-        set_probability=0.03,
-        chosen="by hand",
-        pictures=100,
-        data_sha256="0" * 64,
-        calibration_error_before=5.0,
-        calibration_error=2.0,
-        table=(CoverageRow(90.0, 0.5, 97.0),),
-    )
+    decision = make_decision(temperature=1.0, threshold=0.95, set_probability=0.03)
     model = make_onnx(card=card_dict(decision=dataclasses.asdict(decision)))
     assert run(model, pictures, "--csv", "--top", 1) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))

@@ -12,8 +12,9 @@ import onnx
 import pytest
 
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.decision.decision import CoverageRow, Decision
+from taijitu_runtime.decision.decision import Decision
 from taijitu_server.deploy.deepstream import main
+from tests.helpers.decision import make_decision
 from tests.helpers.nvinfer import nvinfer, written
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx
 from tests.helpers.tiny_nish_model import make_nish_onnx
@@ -56,16 +57,7 @@ DOCUMENTED: dict[str, tuple[Callable[[str], bool], str]] = {
 }
 SECONDARY_ONLY = {"operate-on-gie-id", "classifier-async-mode"}
 
-DECISION = Decision(
-    temperature=2.0,
-    threshold=0.6,
-    chosen="by hand",
-    pictures=120,
-    data_sha256="0" * 64,
-    calibration_error_before=5.0,
-    calibration_error=2.0,
-    table=(CoverageRow(90.0, 0.5, 97.0),),
-)
+DECISION = make_decision()
 
 
 @pytest.mark.parametrize("resize", ["shorter_side", "stretch", "letterbox"])
