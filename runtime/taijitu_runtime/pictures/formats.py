@@ -23,7 +23,7 @@ MAGIC = {
 }
 FORMATS = tuple(MAGIC)
 # Formats that are not supported, with the names that the error tells, so that a user knows what to convert.
-UNREAD_MAGIC = {
+UNSUPPORTED_MAGIC = {
     "a HEIC": re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL),
     "an AVIF": re.compile(rb"....ftyp(?:avif|avis)", re.DOTALL),
     "a JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
@@ -41,7 +41,7 @@ UNREAD_MAGIC = {
     "a PSD": re.compile(rb"8BPS"),
     "an ICO": re.compile(rb"\0\0\x01\0"),
 }
-UNREAD_MAGIC_BYTES = 1024
+UNSUPPORTED_MAGIC_BYTES = 1024
 
 
 def format_of(data: bytes, accepted: Sequence[str] = FORMATS) -> str:
@@ -50,8 +50,8 @@ def format_of(data: bytes, accepted: Sequence[str] = FORMATS) -> str:
         if MAGIC[name].match(data):
             return name
     expected = ", ".join(accepted)
-    start = data[:UNREAD_MAGIC_BYTES]
-    known = [*UNREAD_MAGIC.items(), *((f"a {name}", magic) for name, magic in MAGIC.items())]
+    start = data[:UNSUPPORTED_MAGIC_BYTES]
+    known = [*UNSUPPORTED_MAGIC.items(), *((f"a {name}", magic) for name, magic in MAGIC.items())]
     names = [f"no picture that is read, but {name}," for name, magic in known if magic.match(start)]
     got = names[0] if names else "no picture, or one of an unknown format,"
     raise UnknownFormatError(f"got {got} expected {expected}; convert it to one of these")

@@ -11,14 +11,14 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from taijitu_runtime.errors import TooManyPixelsError, TooManyScansError
 from taijitu_runtime.pictures.formats import format_of
-from taijitu_runtime.pictures.limits import LIMITS, Limits, check_bytes, check_pixels, damaged, unread
+from taijitu_runtime.pictures.limits import LIMITS, Limits, check_bytes, check_pixels, damaged, unsupported
 
 # Within compressed data a marker is 0xff and neither 0 (a stuffed 0xff), 0xd0 to 0xd7 (restart) nor 0xff (fill).
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
 FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN, END_OF_IMAGE, APP1 = 0xDA, 0xD9, 0xE1
 BASELINE, PROGRESSIVE = 0xC0, frozenset({0xC2, 0xCA})
-UNREAD_FRAMES = {0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical", 0xCB: "lossless"}
+UNSUPPORTED_FRAMES = {0xC3: "lossless", 0xCB: "lossless", **dict.fromkeys((0xC5, 0xC6, 0xC7), "hierarchical")}
 JPEG_LS_FRAME = 0xF7
 WITHOUT_CONTENT = frozenset({0x01, 0xD8})
 FIRST_MARKER = 0xC0  # below: reserved
@@ -159,27 +159,27 @@ def _jpeg(data: bytes, limits: Limits) -> Header:
         elif marker == APP1:
             has_metadata = True
         elif marker == JPEG_LS_FRAME:
-            raise unread("a JPEG-LS")
+            raise unsupported("a JPEG-LS")
         place += max(2, _number(data, place, 2))
     raise damaged(f"a JPEG of more than {MAX_PARTS} segments")
 
 
 def _check_frame(marker: int, bits: int, height: int, width: int, components: int) -> None:
-    if marker in UNREAD_FRAMES:
-        raise unread(f"a {UNREAD_FRAMES[marker]} JPEG")
+    if marker in UNSUPPORTED_FRAMES:
+        raise unsupported(f"a {UNSUPPORTED_FRAMES[marker]} JPEG")
     if bits in (12, 16):
-        raise unread(f"a {bits}-bit JPEG")
+        raise unsupported(f"a {bits}-bit JPEG")
     if bits != 8:
         raise damaged(f"a JPEG of {bits} bits")
     if width and not height:
-        raise unread("a JPEG that states its height behind its pixels (DNL)")
+        raise unsupported("a JPEG that states its height behind its pixels (DNL)")
     if components not in JPEG_COMPONENTS:
-        raise unread(f"a JPEG of {components} components")
+        raise unsupported(f"a JPEG of {components} components")
 
 
 def _png(data: bytes, limits: Limits) -> Header:
     if data[12:16] == b"CgBI":
-        raise unread("a PNG that Apple's tools changed for the iPhone (CgBI)")
+        raise unsupported("a PNG that Apple's tools changed for the iPhone (CgBI)")
     if data[12:16] != b"IHDR":
         raise damaged("a PNG that does not begin with its header")
     header = Header("PNG", _number(data, 16, 4), _number(data, 20, 4))
@@ -217,7 +217,7 @@ def _webp(data: bytes, limits: Limits) -> Header:
 def _bmp(data: bytes, limits: Limits) -> Header:
     size = _number(data, 14, 4, "little")
     if size not in BMP_HEADERS:
-        raise unread(f"a BMP with a header of {size} bytes")
+        raise unsupported(f"a BMP with a header of {size} bytes")
     if size == BMP_OLD_HEADER:  # OS/2's, with two bytes per side
         header = Header("BMP", _number(data, 18, 2, "little"), _number(data, 20, 2, "little"))
         bits, compression = _number(data, 24, 2, "little"), 0
@@ -227,9 +227,9 @@ def _bmp(data: bytes, limits: Limits) -> Header:
         bits, compression = _number(data, 28, 2, "little"), _number(data, 30, 4, "little")
     check_pixels(header.width, header.height, limits)
     if bits not in BMP_DEPTHS:
-        raise unread(f"a BMP of {bits} bits a pixel")
+        raise unsupported(f"a BMP of {bits} bits a pixel")
     if compression not in BMP_COMPRESSIONS:
-        raise unread(f"a BMP of compression {compression}")
+        raise unsupported(f"a BMP of compression {compression}")
     return header
 
 

@@ -60,7 +60,7 @@ def check_pixels(width: int, height: int, limits: Limits) -> None:
         )
 
 
-def unread(what: str) -> UnknownFormatError:
+def unsupported(what: str) -> UnknownFormatError:
     """Return the error about an intact picture of an unsupported variant, such as "a 12-bit JPEG"."""
     return UnknownFormatError(f"got {what}, which is not read, expected 8 bits a channel; convert it, as to a PNG")
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import UnknownFormatError, require
-from taijitu_runtime.pictures.limits import unread
+from taijitu_runtime.pictures.limits import unsupported
 from taijitu_runtime.pictures.quiet import silence_libraries
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ PLUGINS = {
     "TIFF": "TiffImagePlugin",
 }
 # Messages of Pillow about an intact picture of an unsupported variant.
-UNREAD = re.compile(r"unknown pixel mode|unknown data organization|[Uu]nsupported|not (?:available|supported)")
+UNSUPPORTED = re.compile(r"unknown pixel mode|unknown data organization|[Uu]nsupported|not (?:available|supported)")
 COMPRESSION_NUMBER = re.compile(r"\d+")
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # A transparent colour without a palette: the key has the file's depth, and Pillow's pixels have 8 bits of fewer.
@@ -53,10 +53,10 @@ def open_image(data: bytes, format: str) -> Image.Image:
     try:
         return factory(io.BytesIO(data), "")
     except (OSError, SyntaxError) as error:
-        if UNREAD.search(str(error)):
-            raise unread(f"a {format} of a variant that Pillow does not know ({error})") from error
+        if UNSUPPORTED.search(str(error)):
+            raise unsupported(f"a {format} of a variant that Pillow does not know ({error})") from error
         if format == "TIFF" and COMPRESSION_NUMBER.fullmatch(str(error)):
-            raise unread(f"a TIFF of compression {error}") from error
+            raise unsupported(f"a TIFF of compression {error}") from error
         raise
 
 
