@@ -14,7 +14,7 @@ from typing import Any
 
 from taijitu_runtime.datasets import Level
 from taijitu_runtime.errors import TaijituError, UsageError
-from taijitu_runtime.files import lock_folder
+from taijitu_runtime.locks import lock_folder
 from taijitu_training.data import load_dataset
 from taijitu_training.data.workers import default_workers
 from taijitu_training.devices import choose_device
@@ -141,12 +141,12 @@ def train(
         chosen, built_with = group.all_do(
             lambda: _settings(name, recipe, changes, preset or "paper", options, own_options)
         )
-        chosen = before.goes_on(chosen, changes)
+        chosen = before.applied_to(chosen, changes)
         group.first_does(lambda: _prepare_out(out, resume_from, held))
         start = None
         if starts:
             start = group.first_does(lambda: _starting_point(name, init, pretrained, built_with, offline))
-            chosen = group.all_do(lambda: start.recipe(chosen, changes.keys()))
+            chosen = group.all_do(lambda: start.applied_to(chosen, changes.keys()))
             if "image_size" in built_with and "image_size" not in options:
                 built_with["image_size"] = start.spec.height
         size = create_model(name, **built_with).input_size

@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: no problem, but possibly warnings, 1: at least one problem, 2: wrong usage."""
     options = build_parser().parse_args(argv)
     from taijitu_runtime.doctor.checkup import Checkup  # imports NumPy, which --help does not need
-    from taijitu_runtime.doctor.page import Page, as_dict, count
+    from taijitu_runtime.doctor.page import Page, as_json, count
 
     page = Page(sys.stdout)
     head = f"taijitu {taijitu_version()} on {platform.system()} {platform.release()} {platform.machine()}"
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
             say(page.section(title, findings), sys.stdout)
             sys.stdout.flush()
     if options.json:
-        say_json({"system": head, **as_dict(sections)}, sys.stdout, indent=1)
+        say_json({"system": head, **as_json(sections)}, sys.stdout, indent=1)
     else:
         say(page.summary(sections), sys.stdout)
     return 1 if count(sections)["problem"] else 0

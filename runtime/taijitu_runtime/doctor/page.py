@@ -61,7 +61,7 @@ class Page:
         return f"\033[{COLOURS[colour]}m{text}\033[0m" if self._has_colour else text
 
 
-def as_dict(sections: list[Section]) -> dict[str, Any]:
+def as_json(sections: list[Section]) -> dict[str, Any]:
     """Return the checkup in plain types."""
     counts = count(sections)
     checks = [

@@ -141,13 +141,13 @@ class Recipe:
         """Whether the classification layer learns differently from the others."""
         return self.body_lr != 1.0 or self.freeze_epochs > 0
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain types, as a checkpoint keeps them."""
         return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def complete(cls, saved: dict[str, Any]) -> dict[str, Any]:
-        """Return `saved`, the `as_dict` of an earlier version, with the defaults of the fields it lacks."""
+        """Return `saved`, the `to_dict` of an earlier version, with the defaults of the fields it lacks."""
         defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
         return plain | saved

@@ -289,7 +289,7 @@ class Run:
             **({} if self.dataset.test is None else {"test_pictures": len(self.dataset.test)}),
             **({"other_pictures": self.dataset.others} if self.dataset.others else {}),
             **({} if self.dataset.trained_on is None else self.dataset.trained_on.to_card()),
-            "recipe": self.recipe.as_dict(),
+            "recipe": self.recipe.to_dict(),
             "metrics": {
                 **{key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
                 **self.measured,

@@ -7,7 +7,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.files import lock_file, write_whole
+from taijitu_runtime.files import write_whole
+from taijitu_runtime.locks import lock_file
 from taijitu_training.data import Dataset
 from taijitu_training.errors import DataError
 from taijitu_training.tables.significance import (
@@ -43,7 +44,7 @@ def facts(planned: Plan, dataset: Dataset) -> Result:
     """Return the settings of a result. Two runs with the same ones are the same, except for the data's name."""
     return {
         "run": planned.name,
-        "recipe": planned.recipe.as_dict(),
+        "recipe": planned.recipe.to_dict(),
         "data": dataset.name,
         "data_sha256": dataset.sha256,
         "train_pictures": len(dataset.train),

@@ -114,7 +114,7 @@ class StartingPoint:
             self.origin,
         )
 
-    def recipe(self, recipe: Recipe, given: Collection[str]) -> Recipe:
+    def applied_to(self, recipe: Recipe, given: Collection[str]) -> Recipe:
         """Return `recipe` with pictures prepared as for these weights, for fields that were not `given`.
 
         CheckpointError if a different normalisation was given.
@@ -164,7 +164,7 @@ class PreviousRun:
         fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         return cls(saved.architecture, recipe.get("name", ""), fields)
 
-    def goes_on(self, recipe: Recipe, given: Collection[str]) -> Recipe:
+    def applied_to(self, recipe: Recipe, given: Collection[str]) -> Recipe:
         """Return `recipe` with the run's fields where they were not `given`."""
         return dataclasses.replace(recipe, **{name: value for name, value in self.fields.items() if name not in given})
 
