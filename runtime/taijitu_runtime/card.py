@@ -28,7 +28,7 @@ from taijitu_runtime.fields import (
     written_fields,
 )
 from taijitu_runtime.labels import check_labels
-from taijitu_runtime.proof.passport import Passport
+from taijitu_runtime.passport import Passport
 
 FORMAT_VERSION = 1
 METADATA_PREFIX = "taijitu."

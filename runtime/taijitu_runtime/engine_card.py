@@ -246,7 +246,7 @@ class EngineCard:
             raise fail("whole", card, "a dict")
         check_version(card.get("format_version"), ENGINE_FORMAT_VERSION)
         fields = read_fields(cls, "", plain("whole", dict(card)))
-        built_for = read_fields(BuiltFor, "built_for.", _with_gpu_size(fields["built_for"]))
+        built_for = read_fields(BuiltFor, "built_for.", fields["built_for"])
         built_for["compute_capabilities"] = tuple_from_list(built_for["compute_capabilities"])
         parts = {
             "card": None if fields["card"] is None else ModelCard.from_dict(fields["card"]),
@@ -320,12 +320,6 @@ def platform_here() -> str:
 def _check_shape(field: str, got: object, smallest: int) -> None:
     if not isinstance(got, tuple) or not all(type(size) is int and size >= smallest for size in got):
         raise fail(field, got, f"a list of integers from {smallest} on")
-
-
-def _with_gpu_size(built_for: object) -> object:
-    """Fill in None for what older sidecars do not record."""
-    unknown = dict.fromkeys(("multiprocessors", "memory_bytes", "board"))
-    return {**unknown, **built_for} if isinstance(built_for, dict) else built_for
 
 
 def _list(field: str, got: object) -> list[Any]:

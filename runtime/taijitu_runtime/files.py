@@ -1,8 +1,7 @@
-"""Write files and folders completely or not at all; lock files and folders between processes.
+"""Write files and folders completely or not at all.
 
 A writer locks its temporary file while it writes; a temporary file without a lock is left over from a process that
-died. The kernel releases the locks of a process however it ends. Locks also work between containers of one machine,
-where process numbers are ambiguous.
+died, as the kernel releases the locks of a process however it ends.
 """
 
 from __future__ import annotations
@@ -11,9 +10,7 @@ import contextlib
 import errno
 import fcntl
 import itertools
-import logging
 import os
-import platform
 import re
 import shutil
 import stat
@@ -21,20 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from taijitu_runtime.errors import FolderInUseError, WriteError
-
-LOCK_FILE = ".taijitu.lock"
-
-_log = logging.getLogger(__name__)
+from taijitu_runtime.errors import WriteError
 
 _TEMPORARY = re.compile(r"\..+\.\d+-\d+\.tmp")
-_EARLIER_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.onnx)?")  # of earlier versions, not locked
 _MAX_NAME_BYTES = 200  # of the 255 that file systems allow; the rest is for what a temporary name adds
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _calls = itertools.count()
-_held: set[int] = set()  # descriptors of lock files
-os.register_at_fork(after_in_child=lambda: _close_held())  # a child's copy would hold the lock after its parent died
 
 
 def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
@@ -49,7 +39,7 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> No
         WriteError: The target cannot be written. An existing file is unchanged.
     """
     if _is_stream(path):
-        with _write_error(path), path.open("wb") as stream:
+        with write_error(path), path.open("wb") as stream:
             _put(content, stream)
         return
     with replacing(path) as temporary, temporary.open("wb") as stream:
@@ -68,7 +58,7 @@ def replacing(path: Path, private: bool = False) -> Iterator[Path]:
     Raises:
         WriteError: The target cannot be written, or the body raised OSError. An existing file is unchanged.
     """
-    with _write_error(path):
+    with write_error(path):
         target = path if private else _real(path)
         remove_stale(target.parent)
         temporary, lock = _new_temporary(target, 0o600 if private else _mode_of(target))
@@ -94,7 +84,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: The folder cannot be created or is not empty, or the body raised OSError.
     """
-    with _write_error(path):
+    with write_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(path.parent)
         temporary, lock = _new_temporary(path, None, is_folder=True)
@@ -130,45 +120,8 @@ def _rename(temporary: Path, target: Path) -> None:
 def remove_stale(folder: Path) -> None:
     """Remove the temporary files and folders that killed processes have left in `folder`."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for name in [entry.name for entry in entries if entry.name.endswith((".tmp", ".tmp.onnx"))]:
-            earlier = _EARLIER_TEMPORARY.fullmatch(name)
-            if _TEMPORARY.fullmatch(name) or (earlier and not _is_alive(int(earlier[1]))):
-                _remove_unlocked(folder / name)
-
-
-@contextlib.contextmanager
-def lock_folder(folder: Path, purpose: str) -> Iterator[None]:
-    """Lock an existing `folder` for this process; the error in other processes names `purpose`.
-
-    Raises:
-        FolderInUseError: Another process has locked it; the text has its number and purpose.
-        WriteError: The folder is missing or cannot be written to.
-    """
-    file = folder / LOCK_FILE
-    with _write_error(folder):
-        lock = _locked(file, wait=False)
-    if lock is None:
-        raise FolderInUseError(f"{folder}: in use by {_holder(file)}; wait for it or stop it, or choose another folder")
-    with _releasing(lock, file):
-        with contextlib.suppress(OSError):  # with a full disk, the lock holds without its text
-            os.ftruncate(lock, 0)
-            os.write(lock, f"{os.getpid()} {platform.node()} {purpose}\n".encode())
-        yield
-
-
-@contextlib.contextmanager
-def lock_file(path: Path) -> Iterator[None]:
-    """Lock `path` for reading and writing it; wait while another process or thread has the lock.
-
-    Raises:
-        WriteError: The folder is missing or cannot be written to.
-    """
-    file = path.with_name(f".{path.name}.lock")
-    with _write_error(path):
-        lock = _locked(file, wait=True)
-    assert lock is not None  # it waited
-    with _releasing(lock, file):
-        yield
+        for name in [entry.name for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
+            _remove_unlocked(folder / name)
 
 
 def _put(content: bytes | Callable[[BinaryIO], object], stream: BinaryIO) -> None:
@@ -179,7 +132,8 @@ def _put(content: bytes | Callable[[BinaryIO], object], stream: BinaryIO) -> Non
 
 
 @contextlib.contextmanager
-def _write_error(path: Path) -> Iterator[None]:
+def write_error(path: Path) -> Iterator[None]:
+    """Turn an OSError into a WriteError about `path`."""
     try:
         yield
     except OSError as error:
@@ -261,71 +215,3 @@ def _remove_unlocked(file: Path) -> None:
                 file.unlink()
         finally:
             os.close(descriptor)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _locked(file: Path, wait: bool) -> int | None:
-    """Return a descriptor that holds the lock of `file`, created if missing; None if it is locked. Raises OSError."""
-    while True:
-        lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        try:
-            if not _flock(lock, file, wait):
-                os.close(lock)
-                return None
-            # The previous holder may have removed the file that was opened here; then its lock is worth nothing.
-            if os.fstat(lock).st_nlink and file.stat().st_ino == os.fstat(lock).st_ino:
-                _held.add(lock)
-                return lock
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
-
-
-def _flock(lock: int, file: Path, wait: bool) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        _log.warning("%s: this file system has no locks; two processes may write here at the same time", file.parent)
-    return True
-
-
-@contextlib.contextmanager
-def _releasing(lock: int, file: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if lock in _held:  # it is not in a forked child
-            _held.remove(lock)
-            with contextlib.suppress(OSError):
-                file.unlink()
-            os.close(lock)
-
-
-def _close_held() -> None:
-    while _held:
-        os.close(_held.pop())
-
-
-def _holder(file: Path) -> str:
-    """Describe the holder of the lock, as far as the file tells it."""
-    with contextlib.suppress(OSError, ValueError):
-        process, host, purpose = file.read_text().split(maxsplit=2)
-        elsewhere = f" on {host}" if host != platform.node() else ""
-        return f"process {process}{elsewhere} ({purpose.strip()})"
-    return "another process"

@@ -232,13 +232,12 @@ def test_an_engine_of_a_larger_orin_is_a_warning_on_a_smaller_one(
 def test_a_sidecar_that_does_not_say_how_large_the_gpu_was_is_read(
     engine: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def older(card: dict[str, Any]) -> None:
+    def unsized(card: dict[str, Any]) -> None:
         card["library"].update(name="tensorrt")
-        card["built_for"].update(compute_capabilities=["8.7"], gpu="Orin")
-        for name in ("multiprocessors", "memory_bytes", "board"):
-            del card["built_for"][name]
+        unknown = dict.fromkeys(("multiprocessors", "memory_bytes", "board"))
+        card["built_for"].update(unknown, compute_capabilities=["8.7"], gpu="Orin")
 
-    edit(engine, older)
+    edit(engine, unsized)
     check_gpu(engine, EngineCard.read(engine), GpuModel("Orin", "8.7", 8, 1 << 33))
     assert caplog.records == []
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from taijitu_runtime.files import lock_folder
+from taijitu_runtime.locks import lock_folder
 from taijitu_training.models import create_model, list_models, model_options
 from taijitu_training.run.run import Run
 from taijitu_training.tables.cli import main

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from taijitu_runtime.console import INTERRUPTED
 from taijitu_runtime.errors import FolderInUseError, TaijituError, UnknownNameError
-from taijitu_runtime.files import lock_file, lock_folder, write_whole
+from taijitu_runtime.files import write_whole
+from taijitu_runtime.locks import lock_file, lock_folder
 from taijitu_training import checkpoint
 from taijitu_training.data import Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
