@@ -94,16 +94,26 @@ class Recipe:
             raise TaijituError(
                 f"got epochs={self.epochs} with {got}, expected more epochs than those; add {flags}, or set more epochs"
             )
+        unused = {
+            "warmup_epochs": self.schedule == "one_cycle",
+            "momentum": self.optimizer != "sgd" or self.schedule == "one_cycle",  # which has its own
+            "amsgrad": self.optimizer == "sgd",
+            "pad": self.crop != "padded",
+        }
+        for field, is_unused in unused.items():
+            if is_unused and (value := getattr(self, field)):
+                raise TaijituError(
+                    f"got {field}={value} in a recipe with optimizer={self.optimizer}, schedule={self.schedule}, "
+                    f"crop={self.crop}, which does not use it; add --set {field}={'false' if value is True else 0}"
+                )
         rules = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
             "lr": 0 < self.lr < math.inf,
             "body_lr": 0 < self.body_lr <= 1,
             "freeze_epochs": self.freeze_epochs >= 0,
-            "warmup_epochs": self.warmup_epochs >= 0 and not (self.warmup_epochs and self.schedule == "one_cycle"),
-            "momentum": 0 <= self.momentum < 1
-            and not (self.momentum and (self.optimizer != "sgd" or self.schedule == "one_cycle")),  # which has its own
-            "amsgrad": not (self.amsgrad and self.optimizer == "sgd"),
+            "warmup_epochs": self.warmup_epochs >= 0,
+            "momentum": 0 <= self.momentum < 1,
             "weight_decay": 0 <= self.weight_decay < math.inf,
             "clip_norm": 0 <= self.clip_norm < math.inf,
             "ema_start": 0 <= self.ema_start <= 1,
@@ -112,7 +122,7 @@ class Recipe:
             "teacher_weight": 0 < self.teacher_weight <= 1,
             "teacher_temperature": 0 < self.teacher_temperature < math.inf,
             "label_smoothing": 0 <= self.label_smoothing < 1,
-            "pad": self.pad >= 0 and not (self.pad and self.crop != "padded"),
+            "pad": self.pad >= 0,
             "crop_area": 0 < self.crop_area <= 1,
             "flip": 0 <= self.flip <= 1,
             "vertical_flip": 0 <= self.vertical_flip <= 1,
@@ -131,10 +141,7 @@ class Recipe:
         }
         for field, holds in rules.items():
             if not holds:
-                context = f"optimizer={self.optimizer}, schedule={self.schedule}, crop={self.crop}"
-                raise TaijituError(
-                    f"got {field}={getattr(self, field)}, out of the range that a recipe with {context} can use"
-                )
+                raise TaijituError(f"got {field}={getattr(self, field)}, expected a number in its range; see --show")
 
     @property
     def tells_layers_apart(self) -> bool:

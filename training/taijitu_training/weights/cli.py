@@ -56,11 +56,11 @@ def build_parser() -> Parser:
         help="tensors of the file that the network need not have: AuxLogits.*",
     )  # fmt: skip
     parser.add_argument(
-        "--mean", type=float, nargs=3, metavar=("R", "G", "B"),
-        help="mean of pixels in [0, 1] (default, here and below: that of timm or torchvision for the network)",
+        "--mean", type=float, nargs="+", metavar="M", help="mean of pixels in [0, 1], one number or one each for R, G "
+        "and B (default, here and below: that of timm or torchvision for the network)",
     )  # fmt: skip
     parser.add_argument(
-        "--std", type=float, nargs=3, metavar=("R", "G", "B"), help="standard deviation of pixels in [0, 1]"
+        "--std", type=float, nargs="+", metavar="S", help="standard deviation of pixels in [0, 1], in the same way"
     )
     parser.add_argument("--size", type=int, metavar="SIDE", help="side of the square that the network gets, in pixels")
     parser.add_argument(
@@ -130,8 +130,14 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of `InputSpec` that were given."""
     size = {} if args.size is None else {"height": args.size, "width": args.size}
     filters = {} if args.interpolation is None else {"interpolation": f"{args.interpolation}_antialias"}
-    numbers = {name: tuple(getattr(args, name)) for name in ("mean", "std") if getattr(args, name) is not None}
+    numbers = {name: _of_channels(name, getattr(args, name)) for name in ("mean", "std") if getattr(args, name)}
     return {**size, **filters, **numbers, **(args.resize or {})}
+
+
+def _of_channels(name: str, numbers: list[float]) -> tuple[float, ...]:
+    if len(numbers) not in (1, 3):
+        raise UsageError(f"got {len(numbers)} numbers for --{name}, expected one, or three for R, G and B")
+    return tuple(numbers * (3 // len(numbers)))
 
 
 def _report(told: dict[str, Any], spec: dict[str, Any]) -> list[str]:
