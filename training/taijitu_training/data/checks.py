@@ -13,7 +13,7 @@ from taijitu_training.errors import DataError
 
 
 def check_names(found: Found, other: str | None = None) -> None:
-    """Raise DataError where the pictures have no labels, or only one apart from `other`, or one that cannot be printed."""
+    """Raise DataError where pictures have no labels, or only one apart from `other`, or one that cannot be printed."""
     if not found.labels and any(len(split) for split in found.splits.values()):
         raise DataError(f"{found.source}: got pictures without labels, expected {FORMS}")
     labels = tuple(label for label in found.labels if label != other)

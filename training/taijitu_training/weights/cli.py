@@ -72,6 +72,9 @@ def build_parser() -> Parser:
         "--data", type=Path, metavar="DIR",
         help="labelled pictures to judge by before the checkpoint is written; weights at chance level are refused",
     )  # fmt: skip
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out pictures of --data that cannot be decoded"
+    )
     return parser
 
 
@@ -85,6 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     from taijitu_training.weights.judging import judge
     from taijitu_training.weights.published import imagenet_labels
 
+    if args.skip_unreadable and args.data is None:
+        raise UsageError("got --skip-unreadable without pictures; give --data DIR, or remove it")
     if args.output.exists() and args.output.samefile(args.weights):
         raise UsageError(f"got {args.output}, the weights to read, as the file to write, expected another; change -o")
     labels = imagenet_labels() if args.labels == "imagenet" else read_labels(Path(args.labels))
@@ -102,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     for line in _report(made.training["weights"], made.input):
         say(line, sys.stdout)
     if args.data is not None:
-        judged = judge(made, args.data)
+        judged = judge(made, args.data, skip_unreadable=args.skip_unreadable)
         say(f"accuracy: {judged}", sys.stdout)
         judged.require_better_than_guessing()
         metrics = {"eval_top1": judged.top1}
