@@ -60,10 +60,10 @@ def judge(checkpoint: Checkpoint, data: Path, *, skip_unreadable: bool = False) 
     """
     spec = ModelCard.from_dict(checkpoint.contract()).input
     pictures = evaluation_pictures(data, checkpoint.labels)
-    if pictures.targets is None:
-        raise DataError(f"{data}: got pictures without labels, expected <label>/*; sort them into folders")
     if skip_unreadable:
         pictures = pictures.readable(spec)
+    if pictures.targets is None:
+        raise DataError(f"{data}: got pictures without labels, expected <label>/*; sort them into folders")
     model = checkpoint.model()
     mean, std = (torch.tensor(numbers) * 255.0 for numbers in (spec.mean, spec.std))
     answers = []
