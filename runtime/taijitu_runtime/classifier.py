@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import Prediction, Scores, check_logits, check_top, scores_from_logits
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
-from taijitu_runtime.backends.bulk import chunked, mapped
+from taijitu_runtime.backends.bulk import RUNS, chunked, mapped
 from taijitu_runtime.backends.contract import rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.card import ModelCard
@@ -177,9 +177,10 @@ class Classifier:
         with their number. `top`, `limits` and `threshold` as for `predict`, and its other errors.
         """
         top, rule = self._checked_top(top), self.doubt_rule(threshold)
-        chunks = chunked(pictures, self.batch_size)
-        ahead = list(itertools.islice(chunks, 2))
-        alongside = len(ahead) > 1
+        remaining, many = iter(pictures), RUNS * self.batch_size * self._workers
+        ahead = list(itertools.islice(remaining, many))
+        chunks = chunked(itertools.chain(ahead, remaining), self.batch_size * (RUNS if len(ahead) == many else 1))
+        alongside = len(ahead) > self.batch_size
 
         def answer(chunk: list[Picture]) -> list[Prediction | PictureError]:
             prepared = [self._prepared(picture, limits) for picture in chunk]
@@ -187,7 +188,7 @@ class Classifier:
             found = iter(self._predict(images, top, rule, alongside=alongside) if images else [])
             return [image if isinstance(image, PictureError) else next(found) for image in prepared]
 
-        return itertools.chain.from_iterable(mapped(answer, itertools.chain(ahead, chunks), self._workers))
+        return itertools.chain.from_iterable(mapped(answer, chunks, self._workers))
 
     def explain(
         self, picture: Picture, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None
@@ -273,8 +274,9 @@ class Classifier:
     def _predict(
         self, images: list[NDArray[np.uint8]], top: int, rule: DoubtRule, *, alongside: bool = False
     ) -> list[Prediction]:
-        rows = self.rows_from_prepared(np.stack(images))
-        return self._predictions(self._infer(rows, alongside=alongside), top, rule)
+        rows, size = self.rows_from_prepared(np.stack(images)), self.batch_size
+        parts = [self._infer(rows[start : start + size], alongside=alongside) for start in range(0, len(rows), size)]
+        return self._predictions(np.concatenate(parts), top, rule)
 
     def _predict_on_gpu(self, pictures: Any, top: int, rule: DoubtRule) -> Prediction | list[Prediction]:
         array = self.backend.gpu_array(pictures)
