@@ -177,9 +177,9 @@ class Classifier:
         with their number. `top`, `limits` and `threshold` as for `predict`, and its other errors.
         """
         top, rule = self._checked_top(top), self.doubt_rule(threshold)
-        remaining, many = iter(pictures), RUNS * self.batch_size * self._workers
-        ahead = list(itertools.islice(remaining, many))
-        chunks = chunked(itertools.chain(ahead, remaining), self.batch_size * (RUNS if len(ahead) == many else 1))
+        remaining = iter(pictures)
+        ahead = list(itertools.islice(remaining, RUNS * self.batch_size * self._workers))
+        chunks = chunked(itertools.chain(ahead, remaining), self._task_size(len(ahead)))
         alongside = len(ahead) > self.batch_size
 
         def answer(chunk: list[Picture]) -> list[Prediction | PictureError]:
@@ -274,9 +274,8 @@ class Classifier:
     def _predict(
         self, images: list[NDArray[np.uint8]], top: int, rule: DoubtRule, *, alongside: bool = False
     ) -> list[Prediction]:
-        rows, size = self.rows_from_prepared(np.stack(images)), self.batch_size
-        parts = [self._infer(rows[start : start + size], alongside=alongside) for start in range(0, len(rows), size)]
-        return self._predictions(np.concatenate(parts), top, rule)
+        rows = self.rows_from_prepared(np.stack(images))
+        return self._predictions(self._infer(rows, alongside=alongside), top, rule)
 
     def _predict_on_gpu(self, pictures: Any, top: int, rule: DoubtRule) -> Prediction | list[Prediction]:
         array = self.backend.gpu_array(pictures)
@@ -293,13 +292,25 @@ class Classifier:
     def _mapped(
         self, images: NDArray[Any], rows_from_images: Callable[[NDArray[Any]], NDArray[Any]]
     ) -> NDArray[np.float32]:
-        size = self.batch_size
+        size = self._task_size(len(images))
         chunks = [images[start : start + size] for start in range(0, len(images), size)]
-        alongside = len(chunks) > 1
+        alongside = len(images) > self.batch_size
         parts = mapped(lambda chunk: self._infer(rows_from_images(chunk), alongside=alongside), chunks, self._workers)
-        return np.concatenate(list(parts)) if alongside else next(parts)
+        return _joined(list(parts))
+
+    def _task_size(self, pictures: int) -> int:
+        """Return how many of these, or more, pictures a thread takes at a time."""
+        return self.batch_size * (RUNS if pictures >= RUNS * self.batch_size * self._workers else 1)
 
     def _infer(self, rows: NDArray[Any], *, alongside: bool) -> NDArray[np.float32]:
+        size = self.batch_size
+        return _joined([self._run(rows[start : start + size], alongside) for start in range(0, len(rows), size)])
+
+    def _run(self, rows: NDArray[Any], alongside: bool) -> NDArray[np.float32]:
         missing = max(0, self.backend.input.min_batch - len(rows))
         padded = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing else rows
         return self.backend.infer(padded, alongside=alongside)[: len(rows)]
+
+
+def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
