@@ -40,8 +40,9 @@ class TrainResult:
 
     `checkpoint`: final.pt of a finished run, otherwise last.pt, to continue from. `history`: the numbers of each epoch.
     `evaluated_on`: the split of the accuracy, in a word. `writes`: False in all but the first of several processes.
-    `measured`: the result's numbers on test/, if that did not choose it ("test_top1",
-    "test_loss", "test_macro"), otherwise its mean over the labels on the evaluation pictures ("eval_macro").
+    `measured`: the result's numbers on test/, if that did not choose it ("test_top1", "test_loss", "test_macro"),
+    otherwise its mean over the labels on the evaluation pictures ("eval_macro"). `best`: the checkpoint of the best
+    epoch, if validation pictures chose one.
     """
 
     finished: bool
@@ -50,6 +51,7 @@ class TrainResult:
     evaluated_on: str
     writes: bool = True
     measured: Mapping[str, float] = field(default_factory=dict)
+    best: Path | None = None
 
 
 def train(
@@ -180,8 +182,11 @@ def train(
         if group.writes:
             announce(run, recipe, chose_share=validation is not None)
         finished = _run_to_the_end(run, resume_from)
-        result = out / ("final.pt" if finished else "last.pt")
-        return TrainResult(finished, result, tuple(run.history), dataset.evaluation_name, group.writes, run.measured)
+        left = out / ("final.pt" if finished else "last.pt")
+        best = out / "best.pt" if dataset.chooses and run.history else None
+        return TrainResult(
+            finished, left, tuple(run.history), dataset.evaluation_name, group.writes, run.measured, best
+        )
 
 
 def _check_numbers(

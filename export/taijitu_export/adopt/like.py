@@ -98,9 +98,12 @@ def _like_timm_config(path: Path, said: Mapping[str, Any]) -> Preprocessing:
         raise UsageError(
             f"{path}: got a pretrained_cfg of {type(config).__name__}, expected an object, as timm writes it"
         )
+    own = config.get("label_names")
     labels: tuple[str, ...] = ()
     if said.get("label_names"):
         labels = read_labels(path)
+    elif isinstance(own, list):
+        labels = checked_labels(tuple(map(str, own)), str(path))
     elif said.get("num_classes", config.get("num_classes")) == len(imagenet_labels()):
         labels = imagenet_labels()
     try:

@@ -114,6 +114,8 @@ def verify(
     decoded, which are an error otherwise. Raises the errors of artefacts, checkpoints, pictures and
     usage; what is wrong with the candidate's answers is in the verdict.
     """
+    if skip_unreadable and data is None:
+        raise UsageError("got --skip-unreadable without pictures; give --data DIR, or remove it")
     with Classifier.from_file(candidate, threads=threads) as classifier:
         card = classifier.card
         pictures = None if data is None else evaluation_pictures(data, card.labels, TrainedOn.from_card(card.training))

@@ -115,7 +115,7 @@ class PictureSet:
             try:
                 return prepare(content, spec)
             except PictureError as error:
-                raise error.named(f"{self.source}: {self._name(content)}") from error
+                raise _skippable(error).named(f"{self.source}: {self._name(content)}") from error
 
         with ThreadPoolExecutor(usable_cores()) as pool:
             for first in range(0, len(self), size):
@@ -136,6 +136,11 @@ def prepare(content: Content, spec: InputSpec) -> NDArray[np.uint8]:
     if isinstance(content, np.ndarray):
         return resize_picture(content if content.ndim == 3 else np.repeat(content[:, :, None], 3, axis=2), spec)
     return preprocess(content if isinstance(content, str) else bytes_of(content), spec)
+
+
+def _skippable(error: PictureError) -> PictureError:
+    """Return the error of a picture of a data set, with the flag that leaves it out."""
+    return type(error)(f"{error.reason}, or leave out all such pictures with --skip-unreadable", error.name)
 
 
 def _can_prepare(content: Content, spec: InputSpec) -> bool:
