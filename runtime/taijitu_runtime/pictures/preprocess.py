@@ -17,6 +17,7 @@ from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import InputError, PictureError, TaijituError, UnreadablePictureError, require
 from taijitu_runtime.pictures.decode import Decoded, decode, decode_image
 from taijitu_runtime.pictures.edges import weigh_edges
+from taijitu_runtime.pictures.geometry import Region, crop_box, region, resized_size
 from taijitu_runtime.pictures.headers import MAX_EXACT_ASPECT
 from taijitu_runtime.pictures.limits import LIMITS, Limits, damaged
 from taijitu_runtime.pictures.opencv_resize import resize_as_opencv
@@ -39,19 +40,12 @@ OPENCV = {"bilinear_opencv": "bilinear", "bicubic_opencv": "bicubic"}
 LUMINANCE = (19595, 38470, 7471)
 
 
-Region: TypeAlias = tuple[float, float, float, float]
-"""Left, top, right and bottom of what the network sees, as shares of the picture's width and height.
-
-Below 0 and above 1 where the network sees a border around it.
-"""
-
-
 def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> NDArray[np.uint8]:
     """Make a picture uint8 RGB (spec.height, spec.width, 3), [0, 255]: the input of a uint8 model; a fresh array.
 
     `picture`: a path, the bytes of a file, a PIL image, or a uint8 RGB array (H, W, 3). May be called from many
     threads at once: decoding and resizing run in parallel. Within 50 dB of exact for JPEGs beyond
-    `decode.LARGE_PIXELS`, exact below. PictureError as for `decode_picture`, InputError for an array or object of
+    `headers.LARGE_PIXELS`, exact below. PictureError as for `decode_picture`, InputError for an array or object of
     another kind.
     """
     if isinstance(picture, np.ndarray):
@@ -65,9 +59,9 @@ def preprocess_and_region(
     """Return what `preprocess` does, and which part of the picture that is."""
     if isinstance(picture, np.ndarray):
         pixels = resize_picture(picture, spec)
-        return pixels, _region(picture.shape[1], picture.shape[0], spec)
+        return pixels, region(picture.shape[1], picture.shape[0], spec)
     decoded = _decoded(picture, limits, least_side(spec))
-    return _resized(decoded, spec), _region(decoded.width, decoded.height, spec)
+    return _resized(decoded, spec), region(decoded.width, decoded.height, spec)
 
 
 def least_side(spec: InputSpec) -> int:
@@ -120,12 +114,12 @@ def resize_by_axes(picture: NDArray[np.uint8], spec: InputSpec, first: Literal["
     from PIL import Image
 
     height, width = picture.shape[:2]
-    final = _resized_size(width, height, spec)
+    final = resized_size(width, height, spec)
     resample = Image.Resampling[FILTERS[spec.interpolation][0]]
     half = Image.fromarray(picture).resize((final[0], height) if first == "width" else (width, final[1]), resample)
     whole = half.resize(final, resample)
     return (
-        _framed(np.asarray(whole), spec) if spec.resize == "letterbox" else np.array(whole.crop(_crop_box(final, spec)))
+        _framed(np.asarray(whole), spec) if spec.resize == "letterbox" else np.array(whole.crop(crop_box(final, spec)))
     )
 
 
@@ -211,10 +205,10 @@ def _read(path: str | Path, limits: Limits) -> bytes:
 
 
 def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
-    size = _resized_size(picture.width, picture.height, spec)
+    size = resized_size(picture.width, picture.height, spec)
     if spec.resize == "letterbox":
         return _framed(_scaled(picture, size, (0, 0, *size), spec), spec)
-    return _scaled(picture, size, _crop_box(size, spec), spec)
+    return _scaled(picture, size, crop_box(size, spec), spec)
 
 
 def _framed(scaled: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
@@ -248,44 +242,6 @@ def _scaled(
         return np.array(_cropped_first(image, size, crop, resample, filter_reach))
     # Resizing the crop alone would be quicker, but Pillow keeps a box in single precision: 2 % of the pixels differ.
     return np.array(image.resize(size, resample, picture.extent).crop(crop))
-
-
-def _region(width: int, height: int, spec: InputSpec) -> Region:
-    size = _resized_size(width, height, spec)
-    if spec.resize == "letterbox":
-        left, top = -((spec.width - size[0]) // 2), -((spec.height - size[1]) // 2)
-        box = (left, top, left + spec.width, top + spec.height)
-    else:
-        box = _crop_box(size, spec)
-    return box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1]
-
-
-def _resized_size(width: int, height: int, spec: InputSpec) -> tuple[int, int]:
-    """Return width and height before the crop, or before the border is added, of a picture of that size."""
-    if spec.resize == "stretch":
-        return unresized_size(spec)
-    if spec.resize == "letterbox":
-        if width * spec.height >= height * spec.width:
-            return spec.width, max(1, round(height * spec.width / width))
-        return max(1, round(width * spec.height / height)), spec.height
-    new_long = int(spec.resize_size * max(width, height) / min(width, height))
-    return (spec.resize_size, new_long) if width <= height else (new_long, spec.resize_size)
-
-
-def unresized_size(spec: InputSpec) -> tuple[int, int]:
-    """Return width and height of a picture that is as large as `spec` resizes to."""
-    if spec.resize == "shorter_side":
-        return spec.resize_size, spec.resize_size
-    if spec.resize == "letterbox":
-        return spec.width, spec.height
-    short = min(spec.height, spec.width)
-    return round(spec.width * spec.resize_size / short), round(spec.height * spec.resize_size / short)
-
-
-def _crop_box(size: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
-    left = round((size[0] - spec.width) / 2.0)
-    top = round((size[1] - spec.height) / 2.0)
-    return left, top, left + spec.width, top + spec.height
 
 
 def _cropped_first(
