@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.decision.rule import DecisionRule
-from taijitu_server.errors import HttpError, bad_request
-from taijitu_server.http.forms import bytes_from_base64, too_many
+from taijitu_server.errors import bad_request
+from taijitu_server.http.forms import too_many
 from taijitu_server.http.request import check_names, probability_from_text
+from taijitu_server.kserve.tensors import (
+    checked_list,
+    elements_from_binary,
+    elements_from_texts,
+    rows_from_binary,
+    rows_from_numbers,
+    shape_from_json,
+)
 from taijitu_server.models.batcher import Rows
 from taijitu_server.settings import Settings
 
@@ -96,7 +100,7 @@ def infer_request_from_body(
     parameters = _parameters(content, "parameters", REQUEST_PARAMETERS)
     if any(parameters.get(name) for name in SEQUENCE):
         raise bad_request("got a sequence, expected none, as the models keep no state")
-    inputs = _list(content.get("inputs"), "inputs")
+    inputs = checked_list(content.get("inputs"), "inputs")
     if len(inputs) != 1:
         raise bad_request(f"got {len(inputs)} inputs, expected one named {INPUT}")
     rows, pictures = _input(_object(inputs[0], "inputs[0]"), binary, model_input, settings)
@@ -128,7 +132,7 @@ def _input(
     check_names("inputs[0]", given, INPUT_FIELDS)
     if given.get("name") != INPUT:
         raise bad_request(f"got an input named {str(given.get('name'))[:40]!r}, expected {INPUT!r}")
-    shape = _shape(given.get("shape"))
+    shape = shape_from_json(given.get("shape"))
     parameters = _parameters(given, "inputs[0].parameters", INPUT_PARAMETERS)
     size = parameters.get("binary_data_size")
     if (size is None) == (given.get("data") is None):
@@ -148,7 +152,7 @@ def _input(
     if shape[0] > settings.max_rows:
         raise too_many(settings.max_rows)
     if size is not None:
-        return _rows_from_binary(binary, shape, model_input.dtype), ()
+        return rows_from_binary(binary, shape, model_input.dtype), ()
     return rows_from_numbers(given["data"], shape, model_input.dtype), ()
 
 
@@ -158,108 +162,14 @@ def _pictures(given: dict[str, Any], shape: tuple[int, ...], binary: memoryview 
     if shape[0] > most:
         raise too_many(most)
     count = shape[0]
-    return tuple(_texts(given["data"], count) if binary is None else elements_from_binary(binary, count))
-
-
-def _texts(data: object, count: int) -> list[bytes]:
-    items = _list(data, "data")
-    if len(items) != count:
-        raise bad_request(f"got {len(items)} elements, expected {count} as the shape says")
-    flat = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in items]
-    if not all(isinstance(item, str) for item in flat):
-        raise bad_request("data: expected base64 text for each picture file")
-    return [bytes_from_base64(item) for item in flat]
-
-
-def elements_from_binary(binary: memoryview, count: int) -> list[bytes]:
-    """Return the `count` elements of a BYTES tensor, each preceded by its length in 4 bytes, little-endian.
-
-    Raises:
-        HttpError: 400 for data that does not match.
-    """
-    elements: list[bytes] = []
-    at = 0
-    while at < len(binary):
-        if len(elements) == count:
-            raise bad_request(f"got more than {count} elements, expected {count} as the shape says")
-        if len(binary) - at < 4:
-            raise bad_request("the BYTES tensor is truncated within a length")
-        (length,) = struct.unpack_from("<I", binary, at)
-        if length > len(binary) - at - 4:
-            remaining = len(binary) - at - 4
-            raise bad_request(f"got an element of {length} bytes in the BYTES tensor, of which {remaining} remain")
-        elements.append(bytes(binary[at + 4 : at + 4 + length]))
-        at += 4 + length
-    if len(elements) != count:
-        raise bad_request(f"got {len(elements)} elements, expected {count} as the shape says")
-    return elements
-
-
-def _rows_from_binary(binary: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
-    expected = _count(shape) * dtype.itemsize
-    if len(binary) != expected:
-        raise bad_request(f"got {len(binary)} bytes, expected {expected} for the shape {list(shape)}")
-    rows = np.frombuffer(binary, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
-    return _finite(rows)
-
-
-def rows_from_numbers(data: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
-    """Convert a tensor in JSON, flat or nested as in `shape`, to rows.
-
-    Rows are checked and converted one by one, because NumPy blocks all other threads while it converts a list.
-
-    Raises:
-        HttpError: 400 for data that does not match.
-    """
-    items, of_row = _list(data, "data"), _count(shape[1:])
-    if len(items) == shape[0] and type(items[0]) is list:
-        flat_rows = (_flat(item, shape[1:]) for item in items)
-    elif len(items) == _count(shape):
-        flat_rows = (items[start : start + of_row] for start in range(0, len(items), of_row))
-    else:
-        raise _wrong_numbers(shape)
-    return np.stack([_row(flat, shape, dtype) for flat in flat_rows])
-
-
-def _flat(item: object, sides: tuple[int, ...]) -> list[Any]:
-    """Flatten nested lists whose lengths are `sides`; return an empty list where they have other lengths."""
-    level = [item]
-    for side in sides:
-        if not all(type(inner) is list and len(inner) == side for inner in level):
-            return []
-        level = list(chain.from_iterable(level))  # type: ignore[arg-type]  # they are lists
-    return level
-
-
-def _row(flat: list[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
-    if not flat or not set(map(type, flat)) <= {int, float}:
-        raise _wrong_numbers(shape)
-    numbers = np.array(flat)
-    if dtype.kind == "u" and not (numbers.min() >= 0 and numbers.max() <= 255 and _are_whole(numbers)):
-        raise bad_request("data: got other numbers in a tensor of UINT8, expected whole numbers from 0 to 255")
-    with np.errstate(over="ignore"):
-        return _finite(numbers.astype(dtype).reshape(shape[1:]))
-
-
-def _are_whole(numbers: NDArray[Any]) -> bool:
-    return numbers.dtype.kind != "f" or not (numbers % 1).any()  # some languages write 12 as 12.0
-
-
-def _wrong_numbers(shape: tuple[int, ...]) -> HttpError:
-    return bad_request(f"data: expected {_count(shape)} numbers, flat or nested as in the shape {list(shape)}")
-
-
-def _finite(rows: Rows) -> Rows:
-    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-        raise bad_request("data: got NaN or infinite numbers, expected finite ones")
-    return rows
+    return tuple(elements_from_texts(given["data"], count) if binary is None else elements_from_binary(binary, count))
 
 
 def _outputs(given: object, binary_by_default: bool, known: tuple[str, ...]) -> tuple[RequestedOutput, ...]:
     if given is None or given == []:
         return tuple(RequestedOutput(name, binary_by_default, 0) for name in known)
     wanted: dict[str, RequestedOutput] = {}
-    for item in _list(given, "outputs"):
+    for item in checked_list(given, "outputs"):
         output = _object(item, "outputs")
         check_names("outputs", output, OUTPUT_FIELDS)
         name = output.get("name")
@@ -293,20 +203,6 @@ def _timeout_s(parameters: dict[str, Any]) -> float | None:
     return timeout_us / 1e6 if timeout_us else None
 
 
-def _shape(given: object) -> tuple[int, ...]:
-    shape = _list(given, "shape")
-    if not shape or len(shape) > 8 or not all(type(side) is int and 1 <= side < 2**31 for side in shape):
-        raise bad_request(f"shape: got {str(given)[:60]}, expected a list of whole numbers from 1")
-    return tuple(shape)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
-
-
 def _flag(parameters: dict[str, Any], name: str, default: bool = False) -> bool:
     given = parameters.get(name)
     if given is None:
@@ -336,10 +232,4 @@ def _text(content: dict[str, Any], name: str) -> str | None:
 def _object(given: object, name: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise bad_request(f"{name}: expected a JSON object")
-    return given
-
-
-def _list(given: object, name: str) -> list[Any]:
-    if not isinstance(given, list):
-        raise bad_request(f"{name}: expected a JSON list")
     return given

@@ -156,14 +156,7 @@ class Batcher:
         try:
             self._run_together(live)
         except Exception as error:
-            if len(live) == 1:
-                live[0].outcome = _failure(error)
-            else:
-                for job in live:  # one at a time, so that only the faulty one fails
-                    try:
-                        self._run_together([job])
-                    except Exception as alone:
-                        job.outcome = _failure(alone)
+            self._run_alone(live, error)
         infer_s = time.monotonic() - began
         for job in live:
             job.queue_s = began - job.put_at - job.decode_s
@@ -177,6 +170,17 @@ class Batcher:
             end = start + len(job.rows)
             job.outcome = scores.part(start, end)
             start = end
+
+    def _run_alone(self, jobs: list[Job], error: Exception) -> None:
+        """Run jobs that failed together with `error` one at a time, so that only the faulty one fails."""
+        if len(jobs) == 1:
+            jobs[0].outcome = _failure(error)
+            return
+        for job in jobs:
+            try:
+                self._run_together([job])
+            except Exception as alone:
+                job.outcome = _failure(alone)
 
     def _died(self, jobs: list[Job], error: BaseException) -> None:
         now = time.monotonic()

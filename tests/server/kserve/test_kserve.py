@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from taijitu_runtime.classifier import Classifier
 from taijitu_server.errors import HttpError
-from taijitu_server.kserve.request import rows_from_numbers
+from taijitu_server.kserve.tensors import rows_from_numbers
 
 if TYPE_CHECKING:
     from tests.helpers.server_process import Server
