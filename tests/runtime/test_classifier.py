@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from taijitu_runtime.answers import Answer, Prediction
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, InputError, PictureError, UsageError
 from taijitu_runtime.installed import taijitu_version
+from tests.helpers.image_file import image_file
 
 Maker = Callable[..., Path]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -25,9 +25,7 @@ def solid(colour: tuple[int, int, int], height: int = 20, width: int = 30) -> An
 
 
 def png(colour: tuple[int, int, int]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(solid(colour)).save(file, "PNG")
-    return file.getvalue()
+    return image_file(Image.fromarray(solid(colour)))
 
 
 def test_one_picture_gives_one_prediction_with_all_labels_of_a_small_model(tiny_onnx: Path, pictures: Path) -> None:

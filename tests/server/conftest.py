@@ -8,7 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
+from tests.helpers.image_file import image_file
 from tests.helpers.server_process import Server
 
 
@@ -23,6 +25,16 @@ def start_server() -> Iterator[Callable[..., Server]]:
 def server(shipped_onnx: Path) -> Iterator[Server]:
     with Server(str(shipped_onnx), levels=("info",)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def jpeg(photograph: Path) -> bytes:
+    return image_file(Image.open(photograph), "JPEG", quality=90)
+
+
+@pytest.fixture(scope="session")
+def blue() -> bytes:
+    return image_file(Image.new("RGB", (64, 64), (0, 0, 255)))
 
 
 @pytest.fixture

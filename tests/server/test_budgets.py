@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import concurrent.futures
 import gzip
-import io
 import json
 import struct
 import time
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.image_file import image_file
 from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import make_tiny_onnx
 
@@ -25,9 +25,7 @@ LARGE_SIDE = 3000
 
 
 def saved(side: int, format_: str, colour: tuple[int, ...] = (0, 0, 255)) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGBA" if len(colour) == 4 else "RGB", (side, side), colour).save(out, format_, lossless=True)
-    return out.getvalue()
+    return image_file(Image.new("RGBA" if len(colour) == 4 else "RGB", (side, side), colour), format_, lossless=True)
 
 
 LARGE = saved(LARGE_SIDE, "WEBP", (0, 0, 255, 255))  # a few hundred bytes, and a good part of a second

@@ -6,7 +6,6 @@ The failures are those of ONNX Runtime itself, in a real server process.
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.fragile_model import NAN, OUT_OF_MEMORY, RAISES, make_fragile_onnx
+from tests.helpers.image_file import image_file
 from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
 
@@ -26,9 +26,7 @@ def is_internal(reply: httpx.Response) -> bool:
 
 
 def plain(*colour: int) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (8, 8), colour * (3 // len(colour))).save(out, "PNG")
-    return out.getvalue()
+    return image_file(Image.new("RGB", (8, 8), colour * (3 // len(colour))))
 
 
 WHITE, BLUE = plain(255), plain(0, 0, 255)

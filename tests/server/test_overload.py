@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
 import signal
@@ -15,7 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
 from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import make_tiny_onnx
@@ -25,13 +23,6 @@ from tests.helpers.tiny_model import make_tiny_onnx
 def slow_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a model with far more to add up than the usual tiny one."""
     return make_tiny_onnx(tmp_path_factory.mktemp("slow") / "slow.onnx", size=(1024, 1024))
-
-
-@pytest.fixture(scope="module")
-def blue() -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (64, 64), (0, 0, 255)).save(out, "PNG")
-    return out.getvalue()
 
 
 async def flood(url: str, picture: bytes, clients: int, requests: int) -> list[httpx.Response | Exception]:

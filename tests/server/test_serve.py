@@ -22,13 +22,6 @@ JPEG = {"Content-Type": "image/jpeg"}
 
 
 @pytest.fixture(scope="module")
-def jpeg(photograph: Path) -> bytes:
-    out = io.BytesIO()
-    Image.open(photograph).save(out, "JPEG", quality=90)
-    return out.getvalue()
-
-
-@pytest.fixture(scope="module")
 def expected(shipped_onnx: Path, jpeg: bytes) -> list[tuple[str, int]]:
     with Classifier.from_file(shipped_onnx) as classifier:
         return [(answer.label, answer.index) for answer in classifier.predict(jpeg, top=10).answers]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import socket
@@ -16,12 +15,11 @@ from PIL import Image
 from taijitu_runtime.datasets import Found, Reading, evaluation_pictures, name_of, read_dataset
 from taijitu_runtime.datasets.plain_pickle import load_plain_pickle
 from taijitu_runtime.errors import DataError
+from tests.helpers.image_file import image_file
 
 
 def jpeg() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), (200, 10, 10)).save(file, "JPEG")
-    return file.getvalue()
+    return image_file(Image.new("RGB", (8, 8), (200, 10, 10)), "JPEG")
 
 
 JPEG = jpeg()

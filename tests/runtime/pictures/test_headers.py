@@ -36,17 +36,12 @@ from taijitu_runtime.pictures.formats import FORMATS
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
+from tests.helpers.image_file import image_file
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SPEC = InputSpec(height=48, width=64, resize="shorter_side", resize_size=72, **NORMAL)
 STRETCHED = InputSpec(height=48, width=64, resize="stretch", resize_size=48, **NORMAL)
 HANGING_S = 1.0
-
-
-def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def photograph_like(height: int, width: int) -> NDArray[np.uint8]:
@@ -59,11 +54,11 @@ def photograph_like(height: int, width: int) -> NDArray[np.uint8]:
 
 
 IMAGE = Image.fromarray(photograph_like(120, 160))
-JPEG = encoded(IMAGE, "JPEG")
-PROGRESSIVE = encoded(IMAGE, "JPEG", progressive=True)
-CMYK = encoded(IMAGE.convert("CMYK"), "JPEG")
-PNG = encoded(IMAGE, "PNG")
-GIF = encoded(IMAGE, "GIF")
+JPEG = image_file(IMAGE, "JPEG")
+PROGRESSIVE = image_file(IMAGE, "JPEG", progressive=True)
+CMYK = image_file(IMAGE.convert("CMYK"), "JPEG")
+PNG = image_file(IMAGE, "PNG")
+GIF = image_file(IMAGE, "GIF")
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -117,7 +112,7 @@ HOSTILE: dict[str, tuple[bytes, type[PictureError]]] = {
     "PNG of a forged huge size": (png_of_size(2**31 - 1, 2**31 - 1), TooManyPixelsError),
     "PNG of a forged large size": (png_of_size(6000, 6000), DamagedPictureError),
     "PNG of 40 million pixels and no data": (png_of_size(8000, 5000)[:-16] + chunk(b"IEND", b""), DamagedPictureError),
-    "PNG of 49 million black pixels": (encoded(Image.new("L", (7000, 7000)), "PNG"), TooManyPixelsError),
+    "PNG of 49 million black pixels": (image_file(Image.new("L", (7000, 7000)), "PNG"), TooManyPixelsError),
     "PNG of a million chunks": (PNG[:33] + chunk(b"abCd", b"") * 1_000_000 + PNG[33:], DamagedPictureError),
     "GIF of a huge size": (GIF[:6] + b"\xff\xff\xff\xff" + GIF[10:], TooManyPixelsError),
     "GIF of a million comments": (
@@ -182,7 +177,7 @@ def test_bytes_that_change_no_pixel_are_not_damage() -> None:
 
 
 def test_a_sampling_that_simplejpeg_does_not_know_is_still_decoded() -> None:
-    data = bytearray(encoded(Image.new("RGB", (16, 16), (9, 90, 200)), "JPEG", subsampling=0))
+    data = bytearray(image_file(Image.new("RGB", (16, 16), (9, 90, 200)), "JPEG", subsampling=0))
     frame = data.index(b"\xff\xc0")
     data[frame + 11], data[frame + 14], data[frame + 17] = 0x31, 0x11, 0x11
     with Image.open(io.BytesIO(data)) as image:
@@ -191,14 +186,14 @@ def test_a_sampling_that_simplejpeg_does_not_know_is_still_decoded() -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_header_is_read_without_decoding(format: str) -> None:
-    header = inspect(encoded(IMAGE, format))
+    header = inspect(image_file(IMAGE, format))
     assert header.format == format
     assert (header.width, header.height) == (160, 120)
 
 
 @pytest.mark.parametrize("options", [{"lossless": True}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}, {}])
 def test_each_kind_of_webp_declares_its_size(options: dict[str, Any]) -> None:
-    header = inspect(encoded(IMAGE, "WEBP", **options))
+    header = inspect(image_file(IMAGE, "WEBP", **options))
     assert (header.width, header.height) == (160, 120)
 
 
@@ -256,7 +251,7 @@ def test_every_class_has_a_fault_of_its_own_and_keeps_it_when_named() -> None:
 def test_a_large_jpeg_is_shrunk_and_hardly_differs(size: tuple[int, int], orientation: int, spec: InputSpec) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(Image.fromarray(photograph_like(*size)), "JPEG", quality=90, exif=exif)
+    data = image_file(Image.fromarray(photograph_like(*size)), "JPEG", quality=90, exif=exif)
     exact = resize_picture(decode_picture(data), spec).astype(int)
     got = preprocess(data, spec)
     assert 10 * np.log10(255**2 / np.square(got - exact).mean()) > 45
@@ -264,7 +259,7 @@ def test_a_large_jpeg_is_shrunk_and_hardly_differs(size: tuple[int, int], orient
 
 
 def test_many_threads_get_the_same_pixels() -> None:
-    pictures = [JPEG, PROGRESSIVE, PNG, GIF, encoded(IMAGE.rotate(90), "JPEG"), CMYK]
+    pictures = [JPEG, PROGRESSIVE, PNG, GIF, image_file(IMAGE.rotate(90), "JPEG"), CMYK]
     expected = [preprocess(data, SPEC) for data in pictures]
     with ThreadPoolExecutor(8) as pool:
         for got in pool.map(lambda _: [preprocess(data, SPEC) for data in pictures], range(40)):
@@ -273,7 +268,7 @@ def test_many_threads_get_the_same_pixels() -> None:
 
 def test_a_png_of_one_colour_is_read_at_any_compression() -> None:
     for mode, bits in (("1", 1), ("L", 8), ("RGB", 24), ("RGBA", 32)):
-        picture = encoded(Image.new(mode, (3000, 3000)), "PNG", compress_level=9)
+        picture = image_file(Image.new(mode, (3000, 3000)), "PNG", compress_level=9)
         assert decode_picture(picture).shape == (3000, 3000, 3), f"{bits} bits a pixel, {len(picture)} bytes"
 
 

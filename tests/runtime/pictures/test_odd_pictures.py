@@ -25,16 +25,11 @@ from taijitu_runtime.errors import DamagedPictureError, TooManyPixelsError, Unkn
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
+from tests.helpers.image_file import image_file
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SPEC = InputSpec(height=32, width=32, resize="stretch", resize_size=32, **NORMAL)
 SECONDS = 2.0  # of processor time; what is tested here took up to a minute
-
-
-def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def scene(height: int = 60, width: int = 83) -> Image.Image:
@@ -51,9 +46,9 @@ def profile(number: int, count: int) -> bytes:
     return segment(0xE2, b"ICC_PROFILE\0" + bytes((number, count)) + b"x" * 40)
 
 
-JPEG = encoded(scene(), "JPEG")
-PROGRESSIVE = encoded(scene(), "JPEG", progressive=True)
-RESTARTS = encoded(scene(), "JPEG", restart_marker_rows=1)
+JPEG = image_file(scene(), "JPEG")
+PROGRESSIVE = image_file(scene(), "JPEG", progressive=True)
+RESTARTS = image_file(scene(), "JPEG", restart_marker_rows=1)
 FRAME, SCAN = JPEG.index(b"\xff\xc0"), JPEG.index(b"\xff\xda")
 BEHIND_FRAME = FRAME + 2 + int.from_bytes(JPEG[FRAME + 2 : FRAME + 4], "big")
 BEHIND_SCAN_HEADER = SCAN + 2 + int.from_bytes(JPEG[SCAN + 2 : SCAN + 4], "big")
@@ -108,7 +103,7 @@ def test_stray_zeros_within_a_jpeg_change_no_pixel_and_hide_no_damage() -> None:
 def test_an_orientation_is_found_next_to_a_profile_that_pillow_cannot_read() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = encoded(scene(), "JPEG", exif=exif)
+    turned = image_file(scene(), "JPEG", exif=exif)
     odd = turned[:2] + segment(0xE2, b"ICC_PROFILE\0") + turned[2:]
     np.testing.assert_array_equal(decode_picture(odd), decode_picture(turned))
     assert decode_picture(odd).shape == (83, 60, 3)
@@ -184,7 +179,7 @@ def test_a_whole_picture_of_a_variant_that_is_not_read_is_named(name: str) -> No
     assert "fetch" not in caught.value.reason
 
 
-PNG = encoded(scene(), "PNG")
+PNG = image_file(scene(), "PNG")
 
 
 @pytest.mark.parametrize("tail", [b"\n", b"\r\n", bytes(100), PNG, PNG[40:], b"\0\0\0\xffIDAT" + bytes(9)])
@@ -214,7 +209,7 @@ def test_every_flipped_bit_of_a_pngs_pixels_is_noticed() -> None:
 def test_a_png_of_hundreds_of_notes_is_read_and_keeps_its_orientation(kind: bytes) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = encoded(scene(), "PNG", exif=exif)
+    turned = image_file(scene(), "PNG", exif=exif)
     notes = chunk(kind, b"x\0\0" + zlib.compress(bytes(1 << 20))) * 2000
     began = time.process_time()
     np.testing.assert_array_equal(decode_picture(turned[:33] + notes + turned[33:]), decode_picture(turned))
@@ -251,7 +246,7 @@ def test_a_transparent_colour_of_8_bits_is_composed_on_black() -> None:
     got = decode_picture(png(2, 8, 2, row, before=chunk(b"tRNS", struct.pack(">3H", 9, 8, 7))))
     assert got[0].tolist() == [[0, 0, 0], [9, 8, 8]]
     grey_gif = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
-    assert decode_picture(encoded(grey_gif, "GIF", transparency=200))[12, 8].tolist() == [0, 0, 0]
+    assert decode_picture(image_file(grey_gif, "GIF", transparency=200))[12, 8].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("mode", ["La", "LA", "RGBa", "RGBA", "PA"])
@@ -326,7 +321,7 @@ def test_nothing_within_the_limits_takes_seconds(name: str) -> None:
 
 
 def large_jpeg(width: int, height: int, **options: Any) -> bytes:
-    return encoded(Image.new("RGB", (width, height), (200, 30, 90)), "JPEG", quality=70, **options)
+    return image_file(Image.new("RGB", (width, height), (200, 30, 90)), "JPEG", quality=70, **options)
 
 
 MEMORY = """
@@ -392,7 +387,7 @@ def test_the_edge_of_a_shrunk_jpeg_contains_nothing_from_outside(size: tuple[int
     smooth = 128 + 60 * np.sin(rows / 171) * np.cos(columns / 133)
     smooth[:, -3:], smooth[-3:] = 250, 5  # a frame, as scans and posters have
     image = Image.fromarray(np.repeat(smooth[..., None], 3, 2).astype(np.uint8))
-    data = encoded(image, "JPEG", quality=92, exif=exif)
+    data = image_file(image, "JPEG", quality=92, exif=exif)
     for side in (32, 224):
         spec = InputSpec(height=side, width=side, resize="stretch", resize_size=side, **NORMAL)
         exact: NDArray[Any] = resize_picture(decode_picture(data), spec).astype(int)

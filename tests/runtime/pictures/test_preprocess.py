@@ -18,6 +18,7 @@ from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import InputError, PictureError, UnknownFormatError
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, normalise, preprocess, resize_picture
+from tests.helpers.image_file import image_file
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SPECS = {
@@ -43,12 +44,6 @@ SAVED: dict[str, dict[str, Any]] = {
     "TIFF": {},
     "PPM": {},
 }
-
-
-def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def scene(height: int = 40, width: int = 60) -> NDArray[np.uint8]:
@@ -96,25 +91,25 @@ def odd_pictures() -> dict[str, bytes]:
     sixteen = Image.fromarray(scene(120, 90)[..., 0].astype(np.uint16) * 200 + 77)
     few = image.quantize(16)
     return {
-        "16-bit PNG": encoded(sixteen, "PNG"),
-        "16-bit PGM": encoded(sixteen, "PPM"),
-        "16-bit TIFF": encoded(sixteen, "TIFF"),
-        "CMYK JPEG": encoded(image.convert("CMYK"), "JPEG"),
-        "CMYK TIFF": encoded(image.convert("CMYK"), "TIFF"),
-        "EXIF JPEG": encoded(image, "JPEG", exif=turned),
-        "EXIF PNG with alpha": encoded(layer, "PNG", exif=turned),
-        "GIF": encoded(image, "GIF"),
-        "GIF, transparent": encoded(few, "GIF", transparency=3),
-        "GIF, animated": encoded(image, "GIF", save_all=True, append_images=[image.rotate(90)]),
-        "LA PNG": encoded(layer.convert("LA"), "PNG"),
-        "P PNG": encoded(few, "PNG"),
-        "P PNG, transparent": encoded(few, "PNG", transparency=3),
-        "P PNG, half transparent": encoded(few, "PNG", transparency=bytes(range(0, 256, 16))),
-        "RGB PNG, one colour transparent": encoded(image, "PNG", transparency=(0, 0, 0)),
-        "RGBA TIFF": encoded(layer, "TIFF"),
-        "RGBA WEBP": encoded(layer, "WEBP"),
-        "bits PNG": encoded(image.convert("1"), "PNG"),
-        "grey JPEG": encoded(image.convert("L"), "JPEG"),
+        "16-bit PNG": image_file(sixteen, "PNG"),
+        "16-bit PGM": image_file(sixteen, "PPM"),
+        "16-bit TIFF": image_file(sixteen, "TIFF"),
+        "CMYK JPEG": image_file(image.convert("CMYK"), "JPEG"),
+        "CMYK TIFF": image_file(image.convert("CMYK"), "TIFF"),
+        "EXIF JPEG": image_file(image, "JPEG", exif=turned),
+        "EXIF PNG with alpha": image_file(layer, "PNG", exif=turned),
+        "GIF": image_file(image, "GIF"),
+        "GIF, transparent": image_file(few, "GIF", transparency=3),
+        "GIF, animated": image_file(image, "GIF", save_all=True, append_images=[image.rotate(90)]),
+        "LA PNG": image_file(layer.convert("LA"), "PNG"),
+        "P PNG": image_file(few, "PNG"),
+        "P PNG, transparent": image_file(few, "PNG", transparency=3),
+        "P PNG, half transparent": image_file(few, "PNG", transparency=bytes(range(0, 256, 16))),
+        "RGB PNG, one colour transparent": image_file(image, "PNG", transparency=(0, 0, 0)),
+        "RGBA TIFF": image_file(layer, "TIFF"),
+        "RGBA WEBP": image_file(layer, "WEBP"),
+        "bits PNG": image_file(image.convert("1"), "PNG"),
+        "grey JPEG": image_file(image.convert("L"), "JPEG"),
     }
 
 
@@ -160,7 +155,7 @@ def test_a_picture_one_pixel_wide_does_not_need_gigabytes(size: tuple[int, int])
 
 @pytest.mark.parametrize("format", SAVED)
 def test_every_format_is_decoded_from_path_text_and_bytes_alike(format: str, tmp_path: Path) -> None:
-    data = encoded(Image.fromarray(scene()), format, **SAVED[format])
+    data = image_file(Image.fromarray(scene()), format, **SAVED[format])
     path = tmp_path / "picture.any"
     path.write_bytes(data)
     got = decode_picture(data)
@@ -189,7 +184,7 @@ def test_exif_orientation_is_applied(orientation: int, format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = Image.fromarray(np.ascontiguousarray(stored))
-    got = decode_picture(encoded(image, format, exif=exif, **SAVED[format]))
+    got = decode_picture(image_file(image, format, exif=exif, **SAVED[format]))
     assert got.shape == upright.shape
     assert np.abs(got.astype(int) - upright).mean() < (4 if format == "JPEG" else 1e-9)
 
@@ -197,14 +192,14 @@ def test_exif_orientation_is_applied(orientation: int, format: str) -> None:
 def test_a_pil_image_is_turned_upright_too() -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
-    image = Image.open(io.BytesIO(encoded(Image.fromarray(scene()), "PNG", exif=exif)))
+    image = Image.open(io.BytesIO(image_file(Image.fromarray(scene()), "PNG", exif=exif)))
     np.testing.assert_array_equal(
         preprocess(image, SPECS["32"]), resize_picture(np.ascontiguousarray(scene()[::-1, ::-1]), SPECS["32"])
     )
 
 
 def test_a_damaged_exif_block_does_not_spoil_the_picture() -> None:
-    whole = encoded(Image.fromarray(scene()), "JPEG")
+    whole = image_file(Image.fromarray(scene()), "JPEG")
     segment = b"Exif\0\0" + b"nothing that TIFF knows"
     data = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + whole[2:]
     np.testing.assert_array_equal(decode_picture(data), decode_picture(whole))
@@ -213,25 +208,25 @@ def test_a_damaged_exif_block_does_not_spoil_the_picture() -> None:
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "PPM", "TIFF"])
 def test_grey_becomes_three_equal_channels(format: str) -> None:
     grey = np.full((16, 16), 77, np.uint8)
-    np.testing.assert_array_equal(decode_picture(encoded(Image.fromarray(grey), format)), np.full((16, 16, 3), 77))
+    np.testing.assert_array_equal(decode_picture(image_file(Image.fromarray(grey), format)), np.full((16, 16, 3), 77))
 
 
 def test_black_and_white_is_0_and_255() -> None:
     bits = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert("1")
-    assert decode_picture(encoded(bits, "PNG"))[..., 0].tolist() == [[0, 255], [255, 0]]
+    assert decode_picture(image_file(bits, "PNG"))[..., 0].tolist() == [[0, 255], [255, 0]]
 
 
 @pytest.mark.parametrize("format", ["JPEG", "TIFF"])
 def test_cmyk_is_not_inverted(format: str) -> None:
     # cyan 255, magenta 0, yellow 255, black 55: a green of 200; Adobe's JPEGs store the complements
     ink = Image.new("CMYK", (16, 16), (255, 0, 255, 55))
-    assert np.abs(decode_picture(encoded(ink, format)).astype(int) - (0, 200, 0)).max() <= 2
+    assert np.abs(decode_picture(image_file(ink, format)).astype(int) - (0, 200, 0)).max() <= 2
 
 
 def test_a_palette_gives_its_colours() -> None:
     image = Image.new("P", (4, 4), 1)
     image.putpalette([9, 8, 7, 10, 200, 30])
-    np.testing.assert_array_equal(decode_picture(encoded(image, "PNG")), np.full((4, 4, 3), (10, 200, 30)))
+    np.testing.assert_array_equal(decode_picture(image_file(image, "PNG")), np.full((4, 4, 3), (10, 200, 30)))
 
 
 def test_transparency_is_composed_on_black() -> None:
@@ -239,19 +234,19 @@ def test_transparency_is_composed_on_black() -> None:
     grey = Image.new("LA", (4, 4), (200, 0))
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([9, 8, 7, 10, 200, 30])
-    np.testing.assert_array_equal(decode_picture(encoded(half, "PNG")), np.full((4, 4, 3), (100, 50, 25)))
-    assert decode_picture(encoded(half, "WEBP", lossless=True))[0, 0].tolist() == [100, 50, 25]
-    assert not decode_picture(encoded(grey, "PNG")).any()
-    assert not decode_picture(encoded(palette, "PNG", transparency=1)).any()
-    assert not decode_picture(encoded(palette, "GIF", transparency=1)).any()
-    assert decode_picture(encoded(palette, "PNG", transparency=0))[0, 0].tolist() == [10, 200, 30]
+    np.testing.assert_array_equal(decode_picture(image_file(half, "PNG")), np.full((4, 4, 3), (100, 50, 25)))
+    assert decode_picture(image_file(half, "WEBP", lossless=True))[0, 0].tolist() == [100, 50, 25]
+    assert not decode_picture(image_file(grey, "PNG")).any()
+    assert not decode_picture(image_file(palette, "PNG", transparency=1)).any()
+    assert not decode_picture(image_file(palette, "GIF", transparency=1)).any()
+    assert decode_picture(image_file(palette, "PNG", transparency=0))[0, 0].tolist() == [10, 200, 30]
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
 def test_16_bits_are_scaled_not_cut(format: str) -> None:
     values = np.array([[0, 128, 129, 257, 12850, 32767, 65406, 65407, 65535]], np.uint16)
     expected = [0, 0, 1, 1, 50, 127, 254, 255, 255]
-    got = decode_picture(encoded(Image.fromarray(values), format))
+    got = decode_picture(image_file(Image.fromarray(values), format))
     np.testing.assert_array_equal(got, np.repeat(np.array([expected])[..., None], 3, axis=2))
 
 
@@ -265,21 +260,21 @@ def test_16_bits_are_scaled_not_cut(format: str) -> None:
 )
 def test_pixels_of_unknown_range_are_refused_instead_of_guessed(pixels: NDArray[Any], message: str) -> None:
     with pytest.raises(PictureError, match=message) as caught:
-        decode_picture(encoded(Image.fromarray(pixels), "TIFF"))
+        decode_picture(image_file(Image.fromarray(pixels), "TIFF"))
     assert caught.value.fault == "format"
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_the_first_frame_of_an_animation_is_taken(format: str) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
-    data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
+    data = image_file(frames[0], format, save_all=True, append_images=frames[1:])
     assert np.abs(decode_picture(data).astype(int) - (250, 0, 0)).max() <= 3
 
 
 def test_a_progressive_jpeg_gives_the_pixels_of_a_baseline_one() -> None:
     image = Image.fromarray(scene(123, 77))
     np.testing.assert_array_equal(
-        decode_picture(encoded(image, "JPEG", progressive=True)), decode_picture(encoded(image, "JPEG"))
+        decode_picture(image_file(image, "JPEG", progressive=True)), decode_picture(image_file(image, "JPEG"))
     )
 
 
@@ -287,7 +282,7 @@ def test_a_progressive_jpeg_gives_the_pixels_of_a_baseline_one() -> None:
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_truncated_file_is_refused(format: str, share: float) -> None:
     noise = np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    data = encoded(Image.fromarray(noise), format, **SAVED[format])
+    data = image_file(Image.fromarray(noise), format, **SAVED[format])
     with pytest.raises(PictureError, match=r"got a damaged or truncated picture .*expected a whole one") as caught:
         decode_picture(data[: int(share * len(data))])
     assert caught.value.fault == "damaged"
@@ -296,7 +291,7 @@ def test_a_truncated_file_is_refused(format: str, share: float) -> None:
 @pytest.mark.parametrize("format", SAVED)
 def test_damaged_bytes_give_a_picture_or_a_picture_error_and_nothing_else(format: str) -> None:
     generator = np.random.default_rng(4)
-    whole = np.frombuffer(encoded(Image.fromarray(scene()), format, **SAVED[format]), np.uint8)
+    whole = np.frombuffer(image_file(Image.fromarray(scene()), format, **SAVED[format]), np.uint8)
     outcomes = set()
     for _ in range(150):
         data = whole.copy()
@@ -335,7 +330,7 @@ def test_files_that_are_not_pictures_are_named(tmp_path: Path, content: bytes, f
 @pytest.mark.parametrize("format", ["ICO", "PCX", "TGA", "SGI", "JPEG2000"])
 def test_parsers_of_other_formats_are_never_reached(format: str) -> None:
     with pytest.raises(UnknownFormatError):
-        decode_picture(encoded(Image.fromarray(scene(32, 32)), format))
+        decode_picture(image_file(Image.fromarray(scene(32, 32)), format))
 
 
 @pytest.mark.parametrize("name", ["missing.jpg", "", "a\0b.jpg"])
@@ -376,7 +371,7 @@ def test_a_header_that_declares_too_many_pixels_is_refused_before_decoding(name:
 
 
 def test_the_pixel_cap_is_the_callers() -> None:
-    data = encoded(Image.fromarray(scene(40, 60)), "PNG")
+    data = image_file(Image.fromarray(scene(40, 60)), "PNG")
     assert decode_picture(data, Limits(max_pixels=2400)).shape == (40, 60, 3)
     with pytest.raises(PictureError, match="got 60 x 40 pixels, expected at most 2399; scale the picture down"):
         decode_picture(data, Limits(max_pixels=2399))
@@ -385,7 +380,7 @@ def test_the_pixel_cap_is_the_callers() -> None:
 
 
 def test_a_jpeg_of_very_many_scans_is_refused_at_once() -> None:
-    whole = encoded(Image.fromarray(scene(600, 800)), "JPEG", progressive=True)
+    whole = image_file(Image.fromarray(scene(600, 800)), "JPEG", progressive=True)
     last = whole.rindex(b"\xff\xda")
     bomb = whole[:-2] + whole[last:-2] * 200 + whole[-2:]
     began = time.process_time()

@@ -29,13 +29,6 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def blue() -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (64, 64), (0, 0, 255)).save(out, "PNG")
-    return out.getvalue()
-
-
 @pytest.fixture(autouse=True)
 def still_right_afterwards(edge: Server, blue: bytes) -> Iterator[None]:
     yield

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from taijitu_runtime.classifier import Classifier
+from tests.helpers.image_file import image_file
 from tests.helpers.raw_http import answers, connect, received
 from tests.helpers.server_process import Server
 
@@ -28,13 +29,6 @@ def strict(shipped_onnx: Path) -> Iterator[Server]:
     limits = ["--header-timeout-s", "0.5", "--body-timeout-s", "0.5", "--keep-alive-s", "1", "--max-connections", "40"]
     with Server(str(shipped_onnx), *limits, levels=("info",)) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def jpeg(photograph: Path) -> bytes:
-    out = io.BytesIO()
-    Image.open(photograph).save(out, "JPEG", quality=90)
-    return out.getvalue()
 
 
 @pytest.fixture(autouse=True)
@@ -164,15 +158,9 @@ def png_of(width: int, height: int, pixels: bytes = b"", extra: bytes = b"") -> 
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
-def saved(picture: Image.Image, format_: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, format_, **options)
-    return out.getvalue()
-
-
 def forged(format_: str) -> bytes:
     """Make a small picture whose header declares the largest size that the format can have."""
-    data = bytearray(saved(Image.new("RGB", (16, 16), (200, 30, 90)), format_))
+    data = bytearray(image_file(Image.new("RGB", (16, 16), (200, 30, 90)), format_))
     place = {"JPEG": data.find(b"\xff\xc0") + 5, "BMP": 18, "GIF": 6, "WEBP": 26}[format_]
     side = struct.pack("<I", 2**31 - 1) if format_ == "BMP" else b"\xff\xff"
     data[place : place + 2 * len(side)] = side * 2
@@ -184,7 +172,7 @@ COSTLY: dict[str, tuple[Callable[[], bytes], int]] = {
     "400 scans": (lambda: with_scans(BLANK, 400), 413),
     "80,000 scans": (lambda: with_scans(BLANK, 80_000), 413),
     "80,000 scans of a large picture": (lambda: with_scans(Image.new("L", (6000, 6000)), 80_000), 413),
-    "49 megapixels in few bytes": (lambda: saved(Image.new("1", (8000, 6200)), "PNG"), 413),
+    "49 megapixels in few bytes": (lambda: image_file(Image.new("1", (8000, 6200)), "PNG"), 413),
     "900 megapixels, a thousandth there": (lambda: png_of(30_000, 30_000, bytes(900_000)), 413),
     "the largest PNG": (lambda: png_of(2**31 - 1, 2**31 - 1), 413),
     "a PNG of a single row": (lambda: png_of(2**31 - 1, 1), 413),
@@ -248,13 +236,13 @@ def test_pictures_stored_turned_are_classified_upright(strict: Server, photograp
 def test_every_kind_of_picture_gets_the_class_of_its_pixels(
     strict: Server, shipped_onnx: Path, photograph: Path, mode: str, format_: str, options: dict[str, object]
 ) -> None:
-    picture = saved(Image.open(photograph).convert(mode), format_, **options)
+    picture = image_file(Image.open(photograph).convert(mode), format_, **options)
     assert_answers_of(strict, shipped_onnx, picture, np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")))
 
 
 def test_16_bit_pictures_get_the_class_of_their_pixels(strict: Server, shipped_onnx: Path, photograph: Path) -> None:
     grey = np.asarray(Image.open(photograph).convert("L"))
-    picture = saved(Image.fromarray(grey.astype(np.uint16) * 257), "PNG")
+    picture = image_file(Image.fromarray(grey.astype(np.uint16) * 257), "PNG")
     assert picture[24:26] == b"\x10\x00"  # 16 bits, grey
     assert_answers_of(strict, shipped_onnx, picture, np.repeat(grey[..., None], 3, axis=2))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -13,15 +12,14 @@ import pytest
 from PIL import Image
 
 from taijitu_runtime.classifier import Classifier
+from tests.helpers.image_file import image_file
 
 JPEG = {"Content-Type": "image/jpeg"}
 TURNED_RIGHT = 6  # EXIF's orientation
 
 
 def encoded(picture: Image.Image, side: int, **options: object) -> bytes:
-    out = io.BytesIO()
-    picture.resize((side, side)).save(out, "JPEG", quality=90, **options)
-    return out.getvalue()
+    return image_file(picture.resize((side, side)), "JPEG", quality=90, **options)
 
 
 @pytest.fixture(scope="module")

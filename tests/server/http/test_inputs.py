@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
 from taijitu_server.errors import HttpError
 from taijitu_server.http.forms import bytes_from_base64
@@ -26,13 +24,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model = make_tiny_onnx(tmp_path_factory.mktemp("tiny") / "tiny.onnx", labels=("rot", "grün", LABEL))
     with Server(str(model)) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def blue() -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (8, 8), (0, 0, 255)).save(out, "PNG")
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("length", [256, 257, 258, 259])

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.helpers.image_file import image_file
 from tests.helpers.mjpeg_server import MjpegServer
 from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import card_dict, make_tiny_onnx
@@ -78,9 +79,7 @@ def page(browser: Browser, shown: Server) -> Iterator[Page]:
 
 
 def png(colour: tuple[int, int, int], side: int = 64) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (side, side), colour).save(out, "PNG")
-    return out.getvalue()
+    return image_file(Image.new("RGB", (side, side), colour))
 
 
 def upload(page: Page, content: bytes, name: str = "picture.png", kind: str = "image/png") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import io
 import json
 import tracemalloc
 from pathlib import Path
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
-from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from taijitu_runtime.classifier import Classifier
@@ -27,13 +25,6 @@ if TYPE_CHECKING:
 
 MODEL = "yynet_small_16"
 INFER = f"/v2/models/{MODEL}/infer"
-
-
-@pytest.fixture(scope="module")
-def jpeg(photograph: Path) -> bytes:
-    out = io.BytesIO()
-    Image.open(photograph).save(out, "JPEG", quality=90)
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
 import threading
@@ -23,6 +22,7 @@ from taijitu_server.metrics import Metrics
 from taijitu_server.models.registry import Registry, find_models
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
+from tests.helpers.image_file import image_file
 from tests.helpers.machine_tree import as_nobody
 from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import card_dict, make_tiny_onnx
@@ -62,9 +62,7 @@ def test_every_suffix_that_a_backend_opens_is_served_in_any_case(tmp_path: Path)
 
 
 def red() -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (16, 16), (255, 0, 0)).save(out, "PNG")
-    return out.getvalue()
+    return image_file(Image.new("RGB", (16, 16), (255, 0, 0)))
 
 
 def classify(server: Server, **query: Any) -> httpx.Response:

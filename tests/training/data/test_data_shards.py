@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from dataclasses import replace
@@ -20,15 +19,14 @@ from taijitu_training.data import Dataset, Pictures, Share, Stream, batches, eva
 from taijitu_training.data.webdataset_shards import Shards
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
+from tests.helpers.image_file import image_file
 
 CPU, ALONE = torch.device("cpu"), Share()
 PLAIN = replace(RECIPES["nish_mnist"], batch_size=4)  # neither padding nor mirroring: a pixel identifies a picture
 
 
 def picture(value: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(file, "PNG")
-    return file.getvalue()
+    return image_file(Image.fromarray(np.full((8, 8, 3), value, np.uint8)))
 
 
 def write_shard(path: Path, values: range, label: str = "cls") -> None:
