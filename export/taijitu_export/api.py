@@ -104,7 +104,7 @@ def adopt(
         scale: First, pixels in [0, 255] are multiplied by this; None for 1/255.
         mean: Then this is subtracted: one number, or one per channel in the order of `color`.
         std: Then the result is divided by this: one number, or one per channel.
-        layout: Layout of the network's input; None for what its shape tells.
+        layout: Layout of the network's input; None for what its shape says.
         name: Name of the network; None for the file's name.
         find: A few hundred pictures, folder or tar of <label>/*: what no argument gives is found by how well the
             network answers them.

@@ -111,7 +111,7 @@ def _close_held() -> None:
 
 
 def _holder(file: Path) -> str:
-    """Describe the holder of the lock, as far as the file tells it."""
+    """Describe the holder of the lock, as far as the file says it."""
     with contextlib.suppress(OSError, ValueError):
         process, host, purpose = file.read_text().split(maxsplit=2)
         elsewhere = f" on {host}" if host != platform.node() else ""

@@ -87,7 +87,7 @@ def _call_libc(function: str, *arguments: int) -> None:
 
 
 def core_cache_bytes(root: Path = ROOT) -> int:
-    """Return the bytes of a core's own level 2 cache; 1 MiB where the kernel does not tell."""
+    """Return the bytes of a core's own level 2 cache; 1 MiB where the kernel does not say."""
     for folder in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
         size = read_text(folder / "size")
         if read_text(folder / "level") == "2" and size.endswith("K") and size[:-1].isdecimal():
@@ -98,7 +98,7 @@ def core_cache_bytes(root: Path = ROOT) -> int:
 def available_bytes(root: Path = ROOT) -> int:
     """Return the bytes that this process may still take without swapping, limited by the host and its control group.
 
-    The result is 0 where the kernel does not tell.
+    The result is 0 where the kernel does not say.
     """
     return min([memory_bytes(root).get("MemAvailable", 0), *_unused(root)])
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 LOWEST, HIGHEST = 0.05, 20.0
 STEPS = 30
-"""Each shortens the interval to 0.618 of itself: the last one tells five digits."""
+"""Each shortens the interval to 0.618 of itself: the last one fixes five digits."""
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 

@@ -77,10 +77,10 @@ def count_engine(trt: Any, engine: Any) -> LayerCount:
     """Count the layers of an ICudaEngine that was built with detailed profiling verbosity, by their outputs."""
     logger = logger_of(trt)
     inspector = not_none(engine.create_engine_inspector(), "open its inspector", logger)
-    told = json.loads(
-        not_none(inspector.get_engine_information(trt.LayerInformationFormat.JSON), "tell the engine's layers", logger)
+    listed = json.loads(
+        not_none(inspector.get_engine_information(trt.LayerInformationFormat.JSON), "list the engine's layers", logger)
     )
-    types = (_type_of(layer) for layer in told["Layers"] if isinstance(layer, dict))
+    types = (_type_of(layer) for layer in listed["Layers"] if isinstance(layer, dict))
     return LayerCount(dict(collections.Counter(name for name in types if name)), "engine")
 
 

@@ -16,7 +16,7 @@ from taijitu_runtime.pictures.preprocess import normalise
 
 Layout = Literal["uint8 NHWC", "float32 NCHW", "float32 NCHW pixels"]
 LAYOUTS: dict[str, Layout] = {"uint8": "uint8 NHWC", "float32": "float32 NCHW"}
-"""The layout of an input by its type; of float32, the card tells whether it holds pixels."""
+"""The layout of an input by its type; for float32, the card says whether it holds pixels."""
 
 MADE_BY = "expected a model made by: taijitu onnx checkpoint.pt -o model.onnx, or taijitu adopt"
 
@@ -48,7 +48,7 @@ class ModelInput:
         return (batch, 3, self.height, self.width)
 
     def as_in(self, card: ModelCard) -> ModelInput:
-        """Return the same with the layout that the card tells of an array of this type."""
+        """Return the same with the layout that the card gives an array of this type."""
         return dataclasses.replace(self, layout=layout_of(self.dtype.name, card.input))
 
 

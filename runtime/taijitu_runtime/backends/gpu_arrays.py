@@ -2,7 +2,7 @@
 
 Two protocols are read. DLPack (`__dlpack__`) comes first where both are there: the library that made the array is told
 the stream that will read it, and waits for its own work there. By the CUDA Array Interface
-(`__cuda_array_interface__`) it tells its stream, and the reader waits. No library is imported.
+(`__cuda_array_interface__`) it states its stream, and the reader waits. No library is imported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DLPACK_KINDS = {0: "i", 1: "u", 2: "f"}
 
 @dataclasses.dataclass(frozen=True)
 class GpuArray:
-    """An array in a GPU's memory: what the protocols tell, and a way to give an address as it is.
+    """An array in a GPU's memory: what the protocols say, and a way to give an address as it is.
 
         GpuArray(mat.cudaPtr(), (1, 224, 224, 3), row_bytes=mat.step)      # OpenCV's GpuMat, RGB
 
@@ -107,17 +107,17 @@ def read_gpu_array(thing: Any, stream: int) -> GpuArray:
 
 
 def _by_interface(thing: Any) -> GpuArray:
-    told = thing.__cuda_array_interface__
-    shape, dtype = tuple(map(int, told["shape"])), np.dtype(told["typestr"])
-    stream = told.get("stream")
+    interface = thing.__cuda_array_interface__
+    shape, dtype = tuple(map(int, interface["shape"])), np.dtype(interface["typestr"])
+    stream = interface.get("stream")
     if stream == 0:  # the protocol forbids it: it could be either of two
         raise InputError(
             f"got {_name(thing)} with stream 0, expected 1 (legacy) or 2 (per thread) or a stream's address"
         )
-    if told.get("mask") is not None:
+    if interface.get("mask") is not None:
         raise InputError(f"got {_name(thing)} with a mask, expected an array without; fill it first")
-    strides = told.get("strides")
-    return _laid_out(thing, int(told["data"][0]), shape, dtype, tuple(strides) if strides else None, stream, thing)
+    strides = interface.get("strides")
+    return _laid_out(thing, int(interface["data"][0]), shape, dtype, tuple(strides) if strides else None, stream, thing)
 
 
 class _DlTensor(ctypes.Structure):

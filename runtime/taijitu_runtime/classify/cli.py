@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         check_threshold(options.threshold)
         limits = Limits(max_pixels=options.max_pixels)
         if options.explain is not None:
-            classifier.class_maps()  # a network without any is told before the first picture is read
+            classifier.class_maps()  # a network without any is refused before the first picture is read
         inputs, left_out = find_pictures(paths, limits)
         if left_out:
             say(f"left out: {shown(left_out)}", sys.stderr)

@@ -26,7 +26,7 @@ def register_nish(options: Any, provider: str) -> Path | None:
     """Register the kernels of Nish for the execution provider `provider` in `options`, ONNX Runtime's SessionOptions.
 
     Returns:
-        The library. None if it is missing or cannot be used, with one warning per process that tells what is lost and
+        The library. None if it is missing or cannot be used, with one warning per process that says what is lost and
         the cure; None also for a provider without a kernel here, as a kernel on another processor would cost more time
         than it saves.
     """

@@ -22,7 +22,7 @@ MAGIC = {
     "PPM": re.compile(rb"P[56]\s"),
 }
 FORMATS = tuple(MAGIC)
-# Formats that are not supported, with the names that the error tells, so that a user knows what to convert.
+# Formats that are not supported, with the names that the error gives, so that a user knows what to convert.
 UNSUPPORTED_MAGIC = {
     "a HEIC": re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL),
     "an AVIF": re.compile(rb"....ftyp(?:avif|avis)", re.DOTALL),

@@ -175,9 +175,9 @@ class Plan:
     def name(self) -> str:
         """The name of its folder, different for different runs: nish-depth and nish-noise use the same networks."""
         options = self.architecture["options"]
-        told = "-".join(f"{key}={value}" for key, value in sorted(options.items()) if key != "num_classes")
+        text = "-".join(f"{key}={value}" for key, value in sorted(options.items()) if key != "num_classes")
         recipe = f"{self.recipe.name}-e{self.recipe.epochs}-b{self.recipe.batch_size}-s{self.recipe.seed}"
-        return f"{self.architecture['name']}-{told}-{recipe}".replace("/", "_")
+        return f"{self.architecture['name']}-{text}-{recipe}".replace("/", "_")
 
 
 def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:

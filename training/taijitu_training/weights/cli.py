@@ -145,16 +145,16 @@ def _of_channels(name: str, numbers: list[float]) -> tuple[float, ...]:
     return tuple(numbers * (3 // len(numbers)))
 
 
-def _report(told: dict[str, Any], spec: dict[str, Any]) -> list[str]:
+def _report(origin: dict[str, Any], spec: dict[str, Any]) -> list[str]:
     """Say what was taken from the file, and how pictures will be prepared."""
     from taijitu_training.weights.fitting import some
 
     resize = "stretched to" if spec["resize"] == "stretch" else f"shorter side {spec['resize_size']}, centre"
     mean, std = (" ".join(f"{number:g}" for number in spec[name]) for name in ("mean", "std"))
     lines = [
-        f"{shown(told['file'])}: {shown(', '.join(filter(None, (told['part'], told['matched']))))}",
+        f"{shown(origin['file'])}: {shown(', '.join(filter(None, (origin['part'], origin['matched']))))}",
         f"pictures: {resize} {spec['height']} x {spec['width']}, {spec['interpolation']}, mean {mean}, std {std}",
     ]
-    if told["left_out"]:
-        lines.insert(1, f"left out: {shown(some(told['left_out'], 10))}")
+    if origin["left_out"]:
+        lines.insert(1, f"left out: {shown(some(origin['left_out'], 10))}")
     return lines

@@ -221,7 +221,7 @@ def _check_network(path: Path, saved: Checkpoint, model: str, options: Options) 
 
 
 def from_published(
-    model: str, tag: str, options: Options, offline: bool, tell: Callable[[str], object]
+    model: str, tag: str, options: Options, offline: bool, report: Callable[[str], object]
 ) -> StartingPoint:
     """Find or download the weights of `--pretrained`: weights of `model` that timm or torchvision publishes.
 
@@ -230,7 +230,7 @@ def from_published(
         tag: The tag of the weights; "" for the library's default.
         options: The options of the network.
         offline: Refuse to download.
-        tell: Gets the line that says what is downloaded, before it is.
+        report: Gets the line that says what is downloaded, before it is.
     """
     source, _, name = model.partition("/")
     find = {"timm": _from_timm, "torchvision": _from_torchvision}.get(source)
@@ -240,13 +240,13 @@ def from_published(
         raise UsageError(
             f"got --pretrained with stem={options['stem']}, expected its own; published weights have no other"
         )
-    return find(name, tag, options, offline, tell)
+    return find(name, tag, options, offline, report)
 
 
-def _from_timm(name: str, tag: str, options: Options, offline: bool, tell: Callable[[str], object]) -> StartingPoint:
+def _from_timm(name: str, tag: str, options: Options, offline: bool, report: Callable[[str], object]) -> StartingPoint:
     config = timm_config(f"{name}.{tag}" if tag else name)
     full_name = f"{name}.{config.tag}"
-    path = published_weights(full_name, offline, tell)
+    path = published_weights(full_name, offline, report)
     file = read_weights(path)
     labels: tuple[str, ...] = ()
     with contextlib.suppress(TaijituError):  # timm numbers some labels and does not name them
@@ -258,12 +258,12 @@ def _from_timm(name: str, tag: str, options: Options, offline: bool, tell: Calla
 
 
 def _from_torchvision(
-    name: str, tag: str, options: Options, offline: bool, tell: Callable[[str], object]
+    name: str, tag: str, options: Options, offline: bool, report: Callable[[str], object]
 ) -> StartingPoint:
     entry = torchvision_weights(name, tag)
     full_name = f"torchvision/{name}.{entry.name}"
     spec = network_input(full_name)
-    file = read_weights(torchvision_file(entry, offline, tell))
+    file = read_weights(torchvision_file(entry, offline, report))
     labels = published_labels(full_name)
     sizes = {"num_classes": len(labels), "image_size": spec.height}
     architecture = {"name": f"torchvision/{name}", "options": {**options, **sizes}}

@@ -62,13 +62,13 @@ def checkpoint_from_weights(
     match = match_weights(file, architecture, by_order, prefix)
     require_whole(file, match, architecture, leave_out)
     left_out = [*match.outside, *match.unknown]
-    told = {"file": file.path.name, "part": file.part, "matched": match.how, "left_out": left_out}
+    origin = {"file": file.path.name, "part": file.part, "matched": match.how, "left_out": left_out}
     made = Checkpoint(
         state_dict={name: value.detach().clone() for name, value in match.tensors.items()},
         architecture=architecture,
         labels=list(labels),
         input=plain_input(spec),
-        training={"data": "unknown", "weights": told, "date": datetime.now(timezone.utc).date().isoformat()},
+        training={"data": "unknown", "weights": origin, "date": datetime.now(timezone.utc).date().isoformat()},
         producer=producer_versions(),
         source_sha256=file.sha256,
     )

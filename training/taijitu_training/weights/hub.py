@@ -13,13 +13,13 @@ from taijitu_training.weights.published import timm_config
 FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def published_weights(name: str, offline: bool, tell: Callable[[str], object]) -> Path:
+def published_weights(name: str, offline: bool, report: Callable[[str], object]) -> Path:
     """Return the file of "resnet18.a1_in1k", or of "resnet18" for its default weights.
 
     Args:
         name: timm's name of the network, with a tag if other weights than its default ones are meant.
         offline: Refuse to download.
-        tell: Gets the line that says what is downloaded, from where, how large and under which licence, before it is.
+        report: Gets the line that says what is downloaded, from where, how large and under which licence, before it is.
 
     Raises:
         UsageError: The file is not here, and `offline`.
@@ -44,14 +44,19 @@ def published_weights(name: str, offline: bool, tell: Callable[[str], object]) -
         got = "--offline" if offline else "HF_HUB_OFFLINE"
         raise UsageError(f"got {got}, and {files[0]} of {repository} is not on this machine; {do}")
     try:
-        return _downloaded(hub, repository, files, revision or None, config.license, tell)
+        return _downloaded(hub, repository, files, revision or None, config.license, report)
     except Exception as error:  # of three libraries, each with errors of its own
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise CheckpointError(f"could not download {files[0]} of {repository} ({reason}); {do}") from None
 
 
 def _downloaded(
-    hub: Any, repository: str, files: tuple[str, ...], revision: str | None, licence: str, tell: Callable[[str], object]
+    hub: Any,
+    repository: str,
+    files: tuple[str, ...],
+    revision: str | None,
+    licence: str,
+    report: Callable[[str], object],
 ) -> Path:
     for file in files:
         url = hub.hf_hub_url(repository, file, revision=revision)
@@ -62,6 +67,6 @@ def _downloaded(
                 raise
             continue
         megabytes = "of unknown size" if size is None else f"{size / 1e6:.1f} MB"
-        tell(f"downloads {url}, {megabytes}, licence: {licence or 'not stated'}")
+        report(f"downloads {url}, {megabytes}, licence: {licence or 'not stated'}")
         return Path(hub.hf_hub_download(repository, file, revision=revision))
     raise FileNotFoundError(files[0])

@@ -14,13 +14,13 @@ from taijitu_runtime.errors import UsageError
 from taijitu_training.errors import CheckpointError
 
 
-def torchvision_file(entry: Any, offline: bool, tell: Callable[[str], object]) -> Path:
+def torchvision_file(entry: Any, offline: bool, report: Callable[[str], object]) -> Path:
     """Return the file of torchvision's weights.
 
     Args:
         entry: The result of `torchvision_weights`.
         offline: Refuse to download.
-        tell: Gets the line that says what is downloaded, from where, how large and under which licence, before it is.
+        report: Gets the line that says what is downloaded, from where, how large and under which licence, before it is.
 
     Raises:
         UsageError: The file is not here, and `offline`.
@@ -33,7 +33,7 @@ def torchvision_file(entry: Any, offline: bool, tell: Callable[[str], object]) -
     if offline:
         raise UsageError(f"got --offline, and {file.name} is not on this machine; {do}")
     megabytes = entry.meta["_file_size"] * 2**20 / 1e6
-    tell(f"downloads {entry.url}, {megabytes:.1f} MB, licence: {licence_of(entry)}")
+    report(f"downloads {entry.url}, {megabytes:.1f} MB, licence: {licence_of(entry)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         digest = file.stem.rpartition("-")[2]

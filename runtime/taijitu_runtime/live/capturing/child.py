@@ -36,7 +36,7 @@ STALL_SHARE = 0.9  # of the limit: FFmpeg reports a file's end and its own time 
 
 # Live streams are not to be buffered anywhere. What the user set stays.
 FFMPEG_LIVE = {"rtsp": "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay", "http": "fflags;nobuffer|flags;low_delay"}
-# Without these, neither library tells why it cannot open a source: for FFmpeg, a refusal is only a warning (24).
+# Without these, neither library says why it cannot open a source: for FFmpeg, a refusal is only a warning (24).
 VERBOSE_LOGGING = {"OPENCV_FFMPEG_LOGLEVEL": "24", "GST_DEBUG": "1", "GST_DEBUG_NO_COLOR": "1"}
 
 
@@ -46,14 +46,14 @@ def main(arguments: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     link = Link(socket.socket(fileno=int(arguments[0])))
-    told, _ = link.receive()
-    source = Source(**{**told["source"], "mode": Mode(**told["source"]["mode"])})
+    request, _ = link.receive()
+    source = Source(**{**request["source"], "mode": Mode(**request["source"]["mode"])})
     for name, value in VERBOSE_LOGGING.items():
         os.environ.setdefault(name, value)
     if source.kind in FFMPEG_LIVE:
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG_LIVE[source.kind])
     commands = Commands(link)
-    sender = Sender(link, commands, live=source.live, realtime=told["realtime"])
+    sender = Sender(link, commands, live=source.live, realtime=request["realtime"])
     # The reader may be gone at any moment. Other errors end the process too, but are printed for the reader.
     with contextlib.suppress(ConnectionError):
         for order in commands.openings():

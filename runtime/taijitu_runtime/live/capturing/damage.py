@@ -79,7 +79,7 @@ class Damage:
 
     @property
     def cut(self) -> str | None:
-        """The line that tells that a file is truncated, or a complaint after the last frame."""
+        """The line that says that a file is truncated, or a complaint after the last frame."""
         return self._cut or self._complaint
 
 

@@ -29,7 +29,7 @@ class CaptureProcess:
 
     Attributes:
         said: The last lines that it and its libraries printed.
-        damage: The damaged frames, as these lines tell them.
+        damage: The damaged frames, as these lines report them.
     """
 
     def __init__(self, source: Source, *, realtime: bool) -> None:
