@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,19 +15,9 @@ from taijitu_export.onnx.cli import main as onnx
 from taijitu_server.deploy.ray_app import main as ray_app
 from taijitu_server.deploy.triton_repo import main as triton_repo
 from taijitu_training.visualize import main as visualize
+from tests.helpers.full_disk import full_disk
 
 ROOM_BYTES = 100
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """Limit the files of this process to ROOM_BYTES: a write fails as on a full disk (EFBIG for ENOSPC)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def files_in(folder: Path) -> set[Path]:
@@ -64,7 +52,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_file(
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     paths = {"checkpoint": shipped_checkpoint, "onnx": shipped_onnx, "out": out}
     command = [argument.format(**paths) for argument in arguments]
-    with full_disk():
+    with full_disk(ROOM_BYTES):
         code = main(command)
     lines = capsys.readouterr().err.splitlines()
     assert code == 2

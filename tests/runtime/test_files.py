@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 from taijitu_runtime.errors import FolderInUseError, WriteError
 from taijitu_runtime.files import new_folder, put_in_place, replacing, write_whole
 from taijitu_runtime.locks import lock_file, lock_folder
+from tests.helpers.full_disk import full_disk
 
 Started = Callable[..., "subprocess.Popen[str]"]
 
@@ -200,13 +200,8 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, error: type[BaseException
 def test_a_full_disk_is_named_with_its_free_space(tmp_path: Path) -> None:
     target = tmp_path / "file"
     write_whole(target, b"old")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # the kernel refuses to write on
-    try:
-        with pytest.raises(WriteError, match=r"file: .* \d+\.\d MB free") as caught:
-            write_whole(target, b"new" * 1000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(1000), pytest.raises(WriteError, match=r"file: .* \d+\.\d MB free") as caught:
+        write_whole(target, b"new" * 1000)
     assert "\n" not in str(caught.value)
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import resource
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +18,7 @@ from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model, model_options
+from tests.helpers.full_disk import full_disk
 
 
 @pytest.fixture
@@ -166,12 +166,7 @@ def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.Monk
 
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(saved: Path) -> None:
     before, content = saved.read_bytes(), checkpoint.load(saved)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # the kernel refuses to write on
-    try:
-        with pytest.raises(WriteError, match=r"ckpt\.pt"):
-            checkpoint.save(content, saved)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(len(before) // 2), pytest.raises(WriteError, match=r"ckpt\.pt"):
+        checkpoint.save(content, saved)
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == ["ckpt.pt"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import select
 import shutil
 import signal
@@ -25,6 +24,7 @@ from taijitu_runtime.live import Frame, Result
 from taijitu_runtime.live.cli import _until_signal, main
 from taijitu_runtime.live.outputs import VideoFile
 from tests.helpers.changed_model import with_weights
+from tests.helpers.full_disk import full_disk
 from tests.helpers.mjpeg_server import MjpegServer
 
 RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
@@ -151,14 +151,9 @@ def test_a_full_disk_is_reported_and_leaves_the_earlier_video_unchanged(
 ) -> None:
     saved = tmp_path / f"out{suffix}"
     record(saved, count)
-    before, limits = saved.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    # For the writer a limit is like a full disk: the write fails, and Python ignores the signal.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(0.4 * len(before)), limits[1]))
-    try:
-        with pytest.raises(UsageError, match="is the disk full") as caught:
-            record(saved, count)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    before = saved.read_bytes()
+    with full_disk(int(0.4 * len(before))), pytest.raises(UsageError, match="is the disk full") as caught:
+        record(saved, count)
     assert saved.read_bytes() == before
     (kept,) = (name for name in os.listdir(tmp_path) if name != saved.name)
     assert f"expected {count} frames in it" in str(caught.value)

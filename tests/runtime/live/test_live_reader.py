@@ -26,6 +26,7 @@ from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live import Reader, State, Timeouts
 from taijitu_runtime.live.capturing.damage import LONGEST_HOLD, Damage, is_mostly_grey
 from taijitu_runtime.live.states import FrozenDetector, Limits
+from tests.helpers.full_disk import full_disk
 from tests.helpers.mjpeg_server import MjpegServer, age_ms
 
 QUICK = Timeouts(open_s=2.0, stall_s=0.5)
@@ -481,15 +482,10 @@ def test_a_file_whose_process_hangs_is_lost_and_not_over(video: Path) -> None:
 def test_a_process_without_memory_for_frames_says_so(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("RGB", (640, 480)).save(path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))  # less than three frames; the process inherits it
-    try:
-        with Reader(str(path)) as reader:
-            assert reader.take(20) is None
-            assert reader.state is State.FAILED
-            assert "ended with exit code 1 (OSError: [Errno 27] File too large)" in (reader.error or "")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(1_000_000), Reader(str(path)) as reader:  # less than three frames
+        assert reader.take(20) is None
+        assert reader.state is State.FAILED
+        assert "ended with exit code 1 (OSError: [Errno 27] File too large)" in (reader.error or "")
 
 
 def test_a_process_that_crashes_is_replaced(server: MjpegServer) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,17 +14,7 @@ from torch.distributed import DistBackendError
 from taijitu_training.errors import TrainingError
 from taijitu_training.run.failures import explain_out_of_memory
 from taijitu_training.run.metrics import MetricsLog
-
-
-@contextmanager
-def files_no_larger_than(limit: int) -> Iterator[None]:
-    """Make the kernel refuse to write more, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+from tests.helpers.full_disk import full_disk
 
 
 def events(folder: Path) -> list[Event]:
@@ -58,12 +45,12 @@ def test_a_full_disk_is_one_line_and_keeps_the_metrics_that_were_there(tmp_path:
     with MetricsLog(tmp_path, []) as log:
         log.add({"epoch": 1, "train_loss": 0.5})
         before = (tmp_path / "metrics.jsonl").read_bytes()
-        with files_no_larger_than(20), pytest.raises(TrainingError, match=r"metrics.jsonl: could not .* then --resume"):
+        with full_disk(20), pytest.raises(TrainingError, match=r"metrics.jsonl: could not .* then --resume"):
             log.add({"epoch": 2, "train_loss": 0.4})
         assert (tmp_path / "metrics.jsonl").read_bytes() == before
         (board,) = (tmp_path / "tensorboard").iterdir()
         with (
-            files_no_larger_than(board.stat().st_size),
+            full_disk(board.stat().st_size),
             pytest.raises(TrainingError, match=r"tensorboard: could not .* then --resume"),
         ):
             log.add({"epoch": 3, "train_loss": 0.3})
