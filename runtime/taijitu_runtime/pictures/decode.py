@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from taijitu_runtime.errors import TaijituError, UnknownFormatError, require
 from taijitu_runtime.pictures.bmp_runs import is_run_length, pixels_from_runs
 from taijitu_runtime.pictures.headers import LIMITS, Header, Limits, check_pixels, damaged, inspect, unread
-from taijitu_runtime.pictures.jpeg import orientation_part, pixels_from_jpeg, without_remarks
+from taijitu_runtime.pictures.jpeg import orientation_of_jpeg, pixels_from_jpeg, without_remarks
+from taijitu_runtime.pictures.orientation import orientation_from_metadata
 from taijitu_runtime.pictures.png import checked_png
 from taijitu_runtime.pictures.pnm import pixels_from_pnm
 from taijitu_runtime.pictures.quiet import quiet, silence_libraries
@@ -92,9 +93,16 @@ def decode(
         if header.format == "BMP" and is_run_length(data):
             pixels = pixels_from_runs(data, header.width, header.height)
             return _decoded(pixels, 1, 1, header.width, header.height)
-        plain = checked_png(data) if header.format == "PNG" else data
         with quiet():
-            return _from_image(open_image(plain, header.format), limits)
+            if header.format == "PNG":
+                plain, orientation = checked_png(data)
+                return _from_image(open_image(plain, "PNG"), limits, orientation)
+            image = open_image(data, header.format)
+            if header.format == "WEBP":
+                return _from_image(image, limits, _orientation_of_webp(image))
+            if header.format == "TIFF":
+                _forget_folders(image)
+            return _from_image(image, limits)
     except (TaijituError, MemoryError):
         raise
     except Exception as error:
@@ -142,12 +150,26 @@ def orientation_of(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _from_image(image: Image.Image, limits: Limits) -> Decoded:
+def _orientation_of_webp(image: Image.Image) -> int:
+    return orientation_from_metadata(image.info.get("exif", b""), image.info.get("xmp", b""))
+
+
+def _forget_folders(image: Image.Image) -> None:
+    """Keep Pillow from reading a TIFF's folders of tags that affect no pixel, which may be of any size or nonsense."""
+    from PIL import ExifTags
+
+    exif = image.getexif()
+    for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop):
+        exif.pop(folder, None)
+
+
+def _from_image(image: Image.Image, limits: Limits, orientation: int = 0) -> Decoded:
+    """Decode; an `orientation` of 0 is the one that Pillow finds."""
     check_pixels(*image.size, limits)
     raw_mode = _raw_mode(image)
     low_bytes = _low_bytes(image, raw_mode)
     image.load()
-    orientation = orientation_of(image)
+    orientation = orientation or orientation_of(image)
     rgb = _rgb_from_image(_without_key(image, raw_mode, low_bytes))
     return _decoded(_turned_image(rgb, orientation), orientation, 1, *image.size)
 
@@ -165,10 +187,7 @@ def _plugin(format: str) -> tuple[Callable[..., Image.Image], Callable[[bytes], 
 def _from_jpeg(
     data: bytes, header: Header, limits: Limits, least_side: int, shrink_for: Callable[[int, int], int] | None
 ) -> Decoded:
-    orientation = 1
-    if header.has_metadata:
-        with quiet():
-            orientation = orientation_of(open_image(orientation_part(data), "JPEG"))
+    orientation = orientation_of_jpeg(data) if header.has_metadata else 1
     factor = header.shrink(least_side)
     if shrink_for is not None:
         sides = (header.width, header.height)
@@ -177,7 +196,7 @@ def _from_jpeg(
     pixels = pixels_from_jpeg(data, header, factor)
     if pixels is None or header.components == 4:  # in full size; Pillow knows how inks are stored
         with quiet():
-            return _from_image(open_image(without_remarks(data, header.components), "JPEG"), limits)
+            return _from_image(open_image(without_remarks(data, header.components), "JPEG"), limits, orientation)
     return _decoded(_turned_array(pixels, orientation), orientation, factor, header.width, header.height)
 
 

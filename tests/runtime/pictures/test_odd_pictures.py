@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
@@ -207,14 +208,74 @@ def test_every_flipped_bit_of_a_pngs_pixels_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"abCd"])
-def test_a_png_of_hundreds_of_notes_is_read_and_keeps_its_orientation(kind: bytes) -> None:
+@pytest.mark.parametrize(("count", "size"), [(2000, 1 << 20), (1, 1 << 22)])
+def test_a_png_of_notes_of_any_number_and_size_is_read_and_keeps_its_orientation(
+    kind: bytes, count: int, size: int
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = encoded(scene(), "PNG", exif=exif)
-    notes = chunk(kind, b"x\0\0" + zlib.compress(bytes(1 << 20))) * 2000
+    notes = chunk(kind, b"x\0\0" + zlib.compress(bytes(size))) * count
     began = time.process_time()
     np.testing.assert_array_equal(decode_picture(turned[:33] + notes + turned[33:]), decode_picture(turned))
     assert time.process_time() - began < SECONDS
+
+
+def orientation_exif(orientation: int, overlapping: int = 0) -> bytes:
+    """Return an EXIF block; each of the `overlapping` tags before the orientation is as large as the block."""
+    size = 100_000 if overlapping else 0
+    tags = [struct.pack("<HHLL", 1 + tag, 7, size, 8) for tag in range(overlapping)]
+    tags.append(struct.pack("<HHLHxx", 0x0112, 3, 1, orientation))
+    return (
+        b"II*\0" + struct.pack("<L", 8 + size) + bytes(size) + struct.pack("<H", len(tags)) + b"".join(tags) + bytes(4)
+    )
+
+
+XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
+PROFILE = b"\nexif\n%8d\n%s\n" % (26, orientation_exif(6).hex().encode())
+START = PNG[:33]
+TURNED = {
+    "PNG, EXIF": START + chunk(b"eXIf", orientation_exif(6)) + PNG[33:],
+    "PNG, XMP": START + chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP) + PNG[33:],
+    "PNG, XMP deflated": START + chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0e\0e\0" + zlib.compress(XMP)) + PNG[33:],
+    "PNG, profile": START + chunk(b"tEXt", b"Raw profile type exif\0" + PROFILE) + PNG[33:],
+    "PNG, profile deflated": START + chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(PROFILE)) + PNG[33:],
+    "JPEG, XMP": JPEG[:2] + segment(0xE1, XMP_NAME + XMP) + JPEG[2:],
+    "JPEG, EXIF without it, XMP": JPEG[:2]
+    + segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0")
+    + segment(0xE1, XMP_NAME + XMP)
+    + JPEG[2:],
+    "JPEG, EXIF of big end": JPEG[:2]
+    + segment(0xE1, b"Exif\0\0MM\0*" + struct.pack(">LHHHLHxxL", 8, 1, 0x0112, 3, 1, 6, 0))
+    + JPEG[2:],
+    "WebP, EXIF": encoded(scene(), "WEBP", lossless=True, exif=b"Exif\0\0" + orientation_exif(6)),
+    "WebP, XMP": encoded(scene(), "WEBP", lossless=True, xmp=XMP),
+}
+
+
+@pytest.mark.parametrize("kind", TURNED)
+def test_the_orientation_is_the_one_that_pillow_finds(kind: str) -> None:
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(TURNED[kind]))).convert("RGB")
+    assert turned.height == scene().width
+    assert np.abs(decode_picture(TURNED[kind]).astype(int) - np.asarray(turned)).max() <= 2
+
+
+def test_overlapping_tags_of_metadata_take_no_memory() -> None:
+    exif = orientation_exif(6, overlapping=2000)
+    parts = [exif[start : start + 60_000] for start in range(0, len(exif), 60_000)]
+    pictures = [
+        START + chunk(b"eXIf", exif) + PNG[33:],
+        encoded(scene(), "WEBP", lossless=True, exif=exif),
+        JPEG[:2] + b"".join(segment(0xE1, b"Exif\0\0" + part) for part in parts) + JPEG[2:],
+    ]
+    tracemalloc.start()
+    assert [decode_picture(picture).shape[:2] for picture in pictures] == [(83, 60)] * 3
+    with pytest.raises(DamagedPictureError):  # a TIFF is such a block itself
+        decode_picture(exif)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
 
 
 GREY_KEYS = [(1, 1, 255), (2, 2, 170), (4, 7, 119), (8, 200, 200)]
