@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,10 @@ PLUGINS = {
 UNREAD = re.compile(r"unknown pixel mode|unknown data organization|[Uu]nsupported|not (?:available|supported)")
 COMPRESSION_NUMBER = re.compile(r"\d+")
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+UNUSED_ALPHA = ("BMP", "TIFF")
+TWELVE_BITS, WHITE_OF_16_BITS = "I;12", 65535
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+SAMPLE_FORMAT, SIGNED = 339, 2
 # A transparent colour without a palette: the key has the file's depth, and Pillow's pixels have 8 bits of fewer.
 KEYED_GREY = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
 LARGEST_GREY = {"L;2": 3, "L;4": 15}
@@ -169,6 +173,8 @@ def _from_image(image: Image.Image, limits: Limits, orientation: int = 0) -> Dec
     raw_mode = _raw_mode(image)
     low_bytes = _low_bytes(image, raw_mode)
     image.load()
+    if image.format == "TIFF":
+        image = _sixteen_bits_of_tiff(image, raw_mode)
     orientation = orientation or orientation_of(image)
     rgb = _rgb_from_image(_without_key(image, raw_mode, low_bytes))
     return _decoded(_turned_image(rgb, orientation), orientation, 1, *image.size)
@@ -235,7 +241,7 @@ def _rgb_from_image(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode in ALPHA_MODES or (image.mode == "P" and "transparency" in image.info):
-        if image.format == "BMP" and image.getchannel("A").getextrema() == (0, 0):
+        if image.format in UNUSED_ALPHA and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
             return image.convert("RGB")  # 32 bits per pixel, the last eight of which are unused
         layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         black = Pil.new("RGBA", layer.size, (0, 0, 0, 255))
@@ -256,6 +262,23 @@ def _eight_from_sixteen_bits(image: Image.Image) -> Image.Image:
         raise UnknownFormatError("got 32-bit pixels, whose range is unknown, expected 8 or 16 bits; convert it")
     rounded = (np.arange(65536) + 128) // 257
     return Pil.fromarray(rounded.astype(np.uint8)[values])
+
+
+def _sixteen_bits_of_tiff(image: Image.Image, raw_mode: str) -> Image.Image:
+    """Return a TIFF's image; if it is of 16-bit grey, with its values in the range of 16 bits and black at 0."""
+    from PIL import Image as Pil
+
+    tags: dict[int, Any] = image.tag_v2  # type: ignore[attr-defined]
+    if image.mode == "I" or SIGNED in tags.get(SAMPLE_FORMAT, ()):
+        raise UnknownFormatError(
+            "got signed or 32-bit pixels, whose range is unknown, expected 8 or 16 bits; convert it"
+        )
+    if not image.mode.startswith("I;16"):
+        return image
+    values: NDArray[Any] = np.asarray(image).astype(np.uint16)
+    if raw_mode == TWELVE_BITS:
+        values = values << 4 | values >> 8
+    return Pil.fromarray(WHITE_OF_16_BITS - values if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else values)
 
 
 def _raw_mode(image: Image.Image) -> str:

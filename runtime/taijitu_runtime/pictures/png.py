@@ -10,8 +10,10 @@ import zlib
 from taijitu_runtime.pictures.headers import damaged
 from taijitu_runtime.pictures.orientation import orientation_from_metadata
 
-FIRST_CHUNK = 8
+FIRST_CHUNK, COLOUR_TYPE = 8, 25  # places in the file
+INDEXED = 3
 OF_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 XMP_TEXT, EXIF_TEXT = b"XML:com.adobe.xmp\0", b"Raw profile type exif\0"
 MAX_TEXT_BYTES = 1 << 20
 
@@ -20,35 +22,34 @@ def checked_png(data: bytes) -> tuple[bytes, int]:
     """Check a PNG that `inspect` accepted; return it with the chunks of its pixels only, and its orientation.
 
     Raises:
-        DamagedPictureError: The checksum of its pixels is wrong.
+        DamagedPictureError: A checksum is wrong, or the palette is missing.
     """
     view = memoryview(data)
     place, kept_from = FIRST_CHUNK, 0
     kept = []
     exif = exif_text = xmp = b""
+    has_palette = False
     kind = b""
     while kind != b"IEND":
         length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
         start, end = place + 8, place + 12 + length
-        if kind == b"IDAT":
-            if not _is_whole(view, place, end):
-                raise damaged("the checksum of a PNG's pixels is wrong")
-        elif kind not in OF_PIXELS:
+        if zlib.crc32(view[place + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise damaged("a checksum of a PNG is wrong")
+        has_palette = has_palette or kind == b"PLTE"
+        if kind not in OF_PIXELS:
             kept.append(view[kept_from:place])
             kept_from = end
-            if kind == b"eXIf" and _is_whole(view, place, end):
+            if kind == b"eXIf":
                 exif = exif or data[start : end - 4]
-            elif data.startswith(EXIF_TEXT, start) and _is_whole(view, place, end):
+            elif kind in TEXTS and data.startswith(EXIF_TEXT, start):
                 exif_text = exif_text or _text(kind, data[start + len(EXIF_TEXT) : end - 4])
-            elif data.startswith(XMP_TEXT, start) and _is_whole(view, place, end):
+            elif kind in TEXTS and data.startswith(XMP_TEXT, start):
                 xmp = xmp or _text(kind, data[start + len(XMP_TEXT) : end - 4])
         place = end
     kept.append(view[kept_from:place])
+    if data[COLOUR_TYPE] == INDEXED and not has_palette:
+        raise damaged("a PNG without its palette")
     return b"".join(kept), orientation_from_metadata(exif or _exif_from_text(exif_text), xmp)
-
-
-def _is_whole(view: memoryview, start: int, end: int) -> bool:
-    return zlib.crc32(view[start + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
 
 
 def _text(kind: bytes, content: bytes) -> bytes:

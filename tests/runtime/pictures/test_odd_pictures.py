@@ -138,11 +138,17 @@ def bmp(width: int, height: int, bits: int, content: bytes, compression: int = 0
     return b"BM" + struct.pack("<IHHI", start + len(content), 0, 0, start) + head + palette + content
 
 
-def tiff(**tags: int) -> bytes:
-    numbers = {"width": 256, "height": 257, "bits": 258, "compression": 259, "photometric": 262, "strips": 273}
-    values = {"width": 4, "height": 4, "bits": 8, "compression": 1, "photometric": 1, "strips": 8} | tags
-    entries = b"".join(struct.pack("<HHII", numbers[name], 4, 1, values[name]) for name in numbers)
-    return b"II*\0" + struct.pack("<IH", 8, len(numbers)) + entries + bytes(100)
+TIFF_TAGS = {
+    "width": 256, "height": 257, "bits": 258, "compression": 259, "photometric": 262, "strips": 273, "samples": 277,
+    "format": 339,
+}  # fmt: skip
+
+
+def tiff(pixels: bytes = bytes(100), **tags: int) -> bytes:
+    plain = {"bits": 8, "compression": 1, "photometric": 1, "samples": 1, "format": 1}
+    values = plain | {"width": 4, "height": 4, "strips": 14 + 12 * len(TIFF_TAGS)} | tags
+    entries = b"".join(struct.pack("<HHII", number, 4, 1, values[name]) for name, number in TIFF_TAGS.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(TIFF_TAGS)) + entries + bytes(4) + pixels
 
 
 UNREAD: dict[str, tuple[bytes, str]] = {
@@ -157,6 +163,8 @@ UNREAD: dict[str, tuple[bytes, str]] = {
     "JPEG in a BMP": (bmp(4, 4, 24, JPEG, compression=4), "BMP of compression 4"),
     "BMP of OS/2 2": (bmp(4, 4, 24, bytes(48), size=16), "header of 16 bytes"),
     "TIFF of 3 bits": (tiff(bits=3), "TIFF"),
+    "TIFF of signed numbers": (tiff(bits=16, format=2), "signed"),
+    "TIFF of 32 bits": (tiff(bits=32), "32-bit"),
     "TIFF of a compression": (tiff(compression=34661), "TIFF"),
     "CgBI": (b"\x89PNG\r\n\x1a\n" + chunk(b"CgBI", bytes(4)) + png(1, 8, 0, b"\0")[8:], "CgBI"),
     "plain PGM": (b"P2\n1 1\n255\n7\n", "PGM"),
@@ -203,6 +211,9 @@ def test_every_flipped_bit_of_a_pngs_pixels_is_noticed() -> None:
         with pytest.raises(DamagedPictureError):
             decode_picture(bytes(data))
     rows = [bytes(9)] * 9
+    for odd in (chunk(b"pLTE", bytes(6)), chunk(b"tRNS", bytes(2), checksum=1)):  # the first is no palette
+        with pytest.raises(DamagedPictureError):
+            decode_picture(png(1, 8, 3, bytes(1), before=odd))
     with pytest.raises(DamagedPictureError):  # zlib's own checksum, where the chunk's is right
         decode_picture(png(9, 8, 0, *rows, packed=zlib.compress(bytes(90))[:-4] + b"\1\2\3\4"))
 
@@ -316,6 +327,24 @@ def test_every_mode_with_alpha_is_composed_on_black(mode: str) -> None:
     layer = Image.new("RGBA", (4, 4), (200, 200, 200, 0))
     image = {"La": layer.convert("LA").convert("La"), "RGBa": layer.convert("RGBa")}.get(mode) or layer.convert(mode)
     assert not preprocess(image, InputSpec(height=4, width=4, resize="stretch", resize_size=4, **NORMAL)).any()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "tags"),
+    [
+        (struct.pack("<H", 200 * 257), {"bits": 16}),
+        (struct.pack("<H", 55 * 257), {"bits": 16, "photometric": 0}),
+        (b"\xc8\xcc\x8c", {"bits": 12}),
+        (bytes((200, 200, 200, 0)), {"samples": 4, "photometric": 2}),
+    ],
+)
+def test_a_tiff_is_as_bright_as_its_tags_say(pixels: bytes, tags: dict[str, int]) -> None:
+    assert (decode_picture(tiff(pixels * 16, **tags)) == 200).all()
+
+
+def test_a_tiff_that_ends_within_its_tags_is_damaged() -> None:
+    with pytest.raises(DamagedPictureError):
+        decode_picture(encoded(scene(), "TIFF", compression="tiff_lzw")[:-1])
 
 
 def bmp_with_alpha(alpha: int) -> bytes:
