@@ -53,7 +53,8 @@ MESSAGES = (
     (
         r"Video: mjpeg, none.*unspecified size|Expected boundary '--' not found",
         "got MJPEG in parts whose end FFmpeg does not find (line ends without CR, no Content-Length or a wrong one), "
-        "expected CRLF and lengths; try OPENCV_FFMPEG_CAPTURE_OPTIONS='input_format;mjpeg', which looks for the JPEGs themselves",
+        "expected CRLF and lengths; try OPENCV_FFMPEG_CAPTURE_OPTIONS='input_format;mjpeg', which looks for the JPEGs "
+        "themselves",
     ),
     (r"moov atom not found", "got a video whose index is missing, expected a finished one; copy it again"),
 )
