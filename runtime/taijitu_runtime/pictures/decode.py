@@ -37,6 +37,7 @@ PLUGINS = {
 UNREAD = re.compile(r"unknown pixel mode|unknown data organization|[Uu]nsupported|not (?:available|supported)")
 COMPRESSION_NUMBER = re.compile(r"\d+")
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+STRIP_PIXELS = 1 << 20
 UNUSED_ALPHA = ("BMP", "TIFF")
 TWELVE_BITS, WHITE_OF_16_BITS = "I;12", 65535
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
@@ -236,21 +237,31 @@ def _decoded(
 
 
 def _rgb_from_image(image: Image.Image) -> Image.Image:
-    from PIL import Image as Pil
-
     if image.mode == "RGB":
         return image
     if image.mode in ALPHA_MODES or (image.mode == "P" and "transparency" in image.info):
         if image.format in UNUSED_ALPHA and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
             return image.convert("RGB")  # 32 bits per pixel, the last eight of which are unused
-        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        black = Pil.new("RGBA", layer.size, (0, 0, 0, 255))
-        return Pil.alpha_composite(black, layer).convert("RGB")
+        return _on_black(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _eight_from_sixteen_bits(image).convert("RGB")
     if image.mode == "F":
         raise UnknownFormatError("got float pixels, whose range is unknown, expected 8 or 16 bits; convert it")
     return image.convert("RGB")
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """Compose an image with alpha on black, in strips: the layers of a large one would take half a gigabyte."""
+    from PIL import Image as Pil
+
+    rows = max(1, STRIP_PIXELS // image.width)
+    result = Pil.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        layer = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
+        black = Pil.new("RGBA", layer.size, (0, 0, 0, 255))
+        result.paste(Pil.alpha_composite(black, layer).convert("RGB"), (0, top))
+    return result
 
 
 def _eight_from_sixteen_bits(image: Image.Image) -> Image.Image:

@@ -347,6 +347,17 @@ def test_a_tiff_that_ends_within_its_tags_is_damaged() -> None:
         decode_picture(encoded(scene(), "TIFF", compression="tiff_lzw")[:-1])
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_strips_of_a_large_picture_have_no_seams(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = scene().convert("RGBA")
+    layer.putalpha(scene().convert("L"))
+    image = layer.quantize(64) if mode == "P" else layer.convert(mode)
+    data = encoded(image, "PNG")
+    whole = decode_picture(data)
+    monkeypatch.setattr("taijitu_runtime.pictures.decode.STRIP_PIXELS", 7 * image.width)
+    np.testing.assert_array_equal(decode_picture(data), whole)
+
+
 def bmp_with_alpha(alpha: int) -> bytes:
     pixels = bytes((30, 20, 10, alpha)) * 16
     data = bytearray(bmp(4, 4, 32, pixels, compression=3, size=108))
