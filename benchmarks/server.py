@@ -3,8 +3,9 @@
 python benchmarks/server.py [--rounds 5] [--seconds 2]
 
 wrk posts one picture over and over, to each server alternately, round after round, on this machine, whose cores it
-shares with them. All servers stay up; only one works at a time. Medians over the rounds. Needs wrk (apt-get install
-wrk).
+shares with them. All servers stay up; only one works at a time. Medians over the rounds. The bound, which takes a turn
+too, is the same picture without HTTP: decoded, and answered by one session of one thread on each core, in one process.
+Needs wrk (apt-get install wrk).
 """
 
 from __future__ import annotations
@@ -25,21 +26,27 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
 import litserve
+import numpy as np
 import onnx
 import onnxruntime
 import skimage
 import torch
 from PIL import Image
 
+import taijitu
 from taijitu_export.onnx.cli import main as to_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
+from taijitu_runtime.backends.ort.backend import open_model
 from taijitu_runtime.bench.conditions import machine
+from taijitu_runtime.machine import usable_cores
+from taijitu_runtime.pictures.preprocess import preprocess
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
@@ -49,6 +56,7 @@ from taijitu_training.recipes.named import RECIPES
 ROOT = Path(__file__).parent.parent
 SKIMAGE = Path(skimage.__file__).parent / "data"
 RIVALS = Path(__file__).parent / "rivals"
+BATCH = 4
 NAIVE, LITSERVE, OURS, OUR_WORKERS = "naive", "LitServe", "taijitu", "taijitu --workers 2"
 
 
@@ -140,19 +148,46 @@ def measure(case: Case, rounds: int, seconds: int, connections: int) -> None:
             server.rates.clear()
             server.p50_ms.clear()
             server.p99_ms.clear()
+        bounds = []
         for _ in range(rounds):
+            bounds.append(bound(case, seconds))
             for server in servers:
                 wrk(server, case, seconds, connections)
-        print(f"\n**{case.title}**\n")
-        print("| server | requests/s | times naive | p50 ms | p99 ms | of naive's | ready after s | memory MB |")
-        print("|---|---|---|---|---|---|---|---|")
+        print(f"\n**{case.title}** (bound: {statistics.median(bounds):,.0f}/s)\n")
+        print(
+            "| server | requests/s | of the bound | times naive | p50 ms | p99 ms | of naive's | ready s | memory MB |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|")
         naive = servers[0]
         for server in servers:
             rate, p50, p99 = map(statistics.median, (server.rates, server.p50_ms, server.p99_ms))
-            times = statistics.median(ours / theirs for ours, theirs in zip(server.rates, naive.rates))
-            share = statistics.median(ours / theirs for ours, theirs in zip(server.p99_ms, naive.p99_ms))
-            print(f"| {server.name} | {rate:,.0f} | {times:.2f} | {p50:.1f} | {p99:.1f} | {share:.2f} ", end="")
-            print(f"| {server.ready_s:.1f} | {memory_mb(server.process.pid):.0f} |", flush=True)
+            reached, times = median_ratio(server.rates, bounds), median_ratio(server.rates, naive.rates)
+            print(f"| {server.name} | {rate:,.0f} | {reached:.2f} | {times:.2f} | {p50:.1f} | {p99:.1f} ", end="")
+            print(f"| {median_ratio(server.p99_ms, naive.p99_ms):.2f} | {server.ready_s:.1f} ", end="")
+            print(f"| {memory_mb(server.process.pid):.0f} |", flush=True)
+
+
+def median_ratio(values: list[float], others: list[float]) -> float:
+    """Return the median of the ratios within a round."""
+    return statistics.median(value / other for value, other in zip(values, others, strict=True))
+
+
+def bound(case: Case, seconds: int) -> float:
+    """Return pictures/s of one session on each core, in batches of 4, as the server forms them, without HTTP."""
+    body = case.picture.read_bytes()
+    with taijitu.Classifier.from_file(case.model) as classifier:
+        spec = classifier.card.input
+
+    def answer(_: int) -> int:
+        session = open_model(case.model, threads=1)
+        pictures, end = 0, time.monotonic() + seconds
+        while time.monotonic() < end:
+            session.run(["logits"], {"images": np.stack([preprocess(body, spec) for _ in range(BATCH)])})
+            pictures += BATCH
+        return pictures
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return sum(pool.map(answer, range(usable_cores()))) / seconds
 
 
 @contextmanager

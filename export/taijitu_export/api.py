@@ -38,6 +38,7 @@ def export_onnx(
     target: Literal["engine", "cpu"] | None = None,
     calibration: AnyPath | None = None,
     max_drop: float | None = None,
+    skip_unreadable: bool = False,
 ) -> OnnxResult:
     """Export a checkpoint to ONNX, check it against PyTorch, and keep it only if both agree.
 
@@ -53,6 +54,7 @@ def export_onnx(
             and later; "cpu": float32 between them, for ONNX Runtime and TensorRT 8.6.
         calibration: Folder or tar of pictures to calibrate int8 with, and to check fp16 and int8 with.
         max_drop: Percentage points of top-1 accuracy that a smaller precision may cost; None for its own allowance.
+        skip_unreadable: Leave out pictures of `calibration` that cannot be decoded; they are an error otherwise.
 
     Returns:
         The file that was written, and how well it agrees.
@@ -62,7 +64,9 @@ def export_onnx(
         CheckpointError: The checkpoint cannot be read.
         UsageError: An argument is wrong, or the file cannot be written.
     """
-    smaller = PrecisionRequest.asked_for(precision, _path(calibration), max_drop, target)
+    smaller = PrecisionRequest.asked_for(
+        precision, _path(calibration), max_drop, target, skip_unreadable=skip_unreadable
+    )
     return export.export_onnx(Path(checkpoint), _path(output), input_form=input_form, nish=nish, smaller=smaller)
 
 
@@ -140,6 +144,7 @@ def verify(
     max_drop: float | None = None,
     expect: float | None = None,
     explain: bool = False,
+    skip_unreadable: bool = False,
 ) -> Verification:
     """Judge a model file on pictures: against a reference, against labels, or both.
 
@@ -150,6 +155,7 @@ def verify(
         max_drop: Percentage points of top-1 accuracy that it may cost; None for its precision's own allowance.
         expect: Top-1 accuracy in percent that it should reach without a reference; None for the one in its card.
         explain: If it is not fine, name the first layer that diverges from the reference.
+        skip_unreadable: Leave out pictures that cannot be decoded, and list them; they are an error otherwise.
 
     Returns:
         The verdict and its evidence.
@@ -160,7 +166,13 @@ def verify(
         UsageError: The arguments do not fit each other.
     """
     return comparison.verify(
-        Path(model), _path(data), _path(reference), max_drop=max_drop, expect=expect, explain=explain
+        Path(model),
+        _path(data),
+        _path(reference),
+        max_drop=max_drop,
+        expect=expect,
+        explain=explain,
+        skip_unreadable=skip_unreadable,
     )
 
 
@@ -174,6 +186,7 @@ def calibrate(
     reject: float | None = None,
     guarantee: float | None = None,
     other: AnyPath | None = None,
+    skip_unreadable: bool = False,
 ) -> Calibration:
     """Choose a temperature, and on request a threshold and label sets, and write them into an ONNX file's card.
 
@@ -187,6 +200,7 @@ def calibrate(
         guarantee: In percent; answers carry a set of labels that has the true one in this share of cases.
         other: What shows none of the labels: a label of `data`, a folder of pictures, or the model's label that means
             "none of these".
+        skip_unreadable: Leave out pictures that cannot be decoded; they are an error otherwise.
 
     Returns:
         The choices, and their values measured on the half that did not choose.
@@ -204,6 +218,7 @@ def calibrate(
         threshold=ThresholdRequest(accuracy, coverage, reject),
         guarantee=guarantee,
         other=None if other is None else os.fspath(other),
+        skip_unreadable=skip_unreadable,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 
+SKIP_UNREADABLE = "leave out pictures that cannot be decoded, and list them (default: they are an error)"
+
 
 def percentage(text: str) -> float:
     """Parse a number of percent or of percentage points, 0 to 100, for argparse."""

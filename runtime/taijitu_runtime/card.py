@@ -35,7 +35,7 @@ METADATA_PREFIX = "taijitu."
 MAX_SIDE = 16384
 PRECISIONS = ("fp32", "fp16", "int8")
 CHANNELS = {"RGB": 3, "BGR": 3, "grey": 1}
-INTERPOLATIONS = ("bilinear_antialias", "bicubic_antialias", "bilinear_opencv", "bicubic_opencv")
+INTERPOLATIONS = ("bilinear_antialias", "bicubic_antialias", "bilinear_opencv", "bicubic_opencv", "nearest")
 OUTPUTS = ("logits", "probabilities")
 FLOAT_VALUES = ("normalised", "pixels")
 
@@ -54,7 +54,7 @@ class InputSpec:
     `resize_size`: pixels of the shorter side before the crop, at least the crop; for "letterbox" the longer of `height`
     and `width`.
     `interpolation`: "bilinear_antialias" or "bicubic_antialias", Pillow's filters of that name; "bilinear_opencv" or
-    "bicubic_opencv", OpenCV's, which do not antialias.
+    "bicubic_opencv", OpenCV's, which do not antialias; "nearest", Pillow's.
     `fill`: R, G, B in [0, 255], of the border that "letterbox" leaves.
 
     The second part is arithmetic, inside the graph of a model that takes uint8, and in `pictures.preprocess.normalise`

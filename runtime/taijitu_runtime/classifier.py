@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.answers import Prediction, Scores, check_logits, check_top, scores_from_logits
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
-from taijitu_runtime.backends.bulk import chunked, mapped
+from taijitu_runtime.backends.bulk import RUNS, chunked, mapped
 from taijitu_runtime.backends.contract import rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.card import ModelCard
@@ -177,9 +177,10 @@ class Classifier:
         with their number. `top`, `limits` and `threshold` as for `predict`, and its other errors.
         """
         top, rule = self._checked_top(top), self.doubt_rule(threshold)
-        chunks = chunked(pictures, self.batch_size)
-        ahead = list(itertools.islice(chunks, 2))
-        alongside = len(ahead) > 1
+        remaining = iter(pictures)
+        ahead = list(itertools.islice(remaining, RUNS * self.batch_size * self._workers))
+        chunks = chunked(itertools.chain(ahead, remaining), self._task_size(len(ahead)))
+        alongside = len(ahead) > self.batch_size
 
         def answer(chunk: list[Picture]) -> list[Prediction | PictureError]:
             prepared = [self._prepared(picture, limits) for picture in chunk]
@@ -187,7 +188,7 @@ class Classifier:
             found = iter(self._predict(images, top, rule, alongside=alongside) if images else [])
             return [image if isinstance(image, PictureError) else next(found) for image in prepared]
 
-        return itertools.chain.from_iterable(mapped(answer, itertools.chain(ahead, chunks), self._workers))
+        return itertools.chain.from_iterable(mapped(answer, chunks, self._workers))
 
     def explain(
         self, picture: Picture, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None
@@ -291,13 +292,25 @@ class Classifier:
     def _mapped(
         self, images: NDArray[Any], rows_from_images: Callable[[NDArray[Any]], NDArray[Any]]
     ) -> NDArray[np.float32]:
-        size = self.batch_size
+        size = self._task_size(len(images))
         chunks = [images[start : start + size] for start in range(0, len(images), size)]
-        alongside = len(chunks) > 1
+        alongside = len(images) > self.batch_size
         parts = mapped(lambda chunk: self._infer(rows_from_images(chunk), alongside=alongside), chunks, self._workers)
-        return np.concatenate(list(parts)) if alongside else next(parts)
+        return _joined(list(parts))
+
+    def _task_size(self, pictures: int) -> int:
+        """Return how many of these, or more, pictures a thread takes at a time."""
+        return self.batch_size * (RUNS if pictures >= RUNS * self.batch_size * self._workers else 1)
 
     def _infer(self, rows: NDArray[Any], *, alongside: bool) -> NDArray[np.float32]:
+        size = self.batch_size
+        return _joined([self._run(rows[start : start + size], alongside) for start in range(0, len(rows), size)])
+
+    def _run(self, rows: NDArray[Any], alongside: bool) -> NDArray[np.float32]:
         missing = max(0, self.backend.input.min_batch - len(rows))
         padded = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing else rows
         return self.backend.infer(padded, alongside=alongside)[: len(rows)]
+
+
+def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -103,8 +103,8 @@ def test_tuples_pass_for_lists(card: dict[str, Any]) -> None:
         ("input.crop", "random", r'input\.crop: got \'random\', expected "centre"'),
         (
             "input.interpolation",
-            "nearest",
-            r'input\.interpolation: got \'nearest\', expected "bilinear_antialias" or "bi',
+            "lanczos",
+            r'input\.interpolation: got \'lanczos\', expected "bilinear_antialias" or "bi',
         ),
         ("input.mean", [0.5, 0.5], r"input\.mean: got \(0\.5, 0\.5\), expected 3 numbers in \[0, 1\]"),
         (

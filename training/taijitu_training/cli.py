@@ -152,7 +152,8 @@ def main(argv: list[str] | None = None) -> int:
         measured = f"{result.history[-1]['eval_top1']:.2f} % on {result.evaluated_on}"
         if "test_top1" in result.measured:
             measured = f"{result.measured['test_top1']:.2f} % on test, {measured}"
-        print(f"done: {result.checkpoint} ({measured})")
+        best = f"; best epoch: {result.best}" if result.best else ""
+        print(f"done: {result.checkpoint} ({measured}){best}")
     return 0 if result.finished else INTERRUPTED
 
 

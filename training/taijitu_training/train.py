@@ -42,8 +42,9 @@ class TrainResult:
 
     `checkpoint`: final.pt of a finished run, otherwise last.pt, to continue from. `history`: the numbers of each epoch.
     `evaluated_on`: the split of the accuracy, in a word. `writes`: False in all but the first of several processes.
-    `measured`: the result's numbers on test/, if that did not choose it ("test_top1",
-    "test_loss", "test_macro"), otherwise its mean over the labels on the evaluation pictures ("eval_macro").
+    `measured`: the result's numbers on test/, if that did not choose it ("test_top1", "test_loss", "test_macro"),
+    otherwise its mean over the labels on the evaluation pictures ("eval_macro"). `best`: the checkpoint of the best
+    epoch, if validation pictures chose one.
     """
 
     finished: bool
@@ -52,6 +53,7 @@ class TrainResult:
     evaluated_on: str
     writes: bool = True
     measured: Mapping[str, float] = field(default_factory=dict)
+    best: Path | None = None
 
 
 def train(
@@ -206,7 +208,10 @@ def train(
         if group.writes and not finished:
             print(f"stopped; {_go_on(last)}", file=sys.stderr)
         left = Path(out) / ("final.pt" if finished else "last.pt")
-        return TrainResult(finished, left, tuple(run.history), dataset.evaluation_name, group.writes, run.measured)
+        best = Path(out) / "best.pt" if dataset.chooses and run.history else None
+        return TrainResult(
+            finished, left, tuple(run.history), dataset.evaluation_name, group.writes, run.measured, best
+        )
 
 
 def _announce(run: Run, recipe: str, device: torch.device, group: Processes, validation: float | None) -> None:

@@ -27,14 +27,14 @@ def build_parser() -> Parser:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the artefact, in .onnx")
     parser.add_argument("--labels", type=Path, metavar="FILE", help=f"the labels in the order of the network's "
                         f"outputs: {FORMS} (default: those of --like or of the file's metadata)")  # fmt: skip
-    parser.add_argument("--like", metavar="WHAT", help="prepare pictures as timm/NAME.TAG, torchvision/NAME or a "
-                        "preprocessor_config.json says; other flags take precedence")  # fmt: skip
+    parser.add_argument("--like", metavar="WHAT", help="prepare pictures as timm/NAME.TAG, torchvision/NAME, a "
+                        "preprocessor_config.json or timm's config.json says; other flags take precedence")  # fmt: skip
     parser.add_argument("--resize", metavar="RULE", help="shorter:256 (the shorter side), stretch, stretch:256, or "
                         "letterbox:320:white")  # fmt: skip
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="side of the square that the network sees "
                         "(default: the file's)")  # fmt: skip
     parser.add_argument("--size", type=_size, metavar="HxW", help="height and width in place of --crop, such as 48x192")
-    parser.add_argument("--interpolation", help="bilinear or bicubic as Pillow does it, bilinear_opencv "
+    parser.add_argument("--interpolation", help="bilinear, bicubic or nearest as Pillow does it, bilinear_opencv "
                         "or bicubic_opencv (default: bilinear)")  # fmt: skip
     parser.add_argument("--color", help="order of the channels: rgb, bgr or grey (default: rgb, of one channel: grey)")
     parser.add_argument("--scale", type=_fraction, metavar="FACTOR", help="first, pixels in [0, 255] are multiplied by "

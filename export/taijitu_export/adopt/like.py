@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
+from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import TaijituError, UsageError
-from taijitu_runtime.labels import checked_labels, labels_by_number
+from taijitu_runtime.labels import checked_labels, labels_by_number, read_labels
 
 PROCESSOR, CONFIG = "preprocessor_config.json", "config.json"
-FORMS = f"timm/NAME, timm/NAME.TAG, torchvision/NAME, torchvision/NAME.WEIGHTS or {PROCESSOR}"
-_FILTERS = {2: "bilinear_antialias", 3: "bicubic_antialias"}
+FORMS = f"timm/NAME, timm/NAME.TAG, torchvision/NAME, torchvision/NAME.WEIGHTS, {PROCESSOR} or timm's {CONFIG}"
+_FILTERS = {0: "nearest", 2: "bilinear_antialias", 3: "bicubic_antialias"}
 """Pillow's numbers of the filters that a card can name."""
 _STEPS = (
     "resize",
@@ -38,9 +39,10 @@ def preprocessing_like(text: str) -> Preprocessing:
         return _like_published(text)
     path = Path(text)
     if path.is_dir():
-        path = path / PROCESSOR
+        path = path / (PROCESSOR if (path / PROCESSOR).is_file() or not (path / CONFIG).is_file() else CONFIG)
     if path.suffix == ".json":
-        return _like_hugging_face(path)
+        said = _json(path)
+        return _like_timm_config(path, said) if "pretrained_cfg" in said else _like_hugging_face(path, said)
     raise UsageError(f"got --like {text}, expected {FORMS}")
 
 
@@ -85,6 +87,32 @@ def _like_published(name: str) -> Preprocessing:
         labels = published_labels(name)
     except TaijituError:  # not published; the user may have the file
         labels = ()
+    return _of_spec(spec, labels, name)
+
+
+def _like_timm_config(path: Path, said: Mapping[str, Any]) -> Preprocessing:
+    from taijitu_training.weights.published import imagenet_labels, input_from_timm_config
+
+    config = said["pretrained_cfg"]
+    if not isinstance(config, dict):
+        raise UsageError(
+            f"{path}: got a pretrained_cfg of {type(config).__name__}, expected an object, as timm writes it"
+        )
+    own = config.get("label_names")
+    labels: tuple[str, ...] = ()
+    if said.get("label_names"):
+        labels = read_labels(path)
+    elif isinstance(own, list):
+        labels = checked_labels(tuple(map(str, own)), str(path))
+    elif said.get("num_classes", config.get("num_classes")) == len(imagenet_labels()):
+        labels = imagenet_labels()
+    try:
+        return _of_spec(input_from_timm_config(str(path), config), labels, str(path))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: got a pretrained_cfg that timm cannot read ({error}); correct it") from None
+
+
+def _of_spec(spec: InputSpec, labels: tuple[str, ...], source: str) -> Preprocessing:
     return Preprocessing(
         usual_size=(spec.height, spec.width),
         resize=Resize(spec.resize, spec.resize_size, of=min(spec.height, spec.width)),
@@ -92,14 +120,12 @@ def _like_published(name: str) -> Preprocessing:
         mean=spec.mean,
         std=spec.std,
         labels=labels or None,
-        source=name,
+        source=source,
     )
 
 
-def _like_hugging_face(path: Path) -> Preprocessing:
-    said = _json(path)
+def _like_hugging_face(path: Path, said: Mapping[str, Any]) -> Preprocessing:
     others = [key for key, value in said.items() if value is True and key.startswith("do_") and key[3:] not in _STEPS]
-    others += [key for key in ("offset", "rescale_offset") if said.get(key)]
     if others:
         raise UsageError(
             f"{path}: got {', '.join(others)}, which an artefact cannot compute; prepare pictures in another way, with "
@@ -109,26 +135,45 @@ def _like_hugging_face(path: Path) -> Preprocessing:
     names = _json(config).get("id2label") if config.is_file() else None
     labels = labels_by_number(names) if isinstance(names, dict) else None
     resize, final = _hugging_face_sizes(path, said)
-    resample = said.get("resample", 2)
+    resample = said.get("resample", 0 if _kind(said).startswith("EfficientNet") else 2)
     if resample not in _FILTERS:
-        raise UsageError(f"{path}: got resample {resample!r}, expected 2 (bilinear) or 3 (bicubic)")
-    normalised = said.get("do_normalize", "image_mean" in said)
+        raise UsageError(f"{path}: got resample {resample!r}, expected 0 (nearest), 2 (bilinear) or 3 (bicubic)")
+    mean, std = _hugging_face_normalisation(said)
     return Preprocessing(
         usual_size=final,
         resize=dataclasses.replace(resize, of=min(final)) if said.get("do_resize", True) else None,
         interpolation=_FILTERS[resample],
         colour="BGR" if said.get("do_flip_channel_order") else None,
         scale=float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0,
-        mean=tuple(map(float, said.get("image_mean", ()))) if normalised else (0.0,),
-        std=tuple(map(float, said.get("image_std", ()))) if normalised else (1.0,),
+        mean=mean,
+        std=std,
         labels=None if labels is None else checked_labels(labels, str(config)),
         source=str(path),
     )
 
 
+def _hugging_face_normalisation(said: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation.
+
+    An offset subtracts 1 before; the processor of EfficientNet divides by the standard deviation twice.
+    """
+    mean, std = (tuple(map(float, said.get(name, ()))) for name in ("image_mean", "image_std"))
+    twice = _kind(said).startswith("EfficientNet") and said.get("include_top", True) and std
+    if not said.get("do_normalize", bool(mean)):
+        mean, std = (0.0,), std if twice else (1.0,)
+    elif twice:
+        std = tuple(one * one for one in std)
+    offset = 1.0 if said.get("offset") or said.get("rescale_offset") else 0.0
+    return tuple(one + offset for one in mean), std
+
+
+def _kind(said: Mapping[str, Any]) -> str:
+    return str(said.get("image_processor_type") or said.get("feature_extractor_type") or "")
+
+
 def _hugging_face_sizes(path: Path, said: Mapping[str, Any]) -> tuple[Resize, tuple[int, int]]:
     """Return the resize, and the height and width of its result."""
-    kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "")
+    kind = _kind(said)
     size, crop, share = _sides(said.get("size")), _sides(said.get("crop_size")), said.get("crop_pct")
     cropped = bool(said.get("do_center_crop", kind.startswith(("Levit", "PoolFormer"))))
     if kind.startswith("Levit"):

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of
 from taijitu_export.progress import tracked
+from taijitu_runtime.backends.bulk import mapped
 from taijitu_runtime.backends.ort.session import open_session
 from taijitu_runtime.card import CHANNELS, InputSpec
 from taijitu_runtime.errors import ArtefactError, UsageError, require
+from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import normalise
 
 CARRIERS = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast")
@@ -76,11 +78,16 @@ class Original:
         """Compute its output, float32 (N, K), for prepared pictures, uint8 RGB (N, H, W, 3), and their contract."""
         return self.run(self.network_input(pictures, spec))
 
-    def run(self, images: NDArray[Any], batch: int = 1) -> NDArray[np.float32]:
-        """Compute its output (N, K) for `images` of `network_input`, `batch` or its own batch size at a time."""
-        step = self.signature.batch or batch
-        starts = tracked("running the original", range(0, len(images), step))
-        return np.concatenate([self._run(images[start : start + step]) for start in starts])
+    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Compute its output (N, K) for `images` of `network_input`, one after the other or in its own batch size.
+
+        Each core runs one: small runs stay in its cache, and some networks answer a batch in another way.
+        """
+        step = self.signature.batch or 1
+        parts = [images[start : start + step] for start in range(0, len(images), step)]
+        return np.concatenate(
+            list(tracked("running the original", mapped(self._run, parts, usable_cores()), len(parts)))
+        )
 
     def before(self, operator: str) -> Original | None:
         """Return the same file cut before its last operator; None where that is not `operator`."""
@@ -97,7 +104,9 @@ class Original:
         model.graph.output.append(given)
         ort = require("onnxruntime", "taijitu[export]")
         earlier = copy.copy(self)
-        earlier._session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1  # as in _opened
+        earlier._session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
         earlier.signature = dataclasses.replace(self.signature, output=given.name)
         return earlier
 
@@ -128,13 +137,15 @@ class Original:
 
 def not_a_classifier(path: Path, got: str) -> ArtefactError:
     """Return the error for a network whose output is not one number per label."""
-    return ArtefactError(f"{path}: got {got}, expected one output of N x K, one number for each of K labels")
+    return ArtefactError(
+        f"{path}: got {got}, expected one output of N x K, a float32 or float16 number for each of K labels"
+    )
 
 
 def _opened(path: Path) -> Any:
     ort = require("onnxruntime", "taijitu[export]")
     try:
-        return open_session(ort, path, 0, [("CPUExecutionProvider", {})])
+        return open_session(ort, path, 1, [("CPUExecutionProvider", {})])
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ArtefactError(

@@ -13,12 +13,13 @@ from taijitu_export.adopt.original import Signature
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import ArtefactError, UsageError, name_hint
 
-Interpolation = Literal["bilinear", "bicubic", "bilinear_opencv", "bicubic_opencv"]
+Interpolation = Literal["bilinear", "bicubic", "bilinear_opencv", "bicubic_opencv", "nearest"]
 INTERPOLATIONS = {
     "bilinear": "bilinear_antialias",
     "bicubic": "bicubic_antialias",
     "bilinear_opencv": "bilinear_opencv",
     "bicubic_opencv": "bicubic_opencv",
+    "nearest": "nearest",
 }
 """Names for users, and those of the card."""
 

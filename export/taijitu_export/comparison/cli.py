@@ -10,7 +10,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from taijitu_export.arguments import percentage
+from taijitu_export.arguments import SKIP_UNREADABLE, percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.errors import UsageError
@@ -35,6 +35,7 @@ def build_parser() -> Parser:
                         "from the reference")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="PAGE", help="write an HTML page with figures per label and the "
                         "wrong and flipped pictures, and these as CSV next to it")  # fmt: skip
+    parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
             expect=args.expect,
             explain=args.explain,
             threads=args.threads,
+            skip_unreadable=args.skip_unreadable,
         )
         if args.report is not None:
             write_page(found, args.candidate, args.reference, args.report)

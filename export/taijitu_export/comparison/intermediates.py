@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from taijitu_export.errors import ExportError
 from taijitu_export.progress import tracked
+from taijitu_runtime.backends.bulk import mapped
 from taijitu_runtime.backends.contract import Layout, layout_of, rows_from_pixels
+from taijitu_runtime.backends.ort.backend import bulk_on_cpu
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.errors import require
+from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 LOG_FATAL = 4
 
@@ -24,18 +27,18 @@ class Intermediates:
     Without `names` it returns what the model returns. ExportError where ONNX Runtime refuses the model.
     """
 
-    def __init__(self, model: onnx.ModelProto, names: Collection[str] = (), *, threads: int = 0) -> None:
+    def __init__(self, model: onnx.ModelProto, names: Collection[str] = ()) -> None:
         self._layout, self._spec = input_of(model)
         self._batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value  # 0: any
         self._names = list(names) or [output.name for output in model.graph.output]
         onnxruntime = require("onnxruntime", "taijitu[export]")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = LOG_FATAL
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 0 if names else 1  # `logits` runs one batch on each core
+        content = _returning(model, self._names).SerializeToString()
+        self._bulk = bulk_on_cpu(largest_tensor_bytes(content), self._batch or None, threads=0)
         try:
-            self._session = onnxruntime.InferenceSession(
-                _returning(model, self._names).SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of many classes, none of them public
             raise ExportError(f"ONNX Runtime refused the graph: {' '.join(str(error).split())}") from error
 
@@ -57,10 +60,12 @@ class Intermediates:
         except Exception as error:
             raise ExportError(f"ONNX Runtime failed on {images.shape}: {' '.join(str(error).split())}") from error
 
-    def logits(self, pictures: NDArray[np.uint8], batch: int = 64, what: str = "answering") -> NDArray[np.float32]:
-        """Compute its only tensor, float32 (N, K), for any number of pictures, `batch` at a time. `what`: the bar's."""
-        starts = tracked(what, range(0, len(pictures), batch))
-        return np.concatenate([self.run(pictures[start : start + batch])[self._names[0]] for start in starts])
+    def logits(self, pictures: NDArray[np.uint8], what: str = "answering") -> NDArray[np.float32]:
+        """Compute its only tensor, float32 (N, K), for any number of pictures. `what`: the bar's."""
+        size = self._bulk.batch
+        chunks = [pictures[start : start + size] for start in range(0, len(pictures), size)]
+        answers = mapped(lambda chunk: self.run(chunk)[self._names[0]], chunks, self._bulk.workers)
+        return np.concatenate(list(tracked(what, answers, len(chunks))))
 
 
 def input_of(model: onnx.ModelProto) -> tuple[Layout, InputSpec | None]:

@@ -102,6 +102,7 @@ def verify(
     expect: float | None = None,
     explain: bool = False,
     threads: int = 0,
+    skip_unreadable: bool = False,
 ) -> Verification:
     """Judge a model file.
 
@@ -109,9 +110,12 @@ def verify(
     `reference`: a checkpoint or a model file with the same labels. `max_drop`: percentage points of top-1 accuracy that
     it may cost, None for its precision's own allowance. `expect`: top-1 accuracy in percent that it should reach
     without a reference, None for the one in its card. `explain`: if it is not fine, compare the graphs layer by
-    layer. `threads`: cores that ONNX Runtime uses, 0 for all. Raises the errors of artefacts, checkpoints, pictures and
+    layer. `threads`: cores that ONNX Runtime uses, 0 for all. `skip_unreadable`: leave out pictures that cannot be
+    decoded, which are an error otherwise. Raises the errors of artefacts, checkpoints, pictures and
     usage; what is wrong with the candidate's answers is in the verdict.
     """
+    if skip_unreadable and data is None:
+        raise UsageError("got --skip-unreadable without pictures; give --data DIR, or remove it")
     with Classifier.from_file(candidate, threads=threads) as classifier:
         card = classifier.card
         pictures = None if data is None else evaluation_pictures(data, card.labels, TrainedOn.from_card(card.training))
@@ -119,6 +123,8 @@ def verify(
             raise UsageError(
                 f"got {expect:g} % expected, which judges labelled pictures without a reference; give --data alone"
             )
+        if skip_unreadable and pictures is not None:
+            pictures = pictures.readable(card.input)
         evidence, other = _answered(classifier, reference, pictures, threads)
         on_gpu = classifier.backend.name != "onnxruntime"
     max_drop = ALLOWED_DROP_POINTS[card.precision.name] if max_drop is None else max_drop

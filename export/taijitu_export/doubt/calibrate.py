@@ -83,13 +83,14 @@ def calibrate(
     guarantee: float | None = None,
     other: str | None = None,
     threads: int = 0,
+    skip_unreadable: bool = False,
 ) -> Calibration:
     """Write `output`, the ONNX file `model` with a decision in its card.
 
     `data`: a folder or tar of pictures with labels that the network was not trained on. `guarantee`: percent, for label
     sets. `other`: what shows none of these: a label of the model, a label of `data`, or a folder of pictures, whichever
-    exists first. ExportError where pictures are too few or no threshold meets the request, and the errors of artefacts,
-    pictures and usage.
+    exists first. `skip_unreadable`: leave out pictures that cannot be decoded. ExportError where pictures are too few
+    or no threshold meets the request, and the errors of artefacts, pictures and usage.
     """
     check_output_path(output)
     file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
@@ -101,9 +102,12 @@ def calibrate(
     labels = card.labels
     label = other if other in labels else None
     pictures, found = evaluation_and_other_pictures(data, labels, TrainedOn.from_card(card.training), other)
+    none = None if other is None or label is not None else _others(found, other, labels)
+    if skip_unreadable:
+        pictures = pictures.readable(card.input)
+        none = None if none is None else none.readable(card.input)
     if pictures.targets is None:
         raise UsageError(f"{data}: got pictures without labels, expected a folder for each label; sort them")
-    none = None if other is None or label is not None else _others(found, other, labels)
     with Classifier.from_file(model, threads=threads) as classifier:
         logits = _logits(classifier, pictures)
         others = None if none is None else _logits(classifier, none)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taijitu_export.arguments import percentage
+from taijitu_export.arguments import SKIP_UNREADABLE, percentage
 from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.doubt.rule import check_threshold
 from taijitu_runtime.errors import UsageError
@@ -38,6 +38,7 @@ def build_parser() -> Parser:
     parser.add_argument("--other", metavar="LABEL|DIR", help="what shows none of the labels: a label of the data, or a "
                         "folder of pictures, which choose the score; or the model's label that means none of "
                         "these")  # fmt: skip
+    parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         guarantee=args.guarantee,
         other=args.other,
         threads=args.threads,
+        skip_unreadable=args.skip_unreadable,
     )
     if args.json:
         say_json(as_json(found), sys.stdout)

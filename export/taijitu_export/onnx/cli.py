@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taijitu_export.arguments import percentage
+from taijitu_export.arguments import SKIP_UNREADABLE, percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS, TARGETS
@@ -37,6 +37,7 @@ def build_parser() -> Parser:
                         "TensorRT 8.6 (default: engine)")  # fmt: skip
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="folder or tar of pictures: train/<label>/* to "
                         "calibrate int8 with, val/ or test/ to judge fp16 and int8 with")  # fmt: skip
+    parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     allowed = ", ".join(f"{ALLOWED_DROP_POINTS[precision]:g} for {precision}" for precision in PRECISIONS[1:])
     parser.add_argument("--max-drop", type=percentage, metavar="POINTS", help="percentage points of top-1 accuracy "
                         f"that a smaller precision may cost (default: {allowed})")  # fmt: skip
@@ -51,7 +52,9 @@ def main(argv: list[str] | None = None) -> int:
     from taijitu_export.onnx.export import export_onnx
     from taijitu_export.precision.conversion import PrecisionRequest
 
-    smaller = PrecisionRequest.asked_for(args.precision, args.calibration, args.max_drop, args.target)
+    smaller = PrecisionRequest.asked_for(
+        args.precision, args.calibration, args.max_drop, args.target, skip_unreadable=args.skip_unreadable
+    )
     try:
         result = export_onnx(args.checkpoint, args.output, input_form=args.input, nish=args.nish, smaller=smaller)
     except ExportError as error:

@@ -37,13 +37,15 @@ class CalibrationData:
     temperature: float = 1.0
 
     @classmethod
-    def of_data(cls, data: Path, card: ModelCard) -> CalibrationData:
+    def of_data(cls, data: Path, card: ModelCard, *, skip_unreadable: bool = False) -> CalibrationData:
         """Read 512 images to calibrate with and at most 10,000 to check with; see pictures.calibration_and_judging.
 
         PictureError and UsageError where the data cannot be used.
         """
         trained_on = TrainedOn.from_card(card.training)
         calibration, evaluation = calibration_and_judging(data, card.labels, CALIBRATION_PICTURES, trained_on)
+        if skip_unreadable:
+            calibration, evaluation = calibration.readable(card.input), evaluation.readable(card.input)
         remarks = tuple(evaluation.remarks)
         evaluation = evaluation.spread(EVALUATION_PICTURES)
         return cls(

@@ -40,21 +40,31 @@ class PrecisionRequest:
 
     `data`: a folder or tar; None for generated images, which are enough for float16. `max_drop`: None for the
     precision's own allowance. `target`: the purpose of an int8 file, "engine" or "cpu"; None for float16.
+    `skip_unreadable`: leave out images of `data` that cannot be decoded, which are an error otherwise.
     """
 
     precision: str
     data: Path | None = None
     max_drop: float | None = None
     target: str | None = None
+    skip_unreadable: bool = False
 
     @classmethod
     def asked_for(
-        cls, precision: str, data: Path | None, max_drop: float | None, target: str | None = None
+        cls,
+        precision: str,
+        data: Path | None,
+        max_drop: float | None,
+        target: str | None = None,
+        *,
+        skip_unreadable: bool = False,
     ) -> PrecisionRequest | None:
         """Return the request of a command line.
 
         None for float32. UsageError where the options do not fit each other, or the installed ONNX Runtime.
         """
+        if skip_unreadable and data is None:
+            raise UsageError("got --skip-unreadable without pictures; give --calibration DIR, or remove it")
         if target is not None and precision != "int8":
             raise UsageError(f"got --for {target} with --precision {precision}, which is for both; remove --for")
         if precision == "fp32":
@@ -71,11 +81,13 @@ class PrecisionRequest:
                 "rounds float16 wrongly, so that the file could not be checked; expected 1.30 or later, for Python "
                 "3.11 or later; upgrade it, or add --for cpu"
             )
-        return cls(precision, data, max_drop, target)
+        return cls(precision, data, max_drop, target, skip_unreadable)
 
     def read_data(self, card: ModelCard) -> CalibrationData:
         """Read its images, or generate some. PictureError and UsageError where they cannot be used."""
-        return CalibrationData.generated(card.input) if self.data is None else CalibrationData.of_data(self.data, card)
+        if self.data is None:
+            return CalibrationData.generated(card.input)
+        return CalibrationData.of_data(self.data, card, skip_unreadable=self.skip_unreadable)
 
 
 @dataclasses.dataclass(frozen=True)

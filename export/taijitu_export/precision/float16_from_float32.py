@@ -27,7 +27,7 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
     value that it reads or computes is beyond 65504 for one of the calibration images, and, as long as the whole does
     not pass the check, if it is the first to diverge or feeds that one. The check sees the graph with float16's
     rounding written out (RoundToFloat16Pass), so that a processor without float16 shows its errors. PrecisionError
-    where no layer is left that could stay in float32.
+    where every layer would stay in float32, or where that would not be enough.
     """
     graph = ir.from_proto(model)
     layers = [node.name for node in float32_layers(graph) if node.name]
@@ -36,6 +36,11 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
     weights_rounded = applied(RoundToFloat16Pass(excluded, weights_only=True), model)
     checked = AccuracyCheck("fp16", model, weights_rounded, data, max_drop)
     while True:
+        if excluded >= halves:
+            raise PrecisionError(
+                f"got {len(layers)} layers that float16 cannot hold or would make too coarse, expected one at least "
+                "that it can; keep the float32 file"
+            )
         rounded = applied(RoundToFloat16Pass(excluded), model)
         check = checked(rounded)
         if check.passes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from taijitu_runtime.pictures.headers import MAGIC
+from taijitu_runtime.pictures.headers import CAMERA_RAW, MAGIC
 
 FIRST_BYTES = 64  # enough for `picture_format` and `foreign_kind`
 # For files without a picture's suffix. BM and P5 are missing: they are so short that a text may begin with them.
@@ -18,6 +18,7 @@ _BRANDS = {
     b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF", b"qt  ": "MOV",
 }  # fmt: skip
 _FOREIGN = {
+    "camera raw": re.compile(CAMERA_RAW, re.DOTALL),
     "JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
     "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
     "SVG": re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg", re.DOTALL),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import operator
 import os
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,6 +90,20 @@ class PictureSet:
         chosen = contents[index] if isinstance(contents, np.ndarray) else [contents[i] for i in index]
         return dataclasses.replace(self, contents=chosen, targets=targets)
 
+    def readable(self, spec: InputSpec) -> PictureSet:
+        """Return the pictures that can be decoded; `left_out` names the others. DataError if there is none."""
+        if isinstance(self.contents, np.ndarray):
+            return self
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            readable = list(pool.map(lambda content: _can_prepare(content, spec), self.contents))
+        if not any(readable):
+            raise DataError(f"{self.source}: got no picture that can be decoded, expected some; check the files")
+        left_out = LeftOut()
+        left_out.add(self.left_out)
+        for content in itertools.compress(self.contents, map(operator.not_, readable)):
+            left_out.name("that cannot be decoded", self._name(content))
+        return dataclasses.replace(self.subset(np.flatnonzero(readable)), left_out=left_out)
+
     def spread(self, count: int) -> PictureSet:
         """Return at most `count` of the pictures, evenly spaced."""
         return self.subset(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64))
@@ -100,7 +115,7 @@ class PictureSet:
             try:
                 return prepare(content, spec)
             except PictureError as error:
-                raise error.named(f"{self.source}: {self._name(content)}") from error
+                raise _skippable(error).named(f"{self.source}: {self._name(content)}") from error
 
         with ThreadPoolExecutor(usable_cores()) as pool:
             for first in range(0, len(self), size):
@@ -121,6 +136,19 @@ def prepare(content: Content, spec: InputSpec) -> NDArray[np.uint8]:
     if isinstance(content, np.ndarray):
         return resize_picture(content if content.ndim == 3 else np.repeat(content[:, :, None], 3, axis=2), spec)
     return preprocess(content if isinstance(content, str) else bytes_of(content), spec)
+
+
+def _skippable(error: PictureError) -> PictureError:
+    """Return the error of a picture of a data set, with the flag that leaves it out."""
+    return type(error)(f"{error.reason}, or leave out all such pictures with --skip-unreadable", error.name)
+
+
+def _can_prepare(content: Content, spec: InputSpec) -> bool:
+    try:
+        prepare(content, spec)
+    except PictureError:
+        return False
+    return True
 
 
 def evaluation_pictures(source: Path, labels: Labels, trained_on: TrainedOn | None = None) -> PictureSet:
@@ -228,7 +256,8 @@ def _divided(whole: PictureSet, labels: Labels) -> tuple[PictureSet, PictureSet]
     own, others = whole.subset(np.flatnonzero(~is_other)), whole.subset(np.flatnonzero(is_other))
     if not len(own):
         raise DataError(f"{whole.source}: got pictures of {other!r} alone, expected some of the labels; add them")
-    left_out = LeftOut(Counter(whole.left_out.kinds), list(whole.left_out.named))
+    left_out = LeftOut()
+    left_out.add(whole.left_out)
     if len(others):
         left_out.count(f"pictures of {other!r}, none of the labels", len(others))
     own = dataclasses.replace(own, labels=tuple(labels), left_out=left_out)

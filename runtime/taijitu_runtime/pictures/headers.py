@@ -20,13 +20,18 @@ from taijitu_runtime.errors import (
     UsageError,
 )
 
+# A raw file of a camera is a TIFF that says CR, or whose first picture is a thumbnail (NewSubfileType, tag 254, is 1).
+CAMERA_RAW = (
+    rb"II\*\0....CR|II\*\0\x08\0\0\0..\xfe\0\x04\0\x01\0\0\0\x01|"
+    rb"MM\0\*\0\0\0\x08..\0\xfe\0\x04\0\0\0\x01\0\0\0\x01"
+)
 MAGIC = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
     "BMP": re.compile(rb"BM"),
     "GIF": re.compile(rb"GIF8[79]a"),
-    "TIFF": re.compile(rb"II\*\0|MM\0\*"),
+    "TIFF": re.compile(rb"(?!%b)(?:II\*\0|MM\0\*)" % CAMERA_RAW, re.DOTALL),
     "PPM": re.compile(rb"P[56]\s"),
 }
 FORMATS = tuple(MAGIC)
@@ -36,6 +41,7 @@ UNREAD_MAGIC = {
     "an AVIF": re.compile(rb"....ftyp(?:avif|avis)", re.DOTALL),
     "a JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
     "a JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
+    "a raw file of a camera (DNG, CR2, NEF, ARW)": re.compile(CAMERA_RAW, re.DOTALL),
     "a BigTIFF": re.compile(rb"II\x2b\0|MM\0\x2b"),
     "a PBM (black and white)": re.compile(rb"P[14]\s"),
     "a plain (ASCII) PGM": re.compile(rb"P2\s"),

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 # Large JPEGs are decoded at a fraction of their size, but at no less than this many times the resized one.
 OVERSAMPLING = 2
+# Thumbnails are smaller; to make room for the largest picture takes longer than to read and decode one of them.
+FIRST_READ = 1 << 16
 # Pillow's filter, and how far it reaches, in pixels of the result.
-FILTERS = {"bilinear_antialias": ("BILINEAR", 1), "bicubic_antialias": ("BICUBIC", 2)}
+FILTERS = {"bilinear_antialias": ("BILINEAR", 1), "bicubic_antialias": ("BICUBIC", 2), "nearest": ("NEAREST", 1)}
 OPENCV = {"bilinear_opencv": "bilinear", "bicubic_opencv": "bicubic"}
 # Shares of R, G and B in 65536 parts: the luminance of ITU-R 601, as Pillow rounds it.
 LUMINANCE = (19595, 38470, 7471)
@@ -71,7 +73,7 @@ def least_side(spec: InputSpec) -> int:
 
     0, all of them, where the resize does not antialias: an earlier reduction would show.
     """
-    if spec.interpolation in OPENCV:
+    if not spec.interpolation.endswith("_antialias"):
         return 0
     return OVERSAMPLING * max(spec.resize_size, spec.height, spec.width)
 
@@ -196,7 +198,9 @@ def _decoded_image(picture: object, limits: Limits) -> Decoded:
 def _read(path: str | Path, limits: Limits) -> bytes:
     try:
         with Path(path).open("rb") as file:
-            data = file.read(limits.max_bytes + 1)
+            data = file.read(min(FIRST_READ, limits.max_bytes + 1))
+            if len(data) == FIRST_READ:
+                data += file.read(limits.max_bytes + 1 - FIRST_READ)
     except (OSError, ValueError) as error:
         detail = error.strerror if isinstance(error, OSError) else error
         reason = f"got nothing ({detail}), expected a picture that can be read; check the path"

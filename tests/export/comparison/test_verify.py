@@ -30,6 +30,7 @@ from taijitu_export.comparison.classes import (
     reliability,
 )
 from taijitu_export.comparison.divergence import divergence
+from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.datasets import (
@@ -329,7 +330,17 @@ def test_wrong_pictures_are_one_line_that_names_them(
     assert "got train/ alone" in refused(capsys, model, "--data", tmp_path / "only")
     assert "got 'rouge' for labels" in refused(capsys, model, "--data", tmp_path / "named")
     (data / "test" / "red" / "1.png").write_bytes(b"no picture")
-    assert "test/red/1.png: got no picture" in refused(capsys, model, "--data", data)
+    for part in ("test/red/1.png: got no picture", "--skip-unreadable"):
+        assert part in refused(capsys, model, "--data", data)
+    assert "--data" in refused(capsys, model, "--skip-unreadable")
+    _, report = verify(capsys, model, "--data", data, "--skip-unreadable")
+    assert report["label_counts"] == {"red": 3, "green": 4, "blue": 4}
+    assert [name.split()[0] for name in report["left_out"]["named"]] == [str(Path("test", "red", "1.png"))]
+    card = ModelCard.from_dict(card_dict())
+    assert len(CalibrationData.of_data(data, card, skip_unreadable=True).evaluation) == 11
+    for path in (data / "test").glob("*/*.png"):
+        path.write_bytes(b"no picture")
+    assert "no picture that can be decoded" in refused(capsys, model, "--data", data, "--skip-unreadable")
 
 
 @pytest.mark.parametrize(

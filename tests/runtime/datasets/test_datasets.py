@@ -105,6 +105,7 @@ def test_the_first_bytes_decide_and_the_rest_is_counted_by_kind(tmp_path: Path) 
     for name, first in (
         ("1.heic", b"\0\0\0\x18ftypheic"),
         ("2.HEIC", b"\0\0\0\x18ftypmif1"),
+        ("2.dng", b"II*\0\x08\0\0\0\x02\0\xfe\0\x04\0\x01\0\0\0\x01\0\0\0"),
         ("3.avif", b"\0\0\0\x18ftypavif"),
         ("4.mp4", b"\0\0\0\x18ftypisom"),
         ("5.raw", b"nothing known"),
@@ -114,7 +115,7 @@ def test_the_first_bytes_decide_and_the_rest_is_counted_by_kind(tmp_path: Path) 
         (tmp_path / "dog" / name).write_bytes(b"BM 12")
     found = read_dataset(tmp_path)
     assert sorted(labelled(found)[""]) == ["cat/a.jfif", "cat/b", "cat/c.dat", "dog/a.JPG"]
-    assert found.left_out.kinds == {"HEIC": 2, "AVIF": 1, "MP4": 1, ".raw": 1}
+    assert found.left_out.kinds == {"HEIC": 2, "camera raw": 1, "AVIF": 1, "MP4": 1, ".raw": 1}
 
 
 def test_pipes_and_sockets_are_named_and_never_opened(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ SPECS = {
     "184 of 210, bicubic": InputSpec(
         height=184, width=184, resize="shorter_side", resize_size=210, interpolation="bicubic_antialias", **NORMAL
     ),
+    "32 of 40, nearest": InputSpec(
+        height=32, width=32, resize="shorter_side", resize_size=40, interpolation="nearest", **NORMAL
+    ),
 }
 SAVED: dict[str, dict[str, Any]] = {
     "PNG": {},

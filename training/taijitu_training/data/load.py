@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from taijitu_runtime.datasets import (
-    FORMS,
     Found,
     HeldOut,
     Level,
@@ -26,6 +24,7 @@ from taijitu_runtime.datasets import (
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import name_hint
 from taijitu_training.data.augment import padded_bytes
+from taijitu_training.data.checks import check_judged, check_labels, check_names, check_readable, check_trained
 from taijitu_training.data.dataset import Dataset, Source, Stream
 from taijitu_training.data.in_memory import Unreadable, checked, decode, is_first
 from taijitu_training.data.pictures import Pictures
@@ -82,56 +81,89 @@ def load_dataset(
     found = read_dataset(path, Reading(label_level, needed=needed))
     if other is not None:
         found = _with_other(found, other)
-    _check_names(found, other)
-    samples = {role: Samples.of(split) for role, split in found.splits.items()}
-    named: dict[Role, str] = {role: split.name for role, split in found.splits.items()}
-    prints = {role: fingerprints(split.contents, hidden=not is_first()) for role, split in found.splits.items()}
-    sha256 = dataset_sha256(found, prints)
-    if "" in samples:
-        samples["train"], prints["train"] = samples.pop(""), prints.pop("")
-    _check_trained(found, samples)
-    if validation is None and (choose or "test" not in samples) and "val" not in samples:
+    check_names(found, other)
+    parts = _Parts.of(found)
+    check_trained(found, parts.samples)
+    if validation is None and (choose or "test" not in parts.samples) and "val" not in parts.samples:
         validation = UNSPLIT_SHARE
-    repeated = _repeated(prints, named)
-    trained_on = TrainedOn.of(prints["train"], other=other)
+    trained_on = TrainedOn.of(parts.prints["train"], other=other)
+    repeated = parts.repeated()
     if validation:
-        trained_on = _hold_out(samples, prints["train"], found.labels, validation, recipe.seed, other)
-        named["val"] = f"validation ({validation:g} of train)"
-    judging: Role = "val" if "val" in samples else "test"
+        trained_on = parts.hold_out(found.labels, validation, recipe.seed, other)
+    judging: Role = "val" if "val" in parts.samples else "test"
     if other is not None:
         found = dataclasses.replace(found, labels=found.labels[:-1])
-        samples |= {role: _labelled(split, found.labels) for role, split in samples.items() if role != "train"}
-    _check_judged(found, samples, named, judging)
-    sources, in_memory = _sources(samples, pool, recipe, unreadable)
+        parts.judge_only(found.labels)
+    check_judged(found, parts.samples, parts.names, judging)
+    sources, in_memory = _sources(parts.samples, pool, recipe, unreadable)
     unreadable.check()
-    _check_readable(found, sources)
-    form = f"{found.form}, {'in memory' if in_memory else 'decoded while training'}"
-    targets = _targets(sources["train"])
-    labelled = targets[targets < len(found.labels)]
+    targets = {role: _targets(source) for role, source in sources.items()}
+    check_readable(found, targets)
+    labelled = targets["train"][targets["train"] < len(found.labels)]
     return Dataset(
         name=path.absolute().name,
-        sha256=sha256,
+        sha256=parts.sha256,
         labels=found.labels,
         train=sources["train"],
         evaluation=sources[judging],
-        evaluation_name=named[judging],
+        evaluation_name=parts.names[judging],
         size=size,
-        form=form,
+        form=f"{found.form}, {'in memory' if in_memory else 'decoded while training'}",
         test=sources.get("test") if judging == "val" else None,
         trained_on=trained_on,
         label_counts=label_counts(labelled.numpy(), found.labels),
-        others=len(targets) - len(labelled),
+        others=len(targets["train"]) - len(labelled),
         left_out=found.left_out,
         unreadable=tuple(unreadable.listed),
         repeated=repeated,
     )
 
 
-def _repeated(prints: Mapping[Role, Sequence[str]], named: Mapping[Role, str]) -> dict[str, int]:
-    """Return the number of pictures that train has too, by the name of the split that they are in."""
-    train = set(prints["train"])
-    counts = {named[role]: sum(each in train for each in prints[role]) for role in prints if role != "train"}
-    return {name: count for name, count in counts.items() if count}
+@dataclasses.dataclass
+class _Parts:
+    """The pictures of a data set while it is divided, by role: "train", "val" and "test".
+
+    `prints`: the fingerprint of each picture. `names`: of each part, for users.
+    """
+
+    samples: dict[Role, Samples]
+    prints: dict[Role, list[str]]
+    names: dict[Role, str]
+    sha256: str
+
+    @classmethod
+    def of(cls, found: Found) -> _Parts:
+        """Take the splits as they are; all pictures are train where there are none."""
+        samples = {role: Samples.of(split) for role, split in found.splits.items()}
+        prints = {role: fingerprints(split.contents, hidden=not is_first()) for role, split in found.splits.items()}
+        sha256 = dataset_sha256(found, prints)
+        if "" in samples:
+            samples["train"], prints["train"] = samples.pop(""), prints.pop("")
+        return cls(samples, prints, {role: split.name for role, split in found.splits.items()}, sha256)
+
+    def repeated(self) -> dict[str, int]:
+        """Return the number of pictures that train has too, by the name of the part that they are in."""
+        train = set(self.prints["train"])
+        others = [(self.names[role], prints) for role, prints in self.prints.items() if role != "train"]
+        counts = {name: sum(map(train.__contains__, prints)) for name, prints in others}
+        return {name: count for name, count in counts.items() if count}
+
+    def hold_out(self, labels: tuple[str, ...], share: float, seed: int, other: str | None) -> TrainedOn:
+        """Move the same share of every label from train to val."""
+        whole, prints = self.samples["train"], self.prints["train"]
+        targets = whole.targets.numpy()
+        held_out = HeldOut.draw(prints, targets, labels, share, seed)
+        held = held_out.mask(prints, targets, labels)
+        sides = (whole.subset(torch.from_numpy(np.flatnonzero(side))) for side in (~held, held))
+        self.samples["train"], self.samples["val"] = sides
+        self.names["val"] = f"validation ({share:g} of train)"
+        return TrainedOn.of(list(itertools.compress(prints, ~held)), held_out, other)
+
+    def judge_only(self, labels: tuple[str, ...]) -> None:
+        """Remove pictures of other labels than these, the first ones of the data set's, from val and test."""
+        for role in self.samples.keys() - {"train"}:
+            samples = self.samples[role]
+            self.samples[role] = samples.subset((samples.targets < len(labels)).nonzero().flatten())
 
 
 def _sources(
@@ -180,7 +212,7 @@ def _of_shards(
                 f"{path}: got {name}={value} for WebDataset shards, expected {usual}; unpack them into folders"
             )
     found = read_shards(path, splits)
-    _check_labels(path, found.labels)
+    check_labels(path, found.labels)
     evaluation: Source = Stream(found.evaluation, pool)
     if _pixels(len(found.evaluation), pool.decoder.size) <= host_budget():
         evaluation = decode(_samples(found.evaluation), pool.decoder, unreadable)
@@ -216,83 +248,3 @@ def _with_other(found: Found, other: str) -> Found:
             f"others; {name_hint(other, found.labels)}"
         )
     return found.with_last(other)
-
-
-def _labelled(samples: Samples, labels: tuple[str, ...]) -> Samples:
-    """Return the pictures of `labels`, the first ones of the data set's."""
-    return samples.subset((samples.targets < len(labels)).nonzero().flatten())
-
-
-def _check_names(found: Found, other: str | None = None) -> None:
-    if not found.labels and any(len(split) for split in found.splits.values()):
-        raise DataError(f"{found.source}: got pictures without labels, expected {FORMS}")
-    labels = tuple(label for label in found.labels if label != other)
-    _check_labels(found.source, labels, f" ({found.left_out} left out)" if found.left_out else "")
-
-
-def _check_labels(path: Path, labels: tuple[str, ...], left_out: str = "") -> None:
-    if unprintable := [label for label in labels if not label.isprintable()]:
-        raise DataError(f"{path}: label {unprintable[0]!r} is not printable text; rename its folder")
-    if not labels:
-        raise DataError(f"{path}: got no labels with pictures to train on{left_out}, expected {FORMS}")
-    if len(labels) == 1:
-        raise DataError(
-            f"{path}: got only the label {labels[0]!r}{left_out}, expected two or more, each with pictures of its own; "
-            "add a folder of pictures that show something else"
-        )
-
-
-def _check_trained(found: Found, samples: dict[Role, Samples]) -> None:
-    if "train" not in samples:
-        name = next(split.name for split in found.splits.values())
-        raise DataError(f"{found.source}: got {name}/ without train/, expected both, with <label>/*.jpg in each")
-    if missing := _without_pictures(samples["train"].targets, found.labels):
-        raise DataError(
-            f"{found.source}: no pictures to train on of: {missing}; add some, or remove the label's folder"
-        )
-
-
-def _check_judged(found: Found, samples: dict[Role, Samples], named: dict[Role, str], judging: Role) -> None:
-    """Raise DataError if there is nothing to judge on, or a label has no pictures there."""
-    if judging not in samples:
-        raise DataError(
-            f"{found.source}: got no pictures to evaluate on ({found.form}), expected test/<label>/* or val/ next to "
-            "train/; or hold some out with --validation 0.2"
-        )
-    for role in ("val", "test"):
-        if role in samples and (missing := _without_pictures(samples[role].targets, found.labels)):
-            raise DataError(
-                f"{found.source}: {named[role]} lacks pictures of: {missing}; without them its accuracy would mislead: "
-                "add some, or hold some out with --validation 0.1"
-            )
-
-
-def _check_readable(found: Found, sources: dict[Role, Source]) -> None:
-    """Raise DataError if all pictures of a label were left out of a split because they cannot be decoded."""
-    for role, source in sources.items():
-        if missing := _without_pictures(_targets(source), found.labels):
-            raise DataError(
-                f"{found.source}: no picture of {role} can be decoded of: {missing}; repair or replace them"
-            )
-
-
-def _without_pictures(targets: torch.Tensor, labels: tuple[str, ...]) -> str:
-    counts = torch.bincount(targets, minlength=len(labels)).tolist()[: len(labels)]
-    return ", ".join([label for label, count in zip(labels, counts, strict=True) if count == 0][:5])
-
-
-def _hold_out(
-    samples: dict[Role, Samples],
-    prints: list[str],
-    labels: tuple[str, ...],
-    share: float,
-    seed: int,
-    other: str | None,
-) -> TrainedOn:
-    """Move the same share of every label from the training samples, with the fingerprints `prints`, to val."""
-    whole = samples["train"]
-    targets = whole.targets.numpy()
-    held_out = HeldOut.draw(prints, targets, labels, share, seed)
-    held = held_out.mask(prints, targets, labels)
-    samples["train"], samples["val"] = (whole.subset(torch.from_numpy(np.flatnonzero(side))) for side in (~held, held))
-    return TrainedOn.of(list(itertools.compress(prints, ~held)), held_out, other)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,6 +28,40 @@ CHOICES = (
     ("class_weights", CLASS_WEIGHTS),
     ("sampler", SAMPLERS),
 )
+RANGES = {
+    "epochs": "[1, inf)",
+    "batch_size": "[2, inf)",
+    "lr": "(0, inf)",
+    "body_lr": "(0, 1]",
+    "freeze_epochs": "[0, inf)",
+    "warmup_epochs": "[0, inf)",
+    "momentum": "[0, 1)",
+    "weight_decay": "[0, inf)",
+    "clip_norm": "[0, inf)",
+    "ema_start": "[0, 1]",
+    "ema_decay": "[0, 1)",
+    "label_smoothing": "[0, 1)",
+    "other_weight": "(0, inf)",
+    "teacher_weight": "(0, 1]",
+    "teacher_temperature": "(0, inf)",
+    "pad": "[0, inf)",
+    "crop_area": "(0, 1]",
+    "flip": "[0, 1]",
+    "vertical_flip": "[0, 1]",
+    "brightness": "[0, 1)",
+    "contrast": "[0, 1)",
+    "saturation": "[0, 1)",
+    "hue": "[0, 0.5]",
+    "rotation": "[0, 180]",
+    "erase": "[0, 1]",
+    "mixup": "[0, inf)",
+    "cutmix": "[0, inf)",
+    "evaluation_crop": "(0, 1]",
+    "mean": "[0, 1]",
+    "std": "(0, 1]",
+    "seed": "[0, 2147483647]",
+}
+"""The interval of each number, or of each of several."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,14 +112,21 @@ class Recipe:
     resize: str = "shorter_side"  # one of RESIZES: which sides are resized, before the centre is cropped
     interpolation: str = "bilinear_antialias"  # one of INTERPOLATIONS
     evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B in [0, 1]; ImageNet's
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # of R, G, B in [0, 1]; ImageNet's
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B; ImageNet's
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # of R, G, B; ImageNet's
     seed: int = 0  # all random numbers of the run come from it
 
     def __post_init__(self) -> None:
         for field, names in CHOICES:
             if getattr(self, field) not in names:
                 raise UnknownNameError(field, getattr(self, field), names)
+        self._check_epochs()
+        self._check_unused()
+        for field, interval in RANGES.items():
+            if not _is_within(getattr(self, field), interval):
+                raise TaijituError(f"got {field}={getattr(self, field)}, expected a number in {interval}")
+
+    def _check_epochs(self) -> None:
         starts = {"warmup_epochs": self.warmup_epochs, "freeze_epochs": self.freeze_epochs}
         if long := {field: count for field, count in starts.items() if count >= self.epochs >= 1}:
             got = " and ".join(f"{field}={count:g}" for field, count in long.items())
@@ -94,46 +134,19 @@ class Recipe:
             raise TaijituError(
                 f"got epochs={self.epochs} with {got}, expected more epochs than those; add {flags}, or set more epochs"
             )
-        rules = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 2,
-            "lr": 0 < self.lr < math.inf,
-            "body_lr": 0 < self.body_lr <= 1,
-            "freeze_epochs": self.freeze_epochs >= 0,
-            "warmup_epochs": self.warmup_epochs >= 0 and not (self.warmup_epochs and self.schedule == "one_cycle"),
-            "momentum": 0 <= self.momentum < 1
-            and not (self.momentum and (self.optimizer != "sgd" or self.schedule == "one_cycle")),  # which has its own
-            "amsgrad": not (self.amsgrad and self.optimizer == "sgd"),
-            "weight_decay": 0 <= self.weight_decay < math.inf,
-            "clip_norm": 0 <= self.clip_norm < math.inf,
-            "ema_start": 0 <= self.ema_start <= 1,
-            "ema_decay": 0 <= self.ema_decay < 1,
-            "other_weight": 0 < self.other_weight < math.inf,
-            "teacher_weight": 0 < self.teacher_weight <= 1,
-            "teacher_temperature": 0 < self.teacher_temperature < math.inf,
-            "label_smoothing": 0 <= self.label_smoothing < 1,
-            "pad": self.pad >= 0 and not (self.pad and self.crop != "padded"),
-            "crop_area": 0 < self.crop_area <= 1,
-            "flip": 0 <= self.flip <= 1,
-            "vertical_flip": 0 <= self.vertical_flip <= 1,
-            "brightness": 0 <= self.brightness < 1,
-            "contrast": 0 <= self.contrast < 1,
-            "saturation": 0 <= self.saturation < 1,
-            "hue": 0 <= self.hue <= 0.5,
-            "rotation": 0 <= self.rotation <= 180,
-            "erase": 0 <= self.erase <= 1,
-            "mixup": 0 <= self.mixup < math.inf,
-            "cutmix": 0 <= self.cutmix < math.inf,
-            "evaluation_crop": 0 < self.evaluation_crop <= 1,
-            "mean": all(0 <= m <= 1 for m in self.mean),
-            "std": all(0 < s <= 1 for s in self.std),
-            "seed": 0 <= self.seed < 2**31,
+
+    def _check_unused(self) -> None:
+        unused = {
+            "warmup_epochs": self.schedule == "one_cycle",
+            "momentum": self.optimizer != "sgd" or self.schedule == "one_cycle",  # which has its own
+            "amsgrad": self.optimizer == "sgd",
+            "pad": self.crop != "padded",
         }
-        for field, holds in rules.items():
-            if not holds:
-                context = f"optimizer={self.optimizer}, schedule={self.schedule}, crop={self.crop}"
+        for field, is_unused in unused.items():
+            if is_unused and (value := getattr(self, field)):
                 raise TaijituError(
-                    f"got {field}={getattr(self, field)}, out of the range that a recipe with {context} can use"
+                    f"got {field}={value} in a recipe with optimizer={self.optimizer}, schedule={self.schedule}, "
+                    f"crop={self.crop}, which does not use it; add --set {field}={'false' if value is True else 0}"
                 )
 
     @property
@@ -167,6 +180,16 @@ class Recipe:
                 raise UnknownNameError("recipe field", field, known, "taijitu train --show lists all")
             values[field] = parse_like(getattr(self, field), field, text)
         return dataclasses.replace(self, **values)
+
+
+def _is_within(value: float | tuple[float, ...], interval: str) -> bool:
+    low, high = map(float, interval[1:-1].split(","))
+    numbers = value if isinstance(value, tuple) else (value,)
+    closed_low, closed_high = interval.startswith("["), interval.endswith("]")
+    return all(
+        (low < number or (closed_low and number == low)) and (number < high or (closed_high and number == high))
+        for number in numbers
+    )
 
 
 def parse_like(default: Any, field: str, text: str) -> Any:

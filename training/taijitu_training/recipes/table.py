@@ -8,18 +8,19 @@ import re
 
 from taijitu_training.recipes import named
 from taijitu_training.recipes import recipe as fields_module
-from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.recipes.recipe import RANGES, Recipe
 
 _FIELD = re.compile(r"^    (\w+): [^#\n]*# (.*)$", re.MULTILINE)
 _NUMBER = re.compile(r"^        (\w+)=[^#\n]*?,(?:  # (.*))?$", re.MULTILINE)
 
 
 def meanings() -> dict[str, str]:
-    """Return what each field sets and in which unit, with its possible values if they are names."""
-    return {
+    """Return what each field sets and in which unit, with its possible values: names, or an interval."""
+    said = {
         name: re.sub(r"one of ([A-Z_]{4,})", lambda found: " or ".join(getattr(fields_module, found[1])), comment)
         for name, comment in _FIELD.findall(inspect.getsource(Recipe))
     }
+    return {name: f"{text}; {RANGES[name]}" if name in RANGES else text for name, text in said.items()}
 
 
 def sources(name: str) -> dict[str, str]:

@@ -211,9 +211,10 @@ class Run:
         log.add(row)
         if self.dataset.chooses and row["eval_top1"] > best:
             self._save(state, "best.pt")
+        by_label = ""
         if self._ended(state):
             if self.report:
-                self._write_report(state, bar)
+                by_label = self._write_report(state)
             self._save(state, "final.pt")
         # Last: a run that dies before this line does the epoch again, with all of the above.
         self._save(state, "last.pt", resumable=True)
@@ -225,6 +226,8 @@ class Run:
             f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s",
             sys.stdout,
         )
+        if by_label:
+            bar.say(by_label, sys.stdout)
         if state.epoch < self.recipe.epochs and self._ended(state):
             bar.say(f"no better epoch in the last {self.patience}: stopped; best.pt is the best one", sys.stdout)
 
@@ -237,8 +240,8 @@ class Run:
                 sys.stderr,
             )
 
-    def _write_report(self, state: TrainState, bar: Progress) -> None:
-        """Write report.html, about the evaluation pictures, and print each label's recall on the measuring pictures."""
+    def _write_report(self, state: TrainState) -> str:
+        """Write report.html, about the evaluation pictures; return each label's recall on the measuring pictures."""
         seen = self._answers(state, self.dataset.evaluation)
         title = f"{self.architecture['name']} on {self.dataset.name}"
         try:
@@ -250,7 +253,7 @@ class Run:
             seen, split, key = self._answers(state, self.dataset.test), "test", "test_macro"
         by_label = recalls(seen.targets, seen.predicted, self.dataset.labels)
         self.measured[key] = macro(by_label)
-        bar.say(recalls_in_words(split, by_label), sys.stdout)
+        return recalls_in_words(split, by_label)
 
     def _answers(self, state: TrainState, source: Source) -> Predictions:
         """Return the answers to all of these pictures, regardless of the process that judged them before."""

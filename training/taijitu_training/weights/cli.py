@@ -56,11 +56,11 @@ def build_parser() -> Parser:
         help="tensors of the file that the network need not have: AuxLogits.*",
     )  # fmt: skip
     parser.add_argument(
-        "--mean", type=float, nargs=3, metavar=("R", "G", "B"),
-        help="mean of pixels in [0, 1] (default, here and below: that of timm or torchvision for the network)",
+        "--mean", type=float, nargs="+", metavar="M", help="mean of pixels in [0, 1], one number or one each for R, G "
+        "and B (default, here and below: that of timm or torchvision for the network)",
     )  # fmt: skip
     parser.add_argument(
-        "--std", type=float, nargs=3, metavar=("R", "G", "B"), help="standard deviation of pixels in [0, 1]"
+        "--std", type=float, nargs="+", metavar="S", help="standard deviation of pixels in [0, 1], in the same way"
     )
     parser.add_argument("--size", type=int, metavar="SIDE", help="side of the square that the network gets, in pixels")
     parser.add_argument(
@@ -72,6 +72,9 @@ def build_parser() -> Parser:
         "--data", type=Path, metavar="DIR",
         help="labelled pictures to judge by before the checkpoint is written; weights at chance level are refused",
     )  # fmt: skip
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out pictures of --data that cannot be decoded"
+    )
     return parser
 
 
@@ -85,6 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     from taijitu_training.weights.judging import judge
     from taijitu_training.weights.published import imagenet_labels
 
+    if args.skip_unreadable and args.data is None:
+        raise UsageError("got --skip-unreadable without pictures; give --data DIR, or remove it")
     if args.output.exists() and args.output.samefile(args.weights):
         raise UsageError(f"got {args.output}, the weights to read, as the file to write, expected another; change -o")
     labels = imagenet_labels() if args.labels == "imagenet" else read_labels(Path(args.labels))
@@ -102,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     for line in _report(made.training["weights"], made.input):
         say(line, sys.stdout)
     if args.data is not None:
-        judged = judge(made, args.data)
+        judged = judge(made, args.data, skip_unreadable=args.skip_unreadable)
         say(f"accuracy: {judged}", sys.stdout)
         judged.require_better_than_guessing()
         metrics = {"eval_top1": judged.top1}
@@ -130,8 +135,14 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of `InputSpec` that were given."""
     size = {} if args.size is None else {"height": args.size, "width": args.size}
     filters = {} if args.interpolation is None else {"interpolation": f"{args.interpolation}_antialias"}
-    numbers = {name: tuple(getattr(args, name)) for name in ("mean", "std") if getattr(args, name) is not None}
+    numbers = {name: _of_channels(name, getattr(args, name)) for name in ("mean", "std") if getattr(args, name)}
     return {**size, **filters, **numbers, **(args.resize or {})}
+
+
+def _of_channels(name: str, numbers: list[float]) -> tuple[float, ...]:
+    if len(numbers) not in (1, 3):
+        raise UsageError(f"got {len(numbers)} numbers for --{name}, expected one, or three for R, G and B")
+    return tuple(numbers * (3 // len(numbers)))
 
 
 def _report(told: dict[str, Any], spec: dict[str, Any]) -> list[str]:

@@ -52,13 +52,16 @@ class Judged:
 
 
 @torch.inference_mode()
-def judge(checkpoint: Checkpoint, data: Path) -> Judged:
+def judge(checkpoint: Checkpoint, data: Path, *, skip_unreadable: bool = False) -> Judged:
     """Answer every picture of the test set at `data` (or of all of it, if it has no splits).
 
-    DataError if it has no labels, or others than the checkpoint.
+    `skip_unreadable`: leave out pictures that cannot be decoded. DataError if it has no labels, or others than the
+    checkpoint.
     """
     spec = ModelCard.from_dict(checkpoint.contract()).input
     pictures = evaluation_pictures(data, checkpoint.labels)
+    if skip_unreadable:
+        pictures = pictures.readable(spec)
     if pictures.targets is None:
         raise DataError(f"{data}: got pictures without labels, expected <label>/*; sort them into folders")
     model = checkpoint.model()

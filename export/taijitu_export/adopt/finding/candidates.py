@@ -118,8 +118,9 @@ def resize_values(known: Preprocessing, signature: Signature, size: tuple[int, i
 
 
 def interpolation_values(known: Preprocessing) -> list[Values]:
-    """Return the filters."""
-    names = INTERPOLATIONS.values() if known.interpolation is None else (known.interpolation,)
+    """Return the filters; "nearest", which hardly anybody trains with, only where it is known."""
+    usual = [name for name in INTERPOLATIONS.values() if name != "nearest"]
+    names = usual if known.interpolation is None else [known.interpolation]
     return [{"interpolation": name} for name in names]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +16,7 @@ from taijitu_export.adopt.original import Original
 from taijitu_export.onnx.onnx_from_foreign import Ending, ends_in
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.datasets import Content, PictureSet, bytes_of, prepare
-from taijitu_runtime.errors import ArtefactError, PictureError
+from taijitu_runtime.errors import PictureError
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import LARGE_PIXELS
 from taijitu_runtime.pictures.preprocess import decode_picture
@@ -55,7 +54,6 @@ class Evidence:
         self._held_bytes = 0
         self.labels = len(pictures.labels)
         self._ending: Ending | None = None
-        self._batch: int | None = None
         self._resized: dict[InputSpec, list[NDArray[np.uint8]]] = {}
         self._logits: dict[InputSpec, NDArray[np.float32]] = {}
         self.targets: NDArray[np.int64] = targets[order]
@@ -76,24 +74,12 @@ class Evidence:
         done = self.answered(spec)
         for first in range(done, count, BATCH):
             images = self._prepared(spec, first, min(count, first + BATCH))
-            given = self._given(self._original.network_input(images, spec))
+            given = self._original.run(self._original.network_input(images, spec))
             if self._ending is None:
                 self._ending = ends_in(self._standard, given, self.labels)
             logits, before = logits_of(given, self._ending), self._logits.get(spec)
             self._logits[spec] = logits if before is None else np.concatenate([before, logits])
             yield len(self._logits[spec])
-
-    def _given(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Return what the network gives, in batches where it takes these and answers the same as one by one."""
-        if self._batch is None:
-            alone = self._original.run(images)
-            try:
-                together = self._original.run(images, BATCH)
-                is_same = np.allclose(alone, together, rtol=1e-3, atol=1e-3 * float(np.abs(alone).max()))
-            except ArtefactError:
-                is_same = False
-            self._batch = BATCH if is_same else 1
-        return self._original.run(images, self._batch)
 
     def _prepared(self, spec: InputSpec, first: int, end: int) -> NDArray[np.uint8]:
         """Return the pictures from `first` to before `end`; readings that differ in their arithmetic share them."""
