@@ -214,7 +214,7 @@ def test_every_flipped_bit_of_a_pngs_pixels_is_noticed() -> None:
         with pytest.raises(DamagedPictureError):
             decode_picture(bytes(data))
     rows = [bytes(9)] * 9
-    for odd in (chunk(b"pLTE", bytes(6)), chunk(b"tRNS", bytes(2), checksum=1)):  # the first is no palette
+    for odd in (chunk(b"pLTE", bytes(6)), chunk(b"tRNS", bytes(2), checksum=1)):  # the first is not a palette
         with pytest.raises(DamagedPictureError):
             decode_picture(png(1, 8, 3, bytes(1), before=odd))
     with pytest.raises(DamagedPictureError):  # zlib's own checksum, where the chunk's is right
