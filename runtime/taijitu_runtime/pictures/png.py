@@ -28,12 +28,13 @@ def checked_png(data: bytes) -> tuple[bytes, int]:
     place, kept_from = FIRST_CHUNK, 0
     kept = []
     exif = exif_text = xmp = b""
-    has_palette = False
+    has_palette = has_pixels = False
     kind = b""
     while kind != b"IEND":
         length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
         start, end = place + 8, place + 12 + length
-        if zlib.crc32(view[place + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+        has_pixels = has_pixels or kind == b"IDAT"
+        if (kind == b"IDAT" or not has_pixels) and not _is_whole(view, place, end):  # later chunks cost no pixel
             raise damaged("a checksum of a PNG is wrong")
         has_palette = has_palette or kind == b"PLTE"
         if kind not in OF_PIXELS:
@@ -50,6 +51,10 @@ def checked_png(data: bytes) -> tuple[bytes, int]:
     if data[COLOUR_TYPE] == INDEXED and not has_palette:
         raise damaged("a PNG without its palette")
     return b"".join(kept), orientation_from_metadata(exif or _exif_from_text(exif_text), xmp)
+
+
+def _is_whole(view: memoryview, start: int, end: int) -> bool:
+    return zlib.crc32(view[start + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
 
 
 def _text(kind: bytes, content: bytes) -> bytes:

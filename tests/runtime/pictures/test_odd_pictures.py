@@ -213,6 +213,8 @@ def test_every_flipped_bit_of_a_pngs_pixels_is_noticed() -> None:
         data[place] ^= 1 << int(place) % 8
         with pytest.raises(DamagedPictureError):
             decode_picture(bytes(data))
+    late_note = PNG[:-12] + chunk(b"tEXt", b"x", checksum=1) + PNG[-12:]
+    np.testing.assert_array_equal(decode_picture(late_note), decode_picture(PNG))
     rows = [bytes(9)] * 9
     for odd in (chunk(b"pLTE", bytes(6)), chunk(b"tRNS", bytes(2), checksum=1)):  # the first is not a palette
         with pytest.raises(DamagedPictureError):
