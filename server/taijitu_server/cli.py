@@ -89,5 +89,5 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError, TypeError) as error:  # the last two for odd names
         raise UsageError(f"cannot listen on {host} port {port} ({error}); choose another --host or --port") from None

@@ -174,7 +174,8 @@ def _log_everything(handler: logging.Handler) -> None:
     logging.getLogger("taijitu").setLevel(logging.INFO)
     # Our own lines report what uvicorn warns of, with more detail.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it would warn of each malformed form
+    for name in ("python_multipart", "PIL"):  # they would report each malformed form and picture
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # uvicorn logs mistakes of a WebSocket's client as errors, and errors that the middleware has already logged.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.module != "websockets_sansio_impl")
     logging.captureWarnings(True)

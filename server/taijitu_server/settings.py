@@ -210,7 +210,7 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
         first = error.errors()[0]
         got = f"got {_without_password(first['input'])[:100]!r}: {first['msg'].lower()}"
         raise UsageError(f"{_origin(first['loc'], given, file)}: {got}") from None
-    except ValueError as error:  # tomllib.TOMLDecodeError is one
+    except (ValueError, RecursionError) as error:  # tomllib.TOMLDecodeError is a ValueError
         raise UsageError(f"{file}: {error}; expected settings in TOML") from None
 
 

@@ -44,7 +44,8 @@ class MjpegServer:
 
     `unplug`: connections break, new ones are refused. `stall`: connections stay and new ones are accepted, but nothing
     comes any more, on any of these. `restore`: new connections are served. `is_frozen`: the last frame is sent
-    again and again. `cut_every`: one of so many frames is truncated; 0: none. `line_end`, `has_lengths`: of its parts.
+    again and again. `cut_every`: one of so many frames is truncated to
+    `cut_share`; 0: none. `line_end`, `has_lengths`: of its parts.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class MjpegServer:
         colour: tuple[int, int, int] = (0, 0, 200),
         *,
         cut_every: int = 0,
+        cut_share: float = 0.5,
         line_end: bytes = b"\r\n",
         has_lengths: bool = True,
     ) -> None:
         self._make = functools.partial(stamped, width=width, height=height, colour=colour)
         self._interval_s = 1 / rate_hz
+        self._cut_share = cut_share
         self._cut_every, self._line_end, self._has_lengths = cut_every, line_end, has_lengths
         self.is_frozen = False
         self._over = threading.Event()
@@ -149,7 +152,7 @@ class MjpegServer:
                     jpeg = cv2.imencode(".jpg", self._make(time.monotonic()))[1].tobytes()
                 made += 1
                 is_cut = self._cut_every and made % self._cut_every == 0
-                part = self._part(jpeg[: len(jpeg) // 2] if is_cut else jpeg)
+                part = self._part(jpeg[: int(self._cut_share * len(jpeg))] if is_cut else jpeg)
                 for frames in served:
                     frames.put(part)
 

@@ -76,6 +76,7 @@ async def callbacks():
 with logs.set_up():
     warnings.warn("a warning")
     logging.getLogger("asyncio").error("of asyncio")
+    logging.getLogger("PIL.TiffImagePlugin").error("of a client's picture")
     logging.getLogger("unheard.of").warning("by %s", "a library")
     logging.getLogger("unheard.of").warning("wrong %d", "arguments")
     logging.getLogger("taijitu.server").error("a name: %s", "caf\\udce9")
@@ -101,6 +102,7 @@ def test_every_line_on_stderr_is_json_from_every_writer() -> None:
     text = "\n".join(json.loads(line)["event"] + json.loads(line).get("traceback", "") for line in lines)
     for said in ("a warning", "of asyncio", "by a library", "wrong", "caf\\udce9", "printed", "raw \\xff", "from C"):
         assert said in text
+    assert "of a client's picture" not in text
     for said in ("of a child", "of a callback", "worker", "unraisable"):
         assert said in text
 

@@ -37,6 +37,7 @@ def test_a_flag_takes_precedence_over_the_environment_and_that_over_the_file(
         ({}, "prot = 1", "server.toml: prot .did you mean port.*got '1'"),
         ({}, "port = 'x'", "server.toml: port: got 'x'"),
         ({}, "port =", "server.toml"),
+        ({}, "a = " + 9999 * "[", "server.toml"),
         ({"formats": "JPEG,EXE"}, "", "'EXE'"),
     ],
 )

@@ -63,14 +63,15 @@ class Summary:
     error: str | None = None
 
     def __str__(self) -> str:
-        counted, seconds = self.counters, max(self.seconds, 1e-9)
+        counted = self.counters
         lines = [
             f"{self.source}: {self.seconds:.1f} s",
             f"  frames      {counted.read} read, {self.classified} classified, {counted.dropped} dropped, "
             f"{counted.failed} failed; {counted.reconnects} reconnects, {counted.repeated} repeated",
-            f"  rates       {counted.read / seconds:.1f} frames/s read, {self.classified / seconds:.1f} classified",
         ]
         if self.classified:
+            rates = counted.read / self.seconds, self.classified / self.seconds
+            lines.append(f"  rates       {rates[0]:.1f} frames/s read, {rates[1]:.1f} classified")
             lines += [f"  latency     {_row(self.latency)}", f"  frame age   {_row(self.age)}"]
         return "\n".join(lines)
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.pictures.bmp_runs import is_run_length, pixels_from_runs
 from taijitu_runtime.pictures.headers import Header, inspect
-from taijitu_runtime.pictures.jpeg import orientation_part, pixels_from_jpeg, without_remarks
+from taijitu_runtime.pictures.jpeg import orientation_of_jpeg, pixels_from_jpeg, without_remarks
 from taijitu_runtime.pictures.limits import LIMITS, Limits, check_pixels, damaged
+from taijitu_runtime.pictures.orientation import orientation_from_metadata
 from taijitu_runtime.pictures.pillow import loaded_rgb, open_image, orientation_of
 from taijitu_runtime.pictures.png import checked_png
 from taijitu_runtime.pictures.pnm import pixels_from_pnm
@@ -74,9 +75,16 @@ def decode(
         if header.format == "BMP" and is_run_length(data):
             pixels = pixels_from_runs(data, header.width, header.height)
             return _decoded(pixels, 1, 1, header.width, header.height)
-        plain = checked_png(data) if header.format == "PNG" else data
         with quiet():
-            return _from_image(open_image(plain, header.format), limits)
+            if header.format == "PNG":
+                plain, orientation = checked_png(data)
+                return _from_image(open_image(plain, "PNG"), limits, orientation)
+            image = open_image(data, header.format)
+            if header.format == "WEBP":
+                return _from_image(image, limits, _orientation_of_webp(image))
+            if header.format == "TIFF":
+                _forget_folders(image)
+            return _from_image(image, limits)
     except (TaijituError, MemoryError):
         raise
     except Exception as error:
@@ -90,20 +98,31 @@ def decode_image(image: Image.Image, limits: Limits = LIMITS) -> Decoded:
         return _from_image(image, limits)
 
 
-def _from_image(image: Image.Image, limits: Limits) -> Decoded:
+def _orientation_of_webp(image: Image.Image) -> int:
+    return orientation_from_metadata(image.info.get("exif", b""), image.info.get("xmp", b""))
+
+
+def _forget_folders(image: Image.Image) -> None:
+    """Keep Pillow from reading a TIFF's folders of tags that affect no pixel, which may be of any size or nonsense."""
+    from PIL import ExifTags
+
+    exif = image.getexif()
+    for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop):
+        exif.pop(folder, None)
+
+
+def _from_image(image: Image.Image, limits: Limits, orientation: int = 0) -> Decoded:
+    """Decode; an `orientation` of 0 is the one that Pillow finds."""
     check_pixels(*image.size, limits)
     rgb = loaded_rgb(image)
-    orientation = orientation_of(image)
+    orientation = orientation or orientation_of(image)
     return _decoded(_turned_image(rgb, orientation), orientation, 1, *image.size)
 
 
 def _from_jpeg(
     data: bytes, header: Header, limits: Limits, least_side: int, shrink_for: Callable[[int, int], int] | None
 ) -> Decoded:
-    orientation = 1
-    if header.has_metadata:
-        with quiet():
-            orientation = orientation_of(open_image(orientation_part(data), "JPEG"))
+    orientation = orientation_of_jpeg(data) if header.has_metadata else 1
     factor = header.shrink(least_side)
     if shrink_for is not None:
         sides = (header.width, header.height)
@@ -112,7 +131,7 @@ def _from_jpeg(
     pixels = pixels_from_jpeg(data, header, factor)
     if pixels is None or header.components == 4:  # in full size; Pillow knows how inks are stored
         with quiet():
-            return _from_image(open_image(without_remarks(data, header.components), "JPEG"), limits)
+            return _from_image(open_image(without_remarks(data, header.components), "JPEG"), limits, orientation)
     return _decoded(_turned_array(pixels, orientation), orientation, factor, header.width, header.height)
 
 

@@ -44,7 +44,10 @@ BMP_DEPTHS = frozenset({1, 4, 8, 16, 24, 32})
 BMP_COMPRESSIONS = {0: "none", 1: "8-bit runs", 2: "4-bit runs", 3: "bit fields"}
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 TIFF_SHORT, TIFF_BYTES = 3, frozenset({1, 2, 6, 7})
+TIFF_VALUE_BYTES = {3: 2, 5: 8, 8: 2, 10: 8, 12: 8, 16: 8, **dict.fromkeys(TIFF_BYTES, 1)}  # the others have 4
 MAX_TIFF_VALUES = 65536
+# How pixels are stored: bits, places and sizes of strips, palette, places and sizes of tiles, further channels, format.
+TIFF_OF_PIXELS = frozenset({258, 273, 279, 320, 324, 325, 338, 339})
 
 Order: TypeAlias = Literal["big", "little"]
 
@@ -255,10 +258,18 @@ def _tiff(data: bytes, limits: Limits) -> Header:
     if entries > MAX_PARTS:
         raise damaged(f"a TIFF of more than {MAX_PARTS} tags")
     sides = {TIFF_WIDTH: 0, TIFF_HEIGHT: 0}
+    copied_bytes = 0
     for entry in range(place + 2, place + 2 + 12 * entries, 12):
         tag, kind = _number(data, entry, 2, order), _number(data, entry + 2, 2, order)
-        if kind not in TIFF_BYTES and _number(data, entry + 4, 4, order) > MAX_TIFF_VALUES:
+        count = _number(data, entry + 4, 4, order)
+        if kind not in TIFF_BYTES and count > MAX_TIFF_VALUES:
             raise damaged(f"a TIFF of more than {MAX_TIFF_VALUES} values in a tag")
+        size = count * TIFF_VALUE_BYTES.get(kind, 4)
+        copied_bytes += size
+        if copied_bytes > len(data):  # Pillow before 13 copies each tag, and tags may overlap
+            raise damaged("a TIFF whose tags are larger than its file")
+        if tag in TIFF_OF_PIXELS and size > 4 and _number(data, entry + 8, 4, order) + size > len(data):
+            raise damaged("a TIFF that ends within its tags")
         if tag in sides:
             sides[tag] = _number(data, entry + 8, 2 if kind == TIFF_SHORT else 4, order)
     return Header("TIFF", sides[TIFF_WIDTH], sides[TIFF_HEIGHT])

@@ -17,19 +17,20 @@ from taijitu_runtime.errors import require
 from taijitu_runtime.pictures.headers import (
     APP1,
     END_OF_IMAGE,
-    FRAME_MARKERS,
     MARKER,
     PROGRESSIVE,
     START_OF_SCAN,
     WITHOUT_CONTENT,
     Header,
 )
+from taijitu_runtime.pictures.orientation import orientation_from_metadata
 from taijitu_runtime.pictures.pillow import INSTALL
 
 REMARKS = re.compile(r"extraneous bytes|JFIF revision|Adobe|ICC marker|Invalid SOS parameters")
 STRAY_AT_THE_END = re.compile(r"extraneous bytes before marker 0xd9")
 UNUSUAL_SAMPLING = "subsampling"
 APP0, APP14, COMMENT = 0xE0, 0xEE, 0xFE
+EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 # Segments with this beginning and at least this length define the colours; all others can be removed.
 COLOUR_SEGMENTS = {APP0: (b"JFIF\0", 16), APP14: (b"Adobe", 14)}
 JFIF_VERSION, ADOBE_TRANSFORM = 9, 15  # places in these segments
@@ -74,8 +75,8 @@ def pixels_from_jpeg(data: bytes, header: Header, factor: int) -> NDArray[np.uin
 def without_remarks(data: bytes, components: int) -> bytes:
     """Return the same picture without anything that libjpeg or Pillow warns about and that affects no pixel.
 
-    Segments that affect no pixel are dropped, except EXIF and XMP; so are stray bytes between segments and zeros at the
-    end of a scan. Parameters of a scan are corrected where only one value is possible.
+    Segments that affect no pixel are dropped; so are stray bytes between segments and zeros at the end of a scan.
+    Parameters of a scan are corrected where only one value is possible.
     """
     parts = [data[:2]]
     is_progressive = False
@@ -89,21 +90,25 @@ def without_remarks(data: bytes, components: int) -> bytes:
             parts.append(content[:ADOBE_TRANSFORM] + _transform(content, components) + content[ADOBE_TRANSFORM + 1 :])
         elif segment.marker == START_OF_SCAN:
             parts.append(content if is_progressive else content[:-3] + WHOLE_SPECTRUM)
-        elif segment.marker == APP1 or segment.marker not in range(APP0, COMMENT + 1):
+        elif segment.marker not in range(APP0, COMMENT + 1):
             is_progressive = is_progressive or segment.marker in PROGRESSIVE
             parts.append(content)
     return b"".join(parts)
 
 
-def orientation_part(data: bytes) -> bytes:
-    """Return the parts that Pillow needs to read the orientation: EXIF, XMP, the frame, the first scan's header."""
-    parts = [data[:2]]
+def orientation_of_jpeg(data: bytes) -> int:
+    """Return the orientation, 1 to 8, of a JPEG that `inspect` accepted; only segments before the first scan count."""
+    exif, xmp = [], b""
     for segment in _segments(data):
-        if segment.marker == APP1 or segment.marker in FRAME_MARKERS or segment.marker == START_OF_SCAN:
-            parts.append(data[segment.start : segment.end])
         if segment.marker == START_OF_SCAN:
             break
-    return b"".join(parts)
+        if segment.marker == APP1:
+            content = data[segment.start + 4 : segment.end]
+            if content.startswith(EXIF):
+                exif.append(content[len(EXIF) :])
+            elif content.startswith(XMP):
+                xmp = content
+    return orientation_from_metadata(b"".join(exif), xmp)
 
 
 def _decoded(data: bytes, header: Header, factor: int, strict: bool = True) -> NDArray[np.uint8]:

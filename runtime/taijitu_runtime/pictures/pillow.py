@@ -6,7 +6,7 @@ import functools
 import io
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,11 @@ PLUGINS = {
 UNSUPPORTED = re.compile(r"unknown pixel mode|unknown data organization|[Uu]nsupported|not (?:available|supported)")
 COMPRESSION_NUMBER = re.compile(r"\d+")
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+STRIP_PIXELS = 1 << 20
+UNUSED_ALPHA = ("BMP", "TIFF")
+TWELVE_BITS, WHITE_OF_16_BITS = "I;12", 65535
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+SAMPLE_FORMAT, SIGNED = 339, 2
 # A transparent colour without a palette: the key has the file's depth, and Pillow's pixels have 8 bits of fewer.
 KEYED_GREY = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
 LARGEST_GREY = {"L;2": 3, "L;4": 15}
@@ -80,6 +85,8 @@ def loaded_rgb(image: Image.Image) -> Image.Image:
     raw_mode = _raw_mode(image)
     low_bytes = _low_bytes(image, raw_mode)
     image.load()
+    if image.format == "TIFF":
+        image = _sixteen_bits_of_tiff(image, raw_mode)
     return _rgb_from_image(_without_key(image, raw_mode, low_bytes))
 
 
@@ -94,21 +101,31 @@ def _plugin(format: str) -> tuple[Callable[..., Image.Image], Callable[[bytes], 
 
 
 def _rgb_from_image(image: Image.Image) -> Image.Image:
-    from PIL import Image as Pil
-
     if image.mode == "RGB":
         return image
     if image.mode in ALPHA_MODES or (image.mode == "P" and "transparency" in image.info):
-        if image.format == "BMP" and image.getchannel("A").getextrema() == (0, 0):
+        if image.format in UNUSED_ALPHA and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
             return image.convert("RGB")  # 32 bits per pixel, the last eight of which are unused
-        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        black = Pil.new("RGBA", layer.size, (0, 0, 0, 255))
-        return Pil.alpha_composite(black, layer).convert("RGB")
+        return _on_black(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _eight_from_sixteen_bits(image).convert("RGB")
     if image.mode == "F":
         raise UnknownFormatError("got float pixels, whose range is unknown, expected 8 or 16 bits; convert it")
     return image.convert("RGB")
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """Compose an image with alpha on black, in strips: the layers of a large one would take half a gigabyte."""
+    from PIL import Image as Pil
+
+    rows = max(1, STRIP_PIXELS // image.width)
+    result = Pil.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        layer = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
+        black = Pil.new("RGBA", layer.size, (0, 0, 0, 255))
+        result.paste(Pil.alpha_composite(black, layer).convert("RGB"), (0, top))
+    return result
 
 
 def _eight_from_sixteen_bits(image: Image.Image) -> Image.Image:
@@ -120,6 +137,23 @@ def _eight_from_sixteen_bits(image: Image.Image) -> Image.Image:
         raise UnknownFormatError("got 32-bit pixels, whose range is unknown, expected 8 or 16 bits; convert it")
     rounded = (np.arange(65536) + 128) // 257
     return Pil.fromarray(rounded.astype(np.uint8)[values])
+
+
+def _sixteen_bits_of_tiff(image: Image.Image, raw_mode: str) -> Image.Image:
+    """Return a TIFF's image; if it is of 16-bit grey, with its values in the range of 16 bits and black at 0."""
+    from PIL import Image as Pil
+
+    tags: dict[int, Any] = image.tag_v2  # type: ignore[attr-defined]
+    if image.mode == "I" or SIGNED in tags.get(SAMPLE_FORMAT, ()):
+        raise UnknownFormatError(
+            "got signed or 32-bit pixels, whose range is unknown, expected 8 or 16 bits; convert it"
+        )
+    if not image.mode.startswith("I;16"):
+        return image
+    values: NDArray[Any] = np.asarray(image).astype(np.uint16)
+    if raw_mode == TWELVE_BITS:
+        values = values << 4 | values >> 8
+    return Pil.fromarray(WHITE_OF_16_BITS - values if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else values)
 
 
 def _raw_mode(image: Image.Image) -> str:

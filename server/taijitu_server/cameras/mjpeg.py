@@ -7,7 +7,7 @@ import io
 from PIL import Image, ImageDraw, ImageFont
 
 BOUNDARY = b"--frame\r\n"
-QUALITY = 80
+QUALITY, MAX_JPEG_SIDE = 80, 65_500  # libjpeg's
 EMPTY_SIZE = (640, 360)
 TEXT_ROWS = 18  # in the height of an image
 TEXT_WIDTH = 0.9  # of the width of an image
@@ -19,8 +19,9 @@ def part_from_picture(picture: Image.Image, width: int) -> bytes:
 
     The boundary follows it, because browsers show a part once they have read the boundary after it.
     """
-    if picture.width > width:
-        size = (width, max(1, round(picture.height * width / picture.width)))
+    share = min(width / picture.width, MAX_JPEG_SIDE / picture.height)
+    if share < 1:
+        size = (max(1, round(picture.width * share)), max(1, round(picture.height * share)))
         picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY)
@@ -33,7 +34,7 @@ def banner(last: Image.Image | None, text: str) -> Image.Image:
     dark = Image.new("RGB", EMPTY_SIZE) if last is None else last.point(lambda value: value * DARKENING)
     size = max(12, dark.height // TEXT_ROWS)
     longest = max(map(ImageFont.load_default(size).getlength, text.split("\n")))
-    font = ImageFont.load_default(min(size, size * TEXT_WIDTH * dark.width / longest))
+    font = ImageFont.load_default(max(1, min(size, size * TEXT_WIDTH * dark.width / longest)))
     ImageDraw.Draw(dark).text(
         (dark.width // 2, dark.height // 2), text, fill=WHITE, font=font, anchor="mm", align="center"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import glob
 import logging
 import time
@@ -22,6 +23,7 @@ from taijitu_server.settings import Settings
 log = logging.getLogger("taijitu.server")
 
 ONLY_VERSION = "1"
+PLACES = "NAME.onnx or NAME/VERSION/*.onnx, with a NAME of letters, digits, . _ and -, and a VERSION that is a number"
 
 Key = tuple[str, str]  # name, version
 Files = tuple[Path, ...]  # of one version: one, except by mistake
@@ -39,6 +41,7 @@ class Registry:
     failures: dict[Key, str] = field(default_factory=dict)
     refused: set[Key] = field(default_factory=set)  # failed their proof at the start, until they are corrected
     _stamps: dict[Key, Stamp] = field(default_factory=dict)
+    _misplaced: set[Path] = field(default_factory=set)  # those that the log names already
     _unloaded: set[str] = field(default_factory=set)  # by POST; loaded again only on request
     _single_name: str = ""  # from its card
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -147,7 +150,12 @@ class Registry:
             raise UsageError(
                 f"{folder}: this is not a folder, expected one with NAME.onnx or NAME/VERSION/*.onnx in it"
             )
-        return find_models(folder)
+        found = find_models(folder)
+        misplaced = misplaced_models(folder, found)
+        for path in sorted(misplaced - self._misplaced):
+            log.warning("%s is not served: got another name or place, expected %s", shown(path), PLACES)
+        self._misplaced = misplaced
+        return found
 
     def _open(self, key: Key, files: Files) -> ServedModel:
         name, version = key
@@ -208,7 +216,7 @@ class Registry:
 def find_models(folder: Path) -> dict[Key, Files]:
     """Return the artefacts of a folder: NAME.onnx is version 1, NAME/VERSION/ should hold one each.
 
-    Others are left out.
+    Others are left out, see `misplaced_models`.
     """
     found: dict[Key, Files] = {}
     for entry in sorted(folder.iterdir()):
@@ -220,6 +228,23 @@ def find_models(folder: Path) -> dict[Key, Files]:
             except OSError as error:  # it was removed meanwhile, or is not readable
                 log.error("%s: its models were not read: %s", shown(entry), error.strerror)
     return found
+
+
+def misplaced_models(folder: Path, found: dict[Key, Files]) -> set[Path]:
+    """Return the artefacts in a folder that are not in `found`: a name with a space, a version v2, or none."""
+    served = {file for files in found.values() for file in files}
+    with contextlib.suppress(OSError):  # something was removed meanwhile: the next check finds the rest
+        return {
+            path
+            for pattern in ("*", "*/*", "*/*/*")
+            for path in folder.glob(pattern)
+            if path not in served and is_model(path) and path.is_file() and not _is_hidden(path, folder)
+        }
+    return set()
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _versions(folder: Path) -> dict[Key, Files]:

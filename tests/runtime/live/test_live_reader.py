@@ -308,8 +308,9 @@ def test_only_a_live_source_can_be_frozen_and_only_after_some_frames(tmp_path: P
     assert not rare.is_frozen
 
 
-def test_half_a_jpeg_of_a_stream_is_not_a_frame(caplog: pytest.LogCaptureFixture) -> None:
-    with MjpegServer(cut_every=3) as server, Reader(server.url) as reader:
+@pytest.mark.parametrize(("share", "told"), [(0.5, "damaged"), (0, "cannot be decoded")])
+def test_a_part_of_a_jpeg_of_a_stream_is_not_a_frame(share: float, told: str, caplog: pytest.LogCaptureFixture) -> None:
+    with MjpegServer(cut_every=3, cut_share=share) as server, Reader(server.url) as reader:
         numbers = []
         while len(numbers) < 20:
             frame = reader.take(20)
@@ -319,7 +320,7 @@ def test_half_a_jpeg_of_a_stream_is_not_a_frame(caplog: pytest.LogCaptureFixture
             numbers.append(frame.number)
         counters = reader.counters
     assert counters.failed == pytest.approx(counters.read / 3, abs=1.5)
-    assert len([message for message in caplog.messages if "damaged" in message]) == 1  # and not one for each
+    assert len([message for message in caplog.messages if told in message]) == 1  # and not one for each
 
 
 @pytest.fixture(scope="module")

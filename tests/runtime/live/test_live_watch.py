@@ -193,3 +193,11 @@ def test_opening_does_not_count_for_the_rates(tiny_onnx: Path, photograph: Path)
         summary = watch(classifier, Reader(str(photograph)), lambda result: captured_s.append(result.frame.captured_s))
     assert summary.counters.read == 1
     assert 0 < summary.seconds < time.monotonic() - captured_s[0]
+
+
+def test_a_run_without_a_good_frame_has_no_rates(tiny_onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with Classifier.from_file(tiny_onnx) as classifier:
+        summary = watch(classifier, Reader(f"{tmp_path}/broken.jpg"), lambda _: None)
+    assert summary.counters.failed == 1
+    assert "frames/s" not in str(summary)

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
@@ -133,11 +134,17 @@ def bmp(width: int, height: int, bits: int, content: bytes, compression: int = 0
     return b"BM" + struct.pack("<IHHI", start + len(content), 0, 0, start) + head + palette + content
 
 
-def tiff(**tags: int) -> bytes:
-    numbers = {"width": 256, "height": 257, "bits": 258, "compression": 259, "photometric": 262, "strips": 273}
-    values = {"width": 4, "height": 4, "bits": 8, "compression": 1, "photometric": 1, "strips": 8} | tags
-    entries = b"".join(struct.pack("<HHII", numbers[name], 4, 1, values[name]) for name in numbers)
-    return b"II*\0" + struct.pack("<IH", 8, len(numbers)) + entries + bytes(100)
+TIFF_TAGS = {
+    "width": 256, "height": 257, "bits": 258, "compression": 259, "photometric": 262, "strips": 273, "samples": 277,
+    "format": 339,
+}  # fmt: skip
+
+
+def tiff(pixels: bytes = bytes(100), **tags: int) -> bytes:
+    plain = {"bits": 8, "compression": 1, "photometric": 1, "samples": 1, "format": 1}
+    values = plain | {"width": 4, "height": 4, "strips": 14 + 12 * len(TIFF_TAGS)} | tags
+    entries = b"".join(struct.pack("<HHII", number, 4, 1, values[name]) for name, number in TIFF_TAGS.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(TIFF_TAGS)) + entries + bytes(4) + pixels
 
 
 UNREAD: dict[str, tuple[bytes, str]] = {
@@ -152,6 +159,8 @@ UNREAD: dict[str, tuple[bytes, str]] = {
     "JPEG in a BMP": (bmp(4, 4, 24, JPEG, compression=4), "BMP of compression 4"),
     "BMP of OS/2 2": (bmp(4, 4, 24, bytes(48), size=16), "header of 16 bytes"),
     "TIFF of 3 bits": (tiff(bits=3), "TIFF"),
+    "TIFF of signed numbers": (tiff(bits=16, format=2), "signed"),
+    "TIFF of 32 bits": (tiff(bits=32), "32-bit"),
     "TIFF of a compression": (tiff(compression=34661), "TIFF"),
     "CgBI": (b"\x89PNG\r\n\x1a\n" + chunk(b"CgBI", bytes(4)) + png(1, 8, 0, b"\0")[8:], "CgBI"),
     "plain PGM": (b"P2\n1 1\n255\n7\n", "PGM"),
@@ -200,20 +209,85 @@ def test_every_flipped_bit_of_a_pngs_pixels_is_noticed() -> None:
         data[place] ^= 1 << int(place) % 8
         with pytest.raises(DamagedPictureError):
             decode_picture(bytes(data))
+    late_note = PNG[:-12] + chunk(b"tEXt", b"x", checksum=1) + PNG[-12:]
+    np.testing.assert_array_equal(decode_picture(late_note), decode_picture(PNG))
     rows = [bytes(9)] * 9
+    for odd in (chunk(b"pLTE", bytes(6)), chunk(b"tRNS", bytes(2), checksum=1)):  # the first is not a palette
+        with pytest.raises(DamagedPictureError):
+            decode_picture(png(1, 8, 3, bytes(1), before=odd))
     with pytest.raises(DamagedPictureError):  # zlib's own checksum, where the chunk's is right
         decode_picture(png(9, 8, 0, *rows, packed=zlib.compress(bytes(90))[:-4] + b"\1\2\3\4"))
 
 
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"abCd"])
-def test_a_png_of_hundreds_of_notes_is_read_and_keeps_its_orientation(kind: bytes) -> None:
+@pytest.mark.parametrize(("count", "size"), [(2000, 1 << 20), (1, 1 << 22)])
+def test_a_png_of_notes_of_any_number_and_size_is_read_and_keeps_its_orientation(
+    kind: bytes, count: int, size: int
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = image_file(scene(), "PNG", exif=exif)
-    notes = chunk(kind, b"x\0\0" + zlib.compress(bytes(1 << 20))) * 2000
+    notes = chunk(kind, b"x\0\0" + zlib.compress(bytes(size))) * count
     began = time.process_time()
     np.testing.assert_array_equal(decode_picture(turned[:33] + notes + turned[33:]), decode_picture(turned))
     assert time.process_time() - began < SECONDS
+
+
+def orientation_exif(orientation: int, overlapping: int = 0) -> bytes:
+    """Return an EXIF block; each of the `overlapping` tags before the orientation is as large as the block."""
+    size = 100_000 if overlapping else 0
+    tags = [struct.pack("<HHLL", 1 + tag, 7, size, 8) for tag in range(overlapping)]
+    tags.append(struct.pack("<HHLHxx", 0x0112, 3, 1, orientation))
+    return (
+        b"II*\0" + struct.pack("<L", 8 + size) + bytes(size) + struct.pack("<H", len(tags)) + b"".join(tags) + bytes(4)
+    )
+
+
+XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
+PROFILE = b"\nexif\n%8d\n%s\n" % (26, orientation_exif(6).hex().encode())
+START = PNG[:33]
+TURNED = {
+    "PNG, EXIF": START + chunk(b"eXIf", orientation_exif(6)) + PNG[33:],
+    "PNG, XMP": START + chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP) + PNG[33:],
+    "PNG, XMP deflated": START + chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0e\0e\0" + zlib.compress(XMP)) + PNG[33:],
+    "PNG, profile": START + chunk(b"tEXt", b"Raw profile type exif\0" + PROFILE) + PNG[33:],
+    "PNG, profile deflated": START + chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(PROFILE)) + PNG[33:],
+    "JPEG, XMP": JPEG[:2] + segment(0xE1, XMP_NAME + XMP) + JPEG[2:],
+    "JPEG, EXIF without it, XMP": JPEG[:2]
+    + segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0")
+    + segment(0xE1, XMP_NAME + XMP)
+    + JPEG[2:],
+    "JPEG, EXIF of big end": JPEG[:2]
+    + segment(0xE1, b"Exif\0\0MM\0*" + struct.pack(">LHHHLHxxL", 8, 1, 0x0112, 3, 1, 6, 0))
+    + JPEG[2:],
+    "WebP, EXIF": image_file(scene(), "WEBP", lossless=True, exif=b"Exif\0\0" + orientation_exif(6)),
+    "WebP, XMP": image_file(scene(), "WEBP", lossless=True, xmp=XMP),
+}
+
+
+@pytest.mark.parametrize("kind", TURNED)
+def test_the_orientation_is_the_one_that_pillow_finds(kind: str) -> None:
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(TURNED[kind]))).convert("RGB")
+    assert turned.height == scene().width
+    assert np.abs(decode_picture(TURNED[kind]).astype(int) - np.asarray(turned)).max() <= 2
+
+
+def test_overlapping_tags_of_metadata_take_no_memory() -> None:
+    exif = orientation_exif(6, overlapping=2000)
+    parts = [exif[start : start + 60_000] for start in range(0, len(exif), 60_000)]
+    pictures = [
+        START + chunk(b"eXIf", exif) + PNG[33:],
+        image_file(scene(), "WEBP", lossless=True, exif=exif),
+        JPEG[:2] + b"".join(segment(0xE1, b"Exif\0\0" + part) for part in parts) + JPEG[2:],
+    ]
+    tracemalloc.start()
+    assert [decode_picture(picture).shape[:2] for picture in pictures] == [(83, 60)] * 3
+    with pytest.raises(DamagedPictureError):  # a TIFF is such a block itself
+        decode_picture(exif)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
 
 
 GREY_KEYS = [(1, 1, 255), (2, 2, 170), (4, 7, 119), (8, 200, 200)]
@@ -254,6 +328,35 @@ def test_every_mode_with_alpha_is_composed_on_black(mode: str) -> None:
     layer = Image.new("RGBA", (4, 4), (200, 200, 200, 0))
     image = {"La": layer.convert("LA").convert("La"), "RGBa": layer.convert("RGBa")}.get(mode) or layer.convert(mode)
     assert not preprocess(image, InputSpec(height=4, width=4, resize="stretch", resize_size=4, **NORMAL)).any()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "tags"),
+    [
+        (struct.pack("<H", 200 * 257), {"bits": 16}),
+        (struct.pack("<H", 55 * 257), {"bits": 16, "photometric": 0}),
+        (b"\xc8\xcc\x8c", {"bits": 12}),
+        (bytes((200, 200, 200, 0)), {"samples": 4, "photometric": 2}),
+    ],
+)
+def test_a_tiff_is_as_bright_as_its_tags_say(pixels: bytes, tags: dict[str, int]) -> None:
+    assert (decode_picture(tiff(pixels * 16, **tags)) == 200).all()
+
+
+def test_a_tiff_that_ends_within_its_tags_is_damaged() -> None:
+    with pytest.raises(DamagedPictureError):
+        decode_picture(image_file(scene(), "TIFF", compression="tiff_lzw")[:-1])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_strips_of_a_large_picture_have_no_seams(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = scene().convert("RGBA")
+    layer.putalpha(scene().convert("L"))
+    image = layer.quantize(64) if mode == "P" else layer.convert(mode)
+    data = image_file(image, "PNG")
+    whole = decode_picture(data)
+    monkeypatch.setattr("taijitu_runtime.pictures.pillow.STRIP_PIXELS", 7 * image.width)
+    np.testing.assert_array_equal(decode_picture(data), whole)
 
 
 def bmp_with_alpha(alpha: int) -> bytes:
@@ -410,7 +513,7 @@ lzw[40:400] = bytes(360)
 tags = [(256, 1, 4), (257, 1, 4), (258, 1, 8), (259, 1, 1), (262, 1, 1), (273, 1, 8), (305, 9, 1 << 30)]
 entries = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in tags)
 tiff = b"II*\\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(100)
-png = encoded(image, "PNG")
+png = image_file(image, "PNG")
 no_frames = b"acTL" + bytes(8)
 apng = png[:33] + struct.pack(">I", 8) + no_frames + struct.pack(">I", zlib.crc32(no_frames)) + png[33:]
 for data, expected in ((bytes(lzw), "damaged"), (tiff, "read"), (apng, "read")):

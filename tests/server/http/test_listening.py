@@ -24,7 +24,7 @@ def test_ipv6(start_server: Callable[..., Server], tmp_path: Path, photograph: P
     assert reply.status_code == 200
 
 
-@pytest.mark.parametrize("host", ["/tmp/taijitu.sock", "unix:/tmp/taijitu.sock", "nowhere.invalid"])
+@pytest.mark.parametrize("host", ["/tmp/taijitu.sock", "unix:/tmp/taijitu.sock", "nowhere.invalid", 70 * "ü"])
 def test_a_wrong_address_is_one_line(tmp_path: Path, host: str) -> None:
     code, log = Server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--host", host).ended()
     assert code == 2

@@ -19,7 +19,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from taijitu_server.metrics import Metrics
-from taijitu_server.models.registry import Registry, find_models
+from taijitu_server.models.registry import Registry, find_models, misplaced_models
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
 from tests.helpers.image_file import image_file
@@ -50,9 +50,14 @@ def test_every_suffix_that_a_backend_opens_is_served_in_any_case(tmp_path: Path)
         (tmp_path / name).touch()
     (tmp_path / "g" / "3").mkdir(parents=True)
     (tmp_path / "g" / "3" / "model.TRT").touch()
-    found = {key: files[0].name for key, files in find_models(tmp_path).items()}
-    assert found == {
-        ("a", "1"): "a.onnx",
+    misplaced = {tmp_path / name for name in ("a b.onnx", "a.engine", "g/model.onnx", "g/v4/model.onnx")}
+    (tmp_path / "g" / "v4").mkdir()
+    for path in (*misplaced, tmp_path / ".a.onnx"):
+        path.touch()
+    models = find_models(tmp_path)
+    assert misplaced_models(tmp_path, models) == misplaced - {tmp_path / "a.engine"} | {tmp_path / "a.onnx"}
+    assert {key: files[0].name for key, files in models.items()} == {
+        ("a", "1"): "a.engine",
         ("b", "1"): "b.trt",
         ("c", "1"): "c.ONNX",
         ("d", "1"): "d.Engine",

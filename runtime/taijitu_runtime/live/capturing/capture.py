@@ -164,7 +164,7 @@ class JpegCapture:
     def retrieve(self, into: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
         """See Capture."""
         good, data = self._video.retrieve()
-        if not good:
+        if not good or data is None:  # the part of the stream is empty
             return None
         return np.asarray(self._cv2.cvtColor(decode_picture(data.tobytes()), self._cv2.COLOR_RGB2BGR, into))
 

@@ -52,8 +52,9 @@ MESSAGES = (
     ),
     (
         r"Video: mjpeg, none.*unspecified size|Expected boundary '--' not found",
-        "got MJPEG in parts whose end FFmpeg does not find (line ends without CR, no Content-Length), expected CRLF "
-        "and lengths; try OPENCV_FFMPEG_CAPTURE_OPTIONS='input_format;mjpeg', which looks for the JPEGs themselves",
+        "got MJPEG in parts whose end FFmpeg does not find (line ends without CR, no Content-Length or a wrong one), "
+        "expected CRLF and lengths; try OPENCV_FFMPEG_CAPTURE_OPTIONS='input_format;mjpeg', which looks for the JPEGs "
+        "themselves",
     ),
     (r"moov atom not found", "got a video whose index is missing, expected a finished one; copy it again"),
 )
@@ -112,13 +113,15 @@ def _on_this_machine(source: Source) -> str | None:
 
 def _about_file(path: str) -> str | None:
     try:
-        Path(path).stat()
+        size = Path(path).stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return f"got no such file, expected {EXPECTED}; check the path"
     except OSError as error:
         return f"got a file that cannot be reached ({error.strerror}), expected another; check its path and folders"
     if not os.access(path, os.R_OK):
         return "got a file that may not be read, expected the permission; chmod a+r it"
+    if size == 0 and Path(path).is_file():
+        return "got an empty file, expected a video; copy it again"
     return None
 
 
