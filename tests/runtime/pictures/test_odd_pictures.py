@@ -513,7 +513,7 @@ lzw[40:400] = bytes(360)
 tags = [(256, 1, 4), (257, 1, 4), (258, 1, 8), (259, 1, 1), (262, 1, 1), (273, 1, 8), (305, 9, 1 << 30)]
 entries = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in tags)
 tiff = b"II*\\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(100)
-png = image_file(image, "PNG")
+png = encoded(image, "PNG")
 no_frames = b"acTL" + bytes(8)
 apng = png[:33] + struct.pack(">I", 8) + no_frames + struct.pack(">I", zlib.crc32(no_frames)) + png[33:]
 for data, expected in ((bytes(lzw), "damaged"), (tiff, "read"), (apng, "read")):
