@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 
 import pytest
+
+from taijitu_training import checkpoint
 
 COMMANDS = {
     "training/train.py": "taijitu_training.cli",
@@ -71,3 +74,20 @@ def test_links_to_files_lead_somewhere(root: Path) -> None:
     for page in (*root.glob("*.md"), *(root / "docs").rglob("*.md"), *(root / "examples").rglob("*.md")):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_shipped_checkpoint_is_in_the_readme_with_its_accuracy_and_is_the_end_of_a_whole_run(root: Path) -> None:
+    readme = (root / "README.md").read_text()
+    files = sorted((root / "checkpoints").glob("*.pt"))
+    assert files
+    for file in files:
+        saved = checkpoint.load(file)
+        (row,) = [line for line in readme.splitlines() if line.startswith(f"| `checkpoints/{file.name}`")]
+        accuracy = saved.training["metrics"]["eval_top1"]
+        parameters = sum(parameter.numel() for parameter in saved.model().parameters())
+        assert f"{accuracy:.2f} %" in row
+        assert f"{parameters:,}" in row
+        assert saved.training["metrics"]["epoch"] == saved.training["recipe"]["epochs"]
+        assert file.stat().st_size < 5e6
+        log = (root / "docs" / "results" / f"{file.stem}.metrics.jsonl").read_text().splitlines()
+        assert json.loads(log[-1])["eval_top1"] == pytest.approx(accuracy)
