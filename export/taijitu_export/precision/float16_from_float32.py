@@ -31,12 +31,13 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
     """
     graph = ir.from_proto(model)
     layers = [node.name for node in float32_layers(graph) if node.name]
-    halves = {node.name for node in float16_nodes(graph) if node.name}
+    possible = [node.name for node in float16_nodes(graph)]
+    halves = {name for name in possible if name}
     excluded = set(layers) - halves | (halves & overflowing_nodes(model, data))
     weights_rounded = applied(RoundToFloat16Pass(excluded, weights_only=True), model)
     checked = AccuracyCheck("fp16", model, weights_rounded, data, max_drop)
     while True:
-        if excluded >= halves:
+        if excluded.issuperset(possible):
             raise PrecisionError(
                 f"got {len(layers)} layers that float16 cannot hold or would make too coarse, expected one at least "
                 "that it can; keep the float32 file"
