@@ -193,6 +193,13 @@ def test_a_network_of_which_float16_holds_nothing_is_no_float16_file() -> None:
         float16_from_float32(colours(("a", 1e6), ("b", 1.0)), painted(), max_drop=0.0)
 
 
+def test_a_node_that_chooses_its_own_type_stays_in_float32() -> None:
+    model = colours(("first", 1.0), after=("s1 = Shape(h1)", "k = ConstantOfShape(s1)", "z = Add(h1, k)"))
+    converted = float16_from_float32(model, painted(), max_drop=0.0)
+    assert converted.excluded_layers == ("k",)
+    onnx.checker.check_model(converted.model, full_check=True)
+
+
 def test_layers_that_float16_makes_too_coarse_go_back_until_the_answers_are_right() -> None:
     model = colours(("first", 1.0), after=("a = Add(h1, large)", "z = Sub(a, large)"))
     converted = float16_from_float32(model, painted(), max_drop=0.0)

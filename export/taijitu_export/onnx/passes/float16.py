@@ -40,7 +40,8 @@ class Float16Pass(ir.passes.InPlacePass):
        by the schemas of its body's operators.
     2. It has weights, or comes after a layer that has (Conv, ConvTranspose, Gemm, MatMul). Nodes before it work on
        pixels of up to 255 and their mean, for which float16 is too coarse.
-    3. It is not a Cast, which exists to make the type that it makes, and contains no graph of its own.
+    3. Its type is that of its inputs, and not its own choice (Cast, ConstantOfShape, EyeLike with a dtype), and it
+       contains no graph of its own.
     4. Its constants fit: none is beyond 65504, and no variance of a BatchNormalization loses more than 0.1 %.
     5. Its name is not in `excluded`.
     6. It is neither QuantizeLinear nor DequantizeLinear, which follow their neighbours from opset 19 on, if their scale
@@ -114,6 +115,8 @@ def _may_be_float16(node: ir.Node, model: ir.Model) -> bool:
         return all(_schema_allows(inner, model, range(len(inner.inputs)), range(len(inner.outputs))) for inner in body)
     inputs = [i for i, value in enumerate(node.inputs) if value is not None and value.dtype == ir.DataType.FLOAT]
     outputs = [i for i, value in enumerate(node.outputs) if value.dtype == ir.DataType.FLOAT]
+    if not inputs or "dtype" in node.attributes:
+        return False
     return bool(outputs) and _schema_allows(node, model, inputs, outputs)
 
 
