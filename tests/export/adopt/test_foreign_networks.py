@@ -46,7 +46,7 @@ NETWORKS = {
     "torchvision/vgg11_bn": 64,
     "torchvision/convnext_tiny": 64,
     "torchvision/swin_t": 64,
-    "torchvision/maxvit_t": 64,
+    "torchvision/maxvit_t": 224,
     "torchvision/vit_b_16": 64,
     "timm/tf_efficientnet_lite0": 64,
     "timm/tinynet_e": 64,

@@ -258,7 +258,8 @@ def test_scales_for_float16_are_numbers_of_float16_and_never_zero() -> None:
 
 def test_opset_19_means_the_same() -> None:
     lines = (CONV, "b = taijitu.Nish(a)", "m = ReduceMean<axes = [2], keepdims = 1>(b)",
-             "s, t = Split<axis = 1>(m, halves)", "y = Add(s, t)")  # fmt: skip
+             "s, t = Split<axis = 1>(m, halves)", "u, v = Split<axis = 1>(s)", "z = Add(u, v)",
+             "y = Add(z, t)")  # fmt: skip
     model = model_of(*lines, functions=True, w=W, halves=np.array([2, 2]))
     changed = applied(RaiseToOpset19Pass(), model)
     assert {opset.domain: opset.version for opset in changed.opset_import}[""] == 19

@@ -35,7 +35,7 @@ class RaiseToOpset19Pass(ir.passes.InPlacePass):
 
     1. Its operator has the same schema in opset 19, or one that was only widened (WIDENED).
     2. It is a ReduceMean whose axes are an attribute: they become the input that opset 18 has in its place.
-    3. It is a Split that lists its sizes as an input, which both read in the same way.
+    3. It is a Split; one that does not list its sizes, and so makes equal parts, says their number, as opset 18 asks.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -47,6 +47,8 @@ class RaiseToOpset19Pass(ir.passes.InPlacePass):
             for node in graph:
                 if node.domain == "" and node.op_type == "ReduceMean":
                     _axes_to_input(node, model.graph)
+                if node.domain == "" and node.op_type == "Split" and not any(node.inputs[1:]):
+                    node.attributes.add(ir.AttrInt64("num_outputs", len(node.outputs)))
                 node.version = None
             if "" in graph.opset_imports:
                 graph.opset_imports[""] = TARGET
@@ -70,8 +72,8 @@ def _raisable(node: ir.Node, graph: ir.Graph | ir.Function) -> bool:
         return True
     if node.op_type == "ReduceMean" and opset < 18:  # rule 2
         return "axes" in node.attributes and isinstance(graph, ir.Graph)
-    if node.op_type == "Split" and opset < 18:  # rule 3
-        return len(node.inputs) == 2
+    if node.op_type == "Split":  # rule 3
+        return True
     since = onnx.defs.get_schema(node.op_type, TARGET, "").since_version
     return since <= opset or node.op_type in WIDENED  # rule 1
 
