@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
+from taijitu_export.onnx.passes.reading import is_operator
+
 TARGET = 19
 IR_VERSION = 9
 
@@ -45,9 +47,9 @@ class RaiseToOpset19Pass(ir.passes.InPlacePass):
             return ir.passes.PassResult(model, modified=False)
         for graph in graphs:
             for node in graph:
-                if node.domain == "" and node.op_type == "ReduceMean":
+                if is_operator(node, "ReduceMean"):
                     _axes_to_input(node, model.graph)
-                if node.domain == "" and node.op_type == "Split" and not any(node.inputs[1:]):
+                if is_operator(node, "Split") and not any(node.inputs[1:]):
                     node.attributes.add(ir.AttrInt64("num_outputs", len(node.outputs)))
                 node.version = None
             if "" in graph.opset_imports:
