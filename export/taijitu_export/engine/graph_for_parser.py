@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from string import ascii_lowercase
 
 import onnx
 import onnx.inliner
@@ -119,7 +120,7 @@ def _name_plugin(node: onnx.NodeProto) -> None:
 
 
 def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Give nodes without a name that of their first output, for errors, and remove empty inputs at their end.
+    """Give nodes without a name that of their first output, for errors, and write them as the parser takes them.
 
     ONNX means the same by an optional input that is empty and one that is absent; the parser refuses an empty bias.
     """
@@ -127,4 +128,18 @@ def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
         node.name = node.name or node.output[0]
         while node.input and not node.input[-1]:
             del node.input[-1]
+        if node.op_type == "Einsum":
+            _in_lower_case(node)
     return model
+
+
+def _in_lower_case(einsum: onnx.NodeProto) -> None:
+    """Rename the axes of an equation with capitals, which torch and ONNX Runtime take and the parser does not.
+
+    The letters keep their order, by which an equation without "->" orders the axes of its result.
+    """
+    for attribute in einsum.attribute:
+        equation = attribute.s.decode()
+        letters = sorted(filter(str.isalpha, set(equation)))
+        if attribute.name == "equation" and equation != equation.lower() and len(letters) <= len(ascii_lowercase):
+            attribute.s = equation.translate(str.maketrans(dict(zip(letters, ascii_lowercase)))).encode()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from taijitu_export.engine import cli as engine_cli
 from taijitu_export.engine.graph import read_graph
+from taijitu_export.engine.graph_for_parser import without_functions
 from taijitu_runtime.bench import cli as bench_cli
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.engine_card import EngineCard
@@ -67,6 +70,25 @@ def test_values_without_types_and_empty_inputs_become_an_engine(tmp_path: Path, 
     path.write_bytes(model.SerializeToString())
     assert engine_cli.main([str(path), "--backend=rtx", *flags]) == 0
     assert EngineCard.read(tmp_path / "model.engine").precision.layers == {"float16" if flags else "float32": 1}
+
+
+@pytest.mark.parametrize("equation", ["BIc,BJc->BIJ", "zI,zJ", "...I,...J->...IJ"])
+def test_an_einsum_with_capitals_becomes_an_engine_of_the_same_answers(tmp_path: Path, equation: str) -> None:
+    """As torch writes what is written with capitals, such as MaxViT's attention."""
+    pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
+    shapes = [(4, 3, 5), (4, 2, 5)] if equation.startswith("B") else [(4, 3), (4, 2)]
+    value = partial(onnx.helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
+    inputs = [value(f"x{i}", shape=each) for i, each in enumerate(shapes)]
+    result = value("y", shape=None)
+    node = onnx.helper.make_node("Einsum", ["x0", "x1"], ["y"], equation=equation)
+    graph = onnx.helper.make_graph([node], "einsum", inputs, [result])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "model.onnx")
+    assert engine_cli.main([str(tmp_path / "model.onnx"), "--backend=rtx"]) == 0
+    arrays = [np.random.default_rng(i).standard_normal(each, np.float32) for i, each in enumerate(shapes)]
+    session = ort.InferenceSession(without_functions(model).SerializeToString())
+    answer = session.run(None, {f"x{i}": array for i, array in enumerate(arrays)})[0]
+    np.testing.assert_allclose(answer, np.einsum(equation, *arrays), rtol=1e-5, atol=1e-6)
 
 
 def test_an_engine_has_the_weights_next_to_its_file_from_any_working_directory(
