@@ -144,6 +144,8 @@ def start(
 
 
 def _shared(model: Any, device: torch.device) -> DistributedDataParallel:
+    # Depthwise weights (C, 1, K, K) have two strides for one layout; copying one of VGNet's costs nothing.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
     with warnings.catch_warnings():
         # Renamed in torch 2.13; older ones know only this name.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
