@@ -15,8 +15,7 @@ from typing import Any
 from taijitu_runtime.datasets import Level
 from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_runtime.locks import lock_folder
-from taijitu_training.data import load_dataset
-from taijitu_training.data.workers import default_workers
+from taijitu_training.data import DataRequest, load_dataset
 from taijitu_training.devices import choose_device
 from taijitu_training.distributed import processes
 from taijitu_training.loop.distillation import load_teacher
@@ -152,12 +151,10 @@ def train(
             if "image_size" in built_with and "image_size" not in options:
                 built_with["image_size"] = start.spec.height
         size = create_model(name, **built_with).input_size
-        count = default_workers() if workers is None else workers
-        dataset = group.all_do(
-            lambda: load_dataset(
-                Path(data), size, chosen, validation, count, label_level, skip_unreadable, patience is not None, other
-            )
+        asked = DataRequest(
+            Path(data), size, chosen, validation, workers, label_level, skip_unreadable, patience is not None, other
         )
+        dataset = group.all_do(lambda: load_dataset(asked))
         if patience is not None and not dataset.chooses:
             group.fail(
                 UsageError(f"{data}: got --patience without pictures to choose an epoch by, expected val; add some")

@@ -15,7 +15,17 @@ import torch
 import webdataset
 from PIL import Image
 
-from taijitu_training.data import Dataset, Pictures, Share, Stream, batches, evaluation_batches, load, load_dataset
+from taijitu_training.data import (
+    DataRequest,
+    Dataset,
+    Pictures,
+    Share,
+    Stream,
+    batches,
+    evaluation_batches,
+    load_dataset,
+    shard_folder,
+)
 from taijitu_training.data.webdataset_shards import Shards
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
@@ -49,7 +59,7 @@ def shards(tmp_path: Path) -> Path:
 
 
 def load_shards(folder: Path) -> Dataset:
-    return load_dataset(folder, (8, 8), PLAIN, workers=0)
+    return load_dataset(DataRequest(folder, (8, 8), PLAIN, workers=0))
 
 
 def values_of(dataset: Dataset, share: Share = ALONE, epoch: int = 0, first: int = 0) -> list[int]:
@@ -100,7 +110,7 @@ def test_processes_read_different_shards_and_make_as_many_steps(shards: Path) ->
 def test_every_evaluation_sample_is_counted_by_exactly_one_process(
     shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "host_budget", lambda: 0)
+    monkeypatch.setattr(shard_folder, "host_budget", lambda: 0)
     dataset = load_shards(shards)
     assert isinstance(dataset.evaluation, Stream)
     for processes in (1, 2, 3):  # of three processes one has no shard
@@ -217,7 +227,7 @@ def test_missing_splits_and_labels_are_named(shards: Path) -> None:
     ):
         load_shards(shards)
     with pytest.raises(DataError, match=r"got --validation for WebDataset shards, expected none; rename some of train"):
-        load_dataset(shards, (8, 8), PLAIN, validation=0.1)
+        load_dataset(DataRequest(shards, (8, 8), PLAIN, validation=0.1))
     (shards / "labels.txt").unlink()
     write_shard(shards / "val-000.tar", range(0, 30, 3))
     write_shard(shards / "val-001.tar", range(1, 30, 3))
