@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.errors import InputError, PictureError, TaijituError, UnreadablePictureError, require
+from taijitu_runtime.errors import InputError, PictureError, TaijituError, UnreadablePictureError, describe, require
 from taijitu_runtime.pictures.decode import Decoded, decode, decode_image
 from taijitu_runtime.pictures.edges import weigh_edges
 from taijitu_runtime.pictures.geometry import Region, crop_box, region, resized_size
@@ -154,13 +154,6 @@ def _check_pixels(pixels: object, dimensions: int, expected: str) -> None:
         or pixels.shape[-1] != 3
     ):
         raise InputError(f"got {describe(pixels)}, expected uint8 RGB {expected}")
-
-
-def describe(value: object) -> str:
-    """Describe a value for the 'got' of an error: dtype and shape of an array, the type of anything else."""
-    if isinstance(value, np.ndarray):
-        return f"a {value.dtype} array of shape {value.shape}"
-    return f"a {type(value).__name__}"
 
 
 def _decoded(picture: Picture, limits: Limits, least: int) -> Decoded:
