@@ -52,12 +52,12 @@ def main(argv: list[str] | None = None) -> int:
     # torch and onnx take seconds to import, and --help does not need them.
     from taijitu_export.comparison.page import write_page
     from taijitu_export.comparison.report import as_json, as_text
-    from taijitu_export.comparison.verify import verify
+    from taijitu_export.comparison.verify import verify_file
 
     with warnings.catch_warnings():
         # Pillow warns about odd EXIF and TIFF entries of pictures that it still decodes.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        found = verify(
+        found = verify_file(
             args.candidate,
             args.data,
             args.reference,

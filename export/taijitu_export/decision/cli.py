@@ -51,11 +51,11 @@ def main(argv: list[str] | None = None) -> int:
     check_threshold(args.reject)
     if args.output.suffix.lower() != ".onnx":
         raise UsageError(f"got -o {args.output}, expected a name in .onnx; give -o calibrated.onnx")
-    from taijitu_export.decision.calibrate import calibrate
+    from taijitu_export.decision.calibrate import calibrate_file
     from taijitu_export.decision.report import as_json, as_text
     from taijitu_export.decision.threshold import ThresholdRequest
 
-    found = calibrate(
+    found = calibrate_file(
         args.model,
         args.data,
         args.output,

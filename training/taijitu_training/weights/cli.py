@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.datasets import check_skipping
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.labels import FORMS, read_labels
 from taijitu_training.cli import pairs
@@ -88,8 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     from taijitu_training.weights.judging import judge
     from taijitu_training.weights.published import imagenet_labels
 
-    if args.skip_unreadable and args.data is None:
-        raise UsageError("got --skip-unreadable without pictures; give --data DIR, or remove it")
+    check_skipping(args.skip_unreadable, args.data)
     if args.output.exists() and args.output.samefile(args.weights):
         raise UsageError(f"got {args.output}, the weights to read, as the file to write, expected another; change -o")
     labels = imagenet_labels() if args.labels == "imagenet" else read_labels(Path(args.labels))
