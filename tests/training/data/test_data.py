@@ -79,13 +79,13 @@ def test_validation_pictures_are_held_out_of_every_class_in_place_of_val(data: P
     assert torch.equal(held.images, again.images)
     _, other = in_memory(load_dataset(DataRequest(data, (32, 32), replace(RECIPE, seed=4), validation=0.25)))
     assert not torch.equal(held.images, other.images)
-    with pytest.raises(DataError, match=r"got 24 pictures of blue, too few to hold 0\.99 of them out; add more"):
+    with pytest.raises(DataError, match=r"24 .*blue.*0\.99"):
         load_dataset(DataRequest(data, (32, 32), recipe, validation=0.99))
 
 
 def test_label_folders_without_splits_are_split_by_validation(tiny_data: Path, tmp_path: Path) -> None:
     unsplit = shutil.copytree(tiny_data / "train", tmp_path / "colours")
-    with pytest.raises(DataError, match=r"no pictures to evaluate on \(folder without splits\).*--validation 0\.2"):
+    with pytest.raises(DataError, match=r"test/.*--validation"):
         load_dataset(DataRequest(unsplit, (32, 32), RECIPE, validation=0.0))
     by_default = load_dataset(DataRequest(unsplit, (32, 32), RECIPE))
     assert (len(by_default.train), len(by_default.evaluation)) == (38, 10)
@@ -124,7 +124,7 @@ def test_a_folder_that_may_be_a_label_or_a_split_is_not_left_out_silently(tiny_d
         for file in sorted(unsplit.rglob("*.png")):
             archive.add(file, arcname=file.relative_to(tmp_path))
     for path in (unsplit, tmp_path / "colours.tar"):
-        with pytest.raises(DataError, match=r"got valid/ without train/, which may be a label .* into train/<label>/"):
+        with pytest.raises(DataError, match=r"valid/.* train/<label>/"):
             load_dataset(DataRequest(path, (32, 32), RECIPE, validation=0.25))
 
 
@@ -162,7 +162,7 @@ def test_unreadable_pictures_are_named_with_their_files(data: Path) -> None:
     judged = data / "test" / "red" / "00.png"
     whole = judged.read_bytes()
     judged.write_bytes(b"")
-    with pytest.raises(DataError, match="got 5 pictures of 60 that cannot be decoded") as caught:
+    with pytest.raises(DataError, match=r"5 .*60 ") as caught:
         load_dataset(DataRequest(data, (32, 32), RECIPE))
     assert f"{judged} (" in str(caught.value)
     judged.write_bytes(whole)
@@ -177,7 +177,7 @@ def test_unreadable_pictures_are_named_with_their_files(data: Path) -> None:
         (data / "train" / "blue" / f"{name}.png").unlink()
     with tarfile.open(data / "packed.tar", "w") as archive:
         archive.add(data / "train", arcname="train")
-    with pytest.raises(DataError, match=r"got 1 pictures of \d+ that cannot be decoded: train/red/07\.png"):
+    with pytest.raises(DataError, match=r"1 .*train/red/07\.png"):
         load_dataset(DataRequest(data / "packed.tar", (32, 32), RECIPE, validation=0.25))
 
 
@@ -196,7 +196,7 @@ def test_a_truncated_jpeg_with_an_end_marker_is_refused_as_by_the_runtime(data: 
         dataset = load_dataset(DataRequest(data, (32, 32), recipe, workers=0))
         list(batches(dataset.train, recipe, torch.device("cpu"), Share()).epoch(0, 0))
 
-    with pytest.raises(DataError, match=r"red/07\.jpg \(a damaged or truncated"):
+    with pytest.raises(DataError, match=r"red/07\.jpg"):
         first_epoch()
     kept = load_dataset(DataRequest(data, (32, 32), recipe, workers=0, skip_unreadable=True))
     assert (len(kept.train), len(kept.unreadable)) == (47, 1)
@@ -243,7 +243,7 @@ def test_a_packed_tar_larger_than_the_memory_is_refused(
         with tarfile.open(tmp_path / name, mode) as archive:
             archive.add(tiny_data, arcname="data")
     monkeypatch.setattr("taijitu_runtime.datasets.scan.host_budget", lambda: 50_000)
-    with pytest.raises(DataError, match=r"large\.tar\.gz: its pictures take more than half of the free memory"):
+    with pytest.raises(DataError, match=r"large\.tar\.gz.*memory"):
         load_dataset(DataRequest(tmp_path / "large.tar.gz", (32, 32), RECIPE))
     assert (
         len(load_dataset(DataRequest(tmp_path / "large.tar", (32, 32), RECIPE)).train) == 48
@@ -257,10 +257,10 @@ def test_processes_of_one_host_share_its_memory(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_missing_files_are_named(tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file or folder; expected train/<label>/"):
+    with pytest.raises(DataError, match=r"nowhere.*train/<label>/"):
         load_dataset(DataRequest(tmp_path / "nowhere", (32, 32), RECIPE))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="got no labels with pictures to train on, expected train/<label>/"):
+    with pytest.raises(DataError, match=r"empty.*train/<label>/"):
         load_dataset(DataRequest(tmp_path / "empty", (32, 32), RECIPE))
 
 
@@ -269,25 +269,25 @@ def test_files_that_are_not_tars_are_refused(tiny_data: Path, tmp_path: Path) ->
     torch.save({"x": torch.zeros(3)}, tmp_path / "data.pt")
     (tmp_path / "text.tar").write_text("no tar")
     for name in ("data.npz", "data.pt", "text.tar"):
-        with pytest.raises(DataError, match=rf"{name}: got a file of the kind (ZIP|text)"):
+        with pytest.raises(DataError, match=rf"{name}.*(ZIP|text)"):
             load_dataset(DataRequest(tmp_path / name, (32, 32), RECIPE))
 
 
 def test_labels_that_only_one_split_has_are_named(data: Path) -> None:
     (data / "test" / "red").rename(data / "test" / "green")
-    with pytest.raises(DataError, match="test/ has labels that train/ lacks: green; name folders alike"):
+    with pytest.raises(DataError, match=r"test/.*train/.*green"):
         load_dataset(DataRequest(data, (32, 32), RECIPE))
     shutil.rmtree(data / "test" / "green")
-    with pytest.raises(DataError, match=r"test lacks pictures of: red; without them its accuracy would mislead"):
+    with pytest.raises(DataError, match=r"test.*: red"):
         load_dataset(DataRequest(data, (32, 32), RECIPE))
     (data / "test" / "red").mkdir()
-    with pytest.raises(DataError, match="test lacks pictures of: red"):
+    with pytest.raises(DataError, match=r"test.*: red"):
         load_dataset(DataRequest(data, (32, 32), RECIPE))
     shutil.rmtree(data / "test")
-    with pytest.raises(DataError, match=r"no pictures to evaluate on.*--validation"):
+    with pytest.raises(DataError, match=r"val/.*--validation"):
         load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.0))
     (data / "train").rename(data / "test")
-    with pytest.raises(DataError, match="got test/ without train/, expected both"):
+    with pytest.raises(DataError, match=r"test/.*train/"):
         load_dataset(DataRequest(data, (32, 32), RECIPE))
 
 
@@ -307,7 +307,7 @@ def test_val_chooses_and_test_measures(data: Path) -> None:
 def test_an_empty_label_is_named(data: Path, tmp_path: Path) -> None:
     (data / "train" / "green").mkdir()
     (data / "train" / ".cache").mkdir()
-    expected = "no pictures to train on of: green; add some, or remove the label's folder"
+    expected = "train.*: green"
     with pytest.raises(DataError, match=expected):
         load_dataset(DataRequest(data, (32, 32), RECIPE))
     with tarfile.open(tmp_path / "data.tar", "w") as archive:
@@ -324,7 +324,7 @@ def test_pictures_outside_any_labels_folder_are_named(data: Path) -> None:
         for file in (data / "val" / label).iterdir():
             file.rename(data / "val" / f"ILSVRC2012_val_{label}{file.name}")
         (data / "val" / label).rmdir()
-    with pytest.raises(DataError, match=r"got val/ILSVRC2012_val_blue00\.png loose in val/.*valprep\.sh.*--validation"):
+    with pytest.raises(DataError, match=r"val/ILSVRC2012_val_blue00\.png.*valprep\.sh.*--validation"):
         load_dataset(DataRequest(data, (32, 32), RECIPE))
     assert len(load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25)).train) == 36
     nested = data / "train" / "red" / "more"
@@ -335,7 +335,7 @@ def test_pictures_outside_any_labels_folder_are_named(data: Path) -> None:
     (data / "train").rename(data / "pictures")
     assert load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25)).labels == ("blue", "red")
     shutil.copy(data / "pictures" / "blue" / "00.png", data / "pictures" / "loose.png")
-    with pytest.raises(DataError, match=r"got loose\.png, expected every picture in train/<label>/"):
+    with pytest.raises(DataError, match=r"loose\.png.*train/<label>/"):
         load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25))
 
 
@@ -350,7 +350,7 @@ def test_hidden_files_and_those_next_to_the_splits_are_not_used(data: Path) -> N
 def test_labels_must_be_printable(data: Path) -> None:
     for split in ("train", "test"):
         (data / split / "red").rename(data / split / "r\x1bed")
-    with pytest.raises(DataError, match=r"label 'r\\x1bed' is not printable text; rename its folder"):
+    with pytest.raises(DataError, match=r"'r\\x1bed'"):
         load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25))
 
 
