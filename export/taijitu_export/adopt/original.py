@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of
 from taijitu_export.progress import tracked
 from taijitu_runtime.backends.bulk import mapped
-from taijitu_runtime.backends.ort.session import open_session
+from taijitu_runtime.backends.ort.session import SessionOpener
 from taijitu_runtime.card import CHANNELS, InputSpec
 from taijitu_runtime.errors import ArtefactError, UsageError, require
 from taijitu_runtime.machine import usable_cores
@@ -145,7 +145,7 @@ def not_a_classifier(path: Path, got: str) -> ArtefactError:
 def _opened(path: Path) -> Any:
     ort = require("onnxruntime", "taijitu[export]")
     try:
-        return open_session(ort, path, 1, [("CPUExecutionProvider", {})])
+        return SessionOpener(ort, path, threads=1).open([("CPUExecutionProvider", {})])
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ArtefactError(

@@ -13,7 +13,7 @@ from taijitu_runtime.backends.base import Backend
 from taijitu_runtime.backends.bulk import Bulk, batch_for_cache
 from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_an_artefact
 from taijitu_runtime.backends.ort.provider import check_provider, open_on_provider
-from taijitu_runtime.backends.ort.session import open_nish_session, open_session
+from taijitu_runtime.backends.ort.session import SessionOpener
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard, Precision
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, require
 from taijitu_runtime.installed import version_numbers
@@ -199,11 +199,9 @@ def open_model(
     `more`: a serialised ModelProto that is merged into that of the file.
     """
     ort = require("onnxruntime", "taijitu[ort]")
-    open_one = open_nish_session if native else open_session
+    opener = SessionOpener(ort, path, threads, profile_prefix, more)
     try:
-        return open_on_provider(
-            ort, provider, lambda found: open_one(ort, path, threads, found, profile_prefix, more), path
-        )
+        return open_on_provider(ort, provider, opener.open_with_nish if native else opener.open, path)
     except ProviderError:
         raise
     except Exception as error:
