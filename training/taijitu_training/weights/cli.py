@@ -56,6 +56,19 @@ def build_parser() -> Parser:
         "--leave-out", action="append", default=[], metavar="PATTERN",
         help="tensors of the file that the network need not have: AuxLogits.*",
     )  # fmt: skip
+    _add_contract(parser)
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help="labelled pictures to judge by before the checkpoint is written; weights at chance level are refused",
+    )  # fmt: skip
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out pictures of --data that cannot be decoded"
+    )
+    return parser
+
+
+def _add_contract(parser: Parser) -> None:
+    """Add the flags that say how pictures are prepared."""
     parser.add_argument(
         "--mean", type=float, nargs="+", metavar="M", help="mean of pixels in [0, 1], one number or one each for R, G "
         "and B (default, here and below: that of timm or torchvision for the network)",
@@ -69,14 +82,6 @@ def build_parser() -> Parser:
         help="shorter:SIDE resizes the shorter side to that many pixels and crops the centre; stretch: both sides",
     )  # fmt: skip
     parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="how pictures are resized")
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR",
-        help="labelled pictures to judge by before the checkpoint is written; weights at chance level are refused",
-    )  # fmt: skip
-    parser.add_argument(
-        "--skip-unreadable", action="store_true", help="leave out pictures of --data that cannot be decoded"
-    )
-    return parser
 
 
 @run("taijitu checkpoint")
