@@ -148,7 +148,7 @@ def test_a_resumed_run_decodes_only_the_remaining_pictures(tmp_path: Path, tiny_
     assert_same(steps_of(dataset.train, first=2), whole[2:])
     epoch = batches(dataset.train, RESIZED, CPU, ALONE).epoch(0, 0)
     next(epoch)
-    with pytest.raises(DataError, match=rf"^unreadable picture: {path} \(.+\); repair or remove it$"):
+    with pytest.raises(DataError, match=rf"{path} \(.+\)"):
         next(epoch)
 
 
@@ -182,7 +182,7 @@ def test_processes_that_decode_change_nothing_but_the_speed(tiny_data: Path, tmp
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     spoilt = Samples([str(broken)] * 60, torch.zeros(60, dtype=torch.int64))
-    with pytest.raises(DataError, match=r"^unreadable picture: \S+/broken\.png \(.+\); repair or remove it$"):
+    with pytest.raises(DataError, match=r"/broken\.png \(.+\)"):
         steps_of(Stream(spoilt, dataset.train.workers), recipe=recipe)
 
 
@@ -190,7 +190,7 @@ def test_batches_that_cannot_be_filled_or_shared_are_refused(tiny_data: Path) ->
     train = load_dataset(DataRequest(tiny_data, SIZE, RESIZED, workers=0)).train
     with pytest.raises(DataError, match=r"48 .*49"):
         batches(train, replace(RESIZED, batch_size=49, last_batch="drop"), CPU, ALONE)
-    with pytest.raises(TaijituError, match="got a batch of 8 for 3 processes x 1 accumulated parts"):
+    with pytest.raises(TaijituError, match=r" 8 .*3 processes x 1 "):
         batches(train, RESIZED, CPU, Share(processes=3))
 
 
