@@ -15,11 +15,11 @@ from torchvision.transforms import v2
 from taijitu_runtime.datasets import Encoded
 from taijitu_runtime.pictures.decode import decode
 from taijitu_training.data import MemoryBatches, Pictures, Share, normalise
-from taijitu_training.data.augment import augment, draw, pad_reflecting, padded_bytes
-from taijitu_training.data.colour import change_contrast, change_saturation, turn_hue
-from taijitu_training.data.crop import random_box, random_resized_crop
-from taijitu_training.data.trivial_augment import KINDS, trivial_augment
-from taijitu_training.data.warp import turned, warp
+from taijitu_training.data.augmentation.augment import augment, draw, pad_reflecting, padded_bytes
+from taijitu_training.data.augmentation.colour import change_contrast, change_saturation, turn_hue
+from taijitu_training.data.augmentation.crop import random_box, random_resized_crop
+from taijitu_training.data.augmentation.trivial_augment import KINDS, trivial_augment
+from taijitu_training.data.augmentation.warp import turned, warp
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 

@@ -21,7 +21,7 @@ from taijitu_runtime.datasets import (
 )
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import name_hint
-from taijitu_training.data.augment import padded_bytes
+from taijitu_training.data.augmentation.augment import padded_bytes
 from taijitu_training.data.checks import check_judged, check_names, check_readable, check_trained
 from taijitu_training.data.dataset import DataRequest, Dataset, Source, Stream
 from taijitu_training.data.in_memory import Unreadable, checked, decode, is_first

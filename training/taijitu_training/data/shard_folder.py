@@ -13,7 +13,7 @@ import torch
 from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import SPLIT_NAMES, Role, role_of
 from taijitu_runtime.datasets.budget import host_budget
-from taijitu_training.data.augment import padded_bytes
+from taijitu_training.data.augmentation.augment import padded_bytes
 from taijitu_training.data.checks import check_labels
 from taijitu_training.data.dataset import DataRequest, Dataset, Source, Stream
 from taijitu_training.data.in_memory import Unreadable, decode, is_first

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taijitu_export.engine.failures import BuildError, log_lines, not_none
+from taijitu_export.engine.building.failures import BuildError, log_lines, not_none
 from taijitu_export.engine.library import Library
 from taijitu_export.engine.memory import limit_pools
 from taijitu_export.engine.options import Options
