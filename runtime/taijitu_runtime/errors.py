@@ -212,6 +212,11 @@ def describe(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def one_line(error: object) -> str:
+    """Return the text of a library's error, which may have several lines, in one."""
+    return " ".join(str(error).split())
+
+
 def require(module: str, install: str) -> Any:
     """Import and return an optional module; MissingDependencyError, naming `install` for pip, where it is absent."""
     try:

@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.errors import InputError, PictureError, TaijituError, UnreadablePictureError, describe, require
+from taijitu_runtime.errors import (
+    InputError,
+    PictureError,
+    TaijituError,
+    UnreadablePictureError,
+    describe,
+    one_line,
+    require,
+)
 from taijitu_runtime.pictures.decode import Decoded, decode, decode_image
 from taijitu_runtime.pictures.edges import weigh_edges
 from taijitu_runtime.pictures.geometry import Region, crop_box, region, resized_size
@@ -181,7 +189,7 @@ def _decoded_image(picture: object, limits: Limits) -> Decoded:
     except TaijituError:
         raise
     except Exception as error:  # of nearly any class, as for the bytes of a damaged file
-        raise damaged(" ".join(str(error).split()) or type(error).__name__) from error
+        raise damaged(one_line(error) or type(error).__name__) from error
 
 
 def _read(path: str | Path, limits: Limits) -> bytes:
