@@ -106,7 +106,7 @@ def verify_file(
 ) -> Verification:
     """Judge a model file.
 
-    `data`: a folder or tar of pictures (see pictures.find_pictures); without it, generated pictures are used.
+    `data`: a folder or tar of pictures (see `evaluation_pictures`); without it, generated pictures are used.
     `reference`: a checkpoint or a model file with the same labels. `max_drop`: percentage points of top-1 accuracy that
     it may cost, None for its precision's own allowance. `expect`: top-1 accuracy in percent that it should reach
     without a reference, None for the one in its card. `explain`: if it is not fine, compare the graphs layer by

@@ -25,7 +25,7 @@ from taijitu_runtime.bench.report import Result, explanations, profile_for_expor
 from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.bench.trt_probe import TrtProbe
-from taijitu_runtime.console import Parser, run, say, say_json, shown
+from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
@@ -97,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--exportProfile", type=Path, metavar="F.json", help="write the time of every layer")
     parser.add_argument("--exportLayerInfo", type=Path, metavar="F.json", help="write the layers as they are executed")
     parser.add_argument("--verbose", action="store_true", help="print averages of --avgRuns queries, and explanations")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     return parser
 
 

@@ -10,7 +10,7 @@ from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.classify.heat_maps import HeatMaps
 from taijitu_runtime.classify.inputs import find_pictures, given_paths
 from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextReport
-from taijitu_runtime.console import Parser, Progress, run, say, shown
+from taijitu_runtime.console import JSON_HELP, Parser, Progress, run, say, shown
 from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.limits import LIMITS, Limits
@@ -98,6 +98,6 @@ def build_parser() -> argparse.ArgumentParser:
                         "take up to 64 MiB of the GPU's memory")  # fmt: skip
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    form.add_argument("--json", action="store_true", help=JSON_HELP)
     form.add_argument("--csv", action="store_true", help="print a header, and a row for each picture and answer")
     return parser
