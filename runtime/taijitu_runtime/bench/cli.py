@@ -82,12 +82,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--warmUp", type=float, default=200, metavar="MS", help="before measuring (%(default)s ms)")
     parser.add_argument("--duration", type=float, default=3, metavar="S", help="at least (%(default)s s per model)")
     parser.add_argument("--iterations", type=int, default=10, metavar="N", help="at least (%(default)s)")
-    parser.add_argument(
-        "--avgRuns", type=int, default=10, metavar="N", help="queries per turn, averaged with --verbose (%(default)s)"
-    )
-    parser.add_argument(
-        "--percentile", type=percentages, default=(90, 95, 99), metavar="P1,P2", help="of the times (90,95,99)"
-    )
+    parser.add_argument("--avgRuns", type=int, default=10, metavar="N", help="queries per turn, averaged with "
+                        "--verbose (%(default)s)")  # fmt: skip
+    parser.add_argument("--percentile", type=percentages, default=(90, 95, 99), metavar="P1,P2", help="of the times "
+                        "(90,95,99)")  # fmt: skip
     parser.add_argument("--cpuThreads", type=int, metavar="N", help="threads of ONNX Runtime (one per core)")
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument("--useCudaGraph", action="store_true", help="engines: run the network as one CUDA graph")

@@ -31,11 +31,9 @@ def build_parser() -> Parser:
     parser = Parser(prog="taijitu prove", description=__doc__)
     parser.add_argument("model", type=Path, help="model.onnx or model.engine from export/")
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
-    parser.add_argument(
-        "--threads", type=int, default=0, help="of one inference; 0: one per core (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--key", type=Path, metavar="PUBLIC.pem", help="Ed25519 key that must have signed the model: MODEL.sha256.sig"
-    )
+    parser.add_argument("--threads", type=int, default=0, help="of one inference; 0: one per core (default: "
+                        "%(default)s)")  # fmt: skip
+    parser.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="Ed25519 key that must have signed the model: "
+                        "MODEL.sha256.sig")  # fmt: skip
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     return parser
