@@ -15,17 +15,8 @@ import torch
 import webdataset
 from PIL import Image
 
-from taijitu_training.data import (
-    DataRequest,
-    Dataset,
-    Pictures,
-    Share,
-    Stream,
-    batches,
-    evaluation_batches,
-    load_dataset,
-    shard_folder,
-)
+from taijitu_training.data import Pictures, Share, Stream, batches, evaluation_batches, load_dataset, shard_folder
+from taijitu_training.data.dataset import DataRequest, Dataset
 from taijitu_training.data.webdataset_shards import Shards
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
