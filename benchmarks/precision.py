@@ -22,8 +22,8 @@ from pathlib import Path
 import onnxruntime
 
 from taijitu_export.comparison.bounds import drop_interval
-from taijitu_export.comparison.verify import verify
-from taijitu_export.onnx.export import export_onnx
+from taijitu_export.comparison.verify import verify_file
+from taijitu_export.onnx.export import export_file
 from taijitu_export.precision.conversion import PrecisionRequest
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import OrtBackend
@@ -50,7 +50,7 @@ def main() -> int:
         models = {precision: Path(folder, f"{precision}.onnx") for precision in PRECISIONS}
         for precision, path in models.items():
             smaller = None if precision == "fp32" else PrecisionRequest.asked_for(precision, args.data, None)
-            print("\n".join(export_onnx(args.checkpoint, path, smaller=smaller).report()), flush=True)
+            print("\n".join(export_file(args.checkpoint, path, smaller=smaller).report()), flush=True)
         latency_ms = {batch: median_latency_ms(models, batch, args.repetitions) for batch in BATCHES}
         head = [
             "file",
@@ -63,7 +63,7 @@ def main() -> int:
         ]
         print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
         for precision, path in models.items():
-            found = verify(path, args.data, args.checkpoint)
+            found = verify_file(path, args.data, args.checkpoint)
             assert found.comparison is not None
             assert found.comparison.labelled is not None
             labelled = found.comparison.labelled

@@ -111,7 +111,7 @@ def few_pictures(data: Path, folder: Path, count: int = 20) -> Path:
 
 def _make(name: str, precision: str, path: Path, data: Path | None) -> None:
     from benchmarks.passes import untrained
-    from taijitu_export.onnx.export import export_onnx
+    from taijitu_export.onnx.export import export_file
     from taijitu_export.precision.conversion import PrecisionRequest
     from taijitu_training import checkpoint
 
@@ -124,7 +124,7 @@ def _make(name: str, precision: str, path: Path, data: Path | None) -> None:
     if precision != "fp32":
         # Untrained networks are allowed to lose 100 points: the differences are measured, not the accuracy.
         smaller = PrecisionRequest.asked_for(precision, data, None if name == "shipped" else 100.0)
-    export_onnx(source, path, smaller=smaller)
+    export_file(source, path, smaller=smaller)
 
 
 def rerun_elsewhere(paths: list[Path], version: str, folder: Path) -> list[Rerun]:

@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import taijitu
 import taijitu_export.errors
@@ -72,6 +73,37 @@ def test_every_error_that_is_promised_or_raised_has_one_root() -> None:
             if issubclass(kind, BaseException):
                 assert issubclass(kind, taijitu.TaijituError), name
                 assert getattr(taijitu, name) is kind
+
+
+ELSEWHERE = {
+    "train": {"option": "options", "set": "changes", "compile": "compiled", "show": None},
+    "export_onnx": {"input": "input_form"},
+    "adopt": {"data": None, "json": None},  # --find --data DIR is find=DIR
+    "verify": {"candidate": "model", "require_certain": None, "report": None, "json": None},
+    "calibrate": {"json": None},
+    "prove": {"json": None},
+}
+"""Arguments that a function calls otherwise than its command, or does not have, since they are for a terminal."""
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_function_has_the_arguments_of_its_command(name: str) -> None:
+    command = {"export_onnx": "onnx"}.get(name, name)
+    (point,) = entry_points(group="taijitu.commands", name=command)
+    parser = importlib.import_module(point.module).build_parser()
+    flags = {action.dest for action in parser._actions} - {"help"}
+    expected = {ELSEWHERE[name].get(flag, flag) for flag in flags} - {None}
+    assert inspect.signature(getattr(taijitu, name)).parameters.keys() == expected
+
+
+def test_threads_reach_the_backend(shipped_onnx: Path, tmp_path: Path) -> None:
+    with pytest.raises(taijitu.UsageError, match="threads=-1"):
+        taijitu.verify(shipped_onnx, threads=-1)
+    for label in ("airplane", "ship"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / label / "a.png")
+    with pytest.raises(taijitu.UsageError, match="threads=-1"):
+        taijitu.calibrate(shipped_onnx, tmp_path, tmp_path / "out.onnx", threads=-1)
 
 
 def test_the_command_runs_as_a_module_too(tmp_path: Path) -> None:

@@ -10,18 +10,24 @@ from typing import Literal
 from taijitu_export.adopt.adopt import AdoptResult, adopt_file
 from taijitu_export.adopt.like import preprocessing_like
 from taijitu_export.adopt.original import Layout
-from taijitu_export.adopt.preprocessing import Colour, Interpolation, preprocessing_from_flags
-from taijitu_export.comparison import verify as comparison
-from taijitu_export.comparison.verify import Verification
-from taijitu_export.decision import calibrate as decision
-from taijitu_export.decision.calibrate import Calibration
+from taijitu_export.adopt.preprocessing import (
+    COLOURS,
+    INTERPOLATIONS,
+    Colour,
+    Interpolation,
+    Preprocessing,
+    card_name,
+    resize_from_text,
+    size_of,
+)
+from taijitu_export.comparison.verify import Verification, verify_file
+from taijitu_export.decision.calibrate import Calibration, calibrate_file
 from taijitu_export.decision.threshold import ThresholdRequest
 from taijitu_export.engine.engine_artefact import EngineResult, make_engine
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes
-from taijitu_export.onnx import export
-from taijitu_export.onnx.export import OnnxResult
+from taijitu_export.onnx.export import OnnxResult, export_file
 from taijitu_export.precision.conversion import PrecisionRequest
 from taijitu_runtime.labels import read_labels
 
@@ -67,7 +73,7 @@ def export_onnx(
     smaller = PrecisionRequest.asked_for(
         precision, _path(calibration), max_drop, target, skip_unreadable=skip_unreadable
     )
-    return export.export_onnx(Path(checkpoint), _path(output), input_form=input_form, nish=nish, smaller=smaller)
+    return export_file(Path(checkpoint), _path(output), input_form=input_form, nish=nish, smaller=smaller)
 
 
 def adopt(
@@ -120,15 +126,14 @@ def adopt(
     """
     if isinstance(labels, (str, os.PathLike)):
         labels = read_labels(Path(labels))
-    known = preprocessing_from_flags(
-        mean=mean,
-        std=std,
-        resize=resize,
-        crop=crop,
-        size=size,
-        interpolation=interpolation,
-        color=color,
+    known = Preprocessing(
+        size=size_of(crop, size),
+        resize=None if resize is None else resize_from_text(resize),
+        interpolation=card_name("interpolation", interpolation, INTERPOLATIONS),
+        colour=card_name("colour", color, COLOURS),
         scale=scale,
+        mean=None if mean is None else tuple(mean),
+        std=None if std is None else tuple(std),
         labels=None if labels is None else tuple(labels),
     )
     if like is not None:
@@ -144,6 +149,7 @@ def verify(
     max_drop: float | None = None,
     expect: float | None = None,
     explain: bool = False,
+    threads: int = 0,
     skip_unreadable: bool = False,
 ) -> Verification:
     """Judge a model file on pictures: against a reference, against labels, or both.
@@ -155,6 +161,7 @@ def verify(
         max_drop: Percentage points of top-1 accuracy that it may cost; None for its precision's own allowance.
         expect: Top-1 accuracy in percent that it should reach without a reference; None for the one in its card.
         explain: If it is not fine, name the first layer that diverges from the reference.
+        threads: Cores to use; 0 for all.
         skip_unreadable: Leave out pictures that cannot be decoded, and list them; they are an error otherwise.
 
     Returns:
@@ -165,13 +172,14 @@ def verify(
         PictureError: A picture cannot be read.
         UsageError: The arguments do not fit each other.
     """
-    return comparison.verify(
+    return verify_file(
         Path(model),
         _path(data),
         _path(reference),
         max_drop=max_drop,
         expect=expect,
         explain=explain,
+        threads=threads,
         skip_unreadable=skip_unreadable,
     )
 
@@ -186,6 +194,7 @@ def calibrate(
     reject: float | None = None,
     guarantee: float | None = None,
     other: AnyPath | None = None,
+    threads: int = 0,
     skip_unreadable: bool = False,
 ) -> Calibration:
     """Choose a temperature, and on request a threshold and label sets, and write them into an ONNX file's card.
@@ -200,6 +209,7 @@ def calibrate(
         guarantee: In percent; answers carry a set of labels that has the true one in this share of cases.
         other: What shows none of the labels: a label of `data`, a folder of pictures, or the model's label that means
             "none of these".
+        threads: Cores to use; 0 for all.
         skip_unreadable: Leave out pictures that cannot be decoded; they are an error otherwise.
 
     Returns:
@@ -211,13 +221,14 @@ def calibrate(
         PictureError: A picture cannot be read.
         UsageError: The arguments do not fit each other.
     """
-    return decision.calibrate(
+    return calibrate_file(
         Path(model),
         Path(data),
         Path(output),
         threshold=ThresholdRequest(accuracy, coverage, reject),
         guarantee=guarantee,
         other=None if other is None else os.fspath(other),
+        threads=threads,
         skip_unreadable=skip_unreadable,
     )
 

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from taijitu_runtime.decision.rule import UNDECIDED, Certainty, DecisionRule
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError
 
+UNKNOWN = "unknown"
+"""The word for an answer that is not known, in place of a label or behind it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:

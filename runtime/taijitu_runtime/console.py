@@ -24,6 +24,10 @@ FAILED, WRONG_USE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+JSON_HELP = "print one JSON object on stdout and nothing else"
+"""The help of --json, which several commands have."""
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are UsageErrors, so that they take one line too.
 

@@ -34,7 +34,13 @@ LIBRARIES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 
 LIBRARY_INSTALLS = {"tensorrt": "taijitu[gpu]", "tensorrt_rtx": "taijitu[rtx]"}
 
-HARDWARE_COMPATIBILITY = ("none", "ampere+", "sameComputeCapability")
+HARDWARE_COMPATIBILITY = {
+    "none": "NONE",
+    "ampere+": "AMPERE_PLUS",
+    "sameComputeCapability": "SAME_COMPUTE_CAPABILITY",
+}
+"""trtexec's names, and TensorRT's."""
+
 BUILD_AGAIN = "taijitu engine model.onnx --saveEngine=model.engine"
 
 
@@ -109,7 +115,7 @@ class BuiltFor:
             number = getattr(self, name)
             if number is not None and (type(number) is not int or number < 1):
                 raise fail(f"built_for.{name}", number, "a positive whole number, or null where there was no GPU")
-        check_choice("built_for.hardware_compatibility", self.hardware_compatibility, HARDWARE_COMPATIBILITY)
+        check_choice("built_for.hardware_compatibility", self.hardware_compatibility, tuple(HARDWARE_COMPATIBILITY))
         if self.dla_core is not None and (type(self.dla_core) is not int or self.dla_core < 0):
             raise fail("built_for.dla_core", self.dla_core, "the number of a DLA core, or null")
 

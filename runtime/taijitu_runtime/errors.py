@@ -203,6 +203,20 @@ def name_hint(got: object, known: Iterable[str]) -> str:
     return f"known: {', '.join(listed) or 'none'}"
 
 
+def describe(value: object) -> str:
+    """Describe a value for the 'got' of an error: dtype and shape of an array, the type of anything else."""
+    import numpy as np  # errors are imported by --help, which does not need it
+
+    if isinstance(value, np.ndarray):
+        return f"a {value.dtype} array of shape {value.shape}"
+    return f"a {type(value).__name__}"
+
+
+def one_line(error: object) -> str:
+    """Return the text of a library's error, which may have several lines, in one."""
+    return " ".join(str(error).split())
+
+
 def require(module: str, install: str) -> Any:
     """Import and return an optional module; MissingDependencyError, naming `install` for pip, where it is absent."""
     try:

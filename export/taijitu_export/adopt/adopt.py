@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -34,7 +33,7 @@ from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import METADATA_PREFIX, Architecture, InputSpec, ModelCard, Precision
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, require
+from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, one_line, require
 from taijitu_runtime.fields import is_one_line
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
@@ -182,7 +181,7 @@ def _written(
                 if not found.holds:
                     raise ExportError(f"it would not answer like {original.file.path}: {found}")
             except (TaijituError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-                failures.append(error if isinstance(error, TaijituError) else ExportError(_line(error)))
+                failures.append(error if isinstance(error, TaijituError) else ExportError(one_line(error)))
                 continue
             card = _with_passport(original, card, trial, ending)
             content = sealed(model, card, trial)
@@ -192,7 +191,7 @@ def _written(
     write_whole(output, content)
     notes = standard.notes
     if batch is not None:
-        reason = _line(failures[0]).removeprefix(f"{trial}: ").partition("; ")[0]
+        reason = one_line(failures[0]).removeprefix(f"{trial}: ").partition("; ")[0]
         notes += (f"batches of {batch} only; with others: {reason}",)
     opset = opset_of(model)
     if opset > OPSET:
@@ -257,7 +256,3 @@ def _check_output(output: Path, source: Path) -> None:
     if output.is_dir() or output.resolve() == source.resolve() or not is_onnx(output):
         raise UsageError(f"got {output} as the output, expected a file of its own in .onnx; give -o adopted.onnx")
     check_output_path(output)
-
-
-def _line(error: Any) -> str:
-    return " ".join(str(error).split())

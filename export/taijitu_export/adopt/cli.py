@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from taijitu_export.errors import ExportError
-from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.console import JSON_HELP, Parser, run, say
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.labels import FORMS
 
@@ -50,7 +50,7 @@ def build_parser() -> Parser:
     parser.add_argument("--data", type=Path, metavar="DIR", help="a few hundred pictures in a folder or tar of "
                         "<label>/*, for --find")  # fmt: skip
     parser.add_argument("--name", help="name of the network (default: the file's name)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     return parser
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of
 from taijitu_export.progress import tracked
 from taijitu_runtime.backends.bulk import mapped
-from taijitu_runtime.backends.ort.session import open_session
+from taijitu_runtime.backends.ort.session import SessionOpener
 from taijitu_runtime.card import CHANNELS, InputSpec
-from taijitu_runtime.errors import ArtefactError, UsageError, require
+from taijitu_runtime.errors import ArtefactError, UsageError, one_line, require
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import normalise
 
@@ -131,7 +131,7 @@ class Original:
         try:
             return self._session.run([self.signature.output], {self.signature.input: images})[0]
         except Exception as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise ArtefactError(f"{self.file.path}: ONNX Runtime failed on {images.shape}: {reason}") from None
 
 
@@ -145,9 +145,9 @@ def not_a_classifier(path: Path, got: str) -> ArtefactError:
 def _opened(path: Path) -> Any:
     ort = require("onnxruntime", "taijitu[export]")
     try:
-        return open_session(ort, path, 1, [("CPUExecutionProvider", {})])
+        return SessionOpener(ort, path, threads=1).open([("CPUExecutionProvider", {})])
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ArtefactError(
             f"{path}: got a file that ONNX Runtime cannot load ({reason}), expected one that it runs; export it again"
         ) from None

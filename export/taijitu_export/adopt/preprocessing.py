@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -153,31 +153,11 @@ def _for_channels(numbers: Sequence[float] | None, count: int) -> tuple[float, .
     return numbers * count if len(numbers) == 1 else numbers
 
 
-def preprocessing_from_flags(
-    *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    resize: str | None = None,
-    crop: int | None = None,
-    size: tuple[int, int] | None = None,
-    interpolation: str | None = None,
-    color: str | None = None,
-    scale: float | None = None,
-    labels: tuple[str, ...] | None = None,
-) -> Preprocessing:
-    """Return the parts that a user names, in the form of the command line. UsageError where one is not of that form."""
+def size_of(crop: int | None, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return height and width, as one of the two says. UsageError where they differ."""
     if crop is not None and size not in (None, (crop, crop)):
         raise UsageError(f"got --crop {crop} and --size {'x'.join(map(str, size or ()))}, expected the same; give one")
-    return Preprocessing(
-        size=(crop, crop) if crop is not None else size,
-        resize=None if resize is None else resize_from_text(resize),
-        interpolation=_named("interpolation", interpolation, INTERPOLATIONS),
-        colour=_named("colour", color, COLOURS),
-        scale=scale,
-        mean=None if mean is None else tuple(mean),
-        std=None if std is None else tuple(std),
-        labels=labels,
-    )
+    return size if crop is None else (crop, crop)
 
 
 def resize_from_text(text: str) -> Resize:
@@ -200,7 +180,8 @@ def _fill(text: str) -> tuple[int, int, int]:
     return levels[0], levels[1], levels[2]
 
 
-def _named(kind: str, got: str | None, known: dict[str, Any]) -> str | None:
+def card_name(kind: str, got: str | None, known: dict[str, str]) -> str | None:
+    """Return the card's name for what a user calls `got`. UsageError for an unknown one."""
     if got is not None and got not in known:
         raise UsageError(f"unknown {kind} {got!r}; {name_hint(got, known)}")
-    return None if got is None else str(known[got])
+    return None if got is None else known[got]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from taijitu_export.arguments import SKIP_UNREADABLE, percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
-from taijitu_runtime.console import Parser, run, say, say_json
+from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.output_path import check_output_path
 
@@ -37,7 +37,7 @@ def build_parser() -> Parser:
                         "wrong and flipped pictures, and these as CSV next to it")  # fmt: skip
     parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     return parser
 
 
@@ -52,12 +52,12 @@ def main(argv: list[str] | None = None) -> int:
     # torch and onnx take seconds to import, and --help does not need them.
     from taijitu_export.comparison.page import write_page
     from taijitu_export.comparison.report import as_json, as_text
-    from taijitu_export.comparison.verify import verify
+    from taijitu_export.comparison.verify import verify_file
 
     with warnings.catch_warnings():
         # Pillow warns about odd EXIF and TIFF entries of pictures that it still decodes.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        found = verify(
+        found = verify_file(
             args.candidate,
             args.data,
             args.reference,

@@ -98,7 +98,7 @@ class Comparison:
 
 
 def accuracy(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Accuracy:
-    """Compute the accuracy of logits (N, K) for targets (N,); for equal logits the lower index wins, as in `top_k`."""
+    """Compute the accuracy of logits (N, K) for targets (N,); for equal logits the lower index wins, as in answers."""
     ranked = _ranked_hits(logits, targets)
     top5 = 100 * float(ranked.any(1).mean()) if logits.shape[1] > TOP else None
     return Accuracy(int(ranked[:, 0].sum()), 100 * float(ranked[:, 0].mean()), top5)

@@ -32,7 +32,7 @@ from taijitu_export.progress import tracked
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_pictures
+from taijitu_runtime.datasets import PictureSet, TrainedOn, check_skipping, evaluation_pictures
 from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_training import checkpoint
@@ -93,7 +93,7 @@ class Verification:
     divergence: Divergence | str | None = None
 
 
-def verify(
+def verify_file(
     candidate: Path,
     data: Path | None = None,
     reference: Path | None = None,
@@ -106,7 +106,7 @@ def verify(
 ) -> Verification:
     """Judge a model file.
 
-    `data`: a folder or tar of pictures (see pictures.find_pictures); without it, generated pictures are used.
+    `data`: a folder or tar of pictures (see `evaluation_pictures`); without it, generated pictures are used.
     `reference`: a checkpoint or a model file with the same labels. `max_drop`: percentage points of top-1 accuracy that
     it may cost, None for its precision's own allowance. `expect`: top-1 accuracy in percent that it should reach
     without a reference, None for the one in its card. `explain`: if it is not fine, compare the graphs layer by
@@ -114,8 +114,7 @@ def verify(
     decoded, which are an error otherwise. Raises the errors of artefacts, checkpoints, pictures and
     usage; what is wrong with the candidate's answers is in the verdict.
     """
-    if skip_unreadable and data is None:
-        raise UsageError("got --skip-unreadable without pictures; give --data DIR, or remove it")
+    check_skipping(skip_unreadable, data)
     with Classifier.from_file(candidate, threads=threads) as classifier:
         card = classifier.card
         pictures = None if data is None else evaluation_pictures(data, card.labels, TrainedOn.from_card(card.training))

@@ -74,7 +74,7 @@ class Calibration:
     remarks: tuple[str, ...]
 
 
-def calibrate(
+def calibrate_file(
     model: Path,
     data: Path,
     output: Path,

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from taijitu_export.arguments import SKIP_UNREADABLE, percentage
-from taijitu_runtime.console import Parser, run, say, say_json
+from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json
 from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import UsageError
 
@@ -40,7 +40,7 @@ def build_parser() -> Parser:
                         "these")  # fmt: skip
     parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     return parser
 
 
@@ -51,11 +51,11 @@ def main(argv: list[str] | None = None) -> int:
     check_threshold(args.reject)
     if args.output.suffix.lower() != ".onnx":
         raise UsageError(f"got -o {args.output}, expected a name in .onnx; give -o calibrated.onnx")
-    from taijitu_export.decision.calibrate import calibrate
+    from taijitu_export.decision.calibrate import calibrate_file
     from taijitu_export.decision.report import as_json, as_text
     from taijitu_export.decision.threshold import ThresholdRequest
 
-    found = calibrate(
+    found = calibrate_file(
         args.model,
         args.data,
         args.output,

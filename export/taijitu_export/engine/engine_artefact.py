@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taijitu_export.engine.engine_from_onnx import Built, engine_from_onnx
+from taijitu_export.engine.building.engine_from_onnx import Built, engine_from_onnx
 from taijitu_export.engine.graph import Graph, read_graph
 from taijitu_export.engine.graph_for_parser import graph_for_parser
 from taijitu_export.engine.library import Library

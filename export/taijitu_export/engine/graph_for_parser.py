@@ -13,9 +13,10 @@ from taijitu_export.engine.graph import Graph
 from taijitu_export.engine.target import Target
 from taijitu_export.onnx.passes import Float16Pass
 from taijitu_export.onnx.passes.editing import applied, with_types
+from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_runtime.backends.trt import nish_plugin
-from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.errors import ArtefactError, UsageError, one_line
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 NISH = (nish_plugin.NAMESPACE, nish_plugin.NAME)
@@ -48,7 +49,8 @@ def _in_float16(graph: Graph) -> Graph:
         model = applied(Float16Pass(), with_types(graph.model))
         note = "float16: every layer that can be; not judged, because the file does not describe its input"
         return dataclasses.replace(graph, model=model, notes=(*graph.notes, note))
-    converted = convert(graph.model, graph.card, PrecisionRequest("fp16"))
+    generated = CalibrationData.generated(graph.card.input)
+    converted = convert(graph.model, graph.card, PrecisionRequest("fp16"), generated)
     notes = (*graph.notes, *converted.report)
     return dataclasses.replace(graph, model=converted.model, card=converted.card, notes=notes)
 
@@ -83,7 +85,7 @@ def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.M
     try:
         model = onnx.inliner.inline_local_functions(typed, convert_version=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ArtefactError(f"got functions that cannot be written out ({reason}); export it again") from None
     known = {(opset.domain, opset.version) for opset in model.opset_import}
     for node in model.graph.node:

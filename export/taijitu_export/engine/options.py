@@ -8,12 +8,6 @@ from pathlib import Path
 
 from taijitu_export.engine.shapes import Shapes
 
-HARDWARE_COMPATIBILITY = {
-    "none": "NONE",
-    "ampere+": "AMPERE_PLUS",
-    "sameComputeCapability": "SAME_COMPUTE_CAPABILITY",
-}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:

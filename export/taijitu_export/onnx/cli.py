@@ -49,14 +49,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: exported and checked, 1: made but wrong (no file is left), 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     # torch and onnx take seconds to import, and --help does not need them.
-    from taijitu_export.onnx.export import export_onnx
+    from taijitu_export.onnx.export import export_file
     from taijitu_export.precision.conversion import PrecisionRequest
 
     smaller = PrecisionRequest.asked_for(
         args.precision, args.calibration, args.max_drop, args.target, skip_unreadable=args.skip_unreadable
     )
     try:
-        result = export_onnx(args.checkpoint, args.output, input_form=args.input, nish=args.nish, smaller=smaller)
+        result = export_file(args.checkpoint, args.output, input_form=args.input, nish=args.nish, smaller=smaller)
     except ExportError as error:
         for line in error.details:
             say(line, sys.stdout)

@@ -59,7 +59,7 @@ class OnnxResult:
         return [written, *parity, *self.conversion]
 
 
-def export_onnx(
+def export_file(
     source: Path,
     output: Path | None = None,
     *,
@@ -96,7 +96,7 @@ def export_onnx(
     with _naming_output(output), tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "model.onnx"
         found, card = _compared_with_checkpoint(loaded, card, checked_file(model, trial), input_form)
-        if smaller:
+        if smaller is not None and data is not None:
             converted = convert(model, card, smaller, data)
             model, card, conversion = converted.model, converted.card, converted.report
         content = sealed(model, card, trial)

@@ -9,7 +9,7 @@ import onnx
 
 from taijitu_runtime.backends import CHECKPOINT_MAGIC
 from taijitu_runtime.backends.base import check_file
-from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.errors import ArtefactError, one_line
 from taijitu_runtime.onnx_graph.external_data import external_files, has_external_data, sha256_with_weights
 
 MAX_BYTES = 2**31 - 1
@@ -69,7 +69,7 @@ def read_onnx(path: Path, expected: str = "an ONNX model") -> OnnxFile:
         if has_external_data(content):
             onnx.load_external_data_for_model(model, str(path.parent))
     except (onnx.checker.ValidationError, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ArtefactError(f"{path}: got weights that cannot be read ({reason}); copy the files again") from None
     except Exception:  # protobuf's DecodeError, whose package has no types
         model = onnx.ModelProto()

@@ -25,7 +25,7 @@ from taijitu_export.onnx.onnx_file import opset_of
 from taijitu_export.onnx.passes import DynamicBatchPass, WriteOutGeluPass
 from taijitu_export.onnx.passes.editing import add_constant, applied, with_types
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.errors import ArtefactError, one_line
 from taijitu_runtime.pictures.preprocess import LUMINANCE
 
 OPSET, IR_VERSION = 17, 8
@@ -128,7 +128,7 @@ def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]
         try:
             model = onnx.version_converter.convert_version(model, wanted)
         except Exception as error:  # one class both for an unknown operator and for its own bugs
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)[:200]
             model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
             return model, (f"opset {opset} stays: onnx's converter reports {reason}",)
     model.ir_version = IR_VERSION

@@ -38,7 +38,7 @@ class CalibrationData:
 
     @classmethod
     def of_data(cls, data: Path, card: ModelCard, *, skip_unreadable: bool = False) -> CalibrationData:
-        """Read 512 images to calibrate with and at most 10,000 to check with; see pictures.calibration_and_judging.
+        """Read 512 images to calibrate with and at most 10,000 to check with; see `calibration_and_judging`.
 
         PictureError and UsageError where the data cannot be used.
         """

@@ -19,6 +19,7 @@ from taijitu_export.precision.int8_from_float32 import int8_for_engine, int8_fro
 from taijitu_runtime.backends.ort.backend import onnxruntime_version, rounds_float16
 from taijitu_runtime.card import ModelCard, Precision
 from taijitu_runtime.console import shown
+from taijitu_runtime.datasets import check_skipping
 from taijitu_runtime.errors import UsageError
 
 CONVERSIONS = {
@@ -63,8 +64,7 @@ class PrecisionRequest:
 
         None for float32. UsageError where the options do not fit each other, or the installed ONNX Runtime.
         """
-        if skip_unreadable and data is None:
-            raise UsageError("got --skip-unreadable without pictures; give --calibration DIR, or remove it")
+        check_skipping(skip_unreadable, data, "--calibration")
         if target is not None and precision != "int8":
             raise UsageError(f"got --for {target} with --precision {precision}, which is for both; remove --for")
         if precision == "fp32":
@@ -99,14 +99,11 @@ class Conversion:
     report: tuple[str, ...]
 
 
-def convert(
-    model: onnx.ModelProto, card: ModelCard, request: PrecisionRequest, data: CalibrationData | None = None
-) -> Conversion:
-    """Convert a float32 graph. `data`: the result of `request.read_data`, where the caller has read it before.
+def convert(model: onnx.ModelProto, card: ModelCard, request: PrecisionRequest, data: CalibrationData) -> Conversion:
+    """Convert a float32 graph. `data`: the result of `request.read_data`.
 
     PrecisionError where no graph of that precision is good enough.
     """
-    data = request.read_data(card) if data is None else data
     max_drop = ALLOWED_DROP_POINTS[request.precision] if request.max_drop is None else request.max_drop
     converted = CONVERSIONS[request.precision, request.target](with_types(model), data, max_drop)
     converted_card = card_for_precision(card, request.precision, Intermediates(converted.model).logits)

@@ -15,9 +15,8 @@ from taijitu_runtime.backends.bulk import USUAL_BATCH, Bulk
 from taijitu_runtime.backends.contract import ModelInput, check_card
 from taijitu_runtime.backends.gpu_arrays import GpuArray, is_on_gpu, read_gpu_array
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.errors import ArtefactError, InputError, UsageError
+from taijitu_runtime.errors import ArtefactError, InputError, UsageError, describe
 from taijitu_runtime.machine import usable_cores
-from taijitu_runtime.pictures.preprocess import describe
 
 Self = TypeVar("Self", bound="Backend")
 

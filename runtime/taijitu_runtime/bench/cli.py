@@ -25,7 +25,7 @@ from taijitu_runtime.bench.report import Result, explanations, profile_for_expor
 from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.bench.trt_probe import TrtProbe
-from taijitu_runtime.console import Parser, run, say, say_json, shown
+from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
@@ -82,12 +82,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--warmUp", type=float, default=200, metavar="MS", help="before measuring (%(default)s ms)")
     parser.add_argument("--duration", type=float, default=3, metavar="S", help="at least (%(default)s s per model)")
     parser.add_argument("--iterations", type=int, default=10, metavar="N", help="at least (%(default)s)")
-    parser.add_argument(
-        "--avgRuns", type=int, default=10, metavar="N", help="queries per turn, averaged with --verbose (%(default)s)"
-    )
-    parser.add_argument(
-        "--percentile", type=percentages, default=(90, 95, 99), metavar="P1,P2", help="of the times (90,95,99)"
-    )
+    parser.add_argument("--avgRuns", type=int, default=10, metavar="N", help="queries per turn, averaged with "
+                        "--verbose (%(default)s)")  # fmt: skip
+    parser.add_argument("--percentile", type=percentages, default=(90, 95, 99), metavar="P1,P2", help="of the times "
+                        "(90,95,99)")  # fmt: skip
     parser.add_argument("--cpuThreads", type=int, metavar="N", help="threads of ONNX Runtime (one per core)")
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     parser.add_argument("--useCudaGraph", action="store_true", help="engines: run the network as one CUDA graph")
@@ -97,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--exportProfile", type=Path, metavar="F.json", help="write the time of every layer")
     parser.add_argument("--exportLayerInfo", type=Path, metavar="F.json", help="write the layers as they are executed")
     parser.add_argument("--verbose", action="store_true", help="print averages of --avgRuns queries, and explanations")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     return parser
 
 

@@ -10,7 +10,7 @@ from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.classify.heat_maps import HeatMaps
 from taijitu_runtime.classify.inputs import find_pictures, given_paths
 from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextReport
-from taijitu_runtime.console import Parser, Progress, run, say, shown
+from taijitu_runtime.console import JSON_HELP, Parser, Progress, run, say, shown
 from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.limits import LIMITS, Limits
@@ -66,30 +66,16 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command line of runtime/classify.py and `taijitu classify`."""
     parser = Parser(prog="taijitu classify", description=__doc__)
     parser.add_argument("model", type=Path, help="an ONNX file or an engine")
-    parser.add_argument(
-        "pictures",
-        type=Path,
-        nargs="*",
-        metavar="picture",
-        help="files, or folders with pictures at any depth; - for the bytes of one from standard input",
-    )
-    parser.add_argument(
-        "--files0-from",
-        type=Path,
-        metavar="FILE",
-        help="read the names of files and folders from a file, each ended by a null byte, as find -print0 writes them; "
-        "- for standard input",
-    )
+    parser.add_argument("pictures", type=Path, nargs="*", metavar="picture", help="files, or folders with pictures at "
+                        "any depth; - for the bytes of one from standard input")  # fmt: skip
+    parser.add_argument("--files0-from", type=Path, metavar="FILE", help="read the names of files and folders from a "
+                        "file, each ended by a null byte, as find -print0 writes them; - for standard "
+                        "input")  # fmt: skip
     parser.add_argument("--top", type=int, help=f"answers for each picture ({USUAL_TOP}, or all labels if fewer)")
     parser.add_argument("--threshold", type=float, metavar="P", help="probability from which the first answer is known "
                         "(default: that of the model's card, if it has one)")  # fmt: skip
-    parser.add_argument(
-        "--max-pixels",
-        type=int,
-        default=LIMITS.max_pixels,
-        metavar="N",
-        help="skip larger pictures; a large JPEG counts an eighth, a progressive one half (default: %(default)s)",
-    )
+    parser.add_argument("--max-pixels", type=int, default=LIMITS.max_pixels, metavar="N", help="skip larger pictures; "
+                        "a large JPEG counts an eighth, a progressive one half (default: %(default)s)")  # fmt: skip
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
     parser.add_argument("--explain", type=Path, metavar="DIR", help="write a heat map of each picture to DIR/NAME.png: "
                         "the places that speak for its likeliest answer")  # fmt: skip
@@ -98,6 +84,6 @@ def build_parser() -> argparse.ArgumentParser:
                         "take up to 64 MiB of the GPU's memory")  # fmt: skip
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    form.add_argument("--json", action="store_true", help=JSON_HELP)
     form.add_argument("--csv", action="store_true", help="print a header, and a row for each picture and answer")
     return parser

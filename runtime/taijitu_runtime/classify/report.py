@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from taijitu_runtime.answers import Prediction
+from taijitu_runtime.answers import UNKNOWN, Prediction
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.console import Progress, json_text, shown
 from taijitu_runtime.datasets import LeftOut
@@ -18,7 +18,6 @@ from taijitu_runtime.decision.rule import DecisionRule
 BAR_CELLS = 30
 MAX_NAME_COLUMNS = 60
 MAX_LABEL_COLUMNS = 24
-UNKNOWN = "unknown"
 
 
 class Report:

@@ -21,12 +21,18 @@ from taijitu_runtime.datasets.label_statistics import counts_in_words, label_cou
 from taijitu_runtime.datasets.layout import Reading
 from taijitu_runtime.datasets.names import Role
 from taijitu_runtime.datasets.read import FORMS, read_dataset
-from taijitu_runtime.errors import DataError, PictureError
+from taijitu_runtime.errors import DataError, PictureError, UsageError
 from taijitu_runtime.fields import composed
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import preprocess, resize_picture
 
 Labels = Sequence[str]
+
+
+def check_skipping(skip_unreadable: bool, data: Path | None, flag: str = "--data") -> None:
+    """Raise UsageError for `skip_unreadable` without pictures, those of `flag`."""
+    if skip_unreadable and data is None:
+        raise UsageError(f"got --skip-unreadable without pictures; give {flag} DIR, or remove it")
 
 
 @dataclasses.dataclass(frozen=True)

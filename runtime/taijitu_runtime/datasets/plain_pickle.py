@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.errors import DataError
+from taijitu_runtime.errors import DataError, one_line
 
 
 class _Stub:
@@ -117,7 +117,7 @@ def load_plain_pickle(content: bytes, name: str) -> dict[str, Any]:
             raise ValueError(f"it holds a {type(loaded).__name__}")
         return {_text(key): _plain(value) for key, value in loaded.items()}
     except Exception as error:  # damaged pickles raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise DataError(
             f"{name}: not a pickle of plain arrays and lists ({reason}); nothing of it was run; fetch it again"
         ) from None

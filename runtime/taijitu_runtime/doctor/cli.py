@@ -6,7 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
-from taijitu_runtime.console import Parser, run, say, say_json
+from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json
 from taijitu_runtime.installed import taijitu_version
 
 
@@ -38,5 +38,5 @@ def build_parser() -> Parser:
     """Return the command line of `taijitu doctor`."""
     parser = Parser(prog="taijitu doctor", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", type=Path, nargs="*", metavar="model", help="model files to prove here")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     return parser

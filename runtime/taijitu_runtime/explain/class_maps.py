@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends import Backend, OrtBackend
 from taijitu_runtime.backends.ort.backend import open_model
-from taijitu_runtime.errors import ArtefactError, ExplanationError
+from taijitu_runtime.errors import ArtefactError, ExplanationError, describe, one_line
 from taijitu_runtime.explain.head import DO, EXPECTED, head_of
 from taijitu_runtime.explain.maps_graph import MAPS, maps_graph
-from taijitu_runtime.pictures.preprocess import describe
 
 ALLOWED_ERROR = 0.1
 """Between the mean of a map and its logit, as a share of the logits' range.
@@ -66,7 +65,7 @@ class ClassMaps:
         try:
             logits, places = self._session.run(["logits", MAPS], {"images": padded})
         except Exception as error:
-            text = " ".join(str(error).split())
+            text = one_line(error)
             raise ArtefactError(f"{self._path}: ONNX Runtime failed on {describe(padded)}: {text}") from error
         return logits[: len(rows)], np.ascontiguousarray(places.transpose(2, 3, 0, 1))[: len(rows)]
 

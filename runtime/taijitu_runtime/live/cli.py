@@ -85,16 +85,11 @@ def build_parser() -> Parser:
     parser.add_argument("--rebuild", action="store_true", help="rebuild an engine that does not run here")
     parser.add_argument("--no-cuda-graphs", action="store_true", help="engines: start each layer by itself; graphs "
                         "take up to 64 MiB of the GPU's memory")  # fmt: skip
-    parser.add_argument(
-        "--prove",
-        choices=MODES,
-        default="on",
-        help="what to do if the model does not answer as its passport says: on ends, warn continues, off does not "
-        "check (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--threads", type=int, default=1, help="threads of one inference; more of them busy-wait (%(default)s)"
-    )
+    parser.add_argument("--prove", choices=MODES, default="on", help="what to do if the model does not answer as its "
+                        "passport says: on ends, warn continues, off does not check (default: "
+                        "%(default)s)")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=1, help="threads of one inference; more of them busy-wait "
+                        "(%(default)s)")  # fmt: skip
     parser.add_argument("--verbose", action="store_true", help="print the pipeline, states, and messages of libraries")
 
     camera = parser.add_argument_group("camera", "also as csi://0?width=1280&height=720&rate=30&flip=2")
@@ -102,9 +97,8 @@ def build_parser() -> Parser:
     camera.add_argument("--height", type=int, help="pixels (csi: 720)")
     camera.add_argument("--rate", type=int, help="frames/s (csi: 30)")
     camera.add_argument("--flip", type=int, help="for csi, 0 to 7: 0 none, 2 by 180 degrees, 4 mirrored, 6 upside down")
-    camera.add_argument(
-        "--codec", choices=("raw", "mjpg", "h264", "h265"), help="raw, mjpg for USB, h264, h265 for RTSP"
-    )
+    camera.add_argument("--codec", choices=("raw", "mjpg", "h264", "h265"), help="raw, mjpg for USB, h264, h265 for "
+                        "RTSP")  # fmt: skip
     parser.add_argument("--realtime", action="store_true", help="read a video file no faster than it plays")
 
     view = parser.add_argument_group("answers")
@@ -125,12 +119,8 @@ def build_parser() -> Parser:
     timeouts.add_argument("--stall-timeout", type=float, default=USUAL.stall_s, help="for the next frame (%(default)s)")
     timeouts.add_argument("--wait", type=float, default=USUAL.wait_s, help="for a source at the start (%(default)s)")
     timeouts.add_argument("--give-up", type=float, default=USUAL.give_up_s, help="on a lost live source (never)")
-    timeouts.add_argument(
-        "--frozen",
-        type=float,
-        default=USUAL.frozen_s,
-        help="until identical frames of a live source count as frozen (%(default)s; 0 never)",
-    )
+    timeouts.add_argument("--frozen", type=float, default=USUAL.frozen_s, help="until identical frames of a live "
+                          "source count as frozen (%(default)s; 0 never)")  # fmt: skip
     return parser
 
 

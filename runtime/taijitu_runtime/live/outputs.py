@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.answers import UNKNOWN
 from taijitu_runtime.child_python import python_command
 from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError, require
@@ -29,7 +30,6 @@ from taijitu_runtime.live.watch import Result
 logger = logging.getLogger(__name__)
 
 TITLE = "taijitu camera"
-UNKNOWN = "unknown"
 QUIT_KEYS = (ord("q"), 27)  # 27: Escape
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
 TRY_WINDOW = """

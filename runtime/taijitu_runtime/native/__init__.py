@@ -11,6 +11,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from taijitu_runtime.errors import one_line
+
 _log = logging.getLogger(__name__)
 
 LIBRARY = Path(__file__).with_name("libtaijitu_nish.so")
@@ -42,7 +44,7 @@ def register_nish(options: Any, provider: str) -> Path | None:
     try:
         options.register_custom_ops_library(str(library))
     except Exception as error:  # built for another processor, system library or ABI: each has its own message
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         _warn_once(f"{LOST}: got {library} that cannot be loaded ({reason}); do: {command}")
         return None
     return library

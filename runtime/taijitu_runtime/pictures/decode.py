@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.errors import TaijituError, one_line
 from taijitu_runtime.pictures.bmp_runs import is_run_length, pixels_from_runs
 from taijitu_runtime.pictures.headers import Header, inspect
 from taijitu_runtime.pictures.jpeg import orientation_of_jpeg, pixels_from_jpeg, without_remarks
@@ -89,7 +89,7 @@ def decode(
         raise
     except Exception as error:
         # Damaged files make Pillow raise nearly anything: OSError, SyntaxError, ValueError, struct.error.
-        raise damaged(" ".join(str(error).split()) or type(error).__name__) from error
+        raise damaged(one_line(error) or type(error).__name__) from error
 
 
 def decode_image(image: Image.Image, limits: Limits = LIMITS) -> Decoded:

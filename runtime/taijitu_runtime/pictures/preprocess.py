@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.errors import InputError, PictureError, TaijituError, UnreadablePictureError, require
+from taijitu_runtime.errors import (
+    InputError,
+    PictureError,
+    TaijituError,
+    UnreadablePictureError,
+    describe,
+    one_line,
+    require,
+)
 from taijitu_runtime.pictures.decode import Decoded, decode, decode_image
 from taijitu_runtime.pictures.edges import weigh_edges
 from taijitu_runtime.pictures.geometry import Region, crop_box, region, resized_size
@@ -156,13 +164,6 @@ def _check_pixels(pixels: object, dimensions: int, expected: str) -> None:
         raise InputError(f"got {describe(pixels)}, expected uint8 RGB {expected}")
 
 
-def describe(value: object) -> str:
-    """Describe a value for the 'got' of an error: dtype and shape of an array, the type of anything else."""
-    if isinstance(value, np.ndarray):
-        return f"a {value.dtype} array of shape {value.shape}"
-    return f"a {type(value).__name__}"
-
-
 def _decoded(picture: Picture, limits: Limits, least: int) -> Decoded:
     name = os.fspath(picture) if isinstance(picture, (str, Path)) else ""
     try:
@@ -188,7 +189,7 @@ def _decoded_image(picture: object, limits: Limits) -> Decoded:
     except TaijituError:
         raise
     except Exception as error:  # of nearly any class, as for the bytes of a damaged file
-        raise damaged(" ".join(str(error).split()) or type(error).__name__) from error
+        raise damaged(one_line(error) or type(error).__name__) from error
 
 
 def _read(path: str | Path, limits: Limits) -> bytes:

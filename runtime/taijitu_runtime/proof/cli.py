@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taijitu_runtime.console import Parser, run, say, say_json, shown
+from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
@@ -31,11 +31,9 @@ def build_parser() -> Parser:
     parser = Parser(prog="taijitu prove", description=__doc__)
     parser.add_argument("model", type=Path, help="model.onnx or model.engine from export/")
     parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
-    parser.add_argument(
-        "--threads", type=int, default=0, help="of one inference; 0: one per core (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--key", type=Path, metavar="PUBLIC.pem", help="Ed25519 key that must have signed the model: MODEL.sha256.sig"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    parser.add_argument("--threads", type=int, default=0, help="of one inference; 0: one per core (default: "
+                        "%(default)s)")  # fmt: skip
+    parser.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="Ed25519 key that must have signed the model: "
+                        "MODEL.sha256.sig")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     return parser

@@ -44,9 +44,8 @@ def build_parser() -> Parser:
     """Return the command line of `taijitu deepstream`."""
     parser = Parser(prog="taijitu deepstream", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="an ONNX file of: taijitu onnx --input pixels")
-    parser.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="DIR", help="the folder to write; must not exist"
-    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the folder to write; must not "
+                        "exist")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="frames or objects in one inference; of "
                         "frames the number of sources (default: %(default)s)")  # fmt: skip
     parser.add_argument("--gpu", type=int, default=0, metavar="N", help="number of the GPU (default: %(default)s)")

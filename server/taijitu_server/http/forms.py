@@ -12,6 +12,7 @@ import orjson
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from taijitu_runtime.errors import one_line
 from taijitu_server.errors import CONTENT_TYPE, PICTURES, HttpError, bad_request
 from taijitu_server.http.body import BodyReader
 from taijitu_server.http.request import Request, unknown_name
@@ -99,7 +100,7 @@ def bytes_from_base64(text: str) -> bytes:
             raise bad_request(f"got a data URL without ';base64,', expected {BASE64_EXPECTED}") from None
         if URL.match(text):
             raise bad_request(f"got a URL, which the server does not fetch, expected {BASE64_EXPECTED}") from None
-        detail = " ".join(str(error).split())[:100]
+        detail = one_line(error)[:100]
         raise bad_request(f"got text that is not base64 ({detail}), expected {BASE64_EXPECTED}") from None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from taijitu_runtime.console import shown
-from taijitu_runtime.errors import ArtefactError, ProofError, TaijituError, UsageError, name_hint
+from taijitu_runtime.errors import ArtefactError, ProofError, TaijituError, UsageError, name_hint, one_line
 from taijitu_runtime.machine import return_free_memory
 from taijitu_runtime.model_files import is_model
 from taijitu_server.errors import MODEL_UNKNOWN, MODEL_UNNAMED, HttpError
@@ -167,7 +167,7 @@ class Registry:
         return model
 
     def _note_failure(self, key: Key, error: Exception) -> str:
-        self.failures[key] = shown(" ".join(str(error).split()))
+        self.failures[key] = shown(one_line(error))
         self.metrics.loads.labels(key[0], "failed").inc()
         is_ours = isinstance(error, (TaijituError, OSError))
         text = "model %s version %s stays as it was: %s"

@@ -17,7 +17,7 @@ from taijitu_export import passport
 from taijitu_export.adopt.cli import main
 from taijitu_export.adopt.like import preprocessing_like
 from taijitu_export.adopt.original import Signature
-from taijitu_export.adopt.preprocessing import preprocessing_from_flags
+from taijitu_export.adopt.preprocessing import Preprocessing, Resize
 from taijitu_export.api import adopt
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.errors import ExportError
@@ -319,7 +319,7 @@ def test_a_network_of_bytes_takes_sizes_of_like_and_no_normalisation(tmp_path: P
     spec = preprocessing_like("torchvision/resnet18").spec(signature)
     assert (spec.resize_size, spec.scale, spec.mean, spec.std) == (256, 1.0, (0.0,) * 3, (1.0,) * 3)
     with pytest.raises(UsageError, match="--mean"):
-        preprocessing_from_flags(mean=[0.5], std=[1.0], resize="stretch").spec(signature)
+        Preprocessing(mean=(0.5,), std=(1.0,), resize=Resize("stretch")).spec(signature)
 
 
 def test_the_report_names_the_crop_of_a_stretched_picture(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_timm_and_torchvision_say_how_their_networks_see() -> None:
     assert (spec.resize, spec.resize_size, spec.interpolation) == ("shorter_side", 235, "bicubic_antialias")
     assert len(set(timm.labels or ())) == 1000
     half = dataclasses.replace(signature, height=112, width=112)
-    spec = preprocessing_from_flags(mean=[0.5]).over(torchvision).spec(half)
+    spec = Preprocessing(mean=(0.5,)).over(torchvision).spec(half)
     assert (spec.resize_size, spec.interpolation, spec.mean) == (128, "bilinear_antialias", (0.5,) * 3)
 
 

@@ -18,7 +18,7 @@ from taijitu_export import passport
 from taijitu_export.adopt.cli import main
 from taijitu_export.adopt.finding.find import Found, UndecidedError, find_contract
 from taijitu_export.adopt.original import Original
-from taijitu_export.adopt.preprocessing import preprocessing_from_flags
+from taijitu_export.adopt.preprocessing import Preprocessing, Resize
 from taijitu_export.api import adopt
 from taijitu_export.onnx.onnx_file import read_onnx
 from taijitu_export.onnx.onnx_from_foreign import standard_graph
@@ -111,9 +111,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return network, write_pictures(folder / "data", pictures, [LABELS[target] for target in targets])
 
 
-def find(network: Path, data: Path, **flags: Any) -> Found:
+def find(network: Path, data: Path, **known: Any) -> Found:
     file = read_onnx(network)
-    return find_contract(Original(file), standard_graph(file.model).model, preprocessing_from_flags(**flags), data)
+    return find_contract(Original(file), standard_graph(file.model).model, Preprocessing(**known), data)
 
 
 def test_the_contract_is_found_and_each_alternative_has_its_price(case: tuple[Path, Path]) -> None:
@@ -134,12 +134,12 @@ def test_filters_that_make_no_difference_are_named_and_the_others_are_not(case: 
 
 
 def test_what_is_given_stays_and_the_rest_is_searched(case: tuple[Path, Path]) -> None:
-    found = find(*case, labels=LABELS, interpolation="bicubic_opencv", color="bgr")
+    found = find(*case, labels=LABELS, interpolation="bicubic_opencv", colour="BGR")
     assert found.spec == dataclasses.replace(TRUTH, interpolation="bicubic_opencv")
 
 
 def test_the_labels_order_is_found_where_none_is_given_or_a_wrong_one(case: tuple[Path, Path]) -> None:
-    fixed = {"resize": "letterbox:8:white", "interpolation": "bilinear_opencv", "color": "bgr"}
+    fixed = {"resize": Resize("letterbox", 8, (255,) * 3), "interpolation": "bilinear_opencv", "colour": "BGR"}
     network, data = case
     renamed = dict(zip(LABELS, ("d", "b", "a", "c")))
     other = data.parent / "renamed"

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taijitu_export.decision.calibrate import calibrate
+from taijitu_export.decision.calibrate import calibrate_file
 from taijitu_export.decision.cli import main
 from taijitu_export.decision.conformal import set_probability
 from taijitu_export.decision.temperature import best_temperature
 from taijitu_export.decision.threshold import ThresholdRequest
 from taijitu_export.engine.graph import read_graph
 from taijitu_export.errors import ExportError
+from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
@@ -87,7 +88,7 @@ def test_pictures_of_no_label_choose_the_score_and_are_counted(model: Path, data
     for grey in range(40):
         Image.new("RGB", (8, 8), (100 + grey,) * 3).save(tmp_path / "none" / f"{grey}.png")
     request = ThresholdRequest(coverage=90)
-    found = calibrate(model, data, tmp_path / "out.onnx", threshold=request, other=str(tmp_path / "none"))
+    found = calibrate_file(model, data, tmp_path / "out.onnx", threshold=request, other=str(tmp_path / "none"))
     assert found.row is not None
     assert found.row.others is not None
     assert found.row.others < found.row.coverage
@@ -95,21 +96,21 @@ def test_pictures_of_no_label_choose_the_score_and_are_counted(model: Path, data
     assert found.others_by_score[found.decision.score] == found.row.others
     both = shutil.copytree(data, tmp_path / "both")
     shutil.copytree(tmp_path / "none", both / "none")
-    in_data = calibrate(model, both, tmp_path / "in_data.onnx", threshold=request, other="none")
+    in_data = calibrate_file(model, both, tmp_path / "in_data.onnx", threshold=request, other="none")
     assert in_data.decision == dataclasses.replace(found.decision, data_sha256=in_data.decision.data_sha256)
     assert any("none 40" in line or "40 pictures" in line for line in in_data.remarks)
     with pytest.raises(UsageError, match="nothing"):
-        calibrate(model, data, tmp_path / "out.onnx", threshold=request, other="nothing")
-    label = calibrate(model, data, tmp_path / "label.onnx", threshold=request, other="blue")
+        calibrate_file(model, data, tmp_path / "out.onnx", threshold=request, other="nothing")
+    label = calibrate_file(model, data, tmp_path / "label.onnx", threshold=request, other="blue")
     assert (label.decision.other, decision_of(tmp_path / "label.onnx").other) == ("blue", "blue")
 
 
 def test_too_few_pictures_and_two_threshold_requests_are_refused(model: Path, data: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
     with pytest.raises(ExportError, match=r"120 .* 199"):
-        calibrate(model, data, output, threshold=ThresholdRequest(), guarantee=99.5)
+        calibrate_file(model, data, output, threshold=ThresholdRequest(), guarantee=99.5)
     with pytest.raises(ExportError, match="--accuracy 100"):
-        calibrate(model, data, output, threshold=ThresholdRequest(accuracy=100))
+        calibrate_file(model, data, output, threshold=ThresholdRequest(accuracy=100))
     with pytest.raises(UsageError, match="--accuracy and --reject"):
         ThresholdRequest(accuracy=90, reject=0.5)
     few = tmp_path / "few"
@@ -117,7 +118,7 @@ def test_too_few_pictures_and_two_threshold_requests_are_refused(model: Path, da
         (few / label).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(few / label / "1.png")
     with pytest.raises(ExportError, match=r"got 3 .* 100"):
-        calibrate(model, few, output, threshold=ThresholdRequest())
+        calibrate_file(model, few, output, threshold=ThresholdRequest())
     assert not output.exists()
 
 
@@ -139,7 +140,8 @@ def test_a_decision_is_carried_and_leaves_the_passport_valid(shipped_onnx: Path,
     assert prove(decided).proven
     graph = read_graph(decided)
     assert graph.card.decision == DECISION
-    smaller = convert(graph.model, graph.card, PrecisionRequest("fp16"))
+    data = CalibrationData.generated(graph.card.input)
+    smaller = convert(graph.model, graph.card, PrecisionRequest("fp16"), data)
     assert smaller.card.decision == DECISION
 
 

@@ -84,7 +84,7 @@ def used(root: Path) -> dict[str, str]:
     """Return every "Class.member" that the builder's code uses, with its file."""
     found = {}
     package = root / "export" / "taijitu_export" / "engine"
-    for file in package.glob("*.py"):
+    for file in package.rglob("*.py"):
         if file.name == "cli.py":  # whose parser is argparse's
             continue
         for node in ast.walk(ast.parse(file.read_text())):

@@ -19,17 +19,17 @@ import onnx
 import pytest
 
 from taijitu_export.engine import cli as engine_cli
-from taijitu_export.engine.engine_from_onnx import engine_from_onnx
+from taijitu_export.engine.building.engine_from_onnx import engine_from_onnx
+from taijitu_export.engine.building.progress import BuildProgress
+from taijitu_export.engine.building.timing_cache import TimingCache
 from taijitu_export.engine.gpu import Gpu
 from taijitu_export.engine.graph import read_graph
 from taijitu_export.engine.graph_for_parser import check_precision, graph_for_parser, without_functions
 from taijitu_export.engine.library import Library
 from taijitu_export.engine.options import Options
-from taijitu_export.engine.progress import BuildProgress
 from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes
 from taijitu_export.engine.target import open_target
-from taijitu_export.engine.timing_cache import TimingCache
 from taijitu_runtime.backends.trt.logger import logger_of
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.engine_card import RECORDED_FLAGS, EngineCard, ShapeRange
@@ -204,7 +204,7 @@ def test_an_engine_of_another_precision_is_not_kept_and_the_old_one_stays(
 
 
 def test_layers_that_the_graph_keeps_in_float32_are_allowed_and_no_more() -> None:
-    from taijitu_export.engine.layers import LayerCount, shortfall
+    from taijitu_export.engine.building.layers import LayerCount, shortfall
 
     counted = LayerCount({"float16": 5, "float32": 2}, "network")
     assert shortfall("fp16", counted, excluded=2) == ""
@@ -215,7 +215,7 @@ def test_layers_that_the_graph_keeps_in_float32_are_allowed_and_no_more() -> Non
 
 
 def test_layers_of_an_engine_are_counted_as_the_inspector_writes_them() -> None:
-    from taijitu_export.engine.layers import count_engine
+    from taijitu_export.engine.building.layers import count_engine
 
     # As TensorRT 8.6 to 10.x, and 11.0, write them; no engine can be opened without a GPU.
     told = [

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from taijitu_export.onnx import cli
-from taijitu_export.onnx.export import export_onnx
+from taijitu_export.onnx.export import export_file
 from taijitu_runtime.classifier import Classifier
 from taijitu_training import checkpoint
 from taijitu_training.weights.pretrained import checkpoint_of
@@ -32,7 +32,7 @@ NISH_PAPER = [
 
 
 def exports(source: Path, act: str, count: int) -> None:
-    assert export_onnx(source).parity.holds
+    assert export_file(source).parity.holds
     operators = [node.op_type for node in onnx.load(source.with_suffix(".onnx")).graph.node]
     node = act.capitalize()
     assert operators.count(node) == count

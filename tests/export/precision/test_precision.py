@@ -12,7 +12,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from taijitu_export.comparison.verify import verify
+from taijitu_export.comparison.verify import verify_file
 from taijitu_export.onnx import cli, export
 from taijitu_export.onnx.passes.quantise import weight_scales
 from taijitu_export.precision.accuracy_check import Converted, PrecisionError
@@ -124,7 +124,7 @@ def test_an_fp16_file_is_float16_inside_with_uint8_in_and_float32_out(
     with Classifier.from_file(output) as half, Classifier.from_file(shipped_onnx) as full:
         batch = sample_pictures(3, 32, 32, seed=9)
         np.testing.assert_allclose(half.logits(batch), full.logits(batch), atol=0.05)
-    judged = verify(output, reference=shipped_onnx).verdict
+    judged = verify_file(output, reference=shipped_onnx).verdict
     assert judged.fine
     assert any("float16's own rounding" in what for what in judged.not_judged), "a CPU hides it"
     assert os.listdir(tmp_path) == ["model.onnx"]

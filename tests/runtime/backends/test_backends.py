@@ -30,15 +30,15 @@ def test_an_onnx_file_goes_to_onnx_runtime(tiny_onnx: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("gone.onnx", None, r"gone\.onnx: got no such file, expected a model file; check the path"),
-        ("gone.pt", None, r"gone\.pt: got no such file"),
-        ("empty.onnx", b"", r"empty\.onnx: got an empty file, expected a model"),
-        ("random.onnx", b"random bytes " * 20, rf"got a file that ONNX Runtime cannot load \(.+\), .*{EXPORT}"),
-        ("best.pt", b"PK\x03\x04" + bytes(99), rf"got a checkpoint, expected a \.onnx file; do: {EXPORT} .*best\.pt"),
-        ("model.engine", bytes(99), r"got no model\.engine\.json next to it"),
-        ("model.bin", b"ftrt" + bytes(99), r"got no model\.bin\.json next to it"),
-        ("model.bin", b"vtrt" + bytes(99), r"got no model\.bin\.json next to it"),
-        ("model.tflite", b"\x1c\0\0\0TFL3", r"got a file of an unknown kind, expected a \.onnx file"),
+        ("gone.onnx", None, r"gone\.onnx"),
+        ("gone.pt", None, r"gone\.pt"),
+        ("empty.onnx", b"", r"empty\.onnx.*empty"),
+        ("random.onnx", b"random bytes " * 20, rf"random\.onnx.*\(.+\), .*{EXPORT}"),
+        ("best.pt", b"PK\x03\x04" + bytes(99), rf"checkpoint.*\.onnx.*{EXPORT} .*best\.pt"),
+        ("model.engine", bytes(99), r"model\.engine\.json"),
+        ("model.bin", b"ftrt" + bytes(99), r"model\.bin\.json"),
+        ("model.bin", b"vtrt" + bytes(99), r"model\.bin\.json"),
+        ("model.tflite", b"\x1c\0\0\0TFL3", r"model\.tflite.*\.onnx"),
     ],
 )
 def test_files_that_are_not_models_are_refused(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -50,7 +50,7 @@ def test_files_that_are_not_models_are_refused(tmp_path: Path, name: str, conten
 
 
 def test_a_folder_is_not_a_model(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="got a folder, expected a model file"), open_backend(tmp_path):
+    with pytest.raises(ArtefactError, match="folder"), open_backend(tmp_path):
         pass
 
 
@@ -64,22 +64,22 @@ def test_a_truncated_model_is_refused(tiny_onnx: Path, tmp_path: Path, share: fl
 
 
 def test_a_foreign_onnx_model_names_the_exporter(make_onnx: Maker) -> None:
-    message = (
-        rf"got an ONNX model without taijitu's metadata \(labels, preprocessing\), expected .*{EXPORT} checkpoint\.pt"
-    )
-    with pytest.raises(ArtefactError, match=message), open_backend(make_onnx(metadata=False)):
+    with (
+        pytest.raises(ArtefactError, match=rf"metadata.*{EXPORT} checkpoint\.pt"),
+        open_backend(make_onnx(metadata=False)),
+    ):
         pass
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"names": ("x", "y")}, r"got inputs \['x'\] and outputs \['y'\] instead of 'images' and 'logits'"),
+        ({"names": ("x", "y")}, r"\['x'\].*\['y'\].*'images'.*'logits'"),
         (
             {"size": (8, 6), "labels": ("a", "b"), "card": "wide"},
             r"\(8, 6\) .* \(8, 8\)",
         ),
-        ({"classes": 4}, r"got 4 logits, expected 3, one for each label of its card"),
+        ({"classes": 4}, r"4 logits.* 3"),
     ],
 )
 def test_a_model_at_odds_with_its_card_is_refused(
@@ -101,7 +101,7 @@ def test_a_wrong_card_is_refused(make_onnx: Maker, tmp_path: Path) -> None:
 def test_a_failed_load_can_be_followed_by_a_good_one(tiny_onnx: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     backend = open_backend(path)
-    with pytest.raises(ArtefactError, match="no such file"):
+    with pytest.raises(ArtefactError, match=r"model\.onnx"):
         backend.load()
     path.write_bytes(tiny_onnx.read_bytes())
     with backend:

@@ -69,24 +69,21 @@ def edit(engine: Path, change: Callable[[dict[str, Any]], None]) -> None:
 )
 def test_a_plan_that_is_not_the_sidecars_never_reaches_tensorrt(engine: Path, damage: Callable[[bytes], bytes]) -> None:
     engine.write_bytes(damage(engine.read_bytes()))
-    message = (
-        rf"model\.engine: got \d+ bytes with sha256 \w+\.\.\., expected \w+\.\.\. as its sidecar says.*{AGAIN[2:]}"
-    )
-    with pytest.raises(EngineError, match=message):
+    with pytest.raises(EngineError, match=rf"model\.engine.*\d+ bytes.*sha256 \w+\.\.\..*{AGAIN[2:]}"):
         open_backend(engine).load()
 
 
 def test_an_engine_without_its_sidecar_says_what_is_missing(engine: Path) -> None:
     sidecar_of(engine).unlink()
-    with pytest.raises(ArtefactError, match=r"got no model\.engine\.json next to it"):
+    with pytest.raises(ArtefactError, match=r"model\.engine\.json"):
         open_backend(engine).load()
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("library", {"name": "tensorrt_rtx", "version": "1.6.9"}, r"TensorRT-RTX 1\.6\.9, here is TensorRT-RTX \d"),
-        ("built_for", "linux_aarch64", r"linux_aarch64, here is linux_x86_64"),
+        ("library", {"name": "tensorrt_rtx", "version": "1.6.9"}, r"TensorRT-RTX 1\.6\.9,.*TensorRT-RTX \d"),
+        ("built_for", "linux_aarch64", r"linux_aarch64,.*linux_x86_64"),
     ],
 )
 def test_another_version_or_platform_is_named_with_what_to_type(
@@ -96,7 +93,7 @@ def test_another_version_or_platform_is_named_with_what_to_type(
         edit(engine, lambda card: card["built_for"].update(platform=value))
     else:
         edit(engine, lambda card: card.update({field: value}))
-    with pytest.raises(EngineError, match=rf"model\.engine: built for {message}.*{AGAIN}"):
+    with pytest.raises(EngineError, match=rf"model\.engine.*{message}.*{AGAIN}"):
         open_backend(engine).load()
 
 
@@ -105,7 +102,7 @@ def test_a_missing_tensorrt_is_named_with_what_to_install(engine: Path) -> None:
     try:
         import tensorrt  # noqa: F401
     except ImportError:
-        with pytest.raises(MissingDependencyError, match=r"was built with TensorRT 10\.3\.0.*\[gpu\]"):
+        with pytest.raises(MissingDependencyError, match=r"TensorRT 10\.3\.0.*\[gpu\]"):
             open_backend(engine).load()
     else:
         pytest.skip("there is a tensorrt here")
@@ -116,18 +113,16 @@ def test_an_engine_with_the_plugin_for_nish_takes_its_cuda_library(
 ) -> None:
     edit(engine, lambda card: card["flags"].append("NISH_PLUGIN"))
     monkeypatch.setattr(native, "CUDA_LIBRARY", tmp_path / "none.so")
-    message = r"model\.engine: got no .*none\.so, expected it for Nish as a plugin; .*; or build the engine without"
-    with pytest.raises(DeviceError, match=message):
+    with pytest.raises(DeviceError, match=r"model\.engine.*none\.so"):
         open_backend(engine).load()
 
 
 def test_a_machine_without_a_driver_is_one_clear_line(engine: Path, no_gpu: None) -> None:
-    message = r"got no usable GPU \(.*\), expected NVIDIA's driver and a GPU; try nvidia-smi"
     backend = TrtBackend(engine)
     for _ in range(2):
-        with pytest.raises(DeviceError, match=message):
+        with pytest.raises(DeviceError, match="nvidia-smi"):
             backend.load()
-    with pytest.raises(DeviceError, match=message):
+    with pytest.raises(DeviceError, match="nvidia-smi"):
         Classifier.from_file(engine, rebuild=True)  # building again would not help
 
 
@@ -137,14 +132,15 @@ def test_classify_says_it_in_one_line_and_exit_code_2(
     assert cli.main([str(engine), str(photograph)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith("taijitu classify: got no usable GPU")
+    assert printed.err.startswith("taijitu classify: ")
+    assert "nvidia-smi" in printed.err
     assert printed.err.count("\n") == 1
 
 
 def test_flags_of_one_kind_of_file_are_refused_for_the_other(engine: Path) -> None:
-    with pytest.raises(UsageError, match=r"model\.engine: got provider='cuda' for an engine"):
+    with pytest.raises(UsageError, match=r"model\.engine.*provider='cuda'"):
         open_backend(engine, provider="cuda")
-    with pytest.raises(UsageError, match=r"model\.onnx: got rebuild for an ONNX file"):
+    with pytest.raises(UsageError, match=r"model\.onnx.*rebuild"):
         open_backend(engine.with_suffix(".onnx"), rebuild=True)
 
 
@@ -171,19 +167,24 @@ def test_what_tensorrt_rtx_compiled_is_kept_for_the_next_start(
             "tensorrt_rtx",
             {"compute_capabilities": []},
             "7.5",
-            r"8\.0 and later, here is 7\.5 \(card\)",
+            r"8\.0.*7\.5 \(card\)",
         ),
         ("tensorrt_rtx", {"compute_capabilities": ["7.5"]}, "7.5", None),
         (
             "tensorrt_rtx",
             {"compute_capabilities": ["8.6", "12.0"]},
             "8.9",
-            r"8\.6, 12\.0, here is 8\.9 \(card\)",
+            r"8\.6, 12\.0,.*8\.9 \(card\)",
         ),
         ("tensorrt", {"compute_capabilities": ["8.7"], "gpu": "Orin"}, "8.7", None),
-        ("tensorrt", {"compute_capabilities": ["8.7"], "gpu": "Orin"}, "8.9", r"8\.7 \(Orin\), here is 8\.9 \(card\)"),
+        ("tensorrt", {"compute_capabilities": ["8.7"], "gpu": "Orin"}, "8.9", r"8\.7 \(Orin\),.*8\.9 \(card\)"),
         ("tensorrt", {"compute_capabilities": ["8.7"], "hardware_compatibility": "ampere+"}, "12.0", None),
-        ("tensorrt", {"compute_capabilities": ["8.7"], "hardware_compatibility": "ampere+"}, "7.5", r"8\.0 and later"),
+        (
+            "tensorrt",
+            {"compute_capabilities": ["8.7"], "hardware_compatibility": "ampere+"},
+            "7.5",
+            r"8\.0.*7\.5 \(card\)",
+        ),
         ("tensorrt", {"compute_capabilities": ["8.9"], "hardware_compatibility": "sameComputeCapability"}, "8.9", None),
     ],
 )
@@ -263,7 +264,7 @@ def test_versions_fit_by_their_first_three_numbers(
     if fits:
         assert load_library(engine, card) is trt
     else:
-        with pytest.raises(EngineError, match=r"built for TensorRT-RTX"):
+        with pytest.raises(EngineError, match="TensorRT-RTX"):
             load_library(engine, card)
 
 
@@ -271,13 +272,13 @@ def test_tensorrt_rtx_is_asked_about_bytes_that_are_not_an_engine(engine: Path) 
     trt = pytest.importorskip("tensorrt_rtx")
     runtime = trt.Runtime(logger_of(trt))
     for plan in (b"", engine.read_bytes()[:20], engine.with_suffix(".onnx").read_bytes(), b"ftrt" + bytes(5000)):
-        with pytest.raises(EngineError, match=r"says that it cannot run here: malformed engine; add --rebuild"):
+        with pytest.raises(EngineError, match=r"model\.engine.*--rebuild"):
             check_validity(engine, EngineCard.read(engine), runtime, trt, plan)
 
 
 def test_tensorrt_rtx_cannot_be_asked_without_a_driver(engine: Path, no_gpu: None) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
-    with pytest.raises(DeviceError, match=r"could not ask the GPU"):
+    with pytest.raises(DeviceError):
         check_validity(engine, EngineCard.read(engine), trt.Runtime(logger_of(trt)), trt, engine.read_bytes())
 
 
@@ -285,10 +286,10 @@ def test_it_is_only_built_again_from_the_same_onnx(engine: Path) -> None:
     card = EngineCard.read(engine)
     before = engine.read_bytes()
     make_tiny_onnx(engine.with_suffix(".onnx"), scale=2.0)
-    with pytest.raises(ArtefactError, match=r"cannot be built again: got another .*model\.onnx \(sha256 \w+\.\.\.\)"):
+    with pytest.raises(ArtefactError, match=r"model\.onnx \(sha256 \w+\.\.\.\)"):
         rebuild_engine(engine, card)
     engine.with_suffix(".onnx").unlink()
-    with pytest.raises(ArtefactError, match=r"cannot be built again: got no .*model\.onnx, expected the ONNX"):
+    with pytest.raises(ArtefactError, match=r"model\.onnx"):
         rebuild_engine(engine, card)
     assert engine.read_bytes() == before
 
@@ -326,7 +327,7 @@ def test_the_owning_thread_ends_even_where_freeing_fails(engine: Path, monkeypat
     backend = TrtBackend(engine)
     owner = backend._owner = ThreadPoolExecutor(1)
     monkeypatch.setattr(backend, "_close_here", fail)
-    with pytest.raises(DeviceError, match="the GPU is gone"):
+    with pytest.raises(DeviceError):
         backend._free()
-    with pytest.raises(RuntimeError, match="after shutdown"):
+    with pytest.raises(RuntimeError, match="shutdown"):
         owner.submit(fail)

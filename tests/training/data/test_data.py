@@ -18,7 +18,7 @@ from PIL import Image
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import DamagedPictureError
 from taijitu_runtime.pictures.preprocess import decode_picture
-from taijitu_training.data import Dataset, Pictures, Share, Stream, batches, load, load_dataset
+from taijitu_training.data import DataRequest, Dataset, Pictures, Share, Stream, batches, load, load_dataset
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 from taijitu_training.recipes.recipe import Recipe
@@ -40,7 +40,7 @@ def data(tiny_data: Path, tmp_path: Path) -> Path:
 
 
 def test_folder_and_tars_of_it_give_the_same_pictures_in_the_same_order(tiny_data: Path, tmp_path: Path) -> None:
-    folder = load_dataset(tiny_data, (32, 32), RECIPE)
+    folder = load_dataset(DataRequest(tiny_data, (32, 32), RECIPE))
     train, evaluation = in_memory(folder)
     assert (folder.labels, folder.evaluation_name, folder.size) == (("blue", "red"), "test", (32, 32))
     assert folder.form == "folder, in memory"
@@ -53,14 +53,14 @@ def test_folder_and_tars_of_it_give_the_same_pictures_in_the_same_order(tiny_dat
         with tarfile.open(tmp_path / name, mode) as archive:
             for file in sorted(tiny_data.rglob("*.png"), reverse=True):
                 archive.add(file, arcname=Path("anything") / file.relative_to(tiny_data))
-        packed = load_dataset(tmp_path / name, (32, 32), RECIPE)
+        packed = load_dataset(DataRequest(tmp_path / name, (32, 32), RECIPE))
         assert (packed.labels, packed.form) == (folder.labels, "tar, in memory")
         assert torch.equal(in_memory(packed)[0].images, train.images)
         assert len(packed.sha256) == 64
 
 
 def test_the_centre_crop_keeps_the_recipes_share(tiny_data: Path) -> None:
-    cropped, _ = in_memory(load_dataset(tiny_data, (32, 32), replace(RECIPE, evaluation_crop=32 / 36)))
+    cropped, _ = in_memory(load_dataset(DataRequest(tiny_data, (32, 32), replace(RECIPE, evaluation_crop=32 / 36))))
     with Image.open(tiny_data / "train" / "blue" / "00.png") as image:  # 40 x 36: nothing to resize
         expected = np.asarray(image)[2:34, 4:36]
     np.testing.assert_array_equal(cropped.images[0].numpy(), expected)
@@ -71,33 +71,33 @@ def test_validation_pictures_are_held_out_of_every_class_in_place_of_val(data: P
     (data / "val" / "red" / "00.png").write_bytes(b"unreadable")
     (data / "val" / "loose.png").write_bytes(b"unreadable")
     recipe = replace(RECIPE, seed=3)
-    train, held = in_memory(load_dataset(data, (32, 32), recipe, validation=0.25))
+    train, held = in_memory(load_dataset(DataRequest(data, (32, 32), recipe, validation=0.25)))
     assert held.targets.tolist() == [0] * 6 + [1] * 6
     everything = {image.numpy().tobytes() for image in torch.cat([train.images, held.images])}
     assert len(everything) == 48
-    _, again = in_memory(load_dataset(data, (32, 32), recipe, validation=0.25))
+    _, again = in_memory(load_dataset(DataRequest(data, (32, 32), recipe, validation=0.25)))
     assert torch.equal(held.images, again.images)
-    _, other = in_memory(load_dataset(data, (32, 32), replace(RECIPE, seed=4), validation=0.25))
+    _, other = in_memory(load_dataset(DataRequest(data, (32, 32), replace(RECIPE, seed=4), validation=0.25)))
     assert not torch.equal(held.images, other.images)
-    with pytest.raises(DataError, match=r"got 24 pictures of blue, too few to hold 0\.99 of them out; add more"):
-        load_dataset(data, (32, 32), recipe, validation=0.99)
+    with pytest.raises(DataError, match=r"24 .*blue.*0\.99"):
+        load_dataset(DataRequest(data, (32, 32), recipe, validation=0.99))
 
 
 def test_label_folders_without_splits_are_split_by_validation(tiny_data: Path, tmp_path: Path) -> None:
     unsplit = shutil.copytree(tiny_data / "train", tmp_path / "colours")
-    with pytest.raises(DataError, match=r"no pictures to evaluate on \(folder without splits\).*--validation 0\.2"):
-        load_dataset(unsplit, (32, 32), RECIPE, validation=0.0)
-    by_default = load_dataset(unsplit, (32, 32), RECIPE)
+    with pytest.raises(DataError, match=r"test/.*--validation"):
+        load_dataset(DataRequest(unsplit, (32, 32), RECIPE, validation=0.0))
+    by_default = load_dataset(DataRequest(unsplit, (32, 32), RECIPE))
     assert (len(by_default.train), len(by_default.evaluation)) == (38, 10)
     assert by_default.trained_on is not None
     assert by_default.trained_on.held_out is not None
     assert (by_default.trained_on.held_out.share, by_default.trained_on.held_out.seed) == (0.2, RECIPE.seed)
-    folder = load_dataset(unsplit, (32, 32), RECIPE, validation=0.25)
+    folder = load_dataset(DataRequest(unsplit, (32, 32), RECIPE, validation=0.25))
     assert (folder.labels, len(folder.train), len(folder.evaluation)) == (("blue", "red"), 36, 12)
     assert folder.form == "folder without splits, in memory"
     with tarfile.open(tmp_path / "colours.tar", "w") as archive:
         archive.add(unsplit, arcname="colours")
-    packed = load_dataset(tmp_path / "colours.tar", (32, 32), RECIPE, validation=0.25)
+    packed = load_dataset(DataRequest(tmp_path / "colours.tar", (32, 32), RECIPE, validation=0.25))
     assert torch.equal(in_memory(packed)[1].images, in_memory(folder)[1].images)
 
 
@@ -106,14 +106,14 @@ def test_a_label_that_is_called_as_a_split_is_kept_with_validation(data: Path, t
         (data / split / "red").rename(data / split / "valid")
     (data / "val").mkdir()
     shutil.copy(data / "test" / "blue" / "00.png", data / "val" / "loose.png")  # still left out
-    assert load_dataset(data, (32, 32), RECIPE, validation=0.25).labels == ("blue", "valid")
+    assert load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25)).labels == ("blue", "valid")
     with tarfile.open(tmp_path / "data.tar", "w") as archive:
         archive.add(data, arcname="colours")
-    packed = load_dataset(tmp_path / "data.tar", (32, 32), RECIPE, validation=0.25)
+    packed = load_dataset(DataRequest(tmp_path / "data.tar", (32, 32), RECIPE, validation=0.25))
     assert (packed.labels, len(packed.train), len(packed.evaluation)) == (("blue", "valid"), 36, 12)
     (data / "train" / "blue" / "test").mkdir()
     (data / "train" / "blue" / "00.png").rename(data / "train" / "blue" / "test" / "00.png")
-    deep = load_dataset(data, (32, 32), RECIPE, validation=0.25)
+    deep = load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25))
     assert (deep.labels, len(deep.train)) == (("blue", "valid"), 36)
 
 
@@ -124,8 +124,8 @@ def test_a_folder_that_may_be_a_label_or_a_split_is_not_left_out_silently(tiny_d
         for file in sorted(unsplit.rglob("*.png")):
             archive.add(file, arcname=file.relative_to(tmp_path))
     for path in (unsplit, tmp_path / "colours.tar"):
-        with pytest.raises(DataError, match=r"got valid/ without train/, which may be a label .* into train/<label>/"):
-            load_dataset(path, (32, 32), RECIPE, validation=0.25)
+        with pytest.raises(DataError, match=r"valid/.* train/<label>/"):
+            load_dataset(DataRequest(path, (32, 32), RECIPE, validation=0.25))
 
 
 def test_digits_named_by_their_files_are_held_out_by_label(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_digits_named_by_their_files_are_held_out_by_label(tmp_path: Path) -> No
             member.size = file.tell()
             file.seek(0)
             archive.addfile(member, file)
-    digits = load_dataset(tmp_path / "digits.tar.xz", (28, 28), RECIPES["nish_mnist"], validation=0.2)
+    digits = load_dataset(DataRequest(tmp_path / "digits.tar.xz", (28, 28), RECIPES["nish_mnist"], validation=0.2))
     train, held = in_memory(digits)
     assert digits.labels == tuple("0123456789")
     assert digits.form == "tar without splits, labelled by file names, in memory"
@@ -150,7 +150,7 @@ def test_other_names_of_the_splits_are_known(data: Path, train: str, evaluation:
     (data / "train").rename(data / train)
     (data / "test").rename(data / evaluation)
     (data / train / "red" / "07.png").rename(data / train / "red" / "n01440764_7.JPEG")  # ImageNet's suffix
-    dataset = load_dataset(data, (32, 32), RECIPE)
+    dataset = load_dataset(DataRequest(data, (32, 32), RECIPE))
     assert (len(dataset.train), len(dataset.evaluation), dataset.evaluation_name) == (48, 12, evaluation)
 
 
@@ -162,13 +162,13 @@ def test_unreadable_pictures_are_named_with_their_files(data: Path) -> None:
     judged = data / "test" / "red" / "00.png"
     whole = judged.read_bytes()
     judged.write_bytes(b"")
-    with pytest.raises(DataError, match="got 5 pictures of 60 that cannot be decoded") as caught:
-        load_dataset(data, (32, 32), RECIPE)
+    with pytest.raises(DataError, match=r"5 .*60 ") as caught:
+        load_dataset(DataRequest(data, (32, 32), RECIPE))
     assert f"{judged} (" in str(caught.value)
     judged.write_bytes(whole)
     for name in ("blue/01.png", "blue/02.png", "blue/03.png", "red/07.png"):
         assert f"{data}/train/{name} (" in str(caught.value)
-    kept = load_dataset(data, (32, 32), RECIPE, skip_unreadable=True)
+    kept = load_dataset(DataRequest(data, (32, 32), RECIPE, skip_unreadable=True))
     assert (len(kept.train), in_memory(kept)[0].targets.tolist()) == (44, [0] * 21 + [1] * 23)
     assert [text.partition(" ")[0].removeprefix(f"{data}/train/") for text in kept.unreadable] == [
         "blue/01.png", "blue/02.png", "blue/03.png", "red/07.png",
@@ -177,8 +177,8 @@ def test_unreadable_pictures_are_named_with_their_files(data: Path) -> None:
         (data / "train" / "blue" / f"{name}.png").unlink()
     with tarfile.open(data / "packed.tar", "w") as archive:
         archive.add(data / "train", arcname="train")
-    with pytest.raises(DataError, match=r"got 1 pictures of \d+ that cannot be decoded: train/red/07\.png"):
-        load_dataset(data / "packed.tar", (32, 32), RECIPE, validation=0.25)
+    with pytest.raises(DataError, match=r"1 .*train/red/07\.png"):
+        load_dataset(DataRequest(data / "packed.tar", (32, 32), RECIPE, validation=0.25))
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, RESIZED], ids=["in memory", "streamed"])
@@ -193,12 +193,12 @@ def test_a_truncated_jpeg_with_an_end_marker_is_refused_as_by_the_runtime(data: 
         decode_picture(path.with_suffix(".jpg"))
 
     def first_epoch() -> None:
-        dataset = load_dataset(data, (32, 32), recipe, workers=0)
+        dataset = load_dataset(DataRequest(data, (32, 32), recipe, workers=0))
         list(batches(dataset.train, recipe, torch.device("cpu"), Share()).epoch(0, 0))
 
-    with pytest.raises(DataError, match=r"red/07\.jpg \(a damaged or truncated"):
+    with pytest.raises(DataError, match=r"red/07\.jpg"):
         first_epoch()
-    kept = load_dataset(data, (32, 32), recipe, workers=0, skip_unreadable=True)
+    kept = load_dataset(DataRequest(data, (32, 32), recipe, workers=0, skip_unreadable=True))
     assert (len(kept.train), len(kept.unreadable)) == (47, 1)
 
 
@@ -206,19 +206,19 @@ def test_a_narrow_picture_is_cropped_before_it_is_resized(tiny_data: Path, tmp_p
     data = shutil.copytree(tiny_data, tmp_path / "data")
     Image.new("RGB", (1, 10_000), (255, 0, 0)).save(data / "train" / "red" / "07.png")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    train, _ = in_memory(load_dataset(data, (224, 224), RECIPE))
+    train, _ = in_memory(load_dataset(DataRequest(data, (224, 224), RECIPE)))
     assert len(train) == 48
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kB; resized whole it is 1.5 GB
 
 
 def test_the_headers_of_streamed_pictures_are_checked(data: Path) -> None:
-    streamed = load_dataset(data, (32, 32), RESIZED, workers=0)
+    streamed = load_dataset(DataRequest(data, (32, 32), RESIZED, workers=0))
     assert streamed.form == "folder, decoded while training"
     assert isinstance(streamed.train, Stream)
     assert isinstance(streamed.evaluation, Pictures)  # it fits, and is needed as it is after every epoch
     (data / "train" / "red" / "07.png").write_bytes(b"no picture at all")
     with pytest.raises(DataError, match=r"\S+/train/red/07\.png \("):
-        load_dataset(data, (32, 32), RESIZED, workers=0)
+        load_dataset(DataRequest(data, (32, 32), RESIZED, workers=0))
 
 
 def test_what_does_not_fit_in_memory_is_streamed(
@@ -231,7 +231,7 @@ def test_what_does_not_fit_in_memory_is_streamed(
         (999, Stream, Stream),
     ):
         monkeypatch.setattr(load, "host_budget", lambda free=free: free)
-        dataset = load_dataset(tiny_data, (32, 32), RECIPE, workers=0)
+        dataset = load_dataset(DataRequest(tiny_data, (32, 32), RECIPE, workers=0))
         assert (type(dataset.train), type(dataset.evaluation)) == (train, evaluation)
         assert (len(dataset.train), len(dataset.evaluation)) == (48, 12)
 
@@ -243,9 +243,11 @@ def test_a_packed_tar_larger_than_the_memory_is_refused(
         with tarfile.open(tmp_path / name, mode) as archive:
             archive.add(tiny_data, arcname="data")
     monkeypatch.setattr("taijitu_runtime.datasets.scan.host_budget", lambda: 50_000)
-    with pytest.raises(DataError, match=r"large\.tar\.gz: its pictures take more than half of the free memory"):
-        load_dataset(tmp_path / "large.tar.gz", (32, 32), RECIPE)
-    assert len(load_dataset(tmp_path / "large.tar", (32, 32), RECIPE).train) == 48  # they stay where they are
+    with pytest.raises(DataError, match=r"large\.tar\.gz.*memory"):
+        load_dataset(DataRequest(tmp_path / "large.tar.gz", (32, 32), RECIPE))
+    assert (
+        len(load_dataset(DataRequest(tmp_path / "large.tar", (32, 32), RECIPE)).train) == 48
+    )  # they stay where they are
 
 
 def test_processes_of_one_host_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,11 +257,11 @@ def test_processes_of_one_host_share_its_memory(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_missing_files_are_named(tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file or folder; expected train/<label>/"):
-        load_dataset(tmp_path / "nowhere", (32, 32), RECIPE)
+    with pytest.raises(DataError, match=r"nowhere.*train/<label>/"):
+        load_dataset(DataRequest(tmp_path / "nowhere", (32, 32), RECIPE))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="got no labels with pictures to train on, expected train/<label>/"):
-        load_dataset(tmp_path / "empty", (32, 32), RECIPE)
+    with pytest.raises(DataError, match=r"empty.*train/<label>/"):
+        load_dataset(DataRequest(tmp_path / "empty", (32, 32), RECIPE))
 
 
 def test_files_that_are_not_tars_are_refused(tiny_data: Path, tmp_path: Path) -> None:
@@ -267,37 +269,37 @@ def test_files_that_are_not_tars_are_refused(tiny_data: Path, tmp_path: Path) ->
     torch.save({"x": torch.zeros(3)}, tmp_path / "data.pt")
     (tmp_path / "text.tar").write_text("no tar")
     for name in ("data.npz", "data.pt", "text.tar"):
-        with pytest.raises(DataError, match=rf"{name}: got a file of the kind (ZIP|text)"):
-            load_dataset(tmp_path / name, (32, 32), RECIPE)
+        with pytest.raises(DataError, match=rf"{name}.*(ZIP|text)"):
+            load_dataset(DataRequest(tmp_path / name, (32, 32), RECIPE))
 
 
 def test_labels_that_only_one_split_has_are_named(data: Path) -> None:
     (data / "test" / "red").rename(data / "test" / "green")
-    with pytest.raises(DataError, match="test/ has labels that train/ lacks: green; name folders alike"):
-        load_dataset(data, (32, 32), RECIPE)
+    with pytest.raises(DataError, match=r"test/.*train/.*green"):
+        load_dataset(DataRequest(data, (32, 32), RECIPE))
     shutil.rmtree(data / "test" / "green")
-    with pytest.raises(DataError, match=r"test lacks pictures of: red; without them its accuracy would mislead"):
-        load_dataset(data, (32, 32), RECIPE)
+    with pytest.raises(DataError, match=r"test.*: red"):
+        load_dataset(DataRequest(data, (32, 32), RECIPE))
     (data / "test" / "red").mkdir()
-    with pytest.raises(DataError, match="test lacks pictures of: red"):
-        load_dataset(data, (32, 32), RECIPE)
+    with pytest.raises(DataError, match=r"test.*: red"):
+        load_dataset(DataRequest(data, (32, 32), RECIPE))
     shutil.rmtree(data / "test")
-    with pytest.raises(DataError, match=r"no pictures to evaluate on.*--validation"):
-        load_dataset(data, (32, 32), RECIPE, validation=0.0)
+    with pytest.raises(DataError, match=r"val/.*--validation"):
+        load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.0))
     (data / "train").rename(data / "test")
-    with pytest.raises(DataError, match="got test/ without train/, expected both"):
-        load_dataset(data, (32, 32), RECIPE)
+    with pytest.raises(DataError, match=r"test/.*train/"):
+        load_dataset(DataRequest(data, (32, 32), RECIPE))
 
 
 def test_val_chooses_and_test_measures(data: Path) -> None:
-    assert not load_dataset(data, (32, 32), RECIPE).chooses  # by the test pictures
+    assert not load_dataset(DataRequest(data, (32, 32), RECIPE)).chooses  # by the test pictures
     shutil.copytree(data / "test", data / "val")
     (data / "val" / "red" / "00.png").unlink()
-    dataset = load_dataset(data, (32, 32), RECIPE)
+    dataset = load_dataset(DataRequest(data, (32, 32), RECIPE))
     assert dataset.chooses
     assert dataset.test is not None
     assert (len(dataset.train), len(dataset.evaluation), len(dataset.test)) == (48, 11, 12)
-    held = load_dataset(data, (32, 32), RECIPE, validation=0.25)
+    held = load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25))
     assert held.test is not None
     assert (held.chooses, len(held.train), len(held.evaluation), len(held.test)) == (True, 36, 12, 12)
 
@@ -305,15 +307,15 @@ def test_val_chooses_and_test_measures(data: Path) -> None:
 def test_an_empty_label_is_named(data: Path, tmp_path: Path) -> None:
     (data / "train" / "green").mkdir()
     (data / "train" / ".cache").mkdir()
-    expected = "no pictures to train on of: green; add some, or remove the label's folder"
+    expected = "train.*: green"
     with pytest.raises(DataError, match=expected):
-        load_dataset(data, (32, 32), RECIPE)
+        load_dataset(DataRequest(data, (32, 32), RECIPE))
     with tarfile.open(tmp_path / "data.tar", "w") as archive:
         archive.add(data, arcname="data")
     with pytest.raises(DataError, match=expected):
-        load_dataset(tmp_path / "data.tar", (32, 32), RECIPE)
+        load_dataset(DataRequest(tmp_path / "data.tar", (32, 32), RECIPE))
     with pytest.raises(DataError, match=expected):
-        load_dataset(data / "train", (32, 32), RECIPE, validation=0.25)
+        load_dataset(DataRequest(data / "train", (32, 32), RECIPE, validation=0.25))
 
 
 def test_pictures_outside_any_labels_folder_are_named(data: Path) -> None:
@@ -322,41 +324,41 @@ def test_pictures_outside_any_labels_folder_are_named(data: Path) -> None:
         for file in (data / "val" / label).iterdir():
             file.rename(data / "val" / f"ILSVRC2012_val_{label}{file.name}")
         (data / "val" / label).rmdir()
-    with pytest.raises(DataError, match=r"got val/ILSVRC2012_val_blue00\.png loose in val/.*valprep\.sh.*--validation"):
-        load_dataset(data, (32, 32), RECIPE)
-    assert len(load_dataset(data, (32, 32), RECIPE, validation=0.25).train) == 36
+    with pytest.raises(DataError, match=r"val/ILSVRC2012_val_blue00\.png.*valprep\.sh.*--validation"):
+        load_dataset(DataRequest(data, (32, 32), RECIPE))
+    assert len(load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25)).train) == 36
     nested = data / "train" / "red" / "more"
     nested.mkdir()
     (data / "train" / "red" / "00.png").rename(nested / "00.png")
-    assert len(load_dataset(data, (32, 32), RECIPE, validation=0.25).train) == 36
+    assert len(load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25)).train) == 36
     shutil.rmtree(data / "val")
     (data / "train").rename(data / "pictures")
-    assert load_dataset(data, (32, 32), RECIPE, validation=0.25).labels == ("blue", "red")
+    assert load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25)).labels == ("blue", "red")
     shutil.copy(data / "pictures" / "blue" / "00.png", data / "pictures" / "loose.png")
-    with pytest.raises(DataError, match=r"got loose\.png, expected every picture in train/<label>/"):
-        load_dataset(data, (32, 32), RECIPE, validation=0.25)
+    with pytest.raises(DataError, match=r"loose\.png.*train/<label>/"):
+        load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25))
 
 
 def test_hidden_files_and_those_next_to_the_splits_are_not_used(data: Path) -> None:
     shutil.copy(data / "train" / "red" / "00.png", data / "preview.png")
     (data / "train-pictures.tar").write_bytes(b"where they came from")
     (data / "train" / "red" / "._00.png").write_bytes(b"what macOS puts into tars")
-    dataset = load_dataset(data, (32, 32), RECIPE)
+    dataset = load_dataset(DataRequest(data, (32, 32), RECIPE))
     assert (len(dataset.train), str(dataset.left_out)) == (48, "1 .tar, 1 pictures outside of the splits")
 
 
 def test_labels_must_be_printable(data: Path) -> None:
     for split in ("train", "test"):
         (data / split / "red").rename(data / split / "r\x1bed")
-    with pytest.raises(DataError, match=r"label 'r\\x1bed' is not printable text; rename its folder"):
-        load_dataset(data, (32, 32), RECIPE, validation=0.25)
+    with pytest.raises(DataError, match=r"'r\\x1bed'"):
+        load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25))
 
 
 def test_the_ten_thousand_digits_give_8000_to_train_and_2000_to_evaluate(data_folder: Path) -> None:
     archive = data_folder / "mnist-10k-png.tar.xz"
     if not archive.is_file():
         pytest.skip(f"no {archive}")
-    digits = load_dataset(archive, (28, 28), RECIPES["nish_mnist"], validation=0.2)
+    digits = load_dataset(DataRequest(archive, (28, 28), RECIPES["nish_mnist"], validation=0.2))
     assert digits.labels == tuple("0123456789")
     assert (len(digits.train), len(digits.evaluation)) == (8000, 2000)
     train, held = in_memory(digits)
@@ -367,18 +369,18 @@ def test_the_ten_thousand_digits_give_8000_to_train_and_2000_to_evaluate(data_fo
 
 
 def test_pictures_that_train_has_too_and_a_split_that_is_not_used_are_said(data: Path) -> None:
-    assert not load_dataset(data, (32, 32), RECIPE).repeated
+    assert not load_dataset(DataRequest(data, (32, 32), RECIPE)).repeated
     for name in ("00", "01"):
         shutil.copy(data / "train" / "red" / f"{name}.png", data / "test" / "red" / f"again{name}.png")
-    dataset = load_dataset(data, (32, 32), RECIPE)
+    dataset = load_dataset(DataRequest(data, (32, 32), RECIPE))
     assert dataset.repeated == {"test": 2}
     assert len(dataset.warnings) == 1
     (data / "test").rename(data / "val")
-    assert "14 pictures of val/" in str(load_dataset(data, (32, 32), RECIPE, validation=0.25).left_out)
+    assert "14 pictures of val/" in str(load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25)).left_out)
 
 
 def test_a_label_whose_pictures_are_all_left_out_is_refused(data: Path) -> None:
     for picture in (data / "train" / "red").iterdir():
         picture.write_bytes(b"no picture at all")
     with pytest.raises(DataError, match="red"):
-        load_dataset(data, (32, 32), RECIPE, skip_unreadable=True)
+        load_dataset(DataRequest(data, (32, 32), RECIPE, skip_unreadable=True))

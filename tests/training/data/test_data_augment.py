@@ -15,11 +15,11 @@ from torchvision.transforms import v2
 from taijitu_runtime.datasets import Encoded
 from taijitu_runtime.pictures.decode import decode
 from taijitu_training.data import MemoryBatches, Pictures, Share, normalise
-from taijitu_training.data.augment import augment, draw, pad_reflecting, padded_bytes
-from taijitu_training.data.colour import change_contrast, change_saturation, turn_hue
-from taijitu_training.data.crop import random_box, random_resized_crop
-from taijitu_training.data.trivial_augment import KINDS, trivial_augment
-from taijitu_training.data.warp import turned, warp
+from taijitu_training.data.augmentation.augment import augment, draw, pad_reflecting, padded_bytes
+from taijitu_training.data.augmentation.colour import change_contrast, change_saturation, turn_hue
+from taijitu_training.data.augmentation.crop import random_box, random_resized_crop
+from taijitu_training.data.augmentation.trivial_augment import KINDS, trivial_augment
+from taijitu_training.data.augmentation.warp import turned, warp
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 
@@ -142,7 +142,7 @@ def test_normalise_is_mean_zero_std_one_in_channels_last() -> None:
 
 
 def test_the_padding_must_be_smaller_than_the_pictures() -> None:
-    with pytest.raises(DataError, match="got pad=4, expected less than the pictures' 4x9 pixels"):
+    with pytest.raises(DataError, match=r"pad=4,.*4x9"):
         pad_reflecting(torch.zeros(1, 4, 9, 3, dtype=torch.uint8), 4)
 
 
@@ -167,7 +167,7 @@ def test_padding_takes_no_more_memory_than_the_padded_pictures() -> None:
 def test_resized_pictures_are_refused_for_random_crops() -> None:
     pictures = Pictures(torch.zeros(8, 8, 8, 3, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
     recipe = replace(RECIPE, crop="resized", pad=0, batch_size=4)
-    with pytest.raises(DataError, match="expected undecoded ones for crop=resized"):
+    with pytest.raises(DataError, match="crop=resized"):
         MemoryBatches(pictures, recipe, torch.device("cpu"), Share())
 
 

@@ -15,7 +15,8 @@ import torch
 import webdataset
 from PIL import Image
 
-from taijitu_training.data import Dataset, Pictures, Share, Stream, batches, evaluation_batches, load, load_dataset
+from taijitu_training.data import Pictures, Share, Stream, batches, evaluation_batches, load_dataset, shard_folder
+from taijitu_training.data.dataset import DataRequest, Dataset
 from taijitu_training.data.webdataset_shards import Shards
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
@@ -49,7 +50,7 @@ def shards(tmp_path: Path) -> Path:
 
 
 def load_shards(folder: Path) -> Dataset:
-    return load_dataset(folder, (8, 8), PLAIN, workers=0)
+    return load_dataset(DataRequest(folder, (8, 8), PLAIN, workers=0))
 
 
 def values_of(dataset: Dataset, share: Share = ALONE, epoch: int = 0, first: int = 0) -> list[int]:
@@ -100,7 +101,7 @@ def test_processes_read_different_shards_and_make_as_many_steps(shards: Path) ->
 def test_every_evaluation_sample_is_counted_by_exactly_one_process(
     shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "host_budget", lambda: 0)
+    monkeypatch.setattr(shard_folder, "host_budget", lambda: 0)
     dataset = load_shards(shards)
     assert isinstance(dataset.evaluation, Stream)
     for processes in (1, 2, 3):  # of three processes one has no shard
@@ -112,7 +113,7 @@ def test_every_evaluation_sample_is_counted_by_exactly_one_process(
 
 
 def test_more_processes_than_shards_are_refused(shards: Path) -> None:
-    with pytest.raises(DataError, match="got 6 training shards for 7 processes, expected at least one for each; write"):
+    with pytest.raises(DataError, match=r"6 .*7 processes"):
         batches(load_shards(shards).train, replace(PLAIN, batch_size=14), CPU, Share(processes=7))
 
 
@@ -146,26 +147,26 @@ def test_info_json_saves_the_counting(shards: Path) -> None:
     assert (stated.labels, len(stated.train)) == (counted.labels, len(counted.train))
     assert values_of(stated) == values_of(counted)
     write_info(shards, train_000=14)
-    with pytest.raises(DataError, match=r"got fewer samples than _info\.json says; correct it, or remove it"):
+    with pytest.raises(DataError, match=r"_info\.json"):
         values_of(load_shards(shards))
     (shards / "_info.json").write_text('{"splits": {"train": {"filenames": ["train-000.tar"], "shard_lengths": [10]}}}')
-    with pytest.raises(DataError, match=r"_info\.json: lacks train-001\.tar; add it, or remove the file"):
+    with pytest.raises(DataError, match=r"_info\.json.*train-001\.tar"):
         load_shards(shards)
     (shards / "_info.json").write_text('{"splits": 3}')
-    with pytest.raises(DataError, match=r"_info\.json: got .+, expected splits with filenames and shard_lengths"):
+    with pytest.raises(DataError, match=r"_info\.json.*filenames.*shard_lengths"):
         load_shards(shards)
 
 
 def test_a_shard_that_is_cut_off_is_named_before_training(shards: Path) -> None:
     path = shards / "train-003.tar"
     path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(DataError, match=r"train-003\.tar: got a tar that is damaged or cut off"):
+    with pytest.raises(DataError, match=r"train-003\.tar.*damaged"):
         load_shards(shards)
     path.write_bytes(b"PK\x03\x04" + bytes(2000))
-    with pytest.raises(DataError, match=r"train-003\.tar: got a tar that is damaged or cut off"):
+    with pytest.raises(DataError, match=r"train-003\.tar.*damaged"):
         load_shards(shards)
     path.write_bytes(bytes(10240))
-    with pytest.raises(DataError, match=r"train-003\.tar: got no samples, expected KEY\.jpg with KEY\.cls"):
+    with pytest.raises(DataError, match=r"train-003\.tar.*KEY\.cls"):
         load_shards(shards)
 
 
@@ -173,7 +174,7 @@ def test_a_shard_that_is_cut_off_later_is_named_in_mid_epoch(shards: Path) -> No
     dataset = load_shards(shards)
     path = shards / "train-003.tar"
     path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(DataError, match=r"train-003\.tar: got a tar that is damaged or cut off"):
+    with pytest.raises(DataError, match=r"train-003\.tar.*damaged"):
         values_of(dataset)
 
 
@@ -182,11 +183,11 @@ SPOILT: list[tuple[dict[str, Any], str]] = [
     ({"png": picture(1)}, r"val-001\.tar: sample x: got no 'json', expected a number 0 to 2 in KEY\.cls or as"),
     ({"png": picture(1), "cls": b"cat"}, r"sample x: got invalid literal .*'cat', expected a number 0 to 2 in KEY"),
     ({"png": picture(1), "cls": 3}, r"val-001\.tar: sample x: got label 3, expected a number 0 to 2"),
-    ({"png": picture(1), "cls": -1}, "sample x: got label -1, expected a number 0 to 2"),
-    ({"png": picture(1), "json": {"caption": "a cat"}}, "sample x: got no 'label', expected a number"),
+    ({"png": picture(1), "cls": -1}, "sample x.*-1.*0 to 2"),
+    ({"png": picture(1), "json": {"caption": "a cat"}}, "sample x.*'label'"),
     (
         {"cls": 1, "txt": "a cat"},
-        r"val-001\.tar: sample x has no picture \(cls, txt\), expected one of jpg, jpeg, png, webp next to its cls",
+        r"val-001\.tar: sample x.*\(cls, txt\).*jpg, jpeg, png, webp",
     ),
 ]
 
@@ -206,28 +207,24 @@ def test_a_broken_picture_is_named_in_mid_epoch(shards: Path) -> None:
     with webdataset.TarWriter(str(shards / "train-002.tar")) as writer:
         writer.write({"__key__": "a", "png": picture(0), "cls": 0})
         writer.write({"__key__": "broken", "jpg": b"no picture", "cls": 1})
-    with pytest.raises(DataError, match=r"unreadable picture: \S+/train-002\.tar: broken\.jpg \(.+\); repair or"):
+    with pytest.raises(DataError, match=r"/train-002\.tar: broken\.jpg \("):
         values_of(load_shards(shards))
 
 
 def test_missing_splits_and_labels_are_named(shards: Path) -> None:
     (shards / "labels.txt").write_text("zero\none\ntwo\nthree\n")
-    with pytest.raises(
-        DataError, match="the train shards have no pictures of: three; number the labels from 0 without"
-    ):
+    with pytest.raises(DataError, match=r"train .*: three"):
         load_shards(shards)
-    with pytest.raises(DataError, match=r"got --validation for WebDataset shards, expected none; rename some of train"):
-        load_dataset(shards, (8, 8), PLAIN, validation=0.1)
+    with pytest.raises(DataError, match=r"--validation.*train-\*\.tar"):
+        load_dataset(DataRequest(shards, (8, 8), PLAIN, validation=0.1))
     (shards / "labels.txt").unlink()
     write_shard(shards / "val-000.tar", range(0, 30, 3))
     write_shard(shards / "val-001.tar", range(1, 30, 3))
-    with pytest.raises(DataError, match="the val shards have no pictures of: 2"):
+    with pytest.raises(DataError, match=r"val .*: 2"):
         load_shards(shards)
     for path in shards.glob("val-*"):
         path.unlink()
-    with pytest.raises(
-        DataError, match=r"got WebDataset shards, but no val-\*\.tar or test-\*\.tar; add some, or rename"
-    ):
+    with pytest.raises(DataError, match=r"val-\*\.tar.*test-\*\.tar"):
         load_shards(shards)
 
 

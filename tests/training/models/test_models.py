@@ -147,11 +147,11 @@ def test_mlp_says_which_option_is_out_of_range(options: dict[str, float], text: 
 
 
 def test_unknown_names_list_the_close_ones() -> None:
-    with pytest.raises(UnknownNameError, match="unknown model 'vgnetg_1_5pm'; did you mean vgnetg_1_5mp"):
+    with pytest.raises(UnknownNameError, match=r"'vgnetg_1_5pm'.* vgnetg_1_5mp"):
         create_model("vgnetg_1_5pm")
-    with pytest.raises(UnknownNameError, match="unknown option of vgnetg_1_5mp 'stemm'; did you mean stem"):
+    with pytest.raises(UnknownNameError, match=r"vgnetg_1_5mp.*'stemm'.* stem"):
         create_model("vgnetg_1_5mp", stemm="thumbnail")
-    with pytest.raises(UnknownNameError, match="unknown activation 'sillu'; did you mean silu"):
+    with pytest.raises(UnknownNameError, match=r"'sillu'.* silu"):
         create_model("vgnetg_1_5mp", act="sillu")
     with pytest.raises(TaijituError, match="got num_classes=0, expected at least 1"):
         create_model("vgnetg_1_5mp", num_classes=0)

@@ -124,7 +124,7 @@ def test_unknown_names_list_the_close_ones(options: dict[str, str], message: str
 
 
 def test_dropout_has_a_range() -> None:
-    with pytest.raises(TaijituError, match=r"got dropout=1.0, expected a rate in \[0, 1\)"):
+    with pytest.raises(TaijituError, match=r"dropout=1\.0.*\[0, 1\)"):
         create_model("yynet_small_16", dropout=1.0)
 
 

@@ -15,7 +15,7 @@ from taijitu_runtime.errors import DataError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.cli import main
-from taijitu_training.data import load_dataset
+from taijitu_training.data import DataRequest, load_dataset
 from taijitu_training.recipes.named import RECIPES
 
 SHORT = ["--model", "yynet_small_16", "--set", "epochs=5", "--set", "batch_size=8", "--set", "pad=2"]
@@ -65,7 +65,7 @@ def test_the_network_is_less_sure_of_them_than_of_its_labels(
 
 
 def test_some_of_them_are_held_out_where_there_are_no_splits(data: Path) -> None:
-    found = load_dataset(data / "train", (32, 32), RECIPES["yynet_cifar10"], other="grass")
+    found = load_dataset(DataRequest(data / "train", (32, 32), RECIPES["yynet_cifar10"], other="grass"))
     assert (found.labels, found.others, len(found.train), len(found.evaluation)) == (("blue", "red"), 24, 62, 10)
     judged, others = evaluation_and_other_pictures(data / "train", found.labels, found.trained_on)
     assert (len(judged), len(others)) == (10, 6)
@@ -74,9 +74,9 @@ def test_some_of_them_are_held_out_where_there_are_no_splits(data: Path) -> None
 @pytest.mark.parametrize(("other", "fact"), [("gras", "grass"), ("nothing", "blue")])
 def test_a_label_that_the_data_lacks_is_refused(data: Path, other: str, fact: str) -> None:
     with pytest.raises(DataError, match=fact):
-        load_dataset(data, (32, 32), RECIPES["yynet_cifar10"], other=other)
+        load_dataset(DataRequest(data, (32, 32), RECIPES["yynet_cifar10"], other=other))
 
 
 def test_two_labels_must_be_left(tiny_data: Path) -> None:
     with pytest.raises(DataError, match="only the label 'red'"):
-        load_dataset(tiny_data, (32, 32), RECIPES["yynet_cifar10"], other="blue")
+        load_dataset(DataRequest(tiny_data, (32, 32), RECIPES["yynet_cifar10"], other="blue"))

@@ -71,9 +71,9 @@ def test_weights_must_be_named_if_they_make_a_difference() -> None:
         sizes[weights] = (spec.height, spec.resize_size, spec.interpolation)
     assert sizes["IMAGENET1K_V1"] == (240, 256, "bicubic_antialias")
     assert sizes["IMAGENET1K_V2"] == (240, 255, "bilinear_antialias")
-    with pytest.raises(TaijituError, match=r"differ .*give one of IMAGENET1K_V1, IMAGENET1K_V2"):
+    with pytest.raises(TaijituError, match="IMAGENET1K_V1, IMAGENET1K_V2"):
         preferred_input("torchvision/efficientnet_b1", model)
-    with pytest.raises(UnknownNameError, match="unknown weights of torchvision/resnet18 'IMAGENET1K_V3'; did you mean"):
+    with pytest.raises(UnknownNameError, match=r"torchvision/resnet18.*'IMAGENET1K_V3'.*IMAGENET1K_V"):
         preferred_input("torchvision/resnet18", model, "IMAGENET1K_V3")
 
 
@@ -84,26 +84,26 @@ def test_fine_tuning_may_have_changed_preprocessing_and_activations() -> None:
     made = checkpoint_of("timm/test_efficientnet", model, LABELS, act="nish", **changes)
     assert made.architecture["options"] == {"num_classes": 3, "act": "nish", "image_size": 96, "stem": "own"}
     assert (made.input["resize_size"], made.input["mean"]) == (96, [0.4, 0.4, 0.4])
-    with pytest.raises(UnknownNameError, match="unknown field of the input 'size'"):
+    with pytest.raises(UnknownNameError, match="'size'"):
         checkpoint_of("timm/test_efficientnet", model, LABELS, size=96)
-    with pytest.raises(TaijituError, match="got an input of 96x160 pixels, expected a square"):
+    with pytest.raises(TaijituError, match="96x160"):
         checkpoint_of("timm/test_efficientnet", model, LABELS, height=96)
 
 
 def test_a_network_that_a_checkpoint_cannot_rebuild_is_refused() -> None:
     silu = timm_model("test_efficientnet")
     replace_activations(silu, "nish")
-    with pytest.raises(TaijituError, match="does not answer like timm/test_efficientnet with its weights"):
+    with pytest.raises(TaijituError, match="timm/test_efficientnet"):
         checkpoint_of("timm/test_efficientnet", silu, LABELS)
     pooled = timm_model("test_efficientnet", global_pool="max")
-    with pytest.raises(TaijituError, match="does not answer like"):
+    with pytest.raises(TaijituError):
         checkpoint_of("timm/test_efficientnet", pooled, LABELS)
-    with pytest.raises(TaijituError, match="got 2 labels for a network of 3 logits, expected one for each"):
+    with pytest.raises(TaijituError, match=r"2 .*3 "):
         checkpoint_of("timm/test_efficientnet", timm_model("test_efficientnet"), LABELS[:2])
-    with pytest.raises(TaijituError, match="weights do not fit timm/test_resnet"):
+    with pytest.raises(TaijituError, match="timm/test_resnet"):
         checkpoint_of("timm/test_resnet", timm_model("test_efficientnet"), LABELS)
     transforming = torchvision_model("googlenet", aux_logits=False, init_weights=False, transform_input=True)
-    with pytest.raises(TaijituError, match="does not answer like torchvision/googlenet"):
+    with pytest.raises(TaijituError, match="torchvision/googlenet"):
         checkpoint_of("torchvision/googlenet", transforming, LABELS)
 
 
@@ -127,11 +127,11 @@ def test_preprocessing_that_a_checkpoint_cannot_express_is_refused() -> None:
     with pytest.raises(TaijituError, match=r"crop_mode border.*center or squash"):
         preferred_input("timm/test_efficientnet", model)
     model.pretrained_cfg |= {"crop_mode": "center", "interpolation": "lanczos"}
-    with pytest.raises(TaijituError, match="got lanczos interpolation, expected bilinear or bicubic"):
+    with pytest.raises(TaijituError, match=r"lanczos.*bilinear.*bicubic"):
         preferred_input("timm/test_efficientnet", model)
-    with pytest.raises(TaijituError, match="got a Identity without pretrained_cfg as timm/test_efficientnet"):
+    with pytest.raises(TaijituError, match=r"Identity.*pretrained_cfg.*timm/test_efficientnet"):
         preferred_input("timm/test_efficientnet", nn.Identity())
-    with pytest.raises(TaijituError, match="got yynet, expected timm/NAME or torchvision/NAME"):
+    with pytest.raises(TaijituError, match=r"yynet.*timm/NAME.*torchvision/NAME"):
         preferred_input("yynet", model)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from taijitu_training.data.augment import augment, draw, pad_reflecting, padded_bytes
+from taijitu_training.data.augmentation.augment import augment, draw, pad_reflecting, padded_bytes
 from taijitu_training.data.budget import fits_device
 from taijitu_training.data.dataset import Source
 from taijitu_training.data.pictures import Pictures

@@ -1,15 +1,17 @@
-"""A data set ready for training, in memory or streamed."""
+"""A data set as it is asked for, and ready for training, in memory or streamed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from taijitu_runtime.datasets import Content, LeftOut, TrainedOn, counts_in_words, role_of, warnings_of
+from taijitu_runtime.datasets import Content, LeftOut, Level, TrainedOn, counts_in_words, role_of, warnings_of
 from taijitu_training.data.pictures import Pictures
+from taijitu_training.data.samples import Decoder
 from taijitu_training.data.share import Cut, Share
-from taijitu_training.data.workers import Workers
+from taijitu_training.data.workers import Workers, default_workers
 from taijitu_training.recipes.recipe import Recipe
 
 
@@ -40,6 +42,36 @@ class Stream:
 
 
 Source: TypeAlias = Pictures | Stream
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """The data set at `path` for networks of input `size` (H, W), as `recipe` draws and crops it.
+
+    `validation` > 0 holds that share of each label's training pictures out, drawn by the recipe's seed, in place of
+    val; None holds out a fifth of them if there is neither val nor test, or if there is no val and the caller has to
+    `choose` an epoch. `workers`: processes that decode what does not fit in memory (None: as many as there are cores,
+    up to 16; 0: this one). `label_level` decides which level of folders is the label if both are possible.
+    `skip_unreadable` leaves out pictures that cannot be decoded; `Dataset.unreadable` lists them.
+
+    `other`: the label whose pictures show none of the labels. It is not among `Dataset.labels`, its pictures to train
+    on have the target K behind those of the K labels, and its others are not judged.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    recipe: Recipe
+    validation: float | None = None
+    workers: int | None = None
+    label_level: Level | None = None
+    skip_unreadable: bool = False
+    choose: bool = False
+    other: str | None = None
+
+    def pool(self) -> Workers:
+        """Return the processes that decode."""
+        count = default_workers() if self.workers is None else self.workers
+        return Workers(Decoder.of(self.size, self.recipe), count)
 
 
 @dataclass(frozen=True)

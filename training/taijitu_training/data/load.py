@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +11,6 @@ import torch
 from taijitu_runtime.datasets import (
     Found,
     HeldOut,
-    Level,
     Reading,
     Role,
     TrainedOn,
@@ -23,16 +21,14 @@ from taijitu_runtime.datasets import (
 )
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import name_hint
-from taijitu_training.data.augment import padded_bytes
-from taijitu_training.data.checks import check_judged, check_labels, check_names, check_readable, check_trained
-from taijitu_training.data.dataset import Dataset, Source, Stream
+from taijitu_training.data.augmentation.augment import padded_bytes
+from taijitu_training.data.checks import check_judged, check_names, check_readable, check_trained
+from taijitu_training.data.dataset import DataRequest, Dataset, Source, Stream
 from taijitu_training.data.in_memory import Unreadable, checked, decode, is_first
 from taijitu_training.data.pictures import Pictures
-from taijitu_training.data.samples import Decoder, Samples
-from taijitu_training.data.shard_folder import read_shards, shards_by_split
-from taijitu_training.data.share import Share
-from taijitu_training.data.webdataset_shards import Shards
-from taijitu_training.data.workers import Workers, default_workers
+from taijitu_training.data.samples import Samples
+from taijitu_training.data.shard_folder import dataset_of_shards, shards_by_split
+from taijitu_training.data.workers import Workers
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 
@@ -40,51 +36,35 @@ UNSPLIT_SHARE = 0.2
 """The held-out share of a data set without splits, unless the user sets another."""
 
 
-def load_dataset(
-    path: Path,
-    size: tuple[int, int],
-    recipe: Recipe,
-    validation: float | None = None,
-    workers: int | None = None,
-    label_level: Level | None = None,
-    skip_unreadable: bool = False,
-    choose: bool = False,
-    other: str | None = None,
-) -> Dataset:
-    """Load the data set at `path` for networks of input `size` (H, W); `Dataset.form` names its form.
+def load_dataset(request: DataRequest) -> Dataset:
+    """Load what is asked for; `Dataset.form` names the form of the data set.
 
-    - A folder or tar of train/<label>/*, val/<label>/* and test/<label>/*, or of <label>/* alone with `validation`;
-      `label_level` decides which level is the label if both are possible. A list of path,label[,split].
+    - A folder or tar of train/<label>/*, val/<label>/* and test/<label>/*, or of <label>/* alone with `validation`.
+      A list of path,label[,split].
     - cifar-10-batches-py and -bin, cifar-100-python and -binary, MNIST's idx files: the folder, the folder above it,
       or the archive as it was downloaded.
     - A folder of WebDataset shards train-*.tar and val-*.tar (or test-*.tar).
 
     The network learns from train, is judged after every epoch on val, and measured once, at the end, on test. Without
-    val it is judged on test, and nothing is chosen by that. `validation` > 0 holds that share of each label's training
-    pictures out, drawn by the recipe's seed, in place of val; None holds out a fifth of them if there is neither,
-    or if there is no val and the caller has to `choose` an epoch.
+    val it is judged on test, and nothing is chosen by that.
 
     Pictures are decoded into memory if the recipe crops padded ones and all of them, with the padded copies, take at
-    most half of the free memory, except shards. The others are decoded while the network trains, in `workers` processes
-    (None: as many as there are cores, up to 16; 0: in this one). DataError names what is missing, corrupt or does not
-    match, before training starts; for streamed pictures, see `checked`; training pictures in a shard are not
-    checked. `skip_unreadable` leaves out pictures that cannot be decoded; `Dataset.unreadable` lists them.
-
-    `other`: the label whose pictures show none of the labels. It is not among `Dataset.labels`, its pictures to train
-    on have the target K behind those of the K labels, and its others are not judged.
+    most half of the free memory, except shards. The others are decoded while the network trains. DataError names what
+    is missing, corrupt or does not match, before training starts; for streamed pictures, see `checked`; training
+    pictures in a shard are not checked.
     """
-    pool = Workers(Decoder.of(size, recipe), default_workers() if workers is None else workers)
-    unreadable = Unreadable(skip_unreadable)
-    if splits := shards_by_split(path):
-        return _of_shards(path, splits, recipe, validation, other, pool, unreadable)
+    pool, unreadable = request.pool(), Unreadable(request.skip_unreadable)
+    if splits := shards_by_split(request.path):
+        return dataset_of_shards(request, splits, pool, unreadable)
+    validation, other, recipe = request.validation, request.other, request.recipe
     needed: tuple[Role, ...] = ("train", "test", "") if validation else ("train", "val", "test", "")
-    found = read_dataset(path, Reading(label_level, needed=needed))
+    found = read_dataset(request.path, Reading(request.label_level, needed=needed))
     if other is not None:
         found = _with_other(found, other)
     check_names(found, other)
     parts = _Parts.of(found)
     check_trained(found, parts.samples)
-    if validation is None and (choose or "test" not in parts.samples) and "val" not in parts.samples:
+    if validation is None and (request.choose or "test" not in parts.samples) and "val" not in parts.samples:
         validation = UNSPLIT_SHARE
     trained_on = TrainedOn.of(parts.prints["train"], other=other)
     repeated = parts.repeated()
@@ -101,13 +81,13 @@ def load_dataset(
     check_readable(found, targets)
     labelled = targets["train"][targets["train"] < len(found.labels)]
     return Dataset(
-        name=path.absolute().name,
+        name=request.path.absolute().name,
         sha256=parts.sha256,
         labels=found.labels,
         train=sources["train"],
         evaluation=sources[judging],
         evaluation_name=parts.names[judging],
-        size=size,
+        size=request.size,
         form=f"{found.form}, {'in memory' if in_memory else 'decoded while training'}",
         test=sources.get("test") if judging == "val" else None,
         trained_on=trained_on,
@@ -171,7 +151,7 @@ def _sources(
 ) -> tuple[dict[Role, Source], bool]:
     """Return each split in memory, or to be streamed; and whether the training split is in memory."""
     size, budget = pool.decoder.size, host_budget()
-    rooms = {role: _pixels(len(split), size) for role, split in samples.items()}
+    rooms = {role: padded_bytes(len(split), size, 0) for role, split in samples.items()}
     rooms["train"] = padded_bytes(len(samples["train"]), size, recipe.pad)
     in_memory = recipe.crop == "padded" and sum(rooms.values()) <= budget
     others_fit = in_memory or sum(room for role, room in rooms.items() if role != "train") <= budget
@@ -189,55 +169,6 @@ def _targets(source: Source) -> torch.Tensor:
     split = source if isinstance(source, Pictures) else source.undecoded
     assert isinstance(split, (Pictures, Samples))
     return split.targets
-
-
-def _of_shards(
-    path: Path,
-    splits: dict[Role, list[Path]],
-    recipe: Recipe,
-    validation: float | None,
-    other: str | None,
-    pool: Workers,
-    unreadable: Unreadable,
-) -> Dataset:
-    if validation:
-        raise DataError(
-            f"{path}: got --validation for WebDataset shards, expected none; rename some of train-*.tar to val-*.tar"
-        )
-    if other is not None:
-        raise DataError(f"{path}: got --other for WebDataset shards, expected none; unpack them into folders")
-    for name, value, usual in (("sampler", recipe.sampler, "all"), ("class_weights", recipe.class_weights, "none")):
-        if value != usual:
-            raise DataError(
-                f"{path}: got {name}={value} for WebDataset shards, expected {usual}; unpack them into folders"
-            )
-    found = read_shards(path, splits)
-    check_labels(path, found.labels)
-    evaluation: Source = Stream(found.evaluation, pool)
-    if _pixels(len(found.evaluation), pool.decoder.size) <= host_budget():
-        evaluation = decode(_samples(found.evaluation), pool.decoder, unreadable)
-        unreadable.check()
-    return Dataset(
-        name=path.absolute().name,
-        sha256="",
-        labels=found.labels,
-        train=Stream(found.train, pool),
-        evaluation=evaluation,
-        evaluation_name=found.evaluation_name,
-        size=pool.decoder.size,
-        form=f"{found.form}, decoded while training",
-        unreadable=tuple(unreadable.listed),
-    )
-
-
-def _samples(shards: Shards) -> Samples:
-    contents, targets = zip(*shards.in_order(Share()), strict=True)
-    return Samples(contents, torch.tensor(targets))
-
-
-def _pixels(count: int, size: tuple[int, int]) -> int:
-    """Return the bytes of `count` decoded pictures."""
-    return count * size[0] * size[1] * 3
 
 
 def _with_other(found: Found, other: str) -> Found:

@@ -15,7 +15,7 @@ from torch import Tensor
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.datasets import Content, Split, name_of, prepare
 from taijitu_runtime.errors import PictureError
-from taijitu_training.data.crop import random_resized_crop
+from taijitu_training.data.augmentation.crop import random_resized_crop
 from taijitu_training.data.pictures import input_spec
 from taijitu_training.data.share import Cut, Share, epoch_order, generator_of
 from taijitu_training.recipes.recipe import Recipe

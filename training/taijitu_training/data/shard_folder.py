@@ -1,4 +1,4 @@
-"""Find a folder's WebDataset shards: the training shards, their numbers of samples, and the names of the labels."""
+"""Make a data set of a folder's WebDataset shards: their numbers of samples, and the names of the labels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import SPLIT_NAMES, Role, role_of
-from taijitu_training.data.in_memory import is_first
+from taijitu_runtime.datasets.budget import host_budget
+from taijitu_training.data.augmentation.augment import padded_bytes
+from taijitu_training.data.checks import check_labels
+from taijitu_training.data.dataset import DataRequest, Dataset, Source, Stream
+from taijitu_training.data.in_memory import Unreadable, decode, is_first
+from taijitu_training.data.samples import Samples
+from taijitu_training.data.share import Share
 from taijitu_training.data.webdataset_shards import Shards, headers_in, picture_of, target_of
+from taijitu_training.data.workers import Workers
 from taijitu_training.errors import DataError
 
 LABEL_FILES = ("labels.txt", "classes.txt")  # one name per line, in the order of the numbers
@@ -45,8 +54,44 @@ def shards_by_split(folder: Path) -> dict[Role, list[Path]]:
     return splits
 
 
+def dataset_of_shards(
+    request: DataRequest, splits: dict[Role, list[Path]], pool: Workers, unreadable: Unreadable
+) -> Dataset:
+    """Return the data set of the shards in `splits`, from `shards_by_split`. DataError where they cannot be used."""
+    path, recipe = request.path, request.recipe
+    if request.validation:
+        raise DataError(
+            f"{path}: got --validation for WebDataset shards, expected none; rename some of train-*.tar to val-*.tar"
+        )
+    if request.other is not None:
+        raise DataError(f"{path}: got --other for WebDataset shards, expected none; unpack them into folders")
+    for name, value, usual in (("sampler", recipe.sampler, "all"), ("class_weights", recipe.class_weights, "none")):
+        if value != usual:
+            raise DataError(
+                f"{path}: got {name}={value} for WebDataset shards, expected {usual}; unpack them into folders"
+            )
+    found = read_shards(path, splits)
+    check_labels(path, found.labels)
+    evaluation: Source = Stream(found.evaluation, pool)
+    if padded_bytes(len(found.evaluation), request.size, 0) <= host_budget():
+        contents, targets = zip(*found.evaluation.in_order(Share()), strict=True)
+        evaluation = decode(Samples(contents, torch.tensor(targets)), pool.decoder, unreadable)
+        unreadable.check()
+    return Dataset(
+        name=path.absolute().name,
+        sha256="",
+        labels=found.labels,
+        train=Stream(found.train, pool),
+        evaluation=evaluation,
+        evaluation_name=found.evaluation_name,
+        size=request.size,
+        form=f"{found.form}, decoded while training",
+        unreadable=tuple(unreadable.listed),
+    )
+
+
 def read_shards(folder: Path, splits: dict[Role, list[Path]]) -> FoundShards:
-    """Return labels and numbers of samples of the shards in `splits`, from `shards_by_split`.
+    """Return labels and numbers of samples of the shards in `splits`.
 
     Samples are counted by reading every header of the tars, and every label with them; no picture is decoded. If
     _info.json states the numbers and labels.txt the names, only the first sample of each shard is read. DataError

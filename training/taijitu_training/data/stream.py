@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from taijitu_training.data.augment import Draw, augment, draw, pad_reflecting
+from taijitu_training.data.augmentation.augment import Draw, augment, draw, pad_reflecting
 from taijitu_training.data.dataset import Stream
 from taijitu_training.data.samples import Job
 from taijitu_training.data.share import Share, Step, cut_for, generator_of

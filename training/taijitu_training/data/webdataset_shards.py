@@ -17,6 +17,7 @@ import torch
 
 from taijitu_runtime.datasets import Content, Encoded
 from taijitu_runtime.datasets.archive import members
+from taijitu_runtime.errors import one_line
 from taijitu_training.data.share import Cut, Share, generator_of
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
@@ -124,7 +125,7 @@ def target_of(sample: dict[str, Any], classes: int | None) -> int:
             raise ValueError(f"label {target}")
     except (KeyError, TypeError, ValueError) as error:
         expected = "from 0" if classes is None else f"0 to {classes - 1}"
-        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
         raise DataError(
             f"{sample['__url__']}: sample {sample['__key__']}: got {reason}, expected a number {expected} in KEY.cls "
             'or as "label" in KEY.json; write the shard again'

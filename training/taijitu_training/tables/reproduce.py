@@ -16,7 +16,7 @@ from taijitu_runtime.errors import FolderInUseError, TaijituError, UnknownNameEr
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.locks import lock_file, lock_folder
 from taijitu_training import checkpoint
-from taijitu_training.data import Dataset, Share, evaluation_batches, load_dataset
+from taijitu_training.data import DataRequest, Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
 from taijitu_training.loop.loop import evaluate
 from taijitu_training.models import create_model
@@ -37,7 +37,7 @@ def reproduce(args: Namespace) -> int:
     make_out(args.out)
     device = choose_device(args.device)
     size = create_model(plans[0].architecture["name"], **plans[0].architecture["options"]).input_size
-    dataset = load_dataset(args.data, size, plans[0].recipe, args.validation)
+    dataset = load_dataset(DataRequest(args.data, size, plans[0].recipe, args.validation))
     results = ResultFile(args.out / f"{table.name}.jsonl")
     elsewhere = []
     for number, planned in enumerate(wanted, 1):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.datasets import check_skipping
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.labels import FORMS, read_labels
 from taijitu_training.cli import pairs
@@ -21,61 +22,44 @@ def build_parser() -> Parser:
     """Return the command line of `taijitu checkpoint`."""
     parser = Parser(prog="taijitu checkpoint", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", type=Path, help="the file of weights; no code in it is run")
-    parser.add_argument(
-        "--model", required=True,
-        help="the network: timm/NAME, torchvision/NAME or one of taijitu's; timm/NAME.TAG if pictures are prepared as "
-        "for these weights of timm and not its default ones",
-    )  # fmt: skip
+    parser.add_argument("--model", required=True, help="the network: timm/NAME, torchvision/NAME or one of taijitu's; "
+                        "timm/NAME.TAG if pictures are prepared as for these weights of timm and not its default "
+                        "ones")  # fmt: skip
     parser.add_argument(
         "--labels", required=True, metavar="FILE",
         help=f"the labels in the order of the logits: {FORMS}; or imagenet, for its 1,000",
     )  # fmt: skip
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="CKPT", help="the checkpoint to write")
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the network: act=nish, stem=cifar",
-    )
-    parser.add_argument(
-        "--map", choices=("name", "order"), default="name",
-        help="order: if names differ, match tensors by their order, shapes and kinds, which must agree one to one "
-        "(default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--key", metavar="NAME",
-        help="the set of weights to use, if the file has several: state_dict (default: the moving average, "
-        "if there is one)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--prefix", metavar="TEXT", help="the prefix of the names of this network's tensors (default: found)"
-    )
-    parser.add_argument(
-        "--leave-out", action="append", default=[], metavar="PATTERN",
-        help="tensors of the file that the network need not have: AuxLogits.*",
-    )  # fmt: skip
-    parser.add_argument(
-        "--mean", type=float, nargs="+", metavar="M", help="mean of pixels in [0, 1], one number or one each for R, G "
-        "and B (default, here and below: that of timm or torchvision for the network)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--std", type=float, nargs="+", metavar="S", help="standard deviation of pixels in [0, 1], in the same way"
-    )
-    parser.add_argument("--size", type=int, metavar="SIDE", help="side of the square that the network gets, in pixels")
-    parser.add_argument(
-        "--resize", type=_resize, metavar="RULE",
-        help="shorter:SIDE resizes the shorter side to that many pixels and crops the centre; stretch: both sides",
-    )  # fmt: skip
-    parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="how pictures are resized")
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR",
-        help="labelled pictures to judge by before the checkpoint is written; weights at chance level are refused",
-    )  # fmt: skip
-    parser.add_argument(
-        "--skip-unreadable", action="store_true", help="leave out pictures of --data that cannot be decoded"
-    )
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the "
+                        "network: act=nish, stem=cifar")  # fmt: skip
+    parser.add_argument("--map", choices=("name", "order"), default="name", help="order: if names differ, match "
+                        "tensors by their order, shapes and kinds, which must agree one to one (default: "
+                        "%(default)s)")  # fmt: skip
+    parser.add_argument("--key", metavar="NAME", help="the set of weights to use, if the file has several: state_dict "
+                        "(default: the moving average, if there is one)")  # fmt: skip
+    parser.add_argument("--prefix", metavar="TEXT", help="the prefix of the names of this network's tensors (default: "
+                        "found)")  # fmt: skip
+    parser.add_argument("--leave-out", action="append", default=[], metavar="PATTERN", help="tensors of the file that "
+                        "the network need not have: AuxLogits.*")  # fmt: skip
+    _add_contract(parser)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="labelled pictures to judge by before the checkpoint "
+                        "is written; weights at chance level are refused")  # fmt: skip
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out pictures of --data that cannot be "
+                        "decoded")  # fmt: skip
     return parser
+
+
+def _add_contract(parser: Parser) -> None:
+    """Add the flags that say how pictures are prepared."""
+    parser.add_argument("--mean", type=float, nargs="+", metavar="M", help="mean of pixels in [0, 1], one number or "
+                        "one each for R, G and B (default, here and below: that of timm or torchvision for the "
+                        "network)")  # fmt: skip
+    parser.add_argument("--std", type=float, nargs="+", metavar="S", help="standard deviation of pixels in [0, 1], in "
+                        "the same way")  # fmt: skip
+    parser.add_argument("--size", type=int, metavar="SIDE", help="side of the square that the network gets, in pixels")
+    parser.add_argument("--resize", type=_resize, metavar="RULE", help="shorter:SIDE resizes the shorter side to that "
+                        "many pixels and crops the centre; stretch: both sides")  # fmt: skip
+    parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="how pictures are resized")
 
 
 @run("taijitu checkpoint")
@@ -88,8 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     from taijitu_training.weights.judging import judge
     from taijitu_training.weights.published import imagenet_labels
 
-    if args.skip_unreadable and args.data is None:
-        raise UsageError("got --skip-unreadable without pictures; give --data DIR, or remove it")
+    check_skipping(args.skip_unreadable, args.data)
     if args.output.exists() and args.output.samefile(args.weights):
         raise UsageError(f"got {args.output}, the weights to read, as the file to write, expected another; change -o")
     labels = imagenet_labels() if args.labels == "imagenet" else read_labels(Path(args.labels))

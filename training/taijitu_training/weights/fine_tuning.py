@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.datasets import sha256_of
-from taijitu_runtime.errors import TaijituError, UsageError
+from taijitu_runtime.errors import TaijituError, UsageError, one_line
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data.pictures import check_arithmetic, cropped_side
@@ -285,6 +285,6 @@ def _as_timm_loads(file: WeightsFile, name: str, architecture: dict[str, Any]) -
             name, pretrained=True, pretrained_cfg_overlay={"state_dict": file.tensors, "custom_load": False}, **size
         )
     except Exception as error:  # other libraries raise errors of nearly any class
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise CheckpointError(f"{file.path}: not the weights of timm/{name} ({reason}); get them again") from None
     return {f"network.{key}": value for key, value in network.state_dict().items()}

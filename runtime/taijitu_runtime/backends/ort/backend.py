@@ -13,9 +13,9 @@ from taijitu_runtime.backends.base import Backend
 from taijitu_runtime.backends.bulk import Bulk, batch_for_cache
 from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_an_artefact
 from taijitu_runtime.backends.ort.provider import check_provider, open_on_provider
-from taijitu_runtime.backends.ort.session import open_nish_session, open_session
+from taijitu_runtime.backends.ort.session import SessionOpener
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard, Precision
-from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, require
+from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, one_line, require
 from taijitu_runtime.installed import version_numbers
 from taijitu_runtime.machine import core_cache_bytes, usable_cores
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
@@ -127,7 +127,7 @@ class OrtBackend(Backend):
         try:
             logits: NDArray[np.float32] = session.run(["logits"], {"images": images})[0]
         except Exception as error:
-            raise ArtefactError(f"{self.path}: ONNX Runtime failed on {images.shape}: {_line(error)}") from error
+            raise ArtefactError(f"{self.path}: ONNX Runtime failed on {images.shape}: {one_line(error)}") from error
         return logits
 
     def _free(self) -> None:
@@ -199,16 +199,14 @@ def open_model(
     `more`: a serialised ModelProto that is merged into that of the file.
     """
     ort = require("onnxruntime", "taijitu[ort]")
-    open_one = open_nish_session if native else open_session
+    opener = SessionOpener(ort, path, threads, profile_prefix, more)
     try:
-        return open_on_provider(
-            ort, provider, lambda found: open_one(ort, path, threads, found, profile_prefix, more), path
-        )
+        return open_on_provider(ort, provider, opener.open_with_nish if native else opener.open, path)
     except ProviderError:
         raise
     except Exception as error:
         raise ArtefactError(
-            f"{path}: got a file that ONNX Runtime cannot load ({_line(error)}), expected a whole ONNX model; "
+            f"{path}: got a file that ONNX Runtime cannot load ({one_line(error)}), expected a whole ONNX model; "
             "copy it again, or make it again with: taijitu onnx"
         ) from error
 
@@ -218,7 +216,3 @@ def tensor_of(node: Any) -> Tensor:
     kind = node.type.removeprefix("tensor(").removesuffix(")")
     shape = tuple(side if isinstance(side, int) else None for side in node.shape)
     return Tensor(node.name, NUMPY_NAMES.get(kind, kind), shape)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

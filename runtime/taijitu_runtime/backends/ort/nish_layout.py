@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder, read_own
-from taijitu_runtime.errors import WriteError
+from taijitu_runtime.errors import WriteError, one_line
 from taijitu_runtime.files import replacing
 from taijitu_runtime.onnx_graph.nish import count_nish, with_nish, with_stand_in
 
@@ -69,7 +69,7 @@ def relaid_session(ort: Any, model: bytes, library: Path, new_session: NewSessio
         if made and file is not None:
             _write(file, relaid)
     except Exception as error:  # a cache may fail in any way, and never stop a model from being loaded
-        _log.debug("Nish in the plain layout: %s: %s", type(error).__name__, " ".join(str(error).split()))
+        _log.debug("Nish in the plain layout: %s: %s", type(error).__name__, one_line(error))
         return None
     return session
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from taijitu_runtime.backends.ort import plugin
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
-from taijitu_runtime.errors import ProviderError, UnknownNameError
+from taijitu_runtime.errors import ProviderError, UnknownNameError, one_line
 from taijitu_runtime.installed import installed_versions
 from taijitu_runtime.machine import is_jetson
 from taijitu_runtime.onnx_graph.external_data import has_external_data
@@ -85,7 +85,7 @@ def _open_on_plugin(
         except ProviderError:
             raise
         except Exception as error:  # of classes of ONNX Runtime's own, or the plugin's
-            raise ProviderError("rtx", *why_not_loaded(" ".join(str(error).split()))) from None
+            raise ProviderError("rtx", *why_not_loaded(one_line(error))) from None
         if not providers.devices:
             raise ProviderError("rtx", *why_not_loaded(""))
         session = new_session(providers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,80 +20,71 @@ Providers = Sequence[tuple[str, dict[str, str]]]
 """Execution providers by their ONNX Runtime names, the preferred one first, each with its options."""
 
 
-def open_session(
-    ort: Any,
-    path: Path,
-    threads: int,
-    providers: Providers,
-    profile_prefix: Path | None = None,
-    more: bytes = b"",
-) -> Any:
-    """Open the model as it is; Nish runs by its definition in the file. Raises the errors of `ort`, onnxruntime.
+@dataclasses.dataclass(frozen=True)
+class SessionOpener:
+    """A file, of which sessions of `ort`, onnxruntime, are opened; they raise its errors.
 
-    `more`: a serialised ModelProto that is merged into that of the file.
+    `threads`, `profile_prefix`: as for OrtBackend. `more`: a serialised ModelProto, merged into that of the file.
     """
-    options = _options(ort, threads, profile_prefix)
-    return _session(ort, _content(path, more, options), options, providers)
 
+    ort: Any
+    path: Path
+    threads: int
+    profile_prefix: Path | None = None
+    more: bytes = b""
 
-def open_nish_session(
-    ort: Any,
-    path: Path,
-    threads: int,
-    providers: Providers,
-    profile_prefix: Path | None = None,
-    more: bytes = b"",
-) -> Any:
-    """Open a session that uses our kernels where the model has Nish and the library is built.
+    def open(self, providers: Providers) -> Any:
+        """Open the model as it is; Nish runs by its definition in the file."""
+        options = self._options()
+        return self._session(self._content(options), options, providers)
 
-    Nish is then one pass over memory, and on the CPU it stays in the blocked layout where that is possible. `more`: as
-    for `open_session`.
-    """
-    model = path.read_bytes() + more
-    if not _has_nish(model):
-        return open_session(ort, path, threads, providers, profile_prefix, more)
-    options = _options(ort, threads, profile_prefix)
-    names = [name for name, _ in providers]
-    library = register_nish(options, names[0])
+    def open_with_nish(self, providers: Providers) -> Any:
+        """Open a session that uses our kernels where the model has Nish and the library is built.
 
-    def new_session(content: bytes, level: Any) -> Any:
-        options = _options(ort, threads, profile_prefix)
-        options.graph_optimization_level = level
-        options.register_custom_ops_library(str(library))
-        return _session(ort, content, options, providers)
+        Nish is then one pass over memory, and on the CPU it stays in the blocked layout where that is possible.
+        """
+        model = self.path.read_bytes() + self.more
+        if not _has_nish(model):
+            return self.open(providers)
+        options = self._options()
+        names = [name for name, _ in providers]
+        library = register_nish(options, names[0])
 
-    if library is not None and names == ["CPUExecutionProvider"]:
-        session = relaid_session(ort, model, library, new_session)
-        if session is not None:
-            return session
-    return _session(ort, _content(path, more, options), options, providers)
+        def new_session(content: bytes, level: Any) -> Any:
+            options = self._options()
+            options.graph_optimization_level = level
+            options.register_custom_ops_library(str(library))
+            return self._session(content, options, providers)
 
+        if library is not None and names == ["CPUExecutionProvider"]:
+            session = relaid_session(self.ort, model, library, new_session)
+            if session is not None:
+                return session
+        return self._session(self._content(options), options, providers)
 
-def _content(path: Path, more: bytes, options: Any) -> str | bytes:
-    """Return what a session is made of: the path, or bytes that protobuf reads as the file and `more` in one."""
-    if not more:
-        return str(path)
-    options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent.resolve()))
-    return path.read_bytes() + more
+    def _content(self, options: Any) -> str | bytes:
+        """Return what a session is made of: the path, or bytes that protobuf reads as the file and `more` in one."""
+        if not self.more:
+            return str(self.path)
+        options.add_session_config_entry(WEIGHTS_FOLDER, str(self.path.parent.resolve()))
+        return self.path.read_bytes() + self.more
 
+    def _session(self, model: str | bytes, options: Any, providers: Providers) -> Any:
+        if isinstance(providers, PluginProviders):
+            ((_, own),) = providers
+            options.add_provider_for_devices(providers.devices, own)
+            return self.ort.InferenceSession(model, options)
+        return self.ort.InferenceSession(model, options, providers=providers)
 
-def _session(ort: Any, model: str | bytes, options: Any, providers: Providers) -> Any:
-    if isinstance(providers, PluginProviders):
-        ((_, own),) = providers
-        options.add_provider_for_devices(providers.devices, own)
-        return ort.InferenceSession(model, options)
-    return ort.InferenceSession(model, options, providers=providers)
-
-
-def _options(ort: Any, threads: int, profile_prefix: Path | None) -> Any:
-    options = ort.SessionOptions()
-    if profile_prefix is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile_prefix)
-    options.intra_op_num_threads = threads
-    # Failures are raised; at lower levels ONNX Runtime prints remarks of its optimiser that do not help a user.
-    options.log_severity_level = LOG_FATAL
-    return options
+    def _options(self) -> Any:
+        options = self.ort.SessionOptions()
+        if self.profile_prefix is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(self.profile_prefix)
+        options.intra_op_num_threads = self.threads
+        # Failures are raised; at lower levels ONNX Runtime prints remarks of its optimiser that do not help a user.
+        options.log_severity_level = LOG_FATAL
+        return options
 
 
 def _has_nish(model: bytes) -> bool:

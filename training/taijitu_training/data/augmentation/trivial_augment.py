@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
-from taijitu_training.data.colour import blend, change_contrast, change_saturation
-from taijitu_training.data.warp import moved, sheared, turned, warp
+from taijitu_training.data.augmentation.colour import blend, change_contrast, change_saturation
+from taijitu_training.data.augmentation.warp import moved, sheared, turned, warp
 
 STEPS = 30  # of strength, from nothing to the maximum
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taijitu_export.engine.failures import BuildError, log_lines, not_none
+from taijitu_export.engine.building.failures import BuildError, log_lines, not_none
 from taijitu_export.engine.library import Library
 from taijitu_export.engine.memory import limit_pools
-from taijitu_export.engine.options import HARDWARE_COMPATIBILITY, Options
+from taijitu_export.engine.options import Options
 from taijitu_export.engine.shapes import profile_for
 from taijitu_export.engine.target import Target
 from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.backends.trt.logger import logger_of
-from taijitu_runtime.engine_card import ShapeRange, TensorSpec
+from taijitu_runtime.engine_card import HARDWARE_COMPATIBILITY, ShapeRange, TensorSpec
 from taijitu_runtime.errors import UsageError
 
 

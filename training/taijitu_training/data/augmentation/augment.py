@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from taijitu_training.data.colour import change_contrast, change_saturation, turn_hue
+from taijitu_training.data.augmentation.colour import change_contrast, change_saturation, turn_hue
+from taijitu_training.data.augmentation.trivial_augment import trivial_augment
+from taijitu_training.data.augmentation.warp import turned, warp
 from taijitu_training.data.pictures import normalise
-from taijitu_training.data.trivial_augment import trivial_augment
-from taijitu_training.data.warp import turned, warp
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from taijitu_export.engine.failures import BuildError, not_none
+from taijitu_export.engine.building.failures import BuildError, not_none
 from taijitu_export.engine.target import Target
 from taijitu_runtime.backends.trt.logger import logger_of
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import onnx
 
-from taijitu_export.engine.build_config import configuration
-from taijitu_export.engine.failures import BuildError, log_lines, not_none
+from taijitu_export.engine.building.build_config import configuration
+from taijitu_export.engine.building.failures import BuildError, log_lines, not_none
+from taijitu_export.engine.building.layers import LayerCount, count_layers
+from taijitu_export.engine.building.progress import BuildProgress, progress_monitor
+from taijitu_export.engine.building.timing_cache import TimingCache
 from taijitu_export.engine.graph import Graph
-from taijitu_export.engine.layers import LayerCount, count_layers
 from taijitu_export.engine.library import Library
-from taijitu_export.engine.progress import BuildProgress, progress_monitor
 from taijitu_export.engine.target import Target
-from taijitu_export.engine.timing_cache import TimingCache
 from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.backends.trt.logger import logger_of
 from taijitu_runtime.engine_card import ShapeRange, TensorSpec

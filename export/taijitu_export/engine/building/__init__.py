@@ -1,0 +1,1 @@
+"""From a graph to a plan: configured, built, and its layers counted."""

@@ -1,0 +1,1 @@
+"""Change training pictures at random: flips, crops, colours, rotations and TrivialAugment."""
