@@ -23,8 +23,8 @@ from taijitu_runtime.machine import available_bytes
 START_S = 30.0  # for Python and OpenCV to load in the capturing process
 GRACE_S = 0.5  # for the capturing process to keep a limit itself, before it is killed
 POLL_S = 0.25
-# Growth of the capturing process between two frames. Decoders of 8K video that run 16 frames ahead need less; a picture that
-# never ends, which FFmpeg collects before anything checks its size, grows by as much as the network or the disk gives.
+# The growth of the capturing process between two frames. Decoders of 8K video that run 16 frames ahead need less.
+# FFmpeg collects a whole picture before anything checks its size: one that never ends would fill the memory.
 MAX_GROWTH_BYTES = 2**30
 STEADY_S = 1.0  # a source that ran this long is opened again at once
 WARN_INTERVAL_S = 10.0  # between two warnings of damaged frames
