@@ -61,8 +61,8 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's main: a TaijituError becomes one line on stderr, after the name `prog`, and its exit code.
 
     The exit code is 2, or 1 for a command that ran and failed. Ctrl-C gives 130; a closed reader of stdout
-    (`... | head`) gives 141, as in a shell. A stdout that cannot be written, such as on a full disk, gives one line and
-    2; a closed stdout (`>&-`) is not an error.
+    (`... | head`) gives 141, as in a shell. A stdout that cannot be written, such as on a full disk, and a lack of
+    memory, give one line and 2; a closed stdout (`>&-`) is not an error.
     """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
@@ -82,6 +82,12 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
                     raise
                 extra = EXTRAS.get(main.__module__.partition(".")[0], "ort")
                 complain(prog, MissingDependencyError(module, f"{DISTRIBUTION}[{extra}]", f"needed by {prog}"))
+                return WRONG_USE
+            except MemoryError as error:
+                text = (
+                    f"got no memory ({error or 'the system gave none'}), expected enough; end other programs, or ask "
+                )
+                complain(prog, f"{text}for less: a smaller batch, image or data set")
                 return WRONG_USE
             except KeyboardInterrupt:
                 return INTERRUPTED

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taijitu_runtime.console import Parser, run, say
 from taijitu_runtime.errors import UsageError
@@ -16,6 +17,9 @@ from taijitu_runtime.machine import limit_heaps
 from taijitu_server import logs
 from taijitu_server.logs import json_line, now
 from taijitu_server.settings import Settings, add_flags, settings_from, shown_settings, unknown_variables
+
+if TYPE_CHECKING:
+    from taijitu_server.models.registry import Registry
 
 HEAPS = 2  # of malloc: with one for each thread, memory grew by 11 MB in ten minutes of reloads under load
 
@@ -76,12 +80,15 @@ def _load_and_serve(model: Path | None, settings: Settings, listener: socket.soc
             registry.get(settings.camera_model or None)
         except HttpError as error:
             raise UsageError(f"--camera-model: {error.text}") from None
+    serve(registry, listener, log, lambda: _announce(registry, listener))
+
+
+def _announce(registry: Registry, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     at = f"[{host}]" if ":" in host else host
     say(f"serving {', '.join(registry.names())} at http://{at}:{port} (POST /classify)", sys.stdout)
-    say(f"settings: {shown_settings(settings)}", sys.stdout)
+    say(f"settings: {shown_settings(registry.settings)}", sys.stdout)
     sys.stdout.flush()
-    serve(registry, listener, log)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 
 import uvicorn
 
@@ -29,8 +30,11 @@ SWITCH_INTERVAL_S = 0.0005
 FREE_TIMEOUT_S = 5.0  # after the time for work in flight
 
 
-def serve(registry: Registry, listener: socket.socket, log: Log) -> None:
-    """Answer requests on `listener` until SIGTERM, SIGINT or SIGHUP; accepted requests are still answered."""
+def serve(registry: Registry, listener: socket.socket, log: Log, announce: Callable[[], None]) -> None:
+    """Answer requests on `listener` until SIGTERM, SIGINT or SIGHUP; accepted requests are still answered.
+
+    `announce` is called once nothing in the settings can be an error any more.
+    """
     settings = registry.settings
     app = Application(registry, is_local=_is_loopback(listener))
     state = app.state
@@ -53,11 +57,13 @@ def serve(registry: Registry, listener: socket.socket, log: Log) -> None:
         timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # a float works too
         timeout_graceful_shutdown=settings.shutdown_s,
     )
+    server = _Server(config, state, log)
+    announce()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()  # loaded modules stay: a collection through them would stop all requests for tens of milliseconds
     gc.collect()  # finds nothing: CPython's next full collection waits for a quarter of what the last one found
-    _Server(config, state, log).run(sockets=[listener])
+    server.run(sockets=[listener])
 
 
 def _is_loopback(listener: socket.socket) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from taijitu_runtime.errors import UsageError, close_names
 from taijitu_runtime.machine import usable_cores
@@ -28,6 +28,11 @@ OTHER_VARIABLES = {"TAIJITU_DATA"}  # the folder of the tests' pictures
 # Kubernetes sets variables for services; those of a service called taijitu or taijitu-camera begin with our prefix.
 SERVICE_LINK = re.compile(r".*_SERVICE_(HOST|PORT(_.+)?)|.*_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
 PORT_LINK = re.compile(r"(tcp|udp|sctp)://.+")
+MIN_KEY_LENGTH = 16
+LONGEST_S = 1e6  # of a time limit: timers take no infinite one, and a drain of that length would never end
+# As browsers send it, in lower case and without a path; a name in Host, without a port.
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\sA-Z]+")
+HOST_NAME = re.compile(r"\*|(\*\.)?[^\[\]:/?#@*\s]+|\[[0-9a-fA-F:.%]+\]")
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -47,7 +52,7 @@ class Settings(BaseModel):
     prove: Mode = Field("on", description="a model that does not answer as its passport says: on refuses it, warn, off")
     provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda, tensorrt or rtx")
     cuda_graphs: bool = Field(True, description="engines: batches are CUDA graphs, captured when the model loads")
-    inference_threads: int = Field(1, ge=0, description="threads that compute one batch; 0 for one per core")
+    inference_threads: int = Field(1, ge=0, le=1024, description="threads that compute one batch; 0 for one per core")
     instances: int = Field(0, ge=0, le=64, description="batches of one model that run at once; 0 for one per core")
     decode_threads: int = Field(1, ge=1, le=64, description="threads that decode pictures, for all models together")
     max_batch: int = Field(4, ge=1, le=1024, description="largest number of pictures in one batch")
@@ -95,6 +100,38 @@ class Settings(BaseModel):
     def _cameras(cls, given: Any) -> Any:
         return cameras_from(given)
 
+    @field_validator("*")
+    @classmethod
+    def _time_limits(cls, value: Any, info: ValidationInfo) -> Any:
+        longest = {"s": LONGEST_S, "ms": 1e3 * LONGEST_S}.get(str(info.field_name).rpartition("_")[2])
+        if longest is not None and value > longest:
+            raise ValueError(f"expected at most {longest:.0f}")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        return _checked(value, ORIGIN, "an origin such as https://a.example:8443, without a path, or *")
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        return _checked(value, HOST_NAME, "a host name such as a.example or *.b.example, without a port, or *")
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        unused = [name for name in ("camera_model", "camera_control") if getattr(self, name) and not self.camera]
+        if unused:
+            raise UsageError(
+                f"got --{unused[0].replace('_', '-')}, expected it with a camera; add --camera NAME=SOURCE"
+            )
+        if self.max_body_bytes > self.max_buffered_bytes and "max_body_bytes" in self.model_fields_set:
+            raise UsageError(
+                f"got --max-body-bytes {self.max_body_bytes}, expected at most --max-buffered-bytes, "
+                f"{self.max_buffered_bytes}: such a body would never be accepted; raise that too"
+            )
+        return self
+
     def allowed_origins(self) -> list[str]:
         """Return `cors_origins` as a list."""
         return _listed(self.cors_origins)
@@ -102,6 +139,10 @@ class Settings(BaseModel):
     def allowed_host_names(self) -> list[str]:
         """Return `allowed_hosts` as a list."""
         return _listed(self.allowed_hosts)
+
+    def known_keys(self) -> list[str]:
+        """Return the keys in the file `api_keys`, one per line. Raises UsageError if it has no good ones."""
+        return [] if self.api_keys is None else _keys_in(self.api_keys)
 
     def batches_at_once(self) -> int:
         """Return `instances`; for 0, the cores of this process divided by the number of workers."""
@@ -137,6 +178,26 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 def _is_service_link(variable: str, value: str) -> bool:
     return bool(SERVICE_LINK.fullmatch(variable) or PORT_LINK.fullmatch(value))
+
+
+def _keys_in(file: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{file}: got a file of keys that cannot be read ({error}), expected one key per line; check --api-keys"
+        ) from None
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys or min(map(len, keys)) < MIN_KEY_LENGTH:
+        raise UsageError(f"{file}: got a key shorter than {MIN_KEY_LENGTH} characters, or none; write one key per line")
+    return keys
+
+
+def _checked(listed: str, pattern: re.Pattern[str], expected: str) -> str:
+    for item in _listed(listed):
+        if not pattern.fullmatch(item):
+            raise ValueError(f"{item[:100]!r} matches no request; expected {expected}")
+    return listed
 
 
 def _listed(text: str) -> list[str]:
@@ -205,13 +266,19 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
         written = {} if file is None else tomllib.loads(file.read_text(encoding="utf-8"))
         settings = Settings(**{**written, **settings_in(os.environ), **given})
         settings.picture_limits()
+        settings.known_keys()
         return settings
     except ValidationError as error:
         first = error.errors()[0]
-        got = f"got {_without_password(first['input'])[:100]!r}: {first['msg'].lower()}"
+        got = f"got {_without_password(first['input'])[:100]!r}: {_reason(first['msg'])}"
         raise UsageError(f"{_origin(first['loc'], given, file)}: {got}") from None
     except (ValueError, RecursionError) as error:  # tomllib.TOMLDecodeError is a ValueError
         raise UsageError(f"{file}: {error}; expected settings in TOML") from None
+
+
+def _reason(message: str) -> str:
+    own = message.removeprefix("Value error, ")  # pydantic's words before ours
+    return own if own != message else message.lower()
 
 
 def _origin(path: tuple[int | str, ...], flags: dict[str, Any], file: Path | None) -> str:

@@ -30,7 +30,7 @@ class ServerState:
         self.settings = settings
         self.metrics = registry.metrics
         self.hosts = HostNames(settings, is_local)
-        self.keys = ApiKeys(settings.api_keys)
+        self.keys = ApiKeys(settings.known_keys())
         self.bodies = BodyReader(settings)
         self.pool = DecodePool(settings.decode_threads)
         self.access_log = LineWriter() if settings.access_log else None

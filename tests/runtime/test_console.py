@@ -87,6 +87,18 @@ def test_json_is_strict_wherever_its_texts_come_from(encoding: str) -> None:
         json_text(float("nan"), stream)
 
 
+@pytest.mark.parametrize("text", ["", "Unable to allocate\n22.4 TiB"])
+def test_a_lack_of_memory_is_one_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    @run("taijitu say")
+    def main() -> int:
+        raise MemoryError(text)
+
+    assert main() == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "22.4 TiB" in line or not text
+
+
 @pytest.mark.parametrize(("error", "code"), [(UsageError, 2), (TaijituError, 2), (TrainingError, 1)])
 def test_the_error_decides_the_exit_code_and_no_byte_reaches_the_terminal_raw(
     error: type[TaijituError], code: int, capsys: pytest.CaptureFixture[str]

@@ -6,6 +6,8 @@ import base64
 import concurrent.futures
 import gzip
 import json
+import os
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.image_file import image_file
+from tests.helpers.raw_http import connect, received
 from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import make_tiny_onnx
 
@@ -81,6 +84,19 @@ def test_the_pixels_of_a_request_are_counted_together(client: httpx.Client, way:
 
 def test_one_picture_is_limited_by_its_own_limit_alone(client: httpx.Client) -> None:
     assert client.post("/classify", content=saved(2 * LARGE_SIDE, "PNG")).status_code == 200
+
+
+def test_the_memory_of_a_large_picture_is_returned(start_server: Callable[..., Server], tmp_path: Path) -> None:
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--decode-threads", "2")
+    statm = Path(f"/proc/{running.process.pid}/statm")
+    picture = saved(2 * LARGE_SIDE, "PNG", (0, 0, 255, 255))  # 144 MB decoded
+    with httpx.Client(base_url=running.url, timeout=60) as client:
+        client.post("/classify", content=saved(200, "PNG"))
+        before = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        for _ in range(4):
+            assert client.post("/classify", content=picture).status_code == 200
+        after = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert after - before < 64 * 2**20
 
 
 def test_a_request_of_many_pictures_lets_others_take_turns(start_server: Callable[..., Server], tmp_path: Path) -> None:
@@ -208,3 +224,24 @@ def test_a_model_that_hangs_does_not_hold_the_shutdown(hanging: Callable[..., tu
     code, log = running.stop()  # within the helper's limit on time
     assert code == 1
     assert json.loads(log.splitlines()[-1])["level"] == "error"
+
+
+def test_clients_that_left_are_told_from_those_that_send_no_more(hanging: Callable[..., tuple[Server, Path]]) -> None:
+    running, release = hanging("--run-timeout-s", "30", "--queue-timeout-ms", "30000")
+    head = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    with connect(running) as hangs, connect(running) as waits:
+        for connection, picture in ((hangs, WHITE), (waits, SMALL)):
+            connection.sendall(head % len(picture) + picture)
+            connection.shutdown(socket.SHUT_WR)
+        with connect(running) as leaves:
+            leaves.sendall(head % len(SMALL) + SMALL)
+        gone = 'taijitu_requests_total{path="/classify",status="499"} 1.0'
+        deadline = time.monotonic() + 10
+        while gone not in httpx.get(f"{running.url}/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        release.touch()
+        for connection in (hangs, waits):
+            interim, _, final = received(connection).partition(b"\r\n\r\n")
+            assert interim == b"HTTP/1.1 100 Continue"
+            assert final.startswith(b"HTTP/1.1 200")

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -39,9 +40,19 @@ def test_a_flag_takes_precedence_over_the_environment_and_that_over_the_file(
         ({}, "port =", "server.toml"),
         ({}, "a = " + 9999 * "[", "server.toml"),
         ({"formats": "JPEG,EXE"}, "", "'EXE'"),
+        ({"drain_s": "inf"}, "", "--drain-s: got 'inf'"),  # SIGTERM would not end such a server
+        ({"queue_timeout_ms": "1e300"}, "", "--queue-timeout-ms: got '1e300'"),
+        ({"inference_threads": "100000"}, "", "--inference-threads: got '100000'"),
+        ({"cors_origins": "https://a.example/"}, "", "--cors-origins: .*'https://a.example/'"),
+        ({"cors_origins": "*, a.example"}, "", "--cors-origins: .*'a.example'"),
+        ({"allowed_hosts": "a.example:8000"}, "", "--allowed-hosts: .*'a.example:8000'"),
+        ({"allowed_hosts": "https://a.example"}, "", "--allowed-hosts: .*'https://a.example'"),
+        ({}, "camera_model = 'a'", "--camera-model"),
+        ({"camera_control": True}, "", "--camera-control"),
+        ({"max_body_bytes": "300000000"}, "", "--max-body-bytes 300000000"),
     ],
 )
-def test_a_wrong_setting_is_named(tmp_path: Path, flags: dict[str, str], toml: str, text: str) -> None:
+def test_a_wrong_setting_is_named(tmp_path: Path, flags: dict[str, Any], toml: str, text: str) -> None:
     file = tmp_path / "server.toml"
     file.write_text(toml)
     with pytest.raises(UsageError, match=text):
@@ -147,3 +158,24 @@ def test_one_line_a_request(start_server: Callable[..., Server], tmp_path: Path)
     line = lines[bad.headers["X-Request-Id"]]
     assert (line["status"], line["reason"], line["level"]) == (422, "picture_format", "info")
     assert "no picture" not in log
+
+
+@pytest.mark.parametrize("content", [None, b"short\n", b"# no key\n", b"\xff\xfe" * 20])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_wrong_file_of_keys_is_one_line_before_the_server_says_that_it_serves(
+    tmp_path: Path, content: bytes | None, workers: str
+) -> None:
+    keys = tmp_path / "keys"
+    if content is not None:
+        keys.write_bytes(content)
+    server = Server(str(tmp_path / "never_read.onnx"), "--api-keys", str(keys), "--workers", workers)
+    code, error = server.ended()
+    assert (code, server.url, error.count("\n")) == (2, "", 1)
+    assert str(keys) in error
+
+
+def test_a_body_beyond_what_may_be_held_is_too_large_and_not_a_matter_of_time(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--max-buffered-bytes", "1000")
+    assert httpx.post(f"{running.url}/classify", content=b"a" * 1001).status_code == 413

@@ -23,6 +23,8 @@ from taijitu_runtime.pictures.preprocess import normalise
 CARRIERS = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast")
 """Operators that may follow the last one before the output without changing a number."""
 
+MAX_BATCH = 1024  # that a file may fix, as of a server
+
 Layout = Literal["nchw", "nhwc"]
 LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
@@ -170,6 +172,11 @@ def _signature(file: OnnxFile, session: Any, layout: Layout | None) -> Signature
     if channels is None or channels not in CHANNELS.values():
         raise UsageError(
             f"{file.path}: got an input of {taken.shape} as {layout}, expected 3 channels or 1; give the other --layout"
+        )
+    if batch is not None and not 1 <= batch <= MAX_BATCH:
+        raise ArtefactError(
+            f"{file.path}: got an input of {taken.shape}, expected a batch of 1 to {MAX_BATCH}, or of any size; export "
+            "the network again"
         )
     return Signature(taken.name, outputs[0].name, np.dtype(TYPES[taken.type]), layout, channels, height, width, batch)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import warnings
 from collections.abc import Sequence
 
@@ -23,6 +22,7 @@ from taijitu_export.onnx.passes import (
     SplitConcatPass,
     StripTracesPass,
 )
+from taijitu_export.onnx.passes.editing import only_errors_of
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.pictures.preprocess import LUMINANCE
 from taijitu_training.checkpoint import Checkpoint, producer_versions
@@ -126,23 +126,17 @@ def finished(model: ir.Model, card: ModelCard, passes: Sequence[ir.passes.InPlac
 
 def torch_graph(network: nn.Module, blank: Tensor) -> ir.Model:
     """Return the graph as torch's exporter makes it, at opset 18, with dimension 0 of the input dynamic."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about torch's own internals, which no user can act on
-            program = torch.onnx.export(
-                network,
-                (blank,),
-                dynamo=True,
-                opset_version=18,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                input_names=["images"],
-                output_names=["logits"],
-                verbose=False,
-            )
-    finally:
-        logger.setLevel(level)
+    with only_errors_of("torch.onnx"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about torch's own internals, which no user can act on
+        program = torch.onnx.export(
+            network,
+            (blank,),
+            dynamo=True,
+            opset_version=18,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
     assert program is not None  # None only when a file name was given
     return program.model

@@ -23,13 +23,16 @@ from onnx_ir.passes.common import (
 from taijitu_export.adopt.original import CARRIERS, Signature
 from taijitu_export.onnx.onnx_file import opset_of
 from taijitu_export.onnx.passes import DynamicBatchPass, WriteOutGeluPass
-from taijitu_export.onnx.passes.editing import add_constant, applied, with_types
+from taijitu_export.onnx.passes.editing import add_constant, applied, only_errors_of, with_types
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import ArtefactError, one_line
 from taijitu_runtime.pictures.preprocess import LUMINANCE
 
 OPSET, IR_VERSION = 17, 8
 """The highest opset that TensorRT 8.6 and the ONNX Runtimes made for JetPack 6 read."""
+LEAST_OPSET = 7  # with the arithmetic that is put before and behind a network
+
+INITIALIZERS_ALONE = 4  # the IR version from which on they need not be inputs of the graph too
 
 Ending = Literal["logits", "softmax", "probabilities", "logit", "probability"]
 """The last step of a foreign network.
@@ -66,7 +69,8 @@ def standard_graph(model: onnx.ModelProto) -> Standard:
         NameFixPass(),
         ShapeInferencePass(),
     )
-    return Standard(ir.to_proto(ir.passes.Sequential(*passes)(graph).model), notes)
+    with only_errors_of("onnx_ir"):  # it warns, with a traceback, of types that it cannot infer
+        return Standard(ir.to_proto(ir.passes.Sequential(*passes)(graph).model), notes)
 
 
 def onnx_from_foreign(
@@ -100,7 +104,8 @@ def onnx_from_foreign(
     if batch is None:
         DynamicBatchPass(signature.batch or 1)(model)
     graph.outputs[0].shape = ir.Shape([batch or "batch", 2 if ending in ("logit", "probability") else classes])
-    ShapeInferencePass()(model)
+    with only_errors_of("onnx_ir"):
+        ShapeInferencePass()(model)
     return model
 
 
@@ -129,7 +134,11 @@ def _converted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]
             model = onnx.version_converter.convert_version(model, wanted)
         except Exception as error:  # one class both for an unknown operator and for its own bugs
             reason = one_line(error)[:200]
-            model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+            if opset < LEAST_OPSET:
+                text = f"got opset {opset}, which onnx cannot convert ({reason}), expected {LEAST_OPSET} or a later one"
+                raise ArtefactError(f"{text}; export the network again") from None
+            least = onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+            model.ir_version = max(least, INITIALIZERS_ALONE)
             return model, (f"opset {opset} stays: onnx's converter reports {reason}",)
     model.ir_version = IR_VERSION
     return model, ()

@@ -18,10 +18,14 @@ from taijitu_runtime.live.capturing.link import Memory, Message
 from taijitu_runtime.live.capturing.process import CaptureProcess
 from taijitu_runtime.live.sources import Source, source_from_text
 from taijitu_runtime.live.states import Counters, Frame, FrozenDetector, Limits, State, Timeouts
+from taijitu_runtime.machine import available_bytes
 
 START_S = 30.0  # for Python and OpenCV to load in the capturing process
 GRACE_S = 0.5  # for the capturing process to keep a limit itself, before it is killed
 POLL_S = 0.25
+# The growth of the capturing process between two frames. Decoders of 8K video that run 16 frames ahead need less.
+# FFmpeg collects a whole picture before anything checks its size: one that never ends would fill the memory.
+MAX_GROWTH_BYTES = 2**30
 STEADY_S = 1.0  # a source that ran this long is opened again at once
 WARN_INTERVAL_S = 10.0  # between two warnings of damaged frames
 DELIVERING = (State.RUNNING, State.FROZEN)
@@ -29,6 +33,7 @@ SAME_FRAME = (
     "got identical frames for {:.0f} s, expected the noise of a sensor; restart the camera or its encoder; for a still "
     "picture: --frozen 0, in the server --camera-frozen-s 0"
 )
+ENDLESS = "expected a picture or video whose frames end; check that it plays elsewhere, and its format"
 
 logger = logging.getLogger(__name__)
 
@@ -225,6 +230,9 @@ class Reader:
         except TimeoutError as error:
             self._end_process()
             return self._closed(process, str(error), final=not self.source.live)
+        except MemoryError as error:
+            self._end_process()
+            return _Closed(f"{self.source.shown}: {error}", final=not self.source.live)
         except (EOFError, OSError):
             how = self._end_process()
             return self._closed(process, f"the capturing process ended with {how}", final=not self.source.live)
@@ -248,8 +256,14 @@ class Reader:
         return _Closed(reason, final=final)
 
     def _receive(self, process: CaptureProcess, limit_s: float) -> Message:
-        """Return the next message. Raises TimeoutError if none comes within the limit, or the process does not quit."""
+        """Return the next message.
+
+        Raises:
+            TimeoutError: None comes within the limit, or the process does not quit.
+            MemoryError: None comes while the process takes more and more memory.
+        """
         heard_s = time.monotonic()
+        most_bytes = 0
         while (message := process.receive(POLL_S)) is None:
             silent_s = time.monotonic() - heard_s
             if self._quit.is_set():
@@ -259,6 +273,10 @@ class Reader:
                 heard_s = time.monotonic()  # the process waits for the reader
             elif silent_s > limit_s + GRACE_S:
                 raise TimeoutError(f"no frame for {silent_s:.1f} s")
+            own_bytes = process.own_bytes
+            most_bytes = most_bytes or own_bytes + min(MAX_GROWTH_BYTES, available_bytes() // 2)
+            if own_bytes > most_bytes:
+                raise MemoryError(f"got {own_bytes // 10**6} MB without the end of a frame, {ENDLESS}")
         if self._quit.is_set():
             process.quit()
         return message

@@ -49,7 +49,7 @@ class BodyReader:
         return decompressed
 
     async def _chunks(self, request: Request) -> list[bytes]:
-        limit = self._settings.max_body_bytes
+        limit = min(self._settings.max_body_bytes, self._settings.max_buffered_bytes)  # beyond: never, so no 503
         declared = request.header(b"content-length")
         if declared.isdigit() and int(declared) > limit:
             raise body_too_large(limit)

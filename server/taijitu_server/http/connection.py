@@ -1,12 +1,14 @@
 """uvicorn's HTTP connection with the limits that it lacks: on time, headers, chunks and connections.
 
 A slow client costs one timer; a request that arrives in one piece, and a response that is read at once, cost none.
-A client that leaves is noticed at once, so that work queued for it can be dropped.
+A client that leaves is noticed, so that work queued for it can be dropped; one that only ends its own side of the
+connection after a complete request is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -33,6 +35,9 @@ CONNECTION = "taijitu.connection"  # the extension of the ASGI scope that holds 
 MAX_CHUNKS = 65_536
 CHUNK_LINE_BYTES = 16  # of a chunk's length and line ends; further bytes count as headers
 LINGER_S = 1.0
+# The end of what a client sends looks the same whether it left or waits for its answer. Only data tells: the system of
+# one that left resets the connection. Most answers are sooner than this; later ones are preceded by a `100 Continue`.
+PROBE_S = 0.25
 
 OnRefused = Callable[[ErrorKind], None]
 
@@ -59,6 +64,7 @@ class Connection(HttpToolsProtocol):
         self._timed_phase = ""
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
         self._framing_bytes = self._chunks = 0  # of the current request: bytes outside its body; chunks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -73,8 +79,9 @@ class Connection(HttpToolsProtocol):
         self.is_gone = True
         self._phase = ""
         self._set_timer()
-        if self._write_timer is not None:
-            self._write_timer.cancel()
+        for timer in (self._write_timer, self._probe_timer):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()  # uvicorn keeps the timer after a reset, and with it this object in memory
         if self._running is not None:
@@ -82,6 +89,44 @@ class Connection(HttpToolsProtocol):
             self._running.message_event.set()
         if self.waiting is not None:
             self.waiting.cancel()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's returns None, which closes the connection
+        """Answer the requests that are complete, although the client sends no more; called by the loop.
+
+        Returns:
+            True to keep the connection open until then.
+        """
+        if self.refused is not None:
+            return False
+        in_body = self._phase == "body"
+        last: RequestResponseCycle | None = self.cycle  # the last complete request
+        if in_body and self.pipeline:
+            self.pipeline.popleft()
+            last = self.pipeline[0][0] if self.pipeline else self._running
+        elif in_body:
+            last = None
+        if last is None or last.response_complete:
+            if (in_body and not self.cycle.response_started) or (self._phase == "head" and self._framing_bytes):
+                self._write_refusal(HTTP, "the request ended before it was complete; send all of it")
+            self.transport.close()
+            return False
+        self._phase = ""
+        self._set_timer()
+        last.keep_alive = False  # the connection is closed after its response
+        self._probe_timer = self.loop.call_later(PROBE_S, self._probe, True)
+        return True
+
+    def _probe(self, is_first: bool = False) -> None:
+        """Find out whether a client that sends no more has left."""
+        running = self._running
+        if running is None or running.response_started:  # writing the response finds out
+            return
+        if is_first and running.scope["http_version"] == "1.1":  # 1.0 knows no interim responses
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+            return
+        self._probe_timer = self.loop.call_later(PROBE_S, self._probe)
 
     def pause_writing(self) -> None:
         """Start the time limit for a client that does not read its responses; called by the loop."""

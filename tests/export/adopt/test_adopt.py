@@ -413,3 +413,19 @@ def test_the_command_says_what_it_did_and_ends_with_its_code(
     noisy = make_foreign_onnx(tmp_path / "noisy.onnx", noise=True)
     assert main([str(noisy), *arguments[1:]]) == 1
     assert main([str(tmp_path / "a.onnx"), "-o", str(tmp_path / "c.onnx"), *usual]) == 2  # adopted already
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{"flat_shape": (-1, 7)}, {"batch": 2**31 - 1}, {"opset": 5, "ir_version": 3}, {"opset": 1, "ir_version": 3}],
+)
+def test_a_file_that_cannot_run_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], form: dict[str, Any]
+) -> None:
+    path = make_foreign_onnx(tmp_path / "foreign.onnx", **form)
+    (tmp_path / "labels").write_text("\n".join(LABELS))
+    flags = ["--labels", str(tmp_path / "labels"), "--mean", "0", "--std", "1", "--resize", "stretch"]
+    assert main([str(path), "-o", str(tmp_path / "own.onnx"), *flags]) in (1, 2)
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert "foreign.onnx" in said or f"opset {form['opset']}" in said

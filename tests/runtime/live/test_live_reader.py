@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import logging
 import math
@@ -431,6 +432,35 @@ def test_parts_without_carriage_returns_and_lengths_are_reported_with_a_cure(mon
             frame = reader.take(20)
             assert frame is not None
             assert np.abs(frame.pixels[-1].astype(int) - (0, 0, 200)).max() < 8
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_a_picture_that_never_ends_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_live: bool) -> None:
+    monkeypatch.setattr("taijitu_runtime.live.reader.MAX_GROWTH_BYTES", 2**26)
+    begin = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes()[:-2]
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            head = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
+            part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: 2000000000\r\n\r\n"
+            with contextlib.suppress(OSError):
+                self.wfile.write(head + part + begin)
+                while True:
+                    self.wfile.write(b"\1" * 2**16)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    path = tmp_path / "endless.mp4"
+    path.write_bytes(begin)
+    os.truncate(path, 2**33)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Reader(f"http://127.0.0.1:{server.server_port}/stream.mjpg" if is_live else str(path)) as reader:
+            assert reader.take(20) is None
+            assert reader.state is State.FAILED
+            assert "MB without the end of a frame" in (reader.error or "")
+        server.shutdown()
 
 
 def test_damage_of_one_frame_holds_up_to_the_next_key_frame() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import socket
 import time
 from collections.abc import Iterator
 
@@ -173,3 +174,31 @@ def test_a_damaged_target_after_a_good_request_is_answered_too(edge: Server) -> 
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
         connection.sendall(b"GET http://[::1/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert [status for status, _ in answers(connection)] == [400]
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+@pytest.mark.parametrize("rest", [b"", ASK[:9], sent_picture(b"abcdefg")[:-2]])
+def test_complete_requests_are_answered_though_the_client_sends_no_more(
+    edge: Server, blue: bytes, count: int, rest: bytes
+) -> None:
+    with connect(edge) as connection:
+        connection.sendall(sent_picture(blue) * count + rest)
+        connection.shutdown(socket.SHUT_WR)
+        began = time.monotonic()
+        found = answers(connection)
+    assert time.monotonic() - began < 5  # closed by the server, not by the test's own timeout
+    assert [label(reply) for status, reply in found] == ["blue"] * count
+
+
+@pytest.mark.parametrize("part", [ASK[:9], ASK[:-1], sent_picture(b"abcdefg")[:-2]])
+def test_a_request_that_ends_too_early_is_told_so(edge: Server, part: bytes) -> None:
+    with connect(edge) as connection:
+        connection.sendall(part)
+        connection.shutdown(socket.SHUT_WR)
+        assert [status for status, _ in answers(connection)] == [400]
+
+
+def test_a_client_that_sends_nothing_and_no_more_is_sent_nothing(edge: Server) -> None:
+    with connect(edge) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert received(connection) == b""

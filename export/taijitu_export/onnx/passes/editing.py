@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import onnx
@@ -21,6 +23,18 @@ def applied(graph_pass: ir.passes.InPlacePass, model: onnx.ModelProto) -> onnx.M
 def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with the type and shape of each value: passes read them, and other exporters omit them."""
     return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+@contextmanager
+def only_errors_of(library: str) -> Iterator[None]:
+    """Keep a library from logging warnings, about its own internals, which no user can act on."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def activations(graph: ir.Graph) -> list[ir.Value]:

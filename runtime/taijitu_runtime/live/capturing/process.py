@@ -11,12 +11,14 @@ import subprocess
 import threading
 import time
 from collections import deque
+from pathlib import Path
 
 from taijitu_runtime.child_python import python_command
 from taijitu_runtime.console import shown
 from taijitu_runtime.live.capturing.damage import MARK, Damage
 from taijitu_runtime.live.capturing.link import Link, Memory, Message
 from taijitu_runtime.live.sources import Source, without_password
+from taijitu_runtime.machine import read_text
 
 BOOT = "from taijitu_runtime.live.capturing.child import main; main(sys.argv[1:])"
 LINES_KEPT = 40
@@ -85,6 +87,12 @@ class CaptureProcess:
     def memory(self, number: int) -> Memory:
         """Return the memory of that number, the last or the one before."""
         return self._memories[number]
+
+    @property
+    def own_bytes(self) -> int:
+        """The memory that it takes, without what it shares with this process; 0 where the kernel does not say."""
+        pages = read_text(Path(f"/proc/{self._process.pid}/statm")).split()  # in all, resident, shared, ...
+        return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE") if pages else 0
 
     def quit(self) -> None:
         """Ask it to release the camera and to end; it takes at most RELEASE_TIMEOUT_S, unless it is stopped."""
