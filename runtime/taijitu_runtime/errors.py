@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -219,7 +220,10 @@ def one_line(error: object) -> str:
 
 def require(module: str, install: str) -> Any:
     """Import and return an optional module; MissingDependencyError, naming `install` for pip, where it is absent."""
+    path = list(sys.path)
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        # OpenCV without one of its libraries leaves its folder there, in which `typing` is one of its own.
+        sys.path[:] = path
         raise MissingDependencyError(module, install, error) from error

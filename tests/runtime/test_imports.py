@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from taijitu_runtime.errors import MissingDependencyError, require
+
 ABSENT = ("torch", "torchvision", "tensorrt", "tensorrt_rtx", "cuda", "onnx", "onnxruntime", "cv2", "PIL", "tqdm")
 OURS = ("taijitu_training", "taijitu_export", "taijitu_server")
 BLOCK = f"import sys\nfor name in {ABSENT + OURS!r}: sys.modules[name] = None\n"
@@ -34,6 +36,7 @@ def test_numpy_is_the_only_third_party_import(root: Path) -> None:
         "import taijitu_runtime.bench.cli, taijitu_runtime.classify.cli\n"
         "import taijitu.command, taijitu_runtime.live.cli\n"
         "tops = {name.partition('.')[0] for name, module in sys.modules.items() if module is not None}\n"
+        "tops -= {'sitecustomize', 'usercustomize'}\n"  # Debian's Python has the first
         "print(*sorted(name for name in tops - set(sys.stdlib_module_names) if not name.startswith('_')))\n"
     )
     assert run(code, root / "runtime").split() == ["numpy", "taijitu", "taijitu_runtime"]
@@ -55,3 +58,15 @@ def test_what_is_missing_is_named_with_what_to_install(root: Path, tiny_onnx: Pa
     printed = run(code, root / "runtime", str(tiny_onnx))
     assert printed.startswith(f"got no {module} (")
     assert printed.endswith(f"expected it to be installed; do: cd {root} && pip install '.[ort]'\n")
+
+
+def test_a_library_that_cannot_be_imported_leaves_nothing_on_the_search_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenCV does where the system lacks libGL."""
+    (tmp_path / "halfway.py").write_text("import sys\nsys.path.insert(0, 'left')\nraise ImportError('libGL.so.1')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = list(sys.path)
+    with pytest.raises(MissingDependencyError):
+        require("halfway", "taijitu[camera]")
+    assert sys.path == before

@@ -113,6 +113,13 @@ def test_constants_that_float16_cannot_hold_stay() -> None:
     assert (got["b"], got["v"]) == ("FLOAT16", "FLOAT16")
 
 
+def test_a_layer_normalisation_stays() -> None:
+    """Rule 7."""
+    lines = (CONV, "b = LayerNormalization<axis = -1>(a, s, o)", "y = Relu(b)")
+    got = types(applied(Float16Pass(), model_of(*lines, w=W, s=np.ones(6, np.float32), o=np.zeros(6, np.float32))))
+    assert (got["a"], got["b"], got["s"]) == ("FLOAT16", "FLOAT", "FLOAT")
+
+
 def test_nish_with_its_body_computes_in_float16_next_to_one_in_float32() -> None:
     model = model_of(CONV, "b = taijitu.Nish(a)", "c = taijitu.Nish(b)", "y = Relu(c)", functions=True, w=W)
     for kept in ((), ("n2",)):

@@ -123,8 +123,8 @@ def test_order_holds_over_many_batches(tiny_onnx: Path, pictures: Path, capsys: 
         (["MODEL", "-", "-"], "got - twice, expected it once: standard input has one picture"),
         (["MODEL", "red.png", "--top", "x"], "argument --top: invalid int value: 'x'; see taijitu classify --help"),
         (
-            ["MODEL", "red.png", "--tip", "1"],
-            "unrecognized arguments: --tip 1; did you mean --top?; see taijitu classify --help",
+            ["MODEL", "red.png", "--tip=1"],
+            "unrecognized arguments: --tip=1; did you mean --top?; see taijitu classify --help",
         ),
         (["MODEL", "red.png", "--top", "0"], "got top 0, expected 1 to 3"),
         (["MODEL", "red.png", "--top", "4"], "got top 4, expected 1 to 3"),

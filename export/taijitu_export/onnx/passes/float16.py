@@ -25,6 +25,7 @@ FLOAT16_SCALES = 19
 """The opset from which on a scale may be float16."""
 
 VARIANCE_TOLERANCE = 1e-3
+ALWAYS_FLOAT32 = frozenset({"LayerNormalization"})
 
 
 class Float16Pass(ir.passes.InPlacePass):
@@ -47,6 +48,8 @@ class Float16Pass(ir.passes.InPlacePass):
     6. It is neither QuantizeLinear nor DequantizeLinear, which follow their neighbours from opset 19 on, if their scale
        is a float16 number: QuantizeLinear is float16 if its input is, DequantizeLinear if all its readers are. So no
        Cast separates a pair from its layer, which would cost TensorRT the integer kernel.
+    7. It is not a LayerNormalization: that stays in float32, as under torch's autocast, since it sums squares; and ONNX
+       Runtime 1.31 dies of some that are float16 (those of torchvision's ViT).
     """
 
     def __init__(self, excluded: Collection[str] = ()) -> None:
@@ -76,6 +79,7 @@ def float16_nodes(model: ir.Model, excluded: Collection[str] = ()) -> set[ir.Nod
         node
         for node in float32_layers(model)  # rule 2
         if node.name not in excluded  # rule 5
+        and node.op_type not in ALWAYS_FLOAT32  # rule 7
         and _may_be_float16(node, model)  # rules 1 and 3
         and all(_fits(constant, node) for constant in float32_constants([node]))  # rule 4
     }
