@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -280,7 +281,7 @@ def test_two_runs_do_not_share_a_folder_until_the_first_one_is_killed(
     environment = os.environ | {"PYTHONPATH": "training:runtime", "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL) as first:
         try:
-            wait_for(out / "last.pt")
+            wait_for(out / "last.pt", first)
             for more in ([], ["--resume"]):
                 assert train(tiny_data, out, "--set", "epochs=1000", *more) == 2
                 error = capsys.readouterr().err
@@ -293,10 +294,11 @@ def test_two_runs_do_not_share_a_folder_until_the_first_one_is_killed(
     assert checkpoint.load(out / "last.pt").training["metrics"]["epoch"] == len(rows(out))
 
 
-def wait_for(file: Path) -> None:
+def wait_for(file: Path, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + 300
     while not file.exists():
         assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
         time.sleep(0.05)
 
 
@@ -441,7 +443,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 def long_run(root: Path, data: Path, out: Path) -> subprocess.Popen[str]:
     """Start a training in a process of its own; return when it has saved."""
     command = [sys.executable, "training/train.py", "--model", "yynet_small_16", "--data", str(data)]
-    environment = os.environ | {"PYTHONPATH": "training", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": "training:runtime", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*command, "--out", str(out), "--set", "epochs=500", "--set", "batch_size=8"],
         cwd=root,
@@ -450,7 +452,7 @@ def long_run(root: Path, data: Path, out: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for(out / "last.pt")
+    wait_for(out / "last.pt", process)
     return process
 
 
