@@ -10,7 +10,7 @@ from pathlib import Path
 
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
 
-TESTED = ((3, 10), (3, 13))
+TESTED = ((3, 10), (3, 14))
 
 
 @dataclasses.dataclass(frozen=True)

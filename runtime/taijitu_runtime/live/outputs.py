@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -166,8 +168,9 @@ class VideoFile:
         self._written = 0  # frames
         self._due_s = 0.0
         try:
-            if path.is_dir():
-                raise UsageError(f"got --save {path}, which is a folder, expected a file's name; write {path}/out.mp4")
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISDIR(path.stat().st_mode):  # unlike is_dir(), it raises an error of a name that cannot be
+                    raise UsageError(f"got --save {path}, which is a folder, expected a file's name; {path}/out.mp4")
             handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.resolve().parent)
         except OSError as error:
             raise UsageError(
