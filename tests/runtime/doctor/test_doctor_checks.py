@@ -25,7 +25,7 @@ def test_pythonpath_of_another_python_is_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "bits", "level"), [((3, 10), 64, "ok"), ((3, 14), 64, "warning"), ((3, 11), 32, "problem")]
+    ("version", "bits", "level"), [((3, 10), 64, "ok"), ((3, 15), 64, "warning"), ((3, 11), 32, "problem")]
 )
 def test_the_python(tmp_path: Path, version: tuple[int, int], bits: int, level: str) -> None:
     only([system.check_python(virtual(tmp_path / "venv", version), bits, "aarch64")], level)
