@@ -48,8 +48,8 @@ class NormalisedInput(nn.Module):
     taijitu_training.data.normalise, so the answer is the same as in training.
     """
 
-    mean: Tensor
-    std: Tensor
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, model: nn.Module, spec: InputSpec, *, takes_planes: bool = False) -> None:
         super().__init__()
@@ -57,8 +57,9 @@ class NormalisedInput(nn.Module):
         self.takes_planes = takes_planes
         self.colour = spec.colour
         largest = 1 / spec.scale  # the pixel that scales to 1
-        self.register_buffer("mean", torch.tensor(spec.mean).view(-1, 1, 1) * largest)
-        self.register_buffer("std", torch.tensor(spec.std).view(-1, 1, 1) * largest)
+        # Not "mean": older exporters call the output of a mean in the network by that name.
+        self.register_buffer("pixel_mean", torch.tensor(spec.mean).view(-1, 1, 1) * largest)
+        self.register_buffer("pixel_std", torch.tensor(spec.std).view(-1, 1, 1) * largest)
 
     def forward(self, images: Tensor) -> Tensor:
         # Planes with one mean and one std each normalise quickly. As float first: TensorRT does not transpose bytes.
@@ -68,7 +69,7 @@ class NormalisedInput(nn.Module):
         elif self.colour == "grey":
             parts = (planes * torch.tensor(LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)  # exact: below 2 ** 24
             planes = torch.floor((parts + 2**15) / 2**16)
-        normalised = (planes - self.mean) / self.std
+        normalised = (planes - self.pixel_mean) / self.pixel_std
         # In channels_last, torch exports adaptive pooling with an as_strided: a Gather with computed indices in ONNX.
         logits: Tensor = self.model(normalised.contiguous())
         return logits
