@@ -170,7 +170,8 @@ class VideoFile:
         try:
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISDIR(path.stat().st_mode):  # unlike is_dir(), it raises an error of a name that cannot be
-                    raise UsageError(f"got --save {path}, which is a folder, expected a file's name; {path}/out.mp4")
+                    expected = f"which is a folder, expected a file's name; write {path}/out.mp4"
+                    raise UsageError(f"got --save {path}, {expected}")
             handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.resolve().parent)
         except OSError as error:
             raise UsageError(
