@@ -59,6 +59,7 @@ class Connection(HttpToolsProtocol):
         self.waiting: asyncio.Future[Any] | None = None
         self.is_gone = False
         self.refused: ErrorKind | None = None
+        self._last_words = ""  # the refusal that follows the responses to earlier requests
         self._running: RequestResponseCycle | None = None  # uvicorn's `cycle` is the newest, which may be queued
         self._phase = "head"  # the part of a request that has to arrive next: "head", "body", or "" for none
         self._timed_phase = ""
@@ -96,25 +97,28 @@ class Connection(HttpToolsProtocol):
         Returns:
             True to keep the connection open until then.
         """
-        if self.refused is not None:
-            return False
-        in_body = self._phase == "body"
-        last: RequestResponseCycle | None = self.cycle  # the last complete request
-        if in_body and self.pipeline:
-            self.pipeline.popleft()
-            last = self.pipeline[0][0] if self.pipeline else self._running
-        elif in_body:
-            last = None
-        if last is None or last.response_complete:
-            if (in_body and not self.cycle.response_started) or (self._phase == "head" and self._framing_bytes):
-                self._write_refusal(HTTP, "the request ended before it was complete; send all of it")
-            self.transport.close()
-            return False
+        owes_response = self._owes_response()
+        in_body = self._phase == "body" and not self.cycle.response_started
+        if in_body or (self._phase == "head" and self._framing_bytes):
+            # Without earlier requests it is not counted as refused: a client that left looks the same.
+            tell = self._refuse if owes_response else self._write_refusal
+            tell(HTTP, "the request ended before it was complete; send all of it")
         self._phase = ""
         self._set_timer()
-        last.keep_alive = False  # the connection is closed after its response
+        if not owes_response:
+            self.transport.close()
+            return False
+        if self.refused is None:
+            self.cycle.keep_alive = False  # the connection is closed after this response, the last one
         self._probe_timer = self.loop.call_later(PROBE_S, self._probe, True)
         return True
+
+    def _owes_response(self) -> bool:
+        """Whether a complete request waits for its response."""
+        running = self._running
+        if running is None or running.response_complete or running.disconnected:
+            return False
+        return self._phase != "body" or running is not self.cycle
 
     def _probe(self, is_first: bool = False) -> None:
         """Find out whether a client that sends no more has left."""
@@ -186,6 +190,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._phase = "head"
+        self._framing_bytes = max(self._framing_bytes, 1)  # 0 after the end of another request in the same data
         self._chunks = 0
         self.scope["extensions"] = {CONNECTION: {"connection": self}}
 
@@ -268,24 +273,27 @@ class Connection(HttpToolsProtocol):
             self.transport.close()  # the client sent nothing, so it expects no response
 
     def _refuse(self, kind: ErrorKind, text: str) -> None:
-        """Send the error, unless another response is being sent, and close once earlier requests are answered."""
+        """Send the error after the responses to earlier requests, unless its own response has begun, and close."""
         if self.refused is not None:
             return
         self.refused = kind
-        in_body, self._phase = self._phase == "body", ""
+        owes_response = self._owes_response()
         cycle = self.cycle
-        is_unanswered = cycle is not None and not cycle.response_complete
-        if not (in_body and is_unanswered) or self.pipeline:
-            type(self).on_refused(kind)  # otherwise the request's own line in the log has it
-        if self.pipeline or (is_unanswered and not in_body):
+        in_body = self._phase == "body"
+        self._phase = ""
+        if owes_response:
+            type(self).on_refused(kind)
+            self._last_words = text
             if in_body:
                 self.pipeline.popleft()  # this request; the others in the queue are complete
             return
         if not in_body or not cycle.response_started:
             self._write_refusal(kind, text)
-        if is_unanswered:  # nothing may be written after the error
-            cycle.disconnected = True
+        if in_body and not cycle.response_complete:  # its own line in the log has the refusal
+            cycle.disconnected = True  # nothing may be written after the error
             cycle.message_event.set()
+        else:
+            type(self).on_refused(kind)
         self._hang_up()
 
     def _write_refusal(self, kind: ErrorKind, text: str) -> None:
@@ -300,7 +308,10 @@ class Connection(HttpToolsProtocol):
         if not was_last:
             self._running = self.pipeline[-1][0]
         super().on_response_complete()
-        if was_last and self.refused is not None:
+        if self._phase:  # the next request has begun, and has its own time limit
+            self._unset_keepalive_if_required()
+        if was_last and self.refused is not None and not self.transport.is_closing():
+            self._write_refusal(self.refused, self._last_words)
             self._hang_up()
 
     def _hang_up(self) -> None:

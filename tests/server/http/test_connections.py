@@ -19,6 +19,8 @@ from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
 
 ASK = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BROKEN_BODY = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n"
+DAMAGED_TARGET = b"GET http://[::1/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 
 
@@ -172,22 +174,46 @@ def test_a_damaged_target_after_a_good_request_is_answered_too(edge: Server) -> 
     with connect(edge) as connection:
         connection.sendall(ASK)
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
-        connection.sendall(b"GET http://[::1/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.sendall(DAMAGED_TARGET)
         assert [status for status, _ in answers(connection)] == [400]
 
 
-@pytest.mark.parametrize("count", [1, 2, 20])
-@pytest.mark.parametrize("rest", [b"", ASK[:9], sent_picture(b"abcdefg")[:-2]])
-def test_complete_requests_are_answered_though_the_client_sends_no_more(
-    edge: Server, blue: bytes, count: int, rest: bytes
-) -> None:
-    with connect(edge) as connection:
-        connection.sendall(sent_picture(blue) * count + rest)
-        connection.shutdown(socket.SHUT_WR)
+def answers_of_a_pipeline(server: Server, picture: bytes, count: int, rest: bytes, sends_no_more: bool) -> list[int]:
+    """Send `count` complete requests and `rest` at once; return the statuses of what follows the complete ones."""
+    with connect(server) as connection:
+        connection.sendall(sent_picture(picture) * count + rest)
+        if sends_no_more:
+            connection.shutdown(socket.SHUT_WR)
         began = time.monotonic()
         found = answers(connection)
     assert time.monotonic() - began < 5  # closed by the server, not by the test's own timeout
-    assert [label(reply) for status, reply in found] == ["blue"] * count
+    assert [label(reply) for _, reply in found[:count]] == ["blue"] * count
+    return [status for status, _ in found[count:]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+@pytest.mark.parametrize("rest", [b"", ASK[:9], ASK[:-1], sent_picture(b"abcdefg")[:-2]])
+def test_complete_requests_are_answered_though_the_client_sends_no_more(
+    edge: Server, blue: bytes, count: int, rest: bytes
+) -> None:
+    expected = [400] if rest else []
+    assert answers_of_a_pipeline(edge, blue, count, rest, sends_no_more=True) == expected
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+@pytest.mark.parametrize("sends_no_more", [False, True])
+@pytest.mark.parametrize("rest", [b"no HTTP\r\n\r\n", DAMAGED_TARGET, BROKEN_BODY])
+def test_a_damaged_request_is_answered_after_the_complete_ones(
+    edge: Server, blue: bytes, count: int, rest: bytes, sends_no_more: bool
+) -> None:
+    assert answers_of_a_pipeline(edge, blue, count, rest, sends_no_more) == [400]
+
+
+@pytest.mark.parametrize("rest", [ASK[:9], sent_picture(b"abcdefg")[:-2]])
+def test_a_request_that_comes_too_slowly_is_answered_after_the_complete_ones(
+    edge: Server, blue: bytes, rest: bytes
+) -> None:
+    assert answers_of_a_pipeline(edge, blue, 2, rest, sends_no_more=False) == [408]
 
 
 @pytest.mark.parametrize("part", [ASK[:9], ASK[:-1], sent_picture(b"abcdefg")[:-2]])

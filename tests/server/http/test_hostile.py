@@ -83,17 +83,6 @@ def test_a_body_that_breaks_off_gets_one_answer(strict: Server, path: str) -> No
         assert [status for status, _ in answers(connection)] == [400]
 
 
-@pytest.mark.parametrize("second", [b"nonsense\r\n\r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n"])
-def test_nonsense_after_a_good_request_does_not_change_its_response(strict: Server, jpeg: bytes, second: bytes) -> None:
-    good = HEAD + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg
-    for count in (1, 2):
-        with connect(strict) as connection:
-            connection.sendall(good * count + second)
-            found = answers(connection)
-        assert [status for status, _ in found] == [200] * count
-        assert {reply["answers"][0]["label"] for _, reply in found} == {"cat"}
-
-
 def test_a_connection_that_never_speaks_is_closed(strict: Server) -> None:
     with connect(strict) as connection:
         assert received(connection) == b""
