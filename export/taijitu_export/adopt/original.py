@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of
 from taijitu_export.progress import tracked
 from taijitu_runtime.backends.bulk import mapped
+from taijitu_runtime.backends.ort.options import session_options
 from taijitu_runtime.backends.ort.session import SessionOpener
 from taijitu_runtime.card import CHANNELS, InputSpec
 from taijitu_runtime.errors import ArtefactError, UsageError, one_line, require
@@ -106,8 +107,7 @@ class Original:
         model.graph.output.append(given)
         ort = require("onnxruntime", "taijitu[export]")
         earlier = copy.copy(self)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1  # as in _opened
+        options = session_options(ort, threads=1)  # as in _opened
         earlier._session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
         earlier.signature = dataclasses.replace(self.signature, output=given.name)
         return earlier

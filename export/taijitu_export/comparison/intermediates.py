@@ -14,11 +14,10 @@ from taijitu_export.progress import tracked
 from taijitu_runtime.backends.bulk import mapped
 from taijitu_runtime.backends.contract import Layout, layout_of, rows_from_pixels
 from taijitu_runtime.backends.ort.backend import bulk_on_cpu
+from taijitu_runtime.backends.ort.options import session_options
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.errors import require
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
-
-LOG_FATAL = 4
 
 
 class Intermediates:
@@ -32,9 +31,7 @@ class Intermediates:
         self._batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value  # 0: any
         self._names = list(names) or [output.name for output in model.graph.output]
         onnxruntime = require("onnxruntime", "taijitu[export]")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = LOG_FATAL
-        options.intra_op_num_threads = 0 if names else 1  # `logits` runs one batch on each core
+        options = session_options(onnxruntime, threads=0 if names else 1)  # `logits` runs one batch on each core
         content = _returning(model, self._names).SerializeToString()
         self._bulk = bulk_on_cpu(largest_tensor_bytes(content), self._batch or None, threads=0)
         try:

@@ -33,7 +33,7 @@ log = logging.getLogger("taijitu.server")
 
 POLL_S = 0.25
 STALE_MS = 1000.0  # for a camera with many frames per second
-NOTIFY_S = 1.0
+NOTIFY_S = 1.0  # between messages while nothing changes
 RATE_WINDOW_S = 2.0
 TOP = 5
 STOPPED = "stopped"

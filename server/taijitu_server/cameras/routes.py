@@ -13,7 +13,7 @@ import orjson
 from starlette.types import Receive, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from taijitu_server.cameras.camera import Camera
+from taijitu_server.cameras.camera import NOTIFY_S, Camera
 from taijitu_server.cameras.latest_value import LatestValue
 from taijitu_server.cameras.mjpeg import BOUNDARY
 from taijitu_server.errors import CAMERA_CONTROL, CAMERA_OFF, HttpError, overloaded
@@ -24,7 +24,6 @@ from taijitu_server.http.response import WholeResponse
 from taijitu_server.state import ServerState
 
 POLL_S = 0.5  # time within which a stream notices that the server shuts down
-NOTIFY_S = 1.0
 SEND_TIMEOUT_S = 5.0  # of a viewer that reads nothing; then its connection is aborted
 SUBPROTOCOL = "taijitu"
 RESTART = 1012  # the code that uvicorn uses too

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from taijitu_runtime.backends.ort.options import session_options
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder, read_own
 from taijitu_runtime.errors import WriteError, one_line
 from taijitu_runtime.files import replacing
@@ -44,7 +45,6 @@ NewSession = Callable[[bytes, Any], Any]
 
 # It would make the stand-in an attribute of Gemm, which has to have one then.
 DISABLED_OPTIMISERS = ["GemmActivationFusion"]
-LOG_FATAL = 4
 
 
 class LayoutError(Exception):
@@ -84,9 +84,7 @@ def _file(key: str) -> Path | None:
 
 
 def _relay(ort: Any, model: bytes, folder: Path | None) -> bytes:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = LOG_FATAL
+    options = session_options(ort, threads=1)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         optimised = Path(scratch) / "optimised.onnx"
         options.optimized_model_filepath = str(optimised)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.backends.ort import plugin
+from taijitu_runtime.backends.ort.options import LOG_FATAL, LOG_WARNING
 from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
 from taijitu_runtime.errors import ProviderError, UnknownNameError, one_line
 from taijitu_runtime.installed import installed_versions
@@ -29,7 +30,6 @@ Options = dict[str, str]
 CPU_BUILD, GPU_BUILD = "onnxruntime", "onnxruntime-gpu"
 INSTALL = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
 LOOK = "look at the GPU lines of: taijitu doctor"
-LOG_WARNING, LOG_FATAL = 2, 4
 MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\d.]*): cannot open shared object file")
 TOO_OLD_DRIVER = re.compile(r"undefined symbol: (cu[A-Z]\w+)|CUDA driver version is insufficient")
 GIVEN_UP = re.compile(r"EP Error (.+?)\s+when using", re.DOTALL)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.backends.ort.nish_layout import relaid_session
+from taijitu_runtime.backends.ort.options import session_options
 from taijitu_runtime.backends.ort.plugin import PluginProviders
 from taijitu_runtime.native import register_nish
 from taijitu_runtime.onnx_graph.nish import count_nish
 
-LOG_FATAL = 4
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 """The entry with the folder of weights in other files, for a model that is given by its bytes."""
 
@@ -77,13 +77,10 @@ class SessionOpener:
         return self.ort.InferenceSession(model, options, providers=providers)
 
     def _options(self) -> Any:
-        options = self.ort.SessionOptions()
+        options = session_options(self.ort, self.threads)
         if self.profile_prefix is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(self.profile_prefix)
-        options.intra_op_num_threads = self.threads
-        # Failures are raised; at lower levels ONNX Runtime prints remarks of its optimiser that do not help a user.
-        options.log_severity_level = LOG_FATAL
         return options
 
 
