@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from taijitu_runtime.console import Progress
 from taijitu_runtime.errors import WriteError
@@ -24,7 +24,7 @@ from taijitu_training.distributed import ALONE, Processes, explain_lost_peer
 from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.loop.distillation import Teacher
 from taijitu_training.loop.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
-from taijitu_training.models import create_model, model_options
+from taijitu_training.models import create_model
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.failures import explain_missing_compiler, explain_out_of_memory
 from taijitu_training.run.metrics import MetricsLog, Row
@@ -32,6 +32,7 @@ from taijitu_training.run.pacing import LONG, epochs_that_fit, seconds_of_evalua
 from taijitu_training.run.predictions import PredictionLog, Predictions
 from taijitu_training.run.recall import macro, recalls, recalls_in_words
 from taijitu_training.run.report import write_report
+from taijitu_training.run.resuming import load_resumable
 from taijitu_training.run.stop import StopRequest
 from taijitu_training.weights.fine_tuning import InitialWeights
 from taijitu_training.weights.fitting import classification_layer
@@ -264,21 +265,24 @@ class Run:
     def _save(self, state: TrainState, name: str, resumable: bool = False) -> None:
         if not self.processes.writes:
             return
-        weights = state.result.state_dict()
-        written = Checkpoint(
-            state_dict={key: value.detach().cpu().contiguous() for key, value in weights.items()},
+        weights = {key: value.detach().cpu().contiguous() for key, value in state.result.state_dict().items()}
+        resume = {"state": state.state_dict(), "history": self.history, **self._steps} if resumable else {}
+        try:
+            checkpoint.save(self._checkpoint(weights, resume), self.out / name)
+        except WriteError as error:
+            raise TrainingError(f"{error}, then --resume") from None
+
+    def _checkpoint(self, weights: dict[str, Tensor], resume: dict[str, Any]) -> Checkpoint:
+        return Checkpoint(
+            state_dict=weights,
             architecture=self.architecture,
             labels=list(self.dataset.labels),
             input=input_contract(self.dataset.size, self.recipe),
             training=self._training(),
             producer=checkpoint.producer_versions(),
             source_sha256=self.dataset.sha256,
-            resume={"state": state.state_dict(), "history": self.history, **self._steps} if resumable else {},
+            resume=resume,
         )
-        try:
-            checkpoint.save(written, self.out / name)
-        except WriteError as error:
-            raise TrainingError(f"{error}, then --resume") from None
 
     def _training(self) -> dict[str, Any]:
         last = self.history[-1] if self.history else {}
@@ -305,7 +309,8 @@ class Run:
         }
 
     def _resume(self, state: TrainState, path: Path) -> None:
-        saved = self.processes.first_does(lambda: self._resumable(path))
+        own = self._checkpoint({}, self._steps)
+        saved = self.processes.first_does(lambda: load_resumable(path, own))
         try:
             state.load_state_dict(saved.resume["state"])
             self.history[:] = saved.resume["history"]
@@ -313,47 +318,3 @@ class Run:
             self._origin = saved.training.get("started_from", {})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             self.processes.fail(CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run"))
-
-    def _resumable(self, path: Path) -> Checkpoint:
-        """Return the checkpoint at `path`. CheckpointError, naming all differences, if it is not of this very run."""
-        saved = checkpoint.load(path)
-        now = {
-            "labels": list(self.dataset.labels),
-            "data's sha256": self.dataset.sha256,
-            **_what_must_agree(self.architecture, self._training()),
-        }
-        then = {
-            "labels": saved.labels,
-            "data's sha256": saved.source_sha256,
-            **_what_must_agree(saved.architecture, saved.training),
-        }
-        if differing := [key for key in {**now, **then} if now.get(key) != then.get(key)]:
-            changes = "; ".join(f"{key} was {then.get(key)!r}, now it is {now.get(key)!r}" for key in differing[:6])
-            more = f"; and {len(differing) - 6} more" if len(differing) > 6 else ""
-            raise CheckpointError(f"{path}: {changes}{more}; resume with the same settings")
-        if not saved.resume:
-            raise CheckpointError(f"{path}: has no training state to continue from; give the run's last.pt")
-        then_steps, now_steps = saved.resume.get("steps_per_epoch"), self._steps["steps_per_epoch"]
-        if then_steps not in (None, now_steps):  # the schedule would end early or late
-            then_count, now_count = saved.resume["processes"], self.processes.count
-            cures = [] if then_count == now_count else [f"as many processes, {then_count}"]  # WebDataset shards
-            cures += ["as many parts (processes x --accumulate) and the same last_batch"]
-            raise CheckpointError(
-                f"{path}: steps per epoch were {then_steps} with {then_count} processes, now they are {now_steps} with "
-                f"{now_count}; resume with {', '.join(cures)}"
-            )
-        return saved
-
-
-def _what_must_agree(architecture: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
-    data = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out", "other")
-    flags = ("patience", "minutes")
-    teacher = training.get("teacher", {})
-    return {
-        "model": architecture["name"],
-        **model_options(architecture["name"]),  # an option that did not exist when it was saved has its default
-        **architecture["options"],
-        **{key: training.get(key) for key in data + flags},
-        "teacher": teacher.get("sha256"),
-        **Recipe.complete(training.get("recipe", {})),
-    }
