@@ -28,7 +28,9 @@ from torchvision.transforms import v2
 
 from taijitu_training.data import MemoryBatches, Pictures, Share
 from taijitu_training.devices import choose_device, describe_machine, prepare_device
-from taijitu_training.loop.loop import FLUSH_STEPS, Totals, TrainState, mixed_dtype, start, train_one_epoch
+from taijitu_training.loop.epoch import FLUSH_STEPS, train_one_epoch
+from taijitu_training.loop.mixed_precision import mixed_dtype
+from taijitu_training.loop.state import Totals, TrainState, start
 from taijitu_training.models import create_model
 from taijitu_training.recipes.named import RECIPES
 from taijitu_training.recipes.recipe import Recipe

@@ -11,8 +11,9 @@ from torch import nn
 
 from taijitu_training.data import MemoryBatches, Pictures, Share
 from taijitu_training.data.share import Cut
-from taijitu_training.loop.loop import TrainState, start, train_one_epoch
+from taijitu_training.loop.epoch import train_one_epoch
 from taijitu_training.loop.optimization import create_optimizer, create_scheduler
+from taijitu_training.loop.state import TrainState, start
 from taijitu_training.recipes.named import RECIPES
 from taijitu_training.recipes.recipe import Recipe
 

@@ -20,7 +20,8 @@ from taijitu_runtime.datasets import TrainedOn, evaluation_pictures
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
-from taijitu_training.loop import loop
+from taijitu_training.loop import epoch as epoch_loop
+from taijitu_training.loop.evaluation import evaluate
 from taijitu_training.run import run
 from taijitu_training.run.stop import StopRequest
 
@@ -134,7 +135,7 @@ def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
 
     def scored(*args: object, **see: object) -> dict[str, float]:
         if see:  # the report at the end
-            return loop.evaluate(*args, **see)  # type: ignore[arg-type]
+            return evaluate(*args, **see)  # type: ignore[arg-type]
         if (score := next(scores)) == 80.0:
             signal.raise_signal(signal.SIGINT)  # stop after the second epoch
         return {"eval_loss": 1.0, "eval_top1": score}
@@ -155,7 +156,7 @@ def test_patience_ends_a_run_and_a_share_of_train_chooses(
 
     def scored(*args: object, **see: object) -> dict[str, float]:
         if see:  # the report at the end
-            return loop.evaluate(*args, **see)  # type: ignore[arg-type]
+            return evaluate(*args, **see)  # type: ignore[arg-type]
         return {"eval_loss": 1.0, "eval_top1": next(scores)}
 
     monkeypatch.setattr(run, "evaluate", scored)
@@ -224,7 +225,7 @@ def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
         assert train(tiny_data, finished, *arguments) == 0
     out = tmp_path / "cut"
     taken = 0
-    gradients = loop._gradients
+    gradients = epoch_loop._gradients
 
     def interrupted(*args: object) -> object:
         nonlocal taken
@@ -233,7 +234,7 @@ def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
             signal.raise_signal(signal.SIGINT)
         return gradients(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "_gradients", interrupted)
+    monkeypatch.setattr(epoch_loop, "_gradients", interrupted)
     assert train(tiny_data, out, *arguments) == 130
     monkeypatch.undo()
     assert taken == steps

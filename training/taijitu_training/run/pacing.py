@@ -12,7 +12,9 @@ from torch import Tensor
 
 from taijitu_training.data import Batches
 from taijitu_training.distributed import Processes
-from taijitu_training.loop.loop import Totals, TrainState, evaluate, train_one_epoch
+from taijitu_training.loop.epoch import train_one_epoch
+from taijitu_training.loop.evaluation import evaluate
+from taijitu_training.loop.state import Totals, TrainState
 from taijitu_training.recipes.recipe import Recipe
 
 MEASURED_SECONDS = 10.0

@@ -23,7 +23,9 @@ from taijitu_training.devices import prepare_device
 from taijitu_training.distributed import ALONE, Processes, explain_lost_peer
 from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.loop.distillation import Teacher
-from taijitu_training.loop.loop import Totals, TrainState, check_finite, evaluate, start, train_one_epoch
+from taijitu_training.loop.epoch import check_finite, train_one_epoch
+from taijitu_training.loop.evaluation import evaluate
+from taijitu_training.loop.state import Totals, TrainState, start
 from taijitu_training.models import create_model
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.failures import explain_missing_compiler, explain_out_of_memory

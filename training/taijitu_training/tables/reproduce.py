@@ -18,7 +18,7 @@ from taijitu_runtime.locks import lock_file, lock_folder
 from taijitu_training import checkpoint
 from taijitu_training.data import DataRequest, Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
-from taijitu_training.loop.loop import evaluate
+from taijitu_training.loop.evaluation import evaluate
 from taijitu_training.models import create_model
 from taijitu_training.run.folder import make_out
 from taijitu_training.run.run import Run
