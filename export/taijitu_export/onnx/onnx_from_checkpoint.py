@@ -16,6 +16,7 @@ from taijitu_export.onnx.nish_node import DOMAIN, OPSET, nish_function, with_nis
 from taijitu_export.onnx.passes import (
     FoldBatchNormPass,
     FoldScalePass,
+    FuseBatchNormPass,
     GeluOrderPass,
     GlobalAveragePoolPass,
     LowerToOpset17Pass,
@@ -31,6 +32,7 @@ from taijitu_training.checkpoint import Checkpoint, producer_versions
 PASSES: tuple[ir.passes.InPlacePass, ...] = (
     StripTracesPass(),
     GlobalAveragePoolPass(),
+    FuseBatchNormPass(),
     SplitConcatPass(),
     FoldBatchNormPass(),
     FoldScalePass(),

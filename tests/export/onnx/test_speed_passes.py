@@ -10,7 +10,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from taijitu_export.onnx.passes import FoldBatchNormPass, FoldScalePass, GeluOrderPass, SplitConcatPass
+from taijitu_export.onnx.passes import (
+    FoldBatchNormPass,
+    FoldScalePass,
+    FuseBatchNormPass,
+    GeluOrderPass,
+    SplitConcatPass,
+)
 from tests.helpers.onnx_text import X, model_of, operators, run, untyped
 
 Make = Callable[..., Path]
@@ -118,6 +124,11 @@ NORM: Constants = {
     "grouped": random(3, 1, 1, 1),
     "flat": ints(2, 3),
     "square": ints(2, 4, 1, 1),
+    "square3": random(3, 3, 1, 1),
+    "wide3": random(3, 3, 3, 3),
+    "m3": random(3, 3),
+    "b3": random(3),
+    "square3s": ints(2, 3, 1, 1),
 }
 N = "n = BatchNormalization<epsilon = 0.01>(x, scale, shift, mean, var)"
 POOLED = ("a = GlobalAveragePool(n)", "f = Flatten(a)")
@@ -140,6 +151,26 @@ def test_a_batch_norm_goes_into_the_layers_after_it(lines: tuple[str, ...], expe
     happens(FoldBatchNormPass(), model_of(*lines, initializers=NORM), expected)
 
 
+BEHIND = "n = BatchNormalization<epsilon = 0.01>(z, scale, shift, mean, var)"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (("z = Conv(x, square3)", BEHIND, "y = Relu(n)"), ["Conv", "Relu"]),
+        (("z = Conv<pads = [1, 1, 1, 1]>(x, wide3, b3)", BEHIND, "y = Relu(n)"), ["Conv", "Relu"]),
+        (("z = Conv<group = 3>(x, grouped)", BEHIND, "y = Conv<group = 3>(n, grouped)"), ["Conv", "Conv"]),
+        (("z = Conv(x, square3)", BEHIND, "y = Conv(n, w, b)"), ["Conv", "Conv"]),
+        (("a = GlobalAveragePool(x)", "f = Flatten(a)", "z = Gemm<transB = 1>(f, m3, b3)", BEHIND, "r = Relu(n)",
+          "y = Reshape(r, square3s)"), ["GlobalAveragePool", "Flatten", "Gemm", "Relu", "Reshape"]),
+        (("a = GlobalAveragePool(x)", "f = Flatten(a)", "z = Gemm(f, m3, b3)", BEHIND, "r = Relu(n)",
+          "y = Reshape(r, square3s)"), ["GlobalAveragePool", "Flatten", "Gemm", "Relu", "Reshape"]),
+    ],
+)  # fmt: skip
+def test_a_batch_norm_goes_into_the_layer_before_it(lines: tuple[str, ...], expected: list[str]) -> None:
+    happens(FuseBatchNormPass(), model_of(*lines, initializers=NORM), expected)
+
+
 @pytest.mark.parametrize(
     "lines",
     [
@@ -152,11 +183,35 @@ def test_a_batch_norm_goes_into_the_layers_after_it(lines: tuple[str, ...], expe
         (N, "a = GlobalAveragePool(n)", "y = Relu(a)"),  # rule 2b: another reader of the mean
         (N, *POOLED, "g = Gemm<transB = 1, alpha = 2.0>(f, m, b)", "y = Reshape(g, square)"),  # rule 2d: alpha
         (N, *POOLED, "g = Gemm<transB = 1>(f, m)", "y = Reshape(g, square)"),  # rule 2d: no bias
-        ("y = BatchNormalization(x, scale, shift, mean, var)",),  # rule 2: an output of the graph
+        ("y = BatchNormalization(x, scale, shift, mean, var)",),  # rule 1: output
     ],
 )
-def test_other_batch_norms_stay(lines: tuple[str, ...]) -> None:
+def test_batch_norms_before_other_layers_stay(lines: tuple[str, ...]) -> None:
     stays(FoldBatchNormPass(), model_of(*lines, initializers=NORM))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (N, "y = Conv(n, w)"),  # rule 2: the graph's input
+        (
+            "z = Conv(x, square3)",
+            "y = BatchNormalization(z, scale, shift, mean, var)",
+        ),  # rule 1: output
+        ("z = Conv(x, square3)", BEHIND, "r = Relu(n)", "y = Add(r, z)"),  # rule 2: another reader of x
+        ("v = Relu(square3)", "z = Conv(x, v)", BEHIND, "y = Relu(n)"),  # rule 2a: computed weights
+        (
+            "a = GlobalAveragePool(x)",
+            "f = Flatten(a)",
+            "z = Gemm<beta = 2.0>(f, m3, b3)",
+            BEHIND,
+            "r = Relu(n)",
+            "y = Reshape(r, square3s)",
+        ),  # rule 2b: beta
+    ],
+)
+def test_batch_norms_after_other_layers_stay(lines: tuple[str, ...]) -> None:
+    stays(FuseBatchNormPass(), model_of(*lines, initializers=NORM))
 
 
 SCALE: Constants = {
@@ -246,7 +301,7 @@ def test_onnx_runtime_makes_one_operator_of_gelu(tmp_path: Path) -> None:
         (*ERF, "h = Mul(half, a)", "z = Mul(x, h)", "y = Add(z, h)"),  # rule 1: another reader
         ("a = Add(x, one)", "h = Mul(half, a)", "y = Mul(x, h)"),  # rule 2: no Erf
         ("d = Div(x, root)", "e = Erf(d)", "h = Mul(half, e)", "y = Mul(x, h)"),  # rule 2: no sum
-        (*ERF, "h = Mul(half, a)", "z = Relu(x)", "y = Mul(z, h)"),  # rule 3: of something else
+        (*ERF, "h = Mul(half, a)", "z = Relu(x)", "y = Mul(z, h)"),  # rule 2: of something else
     ],
 )
 def test_other_products_stay(lines: tuple[str, ...]) -> None:

@@ -1,11 +1,11 @@
-"""Graph rewrites, one per file, in the style of onnx-ir's passes.
+"""Graph rewrites, one subject per file, in the style of onnx-ir's passes.
 
 Their rules are numbered, they are exact, and they report whether they changed anything.
 """
 
 from taijitu_export.onnx.passes.dynamic_batch import DynamicBatchPass
 from taijitu_export.onnx.passes.float16 import Float16Pass
-from taijitu_export.onnx.passes.fold_batch_norm import FoldBatchNormPass
+from taijitu_export.onnx.passes.fold_batch_norm import FoldBatchNormPass, FuseBatchNormPass
 from taijitu_export.onnx.passes.fold_scale import FoldScalePass
 from taijitu_export.onnx.passes.gelu_order import GeluOrderPass
 from taijitu_export.onnx.passes.global_average_pool import GlobalAveragePoolPass
@@ -22,6 +22,7 @@ __all__ = [
     "Float16Pass",
     "FoldBatchNormPass",
     "FoldScalePass",
+    "FuseBatchNormPass",
     "GeluOrderPass",
     "GlobalAveragePoolPass",
     "LowerToOpset17Pass",
