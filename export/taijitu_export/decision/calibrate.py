@@ -141,8 +141,7 @@ def _others(of_data: PictureSet, other: str, labels: tuple[str, ...]) -> Picture
         others = of_data
     elif folder.is_dir():
         found = scan_folder(folder)
-        contents = [str(folder.joinpath(*parts)) for parts in found.pictures]
-        others = PictureSet(folder, "", contents, None, labels, found.left_out)
+        others = PictureSet(folder, "", list(found.pictures.values()), None, labels, found.left_out)
     else:
         raise UsageError(
             f"got --other {other}, expected a label of the model, a label of the data, or a folder of pictures; check "

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from taijitu_runtime.console import shown
-from taijitu_runtime.datasets import LeftOut, scan_folder
+from taijitu_runtime.datasets import LeftOut, name_of, scan_folder
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.pictures.formats import FORMATS
 from taijitu_runtime.pictures.limits import Limits
@@ -58,7 +58,9 @@ def find_pictures(paths: Iterable[Path], limits: Limits) -> tuple[list[Input], L
         if not found.pictures:
             got = f" ({found.left_out} in it)" if found.left_out else ""
             raise UsageError(f"{path}: got a folder without pictures{got}, expected {', '.join(FORMATS)}; check it")
-        inputs += [Input(path.joinpath(*parts), PurePath(*parts)) for parts in found.pictures]
+        # Not the parts, whose letters are composed: a file from macOS has another name.
+        files = [Path(name_of(content)) for content in found.pictures.values()]
+        inputs += [Input(file, file.relative_to(path)) for file in files]
         left_out.add(found.left_out)
     return inputs, left_out
 

@@ -86,7 +86,7 @@ def test_it_writes_what_half_of_the_pictures_chose_and_the_other_half_shows(
 def test_pictures_of_no_label_choose_the_score_and_are_counted(model: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     for grey in range(40):
-        Image.new("RGB", (8, 8), (100 + grey,) * 3).save(tmp_path / "none" / f"{grey}.png")
+        Image.new("RGB", (8, 8), (100 + grey,) * 3).save(tmp_path / "none" / f"u\u0308 {grey}.png")  # as macOS does
     request = ThresholdRequest(coverage=90)
     found = calibrate_file(model, data, tmp_path / "out.onnx", threshold=request, other=str(tmp_path / "none"))
     assert found.row is not None

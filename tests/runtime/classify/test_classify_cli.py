@@ -167,6 +167,16 @@ def test_a_folder_is_searched_by_content_and_other_files_are_reported(
     assert "1 HEIC" in printed.err
 
 
+def test_names_in_the_letters_of_macos_are_found(
+    tiny_onnx: Path, pictures: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / "Ka\u0308se" / "u\u0308.png"
+    file.parent.mkdir()
+    shutil.copy(pictures / "red.png", file)
+    assert run(tiny_onnx, tmp_path, "--json") == 0
+    assert [result["file"] for result in json.loads(capsys.readouterr().out)["results"]] == [str(file)]
+
+
 @pytest.fixture
 def piped(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     """Put bytes into standard input."""
