@@ -12,7 +12,8 @@ import pytest
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.classify import cli
 from taijitu_runtime.classify.inputs import find_pictures
-from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.datasets import scan_folder
+from taijitu_runtime.errors import ArtefactError, DataError
 from taijitu_runtime.live.sources import source_from_text
 from taijitu_runtime.pictures.limits import Limits
 from tests.helpers.machine_tree import as_nobody
@@ -49,6 +50,13 @@ def test_a_picture_in_a_locked_folder_is_left_to_the_decoder(folder: Path) -> No
     with as_nobody():
         assert [one.path for one in find_pictures([picture], Limits())[0]] == [picture]
         assert source_from_text(str(picture)).kind == "pictures"
+
+
+def test_a_link_into_a_locked_folder_is_named_and_not_the_folder_that_has_it(folder: Path) -> None:
+    (folder / "open").mkdir()
+    (folder / "open" / "link.jpg").symlink_to(folder / "locked" / "inside.jpg")
+    with as_nobody(), pytest.raises(DataError, match=r"open/link\.jpg: .*Permission denied"):
+        scan_folder(folder / "open")
 
 
 def test_a_name_that_is_too_long_does_not_end_the_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -104,10 +105,10 @@ def _walk(
         if place in above:  # a link to a folder above itself
             return
         with os.scandir(folder) as entries:
-            listed = [(entry, entry.is_dir()) for entry in entries if not is_hidden((entry.name,))]
-    except OSError as error:
+            listed = [(entry, _is_folder(entry)) for entry in entries if not is_hidden((entry.name,))]
+    except OSError as error:  # of the folder, or of a link in it
         raise DataError(
-            f"{folder}: got a folder that cannot be read ({error.strerror}); check its permissions"
+            f"{error.filename}: got a folder that cannot be read ({error.strerror}); check its permissions"
         ) from None
     for entry, is_folder in listed:
         parts = (*inside, entry.name)
@@ -116,6 +117,15 @@ def _walk(
             yield from _walk(entry.path, parts, (*above, place))
         else:
             yield parts, entry
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself, which `ln -s data data` makes: counted as unreadable
+            return False
+        raise
 
 
 def scan_tar(path: Path, wanted: Collection[str] = ()) -> Scan:

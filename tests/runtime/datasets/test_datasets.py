@@ -131,7 +131,10 @@ def test_pipes_and_sockets_are_named_and_never_opened(tmp_path: Path) -> None:
 def test_a_link_to_a_parent_folder_is_not_followed_endlessly(tmp_path: Path) -> None:
     lay_out(tmp_path, "cat/a.jpg", "dog/b.jpg")
     (tmp_path / "cat" / "again").symlink_to(tmp_path)
-    assert len(read_dataset(tmp_path).splits[""]) == 2
+    (tmp_path / "dog" / "dog").symlink_to("dog")  # to itself
+    found = read_dataset(tmp_path)
+    assert len(found.splits[""]) == 2
+    assert [name.partition(" (")[0] for name in found.left_out.named] == [str(tmp_path / "dog" / "dog")]
 
 
 @pytest.fixture
