@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -16,18 +17,19 @@ from taijitu_runtime.errors import DataError
 from taijitu_runtime.fields import composed
 
 LIST_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
+# The names of columns, in any case; where a list has several of a row, the first one here counts.
 _COLUMNS = {
-    "path": ("path", "file", "filename", "file_name", "image", "image_path", "picture"),
-    "label": ("label", "class", "class_name", "category"),
-    "split": ("split", "set", "subset", "partition"),
-}
+    "path": ("path", "filepath", "filepaths", "image_path", "img_path", "file", "filename", "file_name", "filenames",
+             "image", "picture", "image_name", "image_id"),
+    "label": ("label", "labels", "class", "class_name", "category"),
+    "split": ("split", "set", "data set", "subset", "partition"),
+}  # fmt: skip
 MOST_NAMED = 5
 
 
 def read_list(path: Path) -> Found:
     """Read a list of pictures. Raises DataError, which names the wrong lines."""
-    rows = _rows(path)
-    places, rows = _places(rows)
+    places, rows = _places(path, _rows(path))
     left_out = LeftOut()
     seen: dict[str, tuple[str, str]] = {}
     chosen: dict[str, list[tuple[str, str]]] = defaultdict(list)  # (file, label) by the split's spelling
@@ -41,8 +43,9 @@ def read_list(path: Path) -> Found:
         file = os.path.join(path.parent, name)  # noqa: PTH118 -- a million Paths take seconds
         if "\\" in name and not os.path.exists(file):  # noqa: PTH110
             file = os.path.join(path.parent, name.replace("\\", "/"))  # noqa: PTH118
-        if seen.setdefault(file, (label, split)) != (label, split):
-            wrong.append(f"line {number}: {name} is {label} {split} here, and {' '.join(seen[file])} before".rstrip())
+        before = seen.setdefault(os.path.normpath(file), (label, split))
+        if before != (label, split):
+            wrong.append(f"line {number}: {name} is {label} {split} here, and {' '.join(before)} before".rstrip())
         elif not os.path.exists(file):  # noqa: PTH110
             wrong.append(f"line {number}: got {file}, which does not exist")
         elif is_picture_file(file, left_out):
@@ -50,8 +53,8 @@ def read_list(path: Path) -> Found:
     if wrong:
         more = f"; and {len(wrong) - MOST_NAMED} more lines" if len(wrong) > MOST_NAMED else ""
         raise DataError(
-            f"{path}: {'; '.join(wrong[:MOST_NAMED])}{more}; expected path,label or path,label,split in each, paths "
-            "next to the list, and splits called train, val or test; correct the list"
+            f"{path}: {'; '.join(wrong[:MOST_NAMED])}{more}; expected path,label or path,label,split in each, or these "
+            "names in the first one, paths next to the list, and splits called train, val or test; correct the list"
         )
     return _found(path, chosen, "label" in places, left_out)
 
@@ -82,26 +85,38 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         raise DataError(f"{path}: cannot be read ({reason}), expected lines of path,label[,split]; check it") from None
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = next((mark for mark in "\t,;" if mark in first), "")
-    if delimiter:
-        reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    else:
-        rows = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1)]
-    return [(number, row) for number, row in rows if any(row)]
+    if not delimiter:
+        return [(number, row) for number, line in enumerate(text.splitlines(), 1) if (row := line.split())]
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows, number = [], 1  # of the line on which a row begins
+    try:
+        for row in reader:
+            if any(cells := [cell.strip() for cell in row]):
+                rows.append((number, cells))
+            number = reader.line_num + 1
+    except csv.Error as error:  # a quotation mark that none closes would take the following lines into its cell
+        raise DataError(f"{path}: line {number}: got {error}, expected CSV; correct its quotation marks") from None
+    return rows
 
 
-def _places(rows: list[tuple[int, list[str]]]) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
+def _places(path: Path, rows: list[tuple[int, list[str]]]) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
     """Return the position of each column, and the rows below the head; without a head: path, label, split."""
     head = [cell.lower() for cell in rows[0][1]] if rows else []
     named = {
-        column: next(i for i, cell in enumerate(head) if cell in names)
+        column: head.index(next(name for name in names if name in head))
         for column, names in _COLUMNS.items()
-        if any(cell in names for cell in head)
+        if not set(names).isdisjoint(head)
     }
-    if "path" in named:
-        return named, rows[1:]
-    width = max((len(row) for _, row in rows), default=0)
-    return dict(zip(("path", "label", "split")[: max(1, width)], range(3))), rows
+    if "path" not in named:
+        width = max((len(row) for _, row in rows), default=0)
+        return dict(zip(("path", "label", "split")[: max(1, width)], range(3))), rows
+    others = [cell for i, cell in enumerate(rows[0][1]) if cell and i not in named.values()]
+    if "label" not in named and others:
+        raise DataError(
+            f"{path}: got columns {', '.join(others[:MOST_NAMED])}, expected one called label, or none besides path "
+            "and split for pictures without labels; rename or remove them"
+        )
+    return named, rows[1:]
 
 
 def _cell(row: list[str], place: int | None) -> str:

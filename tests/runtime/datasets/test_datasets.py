@@ -188,7 +188,8 @@ def test_a_packed_tar_is_read_to_its_checksum(tar: Path, suffix: str) -> None:
     "a/1.jpg,cat,train\na/2.jpg,dog,train\nb/3.jpg,cat,valid\n",
     "split;filename;class\ntraining;a/1.jpg;cat\ntrain;a/2.jpg;dog\nval;b/3.jpg;cat\n",
     "a/1.jpg cat train\na/2.jpg dog train\nb/3.jpg cat validation\n",
-], ids=["plain", "with a head", "with spaces"])  # fmt: skip
+    "class,labels,filepaths,data set\n0,cat,a/1.jpg,train\n1,dog,a/2.jpg,train\n0,cat,b/3.jpg,valid\n",
+], ids=["plain", "with a head", "with spaces", "with numbers next to the labels"])  # fmt: skip
 def test_lists_are_read(tmp_path: Path, text: str) -> None:
     lay_out(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg")
     (tmp_path / "list.csv").write_text(text)
@@ -205,6 +206,9 @@ def test_lists_are_read(tmp_path: Path, text: str) -> None:
         ("1.jpg,cat,tain\n", "line 1"),
         ("1.jpg,\n", "line 1"),
         ("1.jpg,cat,train\n2.jpg,cat\n", "1 lines"),
+        ("1.jpg,cat,train\n./1.jpg,cat,test\n", "line 2"),
+        ('1.jpg,cat\n2.jpg,"dog\n1.jpg,cat\n', "line 2"),  # would be a label of two lines
+        ("path,diagnosis\n1.jpg,cat\n", "diagnosis"),
     ],
 )
 def test_the_line_that_is_wrong_is_named(tmp_path: Path, text: str, fact: str) -> None:
