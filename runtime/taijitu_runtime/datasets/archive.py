@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias
 from taijitu_runtime.errors import DataError
 
 BLOCK = 1 << 20
-_PACKED = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd")  # gzip, xz, bzip2, zstd
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_PACKED = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh", _ZSTD)  # gzip, xz, bzip2, zstd
 BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
 _END = tarfile.EOFHeaderError  # type: ignore[attr-defined]  # typeshed lacks these
 _CUT = (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
@@ -57,12 +58,21 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Read]]:
 
 
 def is_packed(path: Path) -> bool:
-    """Return whether a tar is compressed, so that its members have no place in the file."""
+    """Return whether a tar is compressed, so that its members have no place in the file.
+
+    DataError if it is, in a way that this Python does not read.
+    """
     try:
         with path.open("rb") as file:
-            return file.read(6).startswith(_PACKED)
+            first = file.read(6)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    if first.startswith(_ZSTD) and "zst" not in tarfile.TarFile.OPEN_METH:
+        raise DataError(
+            f"{path}: got a file of the kind zstd, which Python reads from 3.14 on, expected a .tar, .tar.gz or "
+            ".tar.xz; unpack it with zstd -d"
+        )
+    return first.startswith(_PACKED)
 
 
 def _mode(path: Path) -> Literal["r:*", "r:"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import sys
 import tarfile
 from pathlib import Path
 
@@ -182,6 +183,13 @@ def test_a_packed_tar_is_read_to_its_checksum(tar: Path, suffix: str) -> None:
         packed.write_bytes(cut)
         with pytest.raises(DataError, match="damaged"):
             read_dataset(packed)
+
+
+def test_a_packing_that_only_newer_pythons_read_is_not_called_damage(tmp_path: Path) -> None:
+    (tmp_path / "data.tar.zst").write_bytes(bytes.fromhex("28b52ffd") + bytes(40))
+    newer = sys.version_info >= (3, 14)
+    with pytest.raises(DataError, match="damaged" if newer else "zstd -d"):
+        read_dataset(tmp_path / "data.tar.zst")
 
 
 @pytest.mark.parametrize("text", [
