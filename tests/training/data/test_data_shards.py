@@ -15,6 +15,7 @@ import torch
 import webdataset
 from PIL import Image
 
+from taijitu_runtime.errors import UsageError
 from taijitu_training.data import Pictures, Share, Stream, batches, evaluation_batches, load_dataset, shard_folder
 from taijitu_training.data.dataset import DataRequest, Dataset
 from taijitu_training.data.webdataset_shards import Shards
@@ -134,7 +135,7 @@ def write_info(folder: Path, **lengths: int) -> None:
             "filenames": [name for name in sorted(names) if name.startswith(split)],
             "shard_lengths": [names[name] for name in sorted(names) if name.startswith(split)],
         }
-        for split in ("train", "val")
+        for split in ("train", "val", "test")
     }
     (folder / "_info.json").write_text(json.dumps({"splits": splits}))
 
@@ -155,6 +156,32 @@ def test_info_json_saves_the_counting(shards: Path) -> None:
     (shards / "_info.json").write_text('{"splits": 3}')
     with pytest.raises(DataError, match=r"_info\.json.*filenames.*shard_lengths"):
         load_shards(shards)
+
+
+def test_val_shards_choose_and_test_shards_measure(shards: Path) -> None:
+    write_shard(shards / "test-000.tar", range(200, 209))
+    for counted in ("headers", "_info.json"):
+        dataset = load_shards(shards)
+        assert counted in dataset.form
+        assert (len(dataset.evaluation), dataset.evaluation_name, dataset.chooses) == (12, "val", True)
+        assert isinstance(dataset.test, Pictures)
+        assert dataset.test.images[:, 0, 0, 0].tolist() == list(range(200, 209))
+        write_info(shards, test_000=9)
+
+
+@pytest.mark.parametrize(
+    ("labels", "fact"),
+    [(b"zero\none\none\n", "one"), (b"zero\n\none\ntwo\n", "line 2"), (b"z\xe9ro\none\ntwo\n", "UTF-8")],
+)
+def test_a_file_of_labels_that_no_model_can_have_is_refused(shards: Path, labels: bytes, fact: str) -> None:
+    (shards / "labels.txt").write_bytes(labels)
+    with pytest.raises(UsageError, match=rf"labels\.txt.*{fact}"):
+        load_shards(shards)
+
+
+def test_a_file_of_labels_from_windows_is_read(shards: Path) -> None:
+    (shards / "labels.txt").write_bytes(b"\xef\xbb\xbfzero\r\none\r\ntwo\r\n")
+    assert load_shards(shards).labels == ("zero", "one", "two")
 
 
 def test_a_shard_that_is_cut_off_is_named_before_training(shards: Path) -> None:

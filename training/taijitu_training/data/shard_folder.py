@@ -13,6 +13,7 @@ import torch
 from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import SPLIT_NAMES, Role, role_of
 from taijitu_runtime.datasets.budget import host_budget
+from taijitu_runtime.labels import read_labels
 from taijitu_training.data.augmentation.augment import padded_bytes
 from taijitu_training.data.checks import check_labels
 from taijitu_training.data.dataset import DataRequest, Dataset, Source, Stream
@@ -31,13 +32,11 @@ _SHARD = re.compile(rf"(?:.+[-_.])?({_NAMES})[-_.].*\.tar", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class FoundShards:
-    """The shards of a folder, with the labels of their targets."""
+    """The shards of a folder by split, with the labels of their targets."""
 
     form: str
     labels: tuple[str, ...]
-    train: Shards
-    evaluation: Shards
-    evaluation_name: str
+    splits: dict[Role, Shards]
 
 
 def shards_by_split(folder: Path) -> dict[Role, list[Path]]:
@@ -72,22 +71,32 @@ def dataset_of_shards(
             )
     found = read_shards(path, splits)
     check_labels(path, found.labels)
-    evaluation: Source = Stream(found.evaluation, pool)
-    if padded_bytes(len(found.evaluation), request.size, 0) <= host_budget():
-        contents, targets = zip(*found.evaluation.in_order(Share()), strict=True)
-        evaluation = decode(Samples(contents, torch.tensor(targets)), pool.decoder, unreadable)
-        unreadable.check()
+    judging: Role = "val" if "val" in found.splits else "test"
+    judged: dict[Role, Source] = {
+        role: _in_memory_if_it_fits(shards, pool, unreadable)
+        for role, shards in found.splits.items()
+        if role in ("val", "test")
+    }
+    unreadable.check()
     return Dataset(
         name=path.absolute().name,
         sha256="",
         labels=found.labels,
-        train=Stream(found.train, pool),
-        evaluation=evaluation,
-        evaluation_name=found.evaluation_name,
+        train=Stream(found.splits["train"], pool),
+        evaluation=judged[judging],
+        evaluation_name=judging,
         size=request.size,
         form=f"{found.form}, decoded while training",
+        test=judged.get("test") if judging == "val" else None,
         unreadable=tuple(unreadable.listed),
     )
+
+
+def _in_memory_if_it_fits(shards: Shards, pool: Workers, unreadable: Unreadable) -> Source:
+    if padded_bytes(len(shards), pool.decoder.size, 0) > host_budget():
+        return Stream(shards, pool)
+    contents, targets = zip(*shards.in_order(Share()), strict=True)
+    return decode(Samples(contents, torch.tensor(targets)), pool.decoder, unreadable)
 
 
 def read_shards(folder: Path, splits: dict[Role, list[Path]]) -> FoundShards:
@@ -97,35 +106,34 @@ def read_shards(folder: Path, splits: dict[Role, list[Path]]) -> FoundShards:
     _info.json states the numbers and labels.txt the names, only the first sample of each shard is read. DataError
     for a truncated shard, a sample without picture or label, and a label without samples.
     """
-    train = splits.get("train")
-    roles: tuple[Role, ...] = ("val", "test")
-    name = next((role for role in roles if role in splits), None)
-    if train is None or name is None:
-        lacking = "train-*.tar" if train is None else "val-*.tar or test-*.tar"
+    roles: tuple[Role, ...] = ("train", "val", "test")
+    there = [role for role in roles if role in splits]
+    if "train" not in there or len(there) == 1:
+        lacking = "train-*.tar" if "train" not in there else "val-*.tar or test-*.tar"
         raise DataError(f"{folder}: got WebDataset shards, but no {lacking}; add some, or rename some of the others")
     labels = _labels(folder)
     if labels and (stated := _stated_lengths(folder)):
-        mine, theirs = (_stated(folder, paths, stated, len(labels)) for paths in (train, splits[name]))
-        return FoundShards(f"WebDataset shards, counted by {INFO_FILE}", labels, mine, theirs, name)
-    lengths, per_label = _counted(train, len(labels) if labels else None)
-    labels = labels or tuple(str(number) for number in range(max(per_label) + 1))
-    _require_every_label(folder, "train", per_label, labels)
-    mine = _shards(train, lengths, len(labels))
-    lengths, per_label = _counted(splits[name], len(labels))
-    _require_every_label(folder, name, per_label, labels)
-    theirs = _shards(splits[name], lengths, len(labels))
-    return FoundShards("WebDataset shards, counted by their headers", labels, mine, theirs, name)
+        found = {role: _stated(folder, splits[role], stated, len(labels)) for role in there}
+        return FoundShards(f"WebDataset shards, counted by {INFO_FILE}", labels, found)
+    found = {}
+    for role in there:
+        lengths, per_label = _counted(splits[role], len(labels) if labels else None)
+        labels = labels or tuple(str(number) for number in range(max(per_label) + 1))
+        _require_every_label(folder, role, per_label, labels)
+        found[role] = _shards(splits[role], lengths, len(labels))
+    return FoundShards("WebDataset shards, counted by their headers", labels, found)
 
 
 def _shards(paths: list[Path], lengths: list[int], classes: int) -> Shards:
     return Shards(tuple(map(str, paths)), tuple(lengths), classes)
 
 
-def _labels(folder: Path) -> tuple[str, ...] | None:
+def _labels(folder: Path) -> tuple[str, ...]:
+    """Return the names in the folder's file of labels; () if there is none."""
     for name in LABEL_FILES:
         if (folder / name).is_file():
-            return tuple(line.strip() for line in (folder / name).read_text("utf-8").splitlines() if line.strip())
-    return None
+            return read_labels(folder / name)
+    return ()
 
 
 def _stated_lengths(folder: Path) -> dict[str, int]:
