@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.datasets.label_statistics import counts_in_words
 from taijitu_runtime.errors import DataError
 from taijitu_runtime.fields import check_text, fail, read_fields
 
@@ -55,8 +56,14 @@ class HeldOut:
             DataError: No picture of a label would be left to train on.
         """
         ranks = np.array([_rank(fingerprint, seed) for fingerprint in prints])
-        cuts = {label: _cut(ranks[targets == target], label, share) for target, label in enumerate(labels)}
-        return cls(share, seed, cuts)
+        ranks_by_label = {label: ranks[targets == target] for target, label in enumerate(labels)}
+        cuts = {label: _cut(its, share) for label, its in ranks_by_label.items()}
+        if few := {label: len(np.unique(its)) for label, its in ranks_by_label.items() if cuts[label] is None}:
+            raise DataError(
+                f"got too few different pictures to hold {share:g} of each label's out and train on the others "
+                f"({counts_in_words(few)}); add some, remove these labels, or hold out less"
+            )
+        return cls(share, seed, {label: cut for label, cut in cuts.items() if cut is not None})
 
     def mask(self, prints: Sequence[str], targets: NDArray[np.int64], labels: Sequence[str]) -> NDArray[np.bool_]:
         """Return which pictures were held out, bool (N,): none with a label that the training did not have."""
@@ -124,11 +131,14 @@ def _rank(fingerprint: str, seed: int) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed} {fingerprint}".encode()).digest()[:6], "big") / 2**48
 
 
-def _cut(ranks: NDArray[np.float64], label: str, share: float) -> float:
-    """Return the middle between the last rank held out and the next; copies of a picture have the same rank."""
+def _cut(ranks: NDArray[np.float64], share: float) -> float | None:
+    """Return the middle between the last rank held out and the next; copies of a picture have the same rank.
+
+    None if no rank would be left.
+    """
     ordered = np.sort(ranks).tolist()
     count = max(1, round(share * len(ordered)))
     for low, high in itertools.islice(itertools.pairwise(ordered), count - 1, None):
         if low < high:
             return float((low + high) / 2)
-    raise DataError(f"got {len(ordered)} pictures of {label}, too few to hold {share:g} of them out; add more")
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -29,10 +30,21 @@ def counts_in_words(counts: Mapping[str, int]) -> str:
 
 
 def warnings_of(counts: Mapping[str, int], what_to_do: str) -> list[str]:
-    """Return a warning for labels with few pictures, and one for very different counts, among labels that have any."""
+    """Return warnings for labels that are hard to tell apart, have few pictures, or very different numbers of them.
+
+    Labels without pictures are not looked at.
+    """
     present = {label: count for label, count in counts.items() if count}
     few = {label: count for label, count in present.items() if count < FEW}
-    found = []
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in present:
+        alike["".join(label.casefold().split())].append(label)
+    found = [
+        f"got labels {' and '.join(map(repr, twins))}, which differ only in capitals or spaces; put their pictures "
+        "into one folder if they show the same"
+        for twins in alike.values()
+        if len(twins) > 1
+    ]
     if few:
         more = f" and {len(few) - MOST_SHOWN} more labels" if len(few) > MOST_SHOWN else ""
         shown = dict(list(few.items())[:MOST_SHOWN])

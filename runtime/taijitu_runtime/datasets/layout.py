@@ -151,7 +151,7 @@ def _of_splits(tree: _Tree, roles: Mapping[Role, str], where: Path, scan: Scan, 
     for role, split in labelled.items():
         if unknown := sorted(split.keys() - set(labels)):
             raise DataError(
-                f"{where}: {roles[role]}/ has labels that train/ lacks: {_some(unknown)}; name folders alike"
+                f"{where}: {roles[role]}/ has labels that train/ lacks: {_some(map(repr, unknown))}; name folders alike"
             )
     splits: dict[Role, Split] = {role: _split(roles[role], split, labels) for role, split in labelled.items()}
     return Found(where, scan.form, labels, splits, scan.left_out)

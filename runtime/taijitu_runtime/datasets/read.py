@@ -20,7 +20,7 @@ from taijitu_runtime.errors import DataError
 
 FORMS = (
     "train/<label>/*.jpg and test/<label>/* (or val/) in a folder or tar, <label>/*.jpg, a list of path,label[,split], "
-    "CIFAR's or MNIST's published files, or WebDataset shards train-*.tar and val-*.tar"
+    "or CIFAR's or MNIST's published files"
 )
 
 

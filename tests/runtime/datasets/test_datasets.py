@@ -85,7 +85,7 @@ def test_two_folders_for_one_split_are_refused(tmp_path: Path, names: tuple[str,
 
 def test_a_model_s_labels_may_lack_pictures_in_either_split(tmp_path: Path) -> None:
     lay_out(tmp_path, "train/a/1.jpg", "test/b/1.jpg", "test/c/1.jpg")
-    with pytest.raises(DataError, match=r"train/.*: b, c"):
+    with pytest.raises(DataError, match=r"train/.*: 'b', 'c'"):
         read_dataset(tmp_path)
     judged = evaluation_pictures(tmp_path, ("a", "b", "c"))
     assert judged.targets is not None
@@ -284,6 +284,15 @@ def test_an_umlaut_of_macos_is_the_same_label_as_one_of_linux(tmp_path: Path) ->
     lay_out(tmp_path, f"test/{linux}/1.jpg")  # two folders that a screen cannot tell apart
     with pytest.raises(DataError):
         read_dataset(tmp_path)
+
+
+def test_labels_that_differ_in_capitals_or_spaces_are_a_warning(tmp_path: Path) -> None:
+    labels = ("Cat", "cat", "dog", "dog ", "doge")
+    lay_out(tmp_path, *(f"{label}/{i}.jpg" for label in labels for i in range(20)))
+    assert len(evaluation_pictures(tmp_path, labels).warnings) == 2
+    cat, dog = evaluation_pictures(tmp_path, labels).warnings
+    assert "'Cat' and 'cat'" in cat
+    assert "'dog' and 'dog '" in dog
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import torch
 
-from taijitu_runtime.datasets import FORMS, Found, Role
+from taijitu_runtime import datasets
+from taijitu_runtime.datasets import Found, Role
 from taijitu_training.data.samples import Samples
 from taijitu_training.errors import DataError
+
+FORMS = f"{datasets.FORMS}, or WebDataset shards train-*.tar and val-*.tar"
 
 
 def check_names(found: Found, other: str | None = None) -> None:
@@ -51,11 +54,12 @@ def check_judged(found: Found, samples: Mapping[Role, Samples], names: Mapping[R
             f"{found.source}: got no pictures to evaluate on ({found.form}), expected test/<label>/* or val/ next to "
             "train/; or hold some out with --validation 0.2"
         )
-    for role in ("val", "test"):
+    instead: dict[Role, str] = {"val": "hold some out with --validation 0.1", "test": "move it elsewhere"}
+    for role, cure in instead.items():
         if role in samples and (missing := _without_pictures(samples[role].targets, found.labels)):
             raise DataError(
                 f"{found.source}: {names[role]} lacks pictures of: {missing}; without them its accuracy would mislead: "
-                "add some, or hold some out with --validation 0.1"
+                f"add some, or {cure}"
             )
 
 
