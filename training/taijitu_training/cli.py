@@ -101,9 +101,9 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     args = build_parser(required="--show" not in given).parse_args(given)
     changes = pairs("--set", args.set, "FIELD=VALUE, such as lr=5e-3")
+    options = pairs("--option", args.option, "NAME=VALUE, such as act=nish")
     if args.show:
-        name = args.recipe or ("yynet_cifar10" if args.init is None and args.pretrained is None else "fine_tune")
-        print(recipe_table(get_recipe(name, [f"{field}={value}" for field, value in changes.items()])))
+        print(recipe_table(_shown_recipe(args, changes, options)))
         return 0
     from taijitu_training.train import train  # torch takes seconds to import, and --help does not need it
 
@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         args.recipe,
         changes=changes,
         preset=args.preset,
-        options=pairs("--option", args.option, "NAME=VALUE, such as act=nish"),
+        options=options,
         validation=args.validation,
         patience=args.patience,
         minutes=args.minutes,
@@ -138,6 +138,19 @@ def main(argv: list[str] | None = None) -> int:
         best = f"; best epoch: {result.best}" if result.best else ""
         print(f"done: {result.checkpoint} ({measured}){best}")
     return 0 if result.finished else INTERRUPTED
+
+
+def _shown_recipe(args: argparse.Namespace, changes: dict[str, str], options: dict[str, str]) -> Recipe:
+    """Return the recipe of --show; a wrong network, preset or option is an error as in a training."""
+    if args.resume is not None:
+        raise UsageError("got --show with --resume, expected one of them; name the run's recipe: --recipe NAME --show")
+    name = args.recipe or ("yynet_cifar10" if args.init is None and args.pretrained is None else "fine_tune")
+    if not any((args.model, args.preset, options, args.init)):
+        return get_recipe(name, [f"{field}={value}" for field, value in changes.items()])
+    from taijitu_training.train import settings  # torch, see above
+    from taijitu_training.weights.fine_tuning import saved_network
+
+    return settings(args.model, name, changes, args.preset, options, args.init, saved_network(args.init))[1]
 
 
 def pairs(flag: str, texts: Iterable[str], expected: str) -> dict[str, str]:

@@ -145,11 +145,7 @@ def train(
         before = group.first_does(lambda: PreviousRun.of(resume_from))
         recipe = recipe or before.recipe or ("fine_tune" if starts else "yynet_cifar10")
         saved = before.network or group.first_does(lambda: saved_network(init))
-        name = _network_name(model, saved, init)
-        own_options = saved["options"] if saved and saved["name"] == name and preset is None else {}
-        chosen, built_with = group.all_do(
-            lambda: _settings(name, recipe, changes, preset or "paper", options, own_options)
-        )
+        name, chosen, built_with = group.all_do(lambda: settings(model, recipe, changes, preset, options, init, saved))
         chosen = before.applied_to(chosen, changes)
         group.first_does(lambda: _prepare_out(out, resume_from, held))
         start = None
@@ -246,18 +242,24 @@ def _network_name(model: str | None, saved: Mapping[str, Any], init: AnyPath | N
     return name
 
 
-def _settings(
-    model: str,
+def settings(
+    model: str | None,
     recipe: str,
     changes: Mapping[str, Any],
-    preset: str,
+    preset: str | None,
     options: Mapping[str, Any],
+    init: AnyPath | None,
     saved: Mapping[str, Any],
-) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe, and every option of the network, those of the preset and the `saved` ones among them."""
-    _refuse_options(model, changes)
-    chosen = get_recipe(recipe, [f"{name}={_text(value)}" for name, value in changes.items()])
-    return chosen, network_options(model, options, preset, saved)
+) -> tuple[str, Recipe, dict[str, Any]]:
+    """Return the network's name, the recipe, and every option of the network; for the arguments see `train`.
+
+    `saved`: the network of the checkpoint to start or continue from, if there is one.
+    """
+    name = _network_name(model, saved, init)
+    own_options = saved["options"] if saved and saved["name"] == name and preset is None else {}
+    _refuse_options(name, changes)
+    chosen = get_recipe(recipe, [f"{field}={_text(value)}" for field, value in changes.items()])
+    return name, chosen, network_options(name, options, preset or "paper", own_options)
 
 
 def _refuse_options(model: str, changes: Mapping[str, Any]) -> None:

@@ -430,6 +430,10 @@ def test_the_documented_script_streams_pictures_from_processes(root: Path, tiny_
         (["--patience", "2", "--validation", "0"], "got --patience without pictures"),
         (["--minutes", "5"], "got --minutes with --set epochs"),
         (["--model", "squeezenet1_1"], "did you mean torchvision/squeezenet1_1?"),
+        (["--show", "--model", "squeezenet1_1"], "did you mean torchvision/squeezenet1_1?"),
+        (["--show", "--option", "act=nonsense"], "'nonsense'"),
+        (["--show", "--set", "dropout=0.1"], "expected --option dropout=VALUE"),
+        (["--show", "--resume"], "got --show with --resume"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
