@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from taijitu_runtime.datasets.names import Role
 from taijitu_runtime.errors import DataError, UnreadablePictureError
 
+MOST_NAMED = 100  # of the files that are left out
+
 
 class Encoded(NamedTuple):
     """The bytes of a picture file, and its name in errors."""
@@ -86,7 +88,8 @@ class LeftOut:
 
     def __str__(self) -> str:
         counted = ", ".join(f"{count} {kind}" for kind, count in self.kinds.most_common())
-        return f"{counted}: {', '.join(self.named)}" if self.named else counted
+        more = f" and {len(self.named) - MOST_NAMED} more" if len(self.named) > MOST_NAMED else ""
+        return f"{counted}: {', '.join(self.named[:MOST_NAMED])}{more}" if self.named else counted
 
 
 @dataclasses.dataclass(frozen=True)

@@ -113,8 +113,8 @@ def _places(path: Path, rows: list[tuple[int, list[str]]]) -> tuple[dict[str, in
     others = [cell for i, cell in enumerate(rows[0][1]) if cell and i not in named.values()]
     if "label" not in named and others:
         raise DataError(
-            f"{path}: got columns {', '.join(others[:MOST_NAMED])}, expected one called label, or none besides path "
-            "and split for pictures without labels; rename or remove them"
+            f"{path}: got columns {', '.join(others[:MOST_NAMED])}, expected one called label, or path and split "
+            "alone for pictures without labels; rename or remove them"
         )
     return named, rows[1:]
 

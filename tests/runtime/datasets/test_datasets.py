@@ -138,6 +138,18 @@ def test_a_link_to_a_parent_folder_is_not_followed_endlessly(tmp_path: Path) -> 
     assert [name.partition(" (")[0] for name in found.left_out.named] == [str(tmp_path / "dog" / "dog")]
 
 
+def test_a_tar_of_links_does_not_fill_the_terminal(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "links.tar", "w") as archive:
+        for i in range(300):
+            link = tarfile.TarInfo(f"cat/{i}.jpg")
+            link.type, link.linkname = tarfile.SYMTYPE, "elsewhere.jpg"
+            archive.addfile(link)
+    left_out = read_dataset(tmp_path / "links.tar").left_out
+    assert (left_out.kinds, len(left_out.named)) == ({"link": 300}, 300)
+    assert str(left_out).count("cat/") == 100
+    assert str(left_out).endswith("and 200 more")
+
+
 @pytest.fixture
 def tar(tmp_path: Path) -> Path:
     """Make a tar of four pictures of 1,024 bytes with their headers."""
