@@ -6,6 +6,7 @@ import csv
 import io
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ _COLUMNS = {
 MOST_NAMED = 5
 
 
-def read_list(path: Path) -> Found:
-    """Read a list of pictures. Raises DataError, which names the wrong lines."""
+def read_list(path: Path, needed: Sequence[Role]) -> Found:
+    """Read the splits of a list that are `needed`. Raises DataError, which names the wrong lines."""
     places, rows = _places(path, _rows(path))
     left_out = LeftOut()
     seen: dict[str, tuple[str, str]] = {}
@@ -39,6 +40,9 @@ def read_list(path: Path) -> Found:
         label = composed(label)
         if not name or ("label" in places and not label) or (split and not role_of(split)):
             wrong.append(f"line {number}: got {','.join(row)!r}")
+            continue
+        if role_of(split) not in needed:
+            left_out.count(f"pictures of {split}, which is not used")
             continue
         file = os.path.join(path.parent, name)  # noqa: PTH118 -- a million Paths take seconds
         if "\\" in name and not os.path.exists(file):  # noqa: PTH110

@@ -49,7 +49,7 @@ def read_dataset(path: Path, reading: Reading | None = None) -> Found:
         got = "got neither a file nor a folder" if path.exists() else "got no such file or folder"
         raise DataError(f"{path}: {got}; expected {FORMS}")
     if path.suffix.lower() in LIST_SUFFIXES:
-        return read_list(path)
+        return read_list(path, reading.needed)
     return _read_tar(path, reading)
 
 

@@ -378,6 +378,10 @@ def test_pictures_that_train_has_too_and_a_split_that_is_not_used_are_said(data:
     assert len(dataset.warnings) == 1
     (data / "test").rename(data / "val")
     assert "14 pictures of val/" in str(load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25)).left_out)
+    lines = [f"{file},{file.parent.name},train\n" for file in sorted((data / "train").glob("*/*"))]
+    (data / "list.csv").write_text("".join([*lines, "gone.jpg,red,valid\n"]))
+    listed = load_dataset(DataRequest(data / "list.csv", (32, 32), RECIPE, validation=0.25))
+    assert (len(listed.train), len(listed.evaluation), str(listed.left_out)[:17]) == (36, 12, "1 pictures of val")
 
 
 def test_a_label_whose_pictures_are_all_left_out_is_refused(data: Path) -> None:
