@@ -384,6 +384,17 @@ def test_pictures_that_train_has_too_and_a_split_that_is_not_used_are_said(data:
     assert (len(listed.train), len(listed.evaluation), str(listed.left_out)[:17]) == (36, 12, "1 pictures of val")
 
 
+def test_a_picture_under_two_labels_is_a_warning(data: Path) -> None:
+    for i, label in enumerate(("red", "blue")):
+        (data / "train" / label / f"empty{i}.png").write_bytes(b"")
+        (data / "test" / label / f"empty{i}.png").write_bytes(b"")
+    dataset = load_dataset(DataRequest(data, (32, 32), RECIPE, skip_unreadable=True))
+    assert (dataset.contradicted, dataset.repeated, dataset.warnings) == (0, {}, [])
+    shutil.copy(data / "train" / "red" / "00.png", data / "train" / "blue" / "red.png")
+    dataset = load_dataset(DataRequest(data, (32, 32), RECIPE, skip_unreadable=True))
+    assert (dataset.contradicted, len(dataset.warnings)) == (1, 1)
+
+
 def test_a_label_whose_pictures_are_all_left_out_is_refused(data: Path) -> None:
     for picture in (data / "train" / "red").iterdir():
         picture.write_bytes(b"no picture at all")

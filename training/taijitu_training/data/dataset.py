@@ -97,6 +97,7 @@ class Dataset:
     left_out: LeftOut = field(default_factory=LeftOut)  # files that are not used
     unreadable: tuple[str, ...] = ()  # pictures that were left out on request
     repeated: Mapping[str, int] = field(default_factory=dict)  # pictures of other splits that train has too, by split
+    contradicted: int = 0  # pictures to train on that have more than one label
 
     @property
     def chooses(self) -> bool:
@@ -118,10 +119,15 @@ class Dataset:
     @property
     def warnings(self) -> list[str]:
         """Warnings about counts that may spoil the training."""
-        repeated = [
+        found = [
             f"got {count} pictures of {name} among the training pictures too, so that its accuracy will be too high; "
             "remove them from one of the two"
             for name, count in self.repeated.items()
         ]
+        if self.contradicted:
+            found.append(
+                f"got {self.contradicted} pictures to train on with more than one label each, of which at most one can "
+                "be learned; keep each under one label"
+            )
         rare = "the rare ones may never be answered: try --set class_weights=balanced"
-        return [*repeated, *warnings_of(self.label_counts, rare)]
+        return [*found, *warnings_of(self.label_counts, rare)]

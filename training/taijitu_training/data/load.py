@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
+from collections import Counter
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ from taijitu_training.recipes.recipe import Recipe
 
 UNSPLIT_SHARE = 0.2
 """The held-out share of a data set without splits, unless the user sets another."""
+EMPTY = hashlib.sha256().hexdigest()  # the fingerprint of every file without content: copies of nothing
 
 
 def load_dataset(request: DataRequest) -> Dataset:
@@ -67,7 +70,7 @@ def load_dataset(request: DataRequest) -> Dataset:
     if validation is None and (request.choose or "test" not in parts.samples) and "val" not in parts.samples:
         validation = UNSPLIT_SHARE
     trained_on = TrainedOn.of(parts.prints["train"], other=other)
-    repeated = parts.repeated()
+    repeated, contradicted = parts.repeated(), parts.contradicted()
     if validation:
         trained_on = parts.hold_out(found.labels, validation, recipe.seed, other)
     judging: Role = "val" if "val" in parts.samples else "test"
@@ -96,6 +99,7 @@ def load_dataset(request: DataRequest) -> Dataset:
         left_out=found.left_out,
         unreadable=tuple(unreadable.listed),
         repeated=repeated,
+        contradicted=contradicted,
     )
 
 
@@ -123,10 +127,16 @@ class _Parts:
 
     def repeated(self) -> dict[str, int]:
         """Return the number of pictures that train has too, by the name of the part that they are in."""
-        train = set(self.prints["train"])
+        train = set(self.prints["train"]) - {EMPTY}
         others = [(self.names[role], prints) for role, prints in self.prints.items() if role != "train"]
         counts = {name: sum(map(train.__contains__, prints)) for name, prints in others}
         return {name: count for name, count in counts.items() if count}
+
+    def contradicted(self) -> int:
+        """Return the number of different pictures to train on that have more than one label."""
+        pairs = set(zip(self.prints["train"], self.samples["train"].targets.tolist(), strict=True))
+        counts = Counter(fingerprint for fingerprint, _ in pairs if fingerprint != EMPTY)
+        return sum(count > 1 for count in counts.values())
 
     def hold_out(self, labels: tuple[str, ...], share: float, seed: int, other: str | None) -> TrainedOn:
         """Move the same share of every label from train to val."""
