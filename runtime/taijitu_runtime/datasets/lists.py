@@ -84,9 +84,10 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """Return (line, cells) of every line that is not empty."""
     try:
         text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise DataError(f"{path}: cannot be read ({reason}), expected lines of path,label[,split]; check it") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    except UnicodeDecodeError:  # Excel writes a CSV in the code page of its machine
+        raise DataError(f"{path}: got a list that is not UTF-8, expected path,label in it; save it as UTF-8") from None
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = next((mark for mark in "\t,;" if mark in first), "")
     if not delimiter:

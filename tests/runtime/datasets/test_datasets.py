@@ -229,11 +229,12 @@ def test_lists_are_read(tmp_path: Path, text: str) -> None:
         ("1.jpg,cat,train\n./1.jpg,cat,test\n", "line 2"),
         ('1.jpg,cat\n2.jpg,"dog\n1.jpg,cat\n', "line 2"),  # would be a label of two lines
         ("path,diagnosis\n1.jpg,cat\n", "diagnosis"),
+        ("1.jpg,K\u00e4se\n2.jpg,dog\n", "UTF-8"),
     ],
 )
 def test_the_line_that_is_wrong_is_named(tmp_path: Path, text: str, fact: str) -> None:
     lay_out(tmp_path, "1.jpg", "2.jpg")
-    (tmp_path / "list.csv").write_text(text)
+    (tmp_path / "list.csv").write_text(text, "cp1252")  # as Excel does
     with pytest.raises(DataError, match=fact):
         read_dataset(tmp_path / "list.csv")
 
