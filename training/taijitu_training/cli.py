@@ -44,8 +44,8 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe: "
                        "epochs=10, lr=5e-3")  # fmt: skip
-    group.add_argument("--show", action="store_true", help="print every field of the recipe: value, default, source "
-                       "and meaning")  # fmt: skip
+    group.add_argument("--show", action="store_true", help="print every field of the recipe (value, default, source "
+                       "and meaning) and do not train")  # fmt: skip
 
 
 def _add_data(group: argparse._ArgumentGroup, required: bool) -> None:
