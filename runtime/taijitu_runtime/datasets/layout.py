@@ -161,6 +161,7 @@ def _loose(where: Path, split: str, parts: Parts, role: Role) -> str:
     instead = {
         "val": " (for ImageNet's val with valprep.sh), or use --validation 0.1 in place of it",
         "test": f", or move {split}/ elsewhere if its labels are not known",
+        "train": f", or rename {split}/ if it is a label, and not the pictures to train on",
     }.get(role, "")
     return (
         f"{where}: got {split}/{parts[0]} loose in {split}/, expected {split}/<label>/*; move each picture into its "
