@@ -23,7 +23,7 @@ _COLUMNS = {
     "path": ("path", "filepath", "filepaths", "image_path", "img_path", "file", "filename", "file_name", "filenames",
              "image", "picture", "image_name", "image_id"),
     "label": ("label", "labels", "class", "class_name", "category"),
-    "split": ("split", "set", "data set", "subset", "partition"),
+    "split": ("split", "set", "data set", "dataset", "subset", "partition"),
 }  # fmt: skip
 MOST_NAMED = 5
 
