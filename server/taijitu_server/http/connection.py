@@ -162,7 +162,6 @@ class Connection(HttpToolsProtocol):
 
     def _parse(self, data: bytes) -> None:
         """Parse as uvicorn does, but ignore a request to upgrade to an unsupported protocol, such as HTTP/2."""
-        self._unset_keepalive_if_required()
         pieces: list[bytes | memoryview] = [data]
         try:
             while pieces and self.refused is None:
@@ -189,6 +188,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._unset_keepalive_if_required()
         self._phase = "head"
         self._framing_bytes = max(self._framing_bytes, 1)  # 0 after the end of another request in the same data
         self._chunks = 0
@@ -205,7 +205,11 @@ class Connection(HttpToolsProtocol):
             self._refuse_headers()
         if self.refused is not None:
             return
-        if self.parser.should_upgrade():  # uvicorn would parse the URL in the handshake, outside the parser's errors
+        if self.parser.should_upgrade():
+            if self._owes_response():
+                self._refuse(HTTP, "got a WebSocket's handshake before the last response; wait for the response")
+                return
+            # uvicorn would parse the URL in the handshake, outside the parser's errors
             httptools.parse_url(self.url).path.decode("ascii")
         super().on_headers_complete()  # raises for a damaged URL, before there is a request
         self._phase = "body"
@@ -231,6 +235,9 @@ class Connection(HttpToolsProtocol):
             if self._timer is not None:
                 self._set_timer()  # for the next request, which may begin in the same data
             super().on_message_complete()
+            if not self.parser.should_upgrade() and self.cycle.response_complete:  # it was sent before this body came
+                after_s = self.timeout_keep_alive
+                self.timeout_keep_alive_task = self.loop.call_later(after_s, self.timeout_keep_alive_handler)
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to uvicorn's protocol, and keep only the time limit of the handshake."""
@@ -289,11 +296,11 @@ class Connection(HttpToolsProtocol):
             return
         if not in_body or not cycle.response_started:
             self._write_refusal(kind, text)
-        if in_body and not cycle.response_complete:  # its own line in the log has the refusal
+        if not in_body:
+            type(self).on_refused(kind)
+        elif not cycle.response_complete:  # its own line in the log has the refusal
             cycle.disconnected = True  # nothing may be written after the error
             cycle.message_event.set()
-        else:
-            type(self).on_refused(kind)
         self._hang_up()
 
     def _write_refusal(self, kind: ErrorKind, text: str) -> None:
@@ -308,7 +315,7 @@ class Connection(HttpToolsProtocol):
         if not was_last:
             self._running = self.pipeline[-1][0]
         super().on_response_complete()
-        if self._phase:  # the next request has begun, and has its own time limit
+        if self._phase:  # what arrives, this body or the next request, has its own time limit
             self._unset_keepalive_if_required()
         if was_last and self.refused is not None and not self.transport.is_closing():
             self._write_refusal(self.refused, self._last_words)

@@ -21,6 +21,7 @@ from tests.helpers.tiny_model import make_tiny_onnx
 ASK = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BROKEN_BODY = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n"
 DAMAGED_TARGET = b"GET http://[::1/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
+WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 
 
@@ -120,7 +121,7 @@ def test_a_client_that_reads_no_responses_is_disconnected(edge: Server) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"0123"])
 def test_a_handshake_that_waits_for_a_body_is_ended(edge: Server, body: bytes) -> None:
-    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 10\r\n"
+    upgrade = WEBSOCKET + b"Content-Length: 10\r\n"
     with connect(edge) as connection:
         connection.sendall(b"GET /cameras/door/results HTTP/1.1\r\nHost: localhost\r\n" + upgrade + b"\r\n" + body)
         assert [status for status, _ in answers(connection)] == [408]
@@ -160,10 +161,43 @@ def test_an_idle_connection_is_kept_for_a_part_of_a_second(edge: Server) -> None
     assert time.monotonic() - began < 5  # by the server, not by the test's own timeout
 
 
+def counted(server: Server) -> float:
+    """Return how many responses the metrics have counted, except those of /metrics."""
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    return sum(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith("taijitu_requests_total{") and 'path="/metrics"' not in line
+    )
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_a_connection_whose_request_was_answered_before_its_body_came_is_closed(
+    edge: Server, is_complete: bool
+) -> None:
+    before = counted(edge)
+    with connect(edge) as connection:
+        request = sent_picture(b"abcdefg").replace(b"/classify", b"/nowhere")
+        connection.sendall(request[:-7])
+        assert connection.recv(1000).startswith(b"HTTP/1.1 404")
+        connection.sendall(request[-7:] if is_complete else request[-7:-2])
+        began = time.monotonic()
+        assert received(connection) == b""
+    assert time.monotonic() - began < 5  # by the server, not by the test's own timeout
+    assert counted(edge) == before + 1
+
+
+@pytest.mark.parametrize("body", [b"", b"Content-Length: 10\r\n"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_handshake_does_not_overtake_responses(edge: Server, blue: bytes, count: int, body: bytes) -> None:
+    handshake = b"GET /cameras/door/results HTTP/1.1\r\nHost: localhost\r\n" + WEBSOCKET + body + b"\r\n"
+    assert answers_of_a_pipeline(edge, blue, count, handshake, sends_no_more=False) == [400]
+
+
 @pytest.mark.parametrize(
     "target", [b"http://[::1/", b"/caf\xe9", b"http://a:99999999/", b"//", b"\xff\xfe", b"http://a b/", b"http://@/"]
 )
-@pytest.mark.parametrize("headers", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"])
+@pytest.mark.parametrize("headers", [b"", WEBSOCKET])
 def test_a_damaged_target_is_answered(edge: Server, target: bytes, headers: bytes) -> None:
     with connect(edge) as connection:
         connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n")
