@@ -19,6 +19,7 @@ from taijitu_server.kserve.tensors import (
     rows_from_binary,
     rows_from_numbers,
     shape_from_json,
+    value_text,
 )
 from taijitu_server.models.batcher import Rows
 from taijitu_server.settings import Settings
@@ -131,21 +132,21 @@ def _input(
 ) -> tuple[Rows | None, tuple[bytes, ...]]:
     check_names("inputs[0]", given, INPUT_FIELDS)
     if given.get("name") != INPUT:
-        raise bad_request(f"got an input named {str(given.get('name'))[:40]!r}, expected {INPUT!r}")
+        raise bad_request(f"got an input named {value_text(given.get('name'))}, expected {INPUT!r}")
     shape = shape_from_json(given.get("shape"))
     parameters = _parameters(given, "inputs[0].parameters", INPUT_PARAMETERS)
     size = parameters.get("binary_data_size")
     if (size is None) == (given.get("data") is None):
         raise bad_request("inputs[0]: expected either data or the parameter binary_data_size")
     if size is not None and (type(size) is not int or size != len(binary)):
-        raise bad_request(f"binary_data_size: got {str(size)[:40]}, expected the {len(binary)} bytes after the JSON")
+        raise bad_request(f"binary_data_size: got {value_text(size)}, expected the {len(binary)} bytes after the JSON")
     if size is None and len(binary):
         raise bad_request(f"got {len(binary)} bytes after the JSON, expected none: the input has no binary_data_size")
     datatype, expected = given.get("datatype"), DATATYPES[model_input.dtype.name]
     if datatype == "BYTES":
         return None, _pictures(given, shape, binary if size is not None else None, settings.max_pictures)
     if datatype != expected:
-        raise bad_request(f"got datatype {str(datatype)[:40]!r}, expected {expected}, or BYTES for picture files")
+        raise bad_request(f"got datatype {value_text(datatype)}, expected {expected}, or BYTES for picture files")
     if shape[1:] != model_input.shape(1)[1:]:
         wanted = ", ".join(map(str, model_input.shape(1)[1:]))
         raise bad_request(f"got shape {list(shape)[:8]}, expected [N, {wanted}]")
@@ -174,14 +175,14 @@ def _outputs(given: object, binary_by_default: bool, known: tuple[str, ...]) -> 
         check_names("outputs", output, OUTPUT_FIELDS)
         name = output.get("name")
         if name not in known:
-            raise bad_request(f"got an output named {str(name)[:40]!r}, expected {' or '.join(known)}")
+            raise bad_request(f"got an output named {value_text(name)}, expected {' or '.join(known)}")
         if name in wanted:
             raise bad_request(f"got the output {name} twice")
         parameters = _parameters(output, "outputs.parameters", OUTPUT_PARAMETERS)
         classes = parameters.get("classification")
         classes = 0 if classes is None else classes
         if type(classes) is not int or classes < 0:
-            raise bad_request(f"classification: got {str(classes)[:40]}, expected a whole number from 1")
+            raise bad_request(f"classification: got {value_text(classes)}, expected a whole number from 1")
         if classes and name in DECIDED:
             raise bad_request(f"classification: got it for {name}, expected it for {' or '.join(OUTPUTS)}")
         is_binary = _flag(parameters, "binary_data", binary_by_default)
@@ -191,7 +192,11 @@ def _outputs(given: object, binary_by_default: bool, known: tuple[str, ...]) -> 
 
 def _threshold(parameters: dict[str, Any]) -> float | None:
     given = parameters.get("threshold")
-    return None if given is None else probability_from_text("threshold", orjson.dumps(given).decode())
+    if given is None:
+        return None
+    if type(given) not in (int, float):
+        raise bad_request(f"threshold: got {value_text(given)}, expected a probability from 0 to 1")
+    return probability_from_text("threshold", orjson.dumps(given).decode())
 
 
 def _timeout_s(parameters: dict[str, Any]) -> float | None:
@@ -199,7 +204,7 @@ def _timeout_s(parameters: dict[str, Any]) -> float | None:
     if timeout_us is None:
         return None
     if type(timeout_us) is not int or not 0 <= timeout_us < 2**63:
-        raise bad_request(f"timeout: got {str(timeout_us)[:40]}, expected microseconds as a whole number")
+        raise bad_request(f"timeout: got {value_text(timeout_us)}, expected microseconds as a whole number")
     return timeout_us / 1e6 if timeout_us else None
 
 
@@ -208,7 +213,7 @@ def _flag(parameters: dict[str, Any], name: str, default: bool = False) -> bool:
     if given is None:
         return default
     if not isinstance(given, bool):
-        raise bad_request(f"{name}: got {str(given)[:40]}, expected true or false")
+        raise bad_request(f"{name}: got {value_text(given)}, expected true or false")
     return given
 
 

@@ -48,7 +48,8 @@ def response_from_scores(model: ServedModel, request: InferRequest, scores: Scor
 def _compressed(response: WholeResponse, accepted: str) -> WholeResponse:
     if len(response.body) < MIN_COMPRESSED_BYTES:
         return response
-    offered = {part.partition(";")[0].strip() for part in accepted.lower().split(",") if "q=0" not in part.split(";")}
+    parts = (part.partition(";") for part in accepted.lower().replace(" ", "").split(","))
+    offered = {name for name, _, weight in parts if weight.rstrip("0.") != "q="}  # q=0, q=0.0: refused
     if "gzip" in offered:
         response.body, encoding = gzip.compress(response.body, COMPRESSION_LEVEL), "gzip"
     elif "deflate" in offered:

@@ -19,7 +19,8 @@ def shape_from_json(given: object) -> tuple[int, ...]:
     """Return a shape; HttpError 400 unless it is a list of whole numbers from 1."""
     shape = checked_list(given, "shape")
     if not shape or len(shape) > 8 or not all(type(side) is int and 1 <= side < 2**31 for side in shape):
-        raise bad_request(f"shape: got {str(given)[:60]}, expected a list of whole numbers from 1")
+        sides = ", ".join(map(value_text, shape[:8]))
+        raise bad_request(f"shape: got [{sides}], expected a list of whole numbers from 1")
     return tuple(shape)
 
 
@@ -124,3 +125,10 @@ def checked_list(given: object, name: str) -> list[Any]:
     if not isinstance(given, list):
         raise bad_request(f"{name}: expected a JSON list")
     return given
+
+
+def value_text(given: object) -> str:
+    """Return a value from JSON for an error; only the kind of a list or an object, which may be nested too deeply."""
+    if isinstance(given, (list, dict)):
+        return "a list" if isinstance(given, list) else "an object"
+    return repr(given[:40] if isinstance(given, str) else given)

@@ -129,6 +129,9 @@ def one_input(**changes: Any) -> dict[str, Any]:
     return {"inputs": [{"name": "images", "shape": [1, 32, 32, 3], "datatype": "UINT8", "data": [0] * 3072} | changes]}
 
 
+NESTED = "NESTED"  # replaced by lists in lists, as deep as the JSON parser takes them: too deep for repr and dumps
+
+
 def nested(depth: int) -> bytes:
     return b'{"inputs":' + b"[" * depth + b"]" * depth + b"}"
 
@@ -168,11 +171,15 @@ def nested(depth: int) -> bytes:
         (one_input() | {"parameters": {"timeout": "soon"}}, 400, "timeout"),
         (one_input() | {"parameters": {"timeout": 1}}, 504, "too long"),
         (one_input() | {"id": 7}, 400, "id"),
+        *[(one_input(**{field: NESTED}), 400, field) for field in ("shape", "datatype")],
+        *[(one_input() | {"parameters": {name: NESTED}}, 400, name) for name in ("threshold", "timeout")],
+        (one_input(name=NESTED), 400, "an input named"),
+        (one_input() | {"outputs": [{"name": NESTED}]}, 400, "an output named"),
     ],
 )
 def test_malformed_requests(client: httpx.Client, content: Any, status: int, text: str) -> None:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    reply = client.post(INFER, content=body)
+    reply = client.post(INFER, content=body.replace(b'"NESTED"', b"[" * 1000 + b"]" * 1000))
     assert (reply.status_code, list(reply.json())) == (status, ["error"])
     assert text in reply.json()["error"]
     assert client.post(INFER, json=one_input()).status_code == 200
@@ -202,6 +209,19 @@ def test_wrong_binary_tensors(client: httpx.Client, binary: bytes, text: str) ->
     reply = client.post(INFER, content=head + binary, headers={"Inference-Header-Content-Length": str(len(head))})
     assert reply.status_code == 400
     assert text in reply.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [("gzip", "gzip"), ("br;q=1, gzip;q=0.5", "gzip"), ("gzip; q=0, deflate", "deflate"), ("gzip;q=0.0", None)],
+)
+def test_a_large_response_is_compressed_as_the_client_accepts(
+    client: httpx.Client, accepted: str, encoding: str | None
+) -> None:
+    given = one_input(shape=[20, 32, 32, 3], data=[0] * 20 * 3072)
+    reply = client.post(INFER, json=given, headers={"Accept-Encoding": accepted})
+    assert reply.headers.get("Content-Encoding") == encoding
+    assert reply.json()["outputs"][0]["shape"][0] == 20
 
 
 def test_compressed_bodies(client: httpx.Client) -> None:
