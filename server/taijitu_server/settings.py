@@ -28,11 +28,11 @@ OTHER_VARIABLES = {"TAIJITU_DATA"}  # the folder of the tests' pictures
 # Kubernetes sets variables for services; those of a service called taijitu or taijitu-camera begin with our prefix.
 SERVICE_LINK = re.compile(r".*_SERVICE_(HOST|PORT(_.+)?)|.*_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
 PORT_LINK = re.compile(r"(tcp|udp|sctp)://.+")
-MIN_KEY_LENGTH = 16
 LONGEST_S = 1e6  # of a time limit: timers take no infinite one, and a drain of that length would never end
 # As browsers send it, in lower case and without a path; a name in Host, without a port.
 ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\sA-Z]+")
 HOST_NAME = re.compile(r"\*|(\*\.)?[^\[\]:/?#@*\s]+|\[[0-9a-fA-F:.%]+\]")
+API_KEY = re.compile(r"[ -~]{16,}")  # what each client can send in a header; the page expects the same
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -182,14 +182,17 @@ def _is_service_link(variable: str, value: str) -> bool:
 
 def _keys_in(file: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{file}: got a file of keys that cannot be read ({error}), expected one key per line; check --api-keys"
         ) from None
     keys = [line for line in lines if line and not line.startswith("#")]
-    if not keys or min(map(len, keys)) < MIN_KEY_LENGTH:
-        raise UsageError(f"{file}: got a key shorter than {MIN_KEY_LENGTH} characters, or none; write one key per line")
+    if not keys or not all(map(API_KEY.fullmatch, keys)):
+        raise UsageError(
+            f"{file}: got a key of fewer or other characters, or none, expected 16 or more of printable ASCII; "
+            "write one key per line"
+        )
     return keys
 
 

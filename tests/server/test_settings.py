@@ -115,7 +115,7 @@ def test_keys_open_the_server_and_origins_are_told_to_browsers(
     start_server: Callable[..., Server], tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
-    keys.write_text("# one a line\n0123456789abcdef\nfedcba9876543210\n")
+    keys.write_text("# one a line\n0123456789abcdef\nfedcba9876543210\n", "utf-8-sig")  # as Windows writes it
     model = make_tiny_onnx(tmp_path / "tiny.onnx")
     running = start_server(
         *(str(model), "--api-keys", str(keys), "--cors-origins", "https://a.example", "--no-access-log")
@@ -160,7 +160,7 @@ def test_one_line_a_request(start_server: Callable[..., Server], tmp_path: Path)
     assert "no picture" not in log
 
 
-@pytest.mark.parametrize("content", [None, b"short\n", b"# no key\n", b"\xff\xfe" * 20])
+@pytest.mark.parametrize("content", [None, b"short\n", b"# no key\n", "schl\u00fcssel".encode() * 2, b"\xff\xfe" * 20])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_wrong_file_of_keys_is_one_line_before_the_server_says_that_it_serves(
     tmp_path: Path, content: bytes | None, workers: str
