@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 CONNECTION = "taijitu.connection"  # the extension of the ASGI scope that holds the request's Connection
 MAX_CHUNKS = 65_536
 CHUNK_LINE_BYTES = 16  # of a chunk's length and line ends; further bytes count as headers
-LINGER_S = 1.0
 # The end of what a client sends looks the same whether it left or waits for its answer. Only data tells: the system of
 # one that left resets the connection. Most answers are sooner than this; later ones are preceded by a `100 Continue`.
 PROBE_S = 0.25
@@ -69,12 +68,15 @@ class Connection(HttpToolsProtocol):
         self._framing_bytes = self._chunks = 0  # of the current request: bytes outside its body; chunks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        joined = JoinedWrites(transport, self.loop, self.settings.body_timeout_s)
+        joined = JoinedWrites(transport, self.loop, self.settings.body_timeout_s, self._client_sends)
         super().connection_made(cast(asyncio.Transport, joined))
         if len(self.connections) > self.settings.max_connections:
             self._refuse(CONNECTIONS, "too many connections; try again later")
             return
         self._set_timer()
+
+    def _client_sends(self) -> bool:
+        return self.refused is not None or self._phase == "body"
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_gone = True
@@ -145,7 +147,7 @@ class Connection(HttpToolsProtocol):
             self._write_timer = None
 
     def data_received(self, data: bytes) -> None:
-        if self.refused is not None:
+        if self.refused is not None or self.transport.is_closing():
             return
         if not self._phase:
             self._phase = "head"
@@ -281,7 +283,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, kind: ErrorKind, text: str) -> None:
         """Send the error after the responses to earlier requests, unless its own response has begun, and close."""
-        if self.refused is not None:
+        if self.refused is not None or self.transport.is_closing():
             return
         self.refused = kind
         owes_response = self._owes_response()
@@ -301,7 +303,7 @@ class Connection(HttpToolsProtocol):
         elif not cycle.response_complete:  # its own line in the log has the refusal
             cycle.disconnected = True  # nothing may be written after the error
             cycle.message_event.set()
-        self._hang_up()
+        self.transport.close()
 
     def _write_refusal(self, kind: ErrorKind, text: str) -> None:
         body = error_body(text)
@@ -319,14 +321,7 @@ class Connection(HttpToolsProtocol):
             self._unset_keepalive_if_required()
         if was_last and self.refused is not None and not self.transport.is_closing():
             self._write_refusal(self.refused, self._last_words)
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        if self.transport.is_closing():
-            return
-        # Closing while data is unread would reset the connection, and the client might never see the response.
-        self.transport.write_eof()
-        self.loop.call_later(LINGER_S, self.transport.close)
+            self.transport.close()
 
 
 def connection_class(settings: Settings, on_refused: OnRefused) -> type[Connection]:

@@ -187,6 +187,16 @@ def test_a_connection_whose_request_was_answered_before_its_body_came_is_closed(
     assert counted(edge) == before + 1
 
 
+@pytest.mark.parametrize("path", ["/nowhere", "/classify"])
+def test_a_client_that_wants_no_further_request_can_send_its_body_to_the_end(edge: Server, path: str) -> None:
+    with connect(edge) as connection:
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 17000000\r\n\r\n"
+        connection.sendall(head.encode())
+        time.sleep(0.1)  # it is answered now, as its path or its length is wrong
+        connection.sendall(bytes(17_000_000))
+        assert connection.recv(1000).split()[1] in (b"404", b"413")
+
+
 @pytest.mark.parametrize("body", [b"", b"Content-Length: 10\r\n"])
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_handshake_does_not_overtake_responses(edge: Server, blue: bytes, count: int, body: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from taijitu_server.http.joined_writes import JoinedWrites
+from taijitu_server.http.joined_writes import LINGER_S, JoinedWrites
 
 
 class Sent(asyncio.Transport):
@@ -27,6 +27,9 @@ class Sent(asyncio.Transport):
     def write_eof(self) -> None:
         self.calls.append("eof")
 
+    def resume_reading(self) -> None:
+        self.calls.append("read")
+
     def close(self) -> None:
         self.calls.append("close")
 
@@ -40,11 +43,13 @@ class Sent(asyncio.Transport):
         return f"the {name}"
 
 
-def after_a_turn(act: Callable[[JoinedWrites], object]) -> list[bytes | str]:
+def after_a_turn(
+    act: Callable[[JoinedWrites], object], client_sends: bool = False, turn_s: float = 0
+) -> list[bytes | str]:
     async def turn() -> list[bytes | str]:
         sent = Sent()
-        act(JoinedWrites(sent, asyncio.get_running_loop(), abort_after_s=1))
-        await asyncio.sleep(0)
+        act(JoinedWrites(sent, asyncio.get_running_loop(), abort_after_s=1, client_sends=lambda: client_sends))
+        await asyncio.sleep(turn_s)
         return sent.calls
 
     return asyncio.run(turn())
@@ -56,10 +61,9 @@ def after_a_turn(act: Callable[[JoinedWrites], object]) -> list[bytes | str]:
         ([("write", b"head"), ("write", b"body")], [b"headbody"]),
         ([("write", b"alone")], [b"alone"]),
         ([("write", b"last"), ("close",)], [b"last", "close"]),
-        ([("write", b"last"), ("write_eof",)], [b"last", "eof"]),
         ([("write", b"a"), ("write", b"b"), ("write", b"c"), ("close",)], [b"ab", b"c", "close"]),
     ],
-    ids=["an answer", "a piece of a stream", "closed at once", "ended at once", "more than two"],
+    ids=["an answer", "a piece of a stream", "closed at once", "more than two"],
 )
 def test_what_is_written_in_one_turn_leaves_in_order(acts: list[tuple[Any, ...]], sent: list[bytes | str]) -> None:
     def act(transport: JoinedWrites) -> None:
@@ -67,6 +71,18 @@ def test_what_is_written_in_one_turn_leaves_in_order(acts: list[tuple[Any, ...]]
             getattr(transport, name)(*data)
 
     assert after_a_turn(act) == sent
+
+
+def test_a_client_that_sends_is_told_that_no_more_will_follow_and_closed_later() -> None:
+    def act(transport: JoinedWrites) -> None:
+        transport.write(b"last")
+        transport.close()
+        assert transport.is_closing()
+        transport.write(b"too late")
+        transport.close()
+
+    assert after_a_turn(act, client_sends=True) == [b"last", "eof", "read"]
+    assert after_a_turn(act, client_sends=True, turn_s=LINGER_S + 0.2) == [b"last", "eof", "read", "close"]
 
 
 def test_everything_else_is_the_transports_own() -> None:
@@ -88,7 +104,7 @@ def test_a_client_that_reads_nothing_does_not_keep_a_closed_connection(
     async def close_unsent(ours: socket.socket) -> list[Exception | None]:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_connection(Told, sock=ours)
-        joined = JoinedWrites(transport, loop, abort_after_s=0.2)
+        joined = JoinedWrites(transport, loop, abort_after_s=0.2, client_sends=lambda: False)
         joined.write(bytes(8 << 20))
         joined.close()
         await asyncio.sleep(0.1)
