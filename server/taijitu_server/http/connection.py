@@ -100,8 +100,8 @@ class Connection(HttpToolsProtocol):
             True to keep the connection open until then.
         """
         owes_response = self._owes_response()
-        in_body = self._phase == "body" and not self.cycle.response_started
-        if in_body or (self._phase == "head" and self._framing_bytes):
+        breaks_off_body = self._phase == "body" and not self.cycle.response_started
+        if breaks_off_body or (self._phase == "head" and self._framing_bytes):
             # Without earlier requests it is not counted as refused: a client that left looks the same.
             tell = self._refuse if owes_response else self._write_refusal
             tell(HTTP, "the request ended before it was complete; send all of it")
