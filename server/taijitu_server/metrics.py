@@ -28,7 +28,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         model = ("model", "version")
-        self.requests = self._counter("taijitu_requests", "Requests that got a response.", ("path", "status"))
+        self.requests = self._counter("taijitu_requests", "Requests; 499: the client left.", ("path", "status"))
         self.request_s = self._histogram("taijitu_request_seconds", "Time from headers to response.", ("path",))
         self.rejected = self._counter("taijitu_rejected_requests", "Requests refused, by reason.", ("reason",))
         self.stage_s = self._histogram(
