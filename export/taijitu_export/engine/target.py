@@ -30,9 +30,12 @@ class Target:
 
     @property
     def runs_here(self) -> bool:
-        """Whether an engine that is built for it runs on the local GPU."""
-        if self.gpu is None:
-            return False
+        """Whether an engine that is built for it runs on the local GPU.
+
+        TensorRT builds for that GPU; TensorRT-RTX for the GPUs that are named, by default for Ampere and later.
+        """
+        if self.gpu is None or not self.library.is_rtx:
+            return self.gpu is not None
         wanted = self.options.compute_capabilities
         return self.gpu.compute_capability in wanted if wanted else float(self.gpu.compute_capability) >= 8.0
 

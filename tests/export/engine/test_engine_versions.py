@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 
+from taijitu_export.engine.gpu import Gpu
 from taijitu_export.engine.graph import Graph
 from taijitu_export.engine.graph_for_parser import graph_for_parser
 from taijitu_export.engine.library import Library
@@ -135,6 +136,25 @@ def test_a_flag_for_a_feature_that_a_release_lacks_says_why() -> None:
 def test_which_releases_build_typed_networks(module: str, version: str, dla_core: int | None, typed: bool) -> None:
     target = Target(Library(module, None, version), Options(dla_core=dla_core), None)
     assert target.is_typed == typed
+
+
+@pytest.mark.parametrize(
+    ("module", "gpu", "asked", "runs"),
+    [
+        ("tensorrt", None, (), False),
+        ("tensorrt", "7.5", (), True),
+        ("tensorrt", "8.7", (), True),
+        ("tensorrt_rtx", None, (), False),
+        ("tensorrt_rtx", "7.5", (), False),
+        ("tensorrt_rtx", "7.5", ("7.5",), True),
+        ("tensorrt_rtx", "8.9", (), True),
+        ("tensorrt_rtx", "8.9", ("8.6",), False),
+    ],
+)
+def test_which_engines_run_on_the_local_gpu(module: str, gpu: str | None, asked: tuple[str, ...], runs: bool) -> None:
+    local = None if gpu is None else Gpu("a GPU", gpu, multiprocessors=1, memory_bytes=1)
+    target = Target(Library(module, None, "10.3.0"), Options(compute_capabilities=asked), local)
+    assert target.runs_here == runs
 
 
 @pytest.mark.parametrize(("version", "takes"), [("8.6.2", False), ("10.3.0", True)])
