@@ -62,7 +62,7 @@ def _add_data(group: argparse._ArgumentGroup, required: bool) -> None:
                        "they are trained towards the uniform answer, and it is not a label of the network (outlier "
                        "exposure)")  # fmt: skip
     group.add_argument("--workers", type=int, metavar="N", help="processes that decode pictures which do not fit in "
-                       "memory; 0: none (default: one for each core)")  # fmt: skip
+                       "memory; 0: none (default: one for each core, at most 16)")  # fmt: skip
 
 
 def _add_weights(group: argparse._ArgumentGroup) -> None:
