@@ -21,9 +21,9 @@ from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 
 class Intermediates:
-    """A model on ONNX Runtime's CPU that returns the tensors `names` in addition to, or instead of, its output.
+    """A model on ONNX Runtime's CPU that returns the tensors `names`; without names, its own outputs.
 
-    Without `names` it returns what the model returns. ExportError where ONNX Runtime refuses the model.
+    ExportError where ONNX Runtime refuses the model.
     """
 
     def __init__(self, model: onnx.ModelProto, names: Collection[str] = ()) -> None:

@@ -46,7 +46,7 @@ def build_parser() -> Parser:
 
 @run("taijitu calibrate")
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: written, 2: wrong usage or input, or no threshold meets the request."""
+    """Run the command; 0: written, 1: too few pictures, or no threshold meets the request, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     check_threshold(args.reject)
     if args.output.suffix.lower() != ".onnx":

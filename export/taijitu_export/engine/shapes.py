@@ -12,7 +12,7 @@ from taijitu_runtime.errors import ArtefactError, UsageError
 Shape = tuple[int, ...]
 
 MAX_BATCH = 16
-"""The largest batch, where no flag limits it: that of the server. The engine is tuned for single images."""
+"""The largest batch, where no flag limits it: what docs/serving.md recommends for a GPU. The usual one is 1."""
 
 
 @dataclass(frozen=True)

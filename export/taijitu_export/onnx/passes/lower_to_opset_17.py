@@ -1,4 +1,4 @@
-"""Lower opset 18, the lowest that torch exports, to 17, the highest that TensorRT 8.5 and 8.6 parse."""
+"""Lower opset 18, the lowest that torch exports, to 17, the highest that TensorRT 8.6 parses."""
 
 from __future__ import annotations
 
