@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from taijitu_export.onnx.passes.reading import integers, is_operator
+
 
 class GlobalAveragePoolPass(ir.passes.InPlacePass):
     """Replace ReduceMean(x, axes) by GlobalAveragePool(x), and by Flatten after it where dimensions were dropped.
@@ -18,7 +20,7 @@ class GlobalAveragePoolPass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         modified = False
         for node in list(model.graph):
-            if node.op_type == "ReduceMean" and node.domain == "" and _is_spatial(node):
+            if is_operator(node, "ReduceMean") and _is_spatial(node):
                 _replace(model.graph, node)
                 modified = True
         return ir.passes.PassResult(model, modified=modified)
@@ -26,13 +28,10 @@ class GlobalAveragePoolPass(ir.passes.InPlacePass):
 
 def _is_spatial(node: ir.Node) -> bool:
     x = node.inputs[0]
-    axes = node.inputs[1] if len(node.inputs) > 1 else None
     if x is None or x.shape is None or x.shape.rank() != 4:  # rule 1
         return False
-    constant = ir.convenience.get_const_tensor(axes) if axes is not None else None
-    if constant is None:  # rule 2
-        return False
-    return sorted(int(axis) % 4 for axis in constant.numpy()) == [2, 3]  # rule 2
+    axes = integers(node.inputs[1]) if len(node.inputs) > 1 else []
+    return sorted(axis % 4 for axis in axes) == [2, 3]  # rule 2
 
 
 def _replace(graph: ir.Graph, node: ir.Node) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
+from taijitu_export.onnx.passes.reading import integers
+
 
 class LowerToOpset17Pass(ir.passes.InPlacePass):
     """Declare opset 17 and IR version 8 where the graph means the same there.
@@ -49,9 +51,7 @@ def _is_even(node: ir.Node) -> bool:
 
 def _axes(node: ir.Node) -> list[int]:
     """Return the constant axes; none where they are not named or not constant."""
-    axes = node.inputs[1] if len(node.inputs) > 1 else None
-    constant = ir.convenience.get_const_tensor(axes) if axes is not None else None
-    return [] if constant is None else [int(axis) for axis in constant.numpy()]
+    return integers(node.inputs[1]) if len(node.inputs) > 1 else []
 
 
 def _axes_to_attribute(node: ir.Node) -> None:

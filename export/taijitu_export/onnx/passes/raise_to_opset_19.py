@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
+from taijitu_export.onnx.passes.editing import add_constant
 from taijitu_export.onnx.passes.reading import is_operator
 
 TARGET = 19
@@ -83,10 +85,7 @@ def _raisable(node: ir.Node, graph: ir.Graph | ir.Function) -> bool:
 def _axes_to_input(node: ir.Node, graph: ir.Graph) -> None:
     if "axes" not in node.attributes:
         return
-    axes = node.attributes.get_ints("axes")
-    name = f"{node.outputs[0].name}_axes"
-    value = ir.val(name, const_value=ir.tensor(axes, dtype=ir.DataType.INT64, name=name))
-    graph.register_initializer(value)
+    axes = np.array(node.attributes.get_ints("axes"), np.int64)
     node.attributes.pop("axes")
     node.resize_inputs(2)
-    node.replace_input_with(1, value)
+    node.replace_input_with(1, add_constant(graph, f"{node.outputs[0].name}_axes", axes))

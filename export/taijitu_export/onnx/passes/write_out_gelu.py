@@ -24,9 +24,9 @@ class WriteOutGeluPass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         modified = False
         for node in model.graph:
-            x = node.inputs[0] if is_operator(node, "Gelu") else None
-            if node.attributes.get_string("approximate", "none") != "none":  # rule 1
+            if not is_operator(node, "Gelu") or node.attributes.get_string("approximate", "none") != "none":  # rule 1
                 continue
+            x = node.inputs[0]
             if x is not None and x.dtype is not None:  # rule 2
                 _write_out(model.graph, node, x, x.dtype.numpy())
                 modified = True
