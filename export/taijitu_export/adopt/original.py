@@ -82,7 +82,7 @@ class Original:
         return self.run(self.network_input(pictures, spec))
 
     def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Compute its output (N, K) for `images` of `network_input`, one after the other or in its own batch size.
+        """Compute its output (N, K) for `images` of `network_input`, one by one or in its own batch size.
 
         Each core runs one: small runs stay in its cache, and some networks answer a batch in another way.
         """

@@ -78,33 +78,33 @@ class Preprocessing:
 
     def spec(self, signature: Signature) -> InputSpec:
         """Return the contract for a network. UsageError where a part is missing, or does not fit the network."""
-        pieces = self._of_bytes() if signature.dtype == np.uint8 else self
-        pieces = pieces.over(_own(signature))
-        if (pieces.colour == "grey") != (signature.channels == 1):
+        parts = self._of_bytes() if signature.dtype == np.uint8 else self
+        parts = parts.over(_own(signature))
+        if (parts.colour == "grey") != (signature.channels == 1):
             raise UsageError(
-                f"got --color {str(pieces.colour).lower()} for a network of {signature.channels} channels, expected "
+                f"got --color {str(parts.colour).lower()} for a network of {signature.channels} channels, expected "
                 "grey for 1 channel, and rgb or bgr for 3"
             )
-        if missing := [f"--{name}" for name in ("resize", "mean", "std") if getattr(pieces, name) is None]:
+        if missing := [f"--{name}" for name in ("resize", "mean", "std") if getattr(parts, name) is None]:
             raise UsageError(
                 f"got no {', '.join(missing)}, expected the values of the network's training; give them, or --like "
                 "timm/NAME, torchvision/NAME or preprocessor_config.json"
             )
-        assert pieces.resize is not None  # for mypy: it is not missing
-        height, width = pieces.final_size(signature)
+        assert parts.resize is not None  # for mypy: it is not missing
+        height, width = parts.final_size(signature)
         count = signature.channels
         try:
             return InputSpec(
                 height=height,
                 width=width,
-                colour=pieces.colour or "",
-                resize=pieces.resize.rule,
-                resize_size=pieces.resize.size_for(height, width),
-                interpolation=pieces.interpolation or "",
-                scale=pieces.scale or 0.0,
-                mean=_for_channels(pieces.mean, count),
-                std=_for_channels(pieces.std, count),
-                fill=pieces.resize.fill,
+                colour=parts.colour or "",
+                resize=parts.resize.rule,
+                resize_size=parts.resize.size_for(height, width),
+                interpolation=parts.interpolation or "",
+                scale=parts.scale or 0.0,
+                mean=_for_channels(parts.mean, count),
+                std=_for_channels(parts.std, count),
+                fill=parts.resize.fill,
             )
         except ArtefactError as error:
             reason = re.sub(r"^model card, input\.|; correct it or make the file again$", "", str(error))

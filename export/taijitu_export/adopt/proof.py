@@ -17,7 +17,7 @@ from taijitu_export.comparison.allowances import (
 )
 from taijitu_export.comparison.comparison import Comparison, compare, probabilities_of
 from taijitu_export.comparison.verdict import verdict_on_logits
-from taijitu_export.onnx.onnx_from_foreign import Ending
+from taijitu_export.onnx.onnx_from_foreign import Ending, logarithms
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 
@@ -77,7 +77,7 @@ def proof(
         return Proof(compare(_two(_sigmoid(_difference(got)) - 0.5), _two(expected - 0.5)), precision)
     if ending == "softmax":
         least = LEAST_PROBABILITY[precision]
-        return Proof(compare(_log(probabilities_of(got), least), _log(expected, least)), precision)
+        return Proof(compare(logarithms(probabilities_of(got), least), logarithms(expected, least)), precision)
     return Proof(compare(got, expected), precision)
 
 
@@ -88,7 +88,7 @@ def logits_of_original(
     undone = {"softmax": "Softmax", "probability": "Sigmoid"}.get(ending)
     earlier = original.before(undone) if undone is not None else original
     if earlier is None:  # probabilities without a last Softmax: the adopted file takes their logarithm
-        return _log(original.answers(pictures, spec), float(np.finfo(np.float32).tiny))
+        return logarithms(original.answers(pictures, spec))
     answers = earlier.answers(pictures, spec)
     return _two(answers) if ending in ("logit", "probability") else answers
 
@@ -105,8 +105,3 @@ def _two(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
-
-
-def _log(probabilities: NDArray[np.floating], least: float) -> NDArray[np.float32]:
-    logs: NDArray[np.float32] = np.log(np.maximum(probabilities.astype(np.float64), least)).astype(np.float32)
-    return logs

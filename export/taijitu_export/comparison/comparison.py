@@ -104,7 +104,7 @@ def accuracy(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Accurac
     return Accuracy(int(ranked[:, 0].sum()), 100 * float(ranked[:, 0].mean()), top5)
 
 
-def probabilities_of(logits: NDArray[np.float32], output: str = "logits") -> NDArray[np.float64]:
+def probabilities_of(logits: NDArray[np.floating], output: str = "logits") -> NDArray[np.float64]:
     """Return probabilities, float64 (N, K), of finite logits (N, K). `output`: the kind of logits, from the card."""
     exact = logits.astype(np.float64)
     if output == "probabilities":

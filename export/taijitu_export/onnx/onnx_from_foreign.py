@@ -42,6 +42,7 @@ Ending = Literal["logits", "softmax", "probabilities", "logit", "probability"]
 """
 
 LEAST = float(np.finfo(np.float32).tiny)
+"""The smallest probability that has a logarithm here: the smallest normal float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +99,7 @@ def onnx_from_foreign(
     _free_names(graph)
     _put_before(graph, signature, spec)
     cut = ending in ("softmax", "probability") and _cut(graph, "Softmax" if ending == "softmax" else "Sigmoid", classes)
-    _put_behind(graph, ending, classes, is_cut=cut)
+    _put_behind(graph, ending, is_cut=cut)
     images = graph.inputs[0]
     images.shape = ir.Shape([signature.batch or batch or "batch", spec.height, spec.width, 3])
     if batch is None:
@@ -107,6 +108,12 @@ def onnx_from_foreign(
     with only_errors_of("onnx_ir"):
         ShapeInferencePass()(model)
     return model
+
+
+def logarithms(probabilities: NDArray[np.floating], least: float = LEAST) -> NDArray[np.float32]:
+    """Compute the logarithms of an array of any shape, float32; those of `least` for smaller numbers."""
+    logs: NDArray[np.float32] = np.log(np.maximum(probabilities.astype(np.float64), least)).astype(np.float32)
+    return logs
 
 
 def ends_in(standard: onnx.ModelProto, answers: NDArray[np.float32], labels: int) -> Ending:
@@ -190,7 +197,7 @@ def _put_before(graph: ir.Graph, signature: Signature, spec: InputSpec) -> None:
         graph.insert_before(graph[0], chain.nodes)
 
 
-def _put_behind(graph: ir.Graph, ending: Ending, classes: int, *, is_cut: bool) -> None:
+def _put_behind(graph: ir.Graph, ending: Ending, *, is_cut: bool) -> None:
     """Append the network's output -> `logits` float32 (N, K)."""
     given = graph.outputs[0]
     chain = _Chain(graph, given)

@@ -95,7 +95,7 @@ BORDERS = (*FILLS.values(), (114, 114, 114))
 
 
 def arithmetic_values(known: Preprocessing, signature: Signature, size: tuple[int, int]) -> list[Values]:
-    """Colour, scale, mean and std: every family in RGB, in BGR, and in BGR with the numbers left in the other order."""
+    """Return colour, scale, mean and std: each family in RGB, in BGR, and in BGR with numbers in the order R, G, B."""
     colours = ["grey"] if signature.channels == 1 else ["RGB", "BGR"]
     if known.colour is not None:
         colours = [known.colour]
@@ -103,18 +103,18 @@ def arithmetic_values(known: Preprocessing, signature: Signature, size: tuple[in
     for numbers, colour in itertools.product(_families(known, signature, min(size)), colours):
         for turned in (True, False) if colour == "BGR" else (False,):
             step = -1 if turned else 1
-            pieces = Preprocessing(
+            parts = Preprocessing(
                 size=size, colour=colour, scale=numbers.scale, mean=numbers.mean[::step], std=numbers.std[::step]
             )
-            found += _valid(known, pieces, signature, PARTS["arithmetic"])
-    return _different(found)
+            found += _valid(known, parts, signature, PARTS["arithmetic"])
+    return distinct(found)
 
 
 def resize_values(known: Preprocessing, signature: Signature, size: tuple[int, int]) -> list[Values]:
     """Return the resize rules with their usual sizes and borders."""
     rules = [known.resize] if known.resize is not None else list(_usual_resizes(size))
     found = (_valid(known, Preprocessing(size=size, resize=rule), signature, PARTS["resize"]) for rule in rules)
-    return _different(itertools.chain.from_iterable(found))
+    return distinct(itertools.chain.from_iterable(found))
 
 
 def interpolation_values(known: Preprocessing) -> list[Values]:
@@ -125,7 +125,7 @@ def interpolation_values(known: Preprocessing) -> list[Values]:
 
 
 def unusual_resizes(spec: InputSpec, usual: Iterable[Values]) -> list[Values]:
-    """Sizes near that of `spec` which are not usual, with the same rule."""
+    """Return sizes near that of `spec` which are not usual, with the same rule."""
     if spec.resize == "letterbox":
         return []
     step = max(1, min(spec.height, spec.width) // 56)
@@ -152,7 +152,7 @@ def flags(spec: InputSpec, names: Iterable[str]) -> str:
 
 
 def words(spec: InputSpec, name: str) -> str:
-    """One part of a contract, by its name in FIELDS, as a person would call it."""
+    """Describe one part of a contract, by its name in FIELDS, for people."""
     if name == "numbers":
         for numbers in (*COLOUR_NUMBERS, *GREY_NUMBERS):
             if _told(spec, "numbers") == (numbers.scale, numbers.mean, numbers.std):
@@ -209,17 +209,18 @@ def _usual_resizes(size: tuple[int, int]) -> Iterator[Resize]:
         yield Resize("letterbox", long, border)
 
 
-def _valid(known: Preprocessing, pieces: Preprocessing, signature: Signature, fields: Iterable[str]) -> list[Values]:
-    """Return the values of `fields` in the contract of pieces that hold together; an empty list where they do not."""
+def _valid(known: Preprocessing, parts: Preprocessing, signature: Signature, fields: Iterable[str]) -> list[Values]:
+    """Return the values of `fields` in the contract of parts that hold together; an empty list where they do not."""
     neutral = Preprocessing(resize=Resize("letterbox"), mean=(0.0,), std=(1.0,))
     try:
-        spec = known.over(pieces).over(neutral).spec(signature)
+        spec = known.over(parts).over(neutral).spec(signature)
     except UsageError:
         return []
     return [{name: getattr(spec, name) for name in fields}]
 
 
-def _different(found: Iterable[Values]) -> list[Values]:
+def distinct(found: Iterable[Values]) -> list[Values]:
+    """Return each of the values once, in their order."""
     kept: list[Values] = []
     for values in found:
         if values not in kept:
@@ -233,7 +234,7 @@ def _fill(spec: InputSpec) -> str:
 
 
 def _resize_flag(spec: InputSpec) -> str:
-    rule = next(name for name, rule in RULES.items() if rule == spec.resize)
+    rule = _name_in(RULES, spec.resize)
     if spec.resize == "letterbox":
         return f"--resize {rule}:{spec.resize_size}:{_fill(spec)}"
     is_plain = spec.resize == "stretch" and spec.resize_size == min(spec.height, spec.width)

@@ -1,4 +1,4 @@
-"""What a network says of labelled pictures under one reading after the other; nothing is computed twice."""
+"""The answers of a network to labelled pictures under one reading after the other; nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Evidence:
         return len(self._contents)
 
     def answered(self, spec: InputSpec) -> int:
-        """How many pictures were answered under a reading."""
+        """Return how many pictures were answered under a reading."""
         return len(self._logits.get(spec, ()))
 
     def logits(self, spec: InputSpec) -> NDArray[np.float32]:

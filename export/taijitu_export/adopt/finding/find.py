@@ -104,7 +104,7 @@ class Found:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """All pieces of the contract."""
+        """All parts of the contract."""
         spec = self.spec
         return Preprocessing(
             size=(spec.height, spec.width),
@@ -139,7 +139,7 @@ class Found:
         }
 
     def report(self) -> list[str]:
-        """Lines for a terminal."""
+        """Return lines for a terminal."""
         lines = [
             f"found: {flags(self.spec, FIELDS)}",
             f"top-1 {self.score.percent:.1f} %, mean log-likelihood {self.score.mean:.3f}, {self.pictures}, "
@@ -149,17 +149,17 @@ class Found:
 
 
 def find_contract(original: Original, standard: onnx.ModelProto, known: Preprocessing, data: Path) -> Found:
-    """Find the pieces of a contract that are not `known`.
+    """Find the parts of a contract that are not `known`.
 
     Args:
         original: The network.
         standard: Its graph, as `standard_graph` makes it.
-        known: The pieces that stay as they are. Labels that are among them may be in the wrong order.
+        known: The parts that stay as they are. Labels that are among them may be in the wrong order.
         data: A few hundred pictures, in a folder of each label.
 
     Raises:
         UndecidedError: The pictures cannot tell some readings apart, or none explains them.
-        UsageError: A piece that is known does not fit the network, or there are no labels.
+        UsageError: A part that is known does not fit the network, or there are no labels.
         DataError: The pictures cannot be read, or are too few.
     """
     signature = original.signature
@@ -214,7 +214,7 @@ def _searched(
 ) -> tuple[Search, list[InputSpec], Order]:
     """Return the search in the right order of labels, the readings that it left, and that order.
 
-    UndecidedError where nothing explains the pictures, or labels could stand elsewhere.
+    UndecidedError where nothing explains the pictures, or the number of a label is open.
     """
     as_given: Order = np.arange(evidence.labels)
     searches = [Search(space, evidence, as_given, bar)] if is_given else []
@@ -225,7 +225,7 @@ def _searched(
             f"got a label with fewer than {LEAST_PICTURES} pictures, expected more to find the labels' order by; give "
             "--labels, or more pictures"
         )
-    search = max(searches, key=lambda each: each.glance().mean)
+    search = max(searches, key=lambda each: each.coarse_score().mean)
     _check_above_chance(search, evidence, len(space))
     if is_given and search is searches[0]:
         left = search.run()
@@ -241,13 +241,13 @@ def _searched(
 
 
 def _check_above_chance(search: Search, evidence: Evidence, readings: int) -> None:
-    """UndecidedError where the best few readings on all pictures answer like one who guesses."""
+    """Raise UndecidedError where the best few readings on all pictures answer as well as guessing."""
     chance, count = chance_share(evidence.targets), len(evidence)
 
     def is_chance(found: Score) -> bool:
         return probability_by_chance(int(found.hits.sum()), len(found.hits), chance) >= ERROR_RATE / readings
 
-    if is_chance(search.glance()):
+    if is_chance(search.coarse_score()):
         scores = [search.score(spec) for spec in search.families(CANDIDATES)]
         if all(map(is_chance, scores)):
             raise UndecidedError(
@@ -258,7 +258,7 @@ def _check_above_chance(search: Search, evidence: Evidence, readings: int) -> No
 
 
 def _check_order(evidence: Evidence, spec: InputSpec, order: Order, labels: Sequence[str]) -> None:
-    """UndecidedError, naming them, where labels could stand elsewhere."""
+    """Raise UndecidedError, naming them, where the numbers of some labels are open."""
     found = undecided(evidence.logits(spec), evidence.targets, order, ERROR_RATE / len(labels))
     if found:
         named = ", ".join(repr(labels[index]) for index in found[:MOST_NAMED])
@@ -293,7 +293,7 @@ def _alternatives(found: InputSpec, search: Search) -> Iterator[Alternative]:
 
 
 def _apart(left: Sequence[InputSpec], search: Search, pictures: str) -> str:
-    """One line that names the readings which the pictures cannot tell apart."""
+    """Return one line that names the readings which the pictures cannot tell apart."""
     count, best = len(search.all_of(left)), left[0]
     parts = []
     for name in FIELDS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_export.adopt.finding.likelihood import Score, log_chances, probability_of_as_good, score
+from taijitu_export.adopt.finding.likelihood import Score, log_probabilities, probability_of_as_good, score
 from taijitu_runtime.errors import require
 
 LEAST_PICTURES = 4
@@ -32,23 +32,23 @@ def score_by_halves(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> 
     return score(ordered, targets)
 
 
-def undecided(logits: NDArray[np.float32], targets: NDArray[np.int64], order: Order, bar: float) -> tuple[int, ...]:
-    """Labels that could stand elsewhere: of which the best other order explains the pictures about as well.
+def undecided(logits: NDArray[np.float32], targets: NDArray[np.int64], order: Order, level: float) -> tuple[int, ...]:
+    """Return the labels whose number is open: the best order with another number explains the pictures as well.
 
     Args:
         logits: float32 (N, K).
         targets: int64 (N,).
         order: The best one.
-        bar: The p-value below which another order is worse.
+        level: The p-value below which another order is worse.
     """
-    chances, gains = log_chances(logits), _gains(logits, targets)
-    best = chances[np.arange(len(targets)), order[targets]]
+    logs, gains = log_probabilities(logits), _gains(logits, targets)
+    best = logs[np.arange(len(targets)), order[targets]]
     found = []
     for label, number in enumerate(order):
         barred = gains.copy()
         barred[label, number] = -1e9
         other = _assigned(barred)
-        if probability_of_as_good(chances[np.arange(len(targets)), other[targets]], best) >= bar:
+        if probability_of_as_good(logs[np.arange(len(targets)), other[targets]], best) >= level:
             found.append(label)
     return tuple(found)
 
@@ -56,7 +56,7 @@ def undecided(logits: NDArray[np.float32], targets: NDArray[np.int64], order: Or
 def _gains(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the log-likelihood, float64 (K, K), that each label's pictures give to each number of the network."""
     gains = np.zeros((logits.shape[1], logits.shape[1]))
-    np.add.at(gains, targets, log_chances(logits))
+    np.add.at(gains, targets, log_probabilities(logits))
     return gains
 
 

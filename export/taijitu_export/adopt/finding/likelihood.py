@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_export.comparison.comparison import probabilities_of
 from taijitu_export.decision.temperature import best_temperature
-from taijitu_export.onnx.onnx_from_foreign import Ending
+from taijitu_export.onnx.onnx_from_foreign import Ending, logarithms
 from taijitu_runtime.errors import require
 
 WRONG_LABELS = 0.05
@@ -41,13 +42,12 @@ class Score:
 
 
 def logits_of(answers: NDArray[np.float32], ending: Ending) -> NDArray[np.float32]:
-    """Logits, float32 (N, K), of what a network with this ending gives; finite ones."""
-    least = float(np.finfo(np.float32).tiny)
+    """Return finite logits, float32 (N, K), from the answers of a network with this ending."""
     if ending in ("logit", "probability"):
-        second = answers if ending == "logit" else _log(answers, least) - _log(1 - answers, least)
+        second = answers if ending == "logit" else logarithms(answers) - logarithms(1 - answers)
         answers = np.concatenate([np.zeros_like(second), second], axis=1)
     elif ending != "logits":
-        answers = _log(answers, least)
+        answers = logarithms(answers)
     return np.nan_to_num(answers, nan=0.0, posinf=1e6, neginf=-1e6).clip(-1e6, 1e6)
 
 
@@ -57,18 +57,16 @@ def score(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Score:
     The temperature takes away what a reading would gain by contrast alone: a network is more confident on pictures
     that it was not trained on than it is right, and fewer levels of contrast would look like a better explanation.
     """
-    chances = log_chances(logits, best_temperature(logits, targets))
-    right = chances[np.arange(len(targets)), targets]
+    logs = log_probabilities(logits, best_temperature(logits, targets))
+    right = logs[np.arange(len(targets)), targets]
     return Score(right, np.asarray(logits.argmax(axis=1) == targets))
 
 
-def log_chances(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Log-probabilities, float64 (N, K), of labels of which a few say nothing: at least log(WRONG_LABELS / K)."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    shares = powers / powers.sum(axis=1, keepdims=True)
-    chances: NDArray[np.float64] = np.log((1 - WRONG_LABELS) * shares + WRONG_LABELS / logits.shape[1])
-    return chances
+def log_probabilities(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Compute log-probabilities, float64 (N, K), where a few labels say nothing: at least log(WRONG_LABELS / K)."""
+    shares = probabilities_of(logits.astype(np.float64) / temperature)
+    found: NDArray[np.float64] = np.log((1 - WRONG_LABELS) * shares + WRONG_LABELS / logits.shape[1])
+    return found
 
 
 def probability_of_as_good(worse: NDArray[np.float64], better: NDArray[np.float64]) -> float:
@@ -89,8 +87,3 @@ def probability_by_chance(hits: int, pictures: int, chance: float) -> float:
     """Return the probability of so many hits, or more, of one who answers right in the share `chance` of cases."""
     stats = require("scipy.stats", "taijitu[export]")
     return float(stats.binom.sf(hits - 1, pictures, chance))
-
-
-def _log(numbers: NDArray[np.float32], least: float) -> NDArray[np.float32]:
-    logs: NDArray[np.float32] = np.log(np.maximum(numbers.astype(np.float64), least)).astype(np.float32)
-    return logs

@@ -1,7 +1,7 @@
 """The search: from coarse to fine, on few pictures first, and on all of them only what they cannot tell apart.
 
 1. Every family of arithmetic with the commonest resize, on at most COARSE pictures; then every resize, then every
-   filter. What is worse beyond all doubt (COARSE_BAR) is out; the rest of the contract was not right yet.
+   filter. What is worse beyond all doubt (COARSE_LEVEL) is out; the rest of the contract was not right yet.
 2. On all pictures, each remaining value of one part, the others as in the best reading so far, which gives way only to
    one that explains the pictures better by the test; so on until none does.
 3. The same of combinations: of the best value of each part, and where one reading is left, of its nearest rivals.
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from taijitu_export.adopt.finding.candidates import Part, Values, unusual_resizes, values_of
+from taijitu_export.adopt.finding.candidates import Part, Values, distinct, unusual_resizes, values_of
 from taijitu_export.adopt.finding.evidence import Evidence
 from taijitu_export.adopt.finding.label_order import Order, score_by_halves
 from taijitu_export.adopt.finding.likelihood import ERROR_RATE, Score, probability_of_as_good, score
@@ -30,7 +30,7 @@ FIRST_LOOK = 16
 COARSE = 64
 PICTURES_PER_LABEL = 8
 """At the first look, where the labels' order is not known."""
-COARSE_BAR = 1e-6
+COARSE_LEVEL = 1e-6
 MOST_TURNS = 5
 RIVALS = 2
 SPENT_EARLIER = 0.1
@@ -75,9 +75,9 @@ class Search:
         self._scores: dict[tuple[InputSpec, int], Score] = {}
         first = FIRST_LOOK if order is not None else max(COARSE, PICTURES_PER_LABEL * evidence.labels)
         self.looks = _looks(first, len(evidence))
-        self.bar = ERROR_RATE / sum(len(values) for values in space.values.values())
+        self.level = ERROR_RATE / sum(len(values) for values in space.values.values())
 
-    def glance(self) -> Score:
+    def coarse_score(self) -> Score:
         """Return the score, on few pictures, of the arithmetic that comes nearest with the commonest resize."""
         leader = self._coarse("arithmetic", self._space.first)[0]
         return self.score(leader, self._coarse_looks()[-1])
@@ -85,7 +85,7 @@ class Search:
     def families(self, count: int) -> list[InputSpec]:
         """Return the best few of these families, answered on all pictures."""
         best = self._coarse("arithmetic", self._space.first)[:count]
-        return self._race(best, "colours and numbers", bar=0.0)
+        return self._race(best, "colours and numbers", level=0.0)
 
     def run(self) -> list[InputSpec]:
         """Return the reading that is left, or those that the pictures cannot tell apart, the best first.
@@ -119,8 +119,8 @@ class Search:
         return list(dict.fromkeys(near))
 
     def all_of(self, left: Sequence[InputSpec]) -> list[InputSpec]:
-        """All combinations of the values in readings."""
-        values = [_different(values_of(spec, part) for spec in left) for part in self._space.values]
+        """Return all combinations of the values in readings."""
+        values = [distinct(values_of(spec, part) for spec in left) for part in self._space.values]
         return [self._space.spec(*each) for each in itertools.product(*values)]
 
     def score(self, spec: InputSpec, count: int | None = None) -> Score:
@@ -140,7 +140,7 @@ class Search:
     def _coarse(self, part: Part, spec: InputSpec) -> list[InputSpec]:
         """Return the readings with each value of a part that are not out beyond all doubt, the best first."""
         varied = self._varied(spec, self._space.values[part])
-        return self._race(varied, part, self._coarse_looks(), COARSE_BAR)
+        return self._race(varied, part, self._coarse_looks(), COARSE_LEVEL)
 
     def _coarse_looks(self) -> list[int]:
         return [count for count in self.looks if count <= COARSE] or self.looks[:1]
@@ -165,9 +165,9 @@ class Search:
         return [self._space.spec(*each) for each in itertools.product(*chosen)]
 
     def _with_unusual(self, leader: InputSpec, left: list[InputSpec]) -> list[InputSpec]:
-        """`left`, or where it has one resize and a size that nobody uses is better, what is as good as that one."""
+        """Return `left`; or, where it has one resize and an unusual size is better, what is as good as that size."""
         usual = self._space.values["resize"]
-        if len(usual) == 1 or len(_different(values_of(spec, "resize") for spec in left)) > 1:
+        if len(usual) == 1 or len(distinct(values_of(spec, "resize") for spec in left)) > 1:
             return left
         for _ in range(MOST_TURNS):
             near = self._varied(leader, unusual_resizes(leader, usual))
@@ -181,11 +181,11 @@ class Search:
         """Return the level of the test on `count` pictures: most of what chance may spoil is spent on all of them."""
         earlier = len(self.looks) - 1
         if not earlier:
-            return self.bar
-        return (1 - SPENT_EARLIER) * self.bar if count == self.looks[-1] else SPENT_EARLIER * self.bar / earlier
+            return self.level
+        return (1 - SPENT_EARLIER) * self.level if count == self.looks[-1] else SPENT_EARLIER * self.level / earlier
 
     def _race(
-        self, specs: Iterable[InputSpec], what: str, looks: Sequence[int] = (), bar: float | None = None
+        self, specs: Iterable[InputSpec], what: str, looks: Sequence[int] = (), level: float | None = None
     ) -> list[InputSpec]:
         """Return the readings that are about as good as the best at the last of `looks`, the best first.
 
@@ -193,30 +193,22 @@ class Search:
         """
         left = list(dict.fromkeys(specs))
         for count in looks or self.looks:
-            level = self._level(count) if bar is None else bar
+            least = self._level(count) if level is None else level
             for index, spec in enumerate(left):
                 for done in self._evidence.answer(spec, count):
                     self._progress.show(index * count + done, len(left) * count, f"{what}, {count} pictures")
             scores = {spec: self.score(spec, count) for spec in left}
             left.sort(key=lambda spec: -scores[spec].mean)
             best = scores[left[0]].log_likelihoods
-            left = [spec for spec in left if probability_of_as_good(scores[spec].log_likelihoods, best) >= level]
+            left = [spec for spec in left if probability_of_as_good(scores[spec].log_likelihoods, best) >= least]
         return left
 
 
 def _looks(first: int, pictures: int) -> list[int]:
-    """Numbers of pictures: doubled from the first one to all of them."""
+    """Return numbers of pictures: doubled from the first one to all of them."""
     looks = [min(first, pictures)]
     while looks[-1] < pictures:
         looks.append(min(2 * looks[-1], pictures))
     if len(looks) > 1 and looks[-2] > 0.75 * pictures:
         del looks[-2]
     return looks
-
-
-def _different(values: Iterable[Values]) -> list[Values]:
-    found: list[Values] = []
-    for each in values:
-        if each not in found:
-            found.append(each)
-    return found
