@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 
+from taijitu_export.comparison.bounds import fewest
+from taijitu_export.comparison.comparison import compare
 from taijitu_export.comparison.divergence import layer_name
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.passes import Float16Pass, RaiseToOpset19Pass, RoundToFloat16Pass
@@ -30,7 +31,7 @@ RANKING_PICTURES = 128
 
 @dataclasses.dataclass(frozen=True)
 class Sensitivity:
-    """A layer, and the error of the logits (root mean square, of the float32 logits') if it alone is int8."""
+    """A layer, and the error of the logits (root mean square, as a share of their range) if it alone is int8."""
 
     node: str
     name: str
@@ -167,32 +168,12 @@ def sensitivities(
     expected = Intermediates(model).logits(images)
     constants = {constant.name for constant in model.graph.initializer}
     names = {node.name: layer_name(node, constants) for node in model.graph.node}
-    signal = float(np.sqrt(np.square(expected, dtype=np.float64).mean()))
     found = []
     for node in tracked("trying each layer alone in int8", nodes, unit="layers"):
         alone = quantise(model, scales, [other for other in nodes if other != node])
-        difference = Intermediates(alone).logits(images) - expected
-        error = float(np.sqrt(np.square(difference, dtype=np.float64).mean()))
-        found.append(Sensitivity(node, names[node], _sortable(error / signal if signal else error)))
+        error = compare(Intermediates(alone).logits(images), expected).rms_error
+        found.append(Sensitivity(node, names[node], _sortable(error)))
     return sorted(found, key=lambda layer: -layer.error)
-
-
-def fewest(suffices: Callable[[int], bool], most: int) -> int | None:
-    """Return the smallest count from 1 to `most` that suffices, if more suffice wherever fewer do; None if none does.
-
-    Doubles until one does and then halves the gap: a count near the front is found in few trials.
-    """
-    failed, count = 0, 1
-    while count <= most and not suffices(count):
-        failed, count = count, 2 * count
-        if failed < most < count:
-            count = most
-    if count > most:
-        return None
-    while count - failed > 1:
-        middle = (failed + count) // 2
-        failed, count = (failed, middle) if suffices(middle) else (middle, count)
-    return count
 
 
 def table(ranking: Collection[Sensitivity], tried: Mapping[int, Check]) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, FULL_PRECISION_ERROR, allowed_error
-from taijitu_export.comparison.bounds import drop_interval, pictures_to_show, share_interval
+from taijitu_export.comparison.bounds import drop_interval, fewest, pictures_to_show, share_interval
 from taijitu_export.comparison.comparison import Accuracy, accuracy, compare
 from taijitu_export.comparison.parity import parity
 from taijitu_export.comparison.verdict import (
@@ -234,3 +234,18 @@ def test_duplicate_labels_are_refused() -> None:
 
     with pytest.raises(ArtefactError, match=r"labels\[2\].*red"):
         ModelCard.from_dict(card_dict(("red", "green", "red")))
+
+
+@pytest.mark.parametrize(
+    ("enough", "most", "expected"), [(1, 9, 1), (2, 9, 2), (3, 9, 3), (7, 9, 7), (9, 9, 9), (10, 9, None), (1, 0, None)]
+)
+def test_the_fewest_that_suffice_are_found(enough: int, most: int, expected: int | None) -> None:
+    tried: list[int] = []
+
+    def suffices(count: int) -> bool:
+        tried.append(count)
+        return count >= enough
+
+    assert fewest(suffices, most) == expected
+    assert len(tried) == len(set(tried)) <= 7
+    assert all(1 <= count <= most for count in tried)

@@ -26,7 +26,7 @@ from taijitu_export.precision.conversion import (
     report,
 )
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
-from taijitu_export.precision.int8_from_float32 import fewest, int8_for_engine, int8_from_float32
+from taijitu_export.precision.int8_from_float32 import int8_for_engine, int8_from_float32
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends.ort.backend import rounds_float16
 from taijitu_runtime.card import ModelCard, Precision
@@ -335,21 +335,6 @@ def test_no_precision_is_exit_code_1_with_the_table_and_no_file(
     assert printed.err.startswith(f"taijitu onnx: {output}: not written, int8 costs 9.00 points")
     assert printed.err.count("\n") == 1
     assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("enough", "most", "expected"), [(1, 9, 1), (2, 9, 2), (3, 9, 3), (7, 9, 7), (9, 9, 9), (10, 9, None), (1, 0, None)]
-)
-def test_the_fewest_that_suffice_are_found(enough: int, most: int, expected: int | None) -> None:
-    tried: list[int] = []
-
-    def suffices(count: int) -> bool:
-        tried.append(count)
-        return count >= enough
-
-    assert fewest(suffices, most) == expected
-    assert len(tried) == len(set(tried)) <= 7
-    assert all(1 <= count <= most for count in tried)
 
 
 def test_a_scale_cuts_off_what_is_rare_and_far_and_widens_for_what_is_not() -> None:
