@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.outliers import textures
 from taijitu_export.comparison.bounds import share_interval
-from taijitu_export.decision.conformal import set_coverage, set_probability
+from taijitu_export.decision.conformal import is_covered, set_probability
 from taijitu_export.decision.temperature import best_temperature
 from taijitu_runtime.answers import scores_from_logits
 from taijitu_runtime.bench.conditions import machine
@@ -193,7 +193,7 @@ def label_sets(run: Run) -> str:
         of_labels = probabilities(choosing, temperature)[np.arange(len(choosing.targets)), choosing.targets]
         found = probabilities(measuring, temperature)
         members = (found >= set_probability(of_labels, GUARANTEE)) | (found == found.max(axis=1, keepdims=True))
-        inside = set_coverage(members, measuring.targets)
+        inside = is_covered(members, measuring.targets)
         coverages.append(100 * inside.mean())
         by_label.append([100 * inside[measuring.targets == label].mean() for label in labels])
         sizes.append(members.sum(axis=1).mean())

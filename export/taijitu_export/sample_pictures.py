@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+SAMPLE_PICTURES = 64
+"""How many are compared where the user gives no pictures."""
+
 
 def sample_pictures(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     """Generate `count` random pictures with large shapes and fine grain, uint8 (count, height, width, 3).
 
-    All values from 0 to 255 occur.
+    Their values are from all of 0 to 255.
     """
     from PIL import Image
 

@@ -29,7 +29,7 @@ from taijitu_export.onnx.onnx_from_foreign import (
     standard_graph,
 )
 from taijitu_export.passport import card_for_precision, with_passport
-from taijitu_export.sample_pictures import sample_pictures
+from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import METADATA_PREFIX, Architecture, InputSpec, ModelCard, Precision
 from taijitu_runtime.classifier import Classifier
@@ -40,8 +40,6 @@ from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.labels import checked_labels
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
-
-PICTURES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +121,7 @@ def adopt_file(
     if found is not None:
         known = found.preprocessing
     spec = known.spec(original.signature)
-    pictures = sample_pictures(PICTURES, spec.height, spec.width)
+    pictures = sample_pictures(SAMPLE_PICTURES, spec.height, spec.width)
     classes = original.classes((spec.height, spec.width))
     labels = _labels(known, classes, source)
     answers = original.answers(pictures, spec)

@@ -52,11 +52,10 @@ class Proof:
 
     def __str__(self) -> str:
         found = self.comparison
-        same = found.pictures - len(found.flips) - found.not_finite
         kind, error = ("largest", found.max_error) if self.precision == "fp32" else ("rms", found.rms_error)
         return (
-            f"top-1 the same on {same} of {found.pictures} pictures, {kind} logit difference {error:.2g} of the logit "
-            f"range (allowed for {self.precision}: {self.allowed:.2g})"
+            f"top-1 the same on {found.agreeing} of {found.pictures} pictures, {kind} logit difference {error:.2g} of "
+            f"the logit range (allowed for {self.precision}: {self.allowed:.2g})"
         )
 
 

@@ -25,12 +25,6 @@ LEAST_ALLOWED_ERROR = {"fp16": 2.0**-11, "int8": 1 / 254}
 MOST_ALLOWED_ERROR = {"fp32": FULL_PRECISION_ERROR, "fp16": 1e-2, "int8": 1e-1}
 """Root mean square of the logit differences as a share of the logit range, for any noise (fp32: the largest)."""
 
-
-def allowed_error(precision: str, noise: float) -> float:
-    """Return the logit error that a conversion to "fp16" or "int8" may have, as a share of the logit range."""
-    return min(max(NOISE_FACTOR * noise, LEAST_ALLOWED_ERROR[precision]), MOST_ALLOWED_ERROR[precision])
-
-
 PROOF_FACTOR = 3.0
 """How many times the largest logit difference of a conversion another backend of that precision may differ.
 
@@ -42,3 +36,8 @@ PROOF_OWN_ALLOWANCE = {"fp32": 3e-5, "fp16": 1e-3, "int8": 4.5e-2}
 Measured over 50 artefacts, numbers of threads, with and without the native Nish, and releases of ONNX Runtime from 1.22
 on: at most 8e-6 in float32, 2e-4 in float16 and 0.039 in int8 (a random MLP with 15 layers of Nish), where a rounding
 moves values by whole steps. The smallest sabotage was 0.002 in float32, and 0.053 in int8 (docs/results/proof.md)."""
+
+
+def allowed_error(precision: str, noise: float) -> float:
+    """Return the logit error that a conversion to "fp16" or "int8" may have, as a share of the logit range."""
+    return min(max(NOISE_FACTOR * noise, LEAST_ALLOWED_ERROR[precision]), MOST_ALLOWED_ERROR[precision])

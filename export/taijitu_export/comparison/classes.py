@@ -13,7 +13,7 @@ BINS = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Probabilities:
+class Predictions:
     """The first answers of N pictures: indices of labels, int64 (N,), their probabilities, and whether they are right.
 
     Pictures whose logits are not finite have the answer -1 and the probability 0.
@@ -42,13 +42,13 @@ def answers_of(logits: NDArray[np.float32]) -> NDArray[np.int64]:
 
 def first_answers(
     logits: NDArray[np.float32], targets: NDArray[np.int64], output: str = "logits", temperature: float = 1.0
-) -> Probabilities:
+) -> Predictions:
     """Return the first answers from logits (N, K) for targets (N,). `output`, `temperature`: those of the card."""
     answers = answers_of(logits)
     safe = np.where((answers >= 0)[:, None], logits, np.float32(1 / logits.shape[1]))
     probabilities = scores_from_logits(safe, temperature, output).probabilities.astype(np.float64)
     confidence = np.where(answers >= 0, probabilities.max(axis=1), 0.0)
-    return Probabilities(answers, confidence, answers == targets)
+    return Predictions(answers, confidence, answers == targets)
 
 
 def confusion_matrix(answers: NDArray[np.int64], targets: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
@@ -68,7 +68,7 @@ def precision_and_recall(
         return right / matrix.sum(axis=0), right / np.bincount(targets, minlength=len(matrix))
 
 
-def reliability(found: Probabilities) -> list[ReliabilityBin]:
+def reliability(found: Predictions) -> list[ReliabilityBin]:
     """Sort pictures into ten bins of probability; bins without a picture are left out."""
     index = np.minimum((found.confidence * BINS).astype(np.int64), BINS - 1)
     bins = []
@@ -80,7 +80,7 @@ def reliability(found: Probabilities) -> list[ReliabilityBin]:
     return bins
 
 
-def calibration_error(found: Probabilities) -> float:
+def calibration_error(found: Predictions) -> float:
     """Compute the expected calibration error (ECE) in percentage points.
 
     It is the mean over all pictures of the gap, within their bin, between the mean probability and the share right.
@@ -89,7 +89,7 @@ def calibration_error(found: Probabilities) -> float:
     return 100 * sum(gaps) / len(found.right)
 
 
-def coverage_and_accuracy(found: Probabilities) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def coverage_and_accuracy(found: Predictions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute the accuracy at every coverage, the likeliest answers first: both float64 (N,)."""
     order = np.argsort(-found.confidence, kind="stable")
     counts = np.arange(1, len(order) + 1)

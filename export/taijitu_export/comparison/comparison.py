@@ -75,9 +75,14 @@ class Comparison:
     logit_range: float
 
     @property
-    def agreement_percent(self) -> float:
+    def agreeing(self) -> int:
         """Pictures with the same first answer."""
-        return 100 * (1 - (len(self.flips) + self.not_finite) / self.pictures)
+        return self.pictures - len(self.flips) - self.not_finite
+
+    @property
+    def agreement_percent(self) -> float:
+        """Percent of the pictures with the same first answer."""
+        return 100 * self.agreeing / self.pictures
 
     @property
     def max_error(self) -> float:

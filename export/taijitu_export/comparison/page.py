@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_export.comparison.classes import (
-    Probabilities,
+    Predictions,
     answers_of,
     calibration_error,
     confusion_matrix,
@@ -88,7 +88,7 @@ def changed_pictures(found: Verification) -> list[tuple[str, str, str, str, str]
     return rows
 
 
-def _classes(found: Probabilities, targets: NDArray[np.int64], labels: Sequence[str]) -> list[str]:
+def _classes(found: Predictions, targets: NDArray[np.int64], labels: Sequence[str]) -> list[str]:
     matrix = confusion_matrix(found.answers, targets, len(labels))
     precision, recall = precision_and_recall(matrix, targets)
     pictures = np.bincount(targets, minlength=len(labels))
@@ -106,7 +106,7 @@ def _classes(found: Probabilities, targets: NDArray[np.int64], labels: Sequence[
     return [*sections, _table(["label", "answer", "pictures"], cells)]
 
 
-def _probabilities(found: Probabilities) -> list[str]:
+def _probabilities(found: Predictions) -> list[str]:
     bins = reliability(found)
     coverage, accuracy = coverage_and_accuracy(found)
     spread = np.unique(np.linspace(0, len(coverage) - 1, 200).astype(int))

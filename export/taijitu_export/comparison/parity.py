@@ -52,9 +52,8 @@ class Parity:
 
     def __str__(self) -> str:
         found = self.comparison
-        same = found.pictures - len(found.flips) - found.not_finite
         return (
-            f"top-1 the same on {same} of {found.pictures} pictures, largest logit difference "
+            f"top-1 the same on {found.agreeing} of {found.pictures} pictures, largest logit difference "
             f"{found.max_difference:.2g} (allowed {FULL_PRECISION_ERROR * found.logit_range:.2g}: "
             f"{FULL_PRECISION_ERROR:g} of the logit range)"
         )

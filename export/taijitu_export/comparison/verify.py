@@ -29,7 +29,7 @@ from taijitu_export.errors import ExportError
 from taijitu_export.onnx.forms import FORM_OF_LAYOUT
 from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_export.progress import tracked
-from taijitu_export.sample_pictures import sample_pictures
+from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.datasets import PictureSet, TrainedOn, check_skipping, evaluation_pictures
@@ -37,7 +37,6 @@ from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_training import checkpoint
 
-GENERATED_PICTURES = 64
 EXPLAINED_PICTURES = 8
 
 
@@ -157,7 +156,7 @@ def _answers(
     spec = models["candidate"].card.input
     logits: dict[str, list[NDArray[np.float32]]] = {name: [] for name in models}
     seconds = dict.fromkeys(models, 0.0)
-    total = GENERATED_PICTURES if pictures is None else len(pictures)
+    total = SAMPLE_PICTURES if pictures is None else len(pictures)
     for batch in tracked("answering", _batches(pictures, spec), -(-total // BATCH)):
         for name, model in models.items():
             if not logits[name]:
@@ -171,7 +170,7 @@ def _answers(
 
 def _batches(pictures: PictureSet | None, spec: InputSpec) -> Iterator[NDArray[np.uint8]]:
     if pictures is None:
-        return iter([sample_pictures(GENERATED_PICTURES, spec.height, spec.width)])
+        return iter([sample_pictures(SAMPLE_PICTURES, spec.height, spec.width)])
     return pictures.batches(spec, BATCH)
 
 
@@ -270,7 +269,7 @@ def _explained(candidate: Path, reference: Path, spec: InputSpec, evidence: Evid
     assert evidence.reference is not None
     chosen = np.sort(most_different(evidence.candidate, evidence.reference, EXPLAINED_PICTURES))
     if evidence.pictures is None:
-        images = sample_pictures(GENERATED_PICTURES, spec.height, spec.width)[chosen]
+        images = sample_pictures(SAMPLE_PICTURES, spec.height, spec.width)[chosen]
     else:
         images = evidence.pictures.subset(chosen).array(spec)
     ours = onnx.load(candidate)

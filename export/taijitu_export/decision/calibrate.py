@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from taijitu_export.comparison.classes import calibration_error, first_answers
-from taijitu_export.decision.conformal import set_coverage, set_probability
+from taijitu_export.decision.conformal import is_covered, set_probability
 from taijitu_export.decision.temperature import best_temperature
 from taijitu_export.decision.threshold import ThresholdRequest, coverage_row, coverage_table
 from taijitu_export.errors import ExportError
@@ -269,7 +269,7 @@ def _reported(
     if decision.guarantee is None:
         return found
     members = scores_from_logits(half.logits, temperature).members(DecisionRule(card.labels, decision))
-    inside = set_coverage(members, half.targets)
+    inside = is_covered(members, half.targets)
     by_label = {card.labels[i]: 100 * float(inside[half.targets == i].mean()) for i in np.unique(half.targets)}
     return dataclasses.replace(
         found,

@@ -36,6 +36,6 @@ def set_probability(of_labels: NDArray[np.float64], guarantee: float) -> float:
     return float(np.sort(of_labels)[rank - 1])
 
 
-def set_coverage(members: NDArray[np.bool_], targets: NDArray[np.int64]) -> NDArray[np.bool_]:
+def is_covered(members: NDArray[np.bool_], targets: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return whether each picture's label is in its set, bool (N,), from members (N, K)."""
     return np.asarray(members[np.arange(len(targets)), targets])

@@ -14,7 +14,7 @@ DRIVER_VERSION = Path("/sys/module/nvidia/version")
 
 @dataclass(frozen=True)
 class Gpu(cuda.GpuModel):
-    """`driver`: its version; `free_bytes`: of memory that a build may use."""
+    """The GPU of a build. `driver`: its version; `free_bytes`: of memory that the build may use."""
 
     driver: str = ""
     free_bytes: int = 0

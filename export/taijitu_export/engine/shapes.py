@@ -31,9 +31,10 @@ def shapes_from_text(text: str) -> dict[str, Shape]:
         name, _, sizes = part.rpartition(":")
         if not name or not re.fullmatch(r"\d+(x\d+)*", sizes):
             raise ValueError(f"got {part!r}, expected NAME:SHAPE such as images:1x32x32x3")
-        if name.strip("'\"") in shapes:
-            raise ValueError(f"got two shapes of {name}")
-        shapes[name.strip("'\"")] = tuple(map(int, sizes.split("x")))
+        name = name.strip("'\"")
+        if name in shapes:
+            raise ValueError(f"got two shapes of {name}, expected one")
+        shapes[name] = tuple(map(int, sizes.split("x")))
     return shapes
 
 

@@ -20,7 +20,7 @@ from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import card_of, network_of, onnx_from_checkpoint
 from taijitu_export.passport import with_own_answers, with_passport
 from taijitu_export.precision.conversion import PrecisionRequest, convert
-from taijitu_export.sample_pictures import sample_pictures
+from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.backends.contract import layout_of, rows_from_pixels
 from taijitu_runtime.card import ModelCard
@@ -31,8 +31,6 @@ from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
-
-PICTURES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +153,7 @@ def _compared_with_checkpoint(
 
     # Nish by its definition in the file, as every other program has it.
     with OrtBackend(artefact, native=False) as backend:
-        pictures = sample_pictures(PICTURES, card.input.height, card.input.width)
+        pictures = sample_pictures(SAMPLE_PICTURES, card.input.height, card.input.width)
         found = parity(network, backend, in_form(pictures))
         if not found.holds:
             raise ExportError(found.failure)

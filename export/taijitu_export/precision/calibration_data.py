@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_export.sample_pictures import sample_pictures
+from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.datasets import TrainedOn, calibration_and_judging
 from taijitu_runtime.decision.decision import temperature_of
 
 CALIBRATION_PICTURES = 512
 EVALUATION_PICTURES = 10_000
-GENERATED_PICTURES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +61,6 @@ class CalibrationData:
     @classmethod
     def generated(cls, spec: InputSpec) -> CalibrationData:
         """Generate 64 images and another 64, without labels."""
-        first, second = (sample_pictures(GENERATED_PICTURES, spec.height, spec.width, seed) for seed in (1, 2))
-        source = f"{GENERATED_PICTURES} generated pictures"
+        first, second = (sample_pictures(SAMPLE_PICTURES, spec.height, spec.width, seed) for seed in (1, 2))
+        source = f"{SAMPLE_PICTURES} generated pictures"
         return cls(first, second, None, source, source)

@@ -10,7 +10,7 @@ import onnx
 
 from taijitu_export.engine.building.build_config import configuration
 from taijitu_export.engine.building.failures import BuildError, log_lines, not_none
-from taijitu_export.engine.building.layers import LayerCount, count_layers
+from taijitu_export.engine.building.layers import LayerCount, count_layers, type_name
 from taijitu_export.engine.building.progress import BuildProgress, progress_monitor
 from taijitu_export.engine.building.timing_cache import TimingCache
 from taijitu_export.engine.graph import Graph
@@ -101,11 +101,9 @@ def _parser_error(library: Library, error: Any, model: onnx.ModelProto) -> str:
 def _tensors(network: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     outputs = [network.get_output(index) for index in range(network.num_outputs)]
-    names = {"FLOAT": "float32", "HALF": "float16"}
 
     def spec(tensor: Any) -> TensorSpec:
-        kind = tensor.dtype.name
-        return TensorSpec(tensor.name, names.get(kind, kind.lower()), tuple(tensor.shape))
+        return TensorSpec(tensor.name, type_name(tensor.dtype.name), tuple(tensor.shape))
 
     return tuple(map(spec, inputs)), tuple(map(spec, outputs))
 

@@ -33,7 +33,10 @@ FORMATS = (
 
 @dataclass(frozen=True)
 class LayerCount:
-    """`layers`: how many compute in which type, by numpy's name. `counted_in`: "network" or "engine"."""
+    """Layers counted by the type that they compute in.
+
+    `layers`: counts by NumPy's name of the type. `counted_in`: "network" or "engine".
+    """
 
     layers: dict[str, int]
     counted_in: Literal["network", "engine"]
@@ -107,6 +110,11 @@ def shortfall(asked: str, count: LayerCount, excluded: int | None) -> str:
     return ""
 
 
+def type_name(data_type: str) -> str:
+    """Return NumPy's name of a member of the library's DataType: "float16" of "HALF"."""
+    return NAMES.get(data_type, data_type.lower())
+
+
 def _computes_in(trt: Any, layer: Any, makers: dict[str, Any]) -> str:
     """Return the type of the inputs.
 
@@ -118,7 +126,7 @@ def _computes_in(trt: Any, layer: Any, makers: dict[str, Any]) -> str:
     data: str = layer.get_input(0).dtype.name
     if sources and sources[0] is not None and sources[0].type == trt.LayerType.DEQUANTIZE:
         data = sources[0].get_input(0).dtype.name
-    return NAMES.get(data, data.lower())
+    return type_name(data)
 
 
 def _type_of(layer: dict[str, Any]) -> str:
