@@ -26,8 +26,9 @@ from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.announcement import announce
 from taijitu_training.run.folder import make_out
 from taijitu_training.run.metrics import Row
+from taijitu_training.run.resuming import PreviousRun
 from taijitu_training.run.run import Run
-from taijitu_training.weights.fine_tuning import PreviousRun, StartingPoint, from_file, from_published, saved_network
+from taijitu_training.weights.fine_tuning import StartingPoint, from_file, from_published, saved_network
 
 AnyPath = str | os.PathLike[str]
 RESULTS = ("last.pt", "best.pt", "final.pt", "metrics.jsonl")

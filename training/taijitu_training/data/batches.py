@@ -16,8 +16,6 @@ from taijitu_training.data.stream import StreamBatches, stream_in_order
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 
-__all__ = ["Batches", "MemoryBatches", "Share", "Step", "batches", "evaluation_batches", "generator_of"]
-
 
 def batches(source: Source, recipe: Recipe, device: torch.device, share: Share) -> Batches:
     """Return the training batches of `source`, which was loaded for `recipe`.

@@ -50,14 +50,14 @@ class Unreadable:
 
 def decode(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Pictures:
     """Decode all of `samples` into the network's input, without the broken ones; see `Unreadable`."""
-    pixels = samples.contents
-    if isinstance(pixels, np.ndarray) and decoder.keeps(pixels.shape[1:]):
-        return Pictures(torch.from_numpy(pixels), samples.targets)
+    contents = samples.contents
+    if isinstance(contents, np.ndarray) and decoder.keeps(contents.shape[1:]):
+        return Pictures(torch.from_numpy(contents), samples.targets)
     images = torch.empty((len(samples), *decoder.size, 3), dtype=torch.uint8)
     pixels = images.numpy()
 
     def place(i: int) -> str | None:
-        decoded, _ = decoder[Job(samples.contents[i], 0)]
+        decoded, _ = decoder[Job(contents[i], 0)]
         if isinstance(decoded, str):
             return decoded
         pixels[i] = decoded

@@ -1,10 +1,13 @@
-"""Decide whether a saved training state belongs to the run that is to continue it."""
+"""Resume a run: the settings that it had, and whether a saved training state belongs to it."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError
@@ -13,6 +16,41 @@ from taijitu_training.recipes.recipe import Recipe
 
 DATA = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out", "other")
 FLAGS = ("patience", "minutes")
+
+PREPARATION = ("mean", "std", "resize", "interpolation", "evaluation_crop")
+"""Fields of a recipe for the preparation of pictures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviousRun:
+    """The settings of a resumed run that need not be given again.
+
+    `network`: its name and options, as in a checkpoint. `recipe`: its name. `fields`: of its recipe, how pictures are
+    prepared for weights that it started from.
+    """
+
+    network: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    recipe: str = ""
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, path: Path | None) -> PreviousRun:
+        """Read it from the run's last.pt; empty for no run."""
+        if path is None:
+            return cls()
+        if not path.exists():
+            raise TaijituError(f"got --resume, but there is no {path}; start without it")
+        saved = checkpoint.load(path)
+        recipe = saved.training.get("recipe", {})
+        if "started_from" not in saved.training:
+            return cls(saved.architecture, recipe.get("name", ""))
+        fields = {name: recipe[name] for name in PREPARATION if name in recipe}
+        fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(saved.architecture, recipe.get("name", ""), fields)
+
+    def applied_to(self, recipe: Recipe, given: Collection[str]) -> Recipe:
+        """Return `recipe` with the run's fields where they were not `given`."""
+        return dataclasses.replace(recipe, **{name: value for name, value in self.fields.items() if name not in given})
 
 
 def load_resumable(path: Path, own: Checkpoint) -> Checkpoint:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,14 @@ from taijitu_training.data.pictures import check_arithmetic, cropped_side
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import model_options
 from taijitu_training.recipes.recipe import Recipe
-from taijitu_training.weights.file import WeightsFile, read_weights
-from taijitu_training.weights.fitting import classification_layer, match_weights, require_body, require_whole
+from taijitu_training.weights.file import read_weights
+from taijitu_training.weights.fitting import (
+    classification_layer,
+    loaded_by_timm,
+    match_weights,
+    require_body,
+    require_whole,
+)
 from taijitu_training.weights.hub import published_weights
 from taijitu_training.weights.published import (
     network_input,
@@ -34,9 +39,6 @@ from taijitu_training.weights.published import (
     torchvision_weights,
 )
 from taijitu_training.weights.torch_hub import licence_of, torchvision_file
-
-PREPARATION = ("mean", "std", "resize", "interpolation", "evaluation_crop")
-"""Fields of a recipe for the preparation of pictures."""
 
 AUXILIARY = ("aux1.*", "aux2.*", "AuxLogits.*")
 """Classifiers inside torchvision's GoogLeNet and Inception, which serve training alone."""
@@ -137,38 +139,6 @@ class StartingPoint:
         return dataclasses.replace(recipe, **{name: value for name, value in fields.items() if name not in given})
 
 
-@dataclass(frozen=True)
-class PreviousRun:
-    """The settings of a resumed run that need not be given again.
-
-    `network`: its name and options, as in a checkpoint. `recipe`: its name. `fields`: of its recipe, how pictures are
-    prepared for weights that it started from.
-    """
-
-    network: Options = dataclasses.field(default_factory=dict)
-    recipe: str = ""
-    fields: Options = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def of(cls, path: Path | None) -> PreviousRun:
-        """Read it from the run's last.pt; empty for no run."""
-        if path is None:
-            return cls()
-        if not path.exists():
-            raise TaijituError(f"got --resume, but there is no {path}; start without it")
-        saved = checkpoint.load(path)
-        recipe = saved.training.get("recipe", {})
-        if "started_from" not in saved.training:
-            return cls(saved.architecture, recipe.get("name", ""))
-        fields = {name: recipe[name] for name in PREPARATION if name in recipe}
-        fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        return cls(saved.architecture, recipe.get("name", ""), fields)
-
-    def applied_to(self, recipe: Recipe, given: Collection[str]) -> Recipe:
-        """Return `recipe` with the run's fields where they were not `given`."""
-        return dataclasses.replace(recipe, **{name: value for name, value in self.fields.items() if name not in given})
-
-
 def saved_network(init: str | os.PathLike[str] | None) -> Options:
     """Return the name and options of the network in a checkpoint; empty for a file of weights, and for no file."""
     if init is None:
@@ -251,9 +221,14 @@ def _from_timm(name: str, tag: str, options: Options, offline: bool, report: Cal
     labels: tuple[str, ...] = ()
     with contextlib.suppress(TaijituError):  # timm numbers some labels and does not name them
         labels = published_labels(f"timm/{full_name}")
-    architecture = {"name": f"timm/{name}", "options": {**options, "num_classes": config.num_classes}}
-    tensors = _as_timm_loads(file, full_name, architecture)
+    options = {**options, "num_classes": config.num_classes}
+    try:
+        tensors = loaded_by_timm(full_name, file.tensors, options)
+    except Exception as error:  # timm raises errors of nearly any class
+        reason = one_line(error)[:200]
+        raise CheckpointError(f"{path}: not the weights of timm/{full_name} ({reason}); get them again") from None
     origin = {"file": f"timm/{full_name}", "sha256": file.sha256, "licence": config.license or "not stated"}
+    architecture = {"name": f"timm/{name}", "options": options}
     return StartingPoint(tensors, architecture, labels, published_input(f"timm/{full_name}"), origin)
 
 
@@ -273,18 +248,3 @@ def _from_torchvision(
     require_whole(file, match, architecture, leave_out=AUXILIARY)
     origin = {"file": full_name, "sha256": file.sha256, "licence": licence_of(entry)}
     return StartingPoint(match.tensors, architecture, labels, spec, origin)
-
-
-def _as_timm_loads(file: WeightsFile, name: str, architecture: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors by the names in the network, as timm converts published ones; taijitu reads the file."""
-    library: Any = importlib.import_module("timm")
-    options = architecture["options"]
-    size = {"img_size": options["image_size"]} if library.get_pretrained_cfg(name).fixed_input_size else {}
-    try:
-        network = library.create_model(
-            name, pretrained=True, pretrained_cfg_overlay={"state_dict": file.tensors, "custom_load": False}, **size
-        )
-    except Exception as error:  # other libraries raise errors of nearly any class
-        reason = one_line(error)[:200]
-        raise CheckpointError(f"{file.path}: not the weights of timm/{name} ({reason}); get them again") from None
-    return {f"network.{key}": value for key, value in network.state_dict().items()}

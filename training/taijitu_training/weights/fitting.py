@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -47,19 +47,35 @@ def _renamed_by_timm(tensors: dict[str, Tensor], architecture: Architecture) -> 
     options = architecture["options"]
     if source != "timm" or options["act"] != "own" or options["stem"] != "own":
         return None
+    with contextlib.suppress(Exception):  # if timm raises anything, it cannot
+        return loaded_by_timm(name, tensors, options, num_classes=options["num_classes"], label_offset=0)
+    return None
+
+
+def loaded_by_timm(
+    name: str, tensors: Mapping[str, Tensor], options: Mapping[str, Any], **overlay: Any
+) -> dict[str, Tensor]:
+    """Return the tensors by the names in the network that `create_model` builds, as timm loads published ones.
+
+    Args:
+        name: timm's name of the network, or of its weights.
+        tensors: By their names in the file; timm renames them, and resizes position embeddings.
+        options: The options of the network, for create_model.
+        overlay: Fields of timm's `pretrained_cfg` that differ for this file.
+
+    Raises:
+        Exception: They are not the weights of this network; timm raises errors of nearly any class.
+    """
     library: Any = importlib.import_module("timm")
     size = {"img_size": options["image_size"]} if library.get_pretrained_cfg(name).fixed_input_size else {}
-    overlay = {
-        "state_dict": dict(tensors),
-        "num_classes": options["num_classes"],
-        "label_offset": 0,
-        "custom_load": False,
-    }
-    with contextlib.suppress(Exception):  # if timm raises anything, it cannot
-        classes = options["num_classes"]
-        made = library.create_model(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay, **size)
-        return {f"network.{key}": value for key, value in made.state_dict().items()}
-    return None
+    network = library.create_model(
+        name,
+        pretrained=True,
+        num_classes=options["num_classes"],
+        pretrained_cfg_overlay={"state_dict": dict(tensors), "custom_load": False, **overlay},
+        **size,
+    )
+    return {f"network.{key}": value for key, value in network.state_dict().items()}
 
 
 def require_whole(file: WeightsFile, match: Match, architecture: Architecture, leave_out: Sequence[str] = ()) -> None:

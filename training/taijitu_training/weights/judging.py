@@ -12,6 +12,7 @@ import torch
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import evaluation_pictures
+from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import DataError, TrainingError
 
@@ -65,12 +66,10 @@ def judge(checkpoint: Checkpoint, data: Path, *, skip_unreadable: bool = False) 
     if pictures.targets is None:
         raise DataError(f"{data}: got pictures without labels, expected <label>/*; sort them into folders")
     model = checkpoint.model()
-    mean, std = (torch.tensor(numbers) * 255.0 for numbers in (spec.mean, spec.std))
     answers = []
     with Progress(len(pictures)) as bar:
         for batch in pictures.batches(spec, 32):
-            images = ((torch.from_numpy(batch).float() - mean) / std).permute(0, 3, 1, 2)
-            answers.append(model(images).argmax(1).numpy())
+            answers.append(model(torch.from_numpy(normalise(batch, spec))).argmax(1).numpy())
             bar.advance(len(batch))
     correct = int((np.concatenate(answers) == pictures.targets).sum())
     return Judged(correct, len(pictures), len(np.unique(pictures.targets)), str(pictures))
