@@ -9,13 +9,12 @@ python export/adopt.py model.onnx -o adopted.onnx --labels labels.txt --find --d
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
 
 from taijitu_export.errors import ExportError
-from taijitu_runtime.console import JSON_HELP, Parser, run, say
+from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.labels import FORMS
 
@@ -73,9 +72,10 @@ def main(argv: list[str] | None = None) -> int:
             say(line, sys.stderr)
         raise
     if args.json:
-        print(json.dumps({"path": str(result.path), "card": result.card.to_dict(), "batch": result.batch,
-                          "opset": result.opset, "checked": str(result.proof), "notes": result.notes,
-                          "found": None if result.found is None else result.found.to_dict()}))  # fmt: skip
+        found = None if result.found is None else result.found.to_dict()
+        say_json({"path": str(result.path), "card": result.card.to_dict(), "batch": result.batch,
+                  "opset": result.opset, "checked": str(result.proof), "notes": result.notes,
+                  "found": found}, sys.stdout)  # fmt: skip
     else:
         say("\n".join(result.report()), sys.stdout)
     return 0

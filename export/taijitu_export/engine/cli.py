@@ -7,7 +7,6 @@ python export/to_engine.py model.onnx --saveEngine=model.engine [--backend auto|
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from taijitu_export.engine.options import Options
 from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes, shapes_from_text
 from taijitu_export.errors import ExportError
-from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.engine_card import HARDWARE_COMPATIBILITY
 from taijitu_runtime.errors import UsageError
 
@@ -63,7 +62,7 @@ def _add_precision(parser: Parser) -> None:
     precision.add_argument("--fp16", action="store_true", help="compute in float16; a float32 graph is converted "
                            "first (default: the precision of the graph)")  # fmt: skip
     precision.add_argument("--int8", action="store_true", help="compute in int8; needs a graph with scales, from "
-                           "to_onnx.py --precision int8")  # fmt: skip
+                           "taijitu onnx --precision int8")  # fmt: skip
     parser.add_argument("--noTF32", action="store_true", help="multiply float32 as float32, not with 10-bit mantissas")
 
 
@@ -101,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
             say(line, sys.stderr)
         raise
     if args.json:
-        print(json.dumps(result.card.to_dict(), allow_nan=False))
+        say_json(result.card.to_dict(), sys.stdout)
     else:
         say("\n".join(report(result)), sys.stdout)
     return 0

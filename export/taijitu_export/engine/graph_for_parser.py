@@ -107,8 +107,8 @@ def _drop_definition(model: onnx.ModelProto, function: tuple[str, str]) -> None:
     """Remove it, so that the parser has the plugin or fails, and never silently uses the definition instead."""
     if not any((node.domain, node.op_type) == function for node in model.graph.node):
         raise UsageError(
-            f"got --nishPlugin for a graph without a node {'::'.join(function)}, expected one that to_onnx.py wrote "
-            "with --nish op; remove the flag"
+            f"got --nishPlugin for a graph without a node {'::'.join(function)}, expected one that taijitu "
+            "onnx wrote with --nish op; remove the flag"
         )
     others = [each for each in model.functions if (each.domain, each.name) != function]
     del model.functions[:]
