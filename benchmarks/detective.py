@@ -35,10 +35,10 @@ from torch import nn
 
 from taijitu_export.adopt.finding.candidates import FIELDS, differences, flags
 from taijitu_export.adopt.finding.find import UndecidedError, find_contract
+from taijitu_export.adopt.onnx_from_foreign import standard_graph
 from taijitu_export.adopt.original import Original
 from taijitu_export.adopt.preprocessing import Preprocessing
 from taijitu_export.onnx.onnx_file import read_onnx
-from taijitu_export.onnx.onnx_from_foreign import standard_graph
 from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.datasets import read_dataset

@@ -13,14 +13,7 @@ from numpy.typing import NDArray
 
 from taijitu_export.adopt.finding.find import Found, find_contract
 from taijitu_export.adopt.like import preprocessing_of_metadata
-from taijitu_export.adopt.original import Layout, Original
-from taijitu_export.adopt.preprocessing import Preprocessing
-from taijitu_export.adopt.proof import Proof, logits_of_original, proof
-from taijitu_export.errors import ExportError
-from taijitu_export.onnx.export import checked_file, sealed
-from taijitu_export.onnx.onnx_file import opset_of, read_onnx
-from taijitu_export.onnx.onnx_from_checkpoint import finished
-from taijitu_export.onnx.onnx_from_foreign import (
+from taijitu_export.adopt.onnx_from_foreign import (
     OPSET,
     Ending,
     Standard,
@@ -28,6 +21,13 @@ from taijitu_export.onnx.onnx_from_foreign import (
     onnx_from_foreign,
     standard_graph,
 )
+from taijitu_export.adopt.original import Layout, Original
+from taijitu_export.adopt.preprocessing import Preprocessing
+from taijitu_export.adopt.proof import Proof, logits_of_original, proof
+from taijitu_export.errors import ExportError
+from taijitu_export.onnx.export import checked_file, sealed
+from taijitu_export.onnx.onnx_file import opset_of, read_onnx
+from taijitu_export.onnx.onnx_from_checkpoint import finished
 from taijitu_export.passport import card_for_precision, with_passport
 from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.backends import OrtBackend

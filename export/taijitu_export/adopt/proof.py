@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_export.adopt.onnx_from_foreign import Ending, logarithms
 from taijitu_export.adopt.original import Original
 from taijitu_export.comparison.allowances import (
     FULL_PRECISION_ERROR,
@@ -17,7 +18,6 @@ from taijitu_export.comparison.allowances import (
 )
 from taijitu_export.comparison.comparison import Comparison, compare, probabilities_of
 from taijitu_export.comparison.verdict import verdict_on_logits
-from taijitu_export.onnx.onnx_from_foreign import Ending, logarithms
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 

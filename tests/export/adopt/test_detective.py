@@ -17,11 +17,11 @@ from PIL import Image
 from taijitu_export import passport
 from taijitu_export.adopt.cli import main
 from taijitu_export.adopt.finding.find import Found, UndecidedError, find_contract
+from taijitu_export.adopt.onnx_from_foreign import standard_graph
 from taijitu_export.adopt.original import Original
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
 from taijitu_export.api import adopt
 from taijitu_export.onnx.onnx_file import read_onnx
-from taijitu_export.onnx.onnx_from_foreign import standard_graph
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import DataError, UsageError
 from taijitu_runtime.pictures.preprocess import normalise, resize_picture

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from taijitu_export.adopt.finding.candidates import Values
 from taijitu_export.adopt.finding.likelihood import logits_of
+from taijitu_export.adopt.onnx_from_foreign import Ending, ends_in
 from taijitu_export.adopt.original import Original
-from taijitu_export.onnx.onnx_from_foreign import Ending, ends_in
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.datasets import Content, PictureSet, bytes_of, prepare
 from taijitu_runtime.errors import PictureError

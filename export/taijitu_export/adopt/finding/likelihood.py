@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_export.adopt.onnx_from_foreign import Ending, logarithms
 from taijitu_export.comparison.comparison import probabilities_of
 from taijitu_export.decision.temperature import best_temperature
-from taijitu_export.onnx.onnx_from_foreign import Ending, logarithms
 from taijitu_runtime.errors import require
 
 WRONG_LABELS = 0.05
