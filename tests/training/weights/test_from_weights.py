@@ -251,7 +251,7 @@ def test_published_names_of_a_networks_authors_are_renamed_by_timm(tmp_path: Pat
         theirs[name] = value
     torch.save(theirs, tmp_path / "authors.pth")
     architecture = {"name": "timm/test_convnext", "options": create_options("timm/test_convnext")}
-    match = match_weights(read_weights(tmp_path / "authors.pth"), architecture, False, None)
+    match = match_weights(read_weights(tmp_path / "authors.pth"), architecture, by_order=False, prefix=None)
     assert "timm" in match.how
     for name, value in module.state_dict().items():
         assert torch.equal(match.tensors[f"network.{name}"], value)

@@ -19,8 +19,10 @@ Architecture = dict[str, Any]
 """{"name", "options"} for create_model, as a checkpoint has it."""
 
 
-def match_weights(file: WeightsFile, architecture: Architecture, by_order: bool, prefix: str | None) -> Match:
-    """Match the tensors of the file to the network's: by name, by timm's renaming, or by order if asked.
+def match_weights(file: WeightsFile, architecture: Architecture, *, by_order: bool, prefix: str | None) -> Match:
+    """Match the tensors of the file to the network's: by name, by timm's renaming, or by order if `by_order`.
+
+    `prefix`: of the names in the file; None to find it. CheckpointError where they cannot be matched at all.
 
     timm renames tensors that the authors of a network published ("backbone.stem.0" to "stem.conv1"), and resizes
     position embeddings; if that gives the whole network from a file with other names, it is used.
@@ -138,7 +140,7 @@ def _why_not(file: WeightsFile, match: Match, architecture: Architecture) -> str
 def _order_hint(file: WeightsFile, architecture: Architecture) -> str:
     """Return what to do if the names differ, and the order would match."""
     with contextlib.suppress(CheckpointError):
-        match_weights(file, architecture, True, None)
+        match_weights(file, architecture, by_order=True, prefix=None)
         return ", or match them by their order, which agrees: --map order"
     return ""
 

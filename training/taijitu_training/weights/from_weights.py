@@ -59,7 +59,7 @@ def checkpoint_from_weights(
     sized = {"image_size": spec.height} if "image_size" in model_options(name) else {}
     asked = network_options(name, {**sized, **(options or {})})
     architecture = {"name": name, "options": {**asked, "num_classes": len(labels)}}
-    match = match_weights(file, architecture, by_order, prefix)
+    match = match_weights(file, architecture, by_order=by_order, prefix=prefix)
     require_whole(file, match, architecture, leave_out)
     left_out = [*match.outside, *match.unknown]
     origin = {"file": file.path.name, "part": file.part, "matched": match.how, "left_out": left_out}

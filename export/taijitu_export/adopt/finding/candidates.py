@@ -155,13 +155,10 @@ def words(spec: InputSpec, name: str) -> str:
     """Describe one part of a contract, by its name in FIELDS, for people."""
     if name == "numbers":
         for numbers in (*COLOUR_NUMBERS, *GREY_NUMBERS):
-            if _told(spec, "numbers") == (numbers.scale, numbers.mean, numbers.std):
+            values = numbers.scale, numbers.mean, numbers.std
+            if _told(spec, "numbers") == values:
                 return numbers.name
-            if spec.colour == "BGR" and (spec.scale, spec.mean, spec.std) == (
-                numbers.scale,
-                numbers.mean,
-                numbers.std,
-            ):
+            if spec.colour == "BGR" and (spec.scale, spec.mean, spec.std) == values:
                 return f"{numbers.name} in the order R, G, B"
     return spec.colour if name == "color" else _FLAGS[name](spec).replace("--", "").replace("resize ", "")
 
