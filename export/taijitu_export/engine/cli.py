@@ -43,7 +43,8 @@ def build_parser() -> Parser:
     _add_shapes(parser)
     _add_target(parser)
     parser.add_argument("--memPoolSize", type=argument_type(pools_from_text), default={}, metavar="POOL:SIZE",
-                        help="such as workspace:256M (default of the workspace: half of the free memory)")  # fmt: skip
+                        help="such as workspace:256M (default of the workspace: at most half of the free "
+                        "memory)")  # fmt: skip
     parser.add_argument("--timingCacheFile", type=Path, metavar="FILE", help="TensorRT's timing cache (default: one in "
                         "the user's cache folder)")  # fmt: skip
     parser.add_argument("--builderOptimizationLevel", type=int, choices=range(6), metavar="0..5",

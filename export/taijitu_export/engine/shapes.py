@@ -46,7 +46,7 @@ def text_from_shapes(shapes: Mapping[str, Shape]) -> str:
 def profile_for(inputs: Mapping[str, Shape], asked: Shapes) -> dict[str, ShapeRange]:
     """Return the range of each input's shape, for inputs by name with -1 for a dynamic dimension.
 
-    Missing shapes follow from those that are given, as in trtexec: --optShapes alone fixes the shape. An input that no
+    Missing shapes follow from those that are given, as in trtexec: one flag alone fixes the shape. An input that no
     flag names has 1 to MAX_BATCH pictures, and is tuned for one. UsageError for shapes that do not fit the inputs.
     """
     for flag, shapes in (("--minShapes", asked.min), ("--optShapes", asked.opt), ("--maxShapes", asked.max)):
