@@ -41,6 +41,12 @@ HARDWARE_COMPATIBILITY = {
 }
 """trtexec's names, and TensorRT's."""
 
+AMPERE = (8, 0)
+"""The oldest compute capability of "ampere+", and of a TensorRT-RTX engine that is built without naming one."""
+
+RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+"""The GPUs that TensorRT-RTX runs on."""
+
 BUILD_AGAIN = "taijitu engine model.onnx --saveEngine=model.engine"
 
 

@@ -9,12 +9,11 @@ from typing import Any
 
 from taijitu_export.engine.gpu import Gpu
 from taijitu_export.engine.versions import DIFFERENCES, OLDEST
-from taijitu_runtime.engine_card import LIBRARIES, LIBRARY_INSTALLS
+from taijitu_runtime.engine_card import LIBRARIES, LIBRARY_INSTALLS, RTX_COMPUTE_CAPABILITIES
 from taijitu_runtime.errors import MissingDependencyError, UsageError, require
 from taijitu_runtime.machine import is_jetson
 
 BACKENDS = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
-RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 
 @dataclass(frozen=True)

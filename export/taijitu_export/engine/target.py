@@ -8,7 +8,9 @@ from taijitu_export.engine.gpu import Gpu, local_gpu
 from taijitu_export.engine.library import Library, open_library
 from taijitu_export.engine.options import Options
 from taijitu_runtime.backends.trt import nish_plugin
+from taijitu_runtime.engine_card import AMPERE
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.installed import version_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Target:
         """
         if self.gpu is None or not self.library.is_rtx:
             return self.gpu is not None
-        wanted = self.options.compute_capabilities
-        return self.gpu.compute_capability in wanted if wanted else float(self.gpu.compute_capability) >= 8.0
+        wanted, here = self.options.compute_capabilities, self.gpu.compute_capability
+        return here in wanted if wanted else version_numbers(here) >= AMPERE
 
 
 def open_target(backend: str, options: Options) -> Target:

@@ -9,6 +9,7 @@ from typing import Any
 
 from taijitu_runtime.doctor.child import Reply
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
+from taijitu_runtime.engine_card import RTX_COMPUTE_CAPABILITIES
 from taijitu_runtime.installed import pip_install
 
 # Results of cuInit: what they mean, and the cure.
@@ -24,7 +25,6 @@ CUDA_ERRORS = {
         "sudo modprobe -r nvidia_uvm && sudo modprobe nvidia_uvm, or reboot",
     ),
 }
-RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 NVIDIA_VENDOR = "0x10de"
 
 
@@ -52,10 +52,10 @@ def check_gpus(root: Path, reply: Reply, is_jetson: bool) -> list[Finding]:
 
 def check_rtx(capabilities: list[str], is_installed: bool) -> list[Finding]:
     """Check the GPUs for TensorRT-RTX, which supports GeForce and RTX cards, but not data-centre and Jetson GPUs."""
-    others = [capability for capability in capabilities if capability not in RTX_CAPABILITIES]
+    others = [capability for capability in capabilities if capability not in RTX_COMPUTE_CAPABILITIES]
     if not is_installed or not others:
         return []
-    text = f"not made for compute capability {', '.join(others)} (only {', '.join(RTX_CAPABILITIES)})"
+    text = f"not made for compute capability {', '.join(others)} (only {', '.join(RTX_COMPUTE_CAPABILITIES)})"
     return [warning("TensorRT-RTX", text, f"use TensorRT: {pip_install('taijitu[gpu]')}")]
 
 

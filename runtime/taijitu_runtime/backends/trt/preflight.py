@@ -13,14 +13,11 @@ from typing import Any
 
 from taijitu_runtime.backends.cuda import GpuModel
 from taijitu_runtime.backends.trt import nish_plugin
-from taijitu_runtime.engine_card import LIBRARIES, LIBRARY_INSTALLS, BuiltFor, EngineCard, platform_here
+from taijitu_runtime.engine_card import AMPERE, LIBRARIES, LIBRARY_INSTALLS, BuiltFor, EngineCard, platform_here
 from taijitu_runtime.errors import DeviceError, EngineError, MissingDependencyError, require
 from taijitu_runtime.installed import version_numbers
 
 _log = logging.getLogger(__name__)
-
-OLDEST_BY_DEFAULT = (8, 0)
-"""The oldest compute capability for a TensorRT-RTX engine that was built without naming one: Ampere."""
 
 LEAST_MEMORY_SHARE = 0.9
 """Share of the memory that an engine was built with: firmware keeps a little more or less on boards of one model."""
@@ -77,7 +74,7 @@ def check_gpu(path: Path, card: EngineCard, gpu: GpuModel) -> None:
     here = version_numbers(gpu.compute_capability)
     rtx_default = card.library.name == "tensorrt_rtx" and not built_for.compute_capabilities
     if rtx_default or built_for.hardware_compatibility == "ampere+":
-        fits, wanted = here >= OLDEST_BY_DEFAULT, "compute capability 8.0 and later"
+        fits, wanted = here >= AMPERE, "compute capability 8.0 and later"
     else:
         fits = gpu.compute_capability in built_for.compute_capabilities
         wanted = f"compute capability {', '.join(built_for.compute_capabilities) or '(none is named)'}"
