@@ -36,6 +36,10 @@ class Parser(argparse.ArgumentParser):
 
     elsewhere: Mapping[str, str] = {}
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", Path, _path)  # what stands for `type=Path`
+
     def error(self, message: str) -> NoReturn:
         """Raise UsageError instead of printing the usage and exiting."""
         raise UsageError(f"{message}{self._meant(message)}; see {self.prog} --help")
@@ -47,6 +51,12 @@ class Parser(argparse.ArgumentParser):
         known = [*self._option_string_actions, *self.elsewhere]
         close = [self.elsewhere.get(name, name) for one in unknown for name in close_names(one, known, 1)]
         return f"; did you mean {', '.join(dict.fromkeys(close))}?" if close else ""
+
+
+def _path(text: str) -> Path:
+    if not text:  # a variable of the shell that is not set; Path("") is the working directory
+        raise argparse.ArgumentTypeError("got an empty path, expected a name; write . for the working directory")
+    return Path(text)
 
 
 def share(text: str) -> float:

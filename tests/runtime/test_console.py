@@ -121,6 +121,14 @@ def test_an_unknown_flag_suggests_the_close_one_or_the_flag_that_sets_it() -> No
         parser.parse_args(["--lr", "1"])
 
 
+def test_an_empty_path_is_not_the_working_directory() -> None:
+    parser = Parser(prog="x")
+    parser.add_argument("--data", type=Path)
+    assert parser.parse_args(["--data", "."]).data == Path()
+    with pytest.raises(UsageError, match="--data"):
+        parser.parse_args(["--data", ""])
+
+
 class Gone(io.StringIO):
     """A terminal that has been closed."""
 

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             "got --realtime, expected a video file with it; leave it out, other sources set their own pace"
         )
     reader = Reader(source, timeouts=_timeouts(options), realtime=options.realtime)
-    region = Region.from_text(options.roi) if options.roi else None
+    region = Region.from_text(options.roi) if options.roi is not None else None
     view = View(options.top, options.threshold, options.every, options.smoothing, region)
     stop = threading.Event()
     with _log_to_stderr(verbose=options.verbose), _until_signal(stop), ExitStack() as stack:
@@ -150,19 +150,19 @@ def _outputs(
     window = None
     if options.display:
         window = stack.enter_context(Window(stop))
-    elif options.display is None and not options.save and not options.jsonl:
+    elif options.display is None and options.save is None and options.jsonl is None:
         with suppress(UsageError):  # no working screen
             window = stack.enter_context(Window(stop))
     if window:
         outputs.append(window)
-    if options.save:
+    if options.save is not None:
         _check_is_not_read("--save", options.save, options.model, reader.source)
         outputs.append(
             stack.enter_context(VideoFile(options.save, live=reader.source.live, rate_hz=lambda: reader.rate_hz))
         )
     if options.jsonl == "-":
         outputs.append(JsonLines(sys.stdout))
-    elif options.jsonl:
+    elif options.jsonl is not None:
         _check_is_not_read("--jsonl", Path(options.jsonl), options.model, reader.source)
         outputs.append(JsonLines(stack.enter_context(_opened(options.jsonl))))
     if not outputs:
