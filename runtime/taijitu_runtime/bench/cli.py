@@ -49,7 +49,7 @@ EXPORTS = ("exportTimes", "exportProfile", "exportLayerInfo")
 @run("taijitu bench")
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: measured, possibly with warnings, 2: wrong usage or model."""
-    options = build_parser().parse_args(argv)
+    options = build_parser().parse_intermixed_args(argv)
     check_options(options)
     loop = Loop(options.warmUp, options.duration, options.iterations, options.avgRuns)
     with ExitStack() as opened:

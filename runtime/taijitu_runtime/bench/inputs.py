@@ -20,6 +20,8 @@ def shapes_from_text(text: str | None) -> dict[str, Shape]:
         match = re.fullmatch(r"'?(.+?)'?:(\d+(?:x\d+)*)", part)
         if match is None:
             raise UsageError(f"got --shapes={text}, expected NAME:SHAPE such as images:8x32x32x3")
+        if match[1] in shapes:
+            raise UsageError(f"got --shapes={text} with {match[1]} twice, expected each input once; remove one")
         shapes[match[1]] = tuple(int(size) for size in match[2].split("x"))
     return shapes
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.bench.onnx_network import OnnxNetwork
 from taijitu_runtime.bench.queries import LayerTime, Probe, Query
-from taijitu_runtime.errors import require
+from taijitu_runtime.errors import ArtefactError, one_line, require
 
 CPU = "CPUExecutionProvider"
 KERNEL = "_kernel_time"
@@ -78,9 +78,19 @@ class OrtProbe(Probe):
 
     def _query(self) -> Query:
         begin = time.perf_counter()
-        self._network.session.run(self._outputs, self._feeds)
+        self._run(self._network)
         end = time.perf_counter()
         return Query(compute=(1000 * (begin - self._start_s), 1000 * (end - self._start_s)))
+
+    def _run(self, network: OnnxNetwork) -> None:
+        try:
+            network.session.run(self._outputs, self._feeds)
+        except Exception as error:  # of classes of ONNX Runtime's own
+            shapes = ", ".join(f"{name} {'x'.join(map(str, feed.shape))}" for name, feed in self._feeds.items())
+            raise ArtefactError(
+                f"{network.path}: ONNX Runtime failed on {shapes} ({one_line(error)}), expected a network that takes "
+                "random input of this shape, and enough memory; choose another with --shapes"
+            ) from error
 
     def _kernel_events(self, count: int) -> list[dict[str, Any]]:
         """Return the events of ONNX Runtime's profiler for the nodes of all queries except the first."""
@@ -89,7 +99,7 @@ class OrtProbe(Probe):
             ours = self._network
             with OnnxNetwork(ours.path, threads=ours.threads, provider=ours.provider, profile_prefix=prefix) as network:
                 for _ in range(1 + count):
-                    network.session.run(self._outputs, self._feeds)
+                    self._run(network)
                 file = Path(network.session.end_profiling())
             events = json.loads(file.read_bytes())
         kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(KERNEL)]

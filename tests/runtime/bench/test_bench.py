@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -99,7 +100,7 @@ def test_two_models_are_compared_in_one_run(
     (ratio,) = whole["ratios"]
     assert (ratio["model"], ratio["to"]) == (str(shipped_onnx), str(tiny_onnx))
     assert 1 < ratio["low"] <= ratio["median"] <= ratio["high"]  # 170 nodes against 5
-    assert main([str(tiny_onnx), str(shipped_onnx), *QUICK]) == 0
+    assert main([str(tiny_onnx), *QUICK, str(shipped_onnx)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(f"{shipped_onnx} / {tiny_onnx}: median latency x")
 
@@ -127,6 +128,7 @@ def test_what_is_exported(tmp_path: Path, shipped_onnx: Path, capsys: pytest.Cap
         (["--shapes=images:2x9x8x3"], r"got --shapes=images:2x9x8x3, expected images:Nx8x8x3 with N from 1$"),
         (["--shapes=images:0x8x8x3"], r"expected images:Nx8x8x3 with N from 1$"),
         (["--shapes=pixels:1x8x8x3"], r"expected images:Nx8x8x3"),
+        (["--shapes=images:1x8x8x3,images:2x8x8x3"], "images twice"),
         (["--percentile=101"], "101.* 0 to 100"),
         (["--percentile=p"], r"invalid percentages value: 'p'"),
         (["--shapes=images:99999999999999x8x8x3"], "--shapes=images:99999999999999x8x8x3, .*memory"),
@@ -171,6 +173,18 @@ def test_a_fixed_batch_is_taken_as_it_is(tmp_path: Path, capsys: pytest.CaptureF
     model = make_tiny_onnx(tmp_path / "four.onnx", batch=4)
     assert measured(capsys, model, *QUICK)["models"][0]["modes"]["Input inference shape"] == "images=4x8x8x3"
     assert "expected images:4x8x8x3" in refused(capsys, model, "--shapes=images:1x8x8x3")
+
+
+def test_a_network_that_fails_on_the_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reshape = onnx.helper.make_node("Reshape", ["x", "shape"], ["y"])
+    shape = onnx.numpy_helper.from_array(np.array([1, 4]), "shape")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 4]) for name in "xy")
+    graph = onnx.helper.make_graph([reshape], "fixed", [x], [y], [shape])
+    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    onnx.save(model, tmp_path / "model.onnx")
+    assert main([str(tmp_path / "model.onnx"), *QUICK]) == 0
+    capsys.readouterr()
+    assert "model.onnx: ONNX Runtime failed on x 2x4" in refused(capsys, tmp_path / "model.onnx", "--shapes=x:2x4")
 
 
 def test_exports_of_two_models_are_refused(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
