@@ -10,9 +10,11 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.decision.decision import Decision
+from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.fields import (
     OPTIONAL,
     SHA256,
@@ -230,17 +232,18 @@ class ModelCard:
         return card
 
     @classmethod
-    def read_onnx_metadata(cls, metadata: Mapping[str, str]) -> ModelCard:
+    def read_onnx_metadata(cls, metadata: Mapping[str, str], path: Path | None = None) -> ModelCard:
         """Read the card from a model's metadata: keys "taijitu.<field>", each a JSON value; other keys are ignored.
 
-        ArtefactError where a field is missing, is not JSON, or is wrong.
+        ArtefactError, naming the file `path`, where a field is missing, is not JSON, or is wrong.
         """
-        card: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            text = metadata.get(METADATA_PREFIX + field.name)
-            if text is not None:
-                card[field.name] = json_from_text(METADATA_PREFIX + field.name, text)
-        return cls.from_dict(card)
+        keys = {field.name: METADATA_PREFIX + field.name for field in dataclasses.fields(cls)}
+        try:
+            return cls.from_dict(
+                {name: json_from_text(key, metadata[key]) for name, key in keys.items() if key in metadata}
+            )
+        except ArtefactError as error:
+            raise ArtefactError(f"{path}: {error}" if path else str(error)) from None
 
     def to_metadata(self) -> dict[str, str]:
         """Return the card as metadata for an ONNX file: {"taijitu.<field>": JSON text}."""

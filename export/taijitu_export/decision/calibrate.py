@@ -94,7 +94,7 @@ def calibrate_file(
     """
     check_output_path(output)
     file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
-    card = ModelCard.read_onnx_metadata(file.metadata)
+    card = ModelCard.read_onnx_metadata(file.metadata, file.path)
     if card.output != "logits":
         raise UsageError(
             f"{model}: got a network whose output holds {card.output}, expected logits; adopt it with them"

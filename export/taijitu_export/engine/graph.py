@@ -66,10 +66,7 @@ def read_graph(path: Path) -> Graph:
 
 
 def _checked_card(file: OnnxFile) -> ModelCard:
-    try:
-        card = ModelCard.read_onnx_metadata(file.metadata)
-    except ArtefactError as error:
-        raise ArtefactError(f"{file.path}: {error}") from None
+    card = ModelCard.read_onnx_metadata(file.metadata, file.path)
     graph = file.model.graph
     inputs, outputs = ([_tensor(value) for value in values] for values in (graph.input, graph.output))
     model_input, classes = input_and_classes(file.path, inputs, outputs)

@@ -85,7 +85,7 @@ class OnnxNetwork:
     def _card(self) -> ModelCard | None:
         metadata = self.session.get_modelmeta().custom_metadata_map
         has_one = any(key.startswith(METADATA_PREFIX) for key in metadata)
-        return ModelCard.read_onnx_metadata(metadata) if has_one else None
+        return ModelCard.read_onnx_metadata(metadata, self.path) if has_one else None
 
     def _smallest(self, name: str, sides: tuple[int | None, ...]) -> Shape:
         if None in sides[1:]:

@@ -90,7 +90,7 @@ class OrtBackend(Backend):
         metadata = self._session.get_modelmeta().custom_metadata_map
         if not any(key.startswith(METADATA_PREFIX) for key in metadata):
             raise not_an_artefact(self.path, "an ONNX model without taijitu's metadata (labels, preprocessing)")
-        card = ModelCard.read_onnx_metadata(metadata)
+        card = ModelCard.read_onnx_metadata(metadata, self.path)
         if self._provider == "cpu":
             check_rounding(self.path, card.precision)
         self._image_bytes = largest_tensor_bytes(self.path.read_bytes())
