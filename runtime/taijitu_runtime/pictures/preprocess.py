@@ -184,6 +184,9 @@ def _decoded_image(picture: object, limits: Limits) -> Decoded:
 
     if not isinstance(picture, Image.Image):
         raise InputError(f"got {describe(picture)}, expected a path, bytes, a PIL image or uint8 RGB (H, W, 3)")
+    if 0 in picture.size:
+        sides = f"{picture.width} x {picture.height} pixels"
+        raise InputError(f"got a PIL image of {sides}, expected at least one pixel; skip empty pictures")
     try:
         return decode_image(picture, limits)
     except TaijituError:

@@ -418,6 +418,7 @@ def test_an_array_of_the_final_size_is_handed_back_unchanged_in_fresh_memory() -
         (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\).*uint8 RGB"),
         (np.zeros((2, 4, 4, 3), np.uint8), r"\(2, 4, 4, 3\).*uint8 RGB"),
         (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
+        (Image.new("RGB", (4, 0)), "4 x 0 pixels"),
         (17, r" int,.*uint8 RGB \(H, W, 3\)"),
         (None, "NoneType"),
     ],
