@@ -21,7 +21,7 @@ from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.decision.rule import DecisionRule
-from taijitu_runtime.errors import PictureError, UsageError
+from taijitu_runtime.errors import InputError, PictureError, UsageError, describe
 from taijitu_runtime.explain.class_maps import ClassMaps
 from taijitu_runtime.explain.explanation import Explanation
 from taijitu_runtime.pictures.limits import LIMITS, Limits
@@ -176,6 +176,8 @@ class Classifier:
         Pictures are taken from the iterable as they are needed, decoded and answered on all cores; memory does not grow
         with their number. `top`, `limits` and `threshold` as for `predict`, and its other errors.
         """
+        if isinstance(pictures, (str, bytes)):  # each letter would be a path
+            raise InputError(f"got {describe(pictures)}, expected several pictures; call predict for one")
         top, rule = self.answer_count(top), self.decision_rule(threshold)
         remaining = iter(pictures)
         ahead = list(itertools.islice(remaining, RUNS * self.batch_size * self._workers))

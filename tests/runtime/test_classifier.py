@@ -28,6 +28,12 @@ def png(colour: tuple[int, int, int]) -> bytes:
     return image_file(Image.fromarray(solid(colour)))
 
 
+@pytest.mark.parametrize("one", ["red.png", png(RED)])
+def test_one_picture_in_place_of_several_is_not_read_letter_by_letter(tiny_onnx: Path, one: str | bytes) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier, pytest.raises(InputError):
+        classifier.predict_each(one)
+
+
 def test_one_picture_gives_one_prediction_with_all_labels_of_a_small_model(tiny_onnx: Path, pictures: Path) -> None:
     with Classifier.from_file(tiny_onnx) as classifier:
         prediction = classifier.predict(pictures / "red.png")
