@@ -76,7 +76,7 @@ MODEL_DEAD = ErrorKind(503, "model_dead", "The model is not running.")
 QUEUE_FULL = ErrorKind(503, "queue_full", "Too many requests are waiting for the model.")
 MODEL_HANGS = ErrorKind(504, "model_hangs", "The model did not answer in time.")
 DEADLINE = ErrorKind(504, "deadline", "The request waited too long in the queue and was not run.")
-CLIENT_GONE = ErrorKind(499, "client_gone", "The client left; never sent.")
+CLIENT_GONE = ErrorKind(499, "client_gone", "The client left; never sent.")  # nginx's status
 
 MODEL_LOAD = ErrorKind(400, "model_load", "The model's files cannot be served.")
 RELOAD_OFF = ErrorKind(403, "reload_off", "Loading models by POST is disabled.")

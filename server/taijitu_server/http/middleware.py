@@ -12,6 +12,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from taijitu_server.errors import (
+    CLIENT_GONE,
     DRAINING,
     REQUEST_ERRORS,
     ClientGoneError,
@@ -34,7 +35,6 @@ TRACEPARENT = re.compile(
     rb"(?!ff|00.{54})[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<parent>(?!0{16})[0-9a-f]{16})-[0-9a-f]{2}"
     rb"(?:-[\x21-\x7e]{0,200})?"
 )
-CLIENT_CLOSED = 499  # nginx's status for a client that left; for the log, never sent
 MAX_LOGGED_PATH = 200
 
 
@@ -54,7 +54,8 @@ class Middleware:
         if response is not None:
             await self._send(response, request, send)
         route = next(iter(methods.values()), None)
-        self._record(request, route.path if route else "other", response.status if response else CLIENT_CLOSED, reason)
+        status = response.status if response else CLIENT_GONE.status
+        self._record(request, route.path if route else "other", status, reason)
 
     async def _answer(self, request: Request, methods: Methods) -> tuple[Response | None, str]:
         route: Route | None = None
@@ -68,7 +69,7 @@ class Middleware:
                 check_names("the query", request.query, route.query_names)
             return await route.handler(self.state, request), ""
         except ClientGoneError:
-            return None, "client_gone"
+            return None, CLIENT_GONE.reason
         except asyncio.CancelledError:  # uvicorn cancels at the end of the time for the shutdown
             return _error(self._draining())
         except Exception as error:
@@ -109,7 +110,7 @@ class Middleware:
 
     def _record(self, request: Request, path: str, status: int, reason: str) -> None:
         connection = request.connection
-        if status == CLIENT_CLOSED and connection is not None and connection.refused is not None:
+        if status == CLIENT_GONE.status and connection is not None and connection.refused is not None:
             status, reason = connection.refused.status, connection.refused.reason
         latency_ms = request.latency_ms
         self.state.metrics.observe_request(path, status, reason, latency_ms / 1e3)
