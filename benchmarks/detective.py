@@ -10,7 +10,7 @@ labels is drawn again, and arithmetic in front of the graph makes it exact. With
 EfficientNet-Lite0's published weights take the place of the last three in the same way; there are 120 photographs, one
 each of 120 of its 1000 labels.
 
-Right is the contract itself, or a refusal that names it among the readings that the pictures cannot tell apart. A
+Right is the contract itself, or a refusal that names it among the candidates that the pictures cannot tell apart. A
 contract found alone that is not the drawn one is wrong. Networks are kept in --cache, so that a run can go on.
 """
 
@@ -368,10 +368,10 @@ def judged(path: Path, drawn: Drawn, labels: tuple[str, ...], data: Path) -> Row
         seconds = time.perf_counter() - began
     except UndecidedError as error:
         seconds = time.perf_counter() - began
-        named = any(same(spec, drawn.spec) for spec in error.readings)
+        named = any(same(spec, drawn.spec) for spec in error.candidates)
         said = "named" if named else f"not named: {error}"
         top1 = f"{error.percent:.1f} %"
-        return Row((drawn.name, contract(drawn), said, top1, counted(error.readings), f"{seconds:.0f}"), named=named)
+        return Row((drawn.name, contract(drawn), said, top1, counted(error.candidates), f"{seconds:.0f}"), named=named)
     exact = same(found.spec, drawn.spec) and found.labels == expected
     said = "exactly" if exact else f"**wrong**: {found.report()[0]}"
     cells = (drawn.name, contract(drawn), said, f"{found.score.percent:.1f} %", "1", f"{seconds:.0f}")

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
-from taijitu_export.onnx.cli import main as export
+from taijitu_export.to_onnx.cli import main as export
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import PictureError

@@ -23,9 +23,9 @@ import onnxruntime
 
 from taijitu_export.comparison.bounds import drop_interval
 from taijitu_export.comparison.verify import verify_file
-from taijitu_export.onnx.export import export_file
 from taijitu_export.precision.conversion import PrecisionRequest
 from taijitu_export.sample_pictures import sample_pictures
+from taijitu_export.to_onnx.export import export_file
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.card import PRECISIONS

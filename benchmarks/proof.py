@@ -111,8 +111,8 @@ def few_pictures(data: Path, folder: Path, count: int = 20) -> Path:
 
 def _make(name: str, precision: str, path: Path, data: Path | None) -> None:
     from benchmarks.passes import untrained
-    from taijitu_export.onnx.export import export_file
     from taijitu_export.precision.conversion import PrecisionRequest
+    from taijitu_export.to_onnx.export import export_file
     from taijitu_training import checkpoint
 
     source = SHIPPED

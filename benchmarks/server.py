@@ -41,8 +41,8 @@ import torch
 from PIL import Image
 
 import taijitu
-from taijitu_export.onnx.cli import main as to_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
+from taijitu_export.to_onnx.cli import main as to_onnx
 from taijitu_runtime.backends.ort.backend import open_model
 from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.machine import usable_cores

@@ -78,7 +78,7 @@ def shipped_checkpoint(root: Path) -> Path:
 @pytest.fixture(scope="session")
 def shipped_onnx(shipped_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export the shipped checkpoint to ONNX."""
-    from taijitu_export.onnx.cli import main
+    from taijitu_export.to_onnx.cli import main
 
     path = tmp_path_factory.mktemp("shipped") / "model.onnx"
     assert main([str(shipped_checkpoint), "-o", str(path)]) == 0

@@ -11,7 +11,7 @@ import pytest
 
 from taijitu_export.comparison.cli import main as verify
 from taijitu_export.engine.cli import main as engine
-from taijitu_export.onnx.cli import main as onnx
+from taijitu_export.to_onnx.cli import main as onnx
 from taijitu_server.deploy.ray_app import main as ray_app
 from taijitu_server.deploy.triton_repo import main as triton_repo
 from taijitu_training.visualize import main as visualize

@@ -15,7 +15,7 @@ COMMANDS = {
     "training/train.py": "taijitu_training.cli",
     "training/reproduce.py": "taijitu_training.tables.cli",
     "training/visualize.py": "taijitu_training.visualize",
-    "export/to_onnx.py": "taijitu_export.onnx.cli",
+    "export/to_onnx.py": "taijitu_export.to_onnx.cli",
     "export/adopt.py": "taijitu_export.adopt.cli",
     "export/verify.py": "taijitu_export.comparison.cli",
     "export/to_engine.py": "taijitu_export.engine.cli",

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import httpx
 
-from taijitu_export.onnx.cli import main as to_onnx
+from taijitu_export.to_onnx.cli import main as to_onnx
 from taijitu_runtime.classifier import Classifier
 from tests.helpers.server_process import ROOT, Server
 from tools.fuzz_pictures import NUMBERS, damaged, seeds_from

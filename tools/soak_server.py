@@ -29,7 +29,7 @@ import httpx
 import skimage
 from PIL import Image
 
-from taijitu_export.onnx.cli import main as to_onnx
+from taijitu_export.to_onnx.cli import main as to_onnx
 from taijitu_runtime.classifier import Classifier
 from tests.helpers.mjpeg_server import MjpegServer
 from tests.helpers.server_process import ROOT, Server

@@ -21,14 +21,14 @@ from taijitu_export.adopt.preprocessing import (
     size_of,
 )
 from taijitu_export.comparison.verify import Verification, verify_file
-from taijitu_export.decision.calibrate import Calibration, calibrate_file
+from taijitu_export.decision.calibrate import CalibrateResult, calibrate_file
 from taijitu_export.decision.threshold import ThresholdRequest
 from taijitu_export.engine.engine_artefact import EngineResult, make_engine
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes
-from taijitu_export.onnx.export import OnnxResult, export_file
 from taijitu_export.precision.conversion import PrecisionRequest
+from taijitu_export.to_onnx.export import OnnxResult, export_file
 from taijitu_runtime.labels import read_labels
 
 AnyPath = str | os.PathLike[str]
@@ -41,7 +41,7 @@ def export_onnx(
     input_form: Literal["uint8", "float32", "pixels"] = "uint8",
     nish: Literal["op", "decomposed"] = "op",
     precision: Literal["fp32", "fp16", "int8"] = "fp32",
-    target: Literal["engine", "cpu"] | None = None,
+    purpose: Literal["engine", "cpu"] | None = None,
     calibration: AnyPath | None = None,
     max_drop: float | None = None,
     skip_unreadable: bool = False,
@@ -56,7 +56,7 @@ def export_onnx(
             "pixels": float32 (N, 3, H, W) in [0, 255], normalised inside.
         nish: "op": one node with its function body; "decomposed": standard operators only.
         precision: The precision of the layers; layers that would cost accuracy stay float32.
-        target: The runtime of an int8 file. "engine", the default: float16 between the int8 layers, for TensorRT 10
+        purpose: The runtime of an int8 file. "engine", the default: float16 between the int8 layers, for TensorRT 10
             and later; "cpu": float32 between them, for ONNX Runtime and TensorRT 8.6.
         calibration: Folder or tar of pictures to calibrate int8 with, and to check fp16 and int8 with.
         max_drop: Percentage points of top-1 accuracy that a smaller precision may cost; None for its own allowance.
@@ -71,7 +71,7 @@ def export_onnx(
         UsageError: An argument is wrong, or the file cannot be written.
     """
     smaller = PrecisionRequest.asked_for(
-        precision, _path(calibration), max_drop, target, skip_unreadable=skip_unreadable
+        precision, _path(calibration), max_drop, purpose, skip_unreadable=skip_unreadable
     )
     return export_file(Path(checkpoint), _path(output), input_form=input_form, nish=nish, smaller=smaller)
 
@@ -196,7 +196,7 @@ def calibrate(
     other: AnyPath | None = None,
     threads: int = 0,
     skip_unreadable: bool = False,
-) -> Calibration:
+) -> CalibrateResult:
     """Choose a temperature, and on request a threshold and label sets, and write them into an ONNX file's card.
 
     Args:

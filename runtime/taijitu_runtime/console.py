@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn, ParamSpec, TextIO
@@ -57,6 +57,17 @@ def _path(text: str) -> Path:
     if not text:  # a variable of the shell that is not set; Path("") is the working directory
         raise argparse.ArgumentTypeError("got an empty path, expected a name; write . for the working directory")
     return Path(text)
+
+
+def pairs(flag: str, texts: Iterable[str], expected: str) -> dict[str, str]:
+    """Return texts such as "act=nish" by name; the last one of a name counts."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"got {flag} {text}, expected {expected}")
+        found[name] = value
+    return found
 
 
 def share(text: str) -> float:

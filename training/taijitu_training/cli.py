@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
-from taijitu_runtime.console import INTERRUPTED, Parser, run, share
+from taijitu_runtime.console import INTERRUPTED, Parser, pairs, run, share
 from taijitu_runtime.datasets import LEVELS
 from taijitu_runtime.errors import UsageError
 from taijitu_training.recipes.named import RECIPES, get_recipe
@@ -151,14 +150,3 @@ def _shown_recipe(args: argparse.Namespace, changes: dict[str, str], options: di
     from taijitu_training.weights.fine_tuning import saved_network
 
     return settings(args.model, name, changes, args.preset, options, args.init, saved_network(args.init))[1]
-
-
-def pairs(flag: str, texts: Iterable[str], expected: str) -> dict[str, str]:
-    """Return texts such as "act=nish" by name; the last one of a name counts."""
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"got {flag} {text}, expected {expected}")
-        found[name] = value
-    return found

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from taijitu_export.adopt.finding.find import Found, find_contract
+from taijitu_export.adopt.agreement import Agreement, agreement, logits_of_original
+from taijitu_export.adopt.finding.find import FoundContract, find_contract
 from taijitu_export.adopt.like import preprocessing_of_metadata
 from taijitu_export.adopt.onnx_from_foreign import (
     OPSET,
@@ -23,11 +24,10 @@ from taijitu_export.adopt.onnx_from_foreign import (
 )
 from taijitu_export.adopt.original import Layout, Original
 from taijitu_export.adopt.preprocessing import Preprocessing
-from taijitu_export.adopt.proof import Proof, logits_of_original, proof
 from taijitu_export.errors import ExportError
-from taijitu_export.onnx.export import checked_file, sealed
 from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import finished
+from taijitu_export.onnx_artefact import check_output, checked_file, sealed
 from taijitu_export.passport import card_for_precision, with_passport
 from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.backends import OrtBackend
@@ -38,8 +38,6 @@ from taijitu_runtime.fields import is_one_line
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.labels import checked_labels
-from taijitu_runtime.model_files import is_onnx
-from taijitu_runtime.output_path import check_output_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +53,10 @@ class AdoptResult:
     batch: int | None
     opset: int
     size_bytes: int
-    proof: Proof
+    agreement: Agreement
     source: str
     notes: tuple[str, ...]
-    found: Found | None = None
+    found: FoundContract | None = None
 
     def report(self) -> list[str]:
         """Return lines for a terminal."""
@@ -71,7 +69,7 @@ class AdoptResult:
         if self.ending != "logits":
             lines.append(f"output: {ENDINGS[self.ending]}")
         found = [] if self.found is None else self.found.report()
-        return [*lines, f"checked against the original: {self.proof}", *self.notes, *found]
+        return [*lines, f"checked against the original: {self.agreement}", *self.notes, *found]
 
 
 ENDINGS = {
@@ -109,7 +107,7 @@ def adopt_file(
         UsageError: A part of the contract is missing, or does not fit the network.
         UndecidedError: The pictures of `find` do not decide for one contract.
     """
-    _check_output(output, source)
+    check_output(output, source)
     name = checked_name(name, source)
     file = read_onnx(source)
     if any(key.startswith(METADATA_PREFIX) for key in file.metadata):
@@ -175,7 +173,7 @@ def _written(
             trial = Path(folder) / "model.onnx"
             try:
                 model = _made(original, card, standard, ending, batch)
-                found = proof(checked_file(model, trial), *sample, ending, original.precision)
+                found = agreement(checked_file(model, trial), *sample, ending, original.precision)
                 if not found.holds:
                     raise ExportError(f"it would not answer like {original.file.path}: {found}")
             except (TaijituError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -248,9 +246,3 @@ def _labels(known: Preprocessing, classes: int, source: Path) -> tuple[str, ...]
     if count != classes and (classes, count) != (1, 2):
         raise UsageError(f"{source}: got {count} labels for a network of {classes} numbers, expected one for each")
     return checked_labels(known.labels, "labels")
-
-
-def _check_output(output: Path, source: Path) -> None:
-    if output.is_dir() or output.resolve() == source.resolve() or not is_onnx(output):
-        raise UsageError(f"got {output} as the output, expected a file of its own in .onnx; give -o adopted.onnx")
-    check_output_path(output)

@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         found = None if result.found is None else result.found.to_dict()
         say_json({"path": str(result.path), "card": result.card.to_dict(), "batch": result.batch,
-                  "opset": result.opset, "checked": str(result.proof), "notes": result.notes,
+                  "opset": result.opset, "checked": str(result.agreement), "notes": result.notes,
                   "found": found}, sys.stdout)  # fmt: skip
     else:
         say("\n".join(result.report()), sys.stdout)

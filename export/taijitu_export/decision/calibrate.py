@@ -54,7 +54,7 @@ class LabelledLogits:
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibration:
+class CalibrateResult:
     """The choices, and their values measured on the half that did not choose.
 
     `row`: of the threshold, None without one. `others_by_score`: percent of pictures of none of the labels that each
@@ -84,7 +84,7 @@ def calibrate_file(
     other: str | None = None,
     threads: int = 0,
     skip_unreadable: bool = False,
-) -> Calibration:
+) -> CalibrateResult:
     """Write `output`, the ONNX file `model` with a decision in its card.
 
     `data`: a folder or tar of pictures with labels that the network was not trained on. `guarantee`: percent, for label
@@ -249,7 +249,7 @@ def _reported(
     half: LabelledLogits,
     card: ModelCard,
     output: Path,
-) -> Calibration:
+) -> CalibrateResult:
     """Return the decision with its values measured on the half that did not choose."""
     temperature = decision.temperature
     scores, others = half.scores(decision.score, temperature)
@@ -265,7 +265,7 @@ def _reported(
         decision, table=table, calibration_error_before=errors[0], calibration_error=errors[1]
     )
     by_score = _accepted_others(choosing, half, request, temperature)
-    found = Calibration(output, card.labels, decision, row, by_score, None, {}, None, ())
+    found = CalibrateResult(output, card.labels, decision, row, by_score, None, {}, None, ())
     if decision.guarantee is None:
         return found
     members = scores_from_logits(half.logits, temperature).members(DecisionRule(card.labels, decision))

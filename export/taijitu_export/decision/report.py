@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from taijitu_export.decision.calibrate import Calibration
+from taijitu_export.decision.calibrate import CalibrateResult
 from taijitu_runtime.console import shown
 from taijitu_runtime.decision.decision import CoverageRow
 
 
-def as_text(found: Calibration) -> str:
+def as_text(found: CalibrateResult) -> str:
     """Return lines for a terminal."""
     decision = found.decision
     lines = [f"{shown(found.output)}: temperature {decision.temperature:g}, {decision.chosen}"]
@@ -42,7 +42,7 @@ def as_text(found: Calibration) -> str:
     return "\n".join(lines)
 
 
-def as_json(found: Calibration) -> dict[str, Any]:
+def as_json(found: CalibrateResult) -> dict[str, Any]:
     """Return plain JSON."""
     return {
         "output": str(found.output),

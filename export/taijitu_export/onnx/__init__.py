@@ -1,1 +1,1 @@
-"""Convert a checkpoint to an ONNX file that carries its contract."""
+"""The graph of a network in ONNX, the passes over it, and the reading of ONNX files."""

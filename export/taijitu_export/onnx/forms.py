@@ -5,4 +5,4 @@ from __future__ import annotations
 INPUT_FORMS = ("uint8", "float32", "pixels")
 FORM_OF_LAYOUT = {"uint8 NHWC": "uint8", "float32 NCHW": "float32", "float32 NCHW pixels": "pixels"}
 NISH_FORMS = ("op", "decomposed")
-TARGETS = ("engine", "cpu")
+PURPOSES = ("engine", "cpu")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import onnx
@@ -34,26 +33,6 @@ class Check:
     verdict: Verdict
     passes: bool
     calibration_errors: tuple[float, float] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Converted:
-    """A graph in another precision.
-
-    `excluded_layers`: those of its `layers` that are not in it, for any reason, by layer_name. `check`: how it
-    compares with the float32 graph. `noise`: the error of its logits if the weights alone are rounded. `scales`: how
-    the int8 scales were found, for the card; empty for float16. `between`: the type of all else, and of excluded
-    layers. `in_float32`: what stays in float32 where `between` is float16.
-    """
-
-    model: onnx.ModelProto
-    layers: int
-    excluded_layers: tuple[str, ...]
-    check: Check
-    noise: float
-    scales: dict[str, Any] = dataclasses.field(default_factory=dict)
-    between: str = "float32"
-    in_float32: tuple[str, ...] = ()
 
 
 class AccuracyCheck:

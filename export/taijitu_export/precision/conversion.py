@@ -12,8 +12,8 @@ from taijitu_export.comparison.allowances import ALLOWED_CALIBRATION_POINTS, ALL
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.passes.editing import with_types
 from taijitu_export.passport import card_for_precision
-from taijitu_export.precision.accuracy_check import Converted
 from taijitu_export.precision.calibration_data import CalibrationData
+from taijitu_export.precision.converted_graph import ConvertedGraph
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import int8_for_engine, int8_from_float32
 from taijitu_runtime.backends.ort.backend import onnxruntime_version, rounds_float16
@@ -40,14 +40,14 @@ class PrecisionRequest:
     """A precision below float32, the data to calibrate and check with, and the percentage points that it may cost.
 
     `data`: a folder or tar; None for generated images, which are enough for float16. `max_drop`: None for the
-    precision's own allowance. `target`: the purpose of an int8 file, "engine" or "cpu"; None for float16.
+    precision's own allowance. `purpose`: the purpose of an int8 file, "engine" or "cpu"; None for float16.
     `skip_unreadable`: leave out images of `data` that cannot be decoded, which are an error otherwise.
     """
 
     precision: str
     data: Path | None = None
     max_drop: float | None = None
-    target: str | None = None
+    purpose: str | None = None
     skip_unreadable: bool = False
 
     @classmethod
@@ -56,7 +56,7 @@ class PrecisionRequest:
         precision: str,
         data: Path | None,
         max_drop: float | None,
-        target: str | None = None,
+        purpose: str | None = None,
         *,
         skip_unreadable: bool = False,
     ) -> PrecisionRequest | None:
@@ -65,8 +65,8 @@ class PrecisionRequest:
         None for float32. UsageError where the options do not fit each other, or the installed ONNX Runtime.
         """
         check_skipping(skip_unreadable, data, "--calibration")
-        if target is not None and precision != "int8":
-            raise UsageError(f"got --for {target} with --precision {precision}, which is for both; remove --for")
+        if purpose is not None and precision != "int8":
+            raise UsageError(f"got --for {purpose} with --precision {precision}, which is for both; remove --for")
         if precision == "fp32":
             if data is not None or max_drop is not None:
                 option = "--calibration" if data is not None else "--max-drop"
@@ -74,14 +74,14 @@ class PrecisionRequest:
             return None
         if precision == "int8" and data is None:
             raise UsageError("got --precision int8 without pictures to calibrate with; give --calibration DIR")
-        target = (target or "engine") if precision == "int8" else None
-        if target == "engine" and not rounds_float16():
+        purpose = (purpose or "engine") if precision == "int8" else None
+        if purpose == "engine" and not rounds_float16():
             raise UsageError(
                 f"got --precision int8 for engines with ONNX Runtime {onnxruntime_version()}, whose CPU provider "
                 "rounds float16 wrongly, so that the file could not be checked; expected 1.30 or later, for Python "
                 "3.11 or later; upgrade it, or add --for cpu"
             )
-        return cls(precision, data, max_drop, target, skip_unreadable)
+        return cls(precision, data, max_drop, purpose, skip_unreadable)
 
     def read_data(self, card: ModelCard) -> CalibrationData:
         """Read its images, or generate some. PictureError and UsageError where they cannot be used."""
@@ -105,18 +105,18 @@ def convert(model: onnx.ModelProto, card: ModelCard, request: PrecisionRequest, 
     PrecisionError where no graph of that precision is good enough.
     """
     max_drop = ALLOWED_DROP_POINTS[request.precision] if request.max_drop is None else request.max_drop
-    converted = CONVERSIONS[request.precision, request.target](with_types(model), data, max_drop)
+    converted = CONVERSIONS[request.precision, request.purpose](with_types(model), data, max_drop)
     converted_card = card_for_precision(card, request.precision, Intermediates(converted.model).logits)
     precise = dataclasses.replace(converted_card, precision=precision_record(converted, request, data))
     onnx.helper.set_model_props(converted.model, precise.to_metadata())
     return Conversion(converted.model, precise, report(converted, request, data))
 
 
-def precision_record(converted: Converted, request: PrecisionRequest, data: CalibrationData) -> Precision:
+def precision_record(converted: ConvertedGraph, request: PrecisionRequest, data: CalibrationData) -> Precision:
     """Return the card's record: how the scales were found, and what the conversion costs."""
     comparison, calibration, precision = converted.check.comparison, dict(converted.scales), request.precision
     if converted.scales:
-        calibration |= {"data": data.calibration_source, "for": request.target, "between": converted.between}
+        calibration |= {"data": data.calibration_source, "for": request.purpose, "between": converted.between}
     if converted.in_float32:
         calibration["in_float32"] = list(converted.in_float32)
     calibration["judged_on"] = data.evaluation_source
@@ -129,7 +129,7 @@ def precision_record(converted: Converted, request: PrecisionRequest, data: Cali
     return Precision(name=precision, excluded_layers=converted.excluded_layers, calibration=calibration)
 
 
-def report(converted: Converted, request: PrecisionRequest, data: CalibrationData) -> tuple[str, ...]:
+def report(converted: ConvertedGraph, request: PrecisionRequest, data: CalibrationData) -> tuple[str, ...]:
     """Return lines about the conversion, and what it costs."""
     precision = request.precision
     types = ", ".join(f"{count} {name}" for name, count in sorted(count_types(converted.model).items()))
@@ -143,7 +143,7 @@ def report(converted: Converted, request: PrecisionRequest, data: CalibrationDat
         f"rms logit difference {check.comparison.rms_error:.2g}, of rounded weights alone {converted.noise:.2g}"
     )
     lines += _on_probabilities(check.calibration_errors, data)
-    lines += [FOR_CPU] if request.target == "cpu" else []
+    lines += [FOR_CPU] if request.purpose == "cpu" else []
     return (*lines, *map(shown, data.remarks))
 
 

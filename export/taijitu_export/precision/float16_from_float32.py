@@ -13,14 +13,15 @@ from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.passes.editing import activations, applied
 from taijitu_export.onnx.passes.float16 import FLOAT16_MAX, Float16Pass, float16_nodes, float32_layers
 from taijitu_export.onnx.passes.round_to_float16 import RoundToFloat16Pass
-from taijitu_export.precision.accuracy_check import AccuracyCheck, Converted, PrecisionError
+from taijitu_export.precision.accuracy_check import AccuracyCheck, PrecisionError
 from taijitu_export.precision.calibration_data import CalibrationData
+from taijitu_export.precision.converted_graph import ConvertedGraph
 from taijitu_export.progress import tracked
 
 BATCH = 8
 
 
-def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> Converted:
+def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> ConvertedGraph:
     """Make an explicitly typed float16 graph that loses at most `max_drop` points of top-1 accuracy.
 
     A layer stays in float32 if float16 cannot hold its weights or has no kernel for it (Float16Pass's rules), if a
@@ -54,7 +55,7 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
         excluded.add(guilty)
     constants = {constant.name for constant in model.graph.initializer}
     names = tuple(layer_name(node, constants) for node in model.graph.node if node.name in excluded)
-    return Converted(applied(Float16Pass(excluded), model), len(layers), names, check, checked.noise)
+    return ConvertedGraph(applied(Float16Pass(excluded), model), len(layers), names, check, checked.noise)
 
 
 def overflowing_nodes(model: onnx.ModelProto, data: CalibrationData) -> set[str]:

@@ -19,9 +19,10 @@ from taijitu_export.onnx.passes.float16 import float16_nodes, float32_layers
 from taijitu_export.onnx.passes.quantise import QuantisePass, quantisable_nodes
 from taijitu_export.onnx.passes.raise_to_opset_19 import nodes_blocking_opset_19
 from taijitu_export.onnx.passes.reading import WEIGHTED
-from taijitu_export.precision.accuracy_check import AccuracyCheck, Check, Converted, PrecisionError
+from taijitu_export.precision.accuracy_check import AccuracyCheck, Check, PrecisionError
 from taijitu_export.precision.calibration import METHOD, calibrated_scales
 from taijitu_export.precision.calibration_data import CalibrationData
+from taijitu_export.precision.converted_graph import ConvertedGraph
 from taijitu_export.precision.float16_from_float32 import overflowing_nodes
 from taijitu_export.progress import tracked
 from taijitu_runtime.errors import UsageError
@@ -38,7 +39,7 @@ class Sensitivity:
     error: float
 
 
-def int8_for_engine(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> Converted:
+def int8_for_engine(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> ConvertedGraph:
     """Do the same as `int8_from_float32` with float16 between the layers, not float32, for TensorRT from 10.0 on.
 
     Such a library computes in the types of the graph. The graph is in opset 19, from which on a scale may be
@@ -52,10 +53,10 @@ def int8_for_engine(model: onnx.ModelProto, data: CalibrationData, max_drop: flo
             "that can be raised to it for float16 between int8 layers; give --for cpu"
         )
     model = ir.to_proto(RaiseToOpset19Pass()(raised).model)
-    return _int8(model, data, max_drop, Float16Between(model, data))
+    return _int8(model, data, max_drop, _float16_between(model, data))
 
 
-def int8_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> Converted:
+def int8_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> ConvertedGraph:
     """Make a graph with as many layers in int8 as possible that loses at most `max_drop` points of top-1 accuracy.
 
     Scales come from the calibration images. Layers whose weights are not constants, or that QuantisePass does not know,
@@ -63,47 +64,43 @@ def int8_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: f
     those with the largest errors stay in float32, as few as suffice. PrecisionError with the table of layers where one
     layer in int8 is still too much.
     """
-    return _int8(model, data, max_drop, Float32Between())
+    return _int8(model, data, max_drop, Between())
 
 
-class Float32Between:
-    """Between layers in int8 everything stays in float32."""
+@dataclasses.dataclass(frozen=True)
+class Between:
+    """What is between layers in int8: float32, or float16 except in `excluded` nodes; `in_float32`: layer names."""
 
-    type_name = "float32"
-    float16_scales = False
+    type_name: str = "float32"
+    excluded: frozenset[str] = frozenset()
     in_float32: tuple[str, ...] = ()
+
+    @property
+    def is_float16(self) -> bool:
+        """Whether it is float16; the scales are then, too."""
+        return self.type_name == "float16"
 
     def judged(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """Return a quantised graph that shows its errors on a processor without float16 too."""
-        return model
+        return applied(RoundToFloat16Pass(self.excluded), model) if self.is_float16 else model
 
     def shipped(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """Return a quantised graph as it is written."""
-        return model
+        return applied(Float16Pass(self.excluded), model) if self.is_float16 else model
 
 
-class Float16Between(Float32Between):
-    """Between layers in int8 everything is float16, except values that it cannot hold on the calibration images."""
-
-    type_name = "float16"
-    float16_scales = True
-
-    def __init__(self, model: onnx.ModelProto, data: CalibrationData) -> None:
-        graph = ir.from_proto(model)
-        layers = {node.name for node in float32_layers(graph) if node.name}
-        halves = {node.name for node in float16_nodes(graph) if node.name}
-        self._excluded = layers - halves | (halves & overflowing_nodes(model, data))
-        constants = {constant.name for constant in model.graph.initializer}
-        self.in_float32 = tuple(layer_name(node, constants) for node in model.graph.node if node.name in self._excluded)
-
-    def judged(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        return applied(RoundToFloat16Pass(self._excluded), model)
-
-    def shipped(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        return applied(Float16Pass(self._excluded), model)
+def _float16_between(model: onnx.ModelProto, data: CalibrationData) -> Between:
+    """Exclude the values that float16 cannot hold on the calibration images."""
+    graph = ir.from_proto(model)
+    layers = {node.name for node in float32_layers(graph) if node.name}
+    halves = {node.name for node in float16_nodes(graph) if node.name}
+    excluded = layers - halves | (halves & overflowing_nodes(model, data))
+    constants = {constant.name for constant in model.graph.initializer}
+    names = tuple(layer_name(node, constants) for node in model.graph.node if node.name in excluded)
+    return Between("float16", frozenset(excluded), names)
 
 
-def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, between: Float32Between) -> Converted:
+def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, between: Between) -> ConvertedGraph:
     graph = ir.from_proto(model)
     quantisable = quantisable_nodes(graph)
     nodes = [node.name for node in quantisable if node.name]
@@ -112,7 +109,7 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
     checked = AccuracyCheck("int8", model, quantise(model, scales, weights_only=True), data, max_drop)
 
     def attempt(excluded: Collection[str]) -> tuple[onnx.ModelProto, Check]:
-        quantised = quantise(model, scales, excluded, float16_scales=between.float16_scales)
+        quantised = quantise(model, scales, excluded, float16_scales=between.is_float16)
         return quantised, checked(between.judged(quantised))
 
     quantised, check = attempt(())
@@ -136,7 +133,7 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
     others = [node for node in layers if node.name not in nodes or node.name in excluded]
     names = tuple(layer_name(node, constants) for node in others)
     scaling = {"pictures": len(data.calibration), "method": METHOD}
-    return Converted(
+    return ConvertedGraph(
         model=between.shipped(quantised),
         layers=len(layers),
         excluded_layers=names,

@@ -21,8 +21,8 @@ from taijitu_export.adopt.preprocessing import Preprocessing, Resize
 from taijitu_export.api import adopt
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.errors import ExportError
-from taijitu_export.onnx.cli import main as to_onnx
 from taijitu_export.sample_pictures import sample_pictures
+from taijitu_export.to_onnx.cli import main as to_onnx
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError

@@ -16,7 +16,7 @@ from PIL import Image
 
 from taijitu_export import passport
 from taijitu_export.adopt.cli import main
-from taijitu_export.adopt.finding.find import Found, UndecidedError, find_contract
+from taijitu_export.adopt.finding.find import FoundContract, UndecidedError, find_contract
 from taijitu_export.adopt.onnx_from_foreign import standard_graph
 from taijitu_export.adopt.original import Original
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
@@ -111,7 +111,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return network, write_pictures(folder / "data", pictures, [LABELS[target] for target in targets])
 
 
-def find(network: Path, data: Path, **known: Any) -> Found:
+def find(network: Path, data: Path, **known: Any) -> FoundContract:
     file = read_onnx(network)
     return find_contract(Original(file), standard_graph(file.model).model, Preprocessing(**known), data)
 
@@ -129,8 +129,8 @@ def test_the_contract_is_found_and_each_alternative_has_its_price(case: tuple[Pa
 def test_filters_that_make_no_difference_are_named_and_the_others_are_not(case: tuple[Path, Path]) -> None:
     with pytest.raises(UndecidedError) as caught:
         find(*case, labels=LABELS)
-    assert {spec.interpolation for spec in caught.value.readings} == {"bilinear_opencv", "bicubic_opencv"}
-    assert TRUTH in caught.value.readings
+    assert {spec.interpolation for spec in caught.value.candidates} == {"bilinear_opencv", "bicubic_opencv"}
+    assert TRUTH in caught.value.candidates
 
 
 def test_what_is_given_stays_and_the_rest_is_searched(case: tuple[Path, Path]) -> None:
@@ -160,8 +160,8 @@ def test_square_pictures_cannot_tell_the_resize_and_are_refused_with_all_that_it
     data = write_pictures(tmp_path / "data", pictures, [LABELS[target] for target in targets])
     with pytest.raises(UndecidedError) as caught:
         find(network, data, labels=LABELS)
-    assert TRUTH in caught.value.readings
-    assert {spec.resize for spec in caught.value.readings} == {"stretch", "shorter_side", "letterbox"}
+    assert TRUTH in caught.value.candidates
+    assert {spec.resize for spec in caught.value.candidates} == {"stretch", "shorter_side", "letterbox"}
     (tmp_path / "labels.txt").write_text("\n".join(LABELS))
     usual = ["--labels", str(tmp_path / "labels.txt"), "--find", "--data", str(data)]
     assert main([str(network), "-o", str(tmp_path / "a.onnx"), *usual]) == 2
@@ -184,7 +184,7 @@ def test_answers_at_chance_are_refused(case: tuple[Path, Path], tmp_path: Path) 
     for labels in (LABELS, None):
         with pytest.raises(UndecidedError) as caught:
             find(network, noise, labels=labels)
-        assert caught.value.readings == ()
+        assert caught.value.candidates == ()
 
 
 def test_what_cannot_be_searched_is_refused_in_one_line(case: tuple[Path, Path], tmp_path: Path) -> None:

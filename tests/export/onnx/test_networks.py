@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from taijitu_export.onnx import cli
-from taijitu_export.onnx.export import export_file
+from taijitu_export.to_onnx.export import export_file
 from taijitu_runtime.classifier import Classifier
 from taijitu_training import checkpoint
 from taijitu_training.weights.pretrained import checkpoint_of

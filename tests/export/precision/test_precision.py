@@ -15,7 +15,7 @@ from PIL import Image
 from taijitu_export.comparison.verify import verify_file
 from taijitu_export.onnx import cli, export
 from taijitu_export.onnx.passes.quantise import weight_scales
-from taijitu_export.precision.accuracy_check import Converted, PrecisionError
+from taijitu_export.precision.accuracy_check import PrecisionError
 from taijitu_export.precision.calibration import MagnitudeHistogram
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import (
@@ -25,6 +25,7 @@ from taijitu_export.precision.conversion import (
     precision_record,
     report,
 )
+from taijitu_export.precision.converted_graph import ConvertedGraph
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import int8_for_engine, int8_from_float32
 from taijitu_export.sample_pictures import sample_pictures
@@ -132,10 +133,10 @@ def test_an_fp16_file_is_float16_inside_with_uint8_in_and_float32_out(
 
 @pytest.mark.usefixtures("exported_once")
 @pytest.mark.parametrize(
-    ("asked", "target"), [pytest.param([], "engine", marks=for_engines), (["--for", "cpu"], "cpu")]
+    ("asked", "purpose"), [pytest.param([], "engine", marks=for_engines), (["--for", "cpu"], "cpu")]
 )
 def test_an_int8_file_is_calibrated_on_train_and_judged_on_test(
-    asked: list[str], target: str, shipped_checkpoint: Path, shipped_onnx: Path, pictures: Path, tmp_path: Path,
+    asked: list[str], purpose: str, shipped_checkpoint: Path, shipped_onnx: Path, pictures: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     output = tmp_path / "model.onnx"
@@ -146,15 +147,15 @@ def test_an_int8_file_is_calibrated_on_train_and_judged_on_test(
     assert ends(model) == [("images", onnx.TensorProto.UINT8), ("logits", onnx.TensorProto.FLOAT)]
     kernels = [c.data_type for c in model.graph.initializer if len(c.dims) == 4]
     assert set(kernels) == {onnx.TensorProto.INT8}
-    between = onnx.TensorProto.FLOAT16 if target == "engine" else onnx.TensorProto.FLOAT
+    between = onnx.TensorProto.FLOAT16 if purpose == "engine" else onnx.TensorProto.FLOAT
     assert {c.data_type for c in model.graph.initializer if "bias" in c.name} == {between}
     assert {c.data_type for c in model.graph.initializer if c.name.endswith("_scale") and c.dims} == {between}
-    assert model.opset_import[0].version == (19 if target == "engine" else 17)
+    assert model.opset_import[0].version == (19 if purpose == "engine" else 17)
     precision = card_of(output).precision
     assert (precision.name, precision.excluded_layers) == ("int8", ())
     assert precision.calibration["pictures"] == 48
-    assert precision.calibration["for"] == target
-    assert precision.calibration["between"] == ("float16" if target == "engine" else "float32")
+    assert precision.calibration["for"] == purpose
+    assert precision.calibration["between"] == ("float16" if purpose == "engine" else "float32")
     assert "least squared error" in precision.calibration["method"]
     assert precision.calibration["data"] == f"48 pictures of {pictures.name}/train"
     assert precision.calibration["judged_on"] == f"64 pictures of {pictures.name}/test"
@@ -230,7 +231,7 @@ def test_probabilities_that_a_conversion_moves_are_told() -> None:
     assert moved.check.calibration_errors is not None
     before, after = moved.check.calibration_errors
     assert abs(after - before) > 1
-    request = PrecisionRequest("int8", target="cpu")
+    request = PrecisionRequest("int8", purpose="cpu")
     (line,) = (line for line in report(moved, request, data) if line.startswith("probabilities: "))
     assert f"from {before:.2f} to {after:.2f} points at temperature 2," in line
     assert precision_record(moved, request, data).calibration["calibration_error"] == round(after, 2)
@@ -323,7 +324,7 @@ def test_no_precision_is_exit_code_1_with_the_table_and_no_file(
     shipped_checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    def refuse(*arguments: object) -> Converted:
+    def refuse(*arguments: object) -> ConvertedGraph:
         raise PrecisionError("int8 costs 9.00 points of top-1 accuracy at best, allowed 0.5", ("layer\nfirst",))
 
     monkeypatch.setitem(CONVERSIONS, ("int8", "cpu"), refuse)

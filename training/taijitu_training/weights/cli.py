@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.console import Parser, pairs, run, say, shown
 from taijitu_runtime.datasets import check_skipping
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.labels import FORMS, read_labels
-from taijitu_training.cli import pairs
 
 
 def build_parser() -> Parser:

@@ -25,7 +25,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "resize": ("resize", "resize_size", "fill"),
     "interpolation": ("interpolation",),
 }
-"""What a reading is told apart by, and the fields that it stands in."""
+"""What a candidate is told apart by, and the fields that it stands in."""
 
 PARTS: dict[Part, tuple[str, ...]] = {
     "arithmetic": (*FIELDS["color"], *FIELDS["numbers"]),

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from taijitu_export.adopt.finding.candidate_answers import CandidateAnswers
 from taijitu_export.adopt.finding.candidates import (
     FIELDS,
     arithmetic_values,
@@ -20,7 +21,6 @@ from taijitu_export.adopt.finding.candidates import (
     resize_values,
     words,
 )
-from taijitu_export.adopt.finding.evidence import Evidence
 from taijitu_export.adopt.finding.label_order import LEAST_PICTURES, Order, best_order, score_by_halves, undecided
 from taijitu_export.adopt.finding.likelihood import (
     ERROR_RATE,
@@ -44,31 +44,31 @@ MOST_PICTURES = 1000
 LEAST_SEEN = 32
 """Fewer pictures say nothing."""
 CANDIDATES = 3
-"""Readings that are asked about all pictures before the search goes on."""
+"""Candidates that are asked about all pictures before the search goes on."""
 PRICED_PICTURES = 32
 """At least so many tell what an alternative costs."""
 MOST_NAMED = 8
-"""Readings that a line names."""
+"""Candidates that a line names."""
 
 
 class UndecidedError(DataError):
-    """Pictures that several readings explain about as well, or none.
+    """Pictures that several candidates explain about as well, or none.
 
-    `readings`: those of the first kind. `percent`: top-1 accuracy of the best.
+    `candidates`: those of the first kind. `percent`: top-1 accuracy of the best.
     """
 
-    def __init__(self, message: str, readings: tuple[InputSpec, ...] = (), percent: float = 0.0) -> None:
+    def __init__(self, message: str, candidates: tuple[InputSpec, ...] = (), percent: float = 0.0) -> None:
         super().__init__(message)
-        self.readings = readings
+        self.candidates = candidates
         self.percent = percent
 
 
 @dataclasses.dataclass(frozen=True)
 class Alternative:
-    """A reading that the pictures speak against.
+    """A candidate that the pictures speak against.
 
     `instead`: what is different, in words. `points`: of top-1 accuracy that it costs, on the first `pictures`
-    pictures. `log_likelihood`: its mean there, `best` that of the reading found.
+    pictures. `log_likelihood`: its mean there, `best` that of the candidate found.
     """
 
     spec: InputSpec
@@ -87,10 +87,10 @@ class Alternative:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class FoundContract:
     """The contract that the pictures speak for.
 
-    `tried`: readings that were looked at. `reordered`: what the labels' order given before would cost, None where
+    `tried`: candidates that were looked at. `reordered`: what the labels' order given before would cost, None where
     none was given or it is right.
     """
 
@@ -143,12 +143,12 @@ class Found:
         lines = [
             f"found: {flags(self.spec, FIELDS)}",
             f"top-1 {self.score.percent:.1f} %, mean log-likelihood {self.score.mean:.3f}, {self.pictures}, "
-            f"{self.tried} readings tried",
+            f"{self.tried} candidates tried",
         ]
         return [*lines, *([self.reordered] if self.reordered else []), *map(str, self.alternatives)]
 
 
-def find_contract(original: Original, standard: onnx.ModelProto, known: Preprocessing, data: Path) -> Found:
+def find_contract(original: Original, standard: onnx.ModelProto, known: Preprocessing, data: Path) -> FoundContract:
     """Find the parts of a contract that are not `known`.
 
     Args:
@@ -158,7 +158,7 @@ def find_contract(original: Original, standard: onnx.ModelProto, known: Preproce
         data: A few hundred pictures, in a folder of each label.
 
     Raises:
-        UndecidedError: The pictures cannot tell some readings apart, or none explains them.
+        UndecidedError: The pictures cannot tell some candidates apart, or none explains them.
         UsageError: A part that is known does not fit the network, or there are no labels.
         DataError: The pictures cannot be read, or are too few.
     """
@@ -174,22 +174,22 @@ def find_contract(original: Original, standard: onnx.ModelProto, known: Preproce
     )
     if not all(space.values.values()):  # what is known contradicts itself; this says in which way
         known.over(Preprocessing(resize=Resize("stretch"), mean=(0.0,), std=(1.0,))).spec(signature)
-        raise UsageError("got flags that no usual reading fits, expected fewer; leave some of them to --find")
+        raise UsageError("got flags that no usual candidate fits, expected fewer; leave some of them to --find")
     pictures, targets = _pictures(data, known, original.classes(size))
-    evidence = Evidence(original, standard, pictures, targets, MOST_PICTURES)
+    answers = CandidateAnswers(original, standard, pictures, targets, MOST_PICTURES)
     with Progress(None, "answers", delay_s=DELAY_S) as bar:
-        search, left, order = _searched(space, evidence, pictures.labels, bar, is_given=known.labels is not None)
-    described = f"{len(evidence)} pictures of {pictures.source.name}"
+        search, left, order = _searched(space, answers, pictures.labels, bar, is_given=known.labels is not None)
+    described = f"{len(answers)} pictures of {pictures.source.name}"
     if len(left) > 1:
         raise UndecidedError(_apart(left, search, described), tuple(search.all_of(left)), search.score(left[0]).percent)
     labels = tuple(pictures.labels[label] for label in np.argsort(order))
     reordered = None
     if known.labels is not None and labels != known.labels:
-        before = score(evidence.logits(left[0]), evidence.targets)
+        before = score(answers.logits(left[0]), answers.targets)
         lost = search.score(left[0]).percent - before.percent
         reordered = f"labels: in another order than was given, which would cost {lost:.1f} points"
     alternatives = tuple(_alternatives(left[0], search))
-    return Found(left[0], labels, search.score(left[0]), described, len(search.tried), alternatives, reordered)
+    return FoundContract(left[0], labels, search.score(left[0]), described, len(search.tried), alternatives, reordered)
 
 
 def _pictures(data: Path, known: Preprocessing, numbers: int) -> tuple[PictureSet, NDArray[np.int64]]:
@@ -210,56 +210,56 @@ def _pictures(data: Path, known: Preprocessing, numbers: int) -> tuple[PictureSe
 
 
 def _searched(
-    space: Space, evidence: Evidence, labels: Sequence[str], bar: Progress, *, is_given: bool
+    space: Space, answers: CandidateAnswers, labels: Sequence[str], bar: Progress, *, is_given: bool
 ) -> tuple[Search, list[InputSpec], Order]:
-    """Return the search in the right order of labels, the readings that it left, and that order.
+    """Return the search in the right order of labels, the candidates that it left, and that order.
 
     UndecidedError where nothing explains the pictures, or the number of a label is open.
     """
-    as_given: Order = np.arange(evidence.labels)
-    searches = [Search(space, evidence, as_given, bar)] if is_given else []
-    if np.min(np.bincount(evidence.targets, minlength=evidence.labels)) >= LEAST_PICTURES:
-        searches.append(Search(space, evidence, None, bar))
+    as_given: Order = np.arange(answers.labels)
+    searches = [Search(space, answers, as_given, bar)] if is_given else []
+    if np.min(np.bincount(answers.targets, minlength=answers.labels)) >= LEAST_PICTURES:
+        searches.append(Search(space, answers, None, bar))
     if not searches:
         raise UndecidedError(
             f"got a label with fewer than {LEAST_PICTURES} pictures, expected more to find the labels' order by; give "
             "--labels, or more pictures"
         )
     search = max(searches, key=lambda each: each.coarse_score().mean)
-    _check_above_chance(search, evidence, len(space))
+    _check_above_chance(search, answers, len(space))
     if is_given and search is searches[0]:
         left = search.run()
-        order = _better_order(evidence, left[0], as_given)
+        order = _better_order(answers, left[0], as_given)
     else:
         best = search.families(1)[0]
-        order = best_order(evidence.logits(best), evidence.targets)
+        order = best_order(answers.logits(best), answers.targets)
     if order is not as_given:
-        search = Search(space, evidence, order, bar)
+        search = Search(space, answers, order, bar)
         left = search.run()
-        _check_order(evidence, left[0], order, labels)
+        _check_order(answers, left[0], order, labels)
     return search, left, order
 
 
-def _check_above_chance(search: Search, evidence: Evidence, readings: int) -> None:
-    """Raise UndecidedError where the best few readings on all pictures answer as well as guessing."""
-    chance, count = chance_share(evidence.targets), len(evidence)
+def _check_above_chance(search: Search, answers: CandidateAnswers, candidates: int) -> None:
+    """Raise UndecidedError where the best few candidates on all pictures answer as well as guessing."""
+    chance, count = chance_share(answers.targets), len(answers)
 
     def is_chance(found: Score) -> bool:
-        return probability_by_chance(int(found.hits.sum()), len(found.hits), chance) >= ERROR_RATE / readings
+        return probability_by_chance(int(found.hits.sum()), len(found.hits), chance) >= ERROR_RATE / candidates
 
     if is_chance(search.coarse_score()):
         scores = [search.score(spec) for spec in search.families(CANDIDATES)]
         if all(map(is_chance, scores)):
+            best = max(each.percent for each in scores)
             raise UndecidedError(
-                f"none of {readings} readings explains the pictures: got {max(each.percent for each in scores):.1f} % "
-                f"of {count} right at best, expected more than chance ({100 * chance:.1f} %); check the labels and the "
-                "network"
+                f"none of {candidates} candidates explains the pictures: got {best:.1f} % of {count} right at best, "
+                f"expected more than chance ({100 * chance:.1f} %); check the labels and the network"
             )
 
 
-def _check_order(evidence: Evidence, spec: InputSpec, order: Order, labels: Sequence[str]) -> None:
+def _check_order(answers: CandidateAnswers, spec: InputSpec, order: Order, labels: Sequence[str]) -> None:
     """Raise UndecidedError, naming them, where the numbers of some labels are open."""
-    found = undecided(evidence.logits(spec), evidence.targets, order, ERROR_RATE / len(labels))
+    found = undecided(answers.logits(spec), answers.targets, order, ERROR_RATE / len(labels))
     if found:
         named = ", ".join(repr(labels[index]) for index in found[:MOST_NAMED])
         more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
@@ -269,10 +269,10 @@ def _check_order(evidence: Evidence, spec: InputSpec, order: Order, labels: Sequ
         )
 
 
-def _better_order(evidence: Evidence, spec: InputSpec, given: Order) -> Order:
+def _better_order(answers: CandidateAnswers, spec: InputSpec, given: Order) -> Order:
     """Return the given order of labels, or one that explains the pictures better if each label has enough of them."""
-    logits, targets = evidence.logits(spec), evidence.targets
-    if np.min(np.bincount(targets, minlength=evidence.labels)) < LEAST_PICTURES:
+    logits, targets = answers.logits(spec), answers.targets
+    if np.min(np.bincount(targets, minlength=answers.labels)) < LEAST_PICTURES:
         return given
     before, after = score(logits[:, given], targets), score_by_halves(logits, targets)
     if probability_of_as_good(before.log_likelihoods, after.log_likelihoods) >= ERROR_RATE:
@@ -293,7 +293,7 @@ def _alternatives(found: InputSpec, search: Search) -> Iterator[Alternative]:
 
 
 def _apart(left: Sequence[InputSpec], search: Search, pictures: str) -> str:
-    """Return one line that names the readings which the pictures cannot tell apart."""
+    """Return one line that names the candidates which the pictures cannot tell apart."""
     count, best = len(search.all_of(left)), left[0]
     parts = []
     for name in FIELDS:
@@ -304,6 +304,6 @@ def _apart(left: Sequence[InputSpec], search: Search, pictures: str) -> str:
         if len(values) > 1:
             parts.append(" or ".join(f"{flag} ({percent:.1f} %)" for flag, percent in values.items()))
     return (
-        f"got {count} readings that {pictures} cannot tell apart, expected one: {'; '.join(parts)}; give the flags "
+        f"got {count} candidates that {pictures} cannot tell apart, expected one: {'; '.join(parts)}; give the flags "
         "that are right, or more pictures, of other shapes than square"
     )

@@ -16,12 +16,12 @@ WRONG_LABELS = 0.05
 """Share of pictures whose label says nothing: it bounds what a single picture can weigh."""
 
 ERROR_RATE = 0.01
-"""Probability that the true reading is dropped by chance, in the whole of a search."""
+"""Probability that the true candidate is dropped by chance, in the whole of a search."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What a reading is worth on some pictures: log-likelihoods of their labels, float64 (N,), and hits, bool (N,)."""
+    """A candidate on some pictures: the log-likelihoods of their labels, float64 (N,), and hits, bool (N,)."""
 
     log_likelihoods: NDArray[np.float64]
     hits: NDArray[np.bool_]
@@ -54,7 +54,7 @@ def logits_of(answers: NDArray[np.float32], ending: Ending) -> NDArray[np.float3
 def score(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Score:
     """Score logits (N, K) for targets (N,), at the temperature that fits these best.
 
-    The temperature takes away what a reading would gain by contrast alone: a network is more confident on pictures
+    The temperature takes away what a candidate would gain by contrast alone: a network is more confident on pictures
     that it was not trained on than it is right, and fewer levels of contrast would look like a better explanation.
     """
     logs = log_probabilities(logits, best_temperature(logits, targets))

@@ -2,12 +2,12 @@
 
 1. Every family of arithmetic with the commonest resize, on at most COARSE pictures; then every resize, then every
    filter. What is worse beyond all doubt (COARSE_LEVEL) is out; the rest of the contract was not right yet.
-2. On all pictures, each remaining value of one part, the others as in the best reading so far, which gives way only to
-   one that explains the pictures better by the test; so on until none does.
-3. The same of combinations: of the best value of each part, and where one reading is left, of its nearest rivals.
+2. On all pictures, each remaining value of one part, the others as in the best candidate so far, which gives way only
+   to one that explains the pictures better by the test; so on until none does.
+3. The same of combinations: of the best value of each part, and where one candidate is left, of its nearest rivals.
 4. Where one resize is left, sizes that are not usual near it: taken only if the usual one explains the pictures worse.
 
-On a number of pictures that doubles, a reading is dropped once it explains them worse than the best one by a paired
+On a number of pictures that doubles, a candidate is dropped once it explains them worse than the best one by a paired
 test; the level of the test is shared among all values and all looks at them (Bonferroni).
 """
 
@@ -19,8 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from taijitu_export.adopt.finding.candidate_answers import CandidateAnswers
 from taijitu_export.adopt.finding.candidates import Part, Values, distinct, unusual_resizes, values_of
-from taijitu_export.adopt.finding.evidence import Evidence
 from taijitu_export.adopt.finding.label_order import Order, score_by_halves
 from taijitu_export.adopt.finding.likelihood import ERROR_RATE, Score, probability_of_as_good, score
 from taijitu_runtime.card import InputSpec
@@ -49,32 +49,32 @@ class Space:
 
     @property
     def first(self) -> InputSpec:
-        """The reading to begin with."""
+        """The candidate to begin with."""
         return self.spec(*(values[0] for values in self.values.values()))
 
     def spec(self, *values: Values) -> InputSpec:
-        """Return the reading with these values."""
+        """Return the candidate with these values."""
         return InputSpec(height=self.size[0], width=self.size[1], **{k: v for part in values for k, v in part.items()})
 
 
 class Search:
-    """A search among the readings of a space.
+    """A search among the candidates of a space.
 
     Args:
-        space: The readings.
-        evidence: What the network says under each.
+        space: The candidates.
+        answers: What the network says under each.
         order: Which number of the network stands for each label; None where that is not known.
         bar: Where work is shown.
     """
 
-    def __init__(self, space: Space, evidence: Evidence, order: Order | None, bar: Progress) -> None:
+    def __init__(self, space: Space, answers: CandidateAnswers, order: Order | None, bar: Progress) -> None:
         self._space = space
-        self._evidence = evidence
+        self._answers = answers
         self._order = order
         self._progress = bar
         self._scores: dict[tuple[InputSpec, int], Score] = {}
-        first = FIRST_LOOK if order is not None else max(COARSE, PICTURES_PER_LABEL * evidence.labels)
-        self.looks = _looks(first, len(evidence))
+        first = FIRST_LOOK if order is not None else max(COARSE, PICTURES_PER_LABEL * answers.labels)
+        self.looks = _looks(first, len(answers))
         self.level = ERROR_RATE / sum(len(values) for values in space.values.values())
 
     def coarse_score(self) -> Score:
@@ -88,7 +88,7 @@ class Search:
         return self._race(best, "colours and numbers", level=0.0)
 
     def run(self) -> list[InputSpec]:
-        """Return the reading that is left, or those that the pictures cannot tell apart, the best first.
+        """Return the candidate that is left, or those that the pictures cannot tell apart, the best first.
 
         These differ from one of them in one part each: what differs in several may be as good too.
         """
@@ -111,34 +111,34 @@ class Search:
         return self._with_unusual(leader, left)
 
     def near(self, spec: InputSpec, least: int) -> list[InputSpec]:
-        """Answer the readings that differ from `spec` in one part, on at least `least` pictures, and return them."""
+        """Answer the candidates that differ from `spec` in one part, on at least `least` pictures, and return them."""
         near = [each for values in self._space.values.values() for each in self._varied(spec, values) if each != spec]
         for each in dict.fromkeys(near):
-            for _ in self._evidence.answer(each, min(least, len(self._evidence))):
+            for _ in self._answers.answer(each, min(least, len(self._answers))):
                 pass
         return list(dict.fromkeys(near))
 
     def all_of(self, left: Sequence[InputSpec]) -> list[InputSpec]:
-        """Return all combinations of the values in readings."""
+        """Return all combinations of the values in candidates."""
         values = [distinct(values_of(spec, part) for spec in left) for part in self._space.values]
         return [self._space.spec(*each) for each in itertools.product(*values)]
 
     def score(self, spec: InputSpec, count: int | None = None) -> Score:
-        """Return the score of a reading on the first `count` pictures; None for as many as were answered."""
-        count = self._evidence.answered(spec) if count is None else count
+        """Return the score of a candidate on the first `count` pictures; None for as many as were answered."""
+        count = self._answers.answered(spec) if count is None else count
         if (spec, count) not in self._scores:
-            logits, targets = self._evidence.logits(spec)[:count], self._evidence.targets[:count]
+            logits, targets = self._answers.logits(spec)[:count], self._answers.targets[:count]
             found = score_by_halves(logits, targets) if self._order is None else score(logits[:, self._order], targets)
             self._scores[spec, count] = found
         return self._scores[spec, count]
 
     @property
     def tried(self) -> list[InputSpec]:
-        """Every reading that was looked at."""
+        """Every candidate that was looked at."""
         return list(dict.fromkeys(spec for spec, _ in self._scores))
 
     def _coarse(self, part: Part, spec: InputSpec) -> list[InputSpec]:
-        """Return the readings with each value of a part that are not out beyond all doubt, the best first."""
+        """Return the candidates with each value of a part that are not out beyond all doubt, the best first."""
         varied = self._varied(spec, self._space.values[part])
         return self._race(varied, part, self._coarse_looks(), COARSE_LEVEL)
 
@@ -149,7 +149,7 @@ class Search:
         return [dataclasses.replace(spec, **each) for each in values]
 
     def _combined(self, leader: InputSpec, left: list[InputSpec], near: list[InputSpec]) -> list[InputSpec]:
-        """Return the best values combined; for a single reading that is left, combinations of two and three RIVALS."""
+        """Return the best values combined; for the only candidate left, combinations of two and three RIVALS."""
         if len(left) > 1:
             best: Values = {}
             for part in self._space.values:
@@ -187,15 +187,15 @@ class Search:
     def _race(
         self, specs: Iterable[InputSpec], what: str, looks: Sequence[int] = (), level: float | None = None
     ) -> list[InputSpec]:
-        """Return the readings that are about as good as the best at the last of `looks`, the best first.
+        """Return the candidates that are about as good as the best at the last of `looks`, the best first.
 
-        Readings of which one is as good as another stay in their order.
+        Candidates of which one is as good as another stay in their order.
         """
         left = list(dict.fromkeys(specs))
         for count in looks or self.looks:
             least = self._level(count) if level is None else level
             for index, spec in enumerate(left):
-                for done in self._evidence.answer(spec, count):
+                for done in self._answers.answer(spec, count):
                     self._progress.show(index * count + done, len(left) * count, f"{what}, {count} pictures")
             scores = {spec: self.score(spec, count) for spec in left}
             left.sort(key=lambda spec: -scores[spec].mean)

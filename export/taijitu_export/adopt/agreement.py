@@ -28,7 +28,7 @@ TRIED_BATCH = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Proof:
+class Agreement:
     """The comparison of an adopted file with the file that it was made from. `precision`: of that file."""
 
     comparison: Comparison
@@ -59,9 +59,9 @@ class Proof:
         )
 
 
-def proof(
+def agreement(
     adopted: Path, pictures: NDArray[np.uint8], expected: NDArray[np.float32], ending: Ending, precision: str
-) -> Proof:
+) -> Agreement:
     """Compare the adopted file with the output of the original, float32 (N, K).
 
     The first picture alone and the others three at a time, where the file takes that: a network whose batches mix, or
@@ -70,14 +70,14 @@ def proof(
     with Classifier.from_file(adopted, batch_size=TRIED_BATCH) as classifier:
         got = np.concatenate([classifier.logits(pictures[:1]), classifier.logits(pictures[1:])])
     if ending == "logit":
-        return Proof(compare(_two(_difference(got)), _two(expected)), precision)
+        return Agreement(compare(_two(_difference(got)), _two(expected)), precision)
     if ending == "probability":
         # Minus a half: from there on the answer is the second label.
-        return Proof(compare(_two(_sigmoid(_difference(got)) - 0.5), _two(expected - 0.5)), precision)
+        return Agreement(compare(_two(_sigmoid(_difference(got)) - 0.5), _two(expected - 0.5)), precision)
     if ending == "softmax":
         least = LEAST_PROBABILITY[precision]
-        return Proof(compare(logarithms(probabilities_of(got), least), logarithms(expected, least)), precision)
-    return Proof(compare(got, expected), precision)
+        return Agreement(compare(logarithms(probabilities_of(got), least), logarithms(expected, least)), precision)
+    return Agreement(compare(got, expected), precision)
 
 
 def logits_of_original(

@@ -18,7 +18,8 @@ from taijitu_export.comparison.parity import Parity, logits_of_network, parity
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import card_of, network_of, onnx_from_checkpoint
-from taijitu_export.passport import with_own_answers, with_passport
+from taijitu_export.onnx_artefact import check_output, checked_file, sealed
+from taijitu_export.passport import with_passport
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.backends import OrtBackend
@@ -28,7 +29,6 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
-from taijitu_runtime.output_path import check_output_path
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 
@@ -82,10 +82,10 @@ def export_file(
                 "be changed in one"
             )
         output = output or source.with_suffix(f".{smaller.precision}.onnx")
-        _check_output(output, source)
+        check_output(output, source)
         return _converted_onnx(source, output, smaller)
     output = output or source.with_suffix(f".{smaller.precision}.onnx" if smaller else ".onnx")
-    _check_output(output, source)
+    check_output(output, source)
     loaded = checkpoint.load(source)
     card = card_of(loaded, hashlib.sha256(source.read_bytes()).hexdigest(), input_form)
     data = smaller.read_data(card) if smaller else None
@@ -116,27 +116,6 @@ def _converted_onnx(source: Path, output: Path, smaller: PrecisionRequest) -> On
     return OnnxResult(output, layout, len(content), nodes, opset, None, converted.report)
 
 
-def checked_file(model: onnx.ModelProto, path: Path) -> Path:
-    """Write a model that onnx.checker accepts; types that constants have themselves are not written twice."""
-    constants = {constant.name for constant in model.graph.initializer}
-    needed = [value for value in model.graph.value_info if value.name not in constants]
-    del model.graph.value_info[:]
-    model.graph.value_info.extend(needed)
-    onnx.checker.check_model(model, full_check=True)
-    write_whole(path, model.SerializeToString())
-    return path
-
-
-def _check_output(output: Path, source: Path) -> None:
-    if output.is_dir() or output.resolve() == source.resolve():
-        raise UsageError(f"got {output} as the output, expected a file other than its source; give -o model.onnx")
-    check_output_path(output)
-    if output.suffix.lower() != ".onnx":
-        raise UsageError(
-            f"got {output} as the output, expected a name in .onnx; taijitu engine then builds an engine from it"
-        )
-
-
 def _compared_with_checkpoint(
     loaded: Checkpoint, card: ModelCard, artefact: Path, input_form: str
 ) -> tuple[Parity, ModelCard]:
@@ -164,16 +143,6 @@ def _compared_with_checkpoint(
             f"PyTorch {torch.__version__}",
         )
     return found, card
-
-
-def sealed(model: onnx.ModelProto, card: ModelCard, trial: Path) -> bytes:
-    """Return the content of an artefact with its own answers in its passport. ExportError where these are wrong."""
-    onnx.helper.set_model_props(model, card.to_metadata())
-    with OrtBackend(checked_file(model, trial)) as backend:
-        card = with_own_answers(card, backend)
-    onnx.helper.set_model_props(model, card.to_metadata())
-    content: bytes = model.SerializeToString()
-    return content
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The answers of a network to labelled pictures under one reading after the other; nothing is computed twice."""
+"""The answers of a network to labelled pictures under one candidate after the other; nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HELD_BYTES = 1 << 29
 """Decoded pictures that are kept in memory; the others are decoded again for each resize."""
 
 
-class Evidence:
+class CandidateAnswers:
     """Pictures in an order that mixes their labels, and a network's logits for them.
 
     Args:
@@ -62,15 +62,15 @@ class Evidence:
         return len(self._contents)
 
     def answered(self, spec: InputSpec) -> int:
-        """Return how many pictures were answered under a reading."""
+        """Return how many pictures were answered under a candidate."""
         return len(self._logits.get(spec, ()))
 
     def logits(self, spec: InputSpec) -> NDArray[np.float32]:
-        """Return what the network gave so far under a reading, float32 (N, K)."""
+        """Return what the network gave so far under a candidate, float32 (N, K)."""
         return self._logits[spec]
 
     def answer(self, spec: InputSpec, count: int) -> Iterator[int]:
-        """Ask for the first `count` pictures under a reading, and yield how many were answered, batch by batch."""
+        """Ask for the first `count` pictures under a candidate, and yield how many were answered, batch by batch."""
         done = self.answered(spec)
         for first in range(done, count, BATCH):
             images = self._prepared(spec, first, min(count, first + BATCH))
@@ -82,7 +82,7 @@ class Evidence:
             yield len(self._logits[spec])
 
     def _prepared(self, spec: InputSpec, first: int, end: int) -> NDArray[np.uint8]:
-        """Return the pictures from `first` to before `end`; readings that differ in their arithmetic share them."""
+        """Return the pictures from `first` to before `end`; candidates that differ in their arithmetic share them."""
         neutral = dataclasses.replace(spec, **_NEUTRAL)
         held = self._resized.setdefault(neutral, [])
         if len(held) < end:
@@ -111,7 +111,7 @@ class Evidence:
 
 
 _NEUTRAL: Values = {"colour": "RGB", "scale": 1.0, "mean": (0.0,) * 3, "std": (1.0,) * 3}
-"""One value of the arithmetic, for readings that differ in nothing else."""
+"""One value of the arithmetic, for candidates that differ in nothing else."""
 
 
 def _mixed(targets: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from taijitu_export.arguments import SKIP_UNREADABLE, percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_export.errors import ExportError
-from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS, TARGETS
+from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS, PURPOSES
 from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.console import Parser, run, say
 
@@ -32,7 +32,7 @@ def build_parser() -> Parser:
                         "decomposed: standard operators only (default: %(default)s)")  # fmt: skip
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the layers; those that would cost "
                         "accuracy stay fp32 (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--for", choices=TARGETS, dest="target", help="the runtime of an int8 file; engine: float16 "
+    parser.add_argument("--for", choices=PURPOSES, dest="purpose", help="the runtime of an int8 file; engine: float16 "
                         "between its layers, for TensorRT 10 and later; cpu: float32 there, for ONNX Runtime and for "
                         "TensorRT 8.6 (default: engine)")  # fmt: skip
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="folder or tar of pictures: train/<label>/* to "
@@ -49,11 +49,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: exported and checked, 1: made but wrong (no file is left), 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     # torch and onnx take seconds to import, and --help does not need them.
-    from taijitu_export.onnx.export import export_file
     from taijitu_export.precision.conversion import PrecisionRequest
+    from taijitu_export.to_onnx.export import export_file
 
     smaller = PrecisionRequest.asked_for(
-        args.precision, args.calibration, args.max_drop, args.target, skip_unreadable=args.skip_unreadable
+        args.precision, args.calibration, args.max_drop, args.purpose, skip_unreadable=args.skip_unreadable
     )
     try:
         result = export_file(args.checkpoint, args.output, input_form=args.input, nish=args.nish, smaller=smaller)
