@@ -1,4 +1,4 @@
-"""Check the path of a result before any work is spent on it."""
+"""Check the path of a result before any work is spent on it, or make its folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from taijitu_runtime.console import shown
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import TaijituError, UsageError
 
 
 def check_output_path(path: Path) -> None:
@@ -25,3 +25,11 @@ def check_output_path(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
         raise UsageError(f"{shown(path)}: got {kind}, expected a regular file or a new name; choose another file")
+
+
+def make_out(out: Path) -> None:
+    """Make the folder of --out; TaijituError if that is not possible."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TaijituError(f"got --out {out}, which cannot be a folder ({error.strerror}); choose another") from None

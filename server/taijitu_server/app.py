@@ -12,10 +12,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taijitu_runtime.errors import TaijituError
-from taijitu_server.http.middleware import Middleware
-from taijitu_server.http.router import Router
-from taijitu_server.http.routes import routes
 from taijitu_server.models.registry import Registry
+from taijitu_server.routing.middleware import Middleware
+from taijitu_server.routing.router import Router
+from taijitu_server.routing.routes import routes
 from taijitu_server.settings import Settings
 from taijitu_server.state import ServerState
 
@@ -27,7 +27,7 @@ OVERDUE_CHECK_S = 1.0  # between checks for requests that a model does not answe
 class Application:
     """Serves the models of a registry and frees them at shutdown.
 
-    Routing is our own (http/routes.py): the layers of a framework take a good part of the time that a small picture
+    Routing is our own (routing/): the layers of a framework take a good part of the time that a small picture
     takes, and its validation would repeat ours. Starlette provides lifespan, CORS and WebSockets.
 
     Args:

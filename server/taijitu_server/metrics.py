@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
-
-from taijitu_server.models.batcher import Job
 
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64)
@@ -45,10 +42,6 @@ class Metrics:
         self._requests: dict[tuple[str, int], Counter] = {}
         self._request_s: dict[str, Histogram] = {}
 
-    def of_model(self, name: str, version: str) -> ModelMetrics:
-        """Return the metrics of one model."""
-        return ModelMetrics(self, name, version)
-
     def observe_request(self, path: str, status: int, reason: str, seconds: float) -> None:
         """Count one response; `path` is that of a route, because a client must not be able to create new series."""
         if (path, status) not in self._requests:  # `labels` takes longer than counting
@@ -72,25 +65,3 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Histogram:
         return Histogram(name, text, labels, buckets=SECONDS, registry=self.registry)
-
-
-class ModelMetrics:
-    """The series of one model, looked up once."""
-
-    def __init__(self, metrics: Metrics, name: str, version: str) -> None:
-        self.pending = metrics.pending.labels(name, version)
-        self._batch = metrics.batch.labels(name, version)
-        self._stages = [metrics.stage_s.labels(name, version, stage) for stage in ("decode", "queue", "infer")]
-
-    def observe(self, jobs: Sequence[Job], pending: int) -> None:
-        """Count the jobs of one delivery."""
-        self.pending.set(pending)
-        ran = [job for job in jobs if job.batch]
-        if not ran:
-            return
-        self._batch.observe(len(ran))
-        decode, queue, infer = self._stages
-        for job in ran:
-            decode.observe(job.decode_s)
-            queue.observe(job.queue_s)
-            infer.observe(job.infer_s)

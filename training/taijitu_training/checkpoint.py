@@ -21,7 +21,7 @@ from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_model
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
-from taijitu_training.weights.file import check_tensors, is_weights
+from taijitu_training.tensors.read import check_tensors, is_weights
 
 FORMAT_VERSION = 1
 OR_MAKE_ONE = "or make one from weights of timm, torchvision or yours: taijitu checkpoint"

@@ -15,6 +15,7 @@ from typing import Any
 from taijitu_runtime.datasets import Level
 from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_runtime.locks import lock_folder
+from taijitu_runtime.output_path import make_out
 from taijitu_training.data import DataRequest, Dataset, load_dataset
 from taijitu_training.devices import choose_device
 from taijitu_training.distributed import Processes, processes
@@ -24,7 +25,6 @@ from taijitu_training.options import network_options
 from taijitu_training.recipes.named import get_recipe
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.announcement import announce
-from taijitu_training.run.folder import make_out
 from taijitu_training.run.metrics import Row
 from taijitu_training.run.resuming import PreviousRun
 from taijitu_training.run.run import Run

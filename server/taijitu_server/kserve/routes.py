@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from taijitu_runtime.installed import taijitu_version
+from taijitu_server.endpoints.health import check_ready
 from taijitu_server.errors import MODEL_LOAD, NOT_READY, RELOAD_OFF, HttpError, bad_request, overloaded
-from taijitu_server.http.health import check_ready
 from taijitu_server.http.origin import check_origin
 from taijitu_server.http.request import Request, check_names
 from taijitu_server.http.response import WholeResponse, server_timing

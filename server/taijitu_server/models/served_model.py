@@ -28,6 +28,7 @@ from taijitu_server.errors import MODEL_DEAD, MODEL_HANGS, QUEUE_FULL, REQUEST_P
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.batcher import Batcher, Job, Prepare, Rows, Steps
 from taijitu_server.models.decode_pool import DecodePool, prepare
+from taijitu_server.models.model_metrics import ModelMetrics
 from taijitu_server.models.names import name_from_card
 from taijitu_server.settings import Settings
 
@@ -68,7 +69,7 @@ class ServedModel:
         self._jobs: set[Job] = set()
         self._settings = settings
         self._limits = settings.picture_limits()
-        self._metrics = metrics.of_model(name, version)
+        self._metrics = ModelMetrics(metrics, name, version)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_hanging = False
         self._batcher = Batcher(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from taijitu_export.onnx import cli
+from taijitu_export.to_onnx import cli
 from taijitu_export.to_onnx.export import export_file
 from taijitu_runtime.classifier import Classifier
 from taijitu_training import checkpoint

@@ -17,8 +17,8 @@ import onnxruntime
 import pytest
 import torch
 
-from taijitu_export.onnx import cli, export
 from taijitu_export.sample_pictures import sample_pictures
+from taijitu_export.to_onnx import cli, export
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_training import checkpoint

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from taijitu_export.comparison.verify import verify_file
-from taijitu_export.onnx import cli, export
 from taijitu_export.onnx.passes.quantise import weight_scales
 from taijitu_export.precision.accuracy_check import PrecisionError
 from taijitu_export.precision.calibration import MagnitudeHistogram
@@ -29,6 +28,7 @@ from taijitu_export.precision.converted_graph import ConvertedGraph
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import int8_for_engine, int8_from_float32
 from taijitu_export.sample_pictures import sample_pictures
+from taijitu_export.to_onnx import cli, export
 from taijitu_runtime.backends.ort.backend import rounds_float16
 from taijitu_runtime.card import ModelCard, Precision
 from taijitu_runtime.classifier import Classifier

@@ -14,7 +14,7 @@ import torch
 from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
-from taijitu_training.weights.file import read_weights
+from taijitu_training.tensors.read import read_weights
 from taijitu_training.weights.fine_tuning import saved_network
 
 STILL = [

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from taijitu_training import checkpoint
 from taijitu_training.models import create_model
+from taijitu_training.tensors.read import read_weights
 from taijitu_training.weights.cli import main
-from taijitu_training.weights.file import read_weights
 from taijitu_training.weights.matching import match_by_name
 
 MODEL = "timm/test_resnet"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.files import write_whole
+from taijitu_runtime.output_path import make_out
 from taijitu_runtime.pictures.preprocess import normalise, preprocess
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -26,7 +27,6 @@ from taijitu_training.figures.kernels import depthwise_layers, kernels_figure
 from taijitu_training.models import create_activation, model_options
 from taijitu_training.models.external import OWN
 from taijitu_training.models.yynet import YYNet
-from taijitu_training.run.folder import make_out
 
 Figure = tuple[str, bytes]
 """A file's name without its suffix, and its content as PNG."""

@@ -15,12 +15,12 @@ from taijitu_runtime.console import INTERRUPTED
 from taijitu_runtime.errors import FolderInUseError, TaijituError, UnknownNameError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.locks import lock_file, lock_folder
+from taijitu_runtime.output_path import make_out
 from taijitu_training import checkpoint
 from taijitu_training.data import DataRequest, Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
 from taijitu_training.loop.evaluation import evaluate
 from taijitu_training.models import create_model
-from taijitu_training.run.folder import make_out
 from taijitu_training.run.run import Run
 from taijitu_training.tables.figures import figure_png
 from taijitu_training.tables.results import Result, ResultFile, facts, render

@@ -22,7 +22,7 @@ from taijitu_training.data.pictures import check_arithmetic, cropped_side
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import model_options
 from taijitu_training.recipes.recipe import Recipe
-from taijitu_training.weights.file import read_weights
+from taijitu_training.tensors.read import read_weights
 from taijitu_training.weights.fitting import (
     classification_layer,
     loaded_by_timm,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
-from taijitu_training.weights.file import WeightsFile
+from taijitu_training.tensors.read import WeightsFile
 from taijitu_training.weights.matching import Match, match_by_name, match_by_order
 
 Architecture = dict[str, Any]

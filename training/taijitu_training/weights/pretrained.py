@@ -15,7 +15,7 @@ from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions
 from taijitu_training.models import model_options
-from taijitu_training.weights.file import check_tensors
+from taijitu_training.tensors.read import check_tensors
 from taijitu_training.weights.published import input_from_timm_config, torchvision_input
 
 

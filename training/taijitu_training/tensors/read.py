@@ -15,7 +15,7 @@ from torch import Tensor
 
 from taijitu_runtime.datasets import sha256_of
 from taijitu_training.errors import CheckpointError
-from taijitu_training.weights.containers import InertObject, weights_in
+from taijitu_training.tensors.containers import InertObject, weights_in
 
 FORMS = "weights of PyTorch (.pth, .pt, .ckpt, .bin) or .safetensors"
 _PICKLE = b"\x80\x02"  # the format of torch.save before its zip files

@@ -6,7 +6,8 @@ Dispatch, refused methods, known query parameters and the OpenAPI document follo
 from __future__ import annotations
 
 from taijitu_runtime.classifier import USUAL_TOP
-from taijitu_server import openapi
+from taijitu_server.endpoints import health, page
+from taijitu_server.endpoints.classify import classify
 from taijitu_server.errors import (
     BODY_ERRORS,
     CAMERA_CONTROL,
@@ -23,12 +24,11 @@ from taijitu_server.errors import (
     PICTURE_ERRORS,
     RELOAD_OFF,
 )
-from taijitu_server.http import health, page, schemas
-from taijitu_server.http.classify import classify
 from taijitu_server.http.request import WEBSOCKET
 from taijitu_server.http.response import JSON
-from taijitu_server.http.router import Parameter, Route
 from taijitu_server.kserve import routes as kserve
+from taijitu_server.routing import openapi, schemas
+from taijitu_server.routing.router import Parameter, Route
 
 CLASSIFY_QUERY = (
     Parameter(

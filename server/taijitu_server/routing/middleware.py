@@ -23,8 +23,8 @@ from taijitu_server.errors import (
 )
 from taijitu_server.http.request import Request, check_names
 from taijitu_server.http.response import Response, WholeResponse
-from taijitu_server.http.router import Methods, Route, Router
 from taijitu_server.logs import json_line, now
+from taijitu_server.routing.router import Methods, Route, Router
 from taijitu_server.state import ServerState
 
 log = logging.getLogger("taijitu.server")

@@ -11,8 +11,8 @@ from taijitu_runtime.installed import taijitu_version
 from taijitu_server.errors import REQUEST_ERRORS, ErrorKind
 from taijitu_server.http.request import WEBSOCKET, Request
 from taijitu_server.http.response import JSON, WholeResponse
-from taijitu_server.http.router import Route
-from taijitu_server.http.schemas import ERROR, TEXT
+from taijitu_server.routing.router import Route
+from taijitu_server.routing.schemas import ERROR, TEXT
 from taijitu_server.state import ServerState
 
 

@@ -1,0 +1,1 @@
+"""Find the endpoint of a request, and describe all endpoints."""

@@ -1,0 +1,1 @@
+"""Read the tensors of files that others saved."""
