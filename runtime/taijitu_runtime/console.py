@@ -27,6 +27,9 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 JSON_HELP = "print one JSON object on stdout and nothing else"
 """The help of --json, which several commands have."""
 
+THREADS_HELP = "cores to use, 0 for all (default: 0)"
+"""The help of --threads of commands that take many pictures."""
+
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are UsageErrors, so that they take one line too.

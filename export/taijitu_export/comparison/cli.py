@@ -12,7 +12,7 @@ from pathlib import Path
 
 from taijitu_export.arguments import SKIP_UNREADABLE, percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
-from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json
+from taijitu_runtime.console import JSON_HELP, THREADS_HELP, Parser, run, say, say_json
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.output_path import check_output_path
 
@@ -36,7 +36,7 @@ def build_parser() -> Parser:
     parser.add_argument("--report", type=Path, metavar="PAGE", help="write an HTML page with figures per label and the "
                         "wrong and flipped pictures, and these as CSV next to it")  # fmt: skip
     parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help=THREADS_HELP)
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     return parser
 

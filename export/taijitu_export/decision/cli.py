@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from taijitu_export.arguments import SKIP_UNREADABLE, percentage
-from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json
+from taijitu_runtime.console import JSON_HELP, THREADS_HELP, Parser, run, say, say_json
 from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import UsageError
 
@@ -39,7 +39,7 @@ def build_parser() -> Parser:
                         "folder of pictures, which choose the score; or the model's label that means none of "
                         "these")  # fmt: skip
     parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help=THREADS_HELP)
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     return parser
 

@@ -10,7 +10,7 @@ from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.classify.heat_maps import HeatMaps
 from taijitu_runtime.classify.inputs import find_pictures, given_paths
 from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextReport
-from taijitu_runtime.console import JSON_HELP, Parser, Progress, run, say, shown
+from taijitu_runtime.console import JSON_HELP, THREADS_HELP, Parser, Progress, run, say, shown
 from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.limits import LIMITS, Limits
@@ -76,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
                         "(default: that of the model's card, if it has one)")  # fmt: skip
     parser.add_argument("--max-pixels", type=int, default=LIMITS.max_pixels, metavar="N", help="skip larger pictures; "
                         "a large JPEG counts an eighth, a progressive one half (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use, 0 for all (default: 0)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help=THREADS_HELP)
     parser.add_argument("--explain", type=Path, metavar="DIR", help="write a heat map of each picture to DIR/NAME.png: "
                         "the places that speak for its likeliest answer")  # fmt: skip
     parser.add_argument("--rebuild", action="store_true", help="rebuild an engine that does not run here")
