@@ -27,6 +27,9 @@ PROCESSOR_FIELDS = ("model name", "Model", "Hardware")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8  # of glibc's malloc.h
 LARGE_BYTES = 8 * 2**20  # of a block: an image of 1080p is smaller
 
+MOST_THREADS = 1024
+"""The most that may be asked for: more than any machine has cores, and few enough to be created."""
+
 
 def is_jetson(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether this is an NVIDIA Jetson, or a container on one."""

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from taijitu_runtime.errors import UsageError, close_names
-from taijitu_runtime.machine import usable_cores
+from taijitu_runtime.machine import MOST_THREADS, usable_cores
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.proof.modes import Mode
 from taijitu_runtime.providers import Provider
@@ -52,7 +52,9 @@ class Settings(BaseModel):
     prove: Mode = Field("on", description="a model that does not answer as its passport says: on refuses it, warn, off")
     provider: Provider | None = Field(None, description="where ONNX Runtime computes: cpu, cuda, tensorrt or rtx")
     cuda_graphs: bool = Field(True, description="engines: batches are CUDA graphs, captured when the model loads")
-    inference_threads: int = Field(1, ge=0, le=1024, description="threads that compute one batch; 0 for one per core")
+    inference_threads: int = Field(
+        1, ge=0, le=MOST_THREADS, description="threads that compute one batch; 0 for one per core"
+    )
     instances: int = Field(0, ge=0, le=64, description="batches of one model that run at once; 0 for one per core")
     decode_threads: int = Field(1, ge=1, le=64, description="threads that decode pictures, for all models together")
     max_batch: int = Field(4, ge=1, le=1024, description="largest number of pictures in one batch")

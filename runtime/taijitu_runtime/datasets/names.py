@@ -12,7 +12,7 @@ Role: TypeAlias = Literal["train", "val", "test", ""]
 # Names of split folders, of shards and of the column "split" in a list, in any case, by role.
 SPLIT_NAMES: dict[Role, tuple[str, ...]] = {
     "train": ("train", "training"),
-    "val": ("val", "valid", "validate", "validation", "dev"),
+    "val": ("val", "valid", "validate", "validation", "dev", "eval", "evaluation"),
     "test": ("test", "testing"),
 }
 _ROLES = {name: role for role, names in SPLIT_NAMES.items() for name in names}

@@ -206,7 +206,15 @@ def test_a_missing_camera_is_distinguished_from_a_forbidden_one(
 ) -> None:
     assert "got no such camera" in cure(source_from_text("/dev/video99"), [])
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may open everything
-    assert "sudo usermod -aG video" in cure(source_from_text("/dev/null"), [])
+    device = tmp_path / "video0"
+    device.touch()
+    assert "sudo usermod -aG video" in cure(Source(str(device), "device", str(device), live=True), [])
+
+
+def test_a_device_that_is_no_camera_is_not_called_busy() -> None:
+    assert "got a device that is not a camera" in cure(
+        source_from_text("/dev/null"), []
+    )  # which every process has open
 
 
 def test_an_unreachable_file_is_reported() -> None:

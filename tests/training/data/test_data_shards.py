@@ -153,6 +153,9 @@ def test_info_json_saves_the_counting(shards: Path) -> None:
     (shards / "_info.json").write_text('{"splits": {"train": {"filenames": ["train-000.tar"], "shard_lengths": [10]}}}')
     with pytest.raises(DataError, match=r"_info\.json.*train-001\.tar"):
         load_shards(shards)
+    write_info(shards, train_000=-1)
+    with pytest.raises(DataError, match=r"_info\.json"):
+        load_shards(shards)
     (shards / "_info.json").write_text('{"splits": 3}')
     with pytest.raises(DataError, match=r"_info\.json.*filenames.*shard_lengths"):
         load_shards(shards)

@@ -143,11 +143,14 @@ def _stated_lengths(folder: Path) -> dict[str, int]:
         return {}
     try:
         splits = json.loads(path.read_text("utf-8"))["splits"].values()
-        return {
+        lengths = {
             name: int(length)
             for split in splits
             for name, length in zip(split["filenames"], split["shard_lengths"], strict=True)
         }
+        if lengths and min(lengths.values()) < 1:
+            raise ValueError(f"a shard of {min(lengths.values())} samples")
+        return lengths
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: got {error!r}, expected splits with filenames and shard_lengths; correct it, or remove it to "

@@ -17,7 +17,7 @@ from taijitu_runtime.backends.ort.session import SessionOpener
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard, Precision
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, one_line, require
 from taijitu_runtime.installed import version_numbers
-from taijitu_runtime.machine import core_cache_bytes, usable_cores
+from taijitu_runtime.machine import MOST_THREADS, core_cache_bytes, usable_cores
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 ROUNDS_FLOAT16 = (1, 30)
@@ -48,8 +48,8 @@ class OrtBackend(Backend):
         profile_prefix: Path | None = None,
     ) -> None:
         super().__init__(path)
-        if threads < 0:
-            raise UsageError(f"got threads={threads}, expected 0 (ONNX Runtime decides) or more")
+        if not 0 <= threads <= MOST_THREADS:
+            raise UsageError(f"got threads={threads}, expected 0 (one per core) to {MOST_THREADS}")
         check_provider(provider)
         self._cores = threads or usable_cores()
         self._provider = provider

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from taijitu_runtime.live.sources import EXPECTED, Source
+
+VIDEO_MAJOR = 81
+"""Number of Linux's driver for cameras (Documentation/admin-guide/devices.txt)."""
 
 # Messages of libraries and their meaning; the first match counts.
 MESSAGES = (
@@ -126,9 +130,13 @@ def _about_file(path: str) -> str | None:
 
 
 def _about_device(device: str) -> str | None:
-    if not Path(device).exists():
-        there = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
+    there = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
+    try:
+        status = Path(device).stat()
+    except OSError:
         return f"got no such camera, expected one that is here: {there}; plug it in; containers need --device {device}"
+    if stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) != VIDEO_MAJOR:
+        return f"got a device that is not a camera, expected one that is here: {there}; check the name"
     if not os.access(device, os.R_OK | os.W_OK):
         return "got a camera that may not be used, expected the permission; sudo usermod -aG video $USER, log in again"
     if users := holders(os.path.realpath(device)):
