@@ -1,1 +1,1 @@
-"""HTTP: connections, middleware, bodies, forms, API keys, host names, origins and routes."""
+"""HTTP: connections, bodies, forms, API keys, host names and origins."""
