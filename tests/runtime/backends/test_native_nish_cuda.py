@@ -88,6 +88,31 @@ def test_a_cuda_home_without_nvcc_is_named(
     assert printed.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("script", "fact"),
+    [
+        ("#!/bin/sh\necho \"nvcc fatal   : Unsupported gpu architecture 'compute_110'\" >&2\nexit 1\n", "compute_110"),
+        ("#!/bin/sh\nexit 3\n", "3"),
+        ("#!/bin/sh\nexit 0\n", "--list-gpu-code"),
+        ("#!/nowhere/sh\n", "No such file"),
+    ],
+)
+def test_an_nvcc_that_fails_is_one_line_that_names_cuda(
+    script: str, fact: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(build, "_gpu_is_here", lambda: False)
+    monkeypatch.setattr(build, "compile_passes", lambda *_: [])
+    monkeypatch.setattr(build, "find_compiler", lambda: ["true"])
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    fake_nvcc(tmp_path / "bin").write_text(script)
+    assert build.main(["--cuda"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert fact in printed
+    assert "CUDA" in printed.partition(";")[2]
+    assert "CXX" not in printed
+
+
 @pytest.mark.slow
 def test_the_library_has_code_for_orin_and_thor(cuda_library: Path, nvcc: str, cuobjdump: str) -> None:
     if build.cuda_targets(nvcc) == ["-arch=native"]:
