@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taijitu_runtime.backends import cuda
-from tools.first_hour import Here, Step, engine_steps, provider_steps, write_report
+from tools.first_hour import GPU_TESTS, Here, Step, engine_steps, provider_steps, write_report
 
 
 class Driver:
@@ -64,6 +64,13 @@ def test_the_int8_that_tensorrt_rtx_lacks_is_not_a_failure(tmp_path: Path) -> No
     here = Here(no_gpu="no driver", providers=())
     outcomes = {step.subject: step.outcome for step in engine_steps("small int8", tmp_path / "small.int8.onnx", here)}
     assert outcomes["small int8: rtx engine --int8"] == "not here"
+
+
+def test_every_test_that_needs_a_gpu_is_run(root: Path) -> None:
+    marked = [path for path in (root / "tests").rglob("test_*.py") if "@pytest.mark.gpu\n" in path.read_text()]
+    assert len(marked) > len(GPU_TESTS)
+    for path in marked:
+        assert any(path.is_relative_to(root / folder) for folder in GPU_TESTS), path
 
 
 def test_the_report_has_what_ran_what_failed_and_what_is_not_here(shipped_onnx: Path, tmp_path: Path) -> None:

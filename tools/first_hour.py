@@ -35,6 +35,8 @@ UNTRAINED = {"vgnetg_1_0mp": {}, "vgnetg_1_0mp_nish": {"act": "nish"}}
 LIBRARIES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 """The libraries that build engines, by the name of `engine --backend`: their modules."""
 NO_INT8 = {"rtx": "TensorRT-RTX does not quantise activations (docs/engines.md)"}
+GPU_TESTS = ("tests/contract", "tests/runtime/backends", "tests/runtime/bench")
+"""Where tests that need a GPU are; the others may need packages that a board does not have."""
 TIMEOUT_S = 1800
 PRINTED = 20_000
 """The characters of a command's output that the report keeps, its last ones."""
@@ -213,7 +215,8 @@ def whole_steps(out: Path, data: str | None, here: Here) -> Iterator[Step]:
         yield Step.absent("tests that need a GPU", here.no_gpu)
         yield Step.absent("one training epoch on the GPU", here.no_gpu)
         return
-    yield Step.run("tests that need a GPU", sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider")
+    tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *GPU_TESTS]
+    yield Step.run("tests that need a GPU", *tests)
     if data is None:
         yield Step.absent("one training epoch on the GPU", "needs --data")
         return
