@@ -83,8 +83,8 @@ class Service:
 
     def compose(self, *words: str) -> str:
         """Return the output of `docker compose`."""
-        files = ["--file", ROOT / "docker" / "compose.yaml", "--file", ROOT / "tools" / "compose.yaml"]
-        project = ["--project-name", "taijitu-test", "--project-directory", ROOT / "docker", "--profile", self.name]
+        files = ("--file", ROOT / "docker" / "compose.yaml", "--file", ROOT / "tools" / "compose.yaml")
+        project = ("--project-name", "taijitu-test", "--project-directory", ROOT / "docker", "--profile", self.name)
         return run("docker", "compose", "--ansi=never", *files, *project, *words, **self._environment)
 
     def taijitu(self, *words: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 
 from taijitu_runtime.classify.cli import build_parser as classify_parser
 from taijitu_server.deploy.deepstream import build_parser as deepstream_parser
@@ -80,7 +81,7 @@ def _value(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = (head, ("---",) * len(head), *(tuple(map(_escaped, row)) for row in rows))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

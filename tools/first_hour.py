@@ -34,12 +34,17 @@ UNTRAINED = {"vgnetg_1_0mp": {}, "vgnetg_1_0mp_nish": {"act": "nish"}}
 """Networks by the name of their files: the options of the model of that name, with random weights."""
 LIBRARIES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 """The libraries that build engines, by the name of `engine --backend`: their modules."""
+NO_INT8 = {"rtx": "TensorRT-RTX does not quantise activations (docs/engines.md)"}
+GPU_TESTS = ("tests/contract", "tests/runtime/backends", "tests/runtime/bench")
+"""Where tests that need a GPU are; the others may need packages that a board does not have."""
 TIMEOUT_S = 1800
+PRINTED = 20_000
+"""The characters of a command's output that the report keeps, its last ones."""
 
 
 @dataclasses.dataclass
 class Step:
-    """One command: what it shows, how it ended, and the JSON that it printed."""
+    """One command: what it shows, how it ended, the JSON that it printed, and other output."""
 
     subject: str
     command: list[str]
@@ -47,6 +52,7 @@ class Step:
     seconds: float
     note: str = ""
     found: Any = None
+    printed: str = ""
 
     @classmethod
     def run(cls, subject: str, *command: str) -> Step:
@@ -64,7 +70,9 @@ class Step:
         except ValueError:
             found = None
         outcome = "failed" if done.returncode else "ran"
-        return cls(subject, list(command), outcome, seconds, "" if found and not done.returncode else said[-1], found)
+        note = "" if found and not done.returncode else said[-1]
+        printed = done.stderr if found else done.stdout + done.stderr
+        return cls(subject, list(command), outcome, seconds, note, found, printed[-PRINTED:])
 
     @classmethod
     def absent(cls, subject: str, reason: str) -> Step:
@@ -74,22 +82,26 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Here:
-    """What this machine has; each answer is a reason why not, None if it is here."""
+    """What this machine has; each answer is a reason why not, None if it is here. `gpu`: its model and driver."""
 
     no_gpu: str | None
     providers: tuple[str, ...]
+    gpu: str = ""
 
     @classmethod
     def look(cls) -> Here:
         """Look at this machine."""
-        try:
-            with Gpu():
-                no_gpu = None
-        except TaijituError as error:
-            no_gpu = str(error)
         import onnxruntime
 
-        return cls(no_gpu, tuple(onnxruntime.get_available_providers()))
+        providers = tuple(onnxruntime.get_available_providers())
+        try:
+            gpu = Gpu()
+        except TaijituError as error:
+            return cls(str(error), providers)
+        try:
+            return cls(None, providers, f"{gpu.model}, compute capability {gpu.model.compute_capability}, {gpu.driver}")
+        finally:
+            gpu.close()
 
     def without_provider(self, provider: str) -> str | None:
         """Return why ONNX Runtime's provider cannot run."""
@@ -179,8 +191,9 @@ def engine_steps(subject: str, model: Path, here: Here) -> Iterator[Step]:
     for library, module in LIBRARIES.items():
         for flag in ("", "--fp16") if ".fp32." in model.name else ("--int8",):
             path = f"{subject}: {library} engine{f' {flag}' if flag else ''}"
-            if importlib.util.find_spec(module) is None:
-                yield Step.absent(path, f"{module} is not installed")
+            absent = None if importlib.util.find_spec(module) else f"{module} is not installed"
+            if reason := absent or (NO_INT8.get(library) if flag == "--int8" else None):
+                yield Step.absent(path, reason)
                 continue
             plan = model.with_suffix(f".{library}{flag.replace('--', '.')}.engine")
             build = taijitu("engine", str(model), "--saveEngine", str(plan), "--backend", library, "--json")
@@ -202,7 +215,8 @@ def whole_steps(out: Path, data: str | None, here: Here) -> Iterator[Step]:
         yield Step.absent("tests that need a GPU", here.no_gpu)
         yield Step.absent("one training epoch on the GPU", here.no_gpu)
         return
-    yield Step.run("tests that need a GPU", sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider")
+    tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *GPU_TESTS]
+    yield Step.run("tests that need a GPU", *tests)
     if data is None:
         yield Step.absent("one training epoch on the GPU", "needs --data")
         return
@@ -214,11 +228,11 @@ def whole_steps(out: Path, data: str | None, here: Here) -> Iterator[Step]:
 
 def write_report(out: Path, here: Here, steps: list[Step]) -> None:
     """Write report.json and report.md."""
-    made = {"date": f"{datetime.now(timezone.utc):%Y-%m-%d}", "machine": machine(), "no_gpu": here.no_gpu}
+    made = {"date": f"{datetime.now(timezone.utc):%Y-%m-%d}", "machine": machine(), **dataclasses.asdict(here)}
     (out / "report.json").write_text(
         json.dumps({**made, "steps": [dataclasses.asdict(step) for step in steps]}, indent=1)
     )
-    lines = [f"# First hour: {machine()}", "", f"`make test-gpu`, {made['date']}.", ""]
+    lines = [f"# First hour: {machine()}", "", f"`make test-gpu`, {made['date']}. GPU: {here.gpu or 'none'}.", ""]
     lines += ["| step | outcome | median ms | s | |", "|---|---|---|---|---|"]
     for step in steps:
         lines.append(f"| {step.subject} | {step.outcome} | {latency(step.found)} | {step.seconds} | {remark(step)} |")

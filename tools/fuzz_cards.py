@@ -16,7 +16,8 @@ from pathlib import Path
 
 import orjson
 
-from taijitu_runtime import ModelCard, TaijituError
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.fields import is_one_line
 from taijitu_training import checkpoint
 from tools.fuzz_pictures import NUMBERS

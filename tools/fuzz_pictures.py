@@ -99,7 +99,7 @@ def seeds_from(folder: Path) -> list[bytes]:
 def saved(image: Image.Image, format: str, **options: object) -> bytes:
     """Save the image as `format`; return the file's bytes."""
     file = io.BytesIO()
-    image.save(file, format, **options)  # type: ignore[arg-type]
+    image.save(file, format, **options)
     return file.getvalue()
 
 
@@ -157,7 +157,7 @@ def outcome_of(data: bytes, show: bool) -> str:
         if show:
             traceback.print_exc()
         return f"!{type(error).__name__}: {error}"
-    return "pixels" if (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8) else f"!{pixels.dtype}{pixels.shape}"
+    return "pixels" if pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8 else f"!{pixels.dtype}{pixels.shape}"
 
 
 if __name__ == "__main__":

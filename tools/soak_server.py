@@ -68,7 +68,7 @@ class Soak:
                 picture, label = random.choice(list(self.pictures.items()))
                 form = random.random() < 0.3
                 sent = {"files": {"file": ("a.jpg", picture)}} if form else {"content": picture}
-                reply = await client.post("/classify", params={"model": NAME}, **sent)  # type: ignore[arg-type]
+                reply = await client.post("/classify", params={"model": NAME}, **sent)
                 self.seen[f"good {reply.status_code}"] += 1
                 if reply.status_code != 503 and (
                     reply.status_code != 200 or reply.json()["answers"][0]["label"] != label

@@ -12,10 +12,10 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from taijitu_training import checkpoint
 
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 @torch.inference_mode()
-def median_ms(model: nn.Module, picture: torch.Tensor, seconds: float) -> float:
+def median_ms(model: Callable[[torch.Tensor], torch.Tensor], picture: torch.Tensor, seconds: float) -> float:
     """Return the median of the calls of so many seconds in milliseconds, each until the logits are on the host."""
     for _ in range(WARM_UP):
         model(picture).cpu()

@@ -13,6 +13,7 @@ import enum
 import json
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ class PretendGpu:
     """The methods of backends.cuda.Gpu.
 
     `launched`: the number of pictures of each captured graph that ran. `copies`: how many arrays went up and down.
+    `synchronised`: the streams that were waited for, each with the thread that did.
     """
 
     model = GpuModel("card", "8.7", 8, 1 << 33)
@@ -45,6 +47,7 @@ class PretendGpu:
         self.memories: list[NDArray[np.uint8]] = []
         self.launched: list[int] = []
         self.waits: list[int] = []
+        self.synchronised: list[tuple[int, int]] = []
         self.copies = {"up": 0, "down": 0}
         self.is_closed = False
         self.free_bytes = 1 << 30
@@ -94,6 +97,7 @@ class PretendGpu:
 
     def synchronise(self, stream: int) -> None:
         assert self._recording is None, "no stream can be waited for while it is captured"
+        self.synchronised.append((stream, threading.get_ident()))
 
     @contextmanager
     def capturing(self, stream: int) -> Iterator[list[Any]]:

@@ -18,6 +18,8 @@ from taijitu_runtime.errors import InputError
 
 CUDA_DEVICES = (2, 13)  # DLPack's kDLCUDA and kDLCUDAManaged
 DLPACK_KINDS = {0: "i", 1: "u", 2: "f"}
+PER_THREAD_STREAM = 2
+"""The CUDA stream of this number is another one on each thread."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +28,9 @@ class GpuArray:
 
         GpuArray(mat.cudaPtr(), (1, 224, 224, 3), row_bytes=mat.step)      # OpenCV's GpuMat, RGB
 
-    `address`: of the first element. `shape`, `dtype`: of the array, in C order. `row_bytes`: from one row of a picture
-    to the next, for rows with padding behind them; None for none. `stream`: the CUDA stream, as an integer, whose work
-    has to be done before it is read; None for none. `owner`: what has to live until then.
+    `address`: of the first element. `shape`, `dtype`: of the array, in C order; a dtype as NumPy takes it. `row_bytes`:
+    from one row of a picture to the next, for rows with padding behind them; None for none. `stream`: the CUDA stream,
+    as an integer, whose work has to be done before it is read; None for none. `owner`: what has to live until then.
     """
 
     address: int
@@ -37,6 +39,10 @@ class GpuArray:
     row_bytes: int | None = None
     stream: int | None = None
     owner: Any = dataclasses.field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+        object.__setattr__(self, "shape", tuple(self.shape))
 
     @property
     def nbytes(self) -> int:
@@ -73,9 +79,12 @@ def is_on_gpu(thing: Any) -> bool:
     if isinstance(thing, np.ndarray):
         return False
     device = getattr(type(thing), "__dlpack_device__", None)
-    if device is not None:
-        return int(device(thing)[0]) in CUDA_DEVICES
-    return hasattr(thing, "__cuda_array_interface__")
+    try:
+        if device is not None:
+            return int(device(thing)[0]) in CUDA_DEVICES
+        return hasattr(thing, "__cuda_array_interface__")
+    except Exception:  # such as PyTorch's ValueError for a tensor without memory, on its device "meta"
+        return False
 
 
 def read_gpu_array(thing: Any, stream: int) -> GpuArray:
@@ -116,8 +125,9 @@ def _by_interface(thing: Any) -> GpuArray:
         )
     if interface.get("mask") is not None:
         raise InputError(f"got {_name(thing)} with a mask, expected an array without; fill it first")
-    strides = interface.get("strides")
-    return _laid_out(thing, int(interface["data"][0]), shape, dtype, tuple(strides) if strides else None, stream, thing)
+    strides = tuple(map(int, interface["strides"])) if interface.get("strides") else None
+    awaited = None if stream is None else int(stream)
+    return _laid_out(thing, int(interface["data"][0]), shape, dtype, strides, awaited, thing)
 
 
 class _DlTensor(ctypes.Structure):

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from taijitu_runtime.bench.conditions import jetson_gpu_clocks
 from taijitu_runtime.machine import memory_bytes, read_text
 
 PERIOD_S = 0.1
@@ -104,7 +105,7 @@ class BoardWatch:
         self._zones = [
             zone for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")) if _number(zone / "temp") is not None
         ]
-        self._gpus = sorted(root.glob("sys/class/devfreq/*gpu*"))
+        self._gpus = jetson_gpu_clocks(root / "sys")
         self._watts: dict[str, list[float]] = {rail.name: [] for rail in self._rails}
         self._hottest: dict[str, float] = {}
         self._memory: list[float] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from taijitu_runtime.machine import processor_name, read_text, usable_cores
 
-CPU_GOVERNORS = "devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"
+CPU_CLOCKS = "devices/system/cpu/cpu[0-9]*/cpufreq"
 JETSON_GPU = "class/devfreq/*gpu*"
 FIXED_GOVERNOR = "performance"
 MOST_LOAD_PERCENT = 5.0
@@ -68,7 +68,8 @@ def clock_warnings(device: str, system: Path = Path("/sys")) -> list[str]:
     `device` is "CPU" or "GPU".
     """
     warnings = []
-    governors = {read_text(file) for file in system.glob(CPU_GOVERNORS)} - {FIXED_GOVERNOR, ""}
+    floating = [folder for folder in system.glob(CPU_CLOCKS) if not _is_fixed(folder)]
+    governors = {read_text(folder / "scaling_governor") for folder in floating} - {FIXED_GOVERNOR, ""}
     if governors:
         warnings.append(
             f"The CPU's clock is not fixed (governor {', '.join(sorted(governors))}). "
@@ -95,8 +96,19 @@ def machine() -> str:
     return f"{processor_name()}, {usable_cores()} CPUs"
 
 
+def jetson_gpu_clocks(system: Path) -> list[Path]:
+    """Return the folders of a Jetson's GPU clocks, without that of Thor's video engines (gpu-nvd)."""
+    return [folder for folder in sorted(system.glob(JETSON_GPU)) if "nvd" not in folder.name]
+
+
+def _is_fixed(cpu: Path) -> bool:
+    # jetson_clocks keeps the governor, and makes the lowest clock the highest.
+    lowest = read_text(cpu / "scaling_min_freq")
+    return lowest != "" and lowest == read_text(cpu / "scaling_max_freq")
+
+
 def _jetson_warnings(system: Path) -> list[str]:
-    for folder in system.glob(JETSON_GPU):
+    for folder in jetson_gpu_clocks(system):
         lowest, highest = (read_text(folder / name) for name in ("min_freq", "max_freq"))
         if lowest != highest:
             return ["The GPU's clock is not fixed. sudo nvpmodel -m 0 && sudo jetson_clocks fixes it."]

@@ -163,13 +163,19 @@ def _run(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise CompileError(f"{command[0]}: got {error.strerror}, expected a compiler; set CXX to one") from error
+        raise CompileError(f"{command[0]}: got {error.strerror}, expected a compiler; {_other(command)}") from error
     if done.returncode != 0:
         lines = done.stderr.splitlines()
         reasons = [line for line in lines if "error" in line or "fatal" in line] or lines
         reason = reasons[0] if reasons else f"exit code {done.returncode}"
-        raise CompileError(f"{command[0]} failed: {reason}; try another compiler, named by CXX")
+        raise CompileError(f"{command[0]} failed: {reason}; {_other(command)}")
     return done.stdout
+
+
+def _other(command: Sequence[str]) -> str:
+    if Path(command[0]).name == "nvcc":
+        return "try another CUDA toolkit, named by CUDA_HOME"
+    return "try another compiler, named by CXX"
 
 
 if __name__ == "__main__":

@@ -463,6 +463,18 @@ def test_a_timing_cache_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 GPU = Gpu("card", "8.7", 8, 1 << 33, driver="driver", free_bytes=1 << 30)
 
 
+def test_a_timing_cache_of_ours_that_cannot_be_read_costs_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = tmp_path / "taijitu" / "tensorrt" / "10.3.0_card.timing"
+    file.mkdir(parents=True, mode=0o700)
+    with TimingCache(cast(Library, WithCache()), None, GPU, None):
+        pass
+    (record,) = caplog.records
+    assert str(file) in record.getMessage()
+
+
 class WithCache:
     """A library that has a timing cache, with TensorRT-RTX's own builder behind it: the calls are the same."""
 
@@ -531,6 +543,9 @@ def test_a_timing_cache_of_another_release_or_gpu_is_not_used(
     assert file.read_bytes() == b"another's"
     assert len(caplog.records) == 1
     file.unlink()
-    with TimingCache(library, Config(), GPU, file):
-        pass
-    assert file.read_bytes() == b"measured"
+    for empty in (False, True):
+        if empty:
+            file.write_bytes(b"")
+        with TimingCache(library, Config(), GPU, file):
+            pass
+        assert file.read_bytes() == b"measured"

@@ -6,6 +6,7 @@ tests/contract/ runs it on a real GPU; here TensorRT and the GPU are simulated (
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,6 +164,22 @@ def test_a_backend_opens_answers_and_frees_its_gpu(tmp_path: Path, monkeypatch: 
         assert not gpu.is_closed
     assert gpu.is_closed
     assert gpu.launched == [4]
+
+
+def test_the_stream_of_the_callers_thread_is_waited_for_on_that_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # CUDA's stream 2 is another one on each thread: on the engine's it has no work.
+    gpu, _ = pretend(
+        tmp_path / "model.engine", COLOURS, monkeypatch, card=ModelCard.from_dict(card_dict(height=SIDE, width=SIDE))
+    )
+    images = pictures(3)
+    with open_backend(tmp_path / "model.engine") as backend:
+        for stream in (2, 1):
+            logits = backend.infer(GpuArray(images.ctypes.data, images.shape, stream=stream))
+            np.testing.assert_allclose(logits, images.mean(axis=(1, 2)), rtol=1e-5)
+    assert (2, threading.get_ident()) in gpu.synchronised
+    assert gpu.waits == [1]
 
 
 def test_an_engine_without_labels_answers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,38 @@ def test_an_array_in_the_hosts_memory_is_not_one_on_a_gpu() -> None:
         assert not is_on_gpu(thing)
 
 
+def test_a_thing_that_cannot_say_where_it_is_is_not_one_on_a_gpu(classifier: Classifier) -> None:
+    class Meta:
+        def __dlpack_device__(self) -> tuple[int, int]:
+            raise ValueError("Unknown device type meta for Dlpack")  # PyTorch's words
+
+    class Lost:
+        @property
+        def __cuda_array_interface__(self) -> Any:
+            raise RuntimeError("no driver")
+
+    for thing in (Meta(), Lost()):
+        with pytest.raises(InputError, match=type(thing).__name__):
+            classifier.predict(thing)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, "uint8", "|u1"])
+def test_an_address_has_its_type_as_numpy_takes_it(dtype: Any, classifier: Classifier) -> None:
+    array = pictures(1)
+    shape: Any = list(array.shape)
+    (alone,) = classifier.predict(GpuArray(array.ctypes.data, shape, dtype))
+    (expected,) = classifier.predict(ByInterface(array))
+    assert alone.best == expected.best
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_older_interfaces_and_arrays_that_may_only_be_read_are_taken(version: int) -> None:
+    array = pictures(1)
+    found = ByInterface(array, version=version, data=(array.ctypes.data, True))
+    del found.__cuda_array_interface__["stream"], found.__cuda_array_interface__["strides"]
+    assert read_gpu_array(found, stream=7).address == array.ctypes.data
+
+
 @pytest.mark.parametrize(("shape", "axes"), [((2, 8, 12, 3), slice(None)), ((8, 12, 3), slice(None))])
 def test_rows_may_end_in_padding(shape: tuple[int, ...], axes: Any) -> None:
     wide = np.zeros(shape, np.uint8)
@@ -127,7 +159,9 @@ def test_rows_may_end_in_padding(shape: tuple[int, ...], axes: Any) -> None:
         (ByInterface(np.flip(pictures(2), 1)), ["strides"]),
         (ByInterface(pictures(2)[:, :, ::2]), ["strides"]),
         (ByInterface(np.broadcast_to(pictures(1), (2, 8, 8, 3))), ["strides"]),
+        (ByInterface(np.flip(pictures(2), 2)), ["strides", "-3"]),
         (ByInterface(pictures(1), stream=0), ["stream 0"]),
+        (ByInterface(pictures(1), stream="main"), ["main"]),
         (ByInterface(pictures(1), mask=pictures(1)), ["mask"]),
         (ByDlpack(pictures(1), device=(2, 1)), ["GPU 1", "GPU 0"]),
         (ByDlpack(pictures(2).transpose(0, 2, 1, 3)), ["strides"]),

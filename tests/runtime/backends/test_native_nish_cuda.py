@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,13 +17,6 @@ from taijitu_runtime.native import build
 from tests.helpers.tiny_nish_model import make_nish_onnx, nish_pictures
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def gpu() -> None:
-    smi = shutil.which("nvidia-smi")
-    if smi is None or subprocess.run([smi, "-L"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no NVIDIA GPU: the CUDA kernels were compiled, and not run")
 
 
 # What NVIDIA's documentation lists for CUDA 11.4, 12.6 and 13.0; the last is also that of the development environment.
@@ -88,6 +80,31 @@ def test_a_cuda_home_without_nvcc_is_named(
     assert printed.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("script", "fact"),
+    [
+        ("#!/bin/sh\necho \"nvcc fatal   : Unsupported gpu architecture 'compute_110'\" >&2\nexit 1\n", "compute_110"),
+        ("#!/bin/sh\nexit 3\n", "3"),
+        ("#!/bin/sh\nexit 0\n", "--list-gpu-code"),
+        ("#!/nowhere/sh\n", "No such file"),
+    ],
+)
+def test_an_nvcc_that_fails_is_one_line_that_names_cuda(
+    script: str, fact: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(build, "_gpu_is_here", lambda: False)
+    monkeypatch.setattr(build, "compile_passes", lambda *_: [])
+    monkeypatch.setattr(build, "find_compiler", lambda: ["true"])
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    fake_nvcc(tmp_path / "bin").write_text(script)
+    assert build.main(["--cuda"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert fact in printed
+    assert "CUDA" in printed.partition(";")[2]
+    assert "CXX" not in printed
+
+
 @pytest.mark.slow
 def test_the_library_has_code_for_orin_and_thor(cuda_library: Path, nvcc: str, cuobjdump: str) -> None:
     if build.cuda_targets(nvcc) == ["-arch=native"]:
@@ -118,8 +135,9 @@ def test_the_library_with_cuda_kernels_serves_the_cpu_as_well(
     assert list((tmp_path / "cache" / "taijitu").iterdir())  # it did use the library
 
 
+@pytest.mark.gpu
 @pytest.mark.slow
-def test_the_gpu_is_within_4_ulp_or_1e_7(compiler: list[str], nvcc: str, gpu: None, tmp_path: Path) -> None:
+def test_the_gpu_is_within_4_ulp_or_1e_7(compiler: list[str], nvcc: str, tmp_path: Path) -> None:
     objects = build.compile_passes(compiler, tmp_path)
     sources = [HERE / "nish_accuracy.cpp", HERE / "nish_accuracy_cuda.cu", build.SOURCES / "nish_cuda.cu"]
     program = tmp_path / "nish_accuracy"
@@ -130,9 +148,10 @@ def test_the_gpu_is_within_4_ulp_or_1e_7(compiler: list[str], nvcc: str, gpu: No
     assert "CUDA" in done.stdout
 
 
+@pytest.mark.gpu
 @pytest.mark.slow
 def test_onnx_runtimes_cuda_provider_answers_as_the_cpu_does(
-    cuda_library: Path, gpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cuda_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has no CUDA provider: it takes onnxruntime-gpu")

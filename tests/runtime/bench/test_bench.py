@@ -297,6 +297,11 @@ def test_clocks_that_are_not_fixed_are_noticed(tmp_path: Path) -> None:
     # A processor that is turned off has a file that cannot be read; in this test a folder is in its place.
     (tmp_path / "devices/system/cpu/cpu1/cpufreq/scaling_governor").mkdir(parents=True)
     assert clock_warnings("CPU", tmp_path) == [warning]
+    for name in ("scaling_min_freq", "scaling_max_freq"):  # after jetson_clocks
+        governor.with_name(name).write_text("1728000\n")
+    assert clock_warnings("CPU", tmp_path) == []
+    governor.with_name("scaling_min_freq").write_text("729600\n")
+    assert clock_warnings("CPU", tmp_path) == [warning]
     jetson = tmp_path / "class/devfreq/17000000.gpu"
     jetson.mkdir(parents=True)
     (jetson / "min_freq").write_text("306000000\n")

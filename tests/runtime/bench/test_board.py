@@ -39,13 +39,14 @@ OTHERS: Files = {
     "sys/class/thermal/thermal_zone1/type": "gpu-thermal\n",
     "sys/class/thermal/thermal_zone1/temp": "47250\n",
     "proc/meminfo": "MemTotal:        7990000 kB\nMemFree:         1000 kB\nMemAvailable:    5990000 kB\n",
-    "sys/class/devfreq/17000000.gpu/cur_freq": "918000000\n",
     "var/lib/nvpmodel/status": "pmode:0001 fmode:quiet\n",
     "etc/nvpmodel.conf": NVPMODEL,
 }
-ORIN_NX = OTHERS | ina3221(1, VDD_IN=(5000, 2000), VDD_CPU_GPU_CV=(5000, 600), VDD_SOC=(5000, 400))
+ORIN_GPU: Files = {"sys/class/devfreq/17000000.gpu/cur_freq": "918000000\n"}
+ORIN_NX = OTHERS | ORIN_GPU | ina3221(1, VDD_IN=(5000, 2000), VDD_CPU_GPU_CV=(5000, 600), VDD_SOC=(5000, 400))
 AGX_ORIN = {
     **OTHERS,
+    **ORIN_GPU,
     **ina3221(1, VDD_GPU_SOC=(20000, 300), VDD_CPU_CV=(20000, 100), VIN_SYS_5V0=(5000, 800)),
     **ina3221(2, NC=(0, 0), VDDQ_VDD2_1V8AO=(5000, 200)),
 }
@@ -54,6 +55,8 @@ THOR = {
     **ina3221(1, VDD_GPU=(12000, 1000), VDD_CPU_SOC_MSS=(12000, 500), VIN_SYS_5V0=(5000, 1000)),
     "sys/class/hwmon/hwmon2/name": "ina238\n",
     "sys/class/hwmon/hwmon2/power1_input": "31500000\n",
+    "sys/class/devfreq/gpu-gpc-0/cur_freq": "918000000\n",
+    "sys/class/devfreq/gpu-nvd-0/cur_freq": "315000000\n",  # of its video engines
 }
 
 
@@ -101,6 +104,20 @@ def test_a_mean_ignores_failed_reads(tmp_path: Path) -> None:
         time.sleep(0.15)
     assert watch.board is not None
     assert 10.0 < watch.board.power_w < 20.0
+
+
+def test_a_rail_that_cannot_be_read_is_left_out_and_the_rest_is_measured(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, ORIN_NX)
+    monitor = root / "sys/class/hwmon/hwmon1"
+    (monitor / "curr2_input").unlink()
+    (monitor / "curr2_input").mkdir()  # reading it is an error, also for root
+    (monitor / "in3_input").write_text("unknown\n")
+    board = watched(root)
+    assert board is not None
+    assert dict(board.rails_w) == {"VDD_IN": pytest.approx(10.0)}
+    for name in ("curr1_input", "in1_input"):
+        (monitor / name).write_text("")
+    assert watched(root) is None
 
 
 def test_a_machine_without_monitors_has_no_readings(tmp_path: Path) -> None:

@@ -44,7 +44,14 @@ class TimingCache:
     def __enter__(self) -> TimingCache:
         if self._file is None:
             return self
-        known = _content(self._file)
+        try:
+            known = _content(self._file)
+        except UsageError as error:
+            if self._is_users:
+                raise
+            _log.warning("the next build measures again: %s", error)
+            self._file = None
+            return self
         if not (known and self._uses(known)):
             if known:
                 self._refuse(self._file)

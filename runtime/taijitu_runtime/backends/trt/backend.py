@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends.base import Backend
 from taijitu_runtime.backends.contract import ModelInput
-from taijitu_runtime.backends.gpu_arrays import GpuArray
+from taijitu_runtime.backends.gpu_arrays import PER_THREAD_STREAM, GpuArray
 from taijitu_runtime.backends.trt.engine import Engine
 from taijitu_runtime.backends.trt.plan import Plan, open_plan
 from taijitu_runtime.card import ModelCard
@@ -78,6 +79,10 @@ class TrtBackend(Backend):
         return engine.stream
 
     def _infer_on_gpu(self, images: GpuArray) -> NDArray[np.float32]:
+        plan = self._plan
+        if images.stream == PER_THREAD_STREAM and plan is not None:
+            plan.gpu.synchronise(PER_THREAD_STREAM)  # here, since the owner's stream of this number is another one
+            images = dataclasses.replace(images, stream=None)
         return self._on_owner(lambda engine: engine.infer_on_gpu(images))
 
     def _on_owner(self, work: Callable[[Engine], NDArray[np.float32]]) -> NDArray[np.float32]:
