@@ -36,7 +36,7 @@ def age_ms(frame: NDArray[np.uint8]) -> float:
     """Return the age of a stamped frame."""
     middles = frame[BLOCK // 2, BLOCK // 2 : BITS * BLOCK : BLOCK].mean(axis=1) > 127
     number = sum(1 << bit for bit, white in enumerate(middles) if white)
-    return (round(1000 * time.monotonic()) - number) % 2**BITS
+    return float((round(1000 * time.monotonic()) - number) % 2**BITS)
 
 
 class MjpegServer:

@@ -89,7 +89,7 @@ def test_a_foreign_file_becomes_an_artefact_that_answers_like_it(
     said = original(source, images.astype(np.float32))
     expected = said if form.startswith("nchw") else softmax(said)
     np.testing.assert_allclose(probabilities(result.path, picture), expected, rtol=1e-4)
-    assert result.proof.holds
+    assert result.agreement.holds
     assert result.batch is None
     model = onnx.load(result.path)
     assert (model.opset_import[0].version, model.ir_version) == (17, 8)
@@ -145,7 +145,7 @@ def test_float16_stays_float16(tmp_path: Path) -> None:
     source = make_foreign_onnx(tmp_path / "half.onnx", dtype="float16")
     result = adopt(source, tmp_path / "a.onnx", **USUAL)
     assert result.card.precision.name == "fp16"
-    assert result.proof.precision == "fp16"
+    assert result.agreement.precision == "fp16"
 
 
 @pytest.mark.parametrize(("ending", "labels"), [("Sigmoid", LABELS), ("Sigmoid", LABELS[:2]), ("", LABELS[:2])])
