@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from taijitu_export.arguments import check_percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, LEAST_ALLOWED_ERROR, MOST_ALLOWED_ERROR
 from taijitu_export.comparison.classes import calibration_error, first_answers
 from taijitu_export.comparison.comparison import Accuracy, Comparison, accuracy, chance_share, compare, most_different
@@ -114,6 +115,8 @@ def verify_file(
     usage; what is wrong with the candidate's answers is in the verdict.
     """
     check_skipping(skip_unreadable, data)
+    check_percentage("--max-drop", max_drop)
+    check_percentage("--expect", expect)
     with Classifier.from_file(candidate, threads=threads) as classifier:
         card = classifier.card
         pictures = None if data is None else evaluation_pictures(data, card.labels, TrainedOn.from_card(card.training))

@@ -93,6 +93,11 @@ def calibrate_file(
     or no threshold meets the request, and the errors of artefacts, pictures and usage.
     """
     check_output_path(output)
+    if guarantee is not None and not 0 <= guarantee < 100:
+        raise UsageError(
+            f"got --guarantee {guarantee:g}, expected a number of percent from 0 to less than 100, which no number of "
+            "pictures shows"
+        )
     file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
     card = ModelCard.read_onnx_metadata(file.metadata, file.path)
     if card.output != "logits":
