@@ -126,6 +126,24 @@ def test_logits_that_are_cut_or_no_base64_fail(data: str, shipped_onnx: Path, tm
         assert "proof.data" in found.faults[0]
 
 
+def test_on_another_cpu_the_answers_are_compared_with_its_own_however_far_its_origin_may_be(
+    shipped_onnx: Path, tmp_path: Path
+) -> None:
+    proof = card_of(shipped_onnx).proof
+    assert proof is not None
+    assert proof.own is not None
+    as_int8 = dataclasses.replace(
+        proof,
+        origin=dataclasses.replace(proof.origin, allowed=0.74),
+        own=dataclasses.replace(proof.own, source="onnxruntime cpu on another", allowed=4.5e-2),
+    )
+    moved = with_card(shipped_onnx, tmp_path / "moved.onnx", proof=as_int8)
+    assert prove(moved).proven
+    found = failed(with_weights(moved, tmp_path / "zero.onnx", np.zeros_like, "fc2.weight"))
+    assert found.answers_equal < found.pictures
+    assert all(difference.is_allowed for difference in found.differences), "only the answers tell"
+
+
 def test_the_doctor_reports_the_proof_of_a_model(shipped_onnx: Path, tmp_path: Path) -> None:
     broken = with_weights(shipped_onnx, tmp_path / "zero.onnx", np.zeros_like)
     old = make_tiny_onnx(tmp_path / "old.onnx")
