@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from taijitu_export.arguments import check_percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, LEAST_ALLOWED_ERROR, MOST_ALLOWED_ERROR
-from taijitu_export.comparison.classes import calibration_error, first_answers
+from taijitu_export.comparison.classes import absent_labels, calibration_error, first_answers
 from taijitu_export.comparison.comparison import Accuracy, Comparison, accuracy, chance_share, compare, most_different
 from taijitu_export.comparison.divergence import Divergence, divergence
 from taijitu_export.comparison.intermediates import input_of
@@ -255,10 +255,8 @@ def _not_judged(card: ModelCard, evidence: Evidence, *, on_gpu: bool) -> list[st
         left.append("real pictures: without --data, generated ones were used")
     if targets is None:
         left.append("accuracy: the pictures have no labels")
-    elif absent := sorted(set(range(len(card.labels))) - set(targets.tolist())):
-        some = ", ".join(repr(card.labels[index]) for index in absent[:5])
-        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-        left.append(f"pictures of {some}{more}: there are none in the data")
+    elif (absent := absent_labels(card.labels, targets)) is not None:
+        left.append(absent)
     if evidence.reference is None:
         left.append("what its conversion changed: no --reference was given")
     if card.precision.name == "fp16" and not on_gpu:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from taijitu_export.comparison.classes import calibration_error, first_answers
+from taijitu_export.comparison.classes import absent_labels, calibration_error, first_answers
 from taijitu_export.decision.conformal import is_covered, set_probability
 from taijitu_export.decision.temperature import best_temperature
 from taijitu_export.decision.threshold import ThresholdRequest, coverage_row, coverage_table
@@ -126,7 +126,9 @@ def calibrate_file(
     )
     calibration = _reported(decision, threshold, choosing, reporting, card, output)
     write_whole(output, with_decision(file, card, calibration.decision))
+    absent = absent_labels(labels, pictures.targets)
     remarks = (str(pictures), *pictures.remarks, *(() if none is None else (f"others: {none}", *none.remarks)))
+    remarks += () if absent is None else (f"not calibrated on {absent}",)
     return dataclasses.replace(calibration, remarks=remarks)
 
 

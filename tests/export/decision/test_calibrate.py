@@ -123,6 +123,14 @@ def test_too_few_pictures_and_two_threshold_requests_are_refused(model: Path, da
     assert not output.exists()
 
 
+def test_labels_without_a_picture_are_named(model: Path, data: Path, tmp_path: Path) -> None:
+    whole = calibrate_file(model, data, tmp_path / "whole.onnx", threshold=ThresholdRequest())
+    assert not any("none in the data" in line for line in whole.remarks)
+    shutil.copytree(data, tmp_path / "less", ignore=shutil.ignore_patterns("red"))
+    less = calibrate_file(model, tmp_path / "less", tmp_path / "less.onnx", threshold=ThresholdRequest())
+    assert "'red'" in less.remarks[-1]
+
+
 @pytest.mark.parametrize("value", [-1.0, 101.0, math.nan])
 def test_requests_outside_their_range_are_wrong_usage_without_a_command_line_too(
     value: float, model: Path, data: Path, tmp_path: Path
