@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,16 @@ def first_answers(
     probabilities = scores_from_logits(safe, temperature, output).probabilities.astype(np.float64)
     confidence = np.where(answers >= 0, probabilities.max(axis=1), 0.0)
     return Predictions(answers, confidence, answers == targets)
+
+
+def absent_labels(labels: Sequence[str], targets: NDArray[np.int64]) -> str | None:
+    """Name the labels without a picture, in words; None where each has one."""
+    absent = sorted(set(range(len(labels))) - set(targets.tolist()))
+    if not absent:
+        return None
+    some = ", ".join(repr(labels[index]) for index in absent[:5])
+    more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+    return f"pictures of {some}{more}: there are none in the data"
 
 
 def confusion_matrix(answers: NDArray[np.int64], targets: NDArray[np.int64], labels: int) -> NDArray[np.int64]:

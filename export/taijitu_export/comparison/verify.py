@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from taijitu_export.arguments import check_percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, LEAST_ALLOWED_ERROR, MOST_ALLOWED_ERROR
-from taijitu_export.comparison.classes import calibration_error, first_answers
+from taijitu_export.comparison.classes import absent_labels, calibration_error, first_answers
 from taijitu_export.comparison.comparison import Accuracy, Comparison, accuracy, chance_share, compare, most_different
 from taijitu_export.comparison.divergence import Divergence, divergence
 from taijitu_export.comparison.intermediates import input_of
@@ -114,6 +115,8 @@ def verify_file(
     usage; what is wrong with the candidate's answers is in the verdict.
     """
     check_skipping(skip_unreadable, data)
+    check_percentage("--max-drop", max_drop)
+    check_percentage("--expect", expect)
     with Classifier.from_file(candidate, threads=threads) as classifier:
         card = classifier.card
         pictures = None if data is None else evaluation_pictures(data, card.labels, TrainedOn.from_card(card.training))
@@ -252,10 +255,8 @@ def _not_judged(card: ModelCard, evidence: Evidence, *, on_gpu: bool) -> list[st
         left.append("real pictures: without --data, generated ones were used")
     if targets is None:
         left.append("accuracy: the pictures have no labels")
-    elif absent := sorted(set(range(len(card.labels))) - set(targets.tolist())):
-        some = ", ".join(repr(card.labels[index]) for index in absent[:5])
-        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-        left.append(f"pictures of {some}{more}: there are none in the data")
+    elif (absent := absent_labels(card.labels, targets)) is not None:
+        left.append(absent)
     if evidence.reference is None:
         left.append("what its conversion changed: no --reference was given")
     if card.precision.name == "fp16" and not on_gpu:

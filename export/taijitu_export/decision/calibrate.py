@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from taijitu_export.comparison.classes import calibration_error, first_answers
+from taijitu_export.comparison.classes import absent_labels, calibration_error, first_answers
 from taijitu_export.decision.conformal import is_covered, set_probability
 from taijitu_export.decision.temperature import best_temperature
 from taijitu_export.decision.threshold import ThresholdRequest, coverage_row, coverage_table
@@ -93,6 +93,11 @@ def calibrate_file(
     or no threshold meets the request, and the errors of artefacts, pictures and usage.
     """
     check_output_path(output)
+    if guarantee is not None and not 0 <= guarantee < 100:
+        raise UsageError(
+            f"got --guarantee {guarantee:g}, expected a number of percent from 0 to less than 100, which no number of "
+            "pictures shows"
+        )
     file = read_onnx(model, "a model made by taijitu onnx or taijitu adopt")
     card = ModelCard.read_onnx_metadata(file.metadata, file.path)
     if card.output != "logits":
@@ -121,7 +126,9 @@ def calibrate_file(
     )
     calibration = _reported(decision, threshold, choosing, reporting, card, output)
     write_whole(output, with_decision(file, card, calibration.decision))
+    absent = absent_labels(labels, pictures.targets)
     remarks = (str(pictures), *pictures.remarks, *(() if none is None else (f"others: {none}", *none.remarks)))
+    remarks += () if absent is None else (f"not calibrated on {absent}",)
     return dataclasses.replace(calibration, remarks=remarks)
 
 

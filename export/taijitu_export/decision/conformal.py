@@ -19,7 +19,7 @@ def set_probability(of_labels: NDArray[np.float64], guarantee: float) -> float:
 
     Args:
         of_labels: The probability of each picture's own label, float64 (N,).
-        guarantee: In percent.
+        guarantee: In percent, less than 100.
 
     Raises:
         ExportError: The pictures are too few for that.
@@ -28,7 +28,7 @@ def set_probability(of_labels: NDArray[np.float64], guarantee: float) -> float:
     # The largest rank at which at most that share of new pictures is below; 1e-9 for the error of binary fractions.
     rank = min(len(of_labels), math.floor((len(of_labels) + 1) * miss + 1e-9))
     if rank < 1:
-        needed = "more" if miss <= 0 else str(math.ceil(1 / miss - 1 - 1e-9))
+        needed = math.ceil(1 / miss - 1 - 1e-9)
         raise ExportError(
             f"got {len(of_labels)} pictures to choose with, expected at least {needed} for --guarantee {guarantee:g} "
             "(half of all pictures choose); give more pictures, or a lower guarantee"

@@ -8,8 +8,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_export.arguments import check_percentage
 from taijitu_export.errors import ExportError
 from taijitu_runtime.decision.decision import CoverageRow
+from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import UsageError
 
 COVERAGES = (100, 99, 98, 95, 90, 85, 80, 70, 60, 50)
@@ -22,7 +24,8 @@ class ThresholdRequest:
     """The user's request for a threshold: one of the three, or none.
 
     `accuracy`: percent of the known answers that are right. `coverage`: percent of pictures whose answer is known.
-    `reject`: the probability below which an answer is unknown. UsageError for more than one.
+    `reject`: the probability below which an answer is unknown. UsageError for more than one, or
+    a value outside its range.
     """
 
     accuracy: float | None = None
@@ -33,6 +36,9 @@ class ThresholdRequest:
         given = [f"--{name}" for name, value in dataclasses.asdict(self).items() if value is not None]
         if len(given) > 1:
             raise UsageError(f"got {' and '.join(given)}, expected one of them: each sets the threshold; keep one")
+        check_percentage("--accuracy", self.accuracy)
+        check_percentage("--coverage", self.coverage)
+        check_threshold(self.reject, "--reject")
 
     @property
     def asks(self) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from taijitu_export.arguments import check_percentage
 from taijitu_export.comparison.allowances import ALLOWED_CALIBRATION_POINTS, ALLOWED_DROP_POINTS, allowed_error
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.passes.editing import with_types
@@ -65,6 +66,7 @@ class PrecisionRequest:
         None for float32. UsageError where the options do not fit each other, or the installed ONNX Runtime.
         """
         check_skipping(skip_unreadable, data, "--calibration")
+        check_percentage("--max-drop", max_drop)
         if purpose is not None and precision != "int8":
             raise UsageError(f"got --for {purpose} with --precision {precision}, which is for both; remove --for")
         if precision == "fp32":

@@ -20,12 +20,18 @@ class HeatMaps:
     """A file in `folder` for each picture: its name below the folder that was given, with .png behind it.
 
     Raises:
-        UsageError: Two pictures would have the same file, or one exists already.
+        UsageError: `folder` cannot be a folder, two pictures would have the same file, or one exists already.
     """
 
     def __init__(self, folder: Path, inputs: Sequence[Input]) -> None:
         self._targets: dict[Input, Path] = {}
         taken: dict[Path, Input] = {}
+        existing = next(each for each in (folder, *folder.parents) if each.exists())
+        if not existing.is_dir():
+            raise UsageError(
+                f"got --explain {shown(folder)}, expected a folder or a new name, but {shown(existing)} is none; give "
+                "another"
+            )
         for each in inputs:
             target = folder / each.name.with_name(f"{each.name.name}.png")
             if (other := taken.setdefault(target, each)) is not each:

@@ -33,10 +33,10 @@ class Certainty:
 UNDECIDED = Certainty()
 
 
-def check_threshold(threshold: float | None) -> None:
+def check_threshold(threshold: float | None, name: str = "threshold") -> None:
     """Raise UsageError unless it is a probability, or None."""
     if threshold is not None and not 0 <= threshold <= 1:
-        raise UsageError(f"got threshold {threshold:g}, expected a probability from 0 to 1")
+        raise UsageError(f"got {name} {threshold:g}, expected a probability from 0 to 1")
 
 
 def energies(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:

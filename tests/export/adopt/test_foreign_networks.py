@@ -108,8 +108,8 @@ def test_a_network_goes_from_torchs_exporter_to_every_precision_and_to_engines(n
     pictures = sample_pictures(4, side, side)
     # An untrained network may lose any accuracy.
     data = CalibrationData(pictures, pictures, np.zeros(4, np.int64), "4 pictures", "4 pictures")
-    for precision, target in (("fp16", None), ("int8", "engine")):
-        request = PrecisionRequest(precision, max_drop=100.0, target=target)
+    for precision, purpose in (("fp16", None), ("int8", "engine")):
+        request = PrecisionRequest(precision, max_drop=100.0, purpose=purpose)
         onnx.save(convert(model, adopted.card, request, data).model, tmp_path / f"{precision}.onnx")
     for precision in ("fp32", "fp16"):  # TensorRT-RTX refuses int8, which test_engine_versions.py shows
         request = Request(source=tmp_path / f"{precision}.onnx", output=tmp_path / f"{precision}.engine")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from taijitu_export.comparison.classes import (
     reliability,
 )
 from taijitu_export.comparison.divergence import divergence
+from taijitu_export.comparison.verify import verify_file
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.card import ModelCard
@@ -41,7 +43,7 @@ from taijitu_runtime.datasets import (
     fingerprints,
     read_dataset,
 )
-from taijitu_runtime.errors import DataError
+from taijitu_runtime.errors import DataError, UsageError
 from tests.helpers.changed_model import with_card
 from tests.helpers.decision import make_decision
 from tests.helpers.machine_tree import as_nobody
@@ -242,6 +244,17 @@ def test_expecting_an_accuracy_takes_labels(data: Path, tmp_path: Path, capsys: 
     model = make_tiny_onnx(tmp_path / "a.onnx")
     for options in ([], ["--data", data / "test" / "red"], ["--data", data, "--reference", model]):
         assert "70 %" in refused(capsys, model, "--expect", "70", *options)
+
+
+@pytest.mark.parametrize("value", [-1.0, 101.0, math.nan])
+def test_percentages_outside_their_range_are_wrong_usage_without_a_command_line_too(
+    value: float, data: Path, tmp_path: Path
+) -> None:
+    model = make_tiny_onnx(tmp_path / "a.onnx")
+    with pytest.raises(UsageError, match=f"--expect {value:g}"):
+        verify_file(model, data, expect=value)
+    with pytest.raises(UsageError, match=f"--max-drop {value:g}"):
+        verify_file(model, data, max_drop=value)
 
 
 def test_a_float32_model_and_one_of_a_fixed_batch_are_judged_alike(

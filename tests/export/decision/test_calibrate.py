@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,26 @@ def test_too_few_pictures_and_two_threshold_requests_are_refused(model: Path, da
     with pytest.raises(ExportError, match=r"got 3 .* 100"):
         calibrate_file(model, few, output, threshold=ThresholdRequest())
     assert not output.exists()
+
+
+def test_labels_without_a_picture_are_named(model: Path, data: Path, tmp_path: Path) -> None:
+    whole = calibrate_file(model, data, tmp_path / "whole.onnx", threshold=ThresholdRequest())
+    assert not any("none in the data" in line for line in whole.remarks)
+    shutil.copytree(data, tmp_path / "less", ignore=shutil.ignore_patterns("red"))
+    less = calibrate_file(model, tmp_path / "less", tmp_path / "less.onnx", threshold=ThresholdRequest())
+    assert "'red'" in less.remarks[-1]
+
+
+@pytest.mark.parametrize("value", [-1.0, 101.0, math.nan])
+def test_requests_outside_their_range_are_wrong_usage_without_a_command_line_too(
+    value: float, model: Path, data: Path, tmp_path: Path
+) -> None:
+    for name in ("accuracy", "coverage", "reject"):
+        with pytest.raises(UsageError, match=f"--{name} {value:g}"):
+            ThresholdRequest(**{name: value})
+    for guarantee in (value, 100.0):
+        with pytest.raises(UsageError, match=f"--guarantee {guarantee:g}"):
+            calibrate_file(model, data, tmp_path / "out.onnx", threshold=ThresholdRequest(), guarantee=guarantee)
 
 
 def test_the_temperature_of_logits_that_are_three_times_too_large_is_three() -> None:

@@ -162,6 +162,10 @@ def test_nothing_is_overwritten_by_a_heat_map(tiny_onnx: Path, pictures: Path, t
     assert [path.name for path in tmp_path.iterdir()] == ["red.png.png"]
     assert run(tiny_onnx, pictures / "red.png", pictures / "red.png", "--explain", tmp_path / "new") == 2
     assert not (tmp_path / "new").exists()
+    for folder in (tmp_path / "red.png.png", tmp_path / "red.png.png" / "deeper"):
+        capsys.readouterr()
+        assert run(tiny_onnx, pictures / "red.png", "--explain", folder) == 2
+        assert "--explain" in capsys.readouterr().err
 
 
 def test_a_network_without_maps_is_told_before_a_picture_is_read(tmp_path: Path, capsys: Capture) -> None:

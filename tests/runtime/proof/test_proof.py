@@ -115,6 +115,35 @@ def test_an_unreadable_contract_is_exit_code_1_and_a_missing_file_2(shipped_onnx
     assert main([str(shipped_onnx), "--threads", "-1"]) == 2
 
 
+@pytest.mark.parametrize("data", ["AAAA", "not base64", "\u00e4"])
+def test_logits_that_are_cut_or_no_base64_fail(data: str, shipped_onnx: Path, tmp_path: Path) -> None:
+    proof = card_of(shipped_onnx).proof
+    assert proof is not None
+    assert proof.own is not None
+    for name, reference in (("own", proof.own), ("origin", proof.origin)):
+        changed = dataclasses.replace(proof, **{name: dataclasses.replace(reference, data=data)})  # type: ignore[arg-type]
+        found = failed(with_card(shipped_onnx, tmp_path / f"{name}.onnx", proof=changed))
+        assert "proof.data" in found.faults[0]
+
+
+def test_on_another_cpu_the_answers_are_compared_with_its_own_however_far_its_origin_may_be(
+    shipped_onnx: Path, tmp_path: Path
+) -> None:
+    proof = card_of(shipped_onnx).proof
+    assert proof is not None
+    assert proof.own is not None
+    as_int8 = dataclasses.replace(
+        proof,
+        origin=dataclasses.replace(proof.origin, allowed=0.74),
+        own=dataclasses.replace(proof.own, source="onnxruntime cpu on another", allowed=4.5e-2),
+    )
+    moved = with_card(shipped_onnx, tmp_path / "moved.onnx", proof=as_int8)
+    assert prove(moved).proven
+    found = failed(with_weights(moved, tmp_path / "zero.onnx", np.zeros_like, "fc2.weight"))
+    assert found.answers_equal < found.pictures
+    assert all(difference.is_allowed for difference in found.differences), "only the answers tell"
+
+
 def test_the_doctor_reports_the_proof_of_a_model(shipped_onnx: Path, tmp_path: Path) -> None:
     broken = with_weights(shipped_onnx, tmp_path / "zero.onnx", np.zeros_like)
     old = make_tiny_onnx(tmp_path / "old.onnx")
