@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from taijitu_export.comparison.allowances import (
     FULL_PRECISION_ERROR,
-    LEAST_ALLOWED_ERROR,
     MOST_ALLOWED_ERROR,
     PROOF_FACTOR,
+    PROOF_LEAST_ALLOWED,
     PROOF_OWN_ALLOWANCE,
 )
 from taijitu_export.comparison.comparison import compare
@@ -104,7 +104,7 @@ def card_for_precision(card: ModelCard, precision: str, answers: Answers | None 
     if answers is not None:
         expected = passport.origin.array(len(passport.seeds), len(card.labels))
         error = compare(answers(pictures_of(passport, card.input)), expected).max_error
-        allowed = max(PROOF_FACTOR * error, LEAST_ALLOWED_ERROR[precision])
+        allowed = max(PROOF_FACTOR * error, PROOF_LEAST_ALLOWED[precision])
     proof = dataclasses.replace(
         passport,
         origin=dataclasses.replace(passport.origin, allowed=allowed),

@@ -16,6 +16,9 @@ from taijitu_runtime.onnx_graph.nish import count_nish
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 """The entry with the folder of weights in other files, for a model that is given by its bytes."""
 
+WITHOUT_QDQ_FUSION = "session.disable_quant_qdq"
+"""The entry that, at "1", leaves QuantizeLinear and DequantizeLinear as they are."""
+
 Providers = Sequence[tuple[str, dict[str, str]]]
 """Execution providers by their ONNX Runtime names, the preferred one first, each with its options."""
 
@@ -74,7 +77,13 @@ class SessionOpener:
             ((_, own),) = providers
             options.add_provider_for_devices(providers.devices, own)
             return self.ort.InferenceSession(model, options)
-        return self.ort.InferenceSession(model, options, providers=providers)
+        try:
+            return self.ort.InferenceSession(model, options, providers=providers)
+        except self.ort.capi.onnxruntime_pybind11_state.InvalidGraph:
+            # On aarch64 ONNX Runtime 1.31 fuses int8 convolutions with float16 scales into QLinearConv, which takes
+            # float32 ones only.
+            options.add_session_config_entry(WITHOUT_QDQ_FUSION, "1")
+            return self.ort.InferenceSession(model, options, providers=providers)
 
     def _options(self) -> Any:
         options = session_options(self.ort, self.threads)
