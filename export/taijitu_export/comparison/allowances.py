@@ -33,9 +33,9 @@ It rounds the same numbers elsewhere: its error is another one of the same size.
 PROOF_LEAST_ALLOWED = {"fp16": 2e-2, "int8": LEAST_ALLOWED_ERROR["int8"]}
 """The least that the proof allows from the origin, however small the error of the conversion was.
 
-A processor with float16 arithmetic also adds up in it, and x86-64 does not: there YYNet Small 16 and VGNetG 1.0MP in float16
-differ from their origin by 0.0005 of the logit range, and on aarch64 by 0.0037 and 0.0063 (ONNX Runtime 1.31, under qemu;
-PROOF_FACTOR times that is allowed)."""
+A processor with float16 arithmetic also adds up in it, and x86-64 does not: there YYNet Small 16 and VGNetG 1.0MP in
+float16 differ from their origin by 0.0005 of the logit range, and on aarch64 by 0.0037 and 0.0063 (ONNX Runtime 1.31,
+under qemu; PROOF_FACTOR times that is allowed)."""
 
 PROOF_OWN_ALLOWANCE = {"fp32": 3e-5, "fp16": 1e-3, "int8": 4.5e-2}
 """Largest logit difference of an artefact from itself on the same backend, as a share of the logit range.
