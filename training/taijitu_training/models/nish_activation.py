@@ -23,6 +23,9 @@ from torch import Tensor, nn
 
 _log = logging.getLogger(__name__)
 
+NO_COMPILER = "InvalidCxxCompiler"
+"""Error of torch.compile where there is no C++ compiler."""
+
 FUSED_FROM = 1 << 16
 """Elements from which a fused pass is worthwhile; below, tests and small runs need not wait for the compiler."""
 
@@ -94,7 +97,8 @@ def _reason_and_cure(error: Exception) -> str:
     from torch._inductor.runtime.runtime_utils import cache_dir  # type: ignore[attr-defined]
 
     reason = f"torch.compile raised {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    if broken := _empty_libraries(cache := Path(cache_dir())):
+    # Without a compiler the cache does not matter; another process may be writing to it.
+    if NO_COMPILER not in reason and (broken := _empty_libraries(cache := Path(cache_dir()))):
         return (
             f"{broken} in torch.compile's cache is empty, from a compilation that was killed; delete {cache} ({reason})"
         )
