@@ -41,7 +41,7 @@ class PrecisionRequest:
     """A precision below float32, the data to calibrate and check with, and the percentage points that it may cost.
 
     `data`: a folder or tar; None for generated images, which are enough for float16. `max_drop`: None for the
-    precision's own allowance. `purpose`: the purpose of an int8 file, "engine" or "cpu"; None for float16.
+    precision's own allowance. `purpose`: what an int8 file is for, "engine" or "cpu"; None for float16.
     `skip_unreadable`: leave out images of `data` that cannot be decoded, which are an error otherwise.
     """
 
