@@ -13,7 +13,6 @@ from pathlib import Path
 
 from taijitu_export.arguments import SKIP_UNREADABLE, percentage
 from taijitu_runtime.console import JSON_HELP, THREADS_HELP, Parser, run, say, say_json
-from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import UsageError
 
 
@@ -48,7 +47,6 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: written, 1: too few pictures, or no threshold meets the request, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
-    check_threshold(args.reject, "--reject")
     if args.output.suffix.lower() != ".onnx":
         raise UsageError(f"got -o {args.output}, expected a name in .onnx; give -o calibrated.onnx")
     from taijitu_export.decision.calibrate import calibrate_file
