@@ -10,18 +10,25 @@ from taijitu_runtime.errors import UsageError
 SKIP_UNREADABLE = "leave out pictures that cannot be decoded, and list them (default: they are an error)"
 
 
+PERCENT = "expected a number of percent from 0 to 100"
+
+
 def percentage(text: str) -> float:
     """Parse a number of percent or of percentage points, 0 to 100, for argparse."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of percent from 0 to 100")
+    if not _is_percentage(value):
+        raise argparse.ArgumentTypeError(f"got {text!r}, {PERCENT}")
     return value
 
 
 def check_percentage(name: str, value: float | None) -> None:
     """Raise UsageError unless it is a number from 0 to 100, or None; functions run without a command line too."""
-    if value is not None and not 0 <= value <= 100:
-        raise UsageError(f"got {name} {value:g}, expected a number of percent from 0 to 100")
+    if value is not None and not _is_percentage(value):
+        raise UsageError(f"got {name} {value:g}, {PERCENT}")
+
+
+def _is_percentage(value: float) -> bool:
+    return 0 <= value <= 100

@@ -31,6 +31,7 @@ class GpuArray:
     `address`: of the first element. `shape`, `dtype`: of the array, in C order; a dtype as NumPy takes it. `row_bytes`:
     from one row of a picture to the next, for rows with padding behind them; None for none. `stream`: the CUDA stream,
     as an integer, whose work has to be done before it is read; None for none. `owner`: what has to live until then.
+    Raises InputError for a negative size, and for rows that are shorter than their pixels.
     """
 
     address: int
@@ -43,6 +44,11 @@ class GpuArray:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
         object.__setattr__(self, "shape", tuple(self.shape))
+        if min(self.shape, default=0) < 0:
+            raise InputError(f"got an array of shape {self.shape} on a GPU, expected no negative size")
+        least = math.prod(self.shape[-2:]) * self.dtype.itemsize
+        if self.row_bytes is not None and self.row_bytes < least:
+            raise InputError(f"got row_bytes {self.row_bytes}, expected at least the {least} bytes of a row's pixels")
 
     @property
     def nbytes(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -130,10 +129,7 @@ class TrtNetwork:
 
     def layer_info(self) -> dict[str, Any]:
         """Return the output of TensorRT's engine inspector: names only, unless the engine was built with more."""
-        inspector = self.plan.engine.create_engine_inspector()
-        inspector.execution_context = self._context
-        found: dict[str, Any] = json.loads(inspector.get_engine_information(self.plan.trt.LayerInformationFormat.JSON))
-        return found
+        return self.plan.layer_info(self._context)
 
     def _new_context(self, *, cuda_graph: bool) -> Any:
         context = self.plan.new_context(cuda_graph=cuda_graph)

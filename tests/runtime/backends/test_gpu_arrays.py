@@ -136,6 +136,12 @@ def test_an_address_has_its_type_as_numpy_takes_it(dtype: Any, classifier: Class
     assert alone.best == expected.best
 
 
+@pytest.mark.parametrize(("shape", "row_bytes"), [((1, -8, 8, 3), None), ((1, 8, 8, 3), 23), ((8, 8, 3), 8)])
+def test_an_address_with_an_impossible_layout_is_refused(shape: tuple[int, ...], row_bytes: int | None) -> None:
+    with pytest.raises(InputError):
+        GpuArray(4096, shape, row_bytes=row_bytes)
+
+
 @pytest.mark.parametrize("version", [1, 3])
 def test_older_interfaces_and_arrays_that_may_only_be_read_are_taken(version: int) -> None:
     array = pictures(1)
@@ -166,9 +172,10 @@ def test_rows_may_end_in_padding(shape: tuple[int, ...], axes: Any) -> None:
         (ByDlpack(pictures(1), device=(2, 1)), ["GPU 1", "GPU 0"]),
         (ByDlpack(pictures(2).transpose(0, 2, 1, 3)), ["strides"]),
         (ByDlpack(pictures(1).astype(np.complex64)), ["type"]),
+        (ByInterface(pictures(1), shape=(-1, 8, 8, 3)), ["-1"]),
     ],
 )
-def test_arrays_with_other_strides_are_refused(thing: Any, facts: list[str]) -> None:
+def test_arrays_that_are_not_in_c_order_or_on_the_gpu_are_refused(thing: Any, facts: list[str]) -> None:
     with pytest.raises(InputError) as error:
         read_gpu_array(thing, stream=7)
     assert all(fact in str(error.value) for fact in facts)

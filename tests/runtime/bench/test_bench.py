@@ -7,6 +7,7 @@ import json
 import re
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -254,6 +255,21 @@ def test_shapes_that_an_engine_was_not_built_for_are_refused(
     printed = refused(capsys, tmp_path / "model.engine", f"--shapes={shapes}")
     assert f"got --shapes={shapes}, expected x:1x3x4x5 to 4x3x4x5, scale:1x1 to 4x1" in printed
     assert gpu.is_closed
+
+
+@pytest.mark.parametrize("inspector", [None, SimpleNamespace(get_engine_information=lambda how: None)])
+def test_an_engine_whose_layers_cannot_be_listed_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, inspector: object
+) -> None:
+    gpu, engine = pretend(tmp_path / "model.engine", SCALED, monkeypatch)
+    monkeypatch.setattr(engine, "create_engine_inspector", lambda: inspector)
+    info = tmp_path / "layers.json"
+    assert main([str(tmp_path / "model.engine"), *QUICK, f"--exportLayerInfo={info}"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "TensorRT could not" in printed
+    assert gpu.is_closed
+    assert not info.exists()
 
 
 @pytest.mark.gpu

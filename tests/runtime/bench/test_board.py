@@ -43,6 +43,11 @@ OTHERS: Files = {
     "etc/nvpmodel.conf": NVPMODEL,
 }
 ORIN_GPU: Files = {"sys/class/devfreq/17000000.gpu/cur_freq": "918000000\n"}
+ORIN_NANO = {
+    **OTHERS,
+    **ORIN_GPU,
+    **ina3221(1, VDD_IN=(5000, 1400), VDD_CPU_GPU_CV=(5000, 500), VDD_SOC=(5000, 300)),
+}
 ORIN_NX = OTHERS | ORIN_GPU | ina3221(1, VDD_IN=(5000, 2000), VDD_CPU_GPU_CV=(5000, 600), VDD_SOC=(5000, 400))
 AGX_ORIN = {
     **OTHERS,
@@ -68,12 +73,13 @@ def watched(root: Path) -> Board | None:
 
 @pytest.mark.parametrize(
     ("files", "power_rails", "power_w"),
-    [  # Orin Nano has the rails of Orin NX
+    [
+        (ORIN_NANO, ("VDD_IN",), 7.0),
         (ORIN_NX, ("VDD_IN",), 10.0),
         (AGX_ORIN, ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"), 13.0),
         (THOR, ("VIN",), 31.5),
     ],
-    ids=["orin-nx", "agx-orin", "thor"],
+    ids=["orin-nano", "orin-nx", "agx-orin", "thor"],
 )
 def test_the_power_of_a_board_is_that_of_its_input_or_the_sum_of_its_rails(
     tmp_path: Path, files: Files, power_rails: tuple[str, ...], power_w: float

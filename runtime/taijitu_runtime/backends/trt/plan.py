@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,17 @@ class Plan:
         with self.gpu.capturing(self.stream) as graphs:
             self.execute(context)
         return graphs[0]
+
+    def layer_info(self, context: Any) -> dict[str, Any]:
+        """Return the output of TensorRT's engine inspector: names only, unless the engine was built with more.
+
+        Raises ArtefactError where it has none.
+        """
+        inspector = self._made(self.engine.create_engine_inspector(), "inspect it")
+        inspector.execution_context = context
+        text = inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)
+        found: dict[str, Any] = json.loads(self._made(text, "list its layers"))
+        return found
 
     def _made_context(self, *how: Any) -> Any:
         return self._made(self.engine.create_execution_context(*how), "create an execution context")
