@@ -200,7 +200,7 @@ def check_gpu_array(array: GpuArray, expected: ModelInput) -> None:
     """Raise InputError unless an array on the GPU has the dtype, shape and batch size in `expected`."""
     if not _fits(array, expected):
         raise _unfit(str(array), expected)
-    if array.row_bytes is not None and (expected.layout != "uint8 NHWC" or array.row_bytes < array.row_size):
+    if array.row_bytes is not None and expected.layout != "uint8 NHWC":
         raise InputError(
             f"got {array} with rows of {array.row_bytes} bytes, expected {array.row_size}; make it contiguous"
         )

@@ -96,7 +96,7 @@ class Gpu:
 
     @property
     def free_bytes(self) -> int:
-        """Return the free bytes of its memory."""
+        """The free bytes of its memory."""
         free, _ = self._call("cuMemGetInfo")
         return int(free)
 

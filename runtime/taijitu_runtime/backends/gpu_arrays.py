@@ -46,19 +46,20 @@ class GpuArray:
         object.__setattr__(self, "shape", tuple(self.shape))
         if min(self.shape, default=0) < 0:
             raise InputError(f"got an array of shape {self.shape} on a GPU, expected no negative size")
-        least = math.prod(self.shape[-2:]) * self.dtype.itemsize
-        if self.row_bytes is not None and self.row_bytes < least:
-            raise InputError(f"got row_bytes {self.row_bytes}, expected at least the {least} bytes of a row's pixels")
+        if self.row_bytes is not None and self.row_bytes < self.row_size:
+            raise InputError(
+                f"got row_bytes {self.row_bytes}, expected at least the {self.row_size} bytes of a row's pixels"
+            )
 
     @property
     def nbytes(self) -> int:
-        """Without padding."""
+        """The bytes of all elements, without padding."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def row_size(self) -> int:
-        """The bytes of one row without its padding: all but the first two dimensions."""
-        return math.prod(self.shape[2:]) * self.dtype.itemsize
+        """The bytes of one row without its padding: the last two dimensions, pixels and their channels."""
+        return math.prod(self.shape[-2:]) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -67,14 +68,14 @@ class GpuArray:
         return f"a {self.dtype} array of shape {self.shape} on a GPU"
 
     def rows(self, start: int, stop: int) -> GpuArray:
-        """Return the images from `start` to before `stop`, without a copy."""
+        """Return the images from `start` to before `stop` of a batch (N, H, W, 3), without a copy."""
         stop = min(stop, len(self))
-        per_picture = (self.row_bytes or self.row_size) * self.shape[1]
+        per_image = (self.row_bytes or self.row_size) * self.shape[1]
         shape = (stop - start, *self.shape[1:])
-        return dataclasses.replace(self, address=self.address + start * per_picture, shape=shape)
+        return dataclasses.replace(self, address=self.address + start * per_image, shape=shape)
 
     def as_batch(self) -> GpuArray:
-        """(H, W, 3) as (1, H, W, 3); others as they are."""
+        """Return (H, W, 3) as (1, H, W, 3), and any other shape unchanged."""
         return dataclasses.replace(self, shape=(1, *self.shape)) if len(self.shape) == 3 else self
 
 
@@ -112,9 +113,7 @@ def read_gpu_array(thing: Any, stream: int) -> GpuArray:
         return _by_dlpack(thing, stream) if hasattr(type(thing), "__dlpack__") else _by_interface(thing)
     except InputError:
         raise
-    except (
-        Exception
-    ) as error:  # each library has errors of its own, such as PyTorch's for a tensor that needs gradients
+    except Exception as error:  # of each library's own classes, such as PyTorch's for a tensor that needs gradients
         raise InputError(
             f"got {_name(thing)} that cannot be read ({' '.join(str(error).split())}), expected an array on the GPU; "
             "of a tensor give tensor.detach()"
@@ -132,8 +131,8 @@ def _by_interface(thing: Any) -> GpuArray:
     if interface.get("mask") is not None:
         raise InputError(f"got {_name(thing)} with a mask, expected an array without; fill it first")
     strides = tuple(map(int, interface["strides"])) if interface.get("strides") else None
-    awaited = None if stream is None else int(stream)
-    return _laid_out(thing, int(interface["data"][0]), shape, dtype, strides, awaited, thing)
+    row_bytes = _row_bytes(thing, shape, dtype, strides)
+    return GpuArray(int(interface["data"][0]), shape, dtype, row_bytes, None if stream is None else int(stream), thing)
 
 
 class _DlTensor(ctypes.Structure):
@@ -165,16 +164,16 @@ def _by_dlpack(thing: Any, stream: int) -> GpuArray:
         raise InputError(f"got {_name(thing)} of a type that NumPy does not have, expected uint8 or float32")
     dtype = np.dtype(f"{DLPACK_KINDS[tensor.code]}{tensor.bits // 8}")
     shape = tuple(tensor.shape[: tensor.ndim])
-    steps = tuple(step * dtype.itemsize for step in tensor.strides[: tensor.ndim]) if tensor.strides else None
+    strides = tuple(step * dtype.itemsize for step in tensor.strides[: tensor.ndim]) if tensor.strides else None
     start = int(tensor.data or 0) + int(tensor.byte_offset)
-    return _laid_out(thing, start, shape, dtype, steps, None, (thing, capsule))
+    return GpuArray(start, shape, dtype, _row_bytes(thing, shape, dtype, strides), None, (thing, capsule))
 
 
-def _laid_out(
-    thing: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...] | None,
-    stream: int | None, owner: Any,
-) -> GpuArray:  # fmt: skip
-    """Raise InputError unless the elements are in C order; rows may end in padding."""
+def _row_bytes(thing: Any, shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...] | None) -> int | None:
+    """Return the bytes from one row of a picture to the next where rows end in padding, otherwise None.
+
+    `strides`: in bytes, None for C order. InputError unless the elements are in C order apart from that padding.
+    """
     plain = [dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     row_bytes = None
     if strides is not None and len(shape) in (3, 4):
@@ -187,7 +186,7 @@ def _laid_out(
         raise InputError(
             f"got {_name(thing)} of shape {shape} with strides {strides} in bytes, expected C order; make it contiguous"
         )
-    return GpuArray(address, shape, dtype, row_bytes, stream, owner)
+    return row_bytes
 
 
 def _name(thing: Any) -> str:

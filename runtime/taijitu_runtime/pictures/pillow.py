@@ -66,7 +66,7 @@ def open_image(data: bytes, format: str) -> Image.Image:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1 where it says none or cannot be read."""
+    """Return EXIF's orientation, 1 to 8; 1 where it says none or cannot be read."""
     from PIL import ExifTags
 
     try:

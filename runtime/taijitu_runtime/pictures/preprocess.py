@@ -126,9 +126,9 @@ def resize_by_axes(picture: NDArray[np.uint8], spec: InputSpec, first: Literal["
     resample = Image.Resampling[FILTERS[spec.interpolation][0]]
     half = Image.fromarray(picture).resize((final[0], height) if first == "width" else (width, final[1]), resample)
     whole = half.resize(final, resample)
-    return (
-        _framed(np.asarray(whole), spec) if spec.resize == "letterbox" else np.array(whole.crop(crop_box(final, spec)))
-    )
+    if spec.resize == "letterbox":
+        return _framed(np.asarray(whole), spec)
+    return np.array(whole.crop(crop_box(final, spec)))
 
 
 def normalise(batch: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:

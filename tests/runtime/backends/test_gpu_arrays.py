@@ -150,12 +150,11 @@ def test_older_interfaces_and_arrays_that_may_only_be_read_are_taken(version: in
     assert read_gpu_array(found, stream=7).address == array.ctypes.data
 
 
-@pytest.mark.parametrize(("shape", "axes"), [((2, 8, 12, 3), slice(None)), ((8, 12, 3), slice(None))])
-def test_rows_may_end_in_padding(shape: tuple[int, ...], axes: Any) -> None:
+@pytest.mark.parametrize("shape", [(2, 8, 12, 3), (8, 12, 3)])
+def test_rows_may_end_in_padding(shape: tuple[int, ...]) -> None:
     wide = np.zeros(shape, np.uint8)
     found = read_gpu_array(ByInterface(wide[..., :8, :]), stream=7)
-    assert (found.shape[-3:], found.row_bytes, found.row_size) == ((8, 8, 3), 36, 24 if len(shape) == 4 else 3)
-    assert found.as_batch().row_size == 24
+    assert (found.shape[-3:], found.row_bytes, found.row_size) == ((8, 8, 3), 36, 24)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ class OrtBackend(Backend):
         return self._provider != "cpu"
 
     def check_same_file(self) -> None:
-        """ArtefactError where the file at the path now is another than the one that was loaded."""
+        """Raise ArtefactError where the file at the path now is another than the one that was loaded."""
         if file_identity(self.path) != self._identity:
             raise ArtefactError(
                 f"{self.path}: got another file than the one that was loaded, expected the same; load it again"
