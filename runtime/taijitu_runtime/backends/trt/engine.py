@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.backends.contract import LAYOUTS, ModelInput
+from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_an_artefact
 from taijitu_runtime.backends.gpu_arrays import GpuArray
 from taijitu_runtime.backends.trt.cuda_graphs import Captured, capture_usual, fitting
 from taijitu_runtime.backends.trt.plan import Block, Plan
-from taijitu_runtime.errors import ArtefactError
 
 
 class Engine:
@@ -100,29 +100,21 @@ class Engine:
         return context
 
     def _contract(self) -> tuple[ModelInput, int]:
-        engine, trt = self._plan.engine, self._plan.trt
+        engine = self._plan.engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        modes = {name: engine.get_tensor_mode(name) for name in names}
-        if modes != {"images": trt.TensorIOMode.INPUT, "logits": trt.TensorIOMode.OUTPUT}:
-            raise self._not_an_artefact(f"tensors {names} instead of the input 'images' and the output 'logits'")
-        shape, logits = tuple(engine.get_tensor_shape("images")), tuple(engine.get_tensor_shape("logits"))
-        layout = LAYOUTS.get(np.dtype(trt.nptype(engine.get_tensor_dtype("images"))).name)
-        if layout is None or len(shape) != 4:
-            raise self._not_an_artefact(f"images of {engine.get_tensor_dtype('images')} {shape}")
-        if engine.get_tensor_dtype("logits") != trt.float32 or len(logits) != 2:
-            raise self._not_an_artefact(
-                f"logits of {engine.get_tensor_dtype('logits')} {logits} instead of float32 (N, K)"
-            )
-        channels, (height, width) = (shape[3], shape[1:3]) if layout == "uint8 NHWC" else (shape[1], shape[2:4])
-        if channels != 3 or min(height, width, logits[1]) < 1:
-            raise self._not_an_artefact(
-                f"images {shape} and logits {logits} instead of a fixed size, 3 channels and fixed K"
-            )
+        input_mode = self._plan.trt.TensorIOMode.INPUT
+        inputs = [self._tensor(name) for name in names if engine.get_tensor_mode(name) == input_mode]
+        outputs = [self._tensor(name) for name in names if engine.get_tensor_mode(name) != input_mode]
+        model_input, classes = input_and_classes(self._plan.path, inputs, outputs)
+        if classes is None:
+            raise not_an_artefact(self._plan.path, "logits whose number is open")
         smallest, _, largest = engine.get_tensor_profile_shape("images", 0)
-        return ModelInput(layout, height, width, max(1, smallest[0]), largest[0]), logits[1]
+        return dataclasses.replace(model_input, min_batch=max(1, smallest[0]), max_batch=largest[0]), classes
 
-    def _not_an_artefact(self, got: str) -> ArtefactError:
-        return ArtefactError(
-            f"{self._plan.path}: got {got}, expected an engine of a model made by export/to_onnx.py; "
-            "build it again: taijitu engine"
-        )
+    def _tensor(self, name: str) -> Tensor:
+        engine, kind = self._plan.engine, self._plan.engine.get_tensor_dtype(name)
+        try:
+            dtype = np.dtype(self._plan.trt.nptype(kind)).name
+        except TypeError:  # a type that NumPy does not have, such as bfloat16
+            dtype = str(kind)
+        return Tensor(name, dtype, tuple(None if side == -1 else side for side in engine.get_tensor_shape(name)))
