@@ -127,7 +127,7 @@ def verify_file(
         if skip_unreadable and pictures is not None:
             pictures = pictures.readable(card.input)
         evidence, other = _answered(classifier, reference, pictures, threads)
-        on_gpu = classifier.backend.name != "onnxruntime"
+        on_gpu = classifier.backend.on_gpu
     max_drop = ALLOWED_DROP_POINTS[card.precision.name] if max_drop is None else max_drop
     found = _judged(card, other, evidence, max_drop, expect, on_gpu=on_gpu)
     if explain and reference is not None and not found.verdict.fine:

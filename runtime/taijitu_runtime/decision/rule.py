@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.decision.decision import Decision, temperature_of
+from taijitu_runtime.decision.decision import Decision
 from taijitu_runtime.errors import UsageError
 
 
@@ -62,13 +62,6 @@ class DecisionRule:
         return self if threshold is None else dataclasses.replace(self, threshold=threshold)
 
     @property
-    def needs_energy(self) -> bool:
-        """Whether the energy decides, which has to be worked out of the logits."""
-        decision = self.decision
-        by_card = decision is not None and self.threshold is None and decision.threshold is not None
-        return by_card and decision is not None and decision.score == "energy"
-
-    @property
     def decides(self) -> bool:
         """Whether answers can be unknown."""
         decision = self.decision
@@ -82,8 +75,11 @@ class DecisionRule:
         return self.decision is not None and self.decision.set_probability is not None
 
     def energies(self, logits: NDArray[np.float32]) -> NDArray[np.float64] | None:
-        """Return the energies of logits (N, K), float64 (N,); None where they decide nothing."""
-        return energies(logits, temperature_of(self.decision)) if self.needs_energy else None
+        """Return the energies of logits (N, K), float64 (N,); None where the probability decides, or nothing."""
+        card = self.decision
+        if self.threshold is not None or card is None or card.threshold is None or card.score != "energy":
+            return None
+        return energies(logits, card.temperature)
 
     def known(
         self,

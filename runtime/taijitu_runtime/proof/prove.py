@@ -25,9 +25,9 @@ Outcome = Literal["proven", "failed", "unproven"]
 
 AXES: tuple[Literal["width", "height"], ...] = ("width", "height")
 OTHER_CPU_FACTOR = 3.0
-"""How many times its own allowance an artefact may be from itself on another kind of CPU before its answers differ.
+"""How many times its own allowance an artefact may be from itself on another kind of CPU before an answer is wrong.
 
-The allowance of int8 from its origin may be most of the logit range, by which any answer could be exchanged."""
+Needed because the allowance of int8 from its origin may be most of the logit range, which excuses any answer."""
 
 NO_PASSPORT = "it carries no passport; make it again with: taijitu onnx"
 
@@ -194,37 +194,34 @@ def _proof(classifier: Classifier, passport: Passport, runs_on: str) -> Proof:
             f"got a passport of version {passport.version}, expected at most {VERSION}: the file was made by a newer "
             "taijitu; install that"
         )
-    pictures = len(passport.seeds)
-    origin = passport.origin
-    if classifier.backend.on_gpu:
-        origin = dataclasses.replace(origin, allowed=passport.allowed_on_gpu)
+    pictures, on_gpu, own = len(passport.seeds), classifier.backend.on_gpu, passport.own
+    origin = dataclasses.replace(passport.origin, allowed=passport.allowed_on_gpu) if on_gpu else passport.origin
     expected = origin.array(pictures, len(classifier.labels))
+    own_logits = None if own is None else own.array(pictures, len(classifier.labels))
     prepared = prepared_pictures(classifier, passport)
     logits = classifier.logits(prepared.pixels)
-    made = None if passport.own is None else passport.own.array(pictures, len(classifier.labels))
-    own = passport.own if passport.own is not None and passport.own.source == runs_on else None
-    differences = []
-    if prepared.equal.any():
-        references = [reference for reference in (origin, own) if reference is not None]
-        differences = [_difference(logits, reference, expected, prepared.equal) for reference in references]
+    references = [origin, own] if own is not None and own.source == runs_on else [origin]
+    equal = prepared.equal
+    differences = [_difference(logits, each, expected, equal) for each in references] if equal.any() else []
     logit_range = _logit_range(expected)
     differ = _changed_answers(logits, expected, origin.allowed * logit_range)
-    if made is not None and passport.own is not None and not classifier.backend.on_gpu:
-        near = min(origin.allowed, OTHER_CPU_FACTOR * passport.own.allowed)
-        differ |= _changed_answers(logits, made, near * logit_range)
+    if own is not None and own_logits is not None and not on_gpu:
+        allowed = min(origin.allowed, OTHER_CPU_FACTOR * own.allowed)
+        differ |= _changed_answers(logits, own_logits, allowed * logit_range)
     changed = int(differ.sum())
     faults = [*_decoder_faults(), *_label_faults(classifier, passport), *_pixel_faults(prepared, passport)]
     far = [str(difference) for difference in differences if not difference.is_allowed]
     faults += [f"arithmetic differs: {' and '.join(far)} of the logit range"] if far else []
     faults += [f"{changed} of {pictures} answers differ"] if changed else []
     turned = prepared.other_order
+    notes = (f"{turned} of them with Pillow's passes in the other order",) if turned else ()
     return Proof(
         outcome="failed" if faults else "proven",
         runs_on=runs_on,
         faults=tuple(faults),
-        notes=(f"{turned} of them with Pillow's passes in the other order",) if turned else (),
+        notes=notes,
         pictures=pictures,
-        pixels_equal=int(prepared.equal.sum()),
+        pixels_equal=int(equal.sum()),
         answers_equal=pictures - changed,
         differences=tuple(differences),
     )
