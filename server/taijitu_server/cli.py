@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from taijitu_runtime.console import Parser, run, say
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.machine import limit_heaps
-from taijitu_server import logs
-from taijitu_server.logs import json_line, now
+from taijitu_server.logs import Log, json_line, now
 from taijitu_server.settings import Settings, add_flags, settings_from, shown_settings, unknown_variables
 
 if TYPE_CHECKING:
@@ -61,11 +60,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(model: Path | None, settings: Settings, listener: socket.socket) -> None:
-    with logs.set_up() as log:
+    with Log() as log:
         _load_and_serve(model, settings, listener, log)
 
 
-def _load_and_serve(model: Path | None, settings: Settings, listener: socket.socket, log: logs.Log) -> None:
+def _load_and_serve(model: Path | None, settings: Settings, listener: socket.socket, log: Log) -> None:
     # Starlette and its users, which --help does not need.
     from taijitu_server.errors import HttpError
     from taijitu_server.metrics import Metrics

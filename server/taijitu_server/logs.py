@@ -96,7 +96,7 @@ class JsonHandler(logging.Handler):
 
 
 class Log:
-    """The log of the process, from `set_up` to `close`: loggers, warnings, uncaught exceptions, and stderr."""
+    """The log of the process: while it is open, loggers, warnings, uncaught exceptions and stderr become JSON lines."""
 
     def __init__(self) -> None:
         self.writer = LineWriter()
@@ -159,11 +159,6 @@ class CapturedStderr:
         text = line[:MAX_CAPTURED_LINE_BYTES].decode("utf-8", "backslashreplace").strip()
         if text:
             self._writer.put(json_line({"time": now(), "level": "warning", "event": text}))
-
-
-def set_up() -> Log:
-    """Send all logs, warnings and stderr output of this process to stderr as JSON. The caller closes the result."""
-    return Log()
 
 
 def _log_everything(handler: logging.Handler) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from taijitu_runtime.errors import UsageError, close_names
 from taijitu_runtime.machine import MOST_THREADS, usable_cores
-from taijitu_runtime.pictures.limits import Limits
+from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.proof.modes import Mode
 from taijitu_runtime.providers import Provider
 
@@ -68,9 +68,11 @@ class Settings(BaseModel):
     max_buffered_bytes: int = Field(256 * 2**20, ge=1, description="bytes of all bodies held at once; more get 503")
     max_pictures: int = Field(32, ge=1, description="pictures in one request; more get 413")
     max_rows: int = Field(1024, ge=1, description="decoded images in one tensor of KServe v2; more get 413")
-    max_pixels: int = Field(40_000_000, ge=1, description="width times height of one picture; a larger one gets 413")
+    max_pixels: int = Field(
+        LIMITS.max_pixels, ge=1, description="width times height of one picture; a larger one gets 413"
+    )
     max_request_pixels: int = Field(400_000_000, ge=1, description="pixels of all pictures of a request; more get 413")
-    max_jpeg_scans: int = Field(32, ge=1, description="scans of one JPEG; more get 413")
+    max_jpeg_scans: int = Field(LIMITS.max_jpeg_scans, ge=1, description="scans of one JPEG; more get 413")
     formats: str = Field("JPEG,PNG,WEBP,BMP,GIF", description="picture formats that are decoded; others get 422")
     max_header_bytes: int = Field(65_536, ge=256, description="bytes of request line and headers; more get 431")
     max_connections: int = Field(1024, ge=1, description="open connections; a further one gets 503 and is closed")

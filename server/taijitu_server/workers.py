@@ -18,7 +18,7 @@ from types import FrameType
 from prometheus_client.multiprocess import mark_process_dead
 
 from taijitu_runtime.errors import TaijituError
-from taijitu_server import logs
+from taijitu_server.logs import Log
 from taijitu_server.metrics import share_metrics
 from taijitu_server.settings import Settings
 
@@ -43,7 +43,7 @@ def serve_in_workers(work: Callable[[], None], settings: Settings) -> int:
     folder = tempfile.mkdtemp(prefix="taijitu-metrics-")
     try:
         share_metrics(folder)
-        with logs.set_up():
+        with Log():
             return _Workers(work, settings, folder).watch()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -73,7 +73,7 @@ async def callbacks():
     asyncio.get_running_loop().call_soon(fail)
     await asyncio.sleep(0.05)
 
-with logs.set_up():
+with logs.Log():
     warnings.warn("a warning")
     logging.getLogger("asyncio").error("of asyncio")
     logging.getLogger("PIL.TiffImagePlugin").error("of a client's picture")

@@ -47,7 +47,7 @@ class DecodePool:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             if not _step(*item) and not self._put_back(item):
-                prepare(*item)
+                prepare_here(*item)
 
     def _put_back(self, item: Item) -> bool:
         with self._closing:
@@ -56,7 +56,7 @@ class DecodePool:
             return self._is_open
 
 
-def prepare(job: Job, ready: Put, failed: Deliver) -> None:
+def prepare_here(job: Job, ready: Put, failed: Deliver) -> None:
     """Call the job's `prepare` in this thread, then `ready(job)`, or `failed([job])` with its outcome set."""
     while not _step(job, ready, failed):
         pass

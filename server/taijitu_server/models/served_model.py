@@ -27,7 +27,7 @@ from taijitu_runtime.proof.prove import Proof, proof_at_start
 from taijitu_server.errors import MODEL_DEAD, MODEL_HANGS, QUEUE_FULL, REQUEST_PIXELS, HttpError, overloaded
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.batcher import Batcher, Job, Prepare, Rows, Steps
-from taijitu_server.models.decode_pool import DecodePool, prepare
+from taijitu_server.models.decode_pool import DecodePool, prepare_here
 from taijitu_server.models.model_metrics import ModelMetrics
 from taijitu_server.models.names import name_from_card
 from taijitu_server.settings import Settings
@@ -115,7 +115,7 @@ class ServedModel:
         return self._no_maps is None
 
     def check_explains(self) -> None:
-        """ExplanationError where it has no class-activation maps."""
+        """Raise ExplanationError where it has no class-activation maps."""
         if self._no_maps is not None:
             raise self._no_maps
 
@@ -216,7 +216,7 @@ class ServedModel:
 
     def prepare(self, job: Job) -> None:
         """Prepare an accepted job in the calling thread, any thread, and queue it."""
-        prepare(job, self._batcher.put, self._deliver)
+        prepare_here(job, self._batcher.put, self._deliver)
 
     def rows_from_pictures(self, pictures: Sequence[bytes]) -> Rows | Steps:
         """Return rows for the model from the bytes of image files; for several images, in steps.

@@ -45,8 +45,8 @@ def _operation(row: Route) -> dict[str, Any]:
     summary, _, rest = (row.handler.__doc__ or "").partition("\n")
     name = row.handler.__name__ + ("_of_version" if "version" in row.placeholders else "")
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": TEXT, "description": f"The {name}'s name or number."}
-        for name in row.placeholders
+        {"name": each, "in": "path", "required": True, "schema": TEXT, "description": f"The {each}'s name or number."}
+        for each in row.placeholders
     ]
     parameters += [
         {"name": each.name, "in": "query", "required": False, "schema": each.schema, "description": each.description}
