@@ -14,7 +14,7 @@ from pathlib import Path
 from taijitu_runtime.console import INTERRUPTED, Parser, pairs, run, share
 from taijitu_runtime.datasets import LEVELS
 from taijitu_runtime.errors import UsageError
-from taijitu_training.recipes.named import RECIPES, get_recipe
+from taijitu_training.recipes.named import RECIPES, get_recipe, usual_recipe
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.recipes.table import recipe_table
 
@@ -39,7 +39,8 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
                        "act=nish")  # fmt: skip
     group.add_argument(
         "--recipe",
-        help=f"one of: {', '.join(sorted(RECIPES))} (default: yynet_cifar10; with --init or --pretrained: fine_tune)",
+        help=f"one of: {', '.join(sorted(RECIPES))} (default: {usual_recipe(from_weights=False)}; with --init or "
+        f"--pretrained: {usual_recipe(from_weights=True)})",
     )
     group.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe: "
                        "epochs=10, lr=5e-3")  # fmt: skip
@@ -143,7 +144,8 @@ def _shown_recipe(args: argparse.Namespace, changes: dict[str, str], options: di
     """Return the recipe of --show; a wrong network, preset or option is an error as in a training."""
     if args.resume is not None:
         raise UsageError("got --show with --resume, expected one of them; name the run's recipe: --recipe NAME --show")
-    name = args.recipe or ("yynet_cifar10" if args.init is None and args.pretrained is None else "fine_tune")
+    from_weights = args.init is not None or args.pretrained is not None
+    name = args.recipe or usual_recipe(from_weights=from_weights)
     if not any((args.model, args.preset, options, args.init)):
         return get_recipe(name, [f"{field}={value}" for field, value in changes.items()])
     from taijitu_training.train import settings  # torch, see above

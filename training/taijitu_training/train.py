@@ -22,7 +22,7 @@ from taijitu_training.distributed import Processes, processes
 from taijitu_training.loop.distillation import load_teacher
 from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
-from taijitu_training.recipes.named import get_recipe
+from taijitu_training.recipes.named import get_recipe, usual_recipe
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.announcement import announce
 from taijitu_training.run.metrics import Row
@@ -134,52 +134,67 @@ def train(
     changes, options = changes or {}, options or {}
     _check_numbers(validation, patience, minutes, accumulate, workers)
     _check_changes(changes, minutes, teacher, other)
-    out, starts = Path(out), init is not None or pretrained is not None
-    last = out / "last.pt"
-    resume_from = last if resume is True else Path(resume) if resume is not False else None
-    if resume_from is not None and starts:
-        raise UsageError(
-            f"got --init or --pretrained with --resume, expected one of them; {resume_from} has the run's own weights"
-        )
+    out, from_weights = Path(out), init is not None or pretrained is not None
+    resume_from = _resume_from(resume, out, from_weights=from_weights)
     place = choose_device(device)
     with processes(place) as group, ExitStack() as held:
         before = group.first_does(lambda: PreviousRun.of(resume_from))
-        recipe = recipe or before.recipe or ("fine_tune" if starts else "yynet_cifar10")
+        recipe = recipe or before.recipe or usual_recipe(from_weights=from_weights)
         saved = before.network or group.first_does(lambda: saved_network(init))
         name, chosen, built_with = group.all_do(lambda: settings(model, recipe, changes, preset, options, init, saved))
         chosen = before.applied_to(chosen, changes)
         group.first_does(lambda: _prepare_out(out, resume_from, held))
         start = None
-        if starts:
+        if from_weights:
             start = group.first_does(lambda: _starting_point(name, init, pretrained, built_with, offline))
             chosen = group.all_do(lambda: start.applied_to(chosen, changes.keys()))
             if "image_size" in built_with and "image_size" not in options:
                 built_with["image_size"] = start.spec.height
         size = create_model(name, **built_with).input_size
-        asked = DataRequest(
-            Path(data), size, chosen, validation, workers, label_level, skip_unreadable, patience is not None, other
+        request = DataRequest(
+            path=Path(data),
+            size=size,
+            recipe=chosen,
+            validation=validation,
+            workers=workers,
+            label_level=label_level,
+            skip_unreadable=skip_unreadable,
+            choose=patience is not None,
+            other=other,
         )
-        dataset = _loaded(asked, group)
-        taught = None
+        dataset = _loaded(request, group)
+        loaded_teacher = None
         if teacher is not None:
-            taught = group.all_do(lambda: load_teacher(Path(teacher), list(dataset.labels), size, chosen))
+            loaded_teacher = group.all_do(lambda: load_teacher(Path(teacher), list(dataset.labels), size, chosen))
         run = Run(
-            {"name": name, "options": {**built_with, "num_classes": len(dataset.labels)}},
-            chosen,
-            dataset,
-            out,
-            place,
-            group,
-            accumulate,
-            compiled,
-            None if start is None else start.initial(dataset.labels),
-            taught,
+            architecture={"name": name, "options": {**built_with, "num_classes": len(dataset.labels)}},
+            recipe=chosen,
+            dataset=dataset,
+            out=out,
+            device=place,
+            processes=group,
+            accumulate=accumulate,
+            compiled=compiled,
+            initial=None if start is None else start.initial(dataset.labels),
+            teacher=loaded_teacher,
             patience=patience,
             minutes=minutes,
         )
         if group.writes:
             announce(run, recipe, chose_share=validation is not None)
         return TrainResult.of(run, _run_to_the_end(run, resume_from))
+
+
+def _resume_from(resume: bool | AnyPath, out: Path, *, from_weights: bool) -> Path | None:
+    """Return the checkpoint to continue from, if any. UsageError where the run would start from other weights too."""
+    if resume is False:
+        return None
+    path = out / "last.pt" if resume is True else Path(resume)
+    if from_weights:
+        raise UsageError(
+            f"got --init or --pretrained with --resume, expected one of them; {path} has the run's own weights"
+        )
+    return path
 
 
 def _loaded(request: DataRequest, group: Processes) -> Dataset:

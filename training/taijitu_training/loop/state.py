@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from taijitu_training.distributed import ALONE, Processes
+from taijitu_training.distributed import Processes
 from taijitu_training.loop.distillation import Teacher
 from taijitu_training.loop.loss import balanced_weights
 from taijitu_training.loop.mixed_precision import mixed_dtype
@@ -90,21 +90,35 @@ class TrainState:
         self.totals = Totals(**state["totals"])
 
 
+def runner_of(model: nn.Module, processes: Processes, *, compiled: bool, parts: int) -> Any:
+    """Return what is called in training: `model` on its device, compiled if asked, in step with the other processes.
+
+    `parts`: how many a step is computed in, one after the other.
+    """
+    device = next(model.parameters()).device
+    runner: Any = model
+    if compiled:
+        # On a GPU with CUDA graphs: small networks wait for kernel launches more than for kernels. But a graph's next
+        # replay overwrites the gradients of the last one, which several parts have to add up.
+        with_graphs = device.type == "cuda" and parts == 1
+        runner = torch.compile(model, mode="reduce-overhead" if with_graphs else "default")
+    return _shared(runner, device) if processes.count > 1 else runner
+
+
 def start(
     model: nn.Module,
     recipe: Recipe,
     steps_per_epoch: int,
-    processes: Processes = ALONE,
-    compiled: bool = False,
-    parts: int = 1,
+    *,
+    runner: Any = None,
     teacher: Teacher | None = None,
     label_counts: Sequence[int] = (),
     head: Collection[str] = (),
     with_others: bool = False,
 ) -> TrainState:
-    """Start a run of `recipe` on `model` (already on its device), which is trained through torch.compile if `compiled`.
+    """Start a run of `recipe` on `model`, which is on its device.
 
-    `parts`: how many a step is computed in, one after the other. `label_counts`: the pictures of each label, which
+    `runner`: as `runner_of` returns it, None for `model` itself. `label_counts`: the pictures of each label, which
     balanced class weights need. `head`: the parameters of the classification layer. `with_others`: some pictures show
     none of the labels.
     """
@@ -113,24 +127,16 @@ def start(
     set_weight_decay(optimizer, recipe, first=True)
     device = next(model.parameters()).device
     scaled = recipe.mixed_precision and mixed_dtype(device.type) == torch.float16
-    runner: Any = model
-    if compiled:
-        # On a GPU with CUDA graphs: small networks wait for kernel launches more than for kernels. But a graph's next
-        # replay overwrites the gradients of the last one, which several parts have to add up.
-        with_graphs = device.type == "cuda" and parts == 1
-        runner = torch.compile(model, mode="reduce-overhead" if with_graphs else "default")
-    if processes.count > 1:
-        runner = _shared(runner, device)
     return TrainState(
-        model,
-        runner,
-        copy.deepcopy(model) if recipe.ema else None,
-        optimizer,
-        scheduler,
-        torch.amp.GradScaler(device.type, enabled=scaled),
-        None if teacher is None else teacher.to(device),
-        balanced_weights(label_counts).to(device) if recipe.class_weights == "balanced" else None,
-        with_others,
+        model=model,
+        runner=model if runner is None else runner,
+        average=copy.deepcopy(model) if recipe.ema else None,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        scaler=torch.amp.GradScaler(device.type, enabled=scaled),
+        teacher=None if teacher is None else teacher.to(device),
+        class_weights=balanced_weights(label_counts).to(device) if recipe.class_weights == "balanced" else None,
+        with_others=with_others,
     )
 
 

@@ -147,6 +147,11 @@ _ALL = (
 RECIPES = {recipe.name: recipe for recipe in _ALL}
 
 
+def usual_recipe(*, from_weights: bool) -> str:
+    """Return the name of the recipe for a run that names none; `from_weights`: it starts from given weights."""
+    return "fine_tune" if from_weights else "yynet_cifar10"
+
+
 def get_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
     """Return the recipe called `name` with `changes` such as "lr=5e-3" applied (see `Recipe.change`).
 

@@ -25,7 +25,7 @@ from taijitu_training.errors import CheckpointError, TrainingError
 from taijitu_training.loop.distillation import Teacher
 from taijitu_training.loop.epoch import check_finite, train_one_epoch
 from taijitu_training.loop.evaluation import evaluate
-from taijitu_training.loop.state import Totals, TrainState, start
+from taijitu_training.loop.state import Totals, TrainState, runner_of, start
 from taijitu_training.models import create_model
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.failures import explain_missing_compiler, explain_out_of_memory
@@ -157,10 +157,8 @@ class Run:
             model,
             recipe,
             steps,
-            self.processes,
-            self.compiled,
-            self.accumulate,
-            self.teacher,
+            runner=runner_of(model, self.processes, compiled=self.compiled, parts=self.accumulate),
+            teacher=self.teacher,
             label_counts=list(self.dataset.label_counts.values()),
             head=classification_layer(self.architecture) if recipe.tells_layers_apart else (),
             with_others=self.dataset.others > 0,
@@ -190,9 +188,7 @@ class Run:
         )
 
     def _finish_epoch(self, state: TrainState, log: MetricsLog | None, bar: Progress) -> None:
-        share = Share(self.processes.rank, self.processes.count)
-        pictures = evaluation_batches(self.dataset.evaluation, self.device, share)
-        metrics = evaluate(state.result, pictures, self.recipe, self.processes)
+        metrics = self._evaluated(state, self.dataset.evaluation)
         check_finite(state, self.recipe, self.processes, *metrics.values())
         row = {
             "epoch": state.epoch,
@@ -205,9 +201,8 @@ class Run:
         state.totals = Totals()
         self._scores.append(row["eval_top1"])
         if self.dataset.test is not None and self._ended(state):
-            pictures = evaluation_batches(self.dataset.test, self.device, share)
-            metrics = evaluate(state.result, pictures, self.recipe, self.processes)
-            self.measured = {"test_top1": metrics["eval_top1"], "test_loss": metrics["eval_loss"]}
+            on_test = self._evaluated(state, self.dataset.test)
+            self.measured = {"test_top1": on_test["eval_top1"], "test_loss": on_test["eval_loss"]}
         if log is None:
             return
         best = max((past["eval_top1"] for past in self.history), default=-1.0)
@@ -222,17 +217,25 @@ class Run:
         # Last: a run that dies before this line does the epoch again, with all of the above.
         self._save(state, "last.pt", resumable=True)
         self._warn_if_slow(row, bar)
-        bar.say(
-            f"epoch {state.epoch:3d}/{self.recipe.epochs}"
-            f"  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
-            f"  {self.dataset.evaluation_name} loss {row['eval_loss']:.4f}, {row['eval_top1']:.2f} %"
-            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s",
-            sys.stdout,
-        )
+        bar.say(self._in_a_line(row), sys.stdout)
         if by_label:
             bar.say(by_label, sys.stdout)
         if state.epoch < self.recipe.epochs and self._ended(state):
             bar.say(f"no better epoch in the last {self.patience}: stopped; best.pt is the best one", sys.stdout)
+
+    def _evaluated(self, state: TrainState, source: Source) -> dict[str, float]:
+        """Evaluate on `source`, divided between the processes: {"eval_loss", "eval_top1"}."""
+        share = Share(self.processes.rank, self.processes.count)
+        pictures = evaluation_batches(source, self.device, share)
+        return evaluate(state.result, pictures, self.recipe, self.processes)
+
+    def _in_a_line(self, row: Row) -> str:
+        return (
+            f"epoch {row['epoch']:3.0f}/{self.recipe.epochs}"
+            f"  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
+            f"  {self.dataset.evaluation_name} loss {row['eval_loss']:.4f}, {row['eval_top1']:.2f} %"
+            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s"
+        )
 
     def _warn_if_slow(self, row: Row, bar: Progress) -> None:
         now, first = row["pictures_per_s"], self.history[0]["pictures_per_s"]
