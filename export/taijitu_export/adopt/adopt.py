@@ -127,8 +127,27 @@ def adopt_file(
         raise ArtefactError(f"{source}: got NaN or infinite numbers for some pictures, expected a sound network")
     ending = ends_in(standard.model, answers, len(labels))
     card = _card(original, spec, labels, name, ending)
-    result = _written(original, output, card, standard, ending, (pictures, answers), known.source or "your flags")
-    return dataclasses.replace(result, found=found)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "model.onnx"
+        try:
+            agreeing = _agreeing(original, standard, ending, card, (pictures, answers), trial)
+        except ExportError as error:
+            raise ExportError(f"{output}: not written: {error}") from error
+        card = _with_passport(original, card, trial, ending)
+        content = sealed(agreeing.model, card, trial)
+    write_whole(output, content)
+    return AdoptResult(
+        path=output,
+        card=card,
+        ending=ending,
+        batch=agreeing.batch,
+        opset=opset_of(agreeing.model),
+        size_bytes=len(content),
+        agreement=agreeing.agreement,
+        source=known.source or "your flags",
+        notes=(*standard.notes, *agreeing.notes),
+        found=found,
+    )
 
 
 def describe(spec: InputSpec) -> str:
@@ -157,42 +176,51 @@ def checked_name(name: str | None, source: Path) -> str:
     return text
 
 
-def _written(
+@dataclasses.dataclass(frozen=True)
+class _Agreeing:
+    """A graph that answers like the original. `batch`: the only batch size that it takes, None for any."""
+
+    model: onnx.ModelProto
+    batch: int | None
+    agreement: Agreement
+    notes: tuple[str, ...]
+
+
+def _agreeing(
     original: Original,
-    output: Path,
-    card: ModelCard,
     standard: Standard,
     ending: Ending,
+    card: ModelCard,
     sample: tuple[NDArray[np.uint8], NDArray[np.float32]],
-    source: str,
-) -> AdoptResult:
-    """Write the first graph that answers like the original: for any batch, or for the file's own batch size."""
-    failures: list[TaijituError] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for batch in (None, original.signature.batch or 1):
-            trial = Path(folder) / "model.onnx"
-            try:
-                model = _made(original, card, standard, ending, batch)
-                found = agreement(checked_file(model, trial), *sample, ending, original.precision)
-                if not found.holds:
-                    raise ExportError(f"it would not answer like {original.file.path}: {found}")
-            except (TaijituError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-                failures.append(error if isinstance(error, TaijituError) else ExportError(one_line(error)))
-                continue
-            card = _with_passport(original, card, trial, ending)
-            content = sealed(model, card, trial)
-            break
+    trial: Path,
+) -> _Agreeing:
+    """Return the first graph that answers like the original: for any batch, or for the file's own batch size.
+
+    `sample`: prepared pictures, uint8 RGB (N, H, W, 3), and the original's answers to them. `trial`: a path; the graph
+    is in this file afterwards. ExportError where no graph does.
+    """
+    failure: TaijituError
+    reason = ""
+    for batch in (None, original.signature.batch or 1):
+        try:
+            model = _made(original, card, standard, ending, batch)
+            found = agreement(checked_file(model, trial), *sample, ending, original.precision)
+        except (TaijituError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            failure = error if isinstance(error, TaijituError) else ExportError(one_line(error))
         else:
-            raise ExportError(f"{output}: not written: {failures[-1]}") from failures[-1]
-    write_whole(output, content)
-    notes = standard.notes
-    if batch is not None:
-        reason = one_line(failures[0]).removeprefix(f"{trial}: ").partition("; ")[0]
-        notes += (f"batches of {batch} only; with others: {reason}",)
-    opset = opset_of(model)
-    if opset > OPSET:
+            if found.holds:
+                return _Agreeing(model, batch, found, _notes(model, batch, reason))
+            failure = ExportError(f"it would not answer like {original.file.path}: {found}")
+        reason = reason or one_line(failure).removeprefix(f"{trial}: ").partition("; ")[0]
+    raise ExportError(str(failure)) from failure
+
+
+def _notes(model: onnx.ModelProto, batch: int | None, reason: str) -> tuple[str, ...]:
+    """Say what was not possible. `reason`: why the graph does not take any batch."""
+    notes: tuple[str, ...] = () if batch is None else (f"batches of {batch} only; with others: {reason}",)
+    if (opset := opset_of(model)) > OPSET:
         notes += (f"opset {opset} stays: TensorRT 8.6 reads {OPSET} at most, later ones read it",)
-    return AdoptResult(output, card, ending, batch, opset, len(content), found, source, notes)
+    return notes
 
 
 def _with_passport(original: Original, card: ModelCard, adopted: Path, ending: Ending) -> ModelCard:

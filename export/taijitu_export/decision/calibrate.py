@@ -105,31 +105,38 @@ def calibrate_file(
             f"{model}: got a network whose output holds {card.output}, expected logits; adopt it with them"
         )
     labels = card.labels
-    label = other if other in labels else None
+    other_label = other if other in labels else None
     pictures, found = evaluation_and_other_pictures(data, labels, TrainedOn.from_card(card.training), other)
-    none = None if other is None or label is not None else _others(found, other, labels)
+    others = None if other is None or other_label is not None else _others(found, other, labels)
     if skip_unreadable:
         pictures = pictures.readable(card.input)
-        none = None if none is None else none.readable(card.input)
+        others = None if others is None else others.readable(card.input)
     if pictures.targets is None:
         raise UsageError(f"{data}: got pictures without labels, expected a folder for each label; sort them")
     with Classifier.from_file(model, threads=threads) as classifier:
         logits = _logits(classifier, pictures)
-        others = None if none is None else _logits(classifier, none)
-    choosing, reporting = _halves(logits, pictures.targets, others, None if label is None else labels.index(label))
-    decision = _chosen(choosing, threshold, guarantee)
+        logits_of_others = None if others is None else _logits(classifier, others)
+    other_index = None if other_label is None else labels.index(other_label)
+    choosing, reporting = _halves(logits, pictures.targets, logits_of_others, other_index)
     decision = dataclasses.replace(
-        decision,
-        other=label,
+        _chosen(choosing, threshold, guarantee),
+        other=other_label,
         pictures=len(pictures),
         data_sha256=hashlib.sha256("\n".join(sorted(fingerprints(pictures.contents))).encode()).hexdigest(),
     )
-    calibration = _reported(decision, threshold, choosing, reporting, card, output)
-    write_whole(output, with_decision(file, card, calibration.decision))
-    absent = absent_labels(labels, pictures.targets)
-    remarks = (str(pictures), *pictures.remarks, *(() if none is None else (f"others: {none}", *none.remarks)))
-    remarks += () if absent is None else (f"not calibrated on {absent}",)
-    return dataclasses.replace(calibration, remarks=remarks)
+    result = _reported(decision, threshold, choosing, reporting, card, output)
+    write_whole(output, with_decision(file, card, result.decision))
+    return dataclasses.replace(result, remarks=_remarks(pictures, others))
+
+
+def _remarks(pictures: PictureSet, others: PictureSet | None) -> tuple[str, ...]:
+    """Return lines about the pictures with labels, and about those of none of the labels."""
+    remarks = [str(pictures), *pictures.remarks]
+    if others is not None:
+        remarks += [f"others: {others}", *others.remarks]
+    if pictures.targets is not None and (absent := absent_labels(pictures.labels, pictures.targets)) is not None:
+        remarks.append(f"not calibrated on {absent}")
+    return tuple(remarks)
 
 
 def with_decision(file: OnnxFile, card: ModelCard, decision: Decision) -> bytes:
