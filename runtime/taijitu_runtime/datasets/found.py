@@ -44,15 +44,15 @@ def name_of(content: Content) -> str:
     return content.name if isinstance(content, (Encoded, Member)) else "an array of pixels"
 
 
-def bytes_of(content: str | Encoded | Member, most: int = -1) -> bytes:
-    """Read the first `most` bytes of a picture file, or all. Raises UnreadablePictureError."""
+def bytes_of(content: str | Encoded | Member) -> bytes:
+    """Read a picture file. Raises UnreadablePictureError."""
     if isinstance(content, Encoded):
-        return content.data if most < 0 else content.data[:most]
+        return content.data
     path, offset, size = content[1:] if isinstance(content, Member) else (content, 0, -1)
     try:
         with open(path, "rb") as file:  # noqa: PTH123 -- a million Paths take seconds
             file.seek(offset)
-            return file.read(size if most < 0 else most)
+            return file.read(size)
     except OSError as error:
         reason = f"got nothing ({error.strerror}), expected a picture that can be read; check the path"
         raise UnreadablePictureError(reason) from None

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import operator
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, bytes
 from taijitu_runtime.datasets.held_out import TrainedOn
 from taijitu_runtime.datasets.label_statistics import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.datasets.layout import Reading
-from taijitu_runtime.datasets.names import Role
+from taijitu_runtime.datasets.names import Role, some
 from taijitu_runtime.datasets.read import FORMS, read_dataset
 from taijitu_runtime.errors import DataError, PictureError, UsageError
 from taijitu_runtime.fields import composed
@@ -297,13 +297,8 @@ def _labelled(found: Found, split: Split, labels: Labels) -> PictureSet:
         used = [found.labels[i] for i in np.unique(targets)]
         if unknown := [label for label in used if label not in index]:
             raise DataError(
-                f"{found.source}: got {_some(unknown)} for labels, expected the model's: {_some(labels)}; "
-                "rename the folders, or put pictures without labels into one folder"
+                f"{found.source}: got {some(map(repr, unknown))} for labels, expected the model's: "
+                f"{some(map(repr, labels))}; rename the folders, or put pictures without labels into one folder"
             )
         targets = np.array([index.get(label, -1) for label in found.labels], np.int64)[targets]
     return PictureSet(found.source, split.name, split.contents, targets, tuple(labels), found.left_out)
-
-
-def _some(names: Collection[str], count: int = 5) -> str:
-    shown = ", ".join(repr(name) for name in list(names)[:count])
-    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"

@@ -36,15 +36,15 @@ Section = tuple[str, list[Finding]]
 class Checkup:
     """The checks, and facts that several sections need, determined once."""
 
-    def __init__(self, root: Path = Path("/"), models: Sequence[Path] = ()) -> None:
-        self.root = root
+    def __init__(self, models: Sequence[Path] = ()) -> None:
+        self.root = Path("/")
         self.models = models
         self.machine = platform.machine()
         self.interpreter = system.Interpreter(sys.version_info[:2], Path(sys.prefix), Path(sys.base_prefix))
-        self.is_jetson = is_jetson(root)
+        self.is_jetson = is_jetson(self.root)
         self.installed = list(distributions())
         self.cuda: Reply = ask("cuda")
-        self.has_gpu = self.is_jetson or not self.cuda.error or gpu.pci_cards(root) > 0
+        self.has_gpu = self.is_jetson or not self.cuda.error or gpu.pci_cards(self.root) > 0
         self.imported: dict[str, Imported] = {}
 
     def sections(self) -> Iterator[Section]:

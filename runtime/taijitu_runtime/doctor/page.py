@@ -6,7 +6,6 @@ import os
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any, TextIO
 
 from taijitu_runtime.console import shown
@@ -21,10 +20,10 @@ SIGNS: dict[Level, tuple[str, str]] = {"ok": ("✓", "ok"), "warning": ("!", "!!
 class Page:
     """Formats a checkup for `stream`: wrapped and coloured on a terminal, one line per finding elsewhere."""
 
-    def __init__(self, stream: TextIO, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._is_terminal = stream.isatty()
         self._has_colour = (
-            self._is_terminal and not environment.get("NO_COLOR") and environment.get("TERM", "dumb") != "dumb"
+            self._is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
         )
         self._width = shutil.get_terminal_size().columns if self._is_terminal else None
         self._has_signs = "utf" in (stream.encoding or "").lower()

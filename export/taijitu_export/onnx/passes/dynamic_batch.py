@@ -21,10 +21,9 @@ class DynamicBatchPass(ir.passes.InPlacePass):
     2. Its first number is `batch`, and so is that of its input's shape.
     """
 
-    def __init__(self, batch: int, name: str = "batch") -> None:
+    def __init__(self, batch: int) -> None:
         super().__init__()
         self._batch = batch
-        self._name = name
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
@@ -38,7 +37,7 @@ class DynamicBatchPass(ir.passes.InPlacePass):
                 value.shape = None  # these contain the one batch size, and are inferred again
         for value in (*graph.inputs, *graph.outputs):
             if value.shape is not None and value.shape.rank() > 0:
-                value.shape = ir.Shape([self._name, *value.shape[1:]])
+                value.shape = ir.Shape(["batch", *value.shape[1:]])
         return ir.passes.PassResult(model, modified=True)
 
     def _is_batched(self, node: ir.Node) -> bool:
