@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -48,7 +49,9 @@ def test_what_is_not_installed_is_named_with_its_extra(root: Path, name: str, ex
     assert f"[{extra}]" in answer(code, root / "runtime")
 
 
-def test_every_name_is_there_documented_and_the_same_for_type_checkers() -> None:
+def test_every_name_is_there_documented_and_the_same_for_type_checkers(root: Path) -> None:
+    words = re.findall(r"\w+", (root / "docs/api.md").read_text())
+    assert set(taijitu.__all__) - {"__version__", *words} == set()
     assert len(set(taijitu.__all__)) == len(taijitu.__all__)
     assert set(taijitu.__all__) <= set(dir(taijitu))
     stub = ast.parse(Path(taijitu.__file__).with_suffix(".pyi").read_text())

@@ -62,8 +62,10 @@ def _flag_table(parser: argparse.ArgumentParser) -> str:
 
 
 def _flags(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return f"`{action.dest.upper()}`"
     metavar = " ".join(action.metavar) if isinstance(action.metavar, tuple) else action.metavar or ""
-    return ", ".join(f"`{f'{flag} {metavar}'.strip()}`" for flag in action.option_strings or [action.dest.upper()])
+    return ", ".join(f"`{f'{flag} {metavar}'.strip()}`" for flag in action.option_strings)
 
 
 def _help(action: argparse.Action) -> str:

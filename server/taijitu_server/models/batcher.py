@@ -1,4 +1,4 @@
-"""Run one model's queue in a thread: a batch is all that gathered while the last one ran.
+"""Run one model's queue in threads: a batch is what gathered while the last one ran, up to the largest batch.
 
 No timer is needed under load, and a lone request never waits. Results go back to the event loop by one call per batch.
 """
