@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import functools
 import json
 import os
@@ -15,13 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn, ParamSpec, TextIO
 
-from taijitu_runtime.errors import MissingDependencyError, TaijituError, UsageError, close_names
+from taijitu_runtime.errors import NO_ROOM, MissingDependencyError, TaijituError, UsageError, close_names
 from taijitu_runtime.installed import DISTRIBUTION, EXTRAS
 
 P = ParamSpec("P")
 
 FAILED, WRONG_USE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 JSON_HELP = "print one JSON object on stdout and nothing else"

@@ -25,19 +25,23 @@ TaijituError
 │   └── UnknownNameError             a model, recipe, option, command ... that does not exist; the text has close ones
 └── WriteError                   a file that cannot be written: a full disk, no permission, no such folder
 
-`taijitu_training.errors` and `taijitu_export.errors` add those of data sets, checkpoints, runs and exports.
+`taijitu_training.errors` and `taijitu_export.errors` add those of checkpoints, runs and exports.
 Every text says what was got, what was expected and what to do. Anything else that escapes is a bug in taijitu.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import sys
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from taijitu_runtime.installed import pip_install
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The numbers of an OSError about a full disk, quota or file."""
 
 MOST_LISTED = 50
 """Known names that are listed; of a longer list the first few are."""

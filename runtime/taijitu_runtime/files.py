@@ -18,11 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from taijitu_runtime.errors import WriteError
+from taijitu_runtime.errors import NO_ROOM, WriteError
 
 _TEMPORARY = re.compile(r"\..+\.\d+-\d+\.tmp")
 _MAX_NAME_BYTES = 200  # of the 255 that file systems allow; the rest is for what a temporary name adds
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _calls = itertools.count()
 
@@ -138,7 +137,7 @@ def write_error(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason, do = error.strerror or str(error), "check the folder and its permissions, or choose another"
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             do = "make room, or choose another folder"
             with contextlib.suppress(OSError):
                 reason += f", {shutil.disk_usage(path.absolute().parent).free / 1e6:.1f} MB free"

@@ -17,9 +17,9 @@ from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_runtime.backends.trt import nish_plugin
 from taijitu_runtime.errors import ArtefactError, UsageError, one_line
+from taijitu_runtime.onnx_graph.nish import NISH
 
 STANDARD_DOMAINS = ("", "ai.onnx")
-NISH = (nish_plugin.NAMESPACE, nish_plugin.NAME)
 
 
 def graph_for_parser(graph: Graph, target: Target) -> Graph:

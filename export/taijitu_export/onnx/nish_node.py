@@ -12,9 +12,10 @@ import torch
 from onnx import helper
 from torch import Tensor, nn
 
+from taijitu_runtime.onnx_graph.nish import NISH
 from taijitu_training.models.activations import Nish
 
-DOMAIN = "taijitu"
+DOMAIN, NAME = NISH
 OPSET = 1
 
 
@@ -22,7 +23,7 @@ class _NishNode(nn.Module):
     """Leaves one node in the exported graph where Nish stood."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.onnx.ops.symbolic(f"{DOMAIN}::Nish", (x,), {}, dtype=x.dtype, shape=x.shape, version=OPSET)
+        return torch.onnx.ops.symbolic(f"{DOMAIN}::{NAME}", (x,), {}, dtype=x.dtype, shape=x.shape, version=OPSET)
 
 
 class _NishOperators(nn.Module):
@@ -68,4 +69,4 @@ def nish_function() -> onnx.FunctionProto:
         helper.make_node("Add", ["taijitu_nish_positive", "taijitu_nish_negative"], ["taijitu_nish_y"]),
     ]
     opset = helper.make_opsetid("", 17)
-    return helper.make_function(DOMAIN, "Nish", ["taijitu_nish_x"], ["taijitu_nish_y"], nodes, [opset])
+    return helper.make_function(DOMAIN, NAME, ["taijitu_nish_x"], ["taijitu_nish_y"], nodes, [opset])

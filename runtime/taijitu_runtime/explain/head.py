@@ -8,14 +8,24 @@ from typing import Literal
 
 from taijitu_runtime.errors import ExplanationError
 from taijitu_runtime.onnx_graph import protobuf
+from taijitu_runtime.onnx_graph.onnx_fields import (
+    ATTRIBUTE_FLOAT,
+    ATTRIBUTE_INT,
+    ATTRIBUTE_INTS,
+    ATTRIBUTE_NAME,
+    ATTRIBUTE_TENSOR,
+    GRAPH_INITIALIZER,
+    GRAPH_NODE,
+    MODEL_GRAPH,
+    NODE_ATTRIBUTE,
+    NODE_INPUT,
+    NODE_OP_TYPE,
+    NODE_OUTPUT,
+    TENSOR_INT64_DATA,
+    TENSOR_NAME,
+    TENSOR_RAW_DATA,
+)
 from taijitu_runtime.onnx_graph.protobuf import Field
-
-# Field numbers of onnx.proto.
-MODEL_GRAPH = 7
-GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
-NODE_INPUT, NODE_OUTPUT, NODE_OP_TYPE, NODE_ATTRIBUTE = 1, 2, 4, 5
-ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_TENSOR, ATTRIBUTE_INTS = 1, 2, 3, 5, 8
-TENSOR_INT64_DATA, TENSOR_NAME, TENSOR_RAW_DATA = 7, 8, 9
 
 EXPECTED = "a global average of feature maps and linear layers after it"
 DO = "look at another network, or at this one before it was converted"

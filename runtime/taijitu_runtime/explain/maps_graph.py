@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from taijitu_runtime.explain.head import Head
 from taijitu_runtime.onnx_graph import protobuf
-from taijitu_runtime.onnx_graph.new_nodes import MODEL_GRAPH, NewNodes
+from taijitu_runtime.onnx_graph.new_nodes import NewNodes
+from taijitu_runtime.onnx_graph.onnx_fields import MODEL_GRAPH
 
 MAPS = "taijitu_class_maps"
 """The name of the output, float32 (h, w, N, K)."""

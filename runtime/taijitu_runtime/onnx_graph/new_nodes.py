@@ -10,18 +10,34 @@ import struct
 from collections.abc import Sequence
 
 from taijitu_runtime.onnx_graph import protobuf
+from taijitu_runtime.onnx_graph.onnx_fields import (
+    ATTRIBUTE_INT,
+    ATTRIBUTE_INTS,
+    ATTRIBUTE_NAME,
+    ATTRIBUTE_TENSOR,
+    ATTRIBUTE_TYPE,
+    DIM_NAME,
+    DIM_VALUE,
+    FLOAT,
+    GRAPH_NODE,
+    GRAPH_OUTPUT,
+    INT,
+    INTS,
+    NODE_ATTRIBUTE,
+    NODE_INPUT,
+    NODE_OP_TYPE,
+    NODE_OUTPUT,
+    SHAPE_DIM,
+    TENSOR,
+    TENSOR_DATA_TYPE,
+    TENSOR_ELEMENT_TYPE,
+    TENSOR_RAW_DATA,
+    TENSOR_SHAPE,
+    TYPE_TENSOR,
+    VALUE_NAME,
+    VALUE_TYPE,
+)
 from taijitu_runtime.onnx_graph.protobuf import BYTES, VARINT, Field
-
-# Field numbers of onnx.proto, and of its enums.
-MODEL_GRAPH = 7
-GRAPH_NODE, GRAPH_OUTPUT = 1, 12
-NODE_INPUT, NODE_OUTPUT, NODE_OP_TYPE, NODE_ATTRIBUTE = 1, 2, 4, 5
-ATTRIBUTE_NAME, ATTRIBUTE_INT, ATTRIBUTE_TENSOR, ATTRIBUTE_INTS, ATTRIBUTE_TYPE = 1, 3, 5, 8, 20
-INT, TENSOR, INTS = 2, 4, 7
-TENSOR_DATA_TYPE, TENSOR_RAW_DATA = 2, 9
-VALUE_NAME, VALUE_TYPE, TYPE_TENSOR = 1, 2, 1
-TENSOR_ELEMENT_TYPE, TENSOR_SHAPE, SHAPE_DIM, DIM_VALUE, DIM_NAME = 1, 2, 1, 1, 2
-FLOAT = 1
 
 
 class NewNodes:

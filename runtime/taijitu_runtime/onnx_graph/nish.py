@@ -6,12 +6,18 @@ from collections.abc import Callable
 
 from taijitu_runtime.onnx_graph import protobuf
 from taijitu_runtime.onnx_graph.external_data import has_external_data
+from taijitu_runtime.onnx_graph.onnx_fields import (
+    ATTRIBUTE_NAME,
+    ATTRIBUTE_STRING,
+    GRAPH_NODE,
+    MODEL_GRAPH,
+    NODE_ATTRIBUTE,
+    NODE_DOMAIN,
+    NODE_INPUT,
+    NODE_OP_TYPE,
+    NODE_OUTPUT,
+)
 from taijitu_runtime.onnx_graph.protobuf import BYTES, Field
-
-# Field numbers of onnx.proto.
-MODEL_GRAPH, GRAPH_NODE = 7, 1
-NODE_INPUT, NODE_OUTPUT, NODE_OP_TYPE, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 4, 5, 7
-ATTRIBUTE_NAME, ATTRIBUTE_STRING = 1, 4
 
 NISH = ("taijitu", "Nish")
 # Elementwise, 0 at 0 (the layout pads channels with zeros), and known to the layout pass of every ONNX Runtime, which

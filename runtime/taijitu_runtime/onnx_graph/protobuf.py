@@ -19,7 +19,7 @@ class Field(NamedTuple):
 
 
 def read(message: bytes | memoryview) -> list[Field]:
-    """Yield the fields of a message in their order, without copying. Raises ValueError for other bytes."""
+    """Return the fields of a message in their order, without copying. Raises ValueError for other bytes."""
     return list(_fields(memoryview(message)))
 
 

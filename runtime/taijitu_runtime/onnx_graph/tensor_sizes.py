@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 
 from taijitu_runtime.onnx_graph import protobuf
+from taijitu_runtime.onnx_graph.onnx_fields import (
+    DIM_VALUE,
+    GRAPH_VALUE_INFO,
+    MODEL_GRAPH,
+    SHAPE_DIM,
+    TENSOR_SHAPE,
+    TYPE_TENSOR,
+    VALUE_TYPE,
+)
 from taijitu_runtime.onnx_graph.protobuf import Field
 
-# Field numbers of onnx.proto.
-MODEL_GRAPH, GRAPH_VALUE_INFO, VALUE_TYPE, TYPE_TENSOR, TENSOR_SHAPE, SHAPE_DIM, DIM_VALUE = 7, 13, 2, 1, 2, 1, 1
 BYTES_AN_ELEMENT = 4  # of float32, which ONNX Runtime computes in on a processor
 
 

@@ -16,8 +16,9 @@ from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_runtime.onnx_graph import protobuf
-from taijitu_runtime.onnx_graph.new_nodes import GRAPH_OUTPUT, MODEL_GRAPH, NewNodes
+from taijitu_runtime.onnx_graph.new_nodes import NewNodes
 from taijitu_runtime.onnx_graph.nish import count_nish
+from taijitu_runtime.onnx_graph.onnx_fields import GRAPH_OUTPUT, MODEL_GRAPH, MODEL_METADATA
 from taijitu_runtime.onnx_graph.protobuf import Field
 from taijitu_server.deploy.onnx_file import check_onnx_file
 from taijitu_server.models.names import name_from_card
@@ -25,7 +26,6 @@ from taijitu_server.models.names import name_from_card
 MODEL, LABELS = "model.onnx", "labels.txt"
 PRIMARY, SECONDARY = "config_infer_primary.txt", "config_infer_secondary.txt"
 OUTPUT = "probabilities"
-MODEL_METADATA = 14  # field number of onnx.proto
 NETWORK_MODES = {"fp32": 0, "fp16": 2}
 AGAIN = "export it again: taijitu onnx CHECKPOINT --input pixels --nish decomposed"
 

@@ -13,9 +13,11 @@ from typing import Any
 
 from taijitu_runtime import native
 from taijitu_runtime.errors import DeviceError
+from taijitu_runtime.onnx_graph.nish import NISH
 
-NAME, NAMESPACE, VERSION = "Nish", "taijitu", "1"
-"""The keys of the plugin; its name and namespace are also the node's operator and domain."""
+NAMESPACE, NAME = NISH
+VERSION = "1"
+"""The keys of the plugin; its namespace and name are the node's domain and operator."""
 
 FLAG = "NISH_PLUGIN"
 """The flag in an engine card whose plan uses the plugin."""
