@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import onnx
 import onnx_ir as ir
@@ -116,17 +116,7 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
     excluded: list[str] = []
     if not check.passes:
         ranking = sensitivities(model, scales, nodes, data)
-        tried = {0: check}
-
-        def suffices(count: int) -> bool:
-            _, tried[count] = attempt([layer.node for layer in ranking[:count]])
-            return tried[count].passes
-
-        count = fewest(suffices, len(ranking) - 1)
-        if count is None:
-            best = min(tried.values(), key=lambda check: _sortable(check.comparison.rms_error))
-            raise PrecisionError(f"int8 is not good enough: {best.verdict.reason}", (table(ranking, tried),))
-        excluded = [layer.node for layer in ranking[:count]]
+        excluded = _fewest_excluded(ranking, check, lambda nodes: attempt(nodes)[1])
         quantised, check = attempt(excluded)
     constants = {constant.name for constant in model.graph.initializer}
     layers = [node for node in model.graph.node if node.op_type in WEIGHTED]
@@ -143,6 +133,27 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
         between=between.type_name,
         in_float32=between.in_float32,
     )
+
+
+def _fewest_excluded(
+    ranking: Sequence[Sensitivity], whole: Check, check_without: Callable[[Collection[str]], Check]
+) -> list[str]:
+    """Return the nodes of the fewest layers, from the most sensitive on, without which the graph passes.
+
+    `whole`: the check of all layers in int8, which failed. PrecisionError, with the table of layers, where one layer in
+    int8 is still too much.
+    """
+    tried = {0: whole}
+
+    def suffices(count: int) -> bool:
+        tried[count] = check_without([layer.node for layer in ranking[:count]])
+        return tried[count].passes
+
+    count = fewest(suffices, len(ranking) - 1)
+    if count is None:
+        best = min(tried.values(), key=lambda check: _sortable(check.comparison.rms_error))
+        raise PrecisionError(f"int8 is not good enough: {best.verdict.reason}", (table(ranking, tried),))
+    return [layer.node for layer in ranking[:count]]
 
 
 def quantise(
