@@ -11,7 +11,6 @@ from taijitu_runtime.classify.heat_maps import HeatMaps
 from taijitu_runtime.classify.inputs import find_pictures, given_paths
 from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextReport
 from taijitu_runtime.console import JSON_HELP, THREADS_HELP, Parser, Progress, run, say, shown
-from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
@@ -29,8 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         rebuild=options.rebuild,
         cuda_graphs=not options.no_cuda_graphs,
     ) as classifier:
-        top = classifier.answer_count(options.top)
-        check_threshold(options.threshold)
+        top, rule = classifier.answer_count(options.top), classifier.decision_rule(options.threshold)
         limits = Limits(max_pixels=options.max_pixels)
         if options.explain is not None:
             classifier.class_maps()  # a network without any is refused before the first picture is read
@@ -48,7 +46,6 @@ def main(argv: list[str] | None = None) -> int:
             if options.json:
                 report = JsonReport(progress, options.model, classifier.card, left_out)
             elif options.csv:
-                rule = classifier.decision_rule(options.threshold)
                 report = CsvReport(progress, rule, has_heat_maps=heat_maps is not None)
             else:
                 report = TextReport(progress, [each.path for each in inputs], classifier.labels)
