@@ -17,8 +17,9 @@ from taijitu_export.engine.library import BACKENDS
 from taijitu_export.engine.memory import pools_from_text
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.request import Request
-from taijitu_export.engine.shapes import Shapes, shapes_from_text
+from taijitu_export.engine.shapes import Shapes
 from taijitu_export.errors import ExportError
+from taijitu_runtime.bench.inputs import shapes_from_text
 from taijitu_runtime.console import Parser, run, say, say_json
 from taijitu_runtime.engine_card import HARDWARE_COMPATIBILITY
 from taijitu_runtime.errors import UsageError

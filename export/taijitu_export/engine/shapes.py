@@ -1,15 +1,13 @@
-"""Shapes of inputs: trtexec's text for them, and the optimisation profile from them."""
+"""The shapes that are asked for, and the optimisation profile from them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from taijitu_runtime.bench.inputs import Shape
 from taijitu_runtime.engine_card import ShapeRange
 from taijitu_runtime.errors import ArtefactError, UsageError
-
-Shape = tuple[int, ...]
 
 MAX_BATCH = 16
 """The largest batch, where no flag limits it: what docs/serving.md recommends for a GPU. The usual one is 1."""
@@ -24,22 +22,8 @@ class Shapes:
     max: Mapping[str, Shape]
 
 
-def shapes_from_text(text: str) -> dict[str, Shape]:
-    """Parse trtexec's "images:1x32x32x3,other:1x4". ValueError, saying what was expected, for anything else."""
-    shapes: dict[str, Shape] = {}
-    for part in text.split(","):
-        name, _, sizes = part.rpartition(":")
-        if not name or not re.fullmatch(r"\d+(x\d+)*", sizes):
-            raise ValueError(f"got {part!r}, expected NAME:SHAPE such as images:1x32x32x3")
-        name = name.strip("'\"")
-        if name in shapes:
-            raise ValueError(f"got two shapes of {name}, expected one")
-        shapes[name] = tuple(map(int, sizes.split("x")))
-    return shapes
-
-
 def text_from_shapes(shapes: Mapping[str, Shape]) -> str:
-    """Return shapes as `shapes_from_text` reads them."""
+    """Return shapes as trtexec writes them, and `shapes_from_text` reads them."""
     return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
 
 

@@ -10,7 +10,7 @@ from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.backends.bulk import Bulk
 from taijitu_runtime.backends.contract import Tensor
 from taijitu_runtime.backends.ort.backend import bulk_on_cpu, open_model, tensor_of
-from taijitu_runtime.bench.inputs import Shape, shapes_from_text
+from taijitu_runtime.bench.inputs import Shape, requested_shapes
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.machine import usable_cores
@@ -70,7 +70,7 @@ class OnnxNetwork:
 
         `text`: of --shapes. UsageError where an input does not take the shape, or leaves more than its batch open.
         """
-        asked = shapes_from_text(text)
+        asked = requested_shapes(text)
         known = {tensor.name: tensor.shape for tensor in self.inputs}
         for name, shape in asked.items():
             if name not in known or not _fits(shape, known[name]):

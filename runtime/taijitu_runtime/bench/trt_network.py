@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.backends.contract import Tensor
 from taijitu_runtime.backends.trt.plan import Plan, open_plan
-from taijitu_runtime.bench.inputs import Shape, shapes_from_text
+from taijitu_runtime.bench.inputs import Shape, requested_shapes
 from taijitu_runtime.engine_card import EngineCard, ShapeRange, TensorSpec
 from taijitu_runtime.errors import UsageError
 
@@ -76,7 +76,7 @@ class TrtNetwork:
 
         `text`: of --shapes. UsageError where the engine was not built for it.
         """
-        asked = shapes_from_text(text)
+        asked = requested_shapes(text)
         ranges = {tensor.name: self._range(tensor) for tensor in self.plan.card.inputs}
         for name, shape in asked.items():
             if name not in ranges or not _is_within(shape, ranges[name]):
