@@ -97,7 +97,7 @@ def _without_twins(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _in_order(content: Any) -> Any:
-    """{"0": label} or {label: 0} by number, None where it is neither; anything else as it is."""
+    """Return the labels of {"0": label} or {label: 0} by number, None for another object; anything else unchanged."""
     if not isinstance(content, dict):
         return content
     if all(type(value) is int for value in content.values()):

@@ -29,8 +29,8 @@ class HeatMaps:
         existing = next(each for each in (folder, *folder.parents) if each.exists())
         if not existing.is_dir():
             raise UsageError(
-                f"got --explain {shown(folder)}, expected a folder or a new name, but {shown(existing)} is none; give "
-                "another"
+                f"got --explain {shown(folder)}, expected a folder or a new name, but {shown(existing)} is not a "
+                "folder; give another"
             )
         for each in inputs:
             target = folder / each.name.with_name(f"{each.name.name}.png")

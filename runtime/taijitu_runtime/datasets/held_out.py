@@ -89,7 +89,7 @@ class TrainedOn:
 
     @classmethod
     def of(cls, prints: Sequence[str], held_out: HeldOut | None = None, other: str | None = None) -> TrainedOn:
-        """Hash of the fingerprints of the pictures to train on."""
+        """Keep a sample of the fingerprints of the pictures to train on."""
         return cls(frozenset(fingerprint[:_DIGITS] for fingerprint in sorted(set(prints))[:SAMPLE]), held_out, other)
 
     @classmethod

@@ -203,7 +203,7 @@ def _unsplit(tree: _Tree, where: Path, scan: Scan, reading: Reading) -> Found:
 
 
 def _level(tree: _Tree, where: Path, reading: Reading) -> Level:
-    """Rule 4."""
+    """Apply rule 4. DataError where both readings are possible."""
     if reading.level is not None:
         return reading.level
     inner: dict[str, set[str]] = defaultdict(set)

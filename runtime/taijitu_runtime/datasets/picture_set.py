@@ -65,25 +65,25 @@ class PictureSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names of the pictures within `source`."""
+        """The names of the pictures within `source`."""
         if isinstance(self.contents, np.ndarray):
             return tuple(f"picture {i}" for i in range(len(self)))
         return tuple(self._name(content) for content in self.contents)
 
     @property
     def label_counts(self) -> dict[str, int]:
-        """Return the number of pictures per label, in the model's order; empty without labels."""
+        """The number of pictures per label, in the model's order; empty without labels."""
         return {} if self.targets is None else label_counts(self.targets, self.labels)
 
     @property
     def warnings(self) -> list[str]:
-        """Return the reasons why a judgement on these pictures may mislead."""
+        """The reasons why a judgement on these pictures may mislead."""
         uneven = "the accuracy says little of the rare ones: look at each label's (--report)"
         return [*([self.seen] if self.seen else []), *warnings_of(self.label_counts, uneven)]
 
     @property
     def remarks(self) -> list[str]:
-        """Return lines about the pictures, the files that were left out, and warnings."""
+        """Lines about the pictures, the files that were left out, and warnings."""
         there = {label: count for label, count in self.label_counts.items() if count}
         lines = [counts_in_words(there)] if there else []
         lines += [f"left out: {self.left_out}"] if self.left_out else []

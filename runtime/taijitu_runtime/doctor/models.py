@@ -10,7 +10,7 @@ from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
 
 
 def check_model(path: Path, reply: Reply) -> Finding:
-    """`reply`: what `prove` of probe.py said of the file, in a process of its own."""
+    """Return the finding about a file. `reply`: that of `prove` in probe.py, in a process of its own."""
     subject = shown(path.name)
     outcome, text = ("failed", reply.error) if reply.error else reply.value
     if outcome == "proven":

@@ -77,5 +77,5 @@ def check_python_path(interpreter: Interpreter, environment: Mapping[str, str]) 
 
 
 def dotted(version: tuple[int, ...]) -> str:
-    """(3, 10) as "3.10"."""
+    """Return (3, 10) as "3.10"."""
     return ".".join(map(str, version))

@@ -116,7 +116,7 @@ class Connection(HttpToolsProtocol):
         return True
 
     def _owes_response(self) -> bool:
-        """Whether a complete request waits for its response."""
+        """Return whether a complete request waits for its response."""
         running = self._running
         if running is None or running.response_complete or running.disconnected:
             return False

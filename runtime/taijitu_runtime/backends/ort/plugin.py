@@ -47,7 +47,7 @@ def rtx_provider(ort: Any, model: Path | None) -> PluginProviders:
 
 @functools.cache
 def _registered(ort: Any, library: str) -> None:
-    """Once in a process; a failure is not remembered."""
+    """Register the plugin's library, once in a process; a failure is not remembered."""
     ort.register_execution_provider_library(REGISTRATION, library)
 
 

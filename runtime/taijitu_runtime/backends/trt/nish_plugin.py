@@ -41,9 +41,10 @@ def register_nish_plugin(trt: Any) -> Any:
 
 
 def cuda_launcher() -> Any:
-    """`taijitu_queue_nish` of the CUDA library: (x, y, count, is_float16, stream) -> None, or an error of CUDA.
+    """Return `taijitu_queue_nish` of the CUDA library.
 
-    x and y are addresses in the GPU's memory and may be equal. Raises DeviceError where the library cannot be used.
+    It takes (x, y, count, is_float16, stream) and returns None, or an error of CUDA as bytes. x and y are addresses in
+    the GPU's memory and may be equal. Raises DeviceError where the library cannot be used.
     """
     library, build = native.CUDA_LIBRARY, f"{native.BUILD} --cuda"
     if not library.is_file():
