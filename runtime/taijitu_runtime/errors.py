@@ -204,8 +204,14 @@ def name_hint(got: object, known: Iterable[str]) -> str:
     names = sorted(known)
     if close := close_names(got, names):
         return f"did you mean {', '.join(close)}?"
-    listed = names if len(names) <= MOST_LISTED else [*names[:5], f"and {len(names) - 5} more"]
-    return f"known: {', '.join(listed) or 'none'}"
+    return f"known: {listed(names, len(names) if len(names) <= MOST_LISTED else 5) or 'none'}"
+
+
+def listed(names: Iterable[str], most: int = 5, between: str = ", ") -> str:
+    """Return the first `most` names in one text, and how many more there are."""
+    known = list(names)
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return between.join(known[:most]) + more
 
 
 def describe(value: object) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.answers import scores_from_logits
+from taijitu_runtime.errors import listed
 
 BINS = 10
 
@@ -57,9 +58,7 @@ def absent_labels(labels: Sequence[str], targets: NDArray[np.int64]) -> str | No
     absent = sorted(set(range(len(labels))) - set(targets.tolist()))
     if not absent:
         return None
-    some = ", ".join(repr(labels[index]) for index in absent[:5])
-    more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-    return f"pictures of {some}{more}: there are none in the data"
+    return f"pictures of {listed(repr(labels[index]) for index in absent)}: there are none in the data"
 
 
 def confusion_matrix(answers: NDArray[np.int64], targets: NDArray[np.int64], labels: int) -> NDArray[np.int64]:

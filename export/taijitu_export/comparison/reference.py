@@ -59,13 +59,13 @@ class CheckpointClassifier:
 
 def open_reference(path: Path, threads: int = 0) -> CheckpointClassifier | Classifier:
     """Open the checkpoint or model file at `path`. Raises the errors of checkpoints and of artefacts."""
-    if is_checkpoint(path):
+    if is_zip(path):
         return CheckpointClassifier(path)
     return Classifier.from_file(path, threads=threads)
 
 
-def is_checkpoint(path: Path) -> bool:
-    """Return whether the file is a checkpoint by its content."""
+def is_zip(path: Path) -> bool:
+    """Return whether the file is a zip archive by its content, as checkpoints are and model files are not."""
     return path.is_file() and zipfile.is_zipfile(path)
 
 

@@ -17,7 +17,7 @@ from taijitu_export.comparison.classes import absent_labels, calibration_error, 
 from taijitu_export.comparison.comparison import Accuracy, Comparison, accuracy, chance_share, compare, most_different
 from taijitu_export.comparison.divergence import Divergence, divergence
 from taijitu_export.comparison.intermediates import input_of
-from taijitu_export.comparison.reference import BATCH, LogitsModel, class_order, is_checkpoint, open_reference
+from taijitu_export.comparison.reference import BATCH, LogitsModel, class_order, is_zip, open_reference
 from taijitu_export.comparison.verdict import (
     Verdict,
     verdict_on_accuracy,
@@ -36,6 +36,7 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.datasets import PictureSet, TrainedOn, check_skipping, evaluation_pictures
 from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.model_files import is_onnx
 from taijitu_training import checkpoint
 
 EXPLAINED_PICTURES = 8
@@ -265,7 +266,7 @@ def _not_judged(card: ModelCard, evidence: Evidence, *, on_gpu: bool) -> list[st
 
 
 def _explained(candidate: Path, reference: Path, spec: InputSpec, evidence: Evidence) -> Divergence | str:
-    if candidate.suffix.lower() != ".onnx":
+    if not is_onnx(candidate) or not (is_onnx(reference) or is_zip(reference)):
         return "the layers of an engine cannot be seen; explain the .onnx that it was built from"
     assert evidence.reference is not None
     chosen = np.sort(most_different(evidence.candidate, evidence.reference, EXPLAINED_PICTURES))
@@ -282,7 +283,7 @@ def _explained(candidate: Path, reference: Path, spec: InputSpec, evidence: Evid
 
 def _reference_graph(reference: Path, candidate: onnx.ModelProto) -> onnx.ModelProto:
     """Return the reference as a float32 graph; a checkpoint is exported in the candidate's form."""
-    if not is_checkpoint(reference):
+    if is_onnx(reference):
         return onnx.load(reference)
     return onnx_from_checkpoint(
         checkpoint.load(reference),

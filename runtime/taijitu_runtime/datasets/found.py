@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.datasets.names import Role
-from taijitu_runtime.errors import DataError, UnreadablePictureError
+from taijitu_runtime.errors import DataError, UnreadablePictureError, listed
 
 MOST_NAMED = 100  # of the files that are left out
 
@@ -88,8 +88,7 @@ class LeftOut:
 
     def __str__(self) -> str:
         counted = ", ".join(f"{count} {kind}" for kind, count in self.kinds.most_common())
-        more = f" and {len(self.named) - MOST_NAMED} more" if len(self.named) > MOST_NAMED else ""
-        return f"{counted}: {', '.join(self.named[:MOST_NAMED])}{more}" if self.named else counted
+        return f"{counted}: {listed(self.named, MOST_NAMED)}" if self.named else counted
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,9 +20,9 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from taijitu_runtime.datasets.found import Content, Found, Split
-from taijitu_runtime.datasets.names import Role, digit_in_name, role_in, role_of, some
+from taijitu_runtime.datasets.names import Role, digit_in_name, role_in, role_of
 from taijitu_runtime.datasets.scan import Parts, Scan
-from taijitu_runtime.errors import DataError
+from taijitu_runtime.errors import DataError, listed
 
 Level: TypeAlias = Literal["first", "last"]
 LEVELS: tuple[Level, ...] = ("first", "last")
@@ -79,11 +79,11 @@ def found_in(scan: Scan, where: Path, reading: Reading) -> Found:
         name = next(iter(roles.values()))
         raise DataError(
             f"{where}: got {name}/ without train/, which may be a label or pictures to test with; put the labels into "
-            f"train/<label>/, or rename it (next to it: {some(beside)})"
+            f"train/<label>/, or rename it (next to it: {listed(beside)})"
         )
     outside = len(tree.loose) + sum(parts[0] in beside for parts in tree.pictures if len(parts) > 1)
     if outside:
-        folders = some(f"{name.rstrip('/')}/" for name in beside)
+        folders = listed(f"{name.rstrip('/')}/" for name in beside)
         scan.left_out.count(f"{OUTSIDE} ({folders})" if folders else OUTSIDE, outside)
     return _of_splits(tree, roles, where, scan, reading)
 
@@ -111,7 +111,7 @@ def _with_splits(tree: _Tree, where: Path, reading: Reading) -> _Tree:
     if not holders:
         return tree
     if len(holders) > 1:
-        names = some(["/".join(holder) for holder in sorted(holders)])
+        names = listed(["/".join(holder) for holder in sorted(holders)])
         raise DataError(
             f"{where}: got {len(holders)} folders with a train/ of their own ({names}), expected one; give one of them"
         )
@@ -128,7 +128,7 @@ def _with_splits(tree: _Tree, where: Path, reading: Reading) -> _Tree:
 def _check_roles(tree: _Tree, roles: Mapping[Role, str], where: Path) -> None:
     spellings = [name for name in tree.tops if role_of(name)]
     if len(spellings) > len(roles):
-        raise DataError(f"{where}: got {some(spellings)}, expected one folder for each split; move them together")
+        raise DataError(f"{where}: got {listed(spellings)}, expected one folder for each split; move them together")
 
 
 def _of_splits(tree: _Tree, roles: Mapping[Role, str], where: Path, scan: Scan, reading: Reading) -> Found:
@@ -151,7 +151,8 @@ def _of_splits(tree: _Tree, roles: Mapping[Role, str], where: Path, scan: Scan, 
     for role, split in labelled.items():
         if unknown := sorted(split.keys() - set(labels)):
             raise DataError(
-                f"{where}: {roles[role]}/ has labels that train/ lacks: {some(map(repr, unknown))}; name folders alike"
+                f"{where}: {roles[role]}/ has labels that train/ lacks: {listed(map(repr, unknown))}; name folders "
+                "alike"
             )
     splits: dict[Role, Split] = {role: _split(roles[role], split, labels) for role, split in labelled.items()}
     return Found(where, scan.form, labels, splits, scan.left_out)
@@ -217,7 +218,7 @@ def _level(tree: _Tree, where: Path, reading: Reading) -> Level:
     roles = {role_in(name) for name in first}
     if not direct and "train" in roles and roles & {"val", "test"} and not reading.known:
         raise DataError(
-            f"{where}: got {some(first)}, which are called like splits, with folders in them; call them train, val "
+            f"{where}: got {listed(first)}, which are called like splits, with folders in them; call them train, val "
             "and test, or say --label-level first if these are the labels"
         )
     if direct or not counts or max(counts.values()) > 1 or max(map(len, inner.values())) < 2:
@@ -229,8 +230,8 @@ def _level(tree: _Tree, where: Path, reading: Reading) -> Level:
     if reading.known:  # refused later, by the names of the labels: commands with a model have no --label-level
         return "first"
     raise DataError(
-        f"{where}: got folders within folders, which can be read in two ways: labels {some(first)} (--label-level "
-        f"first), or {some(last)} (--label-level last); say which"
+        f"{where}: got folders within folders, which can be read in two ways: labels {listed(first)} (--label-level "
+        f"first), or {listed(last)} (--label-level last); say which"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
@@ -28,7 +28,6 @@ _SYSTEM_FOLDERS = frozenset(
 )
 _LITTER = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r"})
 _TEXTS = frozenset({".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".toml", ".html", ".log"})
-_SHOWN = 5
 
 
 def role_of(name: str) -> Role:
@@ -60,9 +59,3 @@ def digit_in_name(name: str) -> str | None:
     """Return the label of a name such as 003479-num7.png, as in MNIST published as PNGs: "7"."""
     match = re.fullmatch(r"\d+-num(\d)\.png", name)
     return match and match[1]
-
-
-def some(names: Iterable[str]) -> str:
-    """Return the first five names, and how many more there are, for an error."""
-    listed = list(names)
-    return ", ".join(listed[:_SHOWN]) + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")

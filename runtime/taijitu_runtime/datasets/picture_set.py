@@ -19,9 +19,9 @@ from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, bytes
 from taijitu_runtime.datasets.held_out import TrainedOn
 from taijitu_runtime.datasets.label_statistics import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.datasets.layout import Reading
-from taijitu_runtime.datasets.names import Role, some
+from taijitu_runtime.datasets.names import Role
 from taijitu_runtime.datasets.read import FORMS, read_dataset
-from taijitu_runtime.errors import DataError, PictureError, UsageError
+from taijitu_runtime.errors import DataError, PictureError, UsageError, listed
 from taijitu_runtime.fields import composed
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import preprocess, resize_picture
@@ -297,8 +297,8 @@ def _labelled(found: Found, split: Split, labels: Labels) -> PictureSet:
         used = [found.labels[i] for i in np.unique(targets)]
         if unknown := [label for label in used if label not in index]:
             raise DataError(
-                f"{found.source}: got {some(map(repr, unknown))} for labels, expected the model's: "
-                f"{some(map(repr, labels))}; rename the folders, or put pictures without labels into one folder"
+                f"{found.source}: got {listed(map(repr, unknown))} for labels, expected the model's: "
+                f"{listed(map(repr, labels))}; rename the folders, or put pictures without labels into one folder"
             )
         targets = np.array([index.get(label, -1) for label in found.labels], np.int64)[targets]
     return PictureSet(found.source, split.name, split.contents, targets, tuple(labels), found.left_out)

@@ -17,7 +17,7 @@ from taijitu_runtime.live.capturing.diagnosis import cure
 from taijitu_runtime.live.capturing.link import Memory, Message
 from taijitu_runtime.live.capturing.process import CaptureProcess
 from taijitu_runtime.live.sources import Source, source_from_text
-from taijitu_runtime.live.states import Counters, Frame, FrozenDetector, Limits, State, Timeouts
+from taijitu_runtime.live.states import Counters, Frame, FrozenDetector, State, TimeLimits, Timeouts
 from taijitu_runtime.machine import available_bytes
 
 START_S = 30.0  # for Python and OpenCV to load in the capturing process
@@ -81,7 +81,7 @@ class Reader:
     def __init__(self, source: Source | str, *, timeouts: Timeouts | None = None, realtime: bool = False) -> None:
         self.source = source_from_text(source) if isinstance(source, str) else source
         self._timeouts = timeouts or Timeouts()
-        self._limits = Limits(self._timeouts, live=self.source.live)
+        self._limits = TimeLimits(self._timeouts, live=self.source.live)
         self._frozen = FrozenDetector(self._timeouts)
         self._realtime = realtime
         self._changed = threading.Condition()

@@ -120,7 +120,7 @@ class FrozenDetector:
         return self._repeats >= MIN_REPEATS and 0 < self._frozen_s <= self.seconds
 
 
-class Limits:
+class TimeLimits:
     """The time limits of one source, adapted to its behaviour.
 
     A source that was opened before gets OPEN_FACTOR times the time of its slowest opening, so that a hanging attempt

@@ -166,7 +166,7 @@ class ServedModel:
 
         def explain(_: Job) -> Steps:
             found = pictures()
-            check_pixels(found, self._limits, self._settings.max_request_pixels)
+            check_request_pixels(found, self._limits, self._settings.max_request_pixels)
             for index, picture in enumerate(found):
                 with _naming(index, len(found)):
                     most = min(top, len(self.labels))
@@ -226,7 +226,7 @@ class ServedModel:
         """
         if len(pictures) == 1:
             return self._rows([self._prepared(0, 1, pictures[0])])
-        check_pixels(pictures, self._limits, self._settings.max_request_pixels)
+        check_request_pixels(pictures, self._limits, self._settings.max_request_pixels)
         return self._steps(pictures)
 
     def _steps(self, pictures: Sequence[bytes]) -> Steps:
@@ -283,7 +283,7 @@ def _naming(index: int, count: int) -> Iterator[None]:
         raise error.named(f"picture {index}") from error
 
 
-def check_pixels(pictures: Sequence[bytes], limits: Limits, max_pixels: int) -> None:
+def check_request_pixels(pictures: Sequence[bytes], limits: Limits, max_pixels: int) -> None:
     """Raise HttpError 413 where the headers of one request's images declare more than `max_pixels` together.
 
     Other faults of an image are reported when it is decoded.

@@ -26,7 +26,7 @@ from PIL import Image
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live import Reader, State, Timeouts
 from taijitu_runtime.live.capturing.damage import LONGEST_HOLD, Damage, is_mostly_grey
-from taijitu_runtime.live.states import FrozenDetector, Limits
+from taijitu_runtime.live.states import FrozenDetector, TimeLimits
 from tests.helpers.full_disk import full_disk
 from tests.helpers.mjpeg_server import MjpegServer, age_ms
 
@@ -614,7 +614,7 @@ def test_a_text_that_is_not_a_source_is_refused_at_once() -> None:
 
 
 def test_time_limits_are_learned_from_the_source() -> None:
-    limits = Limits(Timeouts(open_s=10, stall_s=2), live=True)
+    limits = TimeLimits(Timeouts(open_s=10, stall_s=2), live=True)
     assert (limits.open_s, limits.stall_s) == (10, 10)  # nothing is known of it
     limits.opened(0.7)
     limits.frame(0.0)
@@ -629,4 +629,4 @@ def test_time_limits_are_learned_from_the_source() -> None:
     assert limits.open_s == pytest.approx(2.1)  # the slowest opening counts
     limits.opened(9.0)
     assert limits.open_s == 10
-    assert Limits(Timeouts(open_s=10), live=False).stall_s == 10  # a file on a slow disk
+    assert TimeLimits(Timeouts(open_s=10), live=False).stall_s == 10  # a file on a slow disk

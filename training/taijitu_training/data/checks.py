@@ -9,6 +9,7 @@ import torch
 
 from taijitu_runtime import datasets
 from taijitu_runtime.datasets import Found, Role
+from taijitu_runtime.errors import listed
 from taijitu_training.data.samples import Samples
 from taijitu_training.errors import DataError
 
@@ -77,4 +78,4 @@ def check_readable(found: Found, targets: Mapping[Role, torch.Tensor]) -> None:
 
 def _without_pictures(targets: torch.Tensor, labels: tuple[str, ...]) -> str:
     counts = torch.bincount(targets, minlength=len(labels)).tolist()[: len(labels)]
-    return ", ".join([label for label, count in zip(labels, counts, strict=True) if count == 0][:5])
+    return listed(label for label, count in zip(labels, counts, strict=True) if count == 0)

@@ -11,7 +11,7 @@ import torch
 
 from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import bytes_of
-from taijitu_runtime.errors import PictureError
+from taijitu_runtime.errors import PictureError, listed
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_training.data.pictures import Pictures
@@ -40,11 +40,9 @@ class Unreadable:
         """Raise DataError, which names the broken pictures of all splits, unless they may be skipped."""
         if not self.listed or self.skip:
             return
-        more = f" and {len(self.listed) - MOST_NAMED} more" if len(self.listed) > MOST_NAMED else ""
         raise DataError(
             f"got {len(self.listed)} pictures of {self.looked_at} that cannot be decoded: "
-            f"{'; '.join(self.listed[:MOST_NAMED])}{more}; repair or remove them, or leave them out with "
-            "--skip-unreadable"
+            f"{listed(self.listed, MOST_NAMED, '; ')}; repair or remove them, or leave them out with --skip-unreadable"
         )
 
 

@@ -13,6 +13,7 @@ import torch
 from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import SPLIT_NAMES, Role, role_of
 from taijitu_runtime.datasets.budget import host_budget
+from taijitu_runtime.errors import listed
 from taijitu_runtime.labels import read_labels
 from taijitu_training.data.augmentation.augment import padded_bytes
 from taijitu_training.data.checks import check_labels
@@ -188,6 +189,6 @@ def _counted(paths: list[Path], classes: int | None) -> tuple[list[int], Counter
 def _require_every_label(folder: Path, split: str, per_label: Counter[int], labels: tuple[str, ...]) -> None:
     if missing := [label for number, label in enumerate(labels) if not per_label[number]]:
         raise DataError(
-            f"{folder}: the {split} shards have no pictures of: {', '.join(missing[:5])}; number the labels from 0 "
+            f"{folder}: the {split} shards have no pictures of: {listed(missing)}; number the labels from 0 "
             "without gaps, and add pictures of each"
         )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from taijitu_runtime.errors import listed
 from taijitu_training import checkpoint
 from taijitu_training.data.pictures import check_arithmetic
 from taijitu_training.errors import CheckpointError
@@ -49,7 +50,7 @@ def load_teacher(path: Path, labels: list[str], size: tuple[int, int], recipe: R
     if saved.labels != labels:
         differing = [label for label in saved.labels if label not in labels] or saved.labels
         raise CheckpointError(
-            f"{path}: got a teacher of {len(saved.labels)} labels ({', '.join(differing[:5])}), expected the data's "
+            f"{path}: got a teacher of {len(saved.labels)} labels ({listed(differing)}), expected the data's "
             f"{len(labels)} in their order; train one on this data"
         )
     check_arithmetic(path, saved.input)

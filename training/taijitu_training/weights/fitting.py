@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from taijitu_runtime.errors import listed
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
 from taijitu_training.tensors.read import WeightsFile
@@ -147,5 +148,4 @@ def _order_hint(file: WeightsFile, architecture: Architecture) -> str:
 
 def some(names: Iterable[str], count: int = 3) -> str:
     """Return the first `count` names of tensors, and how many more there are."""
-    listed = [name.removeprefix("network.") for name in names]
-    return ", ".join(listed[:count]) + (f" and {len(listed) - count} more" if len(listed) > count else "")
+    return listed((name.removeprefix("network.") for name in names), count)

@@ -37,7 +37,7 @@ from taijitu_export.progress import DELAY_S
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets import PictureSet, evaluation_pictures, read_dataset
-from taijitu_runtime.errors import DataError, UsageError
+from taijitu_runtime.errors import DataError, UsageError, listed
 from taijitu_runtime.labels import checked_labels
 
 MOST_PICTURES = 1000
@@ -261,10 +261,9 @@ def _check_order(answers: CandidateAnswers, spec: InputSpec, order: Order, label
     """Raise UndecidedError, naming them, where the numbers of some labels are open."""
     found = undecided(answers.logits(spec), answers.targets, order, ERROR_RATE / len(labels))
     if found:
-        named = ", ".join(repr(labels[index]) for index in found[:MOST_NAMED])
-        more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        named = listed((repr(labels[index]) for index in found), MOST_NAMED)
         raise UndecidedError(
-            f"got pictures of {named}{more} that fit several numbers of the network, expected one; give more of them, "
+            f"got pictures of {named} that fit several numbers of the network, expected one; give more of them, "
             "or --labels in the network's order"
         )
 
