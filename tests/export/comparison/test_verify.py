@@ -44,6 +44,7 @@ from taijitu_runtime.datasets import (
     read_dataset,
 )
 from taijitu_runtime.errors import DataError, UsageError
+from tests.helpers import pretend_tensorrt
 from tests.helpers.changed_model import with_card
 from tests.helpers.decision import make_decision
 from tests.helpers.machine_tree import as_nobody
@@ -389,6 +390,18 @@ def test_explain_names_the_layer_whose_weights_are_wrong(
     assert layer["before"] < 1e-5 < 0.1 < layer["error"]
     assert verify_cli.main([str(candidate), "--reference", str(shipped_onnx), "--explain"]) == 1
     assert f"first layer that diverges: {found['divergence']['first']} (Conv): " in capsys.readouterr().out
+
+
+def test_an_engine_as_reference_has_no_layers_to_explain_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_tensorrt.pretend(
+        tmp_path / "model.engine", pretend_tensorrt.COLOURS, monkeypatch, card=ModelCard.from_dict(card_dict())
+    )
+    candidate = make_tiny_onnx(tmp_path / "candidate.onnx", scale=-1.0)
+    code, found = verify(capsys, candidate, "--reference", tmp_path / "model.engine", "--explain")
+    assert (code, found["fine"]) == (1, False)
+    assert "engine" in found["divergence"]["not_explained"]
 
 
 def test_layers_of_other_names_are_matched_by_their_order(shipped_onnx: Path) -> None:

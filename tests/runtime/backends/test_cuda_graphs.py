@@ -5,6 +5,7 @@ tests/contract/ runs it on a real GPU; here TensorRT and the GPU are simulated (
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import threading
 import weakref
@@ -37,13 +38,16 @@ from tests.helpers.pretend_tensorrt import (
 from tests.helpers.tiny_model import card_dict
 
 
+def sidecar(library: str = "tensorrt") -> Any:
+    return SimpleNamespace(library=SimpleNamespace(name=library), plan_sha256="0" * 64)
+
+
 def opened(
     gpu: PretendGpu, smallest: int = 1, largest: int = 8, *, graphs: bool = True, library: str = "tensorrt",
     context: type[Context] = Context,
 ) -> tuple[Engine, PretendEngine]:  # fmt: skip
     engine = PretendEngine(gpu, smallest, largest, context)
-    card: Any = SimpleNamespace(library=SimpleNamespace(name=library), plan_sha256="0" * 64)
-    plan = Plan(cast(Any, gpu), Module(context), engine, Path("e"), b"", card)
+    plan = Plan(cast(Any, gpu), Module(context), engine, Path("e"), b"", sidecar(library))
     return Engine(plan, cuda_graph=graphs), engine
 
 
@@ -54,6 +58,25 @@ def pictures(count: int, seed: int = 0) -> NDArray[np.uint8]:
 def check(engine: Engine, count: int) -> None:
     images = pictures(count, seed=count)
     np.testing.assert_allclose(engine.infer(images), images.mean(axis=(1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "logits"),
+    [
+        ((np.uint8, (-1, SIDE, SIDE)), (np.float32, (-1, 3))),
+        ((np.int32, (-1, SIDE, SIDE, 3)), (np.float32, (-1, 3))),
+        ((np.uint8, (-1, SIDE, SIDE, 4)), (np.float32, (-1, 3))),
+        ((np.uint8, (-1, -1, SIDE, 3)), (np.float32, (-1, 3))),
+        ((np.uint8, (-1, SIDE, SIDE, 3)), (np.float16, (-1, 3))),
+        ((np.uint8, (-1, SIDE, SIDE, 3)), (np.float32, (-1, -1))),
+    ],
+)
+def test_a_plan_of_another_network_is_refused(images: Any, logits: Any) -> None:
+    gpu = PretendGpu()
+    network = dataclasses.replace(COLOURS, inputs={"images": images}, outputs={"logits": logits})
+    plan = PretendEngine(gpu, 1, 8, network=network)
+    with pytest.raises(ArtefactError):
+        Engine(Plan(cast(Any, gpu), Module(), plan, Path("e"), b"", sidecar()), cuda_graph=False)
 
 
 @pytest.mark.parametrize(
