@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn, ParamSpec, TextIO
 
-from taijitu_runtime.errors import NO_ROOM, MissingDependencyError, TaijituError, UsageError, close_names
+from taijitu_runtime.errors import NO_ROOM, MissingDependencyError, TaijituError, UsageError, close_names, one_line
 from taijitu_runtime.installed import DISTRIBUTION, EXTRAS
 
 P = ParamSpec("P")
@@ -129,7 +129,7 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
 def complain(prog: str, text: object) -> None:
     """Print what is wrong to stderr, in one line after the name `prog`; do nothing if stderr is closed."""
     with contextlib.suppress(OSError):
-        say(f"{prog}: {shown(' '.join(str(text).split()))}", sys.stderr)
+        say(f"{prog}: {shown(one_line(text))}", sys.stderr)
         sys.stderr.flush()
 
 

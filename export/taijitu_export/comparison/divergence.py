@@ -64,7 +64,7 @@ class Divergence:
         largest = max(layer.error for layer in self.layers)
         floor = largest if math.isinf(largest) else SHARE_OF_THE_LARGEST * largest
         for layer in self.layers:
-            if layer.error >= floor and (layer.error >= STEP * layer.before) and layer.own > 0:
+            if layer.error >= max(floor, STEP * layer.before) and layer.own > 0:
                 return layer
         return max(self.layers, key=lambda layer: layer.own)
 

@@ -16,7 +16,7 @@ from taijitu_runtime.backends.contract import Layout, layout_of, rows_from_pixel
 from taijitu_runtime.backends.ort.backend import bulk_on_cpu
 from taijitu_runtime.backends.ort.options import session_options
 from taijitu_runtime.card import InputSpec, ModelCard
-from taijitu_runtime.errors import require
+from taijitu_runtime.errors import one_line, require
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 
@@ -37,7 +37,7 @@ class Intermediates:
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of many classes, none of them public
-            raise ExportError(f"ONNX Runtime refused the graph: {' '.join(str(error).split())}") from error
+            raise ExportError(f"ONNX Runtime refused the graph: {one_line(error)}") from error
 
     def run(self, pictures: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
         """Compute the tensors for pictures, uint8 RGB (N, H, W, 3), in the layout that the model takes."""
@@ -55,7 +55,7 @@ class Intermediates:
         try:
             return dict(zip(self._names, self._session.run(self._names, {"images": images})))
         except Exception as error:
-            raise ExportError(f"ONNX Runtime failed on {images.shape}: {' '.join(str(error).split())}") from error
+            raise ExportError(f"ONNX Runtime failed on {images.shape}: {one_line(error)}") from error
 
     def logits(self, pictures: NDArray[np.uint8], what: str = "answering") -> NDArray[np.float32]:
         """Compute its only tensor, float32 (N, K), for any number of pictures. `what`: the bar's."""

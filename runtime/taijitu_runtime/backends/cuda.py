@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends.gpu_arrays import GpuArray
-from taijitu_runtime.errors import DeviceError, InputError, require
+from taijitu_runtime.errors import DeviceError, InputError, one_line, require
 from taijitu_runtime.machine import board_model
 
 INSTALL = "cuda-bindings"
@@ -218,7 +218,7 @@ def _checked(driver: Any, name: str, function: Callable[..., Any], arguments: tu
     try:
         status, *values = function(*arguments)
     except (RuntimeError, OSError) as error:  # no libcuda, or one that is too old for this call
-        raise DeviceError(f"{name}: {' '.join(str(error).split())}") from None
+        raise DeviceError(f"{name}: {one_line(error)}") from None
     if status != driver.CUresult.CUDA_SUCCESS:
         raise DeviceError(f"{name}: {status.name}")
     return values[0] if len(values) == 1 else tuple(values) or None

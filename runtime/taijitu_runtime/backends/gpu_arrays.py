@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from taijitu_runtime.errors import InputError
+from taijitu_runtime.errors import InputError, one_line
 
 CUDA_DEVICES = (2, 13)  # DLPack's kDLCUDA and kDLCUDAManaged
 DLPACK_KINDS = {0: "i", 1: "u", 2: "f"}
@@ -115,7 +115,7 @@ def read_gpu_array(thing: Any, stream: int) -> GpuArray:
         raise
     except Exception as error:  # of each library's own classes, such as PyTorch's for a tensor that needs gradients
         raise InputError(
-            f"got {_name(thing)} that cannot be read ({' '.join(str(error).split())}), expected an array on the GPU; "
+            f"got {_name(thing)} that cannot be read ({one_line(error)}), expected an array on the GPU; "
             "of a tensor give tensor.detach()"
         ) from None
 

@@ -15,6 +15,7 @@ from taijitu_runtime import native
 from taijitu_runtime.doctor import camera, folders, gpu, jetson, libraries, models, outside, packages, system
 from taijitu_runtime.doctor.child import Imported, Reply, ask, can_find, try_import
 from taijitu_runtime.doctor.finding import Finding, warning
+from taijitu_runtime.errors import one_line
 from taijitu_runtime.installed import installed_versions
 from taijitu_runtime.machine import is_jetson
 from taijitu_runtime.providers import PROVIDERS
@@ -124,7 +125,7 @@ def _guarded(title: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
     try:
         yield from check()
     except Exception as error:
-        text = f"these checks failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        text = f"these checks failed: {type(error).__name__}: {one_line(error)}"
         yield warning(title, text, "report it as a bug of taijitu")
 
 

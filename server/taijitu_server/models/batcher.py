@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.answers import Scores
+from taijitu_runtime.errors import one_line
 from taijitu_server.errors import CLIENT_GONE, DEADLINE, HttpError, ModelFailedError
 
 log = logging.getLogger("taijitu.server")
@@ -216,6 +217,6 @@ class Batcher:
 
 
 def _failure(error: BaseException) -> ModelFailedError:
-    failure = ModelFailedError(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+    failure = ModelFailedError(f"{type(error).__name__}: {one_line(error)[:500]}")
     failure.__cause__ = error
     return failure

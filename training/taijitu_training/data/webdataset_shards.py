@@ -102,7 +102,7 @@ def _grouped(path: str, is_read: Callable[[str], bool]) -> Iterator[dict[str, An
     try:
         yield from group_by_keys(files())
     except ValueError as error:  # two files of one name
-        raise DataError(f"{path}: got {' '.join(str(error).split())}; write the shard again") from None
+        raise DataError(f"{path}: got {one_line(error)}; write the shard again") from None
 
 
 def picture_of(sample: dict[str, Any]) -> tuple[str, str]:

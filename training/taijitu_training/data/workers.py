@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from taijitu_runtime.datasets.budget import local_processes
+from taijitu_runtime.errors import one_line
 from taijitu_runtime.machine import usable_cores
 from taijitu_training.data.samples import Decoder, Job
 from taijitu_training.errors import DataError, TrainingError
@@ -71,7 +72,7 @@ class Workers:
             if "DataLoader worker" not in str(error):
                 raise
             raise TrainingError(
-                f"a decoding process ended by itself ({' '.join(str(error).split())}); give it more memory "
+                f"a decoding process ended by itself ({one_line(error)}); give it more memory "
                 "(in a container also shared memory: --shm-size=8g), or set --workers lower"
             ) from None
 

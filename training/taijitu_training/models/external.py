@@ -1,9 +1,7 @@
 """Networks of timm and torchvision by name, such as "timm/tinynet_c" and "torchvision/squeezenet1_1".
 
 They are built as their library defines them, without pretrained weights (taijitu_training.weights.pretrained takes
-those over), for images of any size that they accept and with any activation of taijitu. Seven
-of them are the networks of the Nish paper's Tables 1 and 2: torchvision's squeezenet1_1, resnet18, mobilenet_v2,
-efficientnet_b0 and efficientnet_v2_s, and timm's tinynet_b and tinynet_c.
+those over), for images of any size that they accept and with any activation of taijitu.
 """
 
 from __future__ import annotations

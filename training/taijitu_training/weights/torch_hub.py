@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import torch
 
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, one_line
 from taijitu_training.errors import CheckpointError
 
 
@@ -39,7 +39,7 @@ def torchvision_file(entry: Any, offline: bool, report: Callable[[str], object])
         digest = file.stem.rpartition("-")[2]
         torch.hub.download_url_to_file(entry.url, str(file), hash_prefix=digest, progress=sys.stderr.isatty())
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"could not download {file.name} ({' '.join(str(error).split())}); {do}") from None
+        raise CheckpointError(f"could not download {file.name} ({one_line(error)}); {do}") from None
     return file
 
 

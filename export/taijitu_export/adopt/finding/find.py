@@ -298,7 +298,7 @@ def _apart(left: Sequence[InputSpec], search: Search, pictures: str) -> str:
     for name in FIELDS:
         values: dict[str, float] = {}
         for spec in left:
-            if differences(spec, best) in ((), (name,)) or name in differences(spec, best):
+            if not (differing := differences(spec, best)) or name in differing:
                 values.setdefault(flags(spec, (name,)), search.score(spec).percent)
         if len(values) > 1:
             parts.append(" or ".join(f"{flag} ({percent:.1f} %)" for flag, percent in values.items()))
