@@ -68,6 +68,9 @@ def export_onnx(
     Raises:
         ExportError: The file would not answer like the checkpoint. An existing file is unchanged.
         CheckpointError: The checkpoint cannot be read.
+        ArtefactError: The ONNX file that was given in its place cannot be used.
+        DataError: The pictures of `calibration` do not fit the model.
+        PictureError: One of them cannot be decoded.
         UsageError: An argument is wrong, or the file cannot be written.
     """
     smaller = PrecisionRequest.asked_for(
@@ -169,7 +172,9 @@ def verify(
 
     Raises:
         ArtefactError: A model cannot be read, or the reference gives NaN or infinite logits.
-        PictureError: A picture cannot be read.
+        CheckpointError: The reference is a checkpoint that cannot be read.
+        DataError: The pictures do not fit the model.
+        PictureError: A picture cannot be decoded.
         UsageError: The arguments do not fit each other.
     """
     return verify_file(
@@ -218,7 +223,8 @@ def calibrate(
     Raises:
         ExportError: The pictures are too few, or no threshold meets the request.
         ArtefactError: The model cannot be read.
-        PictureError: A picture cannot be read.
+        DataError: The pictures do not fit the model.
+        PictureError: A picture cannot be decoded.
         UsageError: The arguments do not fit each other.
     """
     return calibrate_file(

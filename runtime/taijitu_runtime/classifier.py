@@ -89,6 +89,9 @@ class Classifier:
             ArtefactError: The file cannot be used.
             EngineError: The engine was built for another machine, and `rebuild` is False; it says for which.
             ProviderError: The provider cannot be used here; another one is never used instead.
+            DeviceError: There is no driver or GPU for an engine.
+            MissingDependencyError: The library that computes is not installed.
+            UsageError: An argument is out of its range, or does not fit the file.
         """
         backend = open_backend(path, threads=threads, provider=provider, rebuild=rebuild, cuda_graphs=cuda_graphs)
         return cls(backend, batch_size=batch_size)
@@ -216,7 +219,10 @@ class Classifier:
             return self._class_maps
 
     def prepare(self, picture: Picture, limits: Limits = LIMITS) -> NDArray[np.uint8]:
-        """Check, decode, resize and crop one picture: uint8 RGB (height, width, 3) for `logits`, as `preprocess`."""
+        """Check, decode, resize and crop one picture: uint8 RGB (height, width, 3) for `logits`, as `preprocess`.
+
+        PictureError and InputError as for `predict`.
+        """
         return preprocess(picture, self.card.input, limits)
 
     def logits(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -213,10 +213,9 @@ class EngineCard:
 
     `card`: the model's, as in the ONNX file; None for an ONNX file that has none. `profiles`: for each optimisation
     profile the range of each input's shape. `flags`: the names of the builder's and the network's flags that were set
-    ("FP16", "STRONGLY_TYPED"), and
-    "NISH_PLUGIN" where the plan computes Nish by taijitu's plugin.
-    `plan_sha256`: 64 hex digits of the plan. `arguments`: of export/to_engine.py, without the ONNX and --saveEngine,
-    which follow from `source` and the sidecar's own name. ArtefactError for any field outside its range.
+    ("FP16", "STRONGLY_TYPED"), and "NISH_PLUGIN" where the plan computes Nish by taijitu's plugin. `plan_sha256`: 64
+    hex digits of the plan. `arguments`: of export/to_engine.py, without the ONNX and --saveEngine, which follow from
+    `source` and the sidecar's own name. ArtefactError for any field outside its range.
     """
 
     format_version: int = ENGINE_FORMAT_VERSION

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from taijitu_runtime.console import shown
-from taijitu_runtime.errors import TaijituError, UsageError
+from taijitu_runtime.errors import UsageError
 
 
 def check_output_path(path: Path) -> None:
@@ -28,8 +28,8 @@ def check_output_path(path: Path) -> None:
 
 
 def make_out(out: Path) -> None:
-    """Make the folder of --out; TaijituError if that is not possible."""
+    """Make the folder of --out; UsageError if that is not possible."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TaijituError(f"got --out {out}, which cannot be a folder ({error.strerror}); choose another") from None
+        raise UsageError(f"got --out {out}, which cannot be a folder ({error.strerror}); choose another") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.errors import UsageError
 from taijitu_runtime.machine import keep_free_memory, processor_name, usable_cores
 from taijitu_training.distributed import local_rank
 
@@ -12,7 +12,7 @@ from taijitu_training.distributed import local_rank
 def choose_device(name: str) -> torch.device:
     """Return the device called `name`; "auto" is a GPU if there is one. Each of several processes takes its own GPU.
 
-    TaijituError for a device that does not exist.
+    UsageError for a device that does not exist.
     """
     if name in ("auto", "cuda") and torch.cuda.is_available():
         name = f"cuda:{local_rank()}"
@@ -22,7 +22,7 @@ def choose_device(name: str) -> torch.device:
         if device.type not in ("cpu", "cuda"):
             raise RuntimeError("unsupported")
     except (RuntimeError, AssertionError) as error:
-        raise TaijituError(f"got --device {name}: {str(error).splitlines()[0]}; expected auto, cpu or cuda") from None
+        raise UsageError(f"got --device {name}: {str(error).splitlines()[0]}; expected auto, cpu or cuda") from None
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device

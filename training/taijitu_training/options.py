@@ -17,7 +17,7 @@ def network_options(
     """Return every option of `model`, those given in `options` parsed as their defaults' types.
 
     `saved` are those of a checkpoint's network, which replace the preset's.
-    UnknownNameError or TaijituError for an unknown option or an impossible value. The number of classes cannot be
+    UnknownNameError or UsageError for an unknown option or an impossible value. The number of classes cannot be
     given, since it follows from the labels.
     """
     defaults = {**model_options(model, preset=preset), **saved}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.datasets import Level
-from taijitu_runtime.errors import TaijituError, UsageError
+from taijitu_runtime.errors import UsageError
 from taijitu_runtime.locks import lock_folder
 from taijitu_runtime.output_path import make_out
 from taijitu_training.data import DataRequest, Dataset, load_dataset
@@ -314,8 +314,8 @@ def _prepare_out(out: Path, resume_from: Path | None, held: ExitStack) -> None:
 
 
 def _refuse_results(out: Path) -> None:
-    """Raise TaijituError if another run would be overwritten."""
+    """Raise UsageError if another run would be overwritten."""
     if not (there := [name for name in RESULTS if (out / name).exists()]):
         return
     go_on = "add --resume to continue that run, or " if "last.pt" in there else ""
-    raise TaijituError(f"{out}: has {', '.join(there)} of another run; {go_on}choose another --out")
+    raise UsageError(f"{out}: has {', '.join(there)} of another run; {go_on}choose another --out")

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.errors import UsageError
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 
@@ -36,9 +36,9 @@ class Share:
         return 2 * self.parts
 
     def check(self, batch_size: int) -> None:
-        """Raise TaijituError where a batch cannot be cut into equal parts of at least two pictures."""
+        """Raise UsageError where a batch cannot be cut into equal parts of at least two pictures."""
         if batch_size % self.parts or batch_size < self.least:
-            raise TaijituError(
+            raise UsageError(
                 f"got a batch of {batch_size} for {self.processes} processes x {self.accumulate} accumulated parts; "
                 f"expected a multiple of {self.parts}, at least {self.least}: set --set batch_size=..."
             )

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import UnknownNameError, UsageError
 from taijitu_training.models.nish_activation import Nish, nish
 
 __all__ = [
@@ -61,7 +61,7 @@ def replace_activations(model: nn.Module, name: str) -> int:
     Replaced are this module's activations, ReLU6, LeakyReLU, ELU, and timm's own classes of the same functions. Gates
     (Sigmoid, Hardsigmoid) and learnt activations (PReLU) stay. A module that occurs several times counts once and
     is replaced by one module everywhere. A call in a `forward` (F.relu) cannot be seen from outside and is not
-    replaced: `irreplaceable_activations` counts those. TaijituError if nothing was found; UnknownNameError for a name
+    replaced: `irreplaceable_activations` counts those. UsageError if nothing was found; UnknownNameError for a name
     that does not exist.
     """
     create_activation(name)
@@ -74,7 +74,7 @@ def replace_activations(model: nn.Module, name: str) -> int:
                     replaced[child] = create_activation(name).train(child.training)
                 parent._modules[key] = replaced[child]
     if not replaced:
-        raise TaijituError(
+        raise UsageError(
             f"got a {type(model).__name__} without an activation module, expected at least one; "
             "functional calls such as F.relu in its forward have to be edited by hand"
         )

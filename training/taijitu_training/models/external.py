@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_runtime.errors import TaijituError, UnknownNameError, require
+from taijitu_runtime.errors import UnknownNameError, UsageError, require
 from taijitu_training.models.activations import irreplaceable_activations, list_activations, replace_activations
 from taijitu_training.models.layers import DenseConcats
 from taijitu_training.models.registry import PAPER, Entry, ModelOptions, Network, register_source
@@ -47,7 +47,7 @@ class ExternalOptions(ModelOptions):
         if self.stem not in STEMS:
             raise UnknownNameError("stem", self.stem, STEMS)
         if self.image_size < 1:
-            raise TaijituError(f"got image_size={self.image_size}, expected at least 1 pixel")
+            raise UsageError(f"got image_size={self.image_size}, expected at least 1 pixel")
 
 
 class ExternalNetwork(Network):
@@ -84,7 +84,7 @@ def timm(name: str) -> Entry:
     config = library.get_pretrained_cfg(name)
     _, height, width = config.input_size
     if height != width:
-        raise TaijituError(f"got timm/{name}, made for {height}x{width} pixels, expected a network for square pictures")
+        raise UsageError(f"got timm/{name}, made for {height}x{width} pixels, expected a network for square pictures")
 
     def build(options: ExternalOptions) -> Network:
         # The others take any size without an argument.
@@ -121,7 +121,7 @@ def _torchvision_arguments(name: str, image_size: int) -> dict[str, Any]:
 
 
 def _build(name: str, create: Callable[[], nn.Module], options: ExternalOptions, own_size: int) -> Network:
-    """Build the network with its activations replaced; TaijituError if it cannot take the size or some would stay."""
+    """Build the network with its activations replaced; UsageError if it cannot take the size or some would stay."""
     size = options.image_size
     try:
         network = create()
@@ -134,13 +134,13 @@ def _build(name: str, create: Callable[[], nn.Module], options: ExternalOptions,
             shape = tuple(shadow(torch.empty(2, 3, size, size, device="meta")).shape)
     except Exception as error:  # for a size that does not fit, other libraries raise errors of nearly any class
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TaijituError(f"got image_size={size} for {name} ({reason}); try its own, {own_size}") from None
+        raise UsageError(f"got image_size={size} for {name} ({reason}); try its own, {own_size}") from None
     if shape != (2, options.num_classes):
-        raise TaijituError(f"got {name}, whose output for 2 pictures is {shape}, expected logits; use a classifier")
+        raise UsageError(f"got {name}, whose output for 2 pictures is {shape}, expected logits; use a classifier")
     if options.act != OWN:
         if left:
             calls = ", ".join(f"{operator} ({count})" for operator, count in sorted(left.items()))
-            raise TaijituError(
+            raise UsageError(
                 f"got act={options.act!r} for {name}, which also calls {calls} where no module can be replaced; "
                 f"give act='{OWN}', or use another network"
             )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.errors import UsageError
 from taijitu_training.models.activations import create_activation
 from taijitu_training.models.registry import ModelOptions, Network, register_model
 
@@ -32,11 +32,11 @@ class MLPOptions(ModelOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.depth < 1:
-            raise TaijituError(f"got depth={self.depth}, expected at least 1 hidden layer")
+            raise UsageError(f"got depth={self.depth}, expected at least 1 hidden layer")
         if self.width < 1:
-            raise TaijituError(f"got width={self.width}, expected at least 1 unit a layer")
+            raise UsageError(f"got width={self.width}, expected at least 1 unit a layer")
         if not 0.0 <= self.dropout < 1.0:
-            raise TaijituError(f"got dropout={self.dropout}, expected a rate in [0, 1)")
+            raise UsageError(f"got dropout={self.dropout}, expected a rate in [0, 1)")
 
 
 class MLP(Network):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError, UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
-            raise TaijituError(f"got num_classes={self.num_classes}, expected at least 1")
+            raise UsageError(f"got num_classes={self.num_classes}, expected at least 1")
 
 
 class Network(nn.Module):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import UnknownNameError, UsageError
 from taijitu_training.models.activations import create_activation
 from taijitu_training.models.layers import DepthwiseConv2d, SqueezeExcite, global_average
 from taijitu_training.models.registry import ModelOptions, Network, register_model
@@ -64,7 +64,7 @@ class YYNetOptions(ModelOptions):
         if self.init not in INITIALISATIONS:
             raise UnknownNameError("init", self.init, INITIALISATIONS)
         if not 0.0 <= self.dropout < 1.0:
-            raise TaijituError(f"got dropout={self.dropout}, expected a rate in [0, 1)")
+            raise UsageError(f"got dropout={self.dropout}, expected a rate in [0, 1)")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import UnknownNameError, UsageError
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("one_cycle", "cosine", "constant")
@@ -124,14 +124,14 @@ class Recipe:
         self._check_unused()
         for field, interval in RANGES.items():
             if not _is_within(getattr(self, field), interval):
-                raise TaijituError(f"got {field}={getattr(self, field)}, expected a number in {interval}")
+                raise UsageError(f"got {field}={getattr(self, field)}, expected a number in {interval}")
 
     def _check_epochs(self) -> None:
         starts = {"warmup_epochs": self.warmup_epochs, "freeze_epochs": self.freeze_epochs}
         if long := {field: count for field, count in starts.items() if count >= self.epochs >= 1}:
             got = " and ".join(f"{field}={count:g}" for field, count in long.items())
             flags = " ".join(f"--set {field}=0" for field in long)
-            raise TaijituError(
+            raise UsageError(
                 f"got epochs={self.epochs} with {got}, expected more epochs than those; add {flags}, or set more epochs"
             )
 
@@ -144,7 +144,7 @@ class Recipe:
         }
         for field, is_unused in unused.items():
             if is_unused and (value := getattr(self, field)):
-                raise TaijituError(
+                raise UsageError(
                     f"got {field}={value} in a recipe with optimizer={self.optimizer}, schedule={self.schedule}, "
                     f"crop={self.crop}, which does not use it; add --set {field}={'false' if value is True else 0}"
                 )
@@ -168,14 +168,14 @@ class Recipe:
     def change(self, changes: Iterable[str]) -> Recipe:
         """Return this recipe with `changes` such as "lr=5e-3" applied, each parsed as its field's type.
 
-        UnknownNameError for a field that does not exist, TaijituError for a value that is not possible.
+        UnknownNameError for a field that does not exist, UsageError for a value that is not possible.
         """
         values: dict[str, Any] = {}
         known = {field.name for field in dataclasses.fields(self)} - {"name"}
         for change in changes:
             field, equals, text = change.partition("=")
             if not equals:
-                raise TaijituError(f"got {change!r}, expected FIELD=VALUE, such as lr=5e-3")
+                raise UsageError(f"got {change!r}, expected FIELD=VALUE, such as lr=5e-3")
             if field not in known:
                 raise UnknownNameError("recipe field", field, known, "taijitu train --show lists all")
             values[field] = parse_like(getattr(self, field), field, text)
@@ -195,7 +195,7 @@ def _is_within(value: float | tuple[float, ...], interval: str) -> bool:
 def parse_like(default: Any, field: str, text: str) -> Any:
     """Parse `text` as the type of `default` (bool, int, float, str or a tuple of floats).
 
-    TaijituError if it is not one.
+    UsageError if it is not one.
     """
     try:
         if isinstance(default, bool):
@@ -208,4 +208,4 @@ def parse_like(default: Any, field: str, text: str) -> Any:
         return type(default)(text)
     except (ValueError, KeyError):
         kind = f"{len(default)} numbers with commas" if isinstance(default, tuple) else type(default).__name__
-        raise TaijituError(f"got {field}={text}, expected {field}={default!r} or another {kind}") from None
+        raise UsageError(f"got {field}={text}, expected {field}={default!r} or another {kind}") from None

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError
@@ -39,7 +39,7 @@ class PreviousRun:
         if path is None:
             return cls()
         if not path.exists():
-            raise TaijituError(f"got --resume, but there is no {path}; start without it")
+            raise UsageError(f"got --resume, but there is no {path}; start without it")
         saved = checkpoint.load(path)
         recipe = saved.training.get("recipe", {})
         if "started_from" not in saved.training:

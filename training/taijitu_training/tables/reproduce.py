@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from taijitu_runtime.console import INTERRUPTED
-from taijitu_runtime.errors import FolderInUseError, TaijituError, UnknownNameError
+from taijitu_runtime.errors import FolderInUseError, UnknownNameError, UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.locks import lock_file, lock_folder
 from taijitu_runtime.output_path import make_out
@@ -31,7 +31,7 @@ def reproduce(args: Namespace) -> int:
     """Run the missing experiments and write the table; arguments and exit code are those of `taijitu reproduce`."""
     table = get_table(args.table)
     if args.epochs < 0 or args.seeds < 0:
-        raise TaijituError(f"got --epochs {args.epochs} --seeds {args.seeds}, expected 1 or more, or neither")
+        raise UsageError(f"got --epochs {args.epochs} --seeds {args.seeds}, expected 1 or more, or neither")
     plans = plan(table, args.seeds or table.seeds or 1, args.epochs)
     wanted = rows_of(plans, args.row) if args.row else plans
     make_out(args.out)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import UnknownNameError, UsageError
 from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions
 from taijitu_training.models import model_options
 from taijitu_training.tensors.read import check_tensors
@@ -27,8 +27,9 @@ def checkpoint_of(
     `name` is the architecture's name for `create_model` ("timm/tinynet_c"), `labels` the K classes in the order of the
     logits, `act` the activation that replace_activations put into it, if any. Pictures are prepared as
     `preferred_input(name, model, weights)` says, with `changes` to its fields (`mean=(0.5, 0.5, 0.5)`) where
-    fine-tuning made some. TaijituError if the network that `create_model` builds does not take these weights, or
-    does not answer like `model` with them: then that was built with arguments which a checkpoint does not keep.
+    fine-tuning made some. CheckpointError if the network that `create_model` builds does not take these weights;
+    UsageError if it does not answer like `model` with them, which was then built with arguments that a checkpoint does
+    not keep.
     """
     model = _unwrapped(model)
     spec = changed_input(preferred_input(name, model, weights), changes)
@@ -68,7 +69,7 @@ def changed_input(spec: InputSpec, changes: Mapping[str, Any]) -> InputSpec:
     if changes.get("resize") == "stretch":
         resize_size = min(height, width)
     if height != width:
-        raise TaijituError(f"got an input of {height}x{width} pixels, expected a square; change both")
+        raise UsageError(f"got an input of {height}x{width} pixels, expected a square; change both")
     return dataclasses.replace(spec, **{"resize_size": resize_size, **changes})
 
 
@@ -76,7 +77,7 @@ def preferred_input(name: str, model: nn.Module, weights: str = "") -> InputSpec
     """Return how pictures must be prepared for `model`, a network of timm or torchvision.
 
     timm's networks carry it (`pretrained_cfg`). torchvision's do not: `weights` names the published ones that `model`
-    has or was fine-tuned from ("IMAGENET1K_V1"); it may be omitted if all of its architecture agree. TaijituError if
+    has or was fine-tuned from ("IMAGENET1K_V1"); it may be omitted if all of its architecture agree. UsageError if
     it is not known, or cannot be expressed by a model card.
     """
     source, _, architecture = name.partition("/")
@@ -84,10 +85,10 @@ def preferred_input(name: str, model: nn.Module, weights: str = "") -> InputSpec
         return torchvision_input(architecture, weights)
     model_options(name)
     if source != "timm":
-        raise TaijituError(f"got {name}, expected timm/NAME or torchvision/NAME; taijitu's own come with checkpoints")
+        raise UsageError(f"got {name}, expected timm/NAME or torchvision/NAME; taijitu's own come with checkpoints")
     config: Any = getattr(model, "pretrained_cfg", None)
     if config is None:
-        raise TaijituError(
+        raise UsageError(
             f"got a {type(model).__name__} without pretrained_cfg as {name}, expected what timm.create_model returns"
         )
     return input_from_timm_config(name, config)
@@ -101,19 +102,17 @@ def _check_same_answers(model: nn.Module, checkpoint: Checkpoint) -> None:
             expected = copy.deepcopy(model).cpu().float().eval()(pictures)
     except Exception as error:  # other libraries raise errors of nearly any class
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TaijituError(
+        raise UsageError(
             f"got a {type(model).__name__} that cannot answer pictures of 3 x {height} x {width} ({reason}), expected "
             f"{checkpoint.architecture['name']}; give another network or size"
         ) from None
     if (logits := expected.shape[1]) != (labels := len(checkpoint.labels)):
-        raise TaijituError(
-            f"got {labels} labels for a network of {logits} logits, expected one for each, in their order"
-        )
+        raise UsageError(f"got {labels} labels for a network of {logits} logits, expected one for each, in their order")
     with torch.inference_mode():
         got = checkpoint.model()(pictures)
     # Rounding is a few 1e-7 of the largest logit, also for networks with random weights.
     if not (got - expected).abs().max() <= 1e-5 * expected.abs().max():
-        raise TaijituError(
+        raise UsageError(
             f"got a {type(model).__name__} that does not answer like {checkpoint.architecture['name']} with its "
             "weights, expected one built without other arguments; give act=, or build it so"
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.errors import TaijituError, UnknownNameError, require
+from taijitu_runtime.errors import UnknownNameError, UsageError, require
 from taijitu_training.models import model_options
 
 _INTERPOLATIONS = {"bilinear": "bilinear_antialias", "bicubic": "bicubic_antialias"}
@@ -24,7 +24,7 @@ def published_input(name: str) -> InputSpec:
 
     Raises:
         UnknownNameError: There is no such source, network or set of weights; the text has close ones.
-        TaijituError: The preprocessing cannot be expressed by a model card.
+        UsageError: The preprocessing cannot be expressed by a model card.
     """
     source, _, rest = name.partition("/")
     architecture, _, weights = rest.partition(".")
@@ -58,9 +58,9 @@ def input_from_timm_config(name: str, config: Mapping[str, Any]) -> InputSpec:
     channels, height, width = resolved["input_size"]
     mode, share = resolved["crop_mode"], resolved["crop_pct"]
     if channels != 3:
-        raise TaijituError(f"{name} takes pictures of {channels} channels, expected 3 (RGB); use another network")
+        raise UsageError(f"{name} takes pictures of {channels} channels, expected 3 (RGB); use another network")
     if mode not in ("center", "squash"):
-        raise TaijituError(f"{name} has crop_mode {mode}, expected center or squash; no model card can express this")
+        raise UsageError(f"{name} has crop_mode {mode}, expected center or squash; no model card can express this")
     resize = "stretch" if mode == "squash" else "shorter_side"
     resize_size = math.floor(min(height, width) / share)
     return _spec((height, width), resize, resize_size, resolved["interpolation"], resolved["mean"], resolved["std"])
@@ -69,13 +69,13 @@ def input_from_timm_config(name: str, config: Mapping[str, Any]) -> InputSpec:
 def published_labels(name: str) -> tuple[str, ...]:
     """Return the labels of published weights, each once, in the order of the logits; `name` as in `published_input`.
 
-    TaijituError if they are not published: timm numbers some without names, except ImageNet's.
+    UsageError if they are not published: timm numbers some without names, except ImageNet's.
     """
     source, _, rest = name.partition("/")
     if source == "timm":
         config = timm_config(rest)
         if config.label_names is None and config.num_classes != len(imagenet_labels()):
-            raise TaijituError(
+            raise UsageError(
                 f"got {name}, whose {config.num_classes} labels timm does not name, expected a list; give labels"
             )
         return tuple(config.label_names or imagenet_labels())
@@ -111,7 +111,7 @@ def torchvision_input(architecture: str, weights: str) -> InputSpec:
         filter_name = transforms.interpolation.value
         specs.append(_spec((size, size), "shorter_side", resize_size, filter_name, transforms.mean, transforms.std))
     if any(spec != specs[0] for spec in specs):
-        raise TaijituError(
+        raise UsageError(
             f"got no weights for torchvision/{architecture}, whose published ones differ in how pictures are prepared; "
             f"give one of {', '.join(dict.fromkeys(entry.name for entry in entries))}"
         )
@@ -147,7 +147,7 @@ def _spec(
     std: Sequence[float],
 ) -> InputSpec:
     if interpolation not in _INTERPOLATIONS:
-        raise TaijituError(f"got {interpolation} interpolation, expected {' or '.join(_INTERPOLATIONS)}")
+        raise UsageError(f"got {interpolation} interpolation, expected {' or '.join(_INTERPOLATIONS)}")
     return InputSpec(
         height=size[0],
         width=size[1],
