@@ -42,6 +42,12 @@ def test_every_flag_in_the_readme_exists_and_every_script_is_shown(root: Path, s
         assert set(re.findall(r"(?<= )--?[a-z][\w-]*", line.split("#")[0])) <= known, line
 
 
+def test_the_servers_list_of_hard_cases_names_tests_that_exist(root: Path) -> None:
+    folder = root / "tests/server"
+    existing = {name for file in folder.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
+    assert set(re.findall(r"`(test_\w+)`", (folder / "README.md").read_text())) - existing == set()
+
+
 @pytest.mark.parametrize("module", COMMANDS.values())
 def test_every_flag_is_in_the_readme(root: Path, module: str) -> None:
     readme = documentation(root)
