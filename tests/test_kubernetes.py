@@ -53,7 +53,7 @@ def test_manifests_match_the_schemas_of_kubernetes(manifest: dict[str, Any]) -> 
     kubernetes_validate.validate(manifest, "1.31", strict=True)
 
 
-def test_the_manifests_agree_with_each_other_and_with_the_server(metrics: str) -> None:
+def test_the_manifests_agree_with_each_other_and_with_the_server() -> None:
     deployment, service, autoscaler, budget = MANIFESTS
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     for selector in (service["spec"]["selector"], budget["spec"]["selector"]["matchLabels"]):

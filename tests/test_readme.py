@@ -66,7 +66,7 @@ def test_flags_in_prose_exist(root: Path) -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/camera.md", "docs/api.md"])
-def test_python_blocks_run(page: str, root: Path, shipped_onnx: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch,
+def test_python_blocks_run(page: str, root: Path, shipped_onnx: Path, photograph: Path,
                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     blocks = re.findall(r"```python\n(.*?)```", (root / page).read_text(), re.DOTALL)
     assert blocks

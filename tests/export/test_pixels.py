@@ -39,7 +39,7 @@ def test_nvinfers_arithmetic_gives_our_logits(pixels_onnx: Path, shipped_onnx: P
 
 
 def test_every_reader_feeds_it_pixels(
-    pixels_onnx: Path, shipped_onnx: Path, shipped_checkpoint: Path, photograph: Path, tmp_path: Path,
+    pixels_onnx: Path, shipped_onnx: Path, shipped_checkpoint: Path, photograph: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     assert prove(pixels_onnx).proven

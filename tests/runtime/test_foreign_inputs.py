@@ -127,7 +127,7 @@ def test_a_new_field_out_of_range_is_refused(field: str, value: object) -> None:
         ModelCard.from_dict(card)
 
 
-def test_probabilities_are_answered_as_they_are(make_onnx: Callable[..., Path], tmp_path: Path) -> None:
+def test_probabilities_are_answered_as_they_are(make_onnx: Callable[..., Path]) -> None:
     onnx = pytest.importorskip("onnx")
     path = make_onnx(card=card_dict() | {"output": "probabilities"})
     model = onnx.load(path)

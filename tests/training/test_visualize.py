@@ -167,7 +167,7 @@ def test_a_picture_goes_through_the_checkpoint_s_own_contract(tmp_path: Path, pi
     torch.testing.assert_close(network_input(pixels, contract), normalise(torch.tensor(pixels)[None], recipe))
 
 
-def test_the_figures_of_yynet_show_what_it_computes(tmp_path: Path, picture: Path) -> None:
+def test_the_figures_of_yynet_show_what_it_computes() -> None:
     model = create_model("yynet_small_16", fusion="a*i", yin_input="mean").eval()
     x = torch.randn(1, 3, 32, 32)
     seen = calls(model, {"yin": model.yin, "yang": model.yang, "path": model.path}, x)

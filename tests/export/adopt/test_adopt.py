@@ -314,7 +314,7 @@ def test_a_config_of_timm_is_a_contract(tmp_path: Path) -> None:
             preprocessing_like(str(tmp_path))
 
 
-def test_a_network_of_bytes_takes_sizes_of_like_and_no_normalisation(tmp_path: Path) -> None:
+def test_a_network_of_bytes_takes_sizes_of_like_and_no_normalisation() -> None:
     signature = Signature("x", "y", np.dtype(np.uint8), "nhwc", 3, 224, 224, None)
     spec = preprocessing_like("torchvision/resnet18").spec(signature)
     assert (spec.resize_size, spec.scale, spec.mean, spec.std) == (256, 1.0, (0.0,) * 3, (1.0,) * 3)

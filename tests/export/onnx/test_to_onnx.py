@@ -153,7 +153,7 @@ def test_nish_decomposed_needs_no_custom_domain_and_answers_the_same(make_checkp
 
 
 @pytest.mark.parametrize("form", ["op", "decomposed"])
-def test_nish_in_onnx_is_exact_at_the_special_values(form: str, tmp_path: Path) -> None:
+def test_nish_in_onnx_is_exact_at_the_special_values(form: str) -> None:
     from taijitu_export.onnx.nish_node import _NishOperators, nish_function
     from taijitu_training.models.activations import nish
 

@@ -94,7 +94,7 @@ def test_json_has_the_numbers_and_the_modes(tiny_onnx: Path, capsys: pytest.Capt
 
 
 def test_two_models_are_compared_in_one_run(
-    tmp_path: Path, tiny_onnx: Path, shipped_onnx: Path, capsys: pytest.CaptureFixture[str]
+    tiny_onnx: Path, shipped_onnx: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = measured(capsys, tiny_onnx, shipped_onnx, "--warmUp=20", "--duration=0.2", "--cpuThreads=1")
     assert [model["model"] for model in whole["models"]] == [str(tiny_onnx), str(shipped_onnx)]
@@ -106,7 +106,7 @@ def test_two_models_are_compared_in_one_run(
     assert last.startswith(f"{shipped_onnx} / {tiny_onnx}: median latency x")
 
 
-def test_what_is_exported(tmp_path: Path, shipped_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_exported(tmp_path: Path, shipped_onnx: Path) -> None:
     files = {name: tmp_path / f"{name}.json" for name in ("exportTimes", "exportProfile", "exportLayerInfo")}
     assert main([str(shipped_onnx), *QUICK, *(f"--{name}={file}" for name, file in files.items())]) == 0
     times, profile, info = (json.loads(file.read_text()) for file in files.values())

@@ -58,7 +58,7 @@ def test_an_environment_that_hides_the_systems_tensorrt(tree: Tree, tmp_path: Pa
     assert outside.check_system_tensorrt(tree({}) / "empty", hidden, is_visible=False, is_jetson=True) == []
 
 
-def test_a_python_that_apt_does_not_know(tree: Tree, tmp_path: Path) -> None:
+def test_a_python_that_apt_does_not_know(tree: Tree) -> None:
     conda = system.Interpreter((3, 10), Path("/opt/conda"), Path("/opt/conda"))
     found = only(outside.check_system_tensorrt(tree(ORIN), conda, is_visible=False, is_jetson=True), "problem")
     assert found.cure == "/usr/bin/python3 -m venv --system-site-packages DIR"

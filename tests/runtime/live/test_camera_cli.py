@@ -193,7 +193,7 @@ def test_a_signal_ends_a_live_run_with_a_summary_and_a_whole_video(
     assert cv2.VideoCapture(str(saved)).read()[0]
 
 
-def test_a_signal_that_was_ignored_before_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_that_was_ignored_before_stays_so() -> None:
     before, stop = signal.signal(signal.SIGHUP, signal.SIG_IGN), threading.Event()  # as nohup does
     try:
         with _until_signal(stop):

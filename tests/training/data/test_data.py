@@ -221,9 +221,7 @@ def test_the_headers_of_streamed_pictures_are_checked(data: Path) -> None:
         load_dataset(DataRequest(data, (32, 32), RESIZED, workers=0))
 
 
-def test_what_does_not_fit_in_memory_is_streamed(
-    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_in_memory_is_streamed(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 48 * (32 * 32 + 40 * 40) * 3 + 12 * 32 * 32 * 3  # the training pictures and their padded copies
     for free, train, evaluation in (
         (needed, Pictures, Pictures),

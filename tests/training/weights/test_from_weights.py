@@ -280,7 +280,7 @@ def test_it_is_judged_before_it_is_written(network: nn.Module, convert: Any, tin
     assert checkpoint.load(tmp_path / "made.pt").training["metrics"]["eval_top1"] == 100.0
 
 
-def test_a_network_of_taijitu_needs_its_normalisation(convert: Any, tmp_path: Path) -> None:
+def test_a_network_of_taijitu_needs_its_normalisation(convert: Any) -> None:
     weights = create_model("yynet_small_16", num_classes=3).state_dict()
     assert convert(weights, model="yynet_small_16") == 2
     assert "mean and no std" in convert.said
