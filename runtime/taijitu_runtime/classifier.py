@@ -312,7 +312,7 @@ class Classifier:
         return _joined(list(parts))
 
     def _task_size(self, pictures: int) -> int:
-        """Return how many of these, or more, pictures a thread takes at a time."""
+        """Return how many pictures a thread takes at a time, where there are `pictures` of them or more."""
         return self.batch_size * (RUNS if pictures >= RUNS * self.batch_size * self._workers else 1)
 
     def _infer(self, rows: NDArray[Any], *, alongside: bool) -> NDArray[np.float32]:

@@ -27,8 +27,9 @@ def installed_versions(found: Iterable[Distribution] | None = None) -> dict[str,
 
 
 def version_numbers(text: str) -> tuple[int, ...]:
-    """Return the first three numbers of a version, for comparisons: (1, 30, 0) of "1.30.0+cu12"."""
-    return tuple(int(part) for part in text.split(".")[:3] if part.isdecimal())
+    """Return the first three numbers of a version, for comparisons: (1, 30, 0) of "1.30.0+cu12" and "1.30.0rc1"."""
+    release = re.match(r"\d+(\.\d+)*", text)
+    return tuple(map(int, release[0].split(".")[:3])) if release else ()
 
 
 def taijitu_version() -> str:

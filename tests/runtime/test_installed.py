@@ -8,7 +8,7 @@ import pytest
 
 from taijitu_runtime import installed
 from taijitu_runtime.errors import MissingDependencyError
-from taijitu_runtime.installed import pip_install
+from taijitu_runtime.installed import pip_install, version_numbers
 
 
 def test_in_a_clone_it_is_installed_from_there(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +29,14 @@ def test_what_others_publish_is_installed_by_its_name(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert pip_install("onnxruntime-gpu[cuda,cudnn]") == "pip install 'onnxruntime-gpu[cuda,cudnn]'"
     assert pip_install("taijitu-like") == "pip install 'taijitu-like'"
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        *[("1.30.0", (1, 30, 0)), ("1.30.0+cu12", (1, 30, 0)), ("11.0.0rc1", (11, 0, 0)), ("1.7.1.116", (1, 7, 1))],
+        *[("8.7", (8, 7)), ("unknown", ())],
+    ],
+)
+def test_versions_of_every_form_are_compared_by_their_release(text: str, numbers: tuple[int, ...]) -> None:
+    assert version_numbers(text) == numbers

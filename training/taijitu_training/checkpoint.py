@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.files import write_whole
+from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.model_files import is_model
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
@@ -85,8 +86,8 @@ def plain_input(spec: InputSpec) -> dict[str, Any]:
 
 def producer_versions() -> dict[str, str]:
     """Return the versions of the packages that write a checkpoint; of torchvision and timm if they are installed."""
-    found = {"taijitu": "uninstalled", "torch": str(torch.__version__), "python": platform.python_version()}
-    for package in ("taijitu", "torchvision", "timm"):
+    found = {"taijitu": taijitu_version(), "torch": str(torch.__version__), "python": platform.python_version()}
+    for package in ("torchvision", "timm"):
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found

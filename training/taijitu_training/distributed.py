@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of this run: `count` of them, of which this one is `rank`.
+    """The processes of this run: there are `count`, and this one is number `rank`, from 0.
 
-    All processes must call every method but `fail`, which exchange data and raise TrainingError if one is gone.
+    Methods except `fail` exchange data, so all processes must call them; TrainingError if one is gone.
     """
 
     rank: int = 0

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 CACHE_SHARE = 0.5  # of a core's cache, for the largest tensor; its input or output takes as much again
 MOST_IMAGES = 16  # beyond this, the fixed cost of a run is negligible
 USUAL_BATCH = 8  # where the sizes of the tensors are not known
-RUNS = 4  # of a chunk of many pictures: to hand it to a thread costs a tenth of the run of a small network
+RUNS = 4  # in one task of a thread, of many pictures: handing a task over costs a tenth of a small network's run
 WINDOW = 2  # chunks per worker: one in progress, one waiting
 
 

@@ -42,7 +42,7 @@ class Difference:
 
     @property
     def is_allowed(self) -> bool:
-        """False for NaN."""
+        """Whether it is within the allowed one; False for NaN."""
         return self.largest <= self.allowed
 
     def __str__(self) -> str:

@@ -24,12 +24,12 @@ class Mosaic:
 
     @property
     def width(self) -> float:
-        """Inches."""
+        """The width in inches."""
         return min(self.count, self.columns) * (self.cell + self.gap) - self.gap
 
     @property
     def height(self) -> float:
-        """Inches."""
+        """The height in inches."""
         return math.ceil(self.count / self.columns) * (self.cell + self.gap) - self.gap
 
     def draw(self, sheet: Sheet, left: float, top: float, maps: Tensor, colours: str,

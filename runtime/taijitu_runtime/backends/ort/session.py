@@ -25,7 +25,7 @@ Providers = Sequence[tuple[str, dict[str, str]]]
 
 @dataclasses.dataclass(frozen=True)
 class SessionOpener:
-    """A file, of which sessions of `ort`, onnxruntime, are opened; they raise its errors.
+    """A way to open sessions of one file by `ort`, onnxruntime, whose errors it raises.
 
     `threads`, `profile_prefix`: as for OrtBackend. `more`: a serialised ModelProto, merged into that of the file.
     """

@@ -56,7 +56,7 @@ class TrtBackend(Backend):
 
     @property
     def on_gpu(self) -> bool:
-        """Always."""
+        """Always: an engine runs on a GPU."""
         return True
 
     def _load(self) -> tuple[ModelCard, ModelInput, int]:

@@ -28,10 +28,10 @@ class Captured:
 def capture_usual(
     capture: Callable[[int], Captured], free_bytes: Callable[[], int], smallest: int, largest: int, path: Path
 ) -> list[Captured]:
-    """Capture one for each of `usual_sizes`; where one fails or memory ends, a warning, and the rest have none.
+    """Capture a graph for each of `usual_sizes`; warn where one fails or memory ends, and capture no further ones.
 
     Args:
-        capture: Makes the graph for so many pictures. DeviceError or ArtefactError where that fails.
+        capture: Makes the graph for a batch of that size. DeviceError or ArtefactError where that fails.
         free_bytes: How much of the GPU's memory is free.
         smallest: The smallest batch.
         largest: The largest batch.

@@ -22,7 +22,7 @@ Block = tuple[int, int]
 
 
 class Plan:
-    """A deserialised plan, of which nothing is asked but that it runs here; `open_plan` makes one.
+    """A deserialised plan of any network, which runs here; `open_plan` makes one.
 
     Every method must be called on the thread that made the Gpu. `close` frees the Gpu, with all memory, streams and
     graphs that it gave; TensorRT's objects must be freed before their CUDA context, so nobody may hold one then.
