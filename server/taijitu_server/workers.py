@@ -17,6 +17,7 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from taijitu_runtime.console import complain
 from taijitu_runtime.errors import TaijituError
 from taijitu_server import logs
 from taijitu_server.metrics import share_metrics
@@ -111,7 +112,7 @@ class _Workers:
             self._work()
             code = 0
         except TaijituError as error:
-            print(f"taijitu serve: {' '.join(str(error).split())}", file=sys.stderr)
+            complain("taijitu serve", error)
             code = error.exit_code
         finally:
             sys.stdout.flush()

@@ -87,6 +87,17 @@ def test_json_is_strict_wherever_its_texts_come_from(encoding: str) -> None:
         json_text(float("nan"), stream)
 
 
+def test_a_lack_of_memory_of_torch_is_one_line_and_other_errors_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    @run("taijitu say")
+    def fails(text: str) -> int:
+        raise RuntimeError(text)
+
+    assert fails("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.\nAt 7") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(RuntimeError, match="shapes"):
+        fails("shapes differ")
+
+
 @pytest.mark.parametrize("text", ["", "Unable to allocate\n22.4 TiB"])
 def test_a_lack_of_memory_is_one_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     @run("taijitu say")

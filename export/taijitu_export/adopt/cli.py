@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from taijitu_export.errors import ExportError
-from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json
+from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.labels import FORMS
 
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
                   "opset": result.opset, "checked": str(result.agreement), "notes": result.notes,
                   "found": found}, sys.stdout)  # fmt: skip
     else:
-        say("\n".join(result.report()), sys.stdout)
+        say("\n".join(map(shown, result.report())), sys.stdout)
     return 0
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.console import Parser, run
+from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_server.deploy.onnx_file import check_onnx_file
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     with new_folder(args.out) as folder:
         shutil.copyfile(args.model, folder / MODEL)
         (folder / CONFIG).write_text(config)
-    print(f"{args.out}: start it with: serve run {shlex.quote(str(args.out / CONFIG))}")
+    say(shown(f"{args.out}: start it with: serve run {shlex.quote(str(args.out / CONFIG))}"), sys.stdout)
     return 0
 
 

@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 from taijitu_runtime import native
@@ -18,7 +19,7 @@ from taijitu_runtime.backends.contract import LAYOUTS
 from taijitu_runtime.backends.trt.preflight import read_plan
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.console import Parser, run
+from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
@@ -59,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         mounted_at=args.mounted_at,
         gpu=args.gpu,
     )
-    print(f"{written}: start Triton with: tritonserver --model-repository={shlex.quote(str(args.out))}")
+    command = f"tritonserver --model-repository={shlex.quote(str(args.out))}"
+    say(shown(f"{written}: start Triton with: {command}"), sys.stdout)
     return 0
 
 

@@ -41,6 +41,7 @@ class PreviousRun:
         if not path.exists():
             raise TaijituError(f"got --resume, but there is no {path}; start without it")
         saved = checkpoint.load(path)
+        saved.model()  # the run builds the same network from these options: an error names the checkpoint here
         recipe = saved.training.get("recipe", {})
         if "started_from" not in saved.training:
             return cls(saved.architecture, recipe.get("name", ""))
@@ -89,7 +90,7 @@ def _check_steps(path: Path, saved: dict[str, Any], own: dict[str, Any]) -> None
     then, now = saved.get("steps_per_epoch"), own["steps_per_epoch"]
     if then in (None, now):
         return
-    then_count, now_count = saved["processes"], own["processes"]
+    then_count, now_count = saved.get("processes"), own["processes"]
     cures = [] if then_count == now_count else [f"as many processes, {then_count}"]  # WebDataset shards
     cures += ["as many parts (processes x --accumulate) and the same last_batch"]
     raise CheckpointError(
