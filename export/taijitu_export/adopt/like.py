@@ -40,7 +40,7 @@ def preprocessing_like(text: str) -> Preprocessing:
     path = Path(text)
     if path.is_dir():
         path = path / (PROCESSOR if (path / PROCESSOR).is_file() or not (path / CONFIG).is_file() else CONFIG)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         said = _json(path)
         return _like_timm_config(path, said) if "pretrained_cfg" in said else _like_hugging_face(path, said)
     raise UsageError(f"got --like {text}, expected {FORMS}")

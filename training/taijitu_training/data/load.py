@@ -100,6 +100,7 @@ def load_dataset(request: DataRequest) -> Dataset:
         unreadable=tuple(unreadable.listed),
         repeated=repeated,
         contradicted=contradicted,
+        remarks=found.remarks,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -45,11 +47,13 @@ def shards_by_split(folder: Path) -> dict[Role, list[Path]]:
     Also {} if there is a folder train/: archives next to it are copies of it.
     """
     splits: dict[Role, list[Path]] = {}
-    if any((folder / name).is_dir() for name in SPLIT_NAMES["train"]):
-        return splits
-    for path in sorted(folder.glob("*.tar")):
-        if path.is_file() and (match := _SHARD.fullmatch(path.name)):
-            splits.setdefault(role_of(match[1]), []).append(path)
+    with contextlib.suppress(OSError):  # of a tar, and of a folder that the reader of folders reports
+        for name in sorted(os.listdir(folder)):
+            path = folder / name
+            if role_of(name) == "train" and path.is_dir():
+                return {}
+            if (match := _SHARD.fullmatch(name)) and path.is_file():
+                splits.setdefault(role_of(match[1]), []).append(path)
     return splits
 
 
