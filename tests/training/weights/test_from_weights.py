@@ -129,6 +129,13 @@ def test_safetensors_and_the_fields_of_the_input(network: nn.Module, convert: An
     assert "safetensors" in convert.said
 
 
+def test_what_is_read_is_not_overwritten(network: nn.Module, convert: Any, tmp_path: Path) -> None:
+    for name in ("weights.pth", "labels.txt"):
+        assert convert(network.state_dict(), "-o", str(tmp_path / name)) == 2
+        assert name in convert.said
+    assert (tmp_path / "labels.txt").read_text().split() == list(LABELS)
+
+
 def test_names_of_another_library_are_matched_by_their_order(network: nn.Module, convert: Any, tmp_path: Path) -> None:
     theirs = {
         f"layer{i:03d}.{name.rpartition('.')[2]}": value
