@@ -65,11 +65,12 @@ def missing_requirements(extras: Iterable[str], requirements: Iterable[str], ins
 def _call(point: EntryPoint, arguments: list[str]) -> int:
     try:
         command = point.load()
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         module = error.name or point.module
-        if module.startswith("taijitu_"):
+        if module.startswith("taijitu_") or isinstance(error, MissingDependencyError):
             raise
-        raise MissingDependencyError(module, _install(point)[0], f"needed by taijitu {point.name}") from error
+        detail = f"needed by taijitu {point.name}" if isinstance(error, ModuleNotFoundError) else error
+        raise MissingDependencyError(module, _install(point)[0], detail) from error
     code: int = command(arguments)
     return code
 

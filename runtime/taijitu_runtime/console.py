@@ -101,12 +101,13 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
             except TaijituError as error:
                 complain(prog, error)
                 return error.exit_code
-            except ModuleNotFoundError as error:  # for a library that is imported when it is needed
+            except ImportError as error:  # for a library that is imported when it is needed
                 module = error.name or ""
                 if not module or module.startswith(DISTRIBUTION):
                     raise
                 extra = EXTRAS.get(main.__module__.partition(".")[0], "ort")
-                complain(prog, MissingDependencyError(module, f"{DISTRIBUTION}[{extra}]", f"needed by {prog}"))
+                detail = f"needed by {prog}" if isinstance(error, ModuleNotFoundError) else error
+                complain(prog, MissingDependencyError(module, f"{DISTRIBUTION}[{extra}]", detail))
                 return WRONG_USE
             except (MemoryError, RuntimeError) as error:
                 if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
@@ -284,6 +285,8 @@ def _leave_stdout() -> None:
 
 
 def _os_error_line(error: OSError) -> str:
+    if error.errno is None:  # of the loader: a package whose library lacks another one
+        return f"got an error of a library ({error}), expected none; see what taijitu doctor says, or install it again"
     if error.filename is None or error.errno in NO_ROOM:
         where = error.filename2 or "the output"  # of a copy, which names what it reads first
         return f"{where}: could not be written ({error.strerror or error}); make room, or write it elsewhere"
