@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.console import say, shown
-from taijitu_runtime.datasets import Level
-from taijitu_runtime.errors import TaijituError, UsageError
+from taijitu_runtime.datasets import LEVELS, Level
+from taijitu_runtime.errors import TaijituError, UsageError, check_name
 from taijitu_runtime.locks import lock_folder
 from taijitu_runtime.output_path import make_out
 from taijitu_training.data import DataRequest, Dataset, load_dataset
@@ -135,6 +135,8 @@ def train(
     changes, options = changes or {}, options or {}
     _check_numbers(validation, patience, minutes, accumulate, workers)
     _check_changes(changes, minutes, teacher, other)
+    if label_level is not None:
+        check_name("label level", label_level, LEVELS)
     out, starts = Path(out), init is not None or pretrained is not None
     last = out / "last.pt"
     resume_from = last if resume is True else Path(resume) if resume is not False else None

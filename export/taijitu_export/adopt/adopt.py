@@ -25,6 +25,7 @@ from taijitu_export.adopt.onnx_from_foreign import (
 from taijitu_export.adopt.original import Layout, Original
 from taijitu_export.adopt.preprocessing import Preprocessing
 from taijitu_export.errors import ExportError
+from taijitu_export.onnx.forms import LAYOUTS
 from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import finished
 from taijitu_export.onnx_artefact import check_output, checked_file, sealed
@@ -33,7 +34,7 @@ from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import METADATA_PREFIX, Architecture, InputSpec, ModelCard, Precision
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, one_line, require
+from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, check_name, one_line, require
 from taijitu_runtime.fields import is_one_line
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
@@ -108,6 +109,8 @@ def adopt_file(
         UndecidedError: The pictures of `find` do not decide for one contract.
     """
     check_output(output, source)
+    if layout is not None:
+        check_name("layout", layout, LAYOUTS)
     name = checked_name(name, source)
     file = read_onnx(source)
     if any(key.startswith(METADATA_PREFIX) for key in file.metadata):

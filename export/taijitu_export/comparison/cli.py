@@ -45,8 +45,6 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: fine or not shown, 1: not fine or not judged, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
-    if args.explain and args.reference is None:
-        raise UsageError("got --explain alone, expected a graph to compare with; give --reference")
     if args.report is not None:
         check_report(args.report, args.candidate, args.data, args.reference)
     # torch and onnx take seconds to import, and --help does not need them.
