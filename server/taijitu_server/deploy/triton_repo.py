@@ -25,7 +25,7 @@ from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_runtime.model_files import is_engine
 from taijitu_runtime.onnx_graph.nish import count_nish
-from taijitu_server.deploy.onnx_file import check_onnx_file
+from taijitu_server.deploy.onnx_file import check_mounted_at, check_onnx_file
 from taijitu_server.models.names import name_from_card
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
@@ -110,6 +110,7 @@ def triton_repository(
             f"got the name {name!r}, expected letters, digits, dots, dashes and underscores, but no dot or dash at its "
             "start; give --name"
         )
+    check_mounted_at(mounted_at)
     target = out / name
     seen = (mounted_at or out.resolve()) / name
     texts = {
