@@ -325,6 +325,17 @@ def test_resume_needs_the_run_that_was_started(
     assert "has no training state" in capsys.readouterr().err
 
 
+def test_a_run_resumes_with_its_data_under_another_name(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    moved = shutil.copytree(tiny_data, tmp_path / "moved")
+    assert train(moved, out, "--resume", "--preset", "public_code") == 0
+    next((moved / "train").rglob("*.png")).unlink()
+    assert train(moved, out, "--resume", "--preset", "public_code") == 2
+    assert "data's sha256" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -14,7 +14,7 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.models import model_options
 from taijitu_training.recipes.recipe import Recipe
 
-DATA = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out", "other")
+DATA = ("train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out", "other")
 FLAGS = ("patience", "minutes")
 
 PREPARATION = ("mean", "std", "resize", "interpolation", "evaluation_crop")
@@ -75,7 +75,7 @@ def _what_must_agree(one: Checkpoint) -> dict[str, Any]:
     training = one.training
     return {
         "labels": one.labels,
-        "data's sha256": one.source_sha256,
+        **({"data's sha256": one.source_sha256} if one.source_sha256 else {"data": training.get("data")}),
         "model": one.architecture["name"],
         **model_options(one.architecture["name"]),  # an option that did not exist when it was saved has its default
         **one.architecture["options"],
