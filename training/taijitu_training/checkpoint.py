@@ -117,7 +117,8 @@ def _put(content: dict[str, Any], stream: BinaryIO) -> None:
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
     """Return whether taijitu wrote the file at `path`, damaged or not."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # torch maps no file whose name is not UTF-8.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=str(path).isprintable())
     except Exception:  # a crafted file makes torch raise nearly anything
         return False
     return isinstance(content, dict) and "format_version" in content

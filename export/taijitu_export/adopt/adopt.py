@@ -34,6 +34,7 @@ from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import METADATA_PREFIX, Architecture, InputSpec, ModelCard, Precision
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.console import shown
 from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, check_name, one_line, require
 from taijitu_runtime.fields import is_one_line
 from taijitu_runtime.files import write_whole
@@ -207,7 +208,7 @@ def _with_passport(original: Original, card: ModelCard, adopted: Path, ending: E
             return logits_of_original(original, pictures, card.input, ending)
 
         version = require("onnxruntime", "taijitu[export]").__version__
-        card = with_passport(card, logits, origin, f"{original.file.path.name} on ONNX Runtime {version}")
+        card = with_passport(card, logits, origin, f"{shown(original.file.path.name)} on ONNX Runtime {version}")
         if card.precision.name != "fp32":
             card = card_for_precision(card, card.precision.name, logits)
         return card
@@ -225,7 +226,7 @@ def _card(original: Original, spec: InputSpec, labels: tuple[str, ...], name: st
     file = original.file
     made_by = " ".join((file.model.producer_name, file.model.producer_version)).strip()
     adopted = {
-        "file": file.path.name,
+        "file": shown(file.path.name),
         "producer": made_by if is_one_line(made_by) else "",
         "opset": opset_of(file.model),
         "ending": ending,

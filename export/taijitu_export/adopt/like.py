@@ -11,6 +11,7 @@ from typing import Any
 
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
 from taijitu_runtime.card import InputSpec
+from taijitu_runtime.console import shown
 from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_runtime.labels import checked_labels, labels_by_number, read_labels
 
@@ -148,7 +149,7 @@ def _like_hugging_face(path: Path, said: Mapping[str, Any]) -> Preprocessing:
         mean=mean,
         std=std,
         labels=None if labels is None else checked_labels(labels, str(config)),
-        source=str(path),
+        source=shown(path),
     )
 
 

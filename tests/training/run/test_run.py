@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import taijitu
+from taijitu_runtime.card import ModelCard
 from taijitu_runtime.datasets import TrainedOn, evaluation_pictures
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
@@ -323,6 +324,21 @@ def test_resume_needs_the_run_that_was_started(
     shutil.copy(out / "final.pt", out / "last.pt")
     assert train(tiny_data, out, "--resume", "--preset", "public_code") == 2
     assert "has no training state" in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf_8_are_recorded_escaped(tiny_data: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    data, teacher = shutil.copytree(tiny_data, tmp_path / odd), tmp_path / f"{odd}.pt"
+    assert train(data, tmp_path / "a", "--set", "epochs=1") == 0
+    shutil.copy(tmp_path / "a" / "final.pt", teacher)
+    assert train(tiny_data, tmp_path / "b", "--set", "epochs=1", "--teacher", str(teacher)) == 0
+    first, second = (checkpoint.load(tmp_path / name / "final.pt") for name in "ab")
+    for one in (first, second):
+        ModelCard.from_dict(one.contract())  # an artefact can be made of it
+    assert first.training["data"] == r"caf\udce9"
+    assert second.training["teacher"]["file"] == r"caf\udce9.pt"
+    assert checkpoint.is_checkpoint(teacher)
+    assert r"caf\udce9" in str(evaluation_pictures(data, ("blue", "red")))
 
 
 def test_a_run_resumes_with_its_data_under_another_name(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from taijitu_runtime.console import Progress
+from taijitu_runtime.console import Progress, shown
 from taijitu_runtime.datasets import SPLIT_NAMES, Role, role_of
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.labels import read_labels
@@ -83,7 +83,7 @@ def dataset_of_shards(
     }
     unreadable.check()
     return Dataset(
-        name=path.absolute().name,
+        name=shown(path.absolute().name),
         sha256="",
         labels=found.labels,
         train=Stream(found.splits["train"], pool),

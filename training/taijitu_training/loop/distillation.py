@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from taijitu_runtime.console import shown
 from taijitu_training import checkpoint
 from taijitu_training.data.pictures import check_arithmetic
 from taijitu_training.errors import CheckpointError
@@ -59,7 +60,7 @@ def load_teacher(path: Path, labels: list[str], size: tuple[int, int], recipe: R
         ours = ", ".join(f"{name}={expected[name]}" for name in differing)
         raise CheckpointError(f"{path}: got a teacher with {got}, expected {ours}; train one with the student's input")
     origin = {
-        "file": path.name,
+        "file": shown(path.name),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "architecture": saved.architecture["name"],
         "metrics": saved.training.get("metrics", {}),
