@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -107,6 +109,28 @@ def test_threads_reach_the_backend(shipped_onnx: Path, tmp_path: Path) -> None:
         Image.new("RGB", (8, 8)).save(tmp_path / label / "a.png")
     with pytest.raises(taijitu.UsageError, match="threads=-1"):
         taijitu.calibrate(shipped_onnx, tmp_path, tmp_path / "out.onnx", threads=-1)
+
+
+def test_choices_that_a_command_line_refuses_are_refused_here_too(
+    shipped_checkpoint: Path, shipped_onnx: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.onnx"
+    unknown: Any = "in8"
+    for choice in ("precision", "input_form", "nish", "purpose"):
+        with pytest.raises(taijitu.UnknownNameError, match=unknown):
+            taijitu.export_onnx(shipped_checkpoint, out, **{choice: unknown})
+    with pytest.raises(taijitu.UnknownNameError, match=unknown):
+        taijitu.adopt(shipped_onnx, out, layout=unknown)
+    for choice in ("backend", "precision"):
+        with pytest.raises(taijitu.UnknownNameError, match=unknown):
+            taijitu.build_engine(shipped_onnx, tmp_path / "out.engine", **{choice: unknown})
+    with pytest.raises(taijitu.UnknownNameError, match=unknown):
+        taijitu.train("mlp", tmp_path, tmp_path / "run", label_level=unknown)
+    with pytest.raises(taijitu.UsageError, match="reference"):
+        taijitu.verify(shipped_onnx, explain=True)
+    with pytest.raises(taijitu.UsageError, match=r"\.onnx"):
+        taijitu.calibrate(shipped_onnx, tmp_path, tmp_path / "out.txt")
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_command_runs_as_a_module_too(tmp_path: Path) -> None:

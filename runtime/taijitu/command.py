@@ -14,7 +14,7 @@ from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 
-from taijitu_runtime.console import run
+from taijitu_runtime.console import run, say
 from taijitu_runtime.errors import MissingDependencyError, UnknownNameError
 from taijitu_runtime.installed import DISTRIBUTION, normal_name, pip_install, taijitu_version
 
@@ -27,11 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     commands = {point.name: point for point in entry_points(group=GROUP)}
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_overview(commands))
+        say(_overview(commands), sys.stdout)
         return 0
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
-        print(f"taijitu {taijitu_version()}")
+        say(f"taijitu {taijitu_version()}", sys.stdout)
         return 0
     if name not in commands:
         raise UnknownNameError("command", name, commands)
@@ -65,11 +65,12 @@ def missing_requirements(extras: Iterable[str], requirements: Iterable[str], ins
 def _call(point: EntryPoint, arguments: list[str]) -> int:
     try:
         command = point.load()
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         module = error.name or point.module
-        if module.startswith("taijitu_"):
+        if module.startswith("taijitu_") or isinstance(error, MissingDependencyError):
             raise
-        raise MissingDependencyError(module, _install(point)[0], f"needed by taijitu {point.name}") from error
+        detail = f"needed by taijitu {point.name}" if isinstance(error, ModuleNotFoundError) else error
+        raise MissingDependencyError(module, _install(point)[0], detail) from error
     code: int = command(arguments)
     return code
 

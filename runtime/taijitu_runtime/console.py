@@ -20,7 +20,8 @@ from taijitu_runtime.installed import DISTRIBUTION, EXTRAS
 P = ParamSpec("P")
 
 FAILED, WRONG_USE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
-
+OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
+"""The texts of torch's RuntimeErrors for a lack of memory."""
 
 JSON_HELP = "print one JSON object on stdout and nothing else"
 """The help of --json, which several commands have."""
@@ -98,18 +99,19 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
             except TaijituError as error:
                 complain(prog, error)
                 return error.exit_code
-            except ModuleNotFoundError as error:  # for a library that is imported when it is needed
+            except ImportError as error:  # for a library that is imported when it is needed
                 module = error.name or ""
                 if not module or module.startswith(DISTRIBUTION):
                     raise
                 extra = EXTRAS.get(main.__module__.partition(".")[0], "ort")
-                complain(prog, MissingDependencyError(module, f"{DISTRIBUTION}[{extra}]", f"needed by {prog}"))
+                detail = f"needed by {prog}" if isinstance(error, ModuleNotFoundError) else error
+                complain(prog, MissingDependencyError(module, f"{DISTRIBUTION}[{extra}]", detail))
                 return WRONG_USE
-            except MemoryError as error:
-                text = (
-                    f"got no memory ({error or 'the system gave none'}), expected enough; end other programs, or ask "
-                )
-                complain(prog, f"{text}for less: a smaller batch, image or data set")
+            except (MemoryError, RuntimeError) as error:
+                if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+                    raise
+                do = "end other programs, or ask for less: a smaller network, batch, image or data set"
+                complain(prog, f"got no memory ({error or 'the system gave none'}), expected enough; {do}")
                 return WRONG_USE
             except KeyboardInterrupt:
                 return INTERRUPTED
@@ -130,13 +132,12 @@ def complain(prog: str, text: object) -> None:
     """Print what is wrong to stderr, in one line after the name `prog`; do nothing if stderr is closed."""
     with contextlib.suppress(OSError):
         say(f"{prog}: {shown(one_line(text))}", sys.stderr)
-        sys.stderr.flush()
 
 
 def say(text: str, stream: TextIO) -> None:
-    """Print a line; characters that the stream's encoding lacks are escaped."""
+    """Print a line at once; characters that the stream's encoding lacks are escaped."""
     encoding = stream.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def say_json(content: Any, stream: IO[str], indent: int | None = None) -> None:
@@ -254,7 +255,6 @@ class Progress:
         """Print a line at once, without breaking the bar."""
         with contextlib.nullcontext() if self._bar is None else self._bar.external_write_mode(file=stream):
             say(text, stream)
-            stream.flush()
 
     def close(self) -> None:
         """Remove the bar."""
@@ -270,10 +270,10 @@ class Progress:
 
 
 def _open_closed_streams() -> None:
-    """Open the null device for stdout or stderr that the parent process closed; Python has None for it."""
-    for name in ("stdout", "stderr"):
+    """Open the null device for a stream that the parent process closed; Python has None for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 -- until the process ends
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 -- until the process ends
 
 
 def _leave_stdout() -> None:
@@ -283,6 +283,8 @@ def _leave_stdout() -> None:
 
 
 def _os_error_line(error: OSError) -> str:
+    if error.errno is None:  # of the loader: a package whose library lacks another one
+        return f"got an error of a library ({error}), expected none; see what taijitu doctor says, or install it again"
     if error.filename is None or error.errno in NO_ROOM:
         where = error.filename2 or "the output"  # of a copy, which names what it reads first
         return f"{where}: could not be written ({error.strerror or error}); make room, or write it elsewhere"

@@ -193,6 +193,13 @@ class UnknownNameError(UsageError, ValueError):
         super().__init__(f"unknown {kind} {got!r}; {name_hint(got, known)}{more and f'; {more}'}")
 
 
+def check_name(kind: str, got: object, known: Iterable[str]) -> None:
+    """Raise UnknownNameError unless `got` is one of the `known` names."""
+    names = tuple(known)
+    if got not in names:
+        raise UnknownNameError(kind, got, names)
+
+
 def close_names(got: object, known: Iterable[str], most: int = 4) -> list[str]:
     """Return the known names that are spelt like `got`, ignoring case, the closest first."""
     by_lower = {name.lower(): name for name in known}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
 
 
-def check_output_path(path: Path) -> None:
+def check_output_path(path: Path, *inputs: Path | None) -> None:
     """Raise UsageError unless `path` is in an existing folder, and is a regular file or does not exist.
 
-    A finished result is renamed to its path, which would also replace /dev/null.
+    A finished result is renamed to its path, which would also replace /dev/null. `inputs`: what the command reads, and
+    does not overwrite.
     """
     try:
         mode = path.stat().st_mode
@@ -25,6 +27,12 @@ def check_output_path(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
         raise UsageError(f"{shown(path)}: got {kind}, expected a regular file or a new name; choose another file")
+    for one in inputs:
+        with contextlib.suppress(OSError):  # an input that is missing is an error of its reader
+            if one is not None and path.samefile(one):
+                raise UsageError(
+                    f"{shown(path)}: got a file to write that is read too, expected another; choose another name"
+                )
 
 
 def make_out(out: Path) -> None:

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = settings_from(flags, file)
     for text in unknown_variables(os.environ):
         line = json_line({"time": now(), "level": "warning", "event": text})
-        print(line.decode(), end="", file=sys.stderr, flush=True)
+        say(line.decode().rstrip(), sys.stderr)
     if (model is None) == (settings.models is None):
         raise UsageError("expected either a model.onnx or --models DIR; see taijitu serve --help")
     if settings.reload_by_post and (settings.workers > 1 or model is not None):

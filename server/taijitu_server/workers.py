@@ -17,7 +17,8 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from taijitu_runtime.errors import TaijituError, one_line
+from taijitu_runtime.console import complain
+from taijitu_runtime.errors import TaijituError
 from taijitu_server.logs import Log
 from taijitu_server.metrics import share_metrics
 from taijitu_server.settings import Settings
@@ -111,7 +112,7 @@ class _Workers:
             self._work()
             code = 0
         except TaijituError as error:
-            print(f"taijitu serve: {one_line(error)}", file=sys.stderr)
+            complain("taijitu serve", error)
             code = error.exit_code
         finally:
             sys.stdout.flush()

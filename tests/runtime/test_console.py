@@ -58,6 +58,23 @@ def test_an_unexpected_os_error_names_its_file_in_one_line(root: Path) -> None:
     assert "/no/such/file: No such file or directory; " in line
 
 
+def test_a_library_that_cannot_be_loaded_is_not_called_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "libtorch_cpu.so: cannot open shared object file: No such file or directory"
+
+    @run("taijitu say")
+    def main(error: Exception) -> int:
+        raise error
+
+    for error in (OSError(text), ImportError(text, name="torch")):
+        assert main(error) == 2
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1
+        assert "libtorch_cpu.so" in line
+        assert "the output" not in line
+    with pytest.raises(ImportError):
+        main(ImportError("cannot import name 'nothing'", name="taijitu_runtime"))
+
+
 FOREIGN = [
     ("plain \u00fcber \u732b", "plain \u00fcber \u732b"),
     ("two\nlines", r"two\nlines"),
@@ -85,6 +102,17 @@ def test_json_is_strict_wherever_its_texts_come_from(encoding: str) -> None:
     assert ("\u00fc" in text) == (encoding == "utf-8")
     with pytest.raises(ValueError, match="JSON"):
         json_text(float("nan"), stream)
+
+
+def test_a_lack_of_memory_of_torch_is_one_line_and_other_errors_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    @run("taijitu say")
+    def fails(text: str) -> int:
+        raise RuntimeError(text)
+
+    assert fails("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.\nAt 7") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(RuntimeError, match="shapes"):
+        fails("shapes differ")
 
 
 @pytest.mark.parametrize("text", ["", "Unable to allocate\n22.4 TiB"])

@@ -84,6 +84,9 @@ def test_files_that_are_not_checkpoints_are_refused_in_one_line(saved: Path, tmp
     (tmp_path / "model.onnx").write_bytes(b"\x08\x08")
     with pytest.raises(CheckpointError, match=r"model\.onnx"):
         checkpoint.load(tmp_path / "model.onnx")
+    (tmp_path / "folder.pt").mkdir()
+    with pytest.raises(CheckpointError, match=r"folder\.pt: got a folder"):
+        checkpoint.load(tmp_path / "folder.pt")
     for name in (*cases, "zip.pt", "missing.pt"):
         with pytest.raises(CheckpointError) as error:
             checkpoint.load(tmp_path / name)
@@ -110,6 +113,10 @@ def test_damaged_bytes_never_give_another_error(saved: Path, tmp_path: Path) -> 
     [
         ({"architecture": [1]}, "the contract's architecture is a list, expected a dict"),
         ({"architecture": {}}, "got architecture {}, expected a name and options"),
+        ({"labels": ["a", 2, "c"]}, "got the label 2, expected text"),
+        ({"training": {"recipe": 5}}, "training.recipe is a int, expected a dict"),
+        ({"training": {"teacher": []}}, "training.teacher is a list, expected a dict"),
+        ({"resume": [1]}, "resume is a list, expected a dict"),
         ({"producer": []}, "the contract's producer is a list, expected a dict"),
         ({"labels": ["a"]}, "labels for 1 of 3 classes"),
         ({"state_dict": {3: torch.zeros(1)}}, "got 3 among the weights"),

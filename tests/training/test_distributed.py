@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from taijitu_runtime.datasets.budget import local_processes
 from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
 from taijitu_training.data import MemoryBatches, Pictures, Share
+from taijitu_training.distributed import processes
 from taijitu_training.recipes.named import get_recipe
 
 
@@ -111,6 +113,35 @@ def test_a_batch_that_cannot_be_divided_says_which_can() -> None:
     pictures = Pictures(torch.zeros(20, 8, 8, 3, dtype=torch.uint8), torch.zeros(20, dtype=torch.long))
     with pytest.raises(TaijituError, match=r"got a batch of 10 for 2 processes x 2 .* a multiple of 4, at least 8"):
         MemoryBatches(pictures, recipe, torch.device("cpu"), Share(0, 2, 2))
+
+
+@pytest.mark.parametrize(
+    "environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "two"}, {"LOCAL_WORLD_SIZE": "1.5"}, {"WORLD_SIZE": "-1"}]
+)
+def test_variables_of_a_job_scheduler_without_torchrun_are_one_line(
+    odd_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+) -> None:
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(arguments(odd_data, tmp_path / "run")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert next(iter(environment)) in error
+
+
+@pytest.mark.parametrize("value", ["", " ", "0", "1"])
+def test_empty_variables_count_as_not_set(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, value)
+    with processes(torch.device("cpu")) as group:
+        assert group.count == 1
+    assert local_processes() == 1
 
 
 def test_wrong_input_is_reported_once(root: Path, odd_data: Path, tmp_path: Path) -> None:

@@ -87,6 +87,15 @@ def test_a_checkpoint_and_a_picture_give_every_figure(
             assert np.asarray(figure.convert("L")).std() > 5
 
 
+def test_a_folder_whose_name_is_no_text_is_shown_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = saved(tmp_path / "best.pt", "mlp", (28, 28))
+    out = tmp_path / os.fsdecode(b"caf\xe9\n\x1b[31m")
+    assert main([str(source), "--out", str(out)]) == 0
+    assert (out / "activation.png").is_file()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(r"caf\udce9\n\x1b[31m/activation.png")
+
+
 def test_the_stages_of_vgnet_are_drawn_one_by_one(tmp_path: Path) -> None:
     source = saved(tmp_path / "a.pt", "vgnetf1_1_5mp", (64, 64))
     assert main([str(source), "--out", str(tmp_path / "deep" / "out")]) == 0

@@ -118,7 +118,8 @@ def _put(content: dict[str, Any], stream: BinaryIO) -> None:
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
     """Return whether taijitu wrote the file at `path`, damaged or not."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # torch maps no file whose name is not UTF-8.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=str(path).isprintable())
     except Exception:  # a crafted file makes torch raise nearly anything
         return False
     return isinstance(content, dict) and "format_version" in content
@@ -133,7 +134,8 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     do = "give a checkpoint that training/train.py wrote"
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; {do}")
+        got = "got a folder or device" if path.exists() else "no such file"
+        raise CheckpointError(f"{path}: {got}; {do}")
     if not zipfile.is_zipfile(path):
         if is_weights(path):
             raise CheckpointError(f"{path}: got a file of weights without taijitu's contract; {do}, {OR_MAKE_ONE}")
@@ -160,6 +162,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             got = type(content.get(field_name)).__name__
             raise CheckpointError(f"{path}: the contract's {field_name} is a {got}, expected a {kind.__name__}; {do}")
     _check_contents(path, content)
+    _check_records(path, content)
     fields = {key: content[key] for key in _CONTRACT}
     return Checkpoint(state_dict=content["state_dict"], resume=content.get("resume", {}), **fields)
 
@@ -172,7 +175,18 @@ def _check_contents(path: Path, content: dict[str, Any]) -> None:
         raise CheckpointError(
             f"{path}: got labels for {len(labels)} of {classes} classes, expected one each; train it again"
         )
+    if unusual := [label for label in labels if not isinstance(label, str)]:
+        raise CheckpointError(f"{path}: got the label {unusual[0]!r}, expected text; train it again")
     for name, weights in content["state_dict"].items():
         if not isinstance(name, str) or not isinstance(weights, Tensor):
             raise CheckpointError(f"{path}: got {name!r} among the weights, expected named tensors; train it again")
     check_tensors(str(path), content["state_dict"])
+
+
+def _check_records(path: Path, content: dict[str, Any]) -> None:
+    """Raise CheckpointError for a record of another kind than this package writes, of those that it reads."""
+    training, resume = content["training"], content.get("resume", {})
+    records = {f"training.{name}": training.get(name, {}) for name in ("recipe", "teacher", "started_from", "metrics")}
+    for name, value in {**records, "resume": resume}.items():
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{path}: {name} is a {type(value).__name__}, expected a dict; train it again")

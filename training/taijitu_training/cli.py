@@ -11,7 +11,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from taijitu_runtime.console import INTERRUPTED, Parser, pairs, run, share
+from taijitu_runtime.console import INTERRUPTED, Parser, pairs, run, say, share, shown
 from taijitu_runtime.datasets import LEVELS
 from taijitu_runtime.errors import UsageError
 from taijitu_training.recipes.named import RECIPES, get_recipe, usual_recipe
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     changes = pairs("--set", args.set, "FIELD=VALUE, such as lr=5e-3")
     options = pairs("--option", args.option, "NAME=VALUE, such as act=nish")
     if args.show:
-        print(recipe_table(_shown_recipe(args, changes, options)))
+        say(recipe_table(_shown_recipe(args, changes, options)), sys.stdout)
         return 0
     from taijitu_training.train import train  # torch takes seconds to import, and --help does not need it
 
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
         if "test_top1" in result.measured:
             measured = f"{result.measured['test_top1']:.2f} % on test, {measured}"
         best = f"; best epoch: {result.best}" if result.best else ""
-        print(f"done: {result.checkpoint} ({measured}){best}")
+        say(shown(f"done: {result.checkpoint} ({measured}){best}"), sys.stdout)
     return 0 if result.finished else INTERRUPTED
 
 

@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.datasets.budget import number_in_environment
+from taijitu_runtime.errors import TaijituError, UsageError, one_line
 from taijitu_training.errors import TrainingError
 
 T = TypeVar("T")
@@ -103,12 +104,21 @@ ALONE = Processes()
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """Join the other processes if torchrun started this one (NCCL on GPUs, otherwise gloo); leave them at the end."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Join the other processes if torchrun started this one (NCCL on GPUs, otherwise gloo); leave them at the end.
+
+    UsageError where the variables that torchrun sets are incomplete or wrong: job schedulers set some of them too.
+    """
+    if number_in_environment("WORLD_SIZE", 1) <= 1:
         yield ALONE
         return
     with explain_lost_peer():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except ValueError as error:
+            raise UsageError(
+                f"got WORLD_SIZE={os.environ['WORLD_SIZE']} in the environment, but the other processes cannot be "
+                f"found ({one_line(error)}); start it with torchrun, or unset WORLD_SIZE"
+            ) from None
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:
@@ -117,7 +127,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
 
 def local_rank() -> int:
     """Return this process's number on its machine, which is also its GPU's."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return number_in_environment("LOCAL_RANK", 0)
 
 
 @contextmanager

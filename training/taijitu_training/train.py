@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.datasets import Level
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.console import say, shown
+from taijitu_runtime.datasets import LEVELS, Level
+from taijitu_runtime.errors import UsageError, check_name
 from taijitu_runtime.locks import lock_folder
 from taijitu_runtime.output_path import make_out
 from taijitu_training.data import DataRequest, Dataset, load_dataset
@@ -31,7 +32,7 @@ from taijitu_training.run.run import Run
 from taijitu_training.weights.fine_tuning import StartingPoint, from_file, from_published, saved_network
 
 AnyPath = str | os.PathLike[str]
-RESULTS = ("last.pt", "best.pt", "final.pt", "metrics.jsonl")
+RESULTS = ("last.pt", "best.pt", "final.pt", "metrics.jsonl", "report.html")
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ def train(
     changes, options = changes or {}, options or {}
     _check_numbers(validation, patience, minutes, accumulate, workers)
     _check_changes(changes, minutes, teacher, other)
+    if label_level is not None:
+        check_name("label level", label_level, LEVELS)
     out, from_weights = Path(out), init is not None or pretrained is not None
     resume_from = _resume_from(resume, out, from_weights=from_weights)
     place = choose_device(device)
@@ -237,15 +240,15 @@ def _check_changes(
 def _run_to_the_end(run: Run, resume_from: Path | None) -> bool:
     """Train, and say how to continue where that ends early; return False where a signal ended it."""
     last = run.out / "last.pt"
-    stopped = f"everything so far is in {last}: add --resume to continue"
+    stopped = f"everything so far is in {shown(last)}: add --resume to continue"
     try:
         finished = run.train(resume_from)
     except BrokenPipeError:
         if last.exists():
-            print(f"stopped: the output was closed; {stopped}", file=sys.stderr)
+            say(f"stopped: the output was closed; {stopped}", sys.stderr)
         raise
     if run.processes.writes and not finished:
-        print(f"stopped; {stopped}", file=sys.stderr)
+        say(f"stopped; {stopped}", sys.stderr)
     return finished
 
 
@@ -301,7 +304,7 @@ def _starting_point(
         raise UsageError("got --init with --pretrained, expected one of them; remove one")
     if init is not None:
         return from_file(Path(init), model, options)
-    return from_published(model, pretrained or "", options, offline, partial(print, flush=True))
+    return from_published(model, pretrained or "", options, offline, partial(say, stream=sys.stdout))
 
 
 def _prepare_out(out: Path, resume_from: Path | None, held: ExitStack) -> None:

@@ -5,9 +5,10 @@ python training/visualize.py ckpt.pt [--image cat.jpg] [--out DIR]
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from taijitu_runtime.console import Parser, run
+from taijitu_runtime.console import Parser, run, say, shown
 
 
 def build_parser() -> Parser:
@@ -26,5 +27,5 @@ def main(argv: list[str] | None = None) -> int:
     from taijitu_training.figures.checkpoint_figures import draw  # torch and matplotlib, which --help does not need
 
     for path in draw(args.checkpoint, args.image, args.out):
-        print(path, flush=True)
+        say(shown(path), sys.stdout)
     return 0

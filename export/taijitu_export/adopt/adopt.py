@@ -25,6 +25,7 @@ from taijitu_export.adopt.onnx_from_foreign import (
 from taijitu_export.adopt.original import Layout, Original
 from taijitu_export.adopt.preprocessing import Preprocessing
 from taijitu_export.errors import ExportError
+from taijitu_export.onnx.forms import LAYOUTS
 from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import finished
 from taijitu_export.onnx_artefact import check_output, checked_file, sealed
@@ -33,7 +34,8 @@ from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.card import METADATA_PREFIX, Architecture, InputSpec, ModelCard, Precision
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, one_line, require
+from taijitu_runtime.console import shown
+from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, check_name, one_line, require
 from taijitu_runtime.fields import is_one_line
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
@@ -108,6 +110,8 @@ def adopt_file(
         UndecidedError: The pictures of `find` do not decide for one contract.
     """
     check_output(output, source)
+    if layout is not None:
+        check_name("layout", layout, LAYOUTS)
     name = checked_name(name, source)
     file = read_onnx(source)
     if any(key.startswith(METADATA_PREFIX) for key in file.metadata):
@@ -232,7 +236,7 @@ def _with_passport(original: Original, card: ModelCard, adopted: Path, ending: E
             return logits_of_original(original, pictures, card.input, ending)
 
         version = require("onnxruntime", "taijitu[export]").__version__
-        card = with_passport(card, logits, origin, f"{original.file.path.name} on ONNX Runtime {version}")
+        card = with_passport(card, logits, origin, f"{shown(original.file.path.name)} on ONNX Runtime {version}")
         if card.precision.name != "fp32":
             card = card_for_precision(card, card.precision.name, logits)
         return card
@@ -250,7 +254,7 @@ def _card(original: Original, spec: InputSpec, labels: tuple[str, ...], name: st
     file = original.file
     made_by = " ".join((file.model.producer_name, file.model.producer_version)).strip()
     adopted = {
-        "file": file.path.name,
+        "file": shown(file.path.name),
         "producer": made_by if is_one_line(made_by) else "",
         "opset": opset_of(file.model),
         "ending": ending,

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from taijitu_export.errors import ExportError
-from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json
+from taijitu_export.onnx.forms import LAYOUTS
+from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.labels import FORMS
 
@@ -42,7 +43,7 @@ def build_parser() -> Parser:
                         "one per channel in the order of --color")  # fmt: skip
     parser.add_argument("--std", type=float, nargs="+", metavar="S", help="then the result is divided by "
                         "this: one number, or one per channel")  # fmt: skip
-    parser.add_argument("--layout", choices=("nchw", "nhwc"), help="of the network's input (default: from its "
+    parser.add_argument("--layout", choices=LAYOUTS, help="of the network's input (default: from its "
                         "shape)")  # fmt: skip
     parser.add_argument("--find", action="store_true", help="find what no flag gives: the contract under which the "
                         "network answers the pictures of --data best")  # fmt: skip
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
                   "opset": result.opset, "checked": str(result.agreement), "notes": result.notes,
                   "found": found}, sys.stdout)  # fmt: skip
     else:
-        say("\n".join(result.report()), sys.stdout)
+        say("\n".join(map(shown, result.report())), sys.stdout)
     return 0
 
 

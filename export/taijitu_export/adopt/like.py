@@ -11,6 +11,7 @@ from typing import Any
 
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
 from taijitu_runtime.card import InputSpec
+from taijitu_runtime.console import shown
 from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_runtime.labels import checked_labels, labels_by_number, read_labels
 
@@ -40,7 +41,7 @@ def preprocessing_like(text: str) -> Preprocessing:
     path = Path(text)
     if path.is_dir():
         path = path / (PROCESSOR if (path / PROCESSOR).is_file() or not (path / CONFIG).is_file() else CONFIG)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         said = _json(path)
         return _like_timm_config(path, said) if "pretrained_cfg" in said else _like_hugging_face(path, said)
     raise UsageError(f"got --like {text}, expected {FORMS}")
@@ -148,7 +149,7 @@ def _like_hugging_face(path: Path, said: Mapping[str, Any]) -> Preprocessing:
         mean=mean,
         std=std,
         labels=None if labels is None else checked_labels(labels, str(config)),
-        source=str(path),
+        source=shown(path),
     )
 
 

@@ -45,10 +45,8 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: fine or not shown, 1: not fine or not judged, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
-    if args.explain and args.reference is None:
-        raise UsageError("got --explain alone, expected a graph to compare with; give --reference")
     if args.report is not None:
-        check_report(args.report)
+        check_report(args.report, args.candidate, args.data, args.reference)
     # torch and onnx take seconds to import, and --help does not need them.
     from taijitu_export.comparison.page import write_page
     from taijitu_export.comparison.report import as_json, as_text
@@ -76,9 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if found.verdict.passes(require_certain=args.require_certain) else 1
 
 
-def check_report(page: Path) -> None:
-    """Raise UsageError where the page, or the CSV next to it, cannot be written."""
+def check_report(page: Path, *inputs: Path | None) -> None:
+    """Raise UsageError where the page, or the CSV next to it, cannot be written, or is one of the `inputs`."""
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"got --report {page}, expected a name in .html; give --report page.html")
     for file in (page, page.with_suffix(".csv")):
-        check_output_path(file)
+        check_output_path(file, *inputs)

@@ -115,6 +115,8 @@ def verify_file(
     decoded, which are an error otherwise. Raises the errors of artefacts, checkpoints, pictures and
     usage; what is wrong with the candidate's answers is in the verdict.
     """
+    if explain and reference is None:
+        raise UsageError("got --explain alone, expected a graph to compare with; give --reference")
     check_skipping(skip_unreadable, data)
     check_percentage("--max-drop", max_drop)
     check_percentage("--expect", expect)

@@ -25,6 +25,7 @@ from taijitu_runtime.decision.decision import SCORES, CoverageRow, Decision
 from taijitu_runtime.decision.rule import DecisionRule, energies
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
+from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
 
 FEWEST_PICTURES = 100
@@ -92,6 +93,8 @@ def calibrate_file(
     exists first. `skip_unreadable`: leave out pictures that cannot be decoded. ExportError where pictures are too few
     or no threshold meets the request, and the errors of artefacts, pictures and usage.
     """
+    if not is_onnx(output):
+        raise UsageError(f"got {output} as the output, expected a name in .onnx; give -o calibrated.onnx")
     check_output_path(output)
     if guarantee is not None and not 0 <= guarantee < 100:
         raise UsageError(

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from taijitu_export.arguments import SKIP_UNREADABLE, percentage
 from taijitu_runtime.console import JSON_HELP, THREADS_HELP, Parser, run, say, say_json
-from taijitu_runtime.errors import UsageError
 
 
 def build_parser() -> Parser:
@@ -47,8 +46,6 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: written, 1: too few pictures, or no threshold meets the request, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
-    if args.output.suffix.lower() != ".onnx":
-        raise UsageError(f"got -o {args.output}, expected a name in .onnx; give -o calibrated.onnx")
     from taijitu_export.decision.calibrate import calibrate_file
     from taijitu_export.decision.report import as_json, as_text
     from taijitu_export.decision.threshold import ThresholdRequest

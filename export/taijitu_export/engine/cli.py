@@ -20,7 +20,7 @@ from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes
 from taijitu_export.errors import ExportError
 from taijitu_runtime.bench.inputs import shapes_from_text
-from taijitu_runtime.console import Parser, run, say, say_json
+from taijitu_runtime.console import Parser, run, say, say_json, shown
 from taijitu_runtime.engine_card import HARDWARE_COMPATIBILITY
 from taijitu_runtime.errors import UsageError
 
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         say_json(result.card.to_dict(), sys.stdout)
     else:
-        say("\n".join(report(result)), sys.stdout)
+        say("\n".join(map(shown, report(result))), sys.stdout)
     return 0
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from taijitu_export.engine.building.engine_from_onnx import Built, engine_from_onnx
 from taijitu_export.engine.graph import Graph, read_graph
 from taijitu_export.engine.graph_for_parser import graph_for_parser
-from taijitu_export.engine.library import Library
+from taijitu_export.engine.library import BACKENDS, Library
 from taijitu_export.engine.request import Request, check_output
 from taijitu_export.engine.target import Target, open_target
 from taijitu_export.errors import ExportError
@@ -21,6 +21,7 @@ from taijitu_export.passport import card_for_precision, with_own_answers
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.backends import Backend, open_backend
 from taijitu_runtime.backends.contract import rows_from_pixels
+from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.engine_card import (
     Build,
     BuiltFor,
@@ -32,6 +33,7 @@ from taijitu_runtime.engine_card import (
     sidecar_of,
 )
 from taijitu_runtime.engine_card import Library as LibraryName
+from taijitu_runtime.errors import check_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,9 @@ def make_engine(request: Request) -> EngineResult:
     ExportError where the engine is not good; an existing file is unchanged then. UsageError and
     ArtefactError for what the user can correct; MissingDependencyError without the library.
     """
+    check_name("backend", request.backend, ("auto", *BACKENDS))
+    if request.precision is not None:
+        check_name("precision", request.precision, PRECISIONS[1:])
     check_output(request)
     graph = read_graph(request.source)
     options = dataclasses.replace(request.options, precision=request.precision or graph.precision)

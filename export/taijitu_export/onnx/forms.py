@@ -6,3 +6,4 @@ INPUT_FORMS = ("uint8", "float32", "pixels")
 FORM_OF_LAYOUT = {"uint8 NHWC": "uint8", "float32 NCHW": "float32", "float32 NCHW pixels": "pixels"}
 NISH_FORMS = ("op", "decomposed")
 PURPOSES = ("engine", "cpu")
+LAYOUTS = ("nchw", "nhwc")

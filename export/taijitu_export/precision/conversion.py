@@ -11,6 +11,7 @@ import onnx
 from taijitu_export.arguments import check_percentage
 from taijitu_export.comparison.allowances import ALLOWED_CALIBRATION_POINTS, ALLOWED_DROP_POINTS, allowed_error
 from taijitu_export.comparison.intermediates import Intermediates
+from taijitu_export.onnx.forms import PURPOSES
 from taijitu_export.onnx.passes.editing import with_types
 from taijitu_export.passport import card_for_precision
 from taijitu_export.precision.calibration_data import CalibrationData
@@ -18,10 +19,10 @@ from taijitu_export.precision.converted_graph import ConvertedGraph
 from taijitu_export.precision.float16_from_float32 import float16_from_float32
 from taijitu_export.precision.int8_from_float32 import int8_for_engine, int8_from_float32
 from taijitu_runtime.backends.ort.backend import onnxruntime_version, rounds_float16
-from taijitu_runtime.card import ModelCard, Precision
+from taijitu_runtime.card import PRECISIONS, ModelCard, Precision
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import check_skipping
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, check_name
 
 CONVERSIONS = {
     ("fp16", None): float16_from_float32,
@@ -65,6 +66,9 @@ class PrecisionRequest:
 
         None for float32. UsageError where the options do not fit each other, or the installed ONNX Runtime.
         """
+        check_name("precision", precision, PRECISIONS)
+        if purpose is not None:
+            check_name("purpose", purpose, PURPOSES)
         check_skipping(skip_unreadable, data, "--calibration")
         check_percentage("--max-drop", max_drop)
         if purpose is not None and precision != "int8":

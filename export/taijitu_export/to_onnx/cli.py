@@ -15,7 +15,7 @@ from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS, PURPOSES
 from taijitu_runtime.card import PRECISIONS
-from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.console import Parser, run, say, shown
 
 
 def build_parser() -> Parser:
@@ -61,5 +61,5 @@ def main(argv: list[str] | None = None) -> int:
         for line in error.details:
             say(line, sys.stdout)
         raise
-    say("\n".join(result.report()), sys.stdout)
+    say("\n".join(map(shown, result.report())), sys.stdout)
     return 0

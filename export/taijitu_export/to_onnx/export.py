@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from taijitu_export.comparison.parity import Parity, logits_of_network, parity
 from taijitu_export.errors import ExportError
+from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS
 from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import card_of, network_of, onnx_from_checkpoint
 from taijitu_export.onnx_artefact import check_output, checked_file, sealed
@@ -26,7 +27,7 @@ from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.backends.contract import layout_of, rows_from_pixels
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.errors import ArtefactError, UsageError, check_name
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
 from taijitu_training import checkpoint
@@ -74,6 +75,8 @@ def export_file(
     precision, have accepted it; otherwise ExportError, and an existing file is unchanged. Also raises the errors of
     checkpoints, and UsageError for an output that cannot be written.
     """
+    check_name("input form", input_form, INPUT_FORMS)
+    check_name("form of Nish", nish, NISH_FORMS)
     if is_onnx(source):
         if smaller is None or (input_form, nish) != ("uint8", "op"):
             got = "no --precision" if smaller is None else "--input or --nish"

@@ -42,13 +42,13 @@ def find_pictures(paths: Iterable[Path], limits: Limits) -> tuple[list[Input], L
 
     Raises:
         DataError: A folder cannot be read.
-        UsageError: A folder has no picture.
+        UsageError: A folder has no picture, or standard input cannot be read.
     """
     inputs: list[Input] = []
     left_out = LeftOut()
     for path in paths:
         if str(path) == STDIN:
-            inputs.append(Input(path, STDIN_NAME, sys.stdin.buffer.read(limits.max_bytes + 1)))
+            inputs.append(Input(path, STDIN_NAME, _from_stdin(limits.max_bytes + 1)))
             continue
         # Path.is_dir raises without permission, and one picture would end the run; os.path.isdir returns False.
         if not os.path.isdir(path):  # noqa: PTH112
@@ -86,10 +86,27 @@ def given_paths(pictures: list[Path], source: Path | None) -> list[Path]:
             "list"
         )
     expected = "expected names with a null byte after each; write it with: find DIR -type f -print0"
+    if str(source) == STDIN:
+        return _names_in(source, _from_stdin(), expected)
     try:
-        content = sys.stdin.buffer.read() if str(source) == STDIN else source.read_bytes()
+        return _names_in(source, source.read_bytes(), expected)
     except OSError as error:
         raise UsageError(f"{source}: got a list that cannot be read ({error.strerror}), {expected}") from None
+
+
+def _from_stdin(most: int = -1) -> bytes:
+    """Read standard input, or its first `most` bytes. UsageError where it cannot be read."""
+    try:
+        return sys.stdin.buffer.read(most)
+    except OSError as error:  # it was opened for writing only
+        raise UsageError(
+            f"{STDIN}: got a standard input that cannot be read ({error}), expected bytes; use < FILE or a pipe"
+        ) from None
+
+
+def _names_in(source: Path, content: bytes, expected: str) -> list[Path]:
+    if b"\0" not in content and b"\n" in content:
+        raise UsageError(f"{source}: got a list without a null byte, with a name in each line, {expected}")
     names = content.removesuffix(b"\0").split(b"\0")
     if b"" in names:
         raise UsageError(f"{source}: got a list with {'an empty' if content else 'no'} name, {expected}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from taijitu_runtime.answers import UNKNOWN, Prediction
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.console import Progress, json_text, shown
+from taijitu_runtime.console import Progress, json_text, say, shown
 from taijitu_runtime.datasets import LeftOut
 from taijitu_runtime.decision.rule import DecisionRule
 
@@ -92,7 +92,7 @@ class JsonReport(Report):
         head = json_text(self._head, sys.stdout)[:-1]
         results = ",\n ".join(self._results)
         skips, lefts = json_text(skipped, sys.stdout), json_text(self._left_out.as_json(), sys.stdout)
-        print(f'{head},\n"results": [\n {results}],\n"skipped": {skips},\n"left_out": {lefts}}}')
+        say(f'{head},\n"results": [\n {results}],\n"skipped": {skips},\n"left_out": {lefts}}}', sys.stdout)
 
 
 class CsvReport(Report):

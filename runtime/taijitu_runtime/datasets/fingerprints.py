@@ -50,8 +50,9 @@ def dataset_sha256(found: Found, prints: Mapping[Role, Sequence[str]]) -> str:
         found: The data set.
         prints: The fingerprints of its pictures, by split.
     """
-    is_list = found.source.suffix.lower() in LIST_SUFFIXES
-    if found.source.is_file() and not is_list:
+    is_file = found.source.is_file()
+    is_list = is_file and found.source.suffix.lower() in LIST_SUFFIXES
+    if is_file and not is_list:
         return sha256_of(found.source)
     lines = {os.fsencode(found.source.name): sha256_of(found.source)} if is_list else {}
     within = f"{found.source.parent if is_list else found.source}{os.sep}"

@@ -116,6 +116,7 @@ class Found:
         form: The form in which it was read.
         labels: Empty for pictures without labels.
         splits: By role: "train", "val", "test", or "" without splits.
+        remarks: What may have been read otherwise than it was meant.
     """
 
     source: Path
@@ -123,6 +124,7 @@ class Found:
     labels: tuple[str, ...]
     splits: Mapping[Role, Split]
     left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
+    remarks: tuple[str, ...] = ()
 
     def with_last(self, label: str) -> Found:
         """Return the same data set with one of its labels behind all others."""

@@ -8,6 +8,8 @@ The rules are those of torchvision's ImageFolder and of Keras, where these agree
 4. Folders within the labels whose names occur in several labels (cam0, cam1) are not labels. Where all of their names
    differ (animals/{cat,dog}, vehicles/{car,lorry}) both readings are possible, and the user has to choose. So are
    they where the labels would be called like splits (seg_train, seg_test).
+5. Pictures with their label in their names (003479-num7.png) have it where no folder tells one. In several folders
+   with other names than their labels, both readings are possible.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ Level: TypeAlias = Literal["first", "last"]
 LEVELS: tuple[Level, ...] = ("first", "last")
 
 OUTSIDE = "pictures outside of the splits"
+BY_NAME = ", labelled by file names"
 _Labelled = dict[str, list[Content]]  # by label; an empty folder's label has an empty list
 
 
@@ -135,8 +138,9 @@ def _of_splits(tree: _Tree, roles: Mapping[Role, str], where: Path, scan: Scan, 
     trees = {role: tree.below(name) for role, name in roles.items() if role in reading.needed}
     for name in (name for role, name in roles.items() if role not in reading.needed):
         scan.left_out.count(f"pictures of {name}/, which is not used", len(tree.below(name).pictures))
+    named = {role: digits for role, inner in trees.items() if inner.loose and (digits := _by_name(inner))}
     for role, inner in trees.items():
-        if inner.loose:
+        if inner.loose and role not in named:
             raise DataError(_loose(where, roles[role], inner.loose[0], role))
     judged = trees.get("train") or next(iter(trees.values()), _Tree({}, ()))
     inside = _inside(judged)
@@ -144,7 +148,7 @@ def _of_splits(tree: _Tree, roles: Mapping[Role, str], where: Path, scan: Scan, 
     labelled: dict[Role, _Labelled] = {
         role: _labelled(inside if inner is judged else _inside(inner, inside.tops), level)
         for role, inner in trees.items()
-    }
+    } | named
     # With a model, each split is compared with its labels later; without one, the labels are those to learn.
     told = labelled if reading.known or "train" not in labelled else {"train": labelled["train"]}
     labels = tuple(sorted({name for split in told.values() for name in split}))
@@ -155,7 +159,7 @@ def _of_splits(tree: _Tree, roles: Mapping[Role, str], where: Path, scan: Scan, 
                 "alike"
             )
     splits: dict[Role, Split] = {role: _split(roles[role], split, labels) for role, split in labelled.items()}
-    return Found(where, scan.form, labels, splits, scan.left_out)
+    return Found(where, f"{scan.form}{BY_NAME if named else ''}", labels, splits, scan.left_out)
 
 
 def _loose(where: Path, split: str, parts: Parts, role: Role) -> str:
@@ -182,14 +186,9 @@ def _inside(tree: _Tree, labels: Sequence[str] = ()) -> _Tree:
 
 def _unsplit(tree: _Tree, where: Path, scan: Scan, reading: Reading) -> Found:
     form = f"{scan.form} without splits"
-    digits = [digit_in_name(parts[-1]) for parts in tree.pictures]
-    if digits and all(digits):
-        train: _Labelled = defaultdict(list)
-        for digit, content in zip(digits, tree.pictures.values(), strict=True):
-            train[str(digit)].append(content)
-        labels = tuple(sorted(train))
-        form = f"{form}, labelled by file names"
-        return Found(where, form, labels, {"": _split("", train, labels)}, scan.left_out)
+    if (named := _by_name(tree)) and _names_decide(tree, named, where, reading):
+        labels = tuple(sorted(named))
+        return Found(where, form + BY_NAME, labels, {"": _split("", named, labels)}, scan.left_out)
     only = tree.tops[0] if len(tree.tops) == 1 else ""
     if reading.unlabelled and tree.pictures and (not tree.tops or (only and only not in reading.known)):
         return Found(where, form, (), {"": Split("", list(tree.pictures.values()), None)}, scan.left_out)
@@ -200,7 +199,49 @@ def _unsplit(tree: _Tree, where: Path, scan: Scan, reading: Reading) -> Found:
         )
     labelled = _labelled(tree, _level(tree, where, reading))
     labels = tuple(sorted(labelled))
-    return Found(where, form, labels, {"": _split("", labelled, labels)}, scan.left_out)
+    remarks = () if reading.known or reading.level else _like_splits(tree)
+    return Found(where, form, labels, {"": _split("", labelled, labels)}, scan.left_out, remarks)
+
+
+def _by_name(tree: _Tree) -> _Labelled:
+    """Return the pictures by the digit in their names; empty where one lacks it."""
+    named: _Labelled = defaultdict(list)
+    for parts, content in tree.pictures.items():
+        if (digit := digit_in_name(parts[-1])) is None:
+            return {}
+        named[digit].append(content)
+    return named
+
+
+def _names_decide(tree: _Tree, named: _Labelled, where: Path, reading: Reading) -> bool:
+    """Rule 5."""
+    if tree.loose or len(tree.tops) < 2:
+        return not set(tree.tops) & set(reading.known)
+    if reading.known:
+        return set(named) <= set(reading.known)
+    if reading.level is not None or all(parts[0] == digit_in_name(parts[-1]) for parts in tree.pictures):
+        return False
+    raise DataError(
+        f"{where}: got digits in the names of pictures ({next(iter(tree.pictures))[-1]}) and folders called "
+        f"{listed(tree.tops)}, which can be read in two ways; call the folders train, val and test, move the pictures "
+        "into one, or say --label-level first if the folders are the labels"
+    )
+
+
+def _like_splits(tree: _Tree) -> tuple[str, ...]:
+    """Return a remark where every label has the same folders, as splits of a name that is not known have."""
+    inside: dict[str, set[str]] = defaultdict(set)
+    for parts in tree.pictures:
+        if len(parts) < 3:
+            return ()
+        inside[parts[0]].add(parts[1])
+    folders = next(iter(inside.values()), set())
+    if len(inside) < 2 or len(folders) < 2 or any(others != folders for others in inside.values()):
+        return ()
+    return (
+        f"got the folders {listed(sorted(folders))} in each of {listed(tree.tops)}, which are taken for the labels; if "
+        "they are splits, call them train, val and test",
+    )
 
 
 def _level(tree: _Tree, where: Path, reading: Reading) -> Level:

@@ -114,6 +114,12 @@ def _places(path: Path, rows: list[tuple[int, list[str]]]) -> tuple[dict[str, in
     }
     if "path" not in named:
         width = max((len(row) for _, row in rows), default=0)
+        for number, row in rows:
+            if any(row[3:]):
+                raise DataError(
+                    f"{path}: line {number}: got {len(row)} columns without names, expected path,label[,split]; remove "
+                    "the others, or write the names of all into the first line"
+                )
         return dict(zip(("path", "label", "split")[: max(1, width)], range(3))), rows
     others = [cell for i, cell in enumerate(rows[0][1]) if cell and i not in named.values()]
     if "label" not in named and others:

@@ -16,7 +16,7 @@ SPLIT_NAMES: dict[Role, tuple[str, ...]] = {
     "test": ("test", "testing"),
 }
 _ROLES = {name: role for role, names in SPLIT_NAMES.items() for name in names}
-_BEHIND = re.compile(r"(?<=.)[\s_-]*(set|data|images)$")  # training_set, test images
+_BEHIND = re.compile(r"(?<=.)([\s_-]*(set|data|images|pictures|photos|split))+$")  # training_set, test images
 
 # A hint that saves opening the file; when it is decoded, its first bytes decide.
 PICTURE_SUFFIXES = frozenset(
@@ -57,5 +57,5 @@ def is_system_file(name: str) -> bool:
 
 def digit_in_name(name: str) -> str | None:
     """Return the label of a name such as 003479-num7.png, as in MNIST published as PNGs: "7"."""
-    match = re.fullmatch(r"\d+-num(\d)\.png", name)
+    match = re.fullmatch(r"\d+-num(\d)\.\w+", name, re.IGNORECASE)
     return match and match[1]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
+from taijitu_runtime.console import shown
 from taijitu_runtime.datasets.fingerprints import fingerprints
 from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, bytes_of, name_of
 from taijitu_runtime.datasets.held_out import TrainedOn
@@ -61,7 +62,7 @@ class PictureSet:
 
     def __str__(self) -> str:
         split = f"/{self.split}" if self.split else ""
-        return f"{len(self)} pictures of {self.source.name}{split}{f', {self.part}' if self.part else ''}"
+        return f"{len(self)} pictures of {shown(self.source.name)}{split}{f', {self.part}' if self.part else ''}"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -164,6 +164,8 @@ def _outputs(
         outputs.append(JsonLines(sys.stdout))
     elif options.jsonl is not None:
         _check_is_not_read("--jsonl", Path(options.jsonl), options.model, reader.source)
+        if options.save is not None and options.save.resolve() == Path(options.jsonl).resolve():
+            raise UsageError(f"got {options.jsonl} as --save and as --jsonl, expected two files; choose another name")
         outputs.append(JsonLines(stack.enter_context(_opened(options.jsonl))))
     if not outputs:
         outputs.append(TextLines(live=reader.source.live))

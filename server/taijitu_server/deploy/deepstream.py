@@ -6,12 +6,13 @@ taijitu deepstream model.onnx -o deepstream
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.console import Parser, run
+from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
@@ -61,9 +62,10 @@ def main(argv: list[str] | None = None) -> int:
     written = deepstream_folder(
         args.model, args.out, batch_size=args.batch_size, gpu=args.gpu, threshold=args.threshold
     )
-    print(f"{written.folder}: use it as nvinfer config-file-path={written.folder / PRIMARY} (frames) or {SECONDARY}")
+    use = f"nvinfer config-file-path={written.folder / PRIMARY} (frames) or {SECONDARY}"
+    say(shown(f"{written.folder}: use it as {use}"), sys.stdout)
     for note in written.notes:
-        print(f"note: {note}")
+        say(f"note: {shown(note)}", sys.stdout)
     return 0
 
 

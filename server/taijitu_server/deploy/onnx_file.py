@@ -1,4 +1,4 @@
-"""Check the ONNX file that `taijitu triton-repo` and `taijitu ray-app` copy."""
+"""Check the ONNX file that `taijitu triton-repo` and `taijitu ray-app` copy, and the path where others will see it."""
 
 from __future__ import annotations
 
@@ -20,3 +20,9 @@ def check_onnx_file(model: Path) -> None:
             f"{model}: got an ONNX file with weights in other files, expected all in one file, because only this one "
             "is copied; write it again without external data"
         )
+
+
+def check_mounted_at(path: Path | None) -> None:
+    """Raise UsageError for a relative path: the program that reads it has another working directory."""
+    if path is not None and not path.is_absolute():
+        raise UsageError(f"got --mounted-at {path}, expected an absolute path; begin it with /")

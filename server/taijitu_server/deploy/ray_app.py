@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.console import Parser, run
+from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
-from taijitu_server.deploy.onnx_file import check_onnx_file
+from taijitu_server.deploy.onnx_file import check_mounted_at, check_onnx_file
 from taijitu_server.models.names import name_from_card
 
 CONFIG, MODEL = "serve.yaml", "model.onnx"
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(f"got --port {args.port}, expected 1 to 65535")
     if args.out.exists():
         raise UsageError(f"{args.out}: exists already; give another --out, or remove it")
+    check_mounted_at(args.mounted_at)
     check_onnx_file(args.model)
     with Classifier.from_file(args.model) as classifier:
         name = name_from_card(classifier.card)
@@ -59,8 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     config = configuration(name, seen, args.min_replicas, args.max_replicas, args.threads, args.port)
     with new_folder(args.out) as folder:
         shutil.copyfile(args.model, folder / MODEL)
-        (folder / CONFIG).write_text(config)
-    print(f"{args.out}: start it with: serve run {shlex.quote(str(args.out / CONFIG))}")
+        (folder / CONFIG).write_text(config, encoding="utf-8")
+    say(shown(f"{args.out}: start it with: serve run {shlex.quote(str(args.out / CONFIG))}"), sys.stdout)
     return 0
 
 

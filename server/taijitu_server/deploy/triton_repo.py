@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 from taijitu_runtime import native
@@ -18,13 +19,13 @@ from taijitu_runtime.backends.contract import LAYOUTS
 from taijitu_runtime.backends.trt.preflight import read_plan
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.console import Parser, run
+from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_runtime.model_files import is_engine
 from taijitu_runtime.onnx_graph.nish import count_nish
-from taijitu_server.deploy.onnx_file import check_onnx_file
+from taijitu_server.deploy.onnx_file import check_mounted_at, check_onnx_file
 from taijitu_server.models.names import name_from_card
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
@@ -59,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         mounted_at=args.mounted_at,
         gpu=args.gpu,
     )
-    print(f"{written}: start Triton with: tritonserver --model-repository={shlex.quote(str(args.out))}")
+    command = f"tritonserver --model-repository={shlex.quote(str(args.out))}"
+    say(shown(f"{written}: start Triton with: {command}"), sys.stdout)
     return 0
 
 
@@ -108,6 +110,7 @@ def triton_repository(
             f"got the name {name!r}, expected letters, digits, dots, dashes and underscores, but no dot or dash at its "
             "start; give --name"
         )
+    check_mounted_at(mounted_at)
     target = out / name
     seen = (mounted_at or out.resolve()) / name
     texts = {

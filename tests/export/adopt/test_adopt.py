@@ -244,6 +244,9 @@ def test_a_hugging_face_processor_is_a_contract(tmp_path: Path) -> None:
     source = make_foreign_onnx(tmp_path / "hf.onnx")
     card = adopt(source, tmp_path / "a.onnx", like=str(tmp_path / "preprocessor_config.json")).card
     assert card.labels == LABELS
+    (tmp_path / "COPY.JSON").write_text(json.dumps(processor))
+    copied = adopt(source, tmp_path / "b.onnx", like=str(tmp_path / "COPY.JSON"), labels=list(LABELS)).card
+    assert copied.input == card.input
     assert (card.input.resize_size, card.input.interpolation, card.input.std) == (18, "bicubic_antialias", (0.25,) * 3)
 
 

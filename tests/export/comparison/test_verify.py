@@ -478,6 +478,19 @@ def test_the_report_shows_labels_and_changed_pictures_and_lists_them(
     ] == ("red", "green", "red", "flipped")
 
 
+def test_a_report_does_not_overwrite_the_list_that_is_judged_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, pictures = make_tiny_onnx(tmp_path / "a.onnx"), tmp_path / "pictures.csv"
+    pictures.write_text("1.png,red\n")
+    (tmp_path / "link.csv").symlink_to(pictures)
+    for name in ("pictures", "link"):
+        page = tmp_path / f"{name}.html"
+        assert f"{name}.csv" in refused(capsys, model, "--data", pictures, "--report", page)
+        assert not page.exists()
+    assert pictures.read_text() == "1.png,red\n"
+
+
 def test_a_report_that_cannot_be_written_is_refused_before_anything_is_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

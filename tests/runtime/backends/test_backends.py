@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +54,13 @@ def test_files_that_are_not_models_are_refused(tmp_path: Path, name: str, conten
 def test_a_folder_is_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="folder"), open_backend(tmp_path):
         pass
+
+
+def test_a_path_that_is_no_text_is_named_and_not_called_a_damaged_model(tiny_onnx: Path, tmp_path: Path) -> None:
+    model = tmp_path / os.fsdecode(b"caf\xe9.onnx")
+    shutil.copy(tiny_onnx, model)
+    with pytest.raises(ArtefactError, match=r"UTF-8.* rename"):
+        OrtBackend(model).load()
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.99])

@@ -235,6 +235,19 @@ def test_one_picture_comes_from_standard_input(
     assert capsys.readouterr().err.startswith("-: got no picture")
 
 
+def test_a_standard_input_that_is_closed_or_cannot_be_read_is_one_line(
+    tiny_onnx: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    line = f"exec {sys.executable} runtime/classify.py {tiny_onnx} - <&-"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=root, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    with (tmp_path / "out").open("w") as for_writing:
+        monkeypatch.setattr(sys, "stdin", for_writing)
+        for arguments in (["-"], ["--files0-from", "-"]):
+            assert run(tiny_onnx, *arguments) == 2
+            assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_a_list_has_names_that_end_in_null_bytes(
     tiny_onnx: Path, pictures: Path, tmp_path: Path, capsys: Capture, piped: Callable[[bytes], None]
 ) -> None:
@@ -249,7 +262,7 @@ def test_a_list_has_names_that_end_in_null_bytes(
         assert [row["label"] for row in rows] == ["red", "blue", "green"]
 
 
-@pytest.mark.parametrize("content", [b"", b"a.png\0\0b.png\0", b"-\0"])
+@pytest.mark.parametrize("content", [b"", b"a.png\0\0b.png\0", b"-\0", b"a.png\n", b"a.png\nb.png\n"])
 def test_a_list_without_names_is_wrong_use(
     tiny_onnx: Path, capsys: Capture, piped: Callable[[bytes], None], content: bytes
 ) -> None:

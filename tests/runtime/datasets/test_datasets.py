@@ -229,6 +229,7 @@ def test_lists_are_read(tmp_path: Path, text: str) -> None:
         ("1.jpg,cat,train\n./1.jpg,cat,test\n", "line 2"),
         ('1.jpg,cat\n2.jpg,"dog\n1.jpg,cat\n', "line 2"),  # would be a label of two lines
         ("path,diagnosis\n1.jpg,cat\n", "diagnosis"),
+        ("1.jpg,cat,train\n2.jpg,dog,train,lorry\n", "line 2"),  # a second label?
         ("1.jpg,K\u00e4se\n2.jpg,dog\n", "UTF-8"),
     ],
 )
@@ -244,6 +245,41 @@ def test_digits_named_by_their_files_have_labels_for_verify_too(tmp_path: Path) 
     judged = evaluation_pictures(tmp_path, ("0", "1", "2"))
     assert judged.targets is not None
     assert np.bincount(judged.targets).tolist() == [3, 3, 3]
+
+
+def digits(*places: str) -> list[str]:
+    """Return the paths of six digits, 0 to 2, in each of the places."""
+    return [f"{place}/{6 * p + i:06d}-num{i % 3}.png" for p, place in enumerate(places) for i in range(6)]
+
+
+def test_digits_named_by_their_files_may_be_in_splits(tmp_path: Path) -> None:
+    lay_out(tmp_path, *digits("Train", "test_images"))
+    found = read_dataset(tmp_path)
+    assert found.labels == ("0", "1", "2")
+    assert {role: len(split) for role, split in found.splits.items()} == {"train": 6, "test": 6}
+    assert all(label == Path(name).stem[-1] for split in labelled(found).values() for name, label in split.items())
+    judged = evaluation_pictures(tmp_path, ("2", "1", "0"))
+    assert judged.targets is not None
+    assert np.bincount(judged.targets).tolist() == [2, 2, 2]
+    lay_out(tmp_path, "test_images/other.png")
+    with pytest.raises(DataError, match=r"test_images/.*loose"):
+        read_dataset(tmp_path)
+
+
+def test_folders_of_digits_named_by_their_files_are_not_overruled_silently(tmp_path: Path) -> None:
+    lay_out(tmp_path, *digits("first", "second"))
+    with pytest.raises(DataError, match=r"first, second.*--label-level first"):
+        read_dataset(tmp_path)
+    assert read_dataset(tmp_path, Reading("first")).labels == ("first", "second")
+    for labels, targets in ((("first", "second"), [6, 6]), (("0", "1", "2"), [4, 4, 4])):  # a model's decide
+        judged = evaluation_pictures(tmp_path, labels)
+        assert judged.targets is not None
+        assert np.bincount(judged.targets).tolist() == targets
+
+
+def test_digits_in_folders_of_their_own_are_what_both_say(tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"{i}/{i:06d}-NUM{i}.PNG" for i in range(3)))
+    assert read_dataset(tmp_path).labels == ("0", "1", "2")
 
 
 def shared(depth: int, kind: type) -> object:
@@ -271,7 +307,14 @@ def test_a_pickle_that_unfolds_without_end_is_refused_at_once(protocol: int) -> 
 
 
 @pytest.mark.parametrize(
-    "names", ["training_set val_set test_set", "trainset valset testset", "train_images dev testing_data"]
+    "names",
+    [
+        "training_set val_set test_set",
+        "trainset valset testset",
+        "train_images dev testing_data",
+        "TRAIN_DATASET valid-photos Test_Images_Set",
+        "train_split val_split test_split",
+    ],
 )
 def test_usual_names_of_splits_are_splits(tmp_path: Path, names: str) -> None:
     lay_out(tmp_path, *(f"{name}/{label}/1.jpg" for name in names.split() for label in "ab"))
@@ -287,6 +330,17 @@ def test_labels_called_like_splits_are_asked_about(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:  # commands with a model have no such flag
         evaluation_pictures(tmp_path, ("cat", "dog"))
     assert "--label-level" not in str(caught.value)
+
+
+def test_labels_that_all_hold_the_same_folders_are_remarked_on(tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"{name}/{label}/1.jpg" for name in ("treino", "teste") for label in ("gato", "rato")))
+    found = read_dataset(tmp_path)
+    assert found.labels == ("teste", "treino")
+    (remark,) = found.remarks
+    assert "gato, rato" in remark
+    assert not read_dataset(tmp_path, Reading("first")).remarks
+    lay_out(tmp_path, "teste/rio/1.jpg")
+    assert not read_dataset(tmp_path).remarks
 
 
 def test_an_umlaut_of_macos_is_the_same_label_as_one_of_linux(tmp_path: Path) -> None:

@@ -135,6 +135,9 @@ def test_a_folder_has_the_sha256_that_a_shell_gives_it(folder: Path) -> None:
     command = "find -L . -type f ! -path '*/.*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
     shell = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=True)
     assert dataset_sha256(found, {"": fingerprints(found.splits[""].contents)}) == shell.stdout.split()[0]
+    renamed = read_dataset(folder.rename(folder.parent / "data.csv"))  # it stays a folder
+    assert dataset_sha256(renamed, {"": fingerprints(renamed.splits[""].contents)}) == shell.stdout.split()[0]
+    (folder.parent / "data.csv").rename(folder)
     pairs = folder.parent / "pairs.csv"
     pairs.write_text("data/blue/00.png,blue\ndata/red/00.png,red\n")
     listed = read_dataset(pairs)

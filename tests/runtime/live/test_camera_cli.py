@@ -108,6 +108,7 @@ def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
         (["--source", "VIDEO", "--save", "VIDEO"], "as source and as --save, expected two files"),
         (["--source", "VIDEO", "--jsonl", "VIDEO"], "as source and as --jsonl, expected two files"),
         (["--source", "VIDEO", "--jsonl", "MODEL"], "as model and as --jsonl, expected two files"),
+        (["--source", "VIDEO", "--save", "out.mp4", "--jsonl", "./out.mp4"], "as --save and as --jsonl"),
         (["--source", "VIDEO", "--jsonl", ""], "--jsonl"),
         (["--source", "VIDEO", "--roi", ""], "got the region ''"),
         (["--source", "VIDEO", "--top", "4"], "got top 4, expected 1 to 3"),

@@ -145,6 +145,7 @@ def test_the_configuration_says_how_many_and_where(tmp_path: Path) -> None:
         (["--threads", "0"], "at least 1 thread"),
         (["--port", "99999"], "got --port 99999, expected 1 to 65535"),
         (["--out", "."], "exists already; give another --out"),
+        (["--mounted-at", "models"], "absolute"),
     ],
 )
 def test_wrong_usage_is_one_line(

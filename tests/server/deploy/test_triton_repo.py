@@ -142,6 +142,7 @@ def test_another_version_is_added_and_nothing_is_overwritten(
         (["--name", ".hidden"], "got the name '.hidden', expected letters"),
         (["--model-version", "0"], "expected both to be at least 1"),
         (["--max-batch", "-1"], "expected both to be at least 1"),
+        (["--mounted-at", "models"], "absolute"),
     ],
 )
 def test_wrong_usage_is_one_line_and_writes_nothing(

@@ -18,7 +18,8 @@ from PIL import Image
 from taijitu_runtime.errors import UsageError
 from taijitu_training.data import Pictures, Share, Stream, batches, evaluation_batches, load_dataset, shard_folder
 from taijitu_training.data.dataset import DataRequest, Dataset
-from taijitu_training.data.webdataset_shards import Shards
+from taijitu_training.data.shard_folder import shards_by_split
+from taijitu_training.data.webdataset_shards import Shards, picture_of
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 from tests.helpers.image_file import image_file
@@ -73,6 +74,19 @@ def test_shards_are_counted_and_named(shards: Path) -> None:
     assert dataset.form == "WebDataset shards, counted by their headers, decoded while training"
     assert isinstance(dataset.evaluation, Pictures)  # it fits
     assert dataset.evaluation.images[:, 3, 3, 1].tolist() == list(range(100, 112))
+
+
+def test_shards_are_found_in_any_case_and_not_next_to_the_folder_that_they_are_copies_of(shards: Path) -> None:
+    for file in shards.glob("*.tar"):
+        file.rename(file.with_name(file.name.upper()))
+    assert {role: len(paths) for role, paths in shards_by_split(shards).items()} == {"train": 6, "val": 2}
+    (shards / "Training_Set").mkdir()
+    assert shards_by_split(shards) == {}
+
+
+def test_pictures_of_every_known_suffix_are_samples() -> None:
+    for suffix in ("tif", "bmp", "pgm"):
+        assert picture_of({"__key__": "a", "__url__": "b.tar", "cls": b"0", suffix: b""}) == (f"a.{suffix}", suffix)
 
 
 def test_an_epoch_has_every_sample_at_most_once_in_an_order_of_its_own(shards: Path) -> None:

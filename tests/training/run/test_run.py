@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 
+import taijitu
+from taijitu_runtime.card import ModelCard
 from taijitu_runtime.datasets import TrainedOn, evaluation_pictures
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
@@ -24,6 +26,7 @@ from taijitu_training.loop import epoch as epoch_loop
 from taijitu_training.loop.evaluation import evaluate
 from taijitu_training.run import run
 from taijitu_training.run.stop import StopRequest
+from taijitu_training.train import TrainResult
 
 SHORT = ["--set", "epochs=3", "--set", "batch_size=8", "--set", "pad=2"]
 
@@ -258,7 +261,7 @@ def test_an_existing_run_is_not_overwritten(
     assert (finished / "last.pt").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["best.pt", "final.pt", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["best.pt", "final.pt", "metrics.jsonl", "report.html"])
 def test_results_without_a_run_to_go_on_with_are_not_overwritten(
     tiny_data: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -321,6 +324,81 @@ def test_resume_needs_the_run_that_was_started(
     shutil.copy(out / "final.pt", out / "last.pt")
     assert train(tiny_data, out, "--resume", "--preset", "public_code") == 2
     assert "has no training state" in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf_8_are_recorded_escaped(tiny_data: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    data, teacher = shutil.copytree(tiny_data, tmp_path / odd), tmp_path / f"{odd}.pt"
+    assert train(data, tmp_path / "a", "--set", "epochs=1") == 0
+    shutil.copy(tmp_path / "a" / "final.pt", teacher)
+    assert train(tiny_data, tmp_path / "b", "--set", "epochs=1", "--teacher", str(teacher)) == 0
+    first, second = (checkpoint.load(tmp_path / name / "final.pt") for name in "ab")
+    for one in (first, second):
+        ModelCard.from_dict(one.contract())  # an artefact can be made of it
+    assert first.training["data"] == r"caf\udce9"
+    assert second.training["teacher"]["file"] == r"caf\udce9.pt"
+    assert checkpoint.is_checkpoint(teacher)
+    assert r"caf\udce9" in str(evaluation_pictures(data, ("blue", "red")))
+
+
+def test_a_run_resumes_with_its_data_under_another_name(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    moved = shutil.copytree(tiny_data, tmp_path / "moved")
+    assert train(moved, out, "--resume", "--preset", "public_code") == 0
+    next((moved / "train").rglob("*.png")).unlink()
+    assert train(moved, out, "--resume", "--preset", "public_code") == 2
+    assert "data's sha256" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"history": []},
+        {"history": 5},
+        {"state": {}},
+        {"steps_per_epoch": 5, "processes": "?"},
+        {"state": {"epoch": -1}},
+        {"state": {"epoch": 4}},
+    ],
+)
+def test_a_damaged_training_state_is_one_line(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    content = torch.load(out / "last.pt", weights_only=True)
+    resume = content["resume"]
+    whole = resume["state"] if change.get("state") else {}
+    content["resume"] = {**resume, **change} | ({"state": {**whole, **change["state"]}} if "state" in change else {})
+    torch.save(content, out / "last.pt")
+    assert train(tiny_data, out, "--resume", "--preset", "public_code") == 2
+    error = capsys.readouterr().err
+    assert f"{out / 'last.pt'}: " in error.splitlines()[-1]
+
+
+def test_a_network_that_cannot_be_built_names_the_checkpoint_to_resume(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    content = torch.load(out / "last.pt", weights_only=True)
+    content["architecture"]["options"]["act"] = ["silu"]
+    torch.save(content, out / "last.pt")
+    assert train(tiny_data, out, "--resume", "--preset", "public_code") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_finished_run_that_is_resumed_reports_what_it_measured(tiny_data: Path, tmp_path: Path) -> None:
+    def run_of(resume: bool) -> TrainResult:
+        changes = {"epochs": 1, "batch_size": 8, "pad": 2}
+        return taijitu.train(
+            "yynet_small_16", tiny_data, tmp_path / "run", changes=changes, validation=0.25, resume=resume
+        )
+
+    first, again = run_of(False), run_of(True)
+    assert first.measured.keys() == {"test_top1", "test_loss", "test_macro"}
+    assert again.measured == first.measured
+    assert again.history == first.history
 
 
 def test_a_run_resumes_after_recipes_and_networks_gained_fields(

@@ -124,6 +124,16 @@ def test_safetensors_and_the_fields_of_the_input(network: nn.Module, convert: An
     assert made.architecture["options"] == {"num_classes": 3, "act": "nish", "image_size": 96, "stem": "own"}
     assert (made.input["height"], made.input["resize_size"], made.input["mean"]) == (96, 101, [0.0, 0.0, 0.0])
     assert made.input["interpolation"] == "bicubic_antialias"
+    (tmp_path / "made.pt").unlink()
+    assert convert(None, "--map", "order", name="weights.bin") == 2  # they have the order of their names
+    assert "safetensors" in convert.said
+
+
+def test_what_is_read_is_not_overwritten(network: nn.Module, convert: Any, tmp_path: Path) -> None:
+    for name in ("weights.pth", "labels.txt"):
+        assert convert(network.state_dict(), "-o", str(tmp_path / name)) == 2
+        assert name in convert.said
+    assert (tmp_path / "labels.txt").read_text().split() == list(LABELS)
 
 
 def test_names_of_another_library_are_matched_by_their_order(network: nn.Module, convert: Any, tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ class Dataset:
     unreadable: tuple[str, ...] = ()  # pictures that were left out on request
     repeated: Mapping[str, int] = field(default_factory=dict)  # pictures of other splits that train has too, by split
     contradicted: int = 0  # pictures to train on that have more than one label
+    remarks: tuple[str, ...] = ()  # what may have been read otherwise than it was meant
 
     @property
     def chooses(self) -> bool:
@@ -118,7 +119,7 @@ class Dataset:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings about counts that may spoil the training."""
+        """Warnings about the reading and the counts that may spoil the training."""
         found = [
             f"got {count} pictures of {name} among the training pictures too, so that its accuracy will be too high; "
             "remove them from one of the two"
@@ -130,4 +131,4 @@ class Dataset:
                 "be learned; keep each under one label"
             )
         rare = "the rare ones may never be answered: try --set class_weights=balanced"
-        return [*found, *warnings_of(self.label_counts, rare)]
+        return [*self.remarks, *found, *warnings_of(self.label_counts, rare)]

@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 import torch
 
+from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import (
     Found,
     HeldOut,
@@ -84,7 +85,7 @@ def load_dataset(request: DataRequest) -> Dataset:
     check_readable(found, targets)
     labelled = targets["train"][targets["train"] < len(found.labels)]
     return Dataset(
-        name=request.path.absolute().name,
+        name=shown(request.path.absolute().name),
         sha256=parts.sha256,
         labels=found.labels,
         train=sources["train"],
@@ -100,6 +101,7 @@ def load_dataset(request: DataRequest) -> Dataset:
         unreadable=tuple(unreadable.listed),
         repeated=repeated,
         contradicted=contradicted,
+        remarks=found.remarks,
     )
 
 

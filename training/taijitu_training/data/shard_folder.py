@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from taijitu_runtime.console import Progress
+from taijitu_runtime.console import Progress, shown
 from taijitu_runtime.datasets import SPLIT_NAMES, Role, role_of
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import listed
@@ -46,11 +48,13 @@ def shards_by_split(folder: Path) -> dict[Role, list[Path]]:
     Also {} if there is a folder train/: archives next to it are copies of it.
     """
     splits: dict[Role, list[Path]] = {}
-    if any((folder / name).is_dir() for name in SPLIT_NAMES["train"]):
-        return splits
-    for path in sorted(folder.glob("*.tar")):
-        if path.is_file() and (match := _SHARD.fullmatch(path.name)):
-            splits.setdefault(role_of(match[1]), []).append(path)
+    with contextlib.suppress(OSError):  # of a tar, and of a folder that the reader of folders reports
+        for name in sorted(os.listdir(folder)):
+            path = folder / name
+            if role_of(name) == "train" and path.is_dir():
+                return {}
+            if (match := _SHARD.fullmatch(name)) and path.is_file():
+                splits.setdefault(role_of(match[1]), []).append(path)
     return splits
 
 
@@ -80,7 +84,7 @@ def dataset_of_shards(
     }
     unreadable.check()
     return Dataset(
-        name=path.absolute().name,
+        name=shown(path.absolute().name),
         sha256="",
         labels=found.labels,
         train=Stream(found.splits["train"], pool),

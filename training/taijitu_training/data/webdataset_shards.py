@@ -17,12 +17,14 @@ import torch
 
 from taijitu_runtime.datasets import Content, Encoded
 from taijitu_runtime.datasets.archive import members
+from taijitu_runtime.datasets.names import PICTURE_SUFFIXES
 from taijitu_runtime.errors import one_line
 from taijitu_training.data.share import Cut, Share, generator_of
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
+_USUAL = ("jpg", "jpeg", "png", "webp")  # first, where a sample has several
+PICTURES = (*_USUAL, *sorted({suffix.removeprefix(".") for suffix in PICTURE_SUFFIXES} - {*_USUAL}))
 SHUFFLED = 2000  # samples that a process holds, undecoded, to draw the next one from
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from taijitu_runtime.card import InputSpec
+from taijitu_runtime.console import say
 from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.output_path import make_out
@@ -158,4 +159,4 @@ def _file_name(stage: str) -> str:
 
 
 def _not_drawn(what: str, why: str) -> None:
-    print(f"taijitu visualize: {what}: not drawn, {why}", file=sys.stderr)
+    say(f"taijitu visualize: {what}: not drawn, {why}", sys.stderr)

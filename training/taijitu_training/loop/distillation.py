@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from taijitu_runtime.console import shown
 from taijitu_runtime.errors import listed
 from taijitu_training import checkpoint
 from taijitu_training.data.pictures import check_arithmetic
@@ -55,12 +56,12 @@ def load_teacher(path: Path, labels: list[str], size: tuple[int, int], recipe: R
         )
     check_arithmetic(path, saved.input)
     expected = {"mean": list(recipe.mean), "std": list(recipe.std), "height": size[0], "width": size[1]}
-    if differing := [name for name, value in expected.items() if saved.input[name] != value]:
-        got = ", ".join(f"{name}={saved.input[name]}" for name in differing)
+    if differing := [name for name, value in expected.items() if saved.input.get(name) != value]:
+        got = ", ".join(f"{name}={saved.input.get(name)}" for name in differing)
         ours = ", ".join(f"{name}={expected[name]}" for name in differing)
         raise CheckpointError(f"{path}: got a teacher with {got}, expected {ours}; train one with the student's input")
     origin = {
-        "file": path.name,
+        "file": shown(path.name),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "architecture": saved.architecture["name"],
         "metrics": saved.training.get("metrics", {}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from taijitu_runtime.console import shown
+from taijitu_runtime.console import say, shown
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.run import Run
 
@@ -17,32 +17,32 @@ def announce(run: Run, recipe: str, *, chose_share: bool) -> None:
     dataset = run.dataset
     epochs = f"epochs: {run.recipe.epochs}" if run.minutes is None else f"{run.minutes:g} minutes"
     several = f", {run.processes.count} processes" if run.processes.count > 1 else ""
-    print(
+    say(
         f"{run.architecture['name']} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
         f"{shown(dataset.labels_in_words)}; recipe {recipe}, {epochs}"
         f"{_batches(len(dataset.train), run.recipe)}, on {run.device}{several}",
-        flush=True,
+        sys.stdout,
     )
     if not chose_share and dataset.trained_on and (held_out := dataset.trained_on.held_out):
         lacking = "val/" if dataset.test is not None else "val/ or test/"
-        print(
+        say(
             f"no {lacking}: held out {held_out.share:g} of each label's pictures to evaluate on, drawn with seed "
             f"{held_out.seed}; --validation SHARE holds out another share",
-            flush=True,
+            sys.stdout,
         )
     if dataset.left_out:
-        print(f"left out: {shown(dataset.left_out)}", flush=True)
+        say(f"left out: {shown(dataset.left_out)}", sys.stdout)
     for text in dataset.warnings:
-        print(f"warning: {shown(text)}", file=sys.stderr, flush=True)
+        say(f"warning: {shown(text)}", sys.stderr)
     for text in dataset.unreadable:
-        print(f"left out, unreadable: {shown(text)}", flush=True)
+        say(f"left out, unreadable: {shown(text)}", sys.stdout)
     if run.compiled and run.device.type == "cpu":
-        print("--compile on a CPU: minutes of compiling, and slower after it (docs/training.md)", file=sys.stderr)
+        say("--compile on a CPU: minutes of compiling, and slower after it (docs/training.md)", sys.stderr)
     if run.teacher:
         origin = run.teacher.origin
-        print(f"learns from {origin['file']}, {origin['architecture']}", flush=True)
+        say(f"learns from {shown(origin['file'])}, {origin['architecture']}", sys.stdout)
     if run.initial:
-        print(f"starts from {shown(run.initial)}", flush=True)
+        say(f"starts from {shown(run.initial)}", sys.stdout)
 
 
 def _batches(pictures: int, recipe: Recipe) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from taijitu_runtime.console import OUT_OF_MEMORY
 from taijitu_training.errors import TrainingError
-
-OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.models import model_options
 from taijitu_training.recipes.recipe import Recipe
 
-DATA = ("data", "train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out", "other")
+DATA = ("train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out", "other")
 FLAGS = ("patience", "minutes")
 
 PREPARATION = ("mean", "std", "resize", "interpolation", "evaluation_crop")
@@ -41,6 +41,7 @@ class PreviousRun:
         if not path.exists():
             raise UsageError(f"got --resume, but there is no {path}; start without it")
         saved = checkpoint.load(path)
+        saved.model()  # the run builds the same network from these options: an error names the checkpoint here
         recipe = saved.training.get("recipe", {})
         if "started_from" not in saved.training:
             return cls(saved.architecture, recipe.get("name", ""))
@@ -74,7 +75,7 @@ def _what_must_agree(one: Checkpoint) -> dict[str, Any]:
     training = one.training
     return {
         "labels": one.labels,
-        "data's sha256": one.source_sha256,
+        **({"data's sha256": one.source_sha256} if one.source_sha256 else {"data": training.get("data")}),
         "model": one.architecture["name"],
         **model_options(one.architecture["name"]),  # an option that did not exist when it was saved has its default
         **one.architecture["options"],
@@ -89,7 +90,7 @@ def _check_steps(path: Path, saved: dict[str, Any], own: dict[str, Any]) -> None
     then, now = saved.get("steps_per_epoch"), own["steps_per_epoch"]
     if then in (None, now):
         return
-    then_count, now_count = saved["processes"], own["processes"]
+    then_count, now_count = saved.get("processes"), own["processes"]
     cures = [] if then_count == now_count else [f"as many processes, {then_count}"]  # WebDataset shards
     cures += ["as many parts (processes x --accumulate) and the same last_batch"]
     raise CheckpointError(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_runtime.console import Progress
+from taijitu_runtime.console import Progress, say
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -147,9 +147,9 @@ class Run:
             lambda: epochs_that_fit(60.0 * minutes - (time.perf_counter() - began), an_epoch)
         )
         if self.processes.writes:
-            print(f"an epoch takes {an_epoch:.3g} s: epochs: {epochs}, for {minutes:g} minutes", flush=True)
+            say(f"an epoch takes {an_epoch:.3g} s: epochs: {epochs}, for {minutes:g} minutes", sys.stdout)
             if an_epoch > 60.0 * minutes:
-                print("warning: one epoch takes longer than that", file=sys.stderr, flush=True)
+                say("warning: one epoch takes longer than that", sys.stderr)
         return epochs
 
     def _start(self, model: nn.Module, recipe: Recipe, steps: int) -> TrainState:
@@ -321,5 +321,10 @@ class Run:
             self.history[:] = saved.resume["history"]
             self._scores = [row["eval_top1"] for row in self.history]
             self._origin = saved.training.get("started_from", {})
+            if not 0 <= state.epoch == len(self.history) <= self.recipe.epochs:
+                raise ValueError(f"{len(self.history)} rows for {state.epoch} of {self.recipe.epochs} epochs")
+            if self._ended(state):
+                measured = saved.training.get("metrics", {})
+                self.measured = {name: value for name, value in measured.items() if name not in self.history[-1]}
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             self.processes.fail(CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taijitu_runtime.console import INTERRUPTED
+from taijitu_runtime.console import INTERRUPTED, say, shown
 from taijitu_runtime.errors import FolderInUseError, UnknownNameError, UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.locks import lock_file, lock_folder
@@ -48,12 +48,12 @@ def reproduce(args: Namespace) -> int:
             elsewhere.append(error)
             continue
         if not finished:
-            print(f"stopped; the same command continues from there. Results so far: {results.path}")
+            say(f"stopped; the same command continues from there. Results so far: {shown(results.path)}", sys.stdout)
             return INTERRUPTED
     text = write_table(table, plans, results, [facts(planned, dataset) for planned in plans])
-    print(f"\n{text}", end="")
+    say(f"\n{text.rstrip()}", sys.stdout)
     for reason in elsewhere:
-        print(f"not in the table yet: {reason}", file=sys.stderr)
+        say(f"not in the table yet: {shown(reason)}", sys.stderr)
     return 0
 
 
@@ -78,7 +78,7 @@ def add_result(
         results.read()
         if results.find(wanted):  # another process has just done it
             return True
-        print(heading, flush=True)
+        say(heading, sys.stdout)
         numbers = run_experiment(planned, table, dataset, folder, device)
         if numbers is None:
             return False

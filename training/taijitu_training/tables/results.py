@@ -64,6 +64,8 @@ class ResultFile:
         try:
             lines = self.path.read_text().splitlines() if self.path.exists() else []
             self.results: list[Result] = [json.loads(line) for line in lines]
+            if any(not isinstance(one, dict) or not isinstance(one.get("numbers"), dict) for one in self.results):
+                raise ValueError("a line that is not the result of a run")
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path}: not the results of a table ({error}); repair or remove it") from None
 

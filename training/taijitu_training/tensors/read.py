@@ -26,12 +26,14 @@ class WeightsFile:
     """The tensors of a file by their names in it, on the CPU.
 
     `sha256`: of the whole file. `part`: which of a file's sets of weights these are, in words; empty if it has one.
+    `has_order`: the tensors are in the order in which they were saved; .safetensors keep none.
     """
 
     path: Path
     tensors: dict[str, Tensor]
     sha256: str
     part: str = ""
+    has_order: bool = True
 
 
 def read_weights(path: Path, key: str | None = None) -> WeightsFile:
@@ -62,7 +64,7 @@ def read_weights(path: Path, key: str | None = None) -> WeightsFile:
     else:
         tensors, part = weights_in(path, _from_torch(path, head), key)
     check_tensors(str(path), tensors)
-    return WeightsFile(path, tensors, sha256, part)
+    return WeightsFile(path, tensors, sha256, part, has_order=not _is_safetensors(head))
 
 
 def is_weights(path: Path) -> bool:

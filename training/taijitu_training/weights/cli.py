@@ -15,6 +15,7 @@ from taijitu_runtime.console import Parser, pairs, run, say, shown
 from taijitu_runtime.datasets import check_skipping
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.labels import FORMS, read_labels
+from taijitu_runtime.output_path import check_output_path
 
 
 def build_parser() -> Parser:
@@ -72,8 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     from taijitu_training.weights.published import imagenet_labels
 
     check_skipping(args.skip_unreadable, args.data)
-    if args.output.exists() and args.output.samefile(args.weights):
-        raise UsageError(f"got {args.output}, the weights to read, as the file to write, expected another; change -o")
+    check_output_path(args.output, args.weights, args.data, Path(args.labels))
     labels = imagenet_labels() if args.labels == "imagenet" else read_labels(Path(args.labels))
     made = checkpoint_from_weights(
         args.weights,

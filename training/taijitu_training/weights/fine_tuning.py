@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import sha256_of
 from taijitu_runtime.errors import TaijituError, UsageError, one_line
 from taijitu_training import checkpoint
@@ -166,7 +167,7 @@ def from_file(path: Path, model: str, options: Options) -> StartingPoint:
     architecture = {"name": model, "options": {**options, "num_classes": int(rows)}}
     match = match_weights(file, architecture, by_order=False, prefix=None)
     require_body(file, match, architecture)
-    origin = {"file": path.name, "sha256": file.sha256, "part": file.part, "matched": match.how}
+    origin = {"file": shown(path.name), "sha256": file.sha256, "part": file.part, "matched": match.how}
     return StartingPoint(match.tensors, architecture, (), network_input(model), origin)
 
 
@@ -174,7 +175,7 @@ def _from_checkpoint(path: Path, model: str, options: Options) -> StartingPoint:
     saved = checkpoint.load(path)
     _check_network(path, saved, model, options)
     check_arithmetic(path, saved.input)
-    origin = {"file": path.name, "sha256": sha256_of(path)}
+    origin = {"file": shown(path.name), "sha256": sha256_of(path)}
     spec = ModelCard.from_dict(saved.contract()).input
     return StartingPoint(saved.model().state_dict(), saved.architecture, tuple(saved.labels), spec, origin)
 

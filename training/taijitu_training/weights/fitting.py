@@ -31,7 +31,7 @@ def match_weights(file: WeightsFile, architecture: Architecture, *, by_order: bo
     network = create_model(architecture["name"], **architecture["options"])
     try:
         if by_order:
-            if file.path.suffix == ".safetensors":
+            if not file.has_order:
                 raise CheckpointError("got .safetensors, which keep no order, expected a file of torch.save")
             return match_by_order(file.tensors, network)
         match = match_by_name(file.tensors, network, prefix)

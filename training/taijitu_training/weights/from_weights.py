@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
 from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions
 from taijitu_training.models import create_model, model_options
@@ -62,7 +63,7 @@ def checkpoint_from_weights(
     match = match_weights(file, architecture, by_order=by_order, prefix=prefix)
     require_whole(file, match, architecture, leave_out)
     left_out = [*match.outside, *match.unknown]
-    origin = {"file": file.path.name, "part": file.part, "matched": match.how, "left_out": left_out}
+    origin = {"file": shown(file.path.name), "part": file.part, "matched": match.how, "left_out": left_out}
     made = Checkpoint(
         state_dict={name: value.detach().clone() for name, value in match.tensors.items()},
         architecture=architecture,

@@ -199,6 +199,10 @@ def open_model(
     `more`: a serialised ModelProto that is merged into that of the file.
     """
     ort = require("onnxruntime", "taijitu[ort]")
+    if not is_utf8(str(path)):
+        raise ArtefactError(
+            f"{path}: got a path that is not UTF-8, expected one that ONNX Runtime can open; rename the file or folder"
+        )
     opener = SessionOpener(ort, path, threads, profile_prefix, more)
     try:
         return open_on_provider(ort, provider, opener.open_with_nish if native else opener.open, path)
@@ -209,6 +213,15 @@ def open_model(
             f"{path}: got a file that ONNX Runtime cannot load ({one_line(error)}), expected a whole ONNX model; "
             "copy it again, or make it again with: taijitu onnx"
         ) from error
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether a path is text; Python has lone surrogates for other bytes, which libraries do not take."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def tensor_of(node: Any) -> Tensor:
