@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import functools
 import queue
 import socket
@@ -120,19 +121,24 @@ class MjpegServer:
         threading.Thread(target=self._accept, args=(listener, serving), daemon=True).start()
 
     def _accept(self, listener: socket.socket, serving: bool) -> None:
-        with contextlib.suppress(OSError):
-            while True:
+        while True:
+            try:
                 client = listener.accept()[0]
-                with self._lock:
-                    if self._listener is not listener:
-                        client.close()
-                        return
-                    self._sockets.append(client)
-                    self.connections += 1
-                    if serving:
-                        frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-                        self._served.append(frames)
-                        threading.Thread(target=self._send, args=(client, frames), daemon=True).start()
+            except OSError as error:
+                if error.errno != errno.EMFILE:
+                    return
+                time.sleep(0.01)  # a test takes all descriptors of this process for a moment
+                continue
+            with self._lock:
+                if self._listener is not listener:
+                    client.close()
+                    return
+                self._sockets.append(client)
+                self.connections += 1
+                if serving:
+                    frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+                    self._served.append(frames)
+                    threading.Thread(target=self._send, args=(client, frames), daemon=True).start()
 
     def _send(self, client: socket.socket, frames: queue.SimpleQueue[bytes | None]) -> None:
         with contextlib.suppress(OSError):
