@@ -199,7 +199,7 @@ def open_model(
     `more`: a serialised ModelProto that is merged into that of the file.
     """
     ort = require("onnxruntime", "taijitu[ort]")
-    if not is_utf8(str(path)):
+    if not _is_utf8(str(path)):
         raise ArtefactError(
             f"{path}: got a path that is not UTF-8, expected one that ONNX Runtime can open; rename the file or folder"
         )
@@ -215,7 +215,7 @@ def open_model(
         ) from error
 
 
-def is_utf8(text: str) -> bool:
+def _is_utf8(text: str) -> bool:
     """Return whether a path is text; Python has lone surrogates for other bytes, which libraries do not take."""
     try:
         text.encode()
