@@ -98,11 +98,14 @@ def verdict_on_logits(comparison: Comparison, precision: str, allowed: float) ->
     return Verdict(Outcome.NOT_FINE if not error <= allowed else Outcome.FINE, reason)
 
 
-def verdict_on_accuracy(accuracy: Accuracy, pictures: int, expected: float, source: str, max_drop: float) -> Verdict:
+def verdict_on_accuracy(
+    accuracy: Accuracy, pictures: int, labels: int, expected: float, source: str, max_drop: float
+) -> Verdict:
     """Judge a top-1 accuracy by itself, against `expected` percent that `source` promises.
 
     The pictures may be others than those of the promise, so only the bounds of the accuracy can tell: if both are below
-    the promise minus `max_drop`, not fine; if both are above, fine; otherwise not shown.
+    the promise minus `max_drop`, not fine; if both are above, fine; otherwise not shown. A promise that guessing among
+    as many `labels` keeps is not judged.
     """
     low, high = share_interval(accuracy.hits, pictures).points
     wanted = expected - max_drop
@@ -112,6 +115,9 @@ def verdict_on_accuracy(accuracy: Accuracy, pictures: int, expected: float, sour
     )
     if not high >= wanted:
         return Verdict(Outcome.NOT_FINE, reason)
+    if not wanted > 100 / labels:
+        guessing = f"guessing among {labels} labels reaches {100 / labels:.2f} %"
+        return Verdict(Outcome.NOT_JUDGED, f"{reason}, but {guessing}; {GIVE_REFERENCE} or a higher --expect PERCENT")
     if low >= wanted:
         return Verdict(Outcome.FINE, reason)
     return Verdict(Outcome.NOT_SHOWN, f"{reason}; for a narrower range {GIVE_REFERENCE}")

@@ -6,15 +6,14 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
-from typing import Any
 
-import orjson
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from taijitu_runtime.errors import one_line
 from taijitu_server.errors import CONTENT_TYPE, PICTURES, HttpError, bad_request
 from taijitu_server.http.body import BodyReader
+from taijitu_server.http.json_body import content_from_json
 from taijitu_server.http.request import Request, unknown_name
 from taijitu_server.http.response import JSON
 
@@ -64,10 +63,7 @@ async def read_pictures(request: Request, bodies: BodyReader, max_pictures: int)
 
 def pictures_from_json(text: bytes, max_pictures: int) -> list[bytes]:
     """Return the pictures of {"image": base64} or {"images": [base64, ...]}. Raises HttpError 400 or 413."""
-    try:
-        content: Any = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"the body is not JSON: {error.msg[:100]}") from None
+    content = content_from_json(text, most_lists=2)
     expected = 'expected {"image": base64} or {"images": [base64, ...]}'
     if not isinstance(content, dict) or len(content) != 1 or not content.keys() <= {"image", "images"}:
         names = ", ".join(map(str, content))[:100] if isinstance(content, dict) else type(content).__name__

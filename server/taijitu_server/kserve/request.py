@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import orjson
@@ -11,6 +13,7 @@ from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.decision.rule import DecisionRule
 from taijitu_server.errors import bad_request
 from taijitu_server.http.forms import too_many
+from taijitu_server.http.json_body import content_from_json
 from taijitu_server.http.request import check_names, probability_from_text
 from taijitu_server.kserve.tensors import (
     checked_list,
@@ -92,11 +95,7 @@ def infer_request_from_body(
         HttpError: 400 for a malformed request, 413 for more pictures or rows than `settings` allow.
     """
     json_bytes, binary = _split(body, header_length)
-    try:
-        content = orjson.loads(json_bytes)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"the request is not JSON: {error.msg[:100]}") from None
-    content = _object(content, "the request")
+    content = _object(content_from_json(json_bytes, _most_lists(model_input, settings)), "the request")
     check_names("the request", content, REQUEST_FIELDS)
     parameters = _parameters(content, "parameters", REQUEST_PARAMETERS)
     if any(parameters.get(name) for name in SEQUENCE):
@@ -115,6 +114,12 @@ def infer_request_from_body(
 def outputs_of(rule: DecisionRule) -> tuple[str, ...]:
     """Return the names of a model's outputs: `known` and `set` where its card or the request decides them."""
     return (*OUTPUTS, *(name for name, has in zip(DECIDED, (rule.decides, rule.has_sets)) if has))
+
+
+def _most_lists(model_input: ModelInput, settings: Settings) -> int:
+    """Return how many lists the largest tensor has if it is nested, or the largest request of picture files."""
+    of_tensor = sum(accumulate(model_input.shape(settings.max_rows)[:-1], mul, initial=1))
+    return max(of_tensor, settings.max_pictures)
 
 
 def _split(body: bytes, header_length: str) -> tuple[bytes, memoryview]:

@@ -10,6 +10,7 @@ import orjson
 from taijitu_runtime.installed import taijitu_version
 from taijitu_server.endpoints.health import check_ready
 from taijitu_server.errors import MODEL_LOAD, NOT_READY, RELOAD_OFF, HttpError, bad_request, overloaded
+from taijitu_server.http.json_body import content_from_json
 from taijitu_server.http.origin import check_origin
 from taijitu_server.http.request import Request, check_names
 from taijitu_server.http.response import WholeResponse, server_timing
@@ -162,10 +163,7 @@ async def _check_change(state: ServerState, request: Request) -> None:
 
 async def _json_object(state: ServerState, request: Request) -> dict[str, Any]:
     text = await state.bodies.read(request)
-    try:
-        content = orjson.loads(text) if text else {}
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"the request is not JSON: {error.msg[:100]}") from None
+    content = content_from_json(text, most_lists=2) if text else {}
     if not isinstance(content, dict):
         raise bad_request("the request: expected a JSON object")
     return content

@@ -146,7 +146,7 @@ def test_a_nan_logit_is_never_fine(bad: float) -> None:
         assert verdict_on_logits(compare(reference, candidate), precision, 1.0).outcome is Outcome.NOT_FINE
     nothing = Accuracy(0, math.nan, None)
     assert verdict_without_promise(nothing, 0.1).outcome is Outcome.NOT_JUDGED
-    assert verdict_on_accuracy(nothing, 10, math.nan, "its card records", 0.1).outcome is Outcome.NOT_FINE
+    assert verdict_on_accuracy(nothing, 10, 10, math.nan, "its card records", 0.1).outcome is Outcome.NOT_FINE
 
 
 def test_without_labels_the_logits_error_decides_and_flips_do_not() -> None:
@@ -168,15 +168,22 @@ def test_a_precision_may_cost_a_multiple_of_its_own_noise_within_limits() -> Non
 
 
 @pytest.mark.parametrize(
-    ("hits", "expected", "outcome"),
+    ("hits", "expected", "max_drop", "outcome"),
     [
-        (8539, 80.0, Outcome.FINE),
-        (8539, 85.39, Outcome.NOT_SHOWN),
-        (8539, 90.0, Outcome.NOT_FINE),
+        (8539, 80.0, 0.1, Outcome.FINE),
+        (8539, 85.39, 0.1, Outcome.NOT_SHOWN),
+        (8539, 90.0, 0.1, Outcome.NOT_FINE),
+        (0, 0.0, 0.1, Outcome.NOT_JUDGED),
+        (8539, 10.0, 0.1, Outcome.NOT_JUDGED),
+        (8539, 80.0, 70.0, Outcome.NOT_JUDGED),
+        (300, 5.0, 0.1, Outcome.NOT_FINE),
     ],
 )
-def test_an_accuracy_alone_is_judged_by_its_bounds(hits: int, expected: float, outcome: Outcome) -> None:
-    assert verdict_on_accuracy(Accuracy(hits, hits / 100, None), 10_000, expected, "expected", 0.1).outcome is outcome
+def test_an_accuracy_alone_is_judged_by_its_bounds(
+    hits: int, expected: float, max_drop: float, outcome: Outcome
+) -> None:
+    found = verdict_on_accuracy(Accuracy(hits, hits / 100, None), 10_000, 10, expected, "expected", max_drop)
+    assert found.outcome is outcome
 
 
 def test_equal_logits_count_for_the_lower_index() -> None:

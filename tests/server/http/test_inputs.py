@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import gc
 import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +13,7 @@ import httpx
 import pytest
 
 from taijitu_server.errors import HttpError
-from taijitu_server.http.forms import bytes_from_base64
+from taijitu_server.http.forms import bytes_from_base64, pictures_from_json
 from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
 
@@ -60,6 +62,24 @@ def test_other_text_is_refused_with_its_kind(text: str, hint: str) -> None:
     with pytest.raises(HttpError, match=hint) as refused:
         bytes_from_base64(text)
     assert refused.value.status == 400
+
+
+def test_json_of_many_lists_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(HttpError, match="lists") as refused:
+        pictures_from_json(b'{"images":[' + b"{}," * 2000 + b"{}]}", 32)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("text", [b'{"image":"AAAA"}', b'{"image":'])
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_collected_after_json_as_before_it(text: bytes, collects: bool) -> None:
+    (gc.enable if collects else gc.disable)()
+    try:
+        with contextlib.suppress(HttpError):
+            pictures_from_json(text, 32)
+        assert gc.isenabled() is collects
+    finally:
+        gc.enable()
 
 
 def classified(server: Server, **request: Any) -> httpx.Response:

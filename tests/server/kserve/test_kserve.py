@@ -143,6 +143,7 @@ def nested(depth: int) -> bytes:
         (b"[]", 400, "expected a JSON object"),
         (nested(120), 400, "inputs"),
         (nested(250_000), 400, "not JSON"),
+        (b'{"inputs":[' + b"[]," * 2_000_000 + b"[]]}", 400, "2,000,003 lists and objects"),
         ({"inputs": []}, 400, "got 0 inputs"),
         ({"inputs": one_input()["inputs"] * 2}, 400, "got 2 inputs"),
         (one_input(name="x"), 400, "'x'"),
