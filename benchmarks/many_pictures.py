@@ -1,6 +1,6 @@
 """Compare lists and folders with what ONNX Runtime alone does: one bare session of one thread on each core.
 
-python -m benchmarks.many_pictures model.onnx --pictures DIR [--rounds 5]
+python -m benchmarks.many_pictures model.onnx --pictures DIR [--rounds 5] [--busy]
 
 Per second, medians of rounds in which all ways take turns. The bound is that of prepared pixels, at the best batch;
 the other ways also decode, resize, and make answers.
@@ -13,8 +13,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -37,11 +38,16 @@ def main() -> int:
     parser.add_argument("model", type=Path, help="an ONNX file of taijitu onnx or adopt")
     parser.add_argument("--pictures", type=Path, required=True, help="folder of pictures, a thousand or more")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: %(default)s)")
+    parser.add_argument("--busy", action="store_true", help="next to a program that takes each core")
     args = parser.parse_args()
     files = sorted(path for path in args.pictures.rglob("*") if has_picture_suffix(path.name))
     if not files:
         parser.error(f"{args.pictures}: got no pictures, expected some; check the path")
-    with taijitu.Classifier.from_file(args.model) as classifier:
+    with (
+        taijitu.Classifier.from_file(args.model) as classifier,
+        taijitu.Classifier.from_file(args.model, threads=1) as single,
+        busy_cores(usable_cores() if args.busy else 0),
+    ):
         pixels = np.stack([preprocess(file, classifier.card.input) for file in files])
         pictures = [decode_picture(file) for file in files]
         ways: dict[str, Callable[[], object]] = {
@@ -52,6 +58,7 @@ def main() -> int:
         bounds = list(ways)[: len(BATCHES)]
         ways["`Classifier.predict`, a list of arrays"] = lambda: classifier.predict(pictures)
         ways["`Classifier.predict`, a list of files"] = lambda: classifier.predict(list(files))
+        ways["the same with `threads=1`"] = lambda: single.predict(list(files))
         ways["`taijitu classify DIR`, with its start"] = lambda: classify(args.model, args.pictures)
         rates = measured(ways, len(files), args.rounds)
     bound = max(rates[name] for name in bounds)
@@ -81,6 +88,18 @@ def bare(model: Path, pixels: NDArray[np.uint8], batch: int, sessions: int, thre
             list(pool.map(answer, range(sessions)))
 
     return run
+
+
+@contextmanager
+def busy_cores(count: int) -> Iterator[None]:
+    """Run `count` processes that compute without end, until the block ends."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def classify(model: Path, folder: Path) -> None:
