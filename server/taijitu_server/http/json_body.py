@@ -27,7 +27,8 @@ def content_from_json(text: bytes, most_lists: int) -> Any:
     characters = np.frombuffer(text, np.uint8)
     lists = sum(int(np.count_nonzero(characters == ord(bracket))) for bracket in "[{")
     if lists > most_lists + SPARE_LISTS:
-        raise bad_request(f"got JSON of {lists:,} lists and objects, expected at most {most_lists + SPARE_LISTS:,}")
+        most = most_lists + SPARE_LISTS
+        raise bad_request(f"got JSON of {lists:,} lists and objects, expected at most {most:,}; send less at a time")
     was_enabled = gc.isenabled()
     gc.disable()
     try:
