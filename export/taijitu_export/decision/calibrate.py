@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from taijitu_export.comparison.classes import absent_labels, calibration_error, first_answers
 from taijitu_export.decision.conformal import is_covered, set_probability
-from taijitu_export.decision.temperature import best_temperature
+from taijitu_export.decision.temperature import HIGHEST, LOWEST, best_temperature
 from taijitu_export.decision.threshold import ThresholdRequest, coverage_row, coverage_table
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.onnx_file import OnnxFile, read_onnx
@@ -20,10 +21,11 @@ from taijitu_export.progress import tracked
 from taijitu_runtime.answers import scores_from_logits
 from taijitu_runtime.card import METADATA_PREFIX, ModelCard
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import PictureSet, TrainedOn, evaluation_and_other_pictures, fingerprints, scan_folder
 from taijitu_runtime.decision.decision import SCORES, CoverageRow, Decision
 from taijitu_runtime.decision.rule import DecisionRule, energies
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, listed
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
@@ -114,29 +116,46 @@ def calibrate_file(
     if skip_unreadable:
         pictures = pictures.readable(card.input)
         others = None if others is None else others.readable(card.input)
+    if others is not None and len(others) < FEWEST_OTHERS:
+        raise ExportError(f"got {others}, expected at least {FEWEST_OTHERS} that show none of the labels; give more")
     if pictures.targets is None:
         raise UsageError(f"{data}: got pictures without labels, expected a folder for each label; sort them")
     with Classifier.from_file(model, threads=threads) as classifier:
         logits = _logits(classifier, pictures)
         logits_of_others = None if others is None else _logits(classifier, others)
     other_index = None if other_label is None else labels.index(other_label)
+    prints = fingerprints(pictures.contents)
     choosing, reporting = _halves(logits, pictures.targets, logits_of_others, other_index)
     decision = dataclasses.replace(
         _chosen(choosing, threshold, guarantee),
         other=other_label,
         pictures=len(pictures),
-        data_sha256=hashlib.sha256("\n".join(sorted(fingerprints(pictures.contents))).encode()).hexdigest(),
+        data_sha256=hashlib.sha256("\n".join(sorted(prints)).encode()).hexdigest(),
     )
     result = _reported(decision, threshold, choosing, reporting, card, output)
     write_whole(output, with_decision(file, card, result.decision))
-    return dataclasses.replace(result, remarks=_remarks(pictures, others))
+    return dataclasses.replace(result, remarks=_remarks(pictures, prints, others, decision.temperature))
 
 
-def _remarks(pictures: PictureSet, others: PictureSet | None) -> tuple[str, ...]:
-    """Return lines about the pictures with labels, and about those of none of the labels."""
+def _remarks(
+    pictures: PictureSet, prints: Sequence[str], others: PictureSet | None, temperature: float
+) -> tuple[str, ...]:
+    """Return lines about the pictures with labels, whose hashes are `prints`, those of none of the labels, and both."""
     remarks = [str(pictures), *pictures.remarks]
     if others is not None:
         remarks += [f"others: {others}", *others.remarks]
+        labelled = set(prints)
+        both = [name for name, one in zip(others.names, fingerprints(others.contents)) if one in labelled]
+        if both:
+            remarks.append(
+                f"warning: {len(both)} of the others have a label in the data too ({shown(listed(both, 1))}); the "
+                "score and its figures mislead: take them out of either"
+            )
+    if temperature in (LOWEST, HIGHEST):
+        remarks.append(
+            f"warning: temperature {temperature:g} is the {'lowest' if temperature == LOWEST else 'highest'} that is "
+            "tried, so the answers are all right or hardly related to the labels; look at the accuracy and the data"
+        )
     if pictures.targets is not None and (absent := absent_labels(pictures.labels, pictures.targets)) is not None:
         remarks.append(f"not calibrated on {absent}")
     return tuple(remarks)
@@ -164,8 +183,6 @@ def _others(of_data: PictureSet, other: str, labels: tuple[str, ...]) -> Picture
             f"got --other {other}, expected a label of the model, a label of the data, or a folder of pictures; check "
             "the name"
         )
-    if len(others) < FEWEST_OTHERS:
-        raise ExportError(f"got {others}, expected at least {FEWEST_OTHERS} that show none of the labels; give more")
     return others
 
 

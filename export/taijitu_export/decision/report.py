@@ -61,4 +61,5 @@ def as_json(found: CalibrateResult) -> dict[str, Any]:
 
 def _words(row: CoverageRow) -> str:
     others = "" if row.others is None else f", and {row.others:.1f} % of the others are called known"
-    return f"{row.coverage:.1f} % of pictures, of which {row.accuracy:.2f} % are right{others}"
+    right = f", of which {row.accuracy:.2f} % are right" if row.coverage else ""  # of no picture, no share is right
+    return f"{row.coverage:.1f} % of pictures{right}{others}"

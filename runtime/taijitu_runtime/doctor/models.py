@@ -17,4 +17,7 @@ def check_model(path: Path, reply: Reply) -> Finding:
         return ok(subject, text)
     if outcome == "unproven":
         return warning(subject, text, "make it again with: taijitu onnx")
+    if outcome == "not tried":  # no such file, no GPU for an engine, ...: the error ends with its own cure
+        reason, _, cure = text.rpartition("; ")
+        return problem(subject, reason, cure) if reason else problem(subject, text, "see docs/proof.md")
     return problem(subject, text, "copy the file again, or make it again with: taijitu onnx; see docs/proof.md")

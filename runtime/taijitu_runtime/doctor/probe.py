@@ -94,7 +94,7 @@ def prove(path: str) -> tuple[str, str]:
     try:
         found = prove_model(path)
     except TaijituError as error:
-        return "failed", str(error)
+        return "not tried", str(error)
     return found.outcome, str(found)
 
 

@@ -109,9 +109,10 @@ def prove(model: str | Path, *, provider: str | None = None, threads: int = 0, k
 
     Raises:
         ArtefactError: The file is missing or not readable.
+        DeviceError: The file is an engine, and there is no GPU or driver to run it on.
         ProviderError: The provider cannot be used here.
         UsageError: An argument is wrong, or does not fit the file.
-        MissingDependencyError: `key` is given, and cryptography is not installed.
+        MissingDependencyError: A package that the file needs, or cryptography for `key`, is not installed.
     """
     check_file(Path(model))
     try:

@@ -123,6 +123,38 @@ def test_too_few_pictures_and_two_threshold_requests_are_refused(model: Path, da
     assert not output.exists()
 
 
+def test_too_few_others_that_can_be_decoded_are_refused(model: Path, data: Path, tmp_path: Path) -> None:
+    none, output = tmp_path / "none", tmp_path / "out.onnx"
+    none.mkdir()
+    for grey in range(30):
+        (none / f"{grey}.png").write_bytes(b"nothing")
+    Image.new("RGB", (8, 8)).save(none / "0.png")
+    with pytest.raises(ExportError, match=r"got 1 .* 20"):
+        calibrate_file(model, data, output, threshold=ThresholdRequest(), other=str(none), skip_unreadable=True)
+    assert not output.exists()
+
+
+def test_others_that_have_a_label_too_are_named(model: Path, data: Path, tmp_path: Path) -> None:
+    request, output = ThresholdRequest(coverage=90), tmp_path / "out.onnx"
+    remarks = calibrate_file(model, data, output, threshold=request, other=str(data / "red")).remarks
+    count = len(list((data / "red").iterdir()))
+    assert any(line.startswith("warning") and str(count) in line and ".png" in line for line in remarks)
+
+
+def test_a_temperature_at_the_end_of_its_range_is_a_warning(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "moved"
+    for label, other in zip(COLOURS, [*COLOURS[1:], COLOURS[0]]):
+        shutil.copytree(data / label, moved / other)
+    assert main([str(model), "--data", str(moved), "-o", str(tmp_path / "out.onnx"), "--reject", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert decision_of(tmp_path / "out.onnx").temperature == 20
+    assert "warning: temperature 20" in printed
+    known = next(line for line in printed.splitlines() if line.startswith("known from"))
+    assert "right" not in known, "no answer is known, so none is right or wrong"
+
+
 def test_labels_without_a_picture_are_named(model: Path, data: Path, tmp_path: Path) -> None:
     whole = calibrate_file(model, data, tmp_path / "whole.onnx", threshold=ThresholdRequest())
     assert not any("none in the data" in line for line in whole.remarks)

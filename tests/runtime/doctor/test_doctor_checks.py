@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taijitu_runtime.doctor import folders, libraries, packages, system
+from taijitu_runtime.doctor import folders, libraries, models, packages, probe, system
 from taijitu_runtime.doctor.child import Imported, Reply
 from taijitu_runtime.doctor.finding import Finding
 from taijitu_runtime.installed import installed_versions, pip_install
@@ -144,3 +144,14 @@ def test_the_cache_folder(tmp_path: Path) -> None:
     folder.rmdir()
     folder.touch()
     assert only([folders.check_cache(place)], "warning").cure.endswith("export XDG_CACHE_HOME=DIR")
+
+
+def test_a_file_that_could_not_be_tried_gets_the_cure_of_its_error(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.onnx"
+    found = models.check_model(missing, Reply(list(probe.prove(str(missing)))))
+    assert (found.level, "no such file" in found.text) == ("problem", True)
+    assert found.cure == "check the path"
+    no_gpu = ["not tried", "got no usable GPU (no driver), expected a driver and a GPU; try nvidia-smi"]
+    assert models.check_model(Path("m.engine"), Reply(no_gpu)).cure == "try nvidia-smi"
+    differs = ["failed", "not proven: another answer to 3 of 16; 13 of 16 answers the same"]
+    assert "taijitu onnx" in models.check_model(Path("m.onnx"), Reply(differs)).cure
