@@ -10,7 +10,8 @@ from taijitu_export.engine.options import Options
 from taijitu_export.engine.shapes import text_from_shapes
 from taijitu_runtime.console import shown
 from taijitu_runtime.engine_card import sidecar_of
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, listed
+from taijitu_runtime.model_files import ENGINE_SUFFIXES, is_engine
 from taijitu_runtime.output_path import check_output_path
 
 
@@ -62,8 +63,13 @@ class Request:
 def check_output(request: Request) -> None:
     """Raise UsageError where no engine can be written, before minutes are spent on one."""
     output = request.output
-    if output.is_dir() or output.resolve() == request.source.resolve() or output.suffix.lower() == ".onnx":
+    if output.is_dir() or output.resolve() == request.source.resolve():
         raise UsageError(f"got {output} for the engine, expected a file of its own; give --saveEngine=model.engine")
+    if not is_engine(output):
+        raise UsageError(
+            f"got {output} for the engine, expected a name in {listed(ENGINE_SUFFIXES, between=' or ')}, by which the "
+            "other commands know an engine; give --saveEngine=model.engine"
+        )
     for file in (output, sidecar_of(output)):
         check_output_path(file)
     try:

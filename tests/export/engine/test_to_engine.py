@@ -278,7 +278,9 @@ def test_a_flag_that_this_library_does_not_use_is_an_error_that_says_why(
         (["--fp32"], "unrecognized arguments: --fp32"),
         (["--int8"], "INT8 WoQ GEMM"),
         (["--saveEngine=no/such/folder/model.engine"], "no/such/folder"),
-        (["--saveEngine=model.onnx"], "expected a file of its own"),
+        (["--saveEngine=model.onnx"], "model.onnx"),
+        (["--saveEngine=model.txt"], "model.txt"),
+        (["--saveEngine=model"], "model.engine"),
     ],
 )
 def test_wrong_usage_is_one_line_and_leaves_nothing(
