@@ -230,8 +230,7 @@ class Camera:
 
     async def _accept(self, picture: Image.Image) -> tuple[ServedModel, Job]:
         model = self._find_model()
-        timeout_s = self._settings.queue_timeout_ms / 1e3
-        return model, model.accept(lambda _: model.rows_from_picture(picture), timeout_s)
+        return model, model.accept(lambda _: model.rows_from_picture(picture))
 
     def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> dict[str, Any]:
         if model is not self._model:  # its labels may differ

@@ -136,12 +136,12 @@ class ServedModel:
             level, state = (logging.ERROR, "hangs") if overdue else (logging.INFO, "answers again")
             log.log(level, "model %s version %s %s", self.name, self.version, state)
 
-    def submit(self, pool: DecodePool | None, prepare: Prepare, timeout_s: float) -> Job:
+    def submit(self, pool: DecodePool | None, prepare: Prepare) -> Job:
         """Queue one request; its `future` gives the scores. HttpError 503 where the queue is full.
 
         It is prepared in `pool`, or without one in the calling thread.
         """
-        job = self.accept(prepare, timeout_s)
+        job = self.accept(prepare)
         if pool is None:
             self.prepare(job)
         else:
@@ -149,12 +149,7 @@ class ServedModel:
         return job
 
     def submit_explained(
-        self,
-        pool: DecodePool,
-        pictures: Callable[[], Sequence[bytes]],
-        top: int,
-        threshold: float | None,
-        timeout_s: float,
+        self, pool: DecodePool, pictures: Callable[[], Sequence[bytes]], top: int, threshold: float | None
     ) -> tuple[Job, list[Explanation]]:
         """Queue one request whose pictures are explained in `pool`, by a session of its own.
 
@@ -180,7 +175,7 @@ class ServedModel:
             job.outcome = self.classifier.scores(job.rows)
             self._deliver([job])
 
-        job = self.accept(explain, timeout_s)
+        job = self.accept(explain)
         pool.put(job, deliver, self._deliver)
         return job, explanations
 
@@ -197,8 +192,8 @@ class ServedModel:
             return True  # `prepare` will refuse it
         return header.format == "JPEG" and not header.has_metadata and header.width * header.height <= QUICK_PIXELS
 
-    def accept(self, prepare: Prepare, timeout_s: float) -> Job:
-        """Reserve a place in the queue for a job.
+    def accept(self, prepare: Prepare) -> Job:
+        """Reserve a place in the queue for a job, which is not run once the settings' time in it is over.
 
         Call `prepare` with it next. HttpError 503 where the queue is full.
         """
@@ -209,7 +204,7 @@ class ServedModel:
             text = f"{settings.queue_size} requests already wait for {self.name}; try again"
             raise overloaded(QUEUE_FULL, text, settings.retry_after_s)
         self._loop = asyncio.get_running_loop()
-        job = Job(self._loop.create_future(), prepare, time.monotonic() + timeout_s)
+        job = Job(self._loop.create_future(), prepare, time.monotonic() + settings.queue_timeout_ms / 1e3)
         self._jobs.add(job)
         self._metrics.pending.set(self.pending)
         return job
