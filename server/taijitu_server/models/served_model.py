@@ -214,7 +214,7 @@ class ServedModel:
         prepare_here(job, self._batcher.put, self._deliver)
 
     def rows_from_pictures(self, pictures: Sequence[bytes]) -> Rows | Steps:
-        """Return rows for the model from the bytes of image files; for several images, in steps.
+        """Return rows for the model from picture files; for several, in steps.
 
         PictureError, naming the first bad one; HttpError 413 where all together have too many pixels, before any is
         decoded.
@@ -231,9 +231,9 @@ class ServedModel:
             yield
         return self._rows(rows)
 
-    def rows_from_picture(self, picture: Image.Image) -> Rows:
-        """Return one row for the model from a decoded picture."""
-        return self._rows([self.classifier.prepare(picture)])
+    def rows_from_image(self, image: Image.Image) -> Rows:
+        """Return one row for the model from an image."""
+        return self._rows([self.classifier.prepare(image)])
 
     def scores(self, rows: Rows) -> Scores:
         """Run the network, `max_batch` rows at a time; ArtefactError where it fails or gives NaN."""
@@ -279,9 +279,9 @@ def _naming(index: int, count: int) -> Iterator[None]:
 
 
 def check_request_pixels(pictures: Sequence[bytes], limits: Limits, max_pixels: int) -> None:
-    """Raise HttpError 413 where the headers of one request's images declare more than `max_pixels` together.
+    """Raise HttpError 413 where the headers of one request's pictures declare more than `max_pixels` together.
 
-    Other faults of an image are reported when it is decoded.
+    Other faults of a picture are reported when it is decoded.
     """
     pixels = 0
     for picture in pictures:
@@ -289,8 +289,8 @@ def check_request_pixels(pictures: Sequence[bytes], limits: Limits, max_pixels: 
             header = inspect(picture, limits)
             pixels += header.width * header.height
     if pixels > max_pixels:
-        text = f"got {pixels} pixels in {len(pictures)} images, expected at most {max_pixels} in one request"
-        raise HttpError(REQUEST_PIXELS, f"{text}; send fewer images at a time, or smaller ones")
+        text = f"got {pixels} pixels in {len(pictures)} pictures, expected at most {max_pixels} in one request"
+        raise HttpError(REQUEST_PIXELS, f"{text}; send fewer pictures at a time, or smaller ones")
 
 
 def _check(classifier: Classifier) -> None:
