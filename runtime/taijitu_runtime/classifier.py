@@ -80,7 +80,7 @@ class Classifier:
             path: The model file.
             batch_size: As for the class.
             threads: Cores of the CPU that it uses, for one picture or for several side by side; 0 for all.
-            provider: ONNX Runtime's provider: "cpu", "cuda" or "tensorrt"; None for "cpu".
+            provider: ONNX Runtime's provider: "cpu", "cuda", "tensorrt" or "rtx"; None for "cpu".
             rebuild: Build an engine that was built for another GPU, TensorRT or platform, or is damaged, again from its
                 ONNX file, which takes minutes on a small board.
             cuda_graphs: An engine captures its usual batches as CUDA graphs while it loads, see TrtBackend.

@@ -36,7 +36,7 @@ class Application:
     """
 
     def __init__(self, registry: Registry, *, is_local: bool = False) -> None:
-        self.state = ServerState(registry, registry.settings, is_local)
+        self.state = ServerState(registry, is_local)
         requests = Middleware(self.state, Router(routes(has_cameras=self.state.cameras is not None)))
         self._requests = _with_cors(requests, registry.settings)
         self._lifespan = routing.Router(lifespan=lambda _: _run_lifespan(self.state))

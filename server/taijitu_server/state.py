@@ -10,7 +10,6 @@ from taijitu_server.http.origin import HostNames
 from taijitu_server.logs import LineWriter
 from taijitu_server.models.decode_pool import DecodePool
 from taijitu_server.models.registry import Registry
-from taijitu_server.settings import Settings
 
 if TYPE_CHECKING:
     from taijitu_server.cameras.cameras import Cameras
@@ -25,9 +24,9 @@ class ServerState:
         is_closing: The port is about to close, and endless responses (streams, WebSockets) end.
     """
 
-    def __init__(self, registry: Registry, settings: Settings, is_local: bool) -> None:
+    def __init__(self, registry: Registry, is_local: bool) -> None:
         self.registry = registry
-        self.settings = settings
+        self.settings = settings = registry.settings
         self.metrics = registry.metrics
         self.hosts = HostNames(settings, is_local)
         self.keys = ApiKeys(settings.known_keys())

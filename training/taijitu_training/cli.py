@@ -148,7 +148,8 @@ def _shown_recipe(args: argparse.Namespace, changes: dict[str, str], options: di
     name = args.recipe or usual_recipe(from_weights=from_weights)
     if not any((args.model, args.preset, options, args.init)):
         return get_recipe(name, [f"{field}={value}" for field, value in changes.items()])
-    from taijitu_training.train import settings  # torch, see above
+    from taijitu_training.network_request import NetworkRequest  # torch, see above
     from taijitu_training.weights.fine_tuning import saved_network
 
-    return settings(args.model, name, changes, args.preset, options, args.init, saved_network(args.init))[1]
+    asked = NetworkRequest(args.model, name, changes, args.preset, options, args.init, args.pretrained)
+    return asked.chosen(saved_network(args.init)).recipe

@@ -7,8 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,12 @@ from taijitu_training.data import DataRequest, Dataset, load_dataset
 from taijitu_training.devices import choose_device
 from taijitu_training.distributed import Processes, processes
 from taijitu_training.loop.distillation import load_teacher
-from taijitu_training.models import create_model, model_options
-from taijitu_training.options import network_options
-from taijitu_training.recipes.named import get_recipe, usual_recipe
-from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.network_request import NetworkRequest
 from taijitu_training.run.announcement import announce
 from taijitu_training.run.metrics import Row
 from taijitu_training.run.resuming import PreviousRun
 from taijitu_training.run.run import Run
-from taijitu_training.weights.fine_tuning import StartingPoint, from_file, from_published, saved_network
+from taijitu_training.weights.fine_tuning import saved_network
 
 AnyPath = str | os.PathLike[str]
 RESULTS = ("last.pt", "best.pt", "final.pt", "metrics.jsonl", "report.html")
@@ -132,32 +128,27 @@ def train(
         UnknownNameError: A model, recipe, option or field that does not exist.
         UsageError: An argument is out of its range.
     """
-    changes, options = changes or {}, options or {}
+    asked = NetworkRequest(model, recipe, changes or {}, preset, options or {}, init, pretrained, offline)
     _check_numbers(validation, patience, minutes, accumulate, workers)
-    _check_changes(changes, minutes, teacher, other)
+    _check_changes(asked.changes, minutes, teacher, other)
     if label_level is not None:
         check_name("label level", label_level, LEVELS)
-    out, from_weights = Path(out), init is not None or pretrained is not None
-    resume_from = _resume_from(resume, out, from_weights=from_weights)
+    out = Path(out)
+    resume_from = _resume_from(resume, out, from_weights=asked.from_weights)
     place = choose_device(device)
     with processes(place) as group, ExitStack() as held:
         before = group.first_does(lambda: PreviousRun.of(resume_from))
-        recipe = recipe or before.recipe or usual_recipe(from_weights=from_weights)
         saved = before.network or group.first_does(lambda: saved_network(init))
-        name, chosen, built_with = group.all_do(lambda: settings(model, recipe, changes, preset, options, init, saved))
-        chosen = before.applied_to(chosen, changes)
+        network = group.all_do(lambda: asked.chosen(saved, before.recipe))
+        network = replace(network, recipe=before.applied_to(network.recipe, asked.changes))
         group.first_does(lambda: _prepare_out(out, resume_from, held))
-        start = None
-        if from_weights:
-            start = group.first_does(lambda: _starting_point(name, init, pretrained, built_with, offline))
-            chosen = group.all_do(lambda: start.applied_to(chosen, changes.keys()))
-            if "image_size" in built_with and "image_size" not in options:
-                built_with["image_size"] = start.spec.height
-        size = create_model(name, **built_with).input_size
+        start = group.first_does(lambda: asked.starting_point(network))
+        if start is not None:
+            network = group.all_do(lambda: asked.prepared_as(start, network))
         request = DataRequest(
             path=Path(data),
-            size=size,
-            recipe=chosen,
+            size=network.input_size,
+            recipe=network.recipe,
             validation=validation,
             workers=workers,
             label_level=label_level,
@@ -166,12 +157,13 @@ def train(
             other=other,
         )
         dataset = _loaded(request, group)
-        loaded_teacher = None
+        learned_from = None
         if teacher is not None:
-            loaded_teacher = group.all_do(lambda: load_teacher(Path(teacher), list(dataset.labels), size, chosen))
+            labels, size = list(dataset.labels), network.input_size
+            learned_from = group.all_do(lambda: load_teacher(Path(teacher), labels, size, network.recipe))
         run = Run(
-            architecture={"name": name, "options": {**built_with, "num_classes": len(dataset.labels)}},
-            recipe=chosen,
+            architecture=network.architecture(len(dataset.labels)),
+            recipe=network.recipe,
             dataset=dataset,
             out=out,
             device=place,
@@ -179,12 +171,12 @@ def train(
             accumulate=accumulate,
             compiled=compiled,
             initial=None if start is None else start.initial(dataset.labels),
-            teacher=loaded_teacher,
+            teacher=learned_from,
             patience=patience,
             minutes=minutes,
         )
         if group.writes:
-            announce(run, recipe, chose_share=validation is not None)
+            announce(run, chose_share=validation is not None)
         return TrainResult.of(run, _run_to_the_end(run, resume_from))
 
 
@@ -250,61 +242,6 @@ def _run_to_the_end(run: Run, resume_from: Path | None) -> bool:
     if run.processes.writes and not finished:
         say(f"stopped; {stopped}", sys.stderr)
     return finished
-
-
-def _network_name(model: str | None, saved: Mapping[str, Any], init: AnyPath | None) -> str:
-    name = model or saved.get("name")
-    if name is None and init is not None:
-        raise UsageError(f"got no --model for the weights in {init}, expected one, such as timm/resnet18; add it")
-    if name is None:
-        raise UsageError("got no --model, expected a network, such as yynet_small_16; add it, or --init CKPT")
-    return name
-
-
-def settings(
-    model: str | None,
-    recipe: str,
-    changes: Mapping[str, Any],
-    preset: str | None,
-    options: Mapping[str, Any],
-    init: AnyPath | None,
-    saved: Mapping[str, Any],
-) -> tuple[str, Recipe, dict[str, Any]]:
-    """Return the network's name, the recipe, and every option of the network; for the arguments see `train`.
-
-    `saved`: the network of the checkpoint to start or continue from, if there is one.
-    """
-    name = _network_name(model, saved, init)
-    own_options = saved["options"] if saved and saved["name"] == name and preset is None else {}
-    _refuse_options(name, changes)
-    chosen = get_recipe(recipe, [f"{field}={_text(value)}" for field, value in changes.items()])
-    return name, chosen, network_options(name, options, preset or "paper", own_options)
-
-
-def _refuse_options(model: str, changes: Mapping[str, Any]) -> None:
-    """Raise UsageError if a field to change is an option of the network."""
-    fields, options = Recipe.__dataclass_fields__, model_options(model)
-    for name in changes:
-        if name in options and name not in fields:
-            raise UsageError(f"got --set {name}, expected --option {name}=VALUE: it belongs to the network")
-        if name == "image_size":
-            raise UsageError(
-                f"got --set {name} for {model}, expected its own size; only timm's and torchvision's change"
-            )
-
-
-def _text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
-
-
-def _starting_point(
-    model: str, init: AnyPath | None, pretrained: str | None, options: Mapping[str, Any], offline: bool
-) -> StartingPoint:
-    if init is not None and pretrained is not None:
-        raise UsageError("got --init with --pretrained, expected one of them; remove one")
-    if init is not None:
-        return from_file(Path(init), model, options)
-    return from_published(model, pretrained or "", options, offline, partial(say, stream=sys.stdout))
 
 
 def _prepare_out(out: Path, resume_from: Path | None, held: ExitStack) -> None:

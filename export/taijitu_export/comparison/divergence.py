@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,12 @@ def layer_name(node: onnx.NodeProto, constants: Iterable[str]) -> str:
         if name in constants and name.endswith(".weight"):
             return name.removesuffix(".weight").removeprefix("model.")
     return str(node.name)
+
+
+def layer_names(model: onnx.ModelProto, nodes: Collection[str]) -> tuple[str, ...]:
+    """Return the layer_name of each node of these names, in the order of the graph."""
+    constants = {constant.name for constant in model.graph.initializer}
+    return tuple(layer_name(node, constants) for node in model.graph.node if node.name in nodes)
 
 
 def _squares(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:

@@ -41,12 +41,12 @@ STYLE = (
 )
 
 
-def write_page(found: Verification, candidate: Path, reference: Path | None, path: Path) -> list[Path]:
+def write_page(found: Verification, candidate: Path, reference: Path | None, path: Path) -> None:
     """Write the page, and next to it, where there are labels or a reference, the CSV of wrong and flipped pictures."""
     text = as_text(found, candidate, reference)
     sections = [f"<h1>{escape(shown(candidate.name))}</h1>", f"<pre>{escape(text)}</pre>"]
     rows = changed_pictures(found)
-    targets, written = found.evidence.targets, [path]
+    targets = found.evidence.targets
     if targets is not None:
         answers = first_answers(
             found.evidence.candidate, targets, found.card.output, temperature_of(found.card.decision)
@@ -58,12 +58,9 @@ def write_page(found: Verification, candidate: Path, reference: Path | None, pat
     head = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{STYLE}</style>'
     write_whole(path, "\n".join([head, *sections]).encode())
     if targets is not None or found.comparison is not None:
-        table = path.with_suffix(".csv")
         listed = io.StringIO(newline="")
         csv.writer(listed).writerows([("picture", "label", "reference", "candidate", "what"), *rows])
-        write_whole(table, listed.getvalue().encode(errors="backslashreplace"))
-        written.append(table)
-    return written
+        write_whole(path.with_suffix(".csv"), listed.getvalue().encode(errors="backslashreplace"))
 
 
 def changed_pictures(found: Verification) -> list[tuple[str, str, str, str, str]]:

@@ -62,9 +62,9 @@ def verdict_on_labels(comparison: Comparison, labelled: LabelledComparison, max_
     `max_drop`: allowed percentage points of top-1 accuracy.
 
     1. NaN or infinite logits: not fine.
-    2. The lower bound of the drop is above what is allowed, and at least 2 pictures were lost: not fine.
-    3. The reference is certainly above chance, and the candidate, whose drop is above what is allowed, keeps at most a
-       quarter of that lead: not fine, however few the pictures.
+    2. The lower bound of the drop is above what is allowed, and at least 2 more were lost than gained: not fine.
+    3. The same with the drop itself in place of its bound, if the reference is certainly above chance and the candidate
+       keeps at most a quarter of that lead: not fine, however few the pictures.
     4. The upper bound of the drop is within what is allowed: fine.
     5. Otherwise the pictures are too few to show it.
     """
@@ -74,9 +74,10 @@ def verdict_on_labels(comparison: Comparison, labelled: LabelledComparison, max_
     low, high = drop_interval(lost, gained, pictures).points
     drop = f"{lost} pictures lost and {gained} gained of {pictures}, a drop of {labelled.drop_points:.2f} points"
     reason = f"{drop} ({low:.2f} to {high:.2f}), allowed {max_drop:g}"
-    if not low <= max_drop and lost - gained >= LEAST_LOST:
+    lost_enough = lost - gained >= LEAST_LOST
+    if lost_enough and not low <= max_drop:
         return Verdict(Outcome.NOT_FINE, reason)
-    if not labelled.drop_points <= max_drop and _fell_to_chance(labelled, pictures):
+    if lost_enough and not labelled.drop_points <= max_drop and _fell_to_chance(labelled, pictures):
         return Verdict(Outcome.NOT_FINE, f"{reason}; it answers near chance, {100 * labelled.chance:.2f} %")
     if high <= max_drop:
         return Verdict(Outcome.FINE, reason)
@@ -143,7 +144,7 @@ def _fell_to_chance(labelled: LabelledComparison, pictures: int) -> bool:
     reference, candidate = labelled.reference.hits / pictures, labelled.candidate.hits / pictures
     certain = share_interval(labelled.reference.hits, pictures).low > labelled.chance
     lost_lead = candidate - labelled.chance <= NEAR_CHANCE * (reference - labelled.chance)
-    return certain and lost_lead and labelled.lost - labelled.gained >= LEAST_LOST
+    return certain and lost_lead
 
 
 def _not_finite(count: int, pictures: int) -> Verdict:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from taijitu_export.comparison.divergence import Divergence, divergence, layer_name
+from taijitu_export.comparison.divergence import Divergence, divergence, layer_names
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.passes.editing import activations, applied
 from taijitu_export.onnx.passes.float16 import FLOAT16_MAX, Float16Pass, float16_nodes, float32_layers
@@ -32,9 +32,8 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
     """
     graph = ir.from_proto(model)
     layers = [node.name for node in float32_layers(graph) if node.name]
-    possible = [node.name for node in float16_nodes(graph)]
-    halves = {name for name in possible if name}
-    excluded = set(layers) - halves | (halves & overflowing_nodes(model, data))
+    possible = {node.name for node in float16_nodes(graph)}
+    excluded = unfit_for_float16(model, data)
     weights_rounded = applied(RoundToFloat16Pass(excluded, weights_only=True), model)
     checked = AccuracyCheck("fp16", model, weights_rounded, data, max_drop)
     while True:
@@ -48,17 +47,24 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
         if check.passes:
             break
         found = divergence(rounded, model, checked.most_different(rounded))
-        guilty = next((node for node in _suspects(found, model) if node in halves - excluded), None)
+        guilty = next((node for node in _suspects(found, model) if node in possible - excluded), None)
         if guilty is None:
             table = "\n".join(str(layer) for layer in found.worst())
             raise PrecisionError(f"float16 is not good enough: {check.verdict.reason}", (table,))
         excluded.add(guilty)
-    constants = {constant.name for constant in model.graph.initializer}
-    names = tuple(layer_name(node, constants) for node in model.graph.node if node.name in excluded)
+    names = layer_names(model, excluded)
     return ConvertedGraph(applied(Float16Pass(excluded), model), len(layers), names, check, checked.noise)
 
 
-def overflowing_nodes(model: onnx.ModelProto, data: CalibrationData) -> set[str]:
+def unfit_for_float16(model: onnx.ModelProto, data: CalibrationData) -> set[str]:
+    """Return the names of nodes that stay in float32: by Float16Pass's rules, or for overflow on calibration images."""
+    graph = ir.from_proto(model)
+    layers = {node.name for node in float32_layers(graph) if node.name}
+    halves = {node.name for node in float16_nodes(graph) if node.name}
+    return layers - halves | (halves & _overflowing_nodes(model, data))
+
+
+def _overflowing_nodes(model: onnx.ModelProto, data: CalibrationData) -> set[str]:
     """Return the names of nodes that read or compute a value which float16 cannot hold, on the calibration images."""
     graph = ir.from_proto(model).graph
     values = {value.name: value for value in activations(graph) if value.producer() is not None}

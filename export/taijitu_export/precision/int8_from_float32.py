@@ -11,11 +11,10 @@ import onnx_ir as ir
 
 from taijitu_export.comparison.bounds import fewest
 from taijitu_export.comparison.comparison import compare
-from taijitu_export.comparison.divergence import layer_name
+from taijitu_export.comparison.divergence import layer_name, layer_names
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.passes import Float16Pass, RaiseToOpset19Pass, RoundToFloat16Pass
 from taijitu_export.onnx.passes.editing import applied
-from taijitu_export.onnx.passes.float16 import float16_nodes, float32_layers
 from taijitu_export.onnx.passes.quantise import QuantisePass, quantisable_nodes
 from taijitu_export.onnx.passes.raise_to_opset_19 import nodes_blocking_opset_19
 from taijitu_export.onnx.passes.reading import WEIGHTED
@@ -23,7 +22,7 @@ from taijitu_export.precision.accuracy_check import AccuracyCheck, Check, Precis
 from taijitu_export.precision.calibration import METHOD, calibrated_scales
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.converted_graph import ConvertedGraph
-from taijitu_export.precision.float16_from_float32 import overflowing_nodes
+from taijitu_export.precision.float16_from_float32 import unfit_for_float16
 from taijitu_export.progress import tracked
 from taijitu_runtime.errors import UsageError
 
@@ -91,13 +90,8 @@ class Between:
 
 def _float16_between(model: onnx.ModelProto, data: CalibrationData) -> Between:
     """Exclude the values that float16 cannot hold on the calibration images."""
-    graph = ir.from_proto(model)
-    layers = {node.name for node in float32_layers(graph) if node.name}
-    halves = {node.name for node in float16_nodes(graph) if node.name}
-    excluded = layers - halves | (halves & overflowing_nodes(model, data))
-    constants = {constant.name for constant in model.graph.initializer}
-    names = tuple(layer_name(node, constants) for node in model.graph.node if node.name in excluded)
-    return Between("float16", frozenset(excluded), names)
+    excluded = unfit_for_float16(model, data)
+    return Between("float16", frozenset(excluded), layer_names(model, excluded))
 
 
 def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, between: Between) -> ConvertedGraph:
@@ -118,15 +112,13 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
         ranking = sensitivities(model, scales, nodes, data)
         excluded = _fewest_excluded(ranking, check, lambda nodes: attempt(nodes)[1])
         quantised, check = attempt(excluded)
-    constants = {constant.name for constant in model.graph.initializer}
-    layers = [node for node in model.graph.node if node.op_type in WEIGHTED]
-    others = [node for node in layers if node.name not in nodes or node.name in excluded]
-    names = tuple(layer_name(node, constants) for node in others)
+    layers = [node.name for node in model.graph.node if node.op_type in WEIGHTED]
+    in_int8 = set(nodes) - set(excluded)
     scaling = {"pictures": len(data.calibration), "method": METHOD}
     return ConvertedGraph(
         model=between.shipped(quantised),
         layers=len(layers),
-        excluded_layers=names,
+        excluded_layers=layer_names(model, set(layers) - in_int8),
         check=check,
         noise=checked.noise,
         scales=scaling,

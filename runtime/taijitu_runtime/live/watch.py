@@ -122,7 +122,7 @@ class Watcher:
         if box:
             left, top, right, bottom = box
             pixels = pixels[top:bottom, left:right]
-        prepared = self._classifier.prepare(picture_from_bgr(pixels))
+        prepared = self._classifier.prepare(image_from_bgr(pixels))
         scores = self._classifier.scores(self._classifier.logits(prepared[np.newaxis]))
         time_s = frame.captured_s if frame.position_s is None else frame.position_s
         return self._smoother.add(scores, time_s, self._top)
@@ -159,7 +159,7 @@ def watch(
     watcher = Watcher(classifier, view)
     stop = stop or threading.Event()
     # The first image is slow: decoders are imported, and memory for the network is allocated.
-    classifier.predict(picture_from_bgr(np.zeros((64, 64, 3), np.uint8)))
+    classifier.predict(image_from_bgr(np.zeros((64, 64, 3), np.uint8)))
     latency, age = Percentiles(), Percentiles()
     began_s: float | None = None
     with reader:
@@ -183,7 +183,7 @@ def watch(
     return Summary(reader.source.shown, seconds, reader.counters, latency.count, latency, age, lost)
 
 
-def picture_from_bgr(pixels: NDArray[np.uint8]) -> Image.Image:
+def image_from_bgr(pixels: NDArray[np.uint8]) -> Image.Image:
     """Convert uint8 BGR (H, W, 3) to a PIL image in RGB; Pillow swaps the channels while it copies."""
     image = require("PIL.Image", "taijitu[camera]")
     height, width = pixels.shape[:2]

@@ -99,7 +99,7 @@ def prove(model: str | Path, *, provider: str | None = None, threads: int = 0, k
 
     Args:
         model: An ONNX file or an engine.
-        provider: ONNX Runtime's provider: "cpu", "cuda" or "tensorrt"; None for the CPU.
+        provider: ONNX Runtime's provider: "cpu", "cuda", "tensorrt" or "rtx"; None for "cpu".
         threads: Threads of one inference on the CPU; 0 for one per core.
         key: A PEM file with an Ed25519 public key, whose owner must have signed the model's files (docs/proof.md).
 

@@ -21,9 +21,9 @@ from PIL import Image
 from taijitu_runtime.answers import Scores
 from taijitu_runtime.live import Counters, Frame, Reader, Source, State, Timeouts
 from taijitu_runtime.live.smoothing import SmoothedAnswers
-from taijitu_runtime.live.watch import picture_from_bgr
+from taijitu_runtime.live.watch import image_from_bgr
 from taijitu_server.cameras.latest_value import LatestValue
-from taijitu_server.cameras.mjpeg import banner, part_from_picture
+from taijitu_server.cameras.mjpeg import banner, part_from_image
 from taijitu_server.errors import http_error
 from taijitu_server.models.batcher import Job
 from taijitu_server.models.served_model import ServedModel
@@ -157,7 +157,7 @@ class Camera:
         self._latest: dict[str, Any] | None = None
         self._frame_error: str | None = None  # why the last frame got no answer
         self._is_broken = False  # by an internal error
-        self._picture: Image.Image | None = None
+        self._image: Image.Image | None = None
         self._newest: Frame | None = None
         self._interval_s = 0.0  # between the newest frames
         self._samples: deque[tuple[float, int, int]] = deque()  # time in s, frames read, frames classified
@@ -196,15 +196,15 @@ class Camera:
                     break
 
     def _classify(self, frame: Frame) -> None:
-        self._picture = picture = picture_from_bgr(frame.pixels)
+        self._image = image = image_from_bgr(frame.pixels)
         if self._newest is not None:
             self._interval_s = (frame.captured_s - self._newest.captured_s) / (frame.number - self._newest.number)
         self._newest = frame
         if self.parts.watchers and not frame.is_frozen:
-            self._publish_part(picture)
+            self._publish_part(image)
         try:
             began_s = time.monotonic()
-            model, job = self._in_loop(self._accept(picture))
+            model, job = self._in_loop(self._accept(image))
             model.prepare(job)
             scores = self._in_loop(_scores_of(job))
         except Exception as error:
@@ -228,10 +228,9 @@ class Camera:
         }
         self._loop.call_soon_threadsafe(self.updates.publish, True)
 
-    async def _accept(self, picture: Image.Image) -> tuple[ServedModel, Job]:
+    async def _accept(self, image: Image.Image) -> tuple[ServedModel, Job]:
         model = self._find_model()
-        timeout_s = self._settings.queue_timeout_ms / 1e3
-        return model, model.accept(lambda _: model.rows_from_picture(picture), timeout_s)
+        return model, model.accept(lambda _: model.rows_from_image(image))
 
     def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> dict[str, Any]:
         if model is not self._model:  # its labels may differ
@@ -263,10 +262,10 @@ class Camera:
         self._loop.call_soon_threadsafe(self.updates.publish, True)
         if not is_live and self.parts.watchers:
             text = f"{self.name}\n{state.value}, {_missing_frames_text(reader)}"
-            self._publish_part(banner(self._picture, text))
+            self._publish_part(banner(self._image, text))
 
-    def _publish_part(self, picture: Image.Image) -> None:
-        part = part_from_picture(picture, self._settings.camera_width)
+    def _publish_part(self, image: Image.Image) -> None:
+        part = part_from_image(image, self._settings.camera_width)
         self._loop.call_soon_threadsafe(self.parts.publish, part)
 
     def _in_loop(self, work: Coroutine[Any, Any, T]) -> T:

@@ -14,17 +14,17 @@ TEXT_WIDTH = 0.9  # of the width of an image
 DARKENING, WHITE = 0.35, (255, 255, 255)
 
 
-def part_from_picture(picture: Image.Image, width: int) -> bytes:
+def part_from_image(image: Image.Image, width: int) -> bytes:
     """Encode an image, at most `width` pixels wide, as a part.
 
     The boundary follows it, because browsers show a part once they have read the boundary after it.
     """
-    share = min(width / picture.width, MAX_JPEG_SIDE / picture.height)
+    share = min(width / image.width, MAX_JPEG_SIDE / image.height)
     if share < 1:
-        size = (max(1, round(picture.width * share)), max(1, round(picture.height * share)))
-        picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
+        image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=QUALITY)
+    image.save(file, "JPEG", quality=QUALITY)
     head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % file.tell()
     return head + file.getvalue() + b"\r\n" + BOUNDARY
 

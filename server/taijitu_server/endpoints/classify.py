@@ -55,7 +55,7 @@ async def _classified(
         return model.rows_from_pictures(pictures() if found is None else found)
 
     is_quick = found is not None and all(map(model.is_quick, found))
-    job = model.submit(None if is_quick else state.pool, prepare, state.settings.queue_timeout_ms / 1e3)
+    job = model.submit(None if is_quick else state.pool, prepare)
     scores = await request.scores_of(job)
     answers = scores.answers(model.labels, top)
     certainties = scores.certainties(model.decision_rule.with_threshold(threshold))
@@ -65,8 +65,7 @@ async def _classified(
 async def _explained(
     state: ServerState, request: Request, model: ServedModel, pictures: Pictures, top: int, threshold: float | None
 ) -> tuple[Job, list[Result]]:
-    timeout_s = state.settings.queue_timeout_ms / 1e3
-    job, explanations = model.submit_explained(state.pool, pictures, top, threshold, timeout_s)
+    job, explanations = model.submit_explained(state.pool, pictures, top, threshold)
     await request.scores_of(job)
     results: list[Result] = []
     for each in explanations:

@@ -70,7 +70,7 @@ async def infer(state: ServerState, request: Request) -> WholeResponse:
             job.deadline = min(job.deadline, job.put_at + inference.timeout_s)
         return model.rows_from_pictures(inference.pictures) if inference.rows is None else inference.rows
 
-    job = model.submit(state.pool, prepare, state.settings.queue_timeout_ms / 1e3)
+    job = model.submit(state.pool, prepare)
     scores = await request.scores_of(job)
     stages_ms = request.note_stages(job)
     request.notes["model"] = model.name

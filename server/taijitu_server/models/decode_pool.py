@@ -19,8 +19,8 @@ Item = tuple[Job, Put, Deliver]
 class DecodePool:
     """Threads, `threads` of them, that run each job's `prepare` and pass it on.
 
-    A job of several images goes to the end of the queue after each of them: it delays another request by one image at
-    most.
+    A job of several pictures goes to the end of the queue after each of them: it delays another request by one picture
+    at most.
     """
 
     def __init__(self, threads: int) -> None:

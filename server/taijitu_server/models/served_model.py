@@ -136,12 +136,12 @@ class ServedModel:
             level, state = (logging.ERROR, "hangs") if overdue else (logging.INFO, "answers again")
             log.log(level, "model %s version %s %s", self.name, self.version, state)
 
-    def submit(self, pool: DecodePool | None, prepare: Prepare, timeout_s: float) -> Job:
+    def submit(self, pool: DecodePool | None, prepare: Prepare) -> Job:
         """Queue one request; its `future` gives the scores. HttpError 503 where the queue is full.
 
         It is prepared in `pool`, or without one in the calling thread.
         """
-        job = self.accept(prepare, timeout_s)
+        job = self.accept(prepare)
         if pool is None:
             self.prepare(job)
         else:
@@ -149,12 +149,7 @@ class ServedModel:
         return job
 
     def submit_explained(
-        self,
-        pool: DecodePool,
-        pictures: Callable[[], Sequence[bytes]],
-        top: int,
-        threshold: float | None,
-        timeout_s: float,
+        self, pool: DecodePool, pictures: Callable[[], Sequence[bytes]], top: int, threshold: float | None
     ) -> tuple[Job, list[Explanation]]:
         """Queue one request whose pictures are explained in `pool`, by a session of its own.
 
@@ -180,7 +175,7 @@ class ServedModel:
             job.outcome = self.classifier.scores(job.rows)
             self._deliver([job])
 
-        job = self.accept(explain, timeout_s)
+        job = self.accept(explain)
         pool.put(job, deliver, self._deliver)
         return job, explanations
 
@@ -197,8 +192,8 @@ class ServedModel:
             return True  # `prepare` will refuse it
         return header.format == "JPEG" and not header.has_metadata and header.width * header.height <= QUICK_PIXELS
 
-    def accept(self, prepare: Prepare, timeout_s: float) -> Job:
-        """Reserve a place in the queue for a job.
+    def accept(self, prepare: Prepare) -> Job:
+        """Reserve a place in the queue for a job, which is not run once the settings' time in it is over.
 
         Call `prepare` with it next. HttpError 503 where the queue is full.
         """
@@ -209,7 +204,7 @@ class ServedModel:
             text = f"{settings.queue_size} requests already wait for {self.name}; try again"
             raise overloaded(QUEUE_FULL, text, settings.retry_after_s)
         self._loop = asyncio.get_running_loop()
-        job = Job(self._loop.create_future(), prepare, time.monotonic() + timeout_s)
+        job = Job(self._loop.create_future(), prepare, time.monotonic() + settings.queue_timeout_ms / 1e3)
         self._jobs.add(job)
         self._metrics.pending.set(self.pending)
         return job
@@ -219,7 +214,7 @@ class ServedModel:
         prepare_here(job, self._batcher.put, self._deliver)
 
     def rows_from_pictures(self, pictures: Sequence[bytes]) -> Rows | Steps:
-        """Return rows for the model from the bytes of image files; for several images, in steps.
+        """Return rows for the model from picture files; for several, in steps.
 
         PictureError, naming the first bad one; HttpError 413 where all together have too many pixels, before any is
         decoded.
@@ -236,9 +231,9 @@ class ServedModel:
             yield
         return self._rows(rows)
 
-    def rows_from_picture(self, picture: Image.Image) -> Rows:
-        """Return one row for the model from a decoded picture."""
-        return self._rows([self.classifier.prepare(picture)])
+    def rows_from_image(self, image: Image.Image) -> Rows:
+        """Return one row for the model from an image."""
+        return self._rows([self.classifier.prepare(image)])
 
     def scores(self, rows: Rows) -> Scores:
         """Run the network, `max_batch` rows at a time; ArtefactError where it fails or gives NaN."""
@@ -284,9 +279,9 @@ def _naming(index: int, count: int) -> Iterator[None]:
 
 
 def check_request_pixels(pictures: Sequence[bytes], limits: Limits, max_pixels: int) -> None:
-    """Raise HttpError 413 where the headers of one request's images declare more than `max_pixels` together.
+    """Raise HttpError 413 where the headers of one request's pictures declare more than `max_pixels` together.
 
-    Other faults of an image are reported when it is decoded.
+    Other faults of a picture are reported when it is decoded.
     """
     pixels = 0
     for picture in pictures:
@@ -294,8 +289,8 @@ def check_request_pixels(pictures: Sequence[bytes], limits: Limits, max_pixels: 
             header = inspect(picture, limits)
             pixels += header.width * header.height
     if pixels > max_pixels:
-        text = f"got {pixels} pixels in {len(pictures)} images, expected at most {max_pixels} in one request"
-        raise HttpError(REQUEST_PIXELS, f"{text}; send fewer images at a time, or smaller ones")
+        text = f"got {pixels} pixels in {len(pictures)} pictures, expected at most {max_pixels} in one request"
+        raise HttpError(REQUEST_PIXELS, f"{text}; send fewer pictures at a time, or smaller ones")
 
 
 def _check(classifier: Classifier) -> None:

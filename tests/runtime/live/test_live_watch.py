@@ -18,7 +18,7 @@ from taijitu_runtime.live import Frame, Reader, Region, Result, View, Watcher, w
 from taijitu_runtime.live.overlay import draw
 from taijitu_runtime.live.smoothing import Smoother
 from taijitu_runtime.live.summary import Percentiles, Rate
-from taijitu_runtime.live.watch import picture_from_bgr
+from taijitu_runtime.live.watch import image_from_bgr
 
 RED, BLUE = (0, 0, 230), (230, 0, 0)  # BGR
 
@@ -43,7 +43,7 @@ def test_a_frame_is_prepared_to_the_very_pixels_of_a_picture(tiny_onnx: Path, ph
     with Classifier.from_file(tiny_onnx) as classifier:
         frame = cv2.imread(str(photograph))
         assert frame is not None
-        prepared = classifier.prepare(picture_from_bgr(np.asarray(frame, np.uint8)))
+        prepared = classifier.prepare(image_from_bgr(np.asarray(frame, np.uint8)))
         np.testing.assert_array_equal(prepared, classifier.prepare(photograph))
 
 

@@ -25,7 +25,7 @@ from websockets.sync.client import connect
 
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live import Timeouts
-from taijitu_server.cameras.mjpeg import banner, part_from_picture
+from taijitu_server.cameras.mjpeg import banner, part_from_image
 from taijitu_server.settings import settings_from, shown_settings
 from tests.helpers.mjpeg_server import MjpegServer, age_ms, stamped
 from tests.helpers.server_process import Server
@@ -252,7 +252,7 @@ def test_the_text_about_a_lost_camera_fits_its_picture(size: tuple[int, int]) ->
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (1, 70_000)])
 def test_a_frame_of_any_size_can_be_shown_and_covered_with_text(size: tuple[int, int]) -> None:
-    part = part_from_picture(banner(Image.new("RGB", size), "door\nreconnecting, no frame for 3 s"), 960)
+    part = part_from_image(banner(Image.new("RGB", size), "door\nreconnecting, no frame for 3 s"), 960)
     shown = Image.open(io.BytesIO(part.partition(b"\r\n\r\n")[2]))
     assert shown.size == (size[0], min(size[1], 65_500))
 

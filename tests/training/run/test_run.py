@@ -512,6 +512,7 @@ def test_the_documented_script_streams_pictures_from_processes(root: Path, tiny_
         (["--show", "--option", "act=nonsense"], "'nonsense'"),
         (["--show", "--set", "dropout=0.1"], "expected --option dropout=VALUE"),
         (["--show", "--resume"], "got --show with --resume"),
+        (["--show", "--init", "a.pt", "--pretrained"], "got --init with --pretrained"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(

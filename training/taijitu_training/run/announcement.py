@@ -9,17 +9,17 @@ from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.run import Run
 
 
-def announce(run: Run, recipe: str, *, chose_share: bool) -> None:
+def announce(run: Run, *, chose_share: bool) -> None:
     """Print the run's network, pictures and recipe, what was left out, and where its weights come from.
 
-    `recipe`: its name. `chose_share`: the user has set the share of training pictures that is held out.
+    `chose_share`: the user has set the share of training pictures that is held out.
     """
     dataset = run.dataset
     epochs = f"epochs: {run.recipe.epochs}" if run.minutes is None else f"{run.minutes:g} minutes"
     several = f", {run.processes.count} processes" if run.processes.count > 1 else ""
     say(
         f"{run.architecture['name']} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
-        f"{shown(dataset.labels_in_words)}; recipe {recipe}, {epochs}"
+        f"{shown(dataset.labels_in_words)}; recipe {run.recipe.name}, {epochs}"
         f"{_batches(len(dataset.train), run.recipe)}, on {run.device}{several}",
         sys.stdout,
     )

@@ -290,28 +290,29 @@ class Run:
         )
 
     def _training(self) -> dict[str, Any]:
-        last = self.history[-1] if self.history else {}
-        return {
-            "data": self.dataset.name,
-            "data_sha256": self.dataset.sha256,
-            "train_pictures": len(self.dataset.train),
-            "label_counts": list(self.dataset.label_counts.values()),
-            "evaluation": self.dataset.evaluation_name,
-            "evaluation_pictures": len(self.dataset.evaluation),
-            **({} if self.dataset.test is None else {"test_pictures": len(self.dataset.test)}),
-            **({"other_pictures": self.dataset.others} if self.dataset.others else {}),
-            **({} if self.dataset.trained_on is None else self.dataset.trained_on.to_card()),
+        dataset, last = self.dataset, self.history[-1] if self.history else {}
+        record = {
+            "data": dataset.name,
+            "data_sha256": dataset.sha256,
+            "train_pictures": len(dataset.train),
+            "label_counts": list(dataset.label_counts.values()),
+            "evaluation": dataset.evaluation_name,
+            "evaluation_pictures": len(dataset.evaluation),
+            "test_pictures": None if dataset.test is None else len(dataset.test),
+            "other_pictures": dataset.others or None,
+            **({} if dataset.trained_on is None else dataset.trained_on.to_card()),
             "recipe": self.recipe.to_dict(),
             "metrics": {
                 **{key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
                 **self.measured,
             },
             "date": datetime.now(timezone.utc).date().isoformat(),
-            **({} if self.patience is None else {"patience": self.patience}),
-            **({} if self.minutes is None else {"minutes": self.minutes}),
-            **({"started_from": self._origin} if self._origin else {}),
-            **({"teacher": self.teacher.origin} if self.teacher else {}),
+            "patience": self.patience,
+            "minutes": self.minutes,
+            "started_from": self._origin or None,
+            "teacher": None if self.teacher is None else self.teacher.origin,
         }
+        return {name: value for name, value in record.items() if value is not None}
 
     def _resume(self, state: TrainState, path: Path) -> None:
         own = self._checkpoint({}, self._steps)

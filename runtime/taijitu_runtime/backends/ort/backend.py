@@ -26,7 +26,7 @@ NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
 
 class OrtBackend(Backend):
-    """ONNX Runtime on the CPU, or through its providers "cuda" and "tensorrt" on an NVIDIA GPU; never on another one.
+    """ONNX Runtime on the CPU, or through its provider "cuda", "tensorrt" or "rtx" on an NVIDIA GPU; never on another.
 
     `threads`: cores that it uses, in one inference or in so many side by side; 0 for all that this process may use.
     `native`: with our kernels for Nish, where they are built; without, the file runs as any other program would run it.

@@ -1,10 +1,10 @@
 """Nish inside ONNX Runtime's blocked layout (NCHWc), as a cache made when a model is loaded.
 
 The layout pass does not know our operator and reorders the memory before and after each. An elementwise kernel does
-not care: so the pass gets a stand-in that it knows (nish_graph.py), and Nish takes its place again in what comes out.
-That file holds for one processor and one version of ONNX Runtime, so it is not kept with shipped files, but in
-the cache folder (cache.py); without one it is made at each start. Wherever anything is in doubt, the model is loaded
-as it is.
+not care: so the pass gets a stand-in that it knows (onnx_graph/nish.py), and Nish takes its place again in what comes
+out. That file holds for one processor and one version of ONNX Runtime, so it is not kept with shipped files, but in the
+cache folder (cache.py); without one it is made at each start. Wherever anything is in doubt, the model is loaded as it
+is.
 """
 
 from __future__ import annotations
