@@ -47,7 +47,7 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
         if check.passes:
             break
         found = divergence(rounded, model, checked.most_different(rounded))
-        guilty = next((node for node in _suspects(found, model) if node in possible - excluded), None)
+        guilty = next((node for node in _suspects(found, model) if node and node in possible - excluded), None)
         if guilty is None:
             table = "\n".join(str(layer) for layer in found.worst())
             raise PrecisionError(f"float16 is not good enough: {check.verdict.reason}", (table,))

@@ -112,13 +112,14 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
         ranking = sensitivities(model, scales, nodes, data)
         excluded = _fewest_excluded(ranking, check, lambda nodes: attempt(nodes)[1])
         quantised, check = attempt(excluded)
-    layers = [node.name for node in model.graph.node if node.op_type in WEIGHTED]
-    in_int8 = set(nodes) - set(excluded)
+    constants = {constant.name for constant in model.graph.initializer}
+    layers = [node for node in model.graph.node if node.op_type in WEIGHTED]
+    others = [node for node in layers if node.name not in nodes or node.name in excluded]
     scaling = {"pictures": len(data.calibration), "method": METHOD}
     return ConvertedGraph(
         model=between.shipped(quantised),
         layers=len(layers),
-        excluded_layers=layer_names(model, set(layers) - in_int8),
+        excluded_layers=tuple(layer_name(node, constants) for node in others),
         check=check,
         noise=checked.noise,
         scales=scaling,
