@@ -10,8 +10,7 @@ from taijitu_runtime.classify.cli import build_parser as classify_parser
 from taijitu_server.deploy.deepstream import build_parser as deepstream_parser
 from taijitu_server.settings import Settings
 from taijitu_training.cli import build_parser as train_parser
-from taijitu_training.recipes.recipe import Recipe
-from taijitu_training.recipes.table import meanings
+from taijitu_training.recipes.recipe import SETTINGS, Recipe
 from taijitu_training.weights.cli import build_parser as checkpoint_parser
 
 
@@ -48,11 +47,10 @@ def deepstream_flags() -> str:
 
 def recipe_fields() -> str:
     """Return the fields of a recipe: name, default, meaning."""
-    meaning = meanings()
     rows = []
     for field in dataclasses.fields(Recipe)[1:]:  # the first one is the recipe's name
         default = "needed" if field.default is dataclasses.MISSING else _value(field.default)
-        rows.append((f"`{field.name}`", default, meaning[field.name]))
+        rows.append((f"`{field.name}`", default, str(SETTINGS[field.name])))
     return _table(("field", "default", "what it sets"), rows)
 
 

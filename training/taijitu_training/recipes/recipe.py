@@ -8,60 +8,89 @@ from typing import Any
 
 from taijitu_runtime.errors import UnknownNameError, UsageError
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
-SCHEDULES = ("one_cycle", "cosine", "constant")
-CROPS = ("padded", "resized")
-FIRST_DECAYS = ("current", "peak")
-LAST_BATCHES = ("train", "drop")
-RESIZES = ("shorter_side", "stretch")
-INTERPOLATIONS = ("bilinear_antialias", "bicubic_antialias")
-CLASS_WEIGHTS = ("none", "balanced")
-SAMPLERS = ("all", "balanced")
-CHOICES = (
-    ("optimizer", OPTIMIZERS),
-    ("schedule", SCHEDULES),
-    ("crop", CROPS),
-    ("first_decay", FIRST_DECAYS),
-    ("last_batch", LAST_BATCHES),
-    ("resize", RESIZES),
-    ("interpolation", INTERPOLATIONS),
-    ("class_weights", CLASS_WEIGHTS),
-    ("sampler", SAMPLERS),
-)
-RANGES = {
-    "epochs": "[1, inf)",
-    "batch_size": "[2, inf)",
-    "lr": "(0, inf)",
-    "body_lr": "(0, 1]",
-    "freeze_epochs": "[0, inf)",
-    "warmup_epochs": "[0, inf)",
-    "momentum": "[0, 1)",
-    "weight_decay": "[0, inf)",
-    "clip_norm": "[0, inf)",
-    "ema_start": "[0, 1]",
-    "ema_decay": "[0, 1)",
-    "label_smoothing": "[0, 1)",
-    "other_weight": "(0, inf)",
-    "teacher_weight": "(0, 1]",
-    "teacher_temperature": "(0, inf)",
-    "pad": "[0, inf)",
-    "crop_area": "(0, 1]",
-    "flip": "[0, 1]",
-    "vertical_flip": "[0, 1]",
-    "brightness": "[0, 1)",
-    "contrast": "[0, 1)",
-    "saturation": "[0, 1)",
-    "hue": "[0, 0.5]",
-    "rotation": "[0, 180]",
-    "erase": "[0, 1]",
-    "mixup": "[0, inf)",
-    "cutmix": "[0, inf)",
-    "evaluation_crop": "(0, 1]",
-    "mean": "[0, 1]",
-    "std": "(0, 1]",
-    "seed": "[0, 2147483647]",
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a field of a recipe means, and its values: names, or the interval of a number or of each of several."""
+
+    meaning: str
+    values: tuple[str, ...] | str = ""
+
+    def __str__(self) -> str:
+        if isinstance(self.values, tuple):
+            return ": ".join(filter(None, (" or ".join(self.values), self.meaning)))
+        return "; ".join(filter(None, (self.meaning, self.values)))
+
+    def check(self, field: str, value: Any) -> None:
+        """Raise UnknownNameError or UsageError for a value that is not possible."""
+        if isinstance(self.values, tuple):
+            if value not in self.values:
+                raise UnknownNameError(field, value, self.values)
+        elif self.values and not _is_within(value, self.values):
+            raise UsageError(f"got {field}={value}, expected a number in {self.values}")
+
+
+SETTINGS = {
+    "epochs": Setting("passes over the training pictures", "[1, inf)"),
+    "batch_size": Setting("pictures a step, over all processes and accumulated parts together", "[2, inf)"),
+    "last_batch": Setting("whether pictures that do not fill an epoch's last batch are used", ("train", "drop")),
+    "sampler": Setting("an epoch has every picture once, or equally many of each label", ("all", "balanced")),
+    "class_weights": Setting("a label's loss is multiplied by mean count / its own count", ("none", "balanced")),
+    "optimizer": Setting("", ("adamw", "adam", "sgd")),
+    "lr": Setting("the largest learning rate of the run", "(0, inf)"),
+    "body_lr": Setting("share of lr for all layers except the classification layer", "(0, 1]"),
+    "freeze_epochs": Setting("first epochs, in which only the classification layer learns", "[0, inf)"),
+    "schedule": Setting("every one moves at every step", ("one_cycle", "cosine", "constant")),
+    "warmup_epochs": Setting("linear rise to lr before cosine or constant; one_cycle has its own", "[0, inf)"),
+    "momentum": Setting("sgd: share of the last step that is added to the next", "[0, 1)"),
+    "amsgrad": Setting("adam and adamw: divide by the largest second moment so far"),
+    "weight_decay": Setting("decoupled with adamw, added to the gradient with adam and sgd", "[0, inf)"),
+    "weight_decay_times_lr": Setting("decay = weight_decay * lr instead, set again at each epoch's end"),
+    "first_decay": Setting("the learning rate that the first epoch's decay is a multiple of", ("current", "peak")),
+    "decay_all": Setting("False: no decay on biases and the parameters of batch norm"),
+    "clip_norm": Setting("largest L2 norm of all gradients together; 0: no limit", "[0, inf)"),
+    "mixed_precision": Setting("bfloat16 (on a GPU without it float16, scaled) where the processor computes in it"),
+    "ema": Setting("evaluate and keep a moving average of the weights instead of the weights"),
+    "ema_start": Setting("share of the run before averaging starts", "[0, 1]"),
+    "ema_decay": Setting("average = ema_decay * average + (1 - ema_decay) * weights, every step", "[0, 1)"),
+    "label_smoothing": Setting("share of each target that is spread over all labels", "[0, 1)"),
+    "other_weight": Setting("with --other: factor of the loss of pictures of none of the labels", "(0, inf)"),
+    "teacher_weight": Setting(
+        "with a teacher: the share of its answers in the loss; the rest is the labels'", "(0, 1]"
+    ),
+    "teacher_temperature": Setting("with a teacher: divisor of both networks' logits", "(0, inf)"),
+    "crop": Setting("reflect-pad and crop back at random, or a random area and shape, resized", ("padded", "resized")),
+    "pad": Setting("padded: pixels of border", "[0, inf)"),
+    "crop_area": Setting("resized: smallest share of the picture's area", "(0, 1]"),
+    "flip": Setting("probability of mirroring left and right", "[0, 1]"),
+    "vertical_flip": Setting("probability of mirroring top and bottom", "[0, 1]"),
+    "brightness": Setting("pictures are multiplied by a factor from [1 - brightness, 1 + brightness]", "[0, 1)"),
+    "contrast": Setting(
+        "distances from the mean are multiplied by a factor from [1 - contrast, 1 + contrast]", "[0, 1)"
+    ),
+    "saturation": Setting(
+        "distances from grey are multiplied by a factor from [1 - saturation, 1 + saturation]", "[0, 1)"
+    ),
+    "hue": Setting("hues are turned by up to this fraction of the circle, either way", "[0, 0.5]"),
+    "rotation": Setting(
+        "pictures are turned by up to this many degrees, either way; the borders are reflected", "[0, 180]"
+    ),
+    "trivial_augment": Setting("one of 14 changes of random strength for each picture (Müller and Hutter 2021)"),
+    "erase": Setting("probability that a rectangle of 2 to 33 % becomes the mean (Zhong et al. 2017)", "[0, 1]"),
+    "mixup": Setting(
+        "alpha of the beta distribution of the shares that pictures are mixed in (Zhang et al. 2017)", "[0, inf)"
+    ),
+    "cutmix": Setting(
+        "the same for the area from another picture (Yun et al. 2019); with mixup: one of the two", "[0, inf)"
+    ),
+    "resize": Setting("which sides are resized, before the centre is cropped", ("shorter_side", "stretch")),
+    "interpolation": Setting("", ("bilinear_antialias", "bicubic_antialias")),
+    "evaluation_crop": Setting("share of the resized picture's shorter side that the centre crop keeps", "(0, 1]"),
+    "mean": Setting("of R, G, B; ImageNet's", "[0, 1]"),
+    "std": Setting("of R, G, B; ImageNet's", "(0, 1]"),
+    "seed": Setting("all random numbers of the run come from it", "[0, 2147483647]"),
 }
-"""The interval of each number, or of each of several."""
+"""What each field but the name means."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,62 +98,58 @@ class Recipe:
     """The hyper-parameters of a run, apart from the network and the pictures. The defaults add nothing optional."""
 
     name: str
-    epochs: int  # passes over the training pictures
-    batch_size: int  # pictures a step, over all processes and accumulated parts together
-    last_batch: str = "train"  # one of LAST_BATCHES: whether pictures that do not fill an epoch's last batch are used
-    sampler: str = "all"  # one of SAMPLERS: an epoch has every picture once, or equally many of each label
-    class_weights: str = "none"  # one of CLASS_WEIGHTS: a label's loss is multiplied by mean count / its own count
-    optimizer: str  # one of OPTIMIZERS
-    lr: float  # the largest learning rate of the run
-    body_lr: float = 1.0  # share of lr for all layers except the classification layer
-    freeze_epochs: int = 0  # first epochs, in which only the classification layer learns
-    schedule: str  # one of SCHEDULES; every one moves at every step
-    warmup_epochs: float = 0.0  # linear rise to lr before cosine or constant; one_cycle has its own
-    momentum: float = 0.0  # sgd: share of the last step that is added to the next
-    amsgrad: bool = False  # adam and adamw: divide by the largest second moment so far
-    weight_decay: float = 0.0  # decoupled with adamw, added to the gradient with adam and sgd
-    weight_decay_times_lr: bool = False  # decay = weight_decay * lr instead, set again at each epoch's end
-    first_decay: str = "current"  # one of FIRST_DECAYS: the learning rate that the first epoch's decay is a multiple of
-    decay_all: bool = True  # False: no decay on biases and the parameters of batch norm
-    clip_norm: float = 0.0  # largest L2 norm of all gradients together; 0: no limit
-    mixed_precision: bool = True  # bfloat16 (on a GPU without it float16, scaled) where the processor computes in it
-    ema: bool = False  # evaluate and keep a moving average of the weights instead of the weights
-    ema_start: float = 0.25  # share of the run before averaging starts
-    ema_decay: float = 0.999  # average = ema_decay * average + (1 - ema_decay) * weights, every step
-    label_smoothing: float = 0.0  # share of each target that is spread over all labels
-    other_weight: float = 0.5  # with --other: factor of the loss of pictures of none of the labels
-    teacher_weight: float = 0.5  # with a teacher: the share of its answers in the loss; the rest is the labels'
-    teacher_temperature: float = 4.0  # with a teacher: divisor of both networks' logits
-    crop: str = "padded"  # padded: reflect-pad, random crop back; resized: random area and shape, resized
-    pad: int = 0  # padded: pixels of border
-    crop_area: float = 0.08  # resized: smallest share of the picture's area
-    flip: float = 0.0  # probability of mirroring left and right
-    vertical_flip: float = 0.0  # probability of mirroring top and bottom
-    brightness: float = 0.0  # pictures are multiplied by a factor from [1 - brightness, 1 + brightness]
-    contrast: float = 0.0  # distances from the mean are multiplied by a factor from [1 - contrast, 1 + contrast]
-    saturation: float = 0.0  # distances from grey are multiplied by a factor from [1 - saturation, 1 + saturation]
-    hue: float = 0.0  # hues are turned by up to this fraction of the circle, either way
-    rotation: float = 0.0  # pictures are turned by up to this many degrees, either way; the borders are reflected
-    trivial_augment: bool = False  # one of 14 changes of random strength for each picture (Müller and Hutter 2021)
-    erase: float = 0.0  # probability that a rectangle of 2 to 33 % becomes the mean (Zhong et al. 2017)
-    mixup: float = 0.0  # alpha of the beta distribution of the shares that pictures are mixed in (Zhang et al. 2017)
-    cutmix: float = 0.0  # the same for the area from another picture (Yun et al. 2019); with mixup: one of the two
-    resize: str = "shorter_side"  # one of RESIZES: which sides are resized, before the centre is cropped
-    interpolation: str = "bilinear_antialias"  # one of INTERPOLATIONS
-    evaluation_crop: float = 1.0  # share of the resized picture's shorter side that the centre crop keeps
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B; ImageNet's
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # of R, G, B; ImageNet's
-    seed: int = 0  # all random numbers of the run come from it
+    epochs: int
+    batch_size: int
+    last_batch: str = "train"
+    sampler: str = "all"
+    class_weights: str = "none"
+    optimizer: str
+    lr: float
+    body_lr: float = 1.0
+    freeze_epochs: int = 0
+    schedule: str
+    warmup_epochs: float = 0.0
+    momentum: float = 0.0
+    amsgrad: bool = False
+    weight_decay: float = 0.0
+    weight_decay_times_lr: bool = False
+    first_decay: str = "current"
+    decay_all: bool = True
+    clip_norm: float = 0.0
+    mixed_precision: bool = True
+    ema: bool = False
+    ema_start: float = 0.25
+    ema_decay: float = 0.999
+    label_smoothing: float = 0.0
+    other_weight: float = 0.5
+    teacher_weight: float = 0.5
+    teacher_temperature: float = 4.0
+    crop: str = "padded"
+    pad: int = 0
+    crop_area: float = 0.08
+    flip: float = 0.0
+    vertical_flip: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    rotation: float = 0.0
+    trivial_augment: bool = False
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    resize: str = "shorter_side"
+    interpolation: str = "bilinear_antialias"
+    evaluation_crop: float = 1.0
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        for field, names in CHOICES:
-            if getattr(self, field) not in names:
-                raise UnknownNameError(field, getattr(self, field), names)
+        for field, setting in SETTINGS.items():
+            setting.check(field, getattr(self, field))
         self._check_epochs()
         self._check_unused()
-        for field, interval in RANGES.items():
-            if not _is_within(getattr(self, field), interval):
-                raise UsageError(f"got {field}={getattr(self, field)}, expected a number in {interval}")
 
     def _check_epochs(self) -> None:
         starts = {"warmup_epochs": self.warmup_epochs, "freeze_epochs": self.freeze_epochs}
