@@ -17,9 +17,7 @@ from taijitu_runtime.output_path import check_output_path
 
 def check_output(output: Path, source: Path) -> None:
     """Raise UsageError for an output that is not a file of its own in .onnx, or that cannot be written."""
-    if output.is_dir() or output.resolve() == source.resolve():
-        raise UsageError(f"got {output} as the output, expected a file other than its source; give -o model.onnx")
-    check_output_path(output)
+    check_output_path(output, source)
     if not is_onnx(output):
         raise UsageError(
             f"got {output} as the output, expected a name in .onnx; taijitu engine then builds an engine from it"

@@ -63,15 +63,13 @@ class Request:
 def check_output(request: Request) -> None:
     """Raise UsageError where no engine can be written, before minutes are spent on one."""
     output = request.output
-    if output.is_dir() or output.resolve() == request.source.resolve():
-        raise UsageError(f"got {output} for the engine, expected a file of its own; give --saveEngine=model.engine")
     if not is_engine(output):
         raise UsageError(
             f"got {output} for the engine, expected a name in {listed(ENGINE_SUFFIXES, between=' or ')}, by which the "
             "other commands know an engine; give --saveEngine=model.engine"
         )
     for file in (output, sidecar_of(output)):
-        check_output_path(file)
+        check_output_path(file, request.source)
     try:
         os.fsencode(request.relative_source).decode()
     except UnicodeDecodeError:

@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -115,16 +116,16 @@ def check_options(options: argparse.Namespace) -> None:
             raise UsageError(f"got --{name}={value:g}, expected a number from {least} up")
     if options.verbose and options.json:
         raise UsageError("got --verbose with --json, expected one of them; --exportTimes has every single time")
-    taken = {model.resolve() for model in options.models}
+    taken = {os.path.realpath(model) for model in options.models}
     for name in EXPORTS:
         file = getattr(options, name)
         if file is None:
             continue
         if len(options.models) > 1:
             raise UsageError(f"got --{name} and {len(options.models)} models, expected one; measure them one by one")
-        if file.resolve() in taken:
+        if os.path.realpath(file) in taken:
             raise UsageError(f"{shown(file)}: got the model or another export, expected --{name} to name its own file")
-        taken.add(file.resolve())
+        taken.add(os.path.realpath(file))
         check_output_path(file)
 
 

@@ -117,7 +117,7 @@ class Checkup:
 
     def _models(self) -> Iterator[Finding]:
         for path in self.models:
-            yield models.check_model(path, ask("prove", str(path.resolve())))
+            yield models.check_model(path, ask("prove", os.path.realpath(path)))
 
 
 def _guarded(title: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

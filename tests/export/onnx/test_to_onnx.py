@@ -17,9 +17,11 @@ import onnxruntime
 import pytest
 import torch
 
+from taijitu_export.onnx_artefact import check_output
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_export.to_onnx import cli, export
 from taijitu_runtime.card import ModelCard
+from taijitu_runtime.errors import UsageError
 from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_training import checkpoint
 
@@ -245,6 +247,15 @@ def test_wrong_usage_is_one_line(
     error = capsys.readouterr().err
     assert text in error
     assert error.count("\n") == 1
+
+
+def test_a_link_to_itself_and_the_source_are_no_outputs(tmp_path: Path) -> None:
+    source, loop = tmp_path / "source.onnx", tmp_path / "loop.onnx"
+    source.write_bytes(b"theirs")
+    loop.symlink_to("loop.onnx")
+    for output in (loop, source, tmp_path / ".." / tmp_path.name / "source.onnx"):
+        with pytest.raises(UsageError, match=output.name):
+            check_output(output, source)
 
 
 def test_the_documented_script_runs_by_itself(root: Path, shipped_checkpoint: Path, tmp_path: Path) -> None:
