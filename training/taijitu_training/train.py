@@ -249,7 +249,7 @@ def _prepare_out(out: Path, resume_from: Path | None, held: ExitStack) -> None:
     last = out / "last.pt"
     make_out(out)
     held.enter_context(lock_folder(out, "taijitu train"))
-    if resume_from is None or resume_from.resolve() != last.resolve():
+    if resume_from is None or os.path.realpath(resume_from) != os.path.realpath(last):
         _refuse_results(out)
 
 

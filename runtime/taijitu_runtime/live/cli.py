@@ -6,6 +6,7 @@ python runtime/camera.py model.onnx --source 0
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -164,7 +165,7 @@ def _outputs(
         outputs.append(JsonLines(sys.stdout))
     elif options.jsonl is not None:
         _check_is_not_read("--jsonl", Path(options.jsonl), options.model, reader.source)
-        if options.save is not None and options.save.resolve() == Path(options.jsonl).resolve():
+        if options.save is not None and os.path.realpath(options.save) == os.path.realpath(options.jsonl):
             raise UsageError(f"got {options.jsonl} as --save and as --jsonl, expected two files; choose another name")
         outputs.append(JsonLines(stack.enter_context(_opened(options.jsonl))))
     if not outputs:

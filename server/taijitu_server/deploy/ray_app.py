@@ -6,6 +6,7 @@ taijitu ray-app model.onnx --out app
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     check_onnx_file(args.model)
     with Classifier.from_file(args.model) as classifier:
         name = name_from_card(classifier.card)
-    seen = (args.mounted_at or args.out.resolve()) / MODEL
+    seen = (args.mounted_at or Path(os.path.realpath(args.out))) / MODEL
     config = configuration(name, seen, args.min_replicas, args.max_replicas, args.threads, args.port)
     with new_folder(args.out) as folder:
         shutil.copyfile(args.model, folder / MODEL)

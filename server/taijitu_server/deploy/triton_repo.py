@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shlex
 import shutil
@@ -112,7 +113,7 @@ def triton_repository(
         )
     check_mounted_at(mounted_at)
     target = out / name
-    seen = (mounted_at or out.resolve()) / name
+    seen = (mounted_at or Path(os.path.realpath(out))) / name
     texts = {
         CONFIG: configuration(name, artefact, max_batch, gpu, seen),
         LABELS: "".join(f"{label}\n" for label in artefact.card.labels),

@@ -95,6 +95,15 @@ def test_a_model_is_copied_whole_or_refused(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "out").exists()
 
 
+def test_a_link_to_itself_as_the_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, loop = make_tiny_onnx(tmp_path / "model.onnx"), tmp_path / "loop"
+    loop.symlink_to("loop")
+    for command in (main, ray_app.main):
+        assert command([str(model), "--out", str(loop)]) == 2
+        error = capsys.readouterr().err
+        assert (error.count("\n"), "loop" in error) == (1, True)
+
+
 def test_triton_runs_no_engine_of_tensorrt_rtx_and_no_damaged_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
