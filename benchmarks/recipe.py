@@ -4,8 +4,7 @@ OMP_NUM_THREADS=1 python -m benchmarks.recipe --data cifar10-jpeg.tar.xz [--epoc
 
 Each candidate is the authors' recipe with one change. It is trained on nine tenths of the training pictures and judged
 on the others, which the seed draws, so that rows are compared in pairs. Every run keeps a moving average of the weights
-too, so that each gives two rows. Prints the table of docs/results/recipe.md. Runs that ended are kept in --work, and
-those that were cut go on.
+too, so that each gives two rows. Prints a table. Runs that ended are kept in --work, and those that were cut go on.
 """
 
 from __future__ import annotations
@@ -73,10 +72,7 @@ def main() -> int:
         for run in runs:
             run.result()
     print(f"{datetime.now(timezone.utc).date()}, {machine()}\n")
-    rows: dict[str, Scores] = {}
-    for row in CANDIDATES:
-        rows |= judged(data, options.work, row, options.seeds)
-    print(table(rows))
+    print(table(judged(data, options.work, options.seeds)))
     return 0
 
 
@@ -115,20 +111,22 @@ def trained(data: Path, work: Path, row: str, seed: int, epochs: int) -> None:
         raise SystemExit(f"{shlex.join(command)}: {done.stderr}")
 
 
-def judged(data: Path, work: Path, row: str, seeds: int) -> dict[str, Scores]:
-    """Return the scores of a candidate's weights and of their average; the runs measured the average."""
-    weights, average = {}, {}
+def judged(data: Path, work: Path, seeds: int) -> dict[str, Scores]:
+    """Return the scores of each candidate's weights and of their average; the runs measured the average."""
+    rows: dict[str, Scores] = {}
     for seed in range(seeds):
-        out = folder_of(work, row, seed)
-        last = checkpoint.load(out / "last.pt")
         recipe = get_recipe("yynet_cifar10", (f"seed={seed}",))
-        model = last.model()
-        model.load_state_dict(last.resume["state"]["model"])
-        dataset = load_dataset(DataRequest(data, (32, 32), recipe, VALIDATION))
-        batches = evaluation_batches(dataset.evaluation, torch.device("cpu"), Share())
-        weights[seed] = evaluate(model, batches, recipe)["eval_top1"]
-        average[seed] = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["eval_top1"]
-    return {row: weights, f"{row}, average": average}
+        held_out = load_dataset(DataRequest(data, (32, 32), recipe, VALIDATION)).evaluation
+        for row in CANDIDATES:
+            out = folder_of(work, row, seed)
+            last = checkpoint.load(out / "last.pt")
+            model = last.model()
+            model.load_state_dict(last.resume["state"]["model"])
+            batches = evaluation_batches(held_out, torch.device("cpu"), Share())
+            rows.setdefault(row, {})[seed] = evaluate(model, batches, recipe)["eval_top1"]
+            average = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["eval_top1"]
+            rows.setdefault(f"{row}, average", {})[seed] = average
+    return rows
 
 
 def table(rows: Mapping[str, Scores]) -> str:

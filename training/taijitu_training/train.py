@@ -145,9 +145,10 @@ def train(
         start = group.first_does(lambda: asked.starting_point(network))
         if start is not None:
             network = group.all_do(lambda: asked.prepared_as(start, network))
+        size = network.input_size
         request = DataRequest(
             path=Path(data),
-            size=network.input_size,
+            size=size,
             recipe=network.recipe,
             validation=validation,
             workers=workers,
@@ -159,7 +160,7 @@ def train(
         dataset = _loaded(request, group)
         learned_from = None
         if teacher is not None:
-            labels, size = list(dataset.labels), network.input_size
+            labels = list(dataset.labels)
             learned_from = group.all_do(lambda: load_teacher(Path(teacher), labels, size, network.recipe))
         run = Run(
             architecture=network.architecture(len(dataset.labels)),

@@ -7,6 +7,7 @@ garbage collector spent on going through the lists that had been made so far.
 from __future__ import annotations
 
 import gc
+import threading
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from taijitu_server.errors import bad_request
 
 SPARE_LISTS = 1000
 """Lists and objects that a request may have for parameters, outputs and mistakes, which get an error of their own."""
+
+# Two threads at once could leave the collector disabled forever. Waiting costs nothing: only one can parse at a time.
+_COLLECTOR = threading.Lock()
 
 
 def content_from_json(text: bytes, most_lists: int) -> Any:
@@ -29,12 +33,13 @@ def content_from_json(text: bytes, most_lists: int) -> Any:
     if lists > most_lists + SPARE_LISTS:
         most = most_lists + SPARE_LISTS
         raise bad_request(f"got JSON of {lists:,} lists and objects, expected at most {most:,}; send less at a time")
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"the request is not JSON: {error.msg[:100]}") from None
-    finally:
-        if was_enabled:
-            gc.enable()
+    with _COLLECTOR:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise bad_request(f"the request is not JSON: {error.msg[:100]}") from None
+        finally:
+            if was_enabled:
+                gc.enable()

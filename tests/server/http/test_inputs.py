@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import gc
+import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -79,6 +81,25 @@ def test_garbage_is_collected_after_json_as_before_it(text: bytes, collects: boo
             pictures_from_json(text, 32)
         assert gc.isenabled() is collects
     finally:
+        gc.enable()
+
+
+def test_threads_that_parse_json_at_once_leave_the_garbage_collector_on() -> None:
+    def parse() -> None:
+        for _ in range(1000):
+            pictures_from_json(b'{"image":"AAAA"}', 32)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=parse) for _ in range(8)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert gc.isenabled()
+    finally:
+        sys.setswitchinterval(interval)
         gc.enable()
 
 
