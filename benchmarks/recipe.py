@@ -36,16 +36,11 @@ ROOT = Path(__file__).parent.parent
 MODEL = ("--model", "yynet_small_16", "--preset", "public_code", "--recipe", "yynet_cifar10")
 VALIDATION = 0.1
 AVERAGE = ("ema=true", "ema_decay=0.999")
-SGD = (
-    *("optimizer=sgd", "lr=0.1", "weight_decay=5e-4", "weight_decay_times_lr=false"),
-    *("first_decay=current", "amsgrad=false", "clip_norm=0"),
-)
 AUTHORS = "the authors' recipe"
 CANDIDATES: dict[str, tuple[str, tuple[str, ...], str]] = {
     AUTHORS: ("base", (), ""),
-    "without AMSGrad": ("noamsgrad", ("amsgrad=false",), ""),
-    "SGD, learning rate 0.1, decay 5e-4": ("sgd", SGD, ""),
     "VGNetG-1.0MP as the teacher": ("teacher", (), "checkpoints/vgnetg_1_0mp_cifar10.pt"),
+    "without AMSGrad": ("noamsgrad", ("amsgrad=false",), ""),
 }
 """By row: the name of its folders, the changed fields, and the teacher."""
 
