@@ -10,7 +10,12 @@ import onnx
 from taijitu_runtime.backends import CHECKPOINT_MAGIC
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.errors import ArtefactError, one_line
-from taijitu_runtime.onnx_graph.external_data import external_files, has_external_data, sha256_with_weights
+from taijitu_runtime.onnx_graph.external_data import (
+    check_external_files,
+    external_files,
+    has_external_data,
+    sha256_with_weights,
+)
 
 MAX_BYTES = 2**31 - 1
 """The largest protobuf message, which an ONNX file is."""
@@ -66,14 +71,16 @@ def read_onnx(path: Path, expected: str = "an ONNX model") -> OnnxFile:
         )
     try:
         model = onnx.load_from_string(content)
-        if has_external_data(content):
-            onnx.load_external_data_for_model(model, str(path.parent))
-    except (onnx.checker.ValidationError, OSError) as error:
-        reason = one_line(error)
-        raise ArtefactError(f"{path}: got weights that cannot be read ({reason}); copy the files again") from None
     except Exception:  # protobuf's DecodeError, whose package has no types
         model = onnx.ModelProto()
     if not model.graph.node:
         got = "a checkpoint" if content.startswith(CHECKPOINT_MAGIC) else "a file that is not an ONNX model"
         raise ArtefactError(f"{path}: got {got}, expected {expected}")
+    if has_external_data(content):
+        check_external_files(path, content)
+        try:
+            onnx.load_external_data_for_model(model, str(path.parent))
+        except (onnx.checker.ValidationError, OSError, ValueError) as error:  # ValueError: a file that was cut
+            reason = one_line(error)
+            raise ArtefactError(f"{path}: got weights that cannot be read ({reason}); copy the files again") from None
     return OnnxFile(path, model, sha256_with_weights(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path, PurePosixPath
 
+from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.onnx_graph import protobuf
 
 # The entry that every tensor has whose data is in another file.
@@ -19,17 +20,18 @@ def has_external_data(model: bytes) -> bool:
 def external_files(path: Path, model: bytes) -> list[Path]:
     """Return the files with weights of the model at `path`, whose content is `model`: each once, sorted.
 
-    They are next to it, or in folders there, wherever the process runs. A missing one is left to the program that loads
-    it.
+    They are next to it, or in folders there, wherever the process runs. A missing one is left out: see
+    `check_external_files`.
     """
-    names = set()
-    position = model.find(_LOCATION)
-    while position >= 0:
-        position += len(_LOCATION)
-        names.add(_value_at(model, position))
-        position = model.find(_LOCATION, position)
-    inside = (name for name in sorted(names) if not PurePosixPath(name).is_absolute() and ".." not in name.split("/"))
-    return [path.parent / name for name in inside if "\0" not in name and (path.parent / name).is_file()]
+    return [file for file in _named_files(path, model) if file.is_file()]
+
+
+def check_external_files(path: Path, model: bytes) -> None:
+    """Raise ArtefactError where a file with weights of the model at `path`, whose content is `model`, is missing."""
+    for file in _named_files(path, model):
+        if not file.is_file():
+            name = file.relative_to(path.parent)
+            raise ArtefactError(f"{path}: got no {name}, expected its weights in that file; copy it next to the model")
 
 
 def sha256_with_weights(path: Path) -> str:
@@ -41,6 +43,17 @@ def sha256_with_weights(path: Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _named_files(path: Path, model: bytes) -> list[Path]:
+    names = set()
+    position = model.find(_LOCATION)
+    while position >= 0:
+        position += len(_LOCATION)
+        names.add(_value_at(model, position))
+        position = model.find(_LOCATION, position)
+    inside = (name for name in sorted(names) if not PurePosixPath(name).is_absolute() and ".." not in name.split("/"))
+    return [path.parent / name for name in inside if name and "\0" not in name]
 
 
 def _value_at(model: bytes, position: int) -> str:

@@ -200,6 +200,21 @@ def test_external_weights_are_read_next_to_the_file_and_not_from_the_working_dir
     assert first.card.source_sha256 != adopt("model.onnx", "other.onnx", **USUAL).card.source_sha256
 
 
+def test_weights_that_are_missing_or_cut_are_told_as_that(tmp_path: Path) -> None:
+    source = make_foreign_onnx(tmp_path / "model.onnx", outside=True)
+    weights = tmp_path / "model.onnx.data"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-4])
+    with pytest.raises(ArtefactError, match="weights"):
+        adopt(source, tmp_path / "a.onnx", **USUAL)
+    weights.unlink()
+    for read in (Classifier.from_file, lambda path: adopt(path, tmp_path / "a.onnx", **USUAL)):
+        with pytest.raises(ArtefactError, match=weights.name):
+            read(source)
+    weights.write_bytes(whole)
+    adopt(source, tmp_path / "a.onnx", **USUAL)
+
+
 def test_an_adopted_file_is_converted_to_float16_and_to_nothing_without_a_precision(
     tmp_path: Path, picture: NDArray[np.uint8]
 ) -> None:

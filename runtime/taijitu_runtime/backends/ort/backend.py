@@ -18,6 +18,7 @@ from taijitu_runtime.card import METADATA_PREFIX, ModelCard, Precision
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, one_line, require
 from taijitu_runtime.installed import version_numbers
 from taijitu_runtime.machine import MOST_THREADS, core_cache_bytes, usable_cores
+from taijitu_runtime.onnx_graph.external_data import check_external_files
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 ROUNDS_FLOAT16 = (1, 30)
@@ -209,6 +210,7 @@ def open_model(
     except ProviderError:
         raise
     except Exception as error:
+        check_external_files(path, path.read_bytes())
         raise ArtefactError(
             f"{path}: got a file that ONNX Runtime cannot load ({one_line(error)}), expected a whole ONNX model; "
             "copy it again, or make it again with: taijitu onnx"
