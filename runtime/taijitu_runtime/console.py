@@ -46,6 +46,10 @@ class Parser(argparse.ArgumentParser):
         """Raise UsageError instead of printing the usage and exiting."""
         raise UsageError(f"{message}{self._meant(message)}; see {self.prog} --help")
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; a stdout that cannot be written is an error, which argparse hides."""
+        say(self.format_help().rstrip("\n"), file or sys.stdout)
+
     def _meant(self, message: str) -> str:
         if not message.startswith("unrecognized arguments"):
             return ""

@@ -31,18 +31,22 @@ raise SystemExit(main())
 """
 
 
-def said(root: Path, shell: str) -> tuple[int, str]:
-    """Return the exit code and stderr of the program, which `shell` has as "$@"."""
-    command = ["sh", "-c", shell, "sh", sys.executable, "-c", PROGRAM]
+def said(root: Path, shell: str, program: tuple[str, ...] = ("-c", PROGRAM)) -> tuple[int, str]:
+    """Return the exit code and stderr of Python with the program, which `shell` has as "$@"."""
+    command = ["sh", "-c", shell, "sh", sys.executable, *program]
     environment = {**os.environ, "PYTHONPATH": str(root / "runtime")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return done.returncode, done.stderr
 
 
-def test_output_that_cannot_be_written_is_one_line(root: Path) -> None:
-    code, line = said(root, '"$@" > /dev/full')
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [("taijitu say", ("-c", PROGRAM)), ("taijitu classify", ("-m", "taijitu", "classify", "--help"))],
+)
+def test_output_that_cannot_be_written_is_one_line(root: Path, name: str, program: tuple[str, ...]) -> None:
+    code, line = said(root, '"$@" > /dev/full', program)
     assert code == 2
-    assert line.startswith("taijitu say: the output")
+    assert line.startswith(f"{name}: the output")
     assert "No space left on device" in line
     assert line.count("\n") == 1
 
