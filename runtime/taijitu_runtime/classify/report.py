@@ -57,15 +57,19 @@ class TextReport(Report):
                 f"{a.probability:8.2%}  {cell * round(a.probability * BAR_CELLS):<{BAR_CELLS}}  {shown(a.label)}"
                 for a in prediction.answers
             ]
-            rows += [UNKNOWN] if prediction.known is False else []
-            rows += [f"one of: {', '.join(map(shown, prediction.set))}"] if prediction.set else []
-            rows += [f"heat map: {shown(heat_map)}"] if heat_map is not None else []
-            self._progress.say("\n".join([shown(file), *rows]), sys.stdout)
+            self._progress.say("\n".join([shown(file), *rows, *_remarks(prediction, heat_map)]), sys.stdout)
         else:
             columns = [f"{a.probability:6.1%} {shown(a.label):<{self._label_columns}}" for a in prediction.answers]
-            columns += [UNKNOWN] if prediction.known is False else []
+            columns += _remarks(prediction, heat_map)
             line = f"{shown(file):<{self._name_columns}}  {'  '.join(columns)}"
             self._progress.say(line.rstrip(), sys.stdout)
+
+
+def _remarks(prediction: Prediction, heat_map: Path | None) -> list[str]:
+    remarks = [UNKNOWN] if prediction.known is False else []
+    remarks += [f"one of: {', '.join(map(shown, prediction.set))}"] if prediction.set else []
+    remarks += [f"heat map: {shown(heat_map)}"] if heat_map is not None else []
+    return remarks
 
 
 class JsonReport(Report):

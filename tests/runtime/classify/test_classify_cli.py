@@ -207,13 +207,16 @@ def test_csv_is_a_row_for_each_picture_and_answer(
     assert [Path(line.partition(": ")[0]).name for line in printed.err.splitlines()] == ["cut.png", "empty.jpg"]
 
 
-def test_csv_has_columns_for_what_is_decided(make_onnx: Callable[..., Path], pictures: Path, capsys: Capture) -> None:
+def test_text_and_csv_say_what_is_decided(make_onnx: Callable[..., Path], pictures: Path, capsys: Capture) -> None:
     decision = make_decision(temperature=1.0, threshold=0.95, set_probability=0.03)
     model = make_onnx(card=card_dict(decision=dataclasses.asdict(decision)))
     assert run(model, pictures, "--csv", "--top", 1) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["known"] for row in rows] == ["true", "true", "false"]
     assert [json.loads(row["set"]) for row in rows] == [["blue"], ["green"], ["red", "blue"]]
+    for asked in (pictures, pictures / "red.png"):  # a line for each picture, a table for one
+        assert run(model, asked) == 0
+        assert re.search(r"unknown\s+one of: red, blue$", capsys.readouterr().out, re.MULTILINE)
     assert run(make_onnx(), pictures / "red.png", "--csv", "--threshold", 0.5) == 0
     header, *rest = capsys.readouterr().out.splitlines()
     assert header.endswith(",probability,known")
