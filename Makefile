@@ -1,6 +1,6 @@
 # make demo    export the shipped checkpoint, check it, classify photographs, serve it
 # make test    every test, except those of the next three commands, which take minutes
-# make test-networks    the Nish paper's networks, exported, and networks of other exporters, adopted
+# make test-networks    more networks of ours and of the Nish paper, exported, and networks of other exporters, adopted
 # make test-engines    an engine of every network and activation
 # make test-ray    the Ray Serve application on a real local Ray
 # make test-gpu    every path of a GPU or a board, with a report; GPU="--data cifar10-jpeg.tar.xz" for int8 too

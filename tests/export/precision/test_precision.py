@@ -393,7 +393,7 @@ def test_without_an_output_the_file_is_named_by_its_precision(make_checkpoint: M
 
 @for_engines
 @pytest.mark.slow
-@pytest.mark.parametrize("act", ["silu", "nish"])
+@pytest.mark.parametrize("act", ["silu", pytest.param("nish", marks=pytest.mark.engines)])
 def test_tensorrt_rtx_builds_engines_of_both_precisions(make_checkpoint: Make, pictures: Path, act: str) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx, which builds without a GPU")
     source = make_checkpoint("yynet_small_16", act=act)
