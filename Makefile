@@ -33,9 +33,10 @@ NATIVE := hatch_build.py $(wildcard runtime/taijitu_runtime/native/*.h runtime/t
 demo: $(VENV)/.demo
 	$(BIN)/python demo.py
 
-# One process a core, each with the tests of whole files; PYTEST=-n0 for one process.
+# One process a core, each with the tests of whole files, in their order: by the number of tests, the file that takes
+# longest would come last, and the other processes would wait. PYTEST=-n0 for one process.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 test-ray: $(VENV)/.dev
 	$(BIN)/python -m pytest -m ray $(PYTEST)
