@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -36,13 +37,29 @@ ROOT = Path(__file__).parent.parent
 MODEL = ("--model", "yynet_small_16", "--preset", "public_code", "--recipe", "yynet_cifar10")
 VALIDATION = 0.1
 AVERAGE = ("ema=true", "ema_decay=0.999")
+
+
+class Candidate(NamedTuple):
+    """A change: the name of its folders, the changed fields, further arguments, and whether one seed told enough."""
+
+    folder: str
+    changes: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    one_seed: bool = False
+
+    def seeds(self, count: int) -> range:
+        """Return the seeds that it is trained with, of `count`."""
+        return range(1 if self.one_seed else count)
+
+
 AUTHORS = "the authors' recipe"
-CANDIDATES: dict[str, tuple[str, tuple[str, ...], str]] = {
-    AUTHORS: ("base", (), ""),
-    "VGNetG-1.0MP as the teacher": ("teacher", (), "checkpoints/vgnetg_1_0mp_cifar10.pt"),
-    "without AMSGrad": ("noamsgrad", ("amsgrad=false",), ""),
+TEACHER = ("--teacher", "checkpoints/vgnetg_1_0mp_cifar10.pt")
+CANDIDATES = {
+    AUTHORS: Candidate("base"),
+    "VGNetG-1.0MP as the teacher": Candidate("teacher", (), TEACHER),
+    "the same, with 0.9 of the loss": Candidate("teacher9", ("teacher_weight=0.9",), TEACHER, one_seed=True),
+    "without AMSGrad": Candidate("noamsgrad", ("amsgrad=false",), one_seed=True),
 }
-"""By row: the name of its folders, the changed fields, and the teacher."""
 
 Scores = dict[int, float]
 """Top-1 in percent by seed."""
@@ -62,7 +79,8 @@ def main() -> int:
         runs = [
             pool.submit(trained, data, options.work, row, seed, options.epochs)
             for seed in range(options.seeds)
-            for row in CANDIDATES
+            for row, candidate in CANDIDATES.items()
+            if seed in candidate.seeds(options.seeds)
         ]
         for run in runs:
             run.result()
@@ -87,7 +105,7 @@ def training_pictures(archive: Path, work: Path) -> Path:
 
 def folder_of(work: Path, row: str, seed: int) -> Path:
     """Return the folder of one run."""
-    return work / f"{CANDIDATES[row][0]}-s{seed}"
+    return work / f"{CANDIDATES[row].folder}-s{seed}"
 
 
 def trained(data: Path, work: Path, row: str, seed: int, epochs: int) -> None:
@@ -95,11 +113,11 @@ def trained(data: Path, work: Path, row: str, seed: int, epochs: int) -> None:
     out = folder_of(work, row, seed)
     if (out / "final.pt").exists():
         return
-    _, changes, teacher = CANDIDATES[row]
-    fields = (f"epochs={epochs}", f"seed={seed}", *AVERAGE, *changes)
+    candidate = CANDIDATES[row]
+    fields = (f"epochs={epochs}", f"seed={seed}", *AVERAGE, *candidate.changes)
     command = ["training/train.py", *MODEL, "--data", str(data), "--validation", str(VALIDATION), "--out", str(out)]
     command += [part for field in fields for part in ("--set", field)]
-    command += ["--teacher", teacher] if teacher else []
+    command += candidate.arguments
     command += ["--resume"] if (out / "last.pt").exists() else []
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -112,7 +130,9 @@ def judged(data: Path, work: Path, seeds: int) -> dict[str, Scores]:
     for seed in range(seeds):
         recipe = get_recipe("yynet_cifar10", (f"seed={seed}",))
         held_out = load_dataset(DataRequest(data, (32, 32), recipe, VALIDATION)).evaluation
-        for row in CANDIDATES:
+        for row, candidate in CANDIDATES.items():
+            if seed not in candidate.seeds(seeds):
+                continue
             out = folder_of(work, row, seed)
             last = checkpoint.load(out / "last.pt")
             model = last.model()
