@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 
 from taijitu_runtime.console import shown
@@ -33,8 +32,6 @@ from taijitu_training.data.shard_folder import dataset_of_shards, shards_by_spli
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 
-Prints = Mapping[Role, list[str]]  # the fingerprint of each picture, by split
-
 UNSPLIT_SHARE = 0.2
 """The held-out share of a data set without splits, unless the user sets another."""
 EMPTY = hashlib.sha256().hexdigest()  # the fingerprint of every file without content: copies of nothing
@@ -61,8 +58,8 @@ def load_dataset(request: DataRequest) -> Dataset:
     if shards := shards_by_split(request.path):
         return dataset_of_shards(request, shards, pool, unreadable)
     found = _found(request)
-    prints: Prints = {role: fingerprints(split.contents, hidden=not is_first()) for role, split in found.splits.items()}
-    divided, trained_on = _divided(found, prints["train"], request)
+    prints = {role: fingerprints(split.contents, hidden=not is_first()) for role, split in found.splits.items()}
+    divided, trained_on = _hold_out(found, prints["train"], request)
     if request.other is not None:
         divided = _without_last(divided)
     check_judged(divided)
@@ -110,7 +107,7 @@ def _found(request: DataRequest) -> Found:
     return found
 
 
-def _divided(found: Found, prints: list[str], request: DataRequest) -> tuple[Found, TrainedOn]:
+def _hold_out(found: Found, prints: list[str], request: DataRequest) -> tuple[Found, TrainedOn]:
     """Hold val out of train as requested; return a sample of the pictures that are left to train on, too.
 
     `prints`: the fingerprints of train.
@@ -153,12 +150,11 @@ def _readable(found: Found, decoder: Decoder, recipe: Recipe, unreadable: Unread
     return splits
 
 
-def _repeated(found: Found, prints: Prints) -> dict[str, int]:
+def _repeated(found: Found, prints: dict[Role, list[str]]) -> dict[str, int]:
     """Return the number of pictures that train has too, by the name of the split that they are in."""
     train = set(prints["train"]) - {EMPTY}
-    others = {split.name: prints[role] for role, split in found.splits.items() if role != "train"}
-    counts = {name: sum(map(train.__contains__, its)) for name, its in others.items()}
-    return {name: count for name, count in counts.items() if count}
+    others = {found.splits[role].name: its for role, its in prints.items() if role != "train"}
+    return {name: count for name, its in others.items() if (count := sum(map(train.__contains__, its)))}
 
 
 def _contradicted(train: Split, prints: list[str]) -> int:
