@@ -4,7 +4,7 @@ NumPy and the standard library only; pictures are decoded by `taijitu_runtime.pi
 """
 
 from taijitu_runtime.datasets.fingerprints import dataset_sha256, fingerprints
-from taijitu_runtime.datasets.found import Content, Encoded, Found, LeftOut, Member, Split, bytes_of, name_of
+from taijitu_runtime.datasets.found import Content, Encoded, Found, LeftOut, Member, Split, bytes_of, chosen, name_of
 from taijitu_runtime.datasets.held_out import HeldOut, TrainedOn
 from taijitu_runtime.datasets.label_statistics import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.datasets.layout import LEVELS, Level, Reading
@@ -40,6 +40,7 @@ __all__ = [
     "bytes_of",
     "calibration_and_judging",
     "check_skipping",
+    "chosen",
     "counts_in_words",
     "dataset_sha256",
     "evaluation_and_other_pictures",

@@ -90,4 +90,4 @@ def _samples(data: Any, targets: Any, classes: int, where: str) -> Split:
 
 def _joined(parts: list[Split]) -> Split:
     contents = np.concatenate([np.asarray(part.contents) for part in parts])
-    return Split("train", contents, np.concatenate([part.targets for part in parts if part.targets is not None]))
+    return Split("train", contents, np.concatenate([part.known_targets for part in parts]))

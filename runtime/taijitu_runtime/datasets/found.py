@@ -44,6 +44,13 @@ def name_of(content: Content) -> str:
     return content.name if isinstance(content, (Encoded, Member)) else "an array of pixels"
 
 
+def chosen(
+    contents: Sequence[Content] | NDArray[np.uint8], index: NDArray[np.int64]
+) -> Sequence[Content] | NDArray[np.uint8]:
+    """Return the pictures at `index`, int64 (M,)."""
+    return contents[index] if isinstance(contents, np.ndarray) else [contents[i] for i in index.tolist()]
+
+
 def bytes_of(content: str | Encoded | Member) -> bytes:
     """Read a picture file. Raises UnreadablePictureError."""
     if isinstance(content, Encoded):
@@ -107,6 +114,16 @@ class Split:
     def __len__(self) -> int:
         return len(self.contents)
 
+    @property
+    def known_targets(self) -> NDArray[np.int64]:
+        """The targets, of pictures that have labels."""
+        assert self.targets is not None
+        return self.targets
+
+    def where(self, mask: NDArray[np.bool_]) -> Split:
+        """Return the pictures at which `mask`, bool (N,), is true, of pictures that have labels."""
+        return Split(self.name, chosen(self.contents, np.flatnonzero(mask)), self.known_targets[mask])
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -131,8 +148,7 @@ class Found:
         labels = (*(each for each in self.labels if each != label), label)
         index = np.array([labels.index(each) for each in self.labels], np.int64)
         splits = {
-            role: dataclasses.replace(split, targets=None if split.targets is None else index[split.targets])
-            for role, split in self.splits.items()
+            role: dataclasses.replace(split, targets=index[split.known_targets]) for role, split in self.splits.items()
         }
         return dataclasses.replace(self, labels=labels, splits=splits)
 

@@ -16,8 +16,8 @@ MOST_SHOWN = 12
 
 
 def label_counts(targets: NDArray[np.int64], labels: Sequence[str]) -> dict[str, int]:
-    """Count the pictures of each label; `targets`: int64 (N,), indices of `labels`."""
-    return dict(zip(labels, np.bincount(targets, minlength=len(labels)).tolist(), strict=True))
+    """Count the pictures of each label; `targets`: int64 (N,), indices of `labels`, or larger for none of them."""
+    return dict(zip(labels, np.bincount(targets, minlength=len(labels)).tolist()))
 
 
 def counts_in_words(counts: Mapping[str, int]) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets.fingerprints import fingerprints
-from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, bytes_of, name_of
+from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, bytes_of, chosen, name_of
 from taijitu_runtime.datasets.held_out import TrainedOn
 from taijitu_runtime.datasets.label_statistics import counts_in_words, label_counts, warnings_of
 from taijitu_runtime.datasets.layout import Reading
@@ -93,9 +93,7 @@ class PictureSet:
     def subset(self, index: NDArray[np.int64]) -> PictureSet:
         """Return the pictures at `index`, int64 (M,), ascending."""
         targets = None if self.targets is None else self.targets[index]
-        contents = self.contents
-        chosen = contents[index] if isinstance(contents, np.ndarray) else [contents[i] for i in index]
-        return dataclasses.replace(self, contents=chosen, targets=targets)
+        return dataclasses.replace(self, contents=chosen(self.contents, index), targets=targets)
 
     def readable(self, spec: InputSpec) -> PictureSet:
         """Return the pictures that can be decoded; `left_out` names the others. DataError if there is none."""

@@ -32,7 +32,8 @@ def events(folder: Path) -> list[Event]:
 def test_rows_are_in_metrics_jsonl_and_in_tensorboard(tmp_path: Path) -> None:
     rows = [{"epoch": 1, "train_loss": 0.5, "lr": 0.1}]
     with MetricsLog(tmp_path, rows) as log:  # a run that continues after its first epoch
-        log.add({"epoch": 2, "train_loss": 0.25, "lr": 0.05})
+        rows.append({"epoch": 2, "train_loss": 0.25, "lr": 0.05})
+        log.write_last()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["train_loss"] for line in lines] == [0.5, 0.25]
     written = events(tmp_path)
@@ -42,18 +43,20 @@ def test_rows_are_in_metrics_jsonl_and_in_tensorboard(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_line_and_keeps_the_metrics_that_were_there(tmp_path: Path) -> None:
-    with MetricsLog(tmp_path, []) as log:
-        log.add({"epoch": 1, "train_loss": 0.5})
+    rows = [{"epoch": 1, "train_loss": 0.5}]
+    with MetricsLog(tmp_path, rows) as log:
+        log.write_last()
         before = (tmp_path / "metrics.jsonl").read_bytes()
+        rows.append({"epoch": 2, "train_loss": 0.4})
         with full_disk(20), pytest.raises(TrainingError, match=r"metrics.jsonl: could not .* then --resume"):
-            log.add({"epoch": 2, "train_loss": 0.4})
+            log.write_last()
         assert (tmp_path / "metrics.jsonl").read_bytes() == before
         (board,) = (tmp_path / "tensorboard").iterdir()
         with (
             full_disk(board.stat().st_size),
             pytest.raises(TrainingError, match=r"tensorboard: could not .* then --resume"),
         ):
-            log.add({"epoch": 3, "train_loss": 0.3})
+            log.write_last()
 
 
 def test_out_of_memory_names_a_batch_size_to_try() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from taijitu_runtime import datasets
-from taijitu_runtime.datasets import Found, Role
+from taijitu_runtime.datasets import Found, Role, label_counts
 from taijitu_runtime.errors import listed
-from taijitu_training.data.samples import Samples
 from taijitu_training.errors import DataError
 
 FORMS = f"{datasets.FORMS}, or WebDataset shards train-*.tar and val-*.tar"
@@ -37,34 +37,35 @@ def check_labels(path: Path, labels: tuple[str, ...], left_out: str = "") -> Non
         )
 
 
-def check_trained(found: Found, samples: Mapping[Role, Samples]) -> None:
+def check_trained(found: Found) -> None:
     """Raise DataError if there is nothing to train on, or a label has no pictures there."""
-    if "train" not in samples:
+    if "train" not in found.splits:
         name = next(split.name for split in found.splits.values())
         raise DataError(f"{found.source}: got {name}/ without train/, expected both, with <label>/*.jpg in each")
-    if missing := _without_pictures(samples["train"].targets, found.labels):
+    if missing := _without_pictures(found.splits["train"].known_targets, found.labels):
         raise DataError(
             f"{found.source}: no pictures to train on of: {missing}; add some, or remove the label's folder"
         )
 
 
-def check_judged(found: Found, samples: Mapping[Role, Samples], names: Mapping[Role, str], judging: Role) -> None:
+def check_judged(found: Found) -> None:
     """Raise DataError if there is nothing to judge on, or a label has no pictures there."""
-    if judging not in samples:
+    if not {"val", "test"} & found.splits.keys():
         raise DataError(
             f"{found.source}: got no pictures to evaluate on ({found.form}), expected test/<label>/* or val/ next to "
             "train/; or hold some out with --validation 0.2"
         )
     instead: dict[Role, str] = {"val": "hold some out with --validation 0.1", "test": "move it elsewhere"}
     for role, cure in instead.items():
-        if role in samples and (missing := _without_pictures(samples[role].targets, found.labels)):
+        split = found.splits.get(role)
+        if split is not None and (missing := _without_pictures(split.known_targets, found.labels)):
             raise DataError(
-                f"{found.source}: {names[role]} lacks pictures of: {missing}; without them its accuracy would mislead: "
+                f"{found.source}: {split.name} lacks pictures of: {missing}; without them its accuracy would mislead: "
                 f"add some, or {cure}"
             )
 
 
-def check_readable(found: Found, targets: Mapping[Role, torch.Tensor]) -> None:
+def check_readable(found: Found, targets: Mapping[Role, NDArray[np.int64]]) -> None:
     """Raise DataError if all pictures of a label were left out of a split because they cannot be decoded.
 
     `targets`: of the pictures that can be, int64 (N,).
@@ -76,6 +77,5 @@ def check_readable(found: Found, targets: Mapping[Role, torch.Tensor]) -> None:
             )
 
 
-def _without_pictures(targets: torch.Tensor, labels: tuple[str, ...]) -> str:
-    counts = torch.bincount(targets, minlength=len(labels)).tolist()[: len(labels)]
-    return listed(label for label, count in zip(labels, counts, strict=True) if count == 0)
+def _without_pictures(targets: NDArray[np.int64], labels: tuple[str, ...]) -> str:
+    return listed(label for label, count in label_counts(targets, labels).items() if count == 0)

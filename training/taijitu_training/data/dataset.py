@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from taijitu_runtime.datasets import Content, LeftOut, Level, TrainedOn, counts_in_words, role_of, warnings_of
 from taijitu_training.data.pictures import Pictures
@@ -132,3 +132,17 @@ class Dataset:
             )
         rare = "the rare ones may never be answered: try --set class_weights=balanced"
         return [*self.remarks, *found, *warnings_of(self.label_counts, rare)]
+
+    def to_card(self) -> dict[str, Any]:
+        """Return the entries for a card's `training`, plain JSON; None where there is nothing to say."""
+        return {
+            "data": self.name,
+            "data_sha256": self.sha256,
+            "train_pictures": len(self.train),
+            "label_counts": list(self.label_counts.values()),
+            "evaluation": self.evaluation_name,
+            "evaluation_pictures": len(self.evaluation),
+            "test_pictures": None if self.test is None else len(self.test),
+            "other_pictures": self.others or None,
+            **({} if self.trained_on is None else self.trained_on.to_card()),
+        }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Job, Samples, fault
 from taijitu_training.errors import DataError
 
+T = TypeVar("T", Pictures, Samples)
 CHUNK = 64  # pictures a task: a million tasks would take a gigabyte
 MOST_NAMED = 100
 
@@ -30,11 +32,13 @@ class Unreadable:
         self.listed: list[str] = []
         self.looked_at = 0
 
-    def without(self, samples: Samples, broken: dict[int, str]) -> torch.Tensor | None:
-        """List the `broken` ones, and return the positions of the others of `samples`; None where none is broken."""
-        self.looked_at += len(samples)
+    def without(self, split: T, broken: dict[int, str]) -> T:
+        """List the `broken` ones, and return the others of `split`."""
+        self.looked_at += len(split)
         self.listed += broken.values()
-        return torch.tensor([i for i in range(len(samples)) if i not in broken], dtype=torch.int64) if broken else None
+        if not broken:
+            return split
+        return split.subset(torch.tensor([i for i in range(len(split)) if i not in broken], dtype=torch.int64))
 
     def check(self) -> None:
         """Raise DataError, which names the broken pictures of all splits, unless they may be skipped."""
@@ -61,9 +65,8 @@ def decode(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Pictur
         pixels[i] = decoded
         return None
 
-    others = unreadable.without(samples, _in_threads(place, len(samples), "decoding"))
-    pictures = Pictures(images, samples.targets)
-    return pictures if others is None else pictures.subset(others)
+    broken = _in_threads(place, len(samples), "decoding")
+    return unreadable.without(Pictures(images, samples.targets), broken)
 
 
 def checked(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Samples:
@@ -87,8 +90,7 @@ def checked(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Sampl
             return fault(content, error)
         return None
 
-    others = unreadable.without(samples, _in_threads(look, len(samples), "checking"))
-    return samples if others is None else samples.subset(others)
+    return unreadable.without(samples, _in_threads(look, len(samples), "checking"))
 
 
 def is_first() -> bool:

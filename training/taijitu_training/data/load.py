@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 from collections import Counter
-
-import numpy as np
-import torch
+from dataclasses import replace
 
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import (
@@ -16,6 +13,7 @@ from taijitu_runtime.datasets import (
     HeldOut,
     Reading,
     Role,
+    Split,
     TrainedOn,
     dataset_sha256,
     fingerprints,
@@ -29,9 +27,8 @@ from taijitu_training.data.checks import check_judged, check_names, check_readab
 from taijitu_training.data.dataset import DataRequest, Dataset, Source, Stream
 from taijitu_training.data.in_memory import Unreadable, checked, decode, is_first
 from taijitu_training.data.pictures import Pictures
-from taijitu_training.data.samples import Samples
+from taijitu_training.data.samples import Decoder, Samples
 from taijitu_training.data.shard_folder import dataset_of_shards, shards_by_split
-from taijitu_training.data.workers import Workers
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 
@@ -58,136 +55,110 @@ def load_dataset(request: DataRequest) -> Dataset:
     pictures in a shard are not checked.
     """
     pool, unreadable = request.pool(), Unreadable(request.skip_unreadable)
-    if splits := shards_by_split(request.path):
-        return dataset_of_shards(request, splits, pool, unreadable)
-    validation, other, recipe = request.validation, request.other, request.recipe
-    needed: tuple[Role, ...] = ("train", "test", "") if validation else ("train", "val", "test", "")
-    found = read_dataset(request.path, Reading(request.label_level, needed=needed))
-    if other is not None:
-        found = _with_other(found, other)
-    check_names(found, other)
-    parts = _Parts.of(found)
-    check_trained(found, parts.samples)
-    if validation is None and (request.choose or "test" not in parts.samples) and "val" not in parts.samples:
-        validation = UNSPLIT_SHARE
-    trained_on = TrainedOn.of(parts.prints["train"], other=other)
-    repeated, contradicted = parts.repeated(), parts.contradicted()
-    if validation:
-        trained_on = parts.hold_out(found.labels, validation, recipe.seed, other)
-    judging: Role = "val" if "val" in parts.samples else "test"
-    if other is not None:
-        found = dataclasses.replace(found, labels=found.labels[:-1])
-        parts.judge_only(found.labels)
-    check_judged(found, parts.samples, parts.names, judging)
-    sources, in_memory = _sources(parts.samples, pool, recipe, unreadable)
-    unreadable.check()
-    targets = {role: _targets(source) for role, source in sources.items()}
-    check_readable(found, targets)
-    labelled = targets["train"][targets["train"] < len(found.labels)]
+    if shards := shards_by_split(request.path):
+        return dataset_of_shards(request, shards, pool, unreadable)
+    found = _found(request)
+    prints = {role: fingerprints(split.contents, hidden=not is_first()) for role, split in found.splits.items()}
+    divided, trained_on = _hold_out(found, prints["train"], request)
+    if request.other is not None:
+        divided = _without_last(divided)
+    check_judged(divided)
+    splits = _readable(divided, pool.decoder, request.recipe, unreadable)
+    sources: dict[Role, Source] = {
+        role: split if isinstance(split, Pictures) else Stream(split, pool) for role, split in splits.items()
+    }
+    judging: Role = "val" if "val" in sources else "test"
+    counts = label_counts(splits["train"].targets.numpy(), divided.labels)
     return Dataset(
         name=shown(request.path.absolute().name),
-        sha256=parts.sha256,
-        labels=found.labels,
+        sha256=dataset_sha256(found, prints),
+        labels=divided.labels,
         train=sources["train"],
         evaluation=sources[judging],
-        evaluation_name=parts.names[judging],
+        evaluation_name=divided.splits[judging].name,
         size=request.size,
-        form=f"{found.form}, {'in memory' if in_memory else 'decoded while training'}",
+        form=f"{found.form}, {'in memory' if isinstance(sources['train'], Pictures) else 'decoded while training'}",
         test=sources.get("test") if judging == "val" else None,
         trained_on=trained_on,
-        label_counts=label_counts(labelled.numpy(), found.labels),
-        others=len(targets["train"]) - len(labelled),
+        label_counts=counts,
+        others=len(sources["train"]) - sum(counts.values()),
         left_out=found.left_out,
         unreadable=tuple(unreadable.listed),
-        repeated=repeated,
-        contradicted=contradicted,
+        repeated=_repeated(found, prints),
+        contradicted=_contradicted(found.splits["train"], prints["train"]),
         remarks=found.remarks,
     )
 
 
-@dataclasses.dataclass
-class _Parts:
-    """The pictures of a data set while it is divided, by role: "train", "val" and "test".
+def _found(request: DataRequest) -> Found:
+    """Read the splits that will be used, train alone where there are none; `request.other` is the last label."""
+    needed: tuple[Role, ...] = ("train", "test", "") if request.validation else ("train", "val", "test", "")
+    found = read_dataset(request.path, Reading(request.label_level, needed=needed))
+    if request.other is not None:
+        if request.other not in found.labels:
+            raise DataError(
+                f"{found.source}: got --other {request.other}, expected a label of the data, of pictures that show "
+                f"none of the others; {name_hint(request.other, found.labels)}"
+            )
+        found = found.with_last(request.other)
+    check_names(found, request.other)
+    found = replace(found, splits={role or "train": split for role, split in found.splits.items()})
+    check_trained(found)
+    return found
 
-    `prints`: the fingerprint of each picture. `names`: of each part, for users.
+
+def _hold_out(found: Found, prints: list[str], request: DataRequest) -> tuple[Found, TrainedOn]:
+    """Hold val out of train as requested; return a sample of the pictures that are left to train on, too.
+
+    `prints`: the fingerprints of train.
     """
-
-    samples: dict[Role, Samples]
-    prints: dict[Role, list[str]]
-    names: dict[Role, str]
-    sha256: str
-
-    @classmethod
-    def of(cls, found: Found) -> _Parts:
-        """Take the splits as they are; all pictures are train where there are none."""
-        samples = {role: Samples.of(split) for role, split in found.splits.items()}
-        prints = {role: fingerprints(split.contents, hidden=not is_first()) for role, split in found.splits.items()}
-        sha256 = dataset_sha256(found, prints)
-        if "" in samples:
-            samples["train"], prints["train"] = samples.pop(""), prints.pop("")
-        return cls(samples, prints, {role: split.name for role, split in found.splits.items()}, sha256)
-
-    def repeated(self) -> dict[str, int]:
-        """Return the number of pictures that train has too, by the name of the part that they are in."""
-        train = set(self.prints["train"]) - {EMPTY}
-        others = [(self.names[role], prints) for role, prints in self.prints.items() if role != "train"]
-        counts = {name: sum(map(train.__contains__, prints)) for name, prints in others}
-        return {name: count for name, count in counts.items() if count}
-
-    def contradicted(self) -> int:
-        """Return the number of different pictures to train on that have more than one label."""
-        pairs = set(zip(self.prints["train"], self.samples["train"].targets.tolist(), strict=True))
-        counts = Counter(fingerprint for fingerprint, _ in pairs if fingerprint != EMPTY)
-        return sum(count > 1 for count in counts.values())
-
-    def hold_out(self, labels: tuple[str, ...], share: float, seed: int, other: str | None) -> TrainedOn:
-        """Move the same share of every label from train to val."""
-        whole, prints = self.samples["train"], self.prints["train"]
-        targets = whole.targets.numpy()
-        held_out = HeldOut.draw(prints, targets, labels, share, seed)
-        held = held_out.mask(prints, targets, labels)
-        sides = (whole.subset(torch.from_numpy(np.flatnonzero(side))) for side in (~held, held))
-        self.samples["train"], self.samples["val"] = sides
-        self.names["val"] = f"validation ({share:g} of train)"
-        return TrainedOn.of(list(itertools.compress(prints, ~held)), held_out, other)
-
-    def judge_only(self, labels: tuple[str, ...]) -> None:
-        """Remove pictures of other labels than these, the first ones of the data set's, from val and test."""
-        for role in self.samples.keys() - {"train"}:
-            samples = self.samples[role]
-            self.samples[role] = samples.subset((samples.targets < len(labels)).nonzero().flatten())
+    share, seed = request.validation, request.recipe.seed
+    if share is None and "val" not in found.splits and (request.choose or "test" not in found.splits):
+        share = UNSPLIT_SHARE
+    if not share:
+        return found, TrainedOn.of(prints, other=request.other)
+    whole = found.splits["train"]
+    held_out = HeldOut.draw(prints, whole.known_targets, found.labels, share, seed)
+    held = held_out.mask(prints, whole.known_targets, found.labels)
+    val = replace(whole.where(held), name=f"validation ({share:g} of train)")
+    splits: dict[Role, Split] = {**found.splits, "train": whole.where(~held), "val": val}
+    return replace(found, splits=splits), TrainedOn.of([*itertools.compress(prints, ~held)], held_out, request.other)
 
 
-def _sources(
-    samples: dict[Role, Samples], pool: Workers, recipe: Recipe, unreadable: Unreadable
-) -> tuple[dict[Role, Source], bool]:
-    """Return each split in memory, or to be streamed; and whether the training split is in memory."""
-    size, budget = pool.decoder.size, host_budget()
-    rooms = {role: padded_bytes(len(split), size, 0) for role, split in samples.items()}
-    rooms["train"] = padded_bytes(len(samples["train"]), size, recipe.pad)
-    in_memory = recipe.crop == "padded" and sum(rooms.values()) <= budget
-    others_fit = in_memory or sum(room for role, room in rooms.items() if role != "train") <= budget
-
-    def source(role: Role, split: Samples) -> Source:
-        if in_memory if role == "train" else others_fit:
-            return decode(split, pool.decoder, unreadable)
-        return Stream(checked(split, pool.decoder, unreadable), pool)
-
-    return {role: source(role, split) for role, split in samples.items()}, in_memory
+def _without_last(found: Found) -> Found:
+    """Remove the last label, and its pictures from all splits but train, where their target stays behind the others."""
+    labels = found.labels[:-1]
+    splits = {
+        role: split if role == "train" else split.where(split.known_targets < len(labels))
+        for role, split in found.splits.items()
+    }
+    return replace(found, labels=labels, splits=splits)
 
 
-def _targets(source: Source) -> torch.Tensor:
-    """Return the labels of pictures that are not in shards, int64 (N,)."""
-    split = source if isinstance(source, Pictures) else source.undecoded
-    assert isinstance(split, (Pictures, Samples))
-    return split.targets
+def _readable(found: Found, decoder: Decoder, recipe: Recipe, unreadable: Unreadable) -> dict[Role, Pictures | Samples]:
+    """Decode the splits that fit in memory, and check the files of the others, which will be streamed."""
+    rooms = {role: padded_bytes(len(split), decoder.size, 0) for role, split in found.splits.items()}
+    judged, budget = sum(rooms.values()) - rooms["train"], host_budget()
+    padded = padded_bytes(len(found.splits["train"]), decoder.size, recipe.pad)
+    in_memory = recipe.crop == "padded" and judged + padded <= budget
+    splits = {}
+    for role, split in found.splits.items():
+        take = decode if in_memory or (role != "train" and judged <= budget) else checked
+        splits[role] = take(Samples.of(split), decoder, unreadable)
+    unreadable.check()
+    check_readable(found, {role: split.targets.numpy() for role, split in splits.items()})
+    return splits
 
 
-def _with_other(found: Found, other: str) -> Found:
-    """Return the data set with `other` as its last label. DataError where it is none of its labels."""
-    if other not in found.labels:
-        raise DataError(
-            f"{found.source}: got --other {other}, expected a label of the data, of pictures that show none of the "
-            f"others; {name_hint(other, found.labels)}"
-        )
-    return found.with_last(other)
+def _repeated(found: Found, prints: dict[Role, list[str]]) -> dict[str, int]:
+    """Return the number of pictures that train has too, by the name of the split that they are in."""
+    train = set(prints["train"]) - {EMPTY}
+    others = {found.splits[role].name: its for role, its in prints.items() if role != "train"}
+    return {name: count for name, its in others.items() if (count := sum(map(train.__contains__, its)))}
+
+
+def _contradicted(train: Split, prints: list[str]) -> int:
+    """Return the number of different pictures to train on that have more than one label."""
+    pairs = set(zip(prints, train.known_targets.tolist(), strict=True))
+    counts = Counter(fingerprint for fingerprint, _ in pairs if fingerprint != EMPTY)
+    return sum(count > 1 for count in counts.values())

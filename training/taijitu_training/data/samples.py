@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.datasets import Content, Split, name_of, prepare
+from taijitu_runtime.datasets import Content, Split, chosen, name_of, prepare
 from taijitu_runtime.errors import PictureError
 from taijitu_training.data.augmentation.crop import random_resized_crop
 from taijitu_training.data.pictures import input_spec
@@ -39,16 +39,14 @@ class Samples:
     @classmethod
     def of(cls, split: Split) -> Samples:
         """Return the pictures of a split that has labels."""
-        return cls(split.contents, torch.from_numpy(split.targets))
+        return cls(split.contents, torch.from_numpy(split.known_targets))
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def subset(self, index: Tensor) -> Samples:
         """Return the pictures at `index`, int64 (M,)."""
-        if isinstance(self.contents, np.ndarray):
-            return Samples(self.contents[index.numpy()], self.targets[index])
-        return Samples([self.contents[i] for i in index.tolist()], self.targets[index])
+        return Samples(chosen(self.contents, index.numpy()), self.targets[index])
 
     def in_an_epoch(self, share: Share) -> int:
         """Return the number of all of them."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from taijitu_runtime.console import OUT_OF_MEMORY
+from taijitu_runtime.errors import WriteError
 from taijitu_training.errors import TrainingError
 
 
@@ -31,6 +32,15 @@ def explain_out_of_memory(batch_size: int, processes: int, accumulate: int) -> I
             f"out of memory with {at_once} pictures at once; try --set batch_size={smaller} in a new --out, "
             f"or --accumulate {2 * accumulate}, which keeps the batch of {batch_size}"
         ) from None
+
+
+@contextmanager
+def explain_full_disk() -> Iterator[None]:
+    """Turn a file that cannot be written into a TrainingError that says how to continue."""
+    try:
+        yield
+    except WriteError as error:
+        raise TrainingError(f"{error}, then --resume") from None
 
 
 @contextmanager

@@ -14,15 +14,15 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from taijitu_runtime.errors import WriteError
 from taijitu_runtime.files import write_whole
 from taijitu_training.errors import TrainingError
+from taijitu_training.run.failures import explain_full_disk
 
 Row = dict[str, float]
 
 
 class MetricsLog:
-    """The log that writes each epoch's row to FOLDER/metrics.jsonl and, as scalars, to FOLDER/tensorboard/.
+    """The log that writes the rows of a run to FOLDER/metrics.jsonl and, as scalars, to FOLDER/tensorboard/.
 
     TrainingError if the disk is full.
     """
@@ -40,12 +40,12 @@ class MetricsLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        with contextlib.suppress(OSError):  # `add` has reported what could not be written
+        with contextlib.suppress(OSError):  # `write_last` has reported what could not be written
             self._board.close()
 
-    def add(self, row: Row) -> None:
-        """Append `row`, which has the key "epoch"."""
-        self.rows.append(row)
+    def write_last(self) -> None:
+        """Write the last one of `rows`, which has the key "epoch"."""
+        row = self.rows[-1]
         with self._disk_full_named():
             # The whole file, so that an epoch that is done again after a crash is in it once.
             write_whole(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows).encode())
@@ -58,9 +58,8 @@ class MetricsLog:
     @contextlib.contextmanager
     def _disk_full_named(self) -> Iterator[None]:
         try:
-            yield
-        except WriteError as error:
-            raise TrainingError(f"{error}, then --resume") from None
+            with explain_full_disk():
+                yield
         except OSError as error:
             raise TrainingError(
                 f"{self.folder / 'tensorboard'}: could not be written ({error.strerror}); make room, then --resume"

@@ -54,6 +54,12 @@ class PreviousRun:
         return dataclasses.replace(recipe, **{name: value for name, value in self.fields.items() if name not in given})
 
 
+def epochs_of(path: Path | None) -> int | None:
+    """Return the epochs of the run to resume, so that its time is not measured again; None for no run."""
+    epochs = None if path is None else checkpoint.load(path).training.get("recipe", {}).get("epochs")
+    return epochs if isinstance(epochs, int) else None
+
+
 def load_resumable(path: Path, own: Checkpoint) -> Checkpoint:
     """Return the checkpoint at `path` to continue from. `own`: what the run would save now, its weights aside.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,33 +14,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_runtime.console import Progress, say
-from taijitu_runtime.errors import WriteError
+from taijitu_runtime.console import Progress
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Batches, Dataset, Share, Source, batches, evaluation_batches, input_contract
 from taijitu_training.devices import prepare_device
 from taijitu_training.distributed import ALONE, Processes, explain_lost_peer
-from taijitu_training.errors import CheckpointError, TrainingError
+from taijitu_training.errors import CheckpointError
 from taijitu_training.loop.distillation import Teacher
 from taijitu_training.loop.epoch import check_finite, train_one_epoch
 from taijitu_training.loop.evaluation import evaluate
 from taijitu_training.loop.state import Totals, TrainState, runner_of, start
 from taijitu_training.models import create_model
 from taijitu_training.recipes.recipe import Recipe
-from taijitu_training.run.failures import explain_missing_compiler, explain_out_of_memory
+from taijitu_training.run.failures import explain_full_disk, explain_missing_compiler, explain_out_of_memory
+from taijitu_training.run.messages import epoch_in_words, show_step, slowness_in_words
 from taijitu_training.run.metrics import MetricsLog, Row
-from taijitu_training.run.pacing import LONG, epochs_that_fit, seconds_of_evaluation, seconds_of_training, with_epochs
+from taijitu_training.run.pacing import LONG, epochs_that_fit, with_epochs
 from taijitu_training.run.predictions import PredictionLog, Predictions
 from taijitu_training.run.recall import macro, recalls, recalls_in_words
 from taijitu_training.run.report import write_report
-from taijitu_training.run.resuming import load_resumable
+from taijitu_training.run.resuming import epochs_of, load_resumable
 from taijitu_training.run.stop import StopRequest
 from taijitu_training.weights.fine_tuning import InitialWeights
 from taijitu_training.weights.fitting import classification_layer
-
-SLOW_SHARE = 0.5
-"""Share of the first epoch's pictures/s below which a run warns."""
 
 
 @dataclass
@@ -72,7 +69,6 @@ class Run:
     report: bool = True
     history: list[Row] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict, init=False)
-    _scores: list[float] = field(default_factory=list, init=False)  # of each epoch, in every process
     _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, and the processes they are for
     _origin: dict[str, Any] = field(default_factory=dict, init=False)  # of the initial weights
 
@@ -90,67 +86,28 @@ class Run:
             self._origin = self.initial.origin
         share = Share(self.processes.rank, self.processes.count, self.accumulate)
         memory = explain_out_of_memory(self.recipe.batch_size, self.processes.count, self.accumulate)
-        with explain_lost_peer(), explain_missing_compiler(), memory:
+        with explain_lost_peer(), explain_missing_compiler(), explain_full_disk(), memory:
             source = batches(self.dataset.train, self.recipe, self.device, share)
-            cut = source.cut
-            self._steps = {"steps_per_epoch": cut.steps, "processes": self.processes.count}
+            self._steps = {"steps_per_epoch": source.cut.steps, "processes": self.processes.count}
             model = model.to(self.device).to(memory_format=torch.channels_last)
             with StopRequest() as stop:
                 if self.minutes is not None:
-                    before = self._epochs_before(resume_from)
+                    before = self.processes.first_does(lambda: epochs_of(resume_from))
                     epochs = before or self._epochs_that_fit(model, source, self.minutes, began, stop)
                     self.recipe = with_epochs(self.recipe, epochs)
-                state = self._start(model, self.recipe, cut.steps)
+                state = self._start(model, self.recipe, source.cut.steps)
                 if resume_from is not None:
                     self._resume(state, resume_from)
                 self._train(state, source, stop)
         return self._ended(state)
 
-    def _train(self, state: TrainState, source: Batches, stop: StopRequest) -> None:
-        used = source.cut.used
-        with self._log() as log, self._bar(used) as bar:
-
-            def after_steps(totals: Totals) -> bool:
-                self._show(bar, state, used)
-                return stop.asked
-
-            while not self._ended(state):
-                if train_one_epoch(state, source, self.recipe, self.processes, after_steps):
-                    self._finish_epoch(state, log, bar)
-                else:
-                    check_finite(state, self.recipe, self.processes)
-                    self._save(state, "last.pt", resumable=True)
-                if self.processes.any(stop.asked, self.device):
-                    break
-
-    def _epochs_before(self, resume_from: Path | None) -> int | None:
-        """Return the number of epochs that the resumed run set by time: the same schedule gives the same numbers."""
-        if resume_from is None:
-            return None
-        saved = self.processes.first_does(lambda: checkpoint.load(resume_from))
-        epochs = saved.training.get("recipe", {}).get("epochs")
-        return epochs if isinstance(epochs, int) else None
-
     def _epochs_that_fit(
         self, model: nn.Module, source: Batches, minutes: float, began: float, stop: StopRequest
     ) -> int:
-        """Measure some steps of a copy that is thrown away. `began`: the start of the minutes, by perf_counter."""
         recipe = with_epochs(self.recipe, LONG)
         trial = self._start(copy.deepcopy(model), recipe, source.cut.steps)
-        share = Share(self.processes.rank, self.processes.count)
-        pictures = evaluation_batches(self.dataset.evaluation, self.device, share)
-        trained = seconds_of_training(trial, source, recipe, self.processes, 60.0 * minutes, lambda: stop.asked)
-        an_epoch = trained + seconds_of_evaluation(
-            trial, pictures, len(self.dataset.evaluation), recipe, self.processes
-        )
-        epochs = self.processes.first_does(
-            lambda: epochs_that_fit(60.0 * minutes - (time.perf_counter() - began), an_epoch)
-        )
-        if self.processes.writes:
-            say(f"an epoch takes {an_epoch:.3g} s: epochs: {epochs}, for {minutes:g} minutes", sys.stdout)
-            if an_epoch > 60.0 * minutes:
-                say("warning: one epoch takes longer than that", sys.stderr)
-        return epochs
+        evaluation, stopped = self.dataset.evaluation, lambda: stop.asked
+        return epochs_that_fit(trial, recipe, source, evaluation, self.processes, minutes, began, stopped)
 
     def _start(self, model: nn.Module, recipe: Recipe, steps: int) -> TrainState:
         return start(
@@ -164,64 +121,84 @@ class Run:
             with_others=self.dataset.others > 0,
         )
 
+    def _resume(self, state: TrainState, path: Path) -> None:
+        own = self._checkpoint({}, self._steps)
+        saved = self.processes.first_does(lambda: load_resumable(path, own))
+        try:
+            state.load_state_dict(saved.resume["state"])
+            self.history[:] = saved.resume["history"]
+            self._origin = saved.training.get("started_from", {})
+            if not 0 <= state.epoch == len(self.history) <= self.recipe.epochs:
+                raise ValueError(f"{len(self.history)} rows for {state.epoch} of {self.recipe.epochs} epochs")
+            if self._ended(state):
+                measured = saved.training.get("metrics", {})
+                self.measured = {name: value for name, value in measured.items() if name not in self.history[-1]}
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            self.processes.fail(CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run"))
+
+    def _train(self, state: TrainState, source: Batches, stop: StopRequest) -> None:
+        used, writes = source.cut.used, self.processes.writes
+        log = MetricsLog(self.out, self.history) if writes else nullcontext()
+        with log as metrics, Progress(self.recipe.epochs * used, hidden=not writes) as bar:
+
+            def after_steps(totals: Totals) -> bool:
+                show_step(bar, state, self.recipe.epochs, used)
+                return stop.asked
+
+            while not self._ended(state):
+                if train_one_epoch(state, source, self.recipe, self.processes, after_steps):
+                    self._finish_epoch(state, metrics, bar)
+                else:
+                    check_finite(state, self.recipe, self.processes)
+                    self._save(state, "last.pt", resumable=True)
+                if self.processes.any(stop.asked, self.device):
+                    break
+
     def _ended(self, state: TrainState) -> bool:
         """Return whether the last epoch is done, by the recipe or by the patience."""
-        scores = self._scores
+        scores = [row["eval_top1"] for row in self.history]
         waited = len(scores) - 1 - scores.index(max(scores)) if scores else 0
         return state.epoch == self.recipe.epochs or (self.patience is not None and waited >= self.patience)
 
-    def _log(self) -> AbstractContextManager[MetricsLog | None]:
-        return MetricsLog(self.out, self.history) if self.processes.writes else nullcontext()
-
-    def _bar(self, pictures: int) -> Progress:
-        """Show images over the whole run, so that the time left is the run's; `pictures`: per epoch."""
-        return Progress(self.recipe.epochs * pictures, hidden=not self.processes.writes)
-
-    def _show(self, bar: Progress, state: TrainState, pictures: int) -> None:
-        means = state.totals.metrics("train")
-        bar.show(
-            state.epoch * pictures + state.totals.pictures,
-            self.recipe.epochs * pictures,
-            f"epoch {state.epoch + 1}/{self.recipe.epochs}",
-            f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, "
-            f"lr {state.optimizer.param_groups[0]['lr']:.2e}",
-        )
-
     def _finish_epoch(self, state: TrainState, log: MetricsLog | None, bar: Progress) -> None:
-        metrics = self._evaluated(state, self.dataset.evaluation)
-        check_finite(state, self.recipe, self.processes, *metrics.values())
-        row = {
-            "epoch": state.epoch,
-            "lr": float(state.optimizer.param_groups[0]["lr"]),
-            **state.totals.metrics("train"),
-            **metrics,
-            "pictures_per_s": state.totals.pictures / state.totals.seconds,
-            "train_s": state.totals.seconds,
-        }
-        state.totals = Totals()
-        self._scores.append(row["eval_top1"])
-        if self.dataset.test is not None and self._ended(state):
+        """Evaluate the epoch, save what it changes, and print it; after the last one, measure the result too."""
+        row = self._row(state)
+        best = max((past["eval_top1"] for past in self.history), default=-1.0)
+        self.history.append(row)
+        ended = self._ended(state)
+        if ended and self.dataset.test is not None:
             on_test = self._evaluated(state, self.dataset.test)
             self.measured = {"test_top1": on_test["eval_top1"], "test_loss": on_test["eval_loss"]}
         if log is None:
             return
-        best = max((past["eval_top1"] for past in self.history), default=-1.0)
-        log.add(row)
+        log.write_last()
         if self.dataset.chooses and row["eval_top1"] > best:
             self._save(state, "best.pt")
-        by_label = ""
-        if self._ended(state):
-            if self.report:
-                by_label = self._write_report(state)
+        said = [epoch_in_words(row, self.recipe.epochs, self.dataset.evaluation_name)]
+        if ended:
+            said += [self._write_report(state)] if self.report else []
             self._save(state, "final.pt")
+            if state.epoch < self.recipe.epochs:
+                said.append(f"no better epoch in the last {self.patience}: stopped; best.pt is the best one")
         # Last: a run that dies before this line does the epoch again, with all of the above.
         self._save(state, "last.pt", resumable=True)
-        self._warn_if_slow(row, bar)
-        bar.say(self._in_a_line(row), sys.stdout)
-        if by_label:
-            bar.say(by_label, sys.stdout)
-        if state.epoch < self.recipe.epochs and self._ended(state):
-            bar.say(f"no better epoch in the last {self.patience}: stopped; best.pt is the best one", sys.stdout)
+        if slow := slowness_in_words(self.history):
+            bar.say(slow, sys.stderr)
+        bar.say("\n".join(said), sys.stdout)
+
+    def _row(self, state: TrainState) -> Row:
+        """Evaluate, and return the numbers of the epoch, whose totals begin again."""
+        metrics = self._evaluated(state, self.dataset.evaluation)
+        check_finite(state, self.recipe, self.processes, *metrics.values())
+        totals, state.totals = state.totals, Totals()
+        return {
+            "epoch": state.epoch,
+            "lr": float(state.optimizer.param_groups[0]["lr"]),
+            **totals.metrics("train"),
+            **metrics,
+            "pictures_per_s": totals.pictures / totals.seconds,
+            "train_s": totals.seconds,
+        }
 
     def _evaluated(self, state: TrainState, source: Source) -> dict[str, float]:
         """Evaluate on `source`, divided between the processes: {"eval_loss", "eval_top1"}."""
@@ -229,35 +206,16 @@ class Run:
         pictures = evaluation_batches(source, self.device, share)
         return evaluate(state.result, pictures, self.recipe, self.processes)
 
-    def _in_a_line(self, row: Row) -> str:
-        return (
-            f"epoch {row['epoch']:3.0f}/{self.recipe.epochs}"
-            f"  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
-            f"  {self.dataset.evaluation_name} loss {row['eval_loss']:.4f}, {row['eval_top1']:.2f} %"
-            f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s"
-        )
-
-    def _warn_if_slow(self, row: Row, bar: Progress) -> None:
-        now, first = row["pictures_per_s"], self.history[0]["pictures_per_s"]
-        if now < SLOW_SHARE * first:
-            bar.say(
-                f"warning: {now:.0f} pictures/s, {first:.0f} in the first epoch; other programs use the cores, and "
-                "threads that wait for each other lose most: start runs with OMP_NUM_THREADS=1 (docs/training.md)",
-                sys.stderr,
-            )
-
     def _write_report(self, state: TrainState) -> str:
         """Write report.html, about the evaluation pictures; return each label's recall on the measuring pictures."""
-        seen = self._answers(state, self.dataset.evaluation)
-        title = f"{self.architecture['name']} on {self.dataset.name}"
-        try:
-            write_report(self.out, title, self.history, self.dataset.labels, seen)
-        except WriteError as error:
-            raise TrainingError(f"{error}, then --resume") from None
-        split, key = self.dataset.evaluation_name, "eval_macro"
-        if self.dataset.test is not None:
-            seen, split, key = self._answers(state, self.dataset.test), "test", "test_macro"
-        by_label = recalls(seen.targets, seen.predicted, self.dataset.labels)
+        dataset = self.dataset
+        seen = self._answers(state, dataset.evaluation)
+        title = f"{self.architecture['name']} on {dataset.name}"
+        write_report(self.out, title, self.history, dataset.labels, seen)
+        split, key = dataset.evaluation_name, "eval_macro"
+        if dataset.test is not None:
+            seen, split, key = self._answers(state, dataset.test), "test", "test_macro"
+        by_label = recalls(seen.targets, seen.predicted, dataset.labels)
         self.measured[key] = macro(by_label)
         return recalls_in_words(split, by_label)
 
@@ -272,60 +230,28 @@ class Run:
             return
         weights = {key: value.detach().cpu().contiguous() for key, value in state.result.state_dict().items()}
         resume = {"state": state.state_dict(), "history": self.history, **self._steps} if resumable else {}
-        try:
-            checkpoint.save(self._checkpoint(weights, resume), self.out / name)
-        except WriteError as error:
-            raise TrainingError(f"{error}, then --resume") from None
+        checkpoint.save(self._checkpoint(weights, resume), self.out / name)
 
     def _checkpoint(self, weights: dict[str, Tensor], resume: dict[str, Any]) -> Checkpoint:
-        return Checkpoint(
-            state_dict=weights,
-            architecture=self.architecture,
-            labels=list(self.dataset.labels),
-            input=input_contract(self.dataset.size, self.recipe),
-            training=self._training(),
-            producer=checkpoint.producer_versions(),
-            source_sha256=self.dataset.sha256,
-            resume=resume,
-        )
-
-    def _training(self) -> dict[str, Any]:
-        dataset, last = self.dataset, self.history[-1] if self.history else {}
-        record = {
-            "data": dataset.name,
-            "data_sha256": dataset.sha256,
-            "train_pictures": len(dataset.train),
-            "label_counts": list(dataset.label_counts.values()),
-            "evaluation": dataset.evaluation_name,
-            "evaluation_pictures": len(dataset.evaluation),
-            "test_pictures": None if dataset.test is None else len(dataset.test),
-            "other_pictures": dataset.others or None,
-            **({} if dataset.trained_on is None else dataset.trained_on.to_card()),
+        last = self.history[-1] if self.history else {}
+        metrics = {key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")}
+        training = {
+            **self.dataset.to_card(),
             "recipe": self.recipe.to_dict(),
-            "metrics": {
-                **{key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")},
-                **self.measured,
-            },
+            "metrics": {**metrics, **self.measured},
             "date": datetime.now(timezone.utc).date().isoformat(),
             "patience": self.patience,
             "minutes": self.minutes,
             "started_from": self._origin or None,
             "teacher": None if self.teacher is None else self.teacher.origin,
         }
-        return {name: value for name, value in record.items() if value is not None}
-
-    def _resume(self, state: TrainState, path: Path) -> None:
-        own = self._checkpoint({}, self._steps)
-        saved = self.processes.first_does(lambda: load_resumable(path, own))
-        try:
-            state.load_state_dict(saved.resume["state"])
-            self.history[:] = saved.resume["history"]
-            self._scores = [row["eval_top1"] for row in self.history]
-            self._origin = saved.training.get("started_from", {})
-            if not 0 <= state.epoch == len(self.history) <= self.recipe.epochs:
-                raise ValueError(f"{len(self.history)} rows for {state.epoch} of {self.recipe.epochs} epochs")
-            if self._ended(state):
-                measured = saved.training.get("metrics", {})
-                self.measured = {name: value for name, value in measured.items() if name not in self.history[-1]}
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            self.processes.fail(CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run"))
+        return Checkpoint(
+            state_dict=weights,
+            architecture=self.architecture,
+            labels=list(self.dataset.labels),
+            input=input_contract(self.dataset.size, self.recipe),
+            training={name: value for name, value in training.items() if value is not None},
+            producer=checkpoint.producer_versions(),
+            source_sha256=self.dataset.sha256,
+            resume=resume,
+        )

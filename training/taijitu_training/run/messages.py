@@ -1,0 +1,44 @@
+"""What a run says during its epochs: in the bar, in a line after each, and when it becomes slow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taijitu_runtime.console import Progress
+from taijitu_training.loop.state import TrainState
+from taijitu_training.run.metrics import Row
+
+SLOW_SHARE = 0.5
+"""Share of the first epoch's pictures/s below which a run warns."""
+
+
+def show_step(bar: Progress, state: TrainState, epochs: int, pictures: int) -> None:
+    """Show images over the whole run, so that the time left is the run's; `pictures`: per epoch."""
+    means = state.totals.metrics("train")
+    bar.show(
+        state.epoch * pictures + state.totals.pictures,
+        epochs * pictures,
+        f"epoch {state.epoch + 1}/{epochs}",
+        f"loss {means['train_loss']:.3f}, {means['train_top1']:.1f} %, lr {state.optimizer.param_groups[0]['lr']:.2e}",
+    )
+
+
+def epoch_in_words(row: Row, epochs: int, evaluated_on: str) -> str:
+    """Return a finished epoch's line for a terminal."""
+    return (
+        f"epoch {row['epoch']:3.0f}/{epochs}"
+        f"  train loss {row['train_loss']:.4f}, {row['train_top1']:.2f} %"
+        f"  {evaluated_on} loss {row['eval_loss']:.4f}, {row['eval_top1']:.2f} %"
+        f"  lr {row['lr']:.2e}  {row['pictures_per_s']:.0f} pictures/s"
+    )
+
+
+def slowness_in_words(history: Sequence[Row]) -> str:
+    """Return a warning if the last epoch was much slower than the first one, otherwise nothing."""
+    now, first = history[-1]["pictures_per_s"], history[0]["pictures_per_s"]
+    if now >= SLOW_SHARE * first:
+        return ""
+    return (
+        f"warning: {now:.0f} pictures/s, {first:.0f} in the first epoch; other programs use the cores, and "
+        "threads that wait for each other lose most: start runs with OMP_NUM_THREADS=1 (docs/training.md)"
+    )
