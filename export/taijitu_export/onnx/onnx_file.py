@@ -8,14 +8,9 @@ from pathlib import Path
 import onnx
 
 from taijitu_runtime.backends import CHECKPOINT_MAGIC
-from taijitu_runtime.backends.base import check_file
+from taijitu_runtime.backends.base import check_file, check_weights_are_there
 from taijitu_runtime.errors import ArtefactError, one_line
-from taijitu_runtime.onnx_graph.external_data import (
-    check_external_files,
-    external_files,
-    has_external_data,
-    sha256_with_weights,
-)
+from taijitu_runtime.onnx_graph.external_data import external_files, has_external_data, sha256_with_weights
 
 MAX_BYTES = 2**31 - 1
 """The largest protobuf message, which an ONNX file is."""
@@ -77,7 +72,7 @@ def read_onnx(path: Path, expected: str = "an ONNX model") -> OnnxFile:
         got = "a checkpoint" if content.startswith(CHECKPOINT_MAGIC) else "a file that is not an ONNX model"
         raise ArtefactError(f"{path}: got {got}, expected {expected}")
     if has_external_data(content):
-        check_external_files(path, content)
+        check_weights_are_there(path, content)
         try:
             onnx.load_external_data_for_model(model, str(path.parent))
         except (onnx.checker.ValidationError, OSError, ValueError) as error:  # ValueError: a file that was cut

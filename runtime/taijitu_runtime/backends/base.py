@@ -17,6 +17,7 @@ from taijitu_runtime.backends.gpu_arrays import GpuArray, is_on_gpu, read_gpu_ar
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError, describe
 from taijitu_runtime.machine import usable_cores
+from taijitu_runtime.onnx_graph.external_data import missing_files
 
 Self = TypeVar("Self", bound="Backend")
 
@@ -183,6 +184,13 @@ def check_file(path: Path) -> None:
         raise ArtefactError(f"{path}: got {kind}, expected a model file; check the path")
     if status.st_size == 0:
         raise ArtefactError(f"{path}: got an empty file, expected a model; copy or export it again")
+
+
+def check_weights_are_there(path: Path, model: bytes) -> None:
+    """Raise ArtefactError where the ONNX file at `path`, whose content is `model`, has weights in a missing file."""
+    for file in missing_files(path, model):
+        name = file.relative_to(path.parent)
+        raise ArtefactError(f"{path}: got no {name}, expected its weights in that file; copy it next to the model")
 
 
 def check_images(images: object, expected: ModelInput) -> None:

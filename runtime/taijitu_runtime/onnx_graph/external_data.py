@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path, PurePosixPath
 
-from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.onnx_graph import protobuf
 
 # The entry that every tensor has whose data is in another file.
@@ -20,18 +19,14 @@ def has_external_data(model: bytes) -> bool:
 def external_files(path: Path, model: bytes) -> list[Path]:
     """Return the files with weights of the model at `path`, whose content is `model`: each once, sorted.
 
-    They are next to it, or in folders there, wherever the process runs. A missing one is left out: see
-    `check_external_files`.
+    They are next to it, or in folders there, wherever the process runs. Those that do not exist are left out.
     """
     return [file for file in _named_files(path, model) if file.is_file()]
 
 
-def check_external_files(path: Path, model: bytes) -> None:
-    """Raise ArtefactError where a file with weights of the model at `path`, whose content is `model`, is missing."""
-    for file in _named_files(path, model):
-        if not file.is_file():
-            name = file.relative_to(path.parent)
-            raise ArtefactError(f"{path}: got no {name}, expected its weights in that file; copy it next to the model")
+def missing_files(path: Path, model: bytes) -> list[Path]:
+    """Return the files with weights that the model at `path`, whose content is `model`, names and that do not exist."""
+    return [file for file in _named_files(path, model) if not file.is_file()]
 
 
 def sha256_with_weights(path: Path) -> str:

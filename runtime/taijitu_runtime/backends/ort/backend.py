@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.backends.base import Backend
+from taijitu_runtime.backends.base import Backend, check_weights_are_there
 from taijitu_runtime.backends.bulk import Bulk, batch_for_cache
 from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_an_artefact
 from taijitu_runtime.backends.ort.provider import check_provider, open_on_provider
@@ -18,7 +18,6 @@ from taijitu_runtime.card import METADATA_PREFIX, ModelCard, Precision
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, one_line, require
 from taijitu_runtime.installed import version_numbers
 from taijitu_runtime.machine import MOST_THREADS, core_cache_bytes, usable_cores
-from taijitu_runtime.onnx_graph.external_data import check_external_files
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 ROUNDS_FLOAT16 = (1, 30)
@@ -210,7 +209,7 @@ def open_model(
     except ProviderError:
         raise
     except Exception as error:
-        check_external_files(path, path.read_bytes())
+        check_weights_are_there(path, path.read_bytes())
         raise ArtefactError(
             f"{path}: got a file that ONNX Runtime cannot load ({one_line(error)}), expected a whole ONNX model; "
             "copy it again, or make it again with: taijitu onnx"
