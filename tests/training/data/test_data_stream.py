@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -175,6 +178,34 @@ def test_processes_that_decode_change_nothing_but_the_speed(tiny_data: Path, tmp
     spoilt = Samples([str(broken)] * 60, torch.zeros(60, dtype=torch.int64))
     with pytest.raises(DataError, match=r"/broken\.png \(.+\)"):
         steps_of(Stream(spoilt, dataset.train.workers), recipe=recipe)
+
+
+STREAM = """
+import sys, time, torch
+from dataclasses import replace
+from pathlib import Path
+from taijitu_training.data import Share, batches, load_dataset
+from taijitu_training.data.dataset import DataRequest
+from taijitu_training.recipes.named import RECIPES
+
+if __name__ == "__main__":
+    recipe = replace(RECIPES["yynet_cifar10"], batch_size=8, crop="resized", pad=0)
+    train = load_dataset(DataRequest(Path(sys.argv[1]), (24, 28), recipe, workers=2)).train
+    next(batches(train, recipe, torch.device("cpu"), Share()).epoch(0, 0))
+    print("decoding", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_run_leaves_no_process(root: Path, tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "stream.py").write_text(STREAM)
+    command = [sys.executable, str(tmp_path / "stream.py"), str(tiny_data)]
+    path = f"{root / 'training'}{os.pathsep}{root / 'runtime'}"
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "decoding\n"
+        run.kill()
+        assert run.communicate(timeout=60)[0] == ""  # ends once no process has this output any more
 
 
 def test_batches_that_cannot_be_filled_or_shared_are_refused(tiny_data: Path) -> None:

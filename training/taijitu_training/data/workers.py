@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -89,7 +91,7 @@ class Workers:
             num_workers=self.count,
             collate_fn=_stack,
             pin_memory=pin,
-            worker_init_fn=_leave_interrupts_to_the_parent,
+            worker_init_fn=_follow_the_parent,
             multiprocessing_context=context if self.count else None,
             persistent_workers=self.count > 0,
             generator=torch.Generator(),
@@ -109,6 +111,15 @@ def _stack(pictures: list[tuple[NDArray[np.uint8] | str, int]]) -> tuple[Tensor 
     return torch.from_numpy(np.stack([pixels for pixels, _ in pictures])), targets
 
 
-def _leave_interrupts_to_the_parent(number: int) -> None:
+def _follow_the_parent(number: int) -> None:
     # Ctrl-C reaches every process of the terminal; the training process must finish its step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_after_the_parent, daemon=True).start()
+
+
+def _end_after_the_parent() -> None:
+    # torch's loader looks whether its parent is alive, but that is the fork server here, which lives as long as these.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
