@@ -41,6 +41,12 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.register("type", Path, _path)  # what stands for `type=Path`
+        self._given: list[str] = []
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, and keep the arguments for `error`."""
+        self._given = sys.argv[1:] if args is None else [*args]
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError instead of printing the usage and exiting."""
@@ -51,12 +57,18 @@ class Parser(argparse.ArgumentParser):
         say(self.format_help().rstrip("\n"), file or sys.stdout)
 
     def _meant(self, message: str) -> str:
-        if not message.startswith("unrecognized arguments"):
+        note = ""
+        if message.startswith("unrecognized arguments"):
+            unknown = re.findall(r"(?<!\S)--[\w-]+", message)
+        elif message.startswith("the following arguments are required"):  # argparse reports no unknown flag then
+            flags = [word.partition("=")[0] for word in self._given if word[:2] == "--"]
+            unknown = [flag for flag in flags if not any(name.startswith(flag) for name in self._option_string_actions)]
+            note = f"; unrecognized: {', '.join(unknown)}" if unknown else ""
+        else:
             return ""
-        unknown = re.findall(r"(?<!\S)--[\w-]+", message)
         known = [*self._option_string_actions, *self.elsewhere]
         close = [self.elsewhere.get(name, name) for one in unknown for name in close_names(one, known, 1)]
-        return f"; did you mean {', '.join(dict.fromkeys(close))}?" if close else ""
+        return note + (f"; did you mean {', '.join(dict.fromkeys(close))}?" if close else "")
 
 
 def _path(text: str) -> Path:

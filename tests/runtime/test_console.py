@@ -153,6 +153,16 @@ def test_an_unknown_flag_suggests_the_close_one_or_the_flag_that_sets_it() -> No
         parser.parse_args(["--lr", "1"])
 
 
+def test_an_unknown_flag_is_named_where_its_required_one_is_missing() -> None:
+    parser = Parser(prog="x")
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--rate")
+    with pytest.raises(UsageError, match="required: --source; unrecognized: --sorce; did you mean --source"):
+        parser.parse_args(["--rat", "3", "--sorce=0"])
+    with pytest.raises(UsageError, match="required: --source; see"):
+        parser.parse_args(["--rate", "3"])
+
+
 def test_an_empty_path_is_not_the_working_directory() -> None:
     parser = Parser(prog="x")
     parser.add_argument("--data", type=Path)

@@ -137,7 +137,8 @@ def verdict_on_finiteness(not_finite: int, pictures: int) -> Verdict:
     """Judge a model by itself on pictures without labels: only whether its logits are finite."""
     if not_finite:
         return _not_finite(not_finite, pictures)
-    return Verdict(Outcome.NOT_SHOWN, f"its logits are finite, compared with nothing; {GIVE_REFERENCE} or --data")
+    do = f"{GIVE_REFERENCE} or labelled --data"
+    return Verdict(Outcome.NOT_SHOWN, f"its logits are finite, compared with nothing; {do}")
 
 
 def _fell_to_chance(labelled: LabelledComparison, pictures: int) -> bool:

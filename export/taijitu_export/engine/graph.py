@@ -54,7 +54,7 @@ def read_graph(path: Path) -> Graph:
     ArtefactError where it is something else, or has a contract that classify would refuse: a build of minutes does
     not begin then.
     """
-    file = read_onnx(path, "a model made by: taijitu onnx checkpoint.pt -o model.onnx")
+    file = read_onnx(path, "a model made by taijitu onnx")
     if file.model.ir_version > onnx.IR_VERSION:
         raise ArtefactError(
             f"{path}: got IR version {file.model.ir_version}, expected at most {onnx.IR_VERSION}; update onnx, or "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from taijitu_runtime.backends import CHECKPOINT_MAGIC
+from taijitu_runtime.backends import CHECKPOINT_MAGIC, export_command
 from taijitu_runtime.backends.base import check_file, check_weights_are_there
 from taijitu_runtime.errors import ArtefactError, one_line
 from taijitu_runtime.onnx_graph.external_data import external_files, has_external_data, sha256_with_weights
@@ -69,8 +69,9 @@ def read_onnx(path: Path, expected: str = "an ONNX model") -> OnnxFile:
     except Exception:  # protobuf's DecodeError, whose package has no types
         model = onnx.ModelProto()
     if not model.graph.node:
-        got = "a checkpoint" if content.startswith(CHECKPOINT_MAGIC) else "a file that is not an ONNX model"
-        raise ArtefactError(f"{path}: got {got}, expected {expected}")
+        if content.startswith(CHECKPOINT_MAGIC):
+            raise ArtefactError(f"{path}: got a checkpoint, expected {expected}; do: {export_command(path)}")
+        raise ArtefactError(f"{path}: got a file that is not an ONNX model, expected {expected}")
     if has_external_data(content):
         check_weights_are_there(path, content)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from taijitu_runtime.backends.base import Backend, check_file
@@ -11,7 +12,7 @@ from taijitu_runtime.backends.trt.backend import TrtBackend
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.model_files import ENGINE_SUFFIXES, is_engine, is_onnx
 
-__all__ = ["Backend", "ModelInput", "OrtBackend", "TrtBackend", "check_is_engine", "open_backend"]
+__all__ = ["Backend", "ModelInput", "OrtBackend", "TrtBackend", "check_is_engine", "export_command", "open_backend"]
 
 CHECKPOINT_MAGIC = b"PK\x03\x04"
 ENGINE_MAGIC = (b"ftrt", b"vtrt")
@@ -62,9 +63,14 @@ def check_is_engine(path: Path) -> None:
     with path.open("rb") as file:
         magic = file.read(4)
     if magic == CHECKPOINT_MAGIC:
-        raise ArtefactError(f"{path}: got a checkpoint, expected a .onnx file; do: taijitu onnx {path} -o model.onnx")
+        raise ArtefactError(f"{path}: got a checkpoint, expected a .onnx file; do: {export_command(path)}")
     if magic not in ENGINE_MAGIC and not is_engine(path):
         raise ArtefactError(
             f"{path}: got a file of an unknown kind, expected a .onnx file or an engine "
             f"({', '.join(ENGINE_SUFFIXES)}); rename it if it is one"
         )
+
+
+def export_command(checkpoint: Path) -> str:
+    """Return the command that makes an ONNX file of a checkpoint, for an error about one."""
+    return f"taijitu onnx {shlex.quote(str(checkpoint))} -o model.onnx"

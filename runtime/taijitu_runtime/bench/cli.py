@@ -78,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line of runtime/bench.py and `taijitu bench`, with trtexec's flags and their meaning."""
     parser = Parser(prog="taijitu bench", description=__doc__)
+    parser.elsewhere = dict.fromkeys(("--onnx", "--loadEngine"), "the path of the file without a flag")
     parser.add_argument("models", type=Path, nargs="+", metavar="model", help="any ONNX file, or an engine")
     parser.add_argument("--shapes", help="such as images:8x32x32x3 (default: one image, or the smallest batch)")
     parser.add_argument("--warmUp", type=float, default=200, metavar="MS", help="before measuring (%(default)s ms)")

@@ -203,7 +203,8 @@ def _read(path: str | Path, limits: Limits) -> bytes:
                 data += file.read(limits.max_bytes + 1 - FIRST_READ)
     except (OSError, ValueError) as error:
         detail = error.strerror if isinstance(error, OSError) else error
-        reason = f"got nothing ({detail}), expected a picture that can be read; check the path"
+        do = "download it first, no URL is fetched" if str(path).startswith(("http:/", "https:/")) else "check the path"
+        reason = f"got nothing ({detail}), expected a picture that can be read; {do}"
         raise UnreadablePictureError(reason) from error
     return data
 

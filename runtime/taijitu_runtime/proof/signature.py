@@ -68,7 +68,10 @@ def _verify(key: Path, signature: bytes, content: bytes, path: Path) -> None:
     except OSError as error:
         raise UsageError(f"{key}: cannot be read ({error.strerror}), expected a public key; give its path") from None
     except Exception as error:  # cryptography raises errors of several classes
-        raise UsageError(f"{key}: got no public key ({type(error).__name__}), expected PEM of Ed25519") from None
+        raise UsageError(
+            f"{key}: got no public key ({type(error).__name__}), expected PEM of Ed25519; "
+            "write it with: openssl pkey -in private.pem -pubout -out public.pem"
+        ) from None
     if not isinstance(public, kind):
         raise UsageError(f"{key}: got a key of another kind, expected Ed25519; openssl genpkey -algorithm ed25519")
     try:

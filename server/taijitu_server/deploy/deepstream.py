@@ -6,6 +6,7 @@ taijitu deepstream model.onnx -o deepstream
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     written = deepstream_folder(
         args.model, args.out, batch_size=args.batch_size, gpu=args.gpu, threshold=args.threshold
     )
-    use = f"nvinfer config-file-path={written.folder / PRIMARY} (frames) or {SECONDARY}"
+    use = f"nvinfer config-file-path={shlex.quote(str(written.folder / PRIMARY))} (frames) or {SECONDARY}"
     say(shown(f"{written.folder}: use it as {use}"), sys.stdout)
     for note in written.notes:
         say(f"note: {shown(note)}", sys.stdout)
@@ -84,6 +85,8 @@ def deepstream_folder(
     if batch_size < 1 or gpu < 0:
         raise UsageError(f"got --batch-size {batch_size} --gpu {gpu}, expected at least 1 and at least 0")
     check_threshold(threshold)
+    if out.exists():
+        raise UsageError(f"{out}: exists already; give another --out, or remove it")
     check_onnx_file(model)
     with Classifier.from_file(model) as classifier:
         card, model_input = classifier.card, classifier.backend.input

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from taijitu_runtime.backends import check_is_engine
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.model_files import is_onnx
@@ -12,9 +13,10 @@ from taijitu_runtime.onnx_graph.external_data import has_external_data
 
 def check_onnx_file(model: Path) -> None:
     """Raise UsageError unless `model` is an ONNX file with all its weights, ArtefactError if it cannot be read."""
-    check_file(model)
     if not is_onnx(model):
-        raise UsageError(f"{model}: got another kind of file, expected a .onnx file; do: taijitu onnx --help")
+        check_is_engine(model)  # the error for a checkpoint has the command that exports it
+        raise UsageError(f"{model}: got an engine, expected a .onnx file; give the one that it was built from")
+    check_file(model)
     if has_external_data(model.read_bytes()):
         raise UsageError(
             f"{model}: got an ONNX file with weights in other files, expected all in one file, because only this one "

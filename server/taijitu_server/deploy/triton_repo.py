@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         mounted_at=args.mounted_at,
         gpu=args.gpu,
     )
-    command = f"tritonserver --model-repository={shlex.quote(str(args.out))}"
+    command = f"tritonserver --model-repository={shlex.quote(str(args.mounted_at or args.out))}"
     say(shown(f"{written}: start Triton with: {command}"), sys.stdout)
     return 0
 
@@ -170,7 +170,10 @@ def _check_existing(target: Path, version: int, texts: dict[str, str]) -> None:
         raise UsageError(f"{target}: version {version} exists already; give another --model-version, or remove it")
     for file, text in texts.items():
         if not (target / file).is_file() or (target / file).read_bytes() != text.encode():
-            raise UsageError(f"{target / file}: belongs to another model; give another --name, or remove {target}")
+            raise UsageError(
+                f"{target / file}: got one of another model or of other flags, expected what these arguments write, "
+                "because all versions share it; give --max-batch, --mounted-at and --gpu as before, or another --name"
+            )
 
 
 def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, seen: Path) -> str:

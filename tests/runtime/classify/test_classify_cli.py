@@ -390,3 +390,8 @@ def test_an_interrupt_from_outside_is_not_a_traceback(tiny_onnx: Path, pictures:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
         assert (process.returncode, errors) == (130, "")
+
+
+def test_a_url_is_an_error_that_says_that_none_is_fetched(tiny_onnx: Path, capsys: Capture) -> None:
+    assert run(tiny_onnx, "https://example.org/cat.jpg") == 1
+    assert "no URL is fetched" in capsys.readouterr().err

@@ -118,4 +118,8 @@ def test_what_nvinfer_cannot_use_is_refused_with_what_to_do(tmp_path: Path, caps
         assert main([str(good), "-o", str(tmp_path / "out"), *wrong]) == 2
     assert not (tmp_path / "out").exists()
     assert written(good, tmp_path / "out")[0]["batch-size"] == "2"
-    assert main([str(good), "-o", str(tmp_path / "out")]) == 2  # exists
+    capsys.readouterr()
+    (tmp_path / "empty").mkdir()
+    for name in ("out", "empty"):
+        assert main([str(good), "-o", str(tmp_path / name)]) == 2
+        assert f"{name}: exists already" in capsys.readouterr().err

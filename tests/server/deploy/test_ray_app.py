@@ -163,4 +163,11 @@ def test_an_engine_is_refused_before_it_is_loaded(tmp_path: Path, capsys: pytest
     engine = tmp_path / "model.engine"
     engine.write_bytes(b"ftrt")
     assert main([str(engine), "--out", str(tmp_path / "app")]) == 2
-    assert "model.engine: got another kind of file, expected a .onnx file" in capsys.readouterr().err
+    assert "model.engine: got an engine, expected a .onnx file" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_told_the_command_that_exports_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = tmp_path / "the model.pt"
+    checkpoint.write_bytes(b"PK\x03\x04")
+    assert main([str(checkpoint), "--out", str(tmp_path / "app")]) == 2
+    assert f"taijitu onnx '{checkpoint}'" in capsys.readouterr().err

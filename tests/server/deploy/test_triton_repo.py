@@ -116,10 +116,13 @@ def test_triton_runs_no_engine_of_tensorrt_rtx_and_no_damaged_one(
     assert not (tmp_path / "models").exists()
 
 
-def test_the_kernel_of_nish_is_written_under_the_path_that_triton_sees(tmp_path: Path, with_nish_library: Path) -> None:
+def test_the_kernel_of_nish_is_written_under_the_path_that_triton_sees(
+    tmp_path: Path, with_nish_library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = make_nish_onnx(tmp_path / "model.onnx")
     command = [str(model), "--out", str(tmp_path / "models"), "--name", "nish", "--mounted-at", '/a "good" place']
     assert main(command) == 0
+    assert """--model-repository='/a "good" place'""" in capsys.readouterr().out
     config = config_in(tmp_path / "models" / "nish")
     assert list(config.model_operations.op_library_filename) == [f'/a "good" place/nish/{with_nish_library.name}']
     copied = tmp_path / "models" / "nish" / with_nish_library.name
@@ -138,7 +141,9 @@ def test_another_version_is_added_and_nothing_is_overwritten(
     assert main([*command, "--model-version", "2"]) == 2
     assert "version 2" in capsys.readouterr().err
     assert main([*command, "--model-version", "3", "--max-batch", "8"]) == 2
-    assert "config.pbtxt" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "config.pbtxt" in error
+    assert "--max-batch" in error
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "config.pbtxt", "labels.txt"]
     assert [path.name for path in folder.parent.iterdir()] == ["colours"]
 

@@ -222,6 +222,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     )
     assert "got nan, expected a share in [0, 1)" in error("nish-depth", "--validation", "nan")
     assert "got --epochs -1" in error("nish-depth", "--epochs", "-1")
+    assert "got --epochs 0" in error("nish-depth", "--epochs", "0")
+    assert "got --seeds 0" in error("nish-depth", "--seeds", "0")
     for text in ("no json", "5", "[]", '{"run": "a"}', '{"numbers": 5}'):
         (tmp_path / "nish-depth.jsonl").write_text(f"{text}\n")
         assert "nish-depth.jsonl: not the results of a table" in error("nish-depth")

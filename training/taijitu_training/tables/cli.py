@@ -17,8 +17,8 @@ def build_parser() -> Parser:
     parser.add_argument("table", help=f"one of: {', '.join(TABLES)}")
     parser.add_argument("--data", required=True, type=Path, help="as for train.py")
     parser.add_argument("--validation", type=share, metavar="SHARE", help="as for train.py")
-    parser.add_argument("--epochs", type=int, default=0, metavar="N", help="instead of the paper's: a reduced budget")
-    parser.add_argument("--seeds", type=int, default=0, metavar="K", help="runs of each row, instead of the paper's")
+    parser.add_argument("--epochs", type=int, metavar="N", help="instead of the paper's: a reduced budget")
+    parser.add_argument("--seeds", type=int, metavar="K", help="runs of each row, instead of the paper's")
     parser.add_argument("--row", action="append", metavar="NAME", help="run only this row of the table; may be "
                         "repeated")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"), help="folder of all runs and results "

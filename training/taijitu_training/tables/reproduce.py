@@ -30,9 +30,10 @@ from taijitu_training.tables.tables import Plan, Table, get_table, plan
 def reproduce(args: Namespace) -> int:
     """Run the missing experiments and write the table; arguments and exit code are those of `taijitu reproduce`."""
     table = get_table(args.table)
-    if args.epochs < 0 or args.seeds < 0:
-        raise UsageError(f"got --epochs {args.epochs} --seeds {args.seeds}, expected 1 or more, or neither")
-    plans = plan(table, args.seeds or table.seeds or 1, args.epochs)
+    for flag, number in (("--epochs", args.epochs), ("--seeds", args.seeds)):
+        if number is not None and number < 1:
+            raise UsageError(f"got {flag} {number}, expected 1 or more; remove it for the paper's number")
+    plans = plan(table, args.seeds or table.seeds or 1, args.epochs or 0)
     wanted = rows_of(plans, args.row) if args.row else plans
     make_out(args.out)
     device = choose_device(args.device)
