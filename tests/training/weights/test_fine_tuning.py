@@ -73,10 +73,12 @@ def test_without_a_checkpoint_a_network_has_to_be_named(
 ) -> None:
     weights = tmp_path / "weights.pth"
     torch.save(checkpoint.load(before).state_dict, weights)
+    (tmp_path / "model.onnx").write_bytes(b"exported")
     for init, told in (
         ([], "--model"),
-        (["--init", weights], "weights.pth"),
+        (["--init", weights], "--model for the weights in"),
         (["--init", tmp_path / "no.pt"], "no.pt"),
+        (["--init", tmp_path / "model.onnx"], "got a .onnx file"),
     ):
         assert main(["--data", str(tiny_data), "--out", str(tmp_path / "a"), *map(str, init)]) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -17,6 +17,7 @@ from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import sha256_of
 from taijitu_runtime.errors import TaijituError, UsageError, one_line
+from taijitu_runtime.model_files import is_model
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data.pictures import check_arithmetic, cropped_side
@@ -146,7 +147,9 @@ def saved_network(init: str | os.PathLike[str] | None) -> Options:
         return {}
     if not Path(init).is_file():  # a pipe cannot be read twice
         raise CheckpointError(f"got --init {init}, expected a file; correct the path")
-    return checkpoint.load(init).architecture if checkpoint.is_checkpoint(init) else {}
+    if checkpoint.is_checkpoint(init) or is_model(Path(init)):  # an exported file is refused, as that
+        return checkpoint.load(init).architecture
+    return {}
 
 
 def from_file(path: Path, model: str, options: Options) -> StartingPoint:
