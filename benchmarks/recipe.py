@@ -56,8 +56,9 @@ AUTHORS = "the authors' recipe"
 TEACHER = ("--teacher", "checkpoints/vgnetg_1_0mp_cifar10.pt")
 CANDIDATES = {
     AUTHORS: Candidate("base"),
-    "VGNetG-1.0MP as the teacher": Candidate("teacher", (), TEACHER),
-    "the same, with 0.9 of the loss": Candidate("teacher9", ("teacher_weight=0.9",), TEACHER, one_seed=True),
+    "VGNetG-1.0MP as the teacher, 0.9 of the loss": Candidate("teacher9", ("teacher_weight=0.9",), TEACHER),
+    "the same, its answers alone": Candidate("teacher10", ("teacher_weight=1",), TEACHER, one_seed=True),
+    "the same, half of the loss": Candidate("teacher", (), TEACHER, one_seed=True),
     "without AMSGrad": Candidate("noamsgrad", ("amsgrad=false",), one_seed=True),
 }
 
