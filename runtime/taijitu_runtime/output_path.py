@@ -35,6 +35,12 @@ def check_output_path(path: Path, *inputs: Path | None) -> None:
                 )
 
 
+def check_new_folder(out: Path) -> None:
+    """Raise UsageError if there is something at `out`, the folder that --out is to make."""
+    if out.exists():
+        raise UsageError(f"{out}: exists already; give another --out, or remove it")
+
+
 def make_out(out: Path) -> None:
     """Make the folder of --out; UsageError if that is not possible."""
     try:

@@ -22,6 +22,7 @@ from taijitu_runtime.onnx_graph.new_nodes import NewNodes
 from taijitu_runtime.onnx_graph.nish import count_nish
 from taijitu_runtime.onnx_graph.onnx_fields import GRAPH_OUTPUT, MODEL_GRAPH, MODEL_METADATA
 from taijitu_runtime.onnx_graph.protobuf import Field
+from taijitu_runtime.output_path import check_new_folder
 from taijitu_server.deploy.onnx_file import check_onnx_file
 from taijitu_server.models.names import name_from_card
 
@@ -85,8 +86,7 @@ def deepstream_folder(
     if batch_size < 1 or gpu < 0:
         raise UsageError(f"got --batch-size {batch_size} --gpu {gpu}, expected at least 1 and at least 0")
     check_threshold(threshold)
-    if out.exists():
-        raise UsageError(f"{out}: exists already; give another --out, or remove it")
+    check_new_folder(out)
     check_onnx_file(model)
     with Classifier.from_file(model) as classifier:
         card, model_input = classifier.card, classifier.backend.input

@@ -17,6 +17,7 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
+from taijitu_runtime.output_path import check_new_folder
 from taijitu_server.deploy.onnx_file import check_mounted_at, check_onnx_file
 from taijitu_server.models.names import name_from_card
 
@@ -52,8 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     if not 1 <= args.port <= 65535:
         raise UsageError(f"got --port {args.port}, expected 1 to 65535")
-    if args.out.exists():
-        raise UsageError(f"{args.out}: exists already; give another --out, or remove it")
+    check_new_folder(args.out)
     check_mounted_at(args.mounted_at)
     check_onnx_file(args.model)
     with Classifier.from_file(args.model) as classifier:
