@@ -21,6 +21,7 @@ from taijitu_training.devices import choose_device
 from taijitu_training.distributed import Processes, processes
 from taijitu_training.loop.distillation import load_teacher
 from taijitu_training.network_request import NetworkRequest
+from taijitu_training.recipes.named import is_for_a_teacher
 from taijitu_training.run.announcement import announce
 from taijitu_training.run.metrics import Row
 from taijitu_training.run.resuming import PreviousRun
@@ -141,6 +142,9 @@ def train(
         saved = before.network or group.first_does(lambda: saved_network(init))
         network = group.all_do(lambda: asked.chosen(saved, before.recipe))
         network = replace(network, recipe=before.applied_to(network.recipe, asked.changes))
+        if teacher is None and is_for_a_teacher(network.recipe.name):
+            got = f"got recipe {network.recipe.name} without a teacher"
+            group.fail(UsageError(f"{got}, expected --teacher CKPT with it; add it"))
         group.first_does(lambda: _prepare_out(out, resume_from, held))
         start = group.first_does(lambda: asked.starting_point(network))
         if start is not None:

@@ -27,6 +27,13 @@ def test_recipes_have_the_numbers_of_the_papers() -> None:
     assert set(RECIPES) >= {"vgnet_cifar"}
 
 
+def test_ours_is_the_authors_recipe_but_for_a_longer_run_an_average_and_a_teacher() -> None:
+    authors, ours = asdict(RECIPES["yynet_cifar10"]), asdict(RECIPES["taijitu_cifar10"])
+    changed = {field: value for field, value in ours.items() if value != authors[field]}
+    del changed["name"]
+    assert changed == {"epochs": 80, "ema": True, "ema_decay": 0.999, "teacher_weight": 0.9}
+
+
 def test_changes_are_parsed_as_their_fields_types() -> None:
     recipe = get_recipe("yynet_cifar10", ["lr=5e-3", "epochs=3", "ema=true", "mean=0.1,0.2,0.3"])
     assert (recipe.lr, recipe.epochs, recipe.ema, recipe.mean) == (5e-3, 3, True, (0.1, 0.2, 0.3))

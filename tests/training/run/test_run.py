@@ -496,6 +496,7 @@ def test_the_documented_script_streams_pictures_from_processes(root: Path, tiny_
         (["--device", "meta"], "got --device meta"),
         (["--out", "/dev/null/run"], "got --out /dev/null/run, which cannot be a folder"),
         (["--preset", "public"], "unknown preset of yynet_small_16 'public'"),
+        (["--recipe", "taijitu_cifar10"], "got recipe taijitu_cifar10 without a teacher"),
         (["--recipe", "yynet"], "unknown recipe 'yynet'; did you mean yynet_cifar10, yynet_imagenet?"),
         (["--validation", "1"], "argument --validation: got 1, expected a share in [0, 1)"),
         (["--device", "gpu"], "got --device gpu"),

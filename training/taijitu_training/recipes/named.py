@@ -2,7 +2,7 @@
 
 "YYNet II" and "YYNet IV.A": Table II and section IV.A of the YYNet papers; "code": the authors' public CIFAR-10 and
 ImageNet scripts; "VGNet": section 5.1; "Nish": sections 4.1 and 4.2. "not stated": the source does not say it, and the
-number is this project's choice.
+number is this project's choice. "measured": docs/results/recipe.md.
 """
 
 from __future__ import annotations
@@ -31,32 +31,48 @@ def _sourced(name: str, **fields: tuple[Any, str]) -> Sourced:
     return Sourced(recipe, {field: source for field, (_, source) in fields.items()})
 
 
+def _changed(base: Sourced, name: str, **fields: tuple[Any, str]) -> Sourced:
+    """Return `base` under another name, with other values in some fields."""
+    recipe = dataclasses.replace(base.recipe, name=name, **{field: value for field, (value, _) in fields.items()})
+    return Sourced(recipe, {**base.sources, **{field: source for field, (_, source) in fields.items()}})
+
+
+_YYNET_CIFAR10 = _sourced(
+    "yynet_cifar10",
+    epochs=(40, "YYNet II"),
+    batch_size=(64, "YYNet II; Table I was made with 512"),
+    optimizer=("adamw", "YYNet II"),
+    lr=(1e-2, "YYNet II"),
+    schedule=("one_cycle", "YYNet II"),
+    amsgrad=(True, "code"),
+    weight_decay=(1.56, "YYNet IV.A"),
+    weight_decay_times_lr=(True, "YYNet IV.A"),
+    first_decay=(
+        "peak",
+        'code: 1.56e-2 in the first epoch; the text, read literally, is "current": 1.56 * lr / 25',
+    ),
+    last_batch=("train", "code: 782 steps an epoch"),
+    clip_norm=(1.0, "YYNet IV.A"),
+    mixed_precision=(True, "YYNet IV.A"),
+    ema=(False, "only the preprint has it: --set ema=true"),
+    ema_start=(0.25, "preprint"),
+    ema_decay=(0.1, "preprint; averages about one step: a usual value is 0.999"),
+    pad=(4, "code"),
+    flip=(0.5, "code"),
+    brightness=(0.01, "code"),
+    mean=(CIFAR_MEAN, ""),
+    std=(CIFAR_STD, ""),
+)
+
 _ALL = (
-    _sourced(
-        "yynet_cifar10",
-        epochs=(40, "YYNet II"),
-        batch_size=(64, "YYNet II; Table I was made with 512"),
-        optimizer=("adamw", "YYNet II"),
-        lr=(1e-2, "YYNet II"),
-        schedule=("one_cycle", "YYNet II"),
-        amsgrad=(True, "code"),
-        weight_decay=(1.56, "YYNet IV.A"),
-        weight_decay_times_lr=(True, "YYNet IV.A"),
-        first_decay=(
-            "peak",
-            'code: 1.56e-2 in the first epoch; the text, read literally, is "current": 1.56 * lr / 25',
-        ),
-        last_batch=("train", "code: 782 steps an epoch"),
-        clip_norm=(1.0, "YYNet IV.A"),
-        mixed_precision=(True, "YYNet IV.A"),
-        ema=(False, "only the preprint has it: --set ema=true"),
-        ema_start=(0.25, "preprint"),
-        ema_decay=(0.1, "preprint; averages about one step: a usual value is 0.999"),
-        pad=(4, "code"),
-        flip=(0.5, "code"),
-        brightness=(0.01, "code"),
-        mean=(CIFAR_MEAN, ""),
-        std=(CIFAR_STD, ""),
+    _YYNET_CIFAR10,
+    _changed(
+        _YYNET_CIFAR10,
+        "taijitu_cifar10",  # for YYNet Small 16 with VGNetG-1.0MP as its teacher
+        epochs=(80, "measured"),
+        ema=(True, "measured"),
+        ema_decay=(0.999, "measured"),
+        teacher_weight=(0.9, "measured"),
     ),
     _sourced(
         "yynet_imagenet",
@@ -170,6 +186,11 @@ RECIPES = {one.recipe.name: one.recipe for one in _ALL}
 def usual_recipe(*, from_weights: bool) -> str:
     """Return the name of the recipe for a run that names none; `from_weights`: it starts from given weights."""
     return "fine_tune" if from_weights else "yynet_cifar10"
+
+
+def is_for_a_teacher(name: str) -> bool:
+    """Return whether the recipe of that name says how much to learn from a teacher, so that it means one."""
+    return name in SOURCES and "teacher_weight" in SOURCES[name]
 
 
 def get_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
