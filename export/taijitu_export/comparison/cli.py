@@ -13,8 +13,6 @@ from pathlib import Path
 from taijitu_export.arguments import SKIP_UNREADABLE, percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_runtime.console import JSON_HELP, THREADS_HELP, Parser, run, say, say_json
-from taijitu_runtime.errors import UsageError
-from taijitu_runtime.output_path import check_output_path
 
 
 def build_parser() -> Parser:
@@ -45,13 +43,13 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: fine or not shown, 1: not fine or not judged, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
-    if args.report is not None:
-        check_report(args.report, args.candidate, args.data, args.reference)
     # torch and onnx take seconds to import, and --help does not need them.
-    from taijitu_export.comparison.page import write_page
+    from taijitu_export.comparison.page import check_page, write_page
     from taijitu_export.comparison.report import as_json, as_text
     from taijitu_export.comparison.verify import verify_file
 
+    if args.report is not None:
+        check_page(args.report, args.candidate, args.data, args.reference)
     with warnings.catch_warnings():
         # Pillow warns about odd EXIF and TIFF entries of pictures that it still decodes.
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -72,11 +70,3 @@ def main(argv: list[str] | None = None) -> int:
     else:
         say(as_text(found, args.candidate, args.reference), sys.stdout)
     return 0 if found.verdict.passes(require_certain=args.require_certain) else 1
-
-
-def check_report(page: Path, *inputs: Path | None) -> None:
-    """Raise UsageError where the page, or the CSV next to it, cannot be written, or is one of the `inputs`."""
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"got --report {page}, expected a name in .html; give --report page.html")
-    for file in (page, page.with_suffix(".csv")):
-        check_output_path(file, *inputs)

@@ -27,8 +27,11 @@ from taijitu_export.comparison.verify import Verification
 from taijitu_export.progress import tracked
 from taijitu_runtime.console import shown
 from taijitu_runtime.decision.decision import temperature_of
+from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
+from taijitu_runtime.output_path import check_output_path
 
+CSV_COLUMNS = ("picture", "label", "reference", "candidate", "what")
 SHOWN_PICTURES = 60
 SHOWN_LABELS = 40
 THUMBNAIL_SIDE = 96
@@ -39,6 +42,25 @@ STYLE = (
     "th:first-child,td:first-child{text-align:left}figure{display:inline-block;margin:.4rem;width:8rem;font-size:12px;"
     "vertical-align:top}pre{white-space:pre-wrap}svg{background:#fafafa;margin-right:1rem}"
 )
+
+
+def check_page(page: Path, *inputs: Path | None) -> None:
+    """Raise UsageError where the page, or the CSV next to it, cannot be written, or would replace another file.
+
+    `inputs`: what is read. An earlier page and its CSV are replaced.
+    """
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"got --report {shown(page)}, expected a name in .html; give --report page.html")
+    listed = page.with_suffix(".csv")
+    for file in (page, listed):
+        check_output_path(file, *inputs)
+    if listed.exists():
+        with listed.open("rb") as file:
+            if file.readline().strip() not in (b"", ",".join(CSV_COLUMNS).encode()):
+                raise UsageError(
+                    f"{shown(listed)}: got a file that is not the CSV of a page, which --report {shown(page)} would "
+                    "replace; give the page another name"
+                )
 
 
 def write_page(found: Verification, candidate: Path, reference: Path | None, path: Path) -> None:
@@ -59,7 +81,7 @@ def write_page(found: Verification, candidate: Path, reference: Path | None, pat
     write_whole(path, "\n".join([head, *sections]).encode())
     if targets is not None or found.comparison is not None:
         listed = io.StringIO(newline="")
-        csv.writer(listed).writerows([("picture", "label", "reference", "candidate", "what"), *rows])
+        csv.writer(listed).writerows([CSV_COLUMNS, *rows])
         write_whole(path.with_suffix(".csv"), listed.getvalue().encode(errors="backslashreplace"))
 
 

@@ -491,6 +491,20 @@ def test_a_report_does_not_overwrite_the_list_that_is_judged_on(
     assert pictures.read_text() == "1.png,red\n"
 
 
+def test_a_report_replaces_an_earlier_one_but_no_other_list(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, page, listed = make_tiny_onnx(tmp_path / "a.onnx"), tmp_path / "mine.html", tmp_path / "mine.csv"
+    listed.write_text("1.png,red\n")
+    assert "mine.csv" in refused(capsys, model, "--data", data, "--report", page)
+    assert (listed.read_text(), page.exists()) == ("1.png,red\n", False)
+    listed.unlink()
+    for _ in range(2):
+        verify(capsys, model, "--data", data, "--report", page)
+        assert listed.read_text().startswith("picture,label,")
+        listed.write_text(listed.read_text().splitlines()[0])
+
+
 def test_a_report_that_cannot_be_written_is_refused_before_anything_is_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
