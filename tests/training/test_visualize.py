@@ -87,6 +87,16 @@ def test_a_checkpoint_and_a_picture_give_every_figure(
             assert np.asarray(figure.convert("L")).std() > 5
 
 
+def test_the_picture_that_is_read_is_not_overwritten(
+    tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, named_alike = saved(tmp_path / "a.pt", "mlp", (28, 28)), tmp_path / "activation.png"
+    before = picture.rename(named_alike).read_bytes()
+    assert main([str(source), "--image", str(named_alike), "--out", str(tmp_path)]) == 2
+    assert str(named_alike) in capsys.readouterr().err
+    assert named_alike.read_bytes() == before
+
+
 def test_a_folder_whose_name_is_no_text_is_shown_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = saved(tmp_path / "best.pt", "mlp", (28, 28))
     out = tmp_path / os.fsdecode(b"caf\xe9\n\x1b[31m")

@@ -17,7 +17,7 @@ from taijitu_runtime.card import InputSpec
 from taijitu_runtime.console import say
 from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.files import write_whole
-from taijitu_runtime.output_path import make_out
+from taijitu_runtime.output_path import check_output_path, make_out
 from taijitu_runtime.pictures.preprocess import normalise, preprocess
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -50,6 +50,7 @@ def draw(source: Path, image: Path | None, out: Path | None) -> Iterator[Path]:
     make_out(folder)
     for figure, content in chain.from_iterable(drawn):
         path = folder / f"{figure}.png"
+        check_output_path(path, source, image)
         write_whole(path, content)
         yield path
 
