@@ -3,7 +3,7 @@
 NumPy and the standard library only; pictures are decoded by `taijitu_runtime.pictures`.
 """
 
-from taijitu_runtime.datasets.fingerprints import dataset_sha256, fingerprints
+from taijitu_runtime.datasets.fingerprints import UNREADABLE, dataset_sha256, fingerprints
 from taijitu_runtime.datasets.found import Content, Encoded, Found, LeftOut, Member, Split, bytes_of, chosen, name_of
 from taijitu_runtime.datasets.held_out import HeldOut, TrainedOn
 from taijitu_runtime.datasets.label_statistics import counts_in_words, label_counts, warnings_of
@@ -25,6 +25,7 @@ __all__ = [
     "LEVELS",
     "PICTURE_SUFFIXES",
     "SPLIT_NAMES",
+    "UNREADABLE",
     "Content",
     "Encoded",
     "Found",

@@ -19,12 +19,14 @@ from taijitu_runtime.errors import UnreadablePictureError
 from taijitu_runtime.machine import usable_cores
 
 CHUNK = 256  # pictures per task
+UNREADABLE = hashlib.sha256().hexdigest()
+"""The fingerprint of a file that cannot be read, or is empty."""
 
 
 def fingerprints(contents: Sequence[Content] | NDArray[np.uint8], *, hidden: bool = False) -> list[str]:
     """Return the sha256, in hexadecimal, of each picture's file, or of its pixels if it has no file.
 
-    A file that cannot be read counts as an empty one; the error comes when it is decoded. `hidden`: without a bar.
+    That of a file that cannot be read is UNREADABLE; the error comes when it is decoded. `hidden`: without a bar.
     """
 
     def of_chunk(first: int) -> list[str]:

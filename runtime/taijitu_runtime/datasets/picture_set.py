@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.console import shown
-from taijitu_runtime.datasets.fingerprints import fingerprints
+from taijitu_runtime.datasets.fingerprints import UNREADABLE, fingerprints
 from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, bytes_of, chosen, name_of
 from taijitu_runtime.datasets.held_out import TrainedOn
 from taijitu_runtime.datasets.label_statistics import counts_in_words, label_counts, warnings_of
@@ -45,7 +45,7 @@ class PictureSet:
         targets: int64 (N,), indices of `labels`, which are the model's; None for pictures without labels.
         left_out: The files of `source` that were not taken.
         part: A description of these pictures where they are only a part of the split.
-        seen: The warning that the model was trained on some of them.
+        cautions: Reasons, apart from the labels' counts, why a judgement on them may mislead.
     """
 
     source: Path
@@ -55,7 +55,7 @@ class PictureSet:
     labels: tuple[str, ...]
     left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
     part: str = ""
-    seen: str = ""
+    cautions: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.contents)
@@ -80,7 +80,7 @@ class PictureSet:
     def warnings(self) -> list[str]:
         """The reasons why a judgement on these pictures may mislead."""
         uneven = "the accuracy says little of the rare ones: look at each label's (--report)"
-        return [*([self.seen] if self.seen else []), *warnings_of(self.label_counts, uneven)]
+        return [*self.cautions, *warnings_of(self.label_counts, uneven)]
 
     @property
     def remarks(self) -> list[str]:
@@ -188,13 +188,13 @@ def _judging(found: Found, labels: Labels, trained_on: TrainedOn | None) -> Pict
     roles: tuple[Role, ...] = ("test", "val", "", "train")
     role = next(role for role in roles if role in found.splits)
     judging = _labelled(found, found.splits[role], labels)
-    if trained_on is not None:
-        prints = fingerprints(judging.contents)
-        if role in ("", "train") and (parts := _parted(judging, labels, trained_on, prints)):
-            return parts[1]
-        judging = _warned(judging, trained_on, prints)
+    prints = fingerprints(judging.contents)
+    if trained_on is not None and role in ("", "train") and (parts := _parted(judging, labels, trained_on, prints)):
+        held_out = parts[1]
+        return dataclasses.replace(held_out, cautions=_copies(held_out, fingerprints(held_out.contents)))
     if role != "train":
-        return judging
+        seen = () if trained_on is None else _seen(trained_on, prints)
+        return dataclasses.replace(judging, cautions=(*seen, *_copies(judging, prints)))
     raise DataError(
         f"{source}: got train/ alone, expected test/ or val/ next to it: pictures that a network was trained on prove "
         f"little; give {source}/train if you mean them"
@@ -269,14 +269,31 @@ def _divided(whole: PictureSet, labels: Labels) -> tuple[PictureSet, PictureSet]
     return own, dataclasses.replace(others, targets=None, part=f"those of {other}", left_out=LeftOut())
 
 
-def _warned(judging: PictureSet, trained_on: TrainedOn, prints: Sequence[str]) -> PictureSet:
+def _seen(trained_on: TrainedOn, prints: Sequence[str]) -> tuple[str, ...]:
+    """Return the caution that the network was trained on some of the pictures, whose fingerprints are `prints`."""
     if not (share := trained_on.found(prints)):
-        return judging
-    text = (
+        return ()
+    return (
         f"got pictures that the network was trained on ({100 * share:.0f} % of all such are here), expected others; on "
-        "new ones it will do worse: give pictures that were held out, or made since"
+        "new ones it will do worse: give pictures that were held out, or made since",
     )
-    return dataclasses.replace(judging, seen=text)
+
+
+def _copies(pictures: PictureSet, prints: Sequence[str]) -> tuple[str, ...]:
+    """Return the caution that some pictures, whose fingerprints are `prints`, are there more than once."""
+    first: dict[str, int] = {}
+    copies = [(i, original) for i, one in enumerate(prints) if (original := first.setdefault(one, i)) != i]
+    copies = [pair for pair in copies if prints[pair[0]] != UNREADABLE]
+    if not copies:
+        return ()
+    names, targets = pictures.names, pictures.targets
+    other_label = [pair for pair in copies if targets is not None and targets[pair[0]] != targets[pair[1]]]
+    copy, original = (other_label or copies)[0]
+    labels = f", {len(other_label)} of them with another label" if other_label else ""
+    return (
+        f"got {len(copies)} copies of pictures that are here already{labels} ({shown(names[copy])} is "
+        f"{shown(names[original])}), which count each time; remove the copies",
+    )
 
 
 def _found(source: Path, labels: Labels) -> Found:

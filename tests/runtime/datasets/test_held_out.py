@@ -56,8 +56,30 @@ def test_the_same_share_of_every_label_is_held_out_and_judges(folder: Path) -> N
     assert pictures.targets is not None
     assert np.bincount(pictures.targets).tolist() == [2, 8]
     assert "0.2" in str(pictures)
-    assert not pictures.seen
+    assert not pictures.cautions
     assert len(evaluation_pictures(folder, LABELS)) == 50  # a card that remembers nothing
+
+
+def test_copies_of_a_picture_are_a_caution_and_unreadable_files_are_none(folder: Path) -> None:
+    card = trained(folder)
+    for i in range(2):
+        (folder / "red" / f"broken {i}.png").write_bytes(b"")
+    held_out = evaluation_pictures(folder, LABELS, card)
+    assert not evaluation_pictures(folder, LABELS).cautions
+    for name in held_out.names[:3]:  # blue ones, or of both labels
+        (folder / "red" / f"copy of {Path(name).name}").write_bytes((folder / name).read_bytes())
+    (caution,) = evaluation_pictures(folder, LABELS).cautions
+    assert "3 copies" in caution
+    assert "2 of them with another label" in caution
+    (folder / "train").mkdir()
+    (folder / "test").mkdir()
+    for label in LABELS:
+        (folder / label).rename(folder / "test" / label)
+        (folder / "train" / label).mkdir()
+        Image.new("RGB", (8, 8)).save(folder / "train" / label / "0.png")
+    seen, copies = evaluation_pictures(folder, LABELS, card).cautions
+    assert copies == caution.replace("red/", "test/red/").replace("blue/", "test/blue/")
+    assert "trained on" in seen
 
 
 def test_it_stays_so_when_files_are_added_removed_renamed_and_packed(folder: Path, tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections import Counter
 from dataclasses import replace
 
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import (
+    UNREADABLE,
     Found,
     HeldOut,
     Reading,
@@ -34,7 +34,6 @@ from taijitu_training.recipes.recipe import Recipe
 
 UNSPLIT_SHARE = 0.2
 """The held-out share of a data set without splits, unless the user sets another."""
-EMPTY = hashlib.sha256().hexdigest()  # the fingerprint of every file without content: copies of nothing
 
 
 def load_dataset(request: DataRequest) -> Dataset:
@@ -152,7 +151,7 @@ def _readable(found: Found, decoder: Decoder, recipe: Recipe, unreadable: Unread
 
 def _repeated(found: Found, prints: dict[Role, list[str]]) -> dict[str, int]:
     """Return the number of pictures that train has too, by the name of the split that they are in."""
-    train = set(prints["train"]) - {EMPTY}
+    train = set(prints["train"]) - {UNREADABLE}
     others = {found.splits[role].name: its for role, its in prints.items() if role != "train"}
     return {name: count for name, its in others.items() if (count := sum(map(train.__contains__, its)))}
 
@@ -160,5 +159,5 @@ def _repeated(found: Found, prints: dict[Role, list[str]]) -> dict[str, int]:
 def _contradicted(train: Split, prints: list[str]) -> int:
     """Return the number of different pictures to train on that have more than one label."""
     pairs = set(zip(prints, train.known_targets.tolist(), strict=True))
-    counts = Counter(fingerprint for fingerprint, _ in pairs if fingerprint != EMPTY)
+    counts = Counter(fingerprint for fingerprint, _ in pairs if fingerprint != UNREADABLE)
     return sum(count > 1 for count in counts.values())
