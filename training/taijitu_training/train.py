@@ -19,9 +19,10 @@ from taijitu_runtime.output_path import make_out
 from taijitu_training.data import DataRequest, Dataset, load_dataset
 from taijitu_training.devices import choose_device
 from taijitu_training.distributed import Processes, processes
-from taijitu_training.loop.distillation import load_teacher
+from taijitu_training.loop.distillation import Teacher, load_teacher
 from taijitu_training.network_request import NetworkRequest
 from taijitu_training.recipes.named import is_for_a_teacher
+from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.announcement import announce
 from taijitu_training.run.metrics import Row
 from taijitu_training.run.resuming import PreviousRun
@@ -142,17 +143,14 @@ def train(
         saved = before.network or group.first_does(lambda: saved_network(init))
         network = group.all_do(lambda: asked.chosen(saved, before.recipe))
         network = replace(network, recipe=before.applied_to(network.recipe, asked.changes))
-        if teacher is None and is_for_a_teacher(network.recipe.name):
-            got = f"got recipe {network.recipe.name} without a teacher"
-            group.fail(UsageError(f"{got}, expected --teacher CKPT with it; add it"))
+        _check_teacher(network.recipe, teacher, group)
         group.first_does(lambda: _prepare_out(out, resume_from, held))
         start = group.first_does(lambda: asked.starting_point(network))
         if start is not None:
             network = group.all_do(lambda: asked.prepared_as(start, network))
-        size = network.input_size
         request = DataRequest(
             path=Path(data),
-            size=size,
+            size=network.input_size,
             recipe=network.recipe,
             validation=validation,
             workers=workers,
@@ -162,10 +160,6 @@ def train(
             other=other,
         )
         dataset = _loaded(request, group)
-        learned_from = None
-        if teacher is not None:
-            labels = list(dataset.labels)
-            learned_from = group.all_do(lambda: load_teacher(Path(teacher), labels, size, network.recipe))
         run = Run(
             architecture=network.architecture(len(dataset.labels)),
             recipe=network.recipe,
@@ -176,7 +170,7 @@ def train(
             accumulate=accumulate,
             compiled=compiled,
             initial=None if start is None else start.initial(dataset.labels),
-            teacher=learned_from,
+            teacher=None if teacher is None else _loaded_teacher(Path(teacher), request, dataset, group),
             patience=patience,
             minutes=minutes,
         )
@@ -205,6 +199,17 @@ def _loaded(request: DataRequest, group: Processes) -> Dataset:
             UsageError(f"{request.path}: got --patience without pictures to choose an epoch by, expected val; add some")
         )
     return dataset
+
+
+def _check_teacher(recipe: Recipe, teacher: AnyPath | None, group: Processes) -> None:
+    """Raise UsageError for a recipe that means a teacher, without one."""
+    if teacher is None and is_for_a_teacher(recipe.name):
+        group.fail(UsageError(f"got recipe {recipe.name} without a teacher, expected --teacher CKPT with it; add it"))
+
+
+def _loaded_teacher(teacher: Path, request: DataRequest, dataset: Dataset, group: Processes) -> Teacher:
+    """Load the teacher in every process."""
+    return group.all_do(lambda: load_teacher(teacher, list(dataset.labels), request.size, request.recipe))
 
 
 def _check_numbers(
