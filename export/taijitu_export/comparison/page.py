@@ -55,8 +55,8 @@ def check_page(page: Path, *inputs: Path | None) -> None:
     for file in (page, listed):
         check_output_path(file, *inputs)
     if listed.exists():
-        with listed.open("rb") as file:
-            if file.readline().strip() not in (b"", ",".join(CSV_COLUMNS).encode()):
+        with listed.open("rb") as earlier:
+            if earlier.readline().strip() not in (b"", ",".join(CSV_COLUMNS).encode()):
                 raise UsageError(
                     f"{shown(listed)}: got a file that is not the CSV of a page, which --report {shown(page)} would "
                     "replace; give the page another name"
