@@ -61,7 +61,7 @@ def processor_name(root: Path = ROOT) -> str:
 
 
 def saturates_int8(root: Path = ROOT, machine: str = platform.machine()) -> bool:
-    """Return whether the processor adds products of bytes in 16 bits, which two large ones exceed: x86-64 without VNNI."""
+    """Return whether products of bytes are added in 16 bits, which two large ones exceed: on x86-64 without VNNI."""
     if machine not in X86_64:
         return False
     lines = read_text(root / "proc/cpuinfo").splitlines()
