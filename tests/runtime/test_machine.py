@@ -152,8 +152,8 @@ def test_free_memory_is_the_hosts_or_what_its_control_group_has_left(
 def test_only_x86_without_vnni_adds_products_of_bytes_in_16_bits(
     tmp_path: Path, machine: str, flags: str, saturates: bool
 ) -> None:
-    tree(tmp_path, {"proc/cpuinfo": f"processor\t: 0\n{flags}\n"})
-    assert saturates_int8(tmp_path, machine) is saturates
+    cpuinfo: dict[str, bytes | str] = {"proc/cpuinfo": f"processor\t: 0\n{flags}\n"}
+    assert saturates_int8(tree(tmp_path, cpuinfo), machine) is saturates
 
 
 def test_the_cache_of_a_core_is_its_second_level(tmp_path: Path) -> None:

@@ -174,7 +174,9 @@ def test_large_products_of_int8_add_up_on_every_processor(tmp_path: Path, kind: 
         nodes += [
             node("DequantizeLinear", ["bytes", "step", "zero"], ["back"]),
             node("DequantizeLinear", ["weights", "steps", "zeros"], ["kernel"], axis=0),
-            node(kind, ["back", "kernel"], ["sum"], **({} if kind == "Conv" else {"transB": 1})),
+            node("Conv", ["back", "kernel"], ["sum"])
+            if kind == "Conv"
+            else node("Gemm", ["back", "kernel"], ["sum"], transB=1),
             node("QuantizeLinear", ["sum", "wide", "zero"], ["out"]),
         ]
     nodes += [node("DequantizeLinear", ["out", "wide", "zero"], ["y"])]
