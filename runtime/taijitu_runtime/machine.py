@@ -24,6 +24,10 @@ JETSON_VARIABLES = ("JETSON_L4T", "JETSON_MODEL", "L4T_VERSION")
 # A virtual machine on Arm does not name its processor, and a board has its own name there.
 PROCESSOR_FIELDS = ("model name", "Model", "Hardware")
 
+X86_64 = ("x86_64", "AMD64")
+VNNI = {"avx512_vnni", "avx_vnni"}
+"""The flags of /proc/cpuinfo for instructions that add products of bytes in 32 bits."""
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8  # of glibc's malloc.h
 LARGE_BYTES = 8 * 2**20  # of a block: an image of 1080p is smaller
 
@@ -54,6 +58,15 @@ def processor_name(root: Path = ROOT) -> str:
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
     named = next((fields[name] for name in PROCESSOR_FIELDS if fields.get(name)), "")
     return named or board_model(root) or platform.processor() or platform.machine()
+
+
+def saturates_int8(root: Path = ROOT, machine: str = platform.machine()) -> bool:
+    """Return whether products of bytes are added in 16 bits, which two large ones exceed: on x86-64 without VNNI."""
+    if machine not in X86_64:
+        return False
+    lines = read_text(root / "proc/cpuinfo").splitlines()
+    flags = {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}
+    return not flags & VNNI
 
 
 def usable_cores(root: Path = ROOT) -> int:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from taijitu_runtime.machine import available_bytes, core_cache_bytes, is_jetson, processor_name, usable_cores
+from taijitu_runtime.machine import (
+    available_bytes,
+    core_cache_bytes,
+    is_jetson,
+    processor_name,
+    saturates_int8,
+    usable_cores,
+)
 
 
 def tree(root: Path, files: dict[str, bytes | str]) -> Path:
@@ -129,6 +136,24 @@ def test_free_memory_is_the_hosts_or_what_its_control_group_has_left(
 ) -> None:
     meminfo = "MemTotal:  16000000 kB\nMemAvailable:    7812500 kB\n"
     assert available_bytes(tree(tmp_path, {"proc/meminfo": meminfo, **files})) == megabytes * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "saturates"),
+    [
+        ("x86_64", "flags\t\t: fma avx2 vaes", True),
+        ("x86_64", "flags\t\t: avx512f avx512bw", True),
+        ("x86_64", "flags\t\t: avx512f avx512_vnni", False),
+        ("x86_64", "flags\t\t: avx2 avx_vnni", False),
+        ("x86_64", "", True),
+        ("aarch64", "Features\t: fp asimd", False),
+    ],
+)
+def test_only_x86_without_vnni_adds_products_of_bytes_in_16_bits(
+    tmp_path: Path, machine: str, flags: str, saturates: bool
+) -> None:
+    cpuinfo: dict[str, bytes | str] = {"proc/cpuinfo": f"processor\t: 0\n{flags}\n"}
+    assert saturates_int8(tree(tmp_path, cpuinfo), machine) is saturates
 
 
 def test_the_cache_of_a_core_is_its_second_level(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from taijitu_runtime.backends import OrtBackend, open_backend
+from taijitu_runtime.backends.ort.backend import open_model
 from taijitu_runtime.errors import ArtefactError
 from tests.helpers.tiny_model import card_dict
 
@@ -148,3 +150,44 @@ def test_int8_for_engines_is_refused_where_onnx_runtime_rounds_float16_wrongly(
     monkeypatch.setattr(onnxruntime, "__version__", "1.30.0")
     with OrtBackend(for_engines) as backend:
         assert backend.card.precision.name == "int8"
+
+
+@pytest.mark.parametrize("kind", ["Conv", "Gemm", "QLinearConv"])
+def test_large_products_of_int8_add_up_on_every_processor(tmp_path: Path, kind: str) -> None:
+    shape, kernel = ([4, 64], (8, 64)) if kind == "Gemm" else ([1, 64, 4, 4], (8, 64, 1, 1))
+    values = {
+        "weights": np.full(kernel, 127, np.int8),
+        "step": np.float32(1 / 127),
+        "steps": np.full(8, 1 / 127, np.float32),
+        "wide": np.float32(0.6),
+        "zero": np.int8(0),
+        "zeros": np.zeros(8, np.int8),
+    }
+    if kind == "QLinearConv":  # with unsigned activations, as quantised files of others have them
+        values |= {"zero": np.uint8(0), "step": np.float32(1 / 255)}
+    node = onnx.helper.make_node
+    nodes = [node("QuantizeLinear", ["x", "step", "zero"], ["bytes"])]
+    if kind == "QLinearConv":
+        scales = ["bytes", "step", "zero", "weights", "steps", "zeros", "wide", "zero"]
+        nodes += [node("QLinearConv", scales, ["out"])]
+    else:
+        nodes += [
+            node("DequantizeLinear", ["bytes", "step", "zero"], ["back"]),
+            node("DequantizeLinear", ["weights", "steps", "zeros"], ["kernel"], axis=0),
+            node("Conv", ["back", "kernel"], ["sum"])
+            if kind == "Conv"
+            else node("Gemm", ["back", "kernel"], ["sum"], transB=1),
+            node("QuantizeLinear", ["sum", "wide", "zero"], ["out"]),
+        ]
+    nodes += [node("DequantizeLinear", ["out", "wide", "zero"], ["y"])]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    path = tmp_path / "ones.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    (answer,) = open_model(path).run(None, {"x": np.ones(shape, np.float32)})
+    np.testing.assert_allclose(answer, 64, atol=0.6)

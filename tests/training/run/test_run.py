@@ -24,6 +24,7 @@ from taijitu_training import checkpoint
 from taijitu_training.cli import main
 from taijitu_training.loop import epoch as epoch_loop
 from taijitu_training.loop.evaluation import evaluate
+from taijitu_training.loop.mixed_precision import mixed_dtype
 from taijitu_training.run import run
 from taijitu_training.run.stop import StopRequest
 from taijitu_training.train import TrainResult
@@ -416,6 +417,25 @@ def test_a_run_resumes_after_recipes_and_networks_gained_fields(
     assert "label_smoothing" in capsys.readouterr().err
     assert train(*arguments, "--option", "dropout=0.1") == 2
     assert "dropout" in capsys.readouterr().err
+
+
+def test_a_run_says_the_type_it_computes_in_and_if_a_resumed_one_had_another(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = "bfloat16" if mixed_dtype("cpu") == torch.bfloat16 else "float32"
+    there = {"bfloat16": "float32", "float32": "bfloat16"}[here]
+    assert checkpoint.load(finished / "final.pt").training["computed_in"] == here
+    out = shutil.copytree(finished, tmp_path / "run")
+    arguments = (tiny_data, out, "--resume", "--preset", "public_code")
+    assert train(*arguments) == 0
+    said = capsys.readouterr()
+    assert f"in {here}" in said.out.splitlines()[0]
+    assert there not in said.err
+    content = torch.load(out / "last.pt", weights_only=True)
+    content["training"]["computed_in"] = there
+    torch.save(content, out / "last.pt")
+    assert train(*arguments) == 0
+    assert f"computed in {there}" in capsys.readouterr().err
 
 
 def test_a_data_set_smaller_than_a_batch_is_one_batch_and_the_first_line_says_so(

@@ -16,6 +16,7 @@ from PIL import Image
 
 from taijitu_runtime.locks import lock_folder
 from taijitu_training.models import create_model, list_models, model_options
+from taijitu_training.recipes.named import get_recipe
 from taijitu_training.run.run import Run
 from taijitu_training.tables.cli import main
 from taijitu_training.tables.figures import panels_of
@@ -139,6 +140,16 @@ def test_results_that_were_kept_without_a_hash_are_known_by_their_datas_name(fil
         wanted = {key: value for key, value in row.items() if key not in ("numbers", "machine", "date")}
         assert kept.find({**wanted, "data_sha256": "0" * 64}) == row
         assert kept.find({**wanted, "data_sha256": "0" * 64, "data": "another"}) is None
+
+
+def test_a_result_is_kept_when_recipes_gain_a_field(tmp_path: Path) -> None:
+    recipe = get_recipe("yynet_cifar10").to_dict()
+    wanted = {"run": "a", "recipe": recipe, "data": "d", "data_sha256": "0" * 64}
+    earlier = {**wanted, "recipe": {name: value for name, value in recipe.items() if name != "hue"}, "numbers": {}}
+    kept = ResultFile(tmp_path / "a.jsonl")
+    kept.add(earlier)
+    assert kept.find(wanted) == earlier
+    assert kept.find({**wanted, "recipe": {**recipe, "hue": 0.1}}) is None
 
 
 def test_results_of_other_pictures_are_not_taken_for_these(

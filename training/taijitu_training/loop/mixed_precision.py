@@ -18,9 +18,17 @@ def mixed_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def computed_in(device: str, recipe: Recipe) -> torch.dtype:
+    """Return the type in which a run of `recipe` computes on `device`: `mixed_dtype` if the recipe asks for it."""
+    return mixed_dtype(device) if recipe.mixed_precision else torch.float32
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return the type's name, such as "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
+
+
 def autocast(device: str, recipe: Recipe) -> AbstractContextManager[Any]:
-    """Return a context that computes in `mixed_dtype` if the recipe and `device` do."""
-    dtype = mixed_dtype(device)
-    if not recipe.mixed_precision or dtype == torch.float32:
-        return nullcontext()
-    return torch.autocast(device, dtype)
+    """Return a context that computes in the type of `computed_in`."""
+    dtype = computed_in(device, recipe)
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype)

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from taijitu_training.distributed import Processes
 from taijitu_training.loop.distillation import Teacher
 from taijitu_training.loop.loss import balanced_weights
-from taijitu_training.loop.mixed_precision import mixed_dtype
+from taijitu_training.loop.mixed_precision import computed_in
 from taijitu_training.loop.optimization import create_optimizer, create_scheduler, set_weight_decay
 from taijitu_training.recipes.recipe import Recipe
 
@@ -126,7 +126,7 @@ def start(
     scheduler = create_scheduler(optimizer, recipe, steps_per_epoch)
     set_weight_decay(optimizer, recipe, first=True)
     device = next(model.parameters()).device
-    scaled = recipe.mixed_precision and mixed_dtype(device.type) == torch.float16
+    scaled = computed_in(device.type, recipe) == torch.float16
     return TrainState(
         model=model,
         runner=model if runner is None else runner,

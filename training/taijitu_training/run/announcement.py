@@ -20,7 +20,7 @@ def announce(run: Run, *, chose_share: bool) -> None:
     say(
         f"{run.architecture['name']} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
         f"{shown(dataset.labels_in_words)}; recipe {run.recipe.name}, {epochs}"
-        f"{_batches(len(dataset.train), run.recipe)}, on {run.device}{several}",
+        f"{_batches(len(dataset.train), run.recipe)}, on {run.device}{several}, in {run.computed_in}",
         sys.stdout,
     )
     if not chose_share and dataset.trained_on and (held_out := dataset.trained_on.held_out):

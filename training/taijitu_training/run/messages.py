@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from taijitu_runtime.console import Progress
+from taijitu_runtime.console import Progress, shown
 from taijitu_training.loop.state import TrainState
 from taijitu_training.run.metrics import Row
 
@@ -39,6 +40,15 @@ def slowness_in_words(history: Sequence[Row]) -> str:
     if now >= SLOW_SHARE * first:
         return ""
     return (
-        f"warning: {now:.0f} pictures/s, {first:.0f} in the first epoch; other programs use the cores, and "
-        "threads that wait for each other lose most: start runs with OMP_NUM_THREADS=1 (docs/training.md)"
+        f"warning: {now:.0f} pictures/s, {first:.0f} in the first epoch; unless that was on another machine, other "
+        "programs use the cores, and threads that wait for each other lose most: start runs with OMP_NUM_THREADS=1 "
+        "(docs/training.md)"
+    )
+
+
+def other_type_in_words(path: Path, then: str, now: str) -> str:
+    """Return a warning about a run to resume that computed in another type before."""
+    return (
+        f"warning: {shown(path)}: the run computed in {shown(then)}, and computes in {now} here, so that its result "
+        "is not that of a run without a break; resume it on a machine like the first one for that"
     )

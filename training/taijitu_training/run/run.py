@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_runtime.console import Progress
+from taijitu_runtime.console import Progress, say
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Batches, Dataset, Share, Source, batches, evaluation_batches, input_contract
@@ -24,11 +24,12 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.loop.distillation import Teacher
 from taijitu_training.loop.epoch import check_finite, train_one_epoch
 from taijitu_training.loop.evaluation import evaluate
+from taijitu_training.loop.mixed_precision import computed_in, name_of
 from taijitu_training.loop.state import Totals, TrainState, runner_of, start
 from taijitu_training.models import create_model
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.failures import explain_full_disk, explain_missing_compiler, explain_out_of_memory
-from taijitu_training.run.messages import epoch_in_words, show_step, slowness_in_words
+from taijitu_training.run.messages import epoch_in_words, other_type_in_words, show_step, slowness_in_words
 from taijitu_training.run.metrics import MetricsLog, Row
 from taijitu_training.run.pacing import LONG, epochs_that_fit, with_epochs
 from taijitu_training.run.predictions import PredictionLog, Predictions
@@ -71,6 +72,7 @@ class Run:
     measured: dict[str, float] = field(default_factory=dict, init=False)
     _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, and the processes they are for
     _origin: dict[str, Any] = field(default_factory=dict, init=False)  # of the initial weights
+    _computed_in_before: str = field(default="", init=False)  # the types of a resumed run, the last one at the end
 
     def train(self, resume_from: Path | None = None) -> bool:
         """Train to the recipe's last epoch; return False if a signal stopped it earlier (the state is then in last.pt).
@@ -121,9 +123,18 @@ class Run:
             with_others=self.dataset.others > 0,
         )
 
+    @property
+    def computed_in(self) -> str:
+        """The name of the type that it computes in: recipes with mixed precision take what the device is fast in."""
+        return name_of(computed_in(self.device.type, self.recipe))
+
     def _resume(self, state: TrainState, path: Path) -> None:
         own = self._checkpoint({}, self._steps)
         saved = self.processes.first_does(lambda: load_resumable(path, own))
+        self._computed_in_before = str(saved.training.get("computed_in", ""))
+        then = self._computed_in_before.rpartition(", ")[2]
+        if self.processes.writes and then not in ("", self.computed_in):
+            say(other_type_in_words(path, then, self.computed_in), sys.stderr)
         try:
             state.load_state_dict(saved.resume["state"])
             self.history[:] = saved.resume["history"]
@@ -235,9 +246,11 @@ class Run:
     def _checkpoint(self, weights: dict[str, Tensor], resume: dict[str, Any]) -> Checkpoint:
         last = self.history[-1] if self.history else {}
         metrics = {key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")}
+        before = self._computed_in_before.split(", ")
         training = {
             **self.dataset.to_card(),
             "recipe": self.recipe.to_dict(),
+            "computed_in": ", ".join([*(one for one in before if one not in ("", self.computed_in)), self.computed_in]),
             "metrics": {**metrics, **self.measured},
             "date": datetime.now(timezone.utc).date().isoformat(),
             "patience": self.patience,

@@ -20,6 +20,7 @@ from taijitu_training import checkpoint
 from taijitu_training.data import DataRequest, Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
 from taijitu_training.loop.evaluation import evaluate
+from taijitu_training.loop.mixed_precision import computed_in, name_of
 from taijitu_training.models import create_model
 from taijitu_training.run.run import Run
 from taijitu_training.tables.figures import figure_png
@@ -84,7 +85,8 @@ def add_result(
         if numbers is None:
             return False
         today = datetime.now(timezone.utc).date().isoformat()
-        results.add({**wanted, "numbers": numbers, "machine": describe_machine(device), "date": today})
+        found = {"numbers": numbers, "machine": describe_machine(device), "date": today}
+        results.add({**wanted, **found, "computed_in": name_of(computed_in(device.type, planned.recipe))})
     return True
 
 

@@ -11,6 +11,7 @@ from taijitu_runtime.files import write_whole
 from taijitu_runtime.locks import lock_file
 from taijitu_training.data import Dataset
 from taijitu_training.errors import DataError
+from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.tables.significance import (
     Difference,
     Summary,
@@ -28,6 +29,7 @@ HEADINGS = {
     "train_pictures": "Pictures to train",
     "evaluation": "Pictures to test",
     "machine": "Machine",
+    "computed_in": "Computed in",
     "date": "Date",
 }
 
@@ -82,9 +84,11 @@ class ResultFile:
 
 
 def _same(wanted: Result, result: Result) -> bool:
-    # Results from before hashes were recorded are identified by the name of their data.
+    # Results from before hashes were recorded are identified by the name of their data, and a recipe from before a
+    # field existed has its default: otherwise a new release would repeat every run.
     other = "data" if result.get("data_sha256") else "data_sha256"
-    return all(result.get(key) == value for key, value in wanted.items() if key != other)
+    then, now = ({**one, "recipe": Recipe.complete(one.get("recipe", {}))} for one in (result, wanted))
+    return all(then.get(key) == value for key, value in now.items() if key != other)
 
 
 def render(table: Table, plans: list[Plan], results: list[Result]) -> str:

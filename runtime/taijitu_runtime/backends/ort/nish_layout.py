@@ -27,7 +27,7 @@ from taijitu_runtime.onnx_graph.nish import count_nish, with_nish, with_stand_in
 
 _log = logging.getLogger(__name__)
 
-MAGIC = b"taijitu layout 1\n"
+MAGIC = b"taijitu layout 2\n"
 """The number is incremented when the content of the files changes."""
 
 ALLOWED_DIFFERENCE = 1e-4

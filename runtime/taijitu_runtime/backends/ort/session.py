@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.backends.ort.nish_layout import relaid_session
-from taijitu_runtime.backends.ort.options import session_options
+from taijitu_runtime.backends.ort.options import WITHOUT_QDQ_FUSION, session_options
 from taijitu_runtime.backends.ort.plugin import PluginProviders
 from taijitu_runtime.native import register_nish
 from taijitu_runtime.onnx_graph.nish import count_nish
 
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 """The entry with the folder of weights in other files, for a model that is given by its bytes."""
-
-WITHOUT_QDQ_FUSION = "session.disable_quant_qdq"
-"""The entry that, at "1", leaves QuantizeLinear and DequantizeLinear as they are."""
 
 Providers = Sequence[tuple[str, dict[str, str]]]
 """Execution providers by their ONNX Runtime names, the preferred one first, each with its options."""
