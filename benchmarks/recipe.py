@@ -126,8 +126,12 @@ def trained(data: Path, work: Path, row: str, seed: int, epochs: int) -> None:
 
 
 def judged(data: Path, work: Path, seeds: int) -> dict[str, Scores]:
-    """Return the scores of each candidate's weights and of their average; the runs measured the average."""
+    """Return the scores of each candidate's weights and of their average; the runs measured the average.
+
+    SystemExit for runs that computed in different types, such as on different processors: they are no pairs.
+    """
     rows: dict[str, Scores] = {}
+    types: dict[str, Path] = {}
     for seed in range(seeds):
         recipe = get_recipe("yynet_cifar10", (f"seed={seed}",))
         held_out = load_dataset(DataRequest(data, (32, 32), recipe, VALIDATION)).evaluation
@@ -136,6 +140,9 @@ def judged(data: Path, work: Path, seeds: int) -> dict[str, Scores]:
                 continue
             out = folder_of(work, row, seed)
             last = checkpoint.load(out / "last.pt")
+            types.setdefault(last.training.get("computed_in", "a type that was not recorded"), out)
+            if len(types) > 1:
+                raise SystemExit(f"runs computed in {' and in '.join(f'{one} ({types[one]})' for one in types)}")
             model = last.model()
             model.load_state_dict(last.resume["state"]["model"])
             batches = evaluation_batches(held_out, torch.device("cpu"), Share())
