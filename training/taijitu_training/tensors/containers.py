@@ -13,7 +13,7 @@ from taijitu_training.errors import CheckpointError
 AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
 WEIGHTS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights")
 MAX_MODULES = 10_000
-"""The modules of one saved whole. Modules may occur in each other under any number of names: a few hundred bytes are 2^24."""
+"""The largest number of modules in one saved whole; a few hundred bytes may be 2^24, as they may be in each other."""
 
 
 class InertObject:
