@@ -30,6 +30,7 @@ from taijitu_export.engine.shapes import Shapes
 from taijitu_export.precision.conversion import PrecisionRequest
 from taijitu_export.to_onnx.export import OnnxResult, export_file
 from taijitu_runtime.labels import read_labels
+from taijitu_runtime.output_path import output_next_to
 
 AnyPath = str | os.PathLike[str]
 
@@ -281,7 +282,7 @@ def build_engine(
     return make_engine(
         Request(
             source=source,
-            output=_path(output) or source.with_suffix(".engine"),
+            output=_path(output) or output_next_to(source, ".engine"),
             backend=backend,
             precision=precision,
             options=options,

@@ -56,7 +56,11 @@ def check_labels(got: object) -> None:
 
 
 def checked_labels(labels: tuple[str, ...], source: str) -> tuple[str, ...]:
-    """Return the labels. UsageError, naming the source, where one is empty, has control characters or appears twice."""
+    """Return the labels, with composed letters as the folders of a data set have them.
+
+    UsageError, naming the source, where one is empty, has control characters or appears twice.
+    """
+    labels = tuple(map(composed, labels))
     try:
         check_labels(labels)
     except ArtefactError as error:
@@ -71,7 +75,7 @@ def _from_lines(path: Path, text: str) -> tuple[str, ...]:
     if "" in lines:
         where = f"an empty line {lines.index('') + 1}" if len(lines) > 1 else "no line"
         raise UsageError(f"{path}: got {where}, expected {FORMS}; correct it")
-    return tuple(map(composed, lines))
+    return tuple(lines)
 
 
 def _from_json(path: Path, text: str) -> tuple[str, ...]:

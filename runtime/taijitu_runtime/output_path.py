@@ -35,6 +35,13 @@ def check_output_path(path: Path, *inputs: Path | None) -> None:
                 )
 
 
+def output_next_to(source: Path, suffix: str) -> Path:
+    """Return the path of a result next to the file `source`, with another suffix. UsageError for "." and "/"."""
+    if not source.name:
+        raise UsageError(f"{source}: got a folder, expected a file; check the path")
+    return source.with_suffix(suffix)
+
+
 def check_new_folder(out: Path) -> None:
     """Raise UsageError if there is something at `out`, the folder that --out is to make."""
     if out.exists():

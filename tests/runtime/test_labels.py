@@ -30,6 +30,19 @@ def test_json_in_every_form_gives_the_labels_in_order(tmp_path: Path, content: A
     assert read_labels(file) == ("cat", "dog")
 
 
+@pytest.mark.parametrize("content", [["Mu\u0308ll"], {"Mu\u0308ll": 0}, "Mu\u0308ll\n"])
+def test_letters_of_macos_are_those_of_the_folders_of_a_data_set(tmp_path: Path, content: Any) -> None:
+    file = tmp_path / ("labels.txt" if isinstance(content, str) else "labels.json")
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    assert read_labels(file) == ("M\u00fcll",)
+
+
+def test_a_label_in_both_forms_of_its_letters_is_there_twice(tmp_path: Path) -> None:
+    (file := tmp_path / "labels.json").write_text(json.dumps(["Mu\u0308ll", "M\u00fcll"]))
+    with pytest.raises(UsageError, match=r"labels\[1\]"):
+        read_labels(file)
+
+
 @pytest.mark.parametrize("text", ["cat\ndog", "cat\r\ndog\r\n", "\ufeffcat\ndog\n\n", " cat \ndog\t\n"])
 def test_lines_give_the_labels_without_what_an_editor_added(tmp_path: Path, text: str) -> None:
     file = tmp_path / "labels.txt"

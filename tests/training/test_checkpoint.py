@@ -120,6 +120,7 @@ def test_damaged_bytes_never_give_another_error(saved: Path, tmp_path: Path) -> 
         ({"producer": []}, "the contract's producer is a list, expected a dict"),
         ({"labels": ["a"]}, "labels for 1 of 3 classes"),
         ({"state_dict": {3: torch.zeros(1)}}, "got 3 among the weights"),
+        ({"state_dict": {"fc": torch.zeros(1).expand(10**12)}}, "repeats 4 bytes"),
         ({"state_dict": {"fc": torch.tensor([float("nan")])}}, "the weights in fc are NaN or infinite"),
         ({"format_version": torch.tensor([1, 2])}, "got format version tensor"),
     ],

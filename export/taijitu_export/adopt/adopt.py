@@ -174,6 +174,8 @@ def describe(spec: InputSpec) -> str:
 
 def checked_name(name: str | None, source: Path) -> str:
     """Return the network's name, by default the file's. UsageError for one with a slash or a control character."""
+    if not source.name:
+        raise UsageError(f"{source}: got a folder, expected an ONNX file; check the path")
     text = source.stem if name is None else name
     if not text or "/" in text or not is_one_line(text):
         raise UsageError(f"got the name {text!r}, expected one line of text without a slash; give --name")

@@ -23,6 +23,7 @@ from taijitu_runtime.bench.inputs import shapes_from_text
 from taijitu_runtime.console import Parser, run, say, say_json, shown
 from taijitu_runtime.engine_card import HARDWARE_COMPATIBILITY
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.output_path import output_next_to
 
 T = TypeVar("T")
 
@@ -129,7 +130,7 @@ def request_from(args: argparse.Namespace) -> Request:
     )
     return Request(
         source=source,
-        output=args.saveEngine or source.with_suffix(".engine"),
+        output=args.saveEngine or output_next_to(source, ".engine"),
         backend=args.backend,
         precision="fp16" if args.fp16 else "int8" if args.int8 else None,
         options=options,

@@ -30,6 +30,7 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, UsageError, check_name
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
+from taijitu_runtime.output_path import output_next_to
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 
@@ -84,10 +85,10 @@ def export_file(
                 f"{source}: got an ONNX file and {got}, expected --precision fp16 or int8 alone, which is all that can "
                 "be changed in one"
             )
-        output = output or source.with_suffix(f".{smaller.precision}.onnx")
+        output = output or output_next_to(source, f".{smaller.precision}.onnx")
         check_output(output, source)
         return _converted_onnx(source, output, smaller)
-    output = output or source.with_suffix(f".{smaller.precision}.onnx" if smaller else ".onnx")
+    output = output or output_next_to(source, f".{smaller.precision}.onnx" if smaller else ".onnx")
     check_output(output, source)
     loaded = checkpoint.load(source)
     card = card_of(loaded, hashlib.sha256(source.read_bytes()).hexdigest(), input_form)

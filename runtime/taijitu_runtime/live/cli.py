@@ -14,7 +14,6 @@ from argparse import BooleanOptionalAction, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.console import Parser, run, say, shown
@@ -167,7 +166,7 @@ def _outputs(
         _check_is_not_read("--jsonl", Path(options.jsonl), options.model, reader.source)
         if options.save is not None and os.path.realpath(options.save) == os.path.realpath(options.jsonl):
             raise UsageError(f"got {options.jsonl} as --save and as --jsonl, expected two files; choose another name")
-        outputs.append(JsonLines(stack.enter_context(_opened(options.jsonl))))
+        outputs.append(stack.enter_context(_json_lines(options.jsonl)))
     if not outputs:
         outputs.append(TextLines(live=reader.source.live))
     return outputs, window
@@ -181,13 +180,15 @@ def _check_is_not_read(flag: str, path: Path, model: Path, source: Source) -> No
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[TextIO]:
+def _json_lines(name: str) -> Iterator[JsonLines]:
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(Path(name).open("w", encoding="utf-8"))
+            file = stack.enter_context(Path(name).open("a", encoding="utf-8"))
         except OSError as error:
             raise UsageError(f"got --jsonl {name}, expected a file that can be written ({error.strerror})") from error
-        yield file
+        lines = JsonLines(file, replaces=True)
+        yield lines
+        lines.begin()
 
 
 @contextmanager

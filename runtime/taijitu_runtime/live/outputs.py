@@ -62,7 +62,7 @@ class TextLines:
         if not result.classified or (self._live and best == self._said[0] and now_s - self._said[1] < TEXT_EVERY_S):
             return
         self._said = best, now_s
-        answers = "  ".join(f"{answer.probability:6.1%} {answer.label}" for answer in result.answers)
+        answers = "  ".join(f"{answer.probability:6.1%} {shown(answer.label)}" for answer in result.answers)
         answers += f"  {UNKNOWN}" if is_unknown else ""
         place = shown(result.frame.name) or f"frame {result.frame.number}"
         say(f"{place}: {answers}  ({result.rate_hz:.1f} frames/s, {result.freshness})", sys.stdout)
@@ -70,15 +70,26 @@ class TextLines:
 
 
 class JsonLines:
-    """Writes one JSON object per line for every classified frame, each line by one write."""
+    """Writes one JSON object per line for every classified frame, each line by one write.
 
-    def __init__(self, stream: IO[str]) -> None:
+    `replaces`: the stream appends to a file, whose earlier lines are removed by `begin`.
+    """
+
+    def __init__(self, stream: IO[str], *, replaces: bool = False) -> None:
         self._stream = stream
+        self._replaces = replaces
+
+    def begin(self) -> None:
+        """Remove the earlier lines, once; with the first result, as a source that never opens should lose none."""
+        if self._replaces and stat.S_ISREG(os.fstat(self._stream.fileno()).st_mode):
+            self._stream.truncate(0)
+        self._replaces = False
 
     def __call__(self, result: Result) -> None:
         """Write the result."""
         if not result.classified:
             return
+        self.begin()
         frame = result.frame
         captured = datetime.fromtimestamp(time.time() - frame.age_ms / 1000, timezone.utc)
         line = {

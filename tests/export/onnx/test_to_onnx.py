@@ -17,6 +17,8 @@ import onnxruntime
 import pytest
 import torch
 
+from taijitu_export.adopt import cli as adopt_cli
+from taijitu_export.engine import cli as engine_cli
 from taijitu_export.onnx_artefact import check_output
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_export.to_onnx import cli, export
@@ -247,6 +249,26 @@ def test_wrong_usage_is_one_line(
     assert cli.main([str(shipped_checkpoint), *arguments]) == 2
     error = capsys.readouterr().err
     assert text in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("source", [".", "/"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        cli.main,
+        lambda argv: cli.main([*argv, "--precision", "fp16"]),
+        engine_cli.main,
+        lambda argv: adopt_cli.main([*argv, "-o", "never.onnx"]),
+    ],
+    ids=["onnx", "onnx --precision", "engine", "adopt"],
+)
+def test_a_folder_without_a_name_of_its_own_is_no_source(
+    source: str, command: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command([source]) == 2
+    error = capsys.readouterr().err
+    assert f" {source}: got a folder" in error
     assert error.count("\n") == 1
 
 

@@ -131,6 +131,21 @@ def test_wrong_use_is_one_line_and_2(
     assert video.stat().st_size > 0 < tiny_onnx.stat().st_size
 
 
+def test_json_lines_of_an_earlier_run_are_there_until_the_source_has_opened(
+    tiny_onnx: Path, video: Path, tmp_path: Path
+) -> None:
+    (empty := tmp_path / "empty.avi").touch()
+    (lines := tmp_path / "lines.jsonl").write_text("of an earlier run\n" * 1000)
+    for source in ("absent.avi", str(empty)):
+        assert main([str(tiny_onnx), "--source", source, "--jsonl", str(lines)]) == 2
+        assert lines.read_text() == "of an earlier run\n" * 1000
+    assert main([str(tiny_onnx), "--source", str(video), "--jsonl", str(lines)]) == 0
+    assert [json.loads(line)["frame"] for line in lines.read_text().splitlines()] == list(range(1, 13))
+    assert main([str(tiny_onnx), "--source", str(video), "--every", "99", "--jsonl", str(lines)]) == 0
+    assert len(lines.read_text().splitlines()) <= 1
+    assert main([str(tiny_onnx), "--source", str(video), "--jsonl", os.devnull]) == 0
+
+
 def test_a_refused_run_leaves_no_video(tiny_onnx: Path, video: Path, tmp_path: Path) -> None:
     arguments = ["--source", str(video), "--roi", "0,0,999,9", "--save", str(tmp_path / "out.mp4")]
     assert main([str(tiny_onnx), *arguments]) == 2

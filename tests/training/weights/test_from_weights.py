@@ -167,6 +167,9 @@ def without_head(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         (lambda w: w | {"conv1.0.weight": w["conv1.0.weight"] * torch.nan}, ["conv1.0.weight", "NaN"]),
         (lambda w: w | {"fc.bias": torch.empty(3, device="meta")}, ["fc.bias", "meta"]),
         (lambda w: w | {"fc.bias": torch.ones(3).to_sparse()}, ["fc.bias", "sparse"]),
+        (lambda w: w | {"fc.bias": torch.ones(1).expand(10**12)}, ["fc.bias", "4 bytes"]),
+        (lambda w: w | {"fc.bias": torch.ones(3, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)}, ["fc.bias"]),
+        (lambda w: w | {"fc.bias": torch.ones(3, dtype=torch.int8)}, ["fc.bias", "int8", "quantised"]),
         (lambda w: w | {"layer9.conv.weight": torch.ones(3)}, ["layer9.conv.weight", "--leave-out"]),
         (lambda w: {"student": w, "teacher": w}, ["student", "teacher", "--key"]),
         (lambda w: prefixed(w, "a.") | prefixed(w, "b."), ["a.", "b.", "--prefix"]),
@@ -210,6 +213,33 @@ def test_files_that_are_not_weights_are_one_line(network: nn.Module, convert: An
     assert convert(None, name="absent.pth") == 2
     torch.save({"state_dict": network.state_dict(), "x": Systems()}, tmp_path / "weights.pth")
     assert convert(None) == 2, "what wants os is refused even as a stand-in"
+
+
+def within_itself() -> dict[str, Any]:
+    content: dict[str, Any] = {"epoch": torch.ones(1)}
+    content["model"] = content
+    return content
+
+
+def module_within_itself() -> nn.Module:
+    module = nn.Module()
+    module._modules = {"conv": nn.Linear(2, 2), "self": module}
+    return module
+
+
+def modules_within_each_other() -> nn.Module:
+    module: nn.Module = nn.Linear(2, 2)
+    for _ in range(24):
+        outer = nn.Module()
+        outer._modules = {"one": module, "two": module}
+        module = outer
+    return module
+
+
+@pytest.mark.parametrize("content", [within_itself, module_within_itself, modules_within_each_other])
+def test_a_file_whose_parts_are_in_each_other_ends_in_one_line(content: Callable[[], Any], convert: Any) -> None:
+    assert convert(content()) == 2
+    assert "weights.pth" in convert.said
 
 
 class Systems:

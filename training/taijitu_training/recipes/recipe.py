@@ -92,6 +92,14 @@ SETTINGS = {
 }
 """What each field but the name means."""
 
+NEEDS: dict[str, tuple[str, Any]] = {
+    "ema_start": ("ema", True),
+    "ema_decay": ("ema", True),
+    "crop_area": ("crop", "resized"),
+    "first_decay": ("weight_decay_times_lr", True),
+}
+"""Fields that mean nothing unless another one has the value here."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -204,7 +212,15 @@ class Recipe:
             if field not in known:
                 raise UnknownNameError("recipe field", field, known, "taijitu train --show lists all")
             values[field] = parse_like(getattr(self, field), field, text)
-        return dataclasses.replace(self, **values)
+        changed = dataclasses.replace(self, **values)
+        for field in values.keys() & NEEDS.keys():
+            other, needed = NEEDS[field]
+            if getattr(changed, other) != needed:
+                raise UsageError(
+                    f"got {field}={values[field]} in a recipe with {other}={getattr(changed, other)}, which does not "
+                    f"use it; add --set {other}={str(needed).lower()}, or remove it"
+                )
+        return changed
 
 
 def _is_within(value: float | tuple[float, ...], interval: str) -> bool:

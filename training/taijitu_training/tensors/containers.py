@@ -12,6 +12,8 @@ from taijitu_training.errors import CheckpointError
 
 AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
 WEIGHTS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights")
+MAX_MODULES = 10_000
+"""The largest number of modules in one saved whole; a few hundred bytes may be 2^24, as they may be in each other."""
 
 
 class InertObject:
@@ -34,9 +36,13 @@ def weights_in(path: Path, content: Any, key: str | None) -> tuple[dict[str, Ten
     """
     words = ["Lightning checkpoint"] if _is_lightning(content) else []
     wanted = key
+    opened: dict[int, Any] = {}  # by identity; it holds them, so that no two have the same
     while True:
+        if id(content) in opened:
+            raise CheckpointError(f"{path}: got a PyTorch file that contains itself, expected weights; check it")
+        opened[id(content)] = content
         if (module := _module_state(content)) is not None:
-            content = dict(_module_tensors(module))
+            content = dict(_module_tensors(path, module))
             words.append("a module saved whole, of which only the weights were read")
         sets = _sets_in(content)
         if wanted is not None:
@@ -99,14 +105,29 @@ def _module_state(value: Any) -> dict[str, Any] | None:
     return state if isinstance(state, dict) and "_modules" in state else None
 
 
-def _module_tensors(state: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    for kind in ("_parameters", "_buffers"):
-        for name, value in (state.get(kind) or {}).items():
-            if isinstance(value, Tensor) and name not in state.get("_non_persistent_buffers_set", ()):
-                yield prefix + name, value.detach()
-    for name, child in (state.get("_modules") or {}).items():
-        if (inner := _module_state(child)) is not None:
-            yield from _module_tensors(inner, f"{prefix}{name}.")
+def _module_tensors(path: Path, module: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and tensors in the order of `state_dict`. CheckpointError for more modules than networks have."""
+    waiting, count = [("", module)], 0
+    while waiting:
+        prefix, state = waiting.pop()
+        count += 1
+        if count > MAX_MODULES:
+            raise CheckpointError(
+                f"{path}: got more than {MAX_MODULES} modules within each other, expected a network; where it was "
+                "made, save model.state_dict()"
+            )
+        for kind in ("_parameters", "_buffers"):
+            for name, value in _entries(state, kind):
+                if isinstance(value, Tensor) and name not in (state.get("_non_persistent_buffers_set") or ()):
+                    yield prefix + name, value.detach()
+        children = [(f"{prefix}{name}.", _module_state(child)) for name, child in _entries(state, "_modules")]
+        waiting += [(name, inner) for name, inner in reversed(children) if inner is not None]
+
+
+def _entries(state: dict[str, Any], kind: str) -> list[tuple[str, Any]]:
+    """Return what a module has by name: text, except in a crafted file."""
+    given = state.get(kind)
+    return [each for each in given.items() if isinstance(each[0], str)] if isinstance(given, Mapping) else []
 
 
 def _and(names: list[str]) -> str:

@@ -18,6 +18,12 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.tensors.containers import InertObject, weights_in
 
 FORMS = "weights of PyTorch (.pth, .pt, .ckpt, .bin) or .safetensors"
+DTYPES = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+}
+MAX_REPEATED_BYTES = 2**20
+"""The size of a tensor whose numbers share memory, as `expand` makes it: a file of 1 kB can have one of any size."""
 _PICKLE = b"\x80\x02"  # the format of torch.save before its zip files
 
 
@@ -86,8 +92,10 @@ def check_tensors(where: str, tensors: Mapping[str, Tensor]) -> None:
             kind = "a tensor on the meta device, which has no numbers"
         elif value.layout != torch.strided:
             kind = f"a sparse tensor ({str(value.layout).removeprefix('torch.')})"
-        elif value.is_quantized or value.is_complex():
+        elif value.dtype not in DTYPES:
             kind = f"a tensor of {str(value.dtype).removeprefix('torch.')}"
+        elif value.numel() * value.element_size() > max(value.untyped_storage().nbytes(), MAX_REPEATED_BYTES):
+            kind = f"a tensor of {tuple(value.shape)} that repeats {value.untyped_storage().nbytes()} bytes"
         elif value.is_floating_point() and not value.isfinite().all():
             raise CheckpointError(f"{where}: the weights in {name} are NaN or infinite; use an earlier checkpoint")
         if kind:

@@ -50,7 +50,7 @@ def match_by_name(weights: Tensors, network: nn.Module, prefix: str | None = Non
     _fill_shared(found, wanted)
     counters = {name: torch.zeros_like(own) for name, own in wanted.items() if _is_counter(name)}
     fitting = {
-        name: found[name].to(own.dtype)
+        name: _converted(name, found[name], own)
         for name, own in wanted.items()
         if name in found and found[name].shape == own.shape
     }
@@ -90,7 +90,7 @@ def match_by_order(weights: Tensors, network: nn.Module) -> Match:
         )
     counters = {name: torch.zeros_like(own) for name, own in wanted.items() if _is_counter(name)}
     renamed = [f"{their} is {our}" for (their, _), (our, _) in zip(theirs, ours) if their != our]
-    taken = {our: value.to(own.dtype) for (_, value), (our, own) in zip(theirs, ours)}
+    taken = {our: _converted(name, value, own) for (name, value), (our, own) in zip(theirs, ours)}
     how = f"{len(ours)} tensors by order, shape and kind, {len(renamed)} under another name"
     if renamed:
         how += f" ({renamed[0]})"
@@ -132,6 +132,16 @@ def _fill_shared(found: dict[str, Tensor], wanted: Tensors) -> None:
         if differing := [name for name in there if not torch.equal(found[name], found[there[0]])]:
             raise CheckpointError(f"got other numbers in {differing[0]} than in {there[0]}, expected the same tensor")
         found.update({name: found[there[0]] for name in group if there})
+
+
+def _converted(name: str, value: Tensor, own: Tensor) -> Tensor:
+    """Return a tensor of the file in the network's type. CheckpointError for whole numbers in place of weights."""
+    if own.is_floating_point() and not value.is_floating_point():
+        raise CheckpointError(
+            f"got {name} of {str(value.dtype).removeprefix('torch.')}, expected floating-point numbers: the weights "
+            "are quantised, or packed; give those before that"
+        )
+    return value.to(own.dtype)
 
 
 def _inner_names(network: nn.Module) -> dict[str, Tensor]:
