@@ -128,7 +128,7 @@ def trained(data: Path, work: Path, row: str, seed: int, epochs: int) -> None:
 def judged(data: Path, work: Path, seeds: int) -> dict[str, Scores]:
     """Return the scores of each candidate's weights and of their average; the runs measured the average.
 
-    SystemExit for runs that computed in different types, such as on different processors: they are no pairs.
+    SystemExit for runs that computed in different types, such as on different processors: they cannot be paired.
     """
     rows: dict[str, Scores] = {}
     types: dict[str, Path] = {}

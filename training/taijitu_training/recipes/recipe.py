@@ -213,9 +213,8 @@ class Recipe:
                 raise UnknownNameError("recipe field", field, known, "taijitu train --show lists all")
             values[field] = parse_like(getattr(self, field), field, text)
         changed = dataclasses.replace(self, **values)
-        for field in values.keys() & NEEDS.keys():
-            other, needed = NEEDS[field]
-            if getattr(changed, other) != needed:
+        for field, (other, needed) in NEEDS.items():
+            if field in values and getattr(changed, other) != needed:
                 raise UsageError(
                     f"got {field}={values[field]} in a recipe with {other}={getattr(changed, other)}, which does not "
                     f"use it; add --set {other}={str(needed).lower()}, or remove it"
