@@ -104,8 +104,8 @@ def _flips(found: Verification, comparison: Comparison) -> list[str]:
 
 def _flip(found: Verification, flip: Flip) -> str:
     labels = found.card.labels
-    label = f", labelled {labels[flip.label]}" if flip.label >= 0 else ""
-    was, now = labels[flip.reference], labels[flip.candidate]
+    label = f", labelled {shown(labels[flip.label])}" if flip.label >= 0 else ""
+    was, now = shown(labels[flip.reference]), shown(labels[flip.candidate])
     return f"{shown(found.evidence.names[flip.picture])}: {was} became {now}, margin {flip.margin:.3f}{label}"
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from taijitu_export.onnx.nish_node import nish_function
 from taijitu_export.onnx.passes import Float16Pass, QuantisePass, RaiseToOpset19Pass, RoundToFloat16Pass
+from taijitu_runtime.backends.ort.options import session_options
 
 X = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
 W = np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype(np.float32)
@@ -39,8 +40,7 @@ def applied(graph_pass: ir.passes.InPlacePass, model: onnx.ModelProto) -> onnx.M
 
 
 def run(model: onnx.ModelProto, x: np.ndarray = X) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options(onnxruntime, threads=1)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     y: np.ndarray = session.run(["y"], {"x": x})[0]
     return y

@@ -15,6 +15,14 @@ UNSIGNED_WEIGHTS = "session.x64quantprecision"
 """The entry that, at "1", turns the signed weights of integer operators, such as QLinearConv, into unsigned ones."""
 
 
+def compute_int8_in_float32(options: Any) -> bool:
+    """Leave QuantizeLinear and DequantizeLinear as they are; return False where `session_options` did so already."""
+    if saturates_int8():
+        return False
+    options.add_session_config_entry(WITHOUT_QDQ_FUSION, "1")
+    return True
+
+
 def session_options(ort: Any, threads: int) -> Any:
     """Return SessionOptions of `ort`, onnxruntime, with `threads` in an operator, 0 for all cores."""
     options = ort.SessionOptions()

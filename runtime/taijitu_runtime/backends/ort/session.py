@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.backends.ort.nish_layout import relaid_session
-from taijitu_runtime.backends.ort.options import WITHOUT_QDQ_FUSION, session_options
+from taijitu_runtime.backends.ort.options import compute_int8_in_float32, session_options
 from taijitu_runtime.backends.ort.plugin import PluginProviders
 from taijitu_runtime.native import register_nish
 from taijitu_runtime.onnx_graph.nish import count_nish
@@ -79,7 +79,8 @@ class SessionOpener:
         except self.ort.capi.onnxruntime_pybind11_state.InvalidGraph:
             # On aarch64 ONNX Runtime 1.31 fuses int8 convolutions with float16 scales into QLinearConv, which takes
             # float32 ones only.
-            options.add_session_config_entry(WITHOUT_QDQ_FUSION, "1")
+            if not compute_int8_in_float32(options):
+                raise
             return self.ort.InferenceSession(model, options, providers=providers)
 
     def _options(self) -> Any:
