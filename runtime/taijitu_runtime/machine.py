@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import math
 import os
 import platform
@@ -60,6 +61,7 @@ def processor_name(root: Path = ROOT) -> str:
     return named or board_model(root) or platform.processor() or platform.machine()
 
 
+@functools.cache  # every session asks, and /proc/cpuinfo is long where there are many cores
 def saturates_int8(root: Path = ROOT, machine: str = platform.machine()) -> bool:
     """Return whether products of bytes are added in 16 bits, which two large ones exceed: on x86-64 without VNNI."""
     if machine not in X86_64:

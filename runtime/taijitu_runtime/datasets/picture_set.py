@@ -189,9 +189,9 @@ def _judging(found: Found, labels: Labels, trained_on: TrainedOn | None) -> Pict
     role = next(role for role in roles if role in found.splits)
     judging = _labelled(found, found.splits[role], labels)
     prints = fingerprints(judging.contents)
-    if trained_on is not None and role in ("", "train") and (parts := _parted(judging, labels, trained_on, prints)):
-        held_out = parts[1]
-        return dataclasses.replace(held_out, cautions=_copies(held_out, fingerprints(held_out.contents)))
+    if trained_on is not None and role in ("", "train") and (held := _held_out(judging, labels, trained_on, prints)):
+        _, held_out = _parted(judging, held, trained_on)
+        return dataclasses.replace(held_out, cautions=_copies(held_out, [*itertools.compress(prints, held)]))
     if role != "train":
         seen = () if trained_on is None else _seen(trained_on, prints)
         return dataclasses.replace(judging, cautions=(*seen, *_copies(judging, prints)))
@@ -224,7 +224,8 @@ def calibration_and_judging(
             raise DataError(f"{source}: got 1 picture, expected some to calibrate and others to judge with; give more")
         parts = None
         if judging is None and trained_on is not None:
-            parts = _parted(whole, labels, trained_on, fingerprints(whole.contents))
+            held = _held_out(whole, labels, trained_on, fingerprints(whole.contents))
+            parts = _parted(whole, held, trained_on) if held else None
         calibrating, judging = parts or _every_second(whole)
     return calibrating.spread(count), judging
 
@@ -233,16 +234,20 @@ def _every_second(whole: PictureSet) -> tuple[PictureSet, PictureSet]:
     return whole.subset(np.arange(0, len(whole), 2)), whole.subset(np.arange(1, len(whole), 2))
 
 
-def _parted(
-    whole: PictureSet, labels: Labels, trained_on: TrainedOn, prints: Sequence[str]
-) -> tuple[PictureSet, PictureSet] | None:
-    """Return the pictures that were trained on and those held out; None if `whole` is not known to have any."""
+def _held_out(whole: PictureSet, labels: Labels, trained_on: TrainedOn, prints: Sequence[str]) -> list[bool]:
+    """Return which pictures training held out; [] if it is not known to have held out some and trained on others."""
     if trained_on.held_out is None or whole.targets is None:
-        return None
+        return []
     held = trained_on.held_out.mask(prints, whole.targets, labels)
     if not trained_on.found(prints) or held.all() or not held.any():
-        return None
-    trained, judging = (whole.subset(np.flatnonzero(side)) for side in (~held, held))
+        return []
+    return list(map(bool, held))
+
+
+def _parted(whole: PictureSet, held: Sequence[bool], trained_on: TrainedOn) -> tuple[PictureSet, PictureSet]:
+    """Return the pictures that were trained on, and those of `_held_out`."""
+    out = np.array(held)
+    trained, judging = (whole.subset(np.flatnonzero(side)) for side in (~out, out))
     return trained, dataclasses.replace(judging, part=f"the {trained_on.held_out}")
 
 
