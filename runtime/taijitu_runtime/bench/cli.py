@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: measured, possibly with warnings, 2: wrong usage or model."""
     options = build_parser().parse_intermixed_args(argv)
     check_options(options)
-    loop = Loop(options.warmUp, options.duration, options.iterations, options.avgRuns)
+    loop = Loop(options.warmUp, options.duration, options.iterations)
     with ExitStack() as opened:
         artefacts = prepare_artefacts(options)
         for artefact in artefacts:
@@ -84,8 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--warmUp", type=float, default=200, metavar="MS", help="before measuring (%(default)s ms)")
     parser.add_argument("--duration", type=float, default=3, metavar="S", help="at least (%(default)s s per model)")
     parser.add_argument("--iterations", type=int, default=10, metavar="N", help="at least (%(default)s)")
-    parser.add_argument("--avgRuns", type=int, default=10, metavar="N", help="queries per turn, averaged with "
-                        "--verbose (%(default)s)")  # fmt: skip
+    parser.add_argument("--avgRuns", type=int, default=10, metavar="N", help="queries in each average "
+                        "of --verbose (%(default)s)")  # fmt: skip
     parser.add_argument("--percentile", type=percentages, default=(90, 95, 99), metavar="P1,P2", help="of the times "
                         "(90,95,99)")  # fmt: skip
     parser.add_argument("--cpuThreads", type=int, metavar="N", help="threads of ONNX Runtime (one per core)")

@@ -71,7 +71,10 @@ class Probe(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """How long to measure: trtexec's --warmUp, --duration and --iterations (both have to be reached), --avgRuns."""
+    """How long to measure: trtexec's --warmUp, --duration and --iterations, of which both have to be reached.
+
+    `turn`: how many queries a model has before the next one has as many.
+    """
 
     warm_up_ms: float = 200.0
     duration_s: float = 3.0

@@ -72,6 +72,8 @@ class Result:
         yield "=== Trace details ==="
         yield f"Trace averages of {average_of} runs:"
         queries = self.trace.queries
+        if len(queries) < average_of:
+            yield f"none: only {len(queries)} were measured"
         for begin in range(0, len(queries) - average_of + 1, average_of):
             part = queries[begin : begin + average_of]
             compute, latency = _mean(part, "compute"), sum(query.latency_ms for query in part) / average_of

@@ -80,6 +80,15 @@ def test_verbose_prints_averages_and_what_the_lines_mean(tiny_onnx: Path, capsys
     assert "Throughput: queries divided by the Total Host Walltime." in printed
 
 
+def test_the_length_of_an_average_does_not_make_the_measurement_longer(
+    tiny_onnx: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tiny_onnx), *QUICK, "--verbose", "--avgRuns=100000"]) == 0
+    printed = capsys.readouterr().out
+    assert "Timing trace has 30 queries over " in printed
+    assert "only 30 were measured" in printed  # and no average
+
+
 def test_json_has_the_numbers_and_the_modes(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = measured(capsys, tiny_onnx, *QUICK, "--shapes=images:5x8x8x3", "--cpuThreads=1", "--percentile=50,99.9")
     (model,) = whole["models"]

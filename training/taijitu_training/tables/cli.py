@@ -29,7 +29,7 @@ def build_parser() -> Parser:
 
 @run("taijitu reproduce")
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: the table is complete, 1: a run failed, 2: wrong usage or input, 130: stopped by a signal."""
+    """Run the command; 0: all runs are in the table, 1: one is not, 2: wrong usage, 130: stopped by a signal."""
     args = build_parser().parse_args(argv)
     from taijitu_training.tables.reproduce import reproduce  # imports torch, which --help does not need
 

@@ -56,7 +56,7 @@ def reproduce(args: Namespace) -> int:
     say(f"\n{text.rstrip()}", sys.stdout)
     for reason in elsewhere:
         say(f"not in the table yet: {shown(reason)}", sys.stderr)
-    return 0
+    return 1 if elsewhere else 0
 
 
 def add_result(
