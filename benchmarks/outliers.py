@@ -1,17 +1,19 @@
 """Make pictures of none of CIFAR's labels: textures, and mixtures of its training pictures; the data of --other.
 
-python benchmarks/outliers.py --data cifar10-jpeg.tar.xz --out DIR
+python benchmarks/outliers.py --data cifar10-jpeg.tar.xz --out DIR [--pictures FOLDER]
 
 Unpacks the data set into DIR and adds train/none/: 24,000 pictures, as JPEG at the same quality, so that compression
 does not tell them apart. They are textures, tiles of pictures in another order, means of two or three pictures,
-enlarged details, blurred and inverted pictures.
+enlarged details, blurred and inverted pictures. With --pictures, a third of them is kept, and two thirds are parts of
+the folder's photographs, most with one of its cut-outs, which are pictures with a transparent background, on them.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from PIL import Image, ImageDraw
 
 SIDE = 32
 JPEG_QUALITY = 75
+SOURCE_SIDE = 256  # of a photograph or cut-out, in pixels, before a part of it is taken
 NONE = "none"
 
 Pixels = NDArray[np.uint8]
@@ -31,13 +34,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="tar of CIFAR-10's pictures, train/ and test/")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--pictures", type=Path, help="folder of photographs and cut-outs of none of CIFAR's labels")
     args = parser.parse_args()
     with tarfile.open(args.data) as tar:
         tar.extractall(args.out, filter="data")
     sources = sorted((args.out / "train").glob("*/*.jpg"))
     folder = args.out / "train" / NONE
     folder.mkdir()
-    for number, pixels in enumerate(outliers(sources)):
+    made: Iterable[Pixels] = outliers(sources)
+    if args.pictures:
+        kept = list(made)[::3]
+        made = itertools.chain(kept, scenes(args.pictures, 2 * len(kept)))
+    for number, pixels in enumerate(made):
         Image.fromarray(pixels).save(folder / f"{number:05d}.jpg", quality=JPEG_QUALITY)
     return 0
 
@@ -89,6 +97,41 @@ def detail(generator: np.random.Generator, picture: Pixels) -> Pixels:
 def blurred(picture: Pixels, side: int) -> Pixels:
     """Return the picture, reduced to `side` pixels and enlarged."""
     return _resized(np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BOX)), SIDE)
+
+
+def scenes(folder: Path, count: int, seed: int = 3) -> Iterator[Pixels]:
+    """Yield parts of the photographs in a folder, three quarters of them with one of its cut-outs on them."""
+    generator = np.random.default_rng(seed)
+    photographs: list[Image.Image] = []
+    cut_outs: list[Image.Image] = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with Image.open(path) as image:
+            image.thumbnail((SOURCE_SIDE, SOURCE_SIDE))
+            picture = image.convert("RGBA")
+        is_whole = picture.getextrema()[3][0] == 255
+        (photographs if is_whole else cut_outs).append(picture)
+    for _ in range(count):
+        scene = _part(generator, photographs[generator.integers(len(photographs))])
+        if generator.random() < 0.75:
+            scene.alpha_composite(*_placed(generator, cut_outs[generator.integers(len(cut_outs))]))
+        yield np.asarray(scene.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def _part(generator: np.random.Generator, photograph: Image.Image) -> Image.Image:
+    """Return a square of a photograph, of its shorter side or a part of it, four times as large as the result."""
+    side = int(min(photograph.size) * generator.uniform(0.2, 1))
+    left, top = (int(generator.integers(0, length - side + 1)) for length in photograph.size)
+    return photograph.crop((left, top, left + side, top + side)).resize((4 * SIDE, 4 * SIDE))
+
+
+def _placed(generator: np.random.Generator, cut_out: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
+    """Return a cut-out that covers a half to all of the scene's side, mirrored at times, and its place."""
+    scale = 4 * SIDE * generator.uniform(0.5, 1) / max(cut_out.size)
+    wide, high = (max(1, int(scale * length)) for length in cut_out.size)
+    found = cut_out.resize((wide, high))
+    if generator.random() < 0.5:
+        found = found.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return found, (int(generator.integers(0, 4 * SIDE - wide + 1)), int(generator.integers(0, 4 * SIDE - high + 1)))
 
 
 def textures(count: int, seed: int = 0) -> Pixels:
