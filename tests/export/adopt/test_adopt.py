@@ -141,6 +141,17 @@ def test_a_network_that_takes_bytes_gets_them_as_they_are(tmp_path: Path, pictur
     )
 
 
+def test_a_network_that_takes_grey_bytes_gets_pillows(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    source = make_foreign_onnx(tmp_path / "bytes.onnx", dtype="uint8", channels=1)
+    adopt(source, tmp_path / "a.onnx", labels=LABELS, resize="stretch")
+    images = np.asarray(Image.fromarray(resized(picture).astype(np.uint8)).convert("L"))[None, None]
+    np.testing.assert_allclose(
+        probabilities(tmp_path / "a.onnx", picture), softmax(original(source, images)), rtol=1e-4
+    )
+
+
 def test_float16_stays_float16(tmp_path: Path) -> None:
     source = make_foreign_onnx(tmp_path / "half.onnx", dtype="float16")
     result = adopt(source, tmp_path / "a.onnx", **USUAL)
