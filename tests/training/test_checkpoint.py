@@ -122,6 +122,7 @@ def test_damaged_bytes_never_give_another_error(saved: Path, tmp_path: Path) -> 
         ({"state_dict": {3: torch.zeros(1)}}, "got 3 among the weights"),
         ({"state_dict": {"fc": torch.zeros(1).expand(10**12)}}, "repeats 4 bytes"),
         ({"state_dict": {"fc": torch.tensor([float("nan")])}}, "the weights in fc are NaN or infinite"),
+        ({"state_dict": {"fc": torch.tensor([1e39], dtype=torch.float64)}}, "got 1e+39 in fc"),
         ({"format_version": torch.tensor([1, 2])}, "got format version tensor"),
     ],
 )

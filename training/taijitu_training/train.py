@@ -56,9 +56,10 @@ class TrainResult:
     def of(cls, run: Run, finished: bool) -> TrainResult:
         """Return the result of a run that has ended."""
         left = run.out / ("final.pt" if finished else "last.pt")
-        best = run.out / "best.pt" if run.dataset.chooses and run.history else None
+        best = run.out / "best.pt"
         name, writes = run.dataset.evaluation_name, run.processes.writes
-        return cls(finished, left, tuple(run.history), name, writes, run.measured, best)
+        chosen = best if run.dataset.chooses and run.history and (best.exists() or not writes) else None
+        return cls(finished, left, tuple(run.history), name, writes, run.measured, chosen)
 
 
 def train(

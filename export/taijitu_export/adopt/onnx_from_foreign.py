@@ -21,7 +21,7 @@ from onnx_ir.passes.common import (
 )
 
 from taijitu_export.adopt.original import CARRIERS, Signature
-from taijitu_export.onnx.onnx_file import opset_of
+from taijitu_export.onnx.onnx_file import INITIALIZERS_ALONE, opset_of
 from taijitu_export.onnx.passes import DynamicBatchPass, WriteOutGeluPass
 from taijitu_export.onnx.passes.editing import add_constant, applied, only_errors_of, with_types
 from taijitu_runtime.card import InputSpec
@@ -31,8 +31,6 @@ from taijitu_runtime.pictures.preprocess import LUMINANCE
 OPSET, IR_VERSION = 17, 8
 """The highest opset that TensorRT 8.6 and the ONNX Runtimes made for JetPack 6 read."""
 LEAST_OPSET = 7  # with the arithmetic that is put before and behind a network
-
-INITIALIZERS_ALONE = 4  # the IR version from which on they need not be inputs of the graph too
 
 Ending = Literal["logits", "softmax", "probabilities", "logit", "probability"]
 """The last step of a foreign network.
@@ -168,7 +166,7 @@ def _put_before(graph: ir.Graph, signature: Signature, spec: InputSpec) -> None:
         shape=ir.Shape([batch, spec.height, spec.width, 3]),
     )
     chain = _Chain(graph, images)
-    if signature.dtype != np.uint8:
+    if signature.dtype != np.uint8 or spec.colour == "grey":  # which is computed
         chain.add("Cast", to=ir.DataType.FLOAT)
     if signature.layout == "nchw":
         chain.add("Transpose", perm=[0, 3, 1, 2])
@@ -191,6 +189,8 @@ def _put_before(graph: ir.Graph, signature: Signature, spec: InputSpec) -> None:
             chain.add("Div", std.astype(np.float32).reshape(shape))
     if signature.dtype == np.float16:
         chain.add("Cast", to=ir.DataType.FLOAT16)
+    elif signature.dtype == np.uint8 and spec.colour == "grey":
+        chain.add("Cast", to=ir.DataType.UINT8)
     ir.convenience.replace_all_uses_with(taken, chain.value)
     graph.inputs[0] = images
     if chain.nodes:

@@ -47,9 +47,9 @@ class Intermediates:
         chunks = [self._run(padded[start : start + batch]) for start in range(0, len(padded), batch)]
         if len(chunks) == 1 and count == batch:
             return chunks[0]
-        whole = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._names}
+        whole = {name: _joined([chunk[name] for chunk in chunks]) for name in self._names}
         # A value whose first dimension is not the batch keeps what comes from padding, copies of the last picture.
-        return {name: array[:count] if len(array) == len(padded) else array for name, array in whole.items()}
+        return {name: array[:count] if array.shape[:1] == (len(padded),) else array for name, array in whole.items()}
 
     def _run(self, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
         try:
@@ -63,6 +63,11 @@ class Intermediates:
         chunks = [pictures[start : start + size] for start in range(0, len(pictures), size)]
         answers = mapped(lambda chunk: self.run(chunk)[self._names[0]], chunks, self._bulk.workers)
         return np.concatenate(list(tracked(what, answers, len(chunks))))
+
+
+def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    """Join the values of one tensor in several batches; single numbers of several make one dimension."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.atleast_1d(array) for array in arrays])
 
 
 def input_of(model: onnx.ModelProto) -> tuple[Layout, InputSpec | None]:

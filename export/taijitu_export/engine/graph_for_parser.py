@@ -8,9 +8,12 @@ from string import ascii_lowercase
 import onnx
 import onnx.inliner
 import onnx.shape_inference
+import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveInitializersFromInputsPass
 
 from taijitu_export.engine.graph import Graph
 from taijitu_export.engine.target import Target
+from taijitu_export.onnx.onnx_file import INITIALIZERS_ALONE
 from taijitu_export.onnx.passes import Float16Pass
 from taijitu_export.onnx.passes.editing import applied, with_types
 from taijitu_export.precision.calibration_data import CalibrationData
@@ -35,24 +38,40 @@ def graph_for_parser(graph: Graph, target: Target) -> Graph:
             "expected one with float32 there; do: taijitu onnx ckpt.pt -o model.int8.onnx --precision int8 --for cpu "
             "--calibration DIR"
         )
-    if target.options.precision == "fp16" and graph.precision == "fp32" and target.is_typed:
-        graph = _in_float16(graph)
     try:
+        if target.options.precision == "fp16" and graph.precision == "fp32" and target.is_typed:
+            graph = _in_float16(graph, plugin=target.options.nish_plugin)
         return dataclasses.replace(graph, model=without_functions(graph.model, plugin=target.options.nish_plugin))
     except ArtefactError as error:
         raise ArtefactError(f"{graph.path}: {error}") from None
 
 
-def _in_float16(graph: Graph) -> Graph:
+def _in_float16(graph: Graph, *, plugin: bool) -> Graph:
     """Convert the graph's layers to float16; with a contract, those that would cost accuracy stay in float32."""
     if graph.card is None:
-        model = applied(Float16Pass(), with_types(graph.model))
+        model = applied(Float16Pass(), with_types(_plain(graph.model, plugin=plugin)))
         note = "float16: every layer that can be; not judged, because the file does not describe its input"
         return dataclasses.replace(graph, model=model, notes=(*graph.notes, note))
     generated = CalibrationData.generated(graph.card.input)
     converted = convert(graph.model, graph.card, PrecisionRequest("fp16"), generated)
     notes = (*graph.notes, *converted.report)
     return dataclasses.replace(graph, model=converted.model, card=converted.card, notes=notes)
+
+
+def _plain(model: onnx.ModelProto, *, plugin: bool) -> onnx.ModelProto:
+    """Return a foreign graph as Float16Pass takes it: without functions, and with constants as initialisers alone.
+
+    A function may choose a type itself, a constant in a node may be larger than float16's largest number, and one that
+    is an input of the graph too, as before IR version 4, would keep its type there. With `plugin`, functions stay: a
+    Nish without its definition has no known type.
+    """
+    graph = ir.from_proto(model if plugin else without_functions(model))
+    lifted = ir.passes.Sequential(
+        RemoveInitializersFromInputsPass(), LiftConstantsToInitializersPass(lift_all_constants=True)
+    )
+    plain = ir.to_proto(lifted(graph).model)
+    plain.ir_version = max(plain.ir_version, INITIALIZERS_ALONE)
+    return plain
 
 
 def check_precision(graph: Graph, asked: str) -> None:

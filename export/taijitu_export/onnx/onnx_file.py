@@ -15,6 +15,9 @@ from taijitu_runtime.onnx_graph.external_data import external_files, has_externa
 MAX_BYTES = 2**31 - 1
 """The largest protobuf message, which an ONNX file is."""
 
+INITIALIZERS_ALONE = 4
+"""The IR version from which on initialisers need not be inputs of the graph too."""
+
 INTEGER_OPERATORS = {
     "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
     "QuantizeLinear",

@@ -141,6 +141,17 @@ def test_a_network_that_takes_bytes_gets_them_as_they_are(tmp_path: Path, pictur
     )
 
 
+def test_a_network_that_takes_grey_bytes_gets_pillows(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    source = make_foreign_onnx(tmp_path / "bytes.onnx", dtype="uint8", channels=1)
+    adopt(source, tmp_path / "a.onnx", labels=LABELS, resize="stretch")
+    images = np.asarray(Image.fromarray(resized(picture).astype(np.uint8)).convert("L"))[None, None]
+    np.testing.assert_allclose(
+        probabilities(tmp_path / "a.onnx", picture), softmax(original(source, images)), rtol=1e-4
+    )
+
+
 def test_float16_stays_float16(tmp_path: Path) -> None:
     source = make_foreign_onnx(tmp_path / "half.onnx", dtype="float16")
     result = adopt(source, tmp_path / "a.onnx", **USUAL)
@@ -183,6 +194,25 @@ def test_a_batch_that_cannot_be_changed_stays_and_any_number_is_answered(
         answers = classifier.logits(pixels)
     judged = Intermediates(onnx.load(result.path)).logits(pixels)  # what a conversion to fp16 or int8 is judged by
     np.testing.assert_allclose(judged, answers, rtol=1e-4, atol=1e-4)
+
+
+def test_a_single_number_in_a_graph_of_one_batch_size_is_read_like_any_tensor(tmp_path: Path) -> None:
+    source = make_foreign_onnx(tmp_path / "fixed.onnx", batch=2, flat_shape=(2, 4))
+    model = onnx.load(source)
+    gemm = next(index for index, node in enumerate(model.graph.node) if node.op_type == "Gemm")
+    model.graph.node[gemm].output[0] = "before"
+    model.graph.node.insert(gemm + 1, onnx.helper.make_node("ReduceMax", ["w2"], ["largest"], keepdims=0))
+    model.graph.node.insert(gemm + 2, onnx.helper.make_node("Div", ["before", "largest"], ["scaled"]))
+    model.graph.node.insert(gemm + 3, onnx.helper.make_node("Add", ["scaled", "zeros"], ["numbers"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((2, 1), np.float32), "zeros"))
+    onnx.save(model, source)
+    result = adopt(source, tmp_path / "a.onnx", **USUAL)
+    assert result.batch == 2
+    inside = Intermediates(onnx.load(result.path), ["largest", "scaled"])
+    assert inside.run(sample_pictures(1, 12, 16))["largest"].shape == ()
+    several = inside.run(sample_pictures(7, 12, 16))
+    assert (several["largest"].shape, several["scaled"].shape) == ((4,), (7, 3))
+    assert to_onnx([str(result.path), "--precision", "fp16"]) == 0  # looks for overflow in every tensor
 
 
 def test_external_weights_are_read_next_to_the_file_and_not_from_the_working_directory(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from taijitu_export.engine.gpu import Gpu
@@ -155,6 +156,25 @@ def test_which_engines_run_on_the_local_gpu(module: str, gpu: str | None, asked:
     local = None if gpu is None else Gpu("a GPU", gpu, multiprocessors=1, memory_bytes=1)
     target = Target(Library(module, None, "10.3.0"), Options(compute_capabilities=asked), local)
     assert target.runs_here == runs
+
+
+def test_a_foreign_graph_is_in_float16_wherever_its_constants_and_functions_are(tmp_path: Path) -> None:
+    """Constants among the inputs, as before IR version 4, or in nodes; a function that chooses its type itself."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "f" : 1]> g (float[2, 4] x, float[4, 4] w) => (float[2, 4] y) '
+        "<float[4, 4] w = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1}> "
+        "{ a = MatMul(x, w) b = f.widened(a) c = MatMul(b, w) most = Constant<value_float = 1e5>() y = Min(c, most) }"
+        '<domain: "f", opset_import: ["" : 17]> widened (p) => (q) { r = Cast<to = 1>(p) q = Relu(r) }'
+    )
+    target = Target(Library("tensorrt", None, "10.3.0"), Options(precision="fp16"), None)
+    made = graph_for_parser(Graph(tmp_path / "model.onnx", model, None, "0" * 64), target).model
+    onnx.checker.check_model(made, full_check=True)
+    assert [value.name for value in made.graph.input] == ["x"]
+    halves = [each.name for each in made.graph.initializer if each.data_type == onnx.TensorProto.FLOAT16]
+    assert halves == ["w"], "the largest number is not one of float16's"
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.array([[1, -2, 3, 4]] * 2, np.float32)
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], np.maximum(x, 0))
 
 
 @pytest.mark.parametrize(("version", "takes"), [("8.6.2", False), ("10.3.0", True)])

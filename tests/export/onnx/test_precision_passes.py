@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import onnx
@@ -199,6 +200,37 @@ def test_other_nodes_stay_float32(lines: list[str], scales: dict[str, float], ex
 
 PAIR = {"x": 0.02, "b": 0.03}
 LAYERS = ("a = Conv<pads = [1, 1, 1, 1]>(x, w, bias)", "b = taijitu.Nish(a)", "y = Conv<pads = [1, 1, 1, 1]>(b, v)")
+
+
+@pytest.mark.parametrize("graph_pass", [QuantisePass({"x": 0.02, "a": 0.1}), Float16Pass(), RoundToFloat16Pass()])
+@pytest.mark.parametrize("taken", ["scale", "quantised", "quantise", "dequantised", "float16", "to_float16", "down"])
+def test_names_that_other_exporters_gave_already_are_no_obstacle(graph_pass: Any, taken: str) -> None:
+    """Names that the passes make of a tensor's may be those of another tensor, of a constant or of a node."""
+    lines = (CONV, "a_{} = Softmax(a)", "b = Conv(a, v)", "c = CumSum(b, axis)", "d = Conv(a_{}, v)", "y = Add(c, d)")
+    v = W.mean((1, 2, 3), keepdims=True)[None, :, 0, 0, 0].repeat(4, 0).reshape(4, 4, 1, 1)
+    model = model_of(*(line.format(taken, taken) for line in lines), w=W, v=v, axis=np.array(1))
+    for node in model.graph.node:
+        node.name = {"y": f"a_{taken}", "d": f"x_{taken}"}.get(node.output[0], node.name)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(3), f"x_{taken}"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.int8(3), "zero_point"))
+    changed = applied(graph_pass, model)
+    assert len(changed.graph.node) > len(model.graph.node)
+    np.testing.assert_allclose(run(changed), run(model), atol=0.1 * np.abs(run(model)).max())
+
+
+def test_layers_that_count_the_channels_of_one_weight_differently_have_scales_of_their_own() -> None:
+    weights = (W.reshape(4, 27)[:, :4] * np.array([1, 10, 100, 1000])).astype(np.float32)
+    lines = ("f = Transpose<perm = [0, 2, 3, 1]>(x)", "g = MatMul(f, u)", "h = Reshape(g, s)", "i = MatMul(h, w)")
+    lines += ("j = Gemm<transB = 1>(i, w)", "y = Reshape(j, t)")
+    shapes = {"s": np.array([72, 4]), "t": np.array([2, 36, 4, 1])}
+    model = model_of(*lines, w=weights, u=W[:, :, 0, 0].T.copy(), **shapes)
+    scales = {"h": 0.05, "i": float(np.abs(run(model)).max() / 1000 / 127)}
+    changed = applied(QuantisePass(scales, weights_only=True), model)
+    axes = [
+        a.i for node in changed.graph.node for a in node.attribute if node.input[0].startswith("w_") if a.name == "axis"
+    ]
+    assert sorted(axes) == [0, 1]
+    np.testing.assert_allclose(run(changed), run(model), atol=0.02 * np.abs(run(model)).max())
 
 
 def two_layers() -> onnx.ModelProto:

@@ -263,7 +263,7 @@ def test_other_divisions_stay(lines: tuple[str, ...]) -> None:
 
 GELU: Constants = {
     name: np.array(value, np.float32) for name, value in {"root": 2**0.5, "one": 1, "half": 0.5, "third": 1 / 3}.items()
-}
+} | {"row": np.full(7, 0.5, np.float32)}
 ERF = ("d = Div(x, root)", "e = Erf(d)", "a = Add(e, one)")
 
 
@@ -298,6 +298,7 @@ def test_onnx_runtime_makes_one_operator_of_gelu(tmp_path: Path) -> None:
     "lines",
     [
         (*ERF, "h = Mul(third, a)", "y = Mul(x, h)"),  # rule 1: another number
+        (*ERF, "h = Mul(row, a)", "y = Mul(x, h)"),  # rule 1: a number for each column
         (*ERF, "h = Mul(half, a)", "z = Mul(x, h)", "y = Add(z, h)"),  # rule 1: another reader
         ("a = Add(x, one)", "h = Mul(half, a)", "y = Mul(x, h)"),  # rule 2: no Erf
         ("d = Div(x, root)", "e = Erf(d)", "h = Mul(half, e)", "y = Mul(x, h)"),  # rule 2: no sum

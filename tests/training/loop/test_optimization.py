@@ -111,6 +111,22 @@ def test_average_keeps_its_share_of_itself_from_a_quarter_on(decay: float) -> No
     assert steps == 8
 
 
+def test_the_average_of_weights_that_several_modules_share_is_theirs_once() -> None:
+    class Shared(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again = self.fc
+
+    recipe = replace(RECIPE, ema=True, ema_decay=0.9, ema_start=0.0, epochs=1)
+    averages = []
+    for kind in (Tiny, Shared):
+        torch.manual_seed(0)
+        state = start(kind(), recipe, steps_per_epoch=4)
+        train_one_epoch(state, batches(recipe), recipe)
+        averages.append(list(state.result.parameters()))
+    torch.testing.assert_close(averages[1], averages[0])
+
+
 def test_label_smoothing_changes_the_loss_as_its_definition_says() -> None:
     def first_loss(smoothing: float) -> float:
         torch.manual_seed(0)

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,12 @@ from taijitu_runtime.datasets import TrainedOn, evaluation_pictures
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
+from taijitu_training.errors import CheckpointError
 from taijitu_training.loop import epoch as epoch_loop
 from taijitu_training.loop.evaluation import evaluate
 from taijitu_training.loop.mixed_precision import mixed_dtype
 from taijitu_training.run import run
+from taijitu_training.run.resuming import load_resumable
 from taijitu_training.run.stop import StopRequest
 from taijitu_training.train import TrainResult
 
@@ -151,6 +155,45 @@ def test_best_is_never_overwritten_by_a_worse_epoch_not_even_after_a_resume(
     assert train(data, tmp_path / "run", "--resume") == 0
     assert checkpoint.load(tmp_path / "run" / "best.pt").training["metrics"]["epoch"] == 2
     assert checkpoint.load(tmp_path / "run" / "final.pt").training["metrics"]["epoch"] == 3
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_run_that_goes_on_in_another_folder_has_the_best_epoch_before_if_that_is_there(
+    there: bool, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = iter([80.0, 60.0, 50.0])  # the last one on test
+
+    def scored(*args: object, **see: object) -> dict[str, float]:
+        if see:  # the report at the end
+            return evaluate(*args, **see)  # type: ignore[arg-type]
+        if (score := next(scores)) == 80.0:
+            signal.raise_signal(signal.SIGINT)  # stop after the first epoch
+        return {"eval_loss": 1.0, "eval_top1": score}
+
+    monkeypatch.setattr(run, "evaluate", scored)
+    more = ("--validation", "0.25", "--set", "epochs=2")
+    assert train(tiny_data, tmp_path / "first", *more) == 130
+    if not there:
+        (tmp_path / "first" / "best.pt").unlink()
+    best = tmp_path / "second" / "best.pt"
+    assert train(tiny_data, best.parent, *more, "--resume", str(tmp_path / "first" / "last.pt")) == 0
+    printed = capsys.readouterr()
+    assert best.exists() == there == (str(best) in printed.out)
+    if there:
+        assert checkpoint.load(best).training["metrics"]["epoch"] == 1
+    else:
+        assert "first/best.pt" in printed.err
+
+
+def test_shards_are_resumed_within_an_epoch_by_as_many_processes(finished: Path, tmp_path: Path) -> None:
+    saved = checkpoint.load(finished / "last.pt")
+    own = replace(saved, source_sha256="", resume={**saved.resume, "processes": 2})
+    state = saved.resume["state"]
+    for step, data, refused in ((3, "", True), (0, "", False), (3, saved.source_sha256, False)):
+        before = {**saved.resume, "state": {**state, "step": step}}
+        checkpoint.save(replace(saved, source_sha256=data, resume=before), tmp_path / "last.pt")
+        with pytest.raises(CheckpointError, match="resume with 1") if refused else nullcontext():
+            load_resumable(tmp_path / "last.pt", replace(own, source_sha256=data))
 
 
 def test_patience_ends_a_run_and_a_share_of_train_chooses(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from taijitu_training import checkpoint
+from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
 from taijitu_training.tensors.read import read_weights
 from taijitu_training.weights.cli import main
@@ -170,6 +171,13 @@ def without_head(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         (lambda w: w | {"fc.bias": torch.ones(1).expand(10**12)}, ["fc.bias", "4 bytes"]),
         (lambda w: w | {"fc.bias": torch.ones(3, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)}, ["fc.bias"]),
         (lambda w: w | {"fc.bias": torch.ones(3, dtype=torch.int8)}, ["fc.bias", "int8", "quantised"]),
+        (lambda w: w | {"fc.bias": torch.full((3,), -1e39, dtype=torch.float64)}, ["fc.bias", "1e+39", "float32"]),
+        (lambda w: w | {"_orig_mod.fc.bias": torch.ones(3)}, [" fc.bias", "_orig_mod.fc.bias"]),
+        (
+            lambda w: prefixed(w, "module.") | {"module._orig_mod.fc.bias": torch.ones(3)},
+            ["module.fc.bias", "module._orig_mod.fc.bias"],
+        ),
+        (lambda w: prefixed(w, "module.") | {"fc.bias": torch.ones(3)}, [" fc.bias", "module.fc.bias", "--prefix"]),
         (lambda w: w | {"layer9.conv.weight": torch.ones(3)}, ["layer9.conv.weight", "--leave-out"]),
         (lambda w: {"student": w, "teacher": w}, ["student", "teacher", "--key"]),
         (lambda w: prefixed(w, "a.") | prefixed(w, "b."), ["a.", "b.", "--prefix"]),
@@ -190,6 +198,9 @@ def test_prefix_and_key_select_the_weights(network: nn.Module, convert: Any) -> 
     assert convert({"student": weights, "teacher": weights}, "--key", "student") == 0
     assert convert(prefixed(weights, "a.") | prefixed(weights, "b."), "--prefix", "a.") == 0
     assert "left out: b.conv1.0.weight" in convert.said
+    assert convert(prefixed(weights, "module.") | {"fc.bias": torch.ones(3)}, "--prefix", "module.") == 0
+    assert "left out: fc.bias" in convert.said
+    assert convert(prefixed(weights, "ema.") | {name: value * 0 for name, value in weights.items()}) == 0
     assert len(convert.said) < 1500, "hundreds of names"
     assert convert(weights | {"layer9.conv.weight": torch.ones(3)}, "--leave-out", "layer9.*") == 0
 
@@ -247,6 +258,16 @@ class Systems:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("echo code of the file was run",)
+
+
+def test_indices_are_taken_in_any_type_that_has_them_and_no_others() -> None:
+    network = nn.Linear(2, 2)
+    network.register_buffer("places", torch.tensor([0, 300]))
+    for places in (torch.tensor([0, 300], dtype=torch.int16), torch.tensor([0.0, 300.0])):
+        match = match_by_name(network.state_dict() | {"places": places}, network)
+        assert torch.equal(match.tensors["places"], torch.tensor([0, 300]))
+    with pytest.raises(CheckpointError, match="places"):
+        match_by_name(network.state_dict() | {"places": torch.tensor([0.0, 300.5])}, network)
 
 
 def test_a_tensor_that_is_used_several_times_may_be_in_the_file_once() -> None:

@@ -171,9 +171,11 @@ def _update_average(state: TrainState, recipe: Recipe, steps: int) -> None:
         return
     done = (state.epoch * steps + state.step) / (recipe.epochs * steps)
     decay = recipe.ema_decay if done > recipe.ema_start else 0.0
-    pairs = list(zip(state.average.state_dict().values(), state.model.state_dict().values(), strict=True))
+    # Not state_dict, which has a tensor that several modules share under each of their names.
+    mine, theirs = ((*network.parameters(), *network.buffers()) for network in (state.average, state.model))
+    pairs = list(zip(mine, theirs, strict=True))
     floats = [pair for pair in pairs if pair[0].is_floating_point()]
-    torch._foreach_lerp_([mine for mine, _ in floats], [theirs for _, theirs in floats], 1.0 - decay)
-    for mine, theirs in pairs:
-        if not mine.is_floating_point():
-            mine.copy_(theirs)
+    torch._foreach_lerp_([own for own, _ in floats], [new for _, new in floats], 1.0 - decay)
+    for own, new in pairs:
+        if not own.is_floating_point():
+            own.copy_(new)

@@ -74,6 +74,8 @@ def load_resumable(path: Path, own: Checkpoint) -> Checkpoint:
     if not saved.resume:
         raise CheckpointError(f"{path}: has no training state to continue from; give the run's last.pt")
     _check_steps(path, saved.resume, own.resume)
+    if not own.source_sha256:
+        _check_shards(path, saved.resume, own.resume)
     return saved
 
 
@@ -89,6 +91,20 @@ def _what_must_agree(one: Checkpoint) -> dict[str, Any]:
         "teacher": training.get("teacher", {}).get("sha256"),
         **Recipe.complete(training.get("recipe", {})),
     }
+
+
+def _check_shards(path: Path, saved: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raise CheckpointError in mid-epoch if WebDataset shards were divided among another number of processes.
+
+    The other steps of the epoch would read some samples again and others never.
+    """
+    then, now = saved.get("processes"), own["processes"]
+    state = saved.get("state")
+    if then not in (None, now) and isinstance(state, dict) and state.get("step"):
+        raise CheckpointError(
+            f"{path}: stopped within an epoch of WebDataset shards with {then} processes, now there are {now}, which "
+            f"read them in another order; resume with {then}"
+        )
 
 
 def _check_steps(path: Path, saved: dict[str, Any], own: dict[str, Any]) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_runtime.console import Progress, say
+from taijitu_runtime.console import Progress, say, shown
+from taijitu_runtime.files import write_whole
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import Batches, Dataset, Share, Source, batches, evaluation_batches, input_contract
@@ -144,8 +145,22 @@ class Run:
             if self._ended(state):
                 measured = saved.training.get("metrics", {})
                 self.measured = {name: value for name, value in measured.items() if name not in self.history[-1]}
+            if self.processes.writes and self.dataset.chooses and self.history:
+                self._bring_best(path.parent)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             self.processes.fail(CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run"))
+
+    def _bring_best(self, folder: Path) -> None:
+        """Copy the best epoch of the run in `folder`, where this one continues it in another folder."""
+        here, there = self.out / "best.pt", folder / "best.pt"
+        if here.exists():
+            return
+        if there.is_file():
+            write_whole(here, there.read_bytes())
+        else:
+            say(
+                f"warning: no {shown(there)}: best.pt will be there after an epoch better than those before", sys.stderr
+            )
 
     def _train(self, state: TrainState, source: Batches, stop: StopRequest) -> None:
         used, writes = source.cut.used, self.processes.writes

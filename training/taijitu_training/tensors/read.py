@@ -85,7 +85,10 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def check_tensors(where: str, tensors: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError for a tensor without numbers, with NaN or infinity, or in a form that networks lack."""
+    """Raise CheckpointError for a tensor without numbers, or with some that networks, in float32, cannot have.
+
+    These are NaN, infinity, and numbers of float64 that become infinite. Also for a form that networks lack.
+    """
     for name, value in tensors.items():
         kind = None
         if value.is_meta:
@@ -98,6 +101,12 @@ def check_tensors(where: str, tensors: Mapping[str, Tensor]) -> None:
             kind = f"a tensor of {tuple(value.shape)} that repeats {value.untyped_storage().nbytes()} bytes"
         elif value.is_floating_point() and not value.isfinite().all():
             raise CheckpointError(f"{where}: the weights in {name} are NaN or infinite; use an earlier checkpoint")
+        elif value.dtype == torch.float64 and not value.float().isfinite().all():
+            raise CheckpointError(
+                f"{where}: got {float(value.abs().max()):.3g} in {name}, expected at most "
+                f"{torch.finfo(torch.float32).max:.3g}, the largest number of float32, in which networks are computed; "
+                "use an earlier checkpoint"
+            )
         if kind:
             raise CheckpointError(f"{where}: {name} is {kind}, expected a dense one with its numbers; save it again")
 

@@ -41,11 +41,12 @@ def match_by_name(weights: Tensors, network: nn.Module, prefix: str | None = Non
     """Match tensors by their names after `prefix`, or after the prefix with which most of them are the network's.
 
     `torch.compile`'s `_orig_mod.` does not count as a part of a name. A tensor that the network uses several times
-    may be in the file once. CheckpointError if two prefixes match equally well, or such tensors differ.
+    may be in the file once. CheckpointError if two prefixes match equally well, such tensors differ, or two of the file
+    become one tensor of the network.
     """
     wanted, outer = _inner_names(network), _outer_prefix(network)
-    cleaned = {name.replace("_orig_mod.", ""): value for name, value in weights.items()}
-    before = _best_prefix(cleaned, wanted.keys()) if prefix is None else prefix
+    cleaned = _without_compile(weights)
+    before = _found_prefix(cleaned, wanted.keys()) if prefix is None else prefix
     found = {name[len(before) :]: value for name, value in cleaned.items() if name.startswith(before)}
     _fill_shared(found, wanted)
     counters = {name: torch.zeros_like(own) for name, own in wanted.items() if _is_counter(name)}
@@ -97,6 +98,38 @@ def match_by_order(weights: Tensors, network: nn.Module) -> Match:
     return Match(_outer(network, {**counters, **taken}), how)
 
 
+def _without_compile(weights: Tensors) -> dict[str, Tensor]:
+    """Return the tensors by their names without torch.compile's part. CheckpointError if two names become one."""
+    given: dict[str, str] = {}
+    for name in weights:
+        if (other := given.setdefault(name.replace("_orig_mod.", ""), name)) != name:
+            raise CheckpointError(
+                f"got {other} and {name}, which are one tensor without torch.compile's _orig_mod, expected it once; "
+                "remove one of them"
+            )
+    return {short: weights[name] for short, name in given.items()}
+
+
+def _found_prefix(names: Collection[str], wanted: Collection[str]) -> str:
+    """Return `_best_prefix`. CheckpointError if a tensor behind it is in the file without it too.
+
+    Behind the prefix of a moving average it is: the weights that were averaged are in the file then.
+    """
+    prefix = _best_prefix(names, wanted)
+    if prefix and not _is_average(prefix):
+        plain = (name for name in wanted if name in names and not name.startswith(prefix))
+        if twice := next((name for name in plain if prefix + name in names), None):
+            raise CheckpointError(
+                f"got {twice} and {prefix}{twice}, expected one of them; remove the other, or take the set behind the "
+                f"prefix: --prefix {prefix}"
+            )
+    return prefix
+
+
+def _is_average(prefix: str) -> bool:
+    return "ema" in prefix.lower()
+
+
 def _best_prefix(names: Collection[str], wanted: Collection[str]) -> str:
     """Return the prefix of the names in the file that are the network's, for as many as possible.
 
@@ -114,7 +147,7 @@ def _best_prefix(names: Collection[str], wanted: Collection[str]) -> str:
     best = [prefix for prefix, count in counts.items() if count == most]
     if len(best) > 1 and 2 * most < len(wanted):  # blocks of another network, and not several of this one
         return ""
-    averages = [prefix for prefix in best if "ema" in prefix.lower()]
+    averages = [prefix for prefix in best if _is_average(prefix)]
     if len(best) > 1 and len(averages) != 1:
         names = " or ".join(prefix or "''" for prefix in best)
         raise CheckpointError(f"got {len(best)} sets of weights, expected one; say which: --prefix {names}")
@@ -135,13 +168,22 @@ def _fill_shared(found: dict[str, Tensor], wanted: Tensors) -> None:
 
 
 def _converted(name: str, value: Tensor, own: Tensor) -> Tensor:
-    """Return a tensor of the file in the network's type. CheckpointError for whole numbers in place of weights."""
+    """Return a tensor of the file in the network's type.
+
+    CheckpointError for whole numbers in place of weights, and for others than whole ones in place of these.
+    """
     if own.is_floating_point() and not value.is_floating_point():
         raise CheckpointError(
             f"got {name} of {str(value.dtype).removeprefix('torch.')}, expected floating-point numbers: the weights "
             "are quantised, or packed; give those before that"
         )
-    return value.to(own.dtype)
+    converted = value.to(own.dtype)
+    if not own.is_floating_point() and not torch.equal(converted.to(value.dtype), value):
+        raise CheckpointError(
+            f"got {name} of {str(value.dtype).removeprefix('torch.')}, with numbers that are none of "
+            f"{str(own.dtype).removeprefix('torch.')}, which the network has there; give it as it was saved"
+        )
+    return converted
 
 
 def _inner_names(network: nn.Module) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,8 +50,21 @@ def float32_constants(nodes: Collection[ir.Node]) -> list[ir.Value]:
     return [value for value in read if value.is_initializer() and value.dtype == ir.DataType.FLOAT]
 
 
+def free_name(graph: ir.Graph, name: str) -> str:
+    """Return `name`, or with a number behind it if a value or a node of the graph has it.
+
+    Those of other exporters have any names, and ONNX Runtime refuses a second one of either.
+    """
+    taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
+    for node in graph.all_nodes():
+        taken.update((node.name, *(value.name for value in node.outputs)))
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in taken)
+
+
 def add_constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
-    """Add a constant to the graph."""
+    """Add a constant to the graph, under the `free_name` of `name`."""
+    name = free_name(graph, name)
     value = ir.val(name, const_value=ir.tensor(array, name=name))
     graph.register_initializer(value)
     return value

@@ -17,7 +17,14 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from taijitu_export.onnx.passes.editing import Belongs, activations, float32_constants, place, replace_constant
+from taijitu_export.onnx.passes.editing import (
+    Belongs,
+    activations,
+    float32_constants,
+    free_name,
+    place,
+    replace_constant,
+)
 from taijitu_export.onnx.passes.reading import QUANTISERS, WEIGHTED
 
 FLOAT16_MAX = 65504.0
@@ -164,11 +171,11 @@ def _cast(graph: ir.Graph, value: ir.Value, to: ir.DataType, users: Belongs) -> 
     if not uses and not back:
         return
     suffix = "float32" if to == ir.DataType.FLOAT else "float16"
-    cast = ir.node("Cast", [value], {"to": to}, name=f"{value.name}_to_{suffix}")
+    cast = ir.node("Cast", [value], {"to": to}, name=free_name(graph, f"{value.name}_to_{suffix}"))
     made = cast.outputs[0]
-    made.name, made.dtype, made.shape = f"{value.name}_{suffix}", to, value.shape
+    made.name, made.dtype, made.shape = free_name(graph, f"{value.name}_{suffix}"), to, value.shape
     if back:
-        made.name, value.name = value.name, f"{value.name}_float16"
+        made.name, value.name = value.name, free_name(graph, f"{value.name}_float16")
         graph.outputs[graph.outputs.index(value)] = made
     for use in uses:
         use.node.replace_input_with(use.idx, made)

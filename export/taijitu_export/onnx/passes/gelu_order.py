@@ -32,7 +32,8 @@ def _rewrite(product: ir.Node, x: ir.Value | None, halved: ir.Value | None) -> b
     if halved is None or halving is None or not is_operator(halving, "Mul"):  # rule 1
         return False
     half, total = _constant_first(halving)
-    if constant(half) is None or constant(half) != 0.5 or len(halved.uses()) != 1:  # rule 1
+    factor = constant(half)
+    if factor is None or factor.size != 1 or factor != 0.5 or len(halved.uses()) != 1:  # rule 1
         return False
     addition = total.producer() if total is not None else None
     if addition is None or not is_operator(addition, "Add"):  # rule 2

@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from taijitu_export.onnx.passes.editing import add_constant, place
+from taijitu_export.onnx.passes.editing import add_constant, free_name, place
 from taijitu_export.onnx.passes.float16 import FLOAT16_MAX
+from taijitu_export.onnx.passes.reading import constant
 
 LEVELS = 127  # symmetric: -127 to 127, zero is zero
 LEAST_SCALE = float(np.finfo(np.float32).tiny)
@@ -65,8 +66,13 @@ class QuantisePass(ir.passes.InPlacePass):
         ]
         for value in [] if self._weights_only else dict.fromkeys(_input(node) for node in chosen):
             _quantise_activation(graph, value, self._round(self._scales[value.name or ""]), chosen)
-        for weight, axis in dict.fromkeys((_weight(node), _channel_axis(node)) for node in chosen):
-            _quantise_weight(graph, weight, axis, self._round, [node for node in chosen if _weight(node) is weight])
+        readers: dict[
+            tuple[ir.Value, int], list[ir.Node]
+        ] = {}  # layers with one weight may count its channels otherwise
+        for node in chosen:
+            readers.setdefault((_weight(node), _channel_axis(node)), []).append(node)
+        for (weight, axis), nodes in readers.items():
+            _quantise_weight(graph, weight, axis, self._round, nodes)
         return ir.passes.PassResult(model, modified=bool(chosen))
 
 
@@ -77,9 +83,9 @@ def quantisable_nodes(model: ir.Model) -> list[ir.Node]:
         for node in model.graph
         if node.op_type in ("Conv", "Gemm", "MatMul")
         and node.domain == ""
-        and (constant := _weight(node).const_value) is not None
-        and constant.dtype == ir.DataType.FLOAT
-        and len(constant.shape) >= 2
+        and (weight := _weight(node).const_value) is not None
+        and weight.dtype == ir.DataType.FLOAT
+        and len(weight.shape) >= 2
     ]
 
 
@@ -133,13 +139,15 @@ def _channel_axis(node: ir.Node) -> int:
 def _quantise_activation(graph: ir.Graph, value: ir.Value, scale: Scales, nodes: Collection[ir.Node]) -> None:
     name = value.name
     constants = [add_constant(graph, f"{name}_scale", scale), _zero(graph, ())]
-    quantise = ir.node("QuantizeLinear", [value, *constants], name=f"{name}_quantise")
-    dequantise = ir.node("DequantizeLinear", [quantise.outputs[0], *constants], name=f"{name}_dequantise")
+    quantise = ir.node("QuantizeLinear", [value, *constants], name=free_name(graph, f"{name}_quantise"))
+    dequantise = ir.node(
+        "DequantizeLinear", [quantise.outputs[0], *constants], name=free_name(graph, f"{name}_dequantise")
+    )
     for made, suffix, dtype in (
         (quantise.outputs[0], "quantised", ir.DataType.INT8),
         (dequantise.outputs[0], "dequantised", ir.DataType.FLOAT),
     ):
-        made.name, made.dtype, made.shape = f"{name}_{suffix}", dtype, value.shape
+        made.name, made.dtype, made.shape = free_name(graph, f"{name}_{suffix}"), dtype, value.shape
     for node in nodes:
         if node.inputs[0] is value:
             node.replace_input_with(0, dequantise.outputs[0])
@@ -159,9 +167,9 @@ def _quantise_weight(
         add_constant(graph, f"{name}_scale", scales),
         _zero(graph, scales.shape),
     ]
-    dequantise = ir.node("DequantizeLinear", inputs, {"axis": axis}, name=f"{name}_dequantise")
+    dequantise = ir.node("DequantizeLinear", inputs, {"axis": axis}, name=free_name(graph, f"{name}_dequantise"))
     out = dequantise.outputs[0]
-    out.name, out.dtype, out.shape = f"{name}_dequantised", ir.DataType.FLOAT, weight.shape
+    out.name, out.dtype, out.shape = free_name(graph, f"{name}_dequantised"), ir.DataType.FLOAT, weight.shape
     for node in nodes:
         node.replace_input_with(1, out)
     graph.insert_before(graph[0], dequantise)
@@ -172,4 +180,8 @@ def _quantise_weight(
 def _zero(graph: ir.Graph, shape: tuple[int, ...]) -> ir.Value:
     """Return symmetric quantisation's zero point, one constant for all of the same shape."""
     name = "_".join(["zero_point", *map(str, shape)])
-    return graph.initializers.get(name) or add_constant(graph, name, np.zeros(shape, np.int8))
+    known = graph.initializers.get(name)
+    found = None if known is None or known.dtype != ir.DataType.INT8 else constant(known)
+    if known is not None and found is not None and found.shape == shape and not found.any():
+        return known
+    return add_constant(graph, name, np.zeros(shape, np.int8))

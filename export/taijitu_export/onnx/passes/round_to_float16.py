@@ -12,7 +12,14 @@ from collections.abc import Collection
 import numpy as np
 import onnx_ir as ir
 
-from taijitu_export.onnx.passes.editing import Belongs, activations, float32_constants, place, replace_constant
+from taijitu_export.onnx.passes.editing import (
+    Belongs,
+    activations,
+    float32_constants,
+    free_name,
+    place,
+    replace_constant,
+)
 from taijitu_export.onnx.passes.float16 import float16, float16_nodes
 
 
@@ -49,14 +56,14 @@ class RoundToFloat16Pass(ir.passes.InPlacePass):
 
 def _round(graph: ir.Graph, value: ir.Value, users: Belongs, *, keeps_its_name: bool) -> None:
     uses = [use for use in value.uses() if users(use.node)]
-    down = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16}, name=f"{value.name}_down")
-    up = ir.node("Cast", down.outputs, {"to": ir.DataType.FLOAT}, name=f"{value.name}_up")
+    down = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16}, name=free_name(graph, f"{value.name}_down"))
+    up = ir.node("Cast", down.outputs, {"to": ir.DataType.FLOAT}, name=free_name(graph, f"{value.name}_up"))
     made = up.outputs[0]
     half = down.outputs[0]
-    half.name, half.dtype, half.shape = f"{value.name}_float16", ir.DataType.FLOAT16, value.shape
-    made.name, made.dtype, made.shape = f"{value.name}_rounded", ir.DataType.FLOAT, value.shape
+    half.name, half.dtype, half.shape = free_name(graph, f"{value.name}_float16"), ir.DataType.FLOAT16, value.shape
+    made.name, made.dtype, made.shape = free_name(graph, f"{value.name}_rounded"), ir.DataType.FLOAT, value.shape
     if keeps_its_name:
-        made.name, value.name = value.name, f"{value.name}_exact"
+        made.name, value.name = value.name, free_name(graph, f"{value.name}_exact")
         if value.is_graph_output():
             graph.outputs[graph.outputs.index(value)] = made
     for use in uses:
