@@ -69,8 +69,11 @@ class _Workers:
         worst, quick_deaths = 0, 0
         while self._started_at:
             process, status = os.wait()
+            # Another child: one from before an exec, or an orphan that a container's first process is given.
+            if (started_at := self._started_at.pop(process, None)) is None:
+                continue
             code = os.waitstatus_to_exitcode(status)
-            lived_s = time.monotonic() - self._started_at.pop(process)
+            lived_s = time.monotonic() - started_at
             mark_process_dead(process, self._folder)  # type: ignore[no-untyped-call]  # prometheus_client has no types
             if self._is_stopping:
                 if code != -signal.SIGTERM:  # with that code it ended before it served

@@ -93,6 +93,20 @@ def test_a_model_that_no_worker_can_load_is_exit_code_2(tmp_path: Path) -> None:
     assert "bad.onnx" in log
 
 
+def test_a_child_that_is_no_worker_may_end(
+    start_server: Callable[..., Server], model: Path, tmp_path: Path, photograph: Path
+) -> None:
+    script = tmp_path / "with_a_child.py"  # as a shell that starts something and then `exec`s the server
+    started = "import subprocess; other = subprocess.Popen(['sleep', '1000'])"
+    script.write_text(f"{started}\nfrom taijitu_server.cli import main\nraise SystemExit(main())\n")
+    running = start_server(str(model), "--workers", "2", script=str(script))
+    (other,) = (one for one in children(running) if Path(f"/proc/{one}/comm").read_text() == "sleep\n")
+    os.kill(int(other), signal.SIGKILL)
+    eventually(lambda: other not in children(running))
+    assert len(children(running)) == 2
+    assert httpx.post(f"{running.url}/classify", content=photograph.read_bytes()).status_code == 200
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
 def test_nothing_outlives_the_parent(
     start_server: Callable[..., Server],
