@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from taijitu_runtime import cache
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.backends.ort import plugin
 from taijitu_runtime.backends.ort.backend import open_model
@@ -80,6 +81,23 @@ def test_a_model_that_was_trained_again_gets_no_engine_of_the_old_weights(
     assert folder_of(make_nish_onnx(model, seed=1)) != first
     assert folder_of(make_nish_onnx(model)) == first
     assert (first / "some.engine").exists()
+
+
+def test_the_kernels_of_a_model_are_kept_as_long_as_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(plugin, "keep_newest", lambda places: cache.keep_newest(places, 1))
+    monkeypatch.setattr(plugin, "_registered", lambda *_: None)
+    monkeypatch.setitem(sys.modules, plugin.MODULE, SimpleNamespace(get_library_path=lambda: "plugin.so"))
+    ort = SimpleNamespace(register_execution_provider_library=None, get_ep_devices=list)
+    model = make_nish_onnx(tmp_path / "model.onnx")
+
+    def folder() -> Path:
+        ((_, options),) = plugin.rtx_provider(ort, model)
+        return Path(options["nv_runtime_cache_path"])
+
+    os.utime(folder(), (1, 1))
+    (folder().parent / "of another model").mkdir()
+    assert folder().is_dir()
 
 
 def test_without_the_plugin_of_tensorrt_rtx_its_package_is_named(
