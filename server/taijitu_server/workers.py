@@ -87,14 +87,28 @@ class _Workers:
                 continue
             if quick_deaths:
                 time.sleep(RETRY_S)
-            self._start()
+            self._start_again()
         return 1 if worst not in (0, 2) else worst
 
     def _any_serves(self) -> bool:
         now = time.monotonic()
         return any(now - started_at >= QUICK_DEATH_S for started_at in self._started_at.values())
 
+    def _start_again(self) -> None:
+        """Start a worker in place of one that ended. While the system has no process for it, the others serve."""
+        while True:
+            try:
+                self._start()
+            except OSError as error:
+                if not self._any_serves():
+                    raise
+                log.error("no worker can be started: %s", error.strerror)
+                time.sleep(RETRY_S)
+            else:
+                return
+
     def _start(self) -> None:
+        """Start a worker; return in this process only. OSError where the system has no process for it."""
         with _blocked(STOP_SIGNALS):  # a signal between the fork and the next line would miss the new process
             if self._is_stopping:
                 return
@@ -105,13 +119,13 @@ class _Workers:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal sends it to all; the parent handles it
-            os.close(self._life[1])
-            threading.Thread(target=self._end_with_parent, name="parent", daemon=True).start()
         self._work_and_exit()
 
     def _work_and_exit(self) -> None:
         code = 1
         try:
+            os.close(self._life[1])
+            threading.Thread(target=self._end_with_parent, name="parent", daemon=True).start()
             self._work()
             code = 0
         except TaijituError as error:

@@ -107,6 +107,29 @@ def test_a_child_that_is_no_worker_may_end(
     assert httpx.post(f"{running.url}/classify", content=photograph.read_bytes()).status_code == 200
 
 
+def test_while_the_system_has_no_process_the_other_worker_serves(
+    start_server: Callable[..., Server], model: Path, tmp_path: Path, photograph: Path
+) -> None:
+    script = tmp_path / "few_processes.py"
+    script.write_text(
+        "import errno, os\n"
+        "forks = iter([os.fork, os.fork, None, None, os.fork])\n"
+        "def fork():\n"
+        "    made = next(forks)\n"
+        "    if made is None:\n"
+        "        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))\n"
+        "    return made()\n"
+        "os.fork = fork\n" + Path(SCRIPT).read_text()
+    )
+    running = start_server(str(model), "--workers", "2", script=str(script), levels=WITH_ERRORS)
+    time.sleep(0.5)  # both are trusted now
+    killed, other = sorted(children(running))
+    os.kill(int(killed), signal.SIGKILL)
+    eventually(lambda: len(children(running) - {killed}) == 2)
+    assert other in children(running)
+    assert httpx.post(f"{running.url}/classify", content=photograph.read_bytes(), timeout=30).status_code == 200
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
 def test_nothing_outlives_the_parent(
     start_server: Callable[..., Server],
