@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -131,6 +132,8 @@ class _Workers:
         except TaijituError as error:
             complain("taijitu serve", error)
             code = error.exit_code
+        except Exception:
+            traceback.print_exc()  # os._exit below drops it
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

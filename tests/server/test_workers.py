@@ -130,6 +130,16 @@ def test_while_the_system_has_no_process_the_other_worker_serves(
     assert httpx.post(f"{running.url}/classify", content=photograph.read_bytes(), timeout=30).status_code == 200
 
 
+def test_a_worker_that_fails_says_where(model: Path, tmp_path: Path) -> None:
+    script = tmp_path / "fails.py"
+    failure = "def fails(*_):\n    raise RuntimeError('as of a bug')\ncli._load_and_serve = fails\n"
+    script.write_text(f"from taijitu_server import cli\n{failure}{Path(SCRIPT).read_text()}")
+    code, log = Server(str(model), "--workers", "2", script=str(script)).ended()
+    assert code == 1
+    assert "RuntimeError: as of a bug" in log
+    assert all(map(json.loads, log.splitlines()))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
 def test_nothing_outlives_the_parent(
     start_server: Callable[..., Server],
