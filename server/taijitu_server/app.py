@@ -74,8 +74,7 @@ async def _run_lifespan(state: ServerState) -> AsyncIterator[None]:
 async def _fail_overdue(state: ServerState) -> None:
     while True:
         await asyncio.sleep(min(OVERDUE_CHECK_S, state.settings.run_timeout_s))
-        for model in state.registry.all():
-            model.check_overdue()
+        state.registry.check_overdue()
 
 
 async def _reload(state: ServerState) -> None:

@@ -67,12 +67,16 @@ class LineWriter:
             self._has_lines.wait()
             if self._is_open:
                 time.sleep(FLUSH_S)
-            self._has_lines.clear()
-            lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            lost, self._lost = self._lost, 0
-            if lost:
-                lines.append(json_line({"time": now(), "level": "warning", "event": f"{lost} lines lost"}))
-            _write(lines)
+            self._write_waiting()
+        self._write_waiting()  # what was put while the last lines were written
+
+    def _write_waiting(self) -> None:
+        self._has_lines.clear()
+        lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        lost, self._lost = self._lost, 0
+        if lost:
+            lines.append(json_line({"time": now(), "level": "warning", "event": f"{lost} lines lost"}))
+        _write(lines)
 
 
 class JsonHandler(logging.Handler):

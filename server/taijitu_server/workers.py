@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -69,8 +70,11 @@ class _Workers:
         worst, quick_deaths = 0, 0
         while self._started_at:
             process, status = os.wait()
+            # Another child: one from before an exec, or an orphan that a container's first process is given.
+            if (started_at := self._started_at.pop(process, None)) is None:
+                continue
             code = os.waitstatus_to_exitcode(status)
-            lived_s = time.monotonic() - self._started_at.pop(process)
+            lived_s = time.monotonic() - started_at
             mark_process_dead(process, self._folder)  # type: ignore[no-untyped-call]  # prometheus_client has no types
             if self._is_stopping:
                 if code != -signal.SIGTERM:  # with that code it ended before it served
@@ -84,14 +88,28 @@ class _Workers:
                 continue
             if quick_deaths:
                 time.sleep(RETRY_S)
-            self._start()
+            self._start_again()
         return 1 if worst not in (0, 2) else worst
 
     def _any_serves(self) -> bool:
         now = time.monotonic()
         return any(now - started_at >= QUICK_DEATH_S for started_at in self._started_at.values())
 
+    def _start_again(self) -> None:
+        """Start a worker in place of one that ended. While the system has no process for it, the others serve."""
+        while True:
+            try:
+                self._start()
+            except OSError as error:
+                if not self._any_serves():
+                    raise
+                log.error("no worker can be started: %s", error.strerror)
+                time.sleep(RETRY_S)
+            else:
+                return
+
     def _start(self) -> None:
+        """Start a worker; return in this process only. OSError where the system has no process for it."""
         with _blocked(STOP_SIGNALS):  # a signal between the fork and the next line would miss the new process
             if self._is_stopping:
                 return
@@ -102,18 +120,20 @@ class _Workers:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal sends it to all; the parent handles it
-            os.close(self._life[1])
-            threading.Thread(target=self._end_with_parent, name="parent", daemon=True).start()
         self._work_and_exit()
 
     def _work_and_exit(self) -> None:
         code = 1
         try:
+            os.close(self._life[1])
+            threading.Thread(target=self._end_with_parent, name="parent", daemon=True).start()
             self._work()
             code = 0
         except TaijituError as error:
             complain("taijitu serve", error)
             code = error.exit_code
+        except Exception:
+            traceback.print_exc()  # os._exit below drops it
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

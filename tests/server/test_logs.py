@@ -7,13 +7,17 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
+import pytest
 
-from taijitu_server.logs import JsonHandler
+from taijitu_server import logs
+from taijitu_server.logs import JsonHandler, LineWriter
 from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
 
@@ -43,6 +47,24 @@ def test_lines_that_are_not_read_are_counted_without_waiting() -> None:
     assert child.returncode == 0
     assert [line["number"] for line in lines if "number" in line] == [*range(10_001), -1]
     assert [line["event"] for line in lines if "event" in line] == ["10000 lines lost"]
+
+
+def test_a_line_that_is_put_while_others_are_written_is_not_lost_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(logs, "_stderr", writing)
+    writer = LineWriter()
+    writer.put(b"x" * 200_000 + b"\n")  # more than a pipe takes
+    received = os.read(reading, 1)  # the writer is at it
+    writer.put(b"last\n")
+    closing = threading.Thread(target=writer.close)
+    closing.start()
+    time.sleep(0.1)
+    while len(received) < 200_001:
+        received += os.read(reading, 65536)
+    closing.join()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as rest:
+        assert (received + rest.read()).endswith(b"x\nlast\n")
 
 
 def test_foreign_text_in_a_message_is_escaped() -> None:

@@ -93,6 +93,53 @@ def test_a_model_that_no_worker_can_load_is_exit_code_2(tmp_path: Path) -> None:
     assert "bad.onnx" in log
 
 
+def test_a_child_that_is_no_worker_may_end(
+    start_server: Callable[..., Server], model: Path, tmp_path: Path, photograph: Path
+) -> None:
+    script = tmp_path / "with_a_child.py"  # as a shell that starts something and then `exec`s the server
+    started = "import subprocess; other = subprocess.Popen(['sleep', '1000'])"
+    script.write_text(f"{started}\nfrom taijitu_server.cli import main\nraise SystemExit(main())\n")
+    running = start_server(str(model), "--workers", "2", script=str(script))
+    (other,) = (one for one in children(running) if Path(f"/proc/{one}/comm").read_text() == "sleep\n")
+    os.kill(int(other), signal.SIGKILL)
+    eventually(lambda: other not in children(running))
+    assert len(children(running)) == 2
+    assert httpx.post(f"{running.url}/classify", content=photograph.read_bytes()).status_code == 200
+
+
+def test_while_the_system_has_no_process_the_other_worker_serves(
+    start_server: Callable[..., Server], model: Path, tmp_path: Path, photograph: Path
+) -> None:
+    script = tmp_path / "few_processes.py"
+    script.write_text(
+        "import errno, os\n"
+        "forks = iter([os.fork, os.fork, None, None, os.fork])\n"
+        "def fork():\n"
+        "    made = next(forks)\n"
+        "    if made is None:\n"
+        "        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))\n"
+        "    return made()\n"
+        "os.fork = fork\n" + Path(SCRIPT).read_text()
+    )
+    running = start_server(str(model), "--workers", "2", script=str(script), levels=WITH_ERRORS)
+    time.sleep(0.5)  # both are trusted now
+    killed, other = sorted(children(running))
+    os.kill(int(killed), signal.SIGKILL)
+    eventually(lambda: len(children(running) - {killed}) == 2)
+    assert other in children(running)
+    assert httpx.post(f"{running.url}/classify", content=photograph.read_bytes(), timeout=30).status_code == 200
+
+
+def test_a_worker_that_fails_says_where(model: Path, tmp_path: Path) -> None:
+    script = tmp_path / "fails.py"
+    failure = "def fails(*_):\n    raise RuntimeError('as of a bug')\ncli._load_and_serve = fails\n"
+    script.write_text(f"from taijitu_server import cli\n{failure}{Path(SCRIPT).read_text()}")
+    code, log = Server(str(model), "--workers", "2", script=str(script)).ended()
+    assert code == 1
+    assert "RuntimeError: as of a bug" in log
+    assert all(map(json.loads, log.splitlines()))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
 def test_nothing_outlives_the_parent(
     start_server: Callable[..., Server],

@@ -43,6 +43,7 @@ class Registry:
     _stamps: dict[Key, Stamp] = field(default_factory=dict)
     _misplaced: set[Path] = field(default_factory=set)  # those that the log names already
     _unloaded: set[str] = field(default_factory=set)  # by POST; loaded again only on request
+    _retired: set[ServedModel] = field(default_factory=set)  # no longer served, and not freed yet
     _single_name: str = ""  # from its card
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -108,6 +109,8 @@ class Registry:
         A file that cannot be served leaves the version before it serving, and is tried again once it changes.
         """
         async with self._changing:
+            for model in [model for model in self._retired if not model.pending]:  # it hung, and no longer does
+                await self._free(model)
             if again:
                 self._unloaded -= {only}
             found = {
@@ -135,6 +138,11 @@ class Registry:
             self._unloaded.add(name)
             for version in list(self.served.get(name, {})):
                 await self._drop((name, version))
+
+    def check_overdue(self) -> None:
+        """Answer overdue requests with an error, also those to models that were replaced or removed."""
+        for model in (*self.all(), *self._retired):
+            model.check_overdue()
 
     def close(self) -> None:
         """Free every model."""
@@ -201,14 +209,19 @@ class Registry:
             await self._retire(model)
 
     async def _retire(self, model: ServedModel) -> None:
-        """Free a model once its accepted requests are answered; one that hangs is not freed."""
+        """Free a model once its accepted requests are answered; one that hangs, in a later `refresh`."""
+        self._retired.add(model)
         until = time.monotonic() + self.settings.shutdown_s
         # Requests that found the model before it was replaced may still be decoding: they count as pending.
         while model.pending and time.monotonic() < until:
             await asyncio.sleep(0.01)
         if model.pending:
-            log.error("model %s version %s still runs, and is not freed", model.name, model.version)
+            log.error("model %s version %s still runs, and is not freed yet", model.name, model.version)
             return
+        await self._free(model)
+
+    async def _free(self, model: ServedModel) -> None:
+        self._retired.remove(model)
         await asyncio.to_thread(model.close)
         await asyncio.to_thread(return_free_memory)  # glibc keeps it otherwise, in the heap of each former thread
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ import pytest
 from taijitu_runtime.backends.bulk import WINDOW, batch_for_cache, chunked, mapped
 from taijitu_runtime.backends.ort.backend import OrtBackend
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.errors import PictureError
+from taijitu_runtime.errors import ArtefactError, PictureError
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
+from tests.helpers.tiny_model import make_tiny_onnx, plain
 
 
 def test_results_are_in_order_from_several_threads_and_few_items_are_read_ahead() -> None:
@@ -88,3 +89,60 @@ def test_a_picture_has_the_same_answer_alone_in_a_list_and_among_damaged_ones(
             assert outcome.best.label == alone.best.label
             np.testing.assert_allclose(outcome.logits, alone.logits, rtol=0, atol=1e-4)
     np.testing.assert_allclose(together, np.tile(alone.logits, (11, 1)), rtol=0, atol=1e-4)
+
+
+def replace_model(model: Path) -> None:
+    make_tiny_onnx(model.with_name("new.onnx"), scale=-1).replace(model)
+
+
+def replace_weights(model: Path) -> None:
+    weights = model.with_name("weights.bin")
+    new = weights.with_suffix(".new")
+    (-np.fromfile(weights, np.float32)).tofile(new)
+    new.replace(weights)
+
+
+@pytest.mark.parametrize("replace", [replace_model, replace_weights])
+def test_a_file_that_is_replaced_answers_no_picture_of_a_loaded_model(
+    tmp_path: Path, replace: Callable[[Path], None]
+) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    onnx.save(onnx.load(model), model, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    blue = plain((0, 0, 255))
+    with Classifier.from_file(model, threads=2, batch_size=1) as classifier:
+        alone = classifier.predict(blue)
+        replace(model)
+        for one in classifier.predict([blue] * 4):
+            assert one == alone
+            np.testing.assert_array_equal(one.logits, alone.logits)
+        with pytest.raises(ArtefactError):
+            classifier.class_maps()
+
+
+def test_a_session_that_is_opened_during_close_does_not_answer_for_the_next_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    backend = OrtBackend(model, threads=2)
+    backend.load()
+    images, open_session = plain((0, 0, 255))[None], backend._new_session
+    opens, may_open = threading.Event(), threading.Event()
+
+    def open_slowly(threads: int) -> object:
+        opens.set()
+        assert may_open.wait(30)
+        return open_session(threads)
+
+    monkeypatch.setattr(backend, "_new_session", open_slowly)
+    asks = threading.Thread(target=lambda: backend.infer(images, alongside=True))
+    closes = threading.Thread(target=backend.close)
+    asks.start()
+    assert opens.wait(30)
+    closes.start()
+    closes.join(0.2)
+    may_open.set()
+    asks.join()
+    closes.join()
+    replace_model(model)
+    with backend:
+        np.testing.assert_allclose(backend.infer(images, alongside=True), backend.infer(images))

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from taijitu_runtime import cache
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.backends.ort import plugin
 from taijitu_runtime.backends.ort.backend import open_model
-from taijitu_runtime.backends.ort.provider import why_not_built_in, why_not_loaded
+from taijitu_runtime.backends.ort.provider import open_on_provider, why_not_built_in, why_not_loaded
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli
 from taijitu_runtime.errors import ProviderError, UnknownNameError
@@ -80,6 +82,49 @@ def test_a_model_that_was_trained_again_gets_no_engine_of_the_old_weights(
     assert folder_of(make_nish_onnx(model, seed=1)) != first
     assert folder_of(make_nish_onnx(model)) == first
     assert (first / "some.engine").exists()
+
+
+def test_the_kernels_of_a_model_are_kept_as_long_as_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(plugin, "keep_newest", lambda places: cache.keep_newest(places, 1))
+    monkeypatch.setattr(plugin, "_registered", lambda *_: None)
+    monkeypatch.setitem(sys.modules, plugin.MODULE, SimpleNamespace(get_library_path=lambda: "plugin.so"))
+    ort = SimpleNamespace(register_execution_provider_library=None, get_ep_devices=list)
+    model = make_nish_onnx(tmp_path / "model.onnx")
+
+    def folder() -> Path:
+        ((_, options),) = plugin.rtx_provider(ort, model)
+        return Path(options["nv_runtime_cache_path"])
+
+    os.utime(folder(), (1, 1))
+    (folder().parent / "of another model").mkdir()
+    assert folder().is_dir()
+
+
+def test_two_threads_that_open_models_leave_stdout_as_it_was() -> None:
+    names = [name for provider in PROVIDERS.values() for name in provider]
+    session = SimpleNamespace(get_providers=lambda: names, disable_fallback=lambda: None)
+    ort = SimpleNamespace(get_available_providers=lambda: names, set_default_logger_severity=lambda level: None)
+    is_in = [threading.Event(), threading.Event()]
+
+    def first(_: object) -> object:
+        is_in[0].set()
+        is_in[1].wait(0.3)
+        return session
+
+    def second(_: object) -> object:
+        is_in[1].set()
+        threads[0].join(30)  # the first one leaves before the second
+        return session
+
+    before = sys.stdout
+    threads = [threading.Thread(target=open_on_provider, args=(ort, "cuda", one)) for one in (first, second)]
+    threads[0].start()
+    assert is_in[0].wait(30)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert sys.stdout is before
 
 
 def test_without_the_plugin_of_tensorrt_rtx_its_package_is_named(

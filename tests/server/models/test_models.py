@@ -13,12 +13,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import tritonclient.http as triton
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from taijitu_runtime.errors import UsageError
+from taijitu_server.errors import HttpError
 from taijitu_server.metrics import Metrics
+from taijitu_server.models.batcher import Job
+from taijitu_server.models.decode_pool import DecodePool
 from taijitu_server.models.registry import Registry, find_models, misplaced_models
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
@@ -228,6 +233,39 @@ def test_a_model_that_is_replaced_while_the_server_starts_is_served_soon(tmp_pat
     assert registry.get("model").labels[0] == "red"
     assert asyncio.run(registry.refresh()) == []
     assert registry.get("model").labels[0] == "rouge"
+    registry.close()
+
+
+def test_a_model_that_hangs_is_reported_and_freed_although_it_was_replaced(tmp_path: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    other = make_tiny_onnx(tmp_path / "model.other", labels=("rouge", "vert", "bleu")).read_bytes()
+    settings = Settings(models=tmp_path, queue_timeout_ms=1, run_timeout_s=0.01, shutdown_s=1)
+    registry = Registry(settings, Metrics())
+    registry.load_all()
+    old, pool, hang = registry.get("model"), DecodePool(1), threading.Event()
+
+    def prepare(_: Job) -> Any:
+        assert hang.wait(30)
+        return np.zeros(old.input.shape(1), old.input.dtype)
+
+    async def scenario() -> None:
+        job = old.submit(pool, prepare)
+        swap_in(model, other)
+        assert await registry.refresh() == []
+        assert registry.get("model").labels[0] == "rouge"
+        registry.check_overdue()
+        with pytest.raises(HttpError) as caught:
+            await asyncio.wait_for(job.future, 1)
+        assert caught.value.status == 504
+        hang.set()
+        while old.pending:
+            await asyncio.sleep(0.01)
+        assert await registry.refresh() == []
+        with pytest.raises(UsageError):  # it is closed
+            old.classifier.predict(np.zeros((8, 8, 3), np.uint8))
+
+    asyncio.run(scenario())
+    pool.close()
     registry.close()
 
 

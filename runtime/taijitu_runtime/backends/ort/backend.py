@@ -18,6 +18,7 @@ from taijitu_runtime.card import METADATA_PREFIX, ModelCard, Precision
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, one_line, require
 from taijitu_runtime.installed import version_numbers
 from taijitu_runtime.machine import MOST_THREADS, core_cache_bytes, usable_cores
+from taijitu_runtime.onnx_graph.external_data import external_files
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 ROUNDS_FLOAT16 = (1, 30)
@@ -56,7 +57,7 @@ class OrtBackend(Backend):
         self._native = native
         self._profile_prefix = profile_prefix
         self._image_bytes: int | None = None
-        self._identity: tuple[int, ...] = ()
+        self._identity: tuple[tuple[int, ...], ...] = ()
         self._session: Any = None
         self._alongside: Any = None  # a session of one thread, opened when several inferences run at a time
         self._opening = threading.Lock()
@@ -78,14 +79,17 @@ class OrtBackend(Backend):
         return self._provider != "cpu"
 
     def check_same_file(self) -> None:
-        """Raise ArtefactError where the file at the path now is another than the one that was loaded."""
-        if file_identity(self.path) != self._identity:
+        """Raise ArtefactError where the file at the path, or its weights, are others than those that were loaded."""
+        if not self._is_same_file():
             raise ArtefactError(
                 f"{self.path}: got another file than the one that was loaded, expected the same; load it again"
             )
 
+    def _is_same_file(self) -> bool:
+        return identity_of_files(self.path) == self._identity
+
     def _load(self) -> tuple[ModelCard, ModelInput, int]:
-        self._identity = file_identity(self.path)
+        self._identity = identity_of_files(self.path)
         self._session = self._new_session(self._cores)
         metadata = self._session.get_modelmeta().custom_metadata_map
         if not any(key.startswith(METADATA_PREFIX) for key in metadata):
@@ -109,8 +113,8 @@ class OrtBackend(Backend):
             return self._infer(images)
         with self._opening:
             if self._alongside is None and self._session is not None:
-                self.check_same_file()
-                self._alongside = self._new_session(1)
+                # A file that was replaced since must not answer a part of the images.
+                self._alongside = self._new_session(1) if self._is_same_file() else self._session
             session = self._alongside
         return self._run(session, images)
 
@@ -131,7 +135,8 @@ class OrtBackend(Backend):
         return logits
 
     def _free(self) -> None:
-        self._session = self._alongside = None
+        with self._opening:  # a session that is being opened would outlive it, and answer for the next file
+            self._session = self._alongside = None
 
     def _new_session(self, threads: int) -> Any:
         return open_model(
@@ -168,13 +173,13 @@ def onnxruntime_version() -> str:
     return version
 
 
-def file_identity(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file is replaced or written to; empty where there is none."""
+def identity_of_files(path: Path) -> tuple[tuple[int, ...], ...]:
+    """Return what changes when a model's file, or one of its weights, is replaced or written to; empty without it."""
     try:
-        status = path.stat()
+        found = [file.stat() for file in (path, *external_files(path, path.read_bytes()))]
     except OSError:
         return ()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return tuple((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) for status in found)
 
 
 def bulk_on_cpu(image_bytes: int | None, max_batch: int | None, threads: int) -> Bulk:

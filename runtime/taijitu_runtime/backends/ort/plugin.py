@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def _options(model: Path | None) -> dict[str, str]:
     try:
         folder = private_folder(cache_folder() / "onnxruntime-rtx")
         kernels = private_folder(folder / hashlib.sha256(model.read_bytes()).hexdigest())
+        os.utime(kernels)  # used folders are removed last
         keep_newest(path for path in folder.iterdir() if path.is_dir())
     except (OSError, RuntimeError):  # no cache: kernels are compiled at each start
         return {}

@@ -13,6 +13,7 @@ import io
 import os
 import platform
 import re
+import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ LOOK = "look at the GPU lines of: taijitu doctor"
 MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\d.]*): cannot open shared object file")
 TOO_OLD_DRIVER = re.compile(r"undefined symbol: (cu[A-Z]\w+)|CUDA driver version is insufficient")
 GIVEN_UP = re.compile(r"EP Error (.+?)\s+when using", re.DOTALL)
+
+_quieting = threading.Lock()  # stdout and the level of the log are the whole process's
 
 
 def check_provider(name: str) -> None:
@@ -177,10 +180,14 @@ def _loading_error(ort: Any, provider: str) -> str:
 
 @contextlib.contextmanager
 def _quiet(ort: Any, printed: io.StringIO) -> Iterator[None]:
-    """Catch what ONNX Runtime prints and logs when it gives up a provider: our error says it in one line."""
-    ort.set_default_logger_severity(LOG_FATAL)
-    try:
-        with contextlib.redirect_stdout(printed):
-            yield
-    finally:
-        ort.set_default_logger_severity(LOG_WARNING)  # its default; the previous value cannot be read
+    """Catch what ONNX Runtime prints and logs when it gives up a provider: our error says it in one line.
+
+    One thread at a time: of two, the second would restore the first one's stdout, and leave it there.
+    """
+    with _quieting:
+        ort.set_default_logger_severity(LOG_FATAL)
+        try:
+            with contextlib.redirect_stdout(printed):
+                yield
+        finally:
+            ort.set_default_logger_severity(LOG_WARNING)  # its default; the previous value cannot be read
