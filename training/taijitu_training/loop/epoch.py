@@ -171,8 +171,8 @@ def _update_average(state: TrainState, recipe: Recipe, steps: int) -> None:
         return
     done = (state.epoch * steps + state.step) / (recipe.epochs * steps)
     decay = recipe.ema_decay if done > recipe.ema_start else 0.0
-    # Not state_dict, which has a tensor that several modules share under each of their names.
-    mine, theirs = ((*network.parameters(), *network.buffers()) for network in (state.average, state.model))
+    # Each once: state_dict has a tensor that several modules share under each of their names.
+    mine, theirs = (dict.fromkeys(net.state_dict(keep_vars=True).values()) for net in (state.average, state.model))
     pairs = list(zip(mine, theirs, strict=True))
     floats = [pair for pair in pairs if pair[0].is_floating_point()]
     torch._foreach_lerp_([own for own, _ in floats], [new for _, new in floats], 1.0 - decay)

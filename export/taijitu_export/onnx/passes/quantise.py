@@ -66,9 +66,8 @@ class QuantisePass(ir.passes.InPlacePass):
         ]
         for value in [] if self._weights_only else dict.fromkeys(_input(node) for node in chosen):
             _quantise_activation(graph, value, self._round(self._scales[value.name or ""]), chosen)
-        readers: dict[
-            tuple[ir.Value, int], list[ir.Node]
-        ] = {}  # layers with one weight may count its channels otherwise
+        # Layers that share a weight may have its channels in different dimensions.
+        readers: dict[tuple[ir.Value, int], list[ir.Node]] = {}
         for node in chosen:
             readers.setdefault((_weight(node), _channel_axis(node)), []).append(node)
         for (weight, axis), nodes in readers.items():
