@@ -21,12 +21,12 @@ def external_files(path: Path, model: bytes) -> list[Path]:
 
     They are next to it, or in folders there, wherever the process runs. Those that do not exist are left out.
     """
-    return [file for file in _named_files(path, model) if file.is_file()]
+    return [file for file in named_files(path, model) if file.is_file()]
 
 
 def missing_files(path: Path, model: bytes) -> list[Path]:
     """Return the files with weights that the model at `path`, whose content is `model`, names and that do not exist."""
-    return [file for file in _named_files(path, model) if not file.is_file()]
+    return [file for file in named_files(path, model) if not file.is_file()]
 
 
 def sha256_with_weights(path: Path) -> str:
@@ -40,7 +40,8 @@ def sha256_with_weights(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _named_files(path: Path, model: bytes) -> list[Path]:
+def named_files(path: Path, model: bytes) -> list[Path]:
+    """Return the files with weights that the model at `path`, whose content is `model`, names, there or not."""
     names = set()
     position = model.find(_LOCATION)
     while position >= 0:

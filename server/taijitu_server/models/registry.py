@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import glob
 import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from taijitu_runtime.console import shown
+from taijitu_runtime.engine_card import sidecar_of
 from taijitu_runtime.errors import ArtefactError, ProofError, TaijituError, UsageError, name_hint, one_line
 from taijitu_runtime.machine import return_free_memory
-from taijitu_runtime.model_files import is_model
+from taijitu_runtime.model_files import is_model, is_onnx
+from taijitu_runtime.onnx_graph.external_data import named_files
 from taijitu_server.errors import MODEL_UNKNOWN, MODEL_UNNAMED, HttpError
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.names import NAME, VERSION
@@ -27,7 +28,8 @@ PLACES = "NAME.onnx or NAME/VERSION/*.onnx, with a NAME of letters, digits, . _ 
 
 Key = tuple[str, str]  # name, version
 Files = tuple[Path, ...]  # of one version: one, except by mistake
-Stamp = tuple[tuple[str, int, int, int], ...]  # of each file: path, inode, time of change in ns, bytes
+FileState = tuple[str, int, int, int]  # of a file: path, inode, time of change in ns, bytes; zeros where it is missing
+Stamp = tuple[FileState, ...]  # of a version's files, then of those that belong to them
 
 
 @dataclass
@@ -121,7 +123,7 @@ class Registry:
             failed = []
             for key, files in found.items():
                 try:
-                    stamp = _stamp(files)
+                    stamp = await asyncio.to_thread(_stamp, files, self._stamps.get(key, ()))
                     if stamp != self._stamps.get(key) or (again and key in self.failures):
                         self._stamps[key] = stamp
                         await self._replace(key, files)
@@ -271,8 +273,31 @@ def _versions(folder: Path) -> dict[Key, Files]:
     return found
 
 
-def _stamp(files: Files) -> Stamp:
-    """Return what changes with a version's files and those that belong to them: an engine's sidecar, a model's data."""
-    beside = (path for file in files for path in file.parent.glob(f"{glob.escape(file.name)}.*"))
-    found = [(str(file), file.stat()) for file in (*files, *sorted(beside))]
-    return tuple((path, stat.st_ino, stat.st_mtime_ns, stat.st_size) for path, stat in found)
+def _stamp(files: Files, before: Stamp = ()) -> Stamp:
+    """Return what changes with a version's files and those that belong to them: an engine's sidecar, a model's weights.
+
+    `before`: the last stamp; the names of weights are read from a model again only where it is another one.
+    """
+    own = tuple(map(_state, files))
+    if own == before[: len(own)]:
+        beside = [Path(path) for path, *_ in before[len(own) :]]
+    else:
+        beside = [path for file in files for path in _files_beside(file)]
+    return (*own, *map(_state, beside))
+
+
+def _files_beside(file: Path) -> list[Path]:
+    """Return the files that belong to a model, there or not; none where it cannot be read: loading it says so."""
+    if not is_onnx(file):
+        return [sidecar_of(file)]
+    with contextlib.suppress(OSError):
+        return named_files(file, file.read_bytes())
+    return []
+
+
+def _state(file: Path) -> FileState:
+    try:
+        stat = file.stat()
+    except OSError:
+        return str(file), 0, 0, 0
+    return str(file), stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 import tritonclient.http as triton
 from PIL import Image
@@ -281,6 +282,32 @@ def test_the_files_of_a_model_are_checked_too(tmp_path: Path) -> None:
     first = failure()
     (tmp_path / "broken.engine.json").write_text("{}")  # a sidecar that arrives after its engine
     assert failure() != first
+    registry.close()
+
+
+def test_new_weights_are_noticed_under_any_name_and_files_beside_a_model_are_not(tmp_path: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    onnx.save(onnx.load(model), model, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    weights = tmp_path / "weights.bin"
+    registry = Registry(Settings(models=tmp_path), Metrics())
+    registry.load_all()
+
+    def served() -> ServedModel:
+        asyncio.run(registry.refresh())
+        return registry.get("model")
+
+    first = served()
+    (tmp_path / "model.onnx.part").write_bytes(b"half of the next one")
+    assert served() is first
+    swap_in(weights, (-np.frombuffer(weights.read_bytes(), np.float32)).tobytes())
+    second = served()
+    assert second is not first
+    good = weights.read_bytes()
+    weights.unlink()
+    assert served() is second
+    assert "model" in registry.failures.popitem()[0]
+    swap_in(weights, good)  # the missing file arrives, and its model was not touched
+    assert served() is not second
     registry.close()
 
 
