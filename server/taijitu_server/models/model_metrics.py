@@ -12,13 +12,14 @@ class ModelMetrics:
     """The series of one model, looked up once."""
 
     def __init__(self, metrics: Metrics, name: str, version: str) -> None:
+        # Counted up and down, never set: a model and the one that replaced it share the series for a while.
         self.pending = metrics.pending.labels(name, version)
         self._batch = metrics.batch.labels(name, version)
         self._stages = [metrics.stage_s.labels(name, version, stage) for stage in ("decode", "queue", "infer")]
 
-    def observe(self, jobs: Sequence[Job], pending: int) -> None:
+    def observe(self, jobs: Sequence[Job]) -> None:
         """Count the jobs of one delivery."""
-        self.pending.set(pending)
+        self.pending.dec(len(jobs))
         ran = [job for job in jobs if job.batch]
         if not ran:
             return

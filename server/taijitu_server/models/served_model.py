@@ -206,7 +206,7 @@ class ServedModel:
         self._loop = asyncio.get_running_loop()
         job = Job(self._loop.create_future(), prepare, time.monotonic() + settings.queue_timeout_ms / 1e3)
         self._jobs.add(job)
-        self._metrics.pending.set(self.pending)
+        self._metrics.pending.inc()
         return job
 
     def prepare(self, job: Job) -> None:
@@ -257,7 +257,7 @@ class ServedModel:
 
     def _resolve(self, jobs: Sequence[Job]) -> None:
         self._jobs.difference_update(jobs)
-        self._metrics.observe(jobs, self.pending)
+        self._metrics.observe(jobs)
         for job in jobs:
             if job.future.done():
                 continue

@@ -270,6 +270,38 @@ def test_a_model_that_hangs_is_reported_and_freed_although_it_was_replaced(tmp_p
     registry.close()
 
 
+def test_requests_to_a_model_and_to_the_one_that_replaced_it_are_counted_together(tmp_path: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    metrics = Metrics()
+    registry = Registry(Settings(models=tmp_path, shutdown_s=1), metrics)
+    registry.load_all()
+    old, pool, release = registry.get("model"), DecodePool(2), threading.Event()
+
+    def pending() -> float | None:
+        return metrics.registry.get_sample_value("taijitu_pending_requests", {"model": "model", "version": "1"})
+
+    def rows(_: Job) -> Any:
+        return np.zeros(old.input.shape(1), old.input.dtype)
+
+    def late_rows(job: Job) -> Any:
+        assert release.wait(30)
+        return rows(job)
+
+    async def scenario() -> None:
+        slow = old.submit(pool, late_rows)
+        swap_in(model, make_tiny_onnx(tmp_path / "model.other", scale=2.0).read_bytes())
+        await registry.refresh()
+        await registry.get("model").submit(pool, rows).future
+        assert pending() == 1
+        release.set()
+        await slow.future
+        assert pending() == 0
+
+    asyncio.run(scenario())
+    pool.close()
+    registry.close()
+
+
 def test_the_files_of_a_model_are_checked_too(tmp_path: Path) -> None:
     make_tiny_onnx(tmp_path / "model.onnx")
     (tmp_path / "broken.engine").write_bytes(b"no plan")
