@@ -226,6 +226,22 @@ def test_a_model_that_hangs_does_not_hold_the_shutdown(hanging: Callable[..., tu
     assert json.loads(log.splitlines()[-1])["level"] == "error"
 
 
+def test_a_camera_stops_while_its_model_hangs(hanging: Callable[..., tuple[Server, Path]], tmp_path: Path) -> None:
+    (tmp_path / "white.png").write_bytes(WHITE)
+    camera = ["--camera", f"white={tmp_path}/white.png", "--camera-control"]
+    running, release = hanging("--run-timeout-s", "600", *camera)
+    url = f"{running.url}/cameras/white"
+    assert httpx.post(f"{url}/stop", timeout=30).is_success  # it may have seen the picture before the model hung
+    for _ in range(2):
+        assert httpx.post(f"{url}/start").is_success
+        deadline = time.monotonic() + 20
+        while 'taijitu_pending_requests{model="tiny",version="1"} 0.0' in httpx.get(f"{running.url}/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert httpx.post(f"{url}/stop", timeout=30).json()["state"] == "stopped"
+    release.touch()
+
+
 def test_clients_that_left_are_told_from_those_that_send_no_more(hanging: Callable[..., tuple[Server, Path]]) -> None:
     running, release = hanging("--run-timeout-s", "30", "--queue-timeout-ms", "30000")
     head = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"

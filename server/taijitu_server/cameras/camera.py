@@ -24,7 +24,7 @@ from taijitu_runtime.live.smoothing import SmoothedAnswers
 from taijitu_runtime.live.watch import image_from_bgr
 from taijitu_server.cameras.latest_value import LatestValue
 from taijitu_server.cameras.mjpeg import banner, part_from_image
-from taijitu_server.errors import http_error
+from taijitu_server.errors import CAMERA_OFF, HttpError, http_error
 from taijitu_server.models.batcher import Job
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
@@ -82,6 +82,8 @@ class Camera:
     async def stop(self) -> None:
         """Release the source; takes two seconds if it hangs."""
         self._quit.set()
+        if self._job is not None:  # a model that hangs must not hold the camera
+            self._job.future.cancel()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
             self.updates.publish(True)
@@ -152,6 +154,7 @@ class Camera:
         }
 
     def _reset(self) -> None:
+        self._job: Job | None = None  # of the frame that is being classified
         self._model: ServedModel | None = None
         self._smoother: SmoothedAnswers
         self._latest: dict[str, Any] | None = None
@@ -208,6 +211,8 @@ class Camera:
             model.prepare(job)
             scores = self._in_loop(_scores_of(job))
         except Exception as error:
+            if self._quit.is_set():  # it was cancelled
+                return
             found = http_error(error)
             if found.status == 500:
                 self._failed += 1
@@ -229,8 +234,11 @@ class Camera:
         self._loop.call_soon_threadsafe(self.updates.publish, True)
 
     async def _accept(self, image: Image.Image) -> tuple[ServedModel, Job]:
+        if self._quit.is_set():
+            raise HttpError(CAMERA_OFF, "it is being stopped")
         model = self._find_model()
-        return model, model.accept(lambda _: model.rows_from_image(image))
+        self._job = model.accept(lambda _: model.rows_from_image(image))
+        return model, self._job
 
     def _answers(self, model: ServedModel, scores: Scores, time_s: float) -> dict[str, Any]:
         if model is not self._model:  # its labels may differ
