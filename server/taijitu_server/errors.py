@@ -70,6 +70,7 @@ PICTURE_KINDS = _picture_kinds()
 
 MODEL_UNNAMED = ErrorKind(400, "model_unnamed", "Several models are served, and the request names none.")
 NO_MAPS = ErrorKind(400, "no_maps", "The model has no class-activation maps.")
+MODEL_REPLACED = ErrorKind(503, "model_replaced", "The model's file was replaced, and is not loaded yet.")
 MODEL_UNKNOWN = ErrorKind(404, "model_unknown", "The model or version does not exist.")
 MODEL_FAILED = ErrorKind(500, "model", "The model failed.")
 MODEL_DEAD = ErrorKind(503, "model_dead", "The model is not running.")

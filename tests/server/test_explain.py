@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from taijitu_runtime.classifier import Classifier
 from tests.helpers.fragile_model import make_fragile_onnx
-from tests.helpers.server_process import Server
+from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import make_tiny_onnx
 
 
@@ -66,6 +66,19 @@ def test_several_pictures_are_explained_each_and_a_bad_one_is_named(server: Serv
     assert [(len(each["answers"]), each["known"]) for each in good] == [(3, False)] * 2
     bad = asked(server, json={"images": texts})
     assert (bad.status_code, "picture 2" in bad.json()["error"]) == (422, True)
+
+
+def test_a_model_whose_file_was_replaced_is_not_explained_until_it_is_loaded_again(
+    start_server: Callable[..., Server], tmp_path: Path, picture: bytes
+) -> None:
+    make_tiny_onnx(tmp_path / "maps.onnx")
+    running = start_server("--models", str(tmp_path), "--reload-by-post", levels=WITH_ERRORS)
+    make_tiny_onnx(tmp_path / "new", scale=-1).replace(tmp_path / "maps.onnx")
+    refused = asked(running, content=picture)
+    assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+    assert asked(running, content=picture, params={"explain": "0"}).is_success
+    assert httpx.post(f"{running.url}/v2/repository/models/maps/load", timeout=30).is_success
+    assert asked(running, content=picture).is_success
 
 
 def test_a_model_without_maps_says_so_in_the_list_and_when_it_is_asked(server: Server, picture: bytes) -> None:

@@ -17,14 +17,22 @@ from taijitu_runtime.answers import Scores
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import shown
-from taijitu_runtime.errors import ExplanationError, PictureError
+from taijitu_runtime.errors import ArtefactError, ExplanationError, PictureError
 from taijitu_runtime.explain.class_maps import maps_added_to
 from taijitu_runtime.explain.explanation import Explanation
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.proof.prove import Proof, proof_at_start
-from taijitu_server.errors import MODEL_DEAD, MODEL_HANGS, QUEUE_FULL, REQUEST_PIXELS, HttpError, overloaded
+from taijitu_server.errors import (
+    MODEL_DEAD,
+    MODEL_HANGS,
+    MODEL_REPLACED,
+    QUEUE_FULL,
+    REQUEST_PIXELS,
+    HttpError,
+    overloaded,
+)
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.batcher import Batcher, Job, Prepare, Rows, Steps
 from taijitu_server.models.decode_pool import DecodePool, prepare_here
@@ -154,7 +162,7 @@ class ServedModel:
         """Queue one request whose pictures are explained in `pool`, by a session of its own.
 
         The list has an explanation for each picture when the job's `future` has its result. HttpError 503 where the
-        queue is full, ExplanationError where there are no maps.
+        queue is full or the file was replaced, ExplanationError where there are no maps.
         """
         self.check_explains()
         explanations: list[Explanation] = []
@@ -162,6 +170,7 @@ class ServedModel:
         def explain(_: Job) -> Steps:
             found = pictures()
             check_request_pixels(found, self._limits, self._settings.max_request_pixels)
+            self._open_maps()
             for index, picture in enumerate(found):
                 with _naming(index, len(found)):
                     most = min(top, len(self.labels))
@@ -178,6 +187,14 @@ class ServedModel:
         job = self.accept(explain)
         pool.put(job, deliver, self._deliver)
         return job, explanations
+
+    def _open_maps(self) -> None:
+        """Open the session of the maps, which the first request does from the file; HttpError 503 for another file."""
+        try:
+            self.classifier.class_maps()
+        except ArtefactError as error:
+            text = f"the file of {self.name} was replaced since it was loaded; try again once it is loaded again"
+            raise overloaded(MODEL_REPLACED, text, self._settings.retry_after_s) from error
 
     def is_quick(self, picture: bytes) -> bool:
         """Return whether preparing a picture file takes less time than telling another thread about it.
