@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from taijitu_runtime.console import shown
@@ -18,6 +19,16 @@ def check_model(path: Path, reply: Reply) -> Finding:
     if outcome == "unproven":
         return warning(subject, text, "make it again with: taijitu onnx")
     if outcome == "not tried":  # no such file, no GPU for an engine, ...: the error ends with its own cure
-        reason, _, cure = text.rpartition("; ")
-        return problem(subject, reason, cure) if reason else problem(subject, text, "see docs/proof.md")
+        return problem(subject, *_reason_and_cure(path, text))
     return problem(subject, text, "copy the file again, or make it again with: taijitu onnx; see docs/proof.md")
+
+
+def _reason_and_cure(path: Path, text: str) -> tuple[str, str]:
+    """Part an error about a file where its cure begins: at the first semicolon after what was expected."""
+    hidden = text
+    for name in os.path.split(os.path.realpath(path)):  # a name may have a semicolon too
+        hidden = hidden.replace(name, "/" * len(name))
+    place = hidden.find("; ", max(0, hidden.rfind(", expected ")))
+    if place < 0:
+        return text, "see docs/proof.md"
+    return text[:place], text[place + 2 :].removeprefix("do: ")

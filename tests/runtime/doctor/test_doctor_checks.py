@@ -11,6 +11,7 @@ import pytest
 from taijitu_runtime.doctor import folders, libraries, models, packages, probe, system
 from taijitu_runtime.doctor.child import Imported, Reply
 from taijitu_runtime.doctor.finding import Finding
+from taijitu_runtime.errors import MissingDependencyError
 from taijitu_runtime.installed import installed_versions, pip_install
 from tests.helpers.machine_tree import Tree, only, virtual
 
@@ -153,5 +154,12 @@ def test_a_file_that_could_not_be_tried_gets_the_cure_of_its_error(tmp_path: Pat
     assert found.cure == "check the path"
     no_gpu = ["not tried", "got no usable GPU (no driver), expected a driver and a GPU; try nvidia-smi"]
     assert models.check_model(Path("m.engine"), Reply(no_gpu)).cure == "try nvidia-smi"
+    for folder, rest, cure in (
+        (tmp_path / "a; b", "got no file, expected one", "see docs/proof.md"),
+        (tmp_path / "a; b", "got no file, expected one; copy it again; see docs", "copy it again; see docs"),
+        (tmp_path, str(MissingDependencyError("onnxruntime", "taijitu[ort]")), pip_install("taijitu[ort]")),
+    ):
+        found = models.check_model(folder / "m.onnx", Reply(["not tried", f"{folder}/m.onnx: {rest}"]))
+        assert (found.cure, str(folder / "m.onnx") in found.text) == (cure, True)
     differs = ["failed", "not proven: another answer to 3 of 16; 13 of 16 answers the same"]
     assert "taijitu onnx" in models.check_model(Path("m.onnx"), Reply(differs)).cure
