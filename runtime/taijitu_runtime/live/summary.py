@@ -36,7 +36,7 @@ class Percentiles:
 
 
 class Rate:
-    """The rate of an event in the last seconds."""
+    """The rate of an event in the last seconds, or of the last two where they are further apart."""
 
     def __init__(self) -> None:
         self._times_s: deque[float] = deque()
@@ -44,7 +44,7 @@ class Rate:
     def add(self, time_s: float) -> float:
         """Count an event at `time_s`; return the rate in 1/s, 0 for the first event."""
         self._times_s.append(time_s)
-        while time_s - self._times_s[0] > RATE_WINDOW_S:
+        while len(self._times_s) > 2 and time_s - self._times_s[0] > RATE_WINDOW_S:
             self._times_s.popleft()
         span_s = time_s - self._times_s[0]
         return (len(self._times_s) - 1) / span_s if span_s > 0 else 0.0

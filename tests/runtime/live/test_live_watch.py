@@ -185,6 +185,7 @@ def test_the_rate_is_that_of_the_last_two_seconds() -> None:
     assert rate.add(0.0) == 0
     assert [rate.add(index / 10) for index in range(1, 31)][-1] == pytest.approx(10)
     assert [rate.add(3 + index / 4) for index in range(1, 13)][-1] == pytest.approx(4)
+    assert [rate.add(6 + 5 * index) for index in range(1, 4)] == pytest.approx([0.2] * 3)  # one frame in five seconds
 
 
 def test_opening_does_not_count_for_the_rates(tiny_onnx: Path, photograph: Path) -> None:
