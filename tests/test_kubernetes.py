@@ -93,3 +93,36 @@ def test_promtool_accepts_the_rules() -> None:
         pytest.skip("no promtool (Debian: apt install prometheus)")
     done = subprocess.run([promtool, "check", "rules", str(RULES)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_first_failure_to_load_a_model_is_an_alert(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool (Debian: apt install prometheus)")
+    labels = {"job": "taijitu", "model": "m", "outcome": "failed"}
+    matchers = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    name = "TaijituModelNotLoaded"
+    (group,) = yaml.safe_load(RULES.read_text())["groups"]
+    for rule in group["rules"]:
+        rule.pop("annotations")
+    (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [group]}))
+    severity = next(rule["labels"] for rule in group["rules"] if rule["alert"] == name)
+    firing = [{"exp_labels": labels | severity}]
+    tests = {
+        "rule_files": ["rules.yaml"],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": f"taijitu_model_loads_total{{{matchers}}}", "values": "_x10 1+0x40"}],
+                "alert_rule_test": [
+                    {"eval_time": f"{minute}m", "alertname": name, "exp_alerts": expected}
+                    for minute, expected in ((5, []), (12, firing), (40, []))
+                ],
+            }
+        ],
+    }
+    (tmp_path / "tests.yaml").write_text(json.dumps(tests))
+    done = subprocess.run(
+        [promtool, "test", "rules", "tests.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
