@@ -117,7 +117,7 @@ class Registry:
                 self._unloaded -= {only}
             found = {
                 key: files
-                for key, files in self._found().items()
+                for key, files in (await asyncio.to_thread(self._found)).items()  # a folder may be large, or far away
                 if only in (None, key[0]) and key[0] not in self._unloaded
             }
             failed = []

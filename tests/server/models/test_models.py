@@ -343,6 +343,31 @@ def test_new_weights_are_noticed_under_any_name_and_files_beside_a_model_are_not
     registry.close()
 
 
+def test_a_check_for_new_models_does_not_hold_up_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_tiny_onnx(tmp_path / "model.onnx")
+    registry = Registry(Settings(models=tmp_path), Metrics())
+    registry.load_all()
+    is_listed = threading.Event()
+
+    def find_late(folder: Path) -> Any:  # as in a folder of a million files, or on a disk far away
+        assert is_listed.wait(30)
+        return find_models(folder)
+
+    monkeypatch.setattr("taijitu_server.models.registry.find_models", find_late)
+
+    async def scenario() -> None:
+        check = asyncio.create_task(registry.refresh())
+        model, pool = registry.get("model"), DecodePool(1)
+        await asyncio.sleep(0)
+        await model.submit(pool, lambda _: np.zeros(model.input.shape(1), model.input.dtype)).future
+        is_listed.set()
+        assert await check == []
+        pool.close()
+
+    asyncio.run(scenario())
+    registry.close()
+
+
 def test_names_that_are_not_unicode_stop_nothing(reloading: Server, folder: Path) -> None:
     bad = os.fsencode(folder / "colours" / "2") + b"/caf\xe9.onnx"
     Path(os.fsdecode(bad)).write_bytes(b"no model")
