@@ -19,7 +19,6 @@ class ModelMetrics:
 
     def observe(self, jobs: Sequence[Job]) -> None:
         """Count the jobs of one delivery."""
-        self.pending.dec(len(jobs))
         ran = [job for job in jobs if job.batch]
         if not ran:
             return

@@ -273,7 +273,9 @@ class ServedModel:
         self._loop.call_soon_threadsafe(self._resolve, tuple(jobs))
 
     def _resolve(self, jobs: Sequence[Job]) -> None:
+        accepted = len(self._jobs)
         self._jobs.difference_update(jobs)
+        self._metrics.pending.dec(accepted - len(self._jobs))
         self._metrics.observe(jobs)
         for job in jobs:
             if job.future.done():
