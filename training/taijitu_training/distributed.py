@@ -67,6 +67,14 @@ class Processes:
         box: list[T] = []
         return self._agree(lambda: box.append(do()), lambda: box[0])
 
+    def least(self, do: Callable[[], int]) -> int:
+        """Return the smallest result of `do` in any of the processes."""
+        results = [self.all_do(do)] * self.count
+        if self.count > 1:
+            with explain_lost_peer():
+                dist.all_gather_object(results, results[self.rank])
+        return min(results)
+
     def fail(self, error: TaijituError) -> NoReturn:
         """Raise an error that occurred in every process: the others end without a message."""
         if self.writes:

@@ -13,6 +13,7 @@ from typing import Any
 
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.datasets import LEVELS, Level
+from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import UsageError, check_name
 from taijitu_runtime.locks import lock_folder
 from taijitu_runtime.output_path import make_out
@@ -159,6 +160,7 @@ def train(
             skip_unreadable=skip_unreadable,
             choose=patience is not None,
             other=other,
+            budget=group.least(host_budget),
         )
         dataset = _loaded(request, group)
         run = Run(

@@ -21,6 +21,9 @@ MOST_PICTURES = 10_000_000
 
 BISECTIONS = 60
 
+DEVIATIONS = 10
+"""Standard deviations below an observed count whose probabilities are added up."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
@@ -85,21 +88,27 @@ def fewest(suffices: Callable[[int], bool], most: int) -> int | None:
 
 def _share_with_tail(count: int, pictures: int, tail: float) -> float:
     """Return the share at which at most `count` of `pictures` are observed with the probability `tail`."""
-    steps = np.arange(1, count + 1)
-    # Logarithms of the binomial coefficients "pictures over 0, 1, ... count".
-    coefficients = np.concatenate([[0.0], np.cumsum(np.log((pictures - steps + 1) / steps))])
-    low, high = count / pictures if tail < 0.5 else 0.0, 1.0 if tail < 0.5 else (count + 1) / pictures
+    # Counts further below add nothing that float64 has, at any share near the one that is looked for.
+    first = max(0, count - math.ceil(DEVIATIONS * (1 + math.sqrt(min(count, pictures - count) + 1))))
+    steps = np.arange(first + 1, count + 1)
+    # Logarithms of the binomial coefficients "pictures over first, first + 1, ... count".
+    below = math.lgamma(pictures + 1) - math.lgamma(first + 1) - math.lgamma(pictures - first + 1)
+    coefficients = below + np.concatenate([[0.0], np.cumsum(np.log((pictures - steps + 1) / steps))])
+    low, high = count / pictures if tail < 0.5 else first / pictures, 1.0 if tail < 0.5 else (count + 1) / pictures
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        if _tail_probability(coefficients, pictures, middle) > tail:
+        if _tail_probability(coefficients, first, pictures, middle) > tail:
             low = middle
         else:
             high = middle
     return (low + high) / 2
 
 
-def _tail_probability(coefficients: NDArray[np.float64], pictures: int, share: float) -> float:
-    """Return the probability of at most len(coefficients) - 1 of `pictures`, each with the probability `share`."""
-    counts = np.arange(len(coefficients))
+def _tail_probability(coefficients: NDArray[np.float64], first: int, pictures: int, share: float) -> float:
+    """Return the probability of `first`, `first` + 1, ... of `pictures`, each with the probability `share`.
+
+    `coefficients`: the logarithm of the binomial coefficient of each of these counts.
+    """
+    counts = first + np.arange(len(coefficients))
     terms = coefficients + counts * math.log(share) + (pictures - counts) * math.log1p(-share)
     return float(np.exp(terms).sum())

@@ -17,6 +17,7 @@ from PIL import Image
 from taijitu_export import passport
 from taijitu_export.adopt.cli import main
 from taijitu_export.adopt.finding.find import FoundContract, UndecidedError, find_contract
+from taijitu_export.adopt.finding.label_order import score_by_halves
 from taijitu_export.adopt.onnx_from_foreign import standard_graph
 from taijitu_export.adopt.original import Original
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
@@ -150,6 +151,14 @@ def test_the_labels_order_is_found_where_none_is_given_or_a_wrong_one(case: tupl
     wrong = find(network, data, labels=("brick", "apple", "cloud", "daisy"), **fixed)
     assert wrong.labels == LABELS
     assert wrong.reordered is not None
+
+
+def test_a_perfect_network_explains_every_picture_wherever_the_pictures_of_a_label_are() -> None:
+    """Labels 0 and 1 are at even places alone: halves by place would not have both."""
+    order = np.array([1, 0, 3, 2])
+    targets = np.array([0, 2, 1, 3] * 4)
+    logits = 10 * np.eye(4, dtype=np.float32)[order[targets]]
+    assert score_by_halves(logits, targets).percent == 100
 
 
 def test_square_pictures_cannot_tell_the_resize_and_are_refused_with_all_that_it_may_be(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from taijitu_export.comparison import bounds
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, FULL_PRECISION_ERROR, allowed_error
 from taijitu_export.comparison.bounds import drop_interval, fewest, pictures_to_show, share_interval
 from taijitu_export.comparison.comparison import Accuracy, accuracy, compare
@@ -60,6 +61,24 @@ def test_the_number_of_pictures_that_would_show_it_shows_it_and_one_less_does_no
         # (1 - allowed) ** n = 2.5 %, and as much again for nothing gained
         assert enough == math.ceil(math.log(0.025) / math.log1p(-allowed))
     assert pictures_to_show(5, 0, 1000, 0.005) is None, "the rate itself is at what is allowed"
+
+
+def test_two_models_of_different_answers_are_judged_without_adding_up_millions_of_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    added = 0
+
+    def counting(coefficients: np.ndarray, *others: float) -> float:
+        nonlocal added
+        added += len(coefficients)
+        return probability(coefficients, *others)
+
+    probability = bounds._tail_probability
+    monkeypatch.setattr(bounds, "_tail_probability", counting)
+    enough = pictures_to_show(20, 20, 100, 0.005)
+    assert enough is not None
+    assert drop_interval(enough // 5, enough // 5, enough).high <= 0.005 + 1e-4
+    assert added < 2e7
 
 
 def judged(before: list[int], after: list[int], targets: list[int], max_drop: float = 0.5) -> Verdict:

@@ -114,6 +114,23 @@ def test_constants_that_float16_cannot_hold_stay() -> None:
     assert (got["b"], got["v"]) == ("FLOAT16", "FLOAT16")
 
 
+@pytest.mark.parametrize("graph_pass", [Float16Pass, RoundToFloat16Pass])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["v = ReduceMean<axes = [1]>(d)", "e = Add(v, eps)", "q = Sqrt(e)", "y = Div(d, q)"],
+        ["v = ReduceL2<axes = [1]>(a)", "q = Clip(v, eps)", "y = Div(a, q)"],
+    ],
+    ids=["layer norm", "unit length"],
+)
+def test_an_epsilon_below_the_least_float16_still_prevents_a_division_by_0(lines: list[str], graph_pass: Any) -> None:
+    """Rule 8."""
+    model = model_of(CONV, "d = Mul(a, a)", *lines, w=W, eps=np.float32(1e-12))
+    changed = applied(graph_pass(), model)
+    np.testing.assert_allclose(run(changed, np.zeros_like(X)), run(model, np.zeros_like(X)), atol=1e-6)
+    np.testing.assert_allclose(run(changed), run(model), atol=0.05)
+
+
 def test_a_layer_normalisation_stays() -> None:
     """Rule 7."""
     lines = (CONV, "b = LayerNormalization<axis = -1>(a, s, o)", "y = Relu(b)")

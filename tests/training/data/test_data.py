@@ -18,7 +18,7 @@ from PIL import Image
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import DamagedPictureError
 from taijitu_runtime.pictures.preprocess import decode_picture
-from taijitu_training.data import DataRequest, Dataset, Pictures, Share, Stream, batches, load, load_dataset
+from taijitu_training.data import DataRequest, Dataset, Pictures, Share, Stream, batches, load_dataset
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 from taijitu_training.recipes.recipe import Recipe
@@ -228,7 +228,7 @@ def test_what_does_not_fit_in_memory_is_streamed(tiny_data: Path, monkeypatch: p
         (needed - 1, Stream, Pictures),
         (999, Stream, Stream),
     ):
-        monkeypatch.setattr(load, "host_budget", lambda free=free: free)
+        monkeypatch.setattr("taijitu_training.data.dataset.host_budget", lambda free=free: free)
         dataset = load_dataset(DataRequest(tiny_data, (32, 32), RECIPE, workers=0))
         assert (type(dataset.train), type(dataset.evaluation)) == (train, evaluation)
         assert (len(dataset.train), len(dataset.evaluation)) == (48, 12)

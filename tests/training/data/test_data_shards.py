@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -16,7 +18,7 @@ import webdataset
 from PIL import Image
 
 from taijitu_runtime.errors import UsageError
-from taijitu_training.data import Pictures, Share, Stream, batches, evaluation_batches, load_dataset, shard_folder
+from taijitu_training.data import Pictures, Share, Stream, batches, evaluation_batches, load_dataset
 from taijitu_training.data.dataset import DataRequest, Dataset
 from taijitu_training.data.shard_folder import shards_by_split
 from taijitu_training.data.webdataset_shards import Shards, picture_of
@@ -116,7 +118,7 @@ def test_processes_read_different_shards_and_make_as_many_steps(shards: Path) ->
 def test_every_evaluation_sample_is_counted_by_exactly_one_process(
     shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_folder, "host_budget", lambda: 0)
+    monkeypatch.setattr("taijitu_training.data.dataset.host_budget", lambda: 0)
     dataset = load_shards(shards)
     assert isinstance(dataset.evaluation, Stream)
     for processes in (1, 2, 3):  # of three processes one has no shard
@@ -125,6 +127,37 @@ def test_every_evaluation_sample_is_counted_by_exactly_one_process(
         assert sorted(values) == list(range(100, 112))
         targets = [int(target) for part in parts for _, targets in part for target in targets]
         assert targets == [value % 3 for value in values]
+
+
+ONE_WITHOUT_MEMORY = """
+import os
+from taijitu_runtime.datasets import budget
+from taijitu_training import train
+from taijitu_training.cli import main
+from taijitu_training.data import Share, evaluation_batches
+
+load, rank = train.load_dataset, int(os.environ["RANK"])
+budget.available_bytes = lambda: 10**9 * rank
+
+def loaded(request):
+    dataset = load(request)
+    for images, targets in evaluation_batches(dataset.evaluation, train.choose_device("cpu"), Share(rank, 2)):
+        print("evaluated", *images[:, 0, 0, 0].tolist(), flush=True)
+    raise SystemExit
+
+train.load_dataset = loaded
+main()
+"""
+
+
+def test_processes_with_unequal_memory_evaluate_every_sample_once(shards: Path, tmp_path: Path) -> None:
+    write_shard(shards / "val-002.tar", range(112, 117))
+    (program := tmp_path / "program.py").write_text(ONE_WITHOUT_MEMORY)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)]
+    command += ["--model", "yynet_small_16", "--data", str(shards), "--out", str(tmp_path / "run"), "--workers", "0"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    values = [int(word) for word in output.split() if word != "evaluated"]
+    assert sorted(values) == list(range(100, 117))
 
 
 def test_more_processes_than_shards_are_refused(shards: Path) -> None:

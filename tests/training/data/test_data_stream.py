@@ -19,7 +19,7 @@ from torch import Tensor
 
 from taijitu_runtime.errors import TaijituError
 from taijitu_runtime.pictures.preprocess import decode_picture
-from taijitu_training.data import Share, Source, batches, evaluation_batches, load, load_dataset
+from taijitu_training.data import Share, Source, batches, evaluation_batches, load_dataset
 from taijitu_training.data.dataset import DataRequest, Dataset, Stream
 from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Cut, Step, epoch_order
@@ -36,7 +36,7 @@ SIZE = (24, 28)
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend a host on which no picture fits in memory."""
-    monkeypatch.setattr(load, "host_budget", lambda: 0)
+    monkeypatch.setattr("taijitu_training.data.dataset.host_budget", lambda: 0)
 
 
 def steps_of(
@@ -67,7 +67,7 @@ def test_a_stream_trains_and_evaluates_on_the_same_pictures_as_in_memory(
     tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = load_dataset(DataRequest(tiny_data, SIZE, PADDED))
-    monkeypatch.setattr(load, "host_budget", lambda: 0)
+    monkeypatch.setattr("taijitu_training.data.dataset.host_budget", lambda: 0)
     streamed = load_dataset(DataRequest(tiny_data, SIZE, PADDED, workers=0))
     assert isinstance(streamed.train, Stream)
     assert batches(streamed.train, PADDED, CPU, ALONE).cut.steps == 6
@@ -85,7 +85,7 @@ def test_the_incomplete_batch_is_streamed_as_in_memory_for_any_number_of_process
 ) -> None:
     recipe = replace(PADDED, batch_size=18)  # 48 images: 18, 18 and 12, or 18 and 30 where 12 are too few to share
     held = load_dataset(DataRequest(tiny_data, SIZE, recipe)).train
-    monkeypatch.setattr(load, "host_budget", lambda: 0)
+    monkeypatch.setattr("taijitu_training.data.dataset.host_budget", lambda: 0)
     streamed = load_dataset(DataRequest(tiny_data, SIZE, recipe, workers=0)).train
     whole = steps_of(held, recipe=recipe)
     assert [len(joined(step)[1]) for step in whole] == [18, 18, 12]

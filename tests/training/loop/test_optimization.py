@@ -316,3 +316,26 @@ def test_the_parts_of_all_processes_are_the_batch(processes: int, accumulate: in
         assert [i for part in parts for i in range(part.start, part.stop)] == list(range(cuts[0].size(step)))
         assert min(part.stop - part.start for part in parts) >= 2
         assert parts == Cut(100, 24, Share(accumulate=processes * accumulate)).parts(step)
+
+
+class Normed(Tiny):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.norm(x))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_frozen_layers_stay_as_they_are_with_their_running_statistics(parts: int) -> None:
+    recipe = replace(RECIPE, freeze_epochs=1)
+    source = batches(recipe)
+    source.cut = Cut(16, recipe.batch_size, Share(accumulate=parts), True)
+    model = Normed()
+    state = start(model, recipe, source.cut.steps, head=("fc.weight", "fc.bias"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for epoch in (0, 1):
+        assert train_one_epoch(state, source, recipe)
+        same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+        assert same == (set() if epoch else {name for name in before if name.startswith("norm.")})

@@ -185,6 +185,22 @@ def test_a_run_that_goes_on_in_another_folder_has_the_best_epoch_before_if_that_
         assert "first/best.pt" in printed.err
 
 
+def test_a_finished_run_resumed_in_another_folder_has_its_results_there(
+    finished: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    more = ("--preset", "public_code", "--resume")
+    assert train(tiny_data, again, *more, str(finished / "last.pt")) == 0
+    assert sorted(os.listdir(again)) == sorted(os.listdir(finished))
+    assert rows(again) == rows(finished)
+    there, here = checkpoint.load(finished / "final.pt"), checkpoint.load(again / "final.pt")
+    assert all(torch.equal(value, here.state_dict[name]) for name, value in there.state_dict.items())
+    assert here.training["metrics"] == there.training["metrics"]
+    before = (again / "final.pt").stat().st_mtime_ns
+    assert train(tiny_data, again, *more) == 0
+    assert (again / "final.pt").stat().st_mtime_ns == before
+
+
 def test_shards_are_resumed_within_an_epoch_by_as_many_processes(finished: Path, tmp_path: Path) -> None:
     saved = checkpoint.load(finished / "last.pt")
     own = replace(saved, source_sha256="", resume={**saved.resume, "processes": 2})

@@ -292,12 +292,8 @@ def test_a_network_that_reads_the_version_of_its_weights_gets_its_own(convert: A
         torch.testing.assert_close(checkpoint.load(tmp_path / "made.pt").model()(picture), module(picture))
 
 
-def test_published_names_of_a_networks_authors_are_renamed_by_timm(tmp_path: Path) -> None:
+def by_authors(module: nn.Module) -> dict[str, torch.Tensor]:
     """Use the names of ConvNeXt's authors, who call its stem downsample_layers.0."""
-    from taijitu_training.weights.fitting import match_weights
-
-    timm = pytest.importorskip("timm")
-    module = timm.create_model("test_convnext", num_classes=3)
     renamed = {
         "stem.": "downsample_layers.0.", "stages.0.blocks.": "stages.0.", ".conv_dw.": ".dwconv.",
         ".mlp.fc1.": ".pwconv1.", ".mlp.fc2.": ".pwconv2.", "head.norm.": "norm.", "head.fc.": "head.",
@@ -310,12 +306,33 @@ def test_published_names_of_a_networks_authors_are_renamed_by_timm(tmp_path: Pat
             name = name.replace(f"stages.{stage}.downsample.", f"downsample_layers.{stage}.")
             name = name.replace(f"stages.{stage}.blocks.", f"stages.{stage}.")
         theirs[name] = value
-    torch.save(theirs, tmp_path / "authors.pth")
+    return theirs
+
+
+def test_published_names_of_a_networks_authors_are_renamed_by_timm(tmp_path: Path) -> None:
+    from taijitu_training.weights.fitting import match_weights
+
+    timm = pytest.importorskip("timm")
+    module = timm.create_model("test_convnext", num_classes=3)
+    torch.save(by_authors(module), tmp_path / "authors.pth")
     architecture = {"name": "timm/test_convnext", "options": create_options("timm/test_convnext")}
     match = match_weights(read_weights(tmp_path / "authors.pth"), architecture, by_order=False, prefix=None)
     assert "timm" in match.how
     for name, value in module.state_dict().items():
         assert torch.equal(match.tensors[f"network.{name}"], value)
+
+
+def test_training_starts_from_such_a_file_whatever_its_order(tmp_path: Path) -> None:
+    """.safetensors are sorted by name: the last tensor is not of the classification layer."""
+    from safetensors.torch import save_file
+
+    from taijitu_training.weights.fine_tuning import from_file
+
+    module = pytest.importorskip("timm").create_model("test_convnext", num_classes=5)
+    save_file(dict(sorted(by_authors(module).items())), tmp_path / "authors.safetensors")
+    start = from_file(tmp_path / "authors.safetensors", "timm/test_convnext", create_options("timm/test_convnext"))
+    for name, value in module.state_dict().items():
+        assert torch.equal(start.tensors[f"network.{name}"], value)
 
 
 def create_options(name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from taijitu_runtime.datasets import Content, LeftOut, Level, TrainedOn, counts_in_words, role_of, warnings_of
+from taijitu_runtime.datasets.budget import host_budget
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder
 from taijitu_training.data.share import Cut, Share
@@ -54,6 +55,9 @@ class DataRequest:
     up to 16; 0: this one). `label_level` decides which level of folders is the label if both are possible.
     `skip_unreadable` leaves out pictures that cannot be decoded; `Dataset.unreadable` lists them.
 
+    `budget`: the bytes of memory that the pictures may take; None for what this process has. Several processes need one
+    number: pictures in memory are divided among them in another way than shards that are streamed.
+
     `other`: the label whose pictures show none of the labels. It is not among `Dataset.labels`, its pictures to train
     on have the target K behind those of the K labels, and its others are not judged.
     """
@@ -67,6 +71,12 @@ class DataRequest:
     skip_unreadable: bool = False
     choose: bool = False
     other: str | None = None
+    budget: int | None = None
+
+    @property
+    def room(self) -> int:
+        """The bytes of memory that the pictures may take."""
+        return host_budget() if self.budget is None else self.budget
 
     def pool(self) -> Workers:
         """Return the processes that decode."""

@@ -20,7 +20,6 @@ from taijitu_runtime.datasets import (
     label_counts,
     read_dataset,
 )
-from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import name_hint
 from taijitu_training.data.augmentation.augment import padded_bytes
 from taijitu_training.data.checks import check_judged, check_names, check_readable, check_trained
@@ -30,7 +29,6 @@ from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Samples
 from taijitu_training.data.shard_folder import dataset_of_shards, shards_by_split
 from taijitu_training.errors import DataError
-from taijitu_training.recipes.recipe import Recipe
 
 UNSPLIT_SHARE = 0.2
 """The held-out share of a data set without splits, unless the user sets another."""
@@ -62,7 +60,7 @@ def load_dataset(request: DataRequest) -> Dataset:
     if request.other is not None:
         divided = _without_last(divided)
     check_judged(divided)
-    splits = _readable(divided, pool.decoder, request.recipe, unreadable)
+    splits = _readable(divided, pool.decoder, request, unreadable)
     sources: dict[Role, Source] = {
         role: split if isinstance(split, Pictures) else Stream(split, pool) for role, split in splits.items()
     }
@@ -134,10 +132,12 @@ def _without_last(found: Found) -> Found:
     return replace(found, labels=labels, splits=splits)
 
 
-def _readable(found: Found, decoder: Decoder, recipe: Recipe, unreadable: Unreadable) -> dict[Role, Pictures | Samples]:
+def _readable(
+    found: Found, decoder: Decoder, request: DataRequest, unreadable: Unreadable
+) -> dict[Role, Pictures | Samples]:
     """Decode the splits that fit in memory, and check the files of the others, which will be streamed."""
     rooms = {role: padded_bytes(len(split), decoder.size, 0) for role, split in found.splits.items()}
-    judged, budget = sum(rooms.values()) - rooms["train"], host_budget()
+    judged, budget, recipe = sum(rooms.values()) - rooms["train"], request.room, request.recipe
     padded = padded_bytes(len(found.splits["train"]), decoder.size, recipe.pad)
     in_memory = recipe.crop == "padded" and judged + padded <= budget
     splits = {}

@@ -14,7 +14,6 @@ import torch
 
 from taijitu_runtime.console import Progress, shown
 from taijitu_runtime.datasets import SPLIT_NAMES, Role, role_of
-from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import listed
 from taijitu_runtime.labels import read_labels
 from taijitu_training.data.augmentation.augment import padded_bytes
@@ -78,7 +77,7 @@ def dataset_of_shards(
     check_labels(path, found.labels)
     judging: Role = "val" if "val" in found.splits else "test"
     judged: dict[Role, Source] = {
-        role: _in_memory_if_it_fits(shards, pool, unreadable)
+        role: _in_memory_if_it_fits(shards, pool, unreadable, request.room)
         for role, shards in found.splits.items()
         if role in ("val", "test")
     }
@@ -97,8 +96,8 @@ def dataset_of_shards(
     )
 
 
-def _in_memory_if_it_fits(shards: Shards, pool: Workers, unreadable: Unreadable) -> Source:
-    if padded_bytes(len(shards), pool.decoder.size, 0) > host_budget():
+def _in_memory_if_it_fits(shards: Shards, pool: Workers, unreadable: Unreadable, room: int) -> Source:
+    if padded_bytes(len(shards), pool.decoder.size, 0) > room:
         return Stream(shards, pool)
     contents, targets = zip(*shards.in_order(Share()), strict=True)
     return decode(Samples(contents, torch.tensor(targets)), pool.decoder, unreadable)

@@ -18,7 +18,7 @@ from taijitu_training.errors import TrainingError
 from taijitu_training.loop.loss import MixedTargets, mean_loss
 from taijitu_training.loop.mixed_precision import autocast
 from taijitu_training.loop.mixing import draw_mix, mixed
-from taijitu_training.loop.optimization import freeze, set_weight_decay
+from taijitu_training.loop.optimization import freeze, set_mode, set_weight_decay
 from taijitu_training.loop.state import Totals, TrainState
 from taijitu_training.recipes.recipe import Recipe
 
@@ -39,7 +39,7 @@ def train_one_epoch(
     """
     flush_steps = FLUSH_STEPS[next(state.model.parameters()).device.type]
     steps = batches.cut.steps
-    state.model.train()
+    set_mode(state.model, recipe, state.epoch)
     began = time.perf_counter()
     waiting: list[Tensor] = []
     for step in batches.epoch(state.epoch, state.step):
@@ -68,7 +68,7 @@ def _gradients(state: TrainState, step: Step, recipe: Recipe, processes: Process
     statistics = [
         buffer
         for module in state.model.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
         for buffer in (module.running_mean, module.running_var)
         if buffer is not None
     ]

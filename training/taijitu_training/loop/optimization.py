@@ -46,13 +46,25 @@ def create_optimizer(model: nn.Module, recipe: Recipe, head: Collection[str] = (
 def freeze(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int) -> None:
     """Drop the gradients of all layers except the classification layer in the first `freeze_epochs`.
 
-    They do not change.
+    With `set_mode`, these layers do not change.
     """
     if epoch < recipe.freeze_epochs:
         for group in optimizer.param_groups:
             if group.get("is_body"):
                 for parameter in group["params"]:
                     parameter.grad = None
+
+
+def set_mode(model: nn.Module, recipe: Recipe, epoch: int) -> None:
+    """Set `model` to training, and in the first `freeze_epochs` its batch norms to evaluation.
+
+    So the frozen layers compute what they compute in the network that they come from, as timm's and Keras's do.
+    """
+    model.train()
+    if epoch < recipe.freeze_epochs:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
 
 def create_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:

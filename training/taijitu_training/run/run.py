@@ -171,6 +171,8 @@ class Run:
                 show_step(bar, state, self.recipe.epochs, used)
                 return stop.asked
 
+            if metrics is not None and self._ended(state) and not (self.out / "final.pt").exists():
+                self._finish_again(state, metrics, bar)
             while not self._ended(state):
                 if train_one_epoch(state, source, self.recipe, self.processes, after_steps):
                     self._finish_epoch(state, metrics, bar)
@@ -202,8 +204,7 @@ class Run:
             self._save(state, "best.pt")
         said = [epoch_in_words(row, self.recipe.epochs, self.dataset.evaluation_name)]
         if ended:
-            said += [self._write_report(state)] if self.report else []
-            self._save(state, "final.pt")
+            said += self._save_result(state)
             if state.epoch < self.recipe.epochs:
                 said.append(f"no better epoch in the last {self.patience}: stopped; best.pt is the best one")
         # Last: a run that dies before this line does the epoch again, with all of the above.
@@ -211,6 +212,19 @@ class Run:
         if slow := slowness_in_words(self.history):
             bar.say(slow, sys.stderr)
         bar.say("\n".join(said), sys.stdout)
+
+    def _finish_again(self, state: TrainState, log: MetricsLog, bar: Progress) -> None:
+        """Write the files of a run that was resumed after its last epoch, in a folder that does not have them."""
+        log.write_last()
+        said = ["no epoch is left to train", *self._save_result(state)]
+        self._save(state, "last.pt", resumable=True)
+        bar.say("\n".join(said), sys.stdout)
+
+    def _save_result(self, state: TrainState) -> list[str]:
+        """Write final.pt, and report.html if it is wanted; return what it says."""
+        said = [self._write_report(state)] if self.report else []
+        self._save(state, "final.pt")
+        return said
 
     def _row(self, state: TrainState) -> Row:
         """Evaluate, and return the numbers of the epoch, whose totals begin again."""

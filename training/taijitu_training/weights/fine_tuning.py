@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from taijitu_training.data.pictures import check_arithmetic, cropped_side
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import model_options
 from taijitu_training.recipes.recipe import Recipe
-from taijitu_training.tensors.read import read_weights
+from taijitu_training.tensors.read import WeightsFile, read_weights
 from taijitu_training.weights.fitting import (
     classification_layer,
     loaded_by_timm,
@@ -33,6 +34,7 @@ from taijitu_training.weights.fitting import (
     require_whole,
 )
 from taijitu_training.weights.hub import published_weights
+from taijitu_training.weights.matching import Match
 from taijitu_training.weights.published import (
     network_input,
     published_input,
@@ -165,13 +167,38 @@ def from_file(path: Path, model: str, options: Options) -> StartingPoint:
             f"{path}: got a file without taijitu's contract for {model}, expected a checkpoint; make one of it: "
             "taijitu checkpoint"
         )
-    # The classification layer is as large as in the file, so that the other layers are compared completely.
-    rows = next((value.shape[0] for value in reversed(file.tensors.values()) if value.ndim in (1, 2)), 1)
-    architecture = {"name": model, "options": {**options, "num_classes": int(rows)}}
-    match = match_weights(file, architecture, by_order=False, prefix=None)
-    require_body(file, match, architecture)
+    match, architecture = _fitted(file, model, options)
     origin = {"file": shown(path.name), "sha256": file.sha256, "part": file.part, "matched": match.how}
     return StartingPoint(match.tensors, architecture, (), network_input(model), origin)
+
+
+def _fitted(file: WeightsFile, model: str, options: Options) -> tuple[Match, dict[str, Any]]:
+    """Match a file to a network with a classification layer as large as the file's: timm renames tensors for no other.
+
+    CheckpointError, the one of the likeliest size, if no size fits.
+    """
+    first: CheckpointError | None = None
+    for count in _label_counts(file):
+        architecture = {"name": model, "options": {**options, "num_classes": count}}
+        try:
+            match = match_weights(file, architecture, by_order=False, prefix=None)
+            require_body(file, match, architecture)
+        except CheckpointError as error:
+            first = first or error
+        else:
+            return match, architecture
+    assert first is not None
+    raise first
+
+
+def _label_counts(file: WeightsFile) -> list[int]:
+    """Return the numbers of labels that a file may have, the likeliest first.
+
+    The classification layer is the last one, where the file has an order, and its size is rarely that of another.
+    """
+    sizes = [int(value.shape[0]) for value in file.tensors.values() if value.ndim in (1, 2)]
+    rare, last = [size for size, times in Counter(sizes).items() if times <= 2 and size], sizes[-1:]
+    return [*dict.fromkeys([*last, *rare] if file.has_order else [*rare, *last])] or [1]
 
 
 def _from_checkpoint(path: Path, model: str, options: Options) -> StartingPoint:

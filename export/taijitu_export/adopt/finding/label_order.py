@@ -23,9 +23,12 @@ def best_order(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Order
 def score_by_halves(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Score:
     """Score each half of the pictures in the order that the other half gives.
 
-    An order fitted to the same pictures would make sense of noise.
+    An order fitted to the same pictures would make sense of noise. Each half has every other picture of each label: a
+    label that a half lacks has no number in the order that it gives.
     """
-    halves = np.arange(len(targets)) % 2
+    halves = np.empty(len(targets), np.int64)
+    for label in np.unique(targets):
+        halves[targets == label] = np.arange(np.count_nonzero(targets == label)) % 2
     ordered = np.empty_like(logits)
     for half in (0, 1):
         ordered[halves == half] = logits[halves == half][:, best_order(logits[halves != half], targets[halves != half])]

@@ -28,6 +28,7 @@ from taijitu_export.onnx.passes.editing import (
 from taijitu_export.onnx.passes.reading import QUANTISERS, WEIGHTED
 
 FLOAT16_MAX = 65504.0
+FLOAT16_LEAST = 2.0**-24
 FLOAT16_SCALES = 19
 """The opset from which on a scale may be float16."""
 
@@ -57,6 +58,8 @@ class Float16Pass(ir.passes.InPlacePass):
        Cast separates a pair from its layer, which would cost TensorRT the integer kernel.
     7. It is not a LayerNormalization: that stays in float32, as under torch's autocast, since it sums squares; and ONNX
        Runtime 1.31 dies of some that are float16 (those of torchvision's ViT).
+    8. A single number that would round to 0, as an epsilon of 1e-12, becomes 2^-24: it is there to divide by no 0. In
+       float32 it would not help, because the sum with it is rounded to 0 for the next node.
     """
 
     def __init__(self, excluded: Collection[str] = ()) -> None:
@@ -109,10 +112,14 @@ def float32_layers(model: ir.Model) -> list[ir.Node]:
 
 
 def float16(constant: ir.Value) -> NDArray[np.float16]:
-    """Return a float32 constant, rounded."""
+    """Return a float32 constant, rounded; a single number that would become 0 is the least one of its sign (rule 8)."""
     assert constant.const_value is not None
+    exact = constant.const_value.numpy()
     with np.errstate(over="ignore"):  # a value that does not fit is found by rule 4
-        return constant.const_value.numpy().astype(np.float16)
+        rounded: NDArray[np.float16] = exact.astype(np.float16)
+    if exact.size == 1 and exact.any() and not rounded.any():
+        rounded = (np.sign(exact) * FLOAT16_LEAST).astype(np.float16)
+    return rounded
 
 
 def _may_be_float16(node: ir.Node, model: ir.Model) -> bool:
