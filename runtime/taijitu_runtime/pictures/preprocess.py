@@ -6,6 +6,7 @@ before decoding are in headers.py, decoding in decode.py.
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -196,11 +197,12 @@ def _decoded_image(picture: object, limits: Limits) -> Decoded:
 
 
 def _read(path: str | Path, limits: Limits) -> bytes:
+    most = limits.max_bytes + 1
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(min(FIRST_READ, limits.max_bytes + 1))
-            if len(data) == FIRST_READ:
-                data += file.read(limits.max_bytes + 1 - FIRST_READ)
+        with io.FileIO(path) as file:  # Path.open takes as long as a thumbnail's decoding
+            data = file.read(min(FIRST_READ, most))
+            while len(data) < most and (more := file.read(min(max(FIRST_READ, len(data)), most - len(data)))):
+                data += more
     except (OSError, ValueError) as error:
         detail = error.strerror if isinstance(error, OSError) else error
         do = "download it first, no URL is fetched" if str(path).startswith(("http:/", "https:/")) else "check the path"
