@@ -18,6 +18,9 @@ COVERAGES = (100, 99, 98, 95, 90, 85, 80, 70, 60, 50)
 FEWEST_KNOWN = 20
 """No accuracy is promised on fewer pictures than this."""
 
+ROUNDING = 1e-9
+"""For the error of binary fractions, in pictures or hundredths of one: 29 % of 100 pictures are 29, not 30."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ThresholdRequest:
@@ -60,15 +63,17 @@ class ThresholdRequest:
         """
         ordered = -np.sort(-scores)
         if self.coverage is not None:
-            return float(ordered[max(1, math.ceil(self.coverage / 100 * len(ordered))) - 1])
+            return float(ordered[max(1, math.ceil(self.coverage * len(ordered) / 100 - ROUNDING)) - 1])
         if self.accuracy is None:
             return self.reject
         order = np.argsort(-scores, kind="stable")
-        shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+        pictures = np.arange(1, len(order) + 1)
+        counts = np.cumsum(right[order])
         is_last_of_its_score = np.append(ordered[:-1] > ordered[1:], True)
-        good = np.flatnonzero((100 * shares >= self.accuracy) & is_last_of_its_score)
+        is_accurate = 100 * counts >= self.accuracy * pictures - ROUNDING
+        good = np.flatnonzero(is_accurate & is_last_of_its_score)
         if not len(good) or good[-1] + 1 < FEWEST_KNOWN:
-            best = 100 * float(np.max(shares[FEWEST_KNOWN - 1 :], initial=0.0))
+            best = 100 * float(np.max((counts / pictures)[FEWEST_KNOWN - 1 :], initial=0.0))
             raise ExportError(
                 f"got at most {best:.1f} % on {FEWEST_KNOWN} or more of {len(order)} pictures, expected --accuracy "
                 f"{self.accuracy:g}; ask for less, or train further"

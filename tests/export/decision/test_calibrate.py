@@ -279,3 +279,11 @@ def _inferred(server: Server, files: list[Path], threshold: float | None) -> lis
         labels = [COLOURS[index] for index in order if members[index]]
         rows.append({"known": bool(known), "set": labels, "p": float(values.max())})
     return rows
+
+
+@pytest.mark.parametrize("percent", [29, 55, 57, 58])  # as fractions of one, these are a little off
+def test_a_threshold_takes_the_asked_share_of_pictures_and_no_picture_more(percent: int) -> None:
+    scores = np.linspace(1.0, 0.01, 100)
+    right = np.arange(100) < percent
+    assert ThresholdRequest(coverage=percent).threshold(scores, right) == scores[percent - 1]
+    assert ThresholdRequest(accuracy=percent).threshold(scores, right) == scores[-1]
