@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_export.decision.threshold import ROUNDING
 from taijitu_export.errors import ExportError
 
 
@@ -25,10 +26,10 @@ def set_probability(of_labels: NDArray[np.float64], guarantee: float) -> float:
         ExportError: The pictures are too few for that.
     """
     miss = 1 - guarantee / 100
-    # The largest rank at which at most that share of new pictures is below; 1e-9 for the error of binary fractions.
-    rank = min(len(of_labels), math.floor((len(of_labels) + 1) * miss + 1e-9))
+    # The largest rank at which at most that share of new pictures is below.
+    rank = min(len(of_labels), math.floor((len(of_labels) + 1) * miss + ROUNDING))
     if rank < 1:
-        needed = math.ceil(1 / miss - 1 - 1e-9)
+        needed = math.ceil(1 / miss - 1 - ROUNDING)
         raise ExportError(
             f"got {len(of_labels)} pictures to choose with, expected at least {needed} for --guarantee {guarantee:g} "
             "(half of all pictures choose); give more pictures, or a lower guarantee"
