@@ -50,21 +50,28 @@ def float32_constants(nodes: Collection[ir.Node]) -> list[ir.Value]:
     return [value for value in read if value.is_initializer() and value.dtype == ir.DataType.FLOAT]
 
 
-def free_name(graph: ir.Graph, name: str) -> str:
-    """Return `name`, or with a number behind it if a value or a node of the graph has it.
+class FreeNames:
+    """Names for what a pass adds: called with one, it returns that name, or with a number behind it if it is taken.
 
-    Those of other exporters have any names, and ONNX Runtime refuses a second one of either.
+    Values and nodes of other exporters have any names, and ONNX Runtime refuses a second one of either. The graph is
+    read once, when this is made; names that were returned are taken from then on.
     """
-    taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
-    for node in graph.all_nodes():
-        taken.update((node.name, *(value.name for value in node.outputs)))
-    numbered = (f"{name}_{number}" for number in itertools.count(2))
-    return next(each for each in itertools.chain([name], numbered) if each not in taken)
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
+        for node in graph.all_nodes():
+            self._taken.update((node.name, *(value.name for value in node.outputs)))
+
+    def __call__(self, name: str) -> str:
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        found = next(each for each in itertools.chain([name], numbered) if each not in self._taken)
+        self._taken.add(found)
+        return found
 
 
-def add_constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
-    """Add a constant to the graph, under the `free_name` of `name`."""
-    name = free_name(graph, name)
+def add_constant(graph: ir.Graph, name: str, array: NDArray[Any], names: FreeNames | None = None) -> ir.Value:
+    """Add a constant to the graph, under the free name of `name`; `names` of a pass that adds many."""
+    name = (names or FreeNames(graph))(name)
     value = ir.val(name, const_value=ir.tensor(array, name=name))
     graph.register_initializer(value)
     return value

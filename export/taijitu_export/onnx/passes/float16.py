@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from taijitu_export.onnx.passes.editing import (
     Belongs,
+    FreeNames,
     activations,
     float32_constants,
-    free_name,
     place,
     replace_constant,
 )
@@ -70,12 +70,13 @@ class Float16Pass(ir.passes.InPlacePass):
         graph, halves = model.graph, float16_nodes(model, self._excluded)
         for constant in float32_constants(halves):
             replace_constant(graph, constant, float16(constant), "float16", halves.__contains__)
+        names = FreeNames(graph)
         for value in activations(graph):
             if value.producer() in halves:
                 value.dtype = ir.DataType.FLOAT16
-                _cast(graph, value, ir.DataType.FLOAT, lambda node: node not in halves)
+                _cast(graph, names, value, ir.DataType.FLOAT, lambda node: node not in halves)
             else:
-                _cast(graph, value, ir.DataType.FLOAT16, halves.__contains__)
+                _cast(graph, names, value, ir.DataType.FLOAT16, halves.__contains__)
         called = {node.op_identifier() for node in halves}
         for identifier, function in model.functions.items():
             if identifier in called:
@@ -171,18 +172,18 @@ def _fits(constant: ir.Value, node: ir.Node) -> bool:
     return bool(np.isfinite(rounded).all())
 
 
-def _cast(graph: ir.Graph, value: ir.Value, to: ir.DataType, users: Belongs) -> None:
+def _cast(graph: ir.Graph, names: FreeNames, value: ir.Value, to: ir.DataType, users: Belongs) -> None:
     """Insert one Cast of `value` for all `users`; the graph's output keeps its name and its float32."""
     uses = [use for use in value.uses() if users(use.node)]
     back = to == ir.DataType.FLOAT and value.is_graph_output()
     if not uses and not back:
         return
     suffix = "float32" if to == ir.DataType.FLOAT else "float16"
-    cast = ir.node("Cast", [value], {"to": to}, name=free_name(graph, f"{value.name}_to_{suffix}"))
+    cast = ir.node("Cast", [value], {"to": to}, name=names(f"{value.name}_to_{suffix}"))
     made = cast.outputs[0]
-    made.name, made.dtype, made.shape = free_name(graph, f"{value.name}_{suffix}"), to, value.shape
+    made.name, made.dtype, made.shape = names(f"{value.name}_{suffix}"), to, value.shape
     if back:
-        made.name, value.name = value.name, free_name(graph, f"{value.name}_float16")
+        made.name, value.name = value.name, names(f"{value.name}_float16")
         graph.outputs[graph.outputs.index(value)] = made
     for use in uses:
         use.node.replace_input_with(use.idx, made)

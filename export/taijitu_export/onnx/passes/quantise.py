@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from taijitu_export.onnx.passes.editing import add_constant, free_name, place
+from taijitu_export.onnx.passes.editing import FreeNames, add_constant, place
 from taijitu_export.onnx.passes.float16 import FLOAT16_MAX
 from taijitu_export.onnx.passes.reading import constant
 
@@ -59,19 +59,20 @@ class QuantisePass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
+        names = FreeNames(graph)
         chosen = [
             node
             for node in quantisable_nodes(model)  # rule 1
             if _input(node).name in self._scales and node.name not in self._excluded  # rules 2 and 3
         ]
         for value in [] if self._weights_only else dict.fromkeys(_input(node) for node in chosen):
-            _quantise_activation(graph, value, self._round(self._scales[value.name or ""]), chosen)
+            _quantise_activation(graph, names, value, self._round(self._scales[value.name or ""]), chosen)
         # Layers that share a weight may have its channels in different dimensions.
         readers: dict[tuple[ir.Value, int], list[ir.Node]] = {}
         for node in chosen:
             readers.setdefault((_weight(node), _channel_axis(node)), []).append(node)
         for (weight, axis), nodes in readers.items():
-            _quantise_weight(graph, weight, axis, self._round, nodes)
+            _quantise_weight(graph, names, weight, axis, self._round, nodes)
         return ir.passes.PassResult(model, modified=bool(chosen))
 
 
@@ -135,18 +136,18 @@ def _channel_axis(node: ir.Node) -> int:
     return len(_weight(node).shape or ()) - 1
 
 
-def _quantise_activation(graph: ir.Graph, value: ir.Value, scale: Scales, nodes: Collection[ir.Node]) -> None:
+def _quantise_activation(
+    graph: ir.Graph, names: FreeNames, value: ir.Value, scale: Scales, nodes: Collection[ir.Node]
+) -> None:
     name = value.name
-    constants = [add_constant(graph, f"{name}_scale", scale), _zero(graph, ())]
-    quantise = ir.node("QuantizeLinear", [value, *constants], name=free_name(graph, f"{name}_quantise"))
-    dequantise = ir.node(
-        "DequantizeLinear", [quantise.outputs[0], *constants], name=free_name(graph, f"{name}_dequantise")
-    )
+    constants = [add_constant(graph, f"{name}_scale", scale, names), _zero(graph, names, ())]
+    quantise = ir.node("QuantizeLinear", [value, *constants], name=names(f"{name}_quantise"))
+    dequantise = ir.node("DequantizeLinear", [quantise.outputs[0], *constants], name=names(f"{name}_dequantise"))
     for made, suffix, dtype in (
         (quantise.outputs[0], "quantised", ir.DataType.INT8),
         (dequantise.outputs[0], "dequantised", ir.DataType.FLOAT),
     ):
-        made.name, made.dtype, made.shape = free_name(graph, f"{name}_{suffix}"), dtype, value.shape
+        made.name, made.dtype, made.shape = names(f"{name}_{suffix}"), dtype, value.shape
     for node in nodes:
         if node.inputs[0] is value:
             node.replace_input_with(0, dequantise.outputs[0])
@@ -154,7 +155,12 @@ def _quantise_activation(graph: ir.Graph, value: ir.Value, scale: Scales, nodes:
 
 
 def _quantise_weight(
-    graph: ir.Graph, weight: ir.Value, axis: int, rounding: Callable[[Any], Scales], nodes: Collection[ir.Node]
+    graph: ir.Graph,
+    names: FreeNames,
+    weight: ir.Value,
+    axis: int,
+    rounding: Callable[[Any], Scales],
+    nodes: Collection[ir.Node],
 ) -> None:
     assert weight.const_value is not None
     name, exact = weight.name, weight.const_value.numpy()
@@ -162,13 +168,13 @@ def _quantise_weight(
     along = scales.reshape([-1 if i == axis else 1 for i in range(exact.ndim)])
     integers = np.clip(np.rint(exact / along), -LEVELS, LEVELS).astype(np.int8)
     inputs = [
-        add_constant(graph, f"{name}_quantised", integers),
-        add_constant(graph, f"{name}_scale", scales),
-        _zero(graph, scales.shape),
+        add_constant(graph, f"{name}_quantised", integers, names),
+        add_constant(graph, f"{name}_scale", scales, names),
+        _zero(graph, names, scales.shape),
     ]
-    dequantise = ir.node("DequantizeLinear", inputs, {"axis": axis}, name=free_name(graph, f"{name}_dequantise"))
+    dequantise = ir.node("DequantizeLinear", inputs, {"axis": axis}, name=names(f"{name}_dequantise"))
     out = dequantise.outputs[0]
-    out.name, out.dtype, out.shape = free_name(graph, f"{name}_dequantised"), ir.DataType.FLOAT, weight.shape
+    out.name, out.dtype, out.shape = names(f"{name}_dequantised"), ir.DataType.FLOAT, weight.shape
     for node in nodes:
         node.replace_input_with(1, out)
     graph.insert_before(graph[0], dequantise)
@@ -176,11 +182,11 @@ def _quantise_weight(
         del graph.initializers[name]
 
 
-def _zero(graph: ir.Graph, shape: tuple[int, ...]) -> ir.Value:
+def _zero(graph: ir.Graph, names: FreeNames, shape: tuple[int, ...]) -> ir.Value:
     """Return symmetric quantisation's zero point, one constant for all of the same shape."""
     name = "_".join(["zero_point", *map(str, shape)])
     known = graph.initializers.get(name)
     found = None if known is None or known.dtype != ir.DataType.INT8 else constant(known)
     if known is not None and found is not None and found.shape == shape and not found.any():
         return known
-    return add_constant(graph, name, np.zeros(shape, np.int8))
+    return add_constant(graph, name, np.zeros(shape, np.int8), names)

@@ -14,9 +14,9 @@ import onnx_ir as ir
 
 from taijitu_export.onnx.passes.editing import (
     Belongs,
+    FreeNames,
     activations,
     float32_constants,
-    free_name,
     place,
     replace_constant,
 )
@@ -46,24 +46,25 @@ class RoundToFloat16Pass(ir.passes.InPlacePass):
         for constant in float32_constants(halves):  # rule 1
             rounded = float16(constant).astype(np.float32)
             replace_constant(graph, constant, rounded, "rounded", halves.__contains__)
+        names = FreeNames(graph)
         for value in [] if self._weights_only else activations(graph):
             if value.producer() in halves:
-                _round(graph, value, lambda node: True, keeps_its_name=True)  # rule 2
+                _round(graph, names, value, lambda node: True, keeps_its_name=True)  # rule 2
             elif any(use.node in halves for use in value.uses()):
-                _round(graph, value, halves.__contains__, keeps_its_name=False)  # rule 3
+                _round(graph, names, value, halves.__contains__, keeps_its_name=False)  # rule 3
         return ir.passes.PassResult(model, modified=bool(halves))
 
 
-def _round(graph: ir.Graph, value: ir.Value, users: Belongs, *, keeps_its_name: bool) -> None:
+def _round(graph: ir.Graph, names: FreeNames, value: ir.Value, users: Belongs, *, keeps_its_name: bool) -> None:
     uses = [use for use in value.uses() if users(use.node)]
-    down = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16}, name=free_name(graph, f"{value.name}_down"))
-    up = ir.node("Cast", down.outputs, {"to": ir.DataType.FLOAT}, name=free_name(graph, f"{value.name}_up"))
+    down = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16}, name=names(f"{value.name}_down"))
+    up = ir.node("Cast", down.outputs, {"to": ir.DataType.FLOAT}, name=names(f"{value.name}_up"))
     made = up.outputs[0]
     half = down.outputs[0]
-    half.name, half.dtype, half.shape = free_name(graph, f"{value.name}_float16"), ir.DataType.FLOAT16, value.shape
-    made.name, made.dtype, made.shape = free_name(graph, f"{value.name}_rounded"), ir.DataType.FLOAT, value.shape
+    half.name, half.dtype, half.shape = names(f"{value.name}_float16"), ir.DataType.FLOAT16, value.shape
+    made.name, made.dtype, made.shape = names(f"{value.name}_rounded"), ir.DataType.FLOAT, value.shape
     if keeps_its_name:
-        made.name, value.name = value.name, free_name(graph, f"{value.name}_exact")
+        made.name, value.name = value.name, names(f"{value.name}_exact")
         if value.is_graph_output():
             graph.outputs[graph.outputs.index(value)] = made
     for use in uses:

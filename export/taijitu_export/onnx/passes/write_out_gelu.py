@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from taijitu_export.onnx.passes.editing import add_constant, free_name
+from taijitu_export.onnx.passes.editing import FreeNames, add_constant
 from taijitu_export.onnx.passes.reading import is_operator
 
 
@@ -36,15 +36,16 @@ class WriteOutGeluPass(ir.passes.InPlacePass):
 def _write_out(graph: ir.Graph, node: ir.Node, x: ir.Value, dtype: np.dtype[Any]) -> None:
     made = node.outputs[0]
     numbers = {"root": math.sqrt(2), "one": 1.0, "half": 0.5}
+    names = FreeNames(graph)
     root, one, half = (
-        add_constant(graph, f"{made.name}_{name}", np.array(number, dtype)) for name, number in numbers.items()
+        add_constant(graph, f"{made.name}_{name}", np.array(number, dtype), names) for name, number in numbers.items()
     )
     chain: list[ir.Node] = []
     value = x
     for op_type, other in (("Div", root), ("Erf", None), ("Add", one), ("Mul", x), ("Mul", half)):
         step = ir.node(op_type, [value] if other is None else [value, other], name=f"{made.name}_gelu_{len(chain)}")
         value = step.outputs[0]
-        value.name, value.type, value.shape = free_name(graph, f"{made.name}_gelu_{len(chain)}"), x.type, x.shape
+        value.name, value.type, value.shape = names(f"{made.name}_gelu_{len(chain)}"), x.type, x.shape
         chain.append(step)
     graph.insert_before(node, chain)
     name = made.name
