@@ -18,7 +18,11 @@ from taijitu_training import checkpoint
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("yynet_small_16", {}), ("yynet", {"size": 64}), ("vgnetg_1_0mp_se", {"stem": "thumbnail"})],
+    [
+        ("yynet_small_16", {}),
+        ("vgnetg_1_0mp_se", {"stem": "thumbnail"}),
+        pytest.param("yynet", {"size": 64}, marks=pytest.mark.networks),
+    ],
 )
 def test_the_kernels_and_the_layout_change_no_answer(
     make_checkpoint: Callable[..., Path], with_nish_library: Path, tmp_path: Path, name: str, options: dict[str, Any]

@@ -393,24 +393,32 @@ def test_without_an_output_the_file_is_named_by_its_precision(make_checkpoint: M
 
 @for_engines
 @pytest.mark.slow
-@pytest.mark.parametrize("act", ["silu", pytest.param("nish", marks=pytest.mark.engines)])
-def test_tensorrt_rtx_builds_engines_of_both_precisions(make_checkpoint: Make, pictures: Path, act: str) -> None:
+@pytest.mark.parametrize(
+    ("act", "precision"),
+    [
+        ("silu", "int8"),
+        # Float16 is built in test_engine_networks.py.
+        *(pytest.param(*more, marks=pytest.mark.engines) for more in (("silu", "fp16"), ("nish", "int8"))),
+    ],
+)
+def test_tensorrt_rtx_builds_engines_of_converted_files(
+    make_checkpoint: Make, pictures: Path, act: str, precision: str
+) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx, which builds without a GPU")
     source = make_checkpoint("yynet_small_16", act=act)
     unlabelled = max((pictures / "train").iterdir(), key=lambda folder: len(os.listdir(folder)))
-    for precision in ("fp16", "int8"):
-        data = ["--calibration", str(unlabelled), "--max-drop", "100"] if precision == "int8" else []
-        assert cli.main([str(source), "--precision", precision, *data]) == 0
-        builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
-        network = builder.create_network(0)
-        parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
-        parsed = parser.parse(source.with_suffix(f".{precision}.onnx").read_bytes())
-        assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
-        layers = [network.get_layer(i) for i in range(network.num_layers)]
-        made = {layer.get_output(i).dtype for layer in layers for i in range(layer.num_outputs)}
-        assert (trt.float16 if precision == "fp16" else trt.int8) in made
-        assert (network.get_input(0).dtype, network.get_output(0).dtype) == (trt.uint8, trt.float32)
-        config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-        profile.set_shape("images", (1, 32, 32, 3), (1, 32, 32, 3), (4, 32, 32, 3))
-        config.add_optimization_profile(profile)
-        assert builder.build_serialized_network(network, config) is not None
+    data = ["--calibration", str(unlabelled), "--max-drop", "100"] if precision == "int8" else []
+    assert cli.main([str(source), "--precision", precision, *data]) == 0
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
+    parsed = parser.parse(source.with_suffix(f".{precision}.onnx").read_bytes())
+    assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    made = {layer.get_output(i).dtype for layer in layers for i in range(layer.num_outputs)}
+    assert (trt.float16 if precision == "fp16" else trt.int8) in made
+    assert (network.get_input(0).dtype, network.get_output(0).dtype) == (trt.uint8, trt.float32)
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    profile.set_shape("images", (1, 32, 32, 3), (1, 32, 32, 3), (4, 32, 32, 3))
+    config.add_optimization_profile(profile)
+    assert builder.build_serialized_network(network, config) is not None
