@@ -29,6 +29,7 @@ from taijitu_server.models.names import name_from_card
 MODEL, LABELS = "model.onnx", "labels.txt"
 PRIMARY, SECONDARY = "config_infer_primary.txt", "config_infer_secondary.txt"
 OUTPUT = "probabilities"
+MOST_INTEGER = 2**31 - 1  # of nvinfer's configuration
 NETWORK_MODES = {"fp32": 0, "fp16": 2}
 AGAIN = "export it again: taijitu onnx CHECKPOINT --input pixels --nish decomposed"
 
@@ -83,8 +84,10 @@ def deepstream_folder(
         ArtefactError: The model cannot be read.
         UsageError: DeepStream cannot use the model, or an argument is wrong.
     """
-    if batch_size < 1 or gpu < 0:
-        raise UsageError(f"got --batch-size {batch_size} --gpu {gpu}, expected at least 1 and at least 0")
+    if not 1 <= batch_size <= MOST_INTEGER or not 0 <= gpu <= MOST_INTEGER:
+        raise UsageError(
+            f"got --batch-size {batch_size} --gpu {gpu}, expected 1 to {MOST_INTEGER} and 0 to {MOST_INTEGER}"
+        )
     check_threshold(threshold)
     check_new_folder(out)
     check_onnx_file(model)

@@ -17,12 +17,14 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import Parser, run, say, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
+from taijitu_runtime.machine import MOST_THREADS
 from taijitu_runtime.output_path import check_new_folder
 from taijitu_server.deploy.onnx_file import check_mounted_at, check_onnx_file
 from taijitu_server.models.names import name_from_card
 
 CONFIG, MODEL = "serve.yaml", "model.onnx"
 DEPLOYMENT = "Classifier"
+MOST_REPLICAS = 2**31 - 1  # an int32 between Ray's processes
 
 
 def build_parser() -> Parser:
@@ -46,10 +48,10 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: written, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
-    if not 1 <= args.min_replicas <= args.max_replicas or args.threads < 1:
+    if not 1 <= args.min_replicas <= args.max_replicas <= MOST_REPLICAS or not 1 <= args.threads <= MOST_THREADS:
         raise UsageError(
             f"got --min-replicas {args.min_replicas} --max-replicas {args.max_replicas} --threads {args.threads}, "
-            "expected 1 <= min <= max and at least 1 thread"
+            f"expected 1 <= min <= max <= {MOST_REPLICAS} and 1 to {MOST_THREADS} threads"
         )
     if not 1 <= args.port <= 65535:
         raise UsageError(f"got --port {args.port}, expected 1 to 65535")

@@ -30,6 +30,7 @@ from taijitu_server.deploy.onnx_file import check_mounted_at, check_onnx_file
 from taijitu_server.models.names import name_from_card
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
+MOST_VERSION, MOST_BATCH = 2**63 - 1, 2**31 - 1  # an int64, and an int32 of config.pbtxt
 
 
 def build_parser() -> Parser:
@@ -102,8 +103,10 @@ def triton_repository(
         ArtefactError: The model cannot be served.
         UsageError: An argument is wrong, or the version exists already.
     """
-    if version < 1 or max_batch < 1:
-        raise UsageError(f"got --model-version {version} --max-batch {max_batch}, expected both to be at least 1")
+    if not 1 <= version <= MOST_VERSION or not 1 <= max_batch <= MOST_BATCH:
+        raise UsageError(
+            f"got --model-version {version} --max-batch {max_batch}, expected 1 to {MOST_VERSION} and 1 to {MOST_BATCH}"
+        )
     artefact = _engine(model) if is_engine(model) else _onnx(model, gpu)
     name = name or name_from_card(artefact.card)
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):

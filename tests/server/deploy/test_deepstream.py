@@ -114,7 +114,7 @@ def test_what_nvinfer_cannot_use_is_refused_with_what_to_do(tmp_path: Path, caps
         assert main([str(model), "-o", str(tmp_path / "out")]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
     good = make_tiny_onnx(tmp_path / "good.onnx", batch=2, **pixels)
-    for wrong in (["--batch-size", "0"], ["--threshold", "2"], ["--gpu", "-1"]):
+    for wrong in (["--batch-size", "0"], ["--batch-size", str(2**31)], ["--threshold", "2"], ["--gpu", "-1"]):
         assert main([str(good), "-o", str(tmp_path / "out"), *wrong]) == 2
     assert not (tmp_path / "out").exists()
     assert written(good, tmp_path / "out")[0]["batch-size"] == "2"

@@ -142,7 +142,9 @@ def test_the_configuration_says_how_many_and_where(tmp_path: Path) -> None:
     ("flags", "words"),
     [
         (["--min-replicas", "3", "--max-replicas", "2"], "expected 1 <= min <= max"),
-        (["--threads", "0"], "at least 1 thread"),
+        (["--threads", "0"], "1 to 1024 threads"),
+        (["--threads", "1025"], "1 to 1024 threads"),
+        (["--max-replicas", str(2**31)], "<= max <= 2147483647"),
         (["--port", "99999"], "got --port 99999, expected 1 to 65535"),
         (["--out", "."], "exists already; give another --out"),
         (["--mounted-at", "models"], "absolute"),

@@ -154,8 +154,10 @@ def test_another_version_is_added_and_nothing_is_overwritten(
         (["--name", "a/b"], "got the name 'a/b', expected letters"),
         (["--name", ".."], "got the name '..', expected letters"),
         (["--name", ".hidden"], "got the name '.hidden', expected letters"),
-        (["--model-version", "0"], "expected both to be at least 1"),
-        (["--max-batch", "-1"], "expected both to be at least 1"),
+        (["--model-version", "0"], "expected 1 to "),
+        (["--model-version", str(2**63)], "expected 1 to "),
+        (["--max-batch", "-1"], "expected 1 to "),
+        (["--max-batch", str(2**31)], "expected 1 to "),
         (["--mounted-at", "models"], "absolute"),
     ],
 )
