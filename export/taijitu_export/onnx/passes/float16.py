@@ -84,8 +84,8 @@ class Float16Pass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=bool(halves))
 
 
-def float16_nodes(model: ir.Model, excluded: Collection[str] = ()) -> set[ir.Node]:
-    """Return the nodes that compute in float16, by Float16Pass's rules."""
+def float16_nodes(model: ir.Model, excluded: Collection[str] = ()) -> Collection[ir.Node]:
+    """Return the nodes that compute in float16, by Float16Pass's rules, in the graph's order."""
     layers = {
         node
         for node in float32_layers(model)  # rule 2
@@ -94,7 +94,12 @@ def float16_nodes(model: ir.Model, excluded: Collection[str] = ()) -> set[ir.Nod
         and _may_be_float16(node, model)  # rules 1 and 3
         and all(_fits(constant, node) for constant in float32_constants([node]))  # rule 4
     }
-    return layers | {node for node in model.graph if _is_float16_quantiser(node, layers, model)}  # rule 6
+    # The keys of a dict, for an order that is the same in every run: the constants of the file follow it.
+    return dict.fromkeys(
+        node
+        for node in model.graph
+        if node in layers or _is_float16_quantiser(node, layers, model)  # rule 6
+    )
 
 
 def float32_layers(model: ir.Model) -> list[ir.Node]:
