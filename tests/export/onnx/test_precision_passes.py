@@ -365,3 +365,17 @@ def test_conversions_give_the_same_bytes_in_every_process(tmp_path: Path) -> Non
     }  # fmt: skip
     assert len(printed) == 1
     assert len(printed.pop().split()) == 4
+
+
+def test_what_follows_an_operator_of_another_domain_stays_in_float32() -> None:
+    """Rule 1: nobody but its runtime knows the type that it makes."""
+    model = model_of(CONV, "b = Relu(a)", "y = Conv(b, v)", w=W, v=W[:2, :1, :1, :1].repeat(4, axis=1))
+    (relu,) = (node for node in model.graph.node if node.op_type == "Relu")
+    relu.op_type, relu.domain = "Gelu", "com.microsoft"
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    del model.graph.value_info[:]
+    model = onnx.shape_inference.infer_shapes(model)
+    for graph_pass in (Float16Pass(), RoundToFloat16Pass()):
+        changed = applied(graph_pass, model)
+        np.testing.assert_allclose(run(changed), run(model), atol=2e-2)
+    assert types(applied(Float16Pass(), model))["a"] == "FLOAT16"

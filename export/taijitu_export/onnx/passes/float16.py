@@ -46,7 +46,8 @@ class Float16Pass(ir.passes.InPlacePass):
     Rules. A node computes in float16 when all of these hold:
 
     1. Its float32 inputs and outputs may be float16 by ONNX's schema of the operator. For a function of the file:
-       by the schemas of its body's operators.
+       by the schemas of its body's operators. The types of all inputs are known, which that of an operator outside
+       ONNX's domain is not.
     2. It has weights, or comes after a layer that has (Conv, ConvTranspose, Gemm, MatMul). Nodes before it work on
        pixels of up to 255 and their mean, for which float16 is too coarse.
     3. Its type is that of its inputs, and not its own choice (Cast, ConstantOfShape, EyeLike with a dtype), and it
@@ -132,6 +133,8 @@ def _may_be_float16(node: ir.Node, model: ir.Model) -> bool:
     if any(
         attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()
     ):
+        return False
+    if any(value is not None and value.dtype is None for value in node.inputs):
         return False
     function = model.functions.get(node.op_identifier())
     if function is not None:
