@@ -20,6 +20,7 @@ from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import (
     CONVERSIONS,
     PrecisionRequest,
+    convert,
     count_types,
     precision_record,
     report,
@@ -34,6 +35,7 @@ from taijitu_runtime.card import ModelCard, Precision
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
+from tests.helpers.tiny_model import card_dict
 
 for_engines = pytest.mark.skipif(not rounds_float16(), reason="int8 for engines takes ONNX Runtime 1.30")
 
@@ -189,6 +191,19 @@ def test_layers_that_overflow_float16_stay_in_float32() -> None:
     kernels = {c.name: c.data_type == onnx.TensorProto.FLOAT for c in converted.model.graph.initializer}
     assert [kernels[f"{name}.weight"] for name in ("up", "overflow", "down", "last")] == [False, True, True, False]
     onnx.checker.check_model(converted.model, full_check=True)
+
+
+def test_nodes_without_names_are_excluded_and_counted_like_any() -> None:
+    model = colours(("up", 1e3), ("overflow", 1e3), ("down", 1e-3), ("last", 1e-3))
+    for node in model.graph.node:
+        node.name = ""
+    card = ModelCard.from_dict(card_dict())
+    half = convert(model, card, PrecisionRequest("fp16"), painted())
+    assert half.card.precision.excluded_layers == ("overflow", "down")
+    assert half.report[0].startswith("fp16: 4 of 6 layers;")
+    whole = convert(model, card, PrecisionRequest("int8", max_drop=100.0, purpose="cpu"), painted())
+    assert whole.card.precision.excluded_layers == ()
+    assert whole.report[0].startswith("int8: 4 of 4 layers;")
 
 
 def test_a_network_of_which_float16_holds_nothing_is_no_float16_file() -> None:

@@ -12,6 +12,7 @@ import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import NameFixPass
 
 Belongs = Callable[[ir.Node], bool]
 
@@ -24,6 +25,11 @@ def applied(graph_pass: ir.passes.InPlacePass, model: onnx.ModelProto) -> onnx.M
 def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with the type and shape of each value: passes read them, and other exporters omit them."""
     return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with a name for each node that no other node has: layers are excluded and reported by name."""
+    return applied(NameFixPass(), model)
 
 
 @contextmanager
