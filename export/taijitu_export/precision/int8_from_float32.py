@@ -61,7 +61,7 @@ def int8_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: f
     Scales come from the calibration images. Layers whose weights are not constants, or that QuantisePass does not know,
     stay in float32. If the whole does not pass the check, each layer is tried alone on 128 calibration images, and
     those with the largest errors stay in float32, as few as suffice. PrecisionError with the table of layers where one
-    layer in int8 is still too much.
+    layer in int8 is still too much, and where QuantisePass knows no layer.
     """
     return _int8(model, data, max_drop, Between())
 
@@ -98,6 +98,11 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
     graph = ir.from_proto(model)
     quantisable = quantisable_nodes(graph)
     nodes = [node.name for node in quantisable if node.name]
+    if not nodes:
+        raise PrecisionError(
+            "got no Conv, Gemm or MatMul with constant weights, expected one at least, which int8 is for; keep the "
+            "float32 file"
+        )
     inputs = dict.fromkeys(node.inputs[0].name for node in quantisable if node.inputs[0] is not None)
     scales = calibrated_scales(model, [name for name in inputs if name], data.calibration)
     checked = AccuracyCheck("int8", model, quantise(model, scales, weights_only=True), data, max_drop)

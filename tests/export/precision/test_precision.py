@@ -307,6 +307,12 @@ def test_layers_that_int8_does_not_know_are_recorded_as_float32() -> None:
     assert (converted.layers, converted.excluded_layers) == (2, ("z",))
 
 
+def test_a_network_without_layers_that_int8_knows_is_no_int8_file() -> None:
+    for convert_to_int8 in (int8_from_float32, int8_for_engine):
+        with pytest.raises(PrecisionError, match="Conv, Gemm or MatMul"):
+            convert_to_int8(colours(after=("z = Sigmoid(h0)",)), painted(), max_drop=100.0)
+
+
 @pytest.mark.parametrize("decayed", [1e-38, 1e-44])
 def test_a_channel_that_has_decayed_to_nothing_is_calibrated_like_any_other(decayed: float) -> None:
     model = colours(("decayed", [decayed] * 3), ("next", [1.0, decayed, 1.0]), ("last", 1e30))
