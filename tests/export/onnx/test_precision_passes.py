@@ -379,3 +379,15 @@ def test_what_follows_an_operator_of_another_domain_stays_in_float32() -> None:
         changed = applied(graph_pass, model)
         np.testing.assert_allclose(run(changed), run(model), atol=2e-2)
     assert types(applied(Float16Pass(), model))["a"] == "FLOAT16"
+
+
+@pytest.mark.parametrize("graph_pass", [Float16Pass(), RoundToFloat16Pass()])
+def test_the_names_of_a_graph_are_read_once_for_all_of_its_constants(
+    graph_pass: ir.passes.InPlacePass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading them for each constant takes seconds for a few hundred layers."""
+    walks: list[ir.Graph] = []
+    all_nodes = ir.Graph.all_nodes
+    monkeypatch.setattr(ir.Graph, "all_nodes", lambda graph: walks.append(graph) or all_nodes(graph))
+    graph_pass(ir.from_proto(model_of(CONV, "b = Mul(a, k)", "y = Add(b, l)", w=W, k=np.float32(2), l=np.float32(3))))
+    assert len(walks) == 1

@@ -69,9 +69,9 @@ class Float16Pass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph, halves = model.graph, float16_nodes(model, self._excluded)
-        for constant in float32_constants(halves):
-            replace_constant(graph, constant, float16(constant), "float16", halves.__contains__)
         names = FreeNames(graph)
+        for constant in float32_constants(halves):
+            replace_constant(graph, constant, float16(constant), "float16", halves.__contains__, names)
         for value in activations(graph):
             if value.producer() in halves:
                 value.dtype = ir.DataType.FLOAT16
