@@ -12,9 +12,11 @@ import onnx
 import pytest
 from PIL import Image
 
+from taijitu_export.comparison.comparison import Comparison, compare
 from taijitu_export.comparison.verify import verify_file
 from taijitu_export.onnx.passes.quantise import weight_scales
-from taijitu_export.precision.accuracy_check import PrecisionError
+from taijitu_export.precision import int8_from_float32 as int8_module
+from taijitu_export.precision.accuracy_check import Check, PrecisionError
 from taijitu_export.precision.calibration import MagnitudeHistogram
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import (
@@ -239,6 +241,31 @@ def test_a_layer_that_int8_cannot_hold_stays_in_float32() -> None:
     assert (
         sum(c.data_type == onnx.TensorProto.INT8 and len(c.dims) == 4 for c in converted.model.graph.initializer) == 2
     )
+
+
+def test_no_int8_graph_is_judged_twice_and_layers_are_ranked_on_128_images_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged: list[bytes] = []
+    ranked: list[int] = []
+
+    class Counted(int8_module.AccuracyCheck):
+        def __call__(self, model: onnx.ModelProto) -> Check:
+            judged.append(model.SerializeToString())
+            return super().__call__(model)
+
+    def compared(candidate: np.ndarray, reference: np.ndarray) -> Comparison:
+        ranked.append(len(candidate))
+        return compare(candidate, reference)
+
+    monkeypatch.setattr(int8_module, "AccuracyCheck", Counted)
+    monkeypatch.setattr(int8_module, "compare", compared)
+    model = colours(("wide", [1e3, 0.1, 0.1]), ("narrow", [1e-3, 10.0, 10.0]), ("last", 1.0))
+    data = dataclasses.replace(painted(), calibration=paint(200, 0)[0])
+    assert int8_from_float32(model, data, max_drop=1.0).excluded_layers == ("narrow",)
+    assert len(judged) == len(set(judged)) > 1
+    assert len(ranked) == 3
+    assert max(ranked) <= 128
 
 
 def test_probabilities_that_a_conversion_moves_are_told() -> None:
