@@ -32,7 +32,7 @@ SEEDS_PIXELS = MOST_SEEDS * 64 * 64
 
 MOST_PICTURES, LEAST_PICTURES = 16, 4
 MOST_LOGITS = 2048
-"""Size of the origin's logits: 8 kB. A network of 1000 labels has 4 pictures."""
+"""Numbers in the origin's logits: 8 kB. With more than 512 labels there are still 4 pictures: 16 kB for 1000."""
 
 Answers = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Logits, float32 (N, K), of prepared pictures, uint8 RGB (N, H, W, 3)."""

@@ -48,7 +48,8 @@ def precision_of(model: onnx.ModelProto) -> str:
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     if any(node.op_type in INTEGER_OPERATORS for node in nodes):
         return "int8"
-    weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) > 1]
+    constants = [attribute.t for node in nodes if node.op_type == "Constant" for attribute in node.attribute]
+    weights = [tensor for tensor in (*model.graph.initializer, *constants) if len(tensor.dims) > 1]
     return "fp16" if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in weights) else "fp32"
 
 

@@ -12,7 +12,7 @@ from taijitu_export.arguments import check_percentage
 from taijitu_export.comparison.allowances import ALLOWED_CALIBRATION_POINTS, ALLOWED_DROP_POINTS, allowed_error
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.forms import PURPOSES
-from taijitu_export.onnx.passes.editing import with_types
+from taijitu_export.onnx.passes.editing import with_names, with_types
 from taijitu_export.passport import card_for_precision
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.converted_graph import ConvertedGraph
@@ -111,7 +111,7 @@ def convert(model: onnx.ModelProto, card: ModelCard, request: PrecisionRequest, 
     PrecisionError where no graph of that precision is good enough.
     """
     max_drop = ALLOWED_DROP_POINTS[request.precision] if request.max_drop is None else request.max_drop
-    converted = CONVERSIONS[request.precision, request.purpose](with_types(model), data, max_drop)
+    converted = CONVERSIONS[request.precision, request.purpose](with_names(with_types(model)), data, max_drop)
     converted_card = card_for_precision(card, request.precision, Intermediates(converted.model).logits)
     precise = dataclasses.replace(converted_card, precision=precision_record(converted, request, data))
     onnx.helper.set_model_props(converted.model, precise.to_metadata())

@@ -59,9 +59,9 @@ def int8_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: f
     """Make a graph with as many layers in int8 as possible that loses at most `max_drop` points of top-1 accuracy.
 
     Scales come from the calibration images. Layers whose weights are not constants, or that QuantisePass does not know,
-    stay in float32. If the whole does not pass the check, each layer is tried alone on 128 calibration images, and
-    those with the largest errors stay in float32, as few as suffice. PrecisionError with the table of layers where one
-    layer in int8 is still too much.
+    stay in float32. If the whole does not pass the check, each layer is tried alone on at most 128 calibration images,
+    and those with the largest errors stay in float32, as few as suffice. PrecisionError with the table of layers where
+    one layer in int8 is still too much, and where QuantisePass knows no layer.
     """
     return _int8(model, data, max_drop, Between())
 
@@ -98,26 +98,29 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
     graph = ir.from_proto(model)
     quantisable = quantisable_nodes(graph)
     nodes = [node.name for node in quantisable if node.name]
+    if not nodes:
+        raise PrecisionError(
+            "got no Conv, Gemm or MatMul with constant weights, expected one at least, which int8 is for; keep the "
+            "float32 file"
+        )
     inputs = dict.fromkeys(node.inputs[0].name for node in quantisable if node.inputs[0] is not None)
     scales = calibrated_scales(model, [name for name in inputs if name], data.calibration)
     checked = AccuracyCheck("int8", model, quantise(model, scales, weights_only=True), data, max_drop)
 
-    def attempt(excluded: Collection[str]) -> tuple[onnx.ModelProto, Check]:
-        quantised = quantise(model, scales, excluded, float16_scales=between.is_float16)
-        return quantised, checked(between.judged(quantised))
+    def without(excluded: Collection[str]) -> onnx.ModelProto:
+        return quantise(model, scales, excluded, float16_scales=between.is_float16)
 
-    quantised, check = attempt(())
     excluded: list[str] = []
+    check = checked(between.judged(without(excluded)))
     if not check.passes:
         ranking = sensitivities(model, scales, nodes, data)
-        excluded = _fewest_excluded(ranking, check, lambda nodes: attempt(nodes)[1])
-        quantised, check = attempt(excluded)
+        excluded, check = _fewest_excluded(ranking, check, lambda nodes: checked(between.judged(without(nodes))))
     constants = {constant.name for constant in model.graph.initializer}
     layers = [node for node in model.graph.node if node.op_type in WEIGHTED]
     others = [node for node in layers if node.name not in nodes or node.name in excluded]
     scaling = {"pictures": len(data.calibration), "method": METHOD}
     return ConvertedGraph(
-        model=between.shipped(quantised),
+        model=between.shipped(without(excluded)),
         layers=len(layers),
         excluded_layers=tuple(layer_name(node, constants) for node in others),
         check=check,
@@ -130,8 +133,8 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
 
 def _fewest_excluded(
     ranking: Sequence[Sensitivity], whole: Check, check_without: Callable[[Collection[str]], Check]
-) -> list[str]:
-    """Return the nodes of the fewest layers, from the most sensitive on, without which the graph passes.
+) -> tuple[list[str], Check]:
+    """Return the nodes of the fewest layers, from the most sensitive on, without which the graph passes; and its check.
 
     `whole`: the check of all layers in int8, which failed. PrecisionError, with the table of layers, where one layer in
     int8 is still too much.
@@ -146,7 +149,7 @@ def _fewest_excluded(
     if count is None:
         best = min(tried.values(), key=lambda check: _sortable(check.comparison.rms_error))
         raise PrecisionError(f"int8 is not good enough: {best.verdict.reason}", (table(ranking, tried),))
-    return [layer.node for layer in ranking[:count]]
+    return [layer.node for layer in ranking[:count]], tried[count]
 
 
 def quantise(
@@ -165,7 +168,7 @@ def sensitivities(
     model: onnx.ModelProto, scales: Mapping[str, float], nodes: Collection[str], data: CalibrationData
 ) -> list[Sensitivity]:
     """Return every layer's sensitivity, the most sensitive first."""
-    images = data.calibration[:: max(1, len(data.calibration) // RANKING_PICTURES)]
+    images = data.calibration[:: -(-len(data.calibration) // RANKING_PICTURES)]
     expected = Intermediates(model).logits(images)
     constants = {constant.name for constant in model.graph.initializer}
     names = {node.name: layer_name(node, constants) for node in model.graph.node}

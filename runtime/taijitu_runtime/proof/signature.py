@@ -40,7 +40,7 @@ def check_signature(model: Path, key: Path) -> None:
             raise ArtefactError(
                 f"{sums}: got no line for {name}, expected one for each file of the model; sign it again"
             )
-        if hashlib.sha256(path.read_bytes()).hexdigest() != signed[name]:
+        if hashlib.sha256(_read(path, "a file of the signed model")).hexdigest() != signed[name]:
             raise ArtefactError(f"{path}: got another content than the one that was signed; fetch the file again")
 
 

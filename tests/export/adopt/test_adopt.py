@@ -152,8 +152,16 @@ def test_a_network_that_takes_grey_bytes_gets_pillows(tmp_path: Path, picture: N
     )
 
 
-def test_float16_stays_float16(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_nodes", [False, True])
+def test_float16_stays_float16(tmp_path: Path, in_nodes: bool) -> None:
+    """Check it for weights in nodes too, where some exporters write constants."""
     source = make_foreign_onnx(tmp_path / "half.onnx", dtype="float16")
+    if in_nodes:
+        model = onnx.load(source)
+        for tensor in model.graph.initializer:
+            model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
+        del model.graph.initializer[:]
+        onnx.save(model, source)
     result = adopt(source, tmp_path / "a.onnx", **USUAL)
     assert result.card.precision.name == "fp16"
     assert result.agreement.precision == "fp16"

@@ -15,6 +15,15 @@ from tests.helpers.onnx_text import X, model_of, operators, run, untyped
 SPATIAL = {"axes": np.array([2, 3], np.int64)}
 
 
+def branches(first: str, second: str = "r = Relu(x)") -> str:
+    """Return a line of two branches, each of which makes r of x; the constant `true` chooses the first."""
+    then, otherwise = (
+        f"{name}_branch = {name} () => (float[a, b, c, d] {name}_r) {{ {line.replace('r =', f'{name}_r =', 1)} }}"
+        for name, line in (("then", first), ("else", second))
+    )
+    return f"y = If(true) <{then}, {otherwise}>"
+
+
 @pytest.mark.parametrize("axes", [[2, 3], [3, 2], [-1, -2]])
 @pytest.mark.parametrize(("keepdims", "expected"), [(1, ["GlobalAveragePool"]), (0, ["GlobalAveragePool", "Flatten"])])
 def test_a_mean_over_height_and_width_becomes_a_pool(axes: list[int], keepdims: int, expected: list[str]) -> None:
@@ -60,6 +69,7 @@ def test_other_means_stay(lines: list[str], initializers: dict[str, np.ndarray],
         (["y = ReduceMean<keepdims = 1, noop_with_empty_axes = 0>(x, axes)"], {"axes": np.array([1], np.int64)}),
         (["a, b = Split<axis = 1>(x, sizes)", "y = Concat<axis = 1>(b, a)"], {"sizes": np.array([1, 2], np.int64)}),
         (["a, b = Split<axis = 0, num_outputs = 2>(x)", "y = Concat<axis = 0>(b, a)"], {}),  # rule 3: even
+        ([branches("r = ReduceMean(x, axes)")], {**SPATIAL, "true": np.array(True)}),  # rule 2, in a branch
     ],
 )
 def test_what_means_the_same_in_opset_17_is_lowered(lines: list[str], initializers: dict[str, np.ndarray]) -> None:
@@ -79,6 +89,7 @@ def test_what_means_the_same_in_opset_17_is_lowered(lines: list[str], initialize
         (["y = ReduceMean(x)"], {}),  # rule 2: no axes
         (["s = Shape<start = 3>(x)", "y = ReduceMean(x, s)"], {}),  # rule 2: computed axes
         (["a, y = Split<axis = 1, num_outputs = 2>(x)"], {}),  # rule 3: 2 and 1, sizes left to the runtime
+        ([branches("r = Relu(x)", "r = Mish(x)")], {"true": np.array(True)}),  # rule 1, in a branch
     ],
 )
 def test_what_opset_17_lacks_keeps_opset_18(lines: list[str], initializers: dict[str, np.ndarray]) -> None:
@@ -100,9 +111,9 @@ def test_gelu_is_written_out_unless_it_is_approximated(kind: str) -> None:
 
 
 def test_traces_go_and_the_models_own_metadata_stays() -> None:
-    model = model_of("y = Relu(x)")
+    model = model_of(branches("r = Relu(x)"), initializers={"true": np.array(True)})
     model.metadata_props["taijitu.labels"] = "[]"
-    for carrier in (*model.graph, *model.graph.inputs, *model.graph.outputs):
+    for carrier in (*model.graph.all_nodes(), *model.graph.inputs, *model.graph.outputs):
         carrier.metadata_props["trace"] = "secret path"
         carrier.doc_string = "secret path"
     assert StripTracesPass()(model).modified

@@ -49,6 +49,17 @@ def stays(graph_pass: ir.passes.InPlacePass, model: ir.Model) -> None:
     assert operators(model) == before
 
 
+def read_in_branches(value: str, channels: int) -> str:
+    """Return a line of two branches that convolve `value`, with weights of their own; `true` chooses the first."""
+    numbers = ", ".join(["1.0"] * channels)
+    first, second = (
+        f"{name}_branch = {name} () => (float[a, b, c, d] {name}_y) "
+        f"<float[1, {channels}, 1, 1] {name}_w = {{{numbers}}}> {{ {name}_y = Conv({value}, {name}_w) }}"
+        for name in ("then", "else")
+    )
+    return f"y = If(true) <{first}, {second}>"
+
+
 SPLIT: Constants = {
     "w": random(4, 6, 1, 1),
     "b": random(4),
@@ -65,6 +76,7 @@ SPLIT: Constants = {
     "four": random(4, 1, 1, 1),
     "sizes": ints(2, 4),
 }
+TRUE: Constants = {"true": np.array(True)}
 JOINED = ("r = Relu(x)", "c = Concat<axis = 1>(x, r)")
 
 
@@ -104,10 +116,11 @@ def test_a_convolution_of_a_concatenation_becomes_a_sum(lines: tuple[str, ...], 
         (*JOINED, "s = Slice(c, last, end, two)", "y = Relu(s)"),  # rule 2c: another axis
         (*JOINED, "s = Slice(c, one, end, one, two)", "y = Relu(s)"),  # rule 2c: step 2
         (*JOINED, "z = Conv(c, w)", "q = Sigmoid(c)", "y = Concat<axis = 1>(q, z)"),  # rule 2: another reader
+        (*JOINED, read_in_branches("c", 6)),  # rule 2: readers in another graph
     ],
 )
 def test_other_concatenations_stay(lines: tuple[str, ...]) -> None:
-    others = {"nine": random(4, 9, 1, 1), "three": random(4, 3, 1, 1), "double": random(12, 1, 1, 1)}
+    others = {"nine": random(4, 9, 1, 1), "three": random(4, 3, 1, 1), "double": random(12, 1, 1, 1), **TRUE}
     stays(SplitConcatPass(), model_of(*lines, initializers=SPLIT | others))
 
 
@@ -179,6 +192,7 @@ def test_a_batch_norm_goes_into_the_layer_before_it(lines: tuple[str, ...], expe
         (N, "y = Conv<pads = [1, 1, 1, 1]>(n, wide)"),  # rule 2a: padded
         (N, 'y = Conv<auto_pad = "SAME_UPPER">(n, wide)'),  # rule 2a: padded
         (N, "y = Conv<group = 3>(n, grouped)"),  # rule 2a: groups
+        (N, read_in_branches("n", 3)),  # rule 2: readers in another graph
         (N, "v = Relu(w)", "y = Conv(n, v)"),  # rule 2a: computed weights
         (N, "a = GlobalAveragePool(n)", "y = Relu(a)"),  # rule 2b: another reader of the mean
         (N, *POOLED, "g = Gemm<transB = 1, alpha = 2.0>(f, m, b)", "y = Reshape(g, square)"),  # rule 2d: alpha
@@ -187,7 +201,7 @@ def test_a_batch_norm_goes_into_the_layer_before_it(lines: tuple[str, ...], expe
     ],
 )
 def test_batch_norms_before_other_layers_stay(lines: tuple[str, ...]) -> None:
-    stays(FoldBatchNormPass(), model_of(*lines, initializers=NORM))
+    stays(FoldBatchNormPass(), model_of(*lines, initializers=NORM | TRUE))
 
 
 @pytest.mark.parametrize(
@@ -251,6 +265,7 @@ def test_a_division_of_channels_goes_into_convolutions(lines: tuple[str, ...], e
         ("v = Relu(c)", "d = Div(x, v)", "y = Conv(d, wide)"),  # rule 1: computed
         (D, "v = Relu(wide)", "y = Conv(d, v)"),  # rule 2a: computed weights
         (D, "y = Conv<group = 3>(d, grouped)"),  # rule 2a: groups
+        (D, read_in_branches("d", 3)),  # rule 2: readers in another graph
         (D, "p = Conv<pads = [1, 1, 1, 1]>(d, wide)", "y = Concat<axis = 1>(p, d)"),  # rule 2: another reader
         (D, "s = Slice(d, from, to, axis)", "y = Relu(s)"),  # rule 2b: another reader of the slice
         (D, "s = Slice(d, from, to, rows)", "y = Conv<pads = [1, 1, 1, 1]>(s, wide)"),  # rule 2b: other axis
@@ -258,7 +273,7 @@ def test_a_division_of_channels_goes_into_convolutions(lines: tuple[str, ...], e
     ],
 )
 def test_other_divisions_stay(lines: tuple[str, ...]) -> None:
-    stays(FoldScalePass(), model_of(*lines, initializers=SCALE))
+    stays(FoldScalePass(), model_of(*lines, initializers=SCALE | TRUE))
 
 
 GELU: Constants = {
@@ -307,3 +322,10 @@ def test_onnx_runtime_makes_one_operator_of_gelu(tmp_path: Path) -> None:
 )
 def test_other_products_stay(lines: tuple[str, ...]) -> None:
     stays(GeluOrderPass(), model_of(*lines, initializers=GELU))
+
+
+def test_a_product_that_is_an_output_itself_stays() -> None:
+    """Rule 1."""
+    model = model_of(*ERF, "h = Mul(half, a)", "y = Mul(x, h)", initializers=GELU)
+    model.graph.outputs.append(next(value for node in model.graph for value in node.outputs if value.name == "h"))
+    stays(GeluOrderPass(), model)

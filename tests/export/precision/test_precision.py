@@ -12,14 +12,17 @@ import onnx
 import pytest
 from PIL import Image
 
+from taijitu_export.comparison.comparison import Comparison, compare
 from taijitu_export.comparison.verify import verify_file
 from taijitu_export.onnx.passes.quantise import weight_scales
-from taijitu_export.precision.accuracy_check import PrecisionError
+from taijitu_export.precision import int8_from_float32 as int8_module
+from taijitu_export.precision.accuracy_check import Check, PrecisionError
 from taijitu_export.precision.calibration import MagnitudeHistogram
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import (
     CONVERSIONS,
     PrecisionRequest,
+    convert,
     count_types,
     precision_record,
     report,
@@ -34,6 +37,7 @@ from taijitu_runtime.card import ModelCard, Precision
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
+from tests.helpers.tiny_model import card_dict
 
 for_engines = pytest.mark.skipif(not rounds_float16(), reason="int8 for engines takes ONNX Runtime 1.30")
 
@@ -191,6 +195,19 @@ def test_layers_that_overflow_float16_stay_in_float32() -> None:
     onnx.checker.check_model(converted.model, full_check=True)
 
 
+def test_nodes_without_names_are_excluded_and_counted_like_any() -> None:
+    model = colours(("up", 1e3), ("overflow", 1e3), ("down", 1e-3), ("last", 1e-3))
+    for node in model.graph.node:
+        node.name = ""
+    card = ModelCard.from_dict(card_dict())
+    half = convert(model, card, PrecisionRequest("fp16"), painted())
+    assert half.card.precision.excluded_layers == ("overflow", "down")
+    assert half.report[0].startswith("fp16: 4 of 6 layers;")
+    whole = convert(model, card, PrecisionRequest("int8", max_drop=100.0, purpose="cpu"), painted())
+    assert whole.card.precision.excluded_layers == ()
+    assert whole.report[0].startswith("int8: 4 of 4 layers;")
+
+
 def test_a_network_of_which_float16_holds_nothing_is_no_float16_file() -> None:
     with pytest.raises(PrecisionError, match="4 layers"):
         float16_from_float32(colours(("a", 1e6), ("b", 1.0)), painted(), max_drop=0.0)
@@ -224,6 +241,31 @@ def test_a_layer_that_int8_cannot_hold_stays_in_float32() -> None:
     assert (
         sum(c.data_type == onnx.TensorProto.INT8 and len(c.dims) == 4 for c in converted.model.graph.initializer) == 2
     )
+
+
+def test_no_int8_graph_is_judged_twice_and_layers_are_ranked_on_128_images_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged: list[bytes] = []
+    ranked: list[int] = []
+
+    class Counted(int8_module.AccuracyCheck):
+        def __call__(self, model: onnx.ModelProto) -> Check:
+            judged.append(model.SerializeToString())
+            return super().__call__(model)
+
+    def compared(candidate: np.ndarray, reference: np.ndarray) -> Comparison:
+        ranked.append(len(candidate))
+        return compare(candidate, reference)
+
+    monkeypatch.setattr(int8_module, "AccuracyCheck", Counted)
+    monkeypatch.setattr(int8_module, "compare", compared)
+    model = colours(("wide", [1e3, 0.1, 0.1]), ("narrow", [1e-3, 10.0, 10.0]), ("last", 1.0))
+    data = dataclasses.replace(painted(), calibration=paint(200, 0)[0])
+    assert int8_from_float32(model, data, max_drop=1.0).excluded_layers == ("narrow",)
+    assert len(judged) == len(set(judged)) > 1
+    assert len(ranked) == 3
+    assert max(ranked) <= 128
 
 
 def test_probabilities_that_a_conversion_moves_are_told() -> None:
@@ -290,6 +332,12 @@ def test_layers_that_int8_does_not_know_are_recorded_as_float32() -> None:
     model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "t"))
     converted = int8_from_float32(model, painted(), max_drop=100.0)
     assert (converted.layers, converted.excluded_layers) == (2, ("z",))
+
+
+def test_a_network_without_layers_that_int8_knows_is_no_int8_file() -> None:
+    for convert_to_int8 in (int8_from_float32, int8_for_engine):
+        with pytest.raises(PrecisionError, match="Conv, Gemm or MatMul"):
+            convert_to_int8(colours(after=("z = Sigmoid(h0)",)), painted(), max_drop=100.0)
 
 
 @pytest.mark.parametrize("decayed", [1e-38, 1e-44])

@@ -76,6 +76,10 @@ def test_each_file_of_the_model_must_be_signed(signed: Path) -> None:
     engine.with_name("model.engine.json").write_text("{}")
     sign(engine, "model.engine.json")
     check_signature(engine, key)
+    engine.with_name("model.engine.json").unlink()
+    with pytest.raises(ArtefactError, match=r"model\.engine\.json"):
+        check_signature(engine, key)
+    engine.with_name("model.engine.json").write_text("{}")
     sign(engine)
     with pytest.raises(ArtefactError, match=r"model\.engine\.json"):
         check_signature(engine, key)

@@ -12,6 +12,7 @@ import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import NameFixPass
 
 Belongs = Callable[[ir.Node], bool]
 
@@ -24,6 +25,11 @@ def applied(graph_pass: ir.passes.InPlacePass, model: onnx.ModelProto) -> onnx.M
 def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with the type and shape of each value: passes read them, and other exporters omit them."""
     return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with a name for each node that no other node has: layers are excluded and reported by name."""
+    return applied(NameFixPass(), model)
 
 
 @contextmanager
@@ -71,23 +77,37 @@ class FreeNames:
 
 def add_constant(graph: ir.Graph, name: str, array: NDArray[Any], names: FreeNames | None = None) -> ir.Value:
     """Add a constant to the graph, under the free name of `name`; `names` of a pass that adds many."""
-    name = (names or FreeNames(graph))(name)
-    value = ir.val(name, const_value=ir.tensor(array, name=name))
-    graph.register_initializer(value)
-    return value
+    return _registered(graph, (names or FreeNames(graph))(name), array)
 
 
-def replace_constant(graph: ir.Graph, value: ir.Value, array: NDArray[Any], suffix: str, users: Belongs) -> None:
-    """Give `users` the constant `array` for `value`: under its name, or with the suffix where others still read it."""
+def replace_constant(
+    graph: ir.Graph,
+    value: ir.Value,
+    array: NDArray[Any],
+    suffix: str,
+    users: Belongs,
+    names: FreeNames | None = None,
+) -> None:
+    """Give `users` the constant `array` for `value`: under its name, or with the suffix where others still read it.
+
+    `names` of a pass that replaces many.
+    """
     uses = [use for use in value.uses() if users(use.node)]
-    name = f"{value.name}_{suffix}"
-    if len(uses) == len(value.uses()):
+    if len(uses) == len(value.uses()) and not value.is_graph_input():
         assert value.name is not None
         name = value.name
         del graph.initializers[name]
-    made = add_constant(graph, name, array)
+    else:
+        name = (names or FreeNames(graph))(f"{value.name}_{suffix}")
+    made = _registered(graph, name, array)
     for use in uses:
         use.node.replace_input_with(use.idx, made)
+
+
+def _registered(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
+    value = ir.val(name, const_value=ir.tensor(array, name=name))
+    graph.register_initializer(value)
+    return value
 
 
 def place(graph: ir.Graph, value: ir.Value, chain: Sequence[ir.Node]) -> None:

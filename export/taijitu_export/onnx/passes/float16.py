@@ -46,7 +46,8 @@ class Float16Pass(ir.passes.InPlacePass):
     Rules. A node computes in float16 when all of these hold:
 
     1. Its float32 inputs and outputs may be float16 by ONNX's schema of the operator. For a function of the file:
-       by the schemas of its body's operators.
+       by the schemas of its body's operators. The types of all inputs are known, which that of an operator outside
+       ONNX's domain is not.
     2. It has weights, or comes after a layer that has (Conv, ConvTranspose, Gemm, MatMul). Nodes before it work on
        pixels of up to 255 and their mean, for which float16 is too coarse.
     3. Its type is that of its inputs, and not its own choice (Cast, ConstantOfShape, EyeLike with a dtype), and it
@@ -68,9 +69,9 @@ class Float16Pass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph, halves = model.graph, float16_nodes(model, self._excluded)
-        for constant in float32_constants(halves):
-            replace_constant(graph, constant, float16(constant), "float16", halves.__contains__)
         names = FreeNames(graph)
+        for constant in float32_constants(halves):
+            replace_constant(graph, constant, float16(constant), "float16", halves.__contains__, names)
         for value in activations(graph):
             if value.producer() in halves:
                 value.dtype = ir.DataType.FLOAT16
@@ -84,8 +85,8 @@ class Float16Pass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=bool(halves))
 
 
-def float16_nodes(model: ir.Model, excluded: Collection[str] = ()) -> set[ir.Node]:
-    """Return the nodes that compute in float16, by Float16Pass's rules."""
+def float16_nodes(model: ir.Model, excluded: Collection[str] = ()) -> Collection[ir.Node]:
+    """Return the nodes that compute in float16, by Float16Pass's rules, in the graph's order."""
     layers = {
         node
         for node in float32_layers(model)  # rule 2
@@ -94,7 +95,12 @@ def float16_nodes(model: ir.Model, excluded: Collection[str] = ()) -> set[ir.Nod
         and _may_be_float16(node, model)  # rules 1 and 3
         and all(_fits(constant, node) for constant in float32_constants([node]))  # rule 4
     }
-    return layers | {node for node in model.graph if _is_float16_quantiser(node, layers, model)}  # rule 6
+    # The keys of a dict, for an order that is the same in every run: the constants of the file follow it.
+    return dict.fromkeys(
+        node
+        for node in model.graph
+        if node in layers or _is_float16_quantiser(node, layers, model)  # rule 6
+    )
 
 
 def float32_layers(model: ir.Model) -> list[ir.Node]:
@@ -127,6 +133,8 @@ def _may_be_float16(node: ir.Node, model: ir.Model) -> bool:
     if any(
         attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()
     ):
+        return False
+    if any(value is not None and value.dtype is None for value in node.inputs):
         return False
     function = model.functions.get(node.op_identifier())
     if function is not None:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from taijitu_export.onnx.passes.editing import add_constant, replace_constant
-from taijitu_export.onnx.passes.reading import constant, convolution_weights, is_operator, is_padded
+from taijitu_export.onnx.passes.reading import constant, convolution_weights, is_operator, is_padded, is_read_inside
 
 
 class FuseBatchNormPass(ir.passes.InPlacePass):
@@ -44,7 +44,7 @@ class FoldBatchNormPass(ir.passes.InPlacePass):
     Rules. A batch norm is folded when all of these hold:
 
     1. Its scale, shift, mean and variance are constant, it is not in training mode, and y is not a graph output.
-    2. Every node that reads y is one of
+    2. Every node that reads y is in y's graph and one of
        a. a Conv of one group with constant weights and no padding: a padded one would see `shift` as 0 at the border,
        b. a GlobalAveragePool, a mean of each channel, where rule 2 holds for what it makes,
        c. a Flatten or Reshape from (N, C, 1, 1) to (N, C), where rule 2 holds for what it makes,
@@ -89,7 +89,7 @@ def _maker(node: ir.Node) -> ir.Node | None:
 def _readers(value: ir.Value) -> list[ir.Node]:
     """Return the layers to fold into; none where rule 2 forbids it."""
     found: list[ir.Node] = []
-    if value.is_graph_output():
+    if value.is_graph_output() or is_read_inside(value):
         return []
     for node, index in value.uses():
         if index == 0 and (_is_plain_convolution(node) or _is_plain_gemm(node)):  # a and d

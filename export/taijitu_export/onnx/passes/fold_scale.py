@@ -14,6 +14,7 @@ from taijitu_export.onnx.passes.reading import (
     integers,
     is_channel_slice,
     is_operator,
+    is_read_inside,
 )
 
 
@@ -25,7 +26,7 @@ class FoldScalePass(ir.passes.InPlacePass):
     Rules. A Div is folded when all of these hold:
 
     1. x has rank 4 and a known number of channels C; c is constant, finite, not 0, with C elements along the channels.
-    2. The result is not an output of the graph, and every node that reads it is one of
+    2. The result is not an output of the graph, and every node that reads it is in that graph and one of
        a. a Conv of one group with constant weights,
        b. a Slice of channels only, with constant ends and step 1, that only Convs of one group with constant weights
           read.
@@ -62,7 +63,7 @@ def _divisor(node: ir.Node) -> NDArray[np.float64] | None:
 def _readers(value: ir.Value, *, sliced: bool) -> list[tuple[ir.Node, slice]]:
     """Return the convolutions by rule 2, and the channels that each reads; none where the rule forbids it."""
     found: list[tuple[ir.Node, slice]] = []
-    if value.is_graph_output():
+    if value.is_graph_output() or is_read_inside(value):
         return []
     for node, index in value.uses():
         if index == 0 and convolution_weights(node) is not None and node.attributes.get_int("group", 1) == 1:  # a

@@ -14,7 +14,7 @@ class GeluOrderPass(ir.passes.InPlacePass):
 
     Rules. A Mul(x, h), or Mul(h, x), is rewritten when all of these hold:
 
-    1. h is a Mul by the constant 0.5, and h has no other reader.
+    1. h is a Mul by the constant 0.5, has no other reader, and is not an output of the graph.
     2. The other factor is the sum of a constant and an Erf.
     3. The Erf is of x divided by a constant.
     """
@@ -33,7 +33,9 @@ def _rewrite(product: ir.Node, x: ir.Value | None, halved: ir.Value | None) -> b
         return False
     half, total = _constant_first(halving)
     factor = constant(half)
-    if factor is None or factor.size != 1 or factor != 0.5 or len(halved.uses()) != 1:  # rule 1
+    if factor is None or factor.size != 1 or factor != 0.5:  # rule 1
+        return False
+    if len(halved.uses()) != 1 or halved.is_graph_output():  # rule 1
         return False
     addition = total.producer() if total is not None else None
     if addition is None or not is_operator(addition, "Add"):  # rule 2

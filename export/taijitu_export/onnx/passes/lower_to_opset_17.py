@@ -11,7 +11,8 @@ from taijitu_export.onnx.passes.reading import integers
 class LowerToOpset17Pass(ir.passes.InPlacePass):
     """Declare opset 17 and IR version 8 where the graph means the same there.
 
-    Rules. The model is lowered when every node of the default domain satisfies one of these, and left alone otherwise:
+    Rules. The model is lowered when every node of the default domain, those in branches and loops too, satisfies one of
+    these, and left alone otherwise:
 
     1. Its operator has the same schema in opset 17 as in 18.
     2. It is a ReduceMean over named, constant axes: they become the attribute that opset 17 has in place of the input.
@@ -20,7 +21,7 @@ class LowerToOpset17Pass(ir.passes.InPlacePass):
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        nodes = [node for node in model.graph if node.domain == ""]
+        nodes = [node for node in model.graph.all_nodes() if node.domain == ""]
         if model.opset_imports.get("") != 18 or not all(_lowerable(node) for node in nodes):
             return ir.passes.PassResult(model, modified=False)
         for node in nodes:

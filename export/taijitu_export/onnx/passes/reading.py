@@ -24,6 +24,15 @@ def constant(value: ir.Value | None) -> NDArray[Any] | None:
     return None if tensor is None else tensor.numpy()
 
 
+def is_read_inside(value: ir.Value) -> bool:
+    """Return whether a node of an inner graph, of a branch or a loop, reads a value that a node computes.
+
+    Passes over the nodes of the graph alone do not come to such a reader, nor to the constants of its own graph.
+    """
+    maker = value.producer()
+    return maker is not None and any(use.node.graph is not maker.graph for use in value.uses())
+
+
 def integers(value: ir.Value | None) -> list[int]:
     """Return the elements of a constant, of any shape; none for others."""
     array = constant(value)

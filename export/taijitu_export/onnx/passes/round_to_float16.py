@@ -43,10 +43,10 @@ class RoundToFloat16Pass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph, halves = model.graph, float16_nodes(model, self._excluded)
+        names = FreeNames(graph)
         for constant in float32_constants(halves):  # rule 1
             rounded = float16(constant).astype(np.float32)
-            replace_constant(graph, constant, rounded, "rounded", halves.__contains__)
-        names = FreeNames(graph)
+            replace_constant(graph, constant, rounded, "rounded", halves.__contains__, names)
         for value in [] if self._weights_only else activations(graph):
             if value.producer() in halves:
                 _round(graph, names, value, lambda node: True, keeps_its_name=True)  # rule 2

@@ -23,6 +23,7 @@ from taijitu_export.onnx.passes.reading import (
     is_channel_slice,
     is_operator,
     is_padded,
+    is_read_inside,
 )
 
 
@@ -50,7 +51,7 @@ class SplitConcatPass(ir.passes.InPlacePass):
     Rules. A Concat is taken apart when all of these hold:
 
     1. It joins two tensors of rank 4 along their channels, whose numbers are known.
-    2. It goes: its result is not an output of the graph, and every node that reads it is one of
+    2. It goes: its result is not an output of the graph, and every node that reads it is in that graph and one of
        a. a 1x1 Conv of one group, not padded, with constant weights,
        b. a depthwise Conv with constant weights, one output channel for each input channel,
        c. a Slice of channels only, with constant ends and step 1,
@@ -85,7 +86,7 @@ class SplitConcatPass(ir.passes.InPlacePass):
 
 def _goes(value: ir.Value) -> bool:
     """Return whether rule 2 holds for the result of a node."""
-    if value.is_graph_output() or not value.uses():
+    if value.is_graph_output() or is_read_inside(value) or not value.uses():
         return False
     for node, index in value.uses():
         first = index == 0
