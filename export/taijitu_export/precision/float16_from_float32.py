@@ -17,18 +17,20 @@ from taijitu_export.precision.accuracy_check import AccuracyCheck, PrecisionErro
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.converted_graph import ConvertedGraph
 from taijitu_export.progress import tracked
+from taijitu_export.sample_pictures import sample_pictures
 
 BATCH = 8
+GENERATED = 16
 
 
 def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop: float) -> ConvertedGraph:
     """Make an explicitly typed float16 graph that loses at most `max_drop` points of top-1 accuracy.
 
     A layer stays in float32 if float16 cannot hold its weights or has no kernel for it (Float16Pass's rules), if a
-    value that it reads or computes is beyond 65504 for one of the calibration images, and, as long as the whole does
-    not pass the check, if it is the first to diverge or feeds that one. The check sees the graph with float16's
-    rounding written out (RoundToFloat16Pass), so that a processor without float16 shows its errors. PrecisionError
-    where every layer would stay in float32, or where that would not be enough.
+    value that it reads or computes is beyond 65504 for one of the calibration images or of a few generated ones, and,
+    as long as the whole does not pass the check, if it is the first to diverge or feeds that one. The check sees the
+    graph with float16's rounding written out (RoundToFloat16Pass), so that a processor without float16 shows its
+    errors. PrecisionError where every layer would stay in float32, or where that would not be enough.
     """
     graph = ir.from_proto(model)
     layers = [node.name for node in float32_layers(graph) if node.name]
@@ -57,7 +59,7 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
 
 
 def unfit_for_float16(model: onnx.ModelProto, data: CalibrationData) -> set[str]:
-    """Return the names of nodes that stay in float32: by Float16Pass's rules, or for overflow on calibration images."""
+    """Return the names of nodes that stay in float32: by Float16Pass's rules, or for overflow."""
     graph = ir.from_proto(model)
     layers = {node.name for node in float32_layers(graph) if node.name}
     halves = {node.name for node in float16_nodes(graph) if node.name}
@@ -65,13 +67,22 @@ def unfit_for_float16(model: onnx.ModelProto, data: CalibrationData) -> set[str]
 
 
 def _overflowing_nodes(model: onnx.ModelProto, data: CalibrationData) -> set[str]:
-    """Return the names of nodes that read or compute a value which float16 cannot hold, on the calibration images."""
+    """Return the names of nodes that read or compute a value which float16 cannot hold.
+
+    Generated pictures have all of 0 to 255, which calibration images, of a dark place for example, may lack.
+    """
+    generated = sample_pictures(GENERATED, *data.calibration.shape[1:3])
+    batches = [
+        images[first : first + BATCH]
+        for images in (data.calibration, generated)
+        for first in range(0, len(images), BATCH)
+    ]
     graph = ir.from_proto(model).graph
     values = {value.name: value for value in activations(graph) if value.producer() is not None}
     inside = Intermediates(model, [name for name in values if name])
     largest = dict.fromkeys(values, 0.0)
-    for start in tracked("looking for overflow", range(0, len(data.calibration), BATCH)):
-        for name, array in inside.run(data.calibration[start : start + BATCH]).items():
+    for batch in tracked("looking for overflow", batches):
+        for name, array in inside.run(batch).items():
             largest[name] = float(np.maximum(largest[name], np.abs(array).max(initial=0.0)))  # NaN stays NaN
     beyond = [values[name] for name, magnitude in largest.items() if not magnitude <= FLOAT16_MAX]
     touching = [node for value in beyond for node in (value.producer(), *value.consumers())]

@@ -195,6 +195,12 @@ def test_layers_that_overflow_float16_stay_in_float32() -> None:
     onnx.checker.check_model(converted.model, full_check=True)
 
 
+def test_dark_pictures_do_not_hide_a_layer_that_overflows_on_bright_ones() -> None:
+    model = colours(("up", 1e3), ("overflow", 1e3), ("down", 1e-3), ("last", 1e-3))
+    dark = dataclasses.replace(painted(), calibration=painted().calibration // 32)
+    assert float16_from_float32(model, dark, max_drop=0.0).excluded_layers == ("overflow", "down")
+
+
 def test_nodes_without_names_are_excluded_and_counted_like_any() -> None:
     model = colours(("up", 1e3), ("overflow", 1e3), ("down", 1e-3), ("last", 1e-3))
     for node in model.graph.node:
