@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -411,6 +412,31 @@ def test_ctrl_c_ends_a_build(monkeypatch: pytest.MonkeyPatch, model: Path) -> No
     monkeypatch.setattr(BuildProgress, "step", interrupt)
     assert engine_cli.main([str(model)]) == 130
     assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("moment", ["log", "start", "finish"])
+def test_ctrl_c_at_any_moment_ends_a_build_and_keeps_the_earlier_engine(
+    monkeypatch: pytest.MonkeyPatch, model: Path, moment: str
+) -> None:
+    """The library calls Python between its own steps; a KeyboardInterrupt there would be printed and forgotten."""
+    import tensorrt_rtx
+
+    owner = type(logger_of(tensorrt_rtx)) if moment == "log" else BuildProgress
+    original = getattr(owner, moment)
+    pressed: list[int] = []
+
+    def press(self: object, *rest: object) -> object:
+        if not pressed:
+            pressed.append(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *rest)
+
+    monkeypatch.setattr(owner, moment, press)
+    model.with_suffix(".engine").write_bytes(b"earlier")
+    assert engine_cli.main([str(model)]) == 130
+    assert pressed
+    assert model.with_suffix(".engine").read_bytes() == b"earlier"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_bar_shows_phase_steps_and_time(
