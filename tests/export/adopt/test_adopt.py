@@ -366,8 +366,10 @@ def test_a_network_of_bytes_takes_sizes_of_like_and_no_normalisation() -> None:
     signature = Signature("x", "y", np.dtype(np.uint8), "nhwc", 3, 224, 224, None)
     spec = preprocessing_like("torchvision/resnet18").spec(signature)
     assert (spec.resize_size, spec.scale, spec.mean, spec.std) == (256, 1.0, (0.0,) * 3, (1.0,) * 3)
-    with pytest.raises(UsageError, match="--mean"):
-        Preprocessing(mean=(0.5,), std=(1.0,), resize=Resize("stretch")).spec(signature)
+    flags = Preprocessing(mean=(0.5,), std=(1.0,), resize=Resize("stretch"))
+    for asked in (flags, flags.over(preprocessing_like("torchvision/resnet18"))):
+        with pytest.raises(UsageError, match="--mean"):
+            asked.spec(signature)
 
 
 def test_the_report_names_the_crop_of_a_stretched_picture(tmp_path: Path) -> None:
@@ -387,6 +389,7 @@ def test_timm_and_torchvision_say_how_their_networks_see() -> None:
     assert (spec.resize_size, spec.interpolation, spec.mean) == (128, "bilinear_antialias", (0.5,) * 3)
 
 
+SIZED = {"names": "{0: 'cat', 1: 'dog', 2: 'hedgehog'}", "imgsz": "[16, 16]", "task": "classify"}
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], type[TaijituError]]] = {
     "no labels": ({}, {"labels": None}, UsageError),
     "too few labels": ({}, {"labels": LABELS[:2]}, UsageError),
@@ -401,6 +404,8 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], type[TaijituError]]] = {
     "an unknown resize": ({}, {"resize": "shorter:256:white"}, UsageError),
     "a resize of no pixels": ({}, {"resize": "letterbox:x"}, UsageError),
     "an unknown colour": ({}, {"resize": "letterbox:16:mauve"}, UsageError),
+    "a letterbox of no pixels": ({}, {"resize": "letterbox:0"}, UsageError),
+    "a crop of no pixels": ({"size": ("h", "w"), "metadata": SIZED}, {"crop": 0}, UsageError),
     "another size than the file's": ({}, {"size": (224, 224)}, UsageError),
     "an unknown interpolation": ({}, {"interpolation": "lanczos"}, UsageError),
     "an unknown teacher": ({}, {"like": "timm/resnet19"}, UsageError),
