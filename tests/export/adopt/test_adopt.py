@@ -346,6 +346,30 @@ def test_the_processor_of_efficientnet_divides_twice_takes_the_nearest_pixel_and
     assert preprocessing_like(str(tmp_path)).std == (0.229, 0.224, 0.225)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image_mean": 0.5}, {"image_std": ["a", "b", "c"]}, {"rescale_factor": None}, {"resample": [2]}, {"size": 0},
+        {"size": {"height": 0, "width": 0}}, {"image_processor_type": "ConvNextImageProcessor", "crop_pct": "most"},
+    ],
+)  # fmt: skip
+def test_a_processor_with_a_wrong_value_is_wrong_input(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**IMAGENET, "size": 224, **wrong}))
+    with pytest.raises(UsageError, match=r"preprocessor_config\.json"):
+        preprocessing_like(str(tmp_path))
+
+
+def test_a_processor_without_mean_and_std_leaves_them_to_the_flags(tmp_path: Path) -> None:
+    said = {"size": 16, "do_normalize": True, "image_mean": None, "image_std": None}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    source = make_foreign_onnx(tmp_path / "a.onnx")
+    with pytest.raises(UsageError, match="--mean, --std"):
+        adopt(source, tmp_path / "b.onnx", like=str(tmp_path), labels=LABELS)
+    result = adopt(source, tmp_path / "b.onnx", like=str(tmp_path), labels=LABELS, mean=[0.5], std=[0.25])
+    assert result.card.input.mean == (0.5,) * 3
+    assert all(source in result.source for source in ("preprocessor_config.json", "your flags"))
+
+
 def test_a_config_of_timm_is_a_contract(tmp_path: Path) -> None:
     config = {
         "input_size": [3, 12, 16], "interpolation": "bicubic", "crop_pct": 0.75, "crop_mode": "center",
