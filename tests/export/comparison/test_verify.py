@@ -505,6 +505,15 @@ def test_a_report_replaces_an_earlier_one_but_no_other_list(
         listed.write_text(listed.read_text().splitlines()[0])
 
 
+def test_a_report_without_labels_leaves_no_list_of_an_earlier_one(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, page = make_tiny_onnx(tmp_path / "a.onnx"), tmp_path / "page.html"
+    for arguments, has_list in ((["--data", data], True), ([], False), ([], False)):
+        verify(capsys, model, *arguments, "--report", page)
+        assert (page.exists(), page.with_suffix(".csv").exists()) == (True, has_list)
+
+
 def test_a_report_that_cannot_be_written_is_refused_before_anything_is_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
