@@ -423,6 +423,15 @@ def test_a_fine_model_needs_no_explanation(shipped_onnx: Path, capsys: pytest.Ca
     assert (code, found["divergence"]) == (0, None)
 
 
+def test_equal_models_that_too_few_pictures_judge_have_no_layer_that_diverges(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_tiny_onnx(tmp_path / "a.onnx")
+    code, found = verify(capsys, model, "--reference", model, "--data", data, "--explain")
+    assert (code, found["verdict"]) == (0, "not shown")
+    assert found["divergence"].keys() == {"not_explained"}
+
+
 def test_real_pictures_through_the_shipped_checkpoint_and_its_export_agree(
     shipped_checkpoint: Path, shipped_onnx: Path, cifar_subset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
