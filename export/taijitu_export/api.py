@@ -276,7 +276,7 @@ def build_engine(
     """
     source = Path(model)
     options = Options(
-        shapes=Shapes(min_shapes or {}, opt_shapes or {}, max_shapes or {}),
+        shapes=Shapes(*map(_shapes, (min_shapes, opt_shapes, max_shapes))),
         compute_capabilities=tuple(compute_capabilities),
     )
     return make_engine(
@@ -289,6 +289,10 @@ def build_engine(
             answer=answer,
         )
     )
+
+
+def _shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(shape) for name, shape in (shapes or {}).items()}
 
 
 def _path(path: AnyPath | None) -> Path | None:
