@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from PIL import Image
 
@@ -31,6 +32,7 @@ from taijitu_export.comparison.classes import (
     reliability,
 )
 from taijitu_export.comparison.divergence import divergence
+from taijitu_export.comparison.reference import CheckpointClassifier, open_reference
 from taijitu_export.comparison.verify import verify_file
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.sample_pictures import sample_pictures
@@ -442,6 +444,17 @@ def test_real_pictures_through_the_shipped_checkpoint_and_its_export_agree(
     assert found["accuracy"]["candidate"] == found["accuracy"]["reference"]
     assert found["accuracy"]["candidate"]["top1_percent"] > 75
     assert found["accuracy"]["candidate"]["top5_percent"] > 95
+
+
+def test_threads_hold_for_the_checkpoint_too(shipped_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = torch.get_num_threads(), []
+    for threads in (before + 1, 0):
+        with open_reference(shipped_checkpoint, threads) as reference:
+            assert isinstance(reference, CheckpointClassifier)
+            reference._network.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+            reference.logits(sample_pictures(1, 32, 32))
+    assert seen == [before + 1, before]
+    assert torch.get_num_threads() == before
 
 
 def test_the_documented_script_runs_by_itself(root: Path, tmp_path: Path) -> None:
