@@ -162,7 +162,8 @@ def verify(
         model: An ONNX file or an engine.
         data: Folder or tar of test/<label>/*, of <label>/*, or of pictures without labels; None for generated pictures.
         reference: The checkpoint or ONNX file that the model should answer like.
-        max_drop: Percentage points of top-1 accuracy that it may cost; None for its precision's own allowance.
+        max_drop: Percentage points of top-1 accuracy that it may cost on pictures with labels; None for its precision's
+            own allowance.
         expect: Top-1 accuracy in percent that it should reach without a reference; None for the one in its card.
         explain: If it is not fine, name the first layer that diverges from the reference.
         threads: Cores to use; 0 for all.

@@ -184,7 +184,9 @@ def test_without_labels_the_logits_error_judges(data: Path, tmp_path: Path, caps
     reference, unlabelled = make_tiny_onnx(tmp_path / "a.onnx"), data / "test" / "red"
     for scale, expected in ((1.00001, 0), (1.001, 1), (-1.0, 1)):
         candidate = make_tiny_onnx(tmp_path / "b.onnx", scale=scale)
-        code, found = verify(capsys, candidate, "--data", unlabelled, "--reference", reference)
+        arguments = (candidate, "--data", unlabelled, "--reference", reference)
+        assert "--max-drop 5" in refused(capsys, *arguments, "--max-drop", "5"), "no drop is judged"
+        code, found = verify(capsys, *arguments)
         assert (code, found["verdict"]) == (expected, "not fine" if expected else "fine")
         assert any("no labels" in what for what in found["not_judged"])
         assert found["picture_count"] == 4
@@ -364,6 +366,7 @@ def test_wrong_pictures_are_one_line_that_names_them(
     [
         (["--max-drop", "-1"], "from 0 to 100"),
         (["--max-drop", "nan"], "from 0 to 100"),
+        (["--max-drop", "1"], "give --data with labels"),
         (["--explain"], "give --reference"),
         (["--reference", "missing.onnx"], "missing.onnx: got no such file"),
     ],
