@@ -303,6 +303,13 @@ def _inferred(server: Server, files: list[Path], threshold: float | None) -> lis
     return rows
 
 
+def test_pictures_of_one_score_are_known_together_also_in_what_is_reached_at_best() -> None:
+    scores, right = np.array([1.0] * 40 + [0.5] * 10), np.array([True] * 38 + [False] * 12)
+    assert ThresholdRequest(accuracy=95).threshold(scores, right) == 1.0
+    with pytest.raises(ExportError, match=r"at most 95\.0 % .*--accuracy 97"):
+        ThresholdRequest(accuracy=97).threshold(scores, right)
+
+
 @pytest.mark.parametrize("percent", [29, 55, 57, 58])  # as fractions of one, these are a little off
 def test_a_threshold_takes_the_asked_share_of_pictures_and_no_picture_more(percent: int) -> None:
     scores = np.linspace(1.0, 0.01, 100)
