@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,10 @@ def test_answers_at_chance_are_refused(case: tuple[Path, Path], tmp_path: Path) 
         with pytest.raises(UndecidedError) as caught:
             find(network, noise, labels=labels)
         assert caught.value.candidates == ()
+        shares = re.search(r"got ([\d.]+) % .* at least ([\d.]+) %", str(caught.value))
+        assert shares is not None
+        assert float(shares[1]) < float(shares[2])
+        assert 25 < float(shares[2]) < 60, "a little more than chance is chance too, of so few pictures"
 
 
 def test_what_cannot_be_searched_is_refused_in_one_line(case: tuple[Path, Path], tmp_path: Path) -> None:
