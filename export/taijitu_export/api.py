@@ -162,7 +162,8 @@ def verify(
         model: An ONNX file or an engine.
         data: Folder or tar of test/<label>/*, of <label>/*, or of pictures without labels; None for generated pictures.
         reference: The checkpoint or ONNX file that the model should answer like.
-        max_drop: Percentage points of top-1 accuracy that it may cost; None for its precision's own allowance.
+        max_drop: Percentage points of top-1 accuracy that it may cost on pictures with labels; None for its precision's
+            own allowance.
         expect: Top-1 accuracy in percent that it should reach without a reference; None for the one in its card.
         explain: If it is not fine, name the first layer that diverges from the reference.
         threads: Cores to use; 0 for all.
@@ -276,7 +277,7 @@ def build_engine(
     """
     source = Path(model)
     options = Options(
-        shapes=Shapes(min_shapes or {}, opt_shapes or {}, max_shapes or {}),
+        shapes=Shapes(*map(_shapes, (min_shapes, opt_shapes, max_shapes))),
         compute_capabilities=tuple(compute_capabilities),
     )
     return make_engine(
@@ -289,6 +290,10 @@ def build_engine(
             answer=answer,
         )
     )
+
+
+def _shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(shape) for name, shape in (shapes or {}).items()}
 
 
 def _path(path: AnyPath | None) -> Path | None:

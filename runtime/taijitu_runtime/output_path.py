@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from taijitu_runtime.errors import UsageError
 
 
 def check_output_path(path: Path, *inputs: Path | None) -> None:
-    """Raise UsageError unless `path` is in an existing folder, and is a regular file or does not exist.
+    """Raise UsageError unless `path` is in an existing, writable folder, and is a regular file or does not exist.
 
     A finished result is renamed to its path, which would also replace /dev/null. `inputs`: what the command reads, and
     does not overwrite.
@@ -21,6 +22,7 @@ def check_output_path(path: Path, *inputs: Path | None) -> None:
     except (FileNotFoundError, NotADirectoryError):
         if not path.parent.is_dir():
             raise UsageError(f"{shown(path)}: no folder {shown(path.parent)}; create it first") from None
+        _check_folder(path)
         return
     except OSError as error:
         raise UsageError(f"{shown(path)}: cannot be written ({error.strerror}); choose another file") from None
@@ -33,6 +35,16 @@ def check_output_path(path: Path, *inputs: Path | None) -> None:
                 raise UsageError(
                     f"{shown(path)}: got a file to write that is read too, expected another; choose another name"
                 )
+    _check_folder(path)
+
+
+def _check_folder(path: Path) -> None:
+    """Raise UsageError where the folder of `path`, or of what it links to, is missing or takes no new files."""
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise UsageError(f"{shown(path)}: got a link into {shown(folder)}, which does not exist; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        raise UsageError(f"{shown(path)}: cannot be written (its folder is read-only for this user); choose another")
 
 
 def output_next_to(source: Path, suffix: str) -> Path:

@@ -13,8 +13,9 @@ from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.classify import cli
 from taijitu_runtime.classify.inputs import find_pictures
 from taijitu_runtime.datasets import scan_folder
-from taijitu_runtime.errors import ArtefactError, DataError
+from taijitu_runtime.errors import ArtefactError, DataError, UsageError
 from taijitu_runtime.live.sources import source_from_text
+from taijitu_runtime.output_path import check_output_path
 from taijitu_runtime.pictures.limits import Limits
 from tests.helpers.machine_tree import as_nobody
 
@@ -57,6 +58,21 @@ def test_a_link_into_a_locked_folder_is_named_and_not_the_folder_that_has_it(fol
     (folder / "open" / "link.jpg").symlink_to(folder / "locked" / "inside.jpg")
     with as_nobody(), pytest.raises(DataError, match=r"open/link\.jpg: .*Permission denied"):
         scan_folder(folder / "open")
+
+
+def test_a_result_in_a_read_only_folder_is_refused_before_any_work(folder: Path) -> None:
+    (folder / "locked").chmod(0o555)
+    (folder / "open").mkdir()
+    (folder / "open").chmod(0o777)
+    (folder / "open" / "link.onnx").symlink_to(folder / "locked" / "new.onnx")
+    with as_nobody():
+        for name in ("locked/new.onnx", "locked/inside.jpg", "open/link.onnx"):
+            with pytest.raises(UsageError, match="read-only"):
+                check_output_path(folder / name)
+        check_output_path(folder / "open" / "new.onnx")
+    (folder / "open" / "lost.onnx").symlink_to(folder / "nowhere" / "new.onnx")
+    with pytest.raises(UsageError, match="nowhere"):
+        check_output_path(folder / "open" / "lost.onnx")
 
 
 def test_a_name_that_is_too_long_does_not_end_the_run(

@@ -121,7 +121,7 @@ def adopt_file(
     standard = standard_graph(file.model)
     found = None if find is None else find_contract(original, standard.model, known, find)
     if found is not None:
-        known = found.preprocessing
+        known = dataclasses.replace(found.preprocessing, flags=known.flags)
     spec = known.spec(original.signature)
     pictures = sample_pictures(SAMPLE_PICTURES, spec.height, spec.width)
     classes = original.classes((spec.height, spec.width))
@@ -148,7 +148,7 @@ def adopt_file(
         opset=opset_of(agreeing.model),
         size_bytes=len(content),
         agreement=agreeing.agreement,
-        source=known.source or "your flags",
+        source=known.described_source,
         notes=(*standard.notes, *agreeing.notes),
         found=found,
     )

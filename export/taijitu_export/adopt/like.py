@@ -43,7 +43,12 @@ def preprocessing_like(text: str) -> Preprocessing:
         path = path / (PROCESSOR if (path / PROCESSOR).is_file() or not (path / CONFIG).is_file() else CONFIG)
     if path.suffix.lower() == ".json":
         said = _json(path)
-        return _like_timm_config(path, said) if "pretrained_cfg" in said else _like_hugging_face(path, said)
+        if "pretrained_cfg" in said:
+            return _like_timm_config(path, said)
+        try:
+            return _like_hugging_face(path, said)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{path}: got a value that is not a processor's ({error}); correct it") from None
     raise UsageError(f"got --like {text}, expected {FORMS}")
 
 
@@ -146,8 +151,8 @@ def _like_hugging_face(path: Path, said: Mapping[str, Any]) -> Preprocessing:
         interpolation=_FILTERS[resample],
         colour="BGR" if said.get("do_flip_channel_order") else None,
         scale=float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0,
-        mean=mean,
-        std=std,
+        mean=mean or None,
+        std=std or None,
         labels=None if labels is None else checked_labels(labels, str(config)),
         source=shown(path),
     )
@@ -158,7 +163,7 @@ def _hugging_face_normalisation(said: Mapping[str, Any]) -> tuple[tuple[float, .
 
     An offset subtracts 1 before; the processor of EfficientNet divides by the standard deviation twice.
     """
-    mean, std = (tuple(map(float, said.get(name, ()))) for name in ("image_mean", "image_std"))
+    mean, std = (tuple(map(float, said.get(name) or ())) for name in ("image_mean", "image_std"))
     twice = _kind(said).startswith("EfficientNet") and said.get("include_top", True) and std
     if not said.get("do_normalize", bool(mean)):
         mean, std = (0.0,), std if twice else (1.0,)
@@ -199,13 +204,17 @@ def _hugging_face_sizes(path: Path, said: Mapping[str, Any]) -> tuple[Resize, tu
 
 def _sides(said: Any) -> tuple[int, ...]:
     """Return (height, width), (shorter side,), or nothing."""
-    if isinstance(said, int):
+    if _is_pixels(said):
         return (said,)
     if isinstance(said, dict):
         for keys in (("shortest_edge",), ("height", "width")):
-            if all(type(said.get(key)) is int for key in keys):
+            if all(_is_pixels(said.get(key)) for key in keys):
                 return tuple(said[key] for key in keys)
     return ()
+
+
+def _is_pixels(said: Any) -> bool:
+    return type(said) is int and said > 0
 
 
 def _json(path: Path) -> dict[str, Any]:

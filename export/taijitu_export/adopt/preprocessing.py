@@ -44,9 +44,11 @@ class Resize:
 
     def size_for(self, height: int, width: int) -> int:
         """Return the card's `resize_size` for a network with an input of this size."""
-        if self.size is None or self.rule == "letterbox":
-            return self.size or (min(height, width) if self.rule == "stretch" else max(height, width))
-        return self.size if self.of is None else round(self.size * min(height, width) / self.of)
+        if self.size is None:
+            return min(height, width) if self.rule == "stretch" else max(height, width)
+        if self.of is None or self.rule == "letterbox":
+            return self.size
+        return round(self.size * min(height, width) / self.of)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class Preprocessing:
     `size`: height and width of the network's input; `usual_size`: the same, where the file leaves it open and the user
     does not ask for another. `interpolation`, `colour`, `scale`, `mean`, `std`: as in the card
     (`InputSpec`); one mean is for all channels. `labels`: in the order of the network's outputs. `source`: where the
-    parts come from, in words.
+    parts come from, in words; empty for the user's flags. `flags`: the parts that flags gave, where others are added.
     """
 
     size: tuple[int, int] | None = None
@@ -69,12 +71,18 @@ class Preprocessing:
     std: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
     source: str = ""
+    flags: frozenset[str] = frozenset()
+
+    @property
+    def described_source(self) -> str:
+        """Where the parts of the input come from, in words."""
+        return " and ".join(filter(None, [self.source, "your flags" if self.flags or not self.source else ""]))
 
     def over(self, other: Preprocessing) -> Preprocessing:
         """Return these parts, and those of `other` where there are none."""
-        return dataclasses.replace(
-            other, **{name: value for name, value in vars(self).items() if value is not None and value != ""}
-        )
+        known = {name: value for name, value in vars(self).items() if value is not None and value != ""}
+        flags = self.flags if self.source else frozenset(known) - {"labels", "flags"}
+        return dataclasses.replace(other, **{**known, "flags": flags | other.flags})
 
     def spec(self, signature: Signature) -> InputSpec:
         """Return the contract for a network. UsageError where a part is missing, or does not fit the network."""
@@ -113,7 +121,8 @@ class Preprocessing:
     def _of_bytes(self) -> Preprocessing:
         """Return the parts without normalisation, which is in a network that takes bytes. UsageError for flags."""
         given = [name for name, value in (("scale", 1.0), ("mean", 0.0), ("std", 1.0)) if self._differs(name, value)]
-        if given and not self.source:
+        given = [name for name in given if name in self.flags or not self.source]
+        if given:
             raise UsageError(
                 f"got --{', --'.join(given)} for a network that takes bytes and gets them unchanged; remove the flag"
             )
@@ -130,8 +139,8 @@ class Preprocessing:
         if any(side not in (None, asked) for side, asked in zip(own, wanted)):
             raise UsageError(f"got a size of {wanted} pixels (height, width), expected {own}, as the file says")
         usual = self.usual_size or (None, None)
-        height, width = (first or second or 0 for first, second in zip(wanted, usual))
-        if not height or not width:
+        height, width = (second if first is None else first for first, second in zip(wanted, usual))
+        if height is None or width is None:
             raise UsageError(
                 f"got an input of {own} pixels (height, width), which the file leaves open; give --size HxW"
             )

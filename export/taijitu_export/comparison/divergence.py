@@ -55,6 +55,11 @@ class Divergence:
     layers: tuple[Layer, ...]
 
     @property
+    def is_none(self) -> bool:
+        """Whether every layer gives the same numbers in both graphs."""
+        return all(layer.error == 0 for layer in self.layers)
+
+    @property
     def first(self) -> Layer:
         """The first layer that diverges.
 

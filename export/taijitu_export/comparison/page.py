@@ -28,7 +28,7 @@ from taijitu_export.progress import tracked
 from taijitu_runtime.console import shown
 from taijitu_runtime.decision.decision import temperature_of
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.files import write_whole
+from taijitu_runtime.files import write_error, write_whole
 from taijitu_runtime.output_path import check_output_path
 
 CSV_COLUMNS = ("picture", "label", "reference", "candidate", "what")
@@ -64,7 +64,10 @@ def check_page(page: Path, *inputs: Path | None) -> None:
 
 
 def write_page(found: Verification, candidate: Path, reference: Path | None, path: Path) -> None:
-    """Write the page, and next to it, where there are labels or a reference, the CSV of wrong and flipped pictures."""
+    """Write the page, and next to it, where there are labels or a reference, the CSV of wrong and flipped pictures.
+
+    Without them, the CSV of an earlier page is removed.
+    """
     text = as_text(found, candidate, reference)
     sections = [f"<h1>{escape(shown(candidate.name))}</h1>", f"<pre>{escape(text)}</pre>"]
     rows = changed_pictures(found)
@@ -79,10 +82,14 @@ def write_page(found: Verification, candidate: Path, reference: Path | None, pat
     title = f"<title>{escape(shown(candidate.name))}</title>"
     head = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{STYLE}</style>'
     write_whole(path, "\n".join([head, *sections]).encode())
-    if targets is not None or found.comparison is not None:
-        listed = io.StringIO(newline="")
-        csv.writer(listed).writerows([CSV_COLUMNS, *rows])
-        write_whole(path.with_suffix(".csv"), listed.getvalue().encode(errors="backslashreplace"))
+    list_path = path.with_suffix(".csv")
+    if targets is None and found.comparison is None:
+        with write_error(list_path):
+            list_path.unlink(missing_ok=True)  # check_page has seen that it is a page's
+        return
+    listed = io.StringIO(newline="")
+    csv.writer(listed).writerows([CSV_COLUMNS, *rows])
+    write_whole(list_path, listed.getvalue().encode(errors="backslashreplace"))
 
 
 def changed_pictures(found: Verification) -> list[tuple[str, str, str, str, str]]:

@@ -35,17 +35,28 @@ class LogitsModel(Protocol):
 
 
 class CheckpointClassifier:
-    """A checkpoint's own network on PyTorch. CheckpointError or ArtefactError where its file is wrong."""
+    """A checkpoint's own network on PyTorch. CheckpointError or ArtefactError where its file is wrong.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The checkpoint.
+        threads: Cores that PyTorch uses for it, 0 for as many as it uses otherwise.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self._threads = threads
         self.checkpoint = checkpoint.load(path)
         self.card = card_of(self.checkpoint, "")
         self._network, _ = network_of(self.checkpoint, self.card, "uint8")
 
     def logits(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute logits, float32 (N, K), of N prepared pictures, uint8 RGB (N, H, W, 3)."""
-        with torch.inference_mode():
-            logits: NDArray[np.float32] = self._network(torch.from_numpy(prepared)).numpy()
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads or before)
+        try:
+            with torch.inference_mode():
+                logits: NDArray[np.float32] = self._network(torch.from_numpy(prepared)).numpy()
+        finally:
+            torch.set_num_threads(before)
         return logits
 
     def __enter__(self) -> CheckpointClassifier:
@@ -60,7 +71,7 @@ class CheckpointClassifier:
 def open_reference(path: Path, threads: int = 0) -> CheckpointClassifier | Classifier:
     """Open the checkpoint or model file at `path`. Raises the errors of checkpoints and of artefacts."""
     if is_zip(path):
-        return CheckpointClassifier(path)
+        return CheckpointClassifier(path, threads)
     return Classifier.from_file(path, threads=threads)
 
 

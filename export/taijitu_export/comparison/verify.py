@@ -109,11 +109,11 @@ def verify_file(
 
     `data`: a folder or tar of pictures (see `evaluation_pictures`); without it, generated pictures are used.
     `reference`: a checkpoint or a model file with the same labels. `max_drop`: percentage points of top-1 accuracy that
-    it may cost, None for its precision's own allowance. `expect`: top-1 accuracy in percent that it should reach
-    without a reference, None for the one in its card. `explain`: if it is not fine, compare the graphs layer by
-    layer. `threads`: cores that ONNX Runtime uses, 0 for all. `skip_unreadable`: leave out pictures that cannot be
-    decoded, which are an error otherwise. Raises the errors of artefacts, checkpoints, pictures and
-    usage; what is wrong with the candidate's answers is in the verdict.
+    it may cost on pictures with labels, None for its precision's own allowance. `expect`: top-1 accuracy in percent
+    that it should reach without a reference, None for the one in its card. `explain`: if it is not fine, compare the
+    graphs layer by layer. `threads`: cores that ONNX Runtime and PyTorch use, 0 for all. `skip_unreadable`: leave out
+    pictures that cannot be decoded, which are an error otherwise. Raises the errors of artefacts, checkpoints, pictures
+    and usage; what is wrong with the candidate's answers is in the verdict.
     """
     if explain and reference is None:
         raise UsageError("got --explain alone, expected a graph to compare with; give --reference")
@@ -126,6 +126,10 @@ def verify_file(
         if expect is not None and (pictures is None or pictures.targets is None or reference is not None):
             raise UsageError(
                 f"got {expect:g} % expected, which judges labelled pictures without a reference; give --data alone"
+            )
+        if max_drop is not None and (pictures is None or pictures.targets is None):
+            raise UsageError(
+                f"got --max-drop {max_drop:g}, which judges labelled pictures; give --data with labels, or remove it"
             )
         if skip_unreadable and pictures is not None:
             pictures = pictures.readable(card.input)
@@ -278,9 +282,10 @@ def _explained(candidate: Path, reference: Path, spec: InputSpec, evidence: Evid
         images = evidence.pictures.subset(chosen).array(spec)
     ours = onnx.load(candidate)
     try:
-        return divergence(ours, _reference_graph(reference, ours), images)
+        found = divergence(ours, _reference_graph(reference, ours), images)
     except ExportError as error:
         return str(error)
+    return "every layer gives the same numbers in both" if found.is_none else found
 
 
 def _reference_graph(reference: Path, candidate: onnx.ModelProto) -> onnx.ModelProto:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -61,9 +62,9 @@ class CalibrateResult:
     """The choices, and their values measured on the half that did not choose.
 
     `row`: of the threshold, None without one. `others_by_score`: percent of pictures of none of the labels that each
-    score would call known; empty without such pictures. `set_coverage`: percent of pictures whose label is in its set,
-    `by_label` the same for each label that has pictures, `set_size` how many labels a set has on average; None, empty
-    and None without sets. `remarks`: lines about the pictures.
+    score would call known, of those that meet the request; empty without such pictures. `set_coverage`: percent of
+    pictures whose label is in its set, `by_label` the same for each label that has pictures, `set_size` how many labels
+    a set has on average; None, empty and None without sets. `remarks`: lines about the pictures.
     """
 
     output: Path
@@ -262,17 +263,19 @@ def _accepted_others(
 ) -> dict[str, float]:
     """Return by score how many percent of `measuring`'s pictures of none of the labels its threshold accepts.
 
-    Thresholds come from `choosing`. Empty without such pictures, and where the request is of the probability.
+    Thresholds come from `choosing`; a score by which none meets the request is left out. Empty without such pictures,
+    and where the request is of the probability.
     """
-    if request.reject is not None:
+    if request.reject is not None or measuring.others is None:
         return {}
     compared = request if request.asks else ThresholdRequest(coverage=USUAL_COVERAGE)
     accepted = {}
     for score in SCORES:
-        threshold = compared.threshold(choosing.scores(score, temperature)[0], choosing.right)
-        _, others = measuring.scores(score, temperature)
-        if others is not None and threshold is not None:
-            accepted[score] = round(100 * float((others >= threshold).mean()), 2)
+        with contextlib.suppress(ExportError):  # the other score may reach an accuracy that this one does not
+            threshold = compared.threshold(choosing.scores(score, temperature)[0], choosing.right)
+            _, others = measuring.scores(score, temperature)
+            if others is not None and threshold is not None:
+                accepted[score] = round(100 * float((others >= threshold).mean()), 2)
     return accepted
 
 

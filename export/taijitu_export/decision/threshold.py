@@ -73,7 +73,8 @@ class ThresholdRequest:
         is_accurate = 100 * counts >= self.accuracy * pictures - ROUNDING
         good = np.flatnonzero(is_accurate & is_last_of_its_score)
         if not len(good) or good[-1] + 1 < FEWEST_KNOWN:
-            best = 100 * float(np.max((counts / pictures)[FEWEST_KNOWN - 1 :], initial=0.0))
+            reached = (counts / pictures)[is_last_of_its_score & (pictures >= FEWEST_KNOWN)]
+            best = 100 * float(np.max(reached, initial=0.0))
             raise ExportError(
                 f"got at most {best:.1f} % on {FEWEST_KNOWN} or more of {len(order)} pictures, expected --accuracy "
                 f"{self.accuracy:g}; ask for less, or train further"

@@ -16,6 +16,9 @@ POOLS = {
 }
 UNITS = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
+MOST_BYTES = 2**48
+"""More than processors address; the library's numbers have 64 bits."""
+
 WORKSPACE_SHARE = 0.5
 """Share of the free memory; the rest is for weights, kernels that are tried, and other programs on the board."""
 
@@ -25,9 +28,12 @@ def pools_from_text(text: str) -> dict[str, int]:
     pools: dict[str, int] = {}
     for part in text.split(","):
         found = re.fullmatch(r"(\w+):(\d+(?:\.\d+)?)([BKMG]?)i?B?", part)
-        if found is None or found[1] not in POOLS or float(found[2]) <= 0:
+        size_bytes = 0 if found is None else float(found[2]) * UNITS[found[3] or "M"]
+        if found is None or found[1] not in POOLS or not 1 <= size_bytes <= MOST_BYTES:
             raise ValueError(f"got {part!r}, expected POOL:SIZE such as workspace:256M with {', '.join(POOLS)}")
-        pools[found[1]] = int(float(found[2]) * UNITS[found[3] or "M"])
+        if found[1] in pools:
+            raise ValueError(f"got {found[1]} twice, expected each pool once")
+        pools[found[1]] = int(size_bytes)
     return pools
 
 

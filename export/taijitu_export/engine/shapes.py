@@ -12,6 +12,9 @@ from taijitu_runtime.errors import ArtefactError, UsageError
 MAX_BATCH = 16
 """The largest batch, where no flag limits it: what docs/serving.md recommends for a GPU. The usual one is 1."""
 
+MAX_SIDE = 2**31 - 1
+"""The largest number of elements along a dimension that the libraries take."""
+
 
 @dataclass(frozen=True)
 class Shapes:
@@ -43,6 +46,8 @@ def _check(flag: str, name: str, shape: Shape, inputs: Mapping[str, Shape]) -> N
     got = f"got {flag}={name}:{'x'.join(map(str, shape))}"
     if name not in inputs:
         raise UsageError(f"{got}, expected an input of the network: {', '.join(inputs)}")
+    if max(shape, default=0) > MAX_SIDE:
+        raise UsageError(f"{got}, expected at most {MAX_SIDE} in every dimension")
     expected = inputs[name]
     if len(shape) != len(expected) or any(size < 1 or fixed not in (-1, size) for size, fixed in zip(shape, expected)):
         text = "x".join("N" if size == -1 else str(size) for size in expected)

@@ -354,6 +354,30 @@ def test_the_processor_of_efficientnet_divides_twice_takes_the_nearest_pixel_and
     assert preprocessing_like(str(tmp_path)).std == (0.229, 0.224, 0.225)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image_mean": 0.5}, {"image_std": ["a", "b", "c"]}, {"rescale_factor": None}, {"resample": [2]}, {"size": 0},
+        {"size": {"height": 0, "width": 0}}, {"image_processor_type": "ConvNextImageProcessor", "crop_pct": "most"},
+    ],
+)  # fmt: skip
+def test_a_processor_with_a_wrong_value_is_wrong_input(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**IMAGENET, "size": 224, **wrong}))
+    with pytest.raises(UsageError, match=r"preprocessor_config\.json"):
+        preprocessing_like(str(tmp_path))
+
+
+def test_a_processor_without_mean_and_std_leaves_them_to_the_flags(tmp_path: Path) -> None:
+    said = {"size": 16, "do_normalize": True, "image_mean": None, "image_std": None}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    source = make_foreign_onnx(tmp_path / "a.onnx")
+    with pytest.raises(UsageError, match="--mean, --std"):
+        adopt(source, tmp_path / "b.onnx", like=str(tmp_path), labels=LABELS)
+    result = adopt(source, tmp_path / "b.onnx", like=str(tmp_path), labels=LABELS, mean=[0.5], std=[0.25])
+    assert result.card.input.mean == (0.5,) * 3
+    assert all(source in result.source for source in ("preprocessor_config.json", "your flags"))
+
+
 def test_a_config_of_timm_is_a_contract(tmp_path: Path) -> None:
     config = {
         "input_size": [3, 12, 16], "interpolation": "bicubic", "crop_pct": 0.75, "crop_mode": "center",
@@ -374,8 +398,10 @@ def test_a_network_of_bytes_takes_sizes_of_like_and_no_normalisation() -> None:
     signature = Signature("x", "y", np.dtype(np.uint8), "nhwc", 3, 224, 224, None)
     spec = preprocessing_like("torchvision/resnet18").spec(signature)
     assert (spec.resize_size, spec.scale, spec.mean, spec.std) == (256, 1.0, (0.0,) * 3, (1.0,) * 3)
-    with pytest.raises(UsageError, match="--mean"):
-        Preprocessing(mean=(0.5,), std=(1.0,), resize=Resize("stretch")).spec(signature)
+    flags = Preprocessing(mean=(0.5,), std=(1.0,), resize=Resize("stretch"))
+    for asked in (flags, flags.over(preprocessing_like("torchvision/resnet18"))):
+        with pytest.raises(UsageError, match="--mean"):
+            asked.spec(signature)
 
 
 def test_the_report_names_the_crop_of_a_stretched_picture(tmp_path: Path) -> None:
@@ -395,6 +421,7 @@ def test_timm_and_torchvision_say_how_their_networks_see() -> None:
     assert (spec.resize_size, spec.interpolation, spec.mean) == (128, "bilinear_antialias", (0.5,) * 3)
 
 
+SIZED = {"names": "{0: 'cat', 1: 'dog', 2: 'hedgehog'}", "imgsz": "[16, 16]", "task": "classify"}
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], type[TaijituError]]] = {
     "no labels": ({}, {"labels": None}, UsageError),
     "too few labels": ({}, {"labels": LABELS[:2]}, UsageError),
@@ -409,6 +436,8 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], type[TaijituError]]] = {
     "an unknown resize": ({}, {"resize": "shorter:256:white"}, UsageError),
     "a resize of no pixels": ({}, {"resize": "letterbox:x"}, UsageError),
     "an unknown colour": ({}, {"resize": "letterbox:16:mauve"}, UsageError),
+    "a letterbox of no pixels": ({}, {"resize": "letterbox:0"}, UsageError),
+    "a crop of no pixels": ({"size": ("h", "w"), "metadata": SIZED}, {"crop": 0}, UsageError),
     "another size than the file's": ({}, {"size": (224, 224)}, UsageError),
     "an unknown interpolation": ({}, {"interpolation": "lanczos"}, UsageError),
     "an unknown teacher": ({}, {"like": "timm/resnet19"}, UsageError),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from PIL import Image
 
 from taijitu_export import passport
 from taijitu_export.adopt.cli import main
+from taijitu_export.adopt.finding import candidate_answers
+from taijitu_export.adopt.finding.candidate_answers import CandidateAnswers
 from taijitu_export.adopt.finding.find import FoundContract, UndecidedError, find_contract
 from taijitu_export.adopt.finding.label_order import score_by_halves
 from taijitu_export.adopt.onnx_from_foreign import standard_graph
@@ -127,6 +130,24 @@ def test_the_contract_is_found_and_each_alternative_has_its_price(case: tuple[Pa
     assert {"stretch", "letterbox:8:black", "0 to 1"} <= costs.keys()
 
 
+def test_resized_pictures_take_a_limited_memory_and_give_the_same_answers(
+    case: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = find(*case, labels=LABELS, interpolation="bilinear_opencv")
+    most, held = 2 * 120 * SIDE * SIDE * 3, []
+    let_go = CandidateAnswers._let_go
+
+    def spy(self: CandidateAnswers, picture_bytes: int) -> None:
+        let_go(self, picture_bytes)
+        held.append(sum(each.nbytes for resized in self._resized.values() for each in resized.values()))
+
+    monkeypatch.setattr(candidate_answers, "HELD_BYTES", most)
+    monkeypatch.setattr(CandidateAnswers, "_let_go", spy)
+    found = find(*case, labels=LABELS, interpolation="bilinear_opencv")
+    assert (found.spec, found.to_dict()) == (usual.spec, usual.to_dict())
+    assert most / 2 < max(held) <= most
+
+
 def test_filters_that_make_no_difference_are_named_and_the_others_are_not(case: tuple[Path, Path]) -> None:
     with pytest.raises(UndecidedError) as caught:
         find(*case, labels=LABELS)
@@ -194,6 +215,10 @@ def test_answers_at_chance_are_refused(case: tuple[Path, Path], tmp_path: Path) 
         with pytest.raises(UndecidedError) as caught:
             find(network, noise, labels=labels)
         assert caught.value.candidates == ()
+        shares = re.search(r"got ([\d.]+) % .* at least ([\d.]+) %", str(caught.value))
+        assert shares is not None
+        assert float(shares[1]) < float(shares[2])
+        assert 25 < float(shares[2]) < 60, "a little more than chance is chance too, of so few pictures"
 
 
 def test_what_cannot_be_searched_is_refused_in_one_line(case: tuple[Path, Path], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from PIL import Image
 
@@ -31,6 +32,7 @@ from taijitu_export.comparison.classes import (
     reliability,
 )
 from taijitu_export.comparison.divergence import divergence
+from taijitu_export.comparison.reference import CheckpointClassifier, open_reference
 from taijitu_export.comparison.verify import verify_file
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.sample_pictures import sample_pictures
@@ -182,7 +184,9 @@ def test_without_labels_the_logits_error_judges(data: Path, tmp_path: Path, caps
     reference, unlabelled = make_tiny_onnx(tmp_path / "a.onnx"), data / "test" / "red"
     for scale, expected in ((1.00001, 0), (1.001, 1), (-1.0, 1)):
         candidate = make_tiny_onnx(tmp_path / "b.onnx", scale=scale)
-        code, found = verify(capsys, candidate, "--data", unlabelled, "--reference", reference)
+        arguments = (candidate, "--data", unlabelled, "--reference", reference)
+        assert "--max-drop 5" in refused(capsys, *arguments, "--max-drop", "5"), "no drop is judged"
+        code, found = verify(capsys, *arguments)
         assert (code, found["verdict"]) == (expected, "not fine" if expected else "fine")
         assert any("no labels" in what for what in found["not_judged"])
         assert found["picture_count"] == 4
@@ -362,6 +366,7 @@ def test_wrong_pictures_are_one_line_that_names_them(
     [
         (["--max-drop", "-1"], "from 0 to 100"),
         (["--max-drop", "nan"], "from 0 to 100"),
+        (["--max-drop", "1"], "give --data with labels"),
         (["--explain"], "give --reference"),
         (["--reference", "missing.onnx"], "missing.onnx: got no such file"),
     ],
@@ -423,6 +428,15 @@ def test_a_fine_model_needs_no_explanation(shipped_onnx: Path, capsys: pytest.Ca
     assert (code, found["divergence"]) == (0, None)
 
 
+def test_equal_models_that_too_few_pictures_judge_have_no_layer_that_diverges(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_tiny_onnx(tmp_path / "a.onnx")
+    code, found = verify(capsys, model, "--reference", model, "--data", data, "--explain")
+    assert (code, found["verdict"]) == (0, "not shown")
+    assert found["divergence"].keys() == {"not_explained"}
+
+
 def test_real_pictures_through_the_shipped_checkpoint_and_its_export_agree(
     shipped_checkpoint: Path, shipped_onnx: Path, cifar_subset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -433,6 +447,17 @@ def test_real_pictures_through_the_shipped_checkpoint_and_its_export_agree(
     assert found["accuracy"]["candidate"] == found["accuracy"]["reference"]
     assert found["accuracy"]["candidate"]["top1_percent"] > 75
     assert found["accuracy"]["candidate"]["top5_percent"] > 95
+
+
+def test_threads_hold_for_the_checkpoint_too(shipped_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = torch.get_num_threads(), []
+    for threads in (before + 1, 0):
+        with open_reference(shipped_checkpoint, threads) as reference:
+            assert isinstance(reference, CheckpointClassifier)
+            reference._network.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+            reference.logits(sample_pictures(1, 32, 32))
+    assert seen == [before + 1, before]
+    assert torch.get_num_threads() == before
 
 
 def test_the_documented_script_runs_by_itself(root: Path, tmp_path: Path) -> None:
@@ -503,6 +528,15 @@ def test_a_report_replaces_an_earlier_one_but_no_other_list(
         verify(capsys, model, "--data", data, "--report", page)
         assert listed.read_text().startswith("picture,label,")
         listed.write_text(listed.read_text().splitlines()[0])
+
+
+def test_a_report_without_labels_leaves_no_list_of_an_earlier_one(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, page = make_tiny_onnx(tmp_path / "a.onnx"), tmp_path / "page.html"
+    for arguments, has_list in ((["--data", data], True), ([], False), ([], False)):
+        verify(capsys, model, *arguments, "--report", page)
+        assert (page.exists(), page.with_suffix(".csv").exists()) == (True, has_list)
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_anything_is_judged(

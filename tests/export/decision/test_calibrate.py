@@ -106,6 +106,28 @@ def test_pictures_of_no_label_choose_the_score_and_are_counted(model: Path, data
     assert (label.decision.other, decision_of(tmp_path / "label.onnx").other) == ("blue", "blue")
 
 
+def test_an_accuracy_that_one_score_reaches_needs_no_other(model: Path, tmp_path: Path) -> None:
+    """Right answers are those with a clear colour, at any brightness, which the energy follows."""
+    mean, std = np.array([[0.5, 0.4, 0.3], [0.25, 0.2, 0.3]])  # those of the model
+    generator = np.random.default_rng(1)
+    (tmp_path / "none").mkdir()
+    for number in range(240):
+        clear = number % 2
+        grey = np.full(3, generator.uniform(-1, 0.5))
+        colour = grey + np.eye(3)[number % 3] * (0.2 + 0.6 * clear)
+        folder = tmp_path / "data" / COLOURS[(number if clear else number + 1) % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        for place, levels in ((folder, colour), (tmp_path / "none", grey)):
+            pixels = np.rint(255 * (mean + std * levels)).astype(int)
+            Image.new("RGB", (8, 8), tuple(pixels.tolist())).save(place / f"{number}.png")
+    for other in (None, str(tmp_path / "none")):
+        output, request = tmp_path / "out.onnx", ThresholdRequest(accuracy=97)
+        found = calibrate_file(model, tmp_path / "data", output, threshold=request, other=other)
+        assert found.row is not None
+        assert found.row.accuracy > 95, "on the half that did not choose"
+        assert (found.decision.score, "energy" in found.others_by_score) == ("probability", False)
+
+
 def test_too_few_pictures_and_two_threshold_requests_are_refused(model: Path, data: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
     with pytest.raises(ExportError, match=r"120 .* 199"):
@@ -279,6 +301,13 @@ def _inferred(server: Server, files: list[Path], threshold: float | None) -> lis
         labels = [COLOURS[index] for index in order if members[index]]
         rows.append({"known": bool(known), "set": labels, "p": float(values.max())})
     return rows
+
+
+def test_pictures_of_one_score_are_known_together_also_in_what_is_reached_at_best() -> None:
+    scores, right = np.array([1.0] * 40 + [0.5] * 10), np.array([True] * 38 + [False] * 12)
+    assert ThresholdRequest(accuracy=95).threshold(scores, right) == 1.0
+    with pytest.raises(ExportError, match=r"at most 95\.0 % .*--accuracy 97"):
+        ThresholdRequest(accuracy=97).threshold(scores, right)
 
 
 @pytest.mark.parametrize("percent", [29, 55, 57, 58])  # as fractions of one, these are a little off

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import numpy as np
 import onnx
 import pytest
 
+from taijitu_export.api import build_engine
 from taijitu_export.engine import cli as engine_cli
 from taijitu_export.engine.building.engine_from_onnx import engine_from_onnx
 from taijitu_export.engine.building.progress import BuildProgress
@@ -269,6 +271,11 @@ def test_a_flag_that_this_library_does_not_use_is_an_error_that_says_why(
         (["--minShapes=images:4x16x16x3", "--optShapes=images:2x16x16x3"], "expected min <= opt <= max"),
         (["--optShapes=1x16x16x3"], "expected NAME:SHAPE"),
         (["--memPoolSize=workspce:1G"], "expected POOL:SIZE such as workspace:256M"),
+        (["--memPoolSize=workspace:99999999999G"], "expected POOL:SIZE such as workspace:256M"),
+        ([f"--memPoolSize=workspace:{10**400}"], "expected POOL:SIZE such as workspace:256M"),
+        (["--memPoolSize=workspace:0.1B"], "expected POOL:SIZE such as workspace:256M"),
+        (["--memPoolSize=workspace:1M,workspace:1G"], "workspace twice"),
+        ([f"--maxShapes=images:{10**20}x16x16x3"], "in every dimension"),
         (["--memPoolSize=dlaSRAM:1M"], "without --useDLACore"),
         (["--allowGPUFallback"], "without --useDLACore"),
         (["--computeCapabilities=9.9"], "compute capability 9.9"),
@@ -290,6 +297,16 @@ def test_wrong_usage_is_one_line_and_leaves_nothing(
     assert expected in text
     assert text.count("\n") == 1
     assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
+
+
+def test_python_refuses_what_the_command_refuses_and_takes_any_sequence(model: Path) -> None:
+    for wrong in (("86",), ("8.6", "8.6"), ("8.6.",)):
+        with pytest.raises(UsageError, match=r"8\.?6"):
+            build_engine(model, compute_capabilities=wrong, backend="rtx")
+    assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
+    shapes = json.loads('{"images": [4, 16, 16, 3]}')
+    found = build_engine(model, max_shapes=shapes, compute_capabilities=["8.6"], backend="rtx")
+    assert found.card.profiles[0]["images"].max == (4, 16, 16, 3)
 
 
 def test_one_onnx_file_has_to_be_named(model: Path, refused: Refused) -> None:
@@ -411,6 +428,31 @@ def test_ctrl_c_ends_a_build(monkeypatch: pytest.MonkeyPatch, model: Path) -> No
     monkeypatch.setattr(BuildProgress, "step", interrupt)
     assert engine_cli.main([str(model)]) == 130
     assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("moment", ["log", "start", "finish"])
+def test_ctrl_c_at_any_moment_ends_a_build_and_keeps_the_earlier_engine(
+    monkeypatch: pytest.MonkeyPatch, model: Path, moment: str
+) -> None:
+    """The library calls Python between its own steps; a KeyboardInterrupt there would be printed and forgotten."""
+    import tensorrt_rtx
+
+    owner = type(logger_of(tensorrt_rtx)) if moment == "log" else BuildProgress
+    original = getattr(owner, moment)
+    pressed: list[int] = []
+
+    def press(self: object, *rest: object) -> object:
+        if not pressed:
+            pressed.append(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *rest)
+
+    monkeypatch.setattr(owner, moment, press)
+    model.with_suffix(".engine").write_bytes(b"earlier")
+    assert engine_cli.main([str(model)]) == 130
+    assert pressed
+    assert model.with_suffix(".engine").read_bytes() == b"earlier"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_bar_shows_phase_steps_and_time(

@@ -1,4 +1,4 @@
-"""The answers of a network to labelled pictures under one candidate after the other; nothing is computed twice."""
+"""The answers of a network to labelled pictures under one candidate after the other; no answer is computed twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from taijitu_runtime.pictures.preprocess import decode_picture
 
 BATCH = 16
 HELD_BYTES = 1 << 29
-"""Decoded pictures that are kept in memory; the others are decoded again for each resize."""
+"""Decoded pictures that are kept in memory, and as much of resized ones; the others are made again when needed."""
 
 
 class CandidateAnswers:
@@ -54,7 +54,7 @@ class CandidateAnswers:
         self._held_bytes = 0
         self.labels = len(pictures.labels)
         self._ending: Ending | None = None
-        self._resized: dict[InputSpec, list[NDArray[np.uint8]]] = {}
+        self._resized: dict[InputSpec, dict[int, NDArray[np.uint8]]] = {}  # the latest used last
         self._logits: dict[InputSpec, NDArray[np.float32]] = {}
         self.targets: NDArray[np.int64] = targets[order]
 
@@ -84,11 +84,18 @@ class CandidateAnswers:
     def _prepared(self, spec: InputSpec, first: int, end: int) -> NDArray[np.uint8]:
         """Return the pictures from `first` to before `end`; candidates that differ in their arithmetic share them."""
         neutral = dataclasses.replace(spec, **_NEUTRAL)
-        held = self._resized.setdefault(neutral, [])
-        if len(held) < end:
+        held = self._resized[neutral] = self._resized.pop(neutral, {})
+        if missing := [index for index in range(first, end) if index not in held]:
             with ThreadPoolExecutor(usable_cores()) as pool:
-                held += pool.map(lambda index: self._resize(index, neutral), range(len(held), end))
-        return np.stack(held[first:end])
+                held.update(zip(missing, pool.map(lambda index: self._resize(index, neutral), missing)))
+        images = np.stack([held[index] for index in range(first, end)])
+        self._let_go(images[0].nbytes)
+        return images
+
+    def _let_go(self, picture_bytes: int) -> None:
+        """Forget the resized pictures that were not used for the longest time, where all are more than HELD_BYTES."""
+        while len(self._resized) > 1 and picture_bytes * sum(map(len, self._resized.values())) > HELD_BYTES:
+            del self._resized[next(iter(self._resized))]
 
     def _resize(self, index: int, spec: InputSpec) -> NDArray[np.uint8]:
         try:

@@ -32,6 +32,7 @@ from taijitu_export.adopt.finding.likelihood import (
 from taijitu_export.adopt.finding.search import Search, Space
 from taijitu_export.adopt.original import Original
 from taijitu_export.adopt.preprocessing import Preprocessing, Resize
+from taijitu_export.comparison.bounds import fewest
 from taijitu_export.comparison.comparison import chance_share
 from taijitu_export.progress import DELAY_S
 from taijitu_runtime.card import InputSpec
@@ -244,16 +245,22 @@ def _check_above_chance(search: Search, answers: CandidateAnswers, candidates: i
     """Raise UndecidedError where the best few candidates on all pictures answer as well as guessing."""
     chance, count = chance_share(answers.targets), len(answers)
 
+    def is_above(hits: int, pictures: int) -> bool:
+        return probability_by_chance(hits, pictures, chance) < ERROR_RATE / candidates
+
     def is_chance(found: Score) -> bool:
-        return probability_by_chance(int(found.hits.sum()), len(found.hits), chance) >= ERROR_RATE / candidates
+        return not is_above(int(found.hits.sum()), len(found.hits))
 
     if is_chance(search.coarse_score()):
         scores = [search.score(spec) for spec in search.families(CANDIDATES)]
         if all(map(is_chance, scores)):
             best = max(each.percent for each in scores)
+            needed = fewest(lambda hits: is_above(hits, count), count)
+            expected = "more of other labels" if needed is None else f"at least {100 * needed / count:.1f} %"
             raise UndecidedError(
                 f"none of {candidates} candidates explains the pictures: got {best:.1f} % of {count} right at best, "
-                f"expected more than chance ({100 * chance:.1f} %); check the labels and the network"
+                f"expected {expected}, as chance has {100 * chance:.1f} %; check the labels and the network, or give "
+                "more pictures, of every label"
             )
 
 

@@ -72,14 +72,17 @@ def _set_flags(target: Target, builder: Any, config: Any) -> None:
 
 
 def _set_compute_capabilities(library: Library, config: Any, asked: tuple[str, ...]) -> None:
-    known = library.trt.ComputeCapability.__members__
+    members = library.trt.ComputeCapability.__members__
+    known = {f"{name[2:-1]}.{name[-1]}": member for name, member in members.items() if name.startswith("SM")}
+    if len(set(asked)) < len(asked):
+        raise UsageError(f"got the compute capabilities {', '.join(asked)}, expected each once")
     config.num_compute_capabilities = len(asked)
     for index, number in enumerate(asked):
-        name = f"SM{number.replace('.', '')}"
-        if name not in known:
-            numbers = ", ".join(f"{key[2:-1]}.{key[-1]}" for key in known if key.startswith("SM"))
-            raise UsageError(f"got the compute capability {number}, expected one that {library} knows: {numbers}")
-        config.set_compute_capability(known[name], index)
+        if number not in known:
+            raise UsageError(
+                f"got the compute capability {number}, expected one that {library} knows: {', '.join(known)}"
+            )
+        config.set_compute_capability(known[number], index)
 
 
 def _set_dla(library: Library, builder: Any, config: Any, options: Options) -> None:

@@ -11,7 +11,7 @@ import onnx
 from taijitu_export.engine.building.build_config import configuration
 from taijitu_export.engine.building.failures import BuildError, log_lines, not_none
 from taijitu_export.engine.building.layers import LayerCount, count_layers, type_name
-from taijitu_export.engine.building.progress import BuildProgress, progress_monitor
+from taijitu_export.engine.building.progress import BuildProgress, ended_by_ctrl_c, progress_monitor
 from taijitu_export.engine.building.timing_cache import TimingCache
 from taijitu_export.engine.graph import Graph
 from taijitu_export.engine.library import Library
@@ -41,6 +41,12 @@ def engine_from_onnx(graph: Graph, target: Target) -> Built:
     BuildError where the library cannot parse or build it, and where the engine's layers, counted, are not of the
     precision that was asked for.
     """
+    phases = BuildProgress(shown=target.options.progress)
+    with ended_by_ctrl_c(phases):
+        return _built(graph, target, phases)
+
+
+def _built(graph: Graph, target: Target, phases: BuildProgress) -> Built:
     library, options, began = target.library, target.options, time.perf_counter()
     logger = logger_of(library.trt)
     logger.messages.clear()
@@ -52,7 +58,7 @@ def engine_from_onnx(graph: Graph, target: Target) -> Built:
     inputs, outputs = _tensors(network)
     configured = configuration(target, builder, inputs)
     with TimingCache(library, configured.config, target.gpu, options.timing_cache):
-        plan = _build(target, builder, network, configured.config, logger)
+        plan = _build(target, builder, network, configured.config, phases)
     count = count_layers(
         target, network, plan, None if graph.card is None else len(graph.card.precision.excluded_layers)
     )
@@ -108,8 +114,7 @@ def _tensors(network: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ..
     return tuple(map(spec, inputs)), tuple(map(spec, outputs))
 
 
-def _build(target: Target, builder: Any, network: Any, config: Any, logger: Any) -> bytes:
-    phases = BuildProgress(shown=target.options.progress)
+def _build(target: Target, builder: Any, network: Any, config: Any, phases: BuildProgress) -> bytes:
     if target.library.has("progress"):
         # Kept in a variable: the library does not own it.
         monitor = progress_monitor(target.library.trt, phases)
@@ -120,4 +125,4 @@ def _build(target: Target, builder: Any, network: Any, config: Any, logger: Any)
         phases.close()
     if phases.stopped:
         raise KeyboardInterrupt
-    return bytes(not_none(plan, "build the engine", logger))
+    return bytes(not_none(plan, "build the engine", logger_of(target.library.trt)))

@@ -1,7 +1,12 @@
-"""Show a bar while an engine is built: the current phase, its steps, and the time."""
+"""Show a bar while an engine is built: the current phase, its steps, and the time; and end the build by Ctrl-C."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 from taijitu_runtime.console import Progress
@@ -19,10 +24,13 @@ class BuildProgress:
     def __init__(self, *, shown: bool) -> None:
         self.stopped = False
         self._phases: list[tuple[str, int, int]] = []  # name, steps, steps done
-        self._bar = Progress(0, "step", form=FORM, hidden=not shown)
+        self._shown = shown
+        self._bar: Progress | None = None  # until the first phase begins
 
     def start(self, name: str, steps: int) -> None:
         """Begin a phase of so many steps inside the one that is shown."""
+        if self._bar is None:
+            self._bar = Progress(0, "step", form=FORM, hidden=not self._shown)
         self._phases.append((name, steps, 0))
         self._show()
 
@@ -43,12 +51,37 @@ class BuildProgress:
 
     def close(self) -> None:
         """Remove the bar."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def _show(self) -> None:
-        if self._phases:
+        if self._bar is not None and self._phases:
             name, steps, done = self._phases[-1]
             self._bar.show(done, steps, f"{name:{DESCRIPTION_WIDTH}.{DESCRIPTION_WIDTH}}")
+
+
+@contextlib.contextmanager
+def ended_by_ctrl_c(phases: BuildProgress) -> Iterator[None]:
+    """Stop `phases` at Ctrl-C, and raise KeyboardInterrupt at the end of the body.
+
+    Python's own handler would raise it inside a callback, such as the library's logger, where the library prints it and
+    builds on. Another handler than Python's own is left in place.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        phases.stopped = True
+
+    is_main = threading.current_thread() is threading.main_thread()
+    replaced = is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if replaced:
+        signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        if replaced:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if phases.stopped:
+            raise KeyboardInterrupt
 
 
 def progress_monitor(trt: Any, phases: BuildProgress) -> Any:
