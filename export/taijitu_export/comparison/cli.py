@@ -63,10 +63,12 @@ def main(argv: list[str] | None = None) -> int:
             threads=args.threads,
             skip_unreadable=args.skip_unreadable,
         )
-        if args.report is not None:
-            write_page(found, args.candidate, args.reference, args.report)
-    if args.json:
-        say_json(as_json(found, args.candidate, args.reference), sys.stdout)
-    else:
-        say(as_text(found, args.candidate, args.reference), sys.stdout)
+        try:
+            if args.report is not None:
+                write_page(found, args.candidate, args.reference, args.report)
+        finally:  # a page that cannot be written, on a full disk, does not cost the verdict
+            if args.json:
+                say_json(as_json(found, args.candidate, args.reference), sys.stdout)
+            else:
+                say(as_text(found, args.candidate, args.reference), sys.stdout)
     return 0 if found.verdict.passes(require_certain=args.require_certain) else 1

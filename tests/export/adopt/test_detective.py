@@ -16,9 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from taijitu_export import passport
-from taijitu_export.adopt.cli import main
+from taijitu_export.adopt.cli import build_parser, main
 from taijitu_export.adopt.finding import candidate_answers
 from taijitu_export.adopt.finding.candidate_answers import CandidateAnswers
+from taijitu_export.adopt.finding.candidates import flags
 from taijitu_export.adopt.finding.find import FoundContract, UndecidedError, find_contract
 from taijitu_export.adopt.finding.label_order import score_by_halves
 from taijitu_export.adopt.onnx_from_foreign import standard_graph
@@ -230,3 +231,10 @@ def test_what_cannot_be_searched_is_refused_in_one_line(case: tuple[Path, Path],
         adopt(network, tmp_path / "a.onnx", labels=LABELS[:3], find=data)
     assert main([str(network), "-o", str(tmp_path / "a.onnx"), "--find"]) == 2
     assert main([str(network), "-o", str(tmp_path / "a.onnx"), "--data", str(data)]) == 2
+
+
+def test_flags_that_were_found_give_the_same_numbers() -> None:
+    clip = dataclasses.replace(TRUTH, scale=1 / 255.5, mean=(0.48145466, 0.4578275, 0.40821073), std=(1 / 3, 1e-5, 0.2))
+    told = flags(clip, ["numbers"]).split()
+    given = build_parser().parse_args(["model.onnx", "-o", "out.onnx", *told])
+    assert (given.scale, tuple(given.mean), tuple(given.std)) == (clip.scale, clip.mean, clip.std)

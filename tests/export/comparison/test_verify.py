@@ -49,6 +49,7 @@ from taijitu_runtime.errors import DataError, UsageError
 from tests.helpers import pretend_tensorrt
 from tests.helpers.changed_model import with_card
 from tests.helpers.decision import make_decision
+from tests.helpers.full_disk import full_disk
 from tests.helpers.machine_tree import as_nobody
 from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
 
@@ -545,6 +546,19 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_is_judged(
     model = make_tiny_onnx(tmp_path / "a.onnx")
     assert "page.csv" in refused(capsys, model, "--report", tmp_path / "page.csv")
     assert "nowhere" in refused(capsys, model, "--report", tmp_path / "nowhere" / "page.html")
+
+
+def test_a_disk_that_is_full_for_the_report_does_not_cost_the_verdict(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_tiny_onnx(tmp_path / "a.onnx")
+    report = ["--report", str(tmp_path / "page.html")]
+    with full_disk(100):
+        assert verify_cli.main([str(model), "--data", str(data), "--json", *report]) == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["verdict"]
+    assert printed.err.count("\n") == 1
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_the_reliability_of_answers_is_measured_by_bins() -> None:

@@ -239,9 +239,14 @@ def _resize_flag(spec: InputSpec) -> str:
 
 
 def _numbers_flag(spec: InputSpec) -> str:
-    mean, std = (" ".join(f"{value:g}" for value in _short(part)) for part in (spec.mean, spec.std))
-    scale = "" if spec.scale == UNIT else f"--scale {spec.scale:g} "
+    mean, std = (" ".join(map(_exact, _short(part))) for part in (spec.mean, spec.std))
+    scale = "" if spec.scale == UNIT else f"--scale {_exact(spec.scale)} "
     return f"{scale}--mean {mean} --std {std}"
+
+
+def _exact(number: float) -> str:
+    """Return the shortest text that is read as the same number."""
+    return np.format_float_positional(number, trim="-")
 
 
 def _short(numbers: tuple[float, ...]) -> tuple[float, ...]:
