@@ -1,11 +1,11 @@
 # make demo    export the shipped checkpoint, check it, classify photographs, serve it
-# make test    every test, except those of the next three commands, which take minutes
+# make test    every test, except those of the other test-... commands, which take minutes
 # make test-networks    more networks of ours and of the Nish paper, exported, and networks of other exporters, adopted
 # make test-engines    an engine of every network and activation
 # make test-ray    the Ray Serve application on a real local Ray
 # make test-gpu    every path of a GPU or a board, with a report; GPU="--data cifar10-jpeg.tar.xz" for int8 too
 # make test-docker    docker/*.Dockerfile built by Docker, started by compose, and answering; DOCKER=server for one of them
-# make lint    ruff, mypy, import-linter, the documentation's tables, spelling and phrases
+# make lint    ruff, mypy, import-linter, the documentation's tables, the workflows, spelling and phrases
 # make docs    the documentation as a site in build/site, with every link checked; make docs-tables writes its tables
 # make fuzz   20,000 damaged pictures and cards, 4,000 damaged requests: no crash, no hang; PHOTOS=folder of photographs
 # make bench   the measurements that the README quotes

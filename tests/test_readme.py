@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from taijitu_training import checkpoint
+from tools.docs_tables import classify_flags
 
 COMMANDS = {
     "training/train.py": "taijitu_training.cli",
@@ -24,6 +26,7 @@ COMMANDS = {
     "runtime/camera.py": "taijitu_runtime.live.cli",
     "server/serve.py": "taijitu_server.cli",
 }
+POINTS = {point.name: point.module for point in entry_points(group="taijitu.commands")}
 
 
 def documentation(root: Path) -> str:
@@ -42,18 +45,31 @@ def test_every_flag_in_the_readme_exists_and_every_script_is_shown(root: Path, s
         assert set(re.findall(r"(?<= )--?[a-z][\w-]*", line.split("#")[0])) <= known, line
 
 
+@pytest.mark.parametrize(("command", "module"), POINTS.items())
+def test_every_command_is_shown_with_flags_that_exist(root: Path, command: str, module: str) -> None:
+    examples = "".join(page.read_text() for page in sorted((root / "examples").glob("*/README.md")))
+    text = (documentation(root) + examples).replace("\\\n", " ")
+    lines = re.findall(rf"\btaijitu {command}(?![\w-])([^`#|\n]*)", text)
+    assert lines, f"no page has taijitu {command}"
+    parser = importlib.import_module(module).build_parser()
+    known = {flag for action in parser._actions for flag in action.option_strings}
+    for line in lines:
+        assert set(re.findall(r"(?<= )--?[a-zA-Z][\w-]*", line)) <= known, line
+
+
 def test_the_servers_list_of_hard_cases_names_tests_that_exist(root: Path) -> None:
     folder = root / "tests/server"
     existing = {name for file in folder.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
     assert set(re.findall(r"`(test_\w+)`", (folder / "README.md").read_text())) - existing == set()
 
 
-@pytest.mark.parametrize("module", COMMANDS.values())
+@pytest.mark.parametrize("module", POINTS.values(), ids=list(POINTS))
 def test_every_flag_is_in_the_readme(root: Path, module: str) -> None:
     readme = documentation(root)
     parser = importlib.import_module(module).build_parser()
     flags = {flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")}
-    assert [flag for flag in sorted(flags - {"--help", "--output"}) if flag not in readme] == []
+    missing = [flag for flag in flags - {"--help", "--output"} if not re.search(rf"{flag}(?![\w-])", readme)]
+    assert sorted(missing) == []
 
 
 def test_flags_in_prose_exist(root: Path) -> None:
@@ -74,6 +90,12 @@ def test_python_blocks_run(page: str, root: Path, shipped_onnx: Path, photograph
         code = block.replace('"model.onnx"', repr(str(shipped_onnx))).replace('"cat.png"', repr(str(photograph)))
         exec(compile(code, page, "exec"), {})
     assert "cat" in capsys.readouterr().out
+
+
+def test_a_table_of_flags_requires_no_pictures_where_a_list_may_name_them() -> None:
+    rows = {line.split("`")[1]: line for line in classify_flags().splitlines() if "`" in line}
+    assert "required" in rows["MODEL"]
+    assert "required" not in rows["PICTURES"]
 
 
 def test_links_to_files_lead_somewhere(root: Path) -> None:

@@ -68,7 +68,8 @@ def _flags(action: argparse.Action) -> str:
 
 def _help(action: argparse.Action) -> str:
     text = (action.help or "") % {"default": action.default, "prog": "taijitu train"}
-    return text + ("; required" if action.required else "")
+    may_be_absent = action.nargs in ("?", "*")  # which releases of Python call required differently
+    return text + ("; required" if action.required and not may_be_absent else "")
 
 
 def _value(value: object) -> str:

@@ -195,7 +195,11 @@ def _judging(found: Found, labels: Labels, trained_on: TrainedOn | None) -> Pict
     if role != "train":
         seen = () if trained_on is None else _seen(trained_on, prints)
         return dataclasses.replace(judging, cautions=(*seen, *_copies(judging, prints)))
-    raise DataError(
+    raise _train_alone(source)
+
+
+def _train_alone(source: Path) -> DataError:
+    return DataError(
         f"{source}: got train/ alone, expected test/ or val/ next to it: pictures that a network was trained on prove "
         f"little; give {source}/train if you mean them"
     )
@@ -207,11 +211,11 @@ def calibration_and_judging(
     """Return at most `count` pictures to calibrate with, and others to judge the result with.
 
     train/ calibrates; val/ judges, or test/ where there is no val/, so that test/ can stay unused until verify. With
-    only one split, it is divided: the pictures that were held out of training judge, if `trained_on` tells them;
+    only one set, it is divided: the pictures that were held out of training judge, if `trained_on` tells them;
     otherwise every second picture calibrates, and the others judge. Calibration takes evenly spaced pictures.
 
     Raises:
-        DataError: There are fewer than 2 pictures.
+        DataError: There are fewer than 2 pictures, or there is only train/, and no share of it was held out.
     """
     known = _with_other(labels, trained_on)
     found = _found(source, known)
@@ -226,6 +230,8 @@ def calibration_and_judging(
         if judging is None and trained_on is not None:
             held = _held_out(whole, labels, trained_on, fingerprints(whole.contents))
             parts = _parted(whole, held, trained_on) if held else None
+        if parts is None and "train" in sets:
+            raise _train_alone(source)
         calibrating, judging = parts or _every_second(whole)
     return calibrating.spread(count), judging
 

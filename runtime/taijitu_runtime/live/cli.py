@@ -115,8 +115,10 @@ def build_parser() -> Parser:
     output.add_argument("--jsonl", help="write one JSON object per frame and line to this file; - for stdout")
 
     timeouts = parser.add_argument_group("timeouts, in seconds")
-    timeouts.add_argument("--open-timeout", type=float, default=USUAL.open_s, help="for the first frame (%(default)s)")
-    timeouts.add_argument("--stall-timeout", type=float, default=USUAL.stall_s, help="for the next frame (%(default)s)")
+    timeouts.add_argument("--open-timeout", type=float, default=USUAL.open_s, help="for the first frame, and every "
+                          "one of a file (%(default)s)")  # fmt: skip
+    timeouts.add_argument("--stall-timeout", type=float, default=USUAL.stall_s, help="for the next frame of a "
+                          "live source (%(default)s)")  # fmt: skip
     timeouts.add_argument("--wait", type=float, default=USUAL.wait_s, help="for a source at the start (%(default)s)")
     timeouts.add_argument("--give-up", type=float, default=USUAL.give_up_s, help="on a lost live source (never)")
     timeouts.add_argument("--frozen", type=float, default=USUAL.frozen_s, help="until identical frames of a live "

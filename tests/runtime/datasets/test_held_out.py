@@ -127,6 +127,12 @@ def test_train_alone_judges_where_its_held_out_share_is_known(folder: Path) -> N
     assert len(evaluation_pictures(folder.parent / "split", LABELS, card)) == 10
     with pytest.raises(DataError):
         evaluation_pictures(folder.parent / "split", LABELS)
+    assert [len(part) for part in calibration_and_judging(folder.parent / "split", LABELS, 100, card)] == [40, 10]
+    for unknown in (None, TrainedOn(card.sample)):
+        with pytest.raises(DataError, match="split/train"):
+            calibration_and_judging(folder.parent / "split", LABELS, 100, unknown)
+    # The folder itself is taken as it is.
+    assert [len(part) for part in calibration_and_judging(folder.parent / "split" / "train", LABELS, 100)] == [25, 25]
 
 
 def test_copies_of_a_picture_are_on_one_side_and_too_few_are_refused() -> None:
