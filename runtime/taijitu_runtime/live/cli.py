@@ -32,6 +32,14 @@ from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
 PROG = "taijitu camera"
 USUAL = Timeouts()
+TIMEOUTS = {
+    "open_timeout": ("open_s", 0.1),
+    "stall_timeout": ("stall_s", 0.1),
+    "wait": ("wait_s", 0.0),
+    "give_up": ("give_up_s", 0.0),
+    "frozen": ("frozen_s", 0.0),
+}
+"""Options in seconds: their fields of Timeouts, and their least values."""
 
 
 @run(PROG)
@@ -46,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(
             "got --realtime, expected a video file with it; leave it out, other sources set their own pace"
         )
-    reader = Reader(source, timeouts=_timeouts(options), realtime=options.realtime)
+    reader = Reader(source, timeouts=_timeouts(options, source), realtime=options.realtime)
     region = Region.from_text(options.roi) if options.roi is not None else None
     view = View(options.top, options.threshold, options.every, options.smoothing, region)
     stop = threading.Event()
@@ -115,14 +123,13 @@ def build_parser() -> Parser:
     output.add_argument("--jsonl", help="write one JSON object per frame and line to this file; - for stdout")
 
     timeouts = parser.add_argument_group("timeouts, in seconds")
-    timeouts.add_argument("--open-timeout", type=float, default=USUAL.open_s, help="for the first frame, and every "
-                          "one of a file (%(default)s)")  # fmt: skip
-    timeouts.add_argument("--stall-timeout", type=float, default=USUAL.stall_s, help="for the next frame of a "
-                          "live source (%(default)s)")  # fmt: skip
-    timeouts.add_argument("--wait", type=float, default=USUAL.wait_s, help="for a source at the start (%(default)s)")
-    timeouts.add_argument("--give-up", type=float, default=USUAL.give_up_s, help="on a lost live source (never)")
-    timeouts.add_argument("--frozen", type=float, default=USUAL.frozen_s, help="until identical frames of a live "
-                          "source count as frozen (%(default)s; 0 never)")  # fmt: skip
+    timeouts.add_argument("--open-timeout", type=float, help="for the first frame, and every one of a file "
+                          f"({USUAL.open_s})")  # fmt: skip
+    timeouts.add_argument("--stall-timeout", type=float, help=f"for the next frame of a live source ({USUAL.stall_s})")
+    timeouts.add_argument("--wait", type=float, help=f"for a live source at the start ({USUAL.wait_s})")
+    timeouts.add_argument("--give-up", type=float, help="on a lost live source (never)")
+    timeouts.add_argument("--frozen", type=float, help="until identical frames of a live source count as frozen "
+                          f"({USUAL.frozen_s}; 0 never)")  # fmt: skip
     return parser
 
 
@@ -130,18 +137,21 @@ def _mode(options: Namespace) -> Mode:
     return Mode(options.width, options.height, options.rate, options.flip, options.codec)
 
 
-def _timeouts(options: Namespace) -> Timeouts:
-    for name, least in (
-        ("open_timeout", 0.1),
-        ("stall_timeout", 0.1),
-        ("wait", 0.0),
-        ("give_up", 0.0),
-        ("frozen", 0.0),
-    ):
-        if not getattr(options, name) >= least:
-            flag = name.replace("_", "-")
-            raise UsageError(f"got --{flag} {getattr(options, name)}, expected at least {least:g} seconds")
-    return Timeouts(options.open_timeout, options.stall_timeout, options.wait, options.give_up, frozen_s=options.frozen)
+def _timeouts(options: Namespace, source: Source) -> Timeouts:
+    given = {}
+    for name, (field, least) in TIMEOUTS.items():
+        seconds = getattr(options, name)
+        if seconds is None:
+            continue
+        got = f"got --{name.replace('_', '-')} {seconds}"
+        if not seconds >= least:
+            raise UsageError(f"{got}, expected at least {least:g} seconds")
+        if name != "open_timeout" and not source.live:
+            raise UsageError(
+                f"{got} for a file, expected it for live sources only; leave it out, or use --open-timeout"
+            )
+        given[field] = seconds
+    return Timeouts(**given)
 
 
 def _outputs(

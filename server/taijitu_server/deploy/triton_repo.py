@@ -206,6 +206,10 @@ def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, seen
     ]
     if batched:
         lines.append("dynamic_batching { }")
+    if artefact.card.precision.name == "int8" and processor == "KIND_CPU":
+        # Basic optimisation, which computes int8 in float32: without VNNI, ONNX Runtime's fused kernels add products in
+        # 16 bits, and Triton sets none of the entries that would change that (docs/results/precision.md).
+        lines.append("optimization { graph { level: -1 } }")
     if artefact.library is not None:
         library = json.dumps(str(seen / artefact.library.name), ensure_ascii=False)
         lines.append(f"model_operations {{ op_library_filename: {library} }}")

@@ -116,6 +116,10 @@ def test_a_line_of_text_for_every_picture_and_1_where_one_was_skipped(
         (["--source", "*.none", "--smoothing", "1"], "got smoothing over pictures"),
         (["--source", "0", "--stall-timeout", "0"], "got --stall-timeout 0.0, expected"),
         (["--source", "0", "--frozen", "-1"], "got --frozen -1.0, expected"),
+        (["--source", "a.mp4", "--stall-timeout", "5"], "for a file"),
+        (["--source", "*.jpg", "--wait", "5"], "for a file"),
+        (["--source", "a.mp4", "--give-up", "5"], "for a file"),
+        (["--source", "a.mp4", "--frozen", "5"], "for a file"),
     ],
 )
 def test_wrong_use_is_one_line_and_2(

@@ -11,10 +11,12 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from taijitu_runtime.card import Precision
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.engine_card import EngineCard, Library, save_engine
 from taijitu_server.deploy import ray_app
 from taijitu_server.deploy.triton_repo import main
+from tests.helpers.changed_model import with_card
 from tests.helpers.tiny_engine import MAX_BATCH, make_tiny_engine
 from tests.helpers.tiny_model import COLOURS, make_tiny_onnx
 from tests.helpers.tiny_nish_model import make_nish_onnx
@@ -47,6 +49,14 @@ def test_the_repository_says_what_the_model_takes_and_gives(tmp_path: Path) -> N
     with Classifier.from_file(folder / "1" / "model.onnx") as classifier:
         images = np.zeros((config.model_warmup[0].batch_size, *blank.dims), np.uint8)
         assert classifier.logits(images).shape == (1, *given.dims)
+
+
+def test_int8_is_left_unfused_on_a_cpu_only(tmp_path: Path) -> None:
+    plain = make_tiny_onnx(tmp_path / "plain.onnx")
+    int8 = with_card(plain, tmp_path / "int8.onnx", precision=Precision("int8"))
+    for number, (model, flags, level) in enumerate(((int8, [], -1), (int8, ["--gpu"], 0), (plain, [], 0))):
+        assert main([str(model), "--out", str(tmp_path / "models"), "--name", f"m{number}", *flags]) == 0
+        assert config_in(tmp_path / "models" / f"m{number}").optimization.graph.level == level
 
 
 def test_a_batch_of_a_fixed_size_is_part_of_the_shape(tmp_path: Path) -> None:
