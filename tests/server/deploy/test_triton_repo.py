@@ -53,7 +53,7 @@ def test_the_repository_says_what_the_model_takes_and_gives(tmp_path: Path) -> N
 
 def test_int8_is_left_unfused_on_a_cpu_only(tmp_path: Path) -> None:
     plain = make_tiny_onnx(tmp_path / "plain.onnx")
-    int8 = with_card(plain, tmp_path / "int8.onnx", precision=Precision("int8"))
+    int8 = with_card(plain, tmp_path / "int8.onnx", precision=Precision(name="int8"))
     for number, (model, flags, level) in enumerate(((int8, [], -1), (int8, ["--gpu"], 0), (plain, [], 0))):
         assert main([str(model), "--out", str(tmp_path / "models"), "--name", f"m{number}", *flags]) == 0
         assert config_in(tmp_path / "models" / f"m{number}").optimization.graph.level == level
