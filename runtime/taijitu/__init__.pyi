@@ -38,6 +38,8 @@ from taijitu_runtime.errors import UsageError as UsageError
 from taijitu_runtime.errors import WriteError as WriteError
 from taijitu_runtime.explain.explanation import Explanation as Explanation
 from taijitu_runtime.live.reader import Reader as Reader
+from taijitu_runtime.live.region import Region as Region
+from taijitu_runtime.live.states import Timeouts as Timeouts
 from taijitu_runtime.live.watch import Result as WatchResult
 from taijitu_runtime.live.watch import View as View
 from taijitu_runtime.live.watch import watch as watch
@@ -82,8 +84,10 @@ __all__ = [
     "ProofError",
     "ProviderError",
     "Reader",
+    "Region",
     "SourceError",
     "TaijituError",
+    "Timeouts",
     "TooManyBytesError",
     "TooManyPixelsError",
     "TooManyScansError",

@@ -199,9 +199,10 @@ def _judging(found: Found, labels: Labels, trained_on: TrainedOn | None) -> Pict
 
 
 def _train_alone(source: Path) -> DataError:
+    meant = f"give {source}/train" if (source / "train").is_dir() else "give that folder alone, unpacked,"
     return DataError(
         f"{source}: got train/ alone, expected test/ or val/ next to it: pictures that a network was trained on prove "
-        f"little; give {source}/train if you mean them"
+        f"little; {meant} if you mean them"
     )
 
 
