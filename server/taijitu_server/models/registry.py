@@ -129,17 +129,22 @@ class Registry:
                         await self._replace(key, files)
                 except Exception as error:  # an error in one file must not stop the others
                     failed.append(self._note_failure(key, error))
-            known = self._stamps.keys() | self.failures.keys()
-            for key in [key for key in known if only in (None, key[0]) and key not in found]:
+            for key in [key for key in self._known() if only in (None, key[0]) and key not in found]:
                 await self._drop(key)
             return failed
 
     async def unload(self, name: str) -> None:
-        """Stop serving a model, once its accepted requests are answered, until it is loaded again."""
+        """Stop serving a model, once its accepted requests are answered, until it is loaded again.
+
+        Its versions that could not be loaded are forgotten too. HttpError 404 for an unknown name.
+        """
         async with self._changing:
+            keys = [key for key in self._known() if key[0] == name]
+            if not keys:
+                self.get(name)  # raises
             self._unloaded.add(name)
-            for version in list(self.served.get(name, {})):
-                await self._drop((name, version))
+            for key in keys:
+                await self._drop(key)
 
     def check_overdue(self) -> None:
         """Answer overdue requests with an error, also those to models that were replaced or removed."""
@@ -151,6 +156,10 @@ class Registry:
         for model in self.all():
             model.close()
         self.served.clear()
+
+    def _known(self) -> set[Key]:
+        """Return the versions that are served, or could not be loaded."""
+        return self._stamps.keys() | self.failures.keys()
 
     def _found(self) -> dict[Key, Files]:
         if self.single is not None:

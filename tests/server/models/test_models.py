@@ -193,6 +193,23 @@ def test_an_unloaded_model_stays_unloaded_until_it_is_loaded(reloading: Server, 
     assert "french" in ready(reloading)["models"]
 
 
+def test_what_could_not_be_loaded_is_unloaded_too(start_server: Callable[..., Server], folder: Path) -> None:
+    running = start_server("--models", str(folder), "--reload-by-post", levels=WITH_ERRORS)
+    change = f"{running.url}/v2/repository/models"
+    swap_in(folder / "colours" / "2" / "model.onnx", b"no model")
+    swap_in(folder / "french.onnx", b"no model")
+    failed = httpx.post(f"{change}/colours/load")
+    assert (failed.status_code, "still is" in failed.json()["error"]) == (400, True)
+    assert httpx.post(f"{change}/french/unload").status_code == 200
+    failed = httpx.post(f"{change}/french/load")
+    assert (failed.status_code, "still is" in failed.json()["error"]) == (400, False), "nothing was served before"
+    assert set(ready(running)["failures"]) == {"colours/2", "french/1"}
+    for name in ("colours", "french"):
+        assert httpx.post(f"{change}/{name}/unload").status_code == 200
+        assert httpx.post(f"{change}/{name}/unload").status_code == 404
+    assert httpx.post(f"{running.url}/v2/repository/index").json() == []
+
+
 def test_a_version_with_two_files_stays_as_it_was_and_says_so(reloading: Server, folder: Path) -> None:
     (folder / "colours" / "3").mkdir()
     (folder / "colours" / "3" / "model.onnx").symlink_to("nowhere.onnx")  # no file
