@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from taijitu_runtime.answers import Scores
-from taijitu_server.errors import HttpError, ModelFailedError
+from taijitu_server.errors import ClientGoneError, HttpError, ModelFailedError
+from taijitu_server.http.connection import CONNECTION
+from taijitu_server.http.request import Request
 from taijitu_server.models.batcher import Batcher, Job
 from taijitu_server.models.decode_pool import DecodePool
 
@@ -81,6 +84,20 @@ def test_a_delay_waits_for_more() -> None:
             b.put(number)
         b.wait_for(lambda: len(b.done) == 4)
         assert b.runs == [[0, 1, 2, 3]]
+
+
+def test_a_client_that_left_before_its_request_was_queued_is_not_waited_for() -> None:
+    async def ask() -> None:
+        connection = SimpleNamespace(is_gone=True, waiting=None)
+        scope = {"type": "http", "path": "/classify", "method": "POST", "headers": []}
+        scope["extensions"] = {CONNECTION: {"connection": connection}}
+        request = Request(scope, asyncio.Queue[Any]().get, "1")
+        job = Job(asyncio.get_running_loop().create_future(), lambda job: job.rows, time.monotonic() + LONG_S)
+        with pytest.raises(ClientGoneError):
+            await asyncio.wait_for(request.scores_of(job), LONG_S)
+        assert job.is_dropped()
+
+    asyncio.run(ask())
 
 
 def test_jobs_without_a_waiting_client_are_not_run() -> None:
