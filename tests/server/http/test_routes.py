@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,26 @@ def test_a_stream_to_a_client_of_http_1_0_has_no_chunks(local: Server) -> None:
     part = re.match(rb"--frame\r\n.*?Content-Length: (\d+)\r\n\r\n", body, re.DOTALL)
     assert part
     assert body[part.end() + int(part[1]) :].startswith(b"\r\n--frame\r\n")
+
+
+def test_the_time_of_a_stream_is_that_to_its_beginning(local: Server) -> None:
+    def measured(what: str) -> float:
+        name = f'taijitu_request_seconds_{what}{{path="/cameras/{{name}}/stream"}} '
+        lines = httpx.get(f"{local.url}/metrics").text.splitlines()
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    count, total_s, began = measured("count"), measured("sum"), time.monotonic()
+    with httpx.stream("GET", f"{local.url}/cameras/door/stream", timeout=10) as reply:
+        parts = reply.iter_raw()
+        while b"Content-Type" not in next(parts):  # the second part comes a second later
+            pass
+        while b"Content-Type" not in next(parts):
+            pass
+    watched_s = time.monotonic() - began
+    while measured("count") == count:
+        assert time.monotonic() < began + 30
+        time.sleep(0.05)
+    assert measured("sum") - total_s < watched_s / 2
 
 
 @pytest.mark.parametrize("path", ["/models", "/cameras/door/stream"])
