@@ -142,6 +142,8 @@ def test_keys_open_the_server_and_origins_are_told_to_browsers(
         assert client.get("/metrics").headers["WWW-Authenticate"] == "Bearer"
         allowed = client.post("/classify", content=picture.getvalue(), headers={"Origin": "https://a.example"})
         assert allowed.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        readable = {name.strip().lower() for name in allowed.headers["Access-Control-Expose-Headers"].split(",")}
+        assert {"inference-header-content-length", "retry-after", "server-timing", "x-request-id"} <= readable
         other = client.get("/health/live", headers={"Origin": "https://b.example"})
         assert "Access-Control-Allow-Origin" not in other.headers
     assert running.stop() == (0, "")
