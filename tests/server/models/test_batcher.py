@@ -189,6 +189,23 @@ def test_closing_ends_the_threads_that_are_left_when_one_died_for_good() -> None
         assert isinstance(kept.outcome, Scores)
 
 
+def test_a_decoding_thread_survives_an_exception_of_what_takes_its_rows() -> None:
+    def ready(job: Job) -> None:  # of an explanation: it computes the scores
+        raise MemoryError
+
+    pool, done = DecodePool(1), queue.SimpleQueue[Job]()
+    loop = asyncio.new_event_loop()
+    try:
+        for _ in range(3):
+            job = Job(loop.create_future(), lambda _: np.zeros((1, 1)), time.monotonic() + LONG_S)
+            pool.put(job, ready, lambda jobs: done.put(jobs[0]))
+            assert done.get(timeout=LONG_S) is job
+            assert isinstance(job.outcome, MemoryError)
+    finally:
+        pool.close()
+        loop.close()
+
+
 def test_a_decoding_thread_survives_any_exception_of_a_decoder() -> None:
     def prepare(job: Job) -> Any:
         raise SystemExit("the decoder gave up")
