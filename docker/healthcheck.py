@@ -14,8 +14,9 @@ TIMEOUT_S = 3.0
 def main() -> int:
     """Run the check; exit code 0: /health/ready answers 200."""
     url = f"http://127.0.0.1:{os.environ.get('TAIJITU_PORT', '8000')}/health/ready"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # Docker may set http_proxy in containers
     try:
-        urllib.request.urlopen(url, timeout=TIMEOUT_S).close()
+        direct.open(url, timeout=TIMEOUT_S).close()
     except OSError as error:
         print(f"{url}: {error}")
         return 1

@@ -21,6 +21,8 @@ from taijitu_server.state import ServerState
 
 log = logging.getLogger("taijitu.server")
 
+# What a page of another origin may read of a response. Without the first one it cannot tell JSON from binary tensors.
+EXPOSED_HEADERS = ("Inference-Header-Content-Length", "Retry-After", "Server-Timing", "X-Request-Id", "traceparent")
 OVERDUE_CHECK_S = 1.0  # between checks for requests that a model does not answer
 
 
@@ -49,7 +51,13 @@ def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
     origins = settings.allowed_origins()
     if not origins:
         return app
-    return CORSMiddleware(app, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED_HEADERS,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -99,6 +99,13 @@ class Settings(BaseModel):
     cors_origins: str = Field("", description="origins that browsers may call from, comma-separated; * for all")
     access_log: bool = Field(True, description="write one JSON line to stderr for each request")
 
+    @field_validator("host", "models", "api_keys", mode="before")
+    @classmethod
+    def _not_empty(cls, value: Any) -> Any:
+        if value == "":  # a variable that is not set; no host would be every address, and no path this folder
+            raise ValueError("expected a name; leave the setting out for its default")
+        return value
+
     @field_validator("camera", mode="before")
     @classmethod
     def _cameras(cls, given: Any) -> Any:
@@ -265,12 +272,18 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
     Raises:
         UsageError: A setting is wrong; the text names the flag, variable or line of the file.
     """
-    if file is not None and not file.is_file():
-        raise UsageError(f"{file}: got no such file, expected settings in TOML; check the path")
-
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         written = {} if file is None else tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{file}: got no such file, expected settings in TOML; check the path") from None
+    except OSError as error:
+        raise UsageError(
+            f"{file}: got what cannot be read ({error.strerror}), expected a file of settings in TOML; check the path"
+        ) from None
+    except (ValueError, RecursionError) as error:  # tomllib.TOMLDecodeError is a ValueError
+        raise UsageError(f"{file}: {error}; expected settings in TOML") from None
+    try:
         settings = Settings(**{**written, **settings_in(os.environ), **given})
         settings.picture_limits()
         settings.known_keys()
@@ -279,8 +292,6 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
         first = error.errors()[0]
         got = f"got {_without_password(first['input'])[:100]!r}: {_reason(first['msg'])}"
         raise UsageError(f"{_origin(first['loc'], given, file)}: {got}") from None
-    except (ValueError, RecursionError) as error:  # tomllib.TOMLDecodeError is a ValueError
-        raise UsageError(f"{file}: {error}; expected settings in TOML") from None
 
 
 def _reason(message: str) -> str:

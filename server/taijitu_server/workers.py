@@ -30,6 +30,8 @@ QUICK_DEATH_S = 5.0
 MAX_QUICK_DEATHS = 5
 RETRY_S = 1.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# A terminal sends them to all processes: a worker would take the parent's SIGTERM for a second one.
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 
 
 def serve_in_workers(work: Callable[[], None], settings: Settings) -> int:
@@ -117,14 +119,15 @@ class _Workers:
             if process:
                 self._started_at[process] = time.monotonic()
                 return
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal sends it to all; the parent handles it
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for number in TERMINAL_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
         self._work_and_exit()
 
     def _work_and_exit(self) -> None:
         code = 1
         try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)  # also where uvicorn installs a handler
             os.close(self._life[1])
             threading.Thread(target=self._end_with_parent, name="parent", daemon=True).start()
             self._work()

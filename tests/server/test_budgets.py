@@ -261,3 +261,36 @@ def test_clients_that_left_are_told_from_those_that_send_no_more(hanging: Callab
             interim, _, final = received(connection).partition(b"\r\n\r\n")
             assert interim == b"HTTP/1.1 100 Continue"
             assert final.startswith(b"HTTP/1.1 200")
+
+
+def test_bodies_of_clients_that_left_count_as_long_as_the_model_holds_them(
+    hanging: Callable[..., tuple[Server, Path]],
+) -> None:
+    rows = np.zeros((1000, 8, 8, 3), np.uint8)
+    running, release = hanging("--run-timeout-s", "5", "--max-buffered-bytes", str(5 * rows.nbytes // 2))
+    size = {"binary_data_size": rows.nbytes}
+    given = {"name": "images", "shape": [*rows.shape], "datatype": "UINT8", "parameters": size}
+    head = json.dumps({"inputs": [given]}).encode()
+    length = {"Inference-Header-Content-Length": str(len(head))}
+    request = httpx.Request(
+        "POST", f"{running.url}/v2/models/tiny/infer", headers=length, content=head + rows.tobytes()
+    )
+    text = b"".join(b"%s: %s\r\n" % header for header in request.headers.raw)
+    with connect(running) as hangs:
+        hangs.sendall(b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(WHITE) + WHITE)
+        for count in (1, 2):
+            with connect(running) as leaves:
+                leaves.sendall(b"POST %s HTTP/1.1\r\n%s\r\n" % (request.url.raw_path, text) + request.content)
+            gone = f'taijitu_requests_total{{path="/v2/models/{{model}}/infer",status="499"}} {count}.0'
+            deadline = time.monotonic() + 4
+            while gone not in httpx.get(f"{running.url}/metrics").text:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        with httpx.Client(timeout=30) as client:
+            refused = client.send(request)
+            assert (refused.status_code, "bytes" in refused.json()["error"]) == (503, True)
+            release.touch()
+            deadline = time.monotonic() + 10
+            while client.send(request).status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 
 def health(root: Path, port: int) -> subprocess.CompletedProcess[str]:
@@ -18,6 +19,15 @@ def health(root: Path, port: int) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_server_that_is_ready_is_healthy(root: Path, server: Any) -> None:
+    done = health(root, httpx.URL(server.url).port or 0)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_proxy_is_not_asked_about_the_server_of_this_container(
+    root: Path, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
     done = health(root, httpx.URL(server.url).port or 0)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

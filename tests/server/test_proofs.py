@@ -60,6 +60,18 @@ def test_one_that_fails_at_the_start_keeps_the_server_from_being_ready(
     assert running.stop()[0] == 0
 
 
+def test_one_that_fails_at_the_start_can_be_unloaded(shipped_onnx: Path, broken: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    shutil.copy(shipped_onnx, models / "good.onnx")
+    shutil.copy(broken, models / "other.onnx")
+    running = Server("--models", str(models), "--reload-by-post")
+    wait_for(lambda: get(running, "/health/ready")[0] == 503)
+    assert httpx.post(f"{running.url}/v2/repository/models/other/unload").status_code == 200
+    assert get(running, "/health/ready")[0] == 200
+    assert running.stop()[0] == 0
+
+
 def test_the_only_model_failing_is_exit_code_1(broken: Path) -> None:
     assert Server(str(broken)).ended()[0] == 1
 

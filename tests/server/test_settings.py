@@ -50,6 +50,9 @@ def test_a_flag_takes_precedence_over_the_environment_and_that_over_the_file(
         ({}, "camera_model = 'a'", "--camera-model"),
         ({"camera_control": True}, "", "--camera-control"),
         ({"max_body_bytes": "300000000"}, "", "--max-body-bytes 300000000"),
+        ({"host": ""}, "", "--host: got ''"),  # every address
+        ({"models": ""}, "", "--models: got ''"),  # the working directory
+        ({}, "api_keys = ''", "server.toml: api_keys: got ''"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, flags: dict[str, Any], toml: str, text: str) -> None:
@@ -59,6 +62,8 @@ def test_a_wrong_setting_is_named(tmp_path: Path, flags: dict[str, Any], toml: s
         settings_from(flags, file)
     with pytest.raises(UsageError, match="no such file"):
         settings_from({}, tmp_path / "missing.toml")
+    with pytest.raises(UsageError, match="directory"):
+        settings_from({}, tmp_path)
 
 
 @pytest.mark.parametrize("variable", ["TAIJITU_PORT", "TAIJITU_MAX_BATCH"])
@@ -137,6 +142,8 @@ def test_keys_open_the_server_and_origins_are_told_to_browsers(
         assert client.get("/metrics").headers["WWW-Authenticate"] == "Bearer"
         allowed = client.post("/classify", content=picture.getvalue(), headers={"Origin": "https://a.example"})
         assert allowed.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        readable = {name.strip().lower() for name in allowed.headers["Access-Control-Expose-Headers"].split(",")}
+        assert {"inference-header-content-length", "retry-after", "server-timing", "x-request-id"} <= readable
         other = client.get("/health/live", headers={"Origin": "https://b.example"})
         assert "Access-Control-Allow-Origin" not in other.headers
     assert running.stop() == (0, "")

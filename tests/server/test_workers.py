@@ -162,3 +162,32 @@ def test_nothing_outlives_the_parent(
     socket.create_server(("127.0.0.1", port)).close()
     assert list(folder.glob("taijitu-*")) == []
     assert all(map(json.loads, log.splitlines()))
+
+
+def press_ctrl_c(server: Server) -> None:
+    """Send SIGINT as a terminal does: to the parent and to all workers."""
+    for process in (server.process.pid, *map(int, children(server))):
+        os.kill(process, signal.SIGINT)
+
+
+def test_ctrl_c_is_one_signal_after_which_the_drain_answers(
+    start_server: Callable[..., Server], model: Path, photograph: Path
+) -> None:
+    running = start_server(str(model), "--workers", "2", "--drain-s", "600", script=SCRIPT)
+    time.sleep(0.5)  # both serve now
+    press_ctrl_c(running)
+    eventually(lambda: httpx.get(f"{running.url}/health/ready").status_code == 503)
+    time.sleep(0.5)
+    for _ in range(6):  # each on a connection of its own, so that both workers get some
+        assert httpx.post(f"{running.url}/classify", content=photograph.read_bytes()).status_code == 200
+
+
+def test_ctrl_c_while_the_workers_load_their_models_is_exit_code_0(model: Path, tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    slow = "def slow(*_):\n    print('loading', flush=True)\n    time.sleep(60)\ncli._load_and_serve = slow\n"
+    script.write_text(f"import time\nfrom taijitu_server import cli\n{slow}{Path(SCRIPT).read_text()}")
+    loading = Server(str(model), "--workers", "2", script=str(script))
+    eventually(lambda: len(children(loading)) == 2)
+    press_ctrl_c(loading)
+    code, log = loading.ended()
+    assert code == 0, log

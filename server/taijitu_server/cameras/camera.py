@@ -61,6 +61,7 @@ class Camera:
         self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
         self._quit = threading.Event()
+        self._changing = asyncio.Lock()  # the last of several starts and stops decides
         self._reader: Reader | None = None
         self._past = Counters()  # of earlier readers
         self._classified = self._refused = self._failed = 0
@@ -68,25 +69,27 @@ class Camera:
 
     async def start(self) -> None:
         """Open the source unless it is open; wait for a stop that is in progress."""
-        if self._thread is not None and not self.is_running:
-            await asyncio.to_thread(self._thread.join)
-        if self.is_running:
-            return
-        self._loop = asyncio.get_running_loop()
-        self._past, self._reader = self._total_counters(), None
-        self._quit = threading.Event()
-        self._reset()
-        self._thread = threading.Thread(target=self._work, name=f"camera-{self.name}", daemon=True)
-        self._thread.start()
+        async with self._changing:
+            if self._thread is not None and not self.is_running:
+                await asyncio.to_thread(self._thread.join)
+            if self.is_running:
+                return
+            self._loop = asyncio.get_running_loop()
+            self._past, self._reader = self._total_counters(), None
+            self._quit = threading.Event()
+            self._reset()
+            self._thread = threading.Thread(target=self._work, name=f"camera-{self.name}", daemon=True)
+            self._thread.start()
 
     async def stop(self) -> None:
         """Release the source; takes two seconds if it hangs."""
-        self._quit.set()
-        if self._job is not None:  # a model that hangs must not hold the camera
-            self._job.future.cancel()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
-            self.updates.publish(True)
+        async with self._changing:
+            self._quit.set()
+            if self._job is not None:  # a model that hangs must not hold the camera
+                self._job.future.cancel()
+            if self._thread is not None:
+                await asyncio.to_thread(self._thread.join)
+                self.updates.publish(True)
 
     @property
     def is_running(self) -> bool:

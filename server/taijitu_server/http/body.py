@@ -73,9 +73,16 @@ class BodyReader:
         return chunks
 
     def release(self, request: Request) -> None:
-        """Stop counting the bytes of a request that is done."""
-        self._held_bytes -= request.held_bytes
+        """Stop counting the bytes of a request that is done, or once its job is delivered: its threads hold them."""
+        job, count = request.job, request.held_bytes
         request.held_bytes = 0
+        if job is not None and not job.is_delivered:
+            job.on_delivered = lambda: self._forget(count)
+        else:
+            self._forget(count)
+
+    def _forget(self, count: int) -> None:
+        self._held_bytes -= count
 
     def _hold(self, request: Request, count: int) -> None:
         if self._held_bytes + count > self._settings.max_buffered_bytes:

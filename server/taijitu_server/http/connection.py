@@ -214,6 +214,9 @@ class Connection(HttpToolsProtocol):
             # uvicorn would parse the URL in the handshake, outside the parser's errors
             httptools.parse_url(self.url).path.decode("ascii")
         super().on_headers_complete()  # raises for a damaged URL, before there is a request
+        if self.parser.get_http_version() == "1.0":
+            self.cycle.__class__ = _OldCycle
+            self.cycle.waiting_for_100_continue = False  # 1.0 knows no interim responses
         self._phase = "body"
         if not self.pipeline:
             self._running = self.cycle
@@ -322,6 +325,21 @@ class Connection(HttpToolsProtocol):
         if was_last and self.refused is not None and not self.transport.is_closing():
             self._write_refusal(self.refused, self._last_words)
             self.transport.close()
+
+
+class _OldCycle(RequestResponseCycle):
+    """The response to a client of HTTP/1.0, which knows no chunks: one of unknown length ends with the connection."""
+
+    _has_length = True
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self._has_length = any(name == b"content-length" for name, _ in message["headers"])
+            if not self._has_length:
+                self.chunked_encoding = False
+        elif not self._has_length:
+            self.expected_content_length = len(message["body"])
+        await super().send(message)
 
 
 def connection_class(settings: Settings, on_refused: OnRefused) -> type[Connection]:

@@ -136,6 +136,7 @@ class _Form:
                 "on_header_field": self._field,
                 "on_header_value": self._add_value,
                 "on_header_end": self._header,
+                "on_headers_finished": self._check_named,
                 "on_part_data": self._data,
                 "on_end": self._end,
             },
@@ -167,11 +168,17 @@ class _Form:
             name = parse_options_header(self._value)[1].get(b"name", b"").decode("utf-8", "replace")
             if name != FIELD:
                 raise unknown_name("the form's field", name, (FIELD,))
+            if self._taken is not None:
+                raise bad_request("got a part of the form with two names, expected one")
             if len(self.pictures) == self._max_pictures:
                 raise too_many(self._max_pictures)
             self._taken = bytearray()
             self.pictures.append(self._taken)
         self._name = self._value = b""
+
+    def _check_named(self) -> None:
+        if self._taken is None:
+            raise bad_request(f"got a part of the form without a name, expected the name {FIELD!r}")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._taken is not None:

@@ -32,6 +32,7 @@ class Request:
         path_values: The values of the placeholders in the route's path, by name.
         notes: Further fields of the request's line in the access log.
         held_bytes: Bytes of the body that `BodyReader` counts as held.
+        job: What a model was asked for this request; None before that.
         read_s: Time that reading the body took.
     """
 
@@ -47,6 +48,7 @@ class Request:
         self.began = time.perf_counter()
         self.read_s = 0.0
         self.held_bytes = 0
+        self.job: Job | None = None
         self.notes: dict[str, Any] = {}
 
     @property
@@ -103,9 +105,12 @@ class Request:
 
     async def scores_of(self, job: Job) -> Scores:
         """Wait for the scores of a job. If the client leaves first, drop the job and raise ClientGoneError."""
+        self.job = job
         connection = self.connection
         if connection is None:
             return await job.future
+        if connection.is_gone:  # it left while a thread decompressed its body
+            job.future.cancel()
         connection.waiting = job.future
         try:
             return await job.future

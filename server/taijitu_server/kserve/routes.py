@@ -105,7 +105,9 @@ async def load(state: ServerState, request: Request) -> WholeResponse:
     await _check_change(state, request)
     failed = await state.registry.refresh(name, again=True)
     if failed:
-        raise HttpError(MODEL_LOAD, f"{failed[0]}; the version that was served before still is")
+        is_served = name in state.registry.served
+        now = "what was served before still is" if is_served else f"no version of {name} is served"
+        raise HttpError(MODEL_LOAD, f"{failed[0]}; {now}")
     state.registry.get(name)
     return WholeResponse(b"{}")
 
@@ -114,7 +116,6 @@ async def unload(state: ServerState, request: Request) -> WholeResponse:
     """Stop serving a model after its accepted requests are answered."""
     name = request.path_values["model"]
     await _check_change(state, request)
-    state.registry.get(name)
     await state.registry.unload(name)
     return WholeResponse(b"{}")
 

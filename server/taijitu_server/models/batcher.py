@@ -36,7 +36,8 @@ class Job:
     """One request in progress: made in the event loop, filled by the threads, and delivered back to the loop once.
 
     `prepare` returns the rows for the model; after `deadline`, a `time.monotonic`, nothing is run for it:
-    `prepare` may make it earlier.
+    `prepare` may make it earlier. `is_delivered`: no thread holds it any more; `on_delivered` is called when it becomes
+    so. Its future may be done long before: the client left, or was told that the model hangs.
     """
 
     __slots__ = (
@@ -45,6 +46,8 @@ class Job:
         "decode_s",
         "future",
         "infer_s",
+        "is_delivered",
+        "on_delivered",
         "outcome",
         "prepare",
         "put_at",
@@ -60,6 +63,8 @@ class Job:
         self.put_at = time.monotonic()
         self.decode_s = self.queue_s = self.infer_s = 0.0
         self.batch = 0
+        self.is_delivered = False
+        self.on_delivered: Callable[[], None] | None = None
         self.steps: Steps | None = None  # the result of `prepare`, where that is not done at once
         self.rows: Rows
         self.outcome: Scores | Exception

@@ -80,6 +80,8 @@ def _step(job: Job, ready: Put, failed: Deliver) -> bool:
                 job.decode_s += time.monotonic() - began
                 return False
         job.rows = rows
+        job.decode_s += time.monotonic() - began
+        ready(job)
     except Exception as error:
         job.outcome = error
         failed([job])
@@ -87,7 +89,4 @@ def _step(job: Job, ready: Put, failed: Deliver) -> bool:
         job.outcome = RuntimeError(f"{type(error).__name__}: {error}")
         job.outcome.__cause__ = error
         failed([job])
-    else:
-        job.decode_s += time.monotonic() - began
-        ready(job)
     return True

@@ -24,6 +24,7 @@ from taijitu_server.settings import Settings
 log = logging.getLogger("taijitu.server")
 
 ONLY_VERSION = "1"
+MOST_OPENINGS = 3  # of a version whose files are replaced while it is loaded
 PLACES = "NAME.onnx or NAME/VERSION/*.onnx, with a NAME of letters, digits, . _ and -, and a VERSION that is a number"
 
 Key = tuple[str, str]  # name, version
@@ -58,7 +59,7 @@ class Registry:
         for key, files in found.items():
             stamp = _stamp(files)  # before it is opened: a replacement meanwhile is found by the next refresh
             try:
-                model = self._open(key, files)
+                model, stamp = self._open_unchanged(key, files, stamp)
             except ProofError as error:
                 if len(found) == 1:
                     raise
@@ -126,20 +127,25 @@ class Registry:
                     stamp = await asyncio.to_thread(_stamp, files, self._stamps.get(key, ()))
                     if stamp != self._stamps.get(key) or (again and key in self.failures):
                         self._stamps[key] = stamp
-                        await self._replace(key, files)
+                        await self._replace(key, files, stamp)
                 except Exception as error:  # an error in one file must not stop the others
                     failed.append(self._note_failure(key, error))
-            known = self._stamps.keys() | self.failures.keys()
-            for key in [key for key in known if only in (None, key[0]) and key not in found]:
+            for key in [key for key in self._known() if only in (None, key[0]) and key not in found]:
                 await self._drop(key)
             return failed
 
     async def unload(self, name: str) -> None:
-        """Stop serving a model, once its accepted requests are answered, until it is loaded again."""
+        """Stop serving a model, once its accepted requests are answered, until it is loaded again.
+
+        Its versions that could not be loaded are forgotten too. HttpError 404 for an unknown name.
+        """
         async with self._changing:
+            keys = [key for key in self._known() if key[0] == name]
+            if not keys:
+                self.get(name)  # raises
             self._unloaded.add(name)
-            for version in list(self.served.get(name, {})):
-                await self._drop((name, version))
+            for key in keys:
+                await self._drop(key)
 
     def check_overdue(self) -> None:
         """Answer overdue requests with an error, also those to models that were replaced or removed."""
@@ -151,6 +157,10 @@ class Registry:
         for model in self.all():
             model.close()
         self.served.clear()
+
+    def _known(self) -> set[Key]:
+        """Return the versions that are served, or could not be loaded."""
+        return self._stamps.keys() | self.failures.keys()
 
     def _found(self) -> dict[Key, Files]:
         if self.single is not None:
@@ -167,14 +177,32 @@ class Registry:
         self._misplaced = misplaced
         return found
 
+    def _open_unchanged(self, key: Key, files: Files, stamp: Stamp) -> tuple[ServedModel, Stamp]:
+        """Open a version whose files had this stamp, and again where one of them is replaced meanwhile.
+
+        Otherwise new weights that are put in place just before their graph would be served with the old one.
+
+        Returns:
+            The model, and the stamp of its files.
+        """
+        for _ in range(MOST_OPENINGS):
+            model, before = self._open(key, files), stamp
+            stamp = _stamp(files, before)
+            if stamp == before:
+                self.metrics.loads.labels(model.name, "loaded").inc()
+                return model, stamp
+            model.close()
+        raise ArtefactError(
+            f"{files[0]}: got other files whenever it was loaded, expected them to stay the same; put them in place by "
+            "renaming"
+        )
+
     def _open(self, key: Key, files: Files) -> ServedModel:
         name, version = key
         if len(files) > 1:
             names = ", ".join(file.name for file in files)
             raise ArtefactError(f"{files[0].parent}: got {names}, expected one file; remove the others")
-        model = ServedModel.open(name, version, files[0], self.settings, self.metrics)
-        self.metrics.loads.labels(model.name, "loaded").inc()
-        return model
+        return ServedModel.open(name, version, files[0], self.settings, self.metrics)
 
     def _note_failure(self, key: Key, error: Exception) -> str:
         self.failures[key] = shown(one_line(error))
@@ -187,8 +215,8 @@ class Registry:
     def _put(self, model: ServedModel) -> None:
         self.served[model.name] = {**self.served.get(model.name, {}), model.version: model}
 
-    async def _replace(self, key: Key, files: Files) -> None:
-        model = await asyncio.to_thread(self._open, key, files)
+    async def _replace(self, key: Key, files: Files, stamp: Stamp) -> None:
+        model, self._stamps[key] = await asyncio.to_thread(self._open_unchanged, key, files, stamp)
         old = self.served.get(model.name, {}).get(model.version)
         self._put(model)
         self.failures.pop(key, None)

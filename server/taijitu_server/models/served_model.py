@@ -278,6 +278,10 @@ class ServedModel:
         self._metrics.pending.dec(accepted - len(self._jobs))
         self._metrics.observe(jobs)
         for job in jobs:
+            job.is_delivered = True
+            if job.on_delivered is not None:
+                job.on_delivered()
+                job.on_delivered = None
             if job.future.done():
                 continue
             if isinstance(job.outcome, Exception):

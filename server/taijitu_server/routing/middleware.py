@@ -51,11 +51,12 @@ class Middleware:
         request = self._with_id(scope, receive)
         methods, request.path_values = self.router.find(request.path)
         response, reason = await self._answer(request, methods)
+        answered_s = request.latency_ms / 1e3  # before it is sent: a stream lasts as long as its viewer stays
         if response is not None:
             await self._send(response, request, send)
         route = next(iter(methods.values()), None)
         status = response.status if response else CLIENT_GONE.status
-        self._record(request, route.path if route else "other", status, reason)
+        self._record(request, route.path if route else "other", status, reason, answered_s)
 
     async def _answer(self, request: Request, methods: Methods) -> tuple[Response | None, str]:
         route: Route | None = None
@@ -108,12 +109,11 @@ class Middleware:
             request.notes = {"trace_id": trace["trace"].decode(), "parent_id": trace["parent"].decode()}
         return request
 
-    def _record(self, request: Request, path: str, status: int, reason: str) -> None:
+    def _record(self, request: Request, path: str, status: int, reason: str, answered_s: float) -> None:
         connection = request.connection
         if status == CLIENT_GONE.status and connection is not None and connection.refused is not None:
             status, reason = connection.refused.status, connection.refused.reason
-        latency_ms = request.latency_ms
-        self.state.metrics.observe_request(path, status, reason, latency_ms / 1e3)
+        self.state.metrics.observe_request(path, status, reason, answered_s)
         if self.state.access_log is None:
             return
         line: dict[str, Any] = {
@@ -123,7 +123,7 @@ class Middleware:
             "method": request.method,
             "path": request.path[:MAX_LOGGED_PATH],
             "status": status,
-            "latency_ms": latency_ms,
+            "latency_ms": request.latency_ms,
         }
         if reason:
             line["reason"] = reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import itertools
@@ -24,9 +25,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.live import Timeouts
+from taijitu_runtime.live import Timeouts, source_from_text
+from taijitu_server.cameras.camera import Camera
 from taijitu_server.cameras.mjpeg import banner, part_from_image
-from taijitu_server.settings import settings_from, shown_settings
+from taijitu_server.models.served_model import ServedModel
+from taijitu_server.settings import Settings, settings_from, shown_settings
 from tests.helpers.mjpeg_server import MjpegServer, age_ms, stamped
 from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
@@ -240,6 +243,30 @@ def test_a_client_that_floods_a_websocket_is_closed_and_slows_no_other(live: Ser
         b'{"error":"no such path; see /docs"}',
     )  # and the log has no errors: see `live`
     assert metric(live, 'taijitu_requests_total{path="other",status="404"}') == 1
+
+
+def test_of_starts_and_stops_at_once_the_last_one_decides() -> None:
+    def no_model() -> ServedModel:
+        raise AssertionError("no frame comes")
+
+    class Slow(Camera):
+        """A camera whose source takes a while to be released."""
+
+        def _watch(self) -> None:
+            quit_ = self._quit
+            assert quit_.wait(PATIENCE_S)
+            time.sleep(0.3)
+
+    async def command() -> list[str]:
+        camera, states = Slow("a", source_from_text("http://127.0.0.1:9/none"), no_model, Settings()), []
+        await camera.start()
+        for commands in ("start", "stop"), ("start",), ("stop", "start", "stop"), ("start", "stop", "start"):
+            await asyncio.gather(*(getattr(camera, each)() for each in commands))
+            states.append(camera.state)
+        await camera.stop()
+        return states
+
+    assert asyncio.run(command()) == ["stopped", "opening", "stopped", "opening"]
 
 
 @pytest.mark.parametrize("size", [(640, 480), (720, 1280), (320, 240)])

@@ -48,6 +48,9 @@ def test_a_form_may_be_compressed() -> None:
         (FORM[:-10], 400, "boundary"),
         (b"", 400, "boundary"),
         (FORM.replace(b"file", b"name", 1), 400, "got 'name'"),
+        (b"--b\r\nContent-Type: image/jpeg\r\n\r\n" + PICTURE + b"\r\n" + FORM, 400, "without a name"),
+        (b"--b\r\n\r\n" + PICTURE + b"\r\n" + FORM, 400, "without a name"),
+        (FORM.replace(b"\r\n\r\n", b"\r\nContent-Disposition: form-data; name=file\r\n\r\n", 1), 400, "two names"),
         (FORM.replace(b"\r\n--b--", b"\r\n" + FORM[:-7]), 413, "more than 1"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as websocket_connect
 
-from tests.helpers.raw_http import answers, connect
+from tests.helpers.raw_http import answers, connect, received
 from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
 
@@ -52,6 +54,50 @@ def test_head_is_get_without_its_body(local: Server, path: str) -> None:
 def test_the_head_of_a_stream_ends(local: Server) -> None:
     reply = httpx.head(f"{local.url}/cameras/door/stream", timeout=10)
     assert (reply.status_code, reply.content) == (200, b"")
+
+
+def test_a_stream_to_a_client_of_http_1_0_has_no_chunks(local: Server) -> None:
+    with connect(local) as old:
+        old.sendall(b"GET /cameras/door/stream HTTP/1.0\r\nExpect: 100-continue\r\n\r\n")
+        reply = b""
+        while reply.count(b"--frame\r\n") < 3:  # a part a second, which says that no frame came yet
+            reply += old.recv(65536)
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"transfer-encoding" not in head
+    assert body.startswith(b"--frame\r\nContent-Type: image/jpeg\r\n")
+    part = re.match(rb"--frame\r\n.*?Content-Length: (\d+)\r\n\r\n", body, re.DOTALL)
+    assert part
+    assert body[part.end() + int(part[1]) :].startswith(b"\r\n--frame\r\n")
+
+
+def test_the_time_of_a_stream_is_that_to_its_beginning(local: Server) -> None:
+    def measured(what: str) -> float:
+        name = f'taijitu_request_seconds_{what}{{path="/cameras/{{name}}/stream"}} '
+        lines = httpx.get(f"{local.url}/metrics").text.splitlines()
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    count, total_s, began = measured("count"), measured("sum"), time.monotonic()
+    with httpx.stream("GET", f"{local.url}/cameras/door/stream", timeout=10) as reply:
+        parts = reply.iter_raw()
+        while b"Content-Type" not in next(parts):  # the second part comes a second later
+            pass
+        while b"Content-Type" not in next(parts):
+            pass
+    watched_s = time.monotonic() - began
+    while measured("count") == count:
+        assert time.monotonic() < began + 30
+        time.sleep(0.05)
+    assert measured("sum") - total_s < watched_s / 2
+
+
+@pytest.mark.parametrize("path", ["/models", "/cameras/door/stream"])
+def test_the_head_of_http_1_0_ends_with_its_connection(local: Server, path: str) -> None:
+    with connect(local) as old:
+        old.sendall(b"HEAD %s HTTP/1.0\r\n\r\n" % path.encode())
+        reply = received(old)
+    assert reply.startswith(b"HTTP/1.1 200 ")
+    assert reply.endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize(

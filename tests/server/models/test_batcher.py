@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from taijitu_runtime.answers import Scores
-from taijitu_server.errors import HttpError, ModelFailedError
+from taijitu_server.errors import ClientGoneError, HttpError, ModelFailedError
+from taijitu_server.http.connection import CONNECTION
+from taijitu_server.http.request import Request
 from taijitu_server.models.batcher import Batcher, Job
 from taijitu_server.models.decode_pool import DecodePool
 
@@ -81,6 +84,20 @@ def test_a_delay_waits_for_more() -> None:
             b.put(number)
         b.wait_for(lambda: len(b.done) == 4)
         assert b.runs == [[0, 1, 2, 3]]
+
+
+def test_a_client_that_left_before_its_request_was_queued_is_not_waited_for() -> None:
+    async def ask() -> None:
+        connection = SimpleNamespace(is_gone=True, waiting=None)
+        scope = {"type": "http", "path": "/classify", "method": "POST", "headers": []}
+        scope["extensions"] = {CONNECTION: {"connection": connection}}
+        request = Request(scope, asyncio.Queue[Any]().get, "1")
+        job = Job(asyncio.get_running_loop().create_future(), lambda job: job.rows, time.monotonic() + LONG_S)
+        with pytest.raises(ClientGoneError):
+            await asyncio.wait_for(request.scores_of(job), LONG_S)
+        assert job.is_dropped()
+
+    asyncio.run(ask())
 
 
 def test_jobs_without_a_waiting_client_are_not_run() -> None:
@@ -170,6 +187,23 @@ def test_closing_ends_the_threads_that_are_left_when_one_died_for_good() -> None
         closing.join(2)
         assert not closing.is_alive()
         assert isinstance(kept.outcome, Scores)
+
+
+def test_a_decoding_thread_survives_an_exception_of_what_takes_its_rows() -> None:
+    def ready(job: Job) -> None:  # of an explanation: it computes the scores
+        raise MemoryError
+
+    pool, done = DecodePool(1), queue.SimpleQueue[Job]()
+    loop = asyncio.new_event_loop()
+    try:
+        for _ in range(3):
+            job = Job(loop.create_future(), lambda _: np.zeros((1, 1)), time.monotonic() + LONG_S)
+            pool.put(job, ready, lambda jobs: done.put(jobs[0]))
+            assert done.get(timeout=LONG_S) is job
+            assert isinstance(job.outcome, MemoryError)
+    finally:
+        pool.close()
+        loop.close()
 
 
 def test_a_decoding_thread_survives_any_exception_of_a_decoder() -> None:

@@ -193,6 +193,23 @@ def test_an_unloaded_model_stays_unloaded_until_it_is_loaded(reloading: Server, 
     assert "french" in ready(reloading)["models"]
 
 
+def test_what_could_not_be_loaded_is_unloaded_too(start_server: Callable[..., Server], folder: Path) -> None:
+    running = start_server("--models", str(folder), "--reload-by-post", levels=WITH_ERRORS)
+    change = f"{running.url}/v2/repository/models"
+    swap_in(folder / "colours" / "2" / "model.onnx", b"no model")
+    swap_in(folder / "french.onnx", b"no model")
+    failed = httpx.post(f"{change}/colours/load")
+    assert (failed.status_code, "still is" in failed.json()["error"]) == (400, True)
+    assert httpx.post(f"{change}/french/unload").status_code == 200
+    failed = httpx.post(f"{change}/french/load")
+    assert (failed.status_code, "still is" in failed.json()["error"]) == (400, False), "nothing was served before"
+    assert set(ready(running)["failures"]) == {"colours/2", "french/1"}
+    for name in ("colours", "french"):
+        assert httpx.post(f"{change}/{name}/unload").status_code == 200
+        assert httpx.post(f"{change}/{name}/unload").status_code == 404
+    assert httpx.post(f"{running.url}/v2/repository/index").json() == []
+
+
 def test_a_version_with_two_files_stays_as_it_was_and_says_so(reloading: Server, folder: Path) -> None:
     (folder / "colours" / "3").mkdir()
     (folder / "colours" / "3" / "model.onnx").symlink_to("nowhere.onnx")  # no file
@@ -216,7 +233,7 @@ def test_a_failure_is_forgotten_with_its_file(reloading: Server, folder: Path) -
     wait_for(lambda: ready(reloading)["failures"] == {})
 
 
-def test_a_model_that_is_replaced_while_the_server_starts_is_served_soon(tmp_path: Path) -> None:
+def test_a_model_that_is_replaced_while_the_server_starts_is_served(tmp_path: Path) -> None:
     model = make_tiny_onnx(tmp_path / "model.onnx")
     other = make_tiny_onnx(tmp_path / "model.other", labels=("rouge", "vert", "bleu")).read_bytes()
 
@@ -231,9 +248,74 @@ def test_a_model_that_is_replaced_while_the_server_starts_is_served_soon(tmp_pat
 
     registry = Busy(Settings(models=tmp_path), Metrics())
     registry.load_all()
-    assert registry.get("model").labels[0] == "red"
+    served = registry.get("model")
+    assert served.labels[0] == "rouge"
     assert asyncio.run(registry.refresh()) == []
-    assert registry.get("model").labels[0] == "rouge"
+    assert registry.get("model") is served, "its files are known"
+    registry.close()
+
+
+def with_weights(path: Path, scale: float) -> bytes:
+    """Make a model whose weights are in weights.bin; return its own file."""
+    onnx.save(
+        onnx.load(make_tiny_onnx(path, scale=scale)),
+        path,
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    return path.read_bytes()
+
+
+def test_new_weights_are_not_served_with_the_old_graph(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    with_weights(models / "model.onnx", 1.0)
+    new_model = with_weights(tmp_path / "new.onnx", 2.0)
+    new_weights = (tmp_path / "weights.bin").read_bytes()
+    new_model = new_model.replace(b"average", b"AVERAGE")  # another graph
+    opened: list[bytes] = []
+
+    class Slow(Registry):
+        """A registry that has read the new weights and the old graph when the new graph comes."""
+
+        def _open(self, *args: Any) -> ServedModel:
+            opened.append((models / "model.onnx").read_bytes())
+            model = super()._open(*args)
+            if len(opened) == 2:
+                swap_in(models / "model.onnx", new_model)
+            return model
+
+    metrics = Metrics()
+    registry = Slow(Settings(models=models), metrics)
+    registry.load_all()
+    swap_in(models / "weights.bin", new_weights)
+    assert asyncio.run(registry.refresh()) == []
+    assert opened[1] == opened[0] != opened[2] == new_model
+    assert metrics.registry.get_sample_value("taijitu_model_loads_total", {"model": "model", "outcome": "loaded"}) == 2
+    assert asyncio.run(registry.refresh()) == []
+    assert len(opened) == 3
+    registry.close()
+
+
+def test_files_that_never_stay_the_same_are_a_failure(tmp_path: Path) -> None:
+    model = make_tiny_onnx(tmp_path / "model.onnx")
+    content = model.read_bytes()
+
+    class Restless(Registry):
+        def _open(self, *args: Any) -> ServedModel:
+            opened = super()._open(*args)
+            if self.served:
+                swap_in(model, content)
+            return opened
+
+    registry = Restless(Settings(models=tmp_path), Metrics())
+    registry.load_all()
+    served = registry.get("model")
+    swap_in(model, content)
+    (failed,) = asyncio.run(registry.refresh())
+    assert "model.onnx" in failed
+    assert registry.get("model") is served
     registry.close()
 
 
