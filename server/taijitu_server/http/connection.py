@@ -338,7 +338,7 @@ class _OldCycle(RequestResponseCycle):
             if not self._has_length:
                 self.chunked_encoding = False
         elif not self._has_length:
-            self.expected_content_length = len(message["body"])
+            self.expected_content_length = len(message.get("body", b""))
         await super().send(message)
 
 
