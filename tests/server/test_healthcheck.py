@@ -38,3 +38,15 @@ def test_a_missing_server_is_unhealthy_and_one_line_says_why(root: Path) -> None
     assert "Connection refused" in done.stdout
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("listens_on", "asked"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("127.0.0.2", "127.0.0.2"), ("::1", "[::1]")]
+)
+def test_the_address_that_the_server_listens_on_is_asked(
+    root: Path, monkeypatch: pytest.MonkeyPatch, listens_on: str, asked: str
+) -> None:
+    monkeypatch.setenv("TAIJITU_HOST", listens_on)
+    done = health(root, 1)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"http://{asked}:1/health/ready: ")
