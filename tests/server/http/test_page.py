@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.helpers.image_file import image_file
 from tests.helpers.mjpeg_server import MjpegServer
@@ -257,6 +257,18 @@ def test_a_refused_camera_permission_says_where_to_grant_it(page: Page) -> None:
     page.locator("#eye").click()
     expect(page.get_by_role("alert")).to_contain_text("Allow it in the browser", timeout=SLOW_MS)
     expect(page.locator("#eye")).to_contain_text("Use this device")
+
+
+def test_a_refused_camera_does_not_cost_the_picture_its_answer(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/classify*", lambda route: held.append(route))
+    page.context.clear_permissions()
+    upload(page, png((0, 0, 255)))
+    until(page, lambda: held)
+    page.locator("#eye").click()
+    expect(page.get_by_role("alert")).to_contain_text("Allow it in the browser", timeout=SLOW_MS)
+    held[0].continue_()
+    expect(page.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
 
 
 def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
