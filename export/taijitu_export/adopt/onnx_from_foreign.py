@@ -66,10 +66,8 @@ def standard_graph(model: onnx.ModelProto) -> Standard:
         IdentityEliminationPass(),
         RemoveUnusedNodesPass(),
         NameFixPass(),
-        ShapeInferencePass(),
     )
-    with only_errors_of("onnx_ir"):  # it warns, with a traceback, of types that it cannot infer
-        return Standard(ir.to_proto(ir.passes.Sequential(*passes)(graph).model), notes)
+    return Standard(with_types(ir.to_proto(ir.passes.Sequential(*passes)(graph).model)), notes)
 
 
 def onnx_from_foreign(

@@ -165,8 +165,9 @@ def _on_probabilities(errors: tuple[float, float] | None, data: CalibrationData)
 
 
 def count_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Count the tensors of each element type that the graph's nodes compute, by ONNX's own inference."""
+    """Count the tensors of each element type that the graph's nodes compute, by ONNX's own inference; no sequences."""
     graph = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
-    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+    values = [value for value in (*graph.value_info, *graph.output) if value.type.HasField("tensor_type")]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
     computed = (types[name] for node in graph.node for name in node.output if name in types)
     return dict(collections.Counter(str(onnx.helper.tensor_dtype_to_np_dtype(kind)) for kind in computed))

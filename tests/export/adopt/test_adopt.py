@@ -98,6 +98,25 @@ def test_a_foreign_file_becomes_an_artefact_that_answers_like_it(
     assert result.card.labels == LABELS
 
 
+def test_a_network_with_sequences_of_tensors_is_adopted_and_rounded_to_float16(
+    tmp_path: Path, picture: NDArray[np.uint8]
+) -> None:
+    source, half = make_foreign_onnx(tmp_path / "foreign.onnx"), tmp_path / "half.onnx"
+    model = onnx.load(source)
+    (joined,) = model.graph.node[0].output
+    model.graph.node[0].output[0] = "whole"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(2), "two"))
+    model.graph.node.insert(1, onnx.helper.make_node("SplitToSequence", ["whole", "two"], ["parts"], axis=1))
+    model.graph.node.insert(2, onnx.helper.make_node("ConcatFromSequence", ["parts"], [joined], axis=1))
+    onnx.save(model, source)
+    adopted = adopt(source, tmp_path / "adopted.onnx", **USUAL)
+    images = ((resized(picture) / 255 - USUAL["mean"]) / USUAL["std"]).transpose(2, 0, 1)[None]
+    expected = softmax(original(source, images.astype(np.float32)))
+    np.testing.assert_allclose(probabilities(adopted.path, picture), expected, rtol=1e-4)
+    assert to_onnx([str(adopted.path), "-o", str(half), "--precision", "fp16"]) == 0
+    np.testing.assert_allclose(probabilities(half, picture), expected, atol=0.01)
+
+
 def test_bgr_in_0_to_255_with_a_letterbox(tmp_path: Path) -> None:
     source = make_foreign_onnx(tmp_path / "caffe.onnx", size=(16, 16))
     mean = [104.0, 117.0, 123.0]
