@@ -23,7 +23,7 @@ from onnx_ir.passes.common import (
 from taijitu_export.adopt.original import CARRIERS, Signature
 from taijitu_export.onnx.onnx_file import INITIALIZERS_ALONE, opset_of
 from taijitu_export.onnx.passes import DynamicBatchPass, WriteOutGeluPass
-from taijitu_export.onnx.passes.editing import add_constant, applied, only_errors_of, with_types
+from taijitu_export.onnx.passes.editing import FreeNames, add_constant, applied, only_errors_of, with_types
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import ArtefactError, one_line
 from taijitu_runtime.pictures.preprocess import LUMINANCE
@@ -262,17 +262,18 @@ class _Chain:
     """A chain of nodes, each with a constant of its own where it needs one."""
 
     def __init__(self, graph: ir.Graph, value: ir.Value) -> None:
-        self._graph = graph
+        self._graph, self._names = graph, FreeNames(graph)
+        self._begins_at = value.name
         self.value = value
         self.nodes: list[ir.Node] = []
 
     def add(
         self, op_type: str, constant: NDArray[np.float32] | NDArray[np.int64] | None = None, **options: object
     ) -> None:
-        name = f"taijitu_{self.value.name}_{op_type.lower()}_{len(self.nodes)}"
+        name = self._names(f"taijitu_{self._begins_at}_{op_type.lower()}")
         inputs = [self.value]
         if constant is not None:
-            inputs.append(add_constant(self._graph, f"{name}_by", constant))
+            inputs.append(add_constant(self._graph, f"{name}_by", constant, self._names))
         node = ir.node(op_type, inputs, dict(options), name=name)  # type: ignore[arg-type]  # plain numbers and lists
         node.outputs[0].name = name
         self.nodes.append(node)
