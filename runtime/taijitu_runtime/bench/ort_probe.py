@@ -57,8 +57,7 @@ class OrtProbe(Probe):
         times: dict[tuple[int, str], list[float]] = {}
         self._profiled = self._kernel_events(count)
         for event in self._profiled:
-            node = int(event["args"]["node_index"]), _name(event)
-            times.setdefault(node, []).append(event["dur"] / 1000)
+            times.setdefault(_node(event), []).append(event["dur"] / 1000)
         return [LayerTime(name, found) for (_, name), found in times.items()]
 
     def layer_info(self) -> dict[str, Any]:
@@ -72,7 +71,7 @@ class OrtProbe(Probe):
                 "Provider": event["args"]["provider"],
             }
             # ONNX Runtime numbers its own nodes again in each session; here they keep the names of the profile.
-            for event in _one_query(self._profiled or self._kernel_events(1))
+            for event in _first_of_each(self._profiled or self._kernel_events(1))
         ]
         return {"Layers": layers, "Bindings": [*self._feeds, *self._outputs]}
 
@@ -110,10 +109,17 @@ def _name(event: dict[str, Any]) -> str:
     return str(event["name"]).removesuffix(KERNEL)
 
 
-def _one_query(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    first = events[0]["args"]["node_index"]
-    later = [place for place, event in enumerate(events) if place and event["args"]["node_index"] == first]
-    return events[: later[0]] if later else events
+def _node(event: dict[str, Any]) -> tuple[int, str]:
+    """Return what tells a node from all others: the indices begin again in the branches of an If and in a Loop."""
+    return int(event["args"]["node_index"]), _name(event)
+
+
+def _first_of_each(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first event of each node, in their order."""
+    found: dict[tuple[int, str], dict[str, Any]] = {}
+    for event in events:
+        found.setdefault(_node(event), event)
+    return list(found.values())
 
 
 def _tensors(described: list[dict[str, list[int]]]) -> list[dict[str, Any]]:

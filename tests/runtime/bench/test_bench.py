@@ -129,6 +129,34 @@ def test_what_is_exported(tmp_path: Path, shipped_onnx: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(file.name for file in files.values())
 
 
+def test_a_branch_whose_nodes_are_numbered_anew_hides_no_layer(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[2, 3] x) => (float[2, 3] y) {
+        a = Abs (x)
+        s = ReduceSum <keepdims = 0> (a)
+        z = Constant <value_float = 0.0> ()
+        c = Greater (s, z)
+        b = If (c) <
+            then_branch = t () => (float[2, 3] p) { e = Sin (x)  p = Mul (e, a) },
+            else_branch = f () => (float[2, 3] q) { q = Neg (x) }
+        >
+        y = Cos (b)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "if.onnx")
+    files = {name: tmp_path / f"{name}.json" for name in ("exportProfile", "exportLayerInfo")}
+    assert main([str(tmp_path / "if.onnx"), *QUICK, *(f"--{name}={file}" for name, file in files.items())]) == 0
+    profile, info = (json.loads(file.read_text()) for file in files.values())
+    expected = ["Abs", "ReduceSum", "Greater", "Sin", "Mul", "If", "Cos"]
+    assert [layer["LayerType"] for layer in info["Layers"]] == expected
+    assert [layer["Name"] for layer in info["Layers"]] == [row["name"] for row in profile[1:]]
+
+
+def test_a_network_without_nodes_has_no_layers(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) <float[2] y = {1.0, 2.0}> { }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "none.onnx")
+    assert main([str(tmp_path / "none.onnx"), *QUICK, f"--exportLayerInfo={tmp_path / 'info.json'}"]) == 0
+    assert json.loads((tmp_path / "info.json").read_text())["Layers"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
