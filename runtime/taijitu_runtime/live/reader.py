@@ -324,7 +324,7 @@ class Reader:
         with self._changed:
             before, self._state = self._state, state
             self._error = reason or self._error
-            if before is State.RECONNECTING and state is State.RUNNING:
+            if before is State.RECONNECTING and state in DELIVERING:
                 self._counters = dataclasses.replace(self._counters, reconnects=self._counters.reconnects + 1)
             self._changed.notify_all()
         if before in DELIVERING and state is State.RECONNECTING:

@@ -289,6 +289,18 @@ def test_a_camera_that_repeats_one_frame_is_frozen_until_it_gives_others(caplog:
     assert told == ["INFO"] * 4  # frozen, new frames, frozen, lost
 
 
+def test_a_frozen_camera_that_is_lost_and_returns_frozen_was_reconnected() -> None:
+    with MjpegServer() as server, Reader(server.url, timeouts=Timeouts(frozen_s=0.3)) as reader:
+        assert reader.take(20) is not None
+        server.is_frozen = True
+        wait_until(lambda: reader.state is State.FROZEN)
+        server.unplug()
+        wait_until(lambda: reader.state is State.RECONNECTING)
+        server.restore()
+        wait_until(lambda: reader.state is State.FROZEN)
+        assert reader.counters.reconnects == 1
+
+
 def test_only_a_live_source_can_be_frozen_and_only_after_some_frames(tmp_path: Path) -> None:
     path = tmp_path / "still.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
