@@ -171,7 +171,8 @@ class Reader:
         self._quit.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self._waiting.clear()
+        with self._changed:  # another thread may be taking a frame
+            self._waiting.clear()
 
     def _work(self) -> None:
         over = _Closed("internal error; please report what was printed", final=True)
@@ -200,7 +201,8 @@ class Reader:
             if closed.final or not self.source.live or now_s - lost_s >= given_s:
                 return dataclasses.replace(closed, final=True)
             self._set_state(State.RECONNECTING if ran else State.OPENING, closed.reason)
-            self._quit.wait(retry_s)
+            if self._quit.wait(retry_s):
+                return closed
             retry_s = min(2 * retry_s, self._timeouts.last_retry_s)
 
     def _attempt(self) -> _Closed:
