@@ -21,6 +21,7 @@ from taijitu_runtime.bench.inputs import random_array
 from tests.helpers.pretend_tensorrt import CHOSEN, COLOURS, SCALED, Network, pretend
 from tests.helpers.tiny_engine import make_foreign_engine, make_tiny_engine
 from tests.helpers.tiny_model import make_tiny_onnx
+from tests.helpers.tiny_nish_model import make_nish_onnx
 
 QUICK = ["--warmUp=0", "--duration=0", "--iterations=30"]
 NUMBERS = r"min = \S+ ms, max = \S+ ms, mean = \S+ ms, median = \S+ ms, percentile\(90%\) = \S+ ms, .*"
@@ -148,6 +149,21 @@ def test_a_branch_whose_nodes_are_numbered_anew_hides_no_layer(tmp_path: Path) -
     expected = ["Abs", "ReduceSum", "Greater", "Sin", "Mul", "If", "Cos"]
     assert [layer["LayerType"] for layer in info["Layers"]] == expected
     assert [layer["Name"] for layer in info["Layers"]] == [row["name"] for row in profile[1:]]
+
+
+def test_layers_are_of_the_measured_queries_where_opening_runs_the_network_too(
+    with_nish_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no folder").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))  # the layout is made and compared at each start
+    model = make_nish_onnx(tmp_path / "model.onnx")
+    files = {name: tmp_path / f"{name}.json" for name in ("exportProfile", "exportLayerInfo")}
+    for name, file in files.items():
+        assert main([str(model), *QUICK, f"--{name}={file}"]) == 0
+    profile, info = (json.loads(file.read_text()) for file in files.values())
+    assert [layer["LayerType"] for layer in info["Layers"]][:3] == ["Cast", "Sub", "Div"]
+    assert info["Layers"][-1]["LayerType"] == "Gemm"
+    assert [row["name"] for row in profile[1:]] == [layer["Name"] for layer in info["Layers"]]
 
 
 def test_a_network_without_nodes_has_no_layers(tmp_path: Path) -> None:
