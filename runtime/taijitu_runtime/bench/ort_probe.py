@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.bench.onnx_network import OnnxNetwork
 from taijitu_runtime.bench.queries import LayerTime, Probe, Query
-from taijitu_runtime.errors import ArtefactError, one_line, require
+from taijitu_runtime.errors import ArtefactError, UsageError, one_line, require
 
 CPU = "CPUExecutionProvider"
 KERNEL, QUERY = "_kernel_time", "model_run"
@@ -104,6 +104,11 @@ class OrtProbe(Probe):
         kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(KERNEL)]
         # More than one before them where opening it ran the network too, to compare layouts of Nish (nish_layout.py).
         queries = sum(event["name"] == QUERY for event in events)
+        if queries < 1 + count:  # ONNX Runtime drops events beyond a million, and only logs it
+            raise UsageError(
+                f"got {count} queries to profile, expected at most {queries - 1} of this network, for which ONNX "
+                "Runtime's profiler has room; profile with fewer --iterations"
+            )
         return kernels[len(kernels) * (queries - count) // queries :]
 
 

@@ -15,9 +15,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from taijitu_runtime.bench import ort_probe
 from taijitu_runtime.bench.cli import main
 from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, gpu_clock_warnings, load_warnings
 from taijitu_runtime.bench.inputs import random_array
+from taijitu_runtime.bench.onnx_network import OnnxNetwork
 from tests.helpers.pretend_tensorrt import CHOSEN, COLOURS, SCALED, Network, pretend
 from tests.helpers.tiny_engine import make_foreign_engine, make_tiny_engine
 from tests.helpers.tiny_model import make_tiny_onnx
@@ -164,6 +166,28 @@ def test_layers_are_of_the_measured_queries_where_opening_runs_the_network_too(
     assert [layer["LayerType"] for layer in info["Layers"]][:3] == ["Cast", "Sub", "Div"]
     assert info["Layers"][-1]["LayerType"] == "Gemm"
     assert [row["name"] for row in profile[1:]] == [layer["Name"] for layer in info["Layers"]]
+
+
+def test_a_profile_that_ran_full_is_refused(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(OnnxNetwork):
+        """A network whose profiler has room for 600 events and not for a million."""
+
+        def __enter__(self) -> OnnxNetwork:
+            super().__enter__()
+            end = self.session.end_profiling
+            self.session.end_profiling = lambda: cut(Path(end()))
+            return self
+
+    def cut(file: Path) -> str:
+        file.write_text(json.dumps(json.loads(file.read_text())[:600]))
+        return str(file)
+
+    monkeypatch.setattr(ort_probe, "OnnxNetwork", Full)
+    assert main([str(tiny_onnx), *QUICK, f"--exportProfile={tmp_path / 'profile.json'}"]) == 2
+    assert "--iterations" in capsys.readouterr().err
+    assert not list(tmp_path.glob("profile.json"))
 
 
 def test_a_network_without_nodes_has_no_layers(tmp_path: Path) -> None:
