@@ -150,6 +150,22 @@ def test_json_lines_of_an_earlier_run_are_there_until_the_source_has_opened(
     assert main([str(tiny_onnx), "--source", str(video), "--jsonl", os.devnull]) == 0
 
 
+def test_json_lines_of_an_earlier_run_stay_where_the_run_is_stopped_before_the_source_has_opened(
+    root: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    (lines := tmp_path / "lines.jsonl").write_text("of an earlier run\n")
+    with MjpegServer() as server:
+        server.unplug()
+        flags = ("--source", server.url, "--wait", "60", "--verbose", "--jsonl", lines)
+        with start(root, tiny_onnx, *flags) as running:
+            assert running.stderr is not None
+            assert any("refused" in line for line in running.stderr)  # it was asked, and is asked again
+            running.send_signal(signal.SIGINT)
+            _, told = running.communicate(timeout=30)
+    assert running.returncode == 0, told
+    assert lines.read_text() == "of an earlier run\n"
+
+
 def test_a_refused_run_leaves_no_video(tiny_onnx: Path, video: Path, tmp_path: Path) -> None:
     arguments = ["--source", str(video), "--roi", "0,0,999,9", "--save", str(tmp_path / "out.mp4")]
     assert main([str(tiny_onnx), *arguments]) == 2
