@@ -182,6 +182,18 @@ def record(path: Path, count: int, then: type[Exception] | None = None) -> None:
             raise then
 
 
+def test_a_recording_shows_a_frame_from_its_capture_to_the_next(tmp_path: Path) -> None:
+    with VideoFile(tmp_path / "out.avi", live=True, rate_hz=lambda: None) as video:
+        for captured_s, grey in ((100.0, 0), (101.0, 120), (130.0, 240)):  # the source was lost for 29 s
+            pixels = np.full((480, 640, 3), grey, np.uint8)
+            video(Result(Frame(1, pixels, captured_s), (), True, 0.0, 0.0, 0.0, None))
+    recording = cv2.VideoCapture(str(tmp_path / "out.avi"))
+    shown = [round(pixels[300, 500].mean() / 120) for _, pixels in iter(recording.read, (False, None))]
+    recording.release()
+    assert shown == sorted(shown)
+    assert [shown.count(number) for number in range(3)] == pytest.approx([25, 50, 1], abs=1)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
 @pytest.mark.parametrize("count", [2, 40])
 def test_a_full_disk_is_reported_and_leaves_the_earlier_video_unchanged(
