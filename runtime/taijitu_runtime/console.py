@@ -157,8 +157,8 @@ def say(text: str, stream: TextIO) -> None:
 
 
 def say_json(content: Any, stream: IO[str], indent: int | None = None) -> None:
-    """Print `content` as JSON that every parser accepts."""
-    print(json_text(content, stream, indent), file=stream)
+    """Print `content` as JSON that every parser accepts; with its line end by one write, however long it is."""
+    print(f"{json_text(content, stream, indent)}\n", end="", file=stream)
 
 
 def json_text(content: Any, stream: IO[str], indent: int | None = None) -> str:

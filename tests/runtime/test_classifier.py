@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,15 @@ def test_a_prediction_prints_its_answers_and_not_its_logits() -> None:
 
 def test_the_package_knows_its_version() -> None:
     assert taijitu_version()[0].isdigit()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_an_image_that_is_several_times_in_a_list_has_one_answer(tiny_onnx: Path, format: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
+    content = image_file(Image.fromarray(pixels), format)
+    with Classifier.from_file(tiny_onnx, threads=4, batch_size=1) as classifier:
+        expected = classifier.predict(content).logits
+        for _ in range(4):
+            image = Image.open(io.BytesIO(content))  # which has read its header, and is loaded by several threads
+            for found in classifier.predict([image] * 8):
+                np.testing.assert_allclose(found.logits, expected, atol=1e-3)

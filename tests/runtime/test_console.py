@@ -8,10 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from taijitu_runtime.console import Parser, Progress, json_text, run, shown
+from taijitu_runtime.console import Parser, Progress, json_text, run, say_json, shown
 from taijitu_runtime.errors import TaijituError, UsageError
 from taijitu_training.errors import TrainingError
 
@@ -106,6 +107,22 @@ def test_json_is_strict_wherever_its_texts_come_from(encoding: str) -> None:
     assert ("\u00fc" in text) == (encoding == "utf-8")
     with pytest.raises(ValueError, match="JSON"):
         json_text(float("nan"), stream)
+
+
+def test_json_of_any_length_is_one_write_with_its_line_end() -> None:
+    class Raw(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            written.append(bytes(data))
+            return len(data)
+
+    written: list[bytes] = []
+    with io.TextIOWrapper(io.BufferedWriter(Raw()), encoding="utf-8") as stream:
+        say_json(["x" * 50_000], stream)
+    assert [json.loads(each) for each in written] == [["x" * 50_000]]
+    assert written[0].endswith(b"\n")
 
 
 def test_a_lack_of_memory_of_torch_is_one_line_and_other_errors_stay(capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,11 +128,11 @@ class Backend(abc.ABC):
         if is_on_gpu(images):
             array = self.gpu_array(images)
             check_gpu_array(array, model_input)
-            logits = self._infer_on_gpu(array)
+            count, logits = len(array), self._infer_on_gpu(array)
         else:
             check_images(images, model_input)
-            logits = self._infer_alongside(images) if alongside else self._infer(images)
-        expected = (len(images), len(card.labels))
+            count, logits = len(images), self._infer_alongside(images) if alongside else self._infer(images)
+        expected = (count, len(card.labels))
         if logits.shape != expected or logits.dtype != np.float32:
             raise ArtefactError(
                 f"{self.path}: got {describe(logits)} from the model, expected float32 {expected}; "

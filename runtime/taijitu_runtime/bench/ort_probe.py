@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.bench.onnx_network import OnnxNetwork
 from taijitu_runtime.bench.queries import LayerTime, Probe, Query
-from taijitu_runtime.errors import ArtefactError, one_line, require
+from taijitu_runtime.errors import ArtefactError, UsageError, one_line, require
 
 CPU = "CPUExecutionProvider"
-KERNEL = "_kernel_time"
+KERNEL, QUERY = "_kernel_time", "model_run"
 
 
 class OrtProbe(Probe):
@@ -57,8 +57,7 @@ class OrtProbe(Probe):
         times: dict[tuple[int, str], list[float]] = {}
         self._profiled = self._kernel_events(count)
         for event in self._profiled:
-            node = int(event["args"]["node_index"]), _name(event)
-            times.setdefault(node, []).append(event["dur"] / 1000)
+            times.setdefault(_node(event), []).append(event["dur"] / 1000)
         return [LayerTime(name, found) for (_, name), found in times.items()]
 
     def layer_info(self) -> dict[str, Any]:
@@ -72,7 +71,7 @@ class OrtProbe(Probe):
                 "Provider": event["args"]["provider"],
             }
             # ONNX Runtime numbers its own nodes again in each session; here they keep the names of the profile.
-            for event in _one_query(self._profiled or self._kernel_events(1))
+            for event in _first_of_each(self._profiled or self._kernel_events(1))
         ]
         return {"Layers": layers, "Bindings": [*self._feeds, *self._outputs]}
 
@@ -93,7 +92,7 @@ class OrtProbe(Probe):
             ) from error
 
     def _kernel_events(self, count: int) -> list[dict[str, Any]]:
-        """Return the events of ONNX Runtime's profiler for the nodes of all queries except the first."""
+        """Return the events of ONNX Runtime's profiler for the nodes of `count` queries, after others that warm up."""
         with tempfile.TemporaryDirectory() as folder:
             prefix = Path(folder) / "profile"
             ours = self._network
@@ -103,17 +102,31 @@ class OrtProbe(Probe):
                 file = Path(network.session.end_profiling())
             events = json.loads(file.read_bytes())
         kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(KERNEL)]
-        return kernels[len(kernels) // (1 + count) :]
+        # More than one before them where opening it ran the network too, to compare layouts of Nish (nish_layout.py).
+        queries = sum(event["name"] == QUERY for event in events)
+        if queries < 1 + count:  # ONNX Runtime drops events beyond a million, and only logs it
+            raise UsageError(
+                f"got {count} queries to profile, expected at most {queries - 1} of this network, for which ONNX "
+                "Runtime's profiler has room; profile with fewer --iterations"
+            )
+        return kernels[len(kernels) * (queries - count) // queries :]
 
 
 def _name(event: dict[str, Any]) -> str:
     return str(event["name"]).removesuffix(KERNEL)
 
 
-def _one_query(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    first = events[0]["args"]["node_index"]
-    later = [place for place, event in enumerate(events) if place and event["args"]["node_index"] == first]
-    return events[: later[0]] if later else events
+def _node(event: dict[str, Any]) -> tuple[int, str]:
+    """Return what tells a node from all others: the indices begin again in the branches of an If and in a Loop."""
+    return int(event["args"]["node_index"]), _name(event)
+
+
+def _first_of_each(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first event of each node, in their order."""
+    found: dict[tuple[int, str], dict[str, Any]] = {}
+    for event in events:
+        found.setdefault(_node(event), event)
+    return list(found.values())
 
 
 def _tensors(described: list[dict[str, list[int]]]) -> list[dict[str, Any]]:

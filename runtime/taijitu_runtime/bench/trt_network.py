@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,7 @@ class TrtNetwork:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._context = None  # before the plan
+        traceback.clear_frames(trace)  # those of an error may hold contexts too
         plan, self._plan = self.plan, None
         plan.close()
 

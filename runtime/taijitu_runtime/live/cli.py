@@ -178,7 +178,7 @@ def _outputs(
         _check_is_not_read("--jsonl", Path(options.jsonl), options.model, reader.source)
         if options.save is not None and os.path.realpath(options.save) == os.path.realpath(options.jsonl):
             raise UsageError(f"got {options.jsonl} as --save and as --jsonl, expected two files; choose another name")
-        outputs.append(stack.enter_context(_json_lines(options.jsonl)))
+        outputs.append(stack.enter_context(_json_lines(options.jsonl, reader)))
     if not outputs:
         outputs.append(TextLines(live=reader.source.live))
     return outputs, window
@@ -192,7 +192,7 @@ def _check_is_not_read(flag: str, path: Path, model: Path, source: Source) -> No
 
 
 @contextmanager
-def _json_lines(name: str) -> Iterator[JsonLines]:
+def _json_lines(name: str, reader: Reader) -> Iterator[JsonLines]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(Path(name).open("a", encoding="utf-8"))
@@ -200,7 +200,8 @@ def _json_lines(name: str) -> Iterator[JsonLines]:
             raise UsageError(f"got --jsonl {name}, expected a file that can be written ({error.strerror})") from error
         lines = JsonLines(file, replaces=True)
         yield lines
-        lines.begin()
+        if reader.counters.read:  # not where the run was stopped before the source opened
+            lines.begin()
 
 
 @contextmanager

@@ -177,6 +177,7 @@ class VideoFile:
         self._rate_hz = LIVE_RATE_HZ
         self._writer: Any = None
         self._written = 0  # frames
+        self._last: Any = None  # uint8 (H, W, 3) once there was one
         self._due_s = 0.0
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -202,9 +203,11 @@ class VideoFile:
             self._write(picture)
             return
         self._due_s = max(self._due_s, result.frame.captured_s - MAX_STILL_S)
-        while self._due_s <= result.frame.captured_s:
+        while self._due_s + 1 / self._rate_hz <= result.frame.captured_s:
+            self._write(self._last)  # until this frame was captured
+        if self._due_s <= result.frame.captured_s:
             self._write(picture)
-            self._due_s += 1 / self._rate_hz
+        self._last = picture
 
     def __enter__(self) -> VideoFile:
         return self
@@ -227,6 +230,7 @@ class VideoFile:
     def _write(self, picture: NDArray[np.uint8]) -> None:
         self._writer.write(picture)
         self._written += 1
+        self._due_s += 1 / self._rate_hz
 
     def _put_in_place(self) -> None:
         kept = f"the incomplete video was kept as {self._temporary}"

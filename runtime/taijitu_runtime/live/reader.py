@@ -171,7 +171,8 @@ class Reader:
         self._quit.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self._waiting.clear()
+        with self._changed:  # another thread may be taking a frame
+            self._waiting.clear()
 
     def _work(self) -> None:
         over = _Closed("internal error; please report what was printed", final=True)
@@ -200,7 +201,8 @@ class Reader:
             if closed.final or not self.source.live or now_s - lost_s >= given_s:
                 return dataclasses.replace(closed, final=True)
             self._set_state(State.RECONNECTING if ran else State.OPENING, closed.reason)
-            self._quit.wait(retry_s)
+            if self._quit.wait(retry_s):
+                return closed
             retry_s = min(2 * retry_s, self._timeouts.last_retry_s)
 
     def _attempt(self) -> _Closed:
@@ -324,7 +326,7 @@ class Reader:
         with self._changed:
             before, self._state = self._state, state
             self._error = reason or self._error
-            if before is State.RECONNECTING and state is State.RUNNING:
+            if before is State.RECONNECTING and state in DELIVERING:
                 self._counters = dataclasses.replace(self._counters, reconnects=self._counters.reconnects + 1)
             self._changed.notify_all()
         if before in DELIVERING and state is State.RECONNECTING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # EXIF's orientations by the operations that make the stored picture upright: transpose first, then flip.
 ROWS_ARE_COLUMNS, LEFT_IS_RIGHT, TOP_IS_BOTTOM = {5, 6, 7, 8}, {2, 3, 6, 7}, {3, 4, 7, 8}
+
+_LOADING = tuple(threading.Lock() for _ in range(61))  # an image has one of them; a prime, as addresses are even
 
 
 class Decoded(NamedTuple):
@@ -93,8 +96,11 @@ def decode(
 
 
 def decode_image(image: Image.Image, limits: Limits = LIMITS) -> Decoded:
-    """Decode a Pillow image, which may have read its header only. Raises TooManyPixelsError or UnknownFormatError."""
-    with quiet():
+    """Decode a Pillow image, which may have read its header only. Raises TooManyPixelsError or UnknownFormatError.
+
+    Several threads may be given the same one, as where it is twice in a list: Pillow lets one thread at a time load it.
+    """
+    with _LOADING[id(image) % len(_LOADING)], quiet():
         return _from_image(image, limits)
 
 

@@ -37,7 +37,8 @@ def quiet() -> Iterator[None]:
     finally:
         with _lock:
             _inside -= 1
-            if _inside == 0 and _FILTER in warnings.filters:
+            # More than one where another thread put a filter before ours in the meantime.
+            while _inside == 0 and _FILTER in warnings.filters:
                 warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
 
 

@@ -22,6 +22,7 @@ from taijitu_runtime.backends.gpu_arrays import GpuArray
 from taijitu_runtime.backends.trt.cuda_graphs import usual_sizes
 from taijitu_runtime.backends.trt.engine import Engine
 from taijitu_runtime.backends.trt.plan import Plan
+from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import ArtefactError
 from tests.helpers.pretend_tensorrt import (
@@ -176,6 +177,40 @@ def test_the_engine_is_freed_before_its_gpu() -> None:
         assert freed == [True]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("is_measured", [False, True])
+def test_an_error_on_its_way_keeps_nothing_of_tensorrt_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_measured: bool
+) -> None:
+    path = tmp_path / "model.engine"
+    gpu, engine = pretend(path, COLOURS, monkeypatch, card=ModelCard.from_dict(card_dict(height=SIDE, width=SIDE)))
+    alive = weakref.WeakSet[Context]()
+    left: list[int] = []
+
+    def create_execution_context(strategy: object = None) -> Context:
+        context = Context(gpu, has_memory=True)
+        alive.add(context)
+        return context
+
+    monkeypatch.setattr(engine, "create_execution_context", create_execution_context)
+    monkeypatch.setattr(gpu, "close", lambda: left.append(len(alive)))
+    feeds = {"images": pictures(1)}
+    gc.disable()
+    try:
+        if is_measured:
+            with pytest.raises(ArtefactError, match="could not run it"), TrtNetwork(path) as network:  # noqa: PT012
+                network.prepare(feeds)
+                monkeypatch.setattr(Context, "execute_async_v3", lambda self, stream: False)
+                network.enqueue()
+        else:
+            backend = open_backend(path, cuda_graphs=False)
+            with pytest.raises(ArtefactError, match="could not run it"), backend:  # noqa: PT012
+                monkeypatch.setattr(Context, "execute_async_v3", lambda self, stream: False)
+                backend.infer(feeds["images"])
+    finally:
+        gc.enable()
+    assert left == [0]
 
 
 def test_a_backend_opens_answers_and_frees_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,12 @@ def test_it_is_read_at_its_address(form: Any, dtype: Any) -> None:
     np.testing.assert_array_equal(self_read(found), array)
 
 
+@pytest.mark.parametrize("form", [ByInterface, ByDlpack])
+def test_a_backend_takes_what_is_an_array_by_its_protocol_alone(classifier: Classifier, form: Any) -> None:
+    batch = pictures(3)
+    np.testing.assert_allclose(classifier.backend.infer(form(batch)), batch.mean(axis=(1, 2)), rtol=1e-6)
+
+
 def test_dlpack_is_told_the_stream_that_reads_it_and_its_tensor_may_have_gradients() -> None:
     tensor = ByDlpack(pictures(1))
     assert is_on_gpu(tensor)

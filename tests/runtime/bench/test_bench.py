@@ -15,12 +15,15 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from taijitu_runtime.bench import ort_probe
 from taijitu_runtime.bench.cli import main
 from taijitu_runtime.bench.conditions import CpuTimes, clock_warnings, gpu_clock_warnings, load_warnings
 from taijitu_runtime.bench.inputs import random_array
+from taijitu_runtime.bench.onnx_network import OnnxNetwork
 from tests.helpers.pretend_tensorrt import CHOSEN, COLOURS, SCALED, Network, pretend
 from tests.helpers.tiny_engine import make_foreign_engine, make_tiny_engine
 from tests.helpers.tiny_model import make_tiny_onnx
+from tests.helpers.tiny_nish_model import make_nish_onnx
 
 QUICK = ["--warmUp=0", "--duration=0", "--iterations=30"]
 NUMBERS = r"min = \S+ ms, max = \S+ ms, mean = \S+ ms, median = \S+ ms, percentile\(90%\) = \S+ ms, .*"
@@ -127,6 +130,71 @@ def test_what_is_exported(tmp_path: Path, shipped_onnx: Path) -> None:
     assert "Conv" in {layer["LayerType"] for layer in info["Layers"]}
     assert info["Layers"][0]["Inputs"][0] == {"Format/Datatype": "uint8", "Dimensions": [1, 32, 32, 3]}
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(file.name for file in files.values())
+
+
+def test_a_branch_whose_nodes_are_numbered_anew_hides_no_layer(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[2, 3] x) => (float[2, 3] y) {
+        a = Abs (x)
+        s = ReduceSum <keepdims = 0> (a)
+        z = Constant <value_float = 0.0> ()
+        c = Greater (s, z)
+        b = If (c) <
+            then_branch = t () => (float[2, 3] p) { e = Sin (x)  p = Mul (e, a) },
+            else_branch = f () => (float[2, 3] q) { q = Neg (x) }
+        >
+        y = Cos (b)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "if.onnx")
+    files = {name: tmp_path / f"{name}.json" for name in ("exportProfile", "exportLayerInfo")}
+    assert main([str(tmp_path / "if.onnx"), *QUICK, *(f"--{name}={file}" for name, file in files.items())]) == 0
+    profile, info = (json.loads(file.read_text()) for file in files.values())
+    expected = ["Abs", "ReduceSum", "Greater", "Sin", "Mul", "If", "Cos"]
+    assert [layer["LayerType"] for layer in info["Layers"]] == expected
+    assert [layer["Name"] for layer in info["Layers"]] == [row["name"] for row in profile[1:]]
+
+
+def test_layers_are_of_the_measured_queries_where_opening_runs_the_network_too(
+    with_nish_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no folder").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))  # the layout is made and compared at each start
+    model = make_nish_onnx(tmp_path / "model.onnx")
+    files = {name: tmp_path / f"{name}.json" for name in ("exportProfile", "exportLayerInfo")}
+    for name, file in files.items():
+        assert main([str(model), *QUICK, f"--{name}={file}"]) == 0
+    profile, info = (json.loads(file.read_text()) for file in files.values())
+    assert [layer["LayerType"] for layer in info["Layers"]][:3] == ["Cast", "Sub", "Div"]
+    assert info["Layers"][-1]["LayerType"] == "Gemm"
+    assert [row["name"] for row in profile[1:]] == [layer["Name"] for layer in info["Layers"]]
+
+
+def test_a_profile_that_ran_full_is_refused(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(OnnxNetwork):
+        """A network whose profiler has room for 600 events and not for a million."""
+
+        def __enter__(self) -> OnnxNetwork:
+            super().__enter__()
+            end = self.session.end_profiling
+            self.session.end_profiling = lambda: cut(Path(end()))
+            return self
+
+    def cut(file: Path) -> str:
+        file.write_text(json.dumps(json.loads(file.read_text())[:600]))
+        return str(file)
+
+    monkeypatch.setattr(ort_probe, "OnnxNetwork", Full)
+    assert main([str(tiny_onnx), *QUICK, f"--exportProfile={tmp_path / 'profile.json'}"]) == 2
+    assert "--iterations" in capsys.readouterr().err
+    assert not list(tmp_path.glob("profile.json"))
+
+
+def test_a_network_without_nodes_has_no_layers(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) <float[2] y = {1.0, 2.0}> { }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "none.onnx")
+    assert main([str(tmp_path / "none.onnx"), *QUICK, f"--exportLayerInfo={tmp_path / 'info.json'}"]) == 0
+    assert json.loads((tmp_path / "info.json").read_text())["Layers"] == []
 
 
 @pytest.mark.parametrize(

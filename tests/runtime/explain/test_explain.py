@@ -34,7 +34,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("options", [{}, {"layout": "float32"}, {"batch": 4}])
+@pytest.mark.parametrize("options", [{}, {"layout": "float32"}, {"batch": 1}, {"batch": 4}])
 def test_a_map_is_what_each_place_adds_to_the_logit(make_onnx: Callable[..., Path], options: dict[str, object]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     with Classifier.from_file(make_onnx(**options)) as classifier:

@@ -150,6 +150,22 @@ def test_json_lines_of_an_earlier_run_are_there_until_the_source_has_opened(
     assert main([str(tiny_onnx), "--source", str(video), "--jsonl", os.devnull]) == 0
 
 
+def test_json_lines_of_an_earlier_run_stay_where_the_run_is_stopped_before_the_source_has_opened(
+    root: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    (lines := tmp_path / "lines.jsonl").write_text("of an earlier run\n")
+    with MjpegServer() as server:
+        server.unplug()
+        flags = ("--source", server.url, "--wait", "60", "--verbose", "--jsonl", lines)
+        with start(root, tiny_onnx, *flags) as running:
+            assert running.stderr is not None
+            assert any("refused" in line for line in running.stderr)  # it was asked, and is asked again
+            running.send_signal(signal.SIGINT)
+            _, told = running.communicate(timeout=30)
+    assert running.returncode == 0, told
+    assert lines.read_text() == "of an earlier run\n"
+
+
 def test_a_refused_run_leaves_no_video(tiny_onnx: Path, video: Path, tmp_path: Path) -> None:
     arguments = ["--source", str(video), "--roi", "0,0,999,9", "--save", str(tmp_path / "out.mp4")]
     assert main([str(tiny_onnx), *arguments]) == 2
@@ -164,6 +180,18 @@ def record(path: Path, count: int, then: type[Exception] | None = None) -> None:
             video(Result(Frame(number, pixels, time.monotonic()), (), True, 0.0, 0.0, 0.0, None))
         if then:
             raise then
+
+
+def test_a_recording_shows_a_frame_from_its_capture_to_the_next(tmp_path: Path) -> None:
+    with VideoFile(tmp_path / "out.avi", live=True, rate_hz=lambda: None) as video:
+        for captured_s, grey in ((100.0, 0), (101.0, 120), (130.0, 240)):  # the source was lost for 29 s
+            pixels = np.full((480, 640, 3), grey, np.uint8)
+            video(Result(Frame(1, pixels, captured_s), (), True, 0.0, 0.0, 0.0, None))
+    recording = cv2.VideoCapture(str(tmp_path / "out.avi"))
+    shown = [round(pixels[300, 500].mean() / 120) for _, pixels in iter(recording.read, (False, None))]
+    recording.release()
+    assert shown == sorted(shown)
+    assert [shown.count(number) for number in range(3)] == pytest.approx([25, 50, 1], abs=1)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])

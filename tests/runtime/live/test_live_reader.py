@@ -14,9 +14,11 @@ import signal
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -287,6 +289,18 @@ def test_a_camera_that_repeats_one_frame_is_frozen_until_it_gives_others(caplog:
         wait_until(lambda: reader.state is State.RECONNECTING)
     told = [record.levelname for record in caplog.records if record.name == "taijitu_runtime.live.reader"]
     assert told == ["INFO"] * 4  # frozen, new frames, frozen, lost
+
+
+def test_a_frozen_camera_that_is_lost_and_returns_frozen_was_reconnected() -> None:
+    with MjpegServer() as server, Reader(server.url, timeouts=Timeouts(frozen_s=0.3)) as reader:
+        assert reader.take(20) is not None
+        server.is_frozen = True
+        wait_until(lambda: reader.state is State.FROZEN)
+        server.unplug()
+        wait_until(lambda: reader.state is State.RECONNECTING)
+        server.restore()
+        wait_until(lambda: reader.state is State.FROZEN)
+        assert reader.counters.reconnects == 1
 
 
 def test_only_a_live_source_can_be_frozen_and_only_after_some_frames(tmp_path: Path) -> None:
@@ -606,6 +620,39 @@ def test_closing_leaves_nothing_even_while_the_source_hangs(server: MjpegServer)
     assert held()[1:] == before[1:]
     server.unplug()  # its own sockets
     wait_until(lambda: held()[0] <= before[0])
+
+
+def test_closing_between_two_attempts_makes_no_further_one(server: MjpegServer) -> None:
+    with Reader(server.url, timeouts=Timeouts(first_retry_s=30, last_retry_s=30)) as reader:
+        assert reader.take(20) is not None
+        server.unplug()
+        wait_until(lambda: reader.state is State.RECONNECTING)
+        server.restore()
+        time.sleep(0.1)
+        assert server.connections == 1
+    time.sleep(0.1)
+    assert server.connections == 1
+
+
+def test_closing_while_another_thread_takes_a_frame_is_no_error_there(server: MjpegServer) -> None:
+    class Slow(deque[Any]):
+        def popleft(self) -> Any:
+            taking.set()
+            time.sleep(0.3)
+            return super().popleft()
+
+    taking = threading.Event()
+    found: list[object] = []
+    with Reader(server.url) as reader:
+        wait_until(lambda: reader.state is State.RUNNING)
+        reader._quit.set()
+        reader._thread.join()  # close() is this far
+        reader._waiting = Slow(reader._waiting)
+        other = threading.Thread(target=lambda: found.append(reader.take(20)))
+        other.start()
+        assert taking.wait(20)
+    other.join()
+    assert len(found) == 1
 
 
 def test_a_text_that_is_not_a_source_is_refused_at_once() -> None:

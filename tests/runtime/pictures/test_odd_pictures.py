@@ -26,6 +26,7 @@ from taijitu_runtime.errors import DamagedPictureError, TooManyPixelsError, Unkn
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
+from taijitu_runtime.pictures.quiet import quiet
 from tests.helpers.image_file import image_file
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -546,3 +547,13 @@ def test_the_callers_own_warnings_stay_as_they_were() -> None:
     before = list(warnings.filters)
     decode_picture(PNG)
     assert list(warnings.filters) == before
+
+
+def test_a_filter_that_another_thread_puts_first_meanwhile_leaves_none_of_ours() -> None:
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        with quiet():  # of one thread
+            warnings.filterwarnings("error", message="anything")
+            with quiet():  # of another
+                pass
+        assert list(warnings.filters)[1:] == before

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from taijitu_runtime.backends.trt.plan import Plan, open_plan
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import ArtefactError, UsageError
+
+Result = TypeVar("Result")
 
 
 class TrtBackend(Backend):
@@ -67,7 +70,7 @@ class TrtBackend(Backend):
                 "contract; give it one with taijitu adopt, and build the engine again"
             )
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="tensorrt")
-        return self._owner.submit(self._open_here, card).result()
+        return self._owner.submit(_forgetful, self._open_here, card).result()
 
     def _infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
         return self._on_owner(lambda engine: engine.infer(images))
@@ -97,7 +100,7 @@ class TrtBackend(Backend):
         if owner is None:
             raise self._closed()
         try:
-            waiting = owner.submit(here)
+            waiting = owner.submit(_forgetful, here)
         except RuntimeError:  # closed by another thread in the meantime
             raise self._closed() from None
         return waiting.result()
@@ -126,3 +129,15 @@ class TrtBackend(Backend):
         plan, self._plan = self._plan, None
         if plan is not None:
             plan.close()
+
+
+def _forgetful(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Return `work(*arguments)`; the traceback of its error keeps none of TensorRT's objects.
+
+    They must not outlive the CUDA context, and an error is alive while the `with` that it leaves closes the model.
+    """
+    try:
+        return work(*arguments)
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
