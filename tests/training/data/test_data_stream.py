@@ -78,6 +78,9 @@ def test_a_stream_trains_and_evaluates_on_the_same_pictures_as_in_memory(
         mine = list(evaluation_batches(streamed.evaluation, CPU, share, batch_size=5))
         assert_same([mine], [list(evaluation_batches(held.evaluation, CPU, share, batch_size=5))])
         assert [len(targets) for _, targets in mine] == ([5, 5, 2] if share.processes == 1 else [4])
+    one_too_many = Share(rank=12, processes=13)
+    for source in (held.evaluation, streamed.evaluation):
+        assert not list(evaluation_batches(source, CPU, one_too_many))
 
 
 def test_the_incomplete_batch_is_streamed_as_in_memory_for_any_number_of_processes(
