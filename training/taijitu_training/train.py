@@ -15,6 +15,7 @@ from taijitu_runtime.console import say, shown
 from taijitu_runtime.datasets import LEVELS, Level
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import UsageError, check_name
+from taijitu_runtime.fields import composed
 from taijitu_runtime.locks import lock_folder
 from taijitu_runtime.output_path import make_out
 from taijitu_training.data import DataRequest, Dataset, load_dataset
@@ -159,7 +160,7 @@ def train(
             label_level=label_level,
             skip_unreadable=skip_unreadable,
             choose=patience is not None,
-            other=other,
+            other=None if other is None else composed(other),
             budget=group.least(host_budget),
         )
         dataset = _loaded(request, group)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.datasets.fingerprints import UNREADABLE
 from taijitu_runtime.datasets.label_statistics import counts_in_words
 from taijitu_runtime.errors import DataError
 from taijitu_runtime.fields import check_text, fail, read_fields
@@ -89,8 +90,9 @@ class TrainedOn:
 
     @classmethod
     def of(cls, prints: Sequence[str], held_out: HeldOut | None = None, other: str | None = None) -> TrainedOn:
-        """Keep a sample of the fingerprints of the pictures to train on."""
-        return cls(frozenset(fingerprint[:_DIGITS] for fingerprint in sorted(set(prints))[:SAMPLE]), held_out, other)
+        """Keep a sample of the fingerprints of the pictures to train on, except of files that cannot be read."""
+        known = sorted(set(prints) - {UNREADABLE})[:SAMPLE]
+        return cls(frozenset(fingerprint[:_DIGITS] for fingerprint in known), held_out, other)
 
     @classmethod
     def from_card(cls, training: dict[str, Any]) -> TrainedOn | None:

@@ -39,9 +39,13 @@ class Scan:
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def add(self, parts: Parts, content: Content) -> None:
-        """Add a picture. DataError where another has the same name, as Unicode's two forms of an umlaut are."""
+        """Add a picture; a tar's later file of a name replaces the earlier one, as it does when it is unpacked.
+
+        DataError where two names are the same only in Unicode's two forms, of an umlaut for example.
+        """
         parts = tuple(map(composed, parts))
-        if parts in self.pictures and name_of(self.pictures[parts]) != name_of(content):
+        # As paths: a tar may have a.png and ./a.png.
+        if parts in self.pictures and PurePosixPath(name_of(self.pictures[parts])) != PurePosixPath(name_of(content)):
             raise DataError(f"got {name_of(content)} twice, with its letters encoded in two ways; rename one of them")
         self.pictures[parts] = content
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import socket
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taijitu_runtime.datasets import Found, Reading, evaluation_pictures, name_of, read_dataset
+from taijitu_runtime.datasets import Found, Reading, bytes_of, evaluation_pictures, name_of, read_dataset
 from taijitu_runtime.datasets.plain_pickle import load_plain_pickle
 from taijitu_runtime.errors import DataError
 from tests.helpers.image_file import image_file
@@ -351,6 +352,16 @@ def test_an_umlaut_of_macos_is_the_same_label_as_one_of_linux(tmp_path: Path) ->
     lay_out(tmp_path, f"test/{linux}/1.jpg")  # two folders that a screen cannot tell apart
     with pytest.raises(DataError):
         read_dataset(tmp_path)
+
+
+def test_the_later_file_of_a_name_in_a_tar_counts(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        for name, content in (("a/1.jpg", b"old"), ("b/1.jpg", b"other"), ("./a/1.jpg", b"new")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    contents = read_dataset(tmp_path / "data.tar").splits[""].contents
+    assert [bytes_of(content) for content in contents] == [b"new", b"other"]
 
 
 def test_labels_that_differ_in_capitals_or_spaces_are_a_warning(tmp_path: Path) -> None:

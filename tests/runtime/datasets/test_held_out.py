@@ -60,6 +60,17 @@ def test_the_same_share_of_every_label_is_held_out_and_judges(folder: Path) -> N
     assert len(evaluation_pictures(folder, LABELS)) == 50  # a card that remembers nothing
 
 
+def test_an_empty_file_is_not_a_picture_that_was_trained_on(folder: Path, tmp_path: Path) -> None:
+    (folder / "red" / "empty.png").write_bytes(b"")
+    card = TrainedOn.of(fingerprints(read_dataset(folder).splits[""].contents))
+    assert len(card.sample) == 50
+    for label in LABELS:
+        (tmp_path / "new" / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8), label).save(tmp_path / "new" / label / "0.png")
+    (tmp_path / "new" / "blue" / "another.png").write_bytes(b"")
+    assert not evaluation_pictures(tmp_path / "new", LABELS, card).cautions
+
+
 def test_copies_of_a_picture_are_a_caution_and_unreadable_files_are_none(folder: Path) -> None:
     card = trained(folder)
     for i in range(2):

@@ -21,7 +21,7 @@ from taijitu_runtime.errors import UsageError
 from taijitu_training.data import Pictures, Share, Stream, batches, evaluation_batches, load_dataset
 from taijitu_training.data.dataset import DataRequest, Dataset
 from taijitu_training.data.shard_folder import shards_by_split
-from taijitu_training.data.webdataset_shards import Shards, picture_of
+from taijitu_training.data.webdataset_shards import Shards, picture_of, target_of
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
 from tests.helpers.image_file import image_file
@@ -309,3 +309,11 @@ def test_no_sample_is_lost_where_shards_are_equal_and_divide_evenly() -> None:
     equal = Shards(("a", "b", "c", "d"), (100,) * 4, classes=2)
     assert [equal.in_an_epoch(Share(processes=processes)) for processes in (1, 2, 4)] == [400, 400, 400]
     assert equal.in_an_epoch(Share(processes=3)) == 300  # one of four shards is left out, another one every epoch
+
+
+@pytest.mark.parametrize("label", ["2.7", "Infinity"])
+def test_a_label_in_json_that_is_no_whole_number_is_named(label: str) -> None:
+    sample = {"__url__": "train-000.tar", "__key__": "a", "json": f'{{"label": {label}}}'.encode()}
+    with pytest.raises(DataError, match=r"train-000\.tar: sample a: "):
+        target_of(sample, 3)
+    assert target_of(sample | {"json": b'{"label": 2.0}'}, 3) == 2

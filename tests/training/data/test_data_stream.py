@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -78,6 +79,9 @@ def test_a_stream_trains_and_evaluates_on_the_same_pictures_as_in_memory(
         mine = list(evaluation_batches(streamed.evaluation, CPU, share, batch_size=5))
         assert_same([mine], [list(evaluation_batches(held.evaluation, CPU, share, batch_size=5))])
         assert [len(targets) for _, targets in mine] == ([5, 5, 2] if share.processes == 1 else [4])
+    one_too_many = Share(rank=12, processes=13)
+    for source in (held.evaluation, streamed.evaluation):
+        assert not list(evaluation_batches(source, CPU, one_too_many))
 
 
 def test_the_incomplete_batch_is_streamed_as_in_memory_for_any_number_of_processes(
@@ -206,6 +210,40 @@ def test_a_killed_run_leaves_no_process(root: Path, tiny_data: Path, tmp_path: P
         assert run.stdout.readline() == "decoding\n"
         run.kill()
         assert run.communicate(timeout=60)[0] == ""  # ends once no process has this output any more
+
+
+SIGNALLED = STREAM.replace(
+    """    print("decoding", flush=True)
+    time.sleep(600)
+""",
+    """    with StopRequest() as stop:
+        steps = batches(train, recipe, torch.device("cpu"), Share()).epoch(0, 0)
+        next(steps)
+        os.killpg(0, int(sys.argv[2]))
+        time.sleep(1)
+        print(stop.asked, len(list(steps)))
+""",
+).replace("batch_size=8", "batch_size=2")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_processes_leaves_those_that_decode(
+    root: Path, tiny_data: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "stream.py").write_text(f"import os\nfrom taijitu_training.run.stop import StopRequest\n{SIGNALLED}")
+    command = [sys.executable, str(tmp_path / "stream.py"), str(tiny_data), str(int(number))]
+    path = f"{root / 'training'}{os.pathsep}{root / 'runtime'}"
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == "True 23\n", done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_batches_that_cannot_be_filled_or_shared_are_refused(tiny_data: Path) -> None:

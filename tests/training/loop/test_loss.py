@@ -16,13 +16,24 @@ RECIPE = replace(RECIPES["yynet_cifar10"], label_smoothing=0.1)
 LOGITS = torch.tensor([[1.0, 0.0, 0.3], [0.0, 0.5, -1.0]])
 
 
-def test_balanced_weights_make_every_label_count_alike() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_balanced_weights_make_every_label_count_alike(smoothing: float) -> None:
     weights = balanced_weights([24, 2, 26])
     assert weights.tolist() == pytest.approx([52 / 72, 52 / 6, 52 / 78])
-    each = F.cross_entropy(LOGITS, torch.tensor([0, 1]), reduction="none")
+    each = F.cross_entropy(LOGITS, torch.tensor([0, 1]), reduction="none", label_smoothing=smoothing)
     expected = (each * weights[:2]).mean()  # over the pictures, not over the weights of the labels in the batch
-    got = mean_loss(LOGITS, MixedTargets(torch.tensor([0, 1])), None, replace(RECIPE, label_smoothing=0.0), weights)
+    recipe = replace(RECIPE, label_smoothing=smoothing)
+    got = mean_loss(LOGITS, MixedTargets(torch.tensor([0, 1])), None, recipe, weights)
     torch.testing.assert_close(got, expected)
+
+
+def test_weights_and_smoothing_do_not_teach_a_rare_label_with_pictures_of_a_common_one() -> None:
+    logits = torch.zeros(2, 2, requires_grad=True)
+    shown = MixedTargets(torch.tensor([0, 2]))  # and one of none of the labels
+    mean_loss(logits, shown, None, RECIPE, balanced_weights([990, 10]), with_others=True).backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 0] < 0 < logits.grad[0, 1]
+    torch.testing.assert_close(logits.grad[1], torch.zeros(2))
 
 
 def test_pictures_of_none_of_the_labels_are_trained_towards_the_uniform_answer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,15 @@ def test_some_of_them_are_held_out_where_there_are_no_splits(data: Path) -> None
 def test_a_label_that_the_data_lacks_is_refused(data: Path, other: str, fact: str) -> None:
     with pytest.raises(DataError, match=fact):
         load_dataset(DataRequest(data, (32, 32), RECIPES["yynet_cifar10"], other=other))
+
+
+def test_an_umlaut_of_macos_names_them_too(data: Path, tmp_path: Path) -> None:
+    folder, name = shutil.copytree(data, tmp_path / "data"), unicodedata.normalize("NFD", "übrig")
+    for split in ("train", "test"):
+        (folder / split / "grass").rename(folder / split / name)
+    run = [*SHORT, "--set", "epochs=1", "--data", str(folder), "--out", str(tmp_path / "run")]
+    assert main([*run, "--other", name]) == 0
+    assert checkpoint.load(tmp_path / "run" / "final.pt").training["other"] == "übrig"
 
 
 def test_two_labels_must_be_left(tiny_data: Path) -> None:

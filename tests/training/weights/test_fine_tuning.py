@@ -14,8 +14,11 @@ import torch
 from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
+from taijitu_training.errors import CheckpointError
+from taijitu_training.models import model_options
+from taijitu_training.tensors import read
 from taijitu_training.tensors.read import read_weights
-from taijitu_training.weights.fine_tuning import saved_network
+from taijitu_training.weights.fine_tuning import from_file, saved_network
 
 STILL = [
     *("--recipe", "yynet_cifar10"),
@@ -253,6 +256,20 @@ def test_published_weights_of_torchvision_come_from_torch_hubs_cache(
     torch.testing.assert_close(first, weights["layers.0.weight"], atol=1e-6, rtol=0)
     assert made.training["started_from"]["licence"] == "not stated"
     assert (made.input["height"], made.input["mean"]) == (64, [0.485, 0.456, 0.406])
+
+
+@pytest.mark.parametrize(("sha256", "resize_size"), [("8738ca79", 256), ("5c1a4163", 232), ("0" * 64, None)])
+def test_a_file_of_torchvision_is_known_by_its_hash(
+    sha256: str, resize_size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = "torchvision/mobilenet_v3_large"
+    torch.save(pytest.importorskip("torchvision.models").mobilenet_v3_large(num_classes=2).state_dict(), tmp_path / "w")
+    monkeypatch.setattr(read, "sha256_of", lambda path: sha256)
+    if resize_size is not None:
+        assert from_file(tmp_path / "w", model, model_options(model)).spec.resize_size == resize_size
+        return
+    with pytest.raises(CheckpointError, match=rf"w: .*IMAGENET1K_V2.*taijitu checkpoint --model {model}"):
+        from_file(tmp_path / "w", model, model_options(model))
 
 
 def test_a_run_that_started_from_weights_is_resumed_by_resume_alone(

@@ -68,6 +68,8 @@ def evaluation_batches(
         yield from stream_in_order(source, device, share, batch_size)
         return
     mine = slice(share.rank, None, share.processes)
+    if share.rank >= len(source):  # an empty batch, which torch would split off, is an error in many networks
+        return
     split = source.images[mine].split(batch_size), source.targets[mine].split(batch_size)
     for images, targets in zip(*split, strict=True):
         yield images.to(device), targets.to(device)

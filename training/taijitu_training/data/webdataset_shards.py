@@ -122,10 +122,13 @@ def picture_of(sample: dict[str, Any]) -> tuple[str, str]:
 def target_of(sample: dict[str, Any], classes: int | None) -> int:
     """Return a sample's label: the number in its .cls, or "label" of its .json. DataError unless in [0, `classes`)."""
     try:
-        target = int(sample["cls"]) if "cls" in sample else int(json.loads(sample["json"])["label"])
+        got = sample["cls"] if "cls" in sample else json.loads(sample["json"])["label"]
+        target = int(got)
+        if isinstance(got, float) and got != target:
+            raise ValueError(f"label {got}")
         if target < 0 or (classes is not None and target >= classes):
             raise ValueError(f"label {target}")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         expected = "from 0" if classes is None else f"0 to {classes - 1}"
         reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
         raise DataError(

@@ -8,6 +8,8 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,9 @@ class Workers:
         if self._loader is None:
             self._loader = self._start(pin=device.type == "cuda")
         try:
-            for images, targets in self._loader:
+            with _ends_blocked():
+                chunks = iter(self._loader)
+            for images, targets in chunks:
                 if isinstance(images, str):
                     raise DataError(f"unreadable picture: {images}; repair or remove it")
                 yield images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
@@ -111,9 +115,27 @@ def _stack(pictures: list[tuple[NDArray[np.uint8] | str, int]]) -> tuple[Tensor 
     return torch.from_numpy(np.stack([pixels for pixels, _ in pictures])), targets
 
 
+@contextmanager
+def _ends_blocked() -> Iterator[None]:
+    """Block SIGHUP and SIGTERM in the processes that are started here, which inherit that, and delay them in this one.
+
+    A closed terminal and `timeout` send them to every process; this one needs the others to finish its step.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        resource_tracker.ensure_running()  # unblocks SIGTERM, which it ignores, after its start
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _follow_the_parent(number: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the training process must finish its step.
+    # In a group of its own, so that what a terminal or `timeout` sends to the training process's group does not reach
+    # it; multiprocessing's own SIGTERM does.
+    os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_after_the_parent, daemon=True).start()
 
 

@@ -77,11 +77,13 @@ def _of_labels(
     smoothing = recipe.label_smoothing
     if class_weights is None and not with_others:
         return F.cross_entropy(logits, targets, label_smoothing=smoothing)
-    # torch's own mean would divide by the weights of the labels that occur in the batch
-    total = F.cross_entropy(
-        logits, targets, class_weights, ignore_index=logits.shape[1], reduction="sum", label_smoothing=smoothing
-    )
-    return total / len(targets)
+    # Not torch's own weights: its mean divides by those of the labels in the batch, and its smoothing multiplies each
+    # label's share by that label's weight, so that pictures of common labels would be taught the rare ones.
+    outside = logits.shape[1]
+    each = F.cross_entropy(logits, targets, ignore_index=outside, reduction="none", label_smoothing=smoothing)
+    if class_weights is not None:
+        each = each * class_weights[targets.clamp_max(len(class_weights) - 1)]
+    return each.sum() / len(targets)
 
 
 def _of_others(logits: Tensor, targets: Tensor) -> Tensor:

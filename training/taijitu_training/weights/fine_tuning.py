@@ -40,6 +40,7 @@ from taijitu_training.weights.published import (
     published_input,
     published_labels,
     timm_config,
+    torchvision_tag,
     torchvision_weights,
 )
 from taijitu_training.weights.torch_hub import licence_of, torchvision_file
@@ -169,7 +170,23 @@ def from_file(path: Path, model: str, options: Options) -> StartingPoint:
         )
     match, architecture = _fitted(file, model, options)
     origin = {"file": shown(path.name), "sha256": file.sha256, "part": file.part, "matched": match.how}
-    return StartingPoint(match.tensors, architecture, (), network_input(model), origin)
+    return StartingPoint(match.tensors, architecture, (), _prepared_for(file, model), origin)
+
+
+def _prepared_for(file: WeightsFile, model: str) -> InputSpec:
+    """Return how pictures are prepared for weights of timm's or torchvision's `model`: for published ones as these.
+
+    CheckpointError where those that torchvision publishes for it differ in that, and the file is not one of them.
+    """
+    if not model.startswith("torchvision/"):
+        return network_input(model)
+    tag = torchvision_tag(model.partition("/")[2], file.sha256)
+    try:
+        return network_input(f"{model}.{tag}" if tag else model)
+    except UsageError as error:
+        raise CheckpointError(
+            f"{file.path}: {error}, and make a checkpoint for --init: taijitu checkpoint --model {model}.NAME"
+        ) from None
 
 
 def _fitted(file: WeightsFile, model: str, options: Options) -> tuple[Match, dict[str, Any]]:

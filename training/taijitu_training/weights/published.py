@@ -6,7 +6,9 @@ import dataclasses
 import importlib
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import UnknownNameError, UsageError, require
@@ -99,6 +101,19 @@ def torchvision_weights(architecture: str, tag: str) -> Any:
     if tag and tag not in published:
         raise UnknownNameError(f"weights of torchvision/{architecture}", tag, published)
     return published[tag or "DEFAULT"]
+
+
+def torchvision_tag(architecture: str, sha256: str) -> str:
+    """Return the name of torchvision's weights whose file has this hash ("IMAGENET1K_V2"); "" for another file."""
+    for entry in _torchvision_entries(architecture).values():
+        if sha256.startswith(digest_of(entry)):
+            return str(entry.name)
+    return ""
+
+
+def digest_of(entry: Any) -> str:
+    """Return the beginning of the sha256 of a file of torchvision's weights, in hexadecimal: its name ends with it."""
+    return PurePosixPath(urlsplit(entry.url).path).stem.rpartition("-")[2]
 
 
 def torchvision_input(architecture: str, weights: str) -> InputSpec:

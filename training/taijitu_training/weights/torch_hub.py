@@ -12,6 +12,7 @@ import torch
 
 from taijitu_runtime.errors import UsageError, one_line
 from taijitu_training.errors import CheckpointError
+from taijitu_training.weights.published import digest_of
 
 
 def torchvision_file(entry: Any, offline: bool, report: Callable[[str], object]) -> Path:
@@ -36,8 +37,7 @@ def torchvision_file(entry: Any, offline: bool, report: Callable[[str], object])
     report(f"downloads {entry.url}, {megabytes:.1f} MB, licence: {licence_of(entry)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        digest = file.stem.rpartition("-")[2]
-        torch.hub.download_url_to_file(entry.url, str(file), hash_prefix=digest, progress=sys.stderr.isatty())
+        torch.hub.download_url_to_file(entry.url, str(file), hash_prefix=digest_of(entry), progress=sys.stderr.isatty())
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"could not download {file.name} ({one_line(error)}); {do}") from None
     return file
