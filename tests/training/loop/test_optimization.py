@@ -127,6 +127,14 @@ def test_the_average_of_weights_that_several_modules_share_is_theirs_once() -> N
     torch.testing.assert_close(averages[1], averages[0])
 
 
+def test_after_its_last_step_a_run_has_the_last_learning_rate_of_the_cycle() -> None:
+    recipe = replace(RECIPE, epochs=2)
+    state = start(Tiny(), recipe, steps_per_epoch=4)
+    for _ in range(2):
+        assert train_one_epoch(state, batches(recipe), recipe)
+    assert state.optimizer.param_groups[0]["lr"] == pytest.approx(recipe.lr / 250_000)
+
+
 def test_label_smoothing_changes_the_loss_as_its_definition_says() -> None:
     def first_loss(smoothing: float) -> float:
         torch.manual_seed(0)

@@ -126,7 +126,8 @@ def _update(state: TrainState, recipe: Recipe, steps: int) -> None:
         nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    state.scheduler.step()
+    if state.epoch * steps + state.step + 1 < recipe.epochs * steps:  # one_cycle rises again beyond its end
+        state.scheduler.step()
     state.step += 1
     _update_average(state, recipe, steps)
 
