@@ -215,7 +215,7 @@ class Connection(HttpToolsProtocol):
             httptools.parse_url(self.url).path.decode("ascii")
         super().on_headers_complete()  # raises for a damaged URL, before there is a request
         if self.parser.get_http_version() == "1.0":
-            self.cycle.__class__ = _OldCycle
+            self.cycle.__class__ = _OldCycle  # uvicorn makes the cycle itself, always of its own class
             self.cycle.waiting_for_100_continue = False  # 1.0 knows no interim responses
         self._phase = "body"
         if not self.pipeline:

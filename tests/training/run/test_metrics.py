@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -66,6 +67,11 @@ def test_out_of_memory_names_a_batch_size_to_try() -> None:
         "out of memory with 32 pictures at once; try --set batch_size=32 in a new --out, "
         "or --accumulate 2, which keeps the batch of 64"
     )
+    for batch, accumulate, advised in ((50, 2, 5), (49, 1, 7), (53, 1, None)):  # parts are equal, of two or more
+        with pytest.raises(TrainingError) as raised, explain_out_of_memory(batch, 1, accumulate):
+            torch.empty(10**15)
+        found = re.search(r"--accumulate (\d+)", str(raised.value))
+        assert (found and int(found[1])) == advised
     with pytest.raises(RuntimeError, match="shape"), explain_out_of_memory(64, 1, 1):
         torch.zeros(3) @ torch.zeros(4, 5)
 

@@ -28,9 +28,12 @@ def explain_out_of_memory(batch_size: int, processes: int, accumulate: int) -> I
         parts = processes * accumulate
         at_once = batch_size // parts
         smaller = max(2, at_once // 2) * parts
+        # Parts are equal, and batch norm needs two pictures in each.
+        most = batch_size // (2 * processes)
+        finer = [count for count in range(2 * accumulate, most + 1) if batch_size % (processes * count) == 0]
+        or_parts = f", or --accumulate {finer[0]}, which keeps the batch of {batch_size}" if finer else ""
         raise TrainingError(
-            f"out of memory with {at_once} pictures at once; try --set batch_size={smaller} in a new --out, "
-            f"or --accumulate {2 * accumulate}, which keeps the batch of {batch_size}"
+            f"out of memory with {at_once} pictures at once; try --set batch_size={smaller} in a new --out{or_parts}"
         ) from None
 
 
