@@ -16,7 +16,7 @@ class Smoother:
     """An exponential average over time: probabilities of `time_constant_s` ago have 1/e of the weight of the newest.
 
     The constant is in seconds and not in frames, so that the result does not depend on the frame rate. 0 turns
-    smoothing off.
+    smoothing off. An earlier time, of a recording that is joined to another, begins a new average.
     """
 
     def __init__(self, time_constant_s: float) -> None:
@@ -27,10 +27,10 @@ class Smoother:
     def add(self, probabilities: NDArray[np.floating[Any]], time_s: float) -> NDArray[np.float64]:
         """Add probabilities, (K,), of the time `time_s`, and return the average, float64 (K,)."""
         new = probabilities.astype(np.float64)
-        if self._average is None or self._time_constant_s <= 0:
+        if self._average is None or self._time_constant_s <= 0 or time_s < self._last_s:
             self._average = new
         else:
-            past = math.exp(-max(0.0, time_s - self._last_s) / self._time_constant_s)
+            past = math.exp((self._last_s - time_s) / self._time_constant_s)
             self._average = past * self._average + (1 - past) * new
         self._last_s = time_s
         return self._average

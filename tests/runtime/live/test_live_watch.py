@@ -77,6 +77,7 @@ def test_smoothing_worked_out_by_hand() -> None:
     past = math.exp(-0.5)  # one second later, of two
     np.testing.assert_allclose(smoother.add(second, 11.0), [past, 1 - past])
     np.testing.assert_allclose(smoother.add(second, 13.0), [past * math.exp(-1), 1 - past * math.exp(-1)])
+    np.testing.assert_array_equal(smoother.add(first, 1.0), first)  # a recording begins after another
     off = Smoother(0.0)
     off.add(first, 0.0)
     np.testing.assert_array_equal(off.add(second, 0.0), second)

@@ -173,6 +173,15 @@ def test_labels_in_json_and_without_names_are_numbers(tmp_path: Path) -> None:
     assert sorted(values_of(dataset)) == list(range(12))
 
 
+def test_a_label_beyond_the_number_of_samples_is_refused_before_all_up_to_it_are_named(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        with webdataset.TarWriter(str(tmp_path / f"{split}-0.tar")) as writer:
+            for key, label in (("a", 0), ("b", 20_261_130_120_000)):
+                writer.write({"__key__": key, "png": picture(1), "cls": label})
+    with pytest.raises(DataError, match="20261130120000"):
+        load_shards(tmp_path)
+
+
 def write_info(folder: Path, **lengths: int) -> None:
     names = {path.name: 10 if path.name.startswith("train") else 6 for path in folder.glob("*.tar")}
     names |= {"train-005.tar": 7} | {f"{name}.tar".replace("_", "-"): length for name, length in lengths.items()}

@@ -122,7 +122,7 @@ def read_shards(folder: Path, splits: dict[Role, list[Path]]) -> FoundShards:
     found = {}
     for role in there:
         lengths, per_label = _counted(splits[role], len(labels) if labels else None)
-        labels = labels or tuple(str(number) for number in range(max(per_label) + 1))
+        labels = labels or _numbers(folder, per_label)
         _require_every_label(folder, role, per_label, labels)
         found[role] = _shards(splits[role], lengths, len(labels))
     return FoundShards("WebDataset shards, counted by their headers", labels, found)
@@ -138,6 +138,16 @@ def _labels(folder: Path) -> tuple[str, ...]:
         if (folder / name).is_file():
             return read_labels(folder / name)
     return ()
+
+
+def _numbers(folder: Path, per_label: Counter[int]) -> tuple[str, ...]:
+    """Return the labels that are called by their numbers. DataError for a number that leaves a gap in any case."""
+    if (largest := max(per_label)) >= per_label.total():
+        raise DataError(
+            f"{folder}: got the label {largest} in shards of {per_label.total()} samples, expected numbers from 0 "
+            "without gaps; number the labels so"
+        )
+    return tuple(map(str, range(largest + 1)))
 
 
 def _stated_lengths(folder: Path) -> dict[str, int]:
