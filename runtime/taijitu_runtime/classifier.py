@@ -179,7 +179,7 @@ class Classifier:
         Pictures are taken from the iterable as they are needed, decoded and answered on all cores; memory does not grow
         with their number. `top`, `limits` and `threshold` as for `predict`, and its other errors.
         """
-        if isinstance(pictures, (str, bytes)):  # each letter would be a path
+        if isinstance(pictures, (str, bytes)) or not isinstance(pictures, Iterable):  # each letter would be a path
             raise InputError(f"got {describe(pictures)}, expected several pictures; call predict for one")
         top, rule = self.answer_count(top), self.decision_rule(threshold)
         remaining = iter(pictures)

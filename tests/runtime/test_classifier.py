@@ -29,8 +29,8 @@ def png(colour: tuple[int, int, int]) -> bytes:
     return image_file(Image.fromarray(solid(colour)))
 
 
-@pytest.mark.parametrize("one", ["red.png", png(RED)])
-def test_one_picture_in_place_of_several_is_not_read_letter_by_letter(tiny_onnx: Path, one: str | bytes) -> None:
+@pytest.mark.parametrize("one", ["red.png", png(RED), Path("red.png"), Image.new("RGB", (8, 8)), 3])
+def test_one_picture_in_place_of_several_is_refused_and_not_read_letter_by_letter(tiny_onnx: Path, one: Any) -> None:
     with Classifier.from_file(tiny_onnx) as classifier, pytest.raises(InputError):
         classifier.predict_each(one)
 
