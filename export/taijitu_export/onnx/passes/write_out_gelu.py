@@ -22,33 +22,33 @@ class WriteOutGeluPass(ir.passes.InPlacePass):
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
+        modified, names = False, FreeNames(model.graph)
         for node in model.graph:
             if not is_operator(node, "Gelu") or node.attributes.get_string("approximate", "none") != "none":  # rule 1
                 continue
             x = node.inputs[0]
             if x is not None and x.dtype is not None:  # rule 2
-                _write_out(model.graph, node, x, x.dtype.numpy())
+                _write_out(model.graph, names, node, x, x.dtype.numpy())
                 modified = True
         return ir.passes.PassResult(model, modified=modified)
 
 
-def _write_out(graph: ir.Graph, node: ir.Node, x: ir.Value, dtype: np.dtype[Any]) -> None:
+def _write_out(graph: ir.Graph, names: FreeNames, node: ir.Node, x: ir.Value, dtype: np.dtype[Any]) -> None:
     made = node.outputs[0]
     numbers = {"root": math.sqrt(2), "one": 1.0, "half": 0.5}
-    names = FreeNames(graph)
     root, one, half = (
         add_constant(graph, f"{made.name}_{name}", np.array(number, dtype), names) for name, number in numbers.items()
     )
     chain: list[ir.Node] = []
     value = x
     for op_type, other in (("Div", root), ("Erf", None), ("Add", one), ("Mul", x), ("Mul", half)):
-        step = ir.node(op_type, [value] if other is None else [value, other], name=f"{made.name}_gelu_{len(chain)}")
+        name = names(f"{made.name}_gelu_{len(chain)}")
+        step = ir.node(op_type, [value] if other is None else [value, other], name=name)
         value = step.outputs[0]
-        value.name, value.type, value.shape = names(f"{made.name}_gelu_{len(chain)}"), x.type, x.shape
+        value.name, value.type, value.shape = name, x.type, x.shape
         chain.append(step)
     graph.insert_before(node, chain)
-    name = made.name
+    taken = made.name
     ir.convenience.replace_all_uses_with(made, value, replace_graph_outputs=True)
     graph.remove(node, safe=True)
-    value.name = name
+    value.name = taken
