@@ -17,13 +17,12 @@ from onnx_ir.passes.common import (
     NameFixPass,
     RemoveInitializersFromInputsPass,
     RemoveUnusedNodesPass,
-    ShapeInferencePass,
 )
 
 from taijitu_export.adopt.original import CARRIERS, Signature
 from taijitu_export.onnx.onnx_file import INITIALIZERS_ALONE, opset_of
 from taijitu_export.onnx.passes import DynamicBatchPass, WriteOutGeluPass
-from taijitu_export.onnx.passes.editing import FreeNames, add_constant, applied, only_errors_of, with_types
+from taijitu_export.onnx.passes.editing import FreeNames, add_constant, applied, with_types
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import ArtefactError, one_line
 from taijitu_runtime.pictures.preprocess import LUMINANCE
@@ -101,9 +100,7 @@ def onnx_from_foreign(
     if batch is None:
         DynamicBatchPass(signature.batch or 1)(model)
     graph.outputs[0].shape = ir.Shape([batch or "batch", 2 if ending in ("logit", "probability") else classes])
-    with only_errors_of("onnx_ir"):
-        ShapeInferencePass()(model)
-    return model
+    return ir.from_proto(with_types(ir.to_proto(model)))
 
 
 def logarithms(probabilities: NDArray[np.floating], least: float = LEAST) -> NDArray[np.float32]:
