@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_runtime.errors import TaijituError, UnknownNameError, UsageError
 from taijitu_training.recipes.named import RECIPES, get_recipe
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.recipes.table import recipe_table
@@ -72,6 +72,11 @@ def test_changes_are_parsed_as_their_fields_types() -> None:
 def test_wrong_recipes_say_what_was_expected(name: str, change: str, kind: type[Exception], text: str) -> None:
     with pytest.raises(kind, match=text.replace("(", r"\(").replace("?", r"\?")):
         get_recipe(name, [change] if change else [])
+
+
+def test_rare_labels_are_not_counted_twice() -> None:
+    with pytest.raises(UsageError, match=r"sampler=balanced .*class_weights=balanced"):
+        get_recipe("fine_tune", ["sampler=balanced", "class_weights=balanced"])
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -158,6 +158,11 @@ class Recipe:
             setting.check(field, getattr(self, field))
         self._check_epochs()
         self._check_unused()
+        if self.sampler == self.class_weights == "balanced":
+            raise UsageError(
+                "got sampler=balanced with class_weights=balanced, which would count a rare label twice, expected one "
+                "of them; add --set sampler=all or --set class_weights=none"
+            )
 
     def _check_epochs(self) -> None:
         starts = {"warmup_epochs": self.warmup_epochs, "freeze_epochs": self.freeze_epochs}
