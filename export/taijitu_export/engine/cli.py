@@ -89,8 +89,7 @@ def _add_target(parser: Parser) -> None:
 @run("taijitu engine")
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0: built and as asked for, 1: not so (no file is left), 2: wrong usage or input."""
-    arguments = sys.argv[1:] if argv is None else argv
-    args = build_parser().parse_args(arguments)
+    args = build_parser().parse_args(argv)
     if args.verbose:
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         logging.getLogger("taijitu_runtime").setLevel(logging.DEBUG)
@@ -160,7 +159,3 @@ def compute_capabilities(text: str) -> tuple[str, ...]:
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected each compute capability once")
     return numbers
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
