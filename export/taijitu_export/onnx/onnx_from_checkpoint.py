@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import onnx
 import onnx_ir as ir
@@ -23,7 +25,6 @@ from taijitu_export.onnx.passes import (
     SplitConcatPass,
     StripTracesPass,
 )
-from taijitu_export.onnx.passes.editing import only_errors_of
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.pictures.preprocess import LUMINANCE
 from taijitu_training.checkpoint import Checkpoint, producer_versions
@@ -129,8 +130,7 @@ def finished(model: ir.Model, card: ModelCard, passes: Sequence[ir.passes.InPlac
 
 def torch_graph(network: nn.Module, blank: Tensor) -> ir.Model:
     """Return the graph as torch's exporter makes it, at opset 18, with dimension 0 of the input dynamic."""
-    with only_errors_of("torch.onnx"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about torch's own internals, which no user can act on
+    with _without_warnings():
         program = torch.onnx.export(
             network,
             (blank,),
@@ -143,3 +143,17 @@ def torch_graph(network: nn.Module, blank: Tensor) -> ir.Model:
         )
     assert program is not None  # None only when a file name was given
     return program.model
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence torch's exporter about its own internals, which no user can act on; its errors are logged."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,11 +1,9 @@
-"""Edits that the precision passes share: replace constants for some of their users, insert nodes between others."""
+"""Apply a pass to a model, and the edits that passes share: free names, constants, nodes put in or taken out."""
 
 from __future__ import annotations
 
 import itertools
-import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import onnx
@@ -30,18 +28,6 @@ def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
 def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with a name for each node that no other node has: layers are excluded and reported by name."""
     return applied(NameFixPass(), model)
-
-
-@contextmanager
-def only_errors_of(library: str) -> Iterator[None]:
-    """Keep a library from logging warnings, about its own internals, which no user can act on."""
-    logger = logging.getLogger(library)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def activations(graph: ir.Graph) -> list[ir.Value]:
