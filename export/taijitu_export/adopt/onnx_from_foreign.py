@@ -22,7 +22,7 @@ from onnx_ir.passes.common import (
 from taijitu_export.adopt.original import CARRIERS, Signature
 from taijitu_export.onnx.onnx_file import INITIALIZERS_ALONE, opset_of
 from taijitu_export.onnx.passes import DynamicBatchPass, WriteOutGeluPass
-from taijitu_export.onnx.passes.editing import FreeNames, add_constant, applied, with_types
+from taijitu_export.onnx.passes.editing import FreeNames, add_constant, applied, take_out, with_types
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import ArtefactError, one_line
 from taijitu_runtime.pictures.preprocess import LUMINANCE
@@ -226,8 +226,7 @@ def _cut(graph: ir.Graph, op_type: str, classes: int) -> bool:
         return False
     if made.is_graph_output():
         graph.outputs[graph.outputs.index(made)] = x
-    ir.convenience.replace_all_uses_with(made, x)
-    graph.remove(node, safe=True)
+    take_out(graph, node)
     return True
 
 

@@ -96,6 +96,14 @@ def _registered(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
     return value
 
 
+def take_out(graph: ir.Graph, node: ir.Node) -> None:
+    """Remove a node from the graph: what reads its output, which is not the graph's, reads its first input instead."""
+    x = node.inputs[0]
+    assert x is not None
+    ir.convenience.replace_all_uses_with(node.outputs[0], x)
+    graph.remove(node, safe=True)
+
+
 def place(graph: ir.Graph, value: ir.Value, chain: Sequence[ir.Node]) -> None:
     """Insert the nodes of `chain` into the graph right after the node that computes `value`."""
     producer = value.producer()

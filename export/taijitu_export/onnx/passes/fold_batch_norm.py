@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from taijitu_export.onnx.passes.editing import add_constant, replace_constant
+from taijitu_export.onnx.passes.editing import add_constant, replace_constant, take_out
 from taijitu_export.onnx.passes.reading import constant, convolution_weights, is_operator, is_padded, is_read_inside
 
 
@@ -33,7 +33,7 @@ class FuseBatchNormPass(ir.passes.InPlacePass):
             if affine is None or maker is None:  # rules 1 and 2
                 continue
             _fold_into_maker(graph, maker, *affine)
-            _take_out(graph, node)
+            take_out(graph, node)
             modified = True
         return ir.passes.PassResult(model, modified=modified)
 
@@ -60,7 +60,7 @@ class FoldBatchNormPass(ir.passes.InPlacePass):
                 continue
             for reader in readers:
                 _fold_into_reader(graph, reader, *affine)
-            _take_out(graph, node)
+            take_out(graph, node)
             modified = True
         return ir.passes.PassResult(model, modified=modified)
 
@@ -123,13 +123,6 @@ def _is_flattening(node: ir.Node) -> bool:
         return False
     pooled = x.shape.rank() == 4 and list(x.shape[2:]) == [1, 1]
     return pooled and y.shape is not None and list(y.shape) == list(x.shape[:2])
-
-
-def _take_out(graph: ir.Graph, node: ir.Node) -> None:
-    x = node.inputs[0]
-    assert x is not None
-    ir.convenience.replace_all_uses_with(node.outputs[0], x)
-    graph.remove(node, safe=True)
 
 
 def _axes(node: ir.Node) -> tuple[int, int]:

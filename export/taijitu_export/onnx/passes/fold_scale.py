@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from taijitu_export.onnx.passes.editing import replace_constant
+from taijitu_export.onnx.passes.editing import replace_constant, take_out
 from taijitu_export.onnx.passes.reading import (
     channels,
     constant,
@@ -41,10 +41,7 @@ class FoldScalePass(ir.passes.InPlacePass):
                 continue
             for conv, kept in readers:
                 _fold(graph, conv, divisor[kept])
-            x = node.inputs[0]
-            assert x is not None
-            ir.convenience.replace_all_uses_with(node.outputs[0], x)
-            graph.remove(node, safe=True)
+            take_out(graph, node)
             modified = True
         return ir.passes.PassResult(model, modified=modified)
 
