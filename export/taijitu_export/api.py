@@ -9,7 +9,6 @@ from typing import Literal
 
 from taijitu_export.adopt.adopt import AdoptResult, adopt_file
 from taijitu_export.adopt.like import preprocessing_like
-from taijitu_export.adopt.original import Layout
 from taijitu_export.adopt.preprocessing import (
     COLOURS,
     INTERPOLATIONS,
@@ -27,6 +26,7 @@ from taijitu_export.engine.engine_artefact import EngineResult, make_engine
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes
+from taijitu_export.onnx.forms import Layout
 from taijitu_export.precision.conversion import PrecisionRequest
 from taijitu_export.to_onnx.export import OnnxResult, export_file
 from taijitu_runtime.labels import read_labels

@@ -22,10 +22,10 @@ from taijitu_export.adopt.onnx_from_foreign import (
     onnx_from_foreign,
     standard_graph,
 )
-from taijitu_export.adopt.original import Layout, Original
+from taijitu_export.adopt.original import Original
 from taijitu_export.adopt.preprocessing import Preprocessing
 from taijitu_export.errors import ExportError
-from taijitu_export.onnx.forms import LAYOUTS
+from taijitu_export.onnx.forms import LAYOUTS, Layout
 from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import finished
 from taijitu_export.onnx_artefact import check_output, checked_file, sealed

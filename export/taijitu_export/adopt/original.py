@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from taijitu_export.onnx.forms import LAYOUTS, Layout
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of
 from taijitu_export.progress import tracked
 from taijitu_runtime.backends.bulk import mapped
@@ -26,8 +27,6 @@ CARRIERS = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast")
 
 MAX_BATCH = 1024  # that a file may fix, as of a server
 
-Layout = Literal["nchw", "nhwc"]
-LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 INPUT_FORMS = ("uint8", "float32", "pixels")
 FORM_OF_LAYOUT = {"uint8 NHWC": "uint8", "float32 NCHW": "float32", "float32 NCHW pixels": "pixels"}
 NISH_FORMS = ("op", "decomposed")
 PURPOSES = ("engine", "cpu")
-LAYOUTS = ("nchw", "nhwc")
+Layout = Literal["nchw", "nhwc"]
+LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")

@@ -29,6 +29,8 @@ from taijitu_export.onnx.passes.reading import QUANTISERS, WEIGHTED
 
 FLOAT16_MAX = 65504.0
 FLOAT16_LEAST = 2.0**-24
+"""The smallest float16 above 0."""
+
 FLOAT16_SCALES = 19
 """The opset from which on a scale may be float16."""
 

@@ -10,15 +10,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from taijitu_export.onnx.passes.editing import FreeNames, add_constant, place
-from taijitu_export.onnx.passes.float16 import FLOAT16_MAX
+from taijitu_export.onnx.passes.float16 import FLOAT16_LEAST, FLOAT16_MAX
 from taijitu_export.onnx.passes.reading import constant
 
 LEVELS = 127  # symmetric: -127 to 127, zero is zero
 LEAST_SCALE = float(np.finfo(np.float32).tiny)
 """The smallest normal float32. Smaller numbers become zero in many kernels, and a division by one is infinite."""
-
-LEAST_FLOAT16 = np.float16(2.0**-24)
-"""The smallest float16 above 0."""
 
 Scales = NDArray[np.float32]
 
@@ -112,7 +109,7 @@ def float16_scale(scale: float | NDArray[np.float32]) -> Scales:
     exact = np.asarray(scale, np.float32)
     rounded = np.minimum(exact, FLOAT16_MAX).astype(np.float16)
     up = np.where(rounded < np.minimum(exact, FLOAT16_MAX), np.nextafter(rounded, np.float16(np.inf)), rounded)
-    return np.asarray(np.maximum(up, LEAST_FLOAT16), np.float32)
+    return np.asarray(np.maximum(up, np.float16(FLOAT16_LEAST)), np.float32)
 
 
 def _input(node: ir.Node) -> ir.Value:
