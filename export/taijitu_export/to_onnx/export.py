@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.backends.contract import layout_of, rows_from_pixels
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
+from taijitu_runtime.datasets import sha256_of
 from taijitu_runtime.errors import ArtefactError, UsageError, check_name
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
@@ -91,7 +91,7 @@ def export_file(
     output = output or output_next_to(source, f".{smaller.precision}.onnx" if smaller else ".onnx")
     check_output(output, source)
     loaded = checkpoint.load(source)
-    card = card_of(loaded, hashlib.sha256(source.read_bytes()).hexdigest(), input_form)
+    card = card_of(loaded, sha256_of(source), input_form)
     data = smaller.read_data(card) if smaller else None
     model = onnx_from_checkpoint(loaded, card.source_sha256, input_form=input_form, nish=nish)
     conversion: tuple[str, ...] = ()

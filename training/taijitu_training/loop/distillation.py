@@ -6,7 +6,6 @@ networks are divided by a temperature T, and the gradient of the soft loss is mu
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taijitu_runtime.console import shown
+from taijitu_runtime.datasets import sha256_of
 from taijitu_runtime.errors import listed
 from taijitu_training import checkpoint
 from taijitu_training.data.pictures import check_arithmetic
@@ -62,7 +62,7 @@ def load_teacher(path: Path, labels: list[str], size: tuple[int, int], recipe: R
         raise CheckpointError(f"{path}: got a teacher with {got}, expected {ours}; train one with the student's input")
     origin = {
         "file": shown(path.name),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": sha256_of(path),
         "architecture": saved.architecture["name"],
         "metrics": saved.training.get("metrics", {}),
     }
