@@ -235,6 +235,11 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's error, where the others are a trace or a list; its class if it is empty."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
 def require(module: str, install: str) -> Any:
     """Import and return an optional module; MissingDependencyError, naming `install` for pip, where it is absent."""
     path = list(sys.path)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.errors import TaijituError
+from taijitu_runtime.errors import TaijituError, first_line
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.model_files import is_model
@@ -66,8 +66,7 @@ class Checkpoint:
         try:
             model = create_model(self.architecture["name"], **self.architecture["options"])
         except (TaijituError, RuntimeError, TypeError) as error:
-            reason = str(error).partition("\n")[0]
-            raise CheckpointError(f"the checkpoint's network cannot be built: {reason}") from None
+            raise CheckpointError(f"the checkpoint's network cannot be built: {first_line(error)}") from None
         try:
             model.load_state_dict(self.state_dict)
         except (RuntimeError, TypeError) as error:
@@ -148,8 +147,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path}: damaged, or holds objects that are not weights (none was run); {do}") from None
     except Exception as error:  # a crafted file makes torch raise nearly anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: damaged PyTorch file ({reason}); {do}") from None
+        raise CheckpointError(f"{path}: damaged PyTorch file ({first_line(error)}); {do}") from None
     if not isinstance(content, dict) or "state_dict" not in content or "format_version" not in content:
         raise CheckpointError(f"{path}: got a PyTorch file without taijitu's contract; {do}, {OR_MAKE_ONE}")
     if type(content["format_version"]) is not int or content["format_version"] != FORMAT_VERSION:

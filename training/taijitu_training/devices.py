@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, first_line
 from taijitu_runtime.machine import keep_free_memory, processor_name, usable_cores
 from taijitu_training.distributed import local_rank
 
@@ -22,7 +22,7 @@ def choose_device(name: str) -> torch.device:
         if device.type not in ("cpu", "cuda"):
             raise RuntimeError("unsupported")
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"got --device {name}: {str(error).splitlines()[0]}; expected auto, cpu or cuda") from None
+        raise UsageError(f"got --device {name}: {first_line(error)}; expected auto, cpu or cuda") from None
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from taijitu_runtime.datasets.budget import number_in_environment
-from taijitu_runtime.errors import TaijituError, UsageError, one_line
+from taijitu_runtime.errors import TaijituError, UsageError, first_line, one_line
 from taijitu_training.errors import TrainingError
 
 T = TypeVar("T")
@@ -149,6 +149,6 @@ def explain_lost_peer() -> Iterator[None]:
             raise
         raise TrainingError(
             "another process of this run ended or cannot be reached "
-            f"({reason[0] if reason else str(error).splitlines()[0]}); "
+            f"({reason[0] if reason else first_line(error)}); "
             "if it left a message, correct the cause; then --resume"
         ) from None

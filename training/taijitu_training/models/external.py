@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_runtime.errors import UnknownNameError, UsageError, require
+from taijitu_runtime.errors import UnknownNameError, UsageError, first_line, require
 from taijitu_training.models.activations import irreplaceable_activations, list_activations, replace_activations
 from taijitu_training.models.layers import DenseConcats
 from taijitu_training.models.registry import PAPER, Entry, ModelOptions, Network, register_source
@@ -133,8 +133,7 @@ def _build(name: str, create: Callable[[], nn.Module], options: ExternalOptions,
         with irreplaceable_activations(shadow) as left, torch.no_grad():
             shape = tuple(shadow(torch.empty(2, 3, size, size, device="meta")).shape)
     except Exception as error:  # for a size that does not fit, other libraries raise errors of nearly any class
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"got image_size={size} for {name} ({reason}); try its own, {own_size}") from None
+        raise UsageError(f"got image_size={size} for {name} ({first_line(error)}); try its own, {own_size}") from None
     if shape != (2, options.num_classes):
         raise UsageError(f"got {name}, whose output for 2 pictures is {shape}, expected logits; use a classifier")
     if options.act != OWN:

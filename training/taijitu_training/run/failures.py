@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from taijitu_runtime.console import OUT_OF_MEMORY
-from taijitu_runtime.errors import WriteError
+from taijitu_runtime.errors import WriteError, first_line
 from taijitu_training.errors import TrainingError
 
 
@@ -56,8 +56,7 @@ def explain_missing_compiler() -> Iterator[None]:
 
         if not isinstance(error, BackendCompilerFailed):
             raise
-        reason = str(error).partition("\n")[0]
         raise TrainingError(
-            f"torch.compile failed ({reason}); it needs a C++ compiler, openssl and Python's headers (on Debian: "
-            "apt-get install g++ openssl python3-dev); or leave out --compile"
+            f"torch.compile failed ({first_line(error)}); it needs a C++ compiler, openssl and Python's headers (on "
+            "Debian: apt-get install g++ openssl python3-dev); or leave out --compile"
         ) from None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from taijitu_runtime.datasets import sha256_of
+from taijitu_runtime.errors import first_line
 from taijitu_training.errors import CheckpointError
 from taijitu_training.tensors.containers import InertObject, weights_in
 
@@ -142,8 +143,7 @@ def _from_torch(path: Path, head: bytes) -> Any:
             "model.state_dict()"
         ) from None
     except Exception as error:  # a crafted file makes torch raise errors of nearly any class
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: damaged PyTorch file ({reason}); get it again") from None
+        raise CheckpointError(f"{path}: damaged PyTorch file ({first_line(error)}); get it again") from None
 
 
 def _is_torchscript(path: Path) -> bool:

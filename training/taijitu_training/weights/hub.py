@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.errors import UsageError, require
+from taijitu_runtime.errors import UsageError, first_line, require
 from taijitu_training.errors import CheckpointError
 from taijitu_training.weights.published import timm_config
 
@@ -46,8 +46,7 @@ def published_weights(name: str, offline: bool, report: Callable[[str], object])
     try:
         return _downloaded(hub, repository, files, revision or None, config.license, report)
     except Exception as error:  # of three libraries, each with errors of its own
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise CheckpointError(f"could not download {files[0]} of {repository} ({reason}); {do}") from None
+        raise CheckpointError(f"could not download {files[0]} of {repository} ({first_line(error)}); {do}") from None
 
 
 def _downloaded(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.errors import UnknownNameError, UsageError
+from taijitu_runtime.errors import UnknownNameError, UsageError, first_line
 from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions
 from taijitu_training.models import model_options
 from taijitu_training.tensors.read import check_tensors
@@ -101,10 +101,9 @@ def _check_same_answers(model: nn.Module, checkpoint: Checkpoint) -> None:
         with torch.inference_mode():
             expected = copy.deepcopy(model).cpu().float().eval()(pictures)
     except Exception as error:  # other libraries raise errors of nearly any class
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"got a {type(model).__name__} that cannot answer pictures of 3 x {height} x {width} ({reason}), expected "
-            f"{checkpoint.architecture['name']}; give another network or size"
+            f"got a {type(model).__name__} that cannot answer pictures of 3 x {height} x {width} "
+            f"({first_line(error)}), expected {checkpoint.architecture['name']}; give another network or size"
         ) from None
     if (logits := expected.shape[1]) != (labels := len(checkpoint.labels)):
         raise UsageError(f"got {labels} labels for a network of {logits} logits, expected one for each, in their order")
