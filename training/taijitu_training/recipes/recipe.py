@@ -226,6 +226,15 @@ class Recipe:
                 )
         return changed
 
+    def with_epochs(self, epochs: int) -> Recipe:
+        """Return this recipe with another number of epochs, and a warm-up of the same share of them."""
+        return dataclasses.replace(
+            self,
+            epochs=epochs,
+            warmup_epochs=self.warmup_epochs * epochs / self.epochs,
+            freeze_epochs=min(self.freeze_epochs, epochs - 1),
+        )
+
 
 def _is_within(value: float | tuple[float, ...], interval: str) -> bool:
     low, high = map(float, interval[1:-1].split(","))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import islice
 
 import torch
@@ -22,18 +21,8 @@ MEASURED_SECONDS = 10.0
 MEASURED_SHARE = 0.05  # of the available time, if that is less
 SPARED_SHARE = 0.05  # for checkpoints, the report and the test at the end
 
-LONG = 100_000
+TRIAL_EPOCHS = 100_000
 """Epochs of the measured recipe, so that its schedule does not end earlier."""
-
-
-def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
-    """Return `recipe` with another number of epochs, and a warm-up of the same share of them."""
-    return replace(
-        recipe,
-        epochs=epochs,
-        warmup_epochs=recipe.warmup_epochs * epochs / recipe.epochs,
-        freeze_epochs=min(recipe.freeze_epochs, epochs - 1),
-    )
 
 
 def epochs_that_fit(
@@ -48,7 +37,7 @@ def epochs_that_fit(
 ) -> int:
     """Return how many epochs fit into the `minutes` of a run that `began`, by perf_counter, and print it; at least one.
 
-    Some steps of `trial` are measured, a run of `recipe`, which has LONG epochs; it cannot be used after that.
+    Some steps of `trial` are measured, a run of `recipe`, which has TRIAL_EPOCHS; it cannot be used after that.
     `stopped`: whether the user wants to stop.
     """
     budget = 60.0 * minutes

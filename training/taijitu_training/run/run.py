@@ -32,7 +32,7 @@ from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.failures import explain_full_disk, explain_missing_compiler, explain_out_of_memory
 from taijitu_training.run.messages import epoch_in_words, other_type_in_words, show_step, slowness_in_words
 from taijitu_training.run.metrics import MetricsLog, Row
-from taijitu_training.run.pacing import LONG, epochs_that_fit, with_epochs
+from taijitu_training.run.pacing import TRIAL_EPOCHS, epochs_that_fit
 from taijitu_training.run.predictions import PredictionLog, Predictions
 from taijitu_training.run.recall import macro, recalls, recalls_in_words
 from taijitu_training.run.report import write_report
@@ -97,7 +97,7 @@ class Run:
                 if self.minutes is not None:
                     before = self.processes.first_does(lambda: epochs_of(resume_from))
                     epochs = before or self._epochs_that_fit(model, source, self.minutes, began, stop)
-                    self.recipe = with_epochs(self.recipe, epochs)
+                    self.recipe = self.recipe.with_epochs(epochs)
                 state = self._start(model, self.recipe, source.cut.steps)
                 if resume_from is not None:
                     self._resume(state, resume_from)
@@ -107,7 +107,7 @@ class Run:
     def _epochs_that_fit(
         self, model: nn.Module, source: Batches, minutes: float, began: float, stop: StopRequest
     ) -> int:
-        recipe = with_epochs(self.recipe, LONG)
+        recipe = self.recipe.with_epochs(TRIAL_EPOCHS)
         trial = self._start(copy.deepcopy(model), recipe, source.cut.steps)
         evaluation, stopped = self.dataset.evaluation, lambda: stop.asked
         return epochs_that_fit(trial, recipe, source, evaluation, self.processes, minutes, began, stopped)

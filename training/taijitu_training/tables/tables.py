@@ -193,7 +193,7 @@ def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
             recipe = replace(get_recipe(table.recipe, experiment.changes), seed=seed)
             full_epochs = recipe.epochs
             if epochs:
-                recipe = replace(recipe, epochs=epochs, warmup_epochs=recipe.warmup_epochs * epochs / recipe.epochs)
+                recipe = recipe.with_epochs(epochs)
             options = model_options(experiment.model, preset=table.preset, **experiment.options)
             architecture = {"name": experiment.model, "options": options}
             planned = Plan(experiment.row, experiment.paper, architecture, recipe, full_epochs)
