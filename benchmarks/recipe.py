@@ -133,7 +133,7 @@ def judged(data: Path, work: Path, seeds: int) -> dict[str, Scores]:
     rows: dict[str, Scores] = {}
     types: dict[str, Path] = {}
     for seed in range(seeds):
-        recipe = get_recipe("yynet_cifar10", (f"seed={seed}",))
+        recipe = get_recipe("yynet_cifar10", {"seed": seed})
         held_out = load_dataset(DataRequest(data, (32, 32), recipe, VALIDATION)).evaluation
         for row, candidate in CANDIDATES.items():
             if seed not in candidate.seeds(seeds):

@@ -109,7 +109,7 @@ def test_a_killed_process_ends_the_run_with_a_message_and_one_process_goes_on_wi
 
 
 def test_a_batch_that_cannot_be_divided_says_which_can() -> None:
-    recipe = get_recipe("yynet_cifar10", ["batch_size=10"])
+    recipe = get_recipe("yynet_cifar10", {"batch_size": 10})
     pictures = Pictures(torch.zeros(20, 8, 8, 3, dtype=torch.uint8), torch.zeros(20, dtype=torch.long))
     with pytest.raises(TaijituError, match=r"got a batch of 10 for 2 processes x 2 .* a multiple of 4, at least 8"):
         MemoryBatches(pictures, recipe, torch.device("cpu"), Share(0, 2, 2))

@@ -182,7 +182,7 @@ def test_a_picture_goes_through_the_checkpoint_s_own_contract(tmp_path: Path, pi
     pixels = read_picture(picture, contract)
     with Image.open(picture) as image:
         np.testing.assert_array_equal(pixels, evaluation_transform(image, (24, 28), 28))
-    recipe = get_recipe("yynet_cifar10", ["mean=0.5,0.5,0.5", "std=0.25,0.25,0.25"])
+    recipe = get_recipe("yynet_cifar10", {"mean": (0.5,) * 3, "std": (0.25,) * 3})
     torch.testing.assert_close(network_input(pixels, contract), normalise(torch.tensor(pixels)[None], recipe))
 
 

@@ -147,7 +147,7 @@ def _shown_recipe(args: argparse.Namespace, changes: dict[str, str], options: di
     from_weights = args.init is not None or args.pretrained is not None
     name = args.recipe or usual_recipe(from_weights=from_weights)
     if not any((args.model, args.preset, options, args.init)):
-        return get_recipe(name, [f"{field}={value}" for field, value in changes.items()])
+        return get_recipe(name, changes)
     from taijitu_training.network_request import NetworkRequest  # torch, see above
     from taijitu_training.weights.fine_tuning import saved_network
 

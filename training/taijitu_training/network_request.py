@@ -70,9 +70,8 @@ class NetworkRequest:
         own_options = saved["options"] if saved and saved["name"] == name and self.preset is None else {}
         self._refuse_options(name)
         recipe = self.recipe or saved_recipe or usual_recipe(from_weights=self.from_weights)
-        changes = [f"{field}={_text(value)}" for field, value in self.changes.items()]
         options = network_options(name, self.options, self.preset or "paper", own_options)
-        return ChosenNetwork(name, options, get_recipe(recipe, changes))
+        return ChosenNetwork(name, options, get_recipe(recipe, self.changes))
 
     def starting_point(self, network: ChosenNetwork) -> StartingPoint | None:
         """Read, or download, the weights for the chosen `network`; None for random ones."""
@@ -111,7 +110,3 @@ class NetworkRequest:
                 raise UsageError(
                     f"got --set {name} for {model}, expected its own size; only timm's and torchvision's change"
                 )
-
-
-def _text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 
 import pytest
 
+from taijitu_runtime.console import pairs
 from taijitu_runtime.errors import TaijituError, UnknownNameError, UsageError
 from taijitu_training.recipes.named import RECIPES, get_recipe
 from taijitu_training.recipes.recipe import Recipe
@@ -35,7 +36,7 @@ def test_ours_is_the_authors_recipe_but_for_a_longer_run_an_average_and_a_teache
 
 
 def test_changes_are_parsed_as_their_fields_types() -> None:
-    recipe = get_recipe("yynet_cifar10", ["lr=5e-3", "epochs=3", "ema=true", "mean=0.1,0.2,0.3"])
+    recipe = get_recipe("yynet_cifar10", {"lr": "5e-3", "epochs": "3", "ema": "true", "mean": "0.1,0.2,0.3"})
     assert (recipe.lr, recipe.epochs, recipe.ema, recipe.mean) == (5e-3, 3, True, (0.1, 0.2, 0.3))
     assert recipe.batch_size == 64
 
@@ -45,7 +46,7 @@ def test_changes_are_parsed_as_their_fields_types() -> None:
     [
         ("yynet_cifar", "", UnknownNameError, "unknown recipe 'yynet_cifar'; did you mean yynet_cifar10"),
         ("yynet_cifar10", "epoch=3", UnknownNameError, "unknown recipe field 'epoch'; did you mean epochs"),
-        ("yynet_cifar10", "epochs", TaijituError, "got 'epochs', expected FIELD=VALUE"),
+        ("yynet_cifar10", "epochs", TaijituError, "got --set epochs, expected FIELD=VALUE"),
         ("yynet_cifar10", "epochs=many", TaijituError, "got epochs=many, expected epochs=40 or another int"),
         ("yynet_cifar10", "mean=1,2", TaijituError, "3 numbers with commas"),
         ("yynet_cifar10", "epochs=0", TaijituError, "got epochs=0"),
@@ -71,12 +72,12 @@ def test_changes_are_parsed_as_their_fields_types() -> None:
 )
 def test_wrong_recipes_say_what_was_expected(name: str, change: str, kind: type[Exception], text: str) -> None:
     with pytest.raises(kind, match=text.replace("(", r"\(").replace("?", r"\?")):
-        get_recipe(name, [change] if change else [])
+        get_recipe(name, pairs("--set", [change] if change else [], "FIELD=VALUE"))
 
 
 def test_rare_labels_are_not_counted_twice() -> None:
     with pytest.raises(UsageError, match=r"sampler=balanced .*class_weights=balanced"):
-        get_recipe("fine_tune", ["sampler=balanced", "class_weights=balanced"])
+        get_recipe("fine_tune", {"sampler": "balanced", "class_weights": "balanced"})
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -87,7 +88,7 @@ def test_every_field_of_every_recipe_is_shown_with_its_meaning(name: str) -> Non
 
 
 def test_sources_are_the_papers_and_changes_are_named() -> None:
-    rows = {line.split()[0]: line for line in recipe_table(get_recipe("vgnet_imagenet", ["epochs=7"])).splitlines()}
+    rows = {line.split()[0]: line for line in recipe_table(get_recipe("vgnet_imagenet", {"epochs": 7})).splitlines()}
     assert rows["epochs"].split()[1:4] == ["7", "needed", "--set"]
     assert rows["lr"].split()[1:4] == ["0.2", "needed", "VGNet"]
     assert rows["hue"].split()[1:4] == ["0", "0", "default"]

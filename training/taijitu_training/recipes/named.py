@@ -8,7 +8,8 @@ number is this project's choice. "measured": docs/results/recipe.md.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from taijitu_runtime.errors import UnknownNameError
@@ -193,8 +194,8 @@ def is_for_a_teacher(name: str) -> bool:
     return name in SOURCES and "teacher_weight" in SOURCES[name]
 
 
-def get_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
-    """Return the recipe called `name` with `changes` such as "lr=5e-3" applied (see `Recipe.change`).
+def get_recipe(name: str, changes: Mapping[str, object] = MappingProxyType({})) -> Recipe:
+    """Return the recipe called `name` with `changes` such as {"lr": 5e-3} applied (see `Recipe.change`).
 
     UnknownNameError for a recipe that does not exist.
     """

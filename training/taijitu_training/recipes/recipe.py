@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from taijitu_runtime.errors import UnknownNameError, UsageError
@@ -203,20 +203,17 @@ class Recipe:
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
         return plain | saved
 
-    def change(self, changes: Iterable[str]) -> Recipe:
-        """Return this recipe with `changes` such as "lr=5e-3" applied, each parsed as its field's type.
+    def change(self, changes: Mapping[str, object]) -> Recipe:
+        """Return this recipe with `changes` such as {"lr": "5e-3"} applied, each parsed as its field's type.
 
         UnknownNameError for a field that does not exist, UsageError for a value that is not possible.
         """
         values: dict[str, Any] = {}
         known = {field.name for field in dataclasses.fields(self)} - {"name"}
-        for change in changes:
-            field, equals, text = change.partition("=")
-            if not equals:
-                raise UsageError(f"got {change!r}, expected FIELD=VALUE, such as lr=5e-3")
+        for field, value in changes.items():
             if field not in known:
                 raise UnknownNameError("recipe field", field, known, "taijitu train --show lists all")
-            values[field] = parse_like(getattr(self, field), field, text)
+            values[field] = parse_like(getattr(self, field), field, _text(value))
         changed = dataclasses.replace(self, **values)
         for field, (other, needed) in NEEDS.items():
             if field in values and getattr(changed, other) != needed:
@@ -244,6 +241,10 @@ def _is_within(value: float | tuple[float, ...], interval: str) -> bool:
         (low < number or (closed_low and number == low)) and (number < high or (closed_high and number == high))
         for number in numbers
     )
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def parse_like(default: Any, field: str, text: str) -> Any:

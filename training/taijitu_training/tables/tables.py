@@ -30,7 +30,7 @@ class Experiment:
     row: str
     model: str
     options: Mapping[str, Any]
-    changes: tuple[str, ...] = ()  # to the table's recipe
+    changes: Mapping[str, object] = field(default_factory=dict)  # to the table's recipe
     paper: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -59,7 +59,7 @@ def _yynet_table1() -> Table:
         "a+i": ("88.21", "0.46"),
     }
     rows = tuple(
-        Experiment(fusion, "yynet_small_16", {"fusion": fusion}, ("batch_size=512",), {"top1": f"{mean} ± {deviation}"})
+        Experiment(fusion, "yynet_small_16", {"fusion": fusion}, {"batch_size": 512}, {"top1": f"{mean} ± {deviation}"})
         for fusion, (mean, deviation) in paper.items()
     )
     return Table("yynet-table1", "YYNet Table I: fusions", "CIFAR-10", "yynet_cifar10", 3, ("top1",), rows)
@@ -67,13 +67,13 @@ def _yynet_table1() -> Table:
 
 def _yynet_table4() -> Table:
     paper = {"yynet_small_16": "89.46", "yynet_small_32": "91.91", "yynet_small_64": "93.32"}
-    rows = tuple(Experiment(model, model, {}, (), {"top1": top1}) for model, top1 in paper.items())
+    rows = tuple(Experiment(model, model, {}, paper={"top1": top1}) for model, top1 in paper.items())
     title = "YYNet Table IV: widths (the public code's choices, with which it was made)"
     return Table("yynet-table4", title, "CIFAR-10", "yynet_cifar10", 1, ("top1",), rows, preset="public_code")
 
 
 def _nish_table1() -> Table:
-    epochs = ("50", "100", "150")
+    epochs = (50, 100, 150)
     paper = {  # network: {activation: (mean accuracy, mean loss) by epochs}
         "torchvision/squeezenet1_1": {
             "mish": (("86.07", "0.4204"), ("90.98", "0.2738"), ("91.36", "0.3448")),
@@ -101,7 +101,7 @@ def _nish_table1() -> Table:
             f"{model.partition('/')[2]}, {act}",
             model,
             {"act": act, "image_size": 32, "stem": "cifar"},
-            (f"epochs={count}",),
+            {"epochs": count},
             {"top1": top1, "loss": loss},
         )
         for model, acts in paper.items()
@@ -133,7 +133,7 @@ def _vgnet_table4() -> Table:
         "vgnetf3_1_5mp": "66.1",
         "vgnetf4_1_5mp": "64.4",
     }
-    rows = tuple(Experiment(model, model, {"stem": "thumbnail"}, (), {"top1": top1}) for model, top1 in paper.items())
+    rows = tuple(Experiment(model, model, {"stem": "thumbnail"}, paper={"top1": top1}) for model, top1 in paper.items())
     title = "VGNet Table 4: fixed kernels (ours as thumbnails on small pictures)"
     return Table("vgnet-table4", title, "ImageNet, 100 epochs", "vgnet_cifar", 1, ("top1",), rows)
 
