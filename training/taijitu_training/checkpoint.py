@@ -8,6 +8,7 @@ import pickle
 import platform
 import zipfile
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -90,6 +91,11 @@ def producer_versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def today() -> str:
+    """Return the date in UTC as records have it, such as "2026-11-30"."""
+    return datetime.now(timezone.utc).date().isoformat()
 
 
 def save(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:

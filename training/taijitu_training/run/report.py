@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 
 from taijitu_runtime.files import write_whole
+from taijitu_training.checkpoint import today
 from taijitu_training.figures.confusion import NAMES_UP_TO, classes_html, confusion_matrix, matrix_html
 from taijitu_training.figures.curves import curves_svg
 from taijitu_training.figures.page import page, picture, section, shortened
@@ -60,7 +60,7 @@ def _facts(history: Sequence[dict[str, float]], right: int, count: int) -> str:
     seconds = sum(row["train_s"] for row in history)
     rate = sum(row["pictures_per_s"] * row["train_s"] for row in history) / seconds
     facts = {
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": today(),
         "epochs": f"{last['epoch']:.0f}",
         "best accuracy": f"{best['eval_top1']:.2f} % <small>in epoch {best['epoch']:.0f}</small>",
         "final accuracy": f"{last['eval_top1']:.2f} %",

@@ -7,7 +7,6 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +280,7 @@ class Run:
             "recipe": self.recipe.to_dict(),
             "computed_in": ", ".join([*(one for one in before if one not in ("", self.computed_in)), self.computed_in]),
             "metrics": {**metrics, **self.measured},
-            "date": datetime.now(timezone.utc).date().isoformat(),
+            "date": checkpoint.today(),
             "patience": self.patience,
             "minutes": self.minutes,
             "started_from": self._origin or None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
@@ -84,8 +83,7 @@ def add_result(
         numbers = run_experiment(planned, table, dataset, folder, device)
         if numbers is None:
             return False
-        today = datetime.now(timezone.utc).date().isoformat()
-        found = {"numbers": numbers, "machine": describe_machine(device), "date": today}
+        found = {"numbers": numbers, "machine": describe_machine(device), "date": checkpoint.today()}
         results.add({**wanted, **found, "computed_in": name_of(computed_in(device.type, planned.recipe))})
     return True
 

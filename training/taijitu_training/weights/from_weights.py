@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
-from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions
+from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions, today
 from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
 from taijitu_training.tensors.read import read_weights
@@ -69,7 +68,7 @@ def checkpoint_from_weights(
         architecture=architecture,
         labels=list(labels),
         input=plain_input(spec),
-        training={"data": "unknown", "weights": origin, "date": datetime.now(timezone.utc).date().isoformat()},
+        training={"data": "unknown", "weights": origin, "date": today()},
         producer=producer_versions(),
         source_sha256=file.sha256,
     )

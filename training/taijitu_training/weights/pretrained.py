@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import nn
 
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import UnknownNameError, UsageError, first_line
-from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions
+from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions, today
 from taijitu_training.models import model_options
 from taijitu_training.tensors.read import check_tensors
 from taijitu_training.weights.published import input_from_timm_config, torchvision_input
@@ -40,7 +39,7 @@ def checkpoint_of(
         architecture={"name": name, "options": options},
         labels=list(labels),
         input=plain_input(spec),
-        training={"data": "unknown", "date": datetime.now(timezone.utc).date().isoformat()},
+        training={"data": "unknown", "date": today()},
         producer=producer_versions(),
     )
     _check_same_answers(model, checkpoint)
