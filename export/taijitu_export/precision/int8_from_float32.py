@@ -115,14 +115,13 @@ def _int8(model: onnx.ModelProto, data: CalibrationData, max_drop: float, betwee
     if not check.passes:
         ranking = sensitivities(model, scales, nodes, data)
         excluded, check = _fewest_excluded(ranking, check, lambda nodes: checked(between.judged(without(nodes))))
-    constants = {constant.name for constant in model.graph.initializer}
-    layers = [node for node in model.graph.node if node.op_type in WEIGHTED]
-    others = [node for node in layers if node.name not in nodes or node.name in excluded]
+    layers = [node.name for node in model.graph.node if node.op_type in WEIGHTED]
+    others = [name for name in layers if name not in nodes or name in excluded]
     scaling = {"pictures": len(data.calibration), "method": METHOD}
     return ConvertedGraph(
         model=between.shipped(without(excluded)),
         layers=len(layers),
-        excluded_layers=tuple(layer_name(node, constants) for node in others),
+        excluded_layers=layer_names(model, others),
         check=check,
         noise=checked.noise,
         scales=scaling,
