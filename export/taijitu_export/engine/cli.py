@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.verbose:
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         logging.getLogger("taijitu_runtime").setLevel(logging.DEBUG)
-    from taijitu_export.engine.engine_artefact import make_engine, report  # onnx, which --help does not need
+    from taijitu_export.engine.engine_artefact import make_engine  # onnx, which --help does not need
 
     try:
         result = make_engine(request_from(args))
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         say_json(result.card.to_dict(), sys.stdout)
     else:
-        say("\n".join(map(shown, report(result))), sys.stdout)
+        say("\n".join(map(shown, result.report())), sys.stdout)
     return 0
 
 

@@ -47,6 +47,29 @@ class EngineResult:
     answered: bool
     notes: tuple[str, ...]
 
+    def report(self) -> list[str]:
+        """Return lines for a terminal."""
+        card, built, library = self.card, self.built, self.library
+        capabilities = ", ".join(card.built_for.compute_capabilities) or "8.0 and later"
+        where = f"compute capability {capabilities}" + (f" ({card.built_for.gpu})" if card.built_for.gpu else "")
+        size_mb = len(built.plan) / 1e6
+        lines = [f"{self.path}: {size_mb:.2f} MB, {library}, for {where}, built in {built.seconds:.1f} s"]
+        lines += [f"backend: {card.library.name}, because {library.reason}"] if library.reason else []
+        lines += self.notes
+        lines.append(f"{card.precision.asked}: {built.count}")
+        for name, shapes in built.profile.items():
+            low, usual, high = ("x".join(map(str, shape)) for shape in (shapes.min, shapes.opt, shapes.max))
+            span = low if low == high else f"{low} to {high}, tuned for {usual}"
+            lines.append(f"profile: {name} {span}")
+        if card.built_for.gpu:
+            lines.append(f"workspace: at most {built.workspace_bytes / 2**20:.0f} MiB")
+        answered = "it has not been run"
+        if self.answered:
+            has_proof = card.card is not None and card.card.proof is not None
+            answered = "it answers here as its origin" if has_proof else "it answers here with finite logits"
+        lines.append(f"{sidecar_of(self.path)}: its sidecar; {answered}")
+        return lines
+
 
 def make_engine(request: Request) -> EngineResult:
     """Read the graph, convert it, build and count the engine, run it, and write it with its sidecar.
@@ -129,26 +152,3 @@ def check_finite(backend: Backend) -> None:
     images = rows_from_pixels(pictures, backend.input.layout, spec)
     if not np.isfinite(backend.infer(images)).all():
         raise ExportError("the engine answers with NaN or infinite logits")
-
-
-def report(result: EngineResult) -> list[str]:
-    """Return lines about an engine that was written."""
-    card, built, library = result.card, result.built, result.library
-    capabilities = ", ".join(card.built_for.compute_capabilities) or "8.0 and later"
-    where = f"compute capability {capabilities}" + (f" ({card.built_for.gpu})" if card.built_for.gpu else "")
-    size_mb = len(built.plan) / 1e6
-    lines = [f"{result.path}: {size_mb:.2f} MB, {library}, for {where}, built in {built.seconds:.1f} s"]
-    lines += [f"backend: {card.library.name}, because {library.reason}"] if library.reason else []
-    lines += result.notes
-    lines.append(f"{card.precision.asked}: {built.count}")
-    for name, shapes in built.profile.items():
-        low, usual, high = ("x".join(map(str, shape)) for shape in (shapes.min, shapes.opt, shapes.max))
-        lines.append(f"profile: {name} {low}" if low == high else f"profile: {name} {low} to {high}, tuned for {usual}")
-    if card.built_for.gpu:
-        lines.append(f"workspace: at most {built.workspace_bytes / 2**20:.0f} MiB")
-    answered = "it has not been run"
-    if result.answered:
-        has_proof = card.card is not None and card.card.proof is not None
-        answered = "it answers here as its origin" if has_proof else "it answers here with finite logits"
-    lines.append(f"{sidecar_of(result.path)}: its sidecar; {answered}")
-    return lines
