@@ -22,9 +22,8 @@ from taijitu_training.data import DataRequest, Dataset, load_dataset
 from taijitu_training.devices import choose_device
 from taijitu_training.distributed import Processes, processes
 from taijitu_training.loop.distillation import Teacher, load_teacher
-from taijitu_training.network_request import NetworkRequest
-from taijitu_training.recipes.named import is_for_a_teacher
-from taijitu_training.recipes.recipe import Recipe
+from taijitu_training.network_request import ChosenNetwork, NetworkRequest
+from taijitu_training.recipes.named import needs_teacher
 from taijitu_training.run.announcement import announce
 from taijitu_training.run.metrics import Row
 from taijitu_training.run.resuming import PreviousRun
@@ -142,11 +141,9 @@ def train(
     resume_from = _resume_from(resume, out, from_weights=asked.from_weights)
     place = choose_device(device)
     with processes(place) as group, ExitStack() as held:
-        before = group.first_does(lambda: PreviousRun.of(resume_from))
-        saved = before.network or group.first_does(lambda: saved_network(init))
-        network = group.all_do(lambda: asked.chosen(saved, before.recipe))
-        network = replace(network, recipe=before.applied_to(network.recipe, asked.changes))
-        _check_teacher(network.recipe, teacher, group)
+        network = _chosen_network(asked, resume_from, group)
+        if teacher is None and needs_teacher(name := network.recipe.name):
+            group.fail(UsageError(f"got recipe {name} without a teacher, expected --teacher CKPT with it; add it"))
         group.first_does(lambda: _prepare_out(out, resume_from, held))
         start = group.first_does(lambda: asked.starting_point(network))
         if start is not None:
@@ -195,6 +192,17 @@ def _resume_from(resume: bool | AnyPath, out: Path, *, from_weights: bool) -> Pa
     return path
 
 
+def _chosen_network(asked: NetworkRequest, resume_from: Path | None, group: Processes) -> ChosenNetwork:
+    """Choose network and recipe in every process, with the settings of the run to resume or the weights to start from.
+
+    The first process reads their files.
+    """
+    before = group.first_does(lambda: PreviousRun.of(resume_from))
+    saved = before.network or group.first_does(lambda: saved_network(asked.init))
+    network = group.all_do(lambda: asked.chosen(saved, before.recipe))
+    return replace(network, recipe=before.applied_to(network.recipe, asked.changes))
+
+
 def _loaded(request: DataRequest, group: Processes) -> Dataset:
     """Load the data set in every process. UsageError where an epoch has to be chosen, and there is nothing to do so."""
     dataset = group.all_do(lambda: load_dataset(request))
@@ -203,12 +211,6 @@ def _loaded(request: DataRequest, group: Processes) -> Dataset:
             UsageError(f"{request.path}: got --patience without pictures to choose an epoch by, expected val; add some")
         )
     return dataset
-
-
-def _check_teacher(recipe: Recipe, teacher: AnyPath | None, group: Processes) -> None:
-    """Raise UsageError for a recipe that means a teacher, without one."""
-    if teacher is None and is_for_a_teacher(recipe.name):
-        group.fail(UsageError(f"got recipe {recipe.name} without a teacher, expected --teacher CKPT with it; add it"))
 
 
 def _loaded_teacher(teacher: Path, request: DataRequest, dataset: Dataset, group: Processes) -> Teacher:

@@ -189,8 +189,8 @@ def usual_recipe(*, from_weights: bool) -> str:
     return "fine_tune" if from_weights else "yynet_cifar10"
 
 
-def is_for_a_teacher(name: str) -> bool:
-    """Return whether the recipe of that name says how much to learn from a teacher, so that it means one."""
+def needs_teacher(name: str) -> bool:
+    """Return whether the recipe of that name sets how much to learn from a teacher, and so cannot do without one."""
     return name in SOURCES and "teacher_weight" in SOURCES[name]
 
 
