@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from taijitu_runtime.pictures.preprocess import preprocess
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import normalise
@@ -25,7 +26,6 @@ from taijitu_training.figures.checkpoint_figures import (
     feature_figures,
     kernel_figures,
     network_input,
-    read_picture,
     stages,
 )
 from taijitu_training.figures.kernels import FIXED, depthwise_layers, kernels_figure
@@ -179,7 +179,7 @@ def test_stages_without_maps_are_left_out(capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_picture_goes_through_the_checkpoint_s_own_contract(tmp_path: Path, picture: Path) -> None:
     contract = contract_of(checkpoint.load(saved(tmp_path / "a.pt", "yynet_small_16", (24, 28))))
-    pixels = read_picture(picture, contract)
+    pixels = preprocess(picture, contract)
     with Image.open(picture) as image:
         np.testing.assert_array_equal(pixels, evaluation_transform(image, (24, 28), 28))
     recipe = get_recipe("yynet_cifar10", {"mean": (0.5,) * 3, "std": (0.25,) * 3})

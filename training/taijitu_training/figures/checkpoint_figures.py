@@ -44,7 +44,7 @@ def draw(source: Path, image: Path | None, out: Path | None) -> Iterator[Path]:
     drawn = [kernel_figures(name, model), activation_figures(name, model_options(name, **options)["act"])]
     if image is not None:
         contract = contract_of(loaded)
-        pixels = read_picture(image, contract)
+        pixels = preprocess(image, contract)
         drawn.append(feature_figures(name, model, pixels, network_input(pixels, contract)))
     folder = out or source.with_name(f"{source.stem}_pictures")
     make_out(folder)
@@ -135,11 +135,6 @@ def contract_of(loaded: Checkpoint) -> InputSpec:
         raise CheckpointError(
             f"got the input {said} in the checkpoint, expected height, width, resize_size, mean and std; train it again"
         ) from None
-
-
-def read_picture(path: Path, contract: InputSpec) -> NDArray[np.uint8]:
-    """Read the file `path` into the network's input: uint8 (H, W, 3) RGB. PictureError if it is damaged or unknown."""
-    return preprocess(path, contract)
 
 
 def network_input(pixels: NDArray[np.uint8], contract: InputSpec) -> Tensor:

@@ -145,11 +145,11 @@ class Run:
                 measured = saved.training.get("metrics", {})
                 self.measured = {name: value for name, value in measured.items() if name not in self.history[-1]}
             if self.processes.writes and self.dataset.chooses and self.history:
-                self._bring_best(path.parent)
+                self._copy_best(path.parent)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             self.processes.fail(CheckpointError(f"{path}: its training state is damaged ({error!r}); start a new run"))
 
-    def _bring_best(self, folder: Path) -> None:
+    def _copy_best(self, folder: Path) -> None:
         """Copy the best epoch of the run in `folder`, where this one continues it in another folder."""
         here, there = self.out / "best.pt", folder / "best.pt"
         if here.exists():
