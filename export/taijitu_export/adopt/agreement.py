@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_export.adopt.onnx_from_foreign import Ending, logarithms
+from taijitu_export.adopt.onnx_from_foreign import Ending, logarithms, two_logits
 from taijitu_export.adopt.original import Original
 from taijitu_export.comparison.allowances import (
     FULL_PRECISION_ERROR,
@@ -70,10 +70,10 @@ def agreement(
     with Classifier.from_file(adopted, batch_size=TRIED_BATCH) as classifier:
         got = np.concatenate([classifier.logits(pictures[:1]), classifier.logits(pictures[1:])])
     if ending == "logit":
-        return Agreement(compare(_two(_difference(got)), _two(expected)), precision)
+        return Agreement(compare(two_logits(_difference(got)), two_logits(expected)), precision)
     if ending == "probability":
         # Minus a half: from there on the answer is the second label.
-        return Agreement(compare(_two(_sigmoid(_difference(got)) - 0.5), _two(expected - 0.5)), precision)
+        return Agreement(compare(two_logits(_sigmoid(_difference(got)) - 0.5), two_logits(expected - 0.5)), precision)
     if ending == "softmax":
         least = LEAST_PROBABILITY[precision]
         return Agreement(compare(logarithms(probabilities_of(got), least), logarithms(expected, least)), precision)
@@ -89,16 +89,11 @@ def logits_of_original(
     if earlier is None:  # probabilities without a last Softmax: the adopted file takes their logarithm
         return logarithms(original.answers(pictures, spec))
     answers = earlier.answers(pictures, spec)
-    return _two(answers) if ending in ("logit", "probability") else answers
+    return two_logits(answers) if ending in ("logit", "probability") else answers
 
 
 def _difference(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return logits[:, 1:] - logits[:, :1]
-
-
-def _two(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return one number for the second of two labels, next to a zero for the first."""
-    return np.concatenate([np.zeros_like(numbers), numbers], axis=1)
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

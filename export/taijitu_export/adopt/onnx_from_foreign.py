@@ -109,6 +109,11 @@ def logarithms(probabilities: NDArray[np.floating], least: float = LEAST) -> NDA
     return logs
 
 
+def two_logits(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return numbers (N, 1) as logits (N, 2): those of the second of two labels, next to zeros for the first."""
+    return np.concatenate([np.zeros_like(numbers), numbers], axis=1)
+
+
 def ends_in(standard: onnx.ModelProto, answers: NDArray[np.float32], labels: int) -> Ending:
     """Return a network's last step, from its last operator and its answers to some pictures, float32 (N, K)."""
     node = _last(ir.from_proto(standard).graph)

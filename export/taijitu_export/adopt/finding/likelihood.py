@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_export.adopt.onnx_from_foreign import Ending, logarithms
+from taijitu_export.adopt.onnx_from_foreign import Ending, logarithms, two_logits
 from taijitu_export.comparison.comparison import probabilities_of
 from taijitu_export.decision.temperature import best_temperature
 from taijitu_runtime.errors import require
@@ -44,8 +44,7 @@ class Score:
 def logits_of(answers: NDArray[np.float32], ending: Ending) -> NDArray[np.float32]:
     """Return finite logits, float32 (N, K), from the answers of a network with this ending."""
     if ending in ("logit", "probability"):
-        second = answers if ending == "logit" else logarithms(answers) - logarithms(1 - answers)
-        answers = np.concatenate([np.zeros_like(second), second], axis=1)
+        answers = two_logits(answers if ending == "logit" else logarithms(answers) - logarithms(1 - answers))
     elif ending != "logits":
         answers = logarithms(answers)
     return np.nan_to_num(answers, nan=0.0, posinf=1e6, neginf=-1e6).clip(-1e6, 1e6)
