@@ -62,7 +62,10 @@ def absent_labels(labels: Sequence[str], targets: NDArray[np.int64]) -> str | No
 
 
 def confusion_matrix(answers: NDArray[np.int64], targets: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
-    """Count pictures by label (rows) and answer (columns), int64 (K, K); those without an answer are in no column."""
+    """Count pictures by label (rows) and answer (columns), int64 (K, K).
+
+    `answers`, `targets`: int64 (N,). Pictures without an answer, -1, are in no column.
+    """
     matrix = np.zeros((labels, labels), np.int64)
     answered = answers >= 0
     np.add.at(matrix, (targets[answered], answers[answered]), 1)
@@ -72,7 +75,10 @@ def confusion_matrix(answers: NDArray[np.int64], targets: NDArray[np.int64], lab
 def precision_and_recall(
     matrix: NDArray[np.int64], targets: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute, by label, float64 (K,), the shares of answers and of pictures that are right; NaN without any."""
+    """Compute, by label, float64 (K,), the shares of answers and of pictures that are right; NaN without any.
+
+    `matrix`: of `confusion_matrix`. `targets`: int64 (N,), with the pictures that have no answer.
+    """
     right = np.diag(matrix).astype(np.float64)
     with np.errstate(invalid="ignore"):
         return right / matrix.sum(axis=0), right / np.bincount(targets, minlength=len(matrix))

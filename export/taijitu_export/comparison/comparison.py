@@ -142,7 +142,7 @@ def compare(
 
 
 def chance_share(targets: NDArray[np.int64]) -> float:
-    """Return the share of the commonest label."""
+    """Return the share of the commonest label among `targets`, int64 (N,)."""
     return float(np.max(np.bincount(targets)) / len(targets))
 
 

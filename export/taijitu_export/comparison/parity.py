@@ -77,7 +77,7 @@ def _batches(images: NDArray[np.uint8] | NDArray[np.float32]) -> list[NDArray[np
 def logits_of_network(
     network: nn.Module, images: NDArray[np.uint8] | NDArray[np.float32], dtype: torch.dtype = torch.float32
 ) -> NDArray[np.float32]:
-    """Compute the logits of a network whose weights are of this type; bytes are not converted."""
+    """Compute the logits (N, K), of `dtype`, of a network with weights of that type; bytes are not converted."""
     tensors = (torch.from_numpy(batch) for batch in _batches(images))
     with torch.inference_mode():
         parts = [network(batch.to(dtype) if batch.is_floating_point() else batch).numpy() for batch in tensors]

@@ -85,7 +85,11 @@ class ThresholdRequest:
 def coverage_row(
     threshold: float, scores: NDArray[np.float64], right: NDArray[np.bool_], others: NDArray[np.float64] | None
 ) -> CoverageRow:
-    """Measure a threshold by scores of pictures with labels and of pictures of none of them."""
+    """Measure a threshold.
+
+    `scores`: of pictures with labels, float64 (N,); `right`: whether their answers are, bool (N,); `others`: scores of
+    pictures of none of the labels, float64 (M,).
+    """
     known = scores >= threshold
     accuracy = float(right[known].mean()) if known.any() else 0.0
     accepted = None if others is None else round(100 * float((others >= threshold).mean()), 2)
@@ -98,7 +102,7 @@ def coverage_table(
     right: NDArray[np.bool_],
     others: NDArray[np.float64] | None,
 ) -> tuple[CoverageRow, ...]:
-    """Return rows for usual coverages: the thresholds of `choosing`'s scores, measured on the other arguments."""
+    """Return rows for usual coverages: thresholds from the scores `choosing`, measured as by `coverage_row`."""
     nothing = np.zeros(len(choosing), np.bool_)
     thresholds = [ThresholdRequest(coverage=float(coverage)).threshold(choosing, nothing) for coverage in COVERAGES]
     return tuple(coverage_row(each, scores, right, others) for each in thresholds if each is not None)

@@ -1,1 +1,1 @@
-"""Build engines: the library, its versions, the graph, the options, progress, and the proof."""
+"""Build engines: the request, the library and its versions, the graph for its parser, and the sidecar."""

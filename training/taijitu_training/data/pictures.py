@@ -73,7 +73,10 @@ def check_arithmetic(path: Path, contract: Mapping[str, Any]) -> None:
 
 
 def normalise(images: Tensor, recipe: Recipe) -> Tensor:
-    """Normalise uint8 (N, H, W, 3) to float32 (N, 3, H, W), mean 0 and std 1 per channel, in channels_last memory."""
+    """Normalise uint8 (N, H, W, 3), or floats of that range, to mean 0 and std 1 per channel.
+
+    float32 (N, 3, H, W) in channels_last memory.
+    """
     mean = torch.tensor(recipe.mean, device=images.device) * 255.0
     std = torch.tensor(recipe.std, device=images.device) * 255.0
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)

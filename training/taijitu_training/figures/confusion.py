@@ -21,7 +21,7 @@ _RIGHT, _WRONG = (58, 130, 232), (232, 120, 30)
 
 
 def confusion_matrix(targets: NDArray[np.int64], predicted: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
-    """Count, int64 (K, K), pictures of each true label (rows) that got each answer (columns)."""
+    """Count pictures by true label (rows) and answer (columns), int64 (K, K); `targets`, `predicted`: int64 (N,)."""
     counts = np.bincount(targets * labels + predicted, minlength=labels * labels)
     return counts.reshape(labels, labels).astype(np.int64)
 

@@ -35,7 +35,7 @@ def train_one_epoch(
     """Finish the current epoch from `state.step` on; return True when done, False when `after_steps` asked to stop.
 
     `after_steps` is called with the epoch's totals so far, after every step on a CPU and every 50 on a GPU; one
-    process's request to stop holds for all.
+    process's request to stop holds for all. TrainingError where the loss becomes NaN or infinite.
     """
     flush_steps = FLUSH_STEPS[next(state.model.parameters()).device.type]
     steps = batches.cut.steps

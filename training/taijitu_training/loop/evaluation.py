@@ -24,8 +24,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Compute mean loss (nats) and top-1 (percent) in float32: {"eval_loss", "eval_top1"}.
 
-    `batches` are this process's pictures, uint8 (B, H, W, 3), and targets, int64 (B,); the result is that of all
-    processes. `see` gets each batch with its logits, float32 (B, K).
+    `batches` are this process's pictures, uint8 (B, H, W, 3) or floats of that range, and targets, int64 (B,); the
+    result is that of all processes. `see` gets each batch with its logits, float32 (B, K).
     """
     model.eval()
     totals = torch.zeros(3, dtype=torch.float64, device=next(model.parameters()).device)

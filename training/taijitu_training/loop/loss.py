@@ -47,9 +47,10 @@ def mean_loss(
     *,
     with_others: bool = False,
 ) -> Tensor:
-    """Compute the mean loss of B pictures: of their labels, and of the teacher's logits `taught`, float32 (B, K).
+    """Compute the mean loss of B pictures: of their labels, and of the teacher's logits `taught`.
 
-    `class_weights`: float32 (K,), factors of the loss of each label. `with_others`: some show none of the labels.
+    `logits`, `taught`: float32 (B, K). `class_weights`: float32 (K,), factors of the loss of each label. `with_others`:
+    some show none of the labels.
     """
 
     def of_targets(targets: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def mean_loss(
 
 
 def balanced_weights(label_counts: Sequence[int]) -> Tensor:
-    """Return weights that make every label count alike, 1 on average over the pictures: float32 (K,)."""
+    """Return weights, float32 (K,), that make each of K labels count alike, 1 on average over the pictures."""
     counts = torch.tensor(label_counts, dtype=torch.float32)
     return counts.sum() / (len(counts) * counts)
 

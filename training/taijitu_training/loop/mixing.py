@@ -37,7 +37,10 @@ def draw_mix(recipe: Recipe, *numbers: int) -> Mix | None:
 
 
 def mixed(images: Tensor, targets: Tensor, mix: Mix) -> tuple[Tensor, MixedTargets]:
-    """Mix each of `images`, float32 (B, 3, H, W), with the one before it; return them and their targets."""
+    """Mix each of `images`, float32 (B, 3, H, W), with the one before it; return them with their targets.
+
+    `targets`: int64 (B,).
+    """
     others = images.roll(1, 0)
     if mix.corner is None:
         return images.lerp(others, 1.0 - mix.share), MixedTargets(targets, targets.roll(1), mix.share)

@@ -22,10 +22,7 @@ def figure_png(table: Table, plans: Sequence[Plan], results: Sequence[Result]) -
 
 
 def panels_of(table: Table, plans: Sequence[Plan], results: Sequence[Result]) -> list[Panel]:
-    """Return the curves of a table along depth or noise, from its results in the order of `plans`.
-
-    None for other tables.
-    """
+    """Return the curves of a table along depth or noise, from its results in the order of `plans`; none for others."""
     runs = list(zip(plans, results, strict=True))
     if table.along == "depth":
         return _along_depth(table, runs)

@@ -92,10 +92,7 @@ def _same(wanted: Result, result: Result) -> bool:
 
 
 def render(table: Table, plans: list[Plan], results: list[Result]) -> str:
-    """Return Markdown: the paper's numbers and ours, with n, epochs, data and machine.
-
-    Reduced budgets in their rows.
-    """
+    """Return Markdown: the paper's numbers and ours with n, epochs, data and machine; a row names a reduced budget."""
     lines = [f"# {table.title}", ""]
     lines.append(f"Paper: {table.data}{f', {table.seeds} runs' if table.seeds else ''}.")
     for key, name in HEADINGS.items():
