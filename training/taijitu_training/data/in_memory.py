@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -17,6 +16,7 @@ from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Job, Samples, fault
+from taijitu_training.distributed import is_first
 from taijitu_training.errors import DataError
 
 T = TypeVar("T", Pictures, Samples)
@@ -91,11 +91,6 @@ def checked(samples: Samples, decoder: Decoder, unreadable: Unreadable) -> Sampl
         return None
 
     return unreadable.without(samples, _in_threads(look, len(samples), "checking"))
-
-
-def is_first() -> bool:
-    """Return whether this process shows the bar: one for all processes together."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _in_threads(work: Callable[[int], str | None], count: int, what: str) -> dict[int, str]:

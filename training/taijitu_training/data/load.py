@@ -24,10 +24,11 @@ from taijitu_runtime.errors import name_hint
 from taijitu_training.data.augmentation.augment import padded_bytes
 from taijitu_training.data.checks import check_judged, check_names, check_readable, check_trained
 from taijitu_training.data.dataset import DataRequest, Dataset, Source, Stream
-from taijitu_training.data.in_memory import Unreadable, checked, decode, is_first
+from taijitu_training.data.in_memory import Unreadable, checked, decode
 from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Decoder, Samples
 from taijitu_training.data.shard_folder import dataset_of_shards, shards_by_split
+from taijitu_training.distributed import is_first
 from taijitu_training.errors import DataError
 
 UNSPLIT_SHARE = 0.2

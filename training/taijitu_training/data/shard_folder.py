@@ -19,11 +19,12 @@ from taijitu_runtime.labels import read_labels
 from taijitu_training.data.augmentation.augment import padded_bytes
 from taijitu_training.data.checks import check_labels
 from taijitu_training.data.dataset import DataRequest, Dataset, Source, Stream
-from taijitu_training.data.in_memory import Unreadable, decode, is_first
+from taijitu_training.data.in_memory import Unreadable, decode
 from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Share
 from taijitu_training.data.webdataset_shards import Shards, headers_in, picture_of, target_of
 from taijitu_training.data.workers import Workers
+from taijitu_training.distributed import is_first
 from taijitu_training.errors import DataError
 
 LABEL_FILES = ("labels.txt", "classes.txt")  # one name per line, in the order of the numbers
