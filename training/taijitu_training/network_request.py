@@ -17,7 +17,8 @@ from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
 from taijitu_training.recipes.named import get_recipe, usual_recipe
 from taijitu_training.recipes.recipe import Recipe
-from taijitu_training.weights.fine_tuning import StartingPoint, from_file, from_published
+from taijitu_training.weights.fine_tuning import from_file, from_published
+from taijitu_training.weights.starting_point import StartingPoint
 
 
 @dataclass(frozen=True)

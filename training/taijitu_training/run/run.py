@@ -37,8 +37,8 @@ from taijitu_training.run.recall import macro, recalls, recalls_in_words
 from taijitu_training.run.report import write_report
 from taijitu_training.run.resuming import epochs_of, load_resumable
 from taijitu_training.run.stop import StopRequest
-from taijitu_training.weights.fine_tuning import InitialWeights
 from taijitu_training.weights.fitting import classification_layer
+from taijitu_training.weights.starting_point import InitialWeights
 
 
 @dataclass
