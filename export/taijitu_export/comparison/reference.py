@@ -18,7 +18,6 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
 
-BATCH = 64
 # May differ: each model or its Classifier does this itself.
 ARITHMETIC = ("colour", "scale", "mean", "std", "float_values")
 
