@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NoReturn, ParamSpec, TextIO
 
 from taijitu_runtime.errors import NO_ROOM, MissingDependencyError, TaijituError, UsageError, close_names, one_line
@@ -238,9 +237,7 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def advance(self, count: int = 1) -> None:

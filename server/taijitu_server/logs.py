@@ -110,7 +110,7 @@ class Log:
     def __enter__(self) -> Log:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
 
 import httpx
 
@@ -54,9 +53,7 @@ class Server:
         self.wait_until_ready()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.process.poll() is not None:
             return
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import stat
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -78,9 +77,7 @@ class Backend(abc.ABC):
         self.load()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

@@ -8,7 +8,6 @@ import math
 import threading
 import time
 from collections import deque
-from types import TracebackType
 
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
@@ -103,9 +102,7 @@ class Reader:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
