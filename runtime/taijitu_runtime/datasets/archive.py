@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from taijitu_runtime.errors import DataError
+from taijitu_runtime.errors import DataError, one_line
 
 BLOCK = 1 << 20
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -90,7 +90,7 @@ def _content(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> b
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).partition(":\n")[0].split())  # the messages of every compression follow
+    reason = one_line(str(error).partition(":\n")[0])  # the messages of every compression follow
     return DataError(
         f"{path}: got a tar that is damaged or cut off ({reason or type(error).__name__}), expected a whole .tar, "
         ".tar.gz or .tar.xz; fetch it again"

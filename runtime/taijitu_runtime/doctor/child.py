@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from taijitu_runtime.child_python import python_command
 from taijitu_runtime.doctor.probe import MARK
+from taijitu_runtime.errors import one_line
 
 TIMEOUT_S = 120.0
 """The first import of a GPU's libraries from a slow SD card takes most of a minute."""
@@ -88,11 +89,11 @@ def _exception(stderr: str) -> str:
     lines = stderr.strip().splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith("Traceback ")]
     after = [line for line in lines[starts[-1] + 1 :] if not line.startswith(" ")] if starts else lines[-1:]
-    text = " ".join(" ".join(after).split())
+    text = one_line(" ".join(after))
     kind, _, rest = text.partition(": ")
     return rest if kind in ("ImportError", "ModuleNotFoundError", "OSError") and rest else text
 
 
 def _last_words(stderr: str) -> str:
     lines = [line for line in stderr.splitlines() if line.strip()]
-    return f" ({' '.join(lines[-1].split())})" if lines else ""
+    return f" ({one_line(lines[-1])})" if lines else ""

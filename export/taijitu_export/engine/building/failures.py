@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from taijitu_export.errors import ExportError
+from taijitu_runtime.errors import one_line
 
 T = TypeVar("T")
 
@@ -22,4 +23,4 @@ def not_none(thing: T | None, what: str, logger: Any) -> T:
 
 def log_lines(logger: Any) -> tuple[str, ...]:
     """Return the lines of a library's logger."""
-    return tuple(" ".join(message.split()) for message in logger.messages) or ("it gave no reason",)
+    return tuple(map(one_line, logger.messages)) or ("it gave no reason",)

@@ -124,7 +124,7 @@ def why_not_loaded(error: str) -> tuple[str, str]:
         return f"NVIDIA's driver is too old for it: {too_old[0]}", "update the driver"
     missing = MISSING_LIBRARY.search(error)
     library = missing[1] if missing else ""
-    reason = f"{library} is missing" if missing else " ".join(error.split())
+    reason = f"{library} is missing" if missing else one_line(error)
     if library.startswith("libcuda.so"):
         return f"{reason}: no NVIDIA driver", "install the driver; a container takes --gpus all"
     if library.startswith(("libnvinfer", "libnvonnxparser")):

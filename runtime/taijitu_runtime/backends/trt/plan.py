@@ -15,7 +15,7 @@ from taijitu_runtime.backends.trt.preflight import check_gpu, check_validity, lo
 from taijitu_runtime.backends.trt.rebuild import rebuild_engine
 from taijitu_runtime.backends.trt.runtime_cache import RuntimeCache
 from taijitu_runtime.engine_card import EngineCard
-from taijitu_runtime.errors import ArtefactError, DeviceError, EngineError, MissingDependencyError
+from taijitu_runtime.errors import ArtefactError, DeviceError, EngineError, MissingDependencyError, one_line
 
 Block = tuple[int, int]
 """Address and bytes of a part of the GPU's memory."""
@@ -120,7 +120,7 @@ class Plan:
         return thing
 
     def _failed(self, what: str) -> ArtefactError:
-        words = " ".join(" ".join(self._messages).split()) or "it gave no reason"
+        words = one_line(" ".join(self._messages)) or "it gave no reason"
         self._messages.clear()
         return ArtefactError(f"{self.path}: TensorRT could not {what}: {words}")
 
