@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from taijitu_runtime.datasets.found import first_bytes
 from taijitu_runtime.errors import DataError, one_line
 
 BLOCK = 1 << 20
@@ -60,13 +61,9 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Read]]:
 def is_packed(path: Path) -> bool:
     """Return whether a tar is compressed, so that its members have no place in the file.
 
-    DataError if it is, in a way that this Python does not read.
+    DataError if it is, in a way that this Python does not read, and for a file that cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            first = file.read(6)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    first = first_bytes(path, 6)
     if first.startswith(_ZSTD) and "zst" not in tarfile.TarFile.OPEN_METH:
         raise DataError(
             f"{path}: got a file of the kind zstd, which Python reads from 3.14 on, expected a .tar, .tar.gz or "

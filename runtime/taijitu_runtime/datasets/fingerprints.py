@@ -74,4 +74,4 @@ def _fingerprint(content: Content) -> str:
     try:
         return hashlib.sha256(bytes_of(content)).hexdigest()
     except UnreadablePictureError:
-        return hashlib.sha256().hexdigest()
+        return UNREADABLE

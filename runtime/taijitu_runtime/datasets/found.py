@@ -65,6 +65,20 @@ def bytes_of(content: str | Encoded | Member) -> bytes:
         raise UnreadablePictureError(reason) from None
 
 
+def first_bytes(path: Path, count: int) -> bytes:
+    """Read the first `count` bytes of a file, all of a shorter one. Raises DataError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Return the error about a file of a data set that cannot be read."""
+    return DataError(f"{path}: cannot be read ({error.strerror}); check its permissions")
+
+
 @dataclasses.dataclass
 class LeftOut:
     """The files of a data set that are not used: the number of each kind, and the names of unexpected ones."""
@@ -173,4 +187,4 @@ class Files:
         try:
             return content.read_bytes()
         except OSError as error:
-            raise DataError(f"{content}: cannot be read ({error.strerror}); check its permissions") from None
+            raise unreadable(content, error) from None

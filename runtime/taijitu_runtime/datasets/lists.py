@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split
+from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, unreadable
 from taijitu_runtime.datasets.names import Role, role_of
 from taijitu_runtime.datasets.scan import is_picture_file
 from taijitu_runtime.errors import DataError
@@ -85,7 +85,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     try:
         text = path.read_text("utf-8-sig")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise unreadable(path, error) from None
     except UnicodeDecodeError:  # Excel writes a CSV in the code page of its machine
         raise DataError(f"{path}: got a list that is not UTF-8, expected path,label in it; save it as UTF-8") from None
     first = next((line for line in text.splitlines() if line.strip()), "")

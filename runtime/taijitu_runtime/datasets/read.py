@@ -10,7 +10,7 @@ from pathlib import Path
 
 from taijitu_runtime.datasets.archive import is_packed
 from taijitu_runtime.datasets.cifar import cifar10_binary, cifar10_pickles, cifar100_binary, cifar100_pickles
-from taijitu_runtime.datasets.found import Files, Found
+from taijitu_runtime.datasets.found import Files, Found, first_bytes
 from taijitu_runtime.datasets.kinds import foreign_kind, picture_format
 from taijitu_runtime.datasets.layout import Reading, found_in
 from taijitu_runtime.datasets.lists import LIST_SUFFIXES, read_list
@@ -77,11 +77,7 @@ def _read_folder(path: Path, reading: Reading) -> Found:
 
 def _check_kind(path: Path) -> None:
     """Raise DataError for a file of another kind, so that it is not called a damaged tar."""
-    try:
-        with path.open("rb") as file:
-            first = file.read(512)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    first = first_bytes(path, 512)
     kind = picture_format(first) or foreign_kind(first, "")
     if kind == foreign_kind(b"", ""):
         if not first or b"\0" in first or is_packed(path):  # a tar's first header is padded with zeros
