@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -189,8 +188,7 @@ class ModelCard:
         check_mapping("producer", self.producer)
         for package, version in self.producer.items():
             check_text(f"producer.{package}", version, "a version as text", r".*")
-        if not isinstance(self.source_sha256, str) or not re.fullmatch(f"({SHA256})?", self.source_sha256):
-            raise fail("source_sha256", self.source_sha256, "64 lower-case hex digits, or an empty text")
+        check_text("source_sha256", self.source_sha256, "64 lower-case hex digits, or an empty text", f"({SHA256})?")
         if self.decision is not None and self.decision.other not in (None, *self.labels):
             raise fail("decision.other", self.decision.other, "one of the labels")
 

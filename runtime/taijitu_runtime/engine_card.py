@@ -17,8 +17,8 @@ from typing import Any
 from taijitu_runtime.card import PRECISIONS, ModelCard
 from taijitu_runtime.errors import ArtefactError
 from taijitu_runtime.fields import (
-    SHA256,
     check_choice,
+    check_sha256,
     check_text,
     check_version,
     fail,
@@ -191,7 +191,7 @@ class Source:
         check_text("source.path", self.path, "a path relative to the sidecar")
         if PurePosixPath(self.path).is_absolute():
             raise fail("source.path", self.path, "a path relative to the sidecar, so that both can be moved")
-        check_text("source.sha256", self.sha256, "64 lower-case hex digits", SHA256)
+        check_sha256("source.sha256", self.sha256)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +234,7 @@ class EngineCard:
 
     def __post_init__(self) -> None:
         check_version(self.format_version, ENGINE_FORMAT_VERSION)
-        check_text("plan_sha256", self.plan_sha256, "64 lower-case hex digits", SHA256)
+        check_sha256("plan_sha256", self.plan_sha256)
         for name in ("flags", "arguments"):
             texts = getattr(self, name)
             if not isinstance(texts, tuple) or not all(isinstance(text, str) and text.isprintable() for text in texts):

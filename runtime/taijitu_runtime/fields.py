@@ -131,6 +131,11 @@ def check_text(field: str, got: object, expected: str, pattern: str = r".+") -> 
         raise fail(field, got, expected)
 
 
+def check_sha256(field: str, got: object) -> None:
+    """Raise ArtefactError unless `got` is a sha256 in lower-case hexadecimal."""
+    check_text(field, got, "64 lower-case hex digits", SHA256)
+
+
 def is_one_line(text: str) -> bool:
     """Return whether text has no control characters, line or paragraph separators, or lone surrogates."""
     return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)

@@ -7,14 +7,13 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.fields import SHA256, check_text, fail, read_fields, tuple_from_list
+from taijitu_runtime.fields import check_sha256, check_text, fail, read_fields, tuple_from_list
 
 MOST_SEEDS = 64
 
@@ -87,8 +86,7 @@ class Passport:
             raise fail("proof.pixels_sha256", self.pixels_sha256, f"{len(self.seeds)} hashes, one for each seed")
         _check_allowed(self.allowed_on_gpu)
         for digest in (*self.pixels_sha256, self.labels_sha256):
-            if not isinstance(digest, str) or not re.fullmatch(SHA256, digest):
-                raise fail("proof.sha256", digest, "64 lower-case hex digits")
+            check_sha256("proof.sha256", digest)
 
     @classmethod
     def from_plain(cls, got: Any) -> Passport:

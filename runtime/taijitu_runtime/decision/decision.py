@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from typing import Any
 
-from taijitu_runtime.fields import SHA256, check_choice, check_text, fail, plain, read_fields, tuple_from_list
+from taijitu_runtime.fields import check_choice, check_sha256, check_text, fail, plain, read_fields, tuple_from_list
 
 SCORES = ("probability", "energy")
 MOST_ROWS = 101
@@ -78,8 +77,7 @@ class Decision:
         check_text("decision.chosen", self.chosen, "how the threshold was chosen, in words")
         if type(self.pictures) is not int or self.pictures < 1:
             raise fail("decision.pictures", self.pictures, "a number of pictures from 1 on")
-        if not isinstance(self.data_sha256, str) or not re.fullmatch(SHA256, self.data_sha256):
-            raise fail("decision.data_sha256", self.data_sha256, "64 lower-case hex digits")
+        check_sha256("decision.data_sha256", self.data_sha256)
         for name in ("calibration_error_before", "calibration_error"):
             _check_number(f"decision.{name}", getattr(self, name), 0, 100, "percentage points")
         if not isinstance(self.table, tuple) or len(self.table) > MOST_ROWS:
