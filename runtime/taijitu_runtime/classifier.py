@@ -15,7 +15,7 @@ from taijitu_runtime.answers import Prediction, Scores, check_logits, check_top,
 from taijitu_runtime.backends import Backend, ModelInput, open_backend
 from taijitu_runtime.backends.base import check_gpu_array, check_images
 from taijitu_runtime.backends.bulk import RUNS, chunked, mapped
-from taijitu_runtime.backends.contract import rows_from_pixels
+from taijitu_runtime.backends.contract import padded, rows_from_pixels
 from taijitu_runtime.backends.gpu_arrays import is_on_gpu
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.decision.decision import temperature_of
@@ -317,9 +317,7 @@ class Classifier:
         return _joined([self._run(rows[start : start + size], alongside) for start in range(0, len(rows), size)])
 
     def _run(self, rows: NDArray[Any], alongside: bool) -> NDArray[np.float32]:
-        missing = max(0, self.backend.input.min_batch - len(rows))
-        padded = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing else rows
-        return self.backend.infer(padded, alongside=alongside)[: len(rows)]
+        return self.backend.infer(padded(rows, self.backend.input.min_batch), alongside=alongside)[: len(rows)]
 
 
 def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:

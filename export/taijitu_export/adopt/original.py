@@ -15,6 +15,7 @@ from taijitu_export.onnx.forms import LAYOUTS, Layout
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of
 from taijitu_export.progress import tracked
 from taijitu_runtime.backends.bulk import mapped
+from taijitu_runtime.backends.contract import padded
 from taijitu_runtime.backends.ort.options import session_options
 from taijitu_runtime.backends.ort.session import SessionOpener
 from taijitu_runtime.card import CHANNELS, InputSpec
@@ -123,9 +124,8 @@ class Original:
         return numbers
 
     def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        missing = max(0, (self.signature.batch or 0) - len(images))
-        padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)]) if missing else images
-        flat: NDArray[np.float32] = self._raw(padded)[: len(images)].reshape(len(images), -1).astype(np.float32)
+        raw = self._raw(padded(images, self.signature.batch or 0))
+        flat: NDArray[np.float32] = raw[: len(images)].reshape(len(images), -1).astype(np.float32)
         return flat
 
     def _raw(self, images: NDArray[Any]) -> Any:

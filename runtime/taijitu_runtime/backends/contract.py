@@ -74,6 +74,12 @@ def rows_from_pixels(pixels: NDArray[np.uint8], layout: Layout, spec: InputSpec)
     return normalise(pixels, spec)
 
 
+def padded(rows: NDArray[Any], least: int) -> NDArray[Any]:
+    """Return rows (N, ...), with rows of zeros behind them where there are fewer than `least`."""
+    missing = max(0, least - len(rows))
+    return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing else rows
+
+
 def input_and_classes(path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[ModelInput, int | None]:
     """Return the input of an artefact's graph and its number of logits, None where that is open.
 

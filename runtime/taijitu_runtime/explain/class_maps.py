@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.backends import Backend, OrtBackend
+from taijitu_runtime.backends.contract import padded
 from taijitu_runtime.backends.ort.backend import open_model
 from taijitu_runtime.errors import ArtefactError, ExplanationError, describe, one_line
 from taijitu_runtime.explain.head import DO, EXPECTED, head_of
@@ -60,13 +61,12 @@ class ClassMaps:
             Logits, float32 (N, K), and maps, float32 (N, K, h, w). The mean of a map is the logit of its label, as far
             as the file's precision rounds nothing; a place counts for as much as it is above that mean.
         """
-        missing = max(0, self._input.min_batch - len(rows))
-        padded = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)]) if missing else rows
+        images = padded(rows, self._input.min_batch)
         try:
-            logits, places = self._session.run(["logits", MAPS], {"images": padded})
+            logits, places = self._session.run(["logits", MAPS], {"images": images})
         except Exception as error:
             text = one_line(error)
-            raise ArtefactError(f"{self._path}: ONNX Runtime failed on {describe(padded)}: {text}") from error
+            raise ArtefactError(f"{self._path}: ONNX Runtime failed on {describe(images)}: {text}") from error
         return logits[: len(rows)], np.ascontiguousarray(places.transpose(2, 3, 0, 1))[: len(rows)]
 
     def _check(self) -> None:
