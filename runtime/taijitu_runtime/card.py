@@ -251,6 +251,11 @@ class ModelCard:
         }
 
 
+def has_card(metadata: Mapping[str, str]) -> bool:
+    """Return whether an ONNX file's metadata has a card, or parts of one."""
+    return any(key.startswith(METADATA_PREFIX) for key in metadata)
+
+
 def _check_side(field: str, got: object) -> None:
     if type(got) is not int or not 1 <= got <= MAX_SIDE:
         raise fail(field, got, f"an integer from 1 to {MAX_SIDE}, in pixels")

@@ -32,7 +32,7 @@ from taijitu_export.onnx_artefact import check_output, checked_file, sealed
 from taijitu_export.passport import card_for_precision, with_passport
 from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.backends import OrtBackend
-from taijitu_runtime.card import METADATA_PREFIX, Architecture, InputSpec, ModelCard, Precision
+from taijitu_runtime.card import Architecture, InputSpec, ModelCard, Precision, has_card
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, check_name, one_line, require
@@ -114,7 +114,7 @@ def adopt_file(
         check_name("layout", layout, LAYOUTS)
     name = checked_name(name, source)
     file = read_onnx(source)
-    if any(key.startswith(METADATA_PREFIX) for key in file.metadata):
+    if has_card(file.metadata):
         raise UsageError(f"{source}: got an artefact of taijitu, expected a file of another exporter; use it as it is")
     original = Original(file, layout)
     known = known.over(preprocessing_of_metadata(file.metadata))

@@ -10,7 +10,7 @@ import onnx
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of, read_onnx
 from taijitu_export.onnx.passes.reading import QUANTISERS
 from taijitu_runtime.backends.contract import Tensor, check_card, input_and_classes
-from taijitu_runtime.card import METADATA_PREFIX, ModelCard
+from taijitu_runtime.card import ModelCard, has_card
 from taijitu_runtime.errors import ArtefactError
 
 WITHOUT_CARD = (
@@ -60,7 +60,7 @@ def read_graph(path: Path) -> Graph:
             f"{path}: got IR version {file.model.ir_version}, expected at most {onnx.IR_VERSION}; update onnx, or "
             "export it again"
         )
-    if not any(key.startswith(METADATA_PREFIX) for key in file.metadata):
+    if not has_card(file.metadata):
         return Graph(path, file.model, None, file.sha256, (WITHOUT_CARD,))
     return Graph(path, file.model, _checked_card(file), file.sha256)
 

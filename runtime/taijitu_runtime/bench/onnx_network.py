@@ -10,7 +10,7 @@ from taijitu_runtime.backends.bulk import Bulk
 from taijitu_runtime.backends.contract import Tensor
 from taijitu_runtime.backends.ort.backend import bulk_on_cpu, open_model, tensor_of
 from taijitu_runtime.bench.inputs import Shape, requested_shapes
-from taijitu_runtime.card import METADATA_PREFIX, ModelCard
+from taijitu_runtime.card import ModelCard, has_card
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
@@ -81,8 +81,7 @@ class OnnxNetwork:
     @property
     def _card(self) -> ModelCard | None:
         metadata = self.session.get_modelmeta().custom_metadata_map
-        has_one = any(key.startswith(METADATA_PREFIX) for key in metadata)
-        return ModelCard.read_onnx_metadata(metadata, self.path) if has_one else None
+        return ModelCard.read_onnx_metadata(metadata, self.path) if has_card(metadata) else None
 
     def _smallest(self, name: str, sides: tuple[int | None, ...]) -> Shape:
         if None in sides[1:]:

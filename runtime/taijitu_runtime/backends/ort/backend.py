@@ -14,7 +14,7 @@ from taijitu_runtime.backends.bulk import Bulk, batch_for_cache
 from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_an_artefact
 from taijitu_runtime.backends.ort.provider import check_provider, open_on_provider
 from taijitu_runtime.backends.ort.session import SessionOpener
-from taijitu_runtime.card import METADATA_PREFIX, ModelCard, Precision
+from taijitu_runtime.card import ModelCard, Precision, has_card
 from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, one_line, require
 from taijitu_runtime.installed import version_numbers
 from taijitu_runtime.machine import MOST_THREADS, core_cache_bytes, usable_cores
@@ -92,7 +92,7 @@ class OrtBackend(Backend):
         self._identity = identity_of_files(self.path)
         self._session = self._new_session(self._cores)
         metadata = self._session.get_modelmeta().custom_metadata_map
-        if not any(key.startswith(METADATA_PREFIX) for key in metadata):
+        if not has_card(metadata):
             raise not_an_artefact(self.path, "an ONNX model without taijitu's metadata (labels, preprocessing)")
         card = ModelCard.read_onnx_metadata(metadata, self.path)
         if self._provider == "cpu":
