@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -66,6 +67,23 @@ def read_own(file: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & OTHERS_WRITE:
             raise UnsafeFileError(f"{file} may be another user's")
         return stream.read()
+
+
+def folder_of_model(folder: Path, model: bytes) -> Path:
+    """Return the folder of a model's cached files, made if missing; remove those of the models longest not used.
+
+    Args:
+        folder: The private folder that holds one for each model.
+        model: The content of the ONNX file.
+
+    Raises:
+        UnsafeFolderError: As for `private_folder`.
+        OSError: The folder cannot be made or listed.
+    """
+    own = private_folder(folder / hashlib.sha256(model).hexdigest())
+    os.utime(own)  # used folders are removed last
+    keep_newest(path for path in folder.iterdir() if path.is_dir())
+    return own
 
 
 def keep_newest(places: Iterable[Path], count: int = KEPT_FILES) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -86,7 +87,7 @@ def test_a_model_that_was_trained_again_gets_no_engine_of_the_old_weights(
 
 def test_the_kernels_of_a_model_are_kept_as_long_as_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(plugin, "keep_newest", lambda places: cache.keep_newest(places, 1))
+    monkeypatch.setattr(cache, "keep_newest", functools.partial(cache.keep_newest, count=1))
     monkeypatch.setattr(plugin, "_registered", lambda *_: None)
     monkeypatch.setitem(sys.modules, plugin.MODULE, SimpleNamespace(get_library_path=lambda: "plugin.so"))
     ort = SimpleNamespace(register_execution_provider_library=None, get_ep_devices=list)

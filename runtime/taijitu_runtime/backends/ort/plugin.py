@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
+from taijitu_runtime.cache import cache_folder, folder_of_model, private_folder
 from taijitu_runtime.errors import MissingDependencyError, ProviderError, require
 from taijitu_runtime.providers import RTX
 
@@ -57,9 +55,7 @@ def _options(model: Path | None) -> dict[str, str]:
         return {}
     try:
         folder = private_folder(cache_folder() / "onnxruntime-rtx")
-        kernels = private_folder(folder / hashlib.sha256(model.read_bytes()).hexdigest())
-        os.utime(kernels)  # used folders are removed last
-        keep_newest(path for path in folder.iterdir() if path.is_dir())
+        kernels = folder_of_model(folder, model.read_bytes())
     except (OSError, RuntimeError):  # no cache: kernels are compiled at each start
         return {}
     return {"nv_runtime_cache_path": str(kernels)}

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import importlib
 import io
-import os
 import platform
 import re
 import threading
@@ -20,7 +18,7 @@ from typing import Any
 
 from taijitu_runtime.backends.ort import plugin
 from taijitu_runtime.backends.ort.options import LOG_FATAL, LOG_WARNING
-from taijitu_runtime.cache import cache_folder, keep_newest, private_folder
+from taijitu_runtime.cache import cache_folder, folder_of_model, private_folder
 from taijitu_runtime.errors import ProviderError, UnknownNameError, one_line
 from taijitu_runtime.installed import installed_versions
 from taijitu_runtime.machine import is_jetson
@@ -147,25 +145,15 @@ def _options(name: str, model: Path | None) -> Options:
         return {}
     try:
         folder = private_folder(cache_folder() / "onnxruntime-tensorrt")
-        engines = _engine_folder(folder, model.read_bytes())
+        content = model.read_bytes()
+        # ONNX Runtime identifies an engine by names in the graph and of its file, regardless of the weights
+        # (https://github.com/microsoft/onnxruntime/issues/6455): a model that was trained again gets another folder,
+        # and one whose weights are in other files gets none.
+        engines = None if has_external_data(content) else folder_of_model(folder, content)
     except (OSError, RuntimeError):  # without a cache, engines are built at each start
         return {}
     options = {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder)}
     return options | ({"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(engines)} if engines else {})
-
-
-def _engine_folder(folder: Path, model: bytes) -> Path | None:
-    """Return the folder for the engines of this model, below `folder`; None if its weights are in other files.
-
-    ONNX Runtime identifies an engine by names in the graph and of its file, regardless of the weights
-    (https://github.com/microsoft/onnxruntime/issues/6455); so a model that was trained again gets another folder.
-    """
-    if has_external_data(model):
-        return None
-    engines = private_folder(folder / hashlib.sha256(model).hexdigest())
-    os.utime(engines)  # used folders are removed last
-    keep_newest(path for path in folder.iterdir() if path.is_dir())
-    return engines
 
 
 def _loading_error(ort: Any, provider: str) -> str:
