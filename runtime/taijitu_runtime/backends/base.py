@@ -155,6 +155,12 @@ class Backend(abc.ABC):
         """Do the same as `_infer` for a checked array on the GPU; a backend with a `_gpu_stream` has this too."""
         raise NotImplementedError
 
+    def _closed_meanwhile(self) -> UsageError:
+        """Return the error for a call that another thread's `close` overtook."""
+        return UsageError(
+            f"{self.path}: got a call on a model that was closed in the meantime; close it after the last"
+        )
+
     def _loaded(self) -> tuple[ModelCard, ModelInput]:
         if self._contract is None:
             raise UsageError(

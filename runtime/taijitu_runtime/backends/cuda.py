@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -210,15 +210,12 @@ class Gpu:
         return int(self._call("cuDeviceGetAttribute", kind, self._device))
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        return _checked(self._driver, name, getattr(self._driver, name), arguments)
-
-
-def _checked(driver: Any, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Return the results of a call without its status: None, a value, or a tuple. DeviceError for a bad status."""
-    try:
-        status, *values = function(*arguments)
-    except (RuntimeError, OSError) as error:  # no libcuda, or one that is too old for this call
-        raise DeviceError(f"{name}: {one_line(error)}") from None
-    if status != driver.CUresult.CUDA_SUCCESS:
-        raise DeviceError(f"{name}: {status.name}")
-    return values[0] if len(values) == 1 else tuple(values) or None
+        """Return the results of a call without its status: None, a value, or a tuple. DeviceError for a bad status."""
+        function = getattr(self._driver, name)
+        try:
+            status, *values = function(*arguments)
+        except (RuntimeError, OSError) as error:  # no libcuda, or one that is too old for this call
+            raise DeviceError(f"{name}: {one_line(error)}") from None
+        if status != self._driver.CUresult.CUDA_SUCCESS:
+            raise DeviceError(f"{name}: {status.name}")
+        return values[0] if len(values) == 1 else tuple(values) or None

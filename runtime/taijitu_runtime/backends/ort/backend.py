@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from taijitu_runtime.backends.base import Backend, check_weights_are_there
 from taijitu_runtime.backends.bulk import Bulk, batch_for_cache
 from taijitu_runtime.backends.contract import ModelInput, Tensor, input_and_classes, not_an_artefact
-from taijitu_runtime.backends.ort.provider import check_provider, open_on_provider
+from taijitu_runtime.backends.ort.provider import open_on_provider
 from taijitu_runtime.backends.ort.session import SessionOpener
 from taijitu_runtime.card import ModelCard, Precision, has_card
-from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, one_line, require
+from taijitu_runtime.errors import ArtefactError, ProviderError, UsageError, check_name, one_line, require
 from taijitu_runtime.installed import version_numbers
 from taijitu_runtime.machine import MOST_THREADS, core_cache_bytes, usable_cores
 from taijitu_runtime.onnx_graph.external_data import external_files
 from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
+from taijitu_runtime.providers import PROVIDERS
 
 ROUNDS_FLOAT16 = (1, 30)
 """The first release whose CPU provider quantises float16 as it should: microsoft/onnxruntime#22741."""
@@ -51,7 +52,7 @@ class OrtBackend(Backend):
         super().__init__(path)
         if not 0 <= threads <= MOST_THREADS:
             raise UsageError(f"got threads={threads}, expected 0 (one per core) to {MOST_THREADS}")
-        check_provider(provider)
+        check_name("provider", provider, PROVIDERS)
         self._cores = threads or usable_cores()
         self._provider = provider
         self._native = native
@@ -125,9 +126,7 @@ class OrtBackend(Backend):
 
     def _run(self, session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
         if session is None:
-            raise UsageError(
-                f"{self.path}: got a call on a model that was closed in the meantime; close it after the last"
-            )
+            raise self._closed_meanwhile()
         try:
             logits: NDArray[np.float32] = session.run(["logits"], {"images": images})[0]
         except Exception as error:

@@ -19,7 +19,7 @@ from typing import Any
 from taijitu_runtime.backends.ort import plugin
 from taijitu_runtime.backends.ort.options import LOG_FATAL, LOG_WARNING
 from taijitu_runtime.cache import cache_folder, folder_of_model, private_folder
-from taijitu_runtime.errors import ProviderError, UnknownNameError, one_line
+from taijitu_runtime.errors import ProviderError, one_line
 from taijitu_runtime.installed import installed_versions
 from taijitu_runtime.machine import is_jetson
 from taijitu_runtime.onnx_graph.external_data import has_external_data
@@ -34,12 +34,6 @@ TOO_OLD_DRIVER = re.compile(r"undefined symbol: (cu[A-Z]\w+)|CUDA driver version
 GIVEN_UP = re.compile(r"EP Error (.+?)\s+when using", re.DOTALL)
 
 _quieting = threading.Lock()  # stdout and the level of the log are the whole process's
-
-
-def check_provider(name: str) -> None:
-    """Raise UnknownNameError unless `name` is one of PROVIDERS."""
-    if name not in PROVIDERS:
-        raise UnknownNameError("provider", name, PROVIDERS)
 
 
 def open_on_provider(

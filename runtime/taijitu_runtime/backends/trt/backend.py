@@ -19,7 +19,7 @@ from taijitu_runtime.backends.trt.engine import Engine
 from taijitu_runtime.backends.trt.plan import Plan, open_plan
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.engine_card import EngineCard
-from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.errors import ArtefactError
 
 Result = TypeVar("Result")
 
@@ -78,7 +78,7 @@ class TrtBackend(Backend):
     def _gpu_stream(self) -> int:
         engine = self._engine
         if engine is None:
-            raise self._closed()
+            raise self._closed_meanwhile()
         return engine.stream
 
     def _infer_on_gpu(self, images: GpuArray) -> NDArray[np.float32]:
@@ -93,16 +93,16 @@ class TrtBackend(Backend):
 
         def here() -> NDArray[np.float32]:
             if self._engine is None:
-                raise self._closed()
+                raise self._closed_meanwhile()
             return work(self._engine)
 
         owner = self._owner
         if owner is None:
-            raise self._closed()
+            raise self._closed_meanwhile()
         try:
             waiting = owner.submit(_forgetful, here)
         except RuntimeError:  # closed by another thread in the meantime
-            raise self._closed() from None
+            raise self._closed_meanwhile() from None
         return waiting.result()
 
     def _free(self) -> None:
@@ -112,11 +112,6 @@ class TrtBackend(Backend):
                 owner.submit(self._close_here).result()
             finally:
                 owner.shutdown()
-
-    def _closed(self) -> UsageError:
-        return UsageError(
-            f"{self.path}: got a call on a model that was closed in the meantime; close it after the last"
-        )
 
     def _open_here(self, card: EngineCard) -> tuple[ModelCard, ModelInput, int]:
         plan = self._plan = open_plan(self.path, card, rebuild=self._rebuild)
