@@ -17,14 +17,12 @@ from taijitu_runtime.onnx_graph.tensor_sizes import largest_tensor_bytes
 
 
 class OnnxNetwork:
-    """An ONNX file on ONNX Runtime: `with OnnxNetwork(path) as network: network.session`.
+    """An ONNX file on ONNX Runtime: `with OnnxNetwork(path, ...) as network: network.session`.
 
     `threads`, `provider` as for OrtBackend, and its errors, except that nothing is asked of names, types and shapes.
     """
 
-    def __init__(
-        self, path: Path, *, threads: int = 0, provider: str = "cpu", profile_prefix: Path | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, threads: int, provider: str, profile_prefix: Path | None = None) -> None:
         self.path, self.threads, self.provider = path, threads, provider
         self._profile_prefix = profile_prefix
         self.session: Any = None

@@ -173,7 +173,7 @@ def evaluation_pictures(source: Path, labels: Labels, trained_on: TrainedOn | No
 
 
 def evaluation_and_other_pictures(
-    source: Path, labels: Labels, trained_on: TrainedOn | None = None, other: str | None = None
+    source: Path, labels: Labels, trained_on: TrainedOn | None, other: str | None = None
 ) -> tuple[PictureSet, PictureSet]:
     """Return the pictures of `evaluation_pictures`, and those with the label `other`, which show none of the labels.
 

@@ -132,7 +132,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise
 
 
-def scan_tar(path: Path, wanted: Collection[str] = ()) -> Scan:
+def scan_tar(path: Path, wanted: Collection[str]) -> Scan:
     """Find the pictures of a tar, loaded if it is compressed, and the files whose names match one of `wanted`.
 
     Raises:

@@ -37,7 +37,7 @@ Section = tuple[str, list[Finding]]
 class Checkup:
     """The checks, and facts that several sections need, determined once."""
 
-    def __init__(self, models: Sequence[Path] = ()) -> None:
+    def __init__(self, models: Sequence[Path]) -> None:
         self.root = Path("/")
         self.models = models
         self.machine = platform.machine()

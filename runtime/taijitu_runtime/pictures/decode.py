@@ -95,7 +95,7 @@ def decode(
         raise damaged(one_line(error) or type(error).__name__) from error
 
 
-def decode_image(image: Image.Image, limits: Limits = LIMITS) -> Decoded:
+def decode_image(image: Image.Image, limits: Limits) -> Decoded:
     """Decode a Pillow image, which may have read its header only. Raises TooManyPixelsError or UnknownFormatError.
 
     Several threads may be given the same one, as where it is twice in a list: Pillow lets one thread at a time load it.

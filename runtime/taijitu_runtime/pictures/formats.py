@@ -44,7 +44,7 @@ UNSUPPORTED_MAGIC = {
 UNSUPPORTED_MAGIC_BYTES = 1024
 
 
-def format_of(data: bytes, accepted: Sequence[str] = FORMATS) -> str:
+def format_of(data: bytes, accepted: Sequence[str]) -> str:
     """Return the format of the first bytes. Raises UnknownFormatError, with its name, unless it is accepted."""
     for name in accepted:
         if MAGIC[name].match(data):

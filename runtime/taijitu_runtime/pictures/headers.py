@@ -82,7 +82,7 @@ class Header(NamedTuple):
             return 1
         return next((factor for factor in (8, 4, 2) if short >= factor * least_side), 1)
 
-    def cost_pixels(self, least_side: int = 0) -> int:
+    def cost_pixels(self, least_side: int) -> int:
         """Return the cost of decoding in pixels, the unit of `Limits.max_pixels` and of memory budgets.
 
         That is width times height. For a JPEG that is shrunk, it is the number of decoded pixels, but at least an

@@ -16,12 +16,12 @@ VALUE_FORMATS = {1: "B", 3: "H", 4: "L"}
 ORIENTATION_OF_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
-def orientation_from_metadata(exif: bytes, xmp: bytes = b"") -> int:
+def orientation_from_metadata(exif: bytes, xmp: bytes) -> int:
     """Return the orientation, 1 to 8, that EXIF states, or else XMP; 1 where it says none or cannot be read.
 
     Args:
-        exif: An EXIF block, with or without "Exif" before it.
-        xmp: An XMP packet.
+        exif: An EXIF block, with or without "Exif" before it, or empty.
+        xmp: An XMP packet, or empty.
     """
     stated = _from_exif(exif)
     if stated is None:

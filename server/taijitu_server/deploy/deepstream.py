@@ -72,9 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def deepstream_folder(
-    model: Path, out: Path, *, batch_size: int = 1, gpu: int = 0, threshold: float | None = None
-) -> Written:
+def deepstream_folder(model: Path, out: Path, *, batch_size: int, gpu: int, threshold: float | None) -> Written:
     """Write `out` with model.onnx, labels.txt and the two configurations of Gst-nvinfer.
 
     The ONNX file is loaded first, so that it is known to run. The copy gives probabilities, after the card's
@@ -160,7 +158,7 @@ def differences(card: ModelCard, fixed_batch: int | None, batch_size: int, thres
     return found
 
 
-def with_probabilities(model: bytes, card: ModelCard, batch: int | None = None) -> bytes:
+def with_probabilities(model: bytes, card: ModelCard, batch: int | None) -> bytes:
     """Return the ONNX file with the output OUTPUT, float32 (N, K), instead of `logits`, and without its contract.
 
     Without, since it would not hold: nvinfer reads none, and taijitu should not take the copy for its own. `batch`: the

@@ -80,14 +80,7 @@ class Artefact:
 
 
 def triton_repository(
-    model: Path,
-    out: Path,
-    *,
-    name: str = "",
-    version: int = 1,
-    max_batch: int = 32,
-    mounted_at: Path | None = None,
-    gpu: bool = False,
+    model: Path, out: Path, *, name: str, version: int, max_batch: int, mounted_at: Path | None, gpu: bool
 ) -> Path:
     """Write `out`/NAME/ with config.pbtxt, labels.txt and VERSION/model.onnx or model.plan for Triton.
 

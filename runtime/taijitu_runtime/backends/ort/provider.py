@@ -26,6 +26,7 @@ from taijitu_runtime.onnx_graph.external_data import has_external_data
 from taijitu_runtime.providers import PROVIDERS, RTX
 
 Options = dict[str, str]
+NewSession = Callable[[list[tuple[str, Options]]], Any]
 CPU_BUILD, GPU_BUILD = "onnxruntime", "onnxruntime-gpu"
 INSTALL = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
 LOOK = "look at the GPU lines of: taijitu doctor"
@@ -36,9 +37,7 @@ GIVEN_UP = re.compile(r"EP Error (.+?)\s+when using", re.DOTALL)
 _quieting = threading.Lock()  # stdout and the level of the log are the whole process's
 
 
-def open_on_provider(
-    ort: Any, provider: str, new_session: Callable[[list[tuple[str, Options]]], Any], model: Path | None = None
-) -> Any:
+def open_on_provider(ort: Any, provider: str, new_session: NewSession, model: Path | None = None) -> Any:
     """Open a session by `new_session(providers)` that uses `provider` and does not fall back to another one.
 
     Args:
@@ -71,9 +70,7 @@ def open_on_provider(
     return session
 
 
-def _open_on_plugin(
-    ort: Any, new_session: Callable[[list[tuple[str, Options]]], Any], model: Path | None = None
-) -> Any:
+def _open_on_plugin(ort: Any, new_session: NewSession, model: Path | None) -> Any:
     with _quiet(ort, io.StringIO()):
         try:
             providers = plugin.rtx_provider(ort, model)

@@ -125,7 +125,7 @@ class Plan:
         return ArtefactError(f"{self.path}: TensorRT could not {what}: {words}")
 
 
-def open_plan(path: Path, card: EngineCard, *, rebuild: bool = False) -> Plan:
+def open_plan(path: Path, card: EngineCard, *, rebuild: bool) -> Plan:
     """Open the plan of a sidecar on the first GPU, whose context becomes current on this thread.
 
     Args:
