@@ -118,15 +118,19 @@ def triton_repository(
         _check_existing(target, version, texts)
         with new_folder(target / str(version)) as folder:
             shutil.copyfile(model, folder / artefact.file)
-        return target
-    with new_folder(target) as folder:
-        (folder / str(version)).mkdir()
-        shutil.copyfile(model, folder / str(version) / artefact.file)
-        if artefact.library is not None:
-            shutil.copyfile(artefact.library, folder / artefact.library.name)
-        for file, text in texts.items():
-            (folder / file).write_text(text, encoding="utf-8")
+    else:
+        with new_folder(target) as folder:
+            _write_model(folder, version, artefact, texts)
     return target
+
+
+def _write_model(folder: Path, version: int, artefact: Artefact, texts: dict[str, str]) -> None:
+    (folder / str(version)).mkdir()
+    shutil.copyfile(artefact.path, folder / str(version) / artefact.file)
+    if artefact.library is not None:
+        shutil.copyfile(artefact.library, folder / artefact.library.name)
+    for file, text in texts.items():
+        (folder / file).write_text(text, encoding="utf-8")
 
 
 def _onnx(model: Path, gpu: bool) -> Artefact:
