@@ -52,10 +52,8 @@ async def models(state: ServerState, request: Request) -> WholeResponse:
         }
         for model in state.registry.all()
     ]
-    served = {(model.name, model.version) for model in state.registry.all()}
-    for (name, version), reason in state.registry.failures.items():
-        if (name, version) not in served:
-            found.append({"model": name, "version": version, "failure": reason})
+    for (name, version), reason in state.registry.unserved().items():
+        found.append({"model": name, "version": version, "failure": reason})
     return WholeResponse(orjson.dumps(found))
 
 

@@ -92,10 +92,8 @@ async def index(state: ServerState, request: Request) -> WholeResponse:
     rows = [
         {"name": model.name, "version": model.version, "state": "READY", "reason": ""} for model in state.registry.all()
     ]
-    served = {(row["name"], row["version"]) for row in rows}
-    for (name, version), reason in state.registry.failures.items():
-        if (name, version) not in served and not content.get("ready"):
-            rows.append({"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason})
+    for (name, version), reason in state.registry.unserved().items() if not content.get("ready") else ():
+        rows.append({"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason})
     return WholeResponse(orjson.dumps(rows))
 
 

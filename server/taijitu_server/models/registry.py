@@ -105,6 +105,10 @@ class Registry:
         """Return every served version, by name and version."""
         return [self.served[name][version] for name in self.names() for version in sorted(self.served[name], key=int)]
 
+    def unserved(self) -> dict[Key, str]:
+        """Return the versions that could not be loaded and of which no earlier one serves, with why."""
+        return {key: reason for key, reason in self.failures.items() if key[1] not in self.served.get(key[0], {})}
+
     async def refresh(self, only: str | None = None, again: bool = False) -> list[str]:
         """Load new or changed models, drop removed ones, of one name or of all; return one line for each failure.
 
