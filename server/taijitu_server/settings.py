@@ -167,17 +167,16 @@ class Settings(BaseModel):
 
 def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the settings among environment variables, by name."""
-    variables = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
     return {
         name: environment[variable]
-        for variable, name in variables.items()
+        for variable, name in _variables().items()
         if variable in environment and not _is_service_link(variable, environment[variable])
     }
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Return one warning for each environment variable TAIJITU_* that is not a setting."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | OTHER_VARIABLES
+    known = _variables().keys() | OTHER_VARIABLES
     texts = []
     for variable, value in sorted(environment.items()):
         if variable.startswith(PREFIX) and variable not in known and not _is_service_link(variable, value):
@@ -185,6 +184,10 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
             hint = f"; did you mean {close[0]}?" if close else "; see taijitu serve --help"
             texts.append(f"the environment variable {variable} is not a setting and is ignored{hint}")
     return texts
+
+
+def _variables() -> dict[str, str]:
+    return {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
 
 
 def _is_service_link(variable: str, value: str) -> bool:
@@ -291,7 +294,7 @@ def settings_from(flags: dict[str, Any], file: Path | None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         got = f"got {_without_password(first['input'])[:100]!r}: {_reason(first['msg'])}"
-        raise UsageError(f"{_origin(first['loc'], given, file)}: {got}") from None
+        raise UsageError(f"{_where(first['loc'], given, file)}: {got}") from None
 
 
 def _reason(message: str) -> str:
@@ -299,13 +302,13 @@ def _reason(message: str) -> str:
     return own if own != message else message.lower()
 
 
-def _origin(path: tuple[int | str, ...], flags: dict[str, Any], file: Path | None) -> str:
+def _where(path: tuple[int | str, ...], flags: dict[str, Any], file: Path | None) -> str:
     """Return where the user wrote a setting: a flag, a variable or a line of the file."""
-    name, variable = str(path[0]) if path else "settings", f"{PREFIX}{str(path[0] if path else '').upper()}"
+    name = str(path[0]) if path else "settings"
     if name in flags:
         return f"--{'.'.join(map(str, path)).replace('_', '-')}"
     if name in settings_in(os.environ):
-        return variable
+        return f"{PREFIX}{name.upper()}"
     close = close_names(name, Settings.model_fields, 1)
     hint = f" (did you mean {close[0]}?)" if name not in Settings.model_fields and close else ""
     return f"{file}: {'.'.join(map(str, path))}{hint}"

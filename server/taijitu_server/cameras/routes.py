@@ -17,7 +17,6 @@ from taijitu_server.cameras.camera import NOTIFY_S, Camera
 from taijitu_server.cameras.latest_value import LatestValue
 from taijitu_server.cameras.mjpeg import BOUNDARY
 from taijitu_server.errors import CAMERA_CONTROL, CAMERA_OFF, HttpError, overloaded
-from taijitu_server.http.connection import CONNECTION
 from taijitu_server.http.origin import check_origin
 from taijitu_server.http.request import Request
 from taijitu_server.http.response import WholeResponse
@@ -124,8 +123,8 @@ class FrameStream:
                         await asyncio.wait_for(sent, SEND_TIMEOUT_S)
             await asyncio.wait_for(send({"type": "http.response.body", "body": b""}), SEND_TIMEOUT_S)
         except asyncio.TimeoutError:
-            connection = request.scope["extensions"][CONNECTION]["connection"]
-            connection.transport.abort()
+            if request.connection is not None:
+                request.connection.transport.abort()
             await gone
         finally:
             gone.cancel()

@@ -11,10 +11,10 @@ from taijitu_runtime.errors import close_names
 from taijitu_server.errors import METHOD, PATH, UPGRADE, ErrorKind, HttpError
 from taijitu_server.http.request import WEBSOCKET, Request
 from taijitu_server.http.response import JSON, Response
+from taijitu_server.routing.schemas import Schema
 from taijitu_server.state import ServerState
 
 Handler = Callable[[ServerState, Request], Awaitable[Response]]
-Schema = dict[str, Any]
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
