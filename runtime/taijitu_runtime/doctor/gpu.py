@@ -11,6 +11,7 @@ from taijitu_runtime.doctor.child import Reply
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
 from taijitu_runtime.engine_card import RTX_COMPUTE_CAPABILITIES
 from taijitu_runtime.installed import pip_install
+from taijitu_runtime.machine import read_text
 
 # Results of cuInit: what they mean, and the cure.
 CUDA_ERRORS = {
@@ -86,14 +87,14 @@ def pci_cards(root: Path) -> int:
     """Return the number of NVIDIA display and compute devices on the PCI bus."""
     count = 0
     for device in (root / "sys/bus/pci/devices").glob("*"):
-        vendor, kind = _read(device / "vendor"), _read(device / "class")
+        vendor, kind = read_text(device / "vendor"), read_text(device / "class")
         count += vendor == NVIDIA_VENDOR and kind.startswith("0x03")
     return count
 
 
 def driver_version(root: Path) -> str | None:
     """Return the version of the loaded kernel module; None without one."""
-    text = _read(root / "proc/driver/nvidia/version")
+    text = read_text(root / "proc/driver/nvidia/version")
     found = re.search(r"Kernel Module(?: for \S+)?\s+([\d.]+)", text)
     return found[1] if found else None
 
@@ -116,10 +117,3 @@ def _without_libcuda(root: Path, error: str, is_jetson: bool) -> Finding:
             "GPU", "there is one, driven by nouveau, which has no CUDA", "install NVIDIA's driver, and reboot"
         )
     return problem("GPU", f"there is one, and no driver for it ({error})", "install NVIDIA's driver, and reboot")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""

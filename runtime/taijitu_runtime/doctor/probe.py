@@ -100,18 +100,18 @@ def prove(path: str) -> tuple[str, str]:
 
 def absolute_value() -> bytes:
     """Return the smallest ONNX model: y = Abs(x) of one float32."""
-    from taijitu_runtime.onnx_graph import protobuf
-    from taijitu_runtime.onnx_graph.protobuf import BYTES, VARINT, Field
+    from taijitu_runtime.onnx_graph import onnx_fields as onnx
+    from taijitu_runtime.onnx_graph.protobuf import VARINT, Field, message, text, write
 
-    def message(number: int, *fields: Field) -> Field:
-        return Field(number, BYTES, protobuf.write(list(fields)))
-
-    shape = message(2, message(1, Field(1, VARINT, 1)))
-    kind = message(2, message(1, Field(1, VARINT, 1), shape))
-    node = message(1, protobuf.text(1, "x"), protobuf.text(2, "y"), protobuf.text(4, "Abs"))
-    values = [message(number, protobuf.text(1, name), kind) for number, name in ((11, "x"), (12, "y"))]
-    graph = message(7, node, protobuf.text(2, "abs"), *values)
-    return protobuf.write([Field(1, VARINT, 8), graph, message(8, Field(2, VARINT, 17))])
+    side = message(onnx.SHAPE_DIM, [Field(onnx.DIM_VALUE, VARINT, 1)])
+    tensor = [Field(onnx.TENSOR_ELEMENT_TYPE, VARINT, onnx.FLOAT), message(onnx.TENSOR_SHAPE, [side])]
+    kind = message(onnx.VALUE_TYPE, [message(onnx.TYPE_TENSOR, tensor)])
+    node = [text(onnx.NODE_INPUT, "x"), text(onnx.NODE_OUTPUT, "y"), text(onnx.NODE_OP_TYPE, "Abs")]
+    graph = [message(onnx.GRAPH_NODE, node), text(onnx.GRAPH_NAME, "abs")]
+    for number, name in ((onnx.GRAPH_INPUT, "x"), (onnx.GRAPH_OUTPUT, "y")):
+        graph.append(message(number, [text(onnx.VALUE_NAME, name), kind]))
+    opset = message(onnx.MODEL_OPSET, [Field(onnx.OPSET_VERSION, VARINT, 17)])
+    return write([Field(onnx.MODEL_IR_VERSION, VARINT, 8), message(onnx.MODEL_GRAPH, graph), opset])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_runtime.answers import Answer
+from taijitu_runtime.answers import UNKNOWN, Answer
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.decision.rule import UNDECIDED, Certainty, check_threshold
 from taijitu_runtime.errors import SourceError, UsageError, require
@@ -80,7 +80,7 @@ class Result:
     @functools.cached_property
     def annotated(self) -> NDArray[np.uint8]:
         """The frame, uint8 BGR, with the answers drawn on it; drawn at the first access."""
-        unknown = "unknown  " if self.certainty.known is False else ""
+        unknown = f"{UNKNOWN}  " if self.certainty.known is False else ""
         status = f"{unknown}{self.rate_hz:.1f} frames/s  {self.freshness}"
         return draw(self.frame.pixels, self.answers, self.box, status)
 
