@@ -129,7 +129,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def check_logits(logits: NDArray[np.float32], labels: Sequence[str]) -> None:
-    """Raise InputError unless logits have one row per picture, and in it one number per label."""
+    """Raise InputError unless logits are of shape (N, K): a row for each picture, with a number for each label."""
     if logits.ndim != 2 or logits.shape[1] != len(labels):
         raise InputError(f"got logits of shape {logits.shape}, expected (N, {len(labels)}), one for each label")
 

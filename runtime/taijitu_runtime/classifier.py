@@ -233,7 +233,7 @@ class Classifier:
         return self._mapped(prepared, self.rows_from_prepared)
 
     def rows_from_prepared(self, prepared: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return prepared pictures in the form that `backend.input` describes: unchanged, or in float32."""
+        """Return prepared pictures, uint8 RGB (N, H, W, 3), as `backend.input` describes: unchanged, or in float32."""
         return rows_from_pixels(prepared, self.backend.input.layout, self.card.input)
 
     def infer(self, rows: NDArray[Any]) -> NDArray[np.float32]:

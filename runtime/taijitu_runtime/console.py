@@ -77,7 +77,7 @@ def _path(text: str) -> Path:
 
 
 def pairs(flag: str, texts: Iterable[str], expected: str) -> dict[str, str]:
-    """Return texts such as "act=nish" by name; the last one of a name counts."""
+    """Return texts such as "act=nish" by name; the last one of a name counts. UsageError for one without "="."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")

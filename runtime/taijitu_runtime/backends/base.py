@@ -1,4 +1,4 @@
-"""The base of all backends: load on enter, `infer`, free on exit. Only this file checks inputs and contracts."""
+"""The base of all backends: load on enter, `infer`, free on exit. It checks what all of them take and give."""
 
 from __future__ import annotations
 

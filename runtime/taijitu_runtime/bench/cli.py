@@ -149,7 +149,7 @@ def prepare_artefact(model: Path, options: argparse.Namespace) -> Network:
 
 
 def open_probe(artefact: Network, options: argparse.Namespace) -> Probe:
-    """Return the probe for a model, with random input of the requested shapes."""
+    """Return the probe for a model, with random input of the requested shapes. UsageError if the memory lacks room."""
     shapes = artefact.shapes(options.shapes)
     dtypes = {tensor.name: np.dtype(tensor.dtype) for tensor in artefact.inputs}
     try:

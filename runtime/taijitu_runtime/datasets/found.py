@@ -130,7 +130,7 @@ class Split:
 
     @property
     def known_targets(self) -> NDArray[np.int64]:
-        """The targets, of pictures that have labels."""
+        """The targets, int64 (N,), of pictures that have labels."""
         assert self.targets is not None
         return self.targets
 

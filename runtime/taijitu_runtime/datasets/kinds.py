@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from taijitu_runtime.pictures.formats import CAMERA_RAW, MAGIC
 
 FIRST_BYTES = 64  # enough for `picture_format` and `foreign_kind`
-# For files without a picture's suffix. BM and P5 are missing: they are so short that a text may begin with them.
+# In place of MAGIC's, for files without a picture's suffix: a text may begin with BM, or with P5 and a space.
 _SURE = {
     "BMP": re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),
     "PPM": re.compile(rb"P[56]\s+[\d#]"),

@@ -65,7 +65,7 @@ def _draw_answers(cv2: Any, panel: NDArray[np.uint8], answers: Sequence[Answer],
 
 
 def draw_banner(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """Return a darkened copy with a line of text in the middle, to show while no frames come."""
+    """Return a darkened copy of uint8 BGR (H, W, 3) with a line of text in the middle, for while no frames come."""
     cv2 = require("cv2", "taijitu[camera]")
     dark: NDArray[np.uint8] = picture // np.uint8(2)
     row = max(LEAST_ROW_PIXELS, dark.shape[0] // ROWS)

@@ -60,6 +60,7 @@ def cuda_targets(nvcc: str) -> list[str]:
 
     All kinds means code for the first GPU of each generation, which the later ones run, and for the boards; and PTX of
     the oldest, which the driver of any other GPU compiles. (PTX of a later one would not load on an earlier GPU.)
+    Raises CompileError where `nvcc` names none.
     """
     if _gpu_is_here():
         return ["-arch=native"]

@@ -1,1 +1,1 @@
-"""Write files for other servers: a Triton model repository, a Ray Serve application."""
+"""Write files for others: a Triton model repository, a Ray Serve application, a folder for DeepStream."""

@@ -1,4 +1,4 @@
-"""Check the ONNX file that `taijitu triton-repo` and `taijitu ray-app` copy, and the path where others will see it."""
+"""Check the ONNX file that the commands of this folder copy, and the path where another program will see it."""
 
 from __future__ import annotations
 

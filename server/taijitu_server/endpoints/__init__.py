@@ -1,1 +1,1 @@
-"""Answer requests: one file for each endpoint that is not of KServe or a camera."""
+"""Answer requests to all endpoints except those of KServe and of cameras."""

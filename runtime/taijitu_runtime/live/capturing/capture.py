@@ -25,6 +25,9 @@ class Capture(Protocol):
     """An open source. `grab` waits for the next frame, `retrieve` decodes it; between the two is its time of capture.
 
     Attributes:
+        name: The file of a picture; "" for any other source.
+        position_s: The frame's position in a video file, in seconds; None where the source has none.
+        rate_hz: Frames per second as the source declares them; None if it does not.
         is_key: The frame is a key frame, decoded without others, so that earlier damage ends there.
         threads: The number of frames that the decoder may be ahead, plus one.
     """

@@ -66,7 +66,10 @@ def plan_from_source(source: Source, platform: Platform) -> Plan:
 
 
 def csi_pipeline(sensor: str, mode: Mode, platform: Platform) -> str:
-    """Return the pipeline for a camera on a Jetson's CSI connector, through its image processor."""
+    """Return the pipeline for a camera on a Jetson's CSI connector, through its image processor.
+
+    Raises SourceError on another board, and without GStreamer.
+    """
     if not platform.jetson:
         raise SourceError(
             f"got csi://{sensor}, expected a Jetson, whose cameras are read by nvarguscamerasrc; on another board "
