@@ -6,8 +6,6 @@ import base64
 import io
 import random
 import socket
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +14,11 @@ import pytest
 from PIL import Image
 
 from taijitu_runtime.classifier import Classifier
+from tests.helpers.image_file import png_declaring
 from tests.helpers.server_process import Server
 
 JPEG = {"Content-Type": "image/jpeg"}
+BOMB = png_declaring(30_000, 30_000, bytes(1000))
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +105,6 @@ def chunks(size: int) -> Iterator[bytes]:
         yield bytes(65536)
 
 
-def pixel_bomb() -> bytes:
-    """Make a PNG of a few bytes whose header declares 30,000 x 30,000 pixels."""
-    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
-    packed = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
-
-
 @pytest.mark.parametrize(
     ("request_", "status", "text"),
     [
@@ -140,7 +132,11 @@ def pixel_bomb() -> bytes:
         ({"content": b"PK\x03\x04 zip", "headers": JPEG}, 422, "picture"),
         ({"content": random.Random(0).randbytes(5000), "headers": JPEG}, 422, "picture"),
         ({"files": {"file": ("a.jpg", b"", "image/jpeg")}}, 422, "empty"),
-        ({"content": pixel_bomb(), "headers": {"Content-Type": "image/png"}}, 413, "expected at most 40000000"),
+        (
+            {"content": BOMB, "headers": {"Content-Type": "image/png"}},
+            413,
+            "expected at most 40000000",
+        ),
     ],
 )
 def test_bad_requests_get_one_line_and_the_right_status(

@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from taijitu_runtime.pictures.formats import FORMATS
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
-from tests.helpers.image_file import image_file
+from tests.helpers.image_file import image_file, png_chunk
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SPEC = InputSpec(height=48, width=64, resize="shorter_side", resize_size=72, **NORMAL)
@@ -61,10 +60,6 @@ PNG = image_file(IMAGE, "PNG")
 GIF = image_file(IMAGE, "GIF")
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
 def with_scans(count: int) -> bytes:
     last = PROGRESSIVE.rindex(b"\xff\xda")
     return PROGRESSIVE[:-2] + PROGRESSIVE[last:-2] * count + PROGRESSIVE[-2:]
@@ -76,7 +71,7 @@ def jpeg_of_size(width: int, height: int) -> bytes:
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    return PNG[:8] + chunk(b"IHDR", struct.pack(">II", width, height) + PNG[24:29]) + PNG[33:]
+    return PNG[:8] + png_chunk(b"IHDR", struct.pack(">II", width, height) + PNG[24:29]) + PNG[33:]
 
 
 def tiff_of_strips(count: int, side: int = 32) -> bytes:
@@ -111,9 +106,12 @@ HOSTILE: dict[str, tuple[bytes, type[PictureError]]] = {
     "JPEG of 80,000 scans": (b"\xff\xd8" + b"\xff\xda\0\2\0" * 80_000, TooManyScansError),
     "PNG of a forged huge size": (png_of_size(2**31 - 1, 2**31 - 1), TooManyPixelsError),
     "PNG of a forged large size": (png_of_size(6000, 6000), DamagedPictureError),
-    "PNG of 40 million pixels and no data": (png_of_size(8000, 5000)[:-16] + chunk(b"IEND", b""), DamagedPictureError),
+    "PNG of 40 million pixels and no data": (
+        png_of_size(8000, 5000)[:-16] + png_chunk(b"IEND", b""),
+        DamagedPictureError,
+    ),
     "PNG of 49 million black pixels": (image_file(Image.new("L", (7000, 7000)), "PNG"), TooManyPixelsError),
-    "PNG of a million chunks": (PNG[:33] + chunk(b"abCd", b"") * 1_000_000 + PNG[33:], DamagedPictureError),
+    "PNG of a million chunks": (PNG[:33] + png_chunk(b"abCd", b"") * 1_000_000 + PNG[33:], DamagedPictureError),
     "GIF of a huge size": (GIF[:6] + b"\xff\xff\xff\xff" + GIF[10:], TooManyPixelsError),
     "GIF of a million comments": (
         GIF[: 13 + 768] + b"\x21\xfe" + b"\x01x" * 1_000_000 + b"\0" + GIF[13 + 768 :],

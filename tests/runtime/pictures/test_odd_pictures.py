@@ -27,7 +27,7 @@ from taijitu_runtime.pictures.headers import inspect
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
 from taijitu_runtime.pictures.quiet import quiet
-from tests.helpers.image_file import image_file
+from tests.helpers.image_file import image_file, png_chunk
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SPEC = InputSpec(height=32, width=32, resize="stretch", resize_size=32, **NORMAL)
@@ -116,15 +116,10 @@ def jpeg_frame(marker: int, bits: int = 8, height: int = 60, components: int = 3
     return b"\xff\xd8" + segment(marker, content) + JPEG[SCAN:]
 
 
-def chunk(kind: bytes, content: bytes, checksum: int | None = None) -> bytes:
-    checksum = zlib.crc32(kind + content) if checksum is None else checksum
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
-
-
 def png(width: int, bits: int, colour: int, *rows: bytes, before: bytes = b"", packed: bytes | None = None) -> bytes:
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, len(rows), bits, colour, 0, 0, 0))
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, len(rows), bits, colour, 0, 0, 0))
     packed = zlib.compress(b"".join(b"\0" + row for row in rows)) if packed is None else packed
-    return b"\x89PNG\r\n\x1a\n" + head + before + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + head + before + png_chunk(b"IDAT", packed) + png_chunk(b"IEND", b"")
 
 
 def bmp(width: int, height: int, bits: int, content: bytes, compression: int = 0, size: int = 40) -> bytes:
@@ -163,7 +158,7 @@ UNREAD: dict[str, tuple[bytes, str]] = {
     "TIFF of signed numbers": (tiff(bits=16, format=2), "signed"),
     "TIFF of 32 bits": (tiff(bits=32), "32-bit"),
     "TIFF of a compression": (tiff(compression=34661), "TIFF"),
-    "CgBI": (b"\x89PNG\r\n\x1a\n" + chunk(b"CgBI", bytes(4)) + png(1, 8, 0, b"\0")[8:], "CgBI"),
+    "CgBI": (b"\x89PNG\r\n\x1a\n" + png_chunk(b"CgBI", bytes(4)) + png(1, 8, 0, b"\0")[8:], "CgBI"),
     "plain PGM": (b"P2\n1 1\n255\n7\n", "PGM"),
     "plain PPM": (b"P3\n1 1\n255\n7 7 7\n", "PPM"),
     "PBM": (b"P4\n8 1\n\xff", "PBM"),
@@ -210,10 +205,10 @@ def test_every_flipped_bit_of_a_pngs_pixels_is_noticed() -> None:
         data[place] ^= 1 << int(place) % 8
         with pytest.raises(DamagedPictureError):
             decode_picture(bytes(data))
-    late_note = PNG[:-12] + chunk(b"tEXt", b"x", checksum=1) + PNG[-12:]
+    late_note = PNG[:-12] + png_chunk(b"tEXt", b"x", checksum=1) + PNG[-12:]
     np.testing.assert_array_equal(decode_picture(late_note), decode_picture(PNG))
     rows = [bytes(9)] * 9
-    for odd in (chunk(b"pLTE", bytes(6)), chunk(b"tRNS", bytes(2), checksum=1)):  # the first is not a palette
+    for odd in (png_chunk(b"pLTE", bytes(6)), png_chunk(b"tRNS", bytes(2), checksum=1)):  # the first is not a palette
         with pytest.raises(DamagedPictureError):
             decode_picture(png(1, 8, 3, bytes(1), before=odd))
     with pytest.raises(DamagedPictureError):  # zlib's own checksum, where the chunk's is right
@@ -228,7 +223,7 @@ def test_a_png_of_notes_of_any_number_and_size_is_read_and_keeps_its_orientation
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = image_file(scene(), "PNG", exif=exif)
-    notes = chunk(kind, b"x\0\0" + zlib.compress(bytes(size))) * count
+    notes = png_chunk(kind, b"x\0\0" + zlib.compress(bytes(size))) * count
     began = time.process_time()
     np.testing.assert_array_equal(decode_picture(turned[:33] + notes + turned[33:]), decode_picture(turned))
     assert time.process_time() - began < SECONDS
@@ -249,11 +244,13 @@ XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 PROFILE = b"\nexif\n%8d\n%s\n" % (26, orientation_exif(6).hex().encode())
 START = PNG[:33]
 TURNED = {
-    "PNG, EXIF": START + chunk(b"eXIf", orientation_exif(6)) + PNG[33:],
-    "PNG, XMP": START + chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP) + PNG[33:],
-    "PNG, XMP deflated": START + chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0e\0e\0" + zlib.compress(XMP)) + PNG[33:],
-    "PNG, profile": START + chunk(b"tEXt", b"Raw profile type exif\0" + PROFILE) + PNG[33:],
-    "PNG, profile deflated": START + chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(PROFILE)) + PNG[33:],
+    "PNG, EXIF": START + png_chunk(b"eXIf", orientation_exif(6)) + PNG[33:],
+    "PNG, XMP": START + png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP) + PNG[33:],
+    "PNG, XMP deflated": START + png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0e\0e\0" + zlib.compress(XMP)) + PNG[33:],
+    "PNG, profile": START + png_chunk(b"tEXt", b"Raw profile type exif\0" + PROFILE) + PNG[33:],
+    "PNG, profile deflated": START
+    + png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(PROFILE))
+    + PNG[33:],
     "JPEG, XMP": JPEG[:2] + segment(0xE1, XMP_NAME + XMP) + JPEG[2:],
     "JPEG, EXIF without it, XMP": JPEG[:2]
     + segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0")
@@ -278,7 +275,7 @@ def test_overlapping_tags_of_metadata_take_no_memory() -> None:
     exif = orientation_exif(6, overlapping=2000)
     parts = [exif[start : start + 60_000] for start in range(0, len(exif), 60_000)]
     pictures = [
-        START + chunk(b"eXIf", exif) + PNG[33:],
+        START + png_chunk(b"eXIf", exif) + PNG[33:],
         image_file(scene(), "WEBP", lossless=True, exif=exif),
         JPEG[:2] + b"".join(segment(0xE1, b"Exif\0\0" + part) for part in parts) + JPEG[2:],
     ]
@@ -298,7 +295,7 @@ GREY_KEYS = [(1, 1, 255), (2, 2, 170), (4, 7, 119), (8, 200, 200)]
 def test_a_transparent_grey_is_composed_on_black(bits: int, key: int, value: int) -> None:
     other = 0 if bits == 1 else key - 1
     row = int(f"{key:0{bits}b}{other:0{bits}b}".ljust(16, "0"), 2).to_bytes(2, "big")
-    transparent = decode_picture(png(2, bits, 0, row, before=chunk(b"tRNS", struct.pack(">H", key))))
+    transparent = decode_picture(png(2, bits, 0, row, before=png_chunk(b"tRNS", struct.pack(">H", key))))
     opaque = decode_picture(png(2, bits, 0, row))
     assert opaque[0, 0].tolist() == [value] * 3
     assert not transparent[0, 0].any()
@@ -307,18 +304,18 @@ def test_a_transparent_grey_is_composed_on_black(bits: int, key: int, value: int
 
 def test_a_transparent_colour_of_16_bits_is_that_colour_and_not_a_neighbour() -> None:
     grey = struct.pack(">3H", 30000, 30001, 65535)
-    got = decode_picture(png(3, 16, 0, grey, before=chunk(b"tRNS", struct.pack(">H", 30000))))
+    got = decode_picture(png(3, 16, 0, grey, before=png_chunk(b"tRNS", struct.pack(">H", 30000))))
     assert got[0, :, 0].tolist() == [0, 117, 255]
     colours = struct.pack(">6H", 25600, 5120, 7701, 25600, 5120, 7702)
-    got = decode_picture(png(2, 16, 2, colours, before=chunk(b"tRNS", colours[:6])))
+    got = decode_picture(png(2, 16, 2, colours, before=png_chunk(b"tRNS", colours[:6])))
     assert got[0].tolist() == [[0, 0, 0], [100, 20, 30]]
-    with Image.open(io.BytesIO(png(2, 16, 2, colours, before=chunk(b"tRNS", colours[:6])))) as image:
+    with Image.open(io.BytesIO(png(2, 16, 2, colours, before=png_chunk(b"tRNS", colours[:6])))) as image:
         np.testing.assert_array_equal(preprocess(image, SPEC), resize_picture(got, SPEC))
 
 
 def test_a_transparent_colour_of_8_bits_is_composed_on_black() -> None:
     row = bytes((9, 8, 7, 9, 8, 8))
-    got = decode_picture(png(2, 8, 2, row, before=chunk(b"tRNS", struct.pack(">3H", 9, 8, 7))))
+    got = decode_picture(png(2, 8, 2, row, before=png_chunk(b"tRNS", struct.pack(">3H", 9, 8, 7))))
     assert got[0].tolist() == [[0, 0, 0], [9, 8, 8]]
     grey_gif = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
     assert decode_picture(image_file(grey_gif, "GIF", transparency=200))[12, 8].tolist() == [0, 0, 0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import time
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import InputError, PictureError, UnknownFormatError
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, normalise, preprocess, resize_picture
-from tests.helpers.image_file import image_file
+from tests.helpers.image_file import image_file, png_declaring
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SPECS = {
@@ -340,18 +339,10 @@ def test_a_path_that_cannot_be_read_is_a_picture_error(tmp_path: Path, name: str
     assert caught.value.fault == "unreadable"
 
 
-def png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
-
-
 BOMBS = {
-    "65 Mpx": png_header(6500, 10_000),
-    "within Pillow's warning": png_header(10_000, 10_000),
-    "beyond Pillow's error": png_header(2**31 - 1, 2**31 - 1),
+    "65 Mpx": png_declaring(6500, 10_000, bytes(9)),
+    "within Pillow's warning": png_declaring(10_000, 10_000, bytes(9)),
+    "beyond Pillow's error": png_declaring(2**31 - 1, 2**31 - 1, bytes(9)),
     "GIF": b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b",\0\0\0\0\1\0\1\0\0\2\2D\1\0;",
     "BMP": b"BM"
     + struct.pack("<IHHIIiiHHIIiiII", 58, 0, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 4, 1, 1, 0, 0)

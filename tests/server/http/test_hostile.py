@@ -6,7 +6,6 @@ import io
 import json
 import struct
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from taijitu_runtime.classifier import Classifier
-from tests.helpers.image_file import image_file
+from tests.helpers.image_file import image_file, png_declaring
 from tests.helpers.raw_http import answers, connect, received
 from tests.helpers.server_process import Server
 
@@ -139,14 +138,6 @@ def with_scans(picture: Image.Image, count: int) -> bytes:
     return whole[:-2] + whole[last:-2] * count + whole[-2:]
 
 
-def png_of(width: int, height: int, pixels: bytes = b"") -> bytes:
-    """Make a PNG with this size in its header, with few pixels or none."""
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(pixels, 9)), (b"IEND", b"")]
-    packed = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
-
-
 def forged(format_: str) -> bytes:
     """Make a small picture whose header declares the largest size that the format can have."""
     data = bytearray(image_file(Image.new("RGB", (16, 16), (200, 30, 90)), format_))
@@ -162,10 +153,10 @@ COSTLY: dict[str, tuple[Callable[[], bytes], int]] = {
     "80,000 scans": (lambda: with_scans(BLANK, 80_000), 413),
     "80,000 scans of a large picture": (lambda: with_scans(Image.new("L", (6000, 6000)), 80_000), 413),
     "49 megapixels in few bytes": (lambda: image_file(Image.new("1", (8000, 6200)), "PNG"), 413),
-    "900 megapixels, a thousandth there": (lambda: png_of(30_000, 30_000, bytes(900_000)), 413),
-    "the largest PNG": (lambda: png_of(2**31 - 1, 2**31 - 1), 413),
-    "a PNG of a single row": (lambda: png_of(2**31 - 1, 1), 413),
-    "no size": (lambda: png_of(0, 0), 422),
+    "900 megapixels, a thousandth there": (lambda: png_declaring(30_000, 30_000, bytes(900_000)), 413),
+    "the largest PNG": (lambda: png_declaring(2**31 - 1, 2**31 - 1), 413),
+    "a PNG of a single row": (lambda: png_declaring(2**31 - 1, 1), 413),
+    "no size": (lambda: png_declaring(0, 0), 422),
     "forged JPEG": (lambda: forged("JPEG"), 413),
     "forged BMP": (lambda: forged("BMP"), 413),
     "forged GIF": (lambda: forged("GIF"), 413),
