@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 try:
-    from taijitu_runtime.console import run
+    from taijitu_runtime.command_line import run
     from taijitu_runtime.errors import require
 except ModuleNotFoundError as error:
     print(f"demo.py: got a Python without {error.name}, expected taijitu in it; do: make demo", file=sys.stderr)

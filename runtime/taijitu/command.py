@@ -14,7 +14,8 @@ from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 
-from taijitu_runtime.console import run, say
+from taijitu_runtime.command_line import run
+from taijitu_runtime.console import say
 from taijitu_runtime.errors import MissingDependencyError, UnknownNameError
 from taijitu_runtime.installed import DISTRIBUTION, normal_name, pip_install, taijitu_version
 

@@ -34,6 +34,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -42,6 +43,9 @@ from taijitu_runtime.installed import pip_install
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The numbers of an OSError about a full disk, quota or file."""
+
+OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
+"""The texts of torch's RuntimeErrors for a lack of memory."""
 
 MOST_LISTED = 50
 """Known names that are listed; of a longer list the first few are."""

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taijitu_runtime.console import Parser, run, say
+from taijitu_runtime.command_line import Parser, run
+from taijitu_runtime.console import say
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.machine import limit_heaps
 from taijitu_server.logs import Log, json_line, now

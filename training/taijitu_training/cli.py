@@ -11,7 +11,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from taijitu_runtime.console import INTERRUPTED, Parser, pairs, run, say, share, shown
+from taijitu_runtime.command_line import INTERRUPTED, Parser, pairs, run, share
+from taijitu_runtime.console import say, shown
 from taijitu_runtime.datasets import LEVELS
 from taijitu_runtime.errors import UsageError
 from taijitu_training.recipes.named import RECIPES, get_recipe, usual_recipe

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.command_line import Parser, run
+from taijitu_runtime.console import say, shown
 
 
 def build_parser() -> Parser:

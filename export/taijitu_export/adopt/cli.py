@@ -15,7 +15,8 @@ from pathlib import Path
 
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.forms import LAYOUTS
-from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json, shown
+from taijitu_runtime.command_line import JSON_HELP, Parser, run
+from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.labels import FORMS
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from taijitu_export.arguments import SKIP_UNREADABLE, percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
-from taijitu_runtime.console import JSON_HELP, THREADS_HELP, Parser, run, say, say_json
+from taijitu_runtime.command_line import JSON_HELP, THREADS_HELP, Parser, run
+from taijitu_runtime.console import say, say_json
 
 
 def build_parser() -> Parser:

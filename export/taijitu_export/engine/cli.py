@@ -20,7 +20,8 @@ from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes
 from taijitu_export.errors import ExportError
 from taijitu_runtime.bench.inputs import shapes_from_text
-from taijitu_runtime.console import Parser, run, say, say_json, shown
+from taijitu_runtime.command_line import Parser, run
+from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.engine_card import HARDWARE_COMPATIBILITY
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.output_path import output_next_to

@@ -15,7 +15,8 @@ from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS, PURPOSES
 from taijitu_runtime.card import PRECISIONS
-from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.command_line import Parser, run
+from taijitu_runtime.console import say, shown
 
 
 def build_parser() -> Parser:

@@ -26,7 +26,8 @@ from taijitu_runtime.bench.report import Result, explanations, profile_for_expor
 from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.bench.trt_probe import TrtProbe
-from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json, shown
+from taijitu_runtime.command_line import JSON_HELP, Parser, run
+from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx

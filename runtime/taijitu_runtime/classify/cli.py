@@ -10,7 +10,8 @@ from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.classify.heat_maps import HeatMaps
 from taijitu_runtime.classify.inputs import find_pictures, given_paths
 from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextReport
-from taijitu_runtime.console import JSON_HELP, THREADS_HELP, Parser, Progress, run, say, shown
+from taijitu_runtime.command_line import JSON_HELP, THREADS_HELP, Parser, run
+from taijitu_runtime.console import Progress, say, shown
 from taijitu_runtime.errors import PictureError
 from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS

@@ -6,7 +6,8 @@ import platform
 import sys
 from pathlib import Path
 
-from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json
+from taijitu_runtime.command_line import JSON_HELP, Parser, run
+from taijitu_runtime.console import say, say_json
 from taijitu_runtime.installed import taijitu_version
 
 

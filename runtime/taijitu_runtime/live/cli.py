@@ -16,7 +16,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from taijitu_runtime.classifier import USUAL_TOP, Classifier
-from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.command_line import Parser, run
+from taijitu_runtime.console import say, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.live.outputs import JsonLines, TextLines, VideoFile, Window
 from taijitu_runtime.live.reader import Reader

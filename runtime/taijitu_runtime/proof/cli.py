@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taijitu_runtime.console import JSON_HELP, Parser, run, say, say_json, shown
+from taijitu_runtime.command_line import JSON_HELP, Parser, run
+from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 

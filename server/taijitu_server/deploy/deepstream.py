@@ -13,7 +13,8 @@ from pathlib import Path
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.command_line import Parser, run
+from taijitu_runtime.console import say, shown
 from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder

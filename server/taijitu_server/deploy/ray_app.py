@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.command_line import Parser, run
+from taijitu_runtime.console import say, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_runtime.machine import MOST_THREADS

@@ -20,7 +20,8 @@ from taijitu_runtime.backends.contract import LAYOUTS
 from taijitu_runtime.backends.trt.preflight import read_plan
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.console import Parser, run, say, shown
+from taijitu_runtime.command_line import Parser, run
+from taijitu_runtime.console import say, shown
 from taijitu_runtime.engine_card import EngineCard
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from taijitu_runtime.console import pairs
+from taijitu_runtime.command_line import pairs
 from taijitu_runtime.errors import TaijituError, UnknownNameError, UsageError
 from taijitu_training.recipes.named import RECIPES, get_recipe
 from taijitu_training.recipes.recipe import Recipe

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from taijitu_runtime.console import OUT_OF_MEMORY
-from taijitu_runtime.errors import WriteError, first_line
+from taijitu_runtime.errors import OUT_OF_MEMORY, WriteError, first_line
 from taijitu_training.errors import TrainingError
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from taijitu_runtime.console import Parser, run, share
+from taijitu_runtime.command_line import Parser, run, share
 from taijitu_training.tables.tables import TABLES
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taijitu_runtime.console import INTERRUPTED, say, shown
+from taijitu_runtime.command_line import INTERRUPTED
+from taijitu_runtime.console import say, shown
 from taijitu_runtime.errors import FolderInUseError, UnknownNameError, UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.locks import lock_file, lock_folder

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.console import Parser, pairs, run, say, shown
+from taijitu_runtime.command_line import Parser, pairs, run
+from taijitu_runtime.console import say, shown
 from taijitu_runtime.datasets import check_skipping
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.labels import FORMS, read_labels
