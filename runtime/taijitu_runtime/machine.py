@@ -48,6 +48,11 @@ def is_jetson(root: Path = ROOT, environment: Mapping[str, str] = os.environ) ->
     return any(environment.get(name) for name in JETSON_VARIABLES)
 
 
+def is_container(root: Path = ROOT) -> bool:
+    """Return whether this is a container of Docker or Podman."""
+    return (root / ".dockerenv").exists() or (root / "run/.containerenv").exists()
+
+
 def board_model(root: Path = ROOT) -> str:
     """Return the name of the board, such as "NVIDIA Jetson Orin Nano Developer Kit"; "" where it has none."""
     return next(filter(None, (read_text(root / tree / "model") for tree in DEVICE_TREES)), "")

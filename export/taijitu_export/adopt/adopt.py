@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import tempfile
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -265,7 +265,7 @@ def _card(original: Original, spec: InputSpec, labels: tuple[str, ...], name: st
         architecture=Architecture(name, {"num_classes": len(labels)}),
         labels=labels,
         input=spec,
-        training={"data": "unknown", "adopted": adopted, "date": datetime.date.today().isoformat()},
+        training={"data": "unknown", "adopted": adopted, "date": f"{datetime.now(timezone.utc):%Y-%m-%d}"},
         producer={"taijitu": taijitu_version(), "onnx": onnx.__version__},
         source_sha256=file.sha256,
         precision=Precision(name=original.precision),

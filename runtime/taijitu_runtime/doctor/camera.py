@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
+from taijitu_runtime.machine import is_container
 
 
 def check_video_devices(root: Path) -> list[Finding]:
     """Check that this user may open every /dev/video*."""
     devices = sorted((root / "dev").glob("video[0-9]*"), key=lambda path: int(re.sub(r"\D", "", path.name)))
     if not devices:
-        in_container = (root / ".dockerenv").exists()
-        hint = "; a container takes --device /dev/video0" if in_container else ""
+        hint = "; a container takes --device /dev/video0" if is_container(root) else ""
         return [ok("cameras", f"no /dev/video*; videos and rtsp:// need none{hint}")]
     return [_check_device(root, device) for device in devices]
 

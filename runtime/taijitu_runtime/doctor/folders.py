@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import tempfile
 from collections.abc import Mapping
 
 from taijitu_runtime.cache import ANOTHER_FOLDER, UnsafeFolderError, cache_folder, private_folder
 from taijitu_runtime.doctor.finding import Finding, ok, warning
+from taijitu_runtime.errors import NO_ROOM
 
 ENOUGH_BYTES = 200 * 2**20
 MAKE_ROOM = "make room on this disk"
@@ -28,7 +28,7 @@ def check_cache(environment: Mapping[str, str]) -> Finding:
     except UnsafeFolderError as error:
         return warning("cache", f"{folder} is not used: {error}; {LOST}", error.cure)
     except OSError as error:
-        cure = MAKE_ROOM if error.errno in (errno.ENOSPC, errno.EDQUOT) else ANOTHER_FOLDER
+        cure = MAKE_ROOM if error.errno in NO_ROOM else ANOTHER_FOLDER
         return warning("cache", f"{folder} cannot be written ({error.strerror}): {LOST}", cure)
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < ENOUGH_BYTES:

@@ -11,7 +11,7 @@ from taijitu_runtime.doctor.child import Reply
 from taijitu_runtime.doctor.finding import Finding, ok, problem, warning
 from taijitu_runtime.engine_card import RTX_COMPUTE_CAPABILITIES
 from taijitu_runtime.installed import pip_install
-from taijitu_runtime.machine import read_text
+from taijitu_runtime.machine import is_container, read_text
 
 # Results of cuInit: what they mean, and the cure.
 CUDA_ERRORS = {
@@ -106,8 +106,7 @@ def capabilities(reply: Reply) -> list[str]:
 
 
 def _without_libcuda(root: Path, error: str, is_jetson: bool) -> Finding:
-    in_container = (root / ".dockerenv").exists() or (root / "run/.containerenv").exists()
-    if in_container:
+    if is_container(root):
         flag = "--runtime nvidia" if is_jetson else "--gpus all"
         return problem("GPU", f"there is one, and this container does not have it ({error})", f"start it with {flag}")
     if is_jetson:

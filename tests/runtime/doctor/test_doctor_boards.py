@@ -227,6 +227,13 @@ def test_cameras_that_this_user_may_not_open(devices: Path) -> None:
     assert found[1].cure == "log in again after: sudo usermod -aG video $USER"
 
 
+@pytest.mark.parametrize(("mark", "is_container"), [(".dockerenv", True), ("run/.containerenv", True), ("dev", False)])
+def test_a_container_without_cameras_says_how_it_gets_one(tmp_path: Path, mark: str, is_container: bool) -> None:
+    (tmp_path / mark).mkdir(parents=True)
+    (found,) = camera.check_video_devices(tmp_path)
+    assert ("--device /dev/video0" in found.text) == is_container
+
+
 def test_gpu_files_that_this_user_may_not_open(devices: Path) -> None:
     (devices / "dev/nvmap").touch()
     (devices / "dev/nvmap").chmod(0)
