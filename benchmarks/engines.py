@@ -29,6 +29,7 @@ from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import PrecisionRequest, convert
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.bench.conditions import machine
+from taijitu_runtime.card import Architecture
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
@@ -88,7 +89,7 @@ def onnx_files(name: str, folder: Path) -> list[Path]:
     height, width = model.input_size
     content = Checkpoint(
         state_dict=model.state_dict(),
-        architecture={"name": name, "options": model_options(name, num_classes=1000, act="nish")},
+        architecture=Architecture(name, model_options(name, num_classes=1000, act="nish")),
         labels=[str(index) for index in range(1000)],
         input=input_contract((height, width), RECIPES["yynet_cifar10"]),
         training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},

@@ -34,6 +34,7 @@ from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_runtime import native
 from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.bench.conditions import machine
+from taijitu_runtime.card import Architecture
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
@@ -98,7 +99,7 @@ def export(name: str, classes: int, act: str, folder: Path) -> Path:
     height, width = model.input_size
     content = Checkpoint(
         state_dict=model.state_dict(),
-        architecture={"name": name, "options": model_options(name, num_classes=classes, act=act)},
+        architecture=Architecture(name, model_options(name, num_classes=classes, act=act)),
         labels=[str(index) for index in range(classes)],
         input=input_contract((height, width), RECIPES["yynet_cifar10"]),
         training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},

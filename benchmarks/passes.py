@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from taijitu_export.onnx.onnx_from_checkpoint import PASSES, card_of, finished, network_of, torch_graph
 from taijitu_export.sample_pictures import sample_pictures
 from taijitu_runtime.bench.conditions import machine
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -177,7 +178,7 @@ def untrained(name: str, **choices: Any) -> Checkpoint:
     options = model_options(name, **choices)
     return Checkpoint(
         state_dict=model.state_dict(),
-        architecture={"name": name, "options": options},
+        architecture=Architecture(name, options),
         labels=[str(index) for index in range(options["num_classes"])],
         input=input_contract((height, width), recipe),
         training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},

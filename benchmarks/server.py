@@ -45,6 +45,7 @@ from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
 from taijitu_export.to_onnx.cli import main as to_onnx
 from taijitu_runtime.backends.ort.backend import open_model
 from taijitu_runtime.bench.conditions import machine
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import preprocess
 from taijitu_training import checkpoint
@@ -127,7 +128,7 @@ def export_untrained(name: str, classes: int, folder: Path) -> Path:
     model = create_model(name, num_classes=classes, act="nish")
     content = Checkpoint(
         state_dict=model.state_dict(),
-        architecture={"name": name, "options": model_options(name, num_classes=classes, act="nish")},
+        architecture=Architecture(name, model_options(name, num_classes=classes, act="nish")),
         labels=[str(index) for index in range(classes)],
         input=input_contract(model.input_size, RECIPES["yynet_cifar10"]),
         training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from taijitu_export.sample_pictures import sample_pictures
+from taijitu_runtime.card import Architecture
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract, normalise
@@ -35,7 +36,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         model(normalise(torch.from_numpy(sample_pictures(16, height, width, seed=1)), RECIPES["yynet_cifar10"]))
         content = Checkpoint(
             state_dict=model.state_dict(),
-            architecture={"name": name, "options": model_options(name, num_classes=num_classes, **options)},
+            architecture=Architecture(name, model_options(name, num_classes=num_classes, **options)),
             labels=[f"label {i}" for i in range(num_classes)],
             input=input_contract((height, width), RECIPES["yynet_cifar10"]),
             training={"data": "none", "recipe": {}, "metrics": {}, "date": "2026-01-01"},

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.errors import WriteError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -26,7 +27,7 @@ def saved(tmp_path: Path) -> Path:
     model = create_model("yynet_small_16", num_classes=3)
     content = Checkpoint(
         state_dict=model.state_dict(),
-        architecture={"name": "yynet_small_16", "options": model_options("yynet_small_16", num_classes=3)},
+        architecture=Architecture("yynet_small_16", model_options("yynet_small_16", num_classes=3)),
         labels=["a", "b", "c"],
         input={"height": 32, "width": 32},
         training={"recipe": {}},
@@ -113,6 +114,8 @@ def test_damaged_bytes_never_give_another_error(saved: Path, tmp_path: Path) -> 
     [
         ({"architecture": [1]}, "the contract's architecture is a list, expected a dict"),
         ({"architecture": {}}, "got architecture {}, expected a name and options"),
+        ({"architecture": {"name": "a", "options": {}, "size": 3}}, "'size': 3}, expected a name and options"),
+        ({"architecture": {"name": "a", "options": {"act": torch.zeros(2, 2)}}}, "expected a name and options"),
         ({"labels": ["a", 2, "c"]}, "got the label 2, expected text"),
         ({"training": {"recipe": 5}}, "training.recipe is a int, expected a dict"),
         ({"training": {"teacher": []}}, "training.teacher is a list, expected a dict"),

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.pictures.preprocess import preprocess
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -42,7 +43,7 @@ def saved(path: Path, name: str, size: tuple[int, int], **options: Any) -> Path:
     contract = {"height": size[0], "width": size[1], "resize_size": max(size), "mean": [0.5] * 3, "std": [0.25] * 3}
     content = Checkpoint(
         state_dict=create_model(name, num_classes=2, **options).state_dict(),
-        architecture={"name": name, "options": model_options(name, num_classes=2, **options)},
+        architecture=Architecture(name, model_options(name, num_classes=2, **options)),
         labels=["a", "b"],
         input=contract,
         training={},

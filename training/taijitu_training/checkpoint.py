@@ -7,7 +7,7 @@ import os
 import pickle
 import platform
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from taijitu_runtime.card import InputSpec
-from taijitu_runtime.errors import TaijituError, first_line
+from taijitu_runtime.card import Architecture, InputSpec
+from taijitu_runtime.errors import ArtefactError, TaijituError, first_line, one_line
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.model_files import is_model
@@ -39,15 +39,15 @@ _CONTRACT = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights and contract; all of it plain types and tensors.
+    """Weights and contract; in its file, all of it is plain types and tensors.
 
-    `architecture` is {"name", "options"} for create_model, `labels` the K names in the order of the logits, `input`
-    what data.input_contract returns, `training` the data, recipe, metrics and date, `producer` versions by package,
-    `source_sha256` that of the data (empty for shards), `resume` what only run.Run needs.
+    `labels`: the K names in the order of the logits. `input`: what data.input_contract returns. `training`: the data,
+    recipe, metrics and date. `producer`: versions by package. `source_sha256`: that of the data (empty for shards).
+    `resume`: what only run.Run needs.
     """
 
     state_dict: dict[str, Tensor]
-    architecture: dict[str, Any]
+    architecture: Architecture
     labels: list[str]
     input: dict[str, Any]
     training: dict[str, Any]
@@ -56,8 +56,9 @@ class Checkpoint:
     resume: dict[str, Any] = field(default_factory=dict)
 
     def contract(self) -> dict[str, Any]:
-        """Return all but the weights, with the format version, for an exporter to copy."""
-        return {"format_version": FORMAT_VERSION} | {key: getattr(self, key) for key in _CONTRACT}
+        """Return all but the weights in plain types, with the format version, for an exporter to copy."""
+        fields = {key: getattr(self, key) for key in _CONTRACT}
+        return {"format_version": FORMAT_VERSION, **fields, "architecture": asdict(self.architecture)}
 
     def model(self) -> nn.Module:
         """Build the network with these weights, in evaluation mode.
@@ -65,7 +66,7 @@ class Checkpoint:
         CheckpointError where they do not fit each other.
         """
         try:
-            model = create_model(self.architecture["name"], **self.architecture["options"])
+            model = create_model(self.architecture.name, **self.architecture.options)
         except (TaijituError, RuntimeError, TypeError) as error:
             raise CheckpointError(f"the checkpoint's network cannot be built: {first_line(error)}") from None
         try:
@@ -73,9 +74,7 @@ class Checkpoint:
         except (RuntimeError, TypeError) as error:
             lines = [line.strip() for line in str(error).splitlines()]
             reason = lines[1] if len(lines) > 1 else lines[0]  # torch's first line only says that there are errors
-            raise CheckpointError(
-                f"the checkpoint's weights do not fit {self.architecture['name']}: {reason}"
-            ) from None
+            raise CheckpointError(f"the checkpoint's weights do not fit {self.architecture.name}: {reason}") from None
         return model.eval()
 
 
@@ -165,16 +164,24 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         if not isinstance(content.get(field_name), kind):
             got = type(content.get(field_name)).__name__
             raise CheckpointError(f"{path}: the contract's {field_name} is a {got}, expected a {kind.__name__}; {do}")
+    architecture = _architecture(path, content["architecture"])
     _check_contents(path, content)
     _check_records(path, content)
-    fields = {key: content[key] for key in _CONTRACT}
+    fields = {key: content[key] for key in _CONTRACT} | {"architecture": architecture}
     return Checkpoint(state_dict=content["state_dict"], resume=content.get("resume", {}), **fields)
+
+
+def _architecture(path: Path, got: dict[str, Any]) -> Architecture:
+    try:
+        return Architecture(**got)
+    except (TypeError, ArtefactError):
+        raise CheckpointError(
+            f"{path}: got architecture {one_line(got)}, expected a name and options; train it again"
+        ) from None
 
 
 def _check_contents(path: Path, content: dict[str, Any]) -> None:
     architecture, labels = content["architecture"], content["labels"]
-    if not isinstance(architecture.get("name"), str) or not isinstance(architecture.get("options"), dict):
-        raise CheckpointError(f"{path}: got architecture {architecture}, expected a name and options; train it again")
     if (classes := architecture["options"].get("num_classes")) != len(labels):
         raise CheckpointError(
             f"{path}: got labels for {len(labels)} of {classes} classes, expected one each; train it again"

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.console import say
 from taijitu_runtime.errors import UsageError
 from taijitu_training.models import create_model, model_options
@@ -34,9 +35,9 @@ class ChosenNetwork:
         """Height and width of its input, in pixels."""
         return create_model(self.name, **self.options).input_size
 
-    def architecture(self, num_classes: int) -> dict[str, Any]:
-        """Return {"name", "options"} for so many labels, as a checkpoint keeps it."""
-        return {"name": self.name, "options": {**self.options, "num_classes": num_classes}}
+    def architecture(self, num_classes: int) -> Architecture:
+        """Return name and options for so many labels."""
+        return Architecture(self.name, {**self.options, "num_classes": num_classes})
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,14 @@ class NetworkRequest:
         """Whether the run starts from weights that are not random."""
         return self.init is not None or self.pretrained is not None
 
-    def chosen(self, saved: Mapping[str, Any], saved_recipe: str = "") -> ChosenNetwork:
+    def chosen(self, saved: Architecture | None, saved_recipe: str = "") -> ChosenNetwork:
         """Return what is asked for, completed by the checkpoint to start or continue from, if there is one.
 
-        `saved`: its network, {"name", "options"}. `saved_recipe`: the name of its recipe, if the run continues.
+        `saved`: its network. `saved_recipe`: the name of its recipe, if the run continues.
         UnknownNameError or UsageError for a name or value that does not exist.
         """
         name = self._network_name(saved)
-        own_options = saved["options"] if saved and saved["name"] == name and self.preset is None else {}
+        own_options = saved.options if saved and saved.name == name and self.preset is None else {}
         self._refuse_options(name)
         recipe = self.recipe or saved_recipe or usual_recipe(from_weights=self.from_weights)
         options = network_options(name, self.options, self.preset or "paper", own_options)
@@ -91,8 +92,8 @@ class NetworkRequest:
         recipe = start.applied_to(network.recipe, self.changes.keys())
         return dataclasses.replace(network, options=options, recipe=recipe)
 
-    def _network_name(self, saved: Mapping[str, Any]) -> str:
-        name = self.model or saved.get("name")
+    def _network_name(self, saved: Architecture | None) -> str:
+        name = self.model or (saved.name if saved else None)
         if name is None and self.init is not None:
             raise UsageError(
                 f"got no --model for the weights in {self.init}, expected one, such as timm/resnet18; add it"

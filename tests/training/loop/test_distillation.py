@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from taijitu_runtime.card import Architecture
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.data import input_contract
@@ -42,7 +43,7 @@ def teacher(tmp_path: Path) -> Path:
     path = tmp_path / "teacher.pt"
     model = create_model("yynet_small_16", **options)
     contract = input_contract((32, 32), RECIPE)
-    architecture = {"name": "yynet_small_16", "options": options}
+    architecture = Architecture("yynet_small_16", options)
     checkpoint.save(Checkpoint(model.state_dict(), architecture, ["blue", "red"], contract, {}, {}), path)
     return path
 

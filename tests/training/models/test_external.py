@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.errors import MissingDependencyError, TaijituError, UnknownNameError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -197,7 +198,7 @@ def test_a_checkpoint_builds_the_same_network_again(
     model = create_model(name, num_classes=3, **changes).eval()
     written = Checkpoint(
         state_dict=model.state_dict(),
-        architecture={"name": name, "options": options},
+        architecture=Architecture(name, options),
         labels=["a", "b", "c"],
         input={},
         training={},

@@ -53,7 +53,7 @@ def test_the_network_is_less_sure_of_them_than_of_its_labels(
     assert "78 to train (30 of them of none of the labels), 12 to evaluate" in first
     assert "2 labels: blue 24, red 24" in first
     final = checkpoint.load(tmp_path / "run" / "final.pt")
-    assert (final.labels, final.architecture["options"]["num_classes"]) == (["blue", "red"], 2)
+    assert (final.labels, final.architecture.options["num_classes"]) == (["blue", "red"], 2)
     assert (final.training["other"], final.training["other_pictures"]) == ("grass", 30)
     assert final.training["metrics"]["eval_top1"] == 100.0
     assert sureness(final, data / "test" / "grass") < sureness(final, data / "test" / "red") - 0.1

@@ -64,8 +64,8 @@ def test_a_run_writes_checkpoints_and_metrics(finished: Path) -> None:
     ]
     assert [row["epoch"] for row in rows(finished)] == [1, 2, 3]
     final = checkpoint.load(finished / "final.pt")
-    assert final.architecture["name"] == "yynet_small_16"
-    assert final.architecture["options"] == {
+    assert final.architecture.name == "yynet_small_16"
+    assert final.architecture.options == {
         "num_classes": 2,
         "act": "silu",
         "fusion": "a*i",

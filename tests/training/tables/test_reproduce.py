@@ -187,7 +187,7 @@ def test_every_run_of_a_table_has_a_name_of_its_own_and_a_network_that_exists(na
     plans = plan(table, 2, 0)
     assert len(plans) == 2 * len(table.experiments)
     for planned in plans[: len(table.experiments)]:
-        name, options = planned.architecture["name"], planned.architecture["options"]
+        name, options = planned.architecture.name, planned.architecture.options
         assert model_options(name, **options) == options
         if name in list_models():  # the others take a while to build
             assert create_model(name, **options).input_size == ((28, 28) if name == "mlp" else (32, 32))

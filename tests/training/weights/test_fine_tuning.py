@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.errors import TaijituError
 from taijitu_training import checkpoint
 from taijitu_training.cli import main
@@ -65,7 +66,7 @@ def test_the_network_is_that_of_the_checkpoint(before: Path, tiny_data: Path, tm
     flags = ["--data", str(tiny_data), "--out", str(second), *STILL]
     assert main([*flags, "--init", str(first / "final.pt"), "--option", "dropout=0.1"]) == 0
     architecture = checkpoint.load(first / "final.pt").architecture
-    expected = {**architecture, "options": {**architecture["options"], "dropout": 0.1}}
+    expected = Architecture(architecture.name, {**architecture.options, "dropout": 0.1})
     assert checkpoint.load(second / "final.pt").architecture == expected
     assert main([*flags, "--resume"]) == 0
     assert checkpoint.load(second / "final.pt").architecture == expected
@@ -141,7 +142,7 @@ def test_an_option_that_the_checkpoint_lacks_has_its_default(
 
 def test_the_activation_may_be_another(before: Path, tiny_data: Path, tmp_path: Path) -> None:
     assert train(tiny_data, tmp_path / "a", "--init", before, "--option", "act=nish") == 0
-    assert checkpoint.load(tmp_path / "a" / "final.pt").architecture["options"]["act"] == "nish"
+    assert checkpoint.load(tmp_path / "a" / "final.pt").architecture.options["act"] == "nish"
 
 
 RESNET = "timm/test_resnet"

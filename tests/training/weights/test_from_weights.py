@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from taijitu_runtime.card import Architecture
 from taijitu_training import checkpoint
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
@@ -122,7 +123,7 @@ def test_safetensors_and_the_fields_of_the_input(network: nn.Module, convert: An
     flags = ["--mean", *"000", "--std", *"111", "--size", "96", "--interpolation", "bicubic", "--option", "act=nish"]
     assert convert(None, *flags, name="weights.bin") == 0
     made = checkpoint.load(tmp_path / "made.pt")
-    assert made.architecture["options"] == {"num_classes": 3, "act": "nish", "image_size": 96, "stem": "own"}
+    assert made.architecture.options == {"num_classes": 3, "act": "nish", "image_size": 96, "stem": "own"}
     assert (made.input["height"], made.input["resize_size"], made.input["mean"]) == (96, 101, [0.0, 0.0, 0.0])
     assert made.input["interpolation"] == "bicubic_antialias"
     (tmp_path / "made.pt").unlink()
@@ -315,7 +316,7 @@ def test_published_names_of_a_networks_authors_are_renamed_by_timm(tmp_path: Pat
     timm = pytest.importorskip("timm")
     module = timm.create_model("test_convnext", num_classes=3)
     torch.save(by_authors(module), tmp_path / "authors.pth")
-    architecture = {"name": "timm/test_convnext", "options": create_options("timm/test_convnext")}
+    architecture = Architecture("timm/test_convnext", create_options("timm/test_convnext"))
     match = match_weights(read_weights(tmp_path / "authors.pth"), architecture, by_order=False, prefix=None)
     assert "timm" in match.how
     for name, value in module.state_dict().items():

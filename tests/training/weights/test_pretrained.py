@@ -44,7 +44,7 @@ def test_a_network_of_timm_brings_its_weights_and_its_preprocessing() -> None:
         "interpolation": "bicubic_antialias", "fill": [0, 0, 0], "scale": 1 / 255,
         "float_values": "normalised", **IMAGENET,
     }  # fmt: skip
-    assert made.architecture["options"] == {"num_classes": 3, "act": "own", "image_size": 160, "stem": "own"}
+    assert made.architecture.options == {"num_classes": 3, "act": "own", "image_size": 160, "stem": "own"}
     assert made.labels == LABELS
     assert model.training, "the network that was given is left as it was"
     x = torch.randn(2, 3, 160, 160)
@@ -82,7 +82,7 @@ def test_fine_tuning_may_have_changed_preprocessing_and_activations() -> None:
     replace_activations(model, "nish")
     changes = {"height": 96, "width": 96, "resize_size": 96, "mean": (0.4, 0.4, 0.4)}
     made = checkpoint_of("timm/test_efficientnet", model, LABELS, act="nish", **changes)
-    assert made.architecture["options"] == {"num_classes": 3, "act": "nish", "image_size": 96, "stem": "own"}
+    assert made.architecture.options == {"num_classes": 3, "act": "nish", "image_size": 96, "stem": "own"}
     assert (made.input["resize_size"], made.input["mean"]) == (96, [0.4, 0.4, 0.4])
     with pytest.raises(UnknownNameError, match="'size'"):
         checkpoint_of("timm/test_efficientnet", model, LABELS, size=96)
@@ -110,7 +110,7 @@ def test_a_network_that_a_checkpoint_cannot_rebuild_is_refused() -> None:
 def test_what_cannot_be_compared_is_refused_and_what_is_wrapped_is_taken() -> None:
     model = timm_model("test_efficientnet")
     wrapped = nn.DataParallel(torch.compile(model))  # not run: compiling takes a minute
-    assert checkpoint_of("timm/test_efficientnet", wrapped, LABELS).architecture["name"] == "timm/test_efficientnet"
+    assert checkpoint_of("timm/test_efficientnet", wrapped, LABELS).architecture.name == "timm/test_efficientnet"
     with pytest.raises(TaijituError, match="3 x 160 x 160"):
         checkpoint_of("timm/test_efficientnet", timm_model("test_efficientnet", in_chans=1), LABELS)
     with torch.no_grad():

@@ -40,7 +40,7 @@ def draw(source: Path, image: Path | None, out: Path | None) -> Iterator[Path]:
     """
     loaded = checkpoint.load(source)
     model = loaded.model()
-    name, options = loaded.architecture["name"], loaded.architecture["options"]
+    name, options = loaded.architecture.name, loaded.architecture.options
     drawn = [kernel_figures(name, model), activation_figures(name, model_options(name, **options)["act"])]
     if image is not None:
         contract = contract_of(loaded)

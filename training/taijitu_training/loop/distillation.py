@@ -63,7 +63,7 @@ def load_teacher(path: Path, labels: list[str], size: tuple[int, int], recipe: R
     origin = {
         "file": shown(path.name),
         "sha256": sha256_of(path),
-        "architecture": saved.architecture["name"],
+        "architecture": saved.architecture.name,
         "metrics": saved.training.get("metrics", {}),
     }
     return Teacher(saved.model(), origin)

@@ -18,7 +18,7 @@ def announce(run: Run, *, chose_share: bool) -> None:
     epochs = f"epochs: {run.recipe.epochs}" if run.minutes is None else f"{run.minutes:g} minutes"
     several = f", {run.processes.count} processes" if run.processes.count > 1 else ""
     say(
-        f"{run.architecture['name']} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
+        f"{run.architecture.name} on {shown(dataset.name)} ({dataset.form}): {dataset.counts}; "
         f"{shown(dataset.labels_in_words)}; recipe {run.recipe.name}, {epochs}"
         f"{_batches(len(dataset.train), run.recipe)}, on {run.device}{several}, in {run.computed_in}",
         sys.stdout,

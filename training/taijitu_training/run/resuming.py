@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
@@ -25,11 +26,10 @@ PREPARATION = ("mean", "std", "resize", "interpolation", "evaluation_crop")
 class PreviousRun:
     """The settings of a resumed run that need not be given again.
 
-    `network`: its name and options, as in a checkpoint. `recipe`: its name. `fields`: of its recipe, how pictures are
-    prepared for weights that it started from.
+    `recipe`: its name. `fields`: of its recipe, how pictures are prepared for weights that it started from.
     """
 
-    network: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    network: Architecture | None = None
     recipe: str = ""
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -84,9 +84,9 @@ def _what_must_agree(one: Checkpoint) -> dict[str, Any]:
     return {
         "labels": one.labels,
         **({"data's sha256": one.source_sha256} if one.source_sha256 else {"data": training.get("data")}),
-        "model": one.architecture["name"],
-        **model_options(one.architecture["name"]),  # an option that did not exist when it was saved has its default
-        **one.architecture["options"],
+        "model": one.architecture.name,
+        **model_options(one.architecture.name),  # an option that did not exist when it was saved has its default
+        **one.architecture.options,
         **{key: training.get(key) for key in DATA + FLAGS},
         "teacher": training.get("teacher", {}).get("sha256"),
         **Recipe.complete(training.get("recipe", {})),

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.console import Progress, say, shown
 from taijitu_runtime.files import write_whole
 from taijitu_training import checkpoint
@@ -48,14 +49,13 @@ class Run:
     best.pt is the best epoch so far, if there are pictures to choose it by: never those of the test. `measured`:
     the last epoch's values in addition to its row: on the test pictures, if others were to choose by, and by label.
 
-    `architecture` is {"name", "options"} for create_model. Each of several `processes` has its own Run, and only the
-    first one prints and writes. `accumulate` divides each process's share of a batch into parts computed one by one.
-    `initial`: the weights to start from instead of random ones. `teacher`: the checkpoint whose answers are learned
-    too. `patience`: epochs without a better one after which the run ends. `minutes`: the recipe gets as many epochs as
-    fit.
+    Each of several `processes` has its own Run, and only the first one prints and writes. `accumulate` divides each
+    process's share of a batch into parts computed one by one. `initial`: the weights to start from instead of random
+    ones. `teacher`: the checkpoint whose answers are learned too. `patience`: epochs without a better one after which
+    the run ends. `minutes`: the recipe gets as many epochs as fit.
     """
 
-    architecture: dict[str, Any]
+    architecture: Architecture
     recipe: Recipe
     dataset: Dataset
     out: Path
@@ -82,7 +82,7 @@ class Run:
         began = time.perf_counter()
         prepare_device(self.device)
         torch.manual_seed(self.recipe.seed)
-        model = create_model(self.architecture["name"], **self.architecture["options"])
+        model = create_model(self.architecture.name, **self.architecture.options)
         if self.initial is not None:
             self.initial.load_into(model)
             self._origin = self.initial.origin
@@ -249,7 +249,7 @@ class Run:
         """Write report.html, about the evaluation pictures; return each label's recall on the measuring pictures."""
         dataset = self.dataset
         seen = self._answers(state, dataset.evaluation)
-        title = f"{self.architecture['name']} on {dataset.name}"
+        title = f"{self.architecture.name} on {dataset.name}"
         write_report(self.out, title, self.history, dataset.labels, seen)
         split, key = dataset.evaluation_name, "eval_macro"
         if dataset.test is not None:

@@ -35,17 +35,17 @@ def _along_depth(table: Table, runs: Sequence[tuple[Plan, Result]]) -> list[Pane
         curves: dict[str, dict[float, list[float]]] = {label: {} for label in ACTIVATIONS}
         for planned, result in runs:
             curve = curves[_label(planned)]
-            curve.setdefault(planned.architecture["options"]["depth"], []).append(result["numbers"][column])
+            curve.setdefault(planned.architecture.options["depth"], []).append(result["numbers"][column])
         panels.append(Panel(_UNITS[column], "hidden layers", curves))
     return panels
 
 
 def _along_noise(runs: Sequence[tuple[Plan, Result]]) -> list[Panel]:
     panels = []
-    for depth in sorted({planned.architecture["options"]["depth"] for planned, _ in runs}):
+    for depth in sorted({planned.architecture.options["depth"] for planned, _ in runs}):
         curves: dict[str, dict[float, list[float]]] = {label: {sd: [] for sd in NOISE} for label in ACTIVATIONS}
         for planned, result in runs:
-            if planned.architecture["options"]["depth"] == depth:
+            if planned.architecture.options["depth"] == depth:
                 for sd, losses in curves[_label(planned)].items():
                     losses.append(result["numbers"][f"loss_at_{sd:.1f}"])
         panels.append(Panel(f"loss (nats), {depth} layers", "standard deviation of the noise", curves))
@@ -53,5 +53,5 @@ def _along_noise(runs: Sequence[tuple[Plan, Result]]) -> list[Panel]:
 
 
 def _label(planned: Plan) -> str:
-    act = planned.architecture["options"]["act"]
+    act = planned.architecture.options["act"]
     return next(label for label, name in ACTIVATIONS.items() if name == act)

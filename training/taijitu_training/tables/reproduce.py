@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.command_line import INTERRUPTED
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.errors import FolderInUseError, UnknownNameError, UsageError
@@ -38,7 +39,7 @@ def reproduce(args: Namespace) -> int:
     wanted = rows_of(plans, args.row) if args.row else plans
     make_out(args.out)
     device = choose_device(args.device)
-    size = create_model(plans[0].architecture["name"], **plans[0].architecture["options"]).input_size
+    size = create_model(plans[0].architecture.name, **plans[0].architecture.options).input_size
     dataset = load_dataset(DataRequest(args.data, size, plans[0].recipe, args.validation))
     results = ResultFile(args.out / f"{table.name}.jsonl")
     elsewhere = []
@@ -119,10 +120,8 @@ def run_experiment(
     planned: Plan, table: Table, dataset: Dataset, folder: Path, device: torch.device
 ) -> dict[str, float] | None:
     """Train in `folder`, or continue training, and measure: numbers by column. None if a signal stopped it."""
-    architecture = {
-        "name": planned.architecture["name"],
-        "options": {**planned.architecture["options"], "num_classes": len(dataset.labels)},
-    }
+    options = {**planned.architecture.options, "num_classes": len(dataset.labels)}
+    architecture = Architecture(planned.architecture.name, options)
     last = folder / "last.pt"
     run = Run(architecture, planned.recipe, dataset, folder, device, report=False)
     if not run.train(last if last.exists() else None):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.errors import UnknownNameError
 from taijitu_training.recipes.named import get_recipe
 from taijitu_training.recipes.recipe import Recipe
@@ -167,17 +168,17 @@ class Plan:
 
     row: str
     paper: Mapping[str, str]
-    architecture: dict[str, Any]
+    architecture: Architecture
     recipe: Recipe
     full_epochs: int  # the table's number; more than the recipe's if the budget is reduced
 
     @property
     def name(self) -> str:
         """The name of its folder, different for different runs: nish-depth and nish-noise use the same networks."""
-        options = self.architecture["options"]
+        options = self.architecture.options
         text = "-".join(f"{key}={value}" for key, value in sorted(options.items()) if key != "num_classes")
         recipe = f"{self.recipe.name}-e{self.recipe.epochs}-b{self.recipe.batch_size}-s{self.recipe.seed}"
-        return f"{self.architecture['name']}-{text}-{recipe}".replace("/", "_")
+        return f"{self.architecture.name}-{text}-{recipe}".replace("/", "_")
 
 
 def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
@@ -195,7 +196,7 @@ def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
             if epochs:
                 recipe = recipe.with_epochs(epochs)
             options = model_options(experiment.model, preset=table.preset, **experiment.options)
-            architecture = {"name": experiment.model, "options": options}
+            architecture = Architecture(experiment.model, options)
             planned = Plan(experiment.row, experiment.paper, architecture, recipe, full_epochs)
             if planned.name not in plans or full_epochs == epochs:
                 plans[planned.name] = planned

@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         made = dataclasses.replace(made, training=training)
     checkpoint.save(made, args.output)
     say(
-        f"{args.output}: {made.architecture['name']}, {len(labels)} labels; next: taijitu onnx {args.output}",
+        f"{args.output}: {made.architecture.name}, {len(labels)} labels; next: taijitu onnx {args.output}",
         sys.stdout,
     )
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.card import Architecture, InputSpec, ModelCard
 from taijitu_runtime.console import shown
 from taijitu_runtime.datasets import sha256_of
 from taijitu_runtime.errors import TaijituError, UsageError, one_line
@@ -42,15 +42,15 @@ FREE = {"act", "dropout", "image_size", "init"}  # options that may change: they
 Options = Mapping[str, Any]
 
 
-def saved_network(init: str | os.PathLike[str] | None) -> Options:
-    """Return the name and options of the network in a checkpoint; empty for a file of weights, and for no file."""
+def saved_network(init: str | os.PathLike[str] | None) -> Architecture | None:
+    """Return the network of a checkpoint; None for a file of weights, and for no file."""
     if init is None:
-        return {}
+        return None
     if not Path(init).is_file():  # a pipe cannot be read twice
         raise CheckpointError(f"got --init {init}, expected a file; correct the path")
     if checkpoint.is_checkpoint(init) or is_model(Path(init)):  # an exported file is refused, as that
         return checkpoint.load(init).architecture
-    return {}
+    return None
 
 
 def from_file(path: Path, model: str, options: Options) -> StartingPoint:
@@ -87,14 +87,14 @@ def _prepared_for(file: WeightsFile, model: str) -> InputSpec:
         ) from None
 
 
-def _fitted(file: WeightsFile, model: str, options: Options) -> tuple[Match, dict[str, Any]]:
+def _fitted(file: WeightsFile, model: str, options: Options) -> tuple[Match, Architecture]:
     """Match a file to a network with a classification layer as large as the file's: timm renames tensors for no other.
 
     CheckpointError, the one of the likeliest size, if no size fits.
     """
     first: CheckpointError | None = None
     for count in _label_counts(file):
-        architecture = {"name": model, "options": {**options, "num_classes": count}}
+        architecture = Architecture(model, {**options, "num_classes": count})
         try:
             match = match_weights(file, architecture, by_order=False, prefix=None)
             require_body(file, match, architecture)
@@ -126,10 +126,10 @@ def _from_checkpoint(path: Path, model: str, options: Options) -> StartingPoint:
 
 
 def _check_network(path: Path, saved: Checkpoint, model: str, options: Options) -> None:
-    if (got := saved.architecture["name"]) != model:
+    if (got := saved.architecture.name) != model:
         raise CheckpointError(f"{path}: got weights of {got}, expected {model}; give --model {got}")
     # An option that did not exist when it was saved has its default.
-    theirs = {**model_options(model), **saved.architecture["options"]}
+    theirs = {**model_options(model), **saved.architecture.options}
     differing = {name: value for name, value in theirs.items() if value != options.get(name) and name != "num_classes"}
     if differing.keys() - FREE:
         flags = " ".join(f"--option '{name}={value}'" for name, value in differing.items())
@@ -167,14 +167,13 @@ def _from_timm(name: str, tag: str, options: Options, offline: bool, report: Cal
     labels: tuple[str, ...] = ()
     with contextlib.suppress(TaijituError):  # timm numbers some labels and does not name them
         labels = published_labels(f"timm/{full_name}")
-    options = {**options, "num_classes": config.num_classes}
+    architecture = Architecture(f"timm/{name}", {**options, "num_classes": config.num_classes})
     try:
-        tensors = loaded_by_timm(full_name, file.tensors, options)
+        tensors = loaded_by_timm(full_name, file.tensors, architecture.options)
     except Exception as error:  # timm raises errors of nearly any class
         reason = one_line(error)[:200]
         raise CheckpointError(f"{path}: not the weights of timm/{full_name} ({reason}); get them again") from None
     origin = {"file": f"timm/{full_name}", "sha256": file.sha256, "licence": config.license or "not stated"}
-    architecture = {"name": f"timm/{name}", "options": options}
     return StartingPoint(tensors, architecture, labels, published_input(f"timm/{full_name}"), origin)
 
 
@@ -187,7 +186,7 @@ def _from_torchvision(
     file = read_weights(torchvision_file(entry, offline, report))
     labels = published_labels(full_name)
     sizes = {"num_classes": len(labels), "image_size": spec.height}
-    architecture = {"name": f"torchvision/{name}", "options": {**options, **sizes}}
+    architecture = Architecture(f"torchvision/{name}", {**options, **sizes})
     match = match_weights(file, architecture, by_order=False, prefix="")
     if match.missing:  # DenseNet's files have the names of an older torchvision
         match = match_weights(file, architecture, by_order=True, prefix=None)

@@ -10,14 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from taijitu_runtime.card import Architecture
 from taijitu_runtime.errors import listed
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
 from taijitu_training.tensors.read import WeightsFile
 from taijitu_training.weights.matching import Match, match_by_name, match_by_order
-
-Architecture = dict[str, Any]
-"""{"name", "options"} for create_model, as a checkpoint has it."""
 
 
 def match_weights(file: WeightsFile, architecture: Architecture, *, by_order: bool, prefix: str | None) -> Match:
@@ -28,7 +26,7 @@ def match_weights(file: WeightsFile, architecture: Architecture, *, by_order: bo
     timm renames tensors that the authors of a network published ("backbone.stem.0" to "stem.conv1"), and resizes
     position embeddings; if that gives the whole network from a file with other names, it is used.
     """
-    network = create_model(architecture["name"], **architecture["options"])
+    network = create_model(architecture.name, **architecture.options)
     try:
         if by_order:
             if not file.has_order:
@@ -46,8 +44,8 @@ def match_weights(file: WeightsFile, architecture: Architecture, *, by_order: bo
 
 def _renamed_by_timm(tensors: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor] | None:
     """Return the network's tensors, if timm can make all of them from `tensors`, for as many labels."""
-    source, _, name = architecture["name"].partition("/")
-    options = architecture["options"]
+    source, _, name = architecture.name.partition("/")
+    options = architecture.options
     if source != "timm" or options["act"] != "own" or options["stem"] != "own":
         return None
     with contextlib.suppress(Exception):  # if timm raises anything, it cannot
@@ -99,7 +97,7 @@ def _require_no_more(file: WeightsFile, match: Match, architecture: Architecture
     surplus = [name for name in match.unknown if not any(fnmatch.fnmatch(name, pattern) for pattern in leave_out)]
     if surplus:
         raise CheckpointError(
-            f"{file.path}: got {len(surplus)} tensors that {architecture['name']} does not have ({some(surplus)}), "
+            f"{file.path}: got {len(surplus)} tensors that {architecture.name} does not have ({some(surplus)}), "
             "expected none; check --model, or leave them out: taijitu checkpoint --leave-out"
         )
 
@@ -111,13 +109,13 @@ def classification_layer(architecture: Architecture) -> list[str]:
 
 
 def _shapes(architecture: Architecture, num_classes: int) -> dict[str, tuple[int, ...]]:
-    model = create_model(architecture["name"], **{**architecture["options"], "num_classes": num_classes})
+    model = create_model(architecture.name, **{**architecture.options, "num_classes": num_classes})
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
 def _why_not(file: WeightsFile, match: Match, architecture: Architecture) -> str:
     """Return got, expected and what to do, for a file that lacks a part of the network."""
-    name, classes = architecture["name"], architecture["options"]["num_classes"]
+    name, classes = architecture.name, architecture.options["num_classes"]
     lacking = [*match.missing, *match.misfits]
     if not any(tensor.ndim for tensor in match.tensors.values()):
         hint = _order_hint(file, architecture)

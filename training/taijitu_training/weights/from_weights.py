@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.card import InputSpec, ModelCard
+from taijitu_runtime.card import Architecture, InputSpec, ModelCard
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
 from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions, today
@@ -58,7 +58,7 @@ def checkpoint_from_weights(
     spec = _input_of(model, changes or {})
     sized = {"image_size": spec.height} if "image_size" in model_options(name) else {}
     asked = network_options(name, {**sized, **(options or {})})
-    architecture = {"name": name, "options": {**asked, "num_classes": len(labels)}}
+    architecture = Architecture(name, {**asked, "num_classes": len(labels)})
     match = match_weights(file, architecture, by_order=by_order, prefix=prefix)
     require_whole(file, match, architecture, leave_out)
     left_out = [*match.outside, *match.unknown]

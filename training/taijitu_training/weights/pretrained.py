@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from taijitu_runtime.card import InputSpec
+from taijitu_runtime.card import Architecture, InputSpec
 from taijitu_runtime.errors import UnknownNameError, UsageError, first_line
 from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions, today
 from taijitu_training.models import model_options
@@ -36,7 +36,7 @@ def checkpoint_of(
     options = model_options(name, len(labels), act=act, image_size=spec.height)
     checkpoint = Checkpoint(
         state_dict={f"network.{key}": value.detach().cpu().clone() for key, value in model.state_dict().items()},
-        architecture={"name": name, "options": options},
+        architecture=Architecture(name, options),
         labels=list(labels),
         input=plain_input(spec),
         training={"data": "unknown", "date": today()},
@@ -102,7 +102,7 @@ def _check_same_answers(model: nn.Module, checkpoint: Checkpoint) -> None:
     except Exception as error:  # other libraries raise errors of nearly any class
         raise UsageError(
             f"got a {type(model).__name__} that cannot answer pictures of 3 x {height} x {width} "
-            f"({first_line(error)}), expected {checkpoint.architecture['name']}; give another network or size"
+            f"({first_line(error)}), expected {checkpoint.architecture.name}; give another network or size"
         ) from None
     if (logits := expected.shape[1]) != (labels := len(checkpoint.labels)):
         raise UsageError(f"got {labels} labels for a network of {logits} logits, expected one for each, in their order")
@@ -111,6 +111,6 @@ def _check_same_answers(model: nn.Module, checkpoint: Checkpoint) -> None:
     # Rounding is a few 1e-7 of the largest logit, also for networks with random weights.
     if not (got - expected).abs().max() <= 1e-5 * expected.abs().max():
         raise UsageError(
-            f"got a {type(model).__name__} that does not answer like {checkpoint.architecture['name']} with its "
+            f"got a {type(model).__name__} that does not answer like {checkpoint.architecture.name} with its "
             "weights, expected one built without other arguments; give act=, or build it so"
         )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taijitu_runtime.card import InputSpec
+from taijitu_runtime.card import Architecture, InputSpec
 from taijitu_training.data.pictures import cropped_side
 from taijitu_training.errors import CheckpointError
 from taijitu_training.recipes.recipe import Recipe
@@ -65,7 +65,7 @@ class StartingPoint:
     """
 
     tensors: dict[str, Tensor]
-    architecture: dict[str, Any]
+    architecture: Architecture
     labels: tuple[str, ...]
     spec: InputSpec
     origin: dict[str, Any]
