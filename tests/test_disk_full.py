@@ -14,7 +14,7 @@ from taijitu_export.engine.cli import main as engine
 from taijitu_export.to_onnx.cli import main as onnx
 from taijitu_server.deploy.ray_app import main as ray_app
 from taijitu_server.deploy.triton_repo import main as triton_repo
-from taijitu_training.visualize import main as visualize
+from taijitu_training.figures.cli import main as visualize
 from tests.helpers.full_disk import full_disk
 
 ROOM_BYTES = 100

@@ -16,7 +16,7 @@ from tools.docs_tables import classify_flags
 COMMANDS = {
     "training/train.py": "taijitu_training.cli",
     "training/reproduce.py": "taijitu_training.tables.cli",
-    "training/visualize.py": "taijitu_training.visualize",
+    "training/visualize.py": "taijitu_training.figures.cli",
     "export/to_onnx.py": "taijitu_export.to_onnx.cli",
     "export/adopt.py": "taijitu_export.adopt.cli",
     "export/verify.py": "taijitu_export.comparison.cli",

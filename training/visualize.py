@@ -3,7 +3,7 @@
 python training/visualize.py ckpt.pt [--image cat.jpg] [--out DIR]
 """
 
-from taijitu_training.visualize import main
+from taijitu_training.figures.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -29,11 +29,11 @@ from taijitu_training.figures.checkpoint_figures import (
     network_input,
     stages,
 )
+from taijitu_training.figures.cli import main
 from taijitu_training.figures.kernels import FIXED, depthwise_layers, kernels_figure
 from taijitu_training.models import create_activation, create_model, list_activations, list_models, model_options
 from taijitu_training.models.vgnet import EDGES, GAUSSIANS
 from taijitu_training.recipes.named import get_recipe
-from taijitu_training.visualize import main
 from tests.helpers.torchvision_transform import evaluation_transform
 
 
