@@ -54,7 +54,7 @@ _HOMES = {
     "adopt": "taijitu_export.api",
     "build_engine": "taijitu_export.api",
     "calibrate": "taijitu_export.api",
-    "checkpoint_from_model": "taijitu_training.weights.pretrained:checkpoint_of",
+    "checkpoint_from_model": "taijitu_training.weights.from_model",
     "checkpoint_from_weights": "taijitu_training.weights.from_weights",
     "create_model": "taijitu_training.models",
     "export_onnx": "taijitu_export.api",

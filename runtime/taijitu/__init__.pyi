@@ -53,8 +53,8 @@ from taijitu_training.errors import TrainingError as TrainingError
 from taijitu_training.models import create_model as create_model
 from taijitu_training.models import list_models as list_models
 from taijitu_training.train import train as train
+from taijitu_training.weights.from_model import checkpoint_from_model as checkpoint_from_model
 from taijitu_training.weights.from_weights import checkpoint_from_weights as checkpoint_from_weights
-from taijitu_training.weights.pretrained import checkpoint_of as checkpoint_from_model
 
 __version__: str
 __all__ = [

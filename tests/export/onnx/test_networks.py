@@ -15,7 +15,7 @@ from taijitu_export.to_onnx import cli
 from taijitu_export.to_onnx.export import export_file
 from taijitu_runtime.classifier import Classifier
 from taijitu_training import checkpoint
-from taijitu_training.weights.pretrained import checkpoint_of
+from taijitu_training.weights.from_model import checkpoint_from_model
 
 Make = Callable[..., Path]
 
@@ -65,7 +65,7 @@ def test_a_pretrained_network_of_timm_answers_on_onnx_runtime_as_it_does_in_timm
     torch.manual_seed(0)
     model = timm.create_model("test_efficientnet", num_classes=4).eval()
     torch.nn.init.normal_(model.classifier.weight)  # so that the answers are not all alike
-    made = checkpoint_of("timm/test_efficientnet", model, ["cat", "dog", "fish", "owl"])
+    made = checkpoint_from_model("timm/test_efficientnet", model, ["cat", "dog", "fish", "owl"])
     checkpoint.save(made, tmp_path / "ckpt.pt")
     assert cli.main([str(tmp_path / "ckpt.pt"), "-o", str(tmp_path / "model.onnx")]) == 0
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)

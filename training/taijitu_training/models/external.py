@@ -1,7 +1,7 @@
 """Networks of timm and torchvision by name, such as "timm/tinynet_c" and "torchvision/squeezenet1_1".
 
-They are built as their library defines them, without pretrained weights (taijitu_training.weights.pretrained takes
-those over), for images of any size that they accept and with any activation of taijitu.
+They are built as their library defines them, without pretrained weights (taijitu_training.weights takes those over),
+for images of any size that they accept and with any activation of taijitu.
 """
 
 from __future__ import annotations

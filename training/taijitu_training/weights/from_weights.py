@@ -14,8 +14,8 @@ from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versio
 from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
 from taijitu_training.tensors.read import read_weights
+from taijitu_training.weights.changed_input import changed_input
 from taijitu_training.weights.fitting import match_weights, require_whole
-from taijitu_training.weights.pretrained import changed_input
 from taijitu_training.weights.published import network_input
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from taijitu_runtime.errors import TaijituError, UnknownNameError
 from taijitu_training.models import replace_activations
-from taijitu_training.weights.pretrained import checkpoint_of, preferred_input
+from taijitu_training.weights.from_model import checkpoint_from_model, preferred_input
 from taijitu_training.weights.published import imagenet_labels, network_input, published_input, published_labels
 
 LABELS = ["cat", "dog", "fish"]
@@ -38,7 +38,7 @@ def with_statistics(model: nn.Module) -> nn.Module:
 
 def test_a_network_of_timm_brings_its_weights_and_its_preprocessing() -> None:
     model = timm_model("test_efficientnet")
-    made = checkpoint_of("timm/test_efficientnet", model, LABELS)
+    made = checkpoint_from_model("timm/test_efficientnet", model, LABELS)
     assert made.input == {
         "height": 160, "width": 160, "colour": "RGB", "resize": "shorter_side", "resize_size": 168, "crop": "centre",
         "interpolation": "bicubic_antialias", "fill": [0, 0, 0], "scale": 1 / 255,
@@ -53,7 +53,7 @@ def test_a_network_of_timm_brings_its_weights_and_its_preprocessing() -> None:
 
 def test_a_network_of_torchvision_is_prepared_for_as_its_weights_say() -> None:
     model = torchvision_model("resnet18")
-    made = checkpoint_of("torchvision/resnet18", model, LABELS)
+    made = checkpoint_from_model("torchvision/resnet18", model, LABELS)
     assert made.input == {
         "height": 224, "width": 224, "colour": "RGB", "resize": "shorter_side", "resize_size": 256, "crop": "centre",
         "interpolation": "bilinear_antialias", "fill": [0, 0, 0], "scale": 1 / 255,
@@ -81,42 +81,43 @@ def test_fine_tuning_may_have_changed_preprocessing_and_activations() -> None:
     model = timm_model("test_efficientnet")
     replace_activations(model, "nish")
     changes = {"height": 96, "width": 96, "resize_size": 96, "mean": (0.4, 0.4, 0.4)}
-    made = checkpoint_of("timm/test_efficientnet", model, LABELS, act="nish", **changes)
+    made = checkpoint_from_model("timm/test_efficientnet", model, LABELS, act="nish", **changes)
     assert made.architecture.options == {"num_classes": 3, "act": "nish", "image_size": 96, "stem": "own"}
     assert (made.input["resize_size"], made.input["mean"]) == (96, [0.4, 0.4, 0.4])
     with pytest.raises(UnknownNameError, match="'size'"):
-        checkpoint_of("timm/test_efficientnet", model, LABELS, size=96)
+        checkpoint_from_model("timm/test_efficientnet", model, LABELS, size=96)
     with pytest.raises(TaijituError, match="96x160"):
-        checkpoint_of("timm/test_efficientnet", model, LABELS, height=96)
+        checkpoint_from_model("timm/test_efficientnet", model, LABELS, height=96)
 
 
 def test_a_network_that_a_checkpoint_cannot_rebuild_is_refused() -> None:
     silu = timm_model("test_efficientnet")
     replace_activations(silu, "nish")
     with pytest.raises(TaijituError, match="timm/test_efficientnet"):
-        checkpoint_of("timm/test_efficientnet", silu, LABELS)
+        checkpoint_from_model("timm/test_efficientnet", silu, LABELS)
     pooled = timm_model("test_efficientnet", global_pool="max")
     with pytest.raises(TaijituError):
-        checkpoint_of("timm/test_efficientnet", pooled, LABELS)
+        checkpoint_from_model("timm/test_efficientnet", pooled, LABELS)
     with pytest.raises(TaijituError, match=r"2 .*3 "):
-        checkpoint_of("timm/test_efficientnet", timm_model("test_efficientnet"), LABELS[:2])
+        checkpoint_from_model("timm/test_efficientnet", timm_model("test_efficientnet"), LABELS[:2])
     with pytest.raises(TaijituError, match="timm/test_resnet"):
-        checkpoint_of("timm/test_resnet", timm_model("test_efficientnet"), LABELS)
+        checkpoint_from_model("timm/test_resnet", timm_model("test_efficientnet"), LABELS)
     transforming = torchvision_model("googlenet", aux_logits=False, init_weights=False, transform_input=True)
     with pytest.raises(TaijituError, match="torchvision/googlenet"):
-        checkpoint_of("torchvision/googlenet", transforming, LABELS)
+        checkpoint_from_model("torchvision/googlenet", transforming, LABELS)
 
 
 def test_what_cannot_be_compared_is_refused_and_what_is_wrapped_is_taken() -> None:
     model = timm_model("test_efficientnet")
     wrapped = nn.DataParallel(torch.compile(model))  # not run: compiling takes a minute
-    assert checkpoint_of("timm/test_efficientnet", wrapped, LABELS).architecture.name == "timm/test_efficientnet"
+    made = checkpoint_from_model("timm/test_efficientnet", wrapped, LABELS)
+    assert made.architecture.name == "timm/test_efficientnet"
     with pytest.raises(TaijituError, match="3 x 160 x 160"):
-        checkpoint_of("timm/test_efficientnet", timm_model("test_efficientnet", in_chans=1), LABELS)
+        checkpoint_from_model("timm/test_efficientnet", timm_model("test_efficientnet", in_chans=1), LABELS)
     with torch.no_grad():
         model.conv_stem.weight[0] = torch.nan
     with pytest.raises(TaijituError, match="conv_stem"):
-        checkpoint_of("timm/test_efficientnet", model, LABELS)
+        checkpoint_from_model("timm/test_efficientnet", model, LABELS)
 
 
 def test_preprocessing_that_a_checkpoint_cannot_express_is_refused() -> None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from taijitu_runtime.card import Architecture, InputSpec
-from taijitu_runtime.errors import UnknownNameError, UsageError, first_line
+from taijitu_runtime.errors import UsageError, first_line
 from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions, today
 from taijitu_training.models import model_options
 from taijitu_training.tensors.read import check_tensors
+from taijitu_training.weights.changed_input import changed_input
 from taijitu_training.weights.published import input_from_timm_config, torchvision_input
 
 
-def checkpoint_of(
+def checkpoint_from_model(
     name: str, model: nn.Module, labels: Sequence[str], *, act: str = "own", weights: str = "", **changes: Any
 ) -> Checkpoint:
     """Make a checkpoint of `model`, for checkpoint.save and then export/to_onnx.py.
@@ -52,24 +52,6 @@ def _unwrapped(model: nn.Module) -> nn.Module:
         inner = getattr(model, wrapper, None)
         model = inner if isinstance(inner, nn.Module) else model
     return model
-
-
-def changed_input(spec: InputSpec, changes: Mapping[str, Any]) -> InputSpec:
-    """Change fields of `spec`, which stays square.
-
-    The side before the crop follows the size, unless it is given too.
-    """
-    known = [field.name for field in dataclasses.fields(InputSpec)]
-    for field in changes:
-        if field not in known:
-            raise UnknownNameError("field of the input", field, known)
-    height, width = changes.get("height", spec.height), changes.get("width", spec.width)
-    resize_size = round(spec.resize_size * min(height, width) / min(spec.height, spec.width))
-    if changes.get("resize") == "stretch":
-        resize_size = min(height, width)
-    if height != width:
-        raise UsageError(f"got an input of {height}x{width} pixels, expected a square; change both")
-    return dataclasses.replace(spec, **{"resize_size": resize_size, **changes})
 
 
 def preferred_input(name: str, model: nn.Module, weights: str = "") -> InputSpec:
