@@ -7,9 +7,6 @@ import math
 
 from taijitu_runtime.errors import UsageError
 
-SKIP_UNREADABLE = "leave out pictures that cannot be decoded, and list them (default: they are an error)"
-
-
 PERCENT = "expected a number of percent from 0 to 100"
 
 

@@ -19,11 +19,6 @@ from taijitu_runtime.installed import DISTRIBUTION, EXTRAS
 P = ParamSpec("P")
 
 FAILED, WRONG_USE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
-JSON_HELP = "print one JSON object on stdout and nothing else"
-"""The help of --json, which several commands have."""
-
-THREADS_HELP = "cores to use, 0 for all (default: 0)"
-"""The help of --threads of commands that take many pictures."""
 
 
 class Parser(argparse.ArgumentParser):

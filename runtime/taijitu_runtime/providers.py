@@ -15,4 +15,3 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
     "rtx": (RTX,),
 }
-PROVIDER_HELP = "where ONNX Runtime computes; one that does not load is an error (default: cpu)"

@@ -15,6 +15,7 @@ from taijitu_runtime.command_line import INTERRUPTED, Parser, pairs, run, share
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.datasets import LEVELS
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.flags import add_shared
 from taijitu_training.recipes.named import RECIPES, get_recipe, usual_recipe
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.recipes.table import recipe_table
@@ -57,8 +58,7 @@ def _add_data(group: argparse._ArgumentGroup, required: bool) -> None:
                        "training pictures and choose the best epoch by them (default: 0.2 if there is neither val/ "
                        "nor test/)")  # fmt: skip
     group.add_argument("--label-level", choices=LEVELS, help="which folder is the label if folders are nested")
-    group.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be decoded, and "
-                       "list them")  # fmt: skip
+    add_shared(group, "--skip-unreadable")
     group.add_argument("--other", metavar="LABEL", help="label of the data whose pictures show none of the others: "
                        "they are trained towards the uniform answer, and it is not a label of the network (outlier "
                        "exposure)")  # fmt: skip

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.forms import LAYOUTS
-from taijitu_runtime.command_line import JSON_HELP, Parser, run
+from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.flags import add_shared
 from taijitu_runtime.labels import FORMS
 
 
@@ -51,7 +52,7 @@ def build_parser() -> Parser:
     parser.add_argument("--data", type=Path, metavar="DIR", help="a few hundred pictures in a folder or tar of "
                         "<label>/*, for --find")  # fmt: skip
     parser.add_argument("--name", help="name of the network (default: the file's name)")
-    parser.add_argument("--json", action="store_true", help=JSON_HELP)
+    add_shared(parser, "--json")
     return parser
 
 

@@ -10,10 +10,11 @@ import sys
 import warnings
 from pathlib import Path
 
-from taijitu_export.arguments import SKIP_UNREADABLE, percentage
+from taijitu_export.arguments import percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
-from taijitu_runtime.command_line import JSON_HELP, THREADS_HELP, Parser, run
+from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json
+from taijitu_runtime.flags import add_shared
 
 
 def build_parser() -> Parser:
@@ -34,9 +35,7 @@ def build_parser() -> Parser:
                         "from the reference")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="PAGE", help="write an HTML page with figures per label and the "
                         "wrong and flipped pictures, and these as CSV next to it")  # fmt: skip
-    parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help=THREADS_HELP)
-    parser.add_argument("--json", action="store_true", help=JSON_HELP)
+    add_shared(parser, "--skip-unreadable", "--threads", "--json")
     return parser
 
 

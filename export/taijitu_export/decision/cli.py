@@ -11,9 +11,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taijitu_export.arguments import SKIP_UNREADABLE, percentage
-from taijitu_runtime.command_line import JSON_HELP, THREADS_HELP, Parser, run
+from taijitu_export.arguments import percentage
+from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json
+from taijitu_runtime.flags import add_shared
 
 
 def build_parser() -> Parser:
@@ -37,9 +38,7 @@ def build_parser() -> Parser:
     parser.add_argument("--other", metavar="LABEL|DIR", help="what shows none of the labels: a label of the data, or a "
                         "folder of pictures, which choose the score; or the model's label that means none of "
                         "these")  # fmt: skip
-    parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help=THREADS_HELP)
-    parser.add_argument("--json", action="store_true", help=JSON_HELP)
+    add_shared(parser, "--skip-unreadable", "--threads", "--json")
     return parser
 
 

@@ -24,6 +24,7 @@ from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.engine_card import HARDWARE_COMPATIBILITY
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.flags import add_shared
 from taijitu_runtime.output_path import output_next_to
 
 T = TypeVar("T")
@@ -56,8 +57,7 @@ def build_parser() -> Parser:
                         "(default: by standard operators; which is faster was not measured)")  # fmt: skip
     parser.add_argument("--skipInference", action="store_true", help="keep the engine without running it once")
     parser.add_argument("--verbose", action="store_true", help="print all messages of the library on stderr")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, the sidecar, and nothing "
-                        "else")  # fmt: skip
+    add_shared(parser, "--json")
     return parser
 
 

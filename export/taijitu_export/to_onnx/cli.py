@@ -10,13 +10,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taijitu_export.arguments import SKIP_UNREADABLE, percentage
+from taijitu_export.arguments import percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS, PURPOSES
 from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, shown
+from taijitu_runtime.flags import add_shared
 
 
 def build_parser() -> Parser:
@@ -38,7 +39,7 @@ def build_parser() -> Parser:
                         "TensorRT 8.6 (default: engine)")  # fmt: skip
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="folder or tar of pictures: train/<label>/* to "
                         "calibrate int8 with, val/ or test/ to judge fp16 and int8 with")  # fmt: skip
-    parser.add_argument("--skip-unreadable", action="store_true", help=SKIP_UNREADABLE)
+    add_shared(parser, "--skip-unreadable")
     allowed = ", ".join(f"{ALLOWED_DROP_POINTS[precision]:g} for {precision}" for precision in PRECISIONS[1:])
     parser.add_argument("--max-drop", type=percentage, metavar="POINTS", help="percentage points of top-1 accuracy "
                         f"that a smaller precision may cost (default: {allowed})")  # fmt: skip

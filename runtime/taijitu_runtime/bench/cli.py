@@ -26,13 +26,13 @@ from taijitu_runtime.bench.report import Result, explanations, profile_for_expor
 from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.bench.trt_probe import TrtProbe
-from taijitu_runtime.command_line import JSON_HELP, Parser, run
+from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
+from taijitu_runtime.flags import add_shared
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
-from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
 PROFILED_QUERIES = 100
 Network: TypeAlias = OnnxNetwork | TrtNetwork
@@ -90,15 +90,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--percentile", type=percentages, default=(90, 95, 99), metavar="P1,P2", help="of the times "
                         "(90,95,99)")  # fmt: skip
     parser.add_argument("--cpuThreads", type=int, metavar="N", help="threads of ONNX Runtime (one per core)")
-    parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
+    add_shared(parser, "--provider")
     parser.add_argument("--useCudaGraph", action="store_true", help="engines: run the network as one CUDA graph")
     parser.add_argument("--noDataTransfers", action="store_true", help="engines: copy nothing to and from the GPU")
-    parser.add_argument("--rebuild", action="store_true", help="rebuild an engine that does not run here")
+    add_shared(parser, "--rebuild")
     parser.add_argument("--exportTimes", type=Path, metavar="F.json", help="write begin and end of each step")
     parser.add_argument("--exportProfile", type=Path, metavar="F.json", help="write the time of every layer")
     parser.add_argument("--exportLayerInfo", type=Path, metavar="F.json", help="write the layers as they are executed")
     parser.add_argument("--verbose", action="store_true", help="print averages of --avgRuns queries, and explanations")
-    parser.add_argument("--json", action="store_true", help=JSON_HELP)
+    add_shared(parser, "--json")
     return parser
 
 

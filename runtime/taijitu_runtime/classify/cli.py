@@ -10,11 +10,11 @@ from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.classify.heat_maps import HeatMaps
 from taijitu_runtime.classify.inputs import find_pictures, given_paths
 from taijitu_runtime.classify.report import CsvReport, JsonReport, Report, TextReport
-from taijitu_runtime.command_line import JSON_HELP, THREADS_HELP, Parser, run
+from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import Progress, say, shown
 from taijitu_runtime.errors import PictureError
+from taijitu_runtime.flags import add_shared
 from taijitu_runtime.pictures.limits import LIMITS, Limits
-from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
 
 @run("taijitu classify")
@@ -70,18 +70,14 @@ def build_parser() -> argparse.ArgumentParser:
                         "file, each ended by a null byte, as find -print0 writes them; - for standard "
                         "input")  # fmt: skip
     parser.add_argument("--top", type=int, help=f"answers for each picture ({USUAL_TOP}, or all labels if fewer)")
-    parser.add_argument("--threshold", type=float, metavar="P", help="probability from which the first answer is known "
-                        "(default: that of the model's card, if it has one)")  # fmt: skip
+    add_shared(parser, "--threshold")
     parser.add_argument("--max-pixels", type=int, default=LIMITS.max_pixels, metavar="N", help="skip larger pictures; "
                         "a large JPEG counts an eighth, a progressive one half (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help=THREADS_HELP)
+    add_shared(parser, "--threads")
     parser.add_argument("--explain", type=Path, metavar="DIR", help="write a heat map of each picture to DIR/NAME.png: "
                         "the places that speak for its likeliest answer")  # fmt: skip
-    parser.add_argument("--rebuild", action="store_true", help="rebuild an engine that does not run here")
-    parser.add_argument("--no-cuda-graphs", action="store_true", help="engines: start each layer separately; graphs "
-                        "take up to 64 MiB of the GPU's memory")  # fmt: skip
-    parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
+    add_shared(parser, "--rebuild", "--no-cuda-graphs", "--provider")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help=JSON_HELP)
+    add_shared(form, "--json")
     form.add_argument("--csv", action="store_true", help="print a header, and a row for each picture and answer")
     return parser

@@ -6,8 +6,9 @@ import platform
 import sys
 from pathlib import Path
 
-from taijitu_runtime.command_line import JSON_HELP, Parser, run
+from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json
+from taijitu_runtime.flags import add_shared
 from taijitu_runtime.installed import taijitu_version
 
 
@@ -39,5 +40,5 @@ def build_parser() -> Parser:
     """Return the command line of `taijitu doctor`."""
     parser = Parser(prog="taijitu doctor", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", type=Path, nargs="*", metavar="model", help="model files to prove here")
-    parser.add_argument("--json", action="store_true", help=JSON_HELP)
+    add_shared(parser, "--json")
     return parser

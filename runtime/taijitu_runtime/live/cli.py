@@ -19,6 +19,7 @@ from taijitu_runtime.classifier import USUAL_TOP, Classifier
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.flags import add_shared
 from taijitu_runtime.live.outputs import JsonLines, TextLines, VideoFile, Window
 from taijitu_runtime.live.reader import Reader
 from taijitu_runtime.live.region import EXPECTED as REGIONS
@@ -29,7 +30,6 @@ from taijitu_runtime.live.states import Timeouts
 from taijitu_runtime.live.watch import Result, View, watch
 from taijitu_runtime.proof.modes import MODES
 from taijitu_runtime.proof.prove import proof_at_start
-from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
 
 PROG = "taijitu camera"
 USUAL = Timeouts()
@@ -90,10 +90,7 @@ def build_parser() -> Parser:
     parser = Parser(prog=PROG, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="an ONNX file or an engine")
     parser.add_argument("--source", required=True, help=SOURCES)
-    parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
-    parser.add_argument("--rebuild", action="store_true", help="rebuild an engine that does not run here")
-    parser.add_argument("--no-cuda-graphs", action="store_true", help="engines: start each layer by itself; graphs "
-                        "take up to 64 MiB of the GPU's memory")  # fmt: skip
+    add_shared(parser, "--provider", "--rebuild", "--no-cuda-graphs")
     parser.add_argument("--prove", choices=MODES, default="on", help="what to do if the model does not answer as its "
                         "passport says: on ends, warn continues, off does not check (default: "
                         "%(default)s)")  # fmt: skip
@@ -112,8 +109,7 @@ def build_parser() -> Parser:
 
     view = parser.add_argument_group("answers")
     view.add_argument("--top", type=int, help=f"answers for each frame ({USUAL_TOP}, or all labels if fewer)")
-    view.add_argument("--threshold", type=float, metavar="P", help="probability from which the first answer is known "
-                      "(default: that of the model's card, if it has one)")  # fmt: skip
+    add_shared(view, "--threshold")
     view.add_argument("--every", type=int, default=1, help="classify every Nth frame")
     view.add_argument("--smoothing", type=float, default=0.0, metavar="S", help="average over about S seconds")
     view.add_argument("--roi", help=f"classify this part: {REGIONS}".replace("%", "%%"))

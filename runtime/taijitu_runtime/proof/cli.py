@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taijitu_runtime.command_line import JSON_HELP, Parser, run
+from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError
-from taijitu_runtime.providers import PROVIDER_HELP, PROVIDERS
+from taijitu_runtime.flags import add_shared
 
 
 @run("taijitu prove")
@@ -31,10 +31,8 @@ def build_parser() -> Parser:
     """Return the command line of runtime/prove.py and `taijitu prove`."""
     parser = Parser(prog="taijitu prove", description=__doc__)
     parser.add_argument("model", type=Path, help="model.onnx or model.engine from export/")
-    parser.add_argument("--provider", choices=PROVIDERS, help=PROVIDER_HELP)
-    parser.add_argument("--threads", type=int, default=0, help="of one inference; 0: one per core (default: "
-                        "%(default)s)")  # fmt: skip
+    add_shared(parser, "--provider", "--threads")
     parser.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="Ed25519 key that must have signed the model: "
                         "MODEL.sha256.sig")  # fmt: skip
-    parser.add_argument("--json", action="store_true", help=JSON_HELP)
+    add_shared(parser, "--json")
     return parser
