@@ -78,6 +78,8 @@ def _read_folder(path: Path, reading: Reading) -> Found:
 def _check_kind(path: Path) -> None:
     """Raise DataError for a file of another kind, so that it is not called a damaged tar."""
     first = first_bytes(path, 512)
+    if first[257:262] == b"ustar":  # a tar begins with a name, which may look like another format's first bytes
+        return
     kind = picture_format(first) or foreign_kind(first, "")
     if kind == foreign_kind(b"", ""):
         if not first or b"\0" in first or is_packed(path):  # a tar's first header is padded with zeros

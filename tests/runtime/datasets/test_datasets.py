@@ -364,6 +364,14 @@ def test_the_later_file_of_a_name_in_a_tar_counts(tmp_path: Path) -> None:
     assert [bytes_of(content) for content in contents] == [b"new", b"other"]
 
 
+def test_a_tar_that_begins_with_a_name_like_a_format_s_first_bytes_is_read(tmp_path: Path) -> None:
+    lay_out(tmp_path, "P6 2019/1.jpg", "P6 2020/2.jpg")
+    with tarfile.open(tmp_path / "data.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        for name in ("P6 2019", "P6 2020"):
+            archive.add(tmp_path / name, name)
+    assert read_dataset(tmp_path / "data.tar").labels == ("P6 2019", "P6 2020")
+
+
 def test_labels_that_differ_in_capitals_or_spaces_are_a_warning(tmp_path: Path) -> None:
     labels = ("Cat", "cat", "dog", "dog ", "doge")
     lay_out(tmp_path, *(f"{label}/{i}.jpg" for label in labels for i in range(20)))
