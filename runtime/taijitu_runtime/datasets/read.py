@@ -17,6 +17,7 @@ from taijitu_runtime.datasets.lists import LIST_SUFFIXES, read_list
 from taijitu_runtime.datasets.mnist import mnist_idx
 from taijitu_runtime.datasets.scan import scan_folder, scan_tar
 from taijitu_runtime.errors import DataError
+from taijitu_runtime.pictures.formats import FIRST_BYTES
 
 FORMS = (
     "train/<label>/*.jpg and test/<label>/* (or val/) in a folder or tar, <label>/*.jpg, a list of path,label[,split], "
@@ -77,7 +78,7 @@ def _read_folder(path: Path, reading: Reading) -> Found:
 
 def _check_kind(path: Path) -> None:
     """Raise DataError for a file of another kind, so that it is not called a damaged tar."""
-    first = first_bytes(path, 512)
+    first = first_bytes(path, FIRST_BYTES)
     if first[257:262] == b"ustar":  # a tar begins with a name, which may look like another format's first bytes
         return
     kind = picture_format(first) or foreign_kind(first, "")

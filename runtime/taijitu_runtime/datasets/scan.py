@@ -13,10 +13,11 @@ from pathlib import Path, PurePosixPath
 from taijitu_runtime.datasets.archive import is_packed, members
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.datasets.found import Content, Encoded, LeftOut, Member, name_of
-from taijitu_runtime.datasets.kinds import FIRST_BYTES, foreign_kind, picture_format
+from taijitu_runtime.datasets.kinds import foreign_kind, picture_format
 from taijitu_runtime.datasets.names import has_picture_suffix, is_hidden, is_system_file
 from taijitu_runtime.errors import DataError
 from taijitu_runtime.fields import composed
+from taijitu_runtime.pictures.formats import FIRST_BYTES
 
 Parts = tuple[str, ...]  # of a path within the data set
 _SPECIAL = ((stat.S_ISFIFO, "FIFO"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from taijitu_runtime.errors import UnknownFormatError
 
@@ -22,26 +23,53 @@ MAGIC = {
     "PPM": re.compile(rb"P[56]\s"),
 }
 FORMATS = tuple(MAGIC)
-# Formats that are not supported, with the names that the error gives, so that a user knows what to convert.
-UNSUPPORTED_MAGIC = {
-    "a HEIC": re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL),
-    "an AVIF": re.compile(rb"....ftyp(?:avif|avis)", re.DOTALL),
-    "a JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
-    "a JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
-    "a raw file of a camera (DNG, CR2, NEF, ARW)": re.compile(CAMERA_RAW, re.DOTALL),
-    "a BigTIFF": re.compile(rb"II\x2b\0|MM\0\x2b"),
-    "a PBM (black and white)": re.compile(rb"P[14]\s"),
-    "a plain (ASCII) PGM": re.compile(rb"P2\s"),
-    "a plain (ASCII) PPM": re.compile(rb"P3\s"),
-    "a PAM": re.compile(rb"P7\s"),
-    "a PFM": re.compile(rb"P[Ff]\s"),
-    "an SVG": re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?(?:<!DOCTYPE svg[^>]*>\s*)?<svg", re.DOTALL),
-    "a page of HTML": re.compile(rb"\s*<(?:!doctype html|html)", re.IGNORECASE),
-    "a PDF": re.compile(rb"%PDF-"),
-    "a PSD": re.compile(rb"8BPS"),
-    "an ICO": re.compile(rb"\0\0\x01\0"),
-}
-UNSUPPORTED_MAGIC_BYTES = 1024
+FIRST_BYTES = 1024  # of a file: enough for every pattern here; an SVG may begin with comments
+_SIZE = rb"\s+(?:#|\d+\s+[\d#])"  # of a Netpbm's header: a text may begin with P1 and a space
+
+
+class Foreign(NamedTuple):
+    """A format that is not read.
+
+    Attributes:
+        kind: What a list of the files in a data set calls it.
+        phrase: What an error about such a file calls it, so that a user knows what to convert.
+        magic: The first bytes of its files.
+    """
+
+    kind: str
+    phrase: str
+    magic: re.Pattern[bytes]
+
+
+FOREIGN = tuple(
+    Foreign(kind, phrase, re.compile(magic, re.DOTALL))
+    for kind, phrase, magic in (
+        ("HEIC", "a HEIC", rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)"),
+        ("AVIF", "an AVIF", rb"....ftypavi[fs]"),
+        ("camera raw", "a raw file of a camera (DNG, CR2, CR3, NEF, ARW)", CAMERA_RAW + rb"|....ftypcrx "),
+        ("MOV", "a video (MOV)", rb"....ftypqt  "),
+        ("MP4", "a video (MP4)", rb"....ftyp"),
+        ("AVI", "a video (AVI)", rb"RIFF....AVI "),
+        ("Matroska", "a video (Matroska)", rb"\x1a\x45\xdf\xa3"),
+        ("JPEG 2000", "a JPEG 2000", rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
+        ("JPEG XL", "a JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+        ("BigTIFF", "a BigTIFF", rb"II\x2b\0|MM\0\x2b"),
+        ("PBM", "a PBM (black and white)", rb"P[14]" + _SIZE),
+        ("plain PGM", "a plain (ASCII) PGM", rb"P2" + _SIZE),
+        ("plain PPM", "a plain (ASCII) PPM", rb"P3" + _SIZE),
+        ("PAM", "a PAM", rb"P7\n(?:#|WIDTH|HEIGHT|DEPTH|MAXVAL|TUPLTYPE)"),
+        ("PFM", "a PFM", rb"P[Ff]" + _SIZE),
+        ("SVG", "an SVG", rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?(?:<!DOCTYPE svg[^>]*>\s*)?<svg"),
+        ("HTML", "a page of HTML", rb"\s*<(?i:!doctype html|html)"),
+        ("PDF", "a PDF", rb"%PDF-"),
+        ("PSD", "a PSD", rb"8BPS"),
+        ("ICO", "an ICO", rb"\0\0\x01\0"),
+        ("ZIP", "a ZIP archive", rb"PK\x03\x04"),
+        ("7z", "a 7z archive", rb"7z\xbc\xaf\x27\x1c"),
+        ("RAR", "a RAR archive", rb"Rar!\x1a\x07"),
+        ("Parquet", "a Parquet file", rb"PAR1"),
+    )
+)
 
 
 def format_of(data: bytes, accepted: Sequence[str]) -> str:
@@ -50,8 +78,8 @@ def format_of(data: bytes, accepted: Sequence[str]) -> str:
         if MAGIC[name].match(data):
             return name
     expected = ", ".join(accepted)
-    start = data[:UNSUPPORTED_MAGIC_BYTES]
-    known = [*UNSUPPORTED_MAGIC.items(), *((f"a {name}", magic) for name, magic in MAGIC.items())]
+    start = data[:FIRST_BYTES]
+    known = [*((each.phrase, each.magic) for each in FOREIGN), *((f"a {name}", magic) for name, magic in MAGIC.items())]
     names = [f"no picture that is read, but {name}," for name, magic in known if magic.match(start)]
     got = names[0] if names else "no picture, or one of an unknown format,"
     raise UnknownFormatError(f"got {got} expected {expected}; convert it to one of these")

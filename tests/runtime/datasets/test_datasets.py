@@ -16,7 +16,8 @@ from PIL import Image
 
 from taijitu_runtime.datasets import Found, Reading, bytes_of, evaluation_pictures, name_of, read_dataset
 from taijitu_runtime.datasets.plain_pickle import load_plain_pickle
-from taijitu_runtime.errors import DataError
+from taijitu_runtime.errors import DataError, UnknownFormatError
+from taijitu_runtime.pictures.preprocess import decode_picture
 from tests.helpers.image_file import image_file
 
 
@@ -116,6 +117,30 @@ def test_the_first_bytes_decide_and_the_rest_is_counted_by_kind(tmp_path: Path) 
     found = read_dataset(tmp_path)
     assert sorted(labelled(found)[""]) == ["cat/a.jfif", "cat/b", "cat/c.dat", "dog/a.JPG"]
     assert found.left_out.kinds == {"HEIC": 2, "camera raw": 1, "AVIF": 1, "MP4": 1, ".raw": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("HEIC", b"\0\0\0\x18ftyphevx"),
+        ("camera raw", b"\0\0\0\x18ftypcrx "),
+        ("MP4", b"\0\0\0\x18ftypisom"),
+        ("SVG", b"<?xml version='1.0'?>\n<!-- %b -->\n<!DOCTYPE svg PUBLIC 'x'>\n<svg/>" % (b"x" * 99)),
+        ("BigTIFF", b"II\x2b\0\x08\0\0\0"),
+        ("HTML", b"<!DOCTYPE html><html><body>404</body></html>"),
+        ("PBM", b"P4\n8 1\n\xff"),
+        ("ZIP", b"PK\3\4"),
+        (".odd", b"P1 is the first patient"),
+    ],
+)
+def test_a_data_set_and_the_error_of_one_picture_know_the_same_formats(
+    tmp_path: Path, kind: str, content: bytes
+) -> None:
+    lay_out(tmp_path, "cat/a.jpg", "dog/b.jpg")
+    (tmp_path / "dog" / "c.odd").write_bytes(content + bytes(60))
+    assert read_dataset(tmp_path).left_out.kinds == {kind: 1}
+    with pytest.raises(UnknownFormatError, match="unknown format" if kind == ".odd" else kind.split()[0]):
+        decode_picture(content + bytes(60))
 
 
 def test_pipes_and_sockets_are_named_and_never_opened(tmp_path: Path) -> None:
