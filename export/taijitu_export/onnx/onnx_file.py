@@ -7,8 +7,8 @@ from pathlib import Path
 
 import onnx
 
-from taijitu_runtime.backends import CHECKPOINT_MAGIC, export_command
 from taijitu_runtime.backends.base import check_file, check_weights_are_there
+from taijitu_runtime.backends.opening import CHECKPOINT_MAGIC, export_command
 from taijitu_runtime.errors import ArtefactError, one_line
 from taijitu_runtime.onnx_graph.external_data import external_files, has_external_data, sha256_with_weights
 
