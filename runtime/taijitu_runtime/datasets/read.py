@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from taijitu_runtime.datasets.archive import is_packed
-from taijitu_runtime.datasets.cifar import cifar10_binary, cifar10_pickles, cifar100_binary, cifar100_pickles
 from taijitu_runtime.datasets.found import Files, Found, first_bytes
 from taijitu_runtime.datasets.kinds import foreign_kind, picture_format
 from taijitu_runtime.datasets.layout import Reading, found_in
 from taijitu_runtime.datasets.lists import LIST_SUFFIXES, read_list
-from taijitu_runtime.datasets.mnist import mnist_idx
+from taijitu_runtime.datasets.published.forms import PUBLISHED, Published
 from taijitu_runtime.datasets.scan import scan_folder, scan_tar
 from taijitu_runtime.errors import DataError
 from taijitu_runtime.pictures.formats import FIRST_BYTES
@@ -22,22 +19,6 @@ from taijitu_runtime.pictures.formats import FIRST_BYTES
 FORMS = (
     "train/<label>/*.jpg and test/<label>/* (or val/) in a folder or tar, <label>/*.jpg, a list of path,label[,split], "
     "or CIFAR's or MNIST's published files"
-)
-
-
-@dataclass(frozen=True)
-class _Published:
-    marks: tuple[str, ...]  # patterns of file names; one of each, side by side, tell the form
-    parts: tuple[str, ...]  # patterns of all the files that belong to it
-    read: Callable[[Files], Found]
-
-
-_PUBLISHED = (
-    _Published(("batches.meta",), ("batches.meta", "data_batch_[1-5]", "test_batch"), cifar10_pickles),
-    _Published(("batches.meta.txt",), ("batches.meta.txt", "*_batch*.bin"), cifar10_binary),
-    _Published(("meta", "train"), ("meta", "train", "test"), cifar100_pickles),
-    _Published(("fine_label_names.txt",), ("fine_label_names.txt", "train.bin", "test.bin"), cifar100_binary),
-    _Published(("*-images?idx3-ubyte*",), ("*-images?idx3-ubyte*", "*-labels?idx1-ubyte*"), mnist_idx),
 )
 
 
@@ -90,16 +71,14 @@ def _check_kind(path: Path) -> None:
     raise DataError(f"{path}: got a file of the kind {kind}, expected {FORMS}; {unpack}")
 
 
-def _forms_of(folder: Path) -> list[_Published]:
-    return [
-        form for form in _PUBLISHED if all(any(file.is_file() for file in folder.glob(mark)) for mark in form.marks)
-    ]
+def _forms_of(folder: Path) -> list[Published]:
+    return [form for form in PUBLISHED if all(any(file.is_file() for file in folder.glob(mark)) for mark in form.marks)]
 
 
 def _read_tar(path: Path, reading: Reading) -> Found:
     _check_kind(path)
-    scan = scan_tar(path, {pattern for form in _PUBLISHED for pattern in form.parts})
-    for form in _PUBLISHED:
+    scan = scan_tar(path, {pattern for form in PUBLISHED for pattern in form.parts})
+    for form in PUBLISHED:
         if all(any(fnmatch(name, mark) for name in scan.files) for mark in form.marks):
             return form.read(Files(path, scan.files))
     return found_in(scan, path, reading)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.explain.heat_map import MOST_SIDE, draw_heat_map
-from taijitu_runtime.pictures.geometry import Region
 from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.pictures.preprocess import decode_picture
+from taijitu_runtime.pictures.resizing.geometry import Region
 
 if TYPE_CHECKING:
     from taijitu_runtime.answers import Prediction

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import require
-from taijitu_runtime.pictures.geometry import Region
-from taijitu_runtime.pictures.pillow import INSTALL
+from taijitu_runtime.pictures.decoding.pillow import INSTALL
+from taijitu_runtime.pictures.resizing.geometry import Region
 
 LEAST_SIDE, MOST_SIDE = 256, 1024
 """Pixels of the longer side: smaller pictures are enlarged, larger ones reduced."""

@@ -1,7 +1,7 @@
 """Turn a picture into the network's input: the one definition of reading, resizing and normalising.
 
 The training package evaluates with these very pixels; a resize that differs costs accuracy silently. Checks
-before decoding are in headers.py, decoding in decode.py.
+before decoding are in headers.py, decoding in decoding/.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from taijitu_runtime.errors import (
     one_line,
     require,
 )
-from taijitu_runtime.pictures.decode import Decoded, decode, decode_image
-from taijitu_runtime.pictures.edges import weigh_edges
-from taijitu_runtime.pictures.geometry import Region, crop_box, region, resized_size
+from taijitu_runtime.pictures.decoding.decode import Decoded, decode, decode_image
+from taijitu_runtime.pictures.decoding.pillow import INSTALL
 from taijitu_runtime.pictures.headers import MAX_EXACT_ASPECT
 from taijitu_runtime.pictures.limits import LIMITS, Limits, damaged
-from taijitu_runtime.pictures.opencv_resize import resize_as_opencv
-from taijitu_runtime.pictures.pillow import INSTALL
+from taijitu_runtime.pictures.resizing.edges import weigh_edges
+from taijitu_runtime.pictures.resizing.geometry import Region, crop_box, region, resized_size
+from taijitu_runtime.pictures.resizing.opencv_resize import resize_as_opencv
 
 if TYPE_CHECKING:
     from PIL import Image

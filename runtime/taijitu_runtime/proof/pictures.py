@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.card import InputSpec
-from taijitu_runtime.pictures.geometry import unresized_size
+from taijitu_runtime.pictures.resizing.geometry import unresized_size
 
 VERSION = 1
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from taijitu_runtime.datasets import Found, Reading, bytes_of, evaluation_pictures, name_of, read_dataset
-from taijitu_runtime.datasets.plain_pickle import load_plain_pickle
+from taijitu_runtime.datasets.published.plain_pickle import load_plain_pickle
 from taijitu_runtime.errors import DataError, UnknownFormatError
 from taijitu_runtime.pictures.preprocess import decode_picture
 from tests.helpers.image_file import image_file

@@ -23,10 +23,10 @@ from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify.cli import main as classify
 from taijitu_runtime.errors import DamagedPictureError, TooManyPixelsError, UnknownFormatError
+from taijitu_runtime.pictures.decoding.quiet import quiet
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
-from taijitu_runtime.pictures.quiet import quiet
 from tests.helpers.image_file import image_file, png_chunk
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -353,7 +353,7 @@ def test_strips_of_a_large_picture_have_no_seams(mode: str, monkeypatch: pytest.
     image = layer.quantize(64) if mode == "P" else layer.convert(mode)
     data = image_file(image, "PNG")
     whole = decode_picture(data)
-    monkeypatch.setattr("taijitu_runtime.pictures.pillow.STRIP_PIXELS", 7 * image.width)
+    monkeypatch.setattr("taijitu_runtime.pictures.decoding.pillow.STRIP_PIXELS", 7 * image.width)
     np.testing.assert_array_equal(decode_picture(data), whole)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from taijitu_runtime.datasets import Encoded
-from taijitu_runtime.pictures.decode import decode
+from taijitu_runtime.pictures.decoding.decode import decode
 from taijitu_training.data import MemoryBatches, Pictures, Share, normalise
 from taijitu_training.data.augmentation.augment import augment, draw, pad_reflecting, padded_bytes
 from taijitu_training.data.augmentation.colour import change_contrast, change_saturation, turn_hue

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from taijitu_runtime.datasets import Content, bytes_of
-from taijitu_runtime.pictures.decode import Decoded, decode
+from taijitu_runtime.pictures.decoding.decode import Decoded, decode
 
 NARROWEST, WIDEST = 3 / 4, 4 / 3  # width / height
 _LOG_NARROWEST, _LOG_WIDEST = torch.tensor([NARROWEST, WIDEST]).log().tolist()  # in torchvision's precision

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import zlib
 
+from taijitu_runtime.pictures.decoding.orientation import orientation_from_metadata
 from taijitu_runtime.pictures.limits import damaged
-from taijitu_runtime.pictures.orientation import orientation_from_metadata
 
 FIRST_CHUNK, COLOUR_TYPE = 8, 25  # places in the file
 INDEXED = 3

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import UnknownFormatError, require
+from taijitu_runtime.pictures.decoding.quiet import silence_libraries
 from taijitu_runtime.pictures.limits import unsupported
-from taijitu_runtime.pictures.quiet import silence_libraries
 
 if TYPE_CHECKING:
     from PIL import Image

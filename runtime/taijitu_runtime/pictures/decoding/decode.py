@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import TaijituError, one_line
-from taijitu_runtime.pictures.bmp_runs import is_run_length, pixels_from_runs
+from taijitu_runtime.pictures.decoding.bmp_runs import is_run_length, pixels_from_runs
+from taijitu_runtime.pictures.decoding.jpeg import orientation_of_jpeg, pixels_from_jpeg, without_remarks
+from taijitu_runtime.pictures.decoding.orientation import orientation_from_metadata
+from taijitu_runtime.pictures.decoding.pillow import loaded_rgb, open_image, orientation_of
+from taijitu_runtime.pictures.decoding.png import checked_png
+from taijitu_runtime.pictures.decoding.pnm import pixels_from_pnm
+from taijitu_runtime.pictures.decoding.quiet import quiet
 from taijitu_runtime.pictures.headers import Header, inspect
-from taijitu_runtime.pictures.jpeg import orientation_of_jpeg, pixels_from_jpeg, without_remarks
 from taijitu_runtime.pictures.limits import LIMITS, Limits, check_pixels, damaged
-from taijitu_runtime.pictures.orientation import orientation_from_metadata
-from taijitu_runtime.pictures.pillow import loaded_rgb, open_image, orientation_of
-from taijitu_runtime.pictures.png import checked_png
-from taijitu_runtime.pictures.pnm import pixels_from_pnm
-from taijitu_runtime.pictures.quiet import quiet
 
 if TYPE_CHECKING:
     from PIL import Image

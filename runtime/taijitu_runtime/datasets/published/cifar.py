@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.datasets.found import Files, Found, Split
 from taijitu_runtime.datasets.names import Role
-from taijitu_runtime.datasets.plain_pickle import load_plain_pickle
+from taijitu_runtime.datasets.published.plain_pickle import load_plain_pickle
 from taijitu_runtime.errors import DataError
 
 PIXELS = 3 * 32 * 32  # the red plane, then green, then blue

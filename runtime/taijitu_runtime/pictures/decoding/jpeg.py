@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.errors import require
+from taijitu_runtime.pictures.decoding.orientation import orientation_from_metadata
+from taijitu_runtime.pictures.decoding.pillow import INSTALL
 from taijitu_runtime.pictures.headers import (
     APP1,
     END_OF_IMAGE,
@@ -23,8 +25,6 @@ from taijitu_runtime.pictures.headers import (
     WITHOUT_CONTENT,
     Header,
 )
-from taijitu_runtime.pictures.orientation import orientation_from_metadata
-from taijitu_runtime.pictures.pillow import INSTALL
 
 REMARKS = re.compile(r"extraneous bytes|JFIF revision|Adobe|ICC marker|Invalid SOS parameters")
 STRAY_AT_THE_END = re.compile(r"extraneous bytes before marker 0xd9")
