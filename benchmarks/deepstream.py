@@ -26,7 +26,7 @@ from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.datasets import scan_folder
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess_and_region, resize_picture
-from taijitu_runtime.pictures.resizing.geometry import Region
+from taijitu_runtime.pictures.resizing.geometry import SeenRegion
 
 
 def main() -> int:
@@ -68,14 +68,14 @@ def prepared(file: Path, spec: InputSpec) -> dict[str, NDArray[np.uint8]]:
     return {way: make(picture, pixels, region, nvinfer) for way, make in WAYS.items()}
 
 
-def inside(picture: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
+def inside(picture: NDArray[np.uint8], region: SeenRegion) -> NDArray[np.uint8]:
     """Return the part of a picture that taijitu looks at."""
     height, width = picture.shape[:2]
     left, top, right, bottom = (max(0.0, min(1.0, share)) for share in region)
     return picture[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
 
 
-Make = Callable[[NDArray[np.uint8], NDArray[np.uint8], Region, InputSpec], NDArray[np.uint8]]
+Make = Callable[[NDArray[np.uint8], NDArray[np.uint8], SeenRegion, InputSpec], NDArray[np.uint8]]
 WAYS: dict[str, Make] = {
     "taijitu": lambda picture, pixels, region, spec: pixels,
     "nvinfer, whole frame": lambda picture, pixels, region, spec: resize_picture(picture, spec),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from taijitu_runtime.explain.heat_map import MOST_SIDE, draw_heat_map
 from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.pictures.preprocess import decode_picture
-from taijitu_runtime.pictures.resizing.geometry import Region
+from taijitu_runtime.pictures.resizing.geometry import SeenRegion
 
 if TYPE_CHECKING:
     from taijitu_runtime.answers import Prediction
@@ -29,7 +29,7 @@ class Explanation:
 
     prediction: Prediction
     maps: NDArray[np.float32] = dataclasses.field(repr=False, compare=False)
-    region: Region
+    region: SeenRegion
 
     def draw(self, picture: Picture, answer: int = 0, *, limits: Limits = LIMITS) -> NDArray[np.uint8]:
         """Draw the map of one of the answers on the picture that was explained.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from taijitu_runtime.errors import require
 from taijitu_runtime.pictures.decoding.pillow import INSTALL
-from taijitu_runtime.pictures.resizing.geometry import Region
+from taijitu_runtime.pictures.resizing.geometry import SeenRegion
 
 LEAST_SIDE, MOST_SIDE = 256, 1024
 """Pixels of the longer side: smaller pictures are enlarged, larger ones reduced."""
@@ -19,7 +19,7 @@ MOST_OPAQUE = 0.8
 DARKENED = 0.45  # what the network does not see
 
 
-def draw_heat_map(picture: NDArray[np.uint8], class_map: NDArray[np.float32], region: Region) -> NDArray[np.uint8]:
+def draw_heat_map(picture: NDArray[np.uint8], class_map: NDArray[np.float32], region: SeenRegion) -> NDArray[np.uint8]:
     """Draw a class-activation map on a picture.
 
     A place is coloured as far as it is above the map's mean, which is the logit: it then speaks for the label more than
@@ -51,7 +51,7 @@ def draw_heat_map(picture: NDArray[np.uint8], class_map: NDArray[np.float32], re
 
 
 def _strength(
-    class_map: NDArray[np.float32], region: Region, size: tuple[int, int]
+    class_map: NDArray[np.float32], region: SeenRegion, size: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return how strong the map is at each pixel, float32 (H, W), [0, 1], and whether the network sees it."""
     from PIL import Image

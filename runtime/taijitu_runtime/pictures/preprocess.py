@@ -29,7 +29,7 @@ from taijitu_runtime.pictures.decoding.pillow import INSTALL
 from taijitu_runtime.pictures.headers import MAX_EXACT_ASPECT
 from taijitu_runtime.pictures.limits import LIMITS, Limits, damaged
 from taijitu_runtime.pictures.resizing.edges import weigh_edges
-from taijitu_runtime.pictures.resizing.geometry import Region, crop_box, region, resized_size
+from taijitu_runtime.pictures.resizing.geometry import SeenRegion, crop_box, region, resized_size
 from taijitu_runtime.pictures.resizing.opencv_resize import resize_as_opencv
 
 if TYPE_CHECKING:
@@ -59,21 +59,21 @@ def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> ND
     """
     if isinstance(picture, np.ndarray):
         return resize_picture(picture, spec)
-    return _resized(_decoded(picture, limits, least_side(spec)), spec)
+    return _resized(_decoded(picture, limits, _least_side_for(spec)), spec)
 
 
 def preprocess_and_region(
     picture: Picture, spec: InputSpec, limits: Limits = LIMITS
-) -> tuple[NDArray[np.uint8], Region]:
+) -> tuple[NDArray[np.uint8], SeenRegion]:
     """Return what `preprocess` does, and which part of the picture that is."""
     if isinstance(picture, np.ndarray):
         pixels = resize_picture(picture, spec)
         return pixels, region(picture.shape[1], picture.shape[0], spec)
-    decoded = _decoded(picture, limits, least_side(spec))
+    decoded = _decoded(picture, limits, _least_side_for(spec))
     return _resized(decoded, spec), region(decoded.width, decoded.height, spec)
 
 
-def least_side(spec: InputSpec) -> int:
+def _least_side_for(spec: InputSpec) -> int:
     """Return the pixels that the shorter side of a large JPEG keeps while it is decoded: `inspect` counts with it.
 
     0, all of them, where the resize does not antialias: an earlier reduction would show.

@@ -6,14 +6,14 @@ from typing import TypeAlias
 
 from taijitu_runtime.card import InputSpec
 
-Region: TypeAlias = tuple[float, float, float, float]
+SeenRegion: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom of what the network sees, as shares of the picture's width and height.
 
 Below 0 and above 1 where the network sees a border around it.
 """
 
 
-def region(width: int, height: int, spec: InputSpec) -> Region:
+def region(width: int, height: int, spec: InputSpec) -> SeenRegion:
     """Return which part of a picture of that size the network sees."""
     size = resized_size(width, height, spec)
     if spec.resize == "letterbox":
