@@ -355,7 +355,11 @@ def test_it_is_judged_before_it_is_written(network: nn.Module, convert: Any, tin
     assert convert(weights, "--data", str(blue)) == 1, "six pictures of one label show nothing"
     for i in range(3):
         shutil.copytree(tiny_data / "train" / "blue", blue / "blue" / str(i))
-    assert convert(weights, "--data", str(blue)) == 0
+    (blue / "blue" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n, cut off")
+    assert convert(weights, "--data", str(blue)) == 2
+    assert convert(weights, "--data", str(blue), "--skip-unreadable") == 0
+    assert "left out: " in convert.said
+    assert "broken.png" in convert.said
     assert checkpoint.load(tmp_path / "made.pt").training["metrics"]["eval_top1"] == 100.0
 
 

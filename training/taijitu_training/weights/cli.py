@@ -15,6 +15,7 @@ from taijitu_runtime.command_line import Parser, pairs, run
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.datasets import check_skipping
 from taijitu_runtime.errors import UsageError
+from taijitu_runtime.flags import add_shared
 from taijitu_runtime.labels import FORMS, read_labels
 from taijitu_runtime.output_path import check_output_path
 
@@ -45,8 +46,7 @@ def build_parser() -> Parser:
     _add_contract(parser)
     parser.add_argument("--data", type=Path, metavar="DIR", help="labelled pictures to judge by before the checkpoint "
                         "is written; weights at chance level are refused")  # fmt: skip
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out pictures of --data that cannot be "
-                        "decoded")  # fmt: skip
+    add_shared(parser, "--skip-unreadable")
     return parser
 
 
@@ -91,6 +91,8 @@ def main(argv: list[str] | None = None) -> int:
         say(line, sys.stdout)
     if args.data is not None:
         judged = judge(made, args.data, skip_unreadable=args.skip_unreadable)
+        if judged.left_out:
+            say(f"left out: {shown(judged.left_out)}", sys.stdout)
         say(f"accuracy: {judged}", sys.stdout)
         judged.require_better_than_guessing()
         metrics = {"eval_top1": judged.top1}

@@ -11,7 +11,7 @@ import torch
 
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.console import Progress
-from taijitu_runtime.datasets import evaluation_pictures
+from taijitu_runtime.datasets import LeftOut, evaluation_pictures
 from taijitu_runtime.pictures.preprocess import normalise
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import DataError, TrainingError
@@ -22,12 +22,13 @@ RARE = 0.01
 
 @dataclass(frozen=True)
 class Judged:
-    """`correct` of `count` pictures of `source`, which have `labels` different labels."""
+    """`correct` of `count` pictures of `source`, which have `labels` different labels, without the files `left_out`."""
 
     correct: int
     count: int
     labels: int
     source: str
+    left_out: LeftOut
 
     @property
     def top1(self) -> float:
@@ -72,4 +73,4 @@ def judge(checkpoint: Checkpoint, data: Path, *, skip_unreadable: bool = False) 
             answers.append(model(torch.from_numpy(normalise(batch, spec))).argmax(1).numpy())
             bar.advance(len(batch))
     correct = int((np.concatenate(answers) == pictures.targets).sum())
-    return Judged(correct, len(pictures), len(np.unique(pictures.targets)), str(pictures))
+    return Judged(correct, len(pictures), len(np.unique(pictures.targets)), str(pictures), pictures.left_out)
