@@ -8,10 +8,7 @@ from taijitu_runtime.errors import TaijituError
 
 
 class ExportError(TaijituError):
-    """An artefact was made, is not right, and was not kept; the text says what was measured.
-
-    `details`: lines, for example a table, to show before it.
-    """
+    """An artefact was made, is not right, and was not kept; the text says what was measured."""
 
     exit_code: ClassVar[int] = 1
 

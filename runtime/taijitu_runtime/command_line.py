@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
 
-from taijitu_runtime.console import complain, say
+from taijitu_runtime.console import complain, say, shown
 from taijitu_runtime.errors import NO_ROOM, OUT_OF_MEMORY, MissingDependencyError, TaijituError, UsageError, close_names
 from taijitu_runtime.installed import DISTRIBUTION, EXTRAS
 
@@ -90,6 +90,8 @@ def share(text: str) -> float:
 def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's main: a TaijituError becomes one line on stderr, after the name `prog`, and its exit code.
 
+    Its details, if it has any, are printed before that line.
+
     The exit code is 2, or 1 for a command that ran and failed. Ctrl-C gives 130; a closed reader of stdout
     (`... | head`) gives 141, as in a shell. A stdout that cannot be written, such as on a full disk, and a lack of
     memory, give one line and 2; a closed stdout (`>&-`) is not an error.
@@ -104,6 +106,9 @@ def run(prog: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
                 sys.stdout.flush()
                 return code
             except TaijituError as error:
+                with contextlib.suppress(OSError):  # stderr is closed
+                    for line in error.details:
+                        say(shown(line), sys.stderr)
                 complain(prog, error)
                 return error.exit_code
             except ImportError as error:  # for a library that is imported when it is needed

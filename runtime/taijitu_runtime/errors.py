@@ -52,9 +52,13 @@ MOST_LISTED = 50
 
 
 class TaijituError(Exception):
-    """Base of every error that a user of taijitu may want to catch. `exit_code`: of a command that ends with it."""
+    """Base of every error that a user of taijitu may want to catch.
+
+    `exit_code`: of a command that ends with it. `details`: lines, such as a table, that a command prints before it.
+    """
 
     exit_code: ClassVar[int] = 2
+    details: tuple[str, ...] = ()
 
 
 class ArtefactError(TaijituError):

@@ -112,6 +112,17 @@ def test_the_error_decides_the_exit_code_and_no_byte_reaches_the_terminal_raw(
     assert capsys.readouterr().err == "taijitu say: got \\x1b[2J, expected a name\n"
 
 
+def test_the_details_of_an_error_are_lines_before_it_and_never_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    @run("taijitu say")
+    def main() -> int:
+        error = TrainingError("got nothing")
+        error.details = ("layer  error", "conv\x1b[2J  3 %")
+        raise error
+
+    assert main() == 1
+    assert capsys.readouterr() == ("", "layer  error\nconv\\x1b[2J  3 %\ntaijitu say: got nothing\n")
+
+
 def test_an_unknown_flag_suggests_the_close_one_or_the_flag_that_sets_it() -> None:
     parser = Parser(prog="x")
     parser.add_argument("--validation")

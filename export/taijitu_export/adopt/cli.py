@@ -13,7 +13,6 @@ import re
 import sys
 from pathlib import Path
 
-from taijitu_export.errors import ExportError
 from taijitu_export.onnx.forms import LAYOUTS
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json, shown
@@ -68,12 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(f"got {got} alone, expected both or neither; add {missing}")
     left_out = ("model", "output", "json", "find", "data")
     options = {name: value for name, value in vars(args).items() if name not in left_out}
-    try:
-        result = adopt(args.model, args.output, find=args.data, **options)
-    except ExportError as error:
-        for line in error.details:
-            say(line, sys.stderr)
-        raise
+    result = adopt(args.model, args.output, find=args.data, **options)
     if args.json:
         found = None if result.found is None else result.found.to_dict()
         say_json({"path": str(result.path), "card": result.card.to_dict(), "batch": result.batch,

@@ -18,7 +18,6 @@ from taijitu_export.engine.memory import pools_from_text
 from taijitu_export.engine.options import Options
 from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes
-from taijitu_export.errors import ExportError
 from taijitu_runtime.bench.inputs import shapes_from_text
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json, shown
@@ -96,12 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger("taijitu_runtime").setLevel(logging.DEBUG)
     from taijitu_export.engine.engine_artefact import make_engine  # onnx, which --help does not need
 
-    try:
-        result = make_engine(request_from(args))
-    except ExportError as error:
-        for line in error.details:
-            say(line, sys.stderr)
-        raise
+    result = make_engine(request_from(args))
     if args.json:
         say_json(result.card.to_dict(), sys.stdout)
     else:

@@ -51,8 +51,7 @@ def float16_from_float32(model: onnx.ModelProto, data: CalibrationData, max_drop
         found = divergence(rounded, model, checked.most_different(rounded))
         guilty = next((node for node in _suspects(found, model) if node and node in possible - excluded), None)
         if guilty is None:
-            table = "\n".join(str(layer) for layer in found.worst())
-            raise PrecisionError(f"float16 is not good enough: {check.verdict.reason}", (table,))
+            raise PrecisionError(f"float16 is not good enough: {check.verdict.reason}", tuple(map(str, found.worst())))
         excluded.add(guilty)
     names = layer_names(model, excluded)
     return ConvertedGraph(applied(Float16Pass(excluded), model), len(layers), names, check, checked.noise)

@@ -147,7 +147,7 @@ def _fewest_excluded(
     count = fewest(suffices, len(ranking) - 1)
     if count is None:
         best = min(tried.values(), key=lambda check: _sortable(check.comparison.rms_error))
-        raise PrecisionError(f"int8 is not good enough: {best.verdict.reason}", (table(ranking, tried),))
+        raise PrecisionError(f"int8 is not good enough: {best.verdict.reason}", table(ranking, tried))
     return [layer.node for layer in ranking[:count]], tried[count]
 
 
@@ -179,8 +179,8 @@ def sensitivities(
     return sorted(found, key=lambda layer: -layer.error)
 
 
-def table(ranking: Collection[Sensitivity], tried: Mapping[int, Check]) -> str:
-    """Return the layers by their sensitivity, with the outcome where all down to that one stayed in float32."""
+def table(ranking: Collection[Sensitivity], tried: Mapping[int, Check]) -> tuple[str, ...]:
+    """Return lines: the layers by their sensitivity, with the outcome where all down to that one stayed in float32."""
     width = max(len("(none excluded)"), *(len(layer.name) for layer in ranking))
     rows = [
         ("layer", "logit error", "logit error, in float32 down to here"),
@@ -188,7 +188,7 @@ def table(ranking: Collection[Sensitivity], tried: Mapping[int, Check]) -> str:
     ]
     for count, layer in enumerate(ranking, start=1):
         rows.append((layer.name, f"{layer.error:.2%}", _outcome(tried[count]) if count in tried else ""))
-    return "\n".join(f"{name:<{width}}  {error:>11}  {outcome}".rstrip() for name, error, outcome in rows)
+    return tuple(f"{name:<{width}}  {error:>11}  {outcome}".rstrip() for name, error, outcome in rows)
 
 
 def _outcome(check: Check) -> str:

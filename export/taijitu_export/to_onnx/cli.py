@@ -12,7 +12,6 @@ from pathlib import Path
 
 from taijitu_export.arguments import percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
-from taijitu_export.errors import ExportError
 from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS, PURPOSES
 from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.command_line import Parser, run
@@ -57,11 +56,6 @@ def main(argv: list[str] | None = None) -> int:
     smaller = PrecisionRequest.asked_for(
         args.precision, args.calibration, args.max_drop, args.purpose, skip_unreadable=args.skip_unreadable
     )
-    try:
-        result = export_file(args.checkpoint, args.output, input_form=args.input, nish=args.nish, smaller=smaller)
-    except ExportError as error:
-        for line in error.details:
-            say(line, sys.stdout)
-        raise
+    result = export_file(args.checkpoint, args.output, input_form=args.input, nish=args.nish, smaller=smaller)
     say("\n".join(map(shown, result.report())), sys.stdout)
     return 0
