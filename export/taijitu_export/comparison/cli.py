@@ -10,8 +10,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from taijitu_export.arguments import percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
+from taijitu_export.percentages import percentage
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json
 from taijitu_runtime.flags import add_shared

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from taijitu_export.arguments import check_percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS, LEAST_ALLOWED_ERROR, MOST_ALLOWED_ERROR
 from taijitu_export.comparison.classes import absent_labels, calibration_error, first_answers
 from taijitu_export.comparison.comparison import Accuracy, Comparison, accuracy, chance_share, compare, most_different
@@ -27,6 +26,7 @@ from taijitu_export.comparison.verdict import (
 from taijitu_export.errors import ExportError
 from taijitu_export.onnx.forms import FORM_OF_LAYOUT
 from taijitu_export.onnx.onnx_from_checkpoint import onnx_from_checkpoint
+from taijitu_export.percentages import check_percentage
 from taijitu_export.sample_pictures import SAMPLE_PICTURES, sample_pictures
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier

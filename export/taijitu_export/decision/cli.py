@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taijitu_export.arguments import percentage
+from taijitu_export.percentages import percentage
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, say_json
 from taijitu_runtime.flags import add_shared

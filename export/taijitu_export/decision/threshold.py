@@ -8,8 +8,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from taijitu_export.arguments import check_percentage
 from taijitu_export.errors import ExportError
+from taijitu_export.percentages import check_percentage
 from taijitu_runtime.decision.decision import CoverageRow
 from taijitu_runtime.decision.rule import check_threshold
 from taijitu_runtime.errors import UsageError

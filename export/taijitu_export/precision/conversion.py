@@ -8,12 +8,12 @@ from pathlib import Path
 
 import onnx
 
-from taijitu_export.arguments import check_percentage
 from taijitu_export.comparison.allowances import ALLOWED_CALIBRATION_POINTS, ALLOWED_DROP_POINTS, allowed_error
 from taijitu_export.comparison.intermediates import Intermediates
 from taijitu_export.onnx.forms import PURPOSES
 from taijitu_export.onnx.passes.editing import with_names, with_types
 from taijitu_export.passport import card_for_precision
+from taijitu_export.percentages import check_percentage
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.converted_graph import ConvertedGraph
 from taijitu_export.precision.float16_from_float32 import float16_from_float32

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taijitu_export.arguments import percentage
 from taijitu_export.comparison.allowances import ALLOWED_DROP_POINTS
 from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS, PURPOSES
+from taijitu_export.percentages import percentage
 from taijitu_runtime.card import PRECISIONS
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, shown

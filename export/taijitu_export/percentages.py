@@ -1,4 +1,4 @@
-"""Arguments that several command lines and functions of this package share."""
+"""Numbers of percent, 0 to 100, as flags of commands and as arguments of functions."""
 
 from __future__ import annotations
 
