@@ -1,4 +1,4 @@
-"""Write files and folders completely or not at all.
+"""Write files and folders completely or not at all, and hash files.
 
 A writer locks its temporary file while it writes; a temporary file without a lock is left over from a process that
 died, as the kernel releases the locks of a process however it ends.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import itertools
 import os
 import re
@@ -121,6 +122,15 @@ def remove_stale(folder: Path) -> None:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for name in [entry.name for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
             _remove_unlocked(folder / name)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of the file at `path`, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _put(content: bytes | Callable[[BinaryIO], object], stream: BinaryIO) -> None:

@@ -26,9 +26,8 @@ from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.backends.contract import layout_of, rows_from_pixels
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
-from taijitu_runtime.datasets import sha256_of
 from taijitu_runtime.errors import ArtefactError, UsageError, check_name
-from taijitu_runtime.files import write_whole
+from taijitu_runtime.files import sha256_of, write_whole
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import output_next_to
 from taijitu_training import checkpoint

@@ -17,7 +17,7 @@ from taijitu_runtime.datasets.picture_set import (
     evaluation_pictures,
     prepare,
 )
-from taijitu_runtime.datasets.read import FORMS, read_dataset, sha256_of
+from taijitu_runtime.datasets.read import FORMS, read_dataset
 from taijitu_runtime.datasets.scan import scan_folder
 
 __all__ = [
@@ -53,6 +53,5 @@ __all__ = [
     "read_dataset",
     "role_of",
     "scan_folder",
-    "sha256_of",
     "warnings_of",
 ]

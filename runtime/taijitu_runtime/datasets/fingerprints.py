@@ -14,8 +14,8 @@ from taijitu_runtime.console import Progress
 from taijitu_runtime.datasets.found import Content, Found, bytes_of, name_of
 from taijitu_runtime.datasets.lists import LIST_SUFFIXES
 from taijitu_runtime.datasets.names import Role
-from taijitu_runtime.datasets.read import sha256_of
 from taijitu_runtime.errors import UnreadablePictureError
+from taijitu_runtime.files import sha256_of
 from taijitu_runtime.machine import usable_cores
 
 CHUNK = 256  # pictures per task

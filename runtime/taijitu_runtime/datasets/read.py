@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -33,15 +32,6 @@ def read_dataset(path: Path, reading: Reading | None = None) -> Found:
     if path.suffix.lower() in LIST_SUFFIXES:
         return read_list(path, reading.needed)
     return _read_tar(path, reading)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of the file at `path`, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read_folder(path: Path, reading: Reading) -> Found:

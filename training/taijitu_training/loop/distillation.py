@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taijitu_runtime.console import shown
-from taijitu_runtime.datasets import sha256_of
 from taijitu_runtime.errors import listed
+from taijitu_runtime.files import sha256_of
 from taijitu_training import checkpoint
 from taijitu_training.data.pictures import check_arithmetic
 from taijitu_training.errors import CheckpointError

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taijitu_runtime.datasets import sha256_of
 from taijitu_runtime.errors import first_line
+from taijitu_runtime.files import sha256_of
 from taijitu_training.errors import CheckpointError
 from taijitu_training.tensors.containers import InertObject, weights_in
 

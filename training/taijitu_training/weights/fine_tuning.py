@@ -11,8 +11,8 @@ from typing import Any
 
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard
 from taijitu_runtime.console import shown
-from taijitu_runtime.datasets import sha256_of
 from taijitu_runtime.errors import TaijituError, UsageError, one_line
+from taijitu_runtime.files import sha256_of
 from taijitu_runtime.model_files import is_model
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
