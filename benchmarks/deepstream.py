@@ -25,8 +25,9 @@ from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.datasets import scan_folder
-from taijitu_runtime.pictures.preprocess import decode_picture, preprocess_and_region, resize_picture
+from taijitu_runtime.pictures.preprocess import decode_picture, preprocess_and_region
 from taijitu_runtime.pictures.resizing.geometry import SeenRegion
+from taijitu_runtime.pictures.resizing.resize import resize_picture
 
 
 def main() -> int:

@@ -42,7 +42,8 @@ from taijitu_export.onnx.onnx_file import read_onnx
 from taijitu_runtime.bench.conditions import machine
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.datasets import read_dataset
-from taijitu_runtime.pictures.preprocess import decode_picture, normalise, resize_picture
+from taijitu_runtime.pictures.preprocess import decode_picture, normalise
+from taijitu_runtime.pictures.resizing.resize import resize_picture
 
 NETWORKS, TRAINED, PHOTOGRAPHED = 24, 12, 3
 TRAINED_ON, JUDGED_ON = 12_000, 300

@@ -34,7 +34,8 @@ from taijitu_export.to_onnx.cli import main as export
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import PictureError
-from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
+from taijitu_runtime.pictures.preprocess import decode_picture, preprocess
+from taijitu_runtime.pictures.resizing.resize import resize_picture
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT = ROOT / "checkpoints" / "yynet_small_16_cifar10.pt"

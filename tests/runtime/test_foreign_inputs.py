@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from taijitu_runtime.card import InputSpec, ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError
-from taijitu_runtime.pictures.preprocess import normalise, preprocess, resize_picture
+from taijitu_runtime.pictures.preprocess import normalise, preprocess
+from taijitu_runtime.pictures.resizing.resize import resize_picture
 from tests.helpers.tiny_model import card_dict
 
 NORMAL: dict[str, Any] = {"mean": (0.5, 0.4, 0.3), "std": (0.25, 0.2, 0.3)}

@@ -25,7 +25,7 @@ FIRST_MARKER = 0xC0  # below: reserved
 JPEG_COMPONENTS = frozenset({1, 3, 4})
 # A JPEG of more pixels may be decoded at a half, a quarter or an eighth of its size.
 LARGE_PIXELS = 2_000_000
-# Beyond this ratio of the sides pictures are resized in another way (preprocess.py), and never shrunk.
+# Beyond this ratio of the sides pictures are resized in another way (resizing/resize.py), and never shrunk.
 MAX_EXACT_ASPECT = 32
 # Where a JPEG is shrunk, as many pixels count as one: read in one pass, and with all coefficients kept.
 STREAMED_PER_PIXEL, BUFFERED_PER_PIXEL = 8, 2

@@ -1,7 +1,7 @@
 """Turn a picture into the network's input: the one definition of reading, resizing and normalising.
 
 The training package evaluates with these very pixels; a resize that differs costs accuracy silently. Checks
-before decoding are in headers.py, decoding in decoding/.
+before decoding are in headers.py, decoding in decoding/, resizing in resizing/.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,9 @@ from taijitu_runtime.errors import (
 )
 from taijitu_runtime.pictures.decoding.decode import Decoded, decode, decode_image
 from taijitu_runtime.pictures.decoding.pillow import INSTALL
-from taijitu_runtime.pictures.headers import MAX_EXACT_ASPECT
 from taijitu_runtime.pictures.limits import LIMITS, Limits, damaged
-from taijitu_runtime.pictures.resizing.edges import weigh_edges
-from taijitu_runtime.pictures.resizing.geometry import SeenRegion, crop_box, region, resized_size
-from taijitu_runtime.pictures.resizing.opencv_resize import resize_as_opencv
+from taijitu_runtime.pictures.resizing.geometry import SeenRegion, region
+from taijitu_runtime.pictures.resizing.resize import check_rgb, resize_picture, resized
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,9 +40,6 @@ if TYPE_CHECKING:
 OVERSAMPLING = 2
 # Thumbnails are smaller; to make room for the largest picture takes longer than to read and decode one of them.
 FIRST_READ = 1 << 16
-# Pillow's filter, and how far it reaches, in pixels of the result.
-FILTERS = {"bilinear_antialias": ("BILINEAR", 1), "bicubic_antialias": ("BICUBIC", 2), "nearest": ("NEAREST", 1)}
-OPENCV = {"bilinear_opencv": "bilinear", "bicubic_opencv": "bicubic"}
 # Shares of R, G and B in 65536 parts: the luminance of ITU-R 601, as Pillow rounds it.
 LUMINANCE = (19595, 38470, 7471)
 
@@ -59,7 +54,7 @@ def preprocess(picture: Picture, spec: InputSpec, limits: Limits = LIMITS) -> ND
     """
     if isinstance(picture, np.ndarray):
         return resize_picture(picture, spec)
-    return _resized(_decoded(picture, limits, _least_side_for(spec)), spec)
+    return resized(_decoded(picture, limits, _least_side_for(spec)), spec)
 
 
 def preprocess_and_region(
@@ -70,7 +65,7 @@ def preprocess_and_region(
         pixels = resize_picture(picture, spec)
         return pixels, region(picture.shape[1], picture.shape[0], spec)
     decoded = _decoded(picture, limits, _least_side_for(spec))
-    return _resized(decoded, spec), region(decoded.width, decoded.height, spec)
+    return resized(decoded, spec), region(decoded.width, decoded.height, spec)
 
 
 def _least_side_for(spec: InputSpec) -> int:
@@ -95,50 +90,13 @@ def decode_picture(source: Source | Image.Image, limits: Limits = LIMITS, least_
     return np.array(_decoded(source, limits, least_side).pixels, order="C")
 
 
-def resize_picture(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    """Resize and crop uint8 RGB (H, W, 3) to (spec.height, spec.width, 3); a fresh array.
-
-    "shorter_side": the shorter side becomes spec.resize_size, the longer int(resize_size * longer / shorter), and the
-    crop starts at int(round((side - crop) / 2)): the pixels of torchvision's Resize and CenterCrop on PIL images.
-    They may differ by 1 (bicubic: 2) for an aspect beyond 32 : 1, and between Pillow 12 and 13, which changed the order
-    of the two passes. "letterbox": the side that fills the result has its pixels, the other round(side * that /
-    larger), at least 1; an odd number of border pixels puts the picture half a pixel to the left or top. InputError for
-    any other array.
-    """
-    _check_pixels(picture, 3, "(H, W, 3); convert it, or give a path or bytes")
-    if picture.size == 0:
-        raise InputError(f"got {describe(picture)}, expected at least one pixel; skip empty pictures")
-    height, width = picture.shape[:2]
-    return _resized(Decoded(picture, width, height, (0, 0, width, height)), spec)
-
-
-def resize_by_axes(picture: NDArray[np.uint8], spec: InputSpec, first: Literal["width", "height"]) -> NDArray[np.uint8]:
-    """Resize a valid array like `resize_picture`, with the order of the two passes given; a fresh array.
-
-    `resize_picture` leaves the order to Pillow, whose releases differ in it; OpenCV's resize has one order.
-    """
-    if spec.interpolation in OPENCV:
-        return resize_picture(picture, spec)
-    require("PIL", INSTALL)
-    from PIL import Image
-
-    height, width = picture.shape[:2]
-    final = resized_size(width, height, spec)
-    resample = Image.Resampling[FILTERS[spec.interpolation][0]]
-    half = Image.fromarray(picture).resize((final[0], height) if first == "width" else (width, final[1]), resample)
-    whole = half.resize(final, resample)
-    if spec.resize == "letterbox":
-        return _framed(np.asarray(whole), spec)
-    return np.array(whole.crop(crop_box(final, spec)))
-
-
 def normalise(batch: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
     """Compute (pixel * scale - mean) / std: uint8 RGB (N, H, W, 3) to fresh float32 (N, C, H, W), C-contiguous.
 
     The channels are those of `spec.colour`. For models that take float32; the others do this inside the graph.
     InputError for any other array.
     """
-    _check_pixels(batch, 4, "(N, H, W, 3); prepare pictures with preprocess()")
+    check_rgb(batch, 4, "(N, H, W, 3); prepare pictures with preprocess()")
     std = np.asarray(spec.std, np.float64)
     scale = (spec.scale / std).astype(np.float32).reshape(-1, 1, 1)
     offset = (np.asarray(spec.mean, np.float64) / std).astype(np.float32).reshape(-1, 1, 1)
@@ -153,16 +111,6 @@ def _channels(batch: NDArray[np.uint8], colour: str) -> NDArray[np.uint8]:
         parts = batch.astype(np.uint32) @ np.array(LUMINANCE, np.uint32)
         return ((parts + 0x8000) >> 16).astype(np.uint8)[..., None]
     return batch[..., ::-1] if colour == "BGR" else batch
-
-
-def _check_pixels(pixels: object, dimensions: int, expected: str) -> None:
-    if (
-        not isinstance(pixels, np.ndarray)
-        or pixels.dtype != np.uint8
-        or pixels.ndim != dimensions
-        or pixels.shape[-1] != 3
-    ):
-        raise InputError(f"got {describe(pixels)}, expected uint8 RGB {expected}")
 
 
 def _decoded(picture: Picture, limits: Limits, least: int) -> Decoded:
@@ -209,61 +157,3 @@ def _read(path: str | Path, limits: Limits) -> bytes:
         reason = f"got nothing ({detail}), expected a picture that can be read; {do}"
         raise UnreadablePictureError(reason) from error
     return data
-
-
-def _resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
-    size = resized_size(picture.width, picture.height, spec)
-    if spec.resize == "letterbox":
-        return _framed(_scaled(picture, size, (0, 0, *size), spec), spec)
-    return _scaled(picture, size, crop_box(size, spec), spec)
-
-
-def _framed(scaled: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    """Put a scaled picture in the middle of the border of "letterbox"."""
-    height, width = scaled.shape[:2]
-    result = np.empty((spec.height, spec.width, 3), np.uint8)
-    result[...] = spec.fill
-    top, left = (spec.height - height) // 2, (spec.width - width) // 2
-    result[top : top + height, left : left + width] = scaled
-    return result
-
-
-def _scaled(
-    picture: Decoded, size: tuple[int, int], crop: tuple[int, int, int, int], spec: InputSpec
-) -> NDArray[np.uint8]:
-    """Return the part `crop` (left, top, right, bottom) of the picture at `size` (width, height); a fresh array."""
-    pixels = picture.pixels
-    if isinstance(pixels, np.ndarray) and size == pixels.shape[1::-1]:
-        return np.array(pixels[crop[1] : crop[3], crop[0] : crop[2]], order="C")
-    if spec.interpolation in OPENCV:
-        return resize_as_opencv(np.asarray(pixels), size, crop, OPENCV[spec.interpolation])
-    require("PIL", INSTALL)
-    from PIL import Image
-
-    if isinstance(pixels, np.ndarray) and picture.is_shrunk:
-        weigh_edges(pixels, picture.extent, size)
-    name, filter_reach = FILTERS[spec.interpolation]
-    resample = Image.Resampling[name]
-    image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
-    if max(size) > MAX_EXACT_ASPECT * min(size) and spec.resize == "shorter_side":
-        return np.array(_cropped_first(image, size, crop, resample, filter_reach))
-    # Resizing the crop alone would be quicker, but Pillow keeps a box in single precision: 2 % of the pixels differ.
-    return np.array(image.resize(size, resample, picture.extent).crop(crop))
-
-
-def _cropped_first(
-    image: Image.Image,
-    size: tuple[int, int],
-    crop: tuple[int, int, int, int],
-    resample: Image.Resampling,
-    filter_reach: int,
-) -> Image.Image:
-    # One pixel by 5000 would become 256 by 1,280,000 before the crop.
-    scale = (image.width / size[0], image.height / size[1])
-    box = [crop[0] * scale[0], crop[1] * scale[1], crop[2] * scale[0], crop[3] * scale[1]]
-    reach = [int(filter_reach * max(1.0, factor)) + 2 for factor in scale]
-    left, top = max(0, int(box[0]) - reach[0]), max(0, int(box[1]) - reach[1])
-    right, bottom = min(image.width, int(box[2]) + reach[0]), min(image.height, int(box[3]) + reach[1])
-    window = image.crop((left, top, right, bottom))
-    inner = (box[0] - left, box[1] - top, min(box[2] - left, window.width), min(box[3] - top, window.height))
-    return window.resize((crop[2] - crop[0], crop[3] - crop[1]), resample, box=inner)

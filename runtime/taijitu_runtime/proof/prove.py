@@ -15,7 +15,7 @@ from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, ProofError
 from taijitu_runtime.passport import Logits, Passport, sha256_of_labels, sha256_of_pixels
-from taijitu_runtime.pictures.preprocess import resize_by_axes
+from taijitu_runtime.pictures.resizing.resize import resize_by_axes
 from taijitu_runtime.proof.decoder import ALLOWED_LEVELS, decoder_error
 from taijitu_runtime.proof.modes import Mode
 from taijitu_runtime.proof.pictures import VERSION, is_exact, proof_picture

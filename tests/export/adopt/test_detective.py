@@ -29,7 +29,8 @@ from taijitu_export.api import adopt
 from taijitu_export.onnx.onnx_file import read_onnx
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import DataError, UsageError
-from taijitu_runtime.pictures.preprocess import normalise, resize_picture
+from taijitu_runtime.pictures.preprocess import normalise
+from taijitu_runtime.pictures.resizing.resize import resize_picture
 
 SIDE = 8
 LABELS = ("apple", "brick", "cloud", "daisy")

@@ -26,7 +26,8 @@ from taijitu_runtime.errors import DamagedPictureError, TooManyPixelsError, Unkn
 from taijitu_runtime.pictures.decoding.quiet import quiet
 from taijitu_runtime.pictures.headers import inspect
 from taijitu_runtime.pictures.limits import Limits
-from taijitu_runtime.pictures.preprocess import decode_picture, preprocess, resize_picture
+from taijitu_runtime.pictures.preprocess import decode_picture, preprocess
+from taijitu_runtime.pictures.resizing.resize import resize_picture
 from tests.helpers.image_file import image_file, png_chunk
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

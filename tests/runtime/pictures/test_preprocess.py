@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 from taijitu_runtime.card import InputSpec
 from taijitu_runtime.errors import InputError, PictureError, UnknownFormatError
 from taijitu_runtime.pictures.limits import Limits
-from taijitu_runtime.pictures.preprocess import decode_picture, normalise, preprocess, resize_picture
+from taijitu_runtime.pictures.preprocess import decode_picture, normalise, preprocess
+from taijitu_runtime.pictures.resizing.resize import resize_picture
 from tests.helpers.image_file import image_file, png_declaring
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

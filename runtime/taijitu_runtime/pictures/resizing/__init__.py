@@ -1,1 +1,1 @@
-"""How a picture gets the size of the network: sizes and places, edges of a shrunk JPEG, and resizing as OpenCV does."""
+"""From decoded pixels to the size of the network: by Pillow or as OpenCV does, cropped or framed."""
