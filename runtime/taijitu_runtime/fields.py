@@ -141,10 +141,5 @@ def is_one_line(text: str) -> bool:
     return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
 
 
-def composed(text: str) -> str:
-    """Return the text in Unicode's composed form: an umlaut is one character, as on Linux, and not two, as on macOS."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
 def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.errors import ArtefactError, UsageError
-from taijitu_runtime.fields import check_text, composed, fail
+from taijitu_runtime.fields import check_text, fail
 
 FORMS = "a label in each line, or JSON: a list, {index: label}, {label: index} or a config.json with id2label"
 
@@ -109,3 +110,8 @@ def _in_order(content: Any) -> Any:
             return None  # two labels of one index
         content = {index: label for label, index in content.items()}
     return labels_by_number(content) if all(isinstance(label, str) for label in content.values()) else None
+
+
+def composed(text: str) -> str:
+    """Return the text in Unicode's composed form: an umlaut is one character, as on Linux, and not two, as on macOS."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)

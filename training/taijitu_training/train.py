@@ -15,7 +15,7 @@ from taijitu_runtime.console import say, shown
 from taijitu_runtime.datasets import LEVELS, Level
 from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import UsageError, check_name
-from taijitu_runtime.fields import composed
+from taijitu_runtime.labels import composed
 from taijitu_runtime.locks import lock_folder
 from taijitu_runtime.output_path import make_out
 from taijitu_training.data import DataRequest, Dataset, load_dataset

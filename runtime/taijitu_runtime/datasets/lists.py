@@ -15,7 +15,7 @@ from taijitu_runtime.datasets.found import Content, Found, LeftOut, Split, unrea
 from taijitu_runtime.datasets.names import Role, role_of
 from taijitu_runtime.datasets.scan import is_picture_file
 from taijitu_runtime.errors import DataError
-from taijitu_runtime.fields import composed
+from taijitu_runtime.labels import composed
 
 LIST_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
 # The names of columns, in any case; where a list has several of a row, the first one here counts.

@@ -23,7 +23,7 @@ from taijitu_runtime.datasets.layout import Reading
 from taijitu_runtime.datasets.names import Role
 from taijitu_runtime.datasets.read import FORMS, read_dataset
 from taijitu_runtime.errors import DataError, PictureError, UsageError, listed
-from taijitu_runtime.fields import composed
+from taijitu_runtime.labels import composed
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.pictures.preprocess import preprocess
 from taijitu_runtime.pictures.resizing.resize import resize_picture

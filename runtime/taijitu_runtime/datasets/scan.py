@@ -16,7 +16,7 @@ from taijitu_runtime.datasets.found import Content, Encoded, LeftOut, Member, na
 from taijitu_runtime.datasets.kinds import foreign_kind, picture_format
 from taijitu_runtime.datasets.names import has_picture_suffix, is_hidden, is_system_file
 from taijitu_runtime.errors import DataError
-from taijitu_runtime.fields import composed
+from taijitu_runtime.labels import composed
 from taijitu_runtime.pictures.formats import FIRST_BYTES
 
 Parts = tuple[str, ...]  # of a path within the data set

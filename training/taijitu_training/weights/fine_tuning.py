@@ -21,7 +21,7 @@ from taijitu_training.errors import CheckpointError
 from taijitu_training.models import model_options
 from taijitu_training.tensors.read import WeightsFile, read_weights
 from taijitu_training.weights.fitting import loaded_by_timm, match_weights, require_body, require_whole
-from taijitu_training.weights.hub import published_weights
+from taijitu_training.weights.hugging_face import published_weights
 from taijitu_training.weights.matching import Match
 from taijitu_training.weights.published import (
     network_input,
