@@ -53,6 +53,15 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def photographs(data_folder: Path) -> list[Path]:
+    """Return real photographs, JPEG; at least one."""
+    found = sorted((data_folder / "photos").glob("*.JPEG"))
+    if not found:
+        pytest.skip(f"no photographs in {data_folder}/photos")
+    return found
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     """Return a function that writes files below a folder that stands for the root of a file system.

@@ -153,8 +153,8 @@ def test_a_truncated_jpeg_is_refused_wherever_it_is_cut(data: bytes, end: bytes)
         decode_picture(data[:-1])
 
 
-def test_photographs_that_are_cut_are_refused(data_folder: Path) -> None:
-    for path in sorted((data_folder / "photos").glob("*.JPEG"))[:5]:
+def test_photographs_that_are_cut_are_refused(photographs: list[Path]) -> None:
+    for path in photographs[:5]:
         whole = path.read_bytes()
         middle = len(whole) // 2
         for end in (b"", b"\xff\xd9"):

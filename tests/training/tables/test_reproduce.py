@@ -136,6 +136,7 @@ def test_a_result_belongs_to_the_contents_of_its_data_under_any_name(data: Path,
 @pytest.mark.parametrize("file", sorted(SHIPPED_RESULTS.glob("*-*.jsonl")), ids=lambda file: file.stem)
 def test_results_that_were_kept_without_a_hash_are_known_by_their_datas_name(file: Path) -> None:
     kept = ResultFile(file)
+    assert kept.results
     for row in kept.results:
         wanted = {key: value for key, value in row.items() if key not in ("numbers", "machine", "date")}
         assert kept.find({**wanted, "data_sha256": "0" * 64}) == row
