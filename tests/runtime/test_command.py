@@ -134,10 +134,18 @@ def test_extras_are_followed_to_what_they_need(extras: list[str], installed: lis
     assert command.missing_requirements(extras, REQUIREMENTS, installed) == missing
 
 
-SCRIPTS = (
-    "demo.py", "training/train.py", "training/reproduce.py", "training/visualize.py", "export/to_onnx.py",
-    "export/verify.py", "export/to_engine.py", "export/adopt.py", "server/serve.py",
-)  # fmt: skip
+SCRIPTS = {
+    "demo.py": ["no.file"],
+    "training/train.py": ["--model", "mlp", "--data", "no.data", "--out", "no.out"],
+    "training/reproduce.py": ["nish-noise", "--data", "no.data"],
+    "training/visualize.py": ["no.file"],
+    "export/to_onnx.py": ["no.file"],
+    "export/verify.py": ["no.file"],
+    "export/to_engine.py": ["no.file"],
+    "export/adopt.py": ["no.file", "-o", "out.onnx"],
+    "server/serve.py": ["no.file"],
+}
+"""The scripts, with arguments that they take: a refused one would end them before they need a library."""
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -145,12 +153,12 @@ def test_a_script_without_its_libraries_is_one_line_with_the_extra_to_install(ro
     absent = ("torch", "onnx", "onnx_ir", "orjson", "pydantic", "httpx", "skimage")
     code = (
         f"import runpy, sys; sys.modules.update(dict.fromkeys({absent!r})); "
-        f"sys.argv = [{script!r}, 'no.file']; runpy.run_path({script!r}, run_name='__main__')"
+        f"sys.argv = {[script, *SCRIPTS[script]]!r}; runpy.run_path({script!r}, run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
-    assert "pip install '.[" in done.stderr or "required" in done.stderr
+    assert "pip install '.[" in done.stderr
 
 
 def test_the_demo_in_a_python_without_taijitu_names_the_command(root: Path) -> None:
