@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from taijitu_training.data.augmentation.trivial_augment import KINDS, trivial_au
 from taijitu_training.data.augmentation.warp import turned, warp
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.named import RECIPES
+from tests.helpers.memory import reset_peak, status
 
 RECIPE = RECIPES["yynet_cifar10"]
 PLAIN = replace(RECIPE, brightness=0.0)
@@ -147,17 +147,9 @@ def test_the_padding_must_be_smaller_than_the_pictures() -> None:
 
 
 def test_padding_takes_no_more_memory_than_the_padded_pictures() -> None:
-    def status(key: str) -> int:
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return 1024 * int(lines[key].split()[0])
-
     images = torch.full((4000, 64, 64, 3), 7, dtype=torch.uint8)
     pad_reflecting(images[:8], 4)  # what torch allocates once
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
-    except OSError:
-        pytest.skip("/proc/self/clear_refs cannot be written here")
-    before = status("VmRSS")
+    before = reset_peak()
     padded = pad_reflecting(images, 4)
     assert status("VmHWM") - before < 1.2 * padded.nbytes
     assert padded.nbytes + images.nbytes == padded_bytes(4000, (64, 64), 4)
