@@ -17,6 +17,7 @@ import pytest
 
 from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import make_tiny_onnx
+from tests.helpers.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_during_the_drain_requests_are_answered_and_readiness_is_false(
     running = start_server(str(slow_onnx), "--drain-s", "3", "--retry-after-s", "7")
     began = time.monotonic()
     running.process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
+    eventually(lambda: httpx.get(f"{running.url}/health/ready").status_code == 503)
     assert httpx.get(f"{running.url}/health/live").status_code == 200
     ready = httpx.get(f"{running.url}/health/ready")
     assert (ready.status_code, ready.json()) == (503, {"error": "not ready: shutting down"})
@@ -125,7 +126,7 @@ def test_during_the_drain_requests_are_answered_and_readiness_is_false(
 def test_a_second_signal_does_not_wait_for_the_drain(start_server: Callable[..., Server], slow_onnx: Path) -> None:
     running = start_server(str(slow_onnx), "--drain-s", "600")
     running.process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
+    eventually(lambda: httpx.get(f"{running.url}/health/ready").status_code == 503)  # or both signals may be one
     assert running.stop()[0] == 0
 
 
@@ -136,9 +137,6 @@ def test_a_worker_that_is_killed_is_replaced(start_server: Callable[..., Server]
     before = children.read_text().split()
     assert len(before) == 2
     os.kill(int(before[0]), signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while len(set(children.read_text().split()) - {before[0]}) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: len(set(children.read_text().split()) - {before[0]}) >= 2)
     running.wait_until_ready()
     assert httpx.post(f"{running.url}/classify", content=blue, timeout=30).status_code == 200

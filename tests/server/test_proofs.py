@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from tests.helpers.changed_model import with_weights
 from tests.helpers.server_process import Server
+from tests.helpers.waiting import eventually
 
 
 @pytest.fixture
@@ -26,13 +26,6 @@ def get(server: Server, path: str) -> tuple[int, Any]:
     return reply.status_code, reply.json()
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_one_that_fails_at_the_start_keeps_the_server_from_being_ready(
     shipped_onnx: Path, broken: Path, tmp_path: Path
 ) -> None:
@@ -41,7 +34,7 @@ def test_one_that_fails_at_the_start_keeps_the_server_from_being_ready(
     shutil.copy(shipped_onnx, models / "good.onnx")
     shutil.copy(broken, models / "other.onnx")
     running = Server("--models", str(models), "--reload-s", "0.1")
-    wait_for(lambda: get(running, "/health/live")[0] == 200)
+    eventually(lambda: get(running, "/health/live")[0] == 200)
     assert get(running, "/health/ready")[0] == 503
     listed = {served["model"]: served for served in get(running, "/models")[1]}
     assert listed["good"]["proof"]["outcome"] == "proven"
@@ -50,12 +43,12 @@ def test_one_that_fails_at_the_start_keeps_the_server_from_being_ready(
 
     shutil.copy(shipped_onnx, models / "new.part")
     (models / "new.part").replace(models / "other.onnx")
-    wait_for(lambda: get(running, "/health/ready")[0] == 200)
+    eventually(lambda: get(running, "/health/ready")[0] == 200)
     assert set(get(running, "/health/ready")[1]["proofs"]) == {"good/1", "other/1"}
 
     shutil.copy(broken, models / "new.part")
     (models / "new.part").replace(models / "other.onnx")
-    wait_for(lambda: "other/1" in get(running, "/health/ready")[1]["failures"])
+    eventually(lambda: "other/1" in get(running, "/health/ready")[1]["failures"])
     assert get(running, "/health/ready")[1]["proofs"]["other/1"].startswith("proven"), "the old one continues"
     assert running.stop()[0] == 0
 
@@ -66,7 +59,7 @@ def test_one_that_fails_at_the_start_can_be_unloaded(shipped_onnx: Path, broken:
     shutil.copy(shipped_onnx, models / "good.onnx")
     shutil.copy(broken, models / "other.onnx")
     running = Server("--models", str(models), "--reload-by-post")
-    wait_for(lambda: get(running, "/health/ready")[0] == 503)
+    eventually(lambda: get(running, "/health/ready")[0] == 503)
     assert httpx.post(f"{running.url}/v2/repository/models/other/unload").status_code == 200
     assert get(running, "/health/ready")[0] == 200
     assert running.stop()[0] == 0

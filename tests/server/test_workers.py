@@ -17,21 +17,14 @@ import pytest
 
 from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import make_tiny_onnx
+from tests.helpers.waiting import eventually
 
 SCRIPT = "tests/helpers/quick_workers.py"
-LONG_S = 20.0
 
 
 def children(server: Server) -> set[str]:
     process = server.process.pid
     return set(Path(f"/proc/{process}/task/{process}/children").read_text().split())
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LONG_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from taijitu_runtime.live.capturing.damage import LONGEST_HOLD, Damage, is_mostl
 from taijitu_runtime.live.states import FrozenDetector, TimeLimits
 from tests.helpers.full_disk import full_disk
 from tests.helpers.mjpeg_server import MjpegServer, age_ms
+from tests.helpers.waiting import eventually
 
 QUICK = Timeouts(open_s=2.0, stall_s=0.5)
 # 12 grey frames of x264, 64 x 48 pixels, without a container.
@@ -71,11 +72,8 @@ def held() -> tuple[int, int, set[int]]:
     return len(os.listdir("/proc/self/fd")), threads, children()
 
 
-def wait_until(true: Callable[[], bool], within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not come in time"
-        time.sleep(0.02)
+def wait_until(true: Callable[[], bool]) -> None:
+    eventually(true, every_s=0.02)
 
 
 def test_a_slow_reader_gets_the_newest_frame_of_a_live_source(server: MjpegServer) -> None:

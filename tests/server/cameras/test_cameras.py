@@ -33,6 +33,7 @@ from taijitu_server.settings import Settings, settings_from, shown_settings
 from tests.helpers.mjpeg_server import MjpegServer, age_ms, stamped
 from tests.helpers.server_process import Server
 from tests.helpers.tiny_model import make_tiny_onnx
+from tests.helpers.waiting import eventually
 
 KEY = "0123456789klmnop"
 PATIENCE_S = 30.0
@@ -77,15 +78,6 @@ def live(tiny: Path, door: MjpegServer, yard: MjpegServer, gate: MjpegServer) ->
     flags = [flag for name, camera in cameras.items() for flag in ("--camera", f"{name}={camera.url}")]
     with Server(str(tiny), *flags, "--no-access-log") as running:
         yield running
-
-
-def eventually(check: Callable[[], Any]) -> Any:
-    """Return the result of `check` once it is true."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := check()):
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.05)
-    return found
 
 
 def status(server: Server, name: str) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def test_closing_ends_the_threads_that_are_left_when_one_died_for_good() -> None
         late = b.put(1)
         assert isinstance(late.outcome, ModelFailedError)
         held.set()
-        closing.join(2)
+        closing.join(LONG_S)
         assert not closing.is_alive()
         assert isinstance(kept.outcome, Scores)
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +31,7 @@ from tests.helpers.image_file import image_file
 from tests.helpers.machine_tree import as_nobody
 from tests.helpers.server_process import WITH_ERRORS, Server
 from tests.helpers.tiny_model import card_dict, make_tiny_onnx
+from tests.helpers.waiting import eventually
 
 
 @pytest.fixture
@@ -86,13 +86,6 @@ def swap_in(path: Path, content: bytes) -> None:
     new.replace(path)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def ready(server: Server) -> dict[str, Any]:
     reply: dict[str, Any] = httpx.get(f"{server.url}/health/ready").json()
     return reply
@@ -133,15 +126,15 @@ def test_a_new_file_takes_over_under_load_and_a_bad_one_does_not(
     for client in clients:
         client.start()
     try:
-        wait_for(lambda: len(found) > 20)
+        eventually(lambda: len(found) > 20)
         swap_in(folder / "french.onnx", german)
-        wait_for(lambda: found[-1][1] == "rot")
+        eventually(lambda: found[-1][1] == "rot")
         swap_in(folder / "french.onnx", german[: len(german) // 2])
-        wait_for(lambda: "french/1" in ready(reloading)["failures"])
+        eventually(lambda: "french/1" in ready(reloading)["failures"])
         count = len(found)
-        wait_for(lambda: len(found) > count + 20)
+        eventually(lambda: len(found) > count + 20)
         swap_in(folder / "french.onnx", german)
-        wait_for(lambda: ready(reloading)["failures"] == {})
+        eventually(lambda: ready(reloading)["failures"] == {})
     finally:
         stop.set()
         for client in clients:
@@ -153,10 +146,10 @@ def test_a_new_file_takes_over_under_load_and_a_bad_one_does_not(
 
 def test_models_come_and_go_with_their_files(reloading: Server, folder: Path) -> None:
     make_tiny_onnx(folder / "late.onnx")
-    wait_for(lambda: "late" in ready(reloading)["models"])
+    eventually(lambda: "late" in ready(reloading)["models"])
     assert classify(reloading, model="late").status_code == 200
     (folder / "late.onnx").unlink()
-    wait_for(lambda: "late" not in ready(reloading)["models"])
+    eventually(lambda: "late" not in ready(reloading)["models"])
     assert classify(reloading, model="late").status_code == 404
 
 
@@ -187,7 +180,7 @@ def test_an_unloaded_model_stays_unloaded_until_it_is_loaded(reloading: Server, 
         assert (refused.status_code, "--cors-origins" in refused.text) == (403, True)
     assert httpx.post(f"{change}unload", headers={"Origin": reloading.url}).status_code == 200
     make_tiny_onnx(folder / "late.onnx")
-    wait_for(lambda: "late" in ready(reloading)["models"])  # so the folder has been read since
+    eventually(lambda: "late" in ready(reloading)["models"])  # so the folder has been read since
     assert "french" not in ready(reloading)["models"]
     assert httpx.post(f"{change}load").status_code == 200
     assert "french" in ready(reloading)["models"]
@@ -215,12 +208,12 @@ def test_a_version_with_two_files_stays_as_it_was_and_says_so(reloading: Server,
     (folder / "colours" / "3" / "model.onnx").symlink_to("nowhere.onnx")  # no file
     second = folder / "colours" / "2" / "second.onnx"
     swap_in(second, (folder / "colours" / "2" / "model.onnx").read_bytes())
-    wait_for(lambda: ready(reloading)["failures"] != {})
+    eventually(lambda: ready(reloading)["failures"] != {})
     assert list(ready(reloading)["failures"]) == ["colours/2"]
     assert "got model.onnx, second.onnx, expected one file" in ready(reloading)["failures"]["colours/2"]
     assert classify(reloading, model="colours").json()["version"] == "2"
     second.unlink()
-    wait_for(lambda: ready(reloading)["failures"] == {})
+    eventually(lambda: ready(reloading)["failures"] == {})
     assert classify(reloading, model="colours").json()["version"] == "2"
 
 
@@ -228,9 +221,9 @@ def test_a_failure_is_forgotten_with_its_file(reloading: Server, folder: Path) -
     (folder / "colours" / "3").mkdir()
     bad = folder / "colours" / "3" / "model.onnx"
     swap_in(bad, b"no model")
-    wait_for(lambda: list(ready(reloading)["failures"]) == ["colours/3"])
+    eventually(lambda: list(ready(reloading)["failures"]) == ["colours/3"])
     bad.unlink()
-    wait_for(lambda: ready(reloading)["failures"] == {})
+    eventually(lambda: ready(reloading)["failures"] == {})
 
 
 def test_a_model_that_is_replaced_while_the_server_starts_is_served(tmp_path: Path) -> None:
@@ -453,12 +446,12 @@ def test_a_check_for_new_models_does_not_hold_up_requests(tmp_path: Path, monkey
 def test_names_that_are_not_unicode_stop_nothing(reloading: Server, folder: Path) -> None:
     bad = os.fsencode(folder / "colours" / "2") + b"/caf\xe9.onnx"
     Path(os.fsdecode(bad)).write_bytes(b"no model")
-    wait_for(lambda: "colours/2" in ready(reloading)["failures"])  # two files: which one is not said
+    eventually(lambda: "colours/2" in ready(reloading)["failures"])  # two files: which one is not said
     assert "\\" in ready(reloading)["failures"]["colours/2"]
     make_tiny_onnx(folder / "new.onnx")
-    wait_for(lambda: "new" in ready(reloading)["models"])
+    eventually(lambda: "new" in ready(reloading)["models"])
     Path(os.fsdecode(bad)).unlink()
-    wait_for(lambda: not ready(reloading)["failures"])
+    eventually(lambda: not ready(reloading)["failures"])
     code, log = reloading.stop()
     assert code == 0
     assert all(map(json.loads, log.splitlines()))
@@ -472,12 +465,12 @@ def test_a_link_that_is_swapped_serves_what_it_leads_to(reloading: Server, folde
     current = tmp_path / "..data"
     current.symlink_to(tmp_path / "..0")
     (folder / "linked.onnx").symlink_to(current / "linked.onnx")
-    wait_for(lambda: "linked" in ready(reloading)["models"])
+    eventually(lambda: "linked" in ready(reloading)["models"])
     for number, label in enumerate(("eins", "zwei")):
         new = tmp_path / "..new"
         new.symlink_to(tmp_path / f"..{number}")
         new.replace(current)
-        wait_for(lambda: bool(classify(reloading, model="linked").json()["answers"][0]["label"] == label))  # noqa: B023
+        eventually(lambda: bool(classify(reloading, model="linked").json()["answers"][0]["label"] == label))  # noqa: B023
 
 
 def test_an_unreadable_folder_does_not_stop_other_models(reloading: Server, folder: Path) -> None:
@@ -488,7 +481,7 @@ def test_an_unreadable_folder_does_not_stop_other_models(reloading: Server, fold
     locked.mkdir()
     locked.chmod(0)
     make_tiny_onnx(folder / "new.onnx")
-    wait_for(lambda: "new" in ready(reloading)["models"])
+    eventually(lambda: "new" in ready(reloading)["models"])
 
 
 def test_a_folder_that_may_not_be_read_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -511,7 +504,7 @@ def test_200_models_in_a_folder(start_server: Callable[..., Server], tmp_path: P
     for number in (0, 99, 199):
         assert classify(running, model=f"m{number:03}").json()["answers"][0]["label"] == "red"
     (tmp_path / "m000.onnx").unlink()
-    wait_for(lambda: len(ready(running)["models"]) == 199)
+    eventually(lambda: len(ready(running)["models"]) == 199)
 
 
 @pytest.mark.parametrize("name", ["timm/resnet18", "my net", "réseau", "../up"])
