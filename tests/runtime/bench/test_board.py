@@ -6,13 +6,13 @@ were not recorded on boards.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from taijitu_runtime.bench.board import Board, BoardWatch, rails
 from tests.helpers.machine_tree import Files, write_tree
+from tests.helpers.waiting import eventually
 
 NVPMODEL = """
 < POWER_MODEL ID=0 NAME=MAXN_SUPER >
@@ -67,8 +67,12 @@ THOR = {
 
 def watched(root: Path) -> Board | None:
     with BoardWatch(root) as watch:
-        time.sleep(0.15)
+        eventually(lambda: reads(watch) >= 2 or not rails(root))
     return watch.board
+
+
+def reads(watch: BoardWatch) -> int:
+    return max(map(len, watch._watts.values()), default=0)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +107,13 @@ def test_a_mean_ignores_failed_reads(tmp_path: Path) -> None:
     root = write_tree(tmp_path, ORIN_NX)
     current = root / "sys/class/hwmon/hwmon1/curr1_input"
     with BoardWatch(root) as watch:
-        time.sleep(0.15)
+        eventually(lambda: reads(watch) >= 1)
         current.write_text("4000\n")
-        time.sleep(0.3)
+        eventually(lambda: watch._watts["VDD_IN"][-1] > 15.0)
         current.unlink()  # a monitor that can no longer be read
-        time.sleep(0.15)
+        others = len(watch._watts["VDD_SOC"])
+        eventually(lambda: len(watch._watts["VDD_SOC"]) > others + 1)
+        assert len(watch._watts["VDD_IN"]) < len(watch._watts["VDD_SOC"])
     assert watch.board is not None
     assert 10.0 < watch.board.power_w < 20.0
 
