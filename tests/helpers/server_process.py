@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Collection
 from pathlib import Path
 
 import httpx
+
+from tests.helpers.waiting import eventually
 
 ROOT = Path(__file__).parent.parent.parent
 ENDS_WITHIN_S = 60
@@ -65,14 +66,13 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Wait until it is ready; AssertionError if it does not become so."""
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"{self.url}/health/ready").status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.02)
-        raise AssertionError("the server did not become ready within 30 s")
+        eventually(self._is_ready, every_s=0.02)
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
 
     def stop(self) -> tuple[int, str]:
         """Send SIGTERM; return the exit code and all of stderr."""
