@@ -336,7 +336,7 @@ with Window(stop) as window:
     window.idle(State.OPENING)
     assert not stop.is_set()
     {end}
-    for _ in range(50):
+    for _ in range(500):
         window.idle(State.OPENING)
         if stop.wait(0.02):
             break

@@ -24,6 +24,7 @@ from tests.helpers.tiny_model import card_dict, make_tiny_onnx
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FAKE_CAMERA = "--use-fake-device-for-media-stream"
 SLOW_MS = 30_000
+expect.set_options(timeout=SLOW_MS)
 KEY = "0123456789abcdef"
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -104,7 +105,7 @@ def red_in_the_middle(page: Page) -> int:
 def test_a_picture_is_answered_with_bars_and_times(page: Page) -> None:
     upload(page, png((0, 0, 255)))
     best = page.locator("#answers li").first
-    expect(best.locator("b")).to_have_text("blue", timeout=SLOW_MS)
+    expect(best.locator("b")).to_have_text("blue")
     expect(best.locator("span")).to_contain_text("%")
     width = page.locator("#answers li .bar i").first.evaluate("bar => bar.getBoundingClientRect().width")
     assert width > page.locator("#answers li .bar i").nth(1).evaluate("bar => bar.getBoundingClientRect().width")
@@ -127,9 +128,9 @@ def test_a_wrong_file_is_refused_in_plain_words_and_the_next_one_answered(
     page: Page, content: bytes, words: str
 ) -> None:
     upload(page, content)
-    expect(page.get_by_role("alert")).to_contain_text(words, timeout=SLOW_MS)
+    expect(page.get_by_role("alert")).to_contain_text(words)
     upload(page, png((255, 0, 0)))
-    expect(page.locator("#answers li b").first).to_have_text("red", timeout=SLOW_MS)
+    expect(page.locator("#answers li b").first).to_have_text("red")
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
@@ -145,7 +146,7 @@ def test_where_the_model_looks_is_drawn_over_the_picture(
     half.save(out, "PNG")
     opened.locator("#where").click(timeout=SLOW_MS)
     upload(opened, out.getvalue())
-    expect(opened.locator("#answers li.looked b")).to_have_text("blue", timeout=SLOW_MS)
+    expect(opened.locator("#answers li.looked b")).to_have_text("blue")
     opacity = """(canvas, share) => canvas.getContext("2d").getImageData(share * canvas.width, 32, 1, 1).data[3]"""
     heat = opened.locator("#heat")
     until(opened, lambda: heat.evaluate(opacity, 0.75) > 100)
@@ -160,7 +161,7 @@ def test_where_the_model_looks_is_drawn_over_the_picture(
 
 def test_the_pages_own_example_is_answered(page: Page, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (0, 0, 255)).save(tmp_path / "picture.jpg")
-    expect(page.locator("#example")).to_contain_text("curl", timeout=SLOW_MS)
+    expect(page.locator("#example")).to_contain_text("curl")
     line = page.locator("#example").inner_text()
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["answers"][0]["label"] == "blue"
@@ -190,22 +191,22 @@ def test_an_overloaded_server_is_asked_again_until_it_answers(page: Page, shown:
             thread.join()
     if page.locator("#again").is_visible():
         page.locator("#again").click()
-    expect(page.locator("#answers li b").first).to_have_text("green", timeout=SLOW_MS)
+    expect(page.locator("#answers li b").first).to_have_text("green")
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
 def test_a_camera_that_stalls_is_shown_as_lost_and_comes_back(page: Page, camera: MjpegServer) -> None:
     tile = page.locator(".camera")
     tile.scroll_into_view_if_needed()
-    expect(tile.locator(".state")).to_have_text("Live", timeout=SLOW_MS)
-    expect(tile.locator("li b").first).to_have_text("red", timeout=SLOW_MS)
+    expect(tile.locator(".state")).to_have_text("Live")
+    expect(tile.locator("li b").first).to_have_text("red")
     until(page, lambda: red_in_the_middle(page) > 150)
     camera.stall()
-    expect(tile.locator(".state")).to_have_text("Lost, reconnecting", timeout=SLOW_MS)
+    expect(tile.locator(".state")).to_have_text("Lost, reconnecting")
     expect(tile.locator(".numbers")).to_contain_text("last picture")
     until(page, lambda: red_in_the_middle(page) < 100)
     camera.restore()
-    expect(tile.locator(".state")).to_have_text("Live", timeout=SLOW_MS)
+    expect(tile.locator(".state")).to_have_text("Live")
     until(page, lambda: red_in_the_middle(page) > 150)
 
 
@@ -236,7 +237,7 @@ def test_a_picture_that_is_chosen_while_the_camera_asks_is_answered(page: Page, 
     assert page.evaluate(live) == 0
     page.locator("#eye").click()
     upload(page, png((0, 0, 255)))
-    expect(page.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
+    expect(page.locator("#answers li b").first).to_have_text("blue")
     until(page, lambda: page.evaluate("window.streams.length") == 3)
     expect(page.locator("#shown")).to_be_visible()
     assert page.evaluate(live) == 0
@@ -255,7 +256,7 @@ def test_a_picture_that_is_chosen_while_the_camera_asks_is_answered(page: Page, 
 def test_a_refused_camera_permission_says_where_to_grant_it(page: Page) -> None:
     page.context.clear_permissions()
     page.locator("#eye").click()
-    expect(page.get_by_role("alert")).to_contain_text("Allow it in the browser", timeout=SLOW_MS)
+    expect(page.get_by_role("alert")).to_contain_text("Allow it in the browser")
     expect(page.locator("#eye")).to_contain_text("Use this device")
 
 
@@ -266,9 +267,9 @@ def test_a_refused_camera_does_not_cost_the_picture_its_answer(page: Page) -> No
     upload(page, png((0, 0, 255)))
     until(page, lambda: held)
     page.locator("#eye").click()
-    expect(page.get_by_role("alert")).to_contain_text("Allow it in the browser", timeout=SLOW_MS)
+    expect(page.get_by_role("alert")).to_contain_text("Allow it in the browser")
     held[0].continue_()
-    expect(page.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
+    expect(page.locator("#answers li b").first).to_have_text("blue")
 
 
 def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
@@ -293,7 +294,7 @@ def test_anything_but_a_single_picture_file_is_refused(page: Page) -> None:
         document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
     }"""
     page.evaluate(drop, [list(png((0, 0, 255))), list(png((255, 0, 0)))])
-    expect(page.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
+    expect(page.locator("#answers li b").first).to_have_text("blue")
     expect(page.get_by_role("alert")).to_contain_text("the first of 2 files")
     page.evaluate(drop, [])
     expect(page.get_by_role("alert")).to_contain_text("file")
@@ -311,28 +312,28 @@ def test_another_model_is_asked_at_once_and_one_that_went_is_not_taken_for_live(
     dialogs: list[str] = []
     opened.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     opened.goto(running.url)
-    expect(opened.locator("#example")).to_contain_text("model=one", timeout=SLOW_MS)
+    expect(opened.locator("#example")).to_contain_text("model=one")
     expect(opened.locator("#cards")).to_contain_text(f"Trained on{hostile[0]}")
     upload(opened, png((255, 0, 0)), name=hostile[0])
-    expect(opened.locator("#answers li b").first).to_have_text(hostile[0], timeout=SLOW_MS)
+    expect(opened.locator("#answers li b").first).to_have_text(hostile[0])
     opened.locator("#which").select_option("two")
-    expect(opened.locator("#answers li b").first).to_have_text("rot", timeout=SLOW_MS)
+    expect(opened.locator("#answers li b").first).to_have_text("rot")
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert opened.locator("nav").evaluate("nav => nav.getBoundingClientRect().right <= innerWidth - 20")
     tile = opened.locator(".camera")
     tile.scroll_into_view_if_needed()
-    expect(tile.locator("li b").first).to_have_text(hostile[0], timeout=SLOW_MS)
-    expect(tile.locator(".answers")).to_have_css("opacity", "1", timeout=SLOW_MS)
+    expect(tile.locator("li b").first).to_have_text(hostile[0])
+    expect(tile.locator(".answers")).to_have_css("opacity", "1")
     for model in ("one", "two"):
         assert httpx.post(f"{running.url}/v2/repository/models/{model}/unload").status_code == 200
-    expect(tile.locator(".reason")).to_have_text("no model is loaded", timeout=SLOW_MS)
-    expect(tile.locator(".answers")).to_have_css("opacity", "0.45", timeout=SLOW_MS)
+    expect(tile.locator(".reason")).to_have_text("no model is loaded")
+    expect(tile.locator(".answers")).to_have_css("opacity", "0.45")
     until(opened, lambda: red_in_the_middle(opened) > 150)
     httpx.post(f"{running.url}/cameras/door/stop", timeout=SLOW_MS / 1e3)
-    expect(tile.locator(".state")).to_have_text("Stopped", timeout=SLOW_MS)
-    expect(tile.locator("canvas")).to_have_css("opacity", "0.35", timeout=SLOW_MS)
+    expect(tile.locator(".state")).to_have_text("Stopped")
+    expect(tile.locator("canvas")).to_have_css("opacity", "0.35")
     opened.reload()
-    expect(opened.locator("#lead")).to_contain_text("No model is loaded", timeout=SLOW_MS)
+    expect(opened.locator("#lead")).to_contain_text("No model is loaded")
     assert dialogs == []
     opened.close()
 
@@ -347,7 +348,7 @@ def test_more_cameras_than_a_browser_has_connections_are_all_seen(
     reds = """tiles => tiles.map(tile => tile.getContext("2d").getImageData(160, 120, 1, 1).data[0])"""
     until(opened, lambda: min(opened.locator(".camera canvas").evaluate_all(reds) or [0]) > 150)
     upload(opened, png((0, 0, 255)))  # there is a connection left for it
-    expect(opened.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
+    expect(opened.locator("#answers li b").first).to_have_text("blue")
 
     def viewers() -> int:
         return sum(camera["viewers"] for camera in httpx.get(f"{running.url}/cameras").json())
@@ -366,7 +367,7 @@ def test_more_cameras_than_a_browser_has_connections_are_all_seen(
 
 def test_docs_are_a_list_of_every_path_without_the_internet(page: Page, shown: Server) -> None:
     page.goto(f"{shown.url}/docs")
-    expect(page.locator("#paths")).to_contain_text("/v2/models/{model}/infer", timeout=SLOW_MS)
+    expect(page.locator("#paths")).to_contain_text("/v2/models/{model}/infer")
     expect(page.locator("#paths li").first).to_be_visible()
 
 
@@ -383,8 +384,8 @@ def test_a_key_is_asked_for_and_opens_everything(
     assert opened.locator("#ask-key").evaluate("dialog => dialog.getBoundingClientRect().left") >= 16
     opened.get_by_label("Key", exact=True).fill(KEY)
     opened.keyboard.press("Enter")
-    expect(opened.locator("#cards")).to_contain_text("tiny", timeout=SLOW_MS)
-    expect(opened.locator(".camera .state")).to_have_text("Live", timeout=SLOW_MS)
+    expect(opened.locator("#cards")).to_contain_text("tiny")
+    expect(opened.locator(".camera .state")).to_have_text("Live")
     upload(opened, png((0, 0, 255)))
-    expect(opened.locator("#answers li b").first).to_have_text("blue", timeout=SLOW_MS)
+    expect(opened.locator("#answers li b").first).to_have_text("blue")
     opened.close()
