@@ -155,7 +155,7 @@ def test_where_the_model_looks_is_drawn_over_the_picture(
     until(opened, lambda: heat.evaluate(opacity, 0.25) > 100)
     expect(heat).to_have_attribute("aria-label", "What speaks for red")
     opened.locator("#where").click()
-    expect(heat).to_be_hidden(timeout=SLOW_MS)
+    expect(heat).to_be_hidden()
     opened.close()
 
 
@@ -212,7 +212,7 @@ def test_a_camera_that_stalls_is_shown_as_lost_and_comes_back(page: Page, camera
 
 def test_the_camera_of_the_device_is_answered_until_it_is_stopped(page: Page) -> None:
     page.get_by_role("button", name="Use this device").click()
-    expect(page.locator("#answers li").first).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#answers li").first).to_be_visible()
     page.get_by_role("button", name="Stop the camera").click()
     expect(page.locator("#video")).to_be_hidden()
     expect(page.locator("#answers li")).to_have_count(0)
@@ -231,7 +231,7 @@ def test_a_picture_that_is_chosen_while_the_camera_asks_is_answered(page: Page, 
     page.goto(shown.url)
     live = "(window.streams ?? []).filter(stream => stream.active).length"
     page.locator("#eye").dblclick()
-    expect(page.locator("#answers li").first).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#answers li").first).to_be_visible()
     assert page.evaluate(live) == 1
     page.locator("#eye").click()
     assert page.evaluate(live) == 0
@@ -242,8 +242,8 @@ def test_a_picture_that_is_chosen_while_the_camera_asks_is_answered(page: Page, 
     expect(page.locator("#shown")).to_be_visible()
     assert page.evaluate(live) == 0
     page.locator("#eye").click()
-    expect(page.locator("#video")).to_be_visible(timeout=SLOW_MS)
-    expect(page.locator("#answers li").first).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#video")).to_be_visible()
+    expect(page.locator("#answers li").first).to_be_visible()
     page.evaluate("""() => {  // as when it is unplugged
         const [track] = document.getElementById("video").srcObject.getTracks();
         track.stop();
@@ -273,7 +273,7 @@ def test_a_refused_camera_does_not_cost_the_picture_its_answer(page: Page) -> No
 
 
 def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
-    expect(page.locator("#to-cameras")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#to-cameras")).to_be_visible()
     reached = []
     for _ in range(8):
         page.keyboard.press("Tab")
@@ -380,7 +380,7 @@ def test_a_key_is_asked_for_and_opens_everything(
     running = start_server(str(model), "--api-keys", str(keys), "--camera", f"door={camera.url}")
     opened = browser.new_page(viewport={"width": 320, "height": 600})
     opened.goto(running.url)
-    expect(opened.locator("#ask-key")).to_be_visible(timeout=SLOW_MS)
+    expect(opened.locator("#ask-key")).to_be_visible()
     assert opened.locator("#ask-key").evaluate("dialog => dialog.getBoundingClientRect().left") >= 16
     opened.get_by_label("Key", exact=True).fill(KEY)
     opened.keyboard.press("Enter")
