@@ -17,6 +17,12 @@ def image_file(image: Image.Image, format: str = "PNG", **options: Any) -> bytes
     return file.getvalue()
 
 
+def with_scans(progressive: bytes, count: int) -> bytes:
+    """Return a progressive JPEG with its last scan repeated `count` times more."""
+    last = progressive.rindex(b"\xff\xda")
+    return progressive[:-2] + progressive[last:-2] * count + progressive[-2:]
+
+
 def png_chunk(kind: bytes, content: bytes, checksum: int | None = None) -> bytes:
     """Return one chunk of a PNG; `checksum`: another one than its own."""
     checksum = zlib.crc32(kind + content) if checksum is None else checksum

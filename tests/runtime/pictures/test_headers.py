@@ -36,7 +36,7 @@ from taijitu_runtime.pictures.headers import inspect
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, preprocess
 from taijitu_runtime.pictures.resizing.resize import resize_picture
-from tests.helpers.image_file import image_file, png_chunk
+from tests.helpers.image_file import image_file, png_chunk, with_scans
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SPEC = InputSpec(height=48, width=64, resize="shorter_side", resize_size=72, **NORMAL)
@@ -59,11 +59,6 @@ PROGRESSIVE = image_file(IMAGE, "JPEG", progressive=True)
 CMYK = image_file(IMAGE.convert("CMYK"), "JPEG")
 PNG = image_file(IMAGE, "PNG")
 GIF = image_file(IMAGE, "GIF")
-
-
-def with_scans(count: int) -> bytes:
-    last = PROGRESSIVE.rindex(b"\xff\xda")
-    return PROGRESSIVE[:-2] + PROGRESSIVE[last:-2] * count + PROGRESSIVE[-2:]
 
 
 def jpeg_of_size(width: int, height: int) -> bytes:
@@ -102,8 +97,8 @@ HOSTILE: dict[str, tuple[bytes, type[PictureError]]] = {
         PROGRESSIVE[:-2] + b"\xff\x02" + struct.pack(">H", 300 * 14 + 4) + b"\xff\xd0" + bytes(300 * 14) + b"\xff\xd9",
         DamagedPictureError,
     ),
-    "JPEG of 33 scans": (with_scans(23), TooManyScansError),
-    "JPEG of 400 scans": (with_scans(390), TooManyScansError),
+    "JPEG of 33 scans": (with_scans(PROGRESSIVE, 23), TooManyScansError),
+    "JPEG of 400 scans": (with_scans(PROGRESSIVE, 390), TooManyScansError),
     "JPEG of 80,000 scans": (b"\xff\xd8" + b"\xff\xda\0\2\0" * 80_000, TooManyScansError),
     "PNG of a forged huge size": (png_of_size(2**31 - 1, 2**31 - 1), TooManyPixelsError),
     "PNG of a forged large size": (png_of_size(6000, 6000), DamagedPictureError),

@@ -18,7 +18,7 @@ from taijitu_runtime.errors import InputError, PictureError, UnknownFormatError
 from taijitu_runtime.pictures.limits import Limits
 from taijitu_runtime.pictures.preprocess import decode_picture, normalise, preprocess
 from taijitu_runtime.pictures.resizing.resize import resize_picture
-from tests.helpers.image_file import image_file, png_declaring
+from tests.helpers.image_file import image_file, png_declaring, with_scans
 
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SPECS = {
@@ -370,8 +370,7 @@ def test_the_pixel_cap_is_the_callers() -> None:
 
 def test_a_jpeg_of_very_many_scans_is_refused_at_once() -> None:
     whole = image_file(Image.fromarray(scene(600, 800)), "JPEG", progressive=True)
-    last = whole.rindex(b"\xff\xda")
-    bomb = whole[:-2] + whole[last:-2] * 200 + whole[-2:]
+    bomb = with_scans(whole, 200)
     began = time.process_time()
     with pytest.raises(PictureError, match="32") as caught:
         decode_picture(bomb)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from taijitu_runtime.classifier import Classifier
-from tests.helpers.image_file import image_file, png_declaring
+from tests.helpers.image_file import image_file, png_declaring, with_scans
 from tests.helpers.raw_http import answers, connect, received
 from tests.helpers.server_process import Server
 from tests.helpers.waiting import eventually
@@ -128,13 +128,8 @@ def test_clients_that_leave_while_they_wait_are_dropped(strict: Server, jpeg: by
     eventually(lambda: gone() >= before + 20)
 
 
-def with_scans(picture: Image.Image, count: int) -> bytes:
-    """Make a progressive JPEG whose last scan is repeated many times."""
-    out = io.BytesIO()
-    picture.convert("RGB").save(out, "JPEG", progressive=True)
-    whole = out.getvalue()
-    last = whole.rindex(b"\xff\xda")
-    return whole[:-2] + whole[last:-2] * count + whole[-2:]
+def progressive(side: int) -> bytes:
+    return image_file(Image.new("RGB", (side, side)), "JPEG", progressive=True)
 
 
 def forged(format_: str) -> bytes:
@@ -146,11 +141,10 @@ def forged(format_: str) -> bytes:
     return bytes(data)
 
 
-BLANK = Image.new("L", (8, 8))
 COSTLY: dict[str, tuple[Callable[[], bytes], int]] = {
-    "400 scans": (lambda: with_scans(BLANK, 400), 413),
-    "80,000 scans": (lambda: with_scans(BLANK, 80_000), 413),
-    "80,000 scans of a large picture": (lambda: with_scans(Image.new("L", (6000, 6000)), 80_000), 413),
+    "400 scans": (lambda: with_scans(progressive(8), 400), 413),
+    "80,000 scans": (lambda: with_scans(progressive(8), 80_000), 413),
+    "80,000 scans of a large picture": (lambda: with_scans(progressive(6000), 80_000), 413),
     "49 megapixels in few bytes": (lambda: image_file(Image.new("1", (8000, 6200)), "PNG"), 413),
     "900 megapixels, a thousandth there": (lambda: png_declaring(30_000, 30_000, bytes(900_000)), 413),
     "the largest PNG": (lambda: png_declaring(2**31 - 1, 2**31 - 1), 413),
