@@ -15,13 +15,7 @@ from taijitu_runtime.machine import (
     saturates_int8,
     usable_cores,
 )
-
-
-def tree(root: Path, files: dict[str, bytes | str]) -> Path:
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
+from tests.helpers.machine_tree import write_tree
 
 
 @pytest.mark.parametrize(
@@ -40,7 +34,7 @@ def tree(root: Path, files: dict[str, bytes | str]) -> Path:
 def test_a_jetson_is_known_on_the_board_and_in_its_containers(
     tmp_path: Path, files: dict[str, bytes | str], environment: dict[str, str], expected: bool
 ) -> None:
-    assert is_jetson(tree(tmp_path, files), environment) is expected
+    assert is_jetson(write_tree(tmp_path, files), environment) is expected
 
 
 @pytest.mark.parametrize(
@@ -55,7 +49,7 @@ def test_a_jetson_is_known_on_the_board_and_in_its_containers(
     ],
 )
 def test_the_processor_has_a_name(tmp_path: Path, files: dict[str, bytes | str], name: str) -> None:
-    assert processor_name(tree(tmp_path, files)) == name
+    assert processor_name(write_tree(tmp_path, files)) == name
     assert processor_name(tmp_path / "empty")
 
 
@@ -89,12 +83,12 @@ def test_cores_are_those_of_the_process_and_of_its_control_group(
     tmp_path: Path, files: dict[str, bytes | str], cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    assert usable_cores(tree(tmp_path, files)) == cores
+    assert usable_cores(write_tree(tmp_path, files)) == cores
 
 
 def test_a_process_that_is_bound_to_a_core_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5})
-    assert usable_cores(tree(tmp_path, {"sys/fs/cgroup/cpu.max": "800000 100000"})) == 1
+    assert usable_cores(write_tree(tmp_path, {"sys/fs/cgroup/cpu.max": "800000 100000"})) == 1
 
 
 @pytest.mark.parametrize(
@@ -135,7 +129,7 @@ def test_free_memory_is_the_hosts_or_what_its_control_group_has_left(
     tmp_path: Path, files: dict[str, str], megabytes: int
 ) -> None:
     meminfo = "MemTotal:  16000000 kB\nMemAvailable:    7812500 kB\n"
-    assert available_bytes(tree(tmp_path, {"proc/meminfo": meminfo, **files})) == megabytes * 1_000_000
+    assert available_bytes(write_tree(tmp_path, {"proc/meminfo": meminfo, **files})) == megabytes * 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -153,12 +147,12 @@ def test_only_x86_without_vnni_adds_products_of_bytes_in_16_bits(
     tmp_path: Path, machine: str, flags: str, saturates: bool
 ) -> None:
     cpuinfo: dict[str, bytes | str] = {"proc/cpuinfo": f"processor\t: 0\n{flags}\n"}
-    assert saturates_int8(tree(tmp_path, cpuinfo), machine) is saturates
+    assert saturates_int8(write_tree(tmp_path, cpuinfo), machine) is saturates
 
 
 def test_the_cache_of_a_core_is_its_second_level(tmp_path: Path) -> None:
     cache = "sys/devices/system/cpu/cpu0/cache/index"
     files = {f"{cache}{n}/{name}": text for n, (level, size) in enumerate([("1", "48K"), ("2", "512K"), ("3", "4096K")])
              for name, text in (("level", level), ("size", size))}  # fmt: skip
-    assert core_cache_bytes(tree(tmp_path, files)) == 512 * 1024
+    assert core_cache_bytes(write_tree(tmp_path, files)) == 512 * 1024
     assert core_cache_bytes(tmp_path / "nowhere") == 1024 * 1024

@@ -13,7 +13,6 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from taijitu_export import passport
 from taijitu_export.adopt.cli import main
 from taijitu_export.adopt.like import preprocessing_like
 from taijitu_export.adopt.original import Signature
@@ -31,17 +30,13 @@ from tests.helpers.foreign_model import make_foreign_onnx
 LABELS = ("cat", "dog", "hedgehog")
 USUAL: dict[str, Any] = {"labels": LABELS, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "resize": "stretch"}
 
+pytestmark = pytest.mark.usefixtures("quick_passport")
+
 
 @pytest.fixture(scope="module")
 def picture() -> NDArray[np.uint8]:
     """Return a picture of another size than the networks' input, uint8 RGB (30, 50, 3)."""
     return np.random.default_rng(7).integers(0, 256, (30, 50, 3), np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def quick_passport(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Choose the pictures of the passport among 64, not 512."""
-    monkeypatch.setattr(passport, "MOST_SEEDS", passport.LEAST_SEEDS)
 
 
 def probabilities(path: Path, picture: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from taijitu_export import passport
 from taijitu_export.adopt.cli import build_parser, main
 from taijitu_export.adopt.finding import candidate_answers
 from taijitu_export.adopt.finding.candidate_answers import CandidateAnswers
@@ -47,13 +46,9 @@ TRUTH = InputSpec(
     fill=(255, 255, 255),
 )
 
+pytestmark = pytest.mark.usefixtures("quick_passport")
+
 CAFFE = ["--scale", "1", "--std", "1", "--mean", *map(str, TRUTH.mean)]
-
-
-@pytest.fixture(autouse=True)
-def quick_passport(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Choose the pictures of the passport among 64, not 512."""
-    monkeypatch.setattr(passport, "MOST_SEEDS", passport.LEAST_SEEDS)
 
 
 def drawn_pictures(count: int, *, square: bool = False, seed: int = 3) -> tuple[list[NDArray[np.uint8]], NDArray[Any]]:

@@ -24,10 +24,10 @@ from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli
 from taijitu_runtime.errors import ProviderError, UnknownNameError
 from taijitu_runtime.providers import PROVIDERS
+from tests.helpers.environments import UV
 from tests.helpers.tiny_model import plain
 from tests.helpers.tiny_nish_model import make_nish_onnx
 
-UV = Path(sys.executable).parent / "uv"
 INSTALL = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
 
 

@@ -18,8 +18,8 @@ from taijitu_runtime.doctor.child import ask, try_import
 from taijitu_runtime.doctor.cli import build_parser
 from taijitu_runtime.doctor.cures import cure
 from taijitu_runtime.doctor.libraries import LIBRARIES
+from tests.helpers.environments import fresh_environment
 
-UV = Path(sys.executable).parent / "uv"
 DOCTOR = "import sys; from taijitu_runtime.doctor.cli import main; sys.exit(main(sys.argv[1:]))"
 FOREIGN = "/opt/ros/lib/python3.2/site-packages"
 
@@ -93,10 +93,7 @@ def test_wrong_usage_is_one_line(root: Path) -> None:
 
 @pytest.mark.slow
 def test_an_install_with_numpy_only_has_a_doctor_too(root: Path, tmp_path: Path) -> None:
-    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([UV, "pip", "install", "--quiet", "--python", python, "numpy"], check=True)
-    done = doctor(root, "--json", python=python)
+    done = doctor(root, "--json", python=fresh_environment(tmp_path / "venv", "numpy"))
     assert done.returncode == 1, done.stderr
     found = {check["subject"]: check for check in json.loads(done.stdout)["checks"]}
     assert "[ort]" in found["backends"]["cure"]

@@ -258,14 +258,6 @@ def test_accumulated_parts_make_the_step_of_the_whole_batch() -> None:
 
 
 def test_running_statistics_are_the_mean_over_the_parts_of_a_step() -> None:
-    class Normed(Tiny):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm = nn.BatchNorm2d(3)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(self.norm(x))
-
     recipe = replace(RECIPE, brightness=0.0, mixed_precision=False, batch_size=4, flip=0.0, pad=0)
     images = torch.arange(4, dtype=torch.uint8).reshape(4, 1, 1, 1).expand(4, 4, 4, 3) * 50
     source = MemoryBatches(Pictures(images, torch.arange(4) % 2), recipe, torch.device("cpu"), Share(accumulate=2))
