@@ -79,6 +79,7 @@ def test_tuples_pass_for_lists(card: dict[str, Any]) -> None:
         ("labels", [], r"labels: got \(\), expected at least one label"),
         ("labels", "red", r"labels: got 'red', expected at least one label"),
         ("labels", ["red", 2], r"labels\[1\]: got 2, expected text"),
+        ("labels", ["red", "green", "red"], r"labels\[2\].*red"),
         ("labels", ["red", ""], r"labels\[1\]: got '', expected text"),
         ("labels", ["red", "\x1b[2J"], r"labels\[1\]: got '\\x1b\[2J', expected text without control characters"),
         ("labels", ["red", "\ud800"], r"labels\[1\]: got .* expected text that is Unicode"),

@@ -14,7 +14,6 @@ from PIL import Image
 from taijitu_runtime.answers import Answer, Prediction
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError, InputError, PictureError, UsageError
-from taijitu_runtime.installed import taijitu_version
 from tests.helpers.image_file import image_file
 
 Maker = Callable[..., Path]
@@ -182,10 +181,6 @@ def test_a_prediction_prints_its_answers_and_not_its_logits() -> None:
     prediction = Prediction((Answer("red", 0, 0.75),), np.zeros(1000, np.float32))
     assert "label='red'" in repr(prediction)
     assert "logits" not in repr(prediction)
-
-
-def test_the_package_knows_its_version() -> None:
-    assert taijitu_version()[0].isdigit()
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])

@@ -8,7 +8,7 @@ import pytest
 
 from taijitu_runtime import installed
 from taijitu_runtime.errors import MissingDependencyError
-from taijitu_runtime.installed import pip_install, version_numbers
+from taijitu_runtime.installed import pip_install, taijitu_version, version_numbers
 
 
 def test_in_a_clone_it_is_installed_from_there(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,3 +40,7 @@ def test_what_others_publish_is_installed_by_its_name(tmp_path: Path, monkeypatc
 )
 def test_versions_of_every_form_are_compared_by_their_release(text: str, numbers: tuple[int, ...]) -> None:
     assert version_numbers(text) == numbers
+
+
+def test_the_package_knows_its_version() -> None:
+    assert taijitu_version()[0].isdigit()

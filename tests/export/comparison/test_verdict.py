@@ -254,14 +254,6 @@ def test_an_ill_conditioned_network_is_named_with_both_figures() -> None:
     assert parity(network(coarse=False), right, images).own_error is None
 
 
-def test_duplicate_labels_are_refused() -> None:
-    from taijitu import ArtefactError, ModelCard
-    from tests.helpers.tiny_model import card_dict
-
-    with pytest.raises(ArtefactError, match=r"labels\[2\].*red"):
-        ModelCard.from_dict(card_dict(("red", "green", "red")))
-
-
 @pytest.mark.parametrize(
     ("enough", "most", "expected"), [(1, 9, 1), (2, 9, 2), (3, 9, 3), (7, 9, 7), (9, 9, 9), (10, 9, None), (1, 0, None)]
 )

@@ -9,10 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,6 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from PIL import Image
 
 from taijitu_export.comparison import cli as verify_cli
 from taijitu_export.comparison.classes import (
@@ -41,19 +38,17 @@ from taijitu_runtime.datasets import (
     HeldOut,
     TrainedOn,
     calibration_and_judging,
-    evaluation_pictures,
     fingerprints,
     read_dataset,
 )
-from taijitu_runtime.errors import DataError, UsageError
+from taijitu_runtime.errors import UsageError
 from tests.helpers import pretend_tensorrt
 from tests.helpers.changed_model import with_card
 from tests.helpers.decision import make_decision
 from tests.helpers.full_disk import full_disk
-from tests.helpers.machine_tree import as_nobody
-from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx, plain
+from tests.helpers.painted import PAINT, paint
+from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx
 
-PAINT = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 Change = Callable[[onnx.ModelProto], None]
 
 
@@ -63,13 +58,6 @@ def data(tmp_path: Path) -> Path:
     paint(tmp_path / "data" / "test", 4)
     paint(tmp_path / "data" / "train", 4)
     return tmp_path / "data"
-
-
-def paint(folder: Path, count: int) -> None:
-    for label, colour in PAINT.items():
-        (folder / label).mkdir(parents=True)
-        for i in range(count):
-            Image.fromarray(plain(colour, 10 + i, 12)).save(folder / label / f"{i}.png")
 
 
 def verify(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
@@ -272,22 +260,6 @@ def test_a_float32_model_and_one_of_a_fixed_batch_are_judged_alike(
     assert (code, found["comparison"]["flips"]) == (0, [])
 
 
-def test_every_layout_of_pictures_is_found(data: Path, tmp_path: Path) -> None:
-    def kind(source: Path) -> tuple[str, int, bool]:
-        found = evaluation_pictures(source, COLOURS)
-        return found.split, len(found), found.targets is not None
-
-    assert kind(data) == ("test", 12, True)
-    assert kind(data / "train") == ("", 12, True)
-    assert kind(data / "test" / "red") == ("", 4, False)
-    paint(tmp_path / "other" / "val", 1)
-    assert kind(tmp_path / "other") == ("val", 3, True)
-    for name, top in (("whole.tar.gz", data), ("labels.tar.xz", data / "train"), ("loose.tar", data / "test" / "red")):
-        with tarfile.open(tmp_path / name, f"w:{Path(name).suffix[1:].replace('tar', '')}") as archive:
-            archive.add(top, arcname="." if name.startswith("whole") else "top")
-        assert kind(tmp_path / name) == kind(top)
-
-
 @pytest.mark.parametrize(("train", "test"), [("training", "testing"), ("train", "valid"), ("Train", "Test")])
 def test_training_pictures_are_never_judged_for_any_names_of_the_splits(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], train: str, test: str
@@ -299,39 +271,6 @@ def test_training_pictures_are_never_judged_for_any_names_of_the_splits(
     assert (code, found["picture_count"], found["pictures"]) == (0, 12, f"12 pictures of data/{test}")
     calibrating, judging = calibration_and_judging(data, COLOURS, 100)
     assert (calibrating.split, len(calibrating), judging.split, len(judging)) == (train, 12, test, 12)
-
-
-def test_a_folder_that_cannot_be_read_is_not_left_out() -> None:
-    with TemporaryDirectory() as name:  # not in tmp_path, whose parents are root's alone if root runs the tests
-        folder = Path(name)
-        paint(folder / "test", 1)
-        folder.chmod(0o755)
-        (folder / "test" / "red").chmod(0)
-        with as_nobody(), pytest.raises(DataError, match=r"red.*\(Permission denied"):
-            evaluation_pictures(folder, COLOURS)
-        (folder / "test" / "red").chmod(0o700)
-
-
-def test_a_tar_gives_the_pixels_and_labels_of_its_folder(data: Path, tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "data.tar.xz", "w:xz") as archive:
-        archive.add(data, arcname=".")
-    spec = ModelCard.from_dict(card_dict()).input
-    folder, tar = (evaluation_pictures(source, COLOURS) for source in (data, tmp_path / "data.tar.xz"))
-    order = np.argsort([Path(name).as_posix() for name in tar.names])
-    np.testing.assert_array_equal(tar.array(spec)[order], folder.array(spec))
-    assert tar.targets is not None
-    np.testing.assert_array_equal(tar.targets[order], folder.targets)
-    picked = tar.subset(np.array([1, 5, 11]))
-    np.testing.assert_array_equal(picked.array(spec), tar.array(spec)[[1, 5, 11]])
-
-
-def test_pictures_never_both_calibrate_and_judge(data: Path) -> None:
-    calibrating, judging = calibration_and_judging(data, COLOURS, 6)
-    assert (calibrating.split, len(calibrating), judging.split, len(judging)) == ("train", 6, "test", 12)
-    assert {name.split("/")[1] for name in calibrating.names} == set(COLOURS)
-    calibrating, judging = calibration_and_judging(data / "train", COLOURS, 100)
-    assert (len(calibrating), len(judging)) == (6, 6)
-    assert not set(calibrating.names) & set(judging.names)
 
 
 def test_wrong_pictures_are_one_line_that_names_them(

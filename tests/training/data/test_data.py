@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 
-from taijitu_runtime.datasets.budget import host_budget
 from taijitu_runtime.errors import DamagedPictureError
 from taijitu_runtime.pictures.preprocess import decode_picture
 from taijitu_training.data import DataRequest, Dataset, Pictures, Share, Stream, batches, load_dataset
@@ -246,12 +245,6 @@ def test_a_packed_tar_larger_than_the_memory_is_refused(
     assert (
         len(load_dataset(DataRequest(tmp_path / "large.tar", (32, 32), RECIPE)).train) == 48
     )  # they stay where they are
-
-
-def test_processes_of_one_host_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = host_budget()
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
-    assert 0 < host_budget() < alone / 4
 
 
 def test_missing_files_are_named(tiny_data: Path, tmp_path: Path) -> None:
