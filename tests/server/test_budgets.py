@@ -87,6 +87,24 @@ def test_one_picture_is_limited_by_its_own_limit_alone(client: httpx.Client) -> 
     assert client.post("/classify", content=saved(2 * LARGE_SIDE, "PNG")).status_code == 200
 
 
+def test_pictures_rows_and_headers_have_the_limits_that_the_flags_set(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    limits = ["--max-pictures", "2", "--max-rows", "3", "--max-header-bytes", "2000"]
+    running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), *limits)
+    with httpx.Client(base_url=running.url, timeout=60) as client:
+        for way in (as_form, as_json, as_tensor, as_json_tensor):
+            assert [client.post(**way([SMALL] * count)).status_code for count in (2, 3)] == [200, 413], way
+
+        def rows(count: int) -> int:
+            data = np.zeros((count, 8, 8, 3), np.uint8)
+            given = {"name": "images", "shape": data.shape, "datatype": "UINT8", "data": data.ravel().tolist()}
+            return client.post("/v2/models/tiny/infer", json={"inputs": [given]}).status_code
+
+        assert [rows(count) for count in (3, 4)] == [200, 413]
+        assert [client.get("/models", headers={"X": size * "a"}).status_code for size in (1500, 2500)] == [200, 431]
+
+
 def test_the_memory_of_a_large_picture_is_returned(start_server: Callable[..., Server], tmp_path: Path) -> None:
     running = start_server(str(make_tiny_onnx(tmp_path / "tiny.onnx")), "--decode-threads", "2")
     statm = Path(f"/proc/{running.process.pid}/statm")
