@@ -197,10 +197,8 @@ def test_an_engine_of_another_precision_is_not_kept_and_the_old_one_stays(
     before = plan.read_bytes(), sidecar.read_bytes()
     capsys.readouterr()
     text = refused(1, claim(model, "fp16"), *asked)
-    assert text == (
-        "taijitu engine: not kept: asked for fp16, got no layer in float16 (7 float32 of 7 layers with weights of the "
-        "typed network)\n"
-    )
+    assert text.count("\n") == 1
+    assert ("fp16" in text, "float16" in text, "7 float32 of 7 layers" in text) == (True, True, True)
     assert (plan.read_bytes(), sidecar.read_bytes()) == before
     assert sorted(path.name for path in model.parent.iterdir()) == ["model.engine", "model.engine.json", "model.onnx"]
 

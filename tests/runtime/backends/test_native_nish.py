@@ -174,10 +174,8 @@ def test_the_builders_refusal_is_one_line(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert build.main([]) == 2
-    assert capsys.readouterr().err == (
-        "error: got no C++ compiler (CXX=no-such-compiler), expected c++, g++ or clang++ on the PATH, "
-        "or CXX to name one; install g++\n"
-    )
+    error = capsys.readouterr().err
+    assert ("CXX=no-such-compiler" in error, error.count("\n")) == (True, 1)
     monkeypatch.setenv("CXX", 'false "')
     assert build.main([]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -162,10 +162,8 @@ def test_without_the_cuda_library_it_says_how_to_build_it(monkeypatch: pytest.Mo
     monkeypatch.setattr(native, "CUDA_LIBRARY", tmp_path / "none.so")
     with pytest.raises(DeviceError) as error:
         nish_plugin.register_nish_plugin(object())
-    assert str(error.value) == (
-        f"got no {tmp_path}/none.so, expected it for Nish as a plugin; install a C++ compiler and nvcc and do: "
-        "python -m taijitu_runtime.native.build --cuda"
-    )
+    assert f"{tmp_path}/none.so" in str(error.value)
+    assert str(error.value).endswith("do: python -m taijitu_runtime.native.build --cuda")
 
 
 def test_a_library_without_the_kernel_is_refused(

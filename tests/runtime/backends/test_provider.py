@@ -54,10 +54,8 @@ def test_an_unknown_provider_is_refused_with_the_known_ones(tiny_onnx: Path) -> 
 def test_a_build_for_cpus_names_the_package_to_install(tiny_onnx: Path, provider: str) -> None:
     with pytest.raises(ProviderError) as caught:
         Classifier.from_file(tiny_onnx, provider=provider)
-    assert str(caught.value) == (
-        f"got no provider {provider!r} (onnxruntime is the build for CPUs only), expected ONNX Runtime to load it; "
-        f"do: pip uninstall -y onnxruntime && {INSTALL}"
-    )
+    assert repr(provider) in str(caught.value)
+    assert str(caught.value).endswith(f"do: pip uninstall -y onnxruntime && {INSTALL}")
 
 
 @pytest.mark.usefixtures("cpu_build")

@@ -122,7 +122,7 @@ def test_triton_runs_no_engine_of_tensorrt_rtx_and_no_damaged_one(
     assert "TensorRT-RTX" in capsys.readouterr().err
     engine.write_bytes(engine.read_bytes()[:-1])
     assert main([str(engine), "--out", str(tmp_path / "models")]) == 2
-    assert "the file is damaged or of another build" in capsys.readouterr().err
+    assert "damaged" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
 
 
