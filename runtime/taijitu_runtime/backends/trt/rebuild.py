@@ -13,7 +13,7 @@ from taijitu_runtime.errors import ArtefactError, MissingDependencyError
 from taijitu_runtime.onnx_graph.external_data import sha256_with_weights
 
 BUILDER = "taijitu_export.engine.cli"
-RUN = f'import runpy; runpy.run_module("{BUILDER}", run_name="__main__", alter_sys=True)'
+RUN = f"from {BUILDER} import main; raise SystemExit(main())"
 TARGET_FLAG = "--computeCapabilities"
 
 
