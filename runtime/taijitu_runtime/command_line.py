@@ -18,7 +18,7 @@ from taijitu_runtime.installed import DISTRIBUTION, EXTRAS
 
 P = ParamSpec("P")
 
-FAILED, WRONG_USE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+WRONG_USE, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 
 
 class Parser(argparse.ArgumentParser):

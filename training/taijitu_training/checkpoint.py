@@ -41,10 +41,9 @@ _CONTRACT = {
 class Checkpoint:
     """Weights and contract; in its file, all of it is plain types and tensors.
 
-    `architecture`: the network that `create_model` builds, with all of its options. `labels`: the K names in the order
-    of the logits. `input`: what data.input_contract returns. `training`: the data, recipe, metrics and date.
-    `producer`: versions by package. `source_sha256`: that of the data (empty for shards). `resume`: what only run.Run
-    needs.
+    `architecture`: the network that `create_model` builds, with all options. `labels`: the K names, one for each logit.
+    `input`: what data.input_contract returns. `training`: the data, recipe, metrics and date. `producer`: versions by
+    package. `source_sha256`: that of the data (empty for shards). `resume`: what only run.Run needs.
     """
 
     state_dict: dict[str, Tensor]

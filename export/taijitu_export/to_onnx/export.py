@@ -77,22 +77,22 @@ def export_file(
     """
     check_name("input form", input_form, INPUT_FORMS)
     check_name("form of Nish", nish, NISH_FORMS)
-    if not is_onnx(source):
-        return _exported_checkpoint(source, output, input_form, nish, smaller)
-    if smaller is None or (input_form, nish) != ("uint8", "op"):
+    if is_onnx(source) and (smaller is None or (input_form, nish) != ("uint8", "op")):
         got = "no --precision" if smaller is None else "--input or --nish"
         raise UsageError(
             f"{source}: got an ONNX file and {got}, expected --precision fp16 or int8 alone, which is all that can "
             "be changed in one"
         )
-    return _converted_onnx(source, output, smaller)
+    output = output or output_next_to(source, f".{smaller.precision}.onnx" if smaller else ".onnx")
+    check_output(output, source)
+    if smaller is not None and is_onnx(source):
+        return _converted_onnx(source, output, smaller)
+    return _exported_checkpoint(source, output, input_form, nish, smaller)
 
 
 def _exported_checkpoint(
-    source: Path, output: Path | None, input_form: str, nish: str, smaller: PrecisionRequest | None
+    source: Path, output: Path, input_form: str, nish: str, smaller: PrecisionRequest | None
 ) -> OnnxResult:
-    output = output or output_next_to(source, f".{smaller.precision}.onnx" if smaller else ".onnx")
-    check_output(output, source)
     loaded = checkpoint.load(source)
     card = card_of(loaded, sha256_of(source), input_form)
     data = smaller.read_data(card) if smaller else None
@@ -109,9 +109,7 @@ def _exported_checkpoint(
     return OnnxResult(output, input_form, len(content), len(model.graph.node), opset_of(model), found, conversion)
 
 
-def _converted_onnx(source: Path, output: Path | None, smaller: PrecisionRequest) -> OnnxResult:
-    output = output or output_next_to(source, f".{smaller.precision}.onnx")
-    check_output(output, source)
+def _converted_onnx(source: Path, output: Path, smaller: PrecisionRequest) -> OnnxResult:
     with OrtBackend(source) as backend:  # refuses what classify refuses
         card, layout = backend.card, backend.input.layout
     if card.precision.name != "fp32":

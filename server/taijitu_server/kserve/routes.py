@@ -92,8 +92,9 @@ async def index(state: ServerState, request: Request) -> WholeResponse:
     rows = [
         {"name": model.name, "version": model.version, "state": "READY", "reason": ""} for model in state.registry.all()
     ]
-    for (name, version), reason in state.registry.unserved().items() if not content.get("ready") else ():
-        rows.append({"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason})
+    if not content.get("ready"):
+        for (name, version), reason in state.registry.unserved().items():
+            rows.append({"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason})
     return WholeResponse(orjson.dumps(rows))
 
 

@@ -21,8 +21,8 @@ from taijitu_training.weights.fitting import classification_layer
 class InitialWeights:
     """The weights for a network: `weights` by their names in it, and the classification layer's rows for known labels.
 
-    `head`: that layer's tensors as they came. `rows`: (row in the network, row in `head`). `kept` and `new`: the labels
-    of the network. `origin`: where the weights are from, for the card.
+    `head`: that layer's tensors as they came. `rows`: (row in the network, row in `head`). `kept`, `new`: the labels
+    whose rows are kept, and the others. `origin`: where the weights are from, for the card.
     """
 
     weights: dict[str, Tensor]

@@ -29,10 +29,10 @@ def resize_picture(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.ui
 
     "shorter_side": the shorter side becomes spec.resize_size, the longer int(resize_size * longer / shorter), and the
     crop starts at int(round((side - crop) / 2)): the pixels of torchvision's Resize and CenterCrop on PIL images.
-    They may differ by 1 (bicubic: 2) for an aspect beyond 32 : 1, and between Pillow 12 and 13, which changed the order
-    of the two passes. "letterbox": the side that fills the result has its pixels, the other round(side * that /
-    larger), at least 1; an odd number of border pixels puts the picture half a pixel to the left or top. InputError for
-    any other array.
+    They may differ by 1 (bicubic: 2) for an aspect beyond 32 : 1, and between Pillow 12 and 13, which do the two passes
+    in another order. "letterbox": one side fills the result, and the other becomes round(side * filled / larger), at
+    least 1; an odd number of border pixels puts the picture half a pixel to the left or top. InputError for any other
+    array.
     """
     check_rgb(picture, 3, "(H, W, 3); convert it, or give a path or bytes")
     if picture.size == 0:
