@@ -196,9 +196,9 @@ def _result(
     remarks: tuple[str, ...],
 ) -> CalibrateResult:
     """Return the decision with its values measured on the half that did not choose."""
-    scores, others = measuring.scores(decision.score, decision.temperature)
     row = None
     if decision.threshold is not None:
+        scores, others = measuring.scores(decision.score, decision.temperature)
         row = coverage_row(decision.threshold, scores, measuring.right, others)
     by_score = accepted_others(choosing, measuring, request, decision.temperature)
     result = CalibrateResult(output, labels, decision, row, by_score, None, {}, None, remarks)
