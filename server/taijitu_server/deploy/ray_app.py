@@ -32,7 +32,9 @@ def build_parser() -> Parser:
     """Return the command line of `taijitu ray-app`."""
     parser = Parser(prog="taijitu ray-app", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="an ONNX file")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; must not exist")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="the folder to write; must not exist"
+    )
     parser.add_argument("--min-replicas", type=int, default=1, metavar="N",
                         help="replicas that always run (default: %(default)s)")  # fmt: skip
     parser.add_argument("--max-replicas", type=int, default=4, metavar="N",

@@ -38,7 +38,9 @@ def build_parser() -> Parser:
     """Return the command line of `taijitu triton-repo`."""
     parser = Parser(prog="taijitu triton-repo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="an ONNX file or an engine")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the repository; created if missing")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="the repository; created if missing"
+    )
     parser.add_argument("--name", default="", help="name of the model (default: name of the network)")
     parser.add_argument("--model-version", type=int, default=1, metavar="N",
                         help="version of the model (default: %(default)s)")  # fmt: skip
