@@ -109,6 +109,17 @@ def test_damaged_bytes_never_give_another_error(saved: Path, tmp_path: Path) -> 
             checkpoint.load(tmp_path / "damaged.pt").model()
 
 
+def test_a_changed_weight_is_refused(saved: Path) -> None:
+    whole = bytearray(saved.read_bytes())
+    with zipfile.ZipFile(saved) as archive:
+        largest = max(archive.infolist(), key=lambda record: record.file_size)
+        at = whole.index(archive.read(largest)) + largest.file_size // 2
+    whole[at] ^= 1  # of the mantissa: the number stays finite, and near
+    saved.write_bytes(whole)
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(saved)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [

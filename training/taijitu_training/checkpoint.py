@@ -149,10 +149,14 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path}: {got}; {do}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            is_damaged = archive.testzip() is not None  # torch does not compare the checksums
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path}: damaged, or holds objects that are not weights (none was run); {do}") from None
     except Exception as error:  # a crafted file makes torch raise nearly anything
         raise CheckpointError(f"{path}: damaged PyTorch file ({first_line(error)}); {do}") from None
+    if is_damaged:
+        raise CheckpointError(f"{path}: damaged, got bytes that do not match their checksum; copy it again, or {do}")
     if not isinstance(content, dict) or "state_dict" not in content or "format_version" not in content:
         raise CheckpointError(f"{path}: got a PyTorch file without taijitu's contract; {do}, {OR_MAKE_ONE}")
     if type(content["format_version"]) is not int or content["format_version"] != FORMAT_VERSION:

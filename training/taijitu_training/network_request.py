@@ -56,6 +56,8 @@ class NetworkRequest:
     def __post_init__(self) -> None:
         if self.init is not None and self.pretrained is not None:
             raise UsageError("got --init with --pretrained, expected one of them; remove one")
+        if self.offline and self.pretrained is None:
+            raise UsageError("got --offline without --pretrained, which alone downloads; remove it")
 
     @property
     def from_weights(self) -> bool:

@@ -43,7 +43,8 @@ class Request:
         self.traceparent = b""
         self.path: str = scope["path"]
         self.method: str = scope["method"] if scope["type"] == "http" else WEBSOCKET
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        # The parser leaves the spaces behind a value, which do not belong to it.
+        self.headers: dict[bytes, bytes] = {name: value.rstrip(b" \t") for name, value in scope["headers"]}
         self.path_values: Mapping[str, str] = {}
         self.began = time.perf_counter()
         self.read_s = 0.0

@@ -64,6 +64,16 @@ def test_a_request_for_another_protocol_is_answered_in_http(
     assert [label(found[1][1]), label(found[3][1])] == ["blue", "blue"]
 
 
+def test_spaces_behind_the_value_of_a_header_do_not_belong_to_it(edge: Server) -> None:
+    with connect(edge) as connection:
+        connection.sendall(
+            b"GET /models HTTP/1.1\r\nHost: localhost \t\r\nX-Request-Id: mine \r\nConnection: close\r\n\r\n"
+        )
+        head = received(connection).partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"\r\nx-request-id: mine\r\n" in head + b"\r\n"
+
+
 def test_a_body_after_an_upgrade_is_not_a_request(edge: Server) -> None:
     with connect(edge) as connection:
         head, _, body = sent_picture(ASK, H2C).partition(b"\r\n\r\n")

@@ -593,6 +593,7 @@ def test_the_documented_script_streams_pictures_from_processes(root: Path, tiny_
         (["--show", "--set", "dropout=0.1"], "expected --option dropout=VALUE"),
         (["--show", "--resume"], "got --show with --resume"),
         (["--show", "--init", "a.pt", "--pretrained"], "got --init with --pretrained"),
+        (["--offline"], "got --offline without --pretrained"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
