@@ -152,7 +152,9 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         with zipfile.ZipFile(path) as archive:
             is_damaged = archive.testzip() is not None  # torch does not compare the checksums
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: damaged, or holds objects that are not weights (none was run); {do}") from None
+        raise CheckpointError(
+            f"{path}: damaged, or holds objects that are not weights (none was run); {do}, {OR_MAKE_ONE}"
+        ) from None
     except Exception as error:  # a crafted file makes torch raise nearly anything
         raise CheckpointError(f"{path}: damaged PyTorch file ({first_line(error)}); {do}") from None
     if is_damaged:

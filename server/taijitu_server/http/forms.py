@@ -106,7 +106,9 @@ def pictures_from_form(body: bytes, boundary: bytes, max_pictures: int) -> list[
     try:
         form.parser.write(body)
     except MultipartParseError as error:
-        raise bad_request(f"the form is malformed: {str(error)[:100]}") from None
+        raise bad_request(
+            f"the form is malformed, or has another boundary than its Content-Type says: {str(error)[:100]}"
+        ) from None
     if not form.is_complete:
         raise bad_request("the form is truncated: its closing boundary is missing")
     if not form.pictures:

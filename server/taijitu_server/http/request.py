@@ -88,7 +88,7 @@ class Request:
         text = self.query.get(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) > 0):
             raise bad_request(f"query.{name}: got {text[:40]!r}, expected a whole number from 1")
         return int(text)
 

@@ -177,7 +177,11 @@ class Registry:
         found = find_models(folder)
         misplaced = misplaced_models(folder, found)
         for path in sorted(misplaced - self._misplaced):
-            log.warning("%s is not served: got another name or place, expected %s", shown(path), PLACES)
+            log.warning(
+                "%s is not served: got another name or place, or a second file of one version, expected %s",
+                shown(path),
+                PLACES,
+            )
         self._misplaced = misplaced
         return found
 
@@ -267,7 +271,7 @@ def find_models(folder: Path) -> dict[Key, Files]:
     """
     found: dict[Key, Files] = {}
     for entry in sorted(folder.iterdir()):
-        if entry.is_file() and is_model(entry) and NAME.fullmatch(entry.stem):
+        if is_model(entry) and _is_file_or_broken(entry) and NAME.fullmatch(entry.stem):
             found.setdefault((entry.stem, ONLY_VERSION), (entry,))
         elif entry.is_dir() and NAME.fullmatch(entry.name):
             try:
@@ -299,10 +303,15 @@ def _versions(folder: Path) -> dict[Key, Files]:
     for version in sorted(folder.iterdir()):
         if not (VERSION.fullmatch(version.name) and version.is_dir()):
             continue
-        files = sorted(file for file in version.iterdir() if is_model(file) and file.is_file())
+        files = sorted(file for file in version.iterdir() if is_model(file) and _is_file_or_broken(file))
         if files:
             found[folder.name, version.name] = tuple(files)
     return found
+
+
+def _is_file_or_broken(path: Path) -> bool:
+    """Return whether it is a file, or a broken link: a model that cannot be loaded, and not one that was removed."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _stamp(files: Files, before: Stamp = ()) -> Stamp:

@@ -204,8 +204,6 @@ def test_what_could_not_be_loaded_is_unloaded_too(start_server: Callable[..., Se
 
 
 def test_a_version_with_two_files_stays_as_it_was_and_says_so(reloading: Server, folder: Path) -> None:
-    (folder / "colours" / "3").mkdir()
-    (folder / "colours" / "3" / "model.onnx").symlink_to("nowhere.onnx")  # no file
     second = folder / "colours" / "2" / "second.onnx"
     swap_in(second, (folder / "colours" / "2" / "model.onnx").read_bytes())
     eventually(lambda: ready(reloading)["failures"] != {})
@@ -471,6 +469,21 @@ def test_a_link_that_is_swapped_serves_what_it_leads_to(reloading: Server, folde
         new.symlink_to(tmp_path / f"..{number}")
         new.replace(current)
         eventually(lambda: bool(classify(reloading, model="linked").json()["answers"][0]["label"] == label))  # noqa: B023
+
+
+def test_a_broken_link_is_a_failure_and_leaves_the_old_model_serving(
+    reloading: Server, folder: Path, tmp_path: Path
+) -> None:
+    make_tiny_onnx(tmp_path / "target.onnx")
+    (folder / "linked.onnx").symlink_to(tmp_path / "target.onnx")
+    (folder / "colours" / "3").mkdir()
+    (folder / "colours" / "3" / "model.onnx").symlink_to("nowhere.onnx")
+    eventually(lambda: "linked" in ready(reloading)["models"])
+    (tmp_path / "target.onnx").rename(tmp_path / "away.onnx")
+    eventually(lambda: set(ready(reloading)["failures"]) == {"colours/3", "linked/1"})
+    assert classify(reloading, model="linked").status_code == 200
+    (tmp_path / "away.onnx").rename(tmp_path / "target.onnx")
+    eventually(lambda: set(ready(reloading)["failures"]) == {"colours/3"})
 
 
 def test_an_unreadable_folder_does_not_stop_other_models(reloading: Server, folder: Path) -> None:

@@ -247,6 +247,20 @@ def test_minutes_set_the_epochs_and_a_resumed_run_keeps_them(tiny_data: Path, tm
     assert main([*timed[:-1], "0.2", "--resume"]) == 2
 
 
+def test_a_disk_that_is_full_before_anything_is_saved_says_to_start_again(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(content: checkpoint.Checkpoint, path: Path) -> None:
+        raise WriteError(f"{path}: could not be written (No space left on device); make room")
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(checkpoint, "save", full)
+    assert train(tiny_data, out) == 1
+    error = capsys.readouterr().err
+    assert f"remove {out}" in error
+    assert "--resume" not in error, "there is no last.pt"
+
+
 def test_a_run_that_dies_while_saving_its_result_makes_it_on_resume(
     finished: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

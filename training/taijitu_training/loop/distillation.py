@@ -51,7 +51,7 @@ def load_teacher(path: Path, labels: list[str], size: tuple[int, int], recipe: R
     if saved.labels != labels:
         differing = [label for label in saved.labels if label not in labels] or saved.labels
         raise CheckpointError(
-            f"{path}: got a teacher of {len(saved.labels)} labels ({listed(differing)}), expected the data's "
+            f"{path}: got a teacher of {len(saved.labels)} labels, among them {listed(differing)}, expected the data's "
             f"{len(labels)} in their order; train one on this data"
         )
     check_arithmetic(path, saved.input)

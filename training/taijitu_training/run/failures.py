@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -37,12 +38,14 @@ def explain_out_of_memory(batch_size: int, processes: int, accumulate: int) -> I
 
 
 @contextmanager
-def explain_full_disk() -> Iterator[None]:
-    """Turn a file that cannot be written into a TrainingError that says how to continue."""
+def explain_full_disk(out: Path) -> Iterator[None]:
+    """Turn a file that cannot be written into a TrainingError that says how to continue the run in the folder `out`."""
     try:
         yield
     except WriteError as error:
-        raise TrainingError(f"{error}, then --resume") from None
+        has_begun = (out / "last.pt").exists()
+        then = "--resume" if has_begun else f"remove {out}, which has nothing to continue from, and start again"
+        raise TrainingError(f"{error}, then {then}") from None
 
 
 @contextmanager

@@ -14,9 +14,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from taijitu_runtime.errors import WriteError
 from taijitu_runtime.files import write_whole
-from taijitu_training.errors import TrainingError
-from taijitu_training.run.failures import explain_full_disk
 
 Row = dict[str, float]
 
@@ -24,7 +23,7 @@ Row = dict[str, float]
 class MetricsLog:
     """The log that writes the rows of a run to FOLDER/metrics.jsonl and, as scalars, to FOLDER/tensorboard/.
 
-    TrainingError if the disk is full.
+    WriteError if the disk is full.
     """
 
     def __init__(self, folder: Path, rows: list[Row]) -> None:
@@ -58,9 +57,7 @@ class MetricsLog:
     @contextlib.contextmanager
     def _disk_full_named(self) -> Iterator[None]:
         try:
-            with explain_full_disk():
-                yield
+            yield
         except OSError as error:
-            raise TrainingError(
-                f"{self.folder / 'tensorboard'}: could not be written ({error.strerror}); make room, then --resume"
-            ) from None
+            board = self.folder / "tensorboard"
+            raise WriteError(f"{board}: could not be written ({error.strerror}); make room") from None

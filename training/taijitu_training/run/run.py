@@ -88,7 +88,7 @@ class Run:
             self._origin = self.initial.origin
         share = Share(self.processes.rank, self.processes.count, self.accumulate)
         memory = explain_out_of_memory(self.recipe.batch_size, self.processes.count, self.accumulate)
-        with explain_lost_peer(), explain_missing_compiler(), explain_full_disk(), memory:
+        with explain_lost_peer(), explain_missing_compiler(), explain_full_disk(self.out), memory:
             source = batches(self.dataset.train, self.recipe, self.device, share)
             self._steps = {"steps_per_epoch": source.cut.steps, "processes": self.processes.count}
             model = model.to(self.device).to(memory_format=torch.channels_last)
