@@ -163,7 +163,10 @@ def _signature(file: OnnxFile, session: Any, layout: Layout | None) -> Signature
         raise not_a_classifier(file.path, f"outputs {said}")
     if len(inputs) != 1 or inputs[0].type not in TYPES or len(inputs[0].shape) != 4:
         said = ", ".join(f"{node.name} {node.type} {node.shape}" for node in inputs)
-        raise ArtefactError(f"{file.path}: got inputs {said}, expected one of pictures, N x C x H x W or N x H x W x C")
+        raise ArtefactError(
+            f"{file.path}: got inputs {said}, expected one of pictures, N x C x H x W or N x H x W x C in float32, "
+            "float16 or uint8; export the network again"
+        )
     taken = inputs[0]
     batch, *rest = (side if isinstance(side, int) else None for side in taken.shape)
     layout = layout or _layout(file.path, taken.shape)
