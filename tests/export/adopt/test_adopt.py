@@ -488,6 +488,13 @@ def test_a_network_of_other_numbers_is_told_which_ones_an_artefact_takes(tmp_pat
         adopt(source, tmp_path / "a.onnx", **USUAL)
 
 
+@pytest.mark.parametrize("layout", [None, "nchw", "nhwc"])
+def test_four_channels_are_no_pictures_in_any_layout(tmp_path: Path, layout: str | None) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx", channels=4)
+    with pytest.raises(ArtefactError, match=r"4, 12, 16.*C 3 or 1"):
+        adopt(source, tmp_path / "a.onnx", **USUAL, layout=layout)
+
+
 @pytest.mark.parametrize("outputs", ["boxes", "sequence"])
 def test_a_detector_and_a_sequence_model_are_named(tmp_path: Path, outputs: str) -> None:
     source = make_foreign_onnx(tmp_path / "foreign.onnx")
