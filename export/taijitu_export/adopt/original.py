@@ -161,9 +161,12 @@ def _signature(file: OnnxFile, session: Any, layout: Layout | None) -> Signature
     if len(outputs) != 1 or not outputs[0].type.startswith("tensor(float"):
         said = ", ".join(f"{node.name} {node.type} {node.shape}" for node in outputs)
         raise not_a_classifier(file.path, f"outputs {said}")
-    if len(inputs) != 1 or inputs[0].type not in TYPES or len(inputs[0].shape) != 4:
+    if len(inputs) != 1 or inputs[0].type not in TYPES or not _is_of_pictures(inputs[0].shape):
         said = ", ".join(f"{node.name} {node.type} {node.shape}" for node in inputs)
-        raise ArtefactError(f"{file.path}: got inputs {said}, expected one of pictures, N x C x H x W or N x H x W x C")
+        raise ArtefactError(
+            f"{file.path}: got inputs {said}, expected one of pictures, N x C x H x W or N x H x W x C with C 3 or "
+            "1, in float32, float16 or uint8; export the network again"
+        )
     taken = inputs[0]
     batch, *rest = (side if isinstance(side, int) else None for side in taken.shape)
     layout = layout or _layout(file.path, taken.shape)
@@ -178,6 +181,11 @@ def _signature(file: OnnxFile, session: Any, layout: Layout | None) -> Signature
             "the network again"
         )
     return Signature(taken.name, outputs[0].name, np.dtype(TYPES[taken.type]), layout, channels, height, width, batch)
+
+
+def _is_of_pictures(shape: list[object]) -> bool:
+    """Return whether an input has four sides and a place for 3 channels or 1; an open side is None or a name."""
+    return len(shape) == 4 and any(not isinstance(shape[at], int) or shape[at] in CHANNELS.values() for at in (1, 3))
 
 
 def _layout(path: Path, shape: list[object]) -> Layout:

@@ -100,13 +100,14 @@ def verdict_on_logits(comparison: Comparison, precision: str, allowed: float) ->
 
 
 def verdict_on_accuracy(
-    accuracy: Accuracy, pictures: int, labels: int, expected: float, source: str, max_drop: float
+    accuracy: Accuracy, pictures: int, labels: int, expected: float, source: str, max_drop: float, chance: float
 ) -> Verdict:
     """Judge a top-1 accuracy by itself, against `expected` percent that `source` promises.
 
     The pictures may be others than those of the promise, so only the bounds of the accuracy can tell: if both are below
     the promise minus `max_drop`, not fine; if both are above, fine; otherwise not shown. A promise that guessing among
-    as many `labels` keeps is not judged.
+    as many `labels` keeps is not judged, nor one that a network keeps which always gives the commonest label, whose
+    share is `chance`.
     """
     low, high = share_interval(accuracy.hits, pictures).points
     wanted = expected - max_drop
@@ -119,6 +120,9 @@ def verdict_on_accuracy(
     if not wanted > 100 / labels:
         guessing = f"guessing among {labels} labels reaches {100 / labels:.2f} %"
         return Verdict(Outcome.NOT_JUDGED, f"{reason}, but {guessing}; {GIVE_REFERENCE} or a higher --expect PERCENT")
+    if low >= wanted and not low > 100 * chance:
+        share = _share_of_commonest(chance)
+        return Verdict(Outcome.NOT_JUDGED, f"{reason}, but {share}; give as many pictures of other labels")
     if low >= wanted:
         return Verdict(Outcome.FINE, reason)
     return Verdict(Outcome.NOT_SHOWN, f"{reason}; for a narrower range {GIVE_REFERENCE}")
@@ -128,7 +132,7 @@ def verdict_without_promise(accuracy: Accuracy, chance: float) -> Verdict:
     """Judge a top-1 accuracy without anything to compare it with; at or below chance there is nothing to judge."""
     reason = f"top-1 is {accuracy.top1_percent:.2f} %, compared with nothing; its card records no accuracy"
     if not accuracy.top1_percent > 100 * chance:
-        share = f"the commonest label alone has {100 * chance:.2f} % of the pictures"
+        share = _share_of_commonest(chance)
         return Verdict(Outcome.NOT_JUDGED, f"{reason}, and {share}; {GIVE_REFERENCE} or --expect PERCENT")
     return Verdict(Outcome.NOT_SHOWN, f"{reason}; {GIVE_REFERENCE} or --expect PERCENT")
 
@@ -146,6 +150,10 @@ def _fell_to_chance(labelled: LabelledComparison, pictures: int) -> bool:
     certain = share_interval(labelled.reference.hits, pictures).low > labelled.chance
     lost_lead = candidate - labelled.chance <= NEAR_CHANCE * (reference - labelled.chance)
     return certain and lost_lead
+
+
+def _share_of_commonest(chance: float) -> str:
+    return f"the commonest label alone has {100 * chance:.2f} % of the pictures"
 
 
 def _not_finite(count: int, pictures: int) -> Verdict:

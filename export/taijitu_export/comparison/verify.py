@@ -129,7 +129,7 @@ def _judged(
     elif measured is None or targets is None or not_finite:
         verdict = verdict_on_finiteness(not_finite, len(got))
     elif (promise := _promise(card, expect)) is not None:
-        verdict = verdict_on_accuracy(measured, len(got), len(card.labels), *promise, max_drop)
+        verdict = verdict_on_accuracy(measured, len(got), len(card.labels), *promise, max_drop, chance_share(targets))
     else:
         verdict = verdict_without_promise(measured, chance_share(targets))
     return Verification(

@@ -169,8 +169,8 @@ class Backend(abc.ABC):
         return self._contract
 
 
-def check_file(path: Path) -> None:
-    """Raise ArtefactError unless the path is a readable file that is not empty."""
+def check_file(path: Path, *, may_be_empty: bool = False) -> None:
+    """Raise ArtefactError unless the path is a readable file, which is not empty unless it may be."""
     try:
         status = path.stat()
         is_file = stat.S_ISREG(status.st_mode)
@@ -185,7 +185,7 @@ def check_file(path: Path) -> None:
     if not is_file:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a special file"
         raise ArtefactError(f"{path}: got {kind}, expected a model file; check the path")
-    if status.st_size == 0:
+    if status.st_size == 0 and not may_be_empty:
         raise ArtefactError(f"{path}: got an empty file, expected a model; copy or export it again")
 
 

@@ -114,7 +114,7 @@ def prove(model: str | Path, *, provider: str | None = None, threads: int = 0, k
         UsageError: An argument is wrong, or does not fit the file.
         MissingDependencyError: A package that the file needs, or cryptography for `key`, is not installed.
     """
-    check_file(Path(model))
+    check_file(Path(model), may_be_empty=True)  # which is damage, and no wrong path
     try:
         if key is not None:
             check_signature(Path(model), Path(key))

@@ -475,6 +475,26 @@ def test_what_cannot_be_adopted_is_refused_in_one_line_and_nothing_is_written(tm
     assert (tmp_path / "a.onnx").read_bytes() == b"before"
 
 
+def test_a_network_of_other_numbers_is_told_which_ones_an_artefact_takes(tmp_path: Path) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx")
+    model = onnx.load(source)
+    taken = model.graph.input[0]
+    for node in model.graph.node:
+        node.input[:] = ["single" if name == taken.name else name for name in node.input]
+    model.graph.node.insert(0, onnx.helper.make_node("Cast", [taken.name], ["single"], to=onnx.TensorProto.FLOAT))
+    taken.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    onnx.save(model, source)
+    with pytest.raises(ArtefactError, match=r"tensor\(double\).*float32, float16 or uint8"):
+        adopt(source, tmp_path / "a.onnx", **USUAL)
+
+
+@pytest.mark.parametrize("layout", [None, "nchw", "nhwc"])
+def test_four_channels_are_no_pictures_in_any_layout(tmp_path: Path, layout: str | None) -> None:
+    source = make_foreign_onnx(tmp_path / "foreign.onnx", channels=4)
+    with pytest.raises(ArtefactError, match=r"4, 12, 16.*C 3 or 1"):
+        adopt(source, tmp_path / "a.onnx", **USUAL, layout=layout)
+
+
 @pytest.mark.parametrize("outputs", ["boxes", "sequence"])
 def test_a_detector_and_a_sequence_model_are_named(tmp_path: Path, outputs: str) -> None:
     source = make_foreign_onnx(tmp_path / "foreign.onnx")

@@ -165,7 +165,7 @@ def test_a_nan_logit_is_never_fine(bad: float) -> None:
         assert verdict_on_logits(compare(reference, candidate), precision, 1.0).outcome is Outcome.NOT_FINE
     nothing = Accuracy(0, math.nan, None)
     assert verdict_without_promise(nothing, 0.1).outcome is Outcome.NOT_JUDGED
-    assert verdict_on_accuracy(nothing, 10, 10, math.nan, "its card records", 0.1).outcome is Outcome.NOT_FINE
+    assert verdict_on_accuracy(nothing, 10, 10, math.nan, "its card records", 0.1, 0.1).outcome is Outcome.NOT_FINE
 
 
 def test_without_labels_the_logits_error_decides_and_flips_do_not() -> None:
@@ -201,7 +201,25 @@ def test_a_precision_may_cost_a_multiple_of_its_own_noise_within_limits() -> Non
 def test_an_accuracy_alone_is_judged_by_its_bounds(
     hits: int, expected: float, max_drop: float, outcome: Outcome
 ) -> None:
-    found = verdict_on_accuracy(Accuracy(hits, hits / 100, None), 10_000, 10, expected, "expected", max_drop)
+    found = verdict_on_accuracy(Accuracy(hits, hits / 100, None), 10_000, 10, expected, "expected", max_drop, 0.1)
+    assert found.outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("hits", "chance", "outcome"),
+    [
+        (800, 800 / 820, Outcome.NOT_JUDGED),
+        (820, 1.0, Outcome.NOT_JUDGED),
+        (805, 800 / 820, Outcome.NOT_JUDGED),
+        (820, 800 / 820, Outcome.FINE),
+        (600, 800 / 820, Outcome.NOT_FINE),
+        (738, 800 / 820, Outcome.NOT_SHOWN),
+    ],
+)
+def test_an_accuracy_that_the_commonest_label_alone_reaches_is_not_fine(
+    hits: int, chance: float, outcome: Outcome
+) -> None:
+    found = verdict_on_accuracy(Accuracy(hits, 100 * hits / 820, None), 820, 10, 90.0, "expected", 0.1, chance)
     assert found.outcome is outcome
 
 

@@ -232,6 +232,8 @@ def test_pictures_of_one_label_alone_judge_nothing_and_the_others_are_named(
     code, found = verify(capsys, candidate, "--data", data)
     assert (code, found["verdict"]) == (1, "not judged"), "always answering red has 100 % too"
     assert any("'green', 'blue'" in what for what in found["not_judged"])
+    code, found = verify(capsys, candidate, "--data", data, "--expect", "35", "--max-drop", "0")
+    assert (code, found["verdict"]) == (1, "not judged"), "always answering red passes that bar too"
 
 
 def test_expecting_an_accuracy_takes_labels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

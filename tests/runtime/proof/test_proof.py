@@ -106,6 +106,12 @@ def test_without_a_passport_it_is_unproven(tmp_path: Path) -> None:
     assert main([str(model)]) == 1
 
 
+def test_a_file_that_lost_all_its_bytes_is_not_proven(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lost.onnx").write_bytes(b"")
+    assert main([str(tmp_path / "lost.onnx")]) == 1
+    assert "not proven" in capsys.readouterr().out
+
+
 def test_an_unreadable_contract_is_exit_code_1_and_a_missing_file_2(shipped_onnx: Path, tmp_path: Path) -> None:
     model = onnx.load(shipped_onnx)
     next(entry for entry in model.metadata_props if entry.key == "taijitu.proof").value = '{"version": 1}'
