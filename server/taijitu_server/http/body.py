@@ -33,10 +33,13 @@ class BodyReader:
         """Read the whole body and decompress it.
 
         Raises:
-            HttpError: 400 for damaged data, 413 for too many bytes, 415 for an unknown Content-Encoding, 503 where
-                too many bytes are held already.
+            HttpError: 400 for damaged data or a Transfer-Encoding other than chunked, 413 for too many bytes, 415 for
+                an unknown Content-Encoding, 503 where too many bytes are held already.
             ClientGoneError: The client left before its body was complete.
         """
+        transfer = request.header(b"transfer-encoding").lower()
+        if transfer not in ("", "chunked"):  # the parser undoes the chunks alone
+            raise bad_request(f"got Transfer-Encoding {transfer[:40]!r}, expected chunked; use Content-Encoding")
         chunks = await self._chunks(request)
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         encoding = request.header(b"content-encoding").strip().lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
@@ -43,8 +43,7 @@ class Request:
         self.traceparent = b""
         self.path: str = scope["path"]
         self.method: str = scope["method"] if scope["type"] == "http" else WEBSOCKET
-        # The parser leaves the spaces behind a value, which do not belong to it.
-        self.headers: dict[bytes, bytes] = {name: value.rstrip(b" \t") for name, value in scope["headers"]}
+        self.headers = _joined(scope["headers"])
         self.path_values: Mapping[str, str] = {}
         self.began = time.perf_counter()
         self.read_s = 0.0
@@ -155,3 +154,15 @@ def unknown_name(where: str, name: str, known: Collection[str]) -> HttpError:
     close = close_names(name[:40], known, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return bad_request(f"{where}: got {name[:40]!r}, expected {' or '.join(known) or 'none'}{hint}")
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return the value of each header, those of a repeated one as a list: RFC 9110, section 5.3.
+
+    The parser leaves the spaces behind a value, which do not belong to it.
+    """
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        value = value.rstrip(b" \t")
+        found[name] = value if name not in found else b", ".join((found[name], value))
+    return found

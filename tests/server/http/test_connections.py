@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import socket
@@ -72,6 +73,26 @@ def test_spaces_behind_the_value_of_a_header_do_not_belong_to_it(edge: Server) -
         head = received(connection).partition(b"\r\n\r\n")[0]
     assert head.startswith(b"HTTP/1.1 200")
     assert b"\r\nx-request-id: mine\r\n" in head + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"Content-Encoding: gzip\r\nContent-Encoding: gzip\r\n", b"415"),
+        (b"Content-Encoding: identity\r\nContent-Encoding: br\r\n", b"415"),
+        (b"Content-Type: text/plain\r\nContent-Type: image/png\r\n", b"415"),
+        (b"Transfer-Encoding: gzip, chunked\r\n", b"400"),
+    ],
+)
+def test_what_was_done_twice_to_a_body_is_not_undone_once(
+    edge: Server, blue: bytes, headers: bytes, status: bytes
+) -> None:
+    packed = gzip.compress(gzip.compress(blue))
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(packed), packed) if b"chunked" in headers else packed
+    length = b"" if b"chunked" in headers else b"Content-Length: %d\r\n" % len(packed)
+    with connect(edge) as connection:
+        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: localhost\r\n%s%s\r\n%s" % (headers, length, body))
+        assert received(connection).split()[1] == status
 
 
 def test_a_body_after_an_upgrade_is_not_a_request(edge: Server) -> None:
