@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -85,8 +86,8 @@ def precision_and_recall(
 
 
 def reliability(found: Predictions) -> list[ReliabilityBin]:
-    """Sort pictures into ten bins of probability; bins without a picture are left out."""
-    index = np.minimum((found.confidence * BINS).astype(np.int64), BINS - 1)
+    """Sort pictures that have an answer into ten bins of probability; bins without a picture are left out."""
+    index = np.where(found.answers >= 0, np.minimum((found.confidence * BINS).astype(np.int64), BINS - 1), -1)
     bins = []
     for number in range(BINS):
         chosen = index == number
@@ -99,10 +100,12 @@ def reliability(found: Predictions) -> list[ReliabilityBin]:
 def calibration_error(found: Predictions) -> float:
     """Compute the expected calibration error (ECE) in percentage points.
 
-    It is the mean over all pictures of the gap, within their bin, between the mean probability and the share right.
+    It is the mean over all pictures with an answer of the gap, within their bin, between the mean probability and the
+    share right; NaN where there are none.
     """
-    gaps = (each.pictures * abs(each.confidence - each.accuracy) for each in reliability(found))
-    return 100 * sum(gaps) / len(found.right)
+    bins = reliability(found)
+    gaps = sum(each.pictures * abs(each.confidence - each.accuracy) for each in bins)
+    return 100 * gaps / sum(each.pictures for each in bins) if bins else math.nan
 
 
 def coverage_and_accuracy(found: Predictions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -41,7 +41,8 @@ class LabelledComparison:
     """A candidate and its reference on pictures with labels.
 
     `lost`: pictures that the reference has right and the candidate wrong; `gained`: the reverse. `chance`: the share of
-    the commonest label, the accuracy of a classifier that always answers with it.
+    the commonest label, the accuracy of a classifier that always answers with it. `constant`: the candidate always
+    gives the same first answer, where the reference gives several.
     """
 
     candidate: Accuracy
@@ -49,6 +50,7 @@ class LabelledComparison:
     lost: int
     gained: int
     chance: float
+    constant: bool
 
     @property
     def drop_points(self) -> float:
@@ -166,7 +168,13 @@ def _labelled(
         lost=int((before & ~after).sum()),
         gained=int((after & ~before).sum()),
         chance=chance_share(targets),
+        constant=_answers_given(candidate) == 1 < _answers_given(reference),
     )
+
+
+def _answers_given(logits: NDArray[np.float32]) -> int:
+    """Return how many different first answers there are."""
+    return len(np.unique(logits.argmax(axis=1)))
 
 
 def _ranked_hits(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -59,7 +59,10 @@ def as_json(found: Verification, candidate: Path, reference: Path | None) -> dic
             "candidate": None if found.accuracy is None else dataclasses.asdict(found.accuracy),
             "reference": None if labelled is None else dataclasses.asdict(labelled.reference),
         },
-        "calibration_error_points": {name: found.calibration_errors.get(name) for name in ("candidate", "reference")},
+        "calibration_error_points": {
+            name: None if math.isnan(points := found.calibration_errors.get(name, math.nan)) else points
+            for name in ("candidate", "reference")
+        },
         "not_finite_pictures": found.not_finite,
         "pictures_per_s": {name: round(value, 1) for name, value in evidence.pictures_per_s.items()},
         "comparison": None if comparison is None else _comparison_json(found, comparison),

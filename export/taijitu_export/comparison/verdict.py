@@ -65,8 +65,10 @@ def verdict_on_labels(comparison: Comparison, labelled: LabelledComparison, max_
     2. The lower bound of the drop is above what is allowed, and at least 2 more were lost than gained: not fine.
     3. The same with the drop itself in place of its bound, if the reference is certainly above chance and the candidate
        keeps at most a quarter of that lead: not fine, however few the pictures.
-    4. The upper bound of the drop is within what is allowed: fine.
-    5. Otherwise the pictures are too few to show it.
+    4. The candidate always gives the same answer, and the pictures that changed are certainly more than the allowed
+       drop: not fine, also where most pictures are of that label, so that more were gained than lost.
+    5. The upper bound of the drop is within what is allowed: fine.
+    6. Otherwise the pictures are too few to show it.
     """
     if comparison.not_finite:
         return _not_finite(comparison.not_finite, comparison.pictures)
@@ -79,6 +81,9 @@ def verdict_on_labels(comparison: Comparison, labelled: LabelledComparison, max_
         return Verdict(Outcome.NOT_FINE, reason)
     if lost_enough and not labelled.drop_points <= max_drop and _fell_to_chance(labelled, pictures):
         return Verdict(Outcome.NOT_FINE, f"{reason}; it answers near chance, {100 * labelled.chance:.2f} %")
+    changed = lost + gained
+    if labelled.constant and changed >= LEAST_LOST and not share_interval(changed, pictures).points[0] <= max_drop:
+        return Verdict(Outcome.NOT_FINE, f"{reason}; it gives the same answer to every picture")
     if high <= max_drop:
         return Verdict(Outcome.FINE, reason)
     enough = pictures_to_show(lost, gained, pictures, max_drop / 100)

@@ -121,6 +121,14 @@ def test_a_few_pictures_are_enough_where_a_good_classifier_became_a_bad_one() ->
     assert judged(labels, [1, 2, 3, 0], labels, max_drop=100).outcome is Outcome.FINE
 
 
+def test_a_network_that_always_gives_the_commonest_label_is_not_fine() -> None:
+    targets = [2] * 800 + [0] * 10 + [1] * 10
+    sound = [0] * 139 + [2] * 661 + [0] * 10 + [1] * 10
+    assert judged(sound, [2] * 820, targets).outcome is Outcome.NOT_FINE, "though 139 are gained and 20 lost"
+    assert judged([2] * 820, [2] * 820, targets).outcome is Outcome.FINE, "its reference does so too"
+    assert judged([2] * 9 + [0], [2] * 10, [2] * 10).outcome is Outcome.NOT_SHOWN, "one picture is never enough"
+
+
 def test_a_drop_of_0_83_points_that_was_measured_is_not_called_fine() -> None:
     found = changed(10_000, lost=183, gained=100, wrong=1000)
     assert found.outcome is not Outcome.FINE

@@ -511,6 +511,10 @@ def test_the_reliability_of_answers_is_measured_by_bins() -> None:
     assert calibration_error(found) == pytest.approx(10, abs=1e-4)
     flatter = first_answers(logits, targets, temperature=np.log(9) / np.log(4))
     assert calibration_error(flatter) == pytest.approx(0, abs=1e-4)
+    mixed = first_answers(np.vstack([logits, np.full_like(logits, np.nan)]), np.concatenate([targets, targets]))
+    assert calibration_error(mixed) == pytest.approx(10, abs=1e-4), "of the pictures that have an answer"
+    nothing = first_answers(np.full_like(logits, np.nan), targets)
+    assert (reliability(nothing), math.isnan(calibration_error(nothing))) == ([], True)
     unknown = first_answers(np.vstack([logits, [[np.nan, np.inf]]]), np.append(targets, 0), temperature=0.5)
     assert (unknown.answers[-1], unknown.confidence[-1], unknown.right[-1]) == (-1, 0.0, False)
     matrix = confusion_matrix(found.answers, targets, 2)
