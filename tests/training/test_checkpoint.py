@@ -19,6 +19,7 @@ from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model, model_options
+from tests.helpers.flipped_bit import flip_a_bit_of_the_weights
 from tests.helpers.full_disk import full_disk
 
 
@@ -110,12 +111,7 @@ def test_damaged_bytes_never_give_another_error(saved: Path, tmp_path: Path) -> 
 
 
 def test_a_changed_weight_is_refused(saved: Path) -> None:
-    whole = bytearray(saved.read_bytes())
-    with zipfile.ZipFile(saved) as archive:
-        largest = max(archive.infolist(), key=lambda record: record.file_size)
-        at = whole.index(archive.read(largest)) + largest.file_size // 2
-    whole[at] ^= 1  # of the mantissa: the number stays finite, and near
-    saved.write_bytes(whole)
+    flip_a_bit_of_the_weights(saved)
     with pytest.raises(CheckpointError, match="damaged"):
         checkpoint.load(saved)
 

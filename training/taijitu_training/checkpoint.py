@@ -23,7 +23,7 @@ from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.model_files import is_model
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
-from taijitu_training.tensors.read import check_tensors, is_weights
+from taijitu_training.tensors.read import check_tensors, has_changed, is_weights
 
 FORMAT_VERSION = 1
 OR_MAKE_ONE = "or make one from weights of timm, torchvision or yours: taijitu checkpoint"
@@ -149,15 +149,14 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path}: {got}; {do}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        with zipfile.ZipFile(path) as archive:
-            is_damaged = archive.testzip() is not None  # torch does not compare the checksums
+        changed = has_changed(path)
     except pickle.UnpicklingError:
         raise CheckpointError(
             f"{path}: damaged, or holds objects that are not weights (none was run); {do}, {OR_MAKE_ONE}"
         ) from None
     except Exception as error:  # a crafted file makes torch raise nearly anything
         raise CheckpointError(f"{path}: damaged PyTorch file ({first_line(error)}); {do}") from None
-    if is_damaged:
+    if changed:
         raise CheckpointError(f"{path}: damaged, got bytes that do not match their checksum; copy it again, or {do}")
     if not isinstance(content, dict) or "state_dict" not in content or "format_version" not in content:
         raise CheckpointError(f"{path}: got a PyTorch file without taijitu's contract; {do}, {OR_MAKE_ONE}")

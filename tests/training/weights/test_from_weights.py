@@ -20,6 +20,7 @@ from taijitu_training.models import create_model
 from taijitu_training.tensors.read import read_weights
 from taijitu_training.weights.cli import main
 from taijitu_training.weights.matching import match_by_name
+from tests.helpers.flipped_bit import flip_a_bit_of_the_weights
 
 MODEL = "timm/test_resnet"
 LABELS = ["blue", "red", "none"]
@@ -377,3 +378,17 @@ def test_impossible_labels_are_one_line(labels: str, network: nn.Module, tmp_pat
     flags = ["--model", MODEL, "--labels", str(tmp_path / "bad.txt"), "-o", str(tmp_path / "made.pt")]
     assert main([str(tmp_path / "weights.pth"), *flags]) == 2
     assert not (tmp_path / "made.pt").exists()
+
+
+def test_a_changed_weight_is_refused_where_the_file_has_checksums(tmp_path: Path) -> None:
+    weights, path = {"a": torch.zeros(1000)}, tmp_path / "a.pth"
+    torch.save(weights, path)
+    flip_a_bit_of_the_weights(path)
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_weights(path)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(weights, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_weights(path).tensors["a"], weights["a"])

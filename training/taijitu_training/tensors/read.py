@@ -135,7 +135,8 @@ def _from_torch(path: Path, head: bytes) -> Any:
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
         with torch.serialization.safe_globals([(InertObject, name) for name in unknown]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Validating sparse tensor invariants", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        changed = is_zip and has_changed(path)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("Unsupported global: GLOBAL ")[2].split(" ")[0] or "objects, not weights"
         raise CheckpointError(
@@ -144,6 +145,25 @@ def _from_torch(path: Path, head: bytes) -> Any:
         ) from None
     except Exception as error:  # a crafted file makes torch raise errors of nearly any class
         raise CheckpointError(f"{path}: damaged PyTorch file ({first_line(error)}); get it again") from None
+    if changed:
+        raise CheckpointError(f"{path}: damaged, got bytes that do not match their checksum; get it again")
+    return content
+
+
+def has_changed(path: Path) -> bool:
+    """Return whether bytes of a file of torch.save do not match their checksum, which torch.load does not compare.
+
+    Where `torch.serialization.set_crc32_options(False)` was set, it has 0 for each checksum, and nothing is compared.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            try:
+                with archive.open(record) as content:
+                    while record.CRC and content.read(2**20):
+                        pass
+            except zipfile.BadZipFile:
+                return True
+    return False
 
 
 def _is_torchscript(path: Path) -> bool:
