@@ -30,6 +30,7 @@ from taijitu_runtime.errors import UsageError, listed
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
+from taijitu_runtime.proof.prove import check_proof
 
 BATCH = 64
 
@@ -89,6 +90,7 @@ def calibrate_file(
         )
     pictures, targets, others = _pictures(data, card, other, skip_unreadable=skip_unreadable)
     with Classifier.from_file(model, threads=threads) as classifier:
+        check_proof(classifier)
         logits = _logits(classifier, pictures)
         logits_of_others = None if others is None else _logits(classifier, others)
     other_label = other if other in card.labels else None

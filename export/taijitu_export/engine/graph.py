@@ -9,9 +9,12 @@ import onnx
 
 from taijitu_export.onnx.onnx_file import OnnxFile, precision_of, read_onnx
 from taijitu_export.onnx.passes.reading import QUANTISERS
+from taijitu_runtime.backends import OrtBackend
 from taijitu_runtime.backends.contract import Tensor, check_card, input_and_classes
 from taijitu_runtime.card import ModelCard, has_card
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import ArtefactError
+from taijitu_runtime.proof.prove import check_proof
 
 WITHOUT_CARD = (
     "the file has no contract: this engine knows no labels, and classify will say so (taijitu adopt gives one)"
@@ -51,8 +54,8 @@ class Graph:
 def read_graph(path: Path) -> Graph:
     """Read an ONNX file, with weights that are next to it.
 
-    ArtefactError where it is something else, or has a contract that classify would refuse: a build of minutes does
-    not begin then.
+    ArtefactError where it is something else, has a contract that classify would refuse, or does not answer as its
+    passport says: a build of minutes does not begin then.
     """
     file = read_onnx(path, "a model made by taijitu onnx")
     if file.model.ir_version > onnx.IR_VERSION:
@@ -62,7 +65,11 @@ def read_graph(path: Path) -> Graph:
         )
     if not has_card(file.metadata):
         return Graph(path, file.model, None, file.sha256, (WITHOUT_CARD,))
-    return Graph(path, file.model, _checked_card(file), file.sha256)
+    card = _checked_card(file)
+    if card.proof is not None:
+        with Classifier(OrtBackend(path)) as classifier:
+            check_proof(classifier)
+    return Graph(path, file.model, card, file.sha256)
 
 
 def _checked_card(file: OnnxFile) -> ModelCard:

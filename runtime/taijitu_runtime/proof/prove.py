@@ -137,15 +137,20 @@ def proof_of(classifier: Classifier) -> Proof:
 
 
 def proof_at_start(classifier: Classifier, mode: Mode) -> Proof | None:
-    """Prove a model before it is used; return None for the mode "off".
-
-    ProofError where it fails in the mode "on". A model without a passport passes.
-    """
+    """Prove a model before it is used; return None for the mode "off". ProofError where it fails in the mode "on"."""
     if mode == "off":
         return None
+    return check_proof(classifier) if mode == "on" else proof_of(classifier)
+
+
+def check_proof(classifier: Classifier) -> Proof:
+    """Prove a model before it is used or another file is made of it; ProofError where it fails.
+
+    A model without a passport passes.
+    """
     found = proof_of(classifier)
-    if mode == "on" and found.outcome == "failed":
-        raise ProofError(f"{classifier.backend.path}: {found}")
+    if found.outcome == "failed":
+        raise ProofError(f"{classifier.backend.path}: {found}; copy it again, or export it again")
     return found
 
 

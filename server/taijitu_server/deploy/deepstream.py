@@ -12,7 +12,6 @@ from pathlib import Path
 
 from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.card import InputSpec, ModelCard
-from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.decision.rule import check_threshold
@@ -24,7 +23,7 @@ from taijitu_runtime.onnx_graph.nish import count_nish
 from taijitu_runtime.onnx_graph.onnx_fields import GRAPH_OUTPUT, MODEL_GRAPH, MODEL_METADATA
 from taijitu_runtime.onnx_graph.protobuf import Field
 from taijitu_runtime.output_path import check_new_folder
-from taijitu_server.deploy.onnx_file import check_onnx_file
+from taijitu_server.deploy.onnx_file import read_onnx_file
 from taijitu_server.models.names import name_from_card
 
 MODEL, LABELS = "model.onnx", "labels.txt"
@@ -61,7 +60,7 @@ def build_parser() -> Parser:
 
 @run("taijitu deepstream")
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: written, 2: wrong usage or input."""
+    """Run the command; 0: written, 1: the model fails its proof, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     written = deepstream_folder(
         args.model, args.out, batch_size=args.batch_size, gpu=args.gpu, threshold=args.threshold
@@ -76,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 def deepstream_folder(model: Path, out: Path, *, batch_size: int, gpu: int, threshold: float | None) -> Written:
     """Write `out` with model.onnx, labels.txt and the two configurations of Gst-nvinfer.
 
-    The ONNX file is loaded first, so that it is known to run. The copy gives probabilities, after the card's
+    The ONNX file is loaded and proven first. The copy gives probabilities, after the card's
     temperature, in place of logits: nvinfer reports the largest output that is above its threshold and above 0.
 
     Raises:
@@ -89,9 +88,7 @@ def deepstream_folder(model: Path, out: Path, *, batch_size: int, gpu: int, thre
         )
     check_threshold(threshold)
     check_new_folder(out)
-    check_onnx_file(model)
-    with Classifier.from_file(model) as classifier:
-        card, model_input = classifier.card, classifier.backend.input
+    card, model_input = read_onnx_file(model)
     content = model.read_bytes()
     _check(model, card, model_input, content)
     batch = model_input.max_batch or batch_size

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from taijitu_runtime.backends import check_is_engine
+from taijitu_runtime.backends import ModelInput, check_is_engine
 from taijitu_runtime.backends.base import check_file
+from taijitu_runtime.card import ModelCard
+from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.onnx_graph.external_data import has_external_data
+from taijitu_runtime.proof.prove import check_proof
 
 
-def check_onnx_file(model: Path) -> None:
-    """Raise UsageError unless `model` is an ONNX file with all its weights, ArtefactError if it cannot be read."""
+def read_onnx_file(model: Path) -> tuple[ModelCard, ModelInput]:
+    """Return the card and the input of an ONNX file that is loaded and proven, and can be copied alone.
+
+    UsageError unless it is an ONNX file with all its weights, ArtefactError if it cannot be read or does not answer as
+    its passport says.
+    """
     if not is_onnx(model):
         check_is_engine(model)  # the error for a checkpoint has the command that exports it
         raise UsageError(f"{model}: got an engine, expected a .onnx file; give the one that it was built from")
@@ -22,6 +29,9 @@ def check_onnx_file(model: Path) -> None:
             f"{model}: got an ONNX file with weights in other files, expected all in one file, because only this one "
             "is copied; write it again without external data"
         )
+    with Classifier.from_file(model) as classifier:
+        check_proof(classifier)
+        return classifier.card, classifier.backend.input
 
 
 def check_mounted_at(path: Path | None) -> None:

@@ -13,14 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_runtime.machine import MOST_THREADS
 from taijitu_runtime.output_path import check_new_folder
-from taijitu_server.deploy.onnx_file import check_mounted_at, check_onnx_file
+from taijitu_server.deploy.onnx_file import check_mounted_at, read_onnx_file
 from taijitu_server.models.names import name_from_card
 
 CONFIG, MODEL = "serve.yaml", "model.onnx"
@@ -49,7 +48,7 @@ def build_parser() -> Parser:
 
 @run("taijitu ray-app")
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: written, 2: wrong usage or input."""
+    """Run the command; 0: written, 1: the model fails its proof, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     if not 1 <= args.min_replicas <= args.max_replicas <= MOST_REPLICAS or not 1 <= args.threads <= MOST_THREADS:
         raise UsageError(
@@ -60,9 +59,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(f"got --port {args.port}, expected 1 to 65535")
     check_new_folder(args.out)
     check_mounted_at(args.mounted_at)
-    check_onnx_file(args.model)
-    with Classifier.from_file(args.model) as classifier:
-        name = name_from_card(classifier.card)
+    card, _ = read_onnx_file(args.model)
+    name = name_from_card(card)
     seen = (args.mounted_at or Path(os.path.realpath(args.out))) / MODEL
     config = configuration(name, seen, args.min_replicas, args.max_replicas, args.threads, args.port)
     with new_folder(args.out) as folder:

@@ -19,7 +19,6 @@ from taijitu_runtime.backends import ModelInput
 from taijitu_runtime.backends.contract import LAYOUTS
 from taijitu_runtime.backends.trt.preflight import read_plan
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.command_line import Parser, run
 from taijitu_runtime.console import say, shown
 from taijitu_runtime.engine_card import EngineCard
@@ -27,7 +26,7 @@ from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import new_folder
 from taijitu_runtime.model_files import is_engine
 from taijitu_runtime.onnx_graph.nish import count_nish
-from taijitu_server.deploy.onnx_file import check_mounted_at, check_onnx_file
+from taijitu_server.deploy.onnx_file import check_mounted_at, read_onnx_file
 from taijitu_server.models.names import name_from_card
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
@@ -54,7 +53,7 @@ def build_parser() -> Parser:
 
 @run("taijitu triton-repo")
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0: written, 2: wrong usage or input."""
+    """Run the command; 0: written, 1: the model fails its proof, 2: wrong usage or input."""
     args = build_parser().parse_args(argv)
     written = triton_repository(
         args.model,
@@ -87,7 +86,7 @@ def triton_repository(
 ) -> Path:
     """Write `out`/NAME/ with config.pbtxt, labels.txt and VERSION/model.onnx or model.plan for Triton.
 
-    An ONNX file is loaded first, so that it is known to run. For an engine, which may be for another GPU, the sidecar
+    An ONNX file is loaded and proven first. For an engine, which may be for another GPU, the sidecar
     and the hash of the plan are checked. With an ONNX file that has Nish, the native kernel is copied next to it and
     named in the configuration, by its path under `mounted_at`. An existing model gets a further version if both
     configurations are equal.
@@ -137,9 +136,7 @@ def _write_model(folder: Path, version: int, artefact: Artefact, texts: dict[str
 
 
 def _onnx(model: Path, gpu: bool) -> Artefact:
-    check_onnx_file(model)
-    with Classifier.from_file(model) as classifier:
-        card, model_input = classifier.card, classifier.backend.input
+    card, model_input = read_onnx_file(model)
     library = native.CUDA_LIBRARY if gpu else native.LIBRARY
     has_kernel = count_nish(model.read_bytes()) > 0 and library.is_file()
     return Artefact(model, card, model_input, "onnxruntime", "model.onnx", library if has_kernel else None)
