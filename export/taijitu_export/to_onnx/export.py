@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from taijitu_export.comparison.parity import Parity, logits_of_network, parity
 from taijitu_export.errors import ExportError
-from taijitu_export.onnx.forms import INPUT_FORMS, NISH_FORMS
+from taijitu_export.onnx.forms import FORM_OF_LAYOUT, INPUT_FORMS, NISH_FORMS
 from taijitu_export.onnx.onnx_file import opset_of, read_onnx
 from taijitu_export.onnx.onnx_from_checkpoint import card_of, network_of, onnx_from_checkpoint
 from taijitu_export.onnx_artefact import check_output, checked_file, sealed
@@ -39,8 +39,8 @@ from taijitu_training.checkpoint import Checkpoint
 class OnnxResult:
     """The file that was written.
 
-    `parity`: with PyTorch; None for a file that was made of an ONNX file. `conversion`: lines about a smaller
-    precision; none for float32.
+    `input_form`: as for `export_file`. `parity`: with PyTorch; None for a file that was made of an ONNX file.
+    `conversion`: lines about a smaller precision; none for float32.
     """
 
     path: Path
@@ -113,7 +113,7 @@ def _exported_checkpoint(
 def _converted_onnx(source: Path, output: Path, smaller: PrecisionRequest) -> OnnxResult:
     with Classifier(OrtBackend(source)) as classifier:  # refuses what classify refuses
         check_proof(classifier)
-        card, layout = classifier.card, classifier.backend.input.layout
+        card, input_form = classifier.card, FORM_OF_LAYOUT[classifier.backend.input.layout]
     if card.precision.name != "fp32":
         raise UsageError(f"{source}: got a file in {card.precision.name}, expected float32; give the one it is made of")
     data = smaller.read_data(card)
@@ -122,7 +122,7 @@ def _converted_onnx(source: Path, output: Path, smaller: PrecisionRequest) -> On
         content = sealed(converted.model, converted.card, Path(folder) / "model.onnx")
     write_whole(output, content)
     nodes, opset = len(converted.model.graph.node), opset_of(converted.model)
-    return OnnxResult(output, layout, len(content), nodes, opset, None, converted.report)
+    return OnnxResult(output, input_form, len(content), nodes, opset, None, converted.report)
 
 
 def _compared_with_checkpoint(
