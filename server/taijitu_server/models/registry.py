@@ -1,36 +1,34 @@
-"""The models of a server: their files, the versions that serve, and how a new file replaces an old one."""
+"""The models of a server: the versions that serve, and how a new file replaces an old one."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from taijitu_runtime.console import shown
-from taijitu_runtime.engine_card import sidecar_of
 from taijitu_runtime.errors import ArtefactError, ProofError, TaijituError, UsageError, name_hint, one_line
 from taijitu_runtime.machine import return_free_memory
-from taijitu_runtime.model_files import is_model, is_onnx
-from taijitu_runtime.onnx_graph.external_data import named_files
 from taijitu_server.errors import MODEL_UNKNOWN, MODEL_UNNAMED, HttpError
 from taijitu_server.metrics import Metrics
-from taijitu_server.models.names import NAME, VERSION
+from taijitu_server.models.folder import (
+    ONLY_VERSION,
+    PLACES,
+    Files,
+    Key,
+    Stamp,
+    find_models,
+    misplaced_models,
+    stamp_of,
+)
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
 
 log = logging.getLogger("taijitu.server")
 
-ONLY_VERSION = "1"
 MOST_OPENINGS = 3  # of a version whose files are replaced while it is loaded
-PLACES = "NAME.onnx or NAME/VERSION/*.onnx, with a NAME of letters, digits, . _ and -, and a VERSION that is a number"
-
-Key = tuple[str, str]  # name, version
-Files = tuple[Path, ...]  # of one version: one, except by mistake
-FileState = tuple[str, int, int, int]  # of a file: path, inode, time of change in ns, bytes; zeros where it is missing
-Stamp = tuple[FileState, ...]  # of a version's files, then of those that belong to them
 
 
 @dataclass
@@ -57,7 +55,7 @@ class Registry:
         """
         found = self._found()
         for key, files in found.items():
-            stamp = _stamp(files)  # before it is opened: a replacement meanwhile is found by the next refresh
+            stamp = stamp_of(files)  # before it is opened: a replacement meanwhile is found by the next refresh
             try:
                 model, stamp = self._open_unchanged(key, files, stamp)
             except ProofError as error:
@@ -128,7 +126,7 @@ class Registry:
             failed = []
             for key, files in found.items():
                 try:
-                    stamp = await asyncio.to_thread(_stamp, files, self._stamps.get(key, ()))
+                    stamp = await asyncio.to_thread(stamp_of, files, self._stamps.get(key, ()))
                     if stamp != self._stamps.get(key) or (again and key in self.failures):
                         self._stamps[key] = stamp
                         await self._replace(key, files, stamp)
@@ -195,7 +193,7 @@ class Registry:
         """
         for _ in range(MOST_OPENINGS):
             model, before = self._open(key, files), stamp
-            stamp = _stamp(files, before)
+            stamp = stamp_of(files, before)
             if stamp == before:
                 self.metrics.loads.labels(model.name, "loaded").inc()
                 return model, stamp
@@ -262,83 +260,3 @@ class Registry:
         self._retired.remove(model)
         await asyncio.to_thread(model.close)
         await asyncio.to_thread(return_free_memory)  # glibc keeps it otherwise, in the heap of each former thread
-
-
-def find_models(folder: Path) -> dict[Key, Files]:
-    """Return the artefacts of a folder: NAME.onnx is version 1, NAME/VERSION/ should hold one each.
-
-    Others are left out, see `misplaced_models`.
-    """
-    found: dict[Key, Files] = {}
-    for entry in sorted(folder.iterdir()):
-        if is_model(entry) and _is_file_or_broken(entry) and NAME.fullmatch(entry.stem):
-            found.setdefault((entry.stem, ONLY_VERSION), (entry,))
-        elif entry.is_dir() and NAME.fullmatch(entry.name):
-            try:
-                found |= _versions(entry)
-            except OSError as error:  # it was removed meanwhile, or is not readable
-                log.error("%s: its models were not read: %s", shown(entry), error.strerror)
-    return found
-
-
-def misplaced_models(folder: Path, found: dict[Key, Files]) -> set[Path]:
-    """Return the artefacts in a folder that are not in `found`: a name with a space, a version v2, or none."""
-    served = {file for files in found.values() for file in files}
-    with contextlib.suppress(OSError):  # something was removed meanwhile: the next check finds the rest
-        return {
-            path
-            for pattern in ("*", "*/*", "*/*/*")
-            for path in folder.glob(pattern)
-            if path not in served and is_model(path) and path.is_file() and not _is_hidden(path, folder)
-        }
-    return set()
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _versions(folder: Path) -> dict[Key, Files]:
-    found: dict[Key, Files] = {}
-    for version in sorted(folder.iterdir()):
-        if not (VERSION.fullmatch(version.name) and version.is_dir()):
-            continue
-        files = sorted(file for file in version.iterdir() if is_model(file) and _is_file_or_broken(file))
-        if files:
-            found[folder.name, version.name] = tuple(files)
-    return found
-
-
-def _is_file_or_broken(path: Path) -> bool:
-    """Return whether it is a file, or a broken link: a model that cannot be loaded, and not one that was removed."""
-    return path.is_file() or (path.is_symlink() and not path.exists())
-
-
-def _stamp(files: Files, before: Stamp = ()) -> Stamp:
-    """Return what changes with a version's files and those that belong to them: an engine's sidecar, a model's weights.
-
-    `before`: the last stamp; the names of weights are read from a model again only where it is another one.
-    """
-    own = tuple(map(_state, files))
-    if own == before[: len(own)]:
-        beside = [Path(path) for path, *_ in before[len(own) :]]
-    else:
-        beside = [path for file in files for path in _files_beside(file)]
-    return (*own, *map(_state, beside))
-
-
-def _files_beside(file: Path) -> list[Path]:
-    """Return the files that belong to a model, there or not; none where it cannot be read: loading it says so."""
-    if not is_onnx(file):
-        return [sidecar_of(file)]
-    with contextlib.suppress(OSError):
-        return named_files(file, file.read_bytes())
-    return []
-
-
-def _state(file: Path) -> FileState:
-    try:
-        stat = file.stat()
-    except OSError:
-        return str(file), 0, 0, 0
-    return str(file), stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -24,7 +24,8 @@ from taijitu_server.errors import HttpError
 from taijitu_server.metrics import Metrics
 from taijitu_server.models.batcher import Job
 from taijitu_server.models.decode_pool import DecodePool
-from taijitu_server.models.registry import Registry, find_models, misplaced_models
+from taijitu_server.models.folder import find_models, misplaced_models
+from taijitu_server.models.registry import Registry
 from taijitu_server.models.served_model import ServedModel
 from taijitu_server.settings import Settings
 from tests.helpers.image_file import image_file
