@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from taijitu_runtime import native
-from taijitu_runtime.backends import ModelInput
+from taijitu_runtime.backends import ModelInput, OrtBackend
 from taijitu_runtime.backends.contract import LAYOUTS
 from taijitu_runtime.backends.trt.preflight import read_plan
 from taijitu_runtime.card import ModelCard
@@ -118,6 +118,7 @@ def triton_repository(
     }
     if target.exists():
         _check_existing(target, version, texts)
+        _check_pictures(target, artefact)
         with new_folder(target / str(version)) as folder:
             (folder / artefact.file).write_bytes(artefact.content)
     else:
@@ -174,6 +175,25 @@ def _check_existing(target: Path, version: int, texts: dict[str, str]) -> None:
                 f"{target / file}: got one of another model or of other flags, expected what these arguments write, "
                 "because all versions share it; give --max-batch, --mounted-at and --gpu as before, or another --name"
             )
+
+
+def _check_pictures(target: Path, artefact: Artefact) -> None:
+    """Raise UsageError unless the versions in `target` take pictures that are prepared in the same way: clients do it.
+
+    What is computed inside the model may differ. An engine in the repository has no sidecar: only ONNX files are read.
+    """
+    ours = artefact.card.input
+    inside = () if artefact.input.layout == "float32 NCHW" else ("colour", "scale", "mean", "std")
+    for other in sorted(target.glob("*/model.onnx")):
+        with OrtBackend(other) as backend:
+            theirs = backend.card.input
+        for name in (field.name for field in dataclasses.fields(ours)):
+            got, expected = getattr(ours, name), getattr(theirs, name)
+            if got != expected and name not in inside:
+                raise UsageError(
+                    f"{other}: got another version with input.{name} {got}, expected {expected}, because clients "
+                    "prepare pictures for all versions alike; give another --name"
+                )
 
 
 def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, seen: Path) -> str:
