@@ -93,6 +93,7 @@ def calibrate_file(
         check_proof(classifier)
         logits = _logits(classifier, pictures)
         logits_of_others = None if others is None else _logits(classifier, others)
+    file.check_unchanged()
     other_label = other if other in card.labels else None
     other_index = None if other_label is None else card.labels.index(other_label)
     prints = fingerprints(pictures.contents)

@@ -25,11 +25,15 @@ USUAL_COVERAGE = 90.0
 
 @dataclasses.dataclass(frozen=True)
 class LabelledLogits:
-    """Logits, float32 (N, K), targets, int64 (N,), and logits of pictures of none of the labels, if there are any."""
+    """Logits, float32 (N, K), targets, int64 (N,), and logits of pictures of none of the labels, if there are any.
+
+    `other`: the label that means "none of these", if the network has one: its answers are unknown.
+    """
 
     logits: NDArray[np.float32]
     targets: NDArray[np.int64]
     others: NDArray[np.float32] | None
+    other: int | None = None
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -37,8 +41,12 @@ class LabelledLogits:
         return np.asarray(self.logits.argmax(axis=1) == self.targets)
 
     def scores(self, score: str, temperature: float) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """Return the scores of the pictures with labels, float64 (N,), and of the others."""
-        found = [_scores(logits, score, temperature) for logits in (self.logits, self.others) if logits is not None]
+        """Return the scores of the pictures with labels, float64 (N,), and of the others; -inf for an unknown one."""
+        found = [
+            np.where(logits.argmax(axis=1) == self.other, -np.inf, _scores(logits, score, temperature))
+            for logits in (self.logits, self.others)
+            if logits is not None
+        ]
         return found[0], found[1] if len(found) > 1 else None
 
 
@@ -71,7 +79,7 @@ def halves(
     mixed_others = None if others is None else others[generator.permutation(len(others))]
     first, second = (
         LabelledLogits(
-            logits[mixed[at::2]], targets[mixed[at::2]], None if mixed_others is None else mixed_others[at::2]
+            logits[mixed[at::2]], targets[mixed[at::2]], None if mixed_others is None else mixed_others[at::2], other
         )
         for at in (0, 1)
     )

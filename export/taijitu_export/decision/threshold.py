@@ -58,14 +58,25 @@ class ThresholdRequest:
     def threshold(self, scores: NDArray[np.float64], right: NDArray[np.bool_]) -> float | None:
         """Return the threshold for scores (N,) of answers that are right or not (N,); None where none was asked for.
 
+        Answers of the score -inf are unknown at any threshold.
+
         Raises:
-            ExportError: No threshold gives that accuracy on at least 20 pictures.
+            ExportError: All are, or no threshold gives that accuracy on at least 20 pictures.
         """
+        if self.coverage is None and self.accuracy is None:
+            return self.reject
+        total, can_be_known = len(scores), scores > -np.inf
+        scores, right = scores[can_be_known], right[can_be_known]
+        if not len(scores):
+            raise ExportError(
+                f"got the label of --other as the answer to {total} pictures of other labels, expected other answers "
+                "too; train further"
+            )
         ordered = -np.sort(-scores)
         if self.coverage is not None:
-            return float(ordered[max(1, math.ceil(self.coverage * len(ordered) / 100 - ROUNDING)) - 1])
-        if self.accuracy is None:
-            return self.reject
+            wanted = math.ceil(self.coverage * total / 100 - ROUNDING)
+            return float(ordered[min(max(1, wanted), len(ordered)) - 1])
+        assert self.accuracy is not None  # for mypy: one of the two was asked for
         order = np.argsort(-scores, kind="stable")
         pictures = np.arange(1, len(order) + 1)
         counts = np.cumsum(right[order])

@@ -69,6 +69,7 @@ def read_graph(path: Path) -> Graph:
     if card.proof is not None:
         with Classifier(OrtBackend(path)) as classifier:
             check_proof(classifier)
+        file.check_unchanged()
     return Graph(path, file.model, card, file.sha256)
 
 

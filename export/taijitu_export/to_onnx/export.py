@@ -111,14 +111,16 @@ def _exported_checkpoint(
 
 
 def _converted_onnx(source: Path, output: Path, smaller: PrecisionRequest) -> OnnxResult:
-    with Classifier(OrtBackend(source)) as classifier:  # refuses what classify refuses
+    with Classifier(backend := OrtBackend(source)) as classifier:  # refuses what classify refuses
         check_proof(classifier)
-        card, input_form = classifier.card, FORM_OF_LAYOUT[classifier.backend.input.layout]
+        file = read_onnx(source)
+        backend.check_same_file()
+        card, input_form = classifier.card, FORM_OF_LAYOUT[backend.input.layout]
     if card.precision.name != "fp32":
         raise UsageError(f"{source}: got a file in {card.precision.name}, expected float32; give the one it is made of")
     data = smaller.read_data(card)
     with _naming_output(output), tempfile.TemporaryDirectory() as folder:
-        converted = convert(read_onnx(source).model, card, smaller, data)
+        converted = convert(file.model, card, smaller, data)
         content = sealed(converted.model, converted.card, Path(folder) / "model.onnx")
     write_whole(output, content)
     nodes, opset = len(converted.model.graph.node), opset_of(converted.model)

@@ -29,9 +29,12 @@ def missing_files(path: Path, model: bytes) -> list[Path]:
     return [file for file in named_files(path, model) if not file.is_file()]
 
 
-def sha256_with_weights(path: Path) -> str:
-    """Return the sha256 of an ONNX file, followed by its files of weights, if any, sorted by name."""
-    model = path.read_bytes()
+def sha256_with_weights(path: Path, model: bytes | None = None) -> str:
+    """Return the sha256 of an ONNX file, followed by its files of weights, if any, sorted by name.
+
+    `model`: the file's content, where it was read already.
+    """
+    model = path.read_bytes() if model is None else model
     digest = hashlib.sha256(model)
     for file in external_files(path, model):
         with file.open("rb") as stream:

@@ -88,8 +88,7 @@ def deepstream_folder(model: Path, out: Path, *, batch_size: int, gpu: int, thre
         )
     check_threshold(threshold)
     check_new_folder(out)
-    card, model_input = read_onnx_file(model)
-    content = model.read_bytes()
+    card, model_input, content = read_onnx_file(model)
     _check(model, card, model_input, content)
     batch = model_input.max_batch or batch_size
     notes = tuple(differences(card, model_input.max_batch, batch_size, threshold))

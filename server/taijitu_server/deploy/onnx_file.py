@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from taijitu_runtime.backends import ModelInput, check_is_engine
+from taijitu_runtime.backends import ModelInput, OrtBackend, check_is_engine
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
@@ -14,11 +14,11 @@ from taijitu_runtime.onnx_graph.external_data import has_external_data
 from taijitu_runtime.proof.prove import check_proof
 
 
-def read_onnx_file(model: Path) -> tuple[ModelCard, ModelInput]:
-    """Return the card and the input of an ONNX file that is loaded and proven, and can be copied alone.
+def read_onnx_file(model: Path) -> tuple[ModelCard, ModelInput, bytes]:
+    """Return the card, the input and the content of an ONNX file that is loaded and proven, and can be copied alone.
 
-    UsageError unless it is an ONNX file with all its weights, ArtefactError if it cannot be read or does not answer as
-    its passport says.
+    UsageError unless it is an ONNX file with all its weights, ArtefactError if it cannot be read, does not answer as
+    its passport says, or is replaced meanwhile: the content is that of the file that was proven.
     """
     if not is_onnx(model):
         check_is_engine(model)  # the error for a checkpoint has the command that exports it
@@ -29,9 +29,11 @@ def read_onnx_file(model: Path) -> tuple[ModelCard, ModelInput]:
             f"{model}: got an ONNX file with weights in other files, expected all in one file, because only this one "
             "is copied; write it again without external data"
         )
-    with Classifier.from_file(model) as classifier:
+    with Classifier(backend := OrtBackend(model)) as classifier:
         check_proof(classifier)
-        return classifier.card, classifier.backend.input
+        content = model.read_bytes()
+        backend.check_same_file()
+        return classifier.card, backend.input, content
 
 
 def check_mounted_at(path: Path | None) -> None:

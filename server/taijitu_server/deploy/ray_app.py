@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,12 +58,12 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(f"got --port {args.port}, expected 1 to 65535")
     check_new_folder(args.out)
     check_mounted_at(args.mounted_at)
-    card, _ = read_onnx_file(args.model)
+    card, _, content = read_onnx_file(args.model)
     name = name_from_card(card)
     seen = (args.mounted_at or Path(os.path.realpath(args.out))) / MODEL
     config = configuration(name, seen, args.min_replicas, args.max_replicas, args.threads, args.port)
     with new_folder(args.out) as folder:
-        shutil.copyfile(args.model, folder / MODEL)
+        (folder / MODEL).write_bytes(content)
         (folder / CONFIG).write_text(config, encoding="utf-8")
     say(shown(f"{args.out}: start it with: serve run {shlex.quote(str(args.out / CONFIG))}"), sys.stdout)
     return 0

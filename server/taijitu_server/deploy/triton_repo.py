@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from taijitu_runtime import native
-from taijitu_runtime.backends import ModelInput
+from taijitu_runtime.backends import ModelInput, OrtBackend
 from taijitu_runtime.backends.contract import LAYOUTS
 from taijitu_runtime.backends.trt.preflight import read_plan
 from taijitu_runtime.card import ModelCard
@@ -71,9 +71,9 @@ def main(argv: list[str] | None = None) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Artefact:
-    """The model of a repository: its file, its card, its input, and the backend of Triton that runs it."""
+    """The model of a repository: its content, its card, its input, and the backend of Triton that runs it."""
 
-    path: Path
+    content: bytes
     card: ModelCard
     input: ModelInput
     backend: str  # in Triton's terms
@@ -118,8 +118,9 @@ def triton_repository(
     }
     if target.exists():
         _check_existing(target, version, texts)
+        _check_pictures(target, artefact)
         with new_folder(target / str(version)) as folder:
-            shutil.copyfile(model, folder / artefact.file)
+            (folder / artefact.file).write_bytes(artefact.content)
     else:
         with new_folder(target) as folder:
             _write_model(folder, version, artefact, texts)
@@ -128,7 +129,7 @@ def triton_repository(
 
 def _write_model(folder: Path, version: int, artefact: Artefact, texts: dict[str, str]) -> None:
     (folder / str(version)).mkdir()
-    shutil.copyfile(artefact.path, folder / str(version) / artefact.file)
+    (folder / str(version) / artefact.file).write_bytes(artefact.content)
     if artefact.library is not None:
         shutil.copyfile(artefact.library, folder / artefact.library.name)
     for file, text in texts.items():
@@ -136,17 +137,17 @@ def _write_model(folder: Path, version: int, artefact: Artefact, texts: dict[str
 
 
 def _onnx(model: Path, gpu: bool) -> Artefact:
-    card, model_input = read_onnx_file(model)
+    card, model_input, content = read_onnx_file(model)
     library = native.CUDA_LIBRARY if gpu else native.LIBRARY
-    has_kernel = count_nish(model.read_bytes()) > 0 and library.is_file()
-    return Artefact(model, card, model_input, "onnxruntime", "model.onnx", library if has_kernel else None)
+    has_kernel = count_nish(content) > 0 and library.is_file()
+    return Artefact(content, card, model_input, "onnxruntime", "model.onnx", library if has_kernel else None)
 
 
 def _engine(model: Path) -> Artefact:
     engine = EngineCard.read(model)
     if engine.card is None:
         raise UsageError(f"{model}: got an engine without labels, expected one of a file with a contract; see adopt")
-    read_plan(model, engine)
+    plan = read_plan(model, engine)
     if engine.library.name != "tensorrt":
         raise UsageError(
             f"{model}: got an engine of TensorRT-RTX, expected one of TensorRT, as Triton runs no others; build it "
@@ -161,7 +162,7 @@ def _engine(model: Path) -> Artefact:
     layout = LAYOUTS[images.dtype]
     spec = engine.card.input
     model_input = ModelInput(layout, spec.height, spec.width, shapes.min[0], shapes.max[0])
-    return Artefact(model, engine.card, model_input, "tensorrt", "model.plan")
+    return Artefact(plan, engine.card, model_input, "tensorrt", "model.plan")
 
 
 def _check_existing(target: Path, version: int, texts: dict[str, str]) -> None:
@@ -174,6 +175,25 @@ def _check_existing(target: Path, version: int, texts: dict[str, str]) -> None:
                 f"{target / file}: got one of another model or of other flags, expected what these arguments write, "
                 "because all versions share it; give --max-batch, --mounted-at and --gpu as before, or another --name"
             )
+
+
+def _check_pictures(target: Path, artefact: Artefact) -> None:
+    """Raise UsageError unless the versions in `target` take pictures that are prepared in the same way: clients do it.
+
+    What is computed inside the model may differ. An engine in the repository has no sidecar: only ONNX files are read.
+    """
+    ours = artefact.card.input
+    inside = () if artefact.input.layout == "float32 NCHW" else ("colour", "scale", "mean", "std")
+    for other in sorted(target.glob("*/model.onnx")):
+        with OrtBackend(other) as backend:
+            theirs = backend.card.input
+        for name in (field.name for field in dataclasses.fields(ours)):
+            got, expected = getattr(ours, name), getattr(theirs, name)
+            if got != expected and name not in inside:
+                raise UsageError(
+                    f"{other}: got another version with input.{name} {got}, expected {expected}, because clients "
+                    "prepare pictures for all versions alike; give another --name"
+                )
 
 
 def configuration(name: str, artefact: Artefact, max_batch: int, gpu: bool, seen: Path) -> str:

@@ -280,6 +280,22 @@ def test_an_ill_conditioned_network_is_named_with_both_figures() -> None:
     assert parity(network(coarse=False), right, images).own_error is None
 
 
+def test_a_network_whose_answers_depend_on_the_others_of_a_batch_is_not_at_parity() -> None:
+    class Mixing(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean((2, 3)) - images.mean()
+
+    class Same:
+        def infer(self, images: np.ndarray) -> np.ndarray:
+            return Mixing()(torch.from_numpy(images)).numpy()
+
+    images = np.random.default_rng(0).normal(size=(20, 2, 4, 4)).astype(FLOAT32)
+    backend: Any = Same()
+    found = parity(Mixing(), backend, images)
+    assert not found.holds
+    assert not found.ill_conditioned
+
+
 @pytest.mark.parametrize(
     ("enough", "most", "expected"), [(1, 9, 1), (2, 9, 2), (3, 9, 3), (7, 9, 7), (9, 9, 9), (10, 9, None), (1, 0, None)]
 )

@@ -16,18 +16,22 @@ import pytest
 from PIL import Image
 
 from taijitu_export.decision.calibrate import calibrate_file
+from taijitu_export.decision.choosing import decision_of as choose
+from taijitu_export.decision.choosing import halves
 from taijitu_export.decision.cli import main
 from taijitu_export.decision.conformal import set_probability
 from taijitu_export.decision.temperature import best_temperature
-from taijitu_export.decision.threshold import ThresholdRequest
+from taijitu_export.decision.threshold import ThresholdRequest, coverage_row
 from taijitu_export.engine.graph import read_graph
 from taijitu_export.errors import ExportError
 from taijitu_export.precision.calibration_data import CalibrationData
 from taijitu_export.precision.conversion import PrecisionRequest, convert
+from taijitu_runtime.answers import scores_from_logits
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli as classify
 from taijitu_runtime.decision.decision import Decision
+from taijitu_runtime.decision.rule import DecisionRule
 from taijitu_runtime.errors import ArtefactError, UsageError
 from taijitu_runtime.live import cli as camera
 from taijitu_runtime.proof.prove import prove
@@ -104,6 +108,28 @@ def test_pictures_of_no_label_choose_the_score_and_are_counted(model: Path, data
         calibrate_file(model, data, tmp_path / "out.onnx", threshold=request, other="nothing")
     label = calibrate_file(model, data, tmp_path / "label.onnx", threshold=request, other="blue")
     assert (label.decision.other, decision_of(tmp_path / "label.onnx").other) == ("blue", "blue")
+
+
+def test_answers_of_the_label_for_none_of_these_are_counted_as_unknown_as_they_are_in_use() -> None:
+    generator, labels = np.random.default_rng(0), ("red", "green", "none")
+    targets = np.arange(600) % 3
+    logits = generator.normal(0, 0.5, (600, 3)).astype(np.float32)
+    logits[np.arange(600), np.where(np.arange(600) % 20 == 3, 2, targets)] += 3  # some of the labelled ones too
+    choosing, measuring = halves(logits, targets, None, labels.index("none"))
+    for request in (ThresholdRequest(coverage=90), ThresholdRequest(accuracy=95), ThresholdRequest(reject=0.5)):
+        found = choose(choosing, measuring, request, None, other="none", pictures=600, data_sha256="0" * 64)
+        assert found.threshold is not None
+        scores, others = measuring.scores(found.score, found.temperature)
+        row, rule = coverage_row(found.threshold, scores, measuring.right, others), DecisionRule(labels, found)
+        in_use = [
+            scores_from_logits(each, found.temperature).known(rule) for each in (measuring.logits, measuring.others)
+        ]
+        assert (row.coverage, row.others) == tuple(round(100 * float(known.mean()), 2) for known in in_use)
+        assert row.others < 5, "nearly all of them are answered with that label"
+        assert row.accuracy == 100 * measuring.right[in_use[0]].mean().round(4)
+    assert found.table[0].coverage == 100 - round(100 * (measuring.logits.argmax(1) == 2).mean(), 2), "at 100 %"
+    with pytest.raises(ExportError, match="--other"):
+        ThresholdRequest(coverage=90).threshold(np.full(20, -np.inf), np.zeros(20, np.bool_))
 
 
 def test_an_accuracy_that_one_score_reaches_needs_no_other(model: Path, tmp_path: Path) -> None:

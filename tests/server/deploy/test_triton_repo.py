@@ -18,7 +18,7 @@ from taijitu_server.deploy import ray_app
 from taijitu_server.deploy.triton_repo import main
 from tests.helpers.changed_model import with_card
 from tests.helpers.tiny_engine import MAX_BATCH, make_tiny_engine
-from tests.helpers.tiny_model import COLOURS, make_tiny_onnx
+from tests.helpers.tiny_model import COLOURS, card_dict, make_tiny_onnx
 from tests.helpers.tiny_nish_model import make_nish_onnx
 
 
@@ -156,6 +156,28 @@ def test_another_version_is_added_and_nothing_is_overwritten(
     assert "--max-batch" in error
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "config.pbtxt", "labels.txt"]
     assert [path.name for path in folder.parent.iterdir()] == ["colours"]
+
+
+def test_a_version_for_pictures_that_are_prepared_in_another_way_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = card_dict()
+    stretched = {**usual, "input": {**usual["input"], "resize": "stretch"}}
+    lighter = {**usual, "input": {**usual["input"], "mean": [0.4, 0.3, 0.2]}}  # which the model subtracts itself
+    for version, card in enumerate((usual, lighter, stretched), 1):
+        model = make_tiny_onnx(tmp_path / f"{version}.onnx", card=card)
+        arguments = [str(model), "--out", str(tmp_path / "models"), "--name", "a", "--model-version", str(version)]
+        assert main(arguments) == (2 if card is stretched else 0)
+    assert "input.resize stretch" in capsys.readouterr().err
+    planes = {**usual, "input": {**usual["input"], "float_values": "pixels"}}
+    for version, (layout, card) in enumerate((("float32", usual), ("float32", lighter), ("pixels", planes)), 1):
+        model = make_tiny_onnx(tmp_path / f"{layout} {version}.onnx", layout=layout, card=card)
+        arguments = [str(model), "--out", str(tmp_path / "models"), "--name", "b", "--model-version", str(version)]
+        assert main(arguments) == (0 if card is usual else 2)
+    error = capsys.readouterr().err
+    assert "input.mean" in error
+    assert "input.float_values" in error
+    assert sorted(path.parent.name for path in (tmp_path / "models").glob("*/*/*.onnx")) == ["1", "1", "2"]
 
 
 @pytest.mark.parametrize(

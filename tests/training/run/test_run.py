@@ -511,6 +511,19 @@ def test_a_run_says_the_type_it_computes_in_and_if_a_resumed_one_had_another(
     assert f"computed in {there}" in capsys.readouterr().err
 
 
+def test_a_run_that_is_resumed_with_other_parts_says_that_its_numbers_are_others(
+    finished: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    arguments = (tiny_data, out, "--resume", "--preset", "public_code")
+    assert train(*arguments, "--accumulate", "1") == 0
+    assert "--accumulate" not in capsys.readouterr().err
+    assert train(*arguments, "--accumulate", "2") == 0
+    error = capsys.readouterr().err
+    assert "were 1, now they are 2" in error
+    assert "add --accumulate 1" in error
+
+
 def test_a_data_set_smaller_than_a_batch_is_one_batch_and_the_first_line_says_so(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -356,6 +356,11 @@ def test_it_is_judged_before_it_is_written(network: nn.Module, convert: Any, tin
     assert convert(weights, "--data", str(blue)) == 1, "six pictures of one label show nothing"
     for i in range(3):
         shutil.copytree(tiny_data / "train" / "blue", blue / "blue" / str(i))
+    (blue / "red").mkdir()
+    shutil.copy(tiny_data / "test" / "red" / "00.png", blue / "red")
+    assert convert(weights, "--data", str(blue)) == 1, "nearly all are blue, which it answers for everything"
+    assert "78 of 79" in convert.said
+    shutil.rmtree(blue / "red")
     (blue / "blue" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n, cut off")
     assert convert(weights, "--data", str(blue)) == 2
     assert convert(weights, "--data", str(blue), "--skip-unreadable") == 0

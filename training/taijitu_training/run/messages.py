@@ -46,6 +46,16 @@ def slowness_in_words(history: Sequence[Row]) -> str:
     )
 
 
+def other_parts_in_words(path: Path, then: int, now: int, processes: int) -> str:
+    """Return a warning about a run to resume that divided its batches into another number of parts before."""
+    parts = then // processes if then % processes == 0 else 0
+    give = f"add --accumulate {parts}" if parts else f"resume it with {then} processes, or one and --accumulate {then}"
+    return (
+        f"warning: {shown(path)}: parts of a batch (processes x --accumulate) were {then}, now they are {now}, so that "
+        f"the result is not that of a run without a break; {give} for that"
+    )
+
+
 def other_type_in_words(path: Path, then: str, now: str) -> str:
     """Return a warning about a run to resume that computed in another type before."""
     return (

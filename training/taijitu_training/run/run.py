@@ -30,7 +30,13 @@ from taijitu_training.loop.state import Totals, TrainState, runner_of, start
 from taijitu_training.models import create_model
 from taijitu_training.recipes.recipe import Recipe
 from taijitu_training.run.failures import explain_full_disk, explain_missing_compiler, explain_out_of_memory
-from taijitu_training.run.messages import epoch_in_words, other_type_in_words, show_step, slowness_in_words
+from taijitu_training.run.messages import (
+    epoch_in_words,
+    other_parts_in_words,
+    other_type_in_words,
+    show_step,
+    slowness_in_words,
+)
 from taijitu_training.run.metrics import MetricsLog, Row
 from taijitu_training.run.pacing import TRIAL_EPOCHS, epochs_that_fit
 from taijitu_training.run.predictions import PredictionLog, Predictions
@@ -70,7 +76,7 @@ class Run:
     report: bool = True
     history: list[Row] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict, init=False)
-    _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, and the processes they are for
+    _steps: dict[str, int] = field(default_factory=dict, init=False)  # of an epoch, with the processes and the parts
     _origin: dict[str, Any] = field(default_factory=dict, init=False)  # of the initial weights
     _computed_in_before: str = field(default="", init=False)  # the types of a resumed run, the last one at the end
 
@@ -90,7 +96,8 @@ class Run:
         memory = explain_out_of_memory(self.recipe.batch_size, self.processes.count, self.accumulate)
         with explain_lost_peer(), explain_missing_compiler(), explain_full_disk(self.out), memory:
             source = batches(self.dataset.train, self.recipe, self.device, share)
-            self._steps = {"steps_per_epoch": source.cut.steps, "processes": self.processes.count}
+            steps = source.cut.steps
+            self._steps = {"steps_per_epoch": steps, "processes": self.processes.count, "parts": share.parts}
             model = model.to(self.device).to(memory_format=torch.channels_last)
             with StopRequest() as stop:
                 if self.minutes is not None:
@@ -135,6 +142,9 @@ class Run:
         then = self._computed_in_before.rpartition(", ")[2]
         if self.processes.writes and then not in ("", self.computed_in):
             say(other_type_in_words(path, then, self.computed_in), sys.stderr)
+        parts, now = saved.resume.get("parts"), self._steps["parts"]
+        if self.processes.writes and isinstance(parts, int) and parts != now:
+            say(other_parts_in_words(path, parts, now, self.processes.count), sys.stderr)
         try:
             state.load_state_dict(saved.resume["state"])
             self.history[:] = saved.resume["history"]

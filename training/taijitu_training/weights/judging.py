@@ -22,11 +22,14 @@ RARE = 0.01
 
 @dataclass(frozen=True)
 class Judged:
-    """`correct` of `count` pictures of `source`, which have `labels` different labels, without the files `left_out`."""
+    """`correct` of `count` pictures of `source`, without the files `left_out`.
+
+    `chance`: the share that always answering with the commonest label gets right; a half where there is one label only.
+    """
 
     correct: int
     count: int
-    labels: int
+    chance: float
     source: str
     left_out: LeftOut
 
@@ -39,17 +42,17 @@ class Judged:
         return f"{self.top1:.2f} % of {self.source} ({self.correct} of {self.count})"
 
     def require_better_than_guessing(self) -> None:
-        """Raise TrainingError if guessing among the labels of these pictures would often be as good."""
+        """Raise TrainingError if guessing, or the commonest label for every picture, would often be as good."""
         from scipy.stats import binom
 
-        share = 1.0 / max(2, self.labels)
-        chance = float(binom.sf(self.correct - 1, self.count, share))
-        if not chance <= RARE:
-            needed = math.ceil(math.log(RARE) / math.log(share))
+        as_good = float(binom.sf(self.correct - 1, self.count, self.chance))
+        if not as_good <= RARE:
+            needed = math.ceil(math.log(RARE) / math.log(self.chance))
             few = f"; {needed} pictures at least would show more" if self.count < needed else ""
             raise TrainingError(
-                f"got {self}, which guessing reaches too, so nothing was written{few}; check the order of the labels, "
-                "--mean, --std, --size, and that the weights are of this network, or omit --data"
+                f"got {self}, which guessing, or always the commonest label, reaches too, so nothing was written{few}; "
+                "check the order of the labels, --mean, --std, --size, and that the weights are of this network, give "
+                "as many pictures of each label, or omit --data"
             )
 
 
@@ -73,4 +76,6 @@ def judge(checkpoint: Checkpoint, data: Path, *, skip_unreadable: bool = False) 
             answers.append(model(torch.from_numpy(normalise(batch, spec))).argmax(1).numpy())
             bar.advance(len(batch))
     correct = int((np.concatenate(answers) == pictures.targets).sum())
-    return Judged(correct, len(pictures), len(np.unique(pictures.targets)), str(pictures), pictures.left_out)
+    counts = np.unique(pictures.targets, return_counts=True)[1]
+    chance = float(counts.max() / counts.sum()) if len(counts) > 1 else 0.5
+    return Judged(correct, len(pictures), chance, str(pictures), pictures.left_out)
