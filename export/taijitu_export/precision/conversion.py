@@ -36,6 +36,11 @@ FOR_CPU = (
     "graph than for float32 (docs/results/precision.md): time both with taijitu bench"
 )
 
+DECISION_KEPT = (
+    "decision: temperature, threshold and label sets are those of float32; to measure them again, give the ONNX file in "
+    "this precision to taijitu calibrate"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class PrecisionRequest:
@@ -115,7 +120,8 @@ def convert(model: onnx.ModelProto, card: ModelCard, request: PrecisionRequest, 
     converted_card = card_for_precision(card, request.precision, Intermediates(converted.model).logits)
     precise = dataclasses.replace(converted_card, precision=precision_record(converted, request, data))
     onnx.helper.set_model_props(converted.model, precise.to_metadata())
-    return Conversion(converted.model, precise, report(converted, request, data))
+    kept = () if card.decision is None else (DECISION_KEPT,)
+    return Conversion(converted.model, precise, (*report(converted, request, data), *kept))
 
 
 def precision_record(converted: ConvertedGraph, request: PrecisionRequest, data: CalibrationData) -> Precision:

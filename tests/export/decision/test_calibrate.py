@@ -244,6 +244,7 @@ def test_a_decision_is_carried_and_leaves_the_passport_valid(shipped_onnx: Path,
     data = CalibrationData.generated(graph.card.input)
     smaller = convert(graph.model, graph.card, PrecisionRequest("fp16"), data)
     assert smaller.card.decision == DECISION
+    assert any("taijitu calibrate" in line for line in smaller.report), "it was measured in float32"
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,8 @@ def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
     assert train(tiny_data, out, *arguments) == 130
     monkeypatch.undo()
     assert taken == steps
+    stopped = checkpoint.load(out / "last.pt")
+    assert ("eval_top1" in stopped.training["metrics"]) == (stopped.resume["state"]["step"] == 0), "not judged before"
     assert train(tiny_data, out, *arguments, "--resume") == 0
     whole, resumed = checkpoint.load(finished / "final.pt"), checkpoint.load(out / "final.pt")
     for name, weights in whole.state_dict.items():

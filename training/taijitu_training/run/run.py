@@ -279,10 +279,11 @@ class Run:
             return
         weights = {key: value.detach().cpu().contiguous() for key, value in state.result.state_dict().items()}
         resume = {"state": state.state_dict(), "history": self.history, **self._steps} if resumable else {}
-        checkpoint.save(self._checkpoint(weights, resume), self.out / name)
+        checkpoint.save(self._checkpoint(weights, resume, is_judged=state.step == 0), self.out / name)
 
-    def _checkpoint(self, weights: dict[str, Tensor], resume: dict[str, Any]) -> Checkpoint:
-        last = self.history[-1] if self.history else {}
+    def _checkpoint(self, weights: dict[str, Tensor], resume: dict[str, Any], *, is_judged: bool = False) -> Checkpoint:
+        """Return a checkpoint. `is_judged`: the weights are those of the last row, and not from within an epoch."""
+        last = self.history[-1] if self.history and is_judged else {}
         metrics = {key: value for key, value in last.items() if key in ("epoch", "eval_top1", "eval_loss")}
         before = self._computed_in_before.split(", ")
         training = {
