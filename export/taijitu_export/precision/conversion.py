@@ -37,7 +37,7 @@ FOR_CPU = (
 )
 
 DECISION_KEPT = (
-    "decision: temperature, threshold and label sets are those of float32; to measure them again, give the ONNX file in "
+    "decision: temperature, threshold and label sets are those of float32; to measure them again, give the file of "
     "this precision to taijitu calibrate"
 )
 
