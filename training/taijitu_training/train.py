@@ -90,7 +90,8 @@ def train(
 ) -> TrainResult:
     """Train a network on pictures, and write checkpoints, metrics.jsonl, tensorboard/ and report.html.
 
-    A line for each epoch goes to stdout. Ctrl-C, SIGTERM and SIGHUP end it after a step, with everything saved.
+    A line for each epoch goes to stdout. Ctrl-C, SIGTERM and SIGHUP end it after a step, with everything saved, if it
+    was called in the main thread.
 
     Args:
         model: The network, such as "yynet_small_16"; one of `list_models`, "timm/NAME" or "torchvision/NAME". None for
