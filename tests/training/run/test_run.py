@@ -682,9 +682,13 @@ def test_what_nohup_ignores_stays_ignored() -> None:
 
 def test_a_program_trains_in_a_thread_of_its_own(tiny_data: Path, tmp_path: Path) -> None:
     changes = {"epochs": 1, "batch_size": 8}
+    torch.manual_seed(7)
+    expected = torch.rand(3).tolist()
+    torch.manual_seed(7)
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(taijitu.train, "mlp", tiny_data, tmp_path / "run", changes=changes, device="cpu").result()
     assert result.finished
+    assert torch.rand(3).tolist() == expected, "the program's random numbers are its own"
 
 
 MLP = ["--model", "mlp", "--option", "act=relu", "--option", "depth=1", "--option", "dropout=0"]
