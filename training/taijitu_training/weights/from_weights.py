@@ -10,7 +10,7 @@ from typing import Any
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
-from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions, today
+from taijitu_training.checkpoint import Checkpoint, plain_input, plain_labels, producer_versions, today
 from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
 from taijitu_training.tensors.read import read_weights
@@ -66,7 +66,7 @@ def checkpoint_from_weights(
     made = Checkpoint(
         state_dict={name: value.detach().clone() for name, value in match.tensors.items()},
         architecture=architecture,
-        labels=list(labels),
+        labels=plain_labels(labels),
         input=plain_input(spec),
         training={"data": "unknown", "weights": origin, "date": today()},
         producer=producer_versions(),
