@@ -66,7 +66,7 @@ class Frame:
     """
 
     number: int
-    pixels: NDArray[np.uint8] = dataclasses.field(repr=False)
+    pixels: NDArray[np.uint8] = dataclasses.field(repr=False, compare=False)
     captured_s: float
     position_s: float | None = None
     name: str = ""

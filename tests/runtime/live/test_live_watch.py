@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
@@ -77,6 +78,15 @@ def test_a_region_of_impossible_numbers_is_refused_and_not_another_part_classifi
 ) -> None:
     with pytest.raises(UsageError, match=r"got .* expected"):
         Region(*numbers, percent=False).box(80, 40)
+
+
+def test_results_can_be_compared_and_found_in_a_list(tiny_onnx: Path, halves: Frame) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier:
+        result = Watcher(classifier).classify(halves)
+    again = dataclasses.replace(result, frame=dataclasses.replace(halves, pixels=halves.pixels.copy()))
+    assert again == result
+    assert [result].index(again) == 0
+    assert len({halves, again.frame}) == 1
 
 
 def test_smoothing_worked_out_by_hand() -> None:
