@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,30 @@ def test_choices_that_a_command_line_refuses_are_refused_here_too(
     with pytest.raises(taijitu.UsageError, match=r"\.onnx"):
         taijitu.calibrate(shipped_onnx, tmp_path, tmp_path / "out.txt")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["\0", "\ud800"], ids=["null byte", "surrogate"])
+def test_a_path_that_no_file_can_have_is_an_error_of_taijitu(
+    shipped_checkpoint: Path, shipped_onnx: Path, tmp_path: Path, path: str
+) -> None:
+    bad = tmp_path / f"a{path}.onnx"
+    calls: list[Callable[[], object]] = [
+        lambda: taijitu.Classifier.from_file(bad),
+        lambda: taijitu.prove(bad),
+        lambda: taijitu.verify(bad),
+        lambda: taijitu.adopt(bad, tmp_path / "out.onnx", labels=bad),
+        lambda: taijitu.adopt(shipped_onnx, bad),
+        lambda: taijitu.export_onnx(shipped_checkpoint, bad),
+        lambda: taijitu.export_onnx(bad, tmp_path / "out.onnx"),
+        lambda: taijitu.save_checkpoint(taijitu.load_checkpoint(shipped_checkpoint), bad),
+        lambda: taijitu.load_checkpoint(bad),
+        lambda: taijitu.checkpoint_from_weights(bad, "timm/test_resnet", ["a", "b"]),
+        lambda: taijitu.train("mlp", tmp_path, bad, device="cpu"),
+        lambda: taijitu.train("mlp", bad, tmp_path / "run", device="cpu"),
+    ]
+    for call in calls:
+        with pytest.raises(taijitu.TaijituError):
+            call()
 
 
 def test_the_command_runs_as_a_module_too(tmp_path: Path) -> None:
