@@ -27,6 +27,7 @@ from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.pictures.preprocess import preprocess, preprocess_and_region
 
 if TYPE_CHECKING:
+    from taijitu_runtime.backends.gpu_arrays import CudaArray, DlpackArray, GpuArray
     from taijitu_runtime.pictures.preprocess import Picture
 
 USUAL_TOP = 5
@@ -133,6 +134,16 @@ class Classifier:
     def predict(
         self, pictures: Picture, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None
     ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        pictures: GpuArray | DlpackArray | CudaArray,
+        top: int | None = None,
+        *,
+        limits: Limits = LIMITS,
+        threshold: float | None = None,
+    ) -> Prediction | list[Prediction]: ...
 
     def predict(
         self, pictures: Any, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None
