@@ -42,6 +42,18 @@ def test_names_for_a_board_need_only_numpy(root: Path) -> None:
     assert "Classifier" in answer(block + code, root / "runtime")
 
 
+@pytest.mark.parametrize("missing", [("torch", "onnx"), HEAVY, (*HEAVY, "taijitu_training", "taijitu_export")])
+def test_help_and_completion_work_where_only_a_part_is_installed(root: Path, missing: tuple[str, ...]) -> None:
+    block = f"import sys\nfor name in {missing!r}: sys.modules[name] = None\n"
+    code = (
+        "import pydoc, rlcompleter, taijitu\n"
+        "print('from_file' in pydoc.render_doc(taijitu))\n"
+        "print(rlcompleter.Completer({'taijitu': taijitu}).attr_matches('taijitu.Class'))\n"
+        "print(rlcompleter.Completer({'taijitu': taijitu}).attr_matches('taijitu.tr'))"
+    )
+    assert answer(block + code, root / "runtime").splitlines() == ["True", "['taijitu.Classifier(']", "[]"]
+
+
 @pytest.mark.parametrize(("name", "extra"), [("train", "train"), ("create_model", "train"), ("export_onnx", "export")])
 def test_what_is_not_installed_is_named_with_its_extra(root: Path, name: str, extra: str) -> None:
     code = (
