@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,18 @@ def test_names_for_a_board_need_only_numpy(root: Path) -> None:
     names = ("Classifier", "ModelCard", "EngineCard", "Limits", "Answer", "Prediction")
     code = f"import taijitu\nprint(*[getattr(taijitu, name) for name in {names!r}])"
     assert "Classifier" in answer(block + code, root / "runtime")
+
+
+@pytest.mark.parametrize("missing", [("torch", "onnx"), HEAVY, (*HEAVY, "taijitu_training", "taijitu_export")])
+def test_help_and_completion_work_where_only_a_part_is_installed(root: Path, missing: tuple[str, ...]) -> None:
+    block = f"import sys\nfor name in {missing!r}: sys.modules[name] = None\n"
+    code = (
+        "import pydoc, rlcompleter, taijitu\n"
+        "print('from_file' in pydoc.render_doc(taijitu))\n"
+        "print(rlcompleter.Completer({'taijitu': taijitu}).attr_matches('taijitu.Class'))\n"
+        "print(rlcompleter.Completer({'taijitu': taijitu}).attr_matches('taijitu.tr'))"
+    )
+    assert answer(block + code, root / "runtime").splitlines() == ["True", "['taijitu.Classifier(']", "[]"]
 
 
 @pytest.mark.parametrize(("name", "extra"), [("train", "train"), ("create_model", "train"), ("export_onnx", "export")])
@@ -131,6 +144,30 @@ def test_choices_that_a_command_line_refuses_are_refused_here_too(
     with pytest.raises(taijitu.UsageError, match=r"\.onnx"):
         taijitu.calibrate(shipped_onnx, tmp_path, tmp_path / "out.txt")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["\0", "\ud800"], ids=["null byte", "surrogate"])
+def test_a_path_that_no_file_can_have_is_an_error_of_taijitu(
+    shipped_checkpoint: Path, shipped_onnx: Path, tmp_path: Path, path: str
+) -> None:
+    bad = tmp_path / f"a{path}.onnx"
+    calls: list[Callable[[], object]] = [
+        lambda: taijitu.Classifier.from_file(bad),
+        lambda: taijitu.prove(bad),
+        lambda: taijitu.verify(bad),
+        lambda: taijitu.adopt(bad, tmp_path / "out.onnx", labels=bad),
+        lambda: taijitu.adopt(shipped_onnx, bad),
+        lambda: taijitu.export_onnx(shipped_checkpoint, bad),
+        lambda: taijitu.export_onnx(bad, tmp_path / "out.onnx"),
+        lambda: taijitu.save_checkpoint(taijitu.load_checkpoint(shipped_checkpoint), bad),
+        lambda: taijitu.load_checkpoint(bad),
+        lambda: taijitu.checkpoint_from_weights(bad, "timm/test_resnet", ["a", "b"]),
+        lambda: taijitu.train("mlp", tmp_path, bad, device="cpu"),
+        lambda: taijitu.train("mlp", bad, tmp_path / "run", device="cpu"),
+    ]
+    for call in calls:
+        with pytest.raises(taijitu.TaijituError):
+            call()
 
 
 def test_the_command_runs_as_a_module_too(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ _HOMES = {
     "verify": "taijitu_export.api",
     "watch": "taijitu_runtime.live.watch",
 }
+# What a package's names cannot be loaded without, except its errors.
+_NEEDS = {"taijitu_export": "onnx", "taijitu_training": "torch"}
 __all__ = [
     "__version__",
     *_HOMES,
@@ -94,4 +96,14 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # help() and the interpreter's completion load every name that they find here, and end at the first that fails.
+    return sorted({*globals(), "__version__", *filter(_is_installed, _HOMES)})
+
+
+def _is_installed(name: str) -> bool:
+    from importlib.util import find_spec
+
+    home = _HOMES[name].partition(":")[0]
+    package = home.partition(".")[0]
+    needed = package if home.endswith(".errors") else _NEEDS.get(package, package)
+    return find_spec(package) is not None and find_spec(needed) is not None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taijitu_runtime.decision.rule import UNDECIDED, Certainty, DecisionRule
-from taijitu_runtime.errors import ArtefactError, InputError, UsageError
+from taijitu_runtime.errors import ArtefactError, InputError, UsageError, describe
 
 UNKNOWN = "unknown"
 """The word for an answer that is not known, in place of a label or behind it."""
@@ -129,14 +129,16 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def check_logits(logits: NDArray[np.float32], labels: Sequence[str]) -> None:
-    """Raise InputError unless logits are of shape (N, K): a row for each picture, with a number for each label."""
+    """Raise InputError unless logits are real numbers (N, K): a row for each picture, with one for each label."""
+    if not isinstance(logits, np.ndarray) or logits.dtype.kind not in "fiu":
+        raise InputError(f"got {describe(logits)} as logits, expected float32 (N, {len(labels)}) of Classifier.logits")
     if logits.ndim != 2 or logits.shape[1] != len(labels):
         raise InputError(f"got logits of shape {logits.shape}, expected (N, {len(labels)}), one for each label")
 
 
 def check_top(k: int, labels: Sequence[str]) -> None:
     """Raise UsageError unless there are k labels."""
-    if not 1 <= k <= len(labels):
+    if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(labels):
         raise UsageError(f"got top {k}, expected 1 to {len(labels)}: the model has {len(labels)} labels")
 
 

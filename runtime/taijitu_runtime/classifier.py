@@ -27,6 +27,7 @@ from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.pictures.preprocess import preprocess, preprocess_and_region
 
 if TYPE_CHECKING:
+    from taijitu_runtime.backends.gpu_arrays import CudaArray, DlpackArray, GpuArray
     from taijitu_runtime.pictures.preprocess import Picture
 
 USUAL_TOP = 5
@@ -47,10 +48,13 @@ class Classifier:
             and the processor's cache, see `Backend.bulk`.
 
     Raises:
-        UsageError: The batch size is below 1. In addition, the errors of `Backend.load`.
+        UsageError: The batch size is below 1, or the backend is none, such as a path. In addition, the errors of
+            `Backend.load`.
     """
 
     def __init__(self, backend: Backend, *, batch_size: int | None = None) -> None:
+        if not isinstance(backend, Backend):
+            raise UsageError(f"got {describe(backend)}, expected a backend; for a file do: Classifier.from_file(path)")
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"got batch_size={batch_size}, expected at least 1")
         backend.load()
@@ -130,6 +134,16 @@ class Classifier:
     def predict(
         self, pictures: Picture, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None
     ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        pictures: GpuArray | DlpackArray | CudaArray,
+        top: int | None = None,
+        *,
+        limits: Limits = LIMITS,
+        threshold: float | None = None,
+    ) -> Prediction | list[Prediction]: ...
 
     def predict(
         self, pictures: Any, top: int | None = None, *, limits: Limits = LIMITS, threshold: float | None = None
@@ -251,7 +265,10 @@ class Classifier:
     def predictions(
         self, logits: NDArray[np.float32], top: int | None = None, *, threshold: float | None = None
     ) -> list[Prediction]:
-        """Return the predictions for float32 logits (N, K), `top` answers each, as in `predict`."""
+        """Return the predictions for float32 logits (N, K), `top` answers each, as in `predict`.
+
+        InputError for anything else than such an array; the other errors as for `predict` and `scores`.
+        """
         return self._predictions(logits, self.answer_count(top), self.decision_rule(threshold))
 
     def answer_count(self, top: int | None = None) -> int:

@@ -31,6 +31,7 @@ Every text says what was got, what was expected and what to do. Anything else th
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 import errno
 import importlib
@@ -59,6 +60,10 @@ class TaijituError(Exception):
 
     exit_code: ClassVar[int] = 2
     details: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own calls the class with the text alone, and a pool whose worker raised such an error would break.
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class ArtefactError(TaijituError):

@@ -158,7 +158,7 @@ def _is_stream(path: Path) -> bool:
     """Return whether `path` exists and is neither a file nor a folder."""
     try:
         mode = path.stat().st_mode
-    except OSError:
+    except (OSError, ValueError):
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
@@ -166,7 +166,10 @@ def _is_stream(path: Path) -> bool:
 def _real(path: Path) -> Path:
     """Return the regular file, existing or not, that `path` names through any links. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
-        mode = path.stat().st_mode
+        try:
+            mode = path.stat().st_mode
+        except ValueError as error:  # of a path with a null byte, or without an encoding
+            raise OSError(errno.EINVAL, str(error)) from None
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):

@@ -27,10 +27,11 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """
     try:
         text = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path}: could not be read ({error.strerror}), expected {FORMS}; check the path") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: got a file that is not UTF-8 text, expected {FORMS}; convert it") from None
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
+        reason = getattr(error, "strerror", error)
+        raise UsageError(f"{path}: could not be read ({reason}), expected {FORMS}; check the path") from None
     labels = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(path, text)
     return checked_labels(labels, str(path))
 

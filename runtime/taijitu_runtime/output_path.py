@@ -24,8 +24,9 @@ def check_output_path(path: Path, *inputs: Path | None) -> None:
             raise UsageError(f"{shown(path)}: no folder {shown(path.parent)}; create it first") from None
         _check_folder(path)
         return
-    except OSError as error:
-        raise UsageError(f"{shown(path)}: cannot be written ({error.strerror}); choose another file") from None
+    except (OSError, ValueError) as error:  # a path with a null byte, or without an encoding, is a ValueError
+        reason = getattr(error, "strerror", error)
+        raise UsageError(f"{shown(path)}: cannot be written ({reason}); choose another file") from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
         raise UsageError(f"{shown(path)}: got {kind}, expected a regular file or a new name; choose another file")
@@ -64,5 +65,6 @@ def make_out(out: Path) -> None:
     """Make the folder of --out; UsageError if that is not possible."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"got --out {out}, which cannot be a folder ({error.strerror}); choose another") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise UsageError(f"got --out {out}, which cannot be a folder ({reason}); choose another") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -58,8 +60,8 @@ def test_the_order_is_that_of_the_logits_even_where_probabilities_round_to_the_s
     assert [a.index for a in scores_from_logits(logits).answers(LABELS, 4)[0]] == [2, 3, 1, 0]
 
 
-@pytest.mark.parametrize("k", [0, -1, 5])
-def test_k_outside_the_labels_is_a_usage_error(k: int) -> None:
+@pytest.mark.parametrize("k", [0, -1, 5, 2.0, "3"])
+def test_k_outside_the_labels_is_a_usage_error(k: Any) -> None:
     with pytest.raises(UsageError, match=rf"got top {k}, expected 1 to 4"):
         check_top(k, LABELS)
 
@@ -68,6 +70,12 @@ def test_k_outside_the_labels_is_a_usage_error(k: int) -> None:
 def test_logits_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"\(N, 4\)"):
         check_logits(np.zeros(shape, np.float32), LABELS)
+
+
+@pytest.mark.parametrize("logits", [None, [[1.0, 2.0, 3.0, 4.0]], np.full((1, 4), "a"), np.zeros((1, 4), complex)])
+def test_logits_of_another_kind_are_refused(logits: Any) -> None:
+    with pytest.raises(InputError, match=r"\(N, 4\)"):
+        check_logits(logits, LABELS)
 
 
 def test_an_answer_cannot_be_changed() -> None:

@@ -177,6 +177,12 @@ def test_numbers_out_of_range_are_usage_errors(tiny_onnx: Path, option: str, val
         Classifier.from_file(tiny_onnx, **{option: value})
 
 
+@pytest.mark.parametrize("backend", ["model.onnx", Path("model.onnx"), None])
+def test_a_path_in_place_of_a_backend_is_told_what_to_call(backend: Any) -> None:
+    with pytest.raises(UsageError, match=r"Classifier\.from_file"):
+        Classifier(backend)
+
+
 def test_a_prediction_prints_its_answers_and_not_its_logits() -> None:
     prediction = Prediction((Answer("red", 0, 0.75),), np.zeros(1000, np.float32))
     assert "label='red'" in repr(prediction)

@@ -7,6 +7,7 @@ import os
 import pickle
 import platform
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from taijitu_runtime.card import Architecture, InputSpec
-from taijitu_runtime.errors import ArtefactError, TaijituError, first_line, one_line
+from taijitu_runtime.errors import ArtefactError, TaijituError, UsageError, first_line, one_line
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.installed import taijitu_version
 from taijitu_runtime.model_files import is_model
@@ -81,6 +82,16 @@ class Checkpoint:
 def plain_input(spec: InputSpec) -> dict[str, Any]:
     """Return the `input` of a checkpoint: `spec` in plain types."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(spec).items()}
+
+
+def plain_labels(labels: Sequence[str]) -> list[str]:
+    """Return the `labels` of a checkpoint in Python's own type: NumPy's texts could be saved, and not loaded.
+
+    UsageError for a single text, whose letters would be the labels.
+    """
+    if isinstance(labels, str):
+        raise UsageError(f"got the text {labels!r} as the labels, expected a list of them; read a file of labels first")
+    return [str(label) if isinstance(label, str) else label for label in labels]
 
 
 def producer_versions() -> dict[str, str]:

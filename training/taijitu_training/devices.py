@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 
 from taijitu_runtime.errors import UsageError, first_line
@@ -32,6 +34,12 @@ def prepare_device(device: torch.device) -> None:
     """Set up this process to train on a device."""
     if device.type == "cpu":
         keep_free_memory()  # a fifth of a step was the kernel's time for the pages of activations
+
+
+def own_random_numbers(device: torch.device) -> AbstractContextManager[None]:
+    """Return a context after which torch's random numbers, on the CPU and on the device, go on as they were before."""
+    fork: AbstractContextManager[None] = torch.random.fork_rng([] if device.type == "cpu" else [device.index or 0])
+    return fork
 
 
 def describe_machine(device: torch.device) -> str:

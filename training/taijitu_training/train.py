@@ -19,7 +19,7 @@ from taijitu_runtime.labels import composed
 from taijitu_runtime.locks import lock_folder
 from taijitu_runtime.output_path import make_out
 from taijitu_training.data import DataRequest, Dataset, load_dataset
-from taijitu_training.devices import choose_device
+from taijitu_training.devices import choose_device, own_random_numbers
 from taijitu_training.distributed import Processes, processes
 from taijitu_training.loop.distillation import Teacher, load_teacher
 from taijitu_training.network_request import ChosenNetwork, NetworkRequest
@@ -90,7 +90,8 @@ def train(
 ) -> TrainResult:
     """Train a network on pictures, and write checkpoints, metrics.jsonl, tensorboard/ and report.html.
 
-    A line for each epoch goes to stdout. Ctrl-C, SIGTERM and SIGHUP end it after a step, with everything saved.
+    A line for each epoch goes to stdout. Ctrl-C, SIGTERM and SIGHUP end it after a step, with everything saved, if it
+    was called in the main thread.
 
     Args:
         model: The network, such as "yynet_small_16"; one of `list_models`, "timm/NAME" or "torchvision/NAME". None for
@@ -140,7 +141,7 @@ def train(
     out = Path(out)
     resume_from = _resume_from(resume, out, from_weights=asked.from_weights)
     place = choose_device(device)
-    with processes(place) as group, ExitStack() as held:
+    with own_random_numbers(place), processes(place) as group, ExitStack() as held:
         network = _chosen_network(asked, resume_from, group)
         if teacher is None and needs_teacher(name := network.recipe.name):
             group.fail(UsageError(f"got recipe {name} without a teacher, expected --teacher CKPT with it; add it"))

@@ -178,9 +178,10 @@ def check_file(path: Path, *, may_be_empty: bool = False) -> None:
             path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError):
         raise ArtefactError(f"{path}: got no such file, expected a model file; check the path") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path with a null byte, or without an encoding, is a ValueError
+        reason = getattr(error, "strerror", error)
         raise ArtefactError(
-            f"{path}: got a file that cannot be read ({error.strerror}), expected a model file; check its permissions"
+            f"{path}: got a file that cannot be read ({reason}), expected a model file; check its permissions"
         ) from None
     if not is_file:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a special file"

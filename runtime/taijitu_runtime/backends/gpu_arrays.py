@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -77,6 +77,19 @@ class GpuArray:
     def as_batch(self) -> GpuArray:
         """Return (H, W, 3) as (1, H, W, 3), and any other shape unchanged."""
         return dataclasses.replace(self, shape=(1, *self.shape)) if len(self.shape) == 3 else self
+
+
+class DlpackArray(Protocol):
+    """An array that names its device by DLPack, such as a tensor of PyTorch; for type checkers."""
+
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
+
+
+class CudaArray(Protocol):
+    """An array with the CUDA Array Interface, such as one of pycuda; for type checkers."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
 
 
 def is_on_gpu(thing: Any) -> bool:

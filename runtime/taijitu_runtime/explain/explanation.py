@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.errors import UsageError
 from taijitu_runtime.explain.heat_map import MOST_SIDE, draw_heat_map
 from taijitu_runtime.pictures.limits import LIMITS, Limits
 from taijitu_runtime.pictures.preprocess import decode_picture
 from taijitu_runtime.pictures.resizing.geometry import SeenRegion
+from taijitu_runtime.pictures.resizing.resize import check_picture
 
 if TYPE_CHECKING:
     from taijitu_runtime.answers import Prediction
@@ -45,6 +47,12 @@ class Explanation:
 
         Raises:
             PictureError: The picture cannot be decoded.
+            InputError: It is not a picture, such as an array of another dtype or shape.
+            UsageError: There is no such answer.
         """
+        if not 0 <= answer < len(self.maps):
+            raise UsageError(f"got answer {answer}, expected 0 to {len(self.maps) - 1}, one of those explained")
+        if isinstance(picture, np.ndarray):
+            check_picture(picture)
         pixels = picture if isinstance(picture, np.ndarray) else decode_picture(picture, limits, MOST_SIDE)
         return draw_heat_map(pixels, self.maps[answer], self.region)

@@ -74,10 +74,12 @@ class Reader:
         realtime: Deliver the frames of a file not faster than it plays.
 
     Raises:
-        UsageError: The text is not a source.
+        UsageError: It is not the text of a source, such as the number 0 or a Path.
     """
 
     def __init__(self, source: Source | str, *, timeouts: Timeouts | None = None, realtime: bool = False) -> None:
+        if not isinstance(source, (Source, str)):
+            raise UsageError(f"got the source {source!r}, expected a text; do: Reader({str(source)!r})")
         self.source = source_from_text(source) if isinstance(source, str) else source
         self._timeouts = timeouts or Timeouts()
         self._limits = TimeLimits(self._timeouts, live=self.source.live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 
 from taijitu_runtime.errors import UsageError
@@ -12,13 +13,17 @@ EXPECTED = "x,y,width,height in pixels (100,50,640,480) or in percent of the fra
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """A rectangle, in pixels, or in percent of the frame's width and height."""
+    """A rectangle, in pixels, or in percent of the frame's width and height. UsageError for a number below 0 or NaN."""
 
     left: float
     top: float
     width: float
     height: float
     percent: bool
+
+    def __post_init__(self) -> None:
+        if not all(0 <= number < math.inf for number in (self.left, self.top, self.width, self.height)):
+            raise UsageError(f"got {self}, expected numbers from 0: {EXPECTED}")
 
     @classmethod
     def from_text(cls, text: str) -> Region:

@@ -10,6 +10,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from taijitu_runtime.errors import UsageError
+
 REOPENING_S = 1.5
 OPEN_FACTOR = 3
 MISSED_FRAMES = 5
@@ -33,7 +35,7 @@ class State(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Timeouts:
-    """The timeouts of a reader, in seconds.
+    """The timeouts of a reader, in seconds. UsageError for one below 0, and for NaN, which would never be over.
 
     Attributes:
         open_s: For the first frame after opening.
@@ -52,6 +54,11 @@ class Timeouts:
     last_retry_s: float = 1.0
     frozen_s: float = 10.0
 
+    def __post_init__(self) -> None:
+        for name, seconds in vars(self).items():
+            if not seconds >= 0:
+                raise UsageError(f"got {name}={seconds}, expected seconds, 0 or more")
+
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
@@ -66,7 +73,7 @@ class Frame:
     """
 
     number: int
-    pixels: NDArray[np.uint8] = dataclasses.field(repr=False)
+    pixels: NDArray[np.uint8] = dataclasses.field(repr=False, compare=False)
     captured_s: float
     position_s: float | None = None
     name: str = ""

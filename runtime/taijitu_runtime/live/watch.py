@@ -49,7 +49,9 @@ class View:
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
-        if self.every < 1:
+        if self.region is not None and not isinstance(self.region, Region):
+            raise UsageError(f"got the region {self.region!r}, expected a Region; do: Region.from_text(...)")
+        if not self.every >= 1:
             raise UsageError(f"got every {self.every}, expected at least 1: every frame")
         if not self.smoothing_s >= 0:
             raise UsageError(f"got smoothing {self.smoothing_s}, expected seconds, 0 for none")

@@ -17,7 +17,7 @@ from taijitu_runtime.pictures.formats import FORMATS
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a picture. Raises UsageError for a limit below 1 or an unknown format.
+    """The limits of a picture. Raises UsageError for a limit below 1, no format or an unknown one.
 
     Attributes:
         max_bytes: Bytes of a file.
@@ -35,8 +35,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_pixels", "max_jpeg_scans"):
-            if getattr(self, name) < 1:
+            if not getattr(self, name) >= 1:  # NaN would be no limit
                 raise UsageError(f"got {name}={getattr(self, name)}, expected at least 1")
+        object.__setattr__(self, "formats", tuple(self.formats))
+        if not self.formats:
+            raise UsageError(f"got no picture format, expected some of {', '.join(FORMATS)}")
         if unknown := [name for name in self.formats if name not in FORMATS]:
             raise UsageError(f"got the picture format {unknown[0]!r}, expected some of {', '.join(FORMATS)}")
 

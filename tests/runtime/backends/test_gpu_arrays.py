@@ -6,6 +6,8 @@ Those in this file are in the host's memory and claim otherwise; tests/contract/
 from __future__ import annotations
 
 import ctypes
+import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +231,11 @@ def test_the_driver_is_told_where_padded_rows_go() -> None:
     assert (name, stream) == ("cuMemcpy2DAsync", 7)
     assert (int(copy.srcDevice), copy.srcPitch, int(copy.dstDevice), copy.dstPitch) == (4096, 64, 512, 24)
     assert (copy.WidthInBytes, copy.Height) == (24, 16)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="typing.get_overloads is new in Python 3.11")
+def test_type_checkers_know_that_predict_takes_arrays_on_a_gpu() -> None:
+    known = {each.__annotations__["pictures"]: each for each in typing.get_overloads(Classifier.predict)}
+    (kinds,) = [kinds for kinds in known if "GpuArray" in kinds]
+    assert {"DlpackArray", "CudaArray"} <= set(kinds.split(" | "))
+    assert known[kinds].__annotations__["return"] == "Prediction | list[Prediction]"

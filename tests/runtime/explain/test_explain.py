@@ -15,7 +15,7 @@ from PIL import Image
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.classifier import Classifier
 from taijitu_runtime.classify import cli
-from taijitu_runtime.errors import ArtefactError, ExplanationError
+from taijitu_runtime.errors import ArtefactError, ExplanationError, InputError, UsageError
 from taijitu_runtime.explain.heat_map import draw_heat_map
 from tests.helpers.fragile_model import make_fragile_onnx
 from tests.helpers.tiny_model import card_dict, make_tiny_onnx, plain
@@ -120,6 +120,18 @@ def test_a_heat_map_colours_what_speaks_for_the_label_and_darkens_what_is_not_se
     assert colourful[:, 150:190].min() > 100
     assert colourful[:, :100].max() == 0
     assert drawn[:, :60].max() < drawn[:, 70:100].min()  # the network sees the middle square
+
+
+def test_what_was_not_explained_is_not_drawn(tiny_onnx: Path, half: Path) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier:
+        explanation = classifier.explain(half, 2)
+    for answer in (2, -1):
+        with pytest.raises(UsageError, match=str(answer)):
+            explanation.draw(half, answer)
+    pixels = plain((255, 0, 0), 20, 40)
+    for wrong in (pixels / 255, pixels[..., 0], pixels[:0], np.array(3, np.uint8)):
+        with pytest.raises(InputError):
+            explanation.draw(wrong)
 
 
 def test_a_flat_map_and_pictures_of_any_size_are_drawn() -> None:

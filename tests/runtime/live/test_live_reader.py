@@ -76,6 +76,19 @@ def wait_until(true: Callable[[], bool]) -> None:
     eventually(true, every_s=0.02)
 
 
+@pytest.mark.parametrize("source", [0, Path("video.mp4"), None])
+def test_a_source_that_is_not_a_text_is_refused(source: Any) -> None:
+    with pytest.raises(UsageError, match="source"):
+        Reader(source)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan])
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Timeouts)])
+def test_a_timeout_that_would_never_be_over_is_refused(name: str, seconds: float) -> None:
+    with pytest.raises(UsageError, match=name):
+        Timeouts(**{name: seconds})
+
+
 def test_a_slow_reader_gets_the_newest_frame_of_a_live_source(server: MjpegServer) -> None:
     with Reader(server.url) as reader:
         assert reader.take(20) is not None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,6 +72,23 @@ def test_a_region_that_makes_no_sense_is_refused(text: str, told: str) -> None:
         Region.from_text(text).box(80, 40)
 
 
+@pytest.mark.parametrize("numbers", [(-60, 0, 100, 40), (0, -1, 10, 10), (0, 0, math.nan, 1), (0, 0, math.inf, 1)])
+def test_a_region_of_impossible_numbers_is_refused_and_not_another_part_classified(
+    numbers: tuple[float, float, float, float],
+) -> None:
+    with pytest.raises(UsageError, match=r"got .* expected"):
+        Region(*numbers, percent=False).box(80, 40)
+
+
+def test_results_can_be_compared_and_found_in_a_list(tiny_onnx: Path, halves: Frame) -> None:
+    with Classifier.from_file(tiny_onnx) as classifier:
+        result = Watcher(classifier).classify(halves)
+    again = dataclasses.replace(result, frame=dataclasses.replace(halves, pixels=halves.pixels.copy()))
+    assert again == result
+    assert [result].index(again) == 0
+    assert len({halves, again.frame}) == 1
+
+
 def test_smoothing_worked_out_by_hand() -> None:
     smoother = Smoother(2.0)
     first, second = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
@@ -116,11 +135,20 @@ def test_an_answer_below_the_threshold_is_unknown(tiny_onnx: Path, halves: Frame
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"threshold": 1.5}, {"every": 0}, {"smoothing_s": -1.0}, {"smoothing_s": math.nan}, {"top": 4}, {"top": 0}],
+    [
+        {"threshold": 1.5},
+        {"every": 0},
+        {"every": math.nan},
+        {"smoothing_s": -1.0},
+        {"smoothing_s": math.nan},
+        {"top": 4},
+        {"top": 0},
+        {"region": "25%,0%,50%,100%"},
+    ],
 )
-def test_a_view_out_of_range_is_refused(tiny_onnx: Path, wrong: dict[str, float]) -> None:
+def test_a_view_out_of_range_is_refused(tiny_onnx: Path, wrong: dict[str, Any]) -> None:
     with Classifier.from_file(tiny_onnx) as classifier, pytest.raises(UsageError, match=r"got .* expected"):
-        Watcher(classifier, View(**wrong))  # type: ignore[arg-type]
+        Watcher(classifier, View(**wrong))
 
 
 def test_the_picture_shows_bar_and_region_and_the_frame_stays_as_it_was(tiny_onnx: Path) -> None:

@@ -214,8 +214,22 @@ def test_every_limit_is_the_callers(tmp_path: Path) -> None:
         decode_picture(PROGRESSIVE, Limits(formats=("PNG", "GIF")))
 
 
+def test_formats_may_be_given_by_any_iterable() -> None:
+    limits = Limits(formats=(name for name in ("PNG", "JPEG")))  # type: ignore[arg-type]
+    assert limits == Limits(formats=("PNG", "JPEG"))
+    assert hash(Limits(formats=["PNG"])) == hash(Limits(formats=("PNG",)))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
-    "options", [{"max_bytes": 0}, {"max_pixels": -1}, {"max_jpeg_scans": 0}, {"formats": ("SVG",)}]
+    "options",
+    [
+        {"max_bytes": 0},
+        {"max_pixels": -1},
+        {"max_pixels": float("nan")},
+        {"max_jpeg_scans": 0},
+        {"formats": ("SVG",)},
+        {"formats": ()},
+    ],
 )
 def test_a_limit_that_makes_no_sense_is_a_usage_error(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"^got .*, expected "):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -692,6 +693,17 @@ def test_what_nohup_ignores_stays_ignored() -> None:
             assert stop.asked
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_program_trains_in_a_thread_of_its_own(tiny_data: Path, tmp_path: Path) -> None:
+    changes = {"epochs": 1, "batch_size": 8}
+    torch.manual_seed(7)
+    expected = torch.rand(3).tolist()
+    torch.manual_seed(7)
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(taijitu.train, "mlp", tiny_data, tmp_path / "run", changes=changes, device="cpu").result()
+    assert result.finished
+    assert torch.rand(3).tolist() == expected, "the program's random numbers are its own"
 
 
 MLP = ["--model", "mlp", "--option", "act=relu", "--option", "depth=1", "--option", "dropout=0"]

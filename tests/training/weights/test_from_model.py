@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from taijitu_runtime.errors import TaijituError, UnknownNameError
+from taijitu_training import checkpoint
 from taijitu_training.models import replace_activations
 from taijitu_training.weights.from_model import checkpoint_from_model, preferred_input
 from taijitu_training.weights.published import imagenet_labels, network_input, published_input, published_labels
@@ -61,6 +64,17 @@ def test_a_network_of_torchvision_is_prepared_for_as_its_weights_say() -> None:
     }  # fmt: skip
     x = torch.randn(2, 3, 224, 224)
     torch.testing.assert_close(made.model()(x), model.eval()(x))
+
+
+def test_labels_are_saved_so_that_they_can_be_loaded_or_refused(tmp_path: Path) -> None:
+    model = timm_model("test_efficientnet")
+    made = checkpoint_from_model("timm/test_efficientnet", model, np.array(LABELS))  # as data frames give them
+    checkpoint.save(made, tmp_path / "made.pt")
+    assert checkpoint.load(tmp_path / "made.pt").labels == LABELS
+    wrong: list[Any] = [["cat", "dog", 3], ["cat", "dog", "cat"], ["cat", "dog", "fish\n"], "abc"]
+    for labels in wrong:
+        with pytest.raises(TaijituError):
+            checkpoint_from_model("timm/test_efficientnet", model, labels)
 
 
 def test_weights_must_be_named_if_they_make_a_difference() -> None:

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from taijitu_runtime.card import Architecture
+from taijitu_runtime.errors import UsageError
 from taijitu_training import checkpoint
 from taijitu_training.errors import CheckpointError
 from taijitu_training.models import create_model
 from taijitu_training.tensors.read import read_weights
 from taijitu_training.weights.cli import main
+from taijitu_training.weights.from_weights import checkpoint_from_weights
 from taijitu_training.weights.matching import match_by_name
 from tests.helpers.flipped_bit import flip_a_bit_of_the_weights
 
@@ -205,6 +207,12 @@ def test_prefix_and_key_select_the_weights(network: nn.Module, convert: Any) -> 
     assert convert(prefixed(weights, "ema.") | {name: value * 0 for name, value in weights.items()}) == 0
     assert len(convert.said) < 1500, "hundreds of names"
     assert convert(weights | {"layer9.conv.weight": torch.ones(3)}, "--leave-out", "layer9.*") == 0
+
+
+def test_one_pattern_in_place_of_several_does_not_leave_out_everything(network: nn.Module, tmp_path: Path) -> None:
+    torch.save(network.state_dict() | {"layer9.conv.weight": torch.ones(3)}, tmp_path / "weights.pth")
+    with pytest.raises(UsageError, match="leave_out"):
+        checkpoint_from_weights(tmp_path / "weights.pth", MODEL, LABELS, leave_out="aux.*")
 
 
 def test_weights_of_another_network_are_not_taken_for_several_sets_of_this_one(convert: Any) -> None:

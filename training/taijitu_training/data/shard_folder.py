@@ -48,7 +48,7 @@ def shards_by_split(folder: Path) -> dict[Role, list[Path]]:
     Also {} if there is a folder train/: archives next to it are copies of it.
     """
     splits: dict[Role, list[Path]] = {}
-    with contextlib.suppress(OSError):  # of a tar, and of a folder that the reader of folders reports
+    with contextlib.suppress(OSError, ValueError):  # of a tar, and of a path that the reader of folders reports
         for name in sorted(os.listdir(folder)):
             path = folder / name
             if role_of(name) == "train" and path.is_dir():

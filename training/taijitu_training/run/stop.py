@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -15,17 +16,19 @@ class StopRequest:
 
     A second signal stops at once.
 
-    A signal that the parent had ignored, as nohup does with SIGHUP, stays ignored.
+    A signal that the parent had ignored, as nohup does with SIGHUP, stays ignored, and so is left one with a handler
+    that is not Python's. In another thread than the main one nothing is handled: Python allows it there only.
     """
 
     def __init__(self) -> None:
         self.asked = False
 
     def __enter__(self) -> StopRequest:
+        is_main = threading.current_thread() is threading.main_thread()
         self._before = {
             number: signal.signal(number, self._ask)
-            for number in SIGNALS
-            if signal.getsignal(number) is not signal.SIG_IGN
+            for number in (SIGNALS if is_main else ())
+            if signal.getsignal(number) not in (signal.SIG_IGN, None)
         }
         return self
 

@@ -62,8 +62,9 @@ def read_weights(path: Path, key: str | None = None) -> WeightsFile:
         with path.open("rb") as stream:
             head = stream.read(9)
         sha256 = sha256_of(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: could not be read ({error.strerror}), expected {FORMS}; check it") from None
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
+        reason = getattr(error, "strerror", error)
+        raise CheckpointError(f"{path}: could not be read ({reason}), expected {FORMS}; check it") from None
     if _is_safetensors(head):
         if key is not None:
             raise CheckpointError(f"{path}: got --key {key} for .safetensors, which hold one set; remove it")

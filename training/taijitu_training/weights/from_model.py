@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from taijitu_runtime.card import Architecture, InputSpec
+from taijitu_runtime.card import Architecture, InputSpec, ModelCard
 from taijitu_runtime.errors import UsageError, first_line
-from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions, today
+from taijitu_training.checkpoint import Checkpoint, plain_input, plain_labels, producer_versions, today
 from taijitu_training.models import model_options
 from taijitu_training.tensors.read import check_tensors
 from taijitu_training.weights.changed_input import changed_input
@@ -26,9 +26,9 @@ def checkpoint_from_model(
     `name` is the architecture's name for `create_model` ("timm/tinynet_c"), `labels` the K classes in the order of the
     logits, `act` the activation that replace_activations put into it, if any. Pictures are prepared as
     `preferred_input(name, model, weights)` says, with `changes` to its fields (`mean=(0.5, 0.5, 0.5)`) where
-    fine-tuning made some. CheckpointError if the network that `create_model` builds does not take these weights;
-    UsageError if it does not answer like `model` with them, which was then built with arguments that a checkpoint does
-    not keep.
+    fine-tuning made some. ArtefactError for a label that is not possible; CheckpointError if the network that
+    `create_model` builds does not take these weights; UsageError if it does not answer like `model` with them, which
+    was then built with arguments that a checkpoint does not keep.
     """
     model = _unwrapped(model)
     spec = changed_input(preferred_input(name, model, weights), changes)
@@ -37,11 +37,12 @@ def checkpoint_from_model(
     checkpoint = Checkpoint(
         state_dict={f"network.{key}": value.detach().cpu().clone() for key, value in model.state_dict().items()},
         architecture=Architecture(name, options),
-        labels=list(labels),
+        labels=plain_labels(labels),
         input=plain_input(spec),
         training={"data": "unknown", "date": today()},
         producer=producer_versions(),
     )
+    ModelCard.from_dict(checkpoint.contract())
     _check_same_answers(model, checkpoint)
     return checkpoint
 

@@ -10,7 +10,7 @@ from typing import Any
 from taijitu_runtime.card import Architecture, InputSpec, ModelCard
 from taijitu_runtime.console import shown
 from taijitu_runtime.errors import UsageError
-from taijitu_training.checkpoint import Checkpoint, plain_input, producer_versions, today
+from taijitu_training.checkpoint import Checkpoint, plain_input, plain_labels, producer_versions, today
 from taijitu_training.models import create_model, model_options
 from taijitu_training.options import network_options
 from taijitu_training.tensors.read import read_weights
@@ -52,7 +52,10 @@ def checkpoint_from_weights(
         CheckpointError: The file cannot be read, or its weights are not those of this network; one line.
         ArtefactError: A label or a number of the input is not possible.
         UnknownNameError: A model, option or field that does not exist.
+        UsageError: Labels or patterns are a single text, or the network needs "mean" and "std".
     """
+    if isinstance(leave_out, str):  # each letter would be a pattern, and a * leaves out everything
+        raise UsageError(f"got the text {leave_out!r} as leave_out, expected a list of patterns; give [{leave_out!r}]")
     file = read_weights(Path(weights), key)
     name = model.partition(".")[0]
     spec = _input_of(model, changes or {})
@@ -66,7 +69,7 @@ def checkpoint_from_weights(
     made = Checkpoint(
         state_dict={name: value.detach().clone() for name, value in match.tensors.items()},
         architecture=architecture,
-        labels=list(labels),
+        labels=plain_labels(labels),
         input=plain_input(spec),
         training={"data": "unknown", "weights": origin, "date": today()},
         producer=producer_versions(),

@@ -34,9 +34,7 @@ def resize_picture(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.ui
     least 1; an odd number of border pixels puts the picture half a pixel to the left or top. InputError for any other
     array.
     """
-    check_rgb(picture, 3, "(H, W, 3); convert it, or give a path or bytes")
-    if picture.size == 0:
-        raise InputError(f"got {describe(picture)}, expected at least one pixel; skip empty pictures")
+    check_picture(picture)
     height, width = picture.shape[:2]
     return resized(Decoded(picture, width, height, (0, 0, width, height)), spec)
 
@@ -67,6 +65,13 @@ def resized(picture: Decoded, spec: InputSpec) -> NDArray[np.uint8]:
     if spec.resize == "letterbox":
         return _framed(_scaled(picture, size, (0, 0, *size), spec), spec)
     return _scaled(picture, size, crop_box(size, spec), spec)
+
+
+def check_picture(picture: NDArray[np.uint8]) -> None:
+    """Raise InputError unless an array is a picture: uint8 RGB (H, W, 3), of at least one pixel."""
+    check_rgb(picture, 3, "(H, W, 3); convert it, or give a path or bytes")
+    if picture.size == 0:
+        raise InputError(f"got {describe(picture)}, expected at least one pixel; skip empty pictures")
 
 
 def check_rgb(pixels: object, dimensions: int, expected: str) -> None:
