@@ -243,6 +243,11 @@ def describe(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def path_fault(error: OSError | ValueError) -> str:
+    """Return why a path cannot be used; a ValueError is of one with a null byte, or without an encoding."""
+    return str(error) if isinstance(error, ValueError) else error.strerror or str(error)
+
+
 def one_line(error: object) -> str:
     """Return the text of a library's error, which may have several lines, in one."""
     return " ".join(str(error).split())

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from taijitu_runtime.errors import ArtefactError, UsageError
+from taijitu_runtime.errors import ArtefactError, UsageError, path_fault
 from taijitu_runtime.fields import check_text, fail
 
 FORMS = "a label in each line, or JSON: a list, {index: label}, {label: index} or a config.json with id2label"
@@ -29,9 +29,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{path}: got a file that is not UTF-8 text, expected {FORMS}; convert it") from None
-    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
-        reason = getattr(error, "strerror", error)
-        raise UsageError(f"{path}: could not be read ({reason}), expected {FORMS}; check the path") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: could not be read ({path_fault(error)}), expected {FORMS}; check the path") from None
     labels = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(path, text)
     return checked_labels(labels, str(path))
 

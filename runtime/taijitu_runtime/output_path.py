@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from taijitu_runtime.console import shown
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, path_fault
 
 
 def check_output_path(path: Path, *inputs: Path | None) -> None:
@@ -24,9 +24,8 @@ def check_output_path(path: Path, *inputs: Path | None) -> None:
             raise UsageError(f"{shown(path)}: no folder {shown(path.parent)}; create it first") from None
         _check_folder(path)
         return
-    except (OSError, ValueError) as error:  # a path with a null byte, or without an encoding, is a ValueError
-        reason = getattr(error, "strerror", error)
-        raise UsageError(f"{shown(path)}: cannot be written ({reason}); choose another file") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{shown(path)}: cannot be written ({path_fault(error)}); choose another file") from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
         raise UsageError(f"{shown(path)}: got {kind}, expected a regular file or a new name; choose another file")
@@ -66,5 +65,4 @@ def make_out(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", error)
-        raise UsageError(f"got --out {out}, which cannot be a folder ({reason}); choose another") from None
+        raise UsageError(f"got --out {out}, which cannot be a folder ({path_fault(error)}); choose another") from None

@@ -14,7 +14,7 @@ from taijitu_runtime.backends.bulk import USUAL_BATCH, Bulk
 from taijitu_runtime.backends.contract import ModelInput, check_card
 from taijitu_runtime.backends.gpu_arrays import GpuArray, is_on_gpu, read_gpu_array
 from taijitu_runtime.card import ModelCard
-from taijitu_runtime.errors import ArtefactError, InputError, UsageError, describe
+from taijitu_runtime.errors import ArtefactError, InputError, UsageError, describe, path_fault
 from taijitu_runtime.machine import usable_cores
 from taijitu_runtime.onnx_graph.external_data import missing_files
 
@@ -178,10 +178,9 @@ def check_file(path: Path, *, may_be_empty: bool = False) -> None:
             path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError):
         raise ArtefactError(f"{path}: got no such file, expected a model file; check the path") from None
-    except (OSError, ValueError) as error:  # a path with a null byte, or without an encoding, is a ValueError
-        reason = getattr(error, "strerror", error)
+    except (OSError, ValueError) as error:
         raise ArtefactError(
-            f"{path}: got a file that cannot be read ({reason}), expected a model file; check its permissions"
+            f"{path}: cannot be read ({path_fault(error)}), expected a model file; check its permissions"
         ) from None
     if not is_file:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a special file"

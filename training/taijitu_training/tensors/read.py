@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taijitu_runtime.errors import first_line
+from taijitu_runtime.errors import first_line, path_fault
 from taijitu_runtime.files import sha256_of
 from taijitu_training.errors import CheckpointError
 from taijitu_training.tensors.containers import InertObject, weights_in
@@ -62,9 +62,8 @@ def read_weights(path: Path, key: str | None = None) -> WeightsFile:
         with path.open("rb") as stream:
             head = stream.read(9)
         sha256 = sha256_of(path)
-    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
-        reason = getattr(error, "strerror", error)
-        raise CheckpointError(f"{path}: could not be read ({reason}), expected {FORMS}; check it") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: could not be read ({path_fault(error)}), expected {FORMS}; check it") from None
     if _is_safetensors(head):
         if key is not None:
             raise CheckpointError(f"{path}: got --key {key} for .safetensors, which hold one set; remove it")
