@@ -72,7 +72,8 @@ def export_onnx(
         ArtefactError: The ONNX file that was given in its place cannot be used.
         DataError: The pictures of `calibration` do not fit the model.
         PictureError: One of them cannot be decoded.
-        UsageError: An argument is wrong, or the file cannot be written.
+        UsageError: An argument is wrong, or `output` cannot be a file.
+        WriteError: The file cannot be written, such as on a full disk.
     """
     smaller = PrecisionRequest.asked_for(
         precision, _path(calibration), max_drop, purpose, skip_unreadable=skip_unreadable
@@ -112,8 +113,8 @@ def adopt(
         interpolation: Filter of the resize; None for "bilinear".
         color: Order of the network's channels; None for "rgb", or "grey" for one channel.
         scale: First, pixels in [0, 255] are multiplied by this; None for 1/255.
-        mean: Then this is subtracted: one number, or one per channel in the order of `color`.
-        std: Then the result is divided by this: one number, or one per channel.
+        mean: Then this is subtracted: a list of one number, or of one per channel in the order of `color`.
+        std: Then the result is divided by this: a list of one number, or of one per channel.
         layout: Layout of the network's input; None for what its shape says.
         name: Name of the network; None for the file's name.
         find: A few hundred pictures, folder or tar of <label>/*: what no argument gives is found by how well the
@@ -126,6 +127,7 @@ def adopt(
         ExportError: The artefact would not answer like the original. An existing file at `output` is unchanged.
         ArtefactError: The file cannot be read, or is not a classifier.
         UsageError: A part of the contract is missing, or does not fit the network.
+        WriteError: The file cannot be written, such as on a full disk.
         DataError: The pictures of `find` cannot be read, or do not decide for one contract.
     """
     if isinstance(labels, (str, os.PathLike)):
@@ -178,6 +180,7 @@ def verify(
         DataError: The pictures do not fit the model.
         PictureError: A picture cannot be decoded.
         UsageError: The arguments do not fit each other.
+        WriteError: A file cannot be written, such as on a full disk.
     """
     return verify_file(
         Path(model),
@@ -228,6 +231,7 @@ def calibrate(
         DataError: The pictures do not fit the model.
         PictureError: A picture cannot be decoded.
         UsageError: The arguments do not fit each other.
+        WriteError: A file cannot be written, such as on a full disk.
     """
     return calibrate_file(
         Path(model),
@@ -274,6 +278,7 @@ def build_engine(
         ArtefactError: The ONNX file cannot be used.
         MissingDependencyError: The library is not installed.
         UsageError: The arguments do not fit each other, the library or this machine.
+        WriteError: The engine cannot be written, such as on a full disk.
     """
     source = Path(model)
     options = Options(
