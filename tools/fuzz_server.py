@@ -232,20 +232,22 @@ def exchange(url: str, request: bytes) -> bytes:
     with socket.create_connection((host, int(port)), timeout=HANGS_S) as connection:
         try:
             connection.sendall(request)
-            while not is_whole(reply) and (part := connection.recv(65536)):
+            while end_of(reply) is None and (part := connection.recv(65536)):
                 reply = (reply + part).removeprefix(CONTINUE)
         except TimeoutError:
             return b"!it hangs"
         except OSError:  # closed before it read all bytes
             pass
-    return reply
+    return reply[: end_of(reply)]
 
 
-def is_whole(reply: bytes) -> bool:
-    """Return whether the response has the length that it declares."""
+def end_of(reply: bytes) -> int | None:
+    """Return where the first response ends, by the length that it declares; None before it is there as a whole."""
     head, gap, body = reply.partition(b"\r\n\r\n")
     found = re.search(rb"\r\ncontent-length: (\d+)", head)
-    return bool(gap) and found is not None and len(body) >= int(found[1])
+    if not gap or found is None or len(body) < int(found[1]):
+        return None
+    return len(head) + len(gap) + int(found[1])
 
 
 def outcome_of(reply: bytes) -> str:
