@@ -62,8 +62,8 @@ def plain(field: str, value: object, depth: int = 0) -> object:
         raise fail(field, "...", f"at most {MAX_JSON_DEPTH} levels of nesting")
     if isinstance(value, dict):
         for key in value:
-            if not isinstance(key, str):
-                raise fail(field, key, "text as every key")
+            if not isinstance(key, str) or not _is_unicode(key):
+                raise fail(field, key, "text that is Unicode as every key")
         return {key: plain(f"{field}.{key}".removeprefix("whole."), item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(f"{field}[{index}]", item, depth + 1) for index, item in enumerate(value)]

@@ -83,6 +83,7 @@ def test_tuples_pass_for_lists(card: dict[str, Any]) -> None:
         ("labels", ["red", ""], r"labels\[1\]: got '', expected text"),
         ("labels", ["red", "\x1b[2J"], r"labels\[1\]: got '\\x1b\[2J', expected text without control characters"),
         ("labels", ["red", "\ud800"], r"labels\[1\]: got .* expected text that is Unicode"),
+        ("training", {"caf\ud800": 1}, r"training: got .* expected text that is Unicode as every key"),
         ("labels", ["red", "\x9b2J"], r"labels\[1\]: got '\\x9b2J', expected text without control characters"),
         ("labels", ["a\u2028b"], r"labels\[0\]: got .*, expected text without control characters"),
         ("architecture.name", "\x1b[31mred", r"architecture\.name: got '\\x1b.*, expected a model's name"),
