@@ -201,6 +201,8 @@ def test_a_reduced_budget_makes_one_row_of_rows_that_differ_in_epochs() -> None:
     assert len(reduced) == 10
     assert {planned.recipe.epochs for planned in reduced} == {3}
     assert plan(table, 1, 100)[0].paper["top1"] == "90.98"  # the paper's after as many epochs
+    nearest = {epochs: plan(table, 1, epochs)[0].full_epochs for epochs in (3, 60, 120, 200)}
+    assert nearest == {3: 50, 60: 100, 120: 150, 200: 150}, "not the paper's after fewer epochs than ours"
     assert plan(TABLES["vgnet-table4"], 1, 40)[0].recipe.warmup_epochs == 1.0  # the same share: 5 of 200
 
 
