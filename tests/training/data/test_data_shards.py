@@ -297,6 +297,19 @@ def test_a_broken_picture_is_named_in_mid_epoch(shards: Path) -> None:
         values_of(load_shards(shards))
 
 
+def test_a_label_whose_pictures_of_val_are_all_left_out_is_refused(shards: Path) -> None:
+    request = DataRequest(shards, (8, 8), PLAIN, workers=0, skip_unreadable=True)
+    with webdataset.TarWriter(str(shards / "val-001.tar")) as writer:
+        writer.write({"__key__": "broken", "jpg": b"no picture", "cls": 1})
+    dataset = load_dataset(request)
+    assert (len(dataset.evaluation), len(dataset.unreadable)) == (6, 1)
+    with webdataset.TarWriter(str(shards / "val-000.tar")) as writer:
+        for target in (0, 2):
+            writer.write({"__key__": str(target), "png": picture(target), "cls": target})
+    with pytest.raises(DataError, match=r"val .*: one"):
+        load_dataset(request)
+
+
 def test_missing_splits_and_labels_are_named(shards: Path) -> None:
     (shards / "labels.txt").write_text("zero\none\ntwo\nthree\n")
     with pytest.raises(DataError, match=r"train .*: three"):

@@ -147,7 +147,7 @@ def _readable(
         take = decode if in_memory or (role != "train" and judged <= budget) else checked
         splits[role] = take(Samples.of(split), decoder, unreadable)
     unreadable.check()
-    check_readable(found, {role: split.targets.numpy() for role, split in splits.items()})
+    check_readable(found.source, found.labels, {role: split.targets.numpy() for role, split in splits.items()})
     return splits
 
 

@@ -17,9 +17,10 @@ from taijitu_runtime.datasets import SPLIT_NAMES, Role, role_of
 from taijitu_runtime.errors import listed
 from taijitu_runtime.labels import read_labels
 from taijitu_training.data.augmentation.augment import padded_bytes
-from taijitu_training.data.checks import check_labels
+from taijitu_training.data.checks import check_labels, check_readable
 from taijitu_training.data.dataset import DataRequest, Dataset, Source, Stream
 from taijitu_training.data.in_memory import Unreadable, decode
+from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Share
 from taijitu_training.data.webdataset_shards import Shards, headers_in, picture_of, target_of
@@ -83,6 +84,9 @@ def dataset_of_shards(
         if role in ("val", "test")
     }
     unreadable.check()
+    if unreadable.listed:
+        decoded = {role: split.targets.numpy() for role, split in judged.items() if isinstance(split, Pictures)}
+        check_readable(path, found.labels, decoded)
     return Dataset(
         name=shown(path.absolute().name),
         sha256="",
