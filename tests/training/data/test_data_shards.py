@@ -217,6 +217,16 @@ def test_info_json_saves_the_counting(shards: Path) -> None:
         load_shards(shards)
 
 
+def test_a_shard_that_info_json_states_and_is_not_there_is_named(shards: Path) -> None:
+    write_info(shards, test_000=6)
+    assert len(load_shards(shards).train) == 57, "a split may be left out"
+    (shards / "train-003.tar").rename(shards / "train-003.tar.part")
+    with pytest.raises(DataError, match=r"train-003\.tar.*_info\.json"):
+        load_shards(shards)
+    (shards / "_info.json").unlink()
+    assert len(load_shards(shards).train) == 47
+
+
 def test_val_shards_choose_and_test_shards_measure(shards: Path) -> None:
     write_shard(shards / "test-000.tar", range(200, 209))
     for counted in ("headers", "_info.json"):

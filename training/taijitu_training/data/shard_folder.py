@@ -113,7 +113,8 @@ def read_shards(folder: Path, splits: dict[Role, list[Path]]) -> FoundShards:
 
     Samples are counted by reading every header of the tars, and every label with them; no picture is decoded. If
     _info.json states the numbers and labels.txt the names, only the first sample of each shard is read. DataError
-    for a truncated shard, a sample without picture or label, and a label without samples.
+    for a truncated shard, one that _info.json states and is not there, a sample without picture or label, and a label
+    without samples.
     """
     roles: tuple[Role, ...] = ("train", "val", "test")
     there = [role for role in roles if role in splits]
@@ -122,6 +123,7 @@ def read_shards(folder: Path, splits: dict[Role, list[Path]]) -> FoundShards:
         raise DataError(f"{folder}: got WebDataset shards, but no {lacking}; add some, or rename some of the others")
     labels = _labels(folder)
     if labels and (stated := _stated_lengths(folder)):
+        _require_every_shard(folder, splits, stated)
         found = {role: _stated(folder, splits[role], stated, len(labels)) for role in there}
         return FoundShards(f"WebDataset shards, counted by {INFO_FILE}", labels, found)
     found = {}
@@ -175,6 +177,17 @@ def _stated_lengths(folder: Path) -> dict[str, int]:
             f"{path}: got {error!r}, expected splits with filenames and shard_lengths; correct it, or remove it to "
             "count the samples"
         ) from None
+
+
+def _require_every_shard(folder: Path, splits: dict[Role, list[Path]], stated: dict[str, int]) -> None:
+    """Raise DataError if a shard of one of `splits` is not there: the others would be taken for all of it."""
+    there = {path.name for paths in splits.values() for path in paths}
+    named = [(name, match) for name in stated if (match := _SHARD.fullmatch(name))]
+    if missing := [name for name, match in named if role_of(match[1]) in splits and name not in there]:
+        raise DataError(
+            f"{folder}: got no {listed(missing, 3)}, which {INFO_FILE} has; fetch the rest, or remove {INFO_FILE} to "
+            "train without"
+        )
 
 
 def _stated(folder: Path, paths: list[Path], lengths: dict[str, int], classes: int) -> Shards:
