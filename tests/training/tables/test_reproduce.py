@@ -133,6 +133,21 @@ def test_a_result_belongs_to_the_contents_of_its_data_under_any_name(data: Path,
     assert len(results(tmp_path / "out", "nish-noise")) == 2
 
 
+def test_a_result_says_the_type_that_its_run_computed_in_elsewhere(data: Path, tmp_path: Path) -> None:
+    command = ["nish-noise", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--seeds", "1"]
+    assert main([*command, "--row", "5 layers, Nish"]) == 0
+    (row,) = results(tmp_path, "nish-noise")
+    assert row["computed_in"] == "float32"
+    (tmp_path / "nish-noise.jsonl").unlink()  # as if it had ended before that was written
+    final = tmp_path / str(row["run"]) / "final.pt"
+    content = torch.load(final, weights_only=True)
+    content["training"]["computed_in"] = "bfloat16, float32"  # of a run that was continued here
+    torch.save(content, final)
+    assert main([*command, "--row", "5 layers, Nish"]) == 0
+    (row,) = results(tmp_path, "nish-noise")
+    assert row["computed_in"] == "bfloat16, float32"
+
+
 @pytest.mark.parametrize("file", sorted(SHIPPED_RESULTS.glob("*-*.jsonl")), ids=lambda file: file.stem)
 def test_results_that_were_kept_without_a_hash_are_known_by_their_datas_name(file: Path) -> None:
     kept = ResultFile(file)
