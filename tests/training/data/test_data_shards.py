@@ -238,6 +238,15 @@ def test_val_shards_choose_and_test_shards_measure(shards: Path) -> None:
         write_info(shards, test_000=9)
 
 
+def test_val_and_test_shards_are_in_memory_where_both_together_fit(shards: Path) -> None:
+    write_shard(shards / "test-000.tar", range(200, 209))
+    needed = (12 + 9) * 8 * 8 * 3
+    for budget, kind in ((needed, Pictures), (needed - 1, Stream)):
+        dataset = load_dataset(DataRequest(shards, (8, 8), PLAIN, workers=0, budget=budget))
+        assert isinstance(dataset.evaluation, kind)
+        assert isinstance(dataset.test, kind)
+
+
 @pytest.mark.parametrize(
     ("labels", "fact"),
     [(b"zero\none\none\n", "one"), (b"zero\n\none\ntwo\n", "line 2"), (b"z\xe9ro\none\ntwo\n", "UTF-8")],

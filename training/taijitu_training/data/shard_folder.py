@@ -78,10 +78,11 @@ def dataset_of_shards(
     found = read_shards(path, splits)
     check_labels(path, found.labels)
     judging: Role = "val" if "val" in found.splits else "test"
+    to_judge = {role: shards for role, shards in found.splits.items() if role != "train"}
+    in_memory = padded_bytes(sum(map(len, to_judge.values())), request.size, 0) <= request.room
     judged: dict[Role, Source] = {
-        role: _in_memory_if_it_fits(shards, pool, unreadable, request.room)
-        for role, shards in found.splits.items()
-        if role in ("val", "test")
+        role: _in_memory(shards, pool, unreadable) if in_memory else Stream(shards, pool)
+        for role, shards in to_judge.items()
     }
     unreadable.check()
     if unreadable.listed:
@@ -101,9 +102,7 @@ def dataset_of_shards(
     )
 
 
-def _in_memory_if_it_fits(shards: Shards, pool: Workers, unreadable: Unreadable, room: int) -> Source:
-    if padded_bytes(len(shards), pool.decoder.size, 0) > room:
-        return Stream(shards, pool)
+def _in_memory(shards: Shards, pool: Workers, unreadable: Unreadable) -> Pictures:
     contents, targets = zip(*shards.in_order(Share()), strict=True)
     return decode(Samples(contents, torch.tensor(targets)), pool.decoder, unreadable)
 
