@@ -266,6 +266,15 @@ def test_the_line_that_is_wrong_is_named(tmp_path: Path, text: str, fact: str) -
         read_dataset(tmp_path / "list.csv")
 
 
+def test_pictures_that_a_list_repeats_are_remarked_on(tmp_path: Path) -> None:
+    lay_out(tmp_path, "1.jpg", "2.jpg")
+    once = "1.jpg,cat,train\n2.jpg,dog,test\n"
+    for text, remarks in ((once, 0), (once + "./2.jpg,dog,test\n", 1)):
+        (tmp_path / "list.csv").write_text(text)
+        found = read_dataset(tmp_path / "list.csv")
+        assert (len(found.splits["test"]), len(found.remarks)) == (1 + remarks, remarks)
+
+
 def test_digits_named_by_their_files_have_labels_for_verify_too(tmp_path: Path) -> None:
     lay_out(tmp_path, *(f"mnist/{i:06d}-num{i % 3}.png" for i in range(9)))
     judged = evaluation_pictures(tmp_path, ("0", "1", "2"))
