@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taijitu_runtime.datasets import Found, Reading, bytes_of, evaluation_pictures, name_of, read_dataset
+from taijitu_runtime.datasets import Found, Reading, bytes_of, evaluation_pictures, fingerprints, name_of, read_dataset
 from taijitu_runtime.datasets.published.plain_pickle import load_plain_pickle
 from taijitu_runtime.errors import DataError, UnknownFormatError
 from taijitu_runtime.pictures.preprocess import decode_picture
@@ -193,6 +193,20 @@ def member_bytes() -> int:
 def test_a_tar_is_read_as_its_folder_is(tar: Path) -> None:
     found = read_dataset(tar)
     assert (found.form, found.labels, len(found.splits[""])) == ("tar without splits", ("cat", "dog"), 4)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_picture_with_two_names_is_in_a_tar_of_its_folder_twice(tmp_path: Path, mode: str) -> None:
+    folder = lay_out(tmp_path / "in", "train/cat/a.jpg", "train/dog/b.jpg", "test/cat/a.jpg", "test/dog/b.jpg")
+    (folder / "train" / "dog" / "c.jpg").hardlink_to(folder / "train" / "dog" / "b.jpg")
+    (folder / "train" / "cat" / "a.txt").hardlink_to(folder / "train" / "cat" / "a.jpg")
+    with tarfile.open(tmp_path / "data.tar", mode) as archive:  # type: ignore[call-overload]
+        archive.add(folder, arcname=".")
+        assert [member.name for member in archive.getmembers() if member.islnk()]
+    mine, theirs = (read_dataset(path).splits["train"] for path in (tmp_path / "data.tar", folder))
+    assert mine.known_targets.tolist() == theirs.known_targets.tolist() == [0, 1, 1]
+    assert fingerprints(mine.contents) == fingerprints(theirs.contents)
+    assert name_of(mine.contents[2]) == "./train/dog/c.jpg"
 
 
 @pytest.mark.parametrize("where", ["header", "between", "within", "mark", "behind"])
