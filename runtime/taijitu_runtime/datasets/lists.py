@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import os
 from collections import defaultdict
@@ -35,6 +36,7 @@ def read_list(path: Path, needed: Sequence[Role]) -> Found:
     seen: dict[str, tuple[str, str]] = {}
     chosen: dict[str, list[tuple[str, str]]] = defaultdict(list)  # (file, label) by the split's spelling
     wrong: list[str] = []
+    repeated = 0
     for number, row in rows:
         name, label, split = (_cell(row, places.get(column)) for column in ("path", "label", "split"))
         label = composed(label)
@@ -47,20 +49,27 @@ def read_list(path: Path, needed: Sequence[Role]) -> Found:
         file = os.path.join(path.parent, name)  # noqa: PTH118 -- a million Paths take seconds
         if "\\" in name and not os.path.exists(file):  # noqa: PTH110
             file = os.path.join(path.parent, name.replace("\\", "/"))  # noqa: PTH118
-        before = seen.setdefault(os.path.normpath(file), (label, split))
+        place = os.path.normpath(file)
+        is_again = place in seen
+        before = seen.setdefault(place, (label, split))
         if before != (label, split):
             wrong.append(f"line {number}: {name} is {label} {split} here, and {' '.join(before)} before".rstrip())
         elif not os.path.exists(file):  # noqa: PTH110
             wrong.append(f"line {number}: got {file}, which does not exist")
         elif is_picture_file(file, left_out):
             chosen[split].append((file, label))
+            repeated += is_again
     if wrong:
         more = f"; and {len(wrong) - MOST_NAMED} more lines" if len(wrong) > MOST_NAMED else ""
         raise DataError(
             f"{path}: {'; '.join(wrong[:MOST_NAMED])}{more}; expected path,label or path,label,split in each, or these "
             "names in the first one, paths next to the list, and splits called train, val or test; correct the list"
         )
-    return _found(path, chosen, "label" in places, left_out)
+    found = _found(path, chosen, "label" in places, left_out)
+    if not repeated:
+        return found
+    remark = f"got {repeated} lines of pictures that are in the list already, which count each time; remove these lines"
+    return dataclasses.replace(found, remarks=(remark,))
 
 
 def _found(path: Path, chosen: dict[str, list[tuple[str, str]]], labelled: bool, left_out: LeftOut) -> Found:

@@ -133,6 +133,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise
 
 
+def _parts(name: str) -> Parts:
+    """Return the parts of a path in a tar."""
+    return tuple(part for part in PurePosixPath(name).parts if part != ".")
+
+
 def scan_tar(path: Path, wanted: Collection[str]) -> Scan:
     """Find the pictures of a tar, loaded if it is compressed, and the files whose names match one of `wanted`.
 
@@ -142,13 +147,17 @@ def scan_tar(path: Path, wanted: Collection[str]) -> Scan:
     found = Scan("tar")
     packed, budget = is_packed(path), host_budget()
     for member, read in members(path):
-        parts = tuple(part for part in PurePosixPath(member.name).parts if part != ".")
+        parts = _parts(member.name)
         if not parts or is_hidden(parts):
             continue
         found.folders.update(tuple(map(composed, parts[:i])) for i in range(1, len(parts) + member.isdir()))
         if member.isdir():
             continue
         part = any(fnmatch(parts[-1], pattern) for pattern in wanted)
+        linked = found.pictures.get(tuple(map(composed, _parts(member.linkname)))) if member.islnk() else None
+        if isinstance(linked, (Encoded, Member)) and not is_system_file(parts[-1]):
+            found.add(parts, linked._replace(name=member.name))  # tar packs the second name of a file as a hard link
+            continue
         if not member.isfile():
             found.left_out.name("link" if member.issym() or member.islnk() else "special file", member.name)
             continue

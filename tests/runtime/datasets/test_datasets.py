@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taijitu_runtime.datasets import Found, Reading, bytes_of, evaluation_pictures, name_of, read_dataset
+from taijitu_runtime.datasets import Found, Reading, bytes_of, evaluation_pictures, fingerprints, name_of, read_dataset
 from taijitu_runtime.datasets.published.plain_pickle import load_plain_pickle
 from taijitu_runtime.errors import DataError, UnknownFormatError
 from taijitu_runtime.pictures.preprocess import decode_picture
@@ -195,6 +195,20 @@ def test_a_tar_is_read_as_its_folder_is(tar: Path) -> None:
     assert (found.form, found.labels, len(found.splits[""])) == ("tar without splits", ("cat", "dog"), 4)
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_picture_with_two_names_is_in_a_tar_of_its_folder_twice(tmp_path: Path, mode: str) -> None:
+    folder = lay_out(tmp_path / "in", "train/cat/a.jpg", "train/dog/b.jpg", "test/cat/a.jpg", "test/dog/b.jpg")
+    (folder / "train" / "dog" / "c.jpg").hardlink_to(folder / "train" / "dog" / "b.jpg")
+    (folder / "train" / "cat" / "a.txt").hardlink_to(folder / "train" / "cat" / "a.jpg")
+    with tarfile.open(tmp_path / "data.tar", mode) as archive:  # type: ignore[call-overload]
+        archive.add(folder, arcname=".")
+        assert [member.name for member in archive.getmembers() if member.islnk()]
+    mine, theirs = (read_dataset(path).splits["train"] for path in (tmp_path / "data.tar", folder))
+    assert mine.known_targets.tolist() == theirs.known_targets.tolist() == [0, 1, 1]
+    assert fingerprints(mine.contents) == fingerprints(theirs.contents)
+    assert name_of(mine.contents[2]) == "./train/dog/c.jpg"
+
+
 @pytest.mark.parametrize("where", ["header", "between", "within", "mark", "behind"])
 def test_a_damaged_or_truncated_tar_is_never_a_smaller_data_set(tar: Path, where: str) -> None:
     content = bytearray(tar.read_bytes())
@@ -264,6 +278,15 @@ def test_the_line_that_is_wrong_is_named(tmp_path: Path, text: str, fact: str) -
     (tmp_path / "list.csv").write_text(text, "cp1252")  # as Excel does
     with pytest.raises(DataError, match=fact):
         read_dataset(tmp_path / "list.csv")
+
+
+def test_pictures_that_a_list_repeats_are_remarked_on(tmp_path: Path) -> None:
+    lay_out(tmp_path, "1.jpg", "2.jpg")
+    once = "1.jpg,cat,train\n2.jpg,dog,test\n"
+    for text, remarks in ((once, 0), (once + "./2.jpg,dog,test\n", 1)):
+        (tmp_path / "list.csv").write_text(text)
+        found = read_dataset(tmp_path / "list.csv")
+        assert (len(found.splits["test"]), len(found.remarks)) == (1 + remarks, remarks)
 
 
 def test_digits_named_by_their_files_have_labels_for_verify_too(tmp_path: Path) -> None:

@@ -375,6 +375,22 @@ def test_pictures_that_train_has_too_and_a_split_that_is_not_used_are_said(data:
     assert (len(listed.train), len(listed.evaluation), str(listed.left_out)[:17]) == (36, 12, "1 pictures of val")
 
 
+def test_pictures_of_test_that_val_has_too_are_a_warning(data: Path) -> None:
+    shutil.copytree(data / "train", data / "val")
+    for file in (data / "val").glob("*/*.png"):
+        file.write_bytes(file.read_bytes() + b"behind its end")  # other files than those of train
+    for split in ("val", "test"):
+        (data / split / "red" / "empty.png").write_bytes(b"")
+    dataset = load_dataset(DataRequest(data, (32, 32), RECIPE, skip_unreadable=True))
+    assert (dataset.test_in_val, dataset.warnings) == (0, [])
+    for name in ("00", "01"):
+        shutil.copy(data / "test" / "red" / f"{name}.png", data / "val" / "red" / f"again{name}.png")
+    dataset = load_dataset(DataRequest(data, (32, 32), RECIPE, skip_unreadable=True))
+    assert (dataset.test_in_val, len(dataset.warnings), dataset.repeated) == (2, 1, {})
+    held = load_dataset(DataRequest(data, (32, 32), RECIPE, validation=0.25, skip_unreadable=True))
+    assert held.test_in_val == 0, "val/ is not used"
+
+
 def test_a_picture_under_two_labels_is_a_warning(data: Path) -> None:
     for i, label in enumerate(("red", "blue")):
         (data / "train" / label / f"empty{i}.png").write_bytes(b"")

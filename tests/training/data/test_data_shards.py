@@ -217,6 +217,16 @@ def test_info_json_saves_the_counting(shards: Path) -> None:
         load_shards(shards)
 
 
+def test_a_shard_that_info_json_states_and_is_not_there_is_named(shards: Path) -> None:
+    write_info(shards, test_000=6)
+    assert len(load_shards(shards).train) == 57, "a split may be left out"
+    (shards / "train-003.tar").rename(shards / "train-003.tar.part")
+    with pytest.raises(DataError, match=r"train-003\.tar.*_info\.json"):
+        load_shards(shards)
+    (shards / "_info.json").unlink()
+    assert len(load_shards(shards).train) == 47
+
+
 def test_val_shards_choose_and_test_shards_measure(shards: Path) -> None:
     write_shard(shards / "test-000.tar", range(200, 209))
     for counted in ("headers", "_info.json"):
@@ -226,6 +236,15 @@ def test_val_shards_choose_and_test_shards_measure(shards: Path) -> None:
         assert isinstance(dataset.test, Pictures)
         assert dataset.test.images[:, 0, 0, 0].tolist() == list(range(200, 209))
         write_info(shards, test_000=9)
+
+
+def test_val_and_test_shards_are_in_memory_where_both_together_fit(shards: Path) -> None:
+    write_shard(shards / "test-000.tar", range(200, 209))
+    needed = (12 + 9) * 8 * 8 * 3
+    for budget, kind in ((needed, Pictures), (needed - 1, Stream)):
+        dataset = load_dataset(DataRequest(shards, (8, 8), PLAIN, workers=0, budget=budget))
+        assert isinstance(dataset.evaluation, kind)
+        assert isinstance(dataset.test, kind)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +314,19 @@ def test_a_broken_picture_is_named_in_mid_epoch(shards: Path) -> None:
         writer.write({"__key__": "broken", "jpg": b"no picture", "cls": 1})
     with pytest.raises(DataError, match=r"/train-002\.tar: broken\.jpg \("):
         values_of(load_shards(shards))
+
+
+def test_a_label_whose_pictures_of_val_are_all_left_out_is_refused(shards: Path) -> None:
+    request = DataRequest(shards, (8, 8), PLAIN, workers=0, skip_unreadable=True)
+    with webdataset.TarWriter(str(shards / "val-001.tar")) as writer:
+        writer.write({"__key__": "broken", "jpg": b"no picture", "cls": 1})
+    dataset = load_dataset(request)
+    assert (len(dataset.evaluation), len(dataset.unreadable)) == (6, 1)
+    with webdataset.TarWriter(str(shards / "val-000.tar")) as writer:
+        for target in (0, 2):
+            writer.write({"__key__": str(target), "png": picture(target), "cls": target})
+    with pytest.raises(DataError, match=r"val .*: one"):
+        load_dataset(request)
 
 
 def test_missing_splits_and_labels_are_named(shards: Path) -> None:

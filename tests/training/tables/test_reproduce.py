@@ -133,6 +133,21 @@ def test_a_result_belongs_to_the_contents_of_its_data_under_any_name(data: Path,
     assert len(results(tmp_path / "out", "nish-noise")) == 2
 
 
+def test_a_result_says_the_type_that_its_run_computed_in_elsewhere(data: Path, tmp_path: Path) -> None:
+    command = ["nish-noise", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--seeds", "1"]
+    assert main([*command, "--row", "5 layers, Nish"]) == 0
+    (row,) = results(tmp_path, "nish-noise")
+    assert row["computed_in"] == "float32"
+    (tmp_path / "nish-noise.jsonl").unlink()  # as if it had ended before that was written
+    final = tmp_path / str(row["run"]) / "final.pt"
+    content = torch.load(final, weights_only=True)
+    content["training"]["computed_in"] = "bfloat16, float32"  # of a run that was continued here
+    torch.save(content, final)
+    assert main([*command, "--row", "5 layers, Nish"]) == 0
+    (row,) = results(tmp_path, "nish-noise")
+    assert row["computed_in"] == "bfloat16, float32"
+
+
 @pytest.mark.parametrize("file", sorted(SHIPPED_RESULTS.glob("*-*.jsonl")), ids=lambda file: file.stem)
 def test_results_that_were_kept_without_a_hash_are_known_by_their_datas_name(file: Path) -> None:
     kept = ResultFile(file)
@@ -201,6 +216,8 @@ def test_a_reduced_budget_makes_one_row_of_rows_that_differ_in_epochs() -> None:
     assert len(reduced) == 10
     assert {planned.recipe.epochs for planned in reduced} == {3}
     assert plan(table, 1, 100)[0].paper["top1"] == "90.98"  # the paper's after as many epochs
+    nearest = {epochs: plan(table, 1, epochs)[0].full_epochs for epochs in (3, 60, 120, 200)}
+    assert nearest == {3: 50, 60: 100, 120: 150, 200: 150}, "not the paper's after fewer epochs than ours"
     assert plan(TABLES["vgnet-table4"], 1, 40)[0].recipe.warmup_epochs == 1.0  # the same share: 5 of 200
 
 

@@ -65,16 +65,14 @@ def check_judged(found: Found) -> None:
             )
 
 
-def check_readable(found: Found, targets: Mapping[Role, NDArray[np.int64]]) -> None:
+def check_readable(source: Path, labels: tuple[str, ...], targets: Mapping[Role, NDArray[np.int64]]) -> None:
     """Raise DataError if all pictures of a label were left out of a split because they cannot be decoded.
 
     `targets`: of the pictures that can be, int64 (N,).
     """
     for role, kept in targets.items():
-        if missing := _without_pictures(kept, found.labels):
-            raise DataError(
-                f"{found.source}: no picture of {role} can be decoded of: {missing}; repair or replace them"
-            )
+        if missing := _without_pictures(kept, labels):
+            raise DataError(f"{source}: no picture of {role} can be decoded of: {missing}; repair or replace them")
 
 
 def _without_pictures(targets: NDArray[np.int64], labels: tuple[str, ...]) -> str:

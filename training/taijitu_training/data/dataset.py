@@ -107,6 +107,7 @@ class Dataset:
     left_out: LeftOut = field(default_factory=LeftOut)  # files that are not used
     unreadable: tuple[str, ...] = ()  # pictures that were left out on request
     repeated: Mapping[str, int] = field(default_factory=dict)  # pictures of other splits that train has too, by split
+    test_in_val: int = 0  # pictures of test that val has too
     contradicted: int = 0  # pictures to train on that have more than one label
     remarks: tuple[str, ...] = ()  # what may have been read otherwise than it was meant
 
@@ -135,6 +136,11 @@ class Dataset:
             "remove them from one of the two"
             for name, count in self.repeated.items()
         ]
+        if self.test_in_val:
+            found.append(
+                f"got {self.test_in_val} pictures of test in {self.evaluation_name} too, which chooses the best epoch: "
+                "its accuracy on test will be too high; remove them from one of the two"
+            )
         if self.contradicted:
             found.append(
                 f"got {self.contradicted} pictures to train on with more than one label each, of which at most one can "

@@ -83,6 +83,7 @@ def load_dataset(request: DataRequest) -> Dataset:
         left_out=found.left_out,
         unreadable=tuple(unreadable.listed),
         repeated=_repeated(found, prints),
+        test_in_val=_shared(prints.get("val", []), prints.get("test", [])),
         contradicted=_contradicted(found.splits["train"], prints["train"]),
         remarks=found.remarks,
     )
@@ -146,15 +147,19 @@ def _readable(
         take = decode if in_memory or (role != "train" and judged <= budget) else checked
         splits[role] = take(Samples.of(split), decoder, unreadable)
     unreadable.check()
-    check_readable(found, {role: split.targets.numpy() for role, split in splits.items()})
+    check_readable(found.source, found.labels, {role: split.targets.numpy() for role, split in splits.items()})
     return splits
 
 
 def _repeated(found: Found, prints: dict[Role, list[str]]) -> dict[str, int]:
     """Return the number of pictures that train has too, by the name of the split that they are in."""
-    train = set(prints["train"]) - {UNREADABLE}
     others = {found.splits[role].name: its for role, its in prints.items() if role != "train"}
-    return {name: count for name, its in others.items() if (count := sum(map(train.__contains__, its)))}
+    return {name: count for name, its in others.items() if (count := _shared(prints["train"], its))}
+
+
+def _shared(some: list[str], others: list[str]) -> int:
+    """Return the number of `others` that `some` has too; both are fingerprints."""
+    return sum(map((set(some) - {UNREADABLE}).__contains__, others))
 
 
 def _contradicted(train: Split, prints: list[str]) -> int:

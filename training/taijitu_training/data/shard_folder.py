@@ -17,9 +17,10 @@ from taijitu_runtime.datasets import SPLIT_NAMES, Role, role_of
 from taijitu_runtime.errors import listed
 from taijitu_runtime.labels import read_labels
 from taijitu_training.data.augmentation.augment import padded_bytes
-from taijitu_training.data.checks import check_labels
+from taijitu_training.data.checks import check_labels, check_readable
 from taijitu_training.data.dataset import DataRequest, Dataset, Source, Stream
 from taijitu_training.data.in_memory import Unreadable, decode
+from taijitu_training.data.pictures import Pictures
 from taijitu_training.data.samples import Samples
 from taijitu_training.data.share import Share
 from taijitu_training.data.webdataset_shards import Shards, headers_in, picture_of, target_of
@@ -77,12 +78,16 @@ def dataset_of_shards(
     found = read_shards(path, splits)
     check_labels(path, found.labels)
     judging: Role = "val" if "val" in found.splits else "test"
+    to_judge = {role: shards for role, shards in found.splits.items() if role != "train"}
+    in_memory = padded_bytes(sum(map(len, to_judge.values())), request.size, 0) <= request.room
     judged: dict[Role, Source] = {
-        role: _in_memory_if_it_fits(shards, pool, unreadable, request.room)
-        for role, shards in found.splits.items()
-        if role in ("val", "test")
+        role: _in_memory(shards, pool, unreadable) if in_memory else Stream(shards, pool)
+        for role, shards in to_judge.items()
     }
     unreadable.check()
+    if unreadable.listed:
+        decoded = {role: split.targets.numpy() for role, split in judged.items() if isinstance(split, Pictures)}
+        check_readable(path, found.labels, decoded)
     return Dataset(
         name=shown(path.absolute().name),
         sha256="",
@@ -97,9 +102,7 @@ def dataset_of_shards(
     )
 
 
-def _in_memory_if_it_fits(shards: Shards, pool: Workers, unreadable: Unreadable, room: int) -> Source:
-    if padded_bytes(len(shards), pool.decoder.size, 0) > room:
-        return Stream(shards, pool)
+def _in_memory(shards: Shards, pool: Workers, unreadable: Unreadable) -> Pictures:
     contents, targets = zip(*shards.in_order(Share()), strict=True)
     return decode(Samples(contents, torch.tensor(targets)), pool.decoder, unreadable)
 
@@ -109,7 +112,8 @@ def read_shards(folder: Path, splits: dict[Role, list[Path]]) -> FoundShards:
 
     Samples are counted by reading every header of the tars, and every label with them; no picture is decoded. If
     _info.json states the numbers and labels.txt the names, only the first sample of each shard is read. DataError
-    for a truncated shard, a sample without picture or label, and a label without samples.
+    for a truncated shard, one that _info.json states and is not there, a sample without picture or label, and a label
+    without samples.
     """
     roles: tuple[Role, ...] = ("train", "val", "test")
     there = [role for role in roles if role in splits]
@@ -118,6 +122,7 @@ def read_shards(folder: Path, splits: dict[Role, list[Path]]) -> FoundShards:
         raise DataError(f"{folder}: got WebDataset shards, but no {lacking}; add some, or rename some of the others")
     labels = _labels(folder)
     if labels and (stated := _stated_lengths(folder)):
+        _require_every_shard(folder, splits, stated)
         found = {role: _stated(folder, splits[role], stated, len(labels)) for role in there}
         return FoundShards(f"WebDataset shards, counted by {INFO_FILE}", labels, found)
     found = {}
@@ -171,6 +176,17 @@ def _stated_lengths(folder: Path) -> dict[str, int]:
             f"{path}: got {error!r}, expected splits with filenames and shard_lengths; correct it, or remove it to "
             "count the samples"
         ) from None
+
+
+def _require_every_shard(folder: Path, splits: dict[Role, list[Path]], stated: dict[str, int]) -> None:
+    """Raise DataError if a shard of one of `splits` is not there: the others would be taken for all of it."""
+    there = {path.name for paths in splits.values() for path in paths}
+    named = [(name, match) for name in stated if (match := _SHARD.fullmatch(name))]
+    if missing := [name for name, match in named if role_of(match[1]) in splits and name not in there]:
+        raise DataError(
+            f"{folder}: got no {listed(missing, 3)}, which {INFO_FILE} has; fetch the rest, or remove {INFO_FILE} to "
+            "train without"
+        )
 
 
 def _stated(folder: Path, paths: list[Path], lengths: dict[str, int], classes: int) -> Shards:

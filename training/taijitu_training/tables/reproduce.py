@@ -21,7 +21,6 @@ from taijitu_training import checkpoint
 from taijitu_training.data import DataRequest, Dataset, Share, evaluation_batches, load_dataset
 from taijitu_training.devices import choose_device, describe_machine
 from taijitu_training.loop.evaluation import evaluate
-from taijitu_training.loop.mixed_precision import computed_in, name_of
 from taijitu_training.models import create_model
 from taijitu_training.run.run import Run
 from taijitu_training.tables.figures import figure_png
@@ -86,7 +85,9 @@ def add_result(
         if numbers is None:
             return False
         found = {"numbers": numbers, "machine": describe_machine(device), "date": checkpoint.today()}
-        results.add({**wanted, **found, "computed_in": name_of(computed_in(device.type, planned.recipe))})
+        # As the run has it: a part, or all of it, may have been trained on another machine.
+        types = checkpoint.load(folder / "final.pt").training.get("computed_in", "not recorded")
+        results.add({**wanted, **found, "computed_in": types})
     return True
 
 

@@ -184,7 +184,7 @@ class Plan:
 def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
     """Return the runs of `table`, all rows with one seed before the next; with `epochs`, if not 0, not the rows' own.
 
-    Rows that differ only in their epochs are then one: the one with these epochs, if there is one.
+    Rows that differ only in their epochs are then one: that with these epochs, or with the next more, or with the most.
     """
     from taijitu_training.models import model_options  # imports torch, which the tables' names do not need
 
@@ -198,6 +198,12 @@ def plan(table: Table, seeds: int, epochs: int) -> list[Plan]:
             options = model_options(experiment.model, preset=table.preset, **experiment.options)
             architecture = Architecture(experiment.model, options)
             planned = Plan(experiment.row, experiment.paper, architecture, recipe, full_epochs)
-            if planned.name not in plans or full_epochs == epochs:
+            before = plans.get(planned.name)
+            if before is None or _distance(full_epochs, epochs) < _distance(before.full_epochs, epochs):
                 plans[planned.name] = planned
     return list(plans.values())
+
+
+def _distance(full_epochs: int, epochs: int) -> tuple[bool, int]:
+    """Return how far a row of `full_epochs` is from a budget of `epochs`; rows that had fewer are farther than any."""
+    return full_epochs < epochs, abs(full_epochs - epochs)
