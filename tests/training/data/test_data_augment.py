@@ -113,7 +113,7 @@ def test_pictures_are_turned_each_by_its_own_angle() -> None:
         torch.testing.assert_close(ours[:, 8:16, 10:22], expected[:, 8:16, 10:22], rtol=0, atol=1.0)
 
 
-def test_erased_rectangles_have_the_papers_sizes() -> None:
+def test_erased_rectangles_have_the_sizes_of_timm() -> None:
     recipe = replace(PLAIN, pad=0, flip=0.0, erase=0.5)
     white = torch.full((1, 64, 64, 3), 255, dtype=torch.uint8)
     drawn = draw(400, recipe, torch.Generator().manual_seed(0))

@@ -76,7 +76,9 @@ SETTINGS = {
         "pictures are turned by up to this many degrees, either way; the borders are reflected", "[0, 180]"
     ),
     "trivial_augment": Setting("one of 14 changes of random strength for each picture (Müller and Hutter 2021)"),
-    "erase": Setting("probability that a rectangle of 2 to 33 % becomes the mean (Zhong et al. 2017)", "[0, 1]"),
+    "erase": Setting(
+        "probability that a rectangle of 2 to 33 % becomes the mean (Zhong et al. 2017; sizes of timm)", "[0, 1]"
+    ),
     "mixup": Setting(
         "alpha of the beta distribution of the shares that pictures are mixed in (Zhang et al. 2017)", "[0, inf)"
     ),

@@ -15,7 +15,7 @@ from taijitu_training.data.pictures import normalise
 from taijitu_training.errors import DataError
 from taijitu_training.recipes.recipe import Recipe
 
-ERASED_AREA, ERASED_ASPECT = (0.02, 1 / 3), (0.3, 10 / 3)  # Zhong et al., Random Erasing (2017), section 4
+ERASED_AREA, ERASED_ASPECT = (0.02, 1 / 3), (0.3, 10 / 3)  # Random Erasing (Zhong et al. 2017) with the sizes of timm
 
 
 @dataclass(frozen=True)
