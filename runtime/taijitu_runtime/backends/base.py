@@ -180,7 +180,8 @@ def check_file(path: Path, *, may_be_empty: bool = False) -> None:
         raise ArtefactError(f"{path}: got no such file, expected a model file; check the path") from None
     except (OSError, ValueError) as error:
         raise ArtefactError(
-            f"{path}: cannot be read ({path_fault(error)}), expected a model file; check its permissions"
+            f"{path}: got a file that cannot be read ({path_fault(error)}), expected a model file; check its "
+            "permissions"
         ) from None
     if not is_file:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a special file"
