@@ -109,6 +109,14 @@ def test_trtexecs_flags_with_a_space_or_an_equals_sign_as_the_sidecar_records_th
     assert (rebuilt.profiles, rebuilt.built_for, rebuilt.flags) == (card.profiles, card.built_for, card.flags)
 
 
+def test_the_source_is_found_from_a_folder_that_is_a_link(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "far" / "engines").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "engines")
+    plan = tmp_path / "link" / "model.engine"
+    build(model, f"--saveEngine={plan}")
+    assert (plan.parent / EngineCard.read(plan).source.path).samefile(model)
+
+
 def test_a_new_flag_of_the_builder_is_recorded_or_known_not_to_decide_what_is_built() -> None:
     flags = {flag for action in engine_cli.build_parser()._actions for flag in action.option_strings}
     others = {"-h", "--help", "--onnx", "--saveEngine", "--timingCacheFile", "--verbose", "--json"}
