@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from string import ascii_lowercase
 
 import onnx
@@ -107,7 +108,7 @@ def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.M
         reason = one_line(error)
         raise ArtefactError(f"got functions that cannot be written out ({reason}); export it again") from None
     known = {(opset.domain, opset.version) for opset in model.opset_import}
-    for node in model.graph.node:
+    for node in _nodes(model.graph):
         version = next((version for domain, version in known if domain == node.domain), 0)
         if node.domain in STANDARD_DOMAINS and onnx.defs.has(node.op_type, version, node.domain):
             continue
@@ -122,9 +123,18 @@ def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.M
     return _tidied(model)
 
 
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a graph, and of the branches and bodies in it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
 def _drop_definition(model: onnx.ModelProto, function: tuple[str, str]) -> None:
     """Remove it, so that the parser has the plugin or fails, and never silently uses the definition instead."""
-    if not any((node.domain, node.op_type) == function for node in model.graph.node):
+    if not any((node.domain, node.op_type) == function for node in _nodes(model.graph)):
         raise UsageError(
             f"got --nishPlugin for a graph without a node {'::'.join(function)}, expected one that taijitu "
             "onnx wrote with --nish op; remove the flag"
@@ -145,7 +155,7 @@ def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
 
     ONNX means the same by an optional input that is empty and one that is absent; the parser refuses an empty bias.
     """
-    for node in model.graph.node:
+    for node in _nodes(model.graph):
         node.name = node.name or node.output[0]
         while node.input and not node.input[-1]:
             del node.input[-1]

@@ -367,6 +367,16 @@ def test_a_nish_node_without_its_body_never_reaches_the_parser(model: Path, refu
     assert not model.with_suffix(".engine").exists()
 
 
+def test_a_node_of_a_branch_without_its_definition_never_reaches_the_parser(tmp_path: Path, refused: Refused) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (bool c, float[1, 4] x) => (float[1, 4] y) {
+        y = If (c) <then_branch = then () => (float[1, 4] a) { a = MyelinWeightsTransformPlugin(x) },
+                    else_branch = else () => (float[1, 4] b) { b = Neg(x) }>
+    }"""  # a plugin of TensorRT-RTX itself, at which its parser ends the process
+    source = tmp_path / "model.onnx"
+    onnx.save(onnx.parser.parse_model(text), source)
+    assert "got the node 'a' of type MyelinWeightsTransformPlugin without its definition" in refused(2, source)
+
+
 def test_nodes_of_nish_stay_for_the_plugin_and_name_it(model: Path) -> None:
     plain, graph = (without_functions(read_graph(model).model, plugin=plugin) for plugin in (False, True))
     nodes = [node for node in graph.graph.node if node.domain]
