@@ -164,7 +164,7 @@ def open_probe(artefact: Network, options: argparse.Namespace) -> Probe:
 
 def images_per_s(artefact: Network, result: Result, options: argparse.Namespace) -> float:
     """Return the throughput in images, or in rows of the first input."""
-    shape = next(iter(artefact.shapes(options.shapes).values()))
+    shape = next(iter(artefact.shapes(options.shapes).values()), ())
     return result.throughput_qps * (shape[0] if shape else 1)
 
 

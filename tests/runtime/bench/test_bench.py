@@ -265,6 +265,21 @@ def test_a_network_that_fails_on_the_input_is_one_line(tmp_path: Path, capsys: p
     assert "model.onnx: ONNX Runtime failed on x 2x4" in refused(capsys, tmp_path / "model.onnx", "--shapes=x:2x4")
 
 
+def test_a_network_without_inputs_is_measured(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g () => (float[2] y) <float[2] w = {1.0, 2.0}> { y = Relu(w) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "none.onnx")
+    assert main([str(tmp_path / "none.onnx"), *QUICK]) == 0
+
+
+@pytest.mark.parametrize("kind", ["string[1]", "seq(float[1])"])
+def test_an_input_of_a_type_that_numpy_lacks_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g ({kind} x) => ({kind} y) {{ y = Identity(x) }}"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "model.onnx")
+    assert "model.onnx: got an input x of " in refused(capsys, tmp_path / "model.onnx")
+
+
 def test_exports_of_two_models_are_refused(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "got --exportTimes and 2 models" in refused(capsys, tiny_onnx, tiny_onnx, "--exportTimes=t.json")
 
