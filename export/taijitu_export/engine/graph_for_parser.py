@@ -33,6 +33,7 @@ def graph_for_parser(graph: Graph, target: Target) -> Graph:
     ArtefactError for a node without a definition.
     """
     check_precision(graph, target.options.precision)
+    check_inputs(graph)
     if graph.has_float16_scales and not target.library.has("float16 scales"):
         raise UsageError(
             f"{graph.path}: got an int8 graph with float16 between its layers, which {target.library} does not parse, "
@@ -88,6 +89,18 @@ def check_precision(graph: Graph, asked: str) -> None:
         )
     if asked == "fp32" and graph.precision != "fp32":
         raise UsageError(f"{graph.path}: got a graph in {graph.precision}, expected float32")
+
+
+def check_inputs(graph: Graph) -> None:
+    """Raise ArtefactError for an input without a shape: the parser takes it for a single number."""
+    values = {each.name for each in graph.model.graph.initializer}
+    for tensor in graph.model.graph.input:
+        kind = tensor.type
+        if tensor.name not in values and kind.HasField("tensor_type") and not kind.tensor_type.HasField("shape"):
+            raise ArtefactError(
+                f"{graph.path}: got the input {tensor.name} with an unknown number of dimensions, expected its shape, "
+                "with names for those that are open; export it again"
+            )
 
 
 def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.ModelProto:
