@@ -31,6 +31,7 @@ from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.flags import add_shared
+from taijitu_runtime.machine import MOST_THREADS
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
 
@@ -116,6 +117,8 @@ def check_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
             raise UsageError(f"got --{name}={value:g}, expected a number from {least} up")
+    if (options.cpuThreads or 1) > MOST_THREADS:
+        raise UsageError(f"got --cpuThreads={options.cpuThreads}, expected 1 to {MOST_THREADS}")
     if options.verbose and options.json:
         raise UsageError("got --verbose with --json, expected one of them; --exportTimes has every single time")
     taken = {os.path.realpath(model) for model in options.models}

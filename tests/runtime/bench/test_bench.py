@@ -212,6 +212,7 @@ def test_a_network_without_nodes_has_no_layers(tmp_path: Path) -> None:
         (["--duration=nan"], "--duration=nan"),
         (["--warmUp=inf"], "--warmUp=inf"),
         (["--iterations=0"], "--iterations=0.* 1 "),
+        (["--cpuThreads=1025"], "--cpuThreads=1025.* 1024"),
         (["--verbose", "--json"], r"got --verbose with --json"),
         (["--exportTimes=/no/such/folder/t.json"], "t.json.*/no/such/folder"),
         (["--exportTimes=/dev/null"], "/dev/null"),
