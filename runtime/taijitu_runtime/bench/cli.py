@@ -26,7 +26,7 @@ from taijitu_runtime.bench.report import Result, explanations, profile_for_expor
 from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.bench.trt_probe import TrtProbe
-from taijitu_runtime.command_line import Parser, run
+from taijitu_runtime.command_line import Once, Parser, run
 from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
@@ -82,7 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="taijitu bench", description=__doc__)
     parser.elsewhere = dict.fromkeys(("--onnx", "--loadEngine"), "the path of the file without a flag")
     parser.add_argument("models", type=Path, nargs="+", metavar="model", help="any ONNX file, or an engine")
-    parser.add_argument("--shapes", help="such as images:8x32x32x3 (default: one image, or the smallest batch)")
+    parser.add_argument("--shapes", action=Once, help="such as images:8x32x32x3 (default: one image, or the "
+                        "smallest batch)")  # fmt: skip
     parser.add_argument("--warmUp", type=float, default=200, metavar="MS", help="before measuring (%(default)s ms)")
     parser.add_argument("--duration", type=float, default=3, metavar="S", help="at least (%(default)s s per model)")
     parser.add_argument("--iterations", type=int, default=10, metavar="N", help="at least (%(default)s)")

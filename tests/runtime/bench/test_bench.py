@@ -205,6 +205,7 @@ def test_a_network_without_nodes_has_no_layers(tmp_path: Path) -> None:
         (["--shapes=images:0x8x8x3"], r"expected images:Nx8x8x3 with N from 1$"),
         (["--shapes=pixels:1x8x8x3"], r"expected images:Nx8x8x3"),
         (["--shapes=images:1x8x8x3,images:2x8x8x3"], "images twice"),
+        (["--shapes=images:1x8x8x3", "--shapes=images:2x8x8x3"], "--shapes: got it twice"),
         (["--percentile=101"], "101.* 0 to 100"),
         (["--percentile=p"], r"invalid percentages value: 'p'"),
         (["--shapes=images:99999999999999x8x8x3"], "--shapes=images:99999999999999x8x8x3, .*memory"),
