@@ -57,6 +57,13 @@ def test_every_command_is_shown_with_flags_that_exist(root: Path, command: str, 
         assert set(re.findall(r"(?<= )--?[a-zA-Z][\w-]*", line)) <= known, line
 
 
+@pytest.mark.parametrize("module", POINTS.values())
+def test_every_command_starts_where_python_keeps_no_docstrings(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = importlib.import_module(module)
+    monkeypatch.setattr(loaded, "__doc__", None)  # as by PYTHONOPTIMIZE=2
+    assert loaded.build_parser().format_help()
+
+
 def test_the_servers_list_of_hard_cases_names_tests_that_exist(root: Path) -> None:
     folder = root / "tests/server"
     existing = {name for file in folder.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}

@@ -62,6 +62,16 @@ class Parser(argparse.ArgumentParser):
         return note + (f"; did you mean {', '.join(dict.fromkeys(close))}?" if close else "")
 
 
+class Once(argparse.Action):
+    """Store the list of a flag that is given once: a second one would silently replace the first."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        """Store it. Raise an error of argparse where there is one."""
+        if getattr(namespace, self.dest):
+            raise argparse.ArgumentError(self, "got it twice, expected it once, with all values between commas")
+        setattr(namespace, self.dest, values)
+
+
 def _path(text: str) -> Path:
     if not text:  # a variable of the shell that is not set; Path("") is the working directory
         raise argparse.ArgumentTypeError("got an empty path, expected a name; write . for the working directory")

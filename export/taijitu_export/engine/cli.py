@@ -19,7 +19,7 @@ from taijitu_export.engine.options import Options
 from taijitu_export.engine.request import Request
 from taijitu_export.engine.shapes import Shapes
 from taijitu_runtime.bench.inputs import shapes_from_text
-from taijitu_runtime.command_line import Parser, run
+from taijitu_runtime.command_line import Once, Parser, run
 from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.engine_card import HARDWARE_COMPATIBILITY
 from taijitu_runtime.errors import UsageError
@@ -34,7 +34,7 @@ def build_parser() -> Parser:
 
     Trtexec's flags are spelt as trtexec has them.
     """
-    parser = Parser(prog="taijitu engine", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = Parser(prog="taijitu engine", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     # Parser reads "--flag value" and "--flag=value" alike.
     parser.add_argument("model", nargs="?", type=Path, help="the ONNX file (or --onnx)")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="the same, as for trtexec")
@@ -45,9 +45,9 @@ def build_parser() -> Parser:
     _add_precision(parser)
     _add_shapes(parser)
     _add_target(parser)
-    parser.add_argument("--memPoolSize", type=argument_type(pools_from_text), default={}, metavar="POOL:SIZE",
-                        help="such as workspace:256M (default of the workspace: at most half of the free "
-                        "memory)")  # fmt: skip
+    parser.add_argument("--memPoolSize", action=Once, type=argument_type(pools_from_text), default={},
+                        metavar="POOL:SIZE", help="such as workspace:256M (default of the workspace: at most half of "
+                        "the free memory)")  # fmt: skip
     parser.add_argument("--timingCacheFile", type=Path, metavar="FILE", help="TensorRT's timing cache (default: one in "
                         "the user's cache folder)")  # fmt: skip
     parser.add_argument("--builderOptimizationLevel", type=int, choices=range(6), metavar="0..5",
@@ -71,14 +71,14 @@ def _add_precision(parser: Parser) -> None:
 
 def _add_shapes(parser: Parser) -> None:
     for flag, what in (("min", "smallest"), ("opt", "usual"), ("max", "largest")):
-        parser.add_argument(f"--{flag}Shapes", type=argument_type(shapes_from_text), default={}, metavar="NAME:SHAPE",
-                            help=f"the {what} input, such as images:1x32x32x3")  # fmt: skip
+        parser.add_argument(f"--{flag}Shapes", action=Once, type=argument_type(shapes_from_text), default={},
+                            metavar="NAME:SHAPE", help=f"the {what} input, such as images:1x32x32x3")  # fmt: skip
 
 
 def _add_target(parser: Parser) -> None:
-    parser.add_argument("--computeCapabilities", type=compute_capabilities, default=(), metavar="LIST",
-                        help="GPUs that a TensorRT-RTX engine is for, such as 8.6,8.9,12.0 (default: Ampere and "
-                        "later)")  # fmt: skip
+    parser.add_argument("--computeCapabilities", action=Once, type=compute_capabilities, default=(),
+                        metavar="LIST", help="GPUs that a TensorRT-RTX engine is for, such as 8.6,8.9,12.0 (default: "
+                        "Ampere and later)")  # fmt: skip
     parser.add_argument("--hardwareCompatibilityLevel", choices=tuple(HARDWARE_COMPATIBILITY), default="none",
                         help="other GPUs that a TensorRT engine is for (default: %(default)s)")  # fmt: skip
     parser.add_argument("--versionCompatible", action="store_true", help="a TensorRT engine also for later releases")

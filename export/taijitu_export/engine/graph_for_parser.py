@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from string import ascii_lowercase
 
 import onnx
@@ -32,6 +33,7 @@ def graph_for_parser(graph: Graph, target: Target) -> Graph:
     ArtefactError for a node without a definition.
     """
     check_precision(graph, target.options.precision)
+    check_inputs(graph)
     if graph.has_float16_scales and not target.library.has("float16 scales"):
         raise UsageError(
             f"{graph.path}: got an int8 graph with float16 between its layers, which {target.library} does not parse, "
@@ -89,6 +91,18 @@ def check_precision(graph: Graph, asked: str) -> None:
         raise UsageError(f"{graph.path}: got a graph in {graph.precision}, expected float32")
 
 
+def check_inputs(graph: Graph) -> None:
+    """Raise ArtefactError for an input without a shape: the parser takes it for a single number."""
+    values = {each.name for each in graph.model.graph.initializer}
+    for tensor in graph.model.graph.input:
+        kind = tensor.type
+        if tensor.name not in values and kind.HasField("tensor_type") and not kind.tensor_type.HasField("shape"):
+            raise ArtefactError(
+                f"{graph.path}: got the input {tensor.name} with an unknown number of dimensions, expected its shape, "
+                "with names for those that are open; export it again"
+            )
+
+
 def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.ModelProto:
     """Write the model's functions out in standard operators, which every parser knows.
 
@@ -107,7 +121,7 @@ def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.M
         reason = one_line(error)
         raise ArtefactError(f"got functions that cannot be written out ({reason}); export it again") from None
     known = {(opset.domain, opset.version) for opset in model.opset_import}
-    for node in model.graph.node:
+    for node in _nodes(model.graph):
         version = next((version for domain, version in known if domain == node.domain), 0)
         if node.domain in STANDARD_DOMAINS and onnx.defs.has(node.op_type, version, node.domain):
             continue
@@ -122,9 +136,18 @@ def without_functions(model: onnx.ModelProto, *, plugin: bool = False) -> onnx.M
     return _tidied(model)
 
 
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a graph, and of the branches and bodies in it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
 def _drop_definition(model: onnx.ModelProto, function: tuple[str, str]) -> None:
     """Remove it, so that the parser has the plugin or fails, and never silently uses the definition instead."""
-    if not any((node.domain, node.op_type) == function for node in model.graph.node):
+    if not any((node.domain, node.op_type) == function for node in _nodes(model.graph)):
         raise UsageError(
             f"got --nishPlugin for a graph without a node {'::'.join(function)}, expected one that taijitu "
             "onnx wrote with --nish op; remove the flag"
@@ -145,7 +168,7 @@ def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
 
     ONNX means the same by an optional input that is empty and one that is absent; the parser refuses an empty bias.
     """
-    for node in model.graph.node:
+    for node in _nodes(model.graph):
         node.name = node.name or node.output[0]
         while node.input and not node.input[-1]:
             del node.input[-1]

@@ -32,8 +32,12 @@ class Request:
 
     @property
     def relative_source(self) -> str:
-        """The path of the ONNX file in the sidecar: relative to the plan's folder."""
-        return Path(os.path.relpath(self.source, self.output.parent)).as_posix()
+        """The path of the ONNX file in the sidecar: relative to the plan's folder.
+
+        Without the links in both folders, because the system takes ".." from the folder that a link names.
+        """
+        folder = os.path.realpath(self.source.parent)
+        return Path(os.path.relpath(Path(folder, self.source.name), os.path.realpath(self.output.parent))).as_posix()
 
     @property
     def arguments(self) -> tuple[str, ...]:

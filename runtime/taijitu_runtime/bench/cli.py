@@ -26,11 +26,12 @@ from taijitu_runtime.bench.report import Result, explanations, profile_for_expor
 from taijitu_runtime.bench.statistics import Ratio, ratio_of_turns
 from taijitu_runtime.bench.trt_network import TrtNetwork
 from taijitu_runtime.bench.trt_probe import TrtProbe
-from taijitu_runtime.command_line import Parser, run
+from taijitu_runtime.command_line import Once, Parser, run
 from taijitu_runtime.console import say, say_json, shown
 from taijitu_runtime.errors import UsageError
 from taijitu_runtime.files import write_whole
 from taijitu_runtime.flags import add_shared
+from taijitu_runtime.machine import MOST_THREADS
 from taijitu_runtime.model_files import is_onnx
 from taijitu_runtime.output_path import check_output_path
 
@@ -81,7 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="taijitu bench", description=__doc__)
     parser.elsewhere = dict.fromkeys(("--onnx", "--loadEngine"), "the path of the file without a flag")
     parser.add_argument("models", type=Path, nargs="+", metavar="model", help="any ONNX file, or an engine")
-    parser.add_argument("--shapes", help="such as images:8x32x32x3 (default: one image, or the smallest batch)")
+    parser.add_argument("--shapes", action=Once, help="such as images:8x32x32x3 (default: one image, or the "
+                        "smallest batch)")  # fmt: skip
     parser.add_argument("--warmUp", type=float, default=200, metavar="MS", help="before measuring (%(default)s ms)")
     parser.add_argument("--duration", type=float, default=3, metavar="S", help="at least (%(default)s s per model)")
     parser.add_argument("--iterations", type=int, default=10, metavar="N", help="at least (%(default)s)")
@@ -116,6 +118,8 @@ def check_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
             raise UsageError(f"got --{name}={value:g}, expected a number from {least} up")
+    if (options.cpuThreads or 1) > MOST_THREADS:
+        raise UsageError(f"got --cpuThreads={options.cpuThreads}, expected 1 to {MOST_THREADS}")
     if options.verbose and options.json:
         raise UsageError("got --verbose with --json, expected one of them; --exportTimes has every single time")
     taken = {os.path.realpath(model) for model in options.models}
@@ -164,7 +168,7 @@ def open_probe(artefact: Network, options: argparse.Namespace) -> Probe:
 
 def images_per_s(artefact: Network, result: Result, options: argparse.Namespace) -> float:
     """Return the throughput in images, or in rows of the first input."""
-    shape = next(iter(artefact.shapes(options.shapes).values()))
+    shape = next(iter(artefact.shapes(options.shapes).values()), ())
     return result.throughput_qps * (shape[0] if shape else 1)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from taijitu_runtime.backends.base import check_file
 from taijitu_runtime.backends.bulk import Bulk
 from taijitu_runtime.backends.contract import Tensor
@@ -42,8 +44,8 @@ class OnnxNetwork:
 
     @property
     def inputs(self) -> list[Tensor]:
-        """What it takes."""
-        return [tensor_of(node) for node in self.session.get_inputs()]
+        """What it takes. Raises UsageError for a type that NumPy does not have."""
+        return [self._tensor(node) for node in self.session.get_inputs()]
 
     @property
     def bulk(self) -> Bulk | None:
@@ -80,6 +82,17 @@ class OnnxNetwork:
     def _card(self) -> ModelCard | None:
         metadata = self.session.get_modelmeta().custom_metadata_map
         return ModelCard.read_onnx_metadata(metadata, self.path) if has_card(metadata) else None
+
+    def _tensor(self, node: Any) -> Tensor:
+        tensor = tensor_of(node)
+        try:
+            np.dtype(tensor.dtype)
+        except TypeError:
+            raise UsageError(
+                f"{self.path}: got an input {tensor.name} of {node.type}, expected a tensor of a type that NumPy has; "
+                "export it again with a float32 input"
+            ) from None
+        return tensor
 
     def _smallest(self, name: str, sides: tuple[int | None, ...]) -> Shape:
         if None in sides[1:]:

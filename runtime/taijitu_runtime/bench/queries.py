@@ -84,7 +84,10 @@ class Loop:
 
 @dataclasses.dataclass
 class Trace:
-    """The measurements of one model. `turns`: its queries. `wall_ms`: the time of its turns, without other models'."""
+    """The measurements of one model. `turns`: its queries.
+
+    `wall_ms`: the time of its turns, without other models'; the time between them counts where there are none.
+    """
 
     warm_up_queries: int = 0
     turns: list[list[Query]] = dataclasses.field(default_factory=list)
@@ -95,21 +98,24 @@ class Trace:
         """All queries in order."""
         return [query for turn in self.turns for query in turn]
 
-    def add(self, turn: list[Query]) -> None:
-        """Take a turn."""
+    def add(self, turn: list[Query], *, alone: bool = True) -> None:
+        """Take a turn. `alone`: no other model ran since the one before."""
+        begin_ms = self.turns[-1][-1].whole[1] if alone and self.turns else turn[0].whole[0]
+        self.wall_ms += turn[-1].whole[1] - begin_ms
         self.turns.append(turn)
-        self.wall_ms += _wall_ms(turn)
 
 
 def measure(probes: Sequence[Probe], loop: Loop) -> list[Trace]:
     """Warm up each probe, then let them take turns, each round in the opposite order, until each had its time."""
     traces = [Trace(_warm_up(probe, loop.warm_up_ms)) for probe in probes]
+    alone = len(probes) == 1
     places = list(range(len(probes)))
     while any(_goes_on(trace, loop) for trace in traces):
         for place in places:
-            if len(probes) > 1:
+            if not alone:
                 probes[place].run(1)  # not counted, as the caches are full of the other model's data
-            traces[place].add(_turn(probes[place], loop.turn, SHORTEST_TURN_MS if len(probes) > 1 else 0))
+            turn = _turn(probes[place], loop.turn, 0 if alone else SHORTEST_TURN_MS)
+            traces[place].add(turn, alone=alone)
         places.reverse()
     return traces
 

@@ -14,7 +14,8 @@ MOST_ENQUEUE_SHARE = 0.8
 STEPS = {"enqueue": "Enqueue Time", "h2d": "H2D Latency", "compute": "{device} Compute Time", "d2h": "D2H Latency"}
 EXPLANATIONS = """
 === Explanations of the performance metrics ===
-Total Host Walltime: from the begin of the first query after the warm-up to the end of the last one.
+Total Host Walltime: from the begin of the first query after the warm-up to the end of the last one; of several
+models, each has the time of its own turns.
 {device} Compute Time: of one query, without copying its input and output.
 Total {device} Compute Time: the sum over all queries. Much below the walltime: the host or the copies hold it back.
 Throughput: queries divided by the Total Host Walltime.

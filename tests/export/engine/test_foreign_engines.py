@@ -56,6 +56,18 @@ def test_a_network_without_weights_becomes_an_engine(tmp_path: Path) -> None:
     assert EngineCard.read(tmp_path / "relu.engine").precision.layers == {}
 
 
+def test_an_input_without_a_shape_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The parser takes it for a single number."""
+    pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "relu.onnx")
+    assert engine_cli.main([str(tmp_path / "relu.onnx"), "--backend=rtx"]) == 2
+    assert "relu.onnx: got the input x with" in capsys.readouterr().err
+    assert not (tmp_path / "relu.engine").exists()
+
+
 @pytest.mark.parametrize("flags", [[], ["--fp16"]])
 def test_values_without_types_and_empty_inputs_become_an_engine(tmp_path: Path, flags: list[str]) -> None:
     """As other exporters write them: computed weights of a Gemm without a type, its bias an empty input."""

@@ -109,6 +109,14 @@ def test_trtexecs_flags_with_a_space_or_an_equals_sign_as_the_sidecar_records_th
     assert (rebuilt.profiles, rebuilt.built_for, rebuilt.flags) == (card.profiles, card.built_for, card.flags)
 
 
+def test_the_source_is_found_from_a_folder_that_is_a_link(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "far" / "engines").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "engines")
+    plan = tmp_path / "link" / "model.engine"
+    build(model, f"--saveEngine={plan}")
+    assert (plan.parent / EngineCard.read(plan).source.path).samefile(model)
+
+
 def test_a_new_flag_of_the_builder_is_recorded_or_known_not_to_decide_what_is_built() -> None:
     flags = {flag for action in engine_cli.build_parser()._actions for flag in action.option_strings}
     others = {"-h", "--help", "--onnx", "--saveEngine", "--timingCacheFile", "--verbose", "--json"}
@@ -273,6 +281,9 @@ def test_a_flag_that_this_library_does_not_use_is_an_error_that_says_why(
         ([f"--memPoolSize=workspace:{10**400}"], "expected POOL:SIZE such as workspace:256M"),
         (["--memPoolSize=workspace:0.1B"], "expected POOL:SIZE such as workspace:256M"),
         (["--memPoolSize=workspace:1M,workspace:1G"], "workspace twice"),
+        (["--memPoolSize=workspace:1G", "--memPoolSize=tacticSharedMem:1M"], "--memPoolSize: got it twice"),
+        (["--maxShapes=images:4x16x16x3", "--maxShapes=images:8x16x16x3"], "--maxShapes: got it twice"),
+        (["--computeCapabilities=8.6", "--computeCapabilities=8.9"], "--computeCapabilities: got it twice"),
         ([f"--maxShapes=images:{10**20}x16x16x3"], "in every dimension"),
         (["--memPoolSize=dlaSRAM:1M"], "without --useDLACore"),
         (["--allowGPUFallback"], "without --useDLACore"),
@@ -357,6 +368,16 @@ def test_a_nish_node_without_its_body_never_reaches_the_parser(model: Path, refu
     assert text.count("\n") == 1
     assert "got the node 'start' of type taijitu::Nish without its definition" in text
     assert not model.with_suffix(".engine").exists()
+
+
+def test_a_node_of_a_branch_without_its_definition_never_reaches_the_parser(tmp_path: Path, refused: Refused) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (bool c, float[1, 4] x) => (float[1, 4] y) {
+        y = If (c) <then_branch = then () => (float[1, 4] a) { a = MyelinWeightsTransformPlugin(x) },
+                    else_branch = else () => (float[1, 4] b) { b = Neg(x) }>
+    }"""  # a plugin of TensorRT-RTX itself, at which its parser ends the process
+    source = tmp_path / "model.onnx"
+    onnx.save(onnx.parser.parse_model(text), source)
+    assert "got the node 'a' of type MyelinWeightsTransformPlugin without its definition" in refused(2, source)
 
 
 def test_nodes_of_nish_stay_for_the_plugin_and_name_it(model: Path) -> None:

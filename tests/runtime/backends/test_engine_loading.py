@@ -295,16 +295,30 @@ def test_it_is_only_built_again_from_the_same_onnx(engine: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recorded", "expected"),
+    ("recorded", "here", "expected"),
     [
-        (("--fp16",), ["--fp16"]),
-        (("--computeCapabilities=8.6,8.9", "--fp16"), ["--fp16", "--computeCapabilities=12.0"]),
+        (("--fp16",), "12.0", ["--fp16"]),
+        (("--fp16",), "7.5", ["--fp16", "--computeCapabilities=7.5"]),  # the default is Ampere and later
+        (("--computeCapabilities=8.6,8.9", "--fp16"), "12.0", ["--fp16", "--computeCapabilities=12.0"]),
     ],
 )
-def test_it_is_built_again_for_the_local_gpu(engine: Path, recorded: tuple[str, ...], expected: list[str]) -> None:
+def test_it_is_built_again_for_the_local_gpu(
+    engine: Path, recorded: tuple[str, ...], here: str, expected: list[str]
+) -> None:
     card = dataclasses.replace(EngineCard.read(engine), arguments=recorded)
-    assert arguments_for(card, "12.0") == expected
+    assert arguments_for(card, here) == expected
     assert arguments_for(card, None) == list(recorded)
+
+
+@pytest.mark.parametrize(("capabilities", "here"), [(["8.6"], "8.9"), ([], "7.5")])
+def test_the_command_to_type_builds_for_the_local_gpu(engine: Path, capabilities: list[str], here: str) -> None:
+    recorded = [f"--computeCapabilities={','.join(capabilities)}"] if capabilities else []
+    edit(
+        engine,
+        lambda card: (card["built_for"].update(compute_capabilities=capabilities), card.update(arguments=recorded)),
+    )
+    with pytest.raises(EngineError, match=rf" --saveEngine=\S+ --computeCapabilities={here}$"):
+        check_gpu(engine, EngineCard.read(engine), GpuModel("card", here, 8, 1 << 33))
 
 
 def test_a_damaged_engine_is_built_again_with_the_recorded_arguments(

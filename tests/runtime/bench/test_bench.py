@@ -205,6 +205,7 @@ def test_a_network_without_nodes_has_no_layers(tmp_path: Path) -> None:
         (["--shapes=images:0x8x8x3"], r"expected images:Nx8x8x3 with N from 1$"),
         (["--shapes=pixels:1x8x8x3"], r"expected images:Nx8x8x3"),
         (["--shapes=images:1x8x8x3,images:2x8x8x3"], "images twice"),
+        (["--shapes=images:1x8x8x3", "--shapes=images:2x8x8x3"], "--shapes: got it twice"),
         (["--percentile=101"], "101.* 0 to 100"),
         (["--percentile=p"], r"invalid percentages value: 'p'"),
         (["--shapes=images:99999999999999x8x8x3"], "--shapes=images:99999999999999x8x8x3, .*memory"),
@@ -212,6 +213,7 @@ def test_a_network_without_nodes_has_no_layers(tmp_path: Path) -> None:
         (["--duration=nan"], "--duration=nan"),
         (["--warmUp=inf"], "--warmUp=inf"),
         (["--iterations=0"], "--iterations=0.* 1 "),
+        (["--cpuThreads=1025"], "--cpuThreads=1025.* 1024"),
         (["--verbose", "--json"], r"got --verbose with --json"),
         (["--exportTimes=/no/such/folder/t.json"], "t.json.*/no/such/folder"),
         (["--exportTimes=/dev/null"], "/dev/null"),
@@ -263,6 +265,21 @@ def test_a_network_that_fails_on_the_input_is_one_line(tmp_path: Path, capsys: p
     assert main([str(tmp_path / "model.onnx"), *QUICK]) == 0
     capsys.readouterr()
     assert "model.onnx: ONNX Runtime failed on x 2x4" in refused(capsys, tmp_path / "model.onnx", "--shapes=x:2x4")
+
+
+def test_a_network_without_inputs_is_measured(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g () => (float[2] y) <float[2] w = {1.0, 2.0}> { y = Relu(w) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "none.onnx")
+    assert main([str(tmp_path / "none.onnx"), *QUICK]) == 0
+
+
+@pytest.mark.parametrize("kind", ["string[1]", "seq(float[1])"])
+def test_an_input_of_a_type_that_numpy_lacks_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g ({kind} x) => ({kind} y) {{ y = Identity(x) }}"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "model.onnx")
+    assert "model.onnx: got an input x of " in refused(capsys, tmp_path / "model.onnx")
 
 
 def test_exports_of_two_models_are_refused(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,6 +148,16 @@ def test_one_model_runs_without_a_break_for_the_duration_and_the_iterations() ->
     assert order == [("a", 10)] * 3
 
 
+def test_the_walltime_of_one_model_is_from_the_first_query_to_the_last() -> None:
+    class Resting(Played):
+        def run(self, count: int) -> list[Query]:
+            self._now_ms += 5  # what the host does between two turns
+            return super().run(count)
+
+    trace = measure([Resting("a", [])], Loop(warm_up_ms=0, duration_s=0, iterations=30, turn=10))[0]
+    assert trace.wall_ms == trace.queries[-1].whole[1] - trace.queries[0].whole[0] == 40
+
+
 def test_the_ratio_names_both() -> None:
     ratio = ratio_of_turns([[3.0]], [[2.0]])
     assert ratio_line("b.onnx", "a.onnx", ratio).startswith("b.onnx / a.onnx: median latency x1.500 (")

@@ -13,6 +13,7 @@ from typing import Any
 
 from taijitu_runtime.backends.cuda import GpuModel
 from taijitu_runtime.backends.trt import nish_plugin
+from taijitu_runtime.backends.trt.rebuild import arguments_for
 from taijitu_runtime.engine_card import AMPERE, LIBRARIES, LIBRARY_INSTALLS, BuiltFor, EngineCard, platform_here
 from taijitu_runtime.errors import DeviceError, EngineError, MissingDependencyError, require
 from taijitu_runtime.installed import version_numbers
@@ -80,7 +81,7 @@ def check_gpu(path: Path, card: EngineCard, gpu: GpuModel) -> None:
         wanted = f"compute capability {', '.join(built_for.compute_capabilities) or '(none is named)'}"
     if not fits:
         wanted += f" ({built_for.gpu})" if built_for.gpu else ""
-        raise _built_for(path, card, wanted, f"{gpu.compute_capability} ({gpu.name})")
+        raise _built_for(path, card, wanted, f"{gpu.compute_capability} ({gpu.name})", gpu.compute_capability)
     if card.library.name == "tensorrt" and built_for.hardware_compatibility == "none":
         for built, found in other_model(built_for, gpu):
             _log.warning("%s was built on %s, runs on %s: one built here may be faster", path, built, found)
@@ -133,10 +134,12 @@ def _version_fits(card: EngineCard, here: str) -> bool:
     return built[:3] == found[:3]
 
 
-def _built_for(path: Path, card: EngineCard, wanted: str, here: str) -> EngineError:
-    return EngineError(f"{path}: built for {wanted}, here is {here}; {_build_again(path, card)}")
+def _built_for(path: Path, card: EngineCard, wanted: str, here: str, capability: str | None = None) -> EngineError:
+    return EngineError(f"{path}: built for {wanted}, here is {here}; {_build_again(path, card, capability)}")
 
 
-def _build_again(path: Path, card: EngineCard) -> str:
-    arguments = shlex.join([str(path.parent / card.source.path), f"--saveEngine={path}", *card.arguments])
+def _build_again(path: Path, card: EngineCard, compute_capability: str | None = None) -> str:
+    """Return what to do; the command is for the GPU of `compute_capability`, or None for those of the sidecar."""
+    recorded = arguments_for(card, compute_capability)
+    arguments = shlex.join([str(path.parent / card.source.path), f"--saveEngine={path}", *recorded])
     return f"add --rebuild (rebuild=True), or build it here: taijitu engine {arguments}"

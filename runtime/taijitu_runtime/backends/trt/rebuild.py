@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 from taijitu_runtime.child_python import python_command
-from taijitu_runtime.engine_card import EngineCard
+from taijitu_runtime.engine_card import AMPERE, EngineCard
 from taijitu_runtime.errors import ArtefactError, MissingDependencyError
+from taijitu_runtime.installed import version_numbers
 from taijitu_runtime.onnx_graph.external_data import sha256_with_weights
 
 BUILDER = "taijitu_export.engine.cli"
@@ -56,11 +57,16 @@ def rebuild_engine(path: Path, card: EngineCard, compute_capability: str | None 
 
 
 def arguments_for(card: EngineCard, compute_capability: str | None) -> list[str]:
-    """Return the recorded arguments, with `compute_capability`, if given, instead of the recorded ones."""
-    if compute_capability is None or not any(text.startswith(TARGET_FLAG) for text in card.arguments):
-        return list(card.arguments)
+    """Return the recorded arguments, for the GPU of `compute_capability`, if given.
+
+    It replaces the recorded ones, and is added where TensorRT-RTX's default, Ampere and later, does not include it.
+    """
     others = [text for text in card.arguments if not text.startswith(TARGET_FLAG)]
-    return [*others, f"{TARGET_FLAG}={compute_capability}"]
+    if compute_capability is None:
+        return list(card.arguments)
+    is_default = len(others) == len(card.arguments)
+    is_older = card.library.name == "tensorrt_rtx" and version_numbers(compute_capability) < AMPERE
+    return [*others, f"{TARGET_FLAG}={compute_capability}"] if is_older or not is_default else others
 
 
 def _has_builder() -> bool:
