@@ -19,7 +19,7 @@ from taijitu_server.deploy.ray_app import main as ray_app
 from taijitu_server.deploy.triton_repo import main as triton_repo
 from tests.helpers.changed_model import with_weights
 
-MAKERS = [
+COMMANDS: list[tuple[Callable[[list[str]], int], list[str]]] = [
     (to_onnx, ["-o", "made.onnx", "--precision", "fp16"]),
     (calibrate, ["-o", "made.onnx", "--data", "pictures"]),
     (engine, ["--saveEngine=made.engine"]),
@@ -28,58 +28,57 @@ MAKERS = [
     (ray_app, ["--out", "made"]),
     (deepstream, ["--out", "made"]),
 ]
+Fault = Callable[[], tuple[int, str]]
 
 
-@pytest.mark.parametrize(("main", "arguments"), MAKERS)
-def test_nothing_is_made_of_a_file_that_fails_its_proof(
-    main: Callable[[list[str]], int],
-    arguments: list[str],
-    shipped_onnx: Path,
+@pytest.fixture(params=COMMANDS, ids=lambda command: f"{command[0].__module__} {command[1][-1]}")
+def fault(
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:
+) -> Fault:
+    """Give what a command says of model.onnx, in a folder with pictures of two labels, where it makes nothing."""
     monkeypatch.chdir(tmp_path)
-    with_weights(shipped_onnx, Path("damaged.onnx"), lambda weights: weights + 0.05 * np.abs(weights).max())
-    make_pictures(tmp_path / "pictures")
-    assert main(["damaged.onnx", *arguments]) == 1
-    error = capsys.readouterr().err
-    assert "damaged.onnx: not proven" in error
-    assert error.count("\n") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.onnx", "pictures"]
+    for label in ("cat", "dog"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for number in range(3):
+            picture = tmp_path / "pictures" / label / f"{number}.ppm"
+            picture.write_bytes(b"P6 32 32 255\n" + bytes([number]) * 3072)
+    main, arguments = request.param
+
+    def made() -> tuple[int, str]:
+        code = main(["model.onnx", *arguments])
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "pictures"]
+        return code, capsys.readouterr().err
+
+    return made
 
 
-@pytest.mark.parametrize(("main", "arguments"), MAKERS)
+def damaged(model: Path, path: Path) -> Path:
+    """Write a copy with other weights."""
+    return with_weights(model, path, lambda weights: weights + 0.05 * np.abs(weights).max())
+
+
+def test_nothing_is_made_of_a_file_that_fails_its_proof(fault: Fault, shipped_onnx: Path) -> None:
+    damaged(shipped_onnx, Path("model.onnx"))
+    code, error = fault()
+    assert (code, error.count("\n")) == (1, 1)
+    assert "model.onnx: not proven" in error
+
+
 def test_nothing_is_made_of_a_file_that_is_replaced_while_it_is_proven(
-    main: Callable[[list[str]], int],
-    arguments: list[str],
-    shipped_onnx: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    fault: Fault, shipped_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     shutil.copyfile(shipped_onnx, "model.onnx")
-    with_weights(shipped_onnx, Path("other.onnx"), lambda weights: weights + 0.05 * np.abs(weights).max())
-    make_pictures(tmp_path / "pictures")
-    run = prove.proof_of
+    other, run = damaged(shipped_onnx, Path("other.onnx")), prove.proof_of
 
     def proof_of(classifier: Classifier) -> prove.Proof:
         found = run(classifier)
-        Path("other.onnx").replace("model.onnx")
+        other.replace("model.onnx")
         return found
 
     monkeypatch.setattr(prove, "proof_of", proof_of)
-    assert main(["model.onnx", *arguments]) == 2
-    error = capsys.readouterr().err
+    code, error = fault()
+    assert (code, error.count("\n")) == (2, 1)
     assert "model.onnx: got another file" in error
-    assert error.count("\n") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "pictures"]
-
-
-def make_pictures(folder: Path) -> None:
-    """Write three pictures each of two labels."""
-    for label in ("cat", "dog"):
-        (folder / label).mkdir(parents=True)
-        for number in range(3):
-            (folder / label / f"{number}.ppm").write_bytes(b"P6 32 32 255\n" + bytes([number]) * 3072)
