@@ -92,11 +92,14 @@ def check_precision(graph: Graph, asked: str) -> None:
 
 
 def check_inputs(graph: Graph) -> None:
-    """Raise ArtefactError for an input without a shape: the parser takes it for a single number."""
+    """Raise ArtefactError where there is no input, or one without a shape: the parser takes it for a single number."""
     values = {each.name for each in graph.model.graph.initializer}
-    for tensor in graph.model.graph.input:
+    inputs = [tensor for tensor in graph.model.graph.input if tensor.name not in values]
+    if not inputs:
+        raise ArtefactError(f"{graph.path}: got a network without an input, expected one at least; export it again")
+    for tensor in inputs:
         kind = tensor.type
-        if tensor.name not in values and kind.HasField("tensor_type") and not kind.tensor_type.HasField("shape"):
+        if kind.HasField("tensor_type") and not kind.tensor_type.HasField("shape"):
             raise ArtefactError(
                 f"{graph.path}: got the input {tensor.name} with an unknown number of dimensions, expected its shape, "
                 "with names for those that are open; export it again"

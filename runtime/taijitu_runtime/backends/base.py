@@ -16,6 +16,7 @@ from taijitu_runtime.backends.gpu_arrays import GpuArray, is_on_gpu, read_gpu_ar
 from taijitu_runtime.card import ModelCard
 from taijitu_runtime.errors import ArtefactError, InputError, UsageError, describe, path_fault
 from taijitu_runtime.machine import usable_cores
+from taijitu_runtime.model_files import is_engine
 from taijitu_runtime.onnx_graph.external_data import missing_files
 
 Self = TypeVar("Self", bound="Backend")
@@ -170,7 +171,10 @@ class Backend(abc.ABC):
 
 
 def check_file(path: Path, *, may_be_empty: bool = False) -> None:
-    """Raise ArtefactError unless the path is a readable file, which is not empty unless it may be."""
+    """Raise ArtefactError unless the path is a readable file, which is not empty unless it may be.
+
+    An empty engine is refused by the hash in its sidecar, which has how to build it again.
+    """
     try:
         status = path.stat()
         is_file = stat.S_ISREG(status.st_mode)
@@ -186,7 +190,7 @@ def check_file(path: Path, *, may_be_empty: bool = False) -> None:
     if not is_file:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a special file"
         raise ArtefactError(f"{path}: got {kind}, expected a model file; check the path")
-    if status.st_size == 0 and not may_be_empty:
+    if status.st_size == 0 and not may_be_empty and not is_engine(path):
         raise ArtefactError(f"{path}: got an empty file, expected a model; copy or export it again")
 
 

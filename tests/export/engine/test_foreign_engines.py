@@ -56,15 +56,22 @@ def test_a_network_without_weights_becomes_an_engine(tmp_path: Path) -> None:
     assert EngineCard.read(tmp_path / "relu.engine").precision.layers == {}
 
 
-def test_an_input_without_a_shape_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The parser takes it for a single number."""
+@pytest.mark.parametrize(("inputs", "fault"), [("x", "got the input x with"), ("", "without an input")])
+def test_an_input_without_a_shape_and_no_input_are_refused(
+    inputs: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The parser takes the first for a single number, and makes an engine of a network without any."""
     pytest.importorskip("tensorrt_rtx", reason="no TensorRT-RTX: no engine can be built")
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in "xy")
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    constant = onnx.helper.make_tensor("x", onnx.TensorProto.FLOAT, [2], [1.0, -1.0])
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "relu", [x] if inputs else [], [y], [] if inputs else [constant])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "relu.onnx")
     assert engine_cli.main([str(tmp_path / "relu.onnx"), "--backend=rtx"]) == 2
-    assert "relu.onnx: got the input x with" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert fault in error
+    assert error.startswith("taijitu engine: ")
     assert not (tmp_path / "relu.engine").exists()
 
 

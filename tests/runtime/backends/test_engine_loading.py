@@ -63,9 +63,10 @@ def edit(engine: Path, change: Callable[[dict[str, Any]], None]) -> None:
         lambda plan: plan[: len(plan) // 2],
         lambda plan: plan[:-1],
         lambda plan: plan[:100] + bytes([plan[100] ^ 1]) + plan[101:],
+        lambda plan: b"",
         lambda plan: b"ftrt another engine" * 1000,
     ],
-    ids=["half", "a byte short", "a bit flipped", "another's"],
+    ids=["half", "a byte short", "a bit flipped", "empty", "another's"],
 )
 def test_a_plan_that_is_not_the_sidecars_never_reaches_tensorrt(engine: Path, damage: Callable[[bytes], bytes]) -> None:
     engine.write_bytes(damage(engine.read_bytes()))

@@ -21,7 +21,7 @@ from taijitu_training.run.run import Run
 from taijitu_training.tables.cli import main
 from taijitu_training.tables.figures import panels_of
 from taijitu_training.tables.reproduce import with_noise
-from taijitu_training.tables.results import ResultFile, mean_and_error
+from taijitu_training.tables.results import ResultFile, mean_and_error, out_of
 from taijitu_training.tables.tables import TABLES, get_table, plan
 
 SHIPPED_RESULTS = Path(__file__).parents[3] / "docs" / "results"
@@ -256,3 +256,12 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     for text in ("no json", "5", "[]", '{"run": "a"}', '{"numbers": 5}'):
         (tmp_path / "nish-depth.jsonl").write_text(f"{text}\n")
         assert "nish-depth.jsonl: not the results of a table" in error("nish-depth")
+
+
+@pytest.mark.parametrize(
+    ("count", "full", "text"),
+    [(3, 40, "3 of 40"), (40, 40, "40"), (80, 40, "80, the paper 40"), (2, 0, "2")],
+    ids=["reduced", "the paper's", "raised", "not stated"],
+)
+def test_a_budget_that_is_not_the_papers_is_told_with_the_papers(count: int, full: int, text: str) -> None:
+    assert out_of(count, full) == text

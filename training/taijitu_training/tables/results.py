@@ -149,7 +149,9 @@ def _printed(table: Table, plans: list[Plan], column: str) -> dict[str, Summary]
 
 
 def out_of(count: int, full: int) -> str:
-    """Return '3 of 40' if the budget was reduced."""
+    """Return '3 of 40' if the budget was reduced, and '80, the paper 40' if it was raised."""
+    if 0 < full < count:
+        return f"{count}, the paper {full}"
     return f"{count} of {full}" if count < full else str(count)
 
 
