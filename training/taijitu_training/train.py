@@ -99,8 +99,9 @@ def train(
             that of the checkpoint of `init` or `resume`.
         data: Folder or tar of train/<label>/* and test/<label>/*, CIFAR or MNIST files, WebDataset shards.
         out: The folder to write to.
-        recipe: The recipe's name; None for "fine_tune" with `init` or `pretrained`, otherwise "yynet_cifar10".
-        changes: Fields of the recipe, such as {"epochs": 10, "lr": 5e-3}.
+        recipe: The recipe's name; None for that of the run with `resume`, for "fine_tune" with `init` or `pretrained`,
+            and otherwise for "yynet_cifar10".
+        changes: Fields of the recipe, such as {"epochs": 10, "lr": 5e-3}; those of the run with `resume`.
         preset: Named options of the network; None for those of the checkpoint of `init` or `resume`, otherwise "paper".
         options: Single options of the network, such as {"act": "nish"}.
         validation: Share of each label's training pictures to hold out and evaluate on, in [0, 1); None for 0.2 if

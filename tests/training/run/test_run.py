@@ -318,7 +318,7 @@ def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_weights(
     assert taken == steps
     stopped = checkpoint.load(out / "last.pt")
     assert ("eval_top1" in stopped.training["metrics"]) == (stopped.resume["state"]["step"] == 0), "not judged before"
-    assert train(tiny_data, out, *arguments, "--resume") == 0
+    assert main(["--data", str(tiny_data), "--out", str(out), "--resume"]) == 0  # its settings are the run's
     whole, resumed = checkpoint.load(finished / "final.pt"), checkpoint.load(out / "final.pt")
     for name, weights in whole.state_dict.items():
         assert torch.equal(weights, resumed.state_dict[name]), name
@@ -401,6 +401,11 @@ def test_resume_needs_the_run_that_was_started(
     shutil.copy(out / "final.pt", out / "last.pt")
     assert train(tiny_data, out, "--resume", "--preset", "public_code") == 2
     assert "has no training state" in capsys.readouterr().err
+    damaged = checkpoint.load(out / "last.pt")
+    damaged.training["recipe"]["body_lr"] = "fast"
+    checkpoint.save(damaged, out / "last.pt")
+    assert main(["--data", str(tiny_data), "--out", str(out), "--resume"]) == 2
+    assert "recipe in last.pt is damaged" in capsys.readouterr().err
 
 
 def test_names_that_are_not_utf_8_are_recorded_escaped(tiny_data: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from taijitu_runtime.card import Architecture
-from taijitu_runtime.errors import UsageError
+from taijitu_runtime.errors import UsageError, first_line
 from taijitu_training import checkpoint
 from taijitu_training.checkpoint import Checkpoint
 from taijitu_training.errors import CheckpointError
@@ -18,15 +18,12 @@ from taijitu_training.recipes.recipe import Recipe
 DATA = ("train_pictures", "evaluation", "evaluation_pictures", "test_pictures", "held_out", "other")
 FLAGS = ("patience", "minutes")
 
-PREPARATION = ("mean", "std", "resize", "interpolation", "evaluation_crop")
-"""Fields of a recipe for the preparation of pictures."""
-
 
 @dataclasses.dataclass(frozen=True)
 class PreviousRun:
     """The settings of a resumed run that need not be given again.
 
-    `recipe`: its name. `fields`: of its recipe, how pictures are prepared for weights that it started from.
+    `recipe`: its name. `fields`: of its recipe, by name.
     """
 
     network: Architecture | None = None
@@ -43,15 +40,18 @@ class PreviousRun:
         saved = checkpoint.load(path)
         saved.model()  # the run builds the same network from these options: an error names the checkpoint here
         recipe = saved.training.get("recipe", {})
-        if "started_from" not in saved.training:
-            return cls(saved.architecture, recipe.get("name", ""))
-        fields = {name: recipe[name] for name in PREPARATION if name in recipe}
-        fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        return cls(saved.architecture, recipe.get("name", ""), fields)
+        known = {field.name for field in dataclasses.fields(Recipe)} - {"name"}
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in recipe.items()}
+        own = {name: value for name, value in fields.items() if name in known}
+        return cls(saved.architecture, recipe.get("name", ""), own)
 
     def applied_to(self, recipe: Recipe, given: Collection[str]) -> Recipe:
-        """Return `recipe` with the run's fields where they were not `given`."""
-        return dataclasses.replace(recipe, **{name: value for name, value in self.fields.items() if name not in given})
+        """Return `recipe` with the run's fields where they were not `given`. CheckpointError for impossible ones."""
+        own = {name: value for name, value in self.fields.items() if name not in given}
+        try:
+            return dataclasses.replace(recipe, **own)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"the recipe in last.pt is damaged ({first_line(error)}); start a new run") from None
 
 
 def epochs_of(path: Path | None) -> int | None:
